@@ -1,0 +1,316 @@
+//! Addresses: `user@domain`, in one canonical form that every comparison, key and rule uses.
+//!
+//! The user part follows PRECIS UsernameCaseMapped (RFC 8265), the domain IDNA (UTS 46, strict).
+//! Which services live behind an address, and whether it exists, is left to the server.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use percent_encoding::percent_decode_str;
+use precis_core::profile::Profile;
+use precis_profiles::UsernameCaseMapped;
+use unicode_security::MixedScript;
+
+/// Longest user part in bytes, after canonicalisation (RFC 5321's local part).
+pub const LOCAL_BYTES_MAX: usize = 64;
+/// Longest domain in bytes, in its ASCII form (RFC 1035).
+pub const DOMAIN_BYTES_MAX: usize = 253;
+/// Longest canonical address in bytes.
+pub const ADDRESS_BYTES_MAX: usize = LOCAL_BYTES_MAX + 1 + DOMAIN_BYTES_MAX;
+/// Longest text that is looked at before canonicalisation; longer input is refused unread.
+pub const ADDRESS_INPUT_BYTES_MAX: usize = 1024;
+
+/// A domain name in canonical form: lower-case ASCII (A-labels), no trailing dot, no IP literal.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Domain(Arc<str>);
+
+impl Domain {
+    /// Reads a domain in any of its spellings.
+    ///
+    /// # Errors
+    /// [`AddressError`] if it is no domain name, or an IP address.
+    pub fn parse(text: &str) -> Result<Domain, AddressError> {
+        if text.len() > ADDRESS_INPUT_BYTES_MAX {
+            return Err(AddressError::TooLong);
+        }
+        let text = text.strip_suffix('.').unwrap_or(text);
+        if text.is_empty() {
+            return Err(AddressError::NoDomain);
+        }
+        if text.starts_with('[') || text.contains(':') {
+            return Err(AddressError::IpLiteral);
+        }
+        let ascii = idna::domain_to_ascii_strict(text).map_err(|_| AddressError::BadDomain)?;
+        if ascii.is_empty() || ascii.ends_with('.') || ascii.len() > DOMAIN_BYTES_MAX {
+            return Err(AddressError::BadDomain);
+        }
+        // A numeric last label is what every resolver reads as an IPv4 address.
+        let last = ascii.rsplit('.').next().unwrap_or_default();
+        if last.bytes().all(|b| b.is_ascii_digit()) || is_hex_number(last) {
+            return Err(AddressError::IpLiteral);
+        }
+        Ok(Domain(ascii.into()))
+    }
+
+    /// The canonical text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A principal's address in canonical form.
+///
+/// Two spellings of one address are equal; the same text names the presentity (`pres:`) and the
+/// instant inbox (`im:`), RFC 3859 and RFC 3860.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address {
+    text: Arc<str>,
+    at: u16,
+}
+
+impl Address {
+    /// Reads `user@domain`, or a `pres:` or `im:` URI of it.
+    ///
+    /// # Errors
+    /// [`AddressError`] naming what is wrong.
+    pub fn parse(text: &str) -> Result<Address, AddressError> {
+        if text.len() > ADDRESS_INPUT_BYTES_MAX {
+            return Err(AddressError::TooLong);
+        }
+        match text.split_once(':') {
+            Some((scheme, rest)) if is_own_scheme(scheme) => {
+                let plain = percent_decode_str(rest).decode_utf8();
+                Address::parse_plain(&plain.map_err(|_| AddressError::BadUser)?)
+            }
+            _ => Address::parse_plain(text),
+        }
+    }
+
+    /// Reads an address that must already be in canonical form, as on the wire and in the store.
+    ///
+    /// # Errors
+    /// [`AddressError`] as [`Address::parse`], and [`AddressError::NotCanonical`].
+    pub fn parse_canonical(text: &str) -> Result<Address, AddressError> {
+        let address = Address::parse_plain(text)?;
+        if &*address.text == text { Ok(address) } else { Err(AddressError::NotCanonical) }
+    }
+
+    /// An address made of a user part and a domain.
+    ///
+    /// # Errors
+    /// [`AddressError`] if the user part is none.
+    pub fn new(local: &str, domain: &Domain) -> Result<Address, AddressError> {
+        let local = canonical_local(local)?;
+        let at = u16::try_from(local.len()).map_err(|_| AddressError::TooLong)?;
+        Ok(Address { text: format!("{local}@{}", domain.as_str()).into(), at })
+    }
+
+    fn parse_plain(text: &str) -> Result<Address, AddressError> {
+        if text.len() > ADDRESS_INPUT_BYTES_MAX {
+            return Err(AddressError::TooLong);
+        }
+        let (local, domain) = text.split_once('@').ok_or(AddressError::NoDomain)?;
+        Address::new(local, &Domain::parse(domain)?)
+    }
+
+    /// The canonical text, `user@domain`.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The user part.
+    pub fn local(&self) -> &str {
+        &self.text[..usize::from(self.at)]
+    }
+
+    /// The text of the domain part.
+    pub fn domain_str(&self) -> &str {
+        &self.text[usize::from(self.at) + 1..]
+    }
+
+    /// The domain part.
+    pub fn domain(&self) -> Domain {
+        Domain(self.domain_str().into())
+    }
+}
+
+/// What is wrong with a text that should be an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// Longer than any address can be.
+    #[error(
+        "longer than {ADDRESS_INPUT_BYTES_MAX} bytes, or than {LOCAL_BYTES_MAX} in its user part"
+    )]
+    TooLong,
+    /// No `@`, or nothing behind it.
+    #[error("no domain: expected user@domain")]
+    NoDomain,
+    /// The user part is empty or breaks RFC 8265.
+    #[error("bad user part: expected letters, digits and simple punctuation of one script")]
+    BadUser,
+    /// The domain part breaks IDNA.
+    #[error("bad domain: expected a domain name")]
+    BadDomain,
+    /// The domain part is an IP address.
+    #[error("an IP address is no domain: expected a domain name")]
+    IpLiteral,
+    /// Right in meaning, but another spelling than the canonical one.
+    #[error("not in canonical form")]
+    NotCanonical,
+}
+
+impl fmt::Display for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl std::str::FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Address, AddressError> {
+        Address::parse(text)
+    }
+}
+
+impl std::str::FromStr for Domain {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Domain, AddressError> {
+        Domain::parse(text)
+    }
+}
+
+fn is_own_scheme(scheme: &str) -> bool {
+    scheme.eq_ignore_ascii_case("im") || scheme.eq_ignore_ascii_case("pres")
+}
+
+fn is_hex_number(label: &str) -> bool {
+    label.strip_prefix("0x").is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// RFC 8265 UsernameCaseMapped, less what would make an address ambiguous as text: `@` (it ends
+/// the user part), `:` and `/` (schemes, paths), quotes and `%`; and less mixed scripts (UTS 39),
+/// so that no two accounts look alike by borrowing a letter.
+fn canonical_local(local: &str) -> Result<Cow<'_, str>, AddressError> {
+    let profile = UsernameCaseMapped::new();
+    let canonical = profile.enforce(local).map_err(|_| AddressError::BadUser)?;
+    if canonical.len() > LOCAL_BYTES_MAX {
+        return Err(AddressError::TooLong);
+    }
+    let stable = profile.enforce(&*canonical).is_ok_and(|again| again == canonical);
+    let plain =
+        !canonical.chars().any(|c| matches!(c, '@' | ':' | '/' | '\\' | '"' | '%' | '<' | '>'));
+    if stable && plain && canonical.is_single_script() {
+        Ok(canonical)
+    } else {
+        Err(AddressError::BadUser)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn canonical(text: &str) -> Result<String, AddressError> {
+        Address::parse(text).map(|a| a.to_string())
+    }
+
+    #[test]
+    fn a13_spellings_of_one_address_are_one() {
+        for text in [
+            "alice@example.com",
+            "ALICE@Example.COM",
+            "alice@example.com.",
+            "pres:alice@example.com",
+            "IM:alice@example.com",
+            "im:%61lice@example.com",
+            "ａｌｉｃｅ@example.com",
+            "alice@ｅｘａｍｐｌｅ.com",
+            "alice@example。com",
+        ] {
+            assert_eq!(canonical(text).as_deref(), Ok("alice@example.com"), "{text}");
+        }
+        assert_eq!(canonical("bob@bücher.example").as_deref(), Ok("bob@xn--bcher-kva.example"));
+        assert_eq!(
+            canonical("bob@xn--bcher-kva.example").as_deref(),
+            Ok("bob@xn--bcher-kva.example")
+        );
+        assert_eq!(canonical("жанна@example.com").as_deref(), Ok("жанна@example.com"));
+    }
+
+    #[test]
+    fn a12_a13_bad_addresses_are_refused_in_words() {
+        for (text, error) in [
+            ("alice", AddressError::NoDomain),
+            ("alice@", AddressError::NoDomain),
+            ("@example.com", AddressError::BadUser),
+            ("a b@example.com", AddressError::BadUser),
+            ("a\0b@example.com", AddressError::BadUser),
+            ("a\r\nb@example.com", AddressError::BadUser),
+            ("al\u{200b}ice@example.com", AddressError::BadUser),
+            ("\u{202e}alice@example.com", AddressError::BadUser),
+            ("аlice@example.com", AddressError::BadUser),
+            ("alice@127.0.0.1", AddressError::IpLiteral),
+            ("alice@0x7f000001", AddressError::IpLiteral),
+            ("alice@2130706433", AddressError::IpLiteral),
+            ("alice@[::1]", AddressError::IpLiteral),
+            ("alice@example.com:2778", AddressError::IpLiteral),
+            ("alice@exa mple.com", AddressError::BadDomain),
+            ("alice@example..com", AddressError::BadDomain),
+            ("alice@bob@example.com", AddressError::BadDomain),
+            ("alice@-a.example", AddressError::BadDomain),
+        ] {
+            assert_eq!(canonical(text), Err(error), "{text:?}");
+        }
+        assert_eq!(
+            canonical(&format!("{}@example.com", "a".repeat(65))),
+            Err(AddressError::TooLong)
+        );
+        assert_eq!(canonical(&"a".repeat(2000)), Err(AddressError::TooLong));
+        assert!(canonical(&format!("a@{}.com", "b".repeat(64))).is_err());
+    }
+
+    #[test]
+    fn only_the_canonical_spelling_passes_on_the_wire() {
+        assert!(Address::parse_canonical("alice@example.com").is_ok());
+        for text in ["Alice@example.com", "alice@example.com.", "pres:alice@example.com"] {
+            assert!(Address::parse_canonical(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn canonical_form_is_a_fixed_point(local in "\\PC{1,12}", domain in "[a-zA-Z0-9.-]{1,20}") {
+            if let Ok(address) = Address::parse(&format!("{local}@{domain}")) {
+                prop_assert_eq!(Address::parse_canonical(address.as_str()), Ok(address.clone()));
+                prop_assert_eq!(format!("{}@{}", address.local(), address.domain()), address.to_string());
+            }
+        }
+
+        #[test]
+        fn any_text_is_an_address_or_an_error(text in "\\PC{0,40}@?\\PC{0,40}") {
+            let _ = Address::parse(&text);
+        }
+    }
+}

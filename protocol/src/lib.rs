@@ -4,8 +4,26 @@
 //! come in as arguments.
 
 pub mod address;
+pub mod command;
+pub mod error;
+pub mod field;
+pub mod frame;
 pub mod presence;
+pub mod schema;
+pub mod state;
+pub mod thing;
 pub mod time;
+pub mod varint;
 
 pub use address::{Address, Domain};
+pub use command::{Command, Kind, Request};
+pub use error::{By, Code, Error};
+pub use thing::What;
 pub use time::Timestamp;
+
+/// ALPN protocol id of connections from clients.
+pub const ALPN_CLIENT: &[u8] = b"impp/1";
+/// ALPN protocol id of links between servers.
+pub const ALPN_LINK: &[u8] = b"impp-s2s/1";
+/// The port of both.
+pub const PORT: u16 = 2778;

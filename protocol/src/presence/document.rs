@@ -117,6 +117,44 @@ fn canonical_priority(value: &str) -> Option<Arc<str>> {
     }
 }
 
+/// Documents for property tests.
+#[cfg(test)]
+pub(super) mod samples {
+    use super::*;
+    use proptest::collection::btree_map;
+    use proptest::prelude::*;
+
+    fn any_field() -> impl Strategy<Value = (FieldName, Arc<str>)> {
+        const NAMES: &[&str] =
+            &["status", "note", "mood", "activities", "org.example.a", "priority"];
+        (proptest::sample::select(NAMES), "[a-z]{1,8}").prop_map(|(name, text)| {
+            let name = FieldName::parse(name).unwrap();
+            let value = match name.field_type() {
+                FieldType::Status => "open".into(),
+                FieldType::Priority => "0.5".into(),
+                _ => text.into(),
+            };
+            (name, value)
+        })
+    }
+
+    fn any_fields() -> impl Strategy<Value = Fields> {
+        proptest::collection::vec(any_field(), 0..5).prop_map(|pairs| pairs.into_iter().collect())
+    }
+
+    fn any_parts() -> impl Strategy<Value = BTreeMap<PartId, Fields>> {
+        btree_map("[a-d]{1,2}".prop_map(|id| PartId::parse(&id).unwrap()), any_fields(), 0..4)
+    }
+
+    pub fn any_document() -> impl Strategy<Value = Document> {
+        (any_fields(), any_parts(), any_parts()).prop_map(|(person, tuples, devices)| Document {
+            person,
+            tuples,
+            devices,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

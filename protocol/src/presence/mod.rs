@@ -2,8 +2,12 @@
 //!
 //! Who may see which part is left to the `acl` crate, leases and layers to the server.
 
+pub mod codec;
 pub mod document;
 pub mod name;
+pub mod patch;
 
-pub use document::{Document, Fields, PartId};
+pub use codec::Version;
+pub use document::{Document, Fields, PartId, canonical_value};
 pub use name::{FieldName, FieldType};
+pub use patch::{FieldsPatch, PartPatch, Patch};

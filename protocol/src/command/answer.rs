@@ -1,0 +1,75 @@
+//! OK: the answer to a request that was done.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::address::Address;
+use crate::presence::Version;
+use crate::schema::{fields, numbers};
+use crate::state::SubscriptionState;
+use crate::time::Timestamp;
+
+numbers! {
+    /// What became of a message.
+    pub enum Outcome {
+        /// The recipient's home server has it.
+        Delivered = 1, "delivered";
+        /// It had it already: this is a repeat.
+        Duplicate = 2, "duplicate";
+        /// It waits for the other domain. Reserved.
+        Queued = 3, "queued";
+        /// Not stored (`store: never`); passed to the devices that are connected, if any.
+        Sent = 4, "sent";
+    }
+}
+
+fields! {
+    /// OK. Which fields are there depends on what was asked.
+    pub struct Done {
+        /// AUTH: the mechanism's last message.
+        1 data: Option<Bytes>,
+        /// AUTH: who you are.
+        2 address: Option<Address>,
+        /// AUTH: the token that resumes this session.
+        3 resume: Option<Bytes>,
+        /// AUTH: how many seconds after the loss of its connection the session can be resumed.
+        4 window: Option<Duration>,
+        /// AUTH: the session goes on where it was.
+        5 resumed: bool,
+        /// PUBLISH, SUBSCRIBE: the lease granted, in seconds; absent if bound to the session.
+        6 lease: Option<Duration>,
+        /// SUBSCRIBE, FETCH of presence: how the asker stands.
+        7 state: Option<SubscriptionState>,
+        /// PUBLISH, FETCH of an owner's state: its version, for the next change.
+        8 number: Option<u64>,
+        /// FETCH of presence: the version of the content.
+        9 version: Option<Version>,
+        /// FETCH: the content, encoded as the thing's section says.
+        10 content: Option<Bytes>,
+        /// MESSAGE: what became of it.
+        11 outcome: Option<Outcome>,
+        /// MESSAGE: when the server took it.
+        12 time: Option<Timestamp>,
+    }
+}
+
+impl Done {
+    /// An OK that says nothing else.
+    pub fn empty() -> Done {
+        Done {
+            data: None,
+            address: None,
+            resume: None,
+            window: None,
+            resumed: false,
+            lease: None,
+            state: None,
+            number: None,
+            version: None,
+            content: None,
+            outcome: None,
+            time: None,
+        }
+    }
+}

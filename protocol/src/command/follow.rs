@@ -1,0 +1,79 @@
+//! SUBSCRIBE, FETCH and NOTIFY: following a thing, reading it once, and what changed in it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::address::Address;
+use crate::presence::Version;
+use crate::schema::fields;
+use crate::state::{SubscriptionEvent, SubscriptionState};
+use crate::thing::What;
+
+fields! {
+    /// SUBSCRIBE: follow a thing. The same again refreshes; lease 0 ends it.
+    pub struct Subscribe {
+        /// Whose thing.
+        1 address: Address,
+        /// Which thing.
+        2 what: What,
+        /// For so many seconds; 0 ends; absent binds the subscription to the session.
+        3 lease: Option<Duration>,
+        /// State: the version that the caller holds.
+        4 version: Option<Version>,
+        /// Series: the cursor behind which to start; absent starts at the oldest item held.
+        5 cursor: Option<Bytes>,
+        /// Contacts: follow the presence of all entries that say so, as long as the session lives.
+        6 expand: bool,
+    }
+}
+
+fields! {
+    /// FETCH: read a thing once.
+    pub struct Fetch {
+        /// Whose thing.
+        1 address: Address,
+        /// Which thing.
+        2 what: What,
+        /// State: the version that the caller holds; if it is the newest, no content comes.
+        3 version: Option<Version>,
+        /// Series: the cursor behind which to start; absent starts at the oldest item held.
+        4 cursor: Option<Bytes>,
+        /// Series: at most so many items.
+        5 max: Option<u64>,
+        /// Series: wait for news if there is none. Reserved.
+        6 wait: bool,
+        /// Series: with `wait`, at least so many items. Reserved.
+        7 min: Option<u64>,
+        /// Series: with `wait`, at most so many seconds. Reserved.
+        8 timeout: Option<Duration>,
+        /// Explain: about whom.
+        9 about: Option<Address>,
+        /// Explain: the delivery rules instead of the access rules.
+        10 delivery: bool,
+        /// Fate: of which message. Reserved.
+        11 id: Option<[u8; 16]>,
+    }
+}
+
+fields! {
+    /// NOTIFY: what changed in a thing that is followed. Its request number is 0.
+    pub struct Notify {
+        /// Whose thing.
+        1 address: Address,
+        /// Which thing.
+        2 what: What,
+        /// How the follower stands now.
+        3 state: SubscriptionState,
+        /// With a patch: the version that it changes.
+        4 base: Option<Version>,
+        /// The version of the content after this.
+        5 version: Option<Version>,
+        /// The whole content.
+        6 snapshot: Option<Bytes>,
+        /// What makes the content of `version` out of that of `base`.
+        7 patch: Option<Bytes>,
+        /// Why the state is what it is, where it changed.
+        8 event: Option<SubscriptionEvent>,
+    }
+}

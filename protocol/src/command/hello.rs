@@ -1,0 +1,40 @@
+//! HELLO: what each side speaks.
+
+use std::time::Duration;
+
+use crate::address::Domain;
+use crate::schema::fields;
+use crate::time::Timestamp;
+
+/// The version of the protocol that this crate speaks.
+pub const PROTOCOL_VERSION: u64 = 1;
+
+fields! {
+    /// HELLO: the first frame of each side, with request number 0.
+    pub struct Hello {
+        /// The protocol version: 1.
+        1 version: u64,
+        /// Names of optional features; unknown ones are ignored.
+        2 features: Vec<String>,
+        /// The software, for people; never to be acted on.
+        3 agent: Option<String>,
+        /// Server: its time, milliseconds since 1970, from which message ids are made.
+        4 time: Option<Timestamp>,
+        /// Server: the domains it hosts.
+        5 domains: Vec<Domain>,
+        /// Server: SASL mechanisms offered on this connection, best first.
+        6 mechanisms: Vec<String>,
+        /// Server: longest body of a frame that it takes after sign-in, in bytes.
+        7 frame_max: Option<u64>,
+        /// Server: longest body of a message, in bytes.
+        8 body_max: Option<u64>,
+        /// Server: a PING is due after so many seconds of silence.
+        9 idle: Option<Duration>,
+        /// Server: most unanswered requests on a connection.
+        10 requests_max: Option<u64>,
+        /// Links: the id of the server's store. Reserved.
+        11 instance: Option<[u8; 16]>,
+        /// Links: the id of this run of the server. Reserved.
+        12 boot: Option<[u8; 16]>,
+    }
+}

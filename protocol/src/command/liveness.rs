@@ -1,0 +1,44 @@
+//! PING and BYE: liveness, and the orderly end of a connection.
+
+use std::time::Duration;
+
+use crate::schema::{fields, numbers};
+
+fields! {
+    /// PING: answered by OK.
+    pub struct Ping {}
+}
+
+numbers! {
+    /// Why a connection ends.
+    pub enum ByeReason {
+        /// The sender has nothing more to do; from a client it ends the session too.
+        Done = 1, "done";
+        /// The other side broke the protocol; the ERROR before it says how.
+        Protocol = 2, "protocol";
+        /// The server stops or restarts.
+        Stopping = 3, "stopping";
+        /// Nothing was heard for too long.
+        Timeout = 4, "timeout";
+        /// The account, its password or its device was taken away.
+        Revoked = 5, "revoked";
+        /// The same device signed in on another connection.
+        Replaced = 6, "replaced";
+        /// Too many connections.
+        Busy = 7, "busy";
+    }
+}
+
+fields! {
+    /// BYE: the connection ends after this frame.
+    pub struct Bye {
+        /// Why.
+        1 reason: ByeReason,
+        /// For people.
+        2 text: Option<String>,
+        /// Come back after so many seconds, not before.
+        3 retry_after: Option<Duration>,
+        /// Another address to come back to, host:port.
+        4 server: Option<String>,
+    }
+}

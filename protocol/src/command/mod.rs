@@ -1,0 +1,174 @@
+//! Commands: what frames say. One file for each, with its fields and their meaning.
+//!
+//! Who may send which in which state is the table in [`Kind`]'s specification, applied by the
+//! server; doing what they ask is left to it too.
+
+mod answer;
+mod auth;
+mod change;
+mod follow;
+mod hello;
+mod liveness;
+mod message;
+
+use bytes::{Bytes, BytesMut};
+
+pub use answer::{Done, Outcome};
+pub use auth::{Auth, Challenge};
+pub use change::Publish;
+pub use follow::{Fetch, Notify, Subscribe};
+pub use hello::{Hello, PROTOCOL_VERSION};
+pub use liveness::{Bye, ByeReason, Ping};
+pub use message::{Ack, BODY_BYTES_MAX, HEADERS_MAX, Header, LABEL_BYTES_MAX, Message};
+
+use crate::error::Error;
+use crate::field::{FieldError, Reader, Writer};
+use crate::frame::{Frame, FrameError};
+use crate::schema::{FieldSpec, Map};
+
+/// A frame whose fields are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The request's number, which its answer repeats; 0 where no answer is due or nobody asked.
+    pub number: u64,
+    /// What it says.
+    pub command: Command,
+}
+
+/// Why a frame is no command.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// The kind is not in the table; the frame is skipped and the connection lives.
+    #[error("unknown kind {0}")]
+    UnknownKind(u8),
+    /// A field is wrong.
+    #[error("{kind}: {error}")]
+    Malformed {
+        /// The frame's kind.
+        kind: Kind,
+        /// The field and what is wrong with it.
+        error: FieldError,
+    },
+}
+
+/// One table makes the kinds, the enum, the decoder and the encoder.
+macro_rules! commands {
+    ($( $(#[doc = $doc:literal])+ $variant:ident($kind:ty) = $number:literal, $name:literal; )*) => {
+        /// The kinds of frames.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Kind { $( $(#[doc = $doc])+ $variant, )* }
+
+        /// What a frame says.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum Command { $( $(#[doc = $doc])+ $variant($kind), )* }
+
+        impl Kind {
+            /// Every kind, its number, name, meaning and fields.
+            pub const ALL: &'static [(Kind, u8, &'static str, &'static str, &'static [FieldSpec])] = &[
+                $( (Kind::$variant, $number, $name, concat!($($doc),+), <$kind as Map>::FIELDS), )*
+            ];
+
+            /// The number on the wire.
+            pub fn number(self) -> u8 {
+                match self { $( Kind::$variant => $number, )* }
+            }
+
+            /// The kind with that number.
+            pub fn from_number(number: u8) -> Option<Kind> {
+                match number { $( $number => Some(Kind::$variant), )* _ => None }
+            }
+
+            /// The name in the specification.
+            pub fn as_str(self) -> &'static str {
+                match self { $( Kind::$variant => $name, )* }
+            }
+        }
+
+        impl Command {
+            /// The kind of frame that carries it.
+            pub fn kind(&self) -> Kind {
+                match self { $( Command::$variant(_) => Kind::$variant, )* }
+            }
+
+            fn fields(&self) -> Bytes {
+                let mut writer = Writer::default();
+                match self { $( Command::$variant(fields) => fields.put(&mut writer), )* }
+                writer.into_bytes()
+            }
+
+            fn read(kind: Kind, fields: Bytes) -> Result<Command, FieldError> {
+                let reader = Reader::new(fields);
+                Ok(match kind { $( Kind::$variant => Command::$variant(Map::get(reader)?), )* })
+            }
+        }
+
+        $( impl From<$kind> for Command {
+            fn from(fields: $kind) -> Command { Command::$variant(fields) }
+        } )*
+    };
+}
+
+commands! {
+    /// Version, features and limits; the first frame of each side.
+    Hello(Hello) = 1, "HELLO";
+    /// A step of signing in, or resuming a session.
+    Auth(Auth) = 2, "AUTH";
+    /// The server's step of signing in.
+    Challenge(Challenge) = 3, "CHALLENGE";
+    /// The answer to a request that was done.
+    Ok(Done) = 4, "OK";
+    /// The answer to a request that was not done.
+    Error(Error) = 5, "ERROR";
+    /// Change a state.
+    Publish(Publish) = 6, "PUBLISH";
+    /// Follow a state or a series for a lease; again to refresh, lease 0 to end.
+    Subscribe(Subscribe) = 7, "SUBSCRIBE";
+    /// Read a state or a series once.
+    Fetch(Fetch) = 8, "FETCH";
+    /// What changed in a thing that is followed, or why following ended.
+    Notify(Notify) = 9, "NOTIFY";
+    /// Append to an inbox.
+    Message(Message) = 10, "MESSAGE";
+    /// Custody of the log up to a cursor, for this device.
+    Ack(Ack) = 11, "ACK";
+    /// Are you there? Answered by OK.
+    Ping(Ping) = 12, "PING";
+    /// The orderly end of the connection.
+    Bye(Bye) = 13, "BYE";
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Request {
+    /// Reads a frame's fields.
+    ///
+    /// # Errors
+    /// [`CommandError`] if the kind is unknown or a field is wrong.
+    pub fn decode(frame: Frame) -> Result<Request, CommandError> {
+        let kind = Kind::from_number(frame.kind).ok_or(CommandError::UnknownKind(frame.kind))?;
+        let command = Command::read(kind, frame.fields)
+            .map_err(|error| CommandError::Malformed { kind, error })?;
+        Ok(Request { number: frame.request, command })
+    }
+
+    /// The frame that says it.
+    pub fn encode(&self) -> Frame {
+        Frame {
+            kind: self.command.kind().number(),
+            request: self.number,
+            fields: self.command.fields(),
+        }
+    }
+
+    /// Appends the frame's bytes to `out`.
+    ///
+    /// # Errors
+    /// [`FrameError::TooLarge`], and nothing is written.
+    pub fn put(&self, out: &mut BytesMut) -> Result<(), FrameError> {
+        self.encode().put(out)
+    }
+}

@@ -1,0 +1,34 @@
+//! Explain: what the rules say about somebody, and why.
+
+use crate::address::Address;
+use crate::schema::fields;
+
+fields! {
+    /// What one rule had to say.
+    pub struct RuleTrace {
+        /// The rule's id.
+        1 id: String,
+        /// Whether it matched.
+        2 matched: bool,
+        /// Why it did or did not.
+        3 why: String,
+        /// What it granted.
+        4 grants: Vec<String>,
+    }
+}
+
+fields! {
+    /// The answer to a FETCH of explain.
+    pub struct Explanation {
+        /// Whose rules.
+        1 owner: Address,
+        /// About whom.
+        2 watcher: Address,
+        /// The handling, or for delivery the action.
+        3 decision: String,
+        /// The fields that they see; `all` for all.
+        4 fields: Vec<String>,
+        /// Every rule, in the order of the text.
+        5 rules: Vec<RuleTrace>,
+    }
+}

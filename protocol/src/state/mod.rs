@@ -1,0 +1,39 @@
+//! The contents of things other than presence: what PUBLISH changes in them, what FETCH and NOTIFY
+//! bring of them.
+
+mod contacts;
+mod explanation;
+mod log;
+mod owned;
+mod subscription;
+
+pub use contacts::{Contact, ContactEdit, Contacts, Grant};
+pub use explanation::{Explanation, RuleTrace};
+pub use log::{Fate, FateReport, Item, ItemKind, Page};
+pub use owned::{
+    Decision, Device, DeviceEdit, Devices, RequestEdit, RequestEntry, RequestKind, Requests,
+};
+pub use subscription::{
+    Subscription, SubscriptionEvent, SubscriptionState, Subscriptions, WatcherEdit, WatcherEntry,
+    Watchers,
+};
+
+use bytes::Bytes;
+
+use crate::field::{FieldError, Reader, Writer};
+use crate::schema::Map;
+
+/// The encoding of a thing's content.
+pub fn encode<T: Map>(content: &T) -> Bytes {
+    let mut writer = Writer::default();
+    content.put(&mut writer);
+    writer.into_bytes()
+}
+
+/// Reads a thing's content.
+///
+/// # Errors
+/// [`FieldError`] naming the wrong field.
+pub fn decode<T: Map>(bytes: Bytes) -> Result<T, FieldError> {
+    T::get(Reader::new(bytes))
+}

@@ -1,0 +1,87 @@
+//! States that only their owner sees: devices, and what waits for a decision.
+
+use crate::address::Address;
+use crate::schema::{fields, numbers};
+use crate::time::Timestamp;
+
+fields! {
+    /// A device that has signed in.
+    pub struct Device {
+        /// Its id: 128 random bits.
+        1 id: [u8; 16],
+        /// What it calls itself.
+        2 name: Option<String>,
+        /// When it was last signed in.
+        3 last_seen: Timestamp,
+        /// Whether it is the one asking.
+        4 current: bool,
+    }
+}
+
+fields! {
+    /// The devices of an account.
+    pub struct Devices {
+        /// By id.
+        1 entries: Vec<Device>,
+    }
+}
+
+fields! {
+    /// A change of the devices.
+    pub struct DeviceEdit {
+        /// The device to remove: its cursor, session and resume token end.
+        1 remove: [u8; 16],
+    }
+}
+
+numbers! {
+    /// What somebody asks for.
+    pub enum RequestKind {
+        /// To see presence.
+        Subscribe = 1, "subscribe";
+        /// To deliver a message that is held.
+        Message = 2, "message";
+    }
+}
+
+numbers! {
+    /// What the owner says to it.
+    pub enum Decision {
+        /// Yes.
+        Allow = 1, "allow";
+        /// No, without saying so: the asker sees somebody who is offline.
+        Polite = 2, "polite";
+        /// No, and the asker is told.
+        Deny = 3, "deny";
+    }
+}
+
+fields! {
+    /// Somebody who waits for a decision.
+    pub struct RequestEntry {
+        /// What they ask for.
+        1 kind: RequestKind,
+        /// Who asks.
+        2 from: Address,
+        /// Since when.
+        3 since: Timestamp,
+    }
+}
+
+fields! {
+    /// All that waits for the owner's decision.
+    pub struct Requests {
+        /// Oldest first.
+        1 entries: Vec<RequestEntry>,
+    }
+}
+
+fields! {
+    /// A decision: it becomes a rule.
+    pub struct RequestEdit {
+        /// About whom.
+        1 from: Address,
+        /// Yes or no.
+        2 decision: Decision,
+    }
+}

@@ -1,0 +1,97 @@
+//! Subscriptions from both ends: what I follow, and who watches me (RFC 3857, RFC 3858).
+
+use std::time::Duration;
+
+use crate::address::Address;
+use crate::schema::{fields, numbers};
+use crate::time::Timestamp;
+
+numbers! {
+    /// How a subscription stands (RFC 3857 4.7.1).
+    pub enum SubscriptionState {
+        /// It waits for the owner's decision.
+        Pending = 1, "pending";
+        /// Notifications flow.
+        Active = 2, "active";
+        /// It ended before the owner decided; the owner still sees that somebody asked.
+        Waiting = 3, "waiting";
+        /// It has ended.
+        Terminated = 4, "terminated";
+    }
+}
+
+numbers! {
+    /// What brought it there (RFC 3857 4.7.1).
+    pub enum SubscriptionEvent {
+        /// It was asked for.
+        Subscribe = 1, "subscribe";
+        /// The owner or a rule allowed it.
+        Approved = 2, "approved";
+        /// Ended for now; ask again at once.
+        Deactivated = 3, "deactivated";
+        /// Ended for now; ask again later.
+        Probation = 4, "probation";
+        /// The owner or a rule refused it.
+        Rejected = 5, "rejected";
+        /// Its lease ended.
+        Timeout = 6, "timeout";
+        /// The owner never decided.
+        Giveup = 7, "giveup";
+        /// The presentity is gone.
+        Noresource = 8, "noresource";
+    }
+}
+
+fields! {
+    /// What somebody follows.
+    pub struct Subscription {
+        /// Whose presence.
+        1 presentity: Address,
+        /// How it stands.
+        2 state: SubscriptionState,
+        /// Why.
+        3 event: SubscriptionEvent,
+        /// Seconds left of its lease; absent if bound to a session.
+        4 expires_in: Option<Duration>,
+    }
+}
+
+fields! {
+    /// All that the caller follows.
+    pub struct Subscriptions {
+        /// By presentity.
+        1 entries: Vec<Subscription>,
+    }
+}
+
+fields! {
+    /// Somebody who watches the caller's presence.
+    pub struct WatcherEntry {
+        /// Who.
+        1 watcher: Address,
+        /// How they stand.
+        2 state: SubscriptionState,
+        /// Why.
+        3 event: SubscriptionEvent,
+        /// Since when.
+        4 since: Timestamp,
+        /// Whether they have proven who they are.
+        5 proven: bool,
+    }
+}
+
+fields! {
+    /// All who watch the caller's presence.
+    pub struct Watchers {
+        /// By address.
+        1 entries: Vec<WatcherEntry>,
+    }
+}
+
+fields! {
+    /// A change of the watchers.
+    pub struct WatcherEdit {
+        /// End this one's subscriptions (RFC 2779 5.1.16).
+        1 remove: Address,
+    }
+}

@@ -70,7 +70,8 @@ impl Decision {
 impl ViewKey {
     /// What everybody with this key sees of the full document.
     ///
-    /// - A granted tuple shows its id, the fields that always show with it, and granted ones.
+    /// - A granted tuple shows its id, the fields that always show with it, and granted ones; its
+    ///   class also where a rule selects tuples by it ([`crate::TupleSet`]).
     /// - The person, and each device, shows granted fields, and with any of them its time (and
     ///   the device's id); without any it is absent.
     /// - Where nothing at all is left the view is [`Document::offline`]: so nobody can tell

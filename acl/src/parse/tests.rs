@@ -103,7 +103,8 @@ fn unknown_keys_and_words_are_refused_with_their_line_and_a_hint() {
             mean("sphere"),
         ),
         (
-            "[[rule]]\nid = \"a\"\nwho = []\nhandling = \"allow\"\nfields = [\n\"mood\",\n\"noet\"]",
+            "[[rule]]\nid = \"a\"\nwho = []\nhandling = \"allow\"\nfields = [\n\"mood\",\n\
+             \"noet\"]",
             7,
             "unknown field \"noet\"",
             mean("note"),

@@ -79,7 +79,7 @@ impl Conditions {
 
     /// Whether the rule could match a watcher at some time, in some sphere, with some grant.
     pub(crate) fn may_match(&self, watcher: &Watcher) -> bool {
-        Grant::EVERY.into_iter().any(|contact| {
+        Grant::EVERY.iter().any(|&contact| {
             self.who.find(watcher, contact).is_some()
                 && self.except.find(watcher, contact).is_none()
         })

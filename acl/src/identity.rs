@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+pub use impp_protocol::state::Grant;
 use impp_protocol::{Address, Domain};
 
 /// Who asks.
@@ -23,32 +24,6 @@ impl fmt::Display for Watcher {
         match self {
             Watcher::Principal(address) => address.fmt(f),
             Watcher::Anonymous => f.write_str("anonymous"),
-        }
-    }
-}
-
-/// What the owner's contact list grants to a watcher.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Grant {
-    /// Nothing, or no entry at all: the two cannot be told apart.
-    #[default]
-    None,
-    /// The status of each tuple.
-    Status,
-    /// Everything.
-    All,
-}
-
-impl Grant {
-    /// Every grant, the least first.
-    pub const EVERY: [Grant; 3] = [Grant::None, Grant::Status, Grant::All];
-
-    /// The word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Grant::None => "none",
-            Grant::Status => "status",
-            Grant::All => "all",
         }
     }
 }

@@ -9,6 +9,7 @@
 //! comes out of a [`Decision`] and from nowhere else.
 
 mod conditions;
+mod content;
 mod decide;
 mod defaults;
 mod delivery;
@@ -22,6 +23,7 @@ mod rules;
 mod view;
 
 pub use conditions::{Conditions, Validity};
+pub use content::{Content, Disclosed};
 pub use decide::{Decision, Purpose, Question, decide};
 pub use defaults::default_rules;
 pub use delivery::{DeliveryDecision, DeliveryQuestion, decide_delivery};

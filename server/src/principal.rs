@@ -15,7 +15,7 @@ use impp_storage::{Expect, Op, Record, Scan, Store, StoreError, Table};
 
 use crate::policy::Policy;
 use crate::presentity::{Bond, Effects, Layers, Lease, PaceLimit, Presentity, Watching};
-use crate::records::{self, CONTACT, LAYER, LayerRecord, RULES, WATCHER, WatcherRecord};
+use crate::records::{self, CONTACT, FOLLOWED, LAYER, LayerRecord, RULES, WATCHER, WatcherRecord};
 use crate::sessions::DeviceId;
 
 /// See the module.
@@ -80,7 +80,12 @@ impl Principal {
             ops.push(Op::Put {
                 key: records::key(WATCHER, owner, &[watcher.as_str()]),
                 expect: Expect::Any,
-                value: record.map(|record| records::to_bytes(&record)),
+                value: record.as_ref().map(records::to_bytes),
+            });
+            ops.push(Op::Put {
+                key: records::key(FOLLOWED, watcher, &[owner.as_str()]),
+                expect: Expect::Any,
+                value: record.map(|_| records::to_bytes(&serde_json::Map::new())),
             });
         }
         for device in &effects.layers_ended {

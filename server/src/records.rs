@@ -28,6 +28,9 @@ pub const WATCHER: Table = Table(6);
 pub const HELD: Table = Table(7);
 /// The server's secrets and other single things, by name.
 pub const META: Table = Table(8);
+/// The other end of [`WATCHER`]: whom a watcher of this server follows, by user part and
+/// presentity; the value is empty JSON.
+pub const FOLLOWED: Table = Table(9);
 
 /// The key of what belongs to `owner` alone, or with `rest` of one thing of it.
 pub fn key(table: Table, owner: &Address, rest: &[&str]) -> RecordKey {

@@ -2,8 +2,7 @@
 //!
 //! What a session does is in `session`; signals carry no data, only that there is news.
 
-use std::collections::HashSet;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -35,6 +34,8 @@ pub struct Mailbox {
     /// Wakes its connection.
     pub signal: Signal,
     news: Mutex<News>,
+    /// What the session follows, for those who list it.
+    follows: Mutex<BTreeSet<Address>>,
 }
 
 /// What a session has to look at.
@@ -44,6 +45,8 @@ pub struct News {
     pub dirty: HashSet<Address>,
     /// Its log may have grown.
     pub log: bool,
+    /// The contact list has changed.
+    pub contacts: bool,
     /// Encoded messages that are not stored.
     pub volatile: VecDeque<Bytes>,
     /// It has to end, and why.
@@ -53,7 +56,14 @@ pub struct News {
 impl Mailbox {
     /// An empty mailbox.
     pub fn new(id: SessionId, account: Address, device: DeviceId) -> Mailbox {
-        Mailbox { id, account, device, signal: Signal::default(), news: Mutex::default() }
+        Mailbox {
+            id,
+            account,
+            device,
+            signal: Signal::default(),
+            news: Mutex::default(),
+            follows: Mutex::default(),
+        }
     }
 
     /// Says that a presentity may have changed.
@@ -69,6 +79,28 @@ impl Mailbox {
     /// Says that the account's log may have grown.
     pub fn log_grew(&self) {
         self.tell(|news| news.log = true);
+    }
+
+    /// Says that the account's contact list has changed.
+    pub fn contacts_changed(&self) {
+        self.tell(|news| news.contacts = true);
+    }
+
+    /// Notes that the session follows a presentity.
+    pub fn now_follows(&self, presentity: &Address) {
+        let mut follows = self.follows.lock().unwrap_or_else(PoisonError::into_inner);
+        follows.insert(presentity.clone());
+    }
+
+    /// Notes that it does not any more.
+    pub fn unfollowed(&self, presentity: &Address) {
+        self.follows.lock().unwrap_or_else(PoisonError::into_inner).remove(presentity);
+    }
+
+    /// What the session follows.
+    pub fn follows(&self) -> Vec<Address> {
+        let follows = self.follows.lock().unwrap_or_else(PoisonError::into_inner);
+        follows.iter().cloned().collect()
     }
 
     /// Passes a message that is not stored, or drops it if too many wait.

@@ -48,7 +48,7 @@ fn everybody() -> Vec<Asking> {
     for watcher in WATCHERS {
         for (purpose, contact) in [Purpose::Subscribe, Purpose::Fetch]
             .into_iter()
-            .flat_map(|purpose| Grant::EVERY.map(|contact| (purpose, contact)))
+            .flat_map(|purpose| Grant::EVERY.iter().map(move |&contact| (purpose, contact)))
         {
             for (now, sphere) in [(1, None), (4, Some("work")), (6, Some("home"))] {
                 all.push(Asking {

@@ -95,6 +95,8 @@ section! {
         /// After a start, a presentity whose sessions have not returned is not shown as closed to
         /// those who saw it open.
         recovery_seconds: u64 = 60, reloads true;
+        /// A device that has not signed in for so long may be forgotten for a new one.
+        device_lease_days: u64 = 60, reloads true;
         /// At an orderly stop, clients are told to come back after this and up to as much again.
         stop_retry_seconds: u64 = 2, reloads true;
     }

@@ -216,13 +216,19 @@ impl Presentity {
         effects
     }
 
-    /// The owner ends a watcher's subscriptions (RFC 2779 5.1.16).
-    pub fn remove_watcher(&mut self, now: Timestamp, watcher: &Address) -> Option<Effects> {
+    /// Ends all subscriptions of a watcher: the owner does it (RFC 2779 5.1.16), or the watcher
+    /// itself from elsewhere.
+    pub fn end_watching(
+        &mut self,
+        now: Timestamp,
+        watcher: &Address,
+        event: SubscriptionEvent,
+    ) -> Option<Effects> {
         let watching = self.watchers.get_mut(watcher)?;
         if watching.state == SubscriptionState::Terminated {
             return None;
         }
-        watching.terminate(now, SubscriptionEvent::Deactivated);
+        watching.terminate(now, event);
         let mut effects = Effects::default();
         effects.wake.extend(watching.listeners.iter().copied());
         effects.watchers.insert(watcher.clone());

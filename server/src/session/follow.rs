@@ -1,5 +1,6 @@
 //! SUBSCRIBE and FETCH: following presence, reading it once, and dispatch to other things.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,8 +73,7 @@ impl Session {
             })
             .await
             .stored()?;
-        self.followed.insert(presentity.clone(), Followed { held, state: Some(state) });
-        self.mailbox.presentity_dirty(&presentity);
+        self.now_follows(&presentity, Followed { held, state: Some(state) });
         Ok(Done { state: Some(state), lease, version, ..Done::empty() })
     }
 
@@ -107,12 +107,12 @@ impl Session {
     }
 
     async fn unfollow(&mut self, host: &Arc<Host>, presentity: &Address) -> Handled {
-        self.followed.remove(presentity);
+        self.unfollowed(presentity);
         if !host.accounts.is_local(presentity) || host.accounts.get(presentity).is_none() {
             return Ok(ended());
         }
         let device = self.mailbox.device;
-        // Whatever keeps it goes: this account's sessions, leases of its devices, its contact.
+        // What this session or its device keeps goes; what others keep, stays.
         let cancelled = host.change(presentity, |principal, now| {
             let watcher = &self.account.address;
             let bonds: Vec<Bond> = match principal.presentity.watcher(watcher) {
@@ -139,8 +139,10 @@ impl Session {
         self.expanded = true;
         let contacts = self.contact_entries(host).await?;
         let mut entries = Vec::new();
+        self.by_contact.clear();
         for mut contact in contacts.into_iter().filter(|contact| contact.follow) {
             contact.subscription = self.follow_contact(host, &contact.address).await;
+            self.by_contact.insert(contact.address.clone());
             entries.push(contact);
         }
         let content = Some(state::encode(&Contacts { entries }));
@@ -156,15 +158,25 @@ impl Session {
         needs_presentity(host, presentity).ok()?;
         let bond = Bond::Session(self.mailbox.id);
         let state = self.ask(host, presentity, bond, true).await.ok()?;
-        let followed = self.followed.entry(presentity.clone()).or_default();
-        followed.state = Some(state);
-        self.mailbox.presentity_dirty(presentity);
+        let held = self.followed.get(presentity).and_then(|followed| followed.held);
+        self.now_follows(presentity, Followed { held, state: Some(state) });
         Some(state)
     }
 
-    /// Whether contacts are followed as they come and go.
-    pub(super) fn is_expanded(&self) -> bool {
-        self.expanded
+    /// The contact list has changed: new contacts are followed, removed ones not any more.
+    pub(super) async fn expand_again(&mut self, host: &Arc<Host>) {
+        let Ok(contacts) = self.contact_entries(host).await else { return };
+        let wanted: BTreeSet<Address> =
+            contacts.into_iter().filter(|c| c.follow).map(|c| c.address).collect();
+        for presentity in wanted.difference(&self.by_contact.clone()) {
+            self.follow_contact(host, presentity).await;
+        }
+        for presentity in self.by_contact.clone().difference(&wanted) {
+            if let Err(error) = self.unfollow(host, presentity).await {
+                tracing::warn!(%error, "a removed contact is still followed");
+            }
+        }
+        self.by_contact = wanted;
     }
 
     async fn fetch_presence(&mut self, host: &Arc<Host>, fetch: Fetch) -> Handled {

@@ -3,14 +3,19 @@
 //! The connection's bytes and deadlines are left to `net::connection`; decisions to the
 //! principals' machines.
 
+mod contacts;
+pub mod devices;
 mod follow;
+mod lists;
 mod log;
-mod messages;
-mod owned;
+pub mod messages;
 mod publish;
+mod requests;
+mod rules;
 pub mod sign_in;
+mod watchers;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,8 +57,9 @@ pub struct Session {
     /// Whose it is.
     pub account: Arc<Account>,
     followed: HashMap<Address, Followed>,
-    /// Follow the contact list as it changes.
+    /// Whether the contact list is followed as it changes, and whom it names.
     expanded: bool,
+    by_contact: BTreeSet<Address>,
     log: Option<log::Following>,
 }
 
@@ -67,7 +73,8 @@ struct Followed {
 impl Session {
     /// A new session.
     pub fn new(mailbox: Arc<Mailbox>, account: Arc<Account>) -> Session {
-        Session { mailbox, account, followed: HashMap::new(), expanded: false, log: None }
+        let (followed, by_contact) = (HashMap::new(), BTreeSet::new());
+        Session { mailbox, account, followed, expanded: false, by_contact, log: None }
     }
 
     /// Whose it is.
@@ -114,6 +121,9 @@ impl Session {
             if let Ok(message) = Message::decode(message) {
                 put(out, message.into());
             }
+        }
+        if news.contacts && self.expanded {
+            self.expand_again(host).await;
         }
         if news.log
             && let Some(log) = &mut self.log
@@ -170,7 +180,7 @@ impl Session {
         }
         put(out, notify.into());
         if state == SubscriptionState::Terminated {
-            self.followed.remove(presentity);
+            self.unfollowed(presentity);
         }
         Ok(())
     }
@@ -212,6 +222,17 @@ impl Session {
         if let Err(error) = ended.await {
             tracing::warn!(%error, "the end of a session could not be stored");
         }
+    }
+
+    fn now_follows(&mut self, presentity: &Address, followed: Followed) {
+        self.followed.insert(presentity.clone(), followed);
+        self.mailbox.now_follows(presentity);
+        self.mailbox.presentity_dirty(presentity);
+    }
+
+    fn unfollowed(&mut self, presentity: &Address) {
+        self.followed.remove(presentity);
+        self.mailbox.unfollowed(presentity);
     }
 
     /// Takes the session out of the tables.

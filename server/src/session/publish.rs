@@ -23,6 +23,7 @@ impl Session {
             What::Contacts => self.publish_contacts(host, publish).await,
             What::Requests => self.publish_requests(host, publish).await,
             What::Watchers => self.publish_watchers(host, publish).await,
+            What::Subscriptions => self.publish_subscriptions(host, publish).await,
             What::Devices => self.publish_devices(host, publish).await,
             other => Err(Error::new(Code::Unsupported, format!("{other} cannot be published"))),
         }

@@ -207,7 +207,7 @@ fn look_over(connection: &Connection, verify: bool) -> Result<(), StoreError> {
     }
     if verify {
         let finding: String = connection
-            .pragma_query_value(None, "integrity_check(1)", |row| row.get(0))
+            .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
             .map_err(open_error)?;
         if finding != "ok" {
             return Err(damaged(&finding));

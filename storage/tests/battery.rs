@@ -1,4 +1,5 @@
 //! One battery of cases, run over every back end: what the trait promises.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod kit;
 
@@ -342,7 +343,9 @@ battery! {
 
     /// A refused unit leaves nothing; those beside it are as if it had not been.
     async fn a_unit_is_whole_or_not_at_all(store: &dyn Store) {
-        let good = |n: u64| unit(vec![append(&alice(), "good"), put("k", Expect::Any, &n.to_string())]);
+        let good = |n: u64| {
+            unit(vec![append(&alice(), "good"), put("k", Expect::Any, &n.to_string())])
+        };
         let bad = || Unit {
             dedup: Some(dedup(1, 1, 1)),
             body: Some(Bytes::from_static(b"body")),

@@ -2,6 +2,7 @@
 //! acknowledged is there, once, and what is tried again is not doubled.
 //!
 //! The child is this test's own binary, started with a variable that names the directory.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod kit;
 

@@ -1,4 +1,5 @@
 //! What only a store on disk has: reopening, locks, modes, refusal of what is not ours.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod kit;
 
@@ -57,6 +58,23 @@ async fn e1_reopening_keeps_all() {
     let store = open(dir.path());
     assert!(commit(&store, unit(vec![append(&bob(), "later")])).await[0] > seqs[1]);
     assert!(versions(&store, vec![put("k", Expect::Absent, "v")]).await[0] > version + 1);
+}
+
+/// G2: what a killed process had written but perhaps not synced is brought onto the disk when the
+/// store is opened, before a repeat of it is answered.
+#[tokio::test]
+async fn g2_what_the_log_holds_is_secured_at_opening() {
+    let [dir, killed, bare] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let store = open(dir.path());
+    commit(&store, unit(vec![append(&alice(), "x")])).await;
+    for name in ["store.sqlite", "store.sqlite-wal"] {
+        fs::copy(dir.path().join(name), killed.path().join(name)).unwrap();
+    }
+    let reopened = open(killed.path());
+    // A copy without the log: only what is in the database itself.
+    fs::copy(database(killed.path()), database(bare.path())).unwrap();
+    assert_eq!(heads(&open(bare.path()), &alice()).await, ["x"]);
+    assert_eq!(heads(&reopened, &alice()).await, ["x"]);
 }
 
 /// A body lies in the database once, and goes with the last item that refers to it.

@@ -27,6 +27,7 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use impp_protocol::Address;
+use rusqlite::Connection;
 
 pub use self::readers::READERS_MAX;
 pub use self::room::RESERVE_BYTES;
@@ -47,7 +48,7 @@ use crate::{
 pub struct Options {
     /// Threads that read, one at least and [`READERS_MAX`] at most.
     pub readers: usize,
-    /// Kept free for a full disk; zero keeps none.
+    /// Kept free for a full disk, at most an eighth of it; zero keeps none.
     pub reserve_bytes: u64,
     /// Reads the whole database while opening, and refuses it if any of it is damaged. It takes
     /// about a second for each gigabyte.
@@ -89,6 +90,7 @@ impl SqliteStore {
             }
             opened => opened?,
         };
+        secure(&connection, &mut room)?;
         home.sync()?;
         let incarnation = connection
             .query_row("SELECT incarnation FROM meta", [], |row| row.get(0))
@@ -184,6 +186,24 @@ impl Drop for SqliteStore {
             let _ = writer.join();
         }
     }
+}
+
+/// Brings what the write-ahead log holds onto the disk before anybody sees it: a process that was
+/// killed before its sync, or whose sync failed, leaves commits there that only the system's
+/// cache holds. Answering a repeat of one of them as done would promise too much.
+///
+/// Then commits once, while there is room: this shows that the store can be written, and makes
+/// the log's memory-mapped index take its blocks. One that finds none later is a signal.
+fn secure(connection: &Connection, room: &mut Room) -> Result<(), StoreError> {
+    let settle = || schema::checkpoint(connection, "TRUNCATE").map_err(schema::open_error);
+    match settle() {
+        Err(StoreError::NoSpace) => {
+            room.run_out();
+            settle()?;
+        }
+        other => other?,
+    }
+    schema::touch(connection).map_err(schema::open_error)
 }
 
 /// Tells when the writer's thread ends by a panic.

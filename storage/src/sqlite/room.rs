@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use super::home::{at, make_private, private, sync_dir};
 use crate::StoreError;
 
-/// The reserve by default. Enough for the write-ahead log to be copied into the database, with a
-/// group on top (asserted in `writer.rs`).
+/// The reserve by default, on a disk that is not small: it is at most an eighth of it. Enough for
+/// the write-ahead log to be copied into the database, with a group on top (asserted in
+/// `writer.rs`).
 pub const RESERVE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The room that a store has.
@@ -27,7 +28,13 @@ pub(crate) struct Room {
 
 impl Room {
     /// Makes the reserve, or finds that there is no room for it.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSpace`] if there is not even room to open a database.
     pub(crate) fn open(dir: &Path, reserve_bytes: u64) -> Result<Room, StoreError> {
+        let stat = rustix::fs::statvfs(dir).map_err(|error| at(dir)(error.into()))?;
+        let share = stat.f_blocks.saturating_mul(stat.f_frsize) / RESERVE_SHARE;
+        let reserve_bytes = reserve_bytes.min(share);
         let mut room =
             Room { dir: dir.into(), reserve_bytes, tight: false, looked: Instant::now() };
         match room.make_reserve() {
@@ -35,7 +42,17 @@ impl Room {
             Err(StoreError::NoSpace) => room.run_out(),
             Err(error) => return Err(error),
         }
-        Ok(room)
+        if free_bytes(dir) < OPEN_BYTES_MIN {
+            room.run_out();
+        }
+        // Without room for SQLite's memory-mapped index, a page fault would end the process.
+        if free_bytes(dir) < OPEN_BYTES_MIN { Err(StoreError::NoSpace) } else { Ok(room) }
+    }
+
+    /// How long the write-ahead log may get, in pages, before it is copied into the database:
+    /// with a small reserve shorter, so that it can still be copied when the disk is full.
+    pub(crate) fn wal_frames_max(&self) -> u64 {
+        (self.reserve_bytes / 2 / PAGE_BYTES).clamp(WAL_FRAMES_MIN, WAL_FRAMES_MAX)
     }
 
     /// Whether the disk was full and is not yet free again.
@@ -115,4 +132,12 @@ pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// Room beside the reserve that must be free before appends are taken again, with a quarter of
 /// the reserve: without it, full and not full would alternate.
 const ROOM_BYTES_MIN: u64 = 1024 * 1024;
-const PAGE_BYTES: u64 = 4096;
+/// Room without which a store is not opened.
+const OPEN_BYTES_MIN: u64 = 256 * 1024;
+/// The reserve takes at most one part in so many of the file system.
+const RESERVE_SHARE: u64 = 8;
+/// Bounds of [`Room::wal_frames_max`].
+const WAL_FRAMES_MIN: u64 = 250;
+pub(crate) const WAL_FRAMES_MAX: u64 = 2000;
+/// Of SQLite, and of most file systems.
+pub(crate) const PAGE_BYTES: u64 = 4096;

@@ -121,6 +121,17 @@ pub(crate) fn connect(path: &Path, write: bool) -> Result<Connection, StoreError
     Ok(connection)
 }
 
+/// Copies the write-ahead log into the database, and syncs both. Unlike SQLite's automatic
+/// checkpoint, it says when that fails.
+pub(crate) fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<()> {
+    connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))
+}
+
+/// Commits, without a change.
+pub(crate) fn touch(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "user_version", SCHEMA_VERSION)
+}
+
 /// An error of SQLite while opening, in the words of this crate.
 pub(crate) fn open_error(error: rusqlite::Error) -> StoreError {
     use rusqlite::ErrorCode::{DatabaseCorrupt, DiskFull, NotADatabase};

@@ -1,11 +1,11 @@
 //! The one thread that writes: takes all units that wait into one transaction, and answers them
 //! after the sync that covers them.
 //!
-//! | what went wrong | the group's answer | afterwards |
-//! |---|---|---|
-//! | disk full | decided again with the reserve given up: what grows is [`StoreError::NoSpace`] | ends by itself |
-//! | another process holds the database | [`StoreError::Busy`] | as before |
-//! | reading, writing or syncing failed, or the database is damaged | [`StoreError::Failed`] | nothing is written again |
+//! - The disk is full: the group is decided again with the reserve given up, and what grows is
+//!   answered [`StoreError::NoSpace`], until there is room again.
+//! - Another process holds the database: [`StoreError::Busy`]; nothing was done.
+//! - Reading, writing or syncing failed, or the database is damaged: [`StoreError::Failed`], and
+//!   nothing is ever written again. Reads go on.
 //!
 //! After a failed sync nobody knows what the disk holds, and a second sync that succeeds tells
 //! nothing about the first: so there is no retry, and a restart finds out.
@@ -22,8 +22,8 @@ use rusqlite::{Connection, ErrorCode, ffi};
 
 use super::home::Home;
 use super::readers::Readers;
-use super::room::{LOOK_INTERVAL, RESERVE_BYTES, Room};
-use super::schema::open_error;
+use super::room::{LOOK_INTERVAL, PAGE_BYTES, RESERVE_BYTES, Room, WAL_FRAMES_MAX};
+use super::schema::{checkpoint, open_error};
 use super::shared::Shared;
 use super::sweep;
 use super::tables::{Logs, Tables, number};
@@ -190,8 +190,8 @@ impl Writer {
         }
         self.logs.bound();
         // After the answers: they need not wait for it.
-        if self.failed.is_none() && self.wal_frames.load(Ordering::Relaxed) >= CHECKPOINT_FRAMES {
-            self.checkpoint("PASSIVE");
+        if self.failed.is_none() {
+            self.checkpoint_if_due();
         }
     }
 
@@ -260,15 +260,19 @@ impl Writer {
             Ok(more) => {
                 self.shared.count_sync();
                 self.sweeping = more;
-                if self.wal_frames.load(Ordering::Relaxed) >= CHECKPOINT_FRAMES {
-                    self.checkpoint("PASSIVE");
-                }
+                self.checkpoint_if_due();
             }
             Err(error) => {
                 // Once more only when there is something new to sweep, or after a restart.
                 self.sweeping = false;
                 self.handle(&error);
             }
+        }
+    }
+
+    fn checkpoint_if_due(&mut self) {
+        if self.wal_frames.load(Ordering::Relaxed) >= self.room.wal_frames_max() {
+            self.checkpoint("PASSIVE");
         }
     }
 
@@ -358,10 +362,6 @@ fn classify(error: &rusqlite::Error) -> Trouble {
     }
 }
 
-fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<()> {
-    connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))
-}
-
 fn vacuum(connection: &Connection) -> rusqlite::Result<()> {
     let free: u64 = connection.pragma_query_value(None, "freelist_count", |row| number(row, 0))?;
     if free > 0 {
@@ -387,10 +387,9 @@ fn load_counters(connection: &Connection) -> rusqlite::Result<Counters> {
 const GROUP_UNITS_MAX: usize = 4096;
 /// A group takes no further unit from here on.
 const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// The write-ahead log is copied into the database when it is longer than so many pages.
-const CHECKPOINT_FRAMES: u64 = 2000;
 /// Pages given back to the file system at once while the disk is full.
 const VACUUM_PAGES_MAX: u64 = 512;
 
-const _: () =
-    assert!(RESERVE_BYTES >= CHECKPOINT_FRAMES * 4096 + (GROUP_BYTES_MAX + UNIT_BYTES_MAX) as u64);
+const _: () = assert!(
+    RESERVE_BYTES >= WAL_FRAMES_MAX * PAGE_BYTES + (GROUP_BYTES_MAX + UNIT_BYTES_MAX) as u64
+);

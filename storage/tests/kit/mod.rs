@@ -1,5 +1,5 @@
 //! Short ways to build units and to read stores, for all test files.
-#![allow(dead_code, missing_docs)]
+#![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use std::path::Path;
 use std::sync::Arc;

@@ -12,9 +12,9 @@ pub const SCAN_ITEMS_MAX: usize = 10_000;
 
 /// Logs of principals, records with versions, and de-duplication of what is written.
 ///
-/// No method blocks: each hands its work over and returns a future of the answer. A read sees
-/// every unit whose answer was given before the read was asked, and nothing that is not yet
-/// durable.
+/// No method blocks, but [`close`](Store::close) for a moment: each hands its work over and
+/// returns a future of the answer. A read sees every unit whose answer was given before the read
+/// was asked, and nothing that is not yet durable.
 pub trait Store: Send + Sync + 'static {
     /// Queues one unit. Units take effect in the order of submission, each whole or not at all,
     /// and the answer comes only after the sync that covers it. When the bounded queue is full

@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod presence;
+pub mod sasl;
 pub mod time;
 
 pub use address::{Address, Domain};

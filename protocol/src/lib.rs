@@ -9,6 +9,7 @@ pub mod error;
 pub mod field;
 pub mod frame;
 pub mod presence;
+pub mod sasl;
 pub mod schema;
 pub mod state;
 pub mod thing;

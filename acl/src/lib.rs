@@ -1,1 +1,40 @@
-//! placeholder
+//! Access rules and delivery rules: rules, a watcher and a time make a decision; a decision makes
+//! a view of a document (RFC 4745, RFC 5025).
+//!
+//! Storing rules, knowing who a watcher is, contact lists, clocks and sending are left to the
+//! callers: nothing here does I/O, and time is an argument.
+//!
+//! Rules only grant and their order does not matter: what no rule grants is hidden, and the
+//! largest handling that any matching rule gives wins. [`View`] is the permission to send: it
+//! comes out of a [`Decision`] and from nowhere else.
+
+mod conditions;
+mod content;
+mod decide;
+mod defaults;
+mod delivery;
+mod edit;
+mod error;
+mod explain;
+mod grants;
+mod identity;
+mod parse;
+mod rules;
+mod view;
+
+pub use conditions::{Conditions, Validity};
+pub use content::{Content, Disclosed};
+pub use decide::{Decision, Purpose, Question, decide};
+pub use defaults::default_rules;
+pub use delivery::{DeliveryDecision, DeliveryQuestion, decide_delivery};
+pub use edit::{DeliveryRuling, Ruling, with_decision, with_delivery_decision};
+pub use error::RulesError;
+pub use explain::{DeliveryExplanation, Explanation, RuleTrace, explain, explain_delivery};
+pub use grants::{FieldSet, Grants, Selector, TupleSet};
+pub use identity::{Grant, Group, Watcher, Who};
+pub use rules::{
+    Delegate, DeliveryAction, DeliveryRule, FIELDS_MAX, GROUP_MEMBERS_MAX, GROUPS_MAX, Handling,
+    ID_BYTES_MAX, RULES_BYTES_MAX, RULES_MAX, Rate, Right, Rule, RuleSet, SPHERES_MAX,
+    TUPLE_SELECTORS_MAX, VALIDITIES_MAX, WHO_MAX,
+};
+pub use view::{View, ViewKey};

@@ -110,6 +110,9 @@ macro_rules! numbers {
                 $( ($name::$variant, $number, $text, concat!($($doc),+)), )*
             ];
 
+            /// Every value.
+            pub const EVERY: &'static [$name] = &[ $( $name::$variant, )* ];
+
             /// The number on the wire.
             pub fn number(self) -> u64 {
                 match self { $( $name::$variant => $number, )* }

@@ -1,1 +1,35 @@
-//! placeholder
+//! What survives a restart: logs of principals, records with versions, de-duplication.
+//!
+//! One trait, [`Store`], with two back ends: [`SqliteStore`] on disk, [`MemoryStore`] without.
+//! What the records and items mean, who may read or change them, when to trim, and what the
+//! network is told of an error are left to the callers. Nothing here reads a wall clock.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `store.rs` | the trait, and what reads ask and answer |
+//! | `unit.rs` | what is written: units, operations, outcomes, their limits |
+//! | `plan.rs` | the one place that decides what a unit does; both back ends carry it out |
+//! | `memory.rs` | the back end without a disk |
+//! | `sqlite/` | the back end on disk: directory, schema, writer, readers, room on the disk |
+
+mod error;
+mod memory;
+mod page;
+mod pending;
+mod plan;
+mod sqlite;
+mod store;
+mod unit;
+
+pub use error::StoreError;
+pub use memory::MemoryStore;
+pub use page::{Item, Page};
+pub use pending::Pending;
+pub use sqlite::{Options, READERS_MAX, RESERVE_BYTES, SqliteStore};
+pub use store::{
+    Health, LogState, ReadLog, Record, RecordKey, SCAN_ITEMS_MAX, Scan, Stats, Store, Table,
+};
+pub use unit::{
+    Append, BODY_BYTES_MAX, Dedup, Expect, HEAD_BYTES_MAX, KEY_BYTES_MAX, Limit, Op, Outcome,
+    Rejection, TRIM_ITEMS_MAX, UNIT_BYTES_MAX, UNIT_OPS_MAX, Unit, VALUE_BYTES_MAX,
+};

@@ -3,8 +3,21 @@
 use impp_protocol::state::{Contact, ContactEdit, Contacts};
 use impp_protocol::{Address, What};
 
+use super::List;
 use crate::client::Client;
 use crate::error::ClientError;
+
+impl List for Contacts {
+    type Entry = Contact;
+
+    fn entries(self) -> Vec<Contact> {
+        self.entries
+    }
+
+    fn cursor(last: &Contact) -> String {
+        last.address.to_string()
+    }
+}
 
 impl Client {
     /// The contact list, by address.
@@ -12,7 +25,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn contacts(&self) -> Result<Vec<Contact>, ClientError> {
-        self.fetch_own::<Contacts>(What::Contacts).await.map(|contacts| contacts.entries)
+        self.fetch_list::<Contacts>(What::Contacts).await
     }
 
     /// Adds or replaces an entry.

@@ -11,7 +11,7 @@ mod rules;
 mod subscriptions;
 
 use bytes::Bytes;
-use impp_protocol::command::{Done, Fetch, Publish, Subscribe};
+use impp_protocol::command::{Done, Fetch, Publish};
 use impp_protocol::schema::Map;
 use impp_protocol::{Address, What, state};
 
@@ -22,7 +22,37 @@ pub use rules::ExplainKind;
 use crate::client::Client;
 use crate::error::ClientError;
 
+/// Most parts that a list is read in: a server that never comes to its end is not followed there.
+pub const LIST_PARTS_MAX: usize = 1024;
+
+/// A list that may be longer than one answer, so that it is read in parts.
+trait List: Map {
+    type Entry;
+
+    fn entries(self) -> Vec<Self::Entry>;
+
+    /// What the next part is asked from: the place behind this entry.
+    fn cursor(last: &Self::Entry) -> String;
+}
+
 impl Client {
+    /// Reads one of the caller's own lists, all its parts.
+    async fn fetch_list<T: List>(&self, what: What) -> Result<Vec<T::Entry>, ClientError> {
+        let (mut all, mut cursor) = (Vec::new(), None);
+        for _ in 0..LIST_PARTS_MAX {
+            let fetch = Fetch { cursor, ..fetch(self.address().clone(), what) };
+            let done = self.call_repeatable(fetch).await?;
+            let more = done.more;
+            let part = content::<T>(done, what)?.entries();
+            cursor = part.last().map(|last| T::cursor(last).into());
+            all.extend(part);
+            if !more || cursor.is_none() {
+                return Ok(all);
+            }
+        }
+        Err(ClientError::Protocol(format!("{what}: a list without an end")))
+    }
+
     /// Reads one of the caller's own states.
     async fn fetch_own<T: Map>(&self, what: What) -> Result<T, ClientError> {
         let done = self.call_repeatable(fetch(self.address().clone(), what)).await?;
@@ -55,10 +85,6 @@ fn fetch(address: Address, what: What) -> Fetch {
 
 fn publish(address: Address, what: What) -> Publish {
     Publish { address, what, content: None, lease: None, replace: false, base: None }
-}
-
-fn subscribe(address: Address, what: What) -> Subscribe {
-    Subscribe { address, what, lease: None, version: None, cursor: None, expand: false }
 }
 
 /// The content of an answer. A map without fields has no bytes, so an absent one is empty.

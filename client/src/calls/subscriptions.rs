@@ -1,17 +1,50 @@
 //! Subscriptions from both ends, and requests that wait for a decision.
 
-use std::time::Duration;
-
-use impp_protocol::command::Subscribe;
 use impp_protocol::state::{
-    Decision, RequestEdit, RequestEntry, Requests, Subscription, Subscriptions, WatcherEdit,
-    WatcherEntry, Watchers,
+    Decision, RequestEdit, RequestEntry, Requests, Subscription, SubscriptionEdit, Subscriptions,
+    WatcherEdit, WatcherEntry, Watchers,
 };
 use impp_protocol::{Address, What};
 
-use super::subscribe;
+use super::List;
 use crate::client::Client;
 use crate::error::ClientError;
+
+impl List for Subscriptions {
+    type Entry = Subscription;
+
+    fn entries(self) -> Vec<Subscription> {
+        self.entries
+    }
+
+    fn cursor(last: &Subscription) -> String {
+        last.presentity.to_string()
+    }
+}
+
+impl List for Watchers {
+    type Entry = WatcherEntry;
+
+    fn entries(self) -> Vec<WatcherEntry> {
+        self.entries
+    }
+
+    fn cursor(last: &WatcherEntry) -> String {
+        last.watcher.to_string()
+    }
+}
+
+impl List for Requests {
+    type Entry = RequestEntry;
+
+    fn entries(self) -> Vec<RequestEntry> {
+        self.entries
+    }
+
+    fn cursor(last: &RequestEntry) -> String {
+        format!("{} {}", last.from, last.kind.number())
+    }
+}
 
 impl Client {
     /// What this account follows.
@@ -19,17 +52,16 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn subscriptions(&self) -> Result<Vec<Subscription>, ClientError> {
-        self.fetch_own::<Subscriptions>(What::Subscriptions).await.map(|all| all.entries)
+        self.fetch_list::<Subscriptions>(What::Subscriptions).await
     }
 
-    /// Ends the subscription to somebody's presence.
+    /// Ends all subscriptions to somebody's presence, whichever session or device keeps them.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn cancel_subscription(&self, address: &Address) -> Result<(), ClientError> {
-        let subscribe = subscribe(address.clone(), What::Presence);
-        let end = Subscribe { lease: Some(Duration::ZERO), ..subscribe };
-        self.call_repeatable(end).await.map(drop)
+        let edit = SubscriptionEdit { cancel: address.clone() };
+        self.edit_own(What::Subscriptions, &edit).await.map(drop)
     }
 
     /// Who watches this account's presence.
@@ -37,7 +69,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn watchers(&self) -> Result<Vec<WatcherEntry>, ClientError> {
-        self.fetch_own::<Watchers>(What::Watchers).await.map(|all| all.entries)
+        self.fetch_list::<Watchers>(What::Watchers).await
     }
 
     /// Ends somebody's subscriptions to this account's presence.
@@ -54,7 +86,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn requests(&self) -> Result<Vec<RequestEntry>, ClientError> {
-        self.fetch_own::<Requests>(What::Requests).await.map(|all| all.entries)
+        self.fetch_list::<Requests>(What::Requests).await
     }
 
     /// Decides about somebody; the decision becomes a rule.

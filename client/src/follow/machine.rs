@@ -164,7 +164,8 @@ impl Machine {
     pub fn end(self) -> Vec<(Command, u64)> {
         let end = |address: &Address, what| {
             let lease = Some(Duration::ZERO);
-            (Subscribe { lease, ..subscribe(address.clone(), what) }.into(), 0)
+            let expand = what == What::Contacts;
+            (Subscribe { lease, expand, ..subscribe(address.clone(), what) }.into(), 0)
         };
         let mut requests = Vec::new();
         if self.contacts {

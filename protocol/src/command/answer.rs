@@ -51,6 +51,9 @@ fields! {
         11 outcome: Option<Outcome>,
         /// MESSAGE: when the server took it.
         12 time: Option<Timestamp>,
+        /// FETCH of a list: there are more entries; ask again with the last one's address (or
+        /// id) as the cursor.
+        13 more: bool,
     }
 }
 
@@ -70,6 +73,7 @@ impl Done {
             content: None,
             outcome: None,
             time: None,
+            more: false,
         }
     }
 }

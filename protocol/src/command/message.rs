@@ -11,6 +11,8 @@ use crate::time::Timestamp;
 pub const BODY_BYTES_MAX: usize = 60 * 1024;
 /// Longest content type, thread or header name in bytes.
 pub const LABEL_BYTES_MAX: usize = 255;
+/// Longest message in its encoding, in bytes: what is around it in a NOTIFY still fits a frame.
+pub const MESSAGE_BYTES_MAX: usize = 62 * 1024;
 /// Most headers of a message.
 pub const HEADERS_MAX: usize = 32;
 
@@ -69,6 +71,7 @@ impl Message {
             .or_else(|| label("content_type", self.content_type.as_ref()))
             .or_else(|| label("thread", self.thread.as_ref()))
             .or_else(|| self.headers.iter().find_map(|h| label("header name", Some(&h.name))))
+            .or_else(|| over("message", self.encode().len(), MESSAGE_BYTES_MAX))
             .or_else(|| {
                 let count = self.headers.len();
                 (count > HEADERS_MAX)

@@ -19,7 +19,9 @@ pub use change::Publish;
 pub use follow::{Fetch, Notify, Subscribe};
 pub use hello::{Hello, PROTOCOL_VERSION};
 pub use liveness::{Bye, ByeReason, Ping};
-pub use message::{Ack, BODY_BYTES_MAX, HEADERS_MAX, Header, LABEL_BYTES_MAX, Message};
+pub use message::{
+    Ack, BODY_BYTES_MAX, HEADERS_MAX, Header, LABEL_BYTES_MAX, MESSAGE_BYTES_MAX, Message,
+};
 
 use crate::error::Error;
 use crate::field::{FieldError, Reader, Writer};

@@ -14,8 +14,8 @@ pub use owned::{
     Decision, Device, DeviceEdit, Devices, RequestEdit, RequestEntry, RequestKind, Requests,
 };
 pub use subscription::{
-    Subscription, SubscriptionEvent, SubscriptionState, Subscriptions, WatcherEdit, WatcherEntry,
-    Watchers,
+    Subscription, SubscriptionEdit, SubscriptionEvent, SubscriptionState, Subscriptions,
+    WatcherEdit, WatcherEntry, Watchers,
 };
 
 use bytes::Bytes;

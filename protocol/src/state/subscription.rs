@@ -95,3 +95,11 @@ fields! {
         1 remove: Address,
     }
 }
+
+fields! {
+    /// A change of what the caller follows.
+    pub struct SubscriptionEdit {
+        /// End all subscriptions to this one, whichever session or device keeps them.
+        1 cancel: Address,
+    }
+}

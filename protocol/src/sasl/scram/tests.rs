@@ -181,6 +181,32 @@ fn c6_an_exchange_replayed_with_a_new_challenge_fails() {
 }
 
 #[test]
+fn c6_a_true_proof_over_another_nonce_fails() {
+    let (_, first) = bound_client();
+    let (_, question) = bound_challenge(&first).unwrap();
+    let bare = std::str::from_utf8(&first).unwrap().strip_prefix("p=tls-exporter,,").unwrap();
+    let question = String::from_utf8(question).unwrap();
+    let binding = BASE64.encode([b"p=tls-exporter,,".as_slice(), &EXPORTER].concat());
+    let nonce = question[2..].split_once(',').unwrap().0;
+    for (nonce, error) in [(nonce, None), (&nonce[1..], Some(AuthError::Failed))] {
+        let without_proof = format!("c={binding},r={nonce}");
+        let signed = [bare, ",", &question, ",", &without_proof].map(str::as_bytes);
+        let proof = ALICE.stored_key.sign(&signed).xor(KEYS.client_key());
+        let answer = format!("{without_proof},p={}", BASE64.encode(proof.as_bytes()));
+        let (server, _) = bound_challenge(&first).unwrap();
+        assert_eq!(server.finish(answer.as_bytes()).err(), error);
+    }
+}
+
+#[test]
+fn c9_a_nonce_keeps_to_its_characters_and_length() {
+    assert!(Nonce::from_text("!~").is_ok());
+    for text in ["", "a,b", "a b", "a\u{7f}", "\u{e9}", &"a".repeat(97)] {
+        assert!(Nonce::from_text(text).is_err(), "{text:?}");
+    }
+}
+
+#[test]
 fn c1_a_decoy_fails_at_the_same_step_with_the_same_error() {
     let decoy = Verifier::decoy(&[5; 32], "alice@a.example", &[Iterations::RANDOM_PASSWORD]);
     let play = |password: &str, verifier: &Verifier| {

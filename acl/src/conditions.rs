@@ -1,0 +1,141 @@
+//! The conditions of a rule, all of which must hold: identity, sphere, validity (RFC 4745 7).
+//!
+//! What a rule grants once they hold is left to the modules of access and delivery.
+
+use impp_protocol::Timestamp;
+
+use crate::identity::{By, Grant, Watcher, Who};
+
+/// A span of time: from its first moment, until just before its last (RFC 4745 7.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// The first moment inside.
+    pub from: Timestamp,
+    /// The first moment behind.
+    pub until: Timestamp,
+}
+
+/// When a rule applies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conditions {
+    /// Whom it is about.
+    pub who: Who,
+    /// Who is left out although `who` names them.
+    pub except: Who,
+    /// When; any of the spans, or always if there is none.
+    pub valid: Vec<Validity>,
+    /// In which spheres of the owner, in lower case; any of them, or all if there is none.
+    pub spheres: Vec<String>,
+}
+
+/// What conditions look at.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) watcher: &'a Watcher,
+    pub(crate) contact: Grant,
+    pub(crate) now: Timestamp,
+    pub(crate) sphere: Option<&'a str>,
+}
+
+/// How a rule took it; only the first of these makes it count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome<'a> {
+    Matched(By<'a>),
+    NotNamed,
+    Excepted(By<'a>),
+    SphereUnknown,
+    OtherSphere,
+    NotNow,
+}
+
+impl Conditions {
+    /// Whether all of them hold, and if not, the first that does not. Validity comes last, so
+    /// that `NotNow` says that time alone is missing.
+    pub(crate) fn test(&self, asked: Asked<'_>) -> Outcome<'_> {
+        let Some(by) = self.who.find(asked.watcher, asked.contact) else {
+            return Outcome::NotNamed;
+        };
+        if let Some(by) = self.except.find(asked.watcher, asked.contact) {
+            return Outcome::Excepted(by);
+        }
+        if !self.spheres.is_empty() {
+            let Some(sphere) = asked.sphere else { return Outcome::SphereUnknown };
+            if !self.spheres.iter().any(|own| equal_but_case(own, sphere)) {
+                return Outcome::OtherSphere;
+            }
+        }
+        let inside = |v: &Validity| v.from <= asked.now && asked.now < v.until;
+        if self.valid.is_empty() || self.valid.iter().any(inside) {
+            Outcome::Matched(by)
+        } else {
+            Outcome::NotNow
+        }
+    }
+
+    /// The next moment after `now` at which a span begins or ends.
+    pub(crate) fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
+        self.valid.iter().flat_map(|v| [v.from, v.until]).filter(|moment| *moment > now).min()
+    }
+
+    /// Whether the rule could match a watcher at some time, in some sphere, with some grant.
+    pub(crate) fn may_match(&self, watcher: &Watcher) -> bool {
+        Grant::EVERY.iter().any(|&contact| {
+            self.who.find(watcher, contact).is_some()
+                && self.except.find(watcher, contact).is_none()
+        })
+    }
+}
+
+fn equal_but_case(own: &str, other: &str) -> bool {
+    own.chars().eq(other.trim().chars().flat_map(char::to_lowercase))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(conditions: &Conditions, now: u64, sphere: Option<&str>) -> bool {
+        let asked = Asked {
+            watcher: &Watcher::Anonymous,
+            contact: Grant::None,
+            now: Timestamp::from_millis(now),
+            sphere,
+        };
+        matches!(conditions.test(asked), Outcome::Matched(_))
+    }
+
+    fn anyone() -> Conditions {
+        Conditions { who: Who { anyone: true, ..Who::default() }, ..Conditions::default() }
+    }
+
+    fn span(from: u64, until: u64) -> Validity {
+        Validity { from: Timestamp::from_millis(from), until: Timestamp::from_millis(until) }
+    }
+
+    #[test]
+    fn validity_includes_its_start_and_excludes_its_end() {
+        let conditions = Conditions { valid: vec![span(10, 20), span(30, 40)], ..anyone() };
+        let when: Vec<u64> = (0..50).filter(|now| outcome(&conditions, *now, None)).collect();
+        assert_eq!(when, (10..20).chain(30..40).collect::<Vec<_>>());
+        let next = |now| conditions.next_change(Timestamp::from_millis(now));
+        assert_eq!(next(5).map(Timestamp::as_millis), Some(10));
+        assert_eq!(next(10).map(Timestamp::as_millis), Some(20));
+        assert_eq!(next(40), None);
+    }
+
+    #[test]
+    fn a_sphere_is_compared_without_case_and_unknown_never_matches() {
+        let spheres = vec!["work".to_owned(), "büro".to_owned()];
+        let conditions = Conditions { spheres, ..anyone() };
+        assert!(outcome(&conditions, 0, Some("Work")));
+        assert!(outcome(&conditions, 0, Some("BÜRO")));
+        assert!(!outcome(&conditions, 0, Some("workshop")));
+        assert!(!outcome(&conditions, 0, None));
+    }
+
+    #[test]
+    fn an_exception_takes_back_what_who_names() {
+        let except = Who { anonymous: true, ..Who::default() };
+        assert!(!outcome(&Conditions { except, ..anyone() }, 0, None));
+    }
+}

@@ -1,0 +1,244 @@
+//! May this watcher see, and what: access rules into a decision (RFC 4745 10, RFC 5025 3).
+//!
+//! What the decision does to a document is in [`crate::view`], its words for the owner in
+//! [`crate::explain`]; asking again when rules, contacts, sphere or time change is the server's.
+
+use impp_protocol::{Address, Timestamp};
+
+use crate::conditions::{Asked, Outcome};
+use crate::grants::{FieldSet, Grants};
+use crate::identity::{By, Grant, Watcher};
+use crate::rules::{Handling, Rule, RuleSet};
+
+/// What the watcher wants (RFC 2779 2.3.2 has them decided apart).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// To follow.
+    Subscribe,
+    /// To look once.
+    Fetch,
+}
+
+/// All that a decision looks at beside the rules.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// Whose presence it is.
+    pub owner: &'a Address,
+    /// Who asks.
+    pub watcher: &'a Watcher,
+    /// What for.
+    pub purpose: Purpose,
+    /// The time.
+    pub now: Timestamp,
+    /// The owner's sphere, if it is known.
+    pub sphere: Option<&'a str>,
+    /// What the owner's contact list grants to the watcher.
+    pub contact: Grant,
+}
+
+/// What becomes of a question, and which rules made it so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    pub(crate) handling: Handling,
+    pub(crate) grants: Grants,
+    matched: Vec<usize>,
+    by_owner: bool,
+    until: Option<Timestamp>,
+}
+
+impl Decision {
+    /// What becomes of the subscription or fetch.
+    pub fn handling(&self) -> Handling {
+        self.handling
+    }
+
+    /// What matching rules grant together. It shows only if the handling is allow.
+    pub fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
+    /// The matching rules, by their place in [`RuleSet::rules`].
+    pub fn matched(&self) -> &[usize] {
+        &self.matched
+    }
+
+    /// Whether no rule was asked because the owner looks at itself.
+    pub fn by_owner(&self) -> bool {
+        self.by_owner
+    }
+
+    /// The next moment at which time alone may change the decision.
+    pub fn until(&self) -> Option<Timestamp> {
+        self.until
+    }
+}
+
+/// Decides by the rules; without a matching one the answer is block.
+///
+/// Fields and tuples are united over all matching rules, whatever each does with the watcher
+/// (RFC 4745 10.2), so a fetch shows what a subscription would. The owner sees everything.
+pub fn decide(rules: &RuleSet, question: &Question<'_>) -> Decision {
+    let mut decision = Decision {
+        handling: Handling::Block,
+        grants: Grants::nothing(),
+        matched: Vec::new(),
+        by_owner: false,
+        until: None,
+    };
+    if matches!(question.watcher, Watcher::Principal(address) if address == question.owner) {
+        decision.handling = Handling::Allow;
+        decision.grants = Grants::everything();
+        decision.by_owner = true;
+        return decision;
+    }
+    for (index, rule) in rules.rules.iter().enumerate() {
+        let outcome = rule.conditions.test(question.asked());
+        if matches!(outcome, Outcome::Matched(_)) {
+            decision.handling = decision.handling.max(rule.handling_for(question.purpose));
+            decision.grants = decision.grants.union(&rule.grants_for(question));
+            decision.matched.push(index);
+        }
+        if matches!(outcome, Outcome::Matched(_) | Outcome::NotNow) {
+            let next = rule.conditions.next_change(question.now);
+            decision.until = decision.until.into_iter().chain(next).min();
+        }
+    }
+    decision
+}
+
+impl<'a> Question<'a> {
+    pub(crate) fn asked(&self) -> Asked<'a> {
+        Asked { watcher: self.watcher, contact: self.contact, now: self.now, sphere: self.sphere }
+    }
+}
+
+impl Rule {
+    pub(crate) fn handling_for(&self, purpose: Purpose) -> Handling {
+        match purpose {
+            Purpose::Subscribe => self.handling,
+            Purpose::Fetch => self.fetch(),
+        }
+    }
+
+    /// What the rule, if it matches, grants: what it says, or for contacts what the entry grants.
+    pub(crate) fn grants_for(&self, question: &Question<'_>) -> Grants {
+        let by_entry = self.fields.is_none() && self.conditions.who.contacts;
+        if !by_entry || *question.watcher == Watcher::Anonymous {
+            return self.grants.clone();
+        }
+        let fields = match question.contact {
+            Grant::None => return self.grants.clone(),
+            Grant::Status => FieldSet::status(),
+            Grant::All => FieldSet::All,
+        };
+        Grants::new(fields, self.grants.tuples().clone())
+    }
+
+    /// Whether the rule's grants come from the watcher's entry.
+    pub(crate) fn grants_by_entry(&self, by: By<'_>) -> bool {
+        by == By::Contacts && self.fields.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: &str = r#"
+        [groups]
+        friends = ["bob@localhost", "carol@localhost"]
+
+        [[rule]]
+        id = "friends"
+        who = ["group:friends"]
+        except = ["carol@localhost"]
+        handling = "allow"
+        fields = ["note"]
+        tuples = ["class:work"]
+
+        [[rule]]
+        id = "contacts"
+        who = ["contacts"]
+        handling = "allow"
+
+        [[rule]]
+        id = "ask"
+        who = ["authenticated"]
+        handling = "confirm"
+        fetch = "polite-block"
+
+        [[rule]]
+        id = "december"
+        who = ["anyone"]
+        handling = "polite-block"
+        valid = ["2026-12-01T00:00:00Z/2026-12-24T00:00:00Z"]
+    "#;
+
+    fn ask(watcher: &str, purpose: Purpose, now: &str, contact: Grant) -> Decision {
+        let watcher = Address::parse(watcher).map_or(Watcher::Anonymous, Watcher::Principal);
+        let question = Question {
+            owner: &Address::parse("alice@localhost").unwrap(),
+            watcher: &watcher,
+            purpose,
+            now: Timestamp::parse(now).unwrap(),
+            sphere: None,
+            contact,
+        };
+        decide(&RuleSet::parse(RULES).unwrap(), &question)
+    }
+
+    const JUNE: &str = "2026-06-01T00:00:00Z";
+    const ADVENT: &str = "2026-12-06T00:00:00Z";
+
+    #[test]
+    fn the_largest_handling_wins_and_grants_unite() {
+        let bob = ask("bob@localhost", Purpose::Subscribe, JUNE, Grant::None);
+        assert_eq!((bob.handling(), bob.matched()), (Handling::Allow, &[0, 2][..]));
+        assert_eq!(bob.grants().words(), ["note", "class:work"]);
+        let contact = ask("bob@localhost", Purpose::Subscribe, JUNE, Grant::Status);
+        assert_eq!(contact.grants().words(), ["note", "status"]);
+        let carol = ask("carol@localhost", Purpose::Subscribe, JUNE, Grant::None);
+        assert_eq!((carol.handling(), carol.matched()), (Handling::Confirm, &[2][..]));
+    }
+
+    #[test]
+    fn req_2_3_2_fetch_is_decided_apart() {
+        let handling = |purpose| ask("x@b.example", purpose, JUNE, Grant::None).handling();
+        assert_eq!(handling(Purpose::Subscribe), Handling::Confirm);
+        assert_eq!(handling(Purpose::Fetch), Handling::PoliteBlock);
+    }
+
+    #[test]
+    fn what_no_rule_grants_is_blocked() {
+        let nobody = ask("", Purpose::Fetch, JUNE, Grant::None);
+        assert_eq!((nobody.handling(), nobody.matched()), (Handling::Block, &[][..]));
+        assert_eq!(nobody.grants(), &Grants::nothing());
+    }
+
+    #[test]
+    fn until_is_when_time_alone_changes_it() {
+        let at = |now| ask("", Purpose::Fetch, now, Grant::None);
+        assert_eq!(at(JUNE).until(), Timestamp::parse("2026-12-01T00:00:00Z"));
+        assert_eq!(at(ADVENT).handling(), Handling::PoliteBlock);
+        assert_eq!(at(ADVENT).until(), Timestamp::parse("2026-12-24T00:00:00Z"));
+        assert_eq!(at("2027-01-01T00:00:00Z").until(), None);
+    }
+
+    #[test]
+    fn an_entry_grants_what_it_says() {
+        let words = |contact| {
+            let decision = ask("dana@b.example", Purpose::Subscribe, JUNE, contact);
+            (decision.handling(), decision.grants().words())
+        };
+        assert_eq!(words(Grant::None), (Handling::Confirm, vec![]));
+        assert_eq!(words(Grant::Status), (Handling::Allow, vec!["status".to_owned()]));
+        assert_eq!(words(Grant::All), (Handling::Allow, vec!["all".to_owned()]));
+    }
+
+    #[test]
+    fn the_owner_sees_everything_of_its_own() {
+        let own = ask("alice@localhost", Purpose::Fetch, JUNE, Grant::None);
+        assert!(own.by_owner());
+        assert_eq!((own.handling(), own.grants()), (Handling::Allow, &Grants::everything()));
+    }
+}

@@ -1,0 +1,153 @@
+//! May this sender write, and how much: delivery rules into a decision (RFC 2779 2.3.5).
+//!
+//! Counting against the rate, holding messages and answering the sender are left to the server.
+
+use impp_protocol::{Address, Timestamp};
+
+use crate::conditions::{Asked, Outcome};
+use crate::identity::{Grant, Watcher};
+use crate::rules::{DeliveryAction, Rate, RuleSet};
+
+/// All that a decision about a message looks at beside the rules.
+#[derive(Clone, Copy, Debug)]
+pub struct DeliveryQuestion<'a> {
+    /// Whose inbox it is.
+    pub owner: &'a Address,
+    /// Who writes.
+    pub sender: &'a Watcher,
+    /// The time.
+    pub now: Timestamp,
+    /// The owner's sphere, if it is known.
+    pub sphere: Option<&'a str>,
+    /// What the owner's contact list grants to the sender.
+    pub contact: Grant,
+}
+
+/// What becomes of a message, and which rules made it so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryDecision {
+    action: DeliveryAction,
+    rate: Option<Rate>,
+    matched: Vec<usize>,
+    by_owner: bool,
+    until: Option<Timestamp>,
+}
+
+impl DeliveryDecision {
+    /// What becomes of the message.
+    pub fn action(&self) -> DeliveryAction {
+        self.action
+    }
+
+    /// How many such messages the sender may send; no limit from the rules if `None`.
+    pub fn rate(&self) -> Option<Rate> {
+        self.rate
+    }
+
+    /// The matching rules, by their place in [`RuleSet::delivery`].
+    pub fn matched(&self) -> &[usize] {
+        &self.matched
+    }
+
+    /// Whether no rule was asked because the owner writes to itself.
+    pub fn by_owner(&self) -> bool {
+        self.by_owner
+    }
+
+    /// The next moment at which time alone may change the decision.
+    pub fn until(&self) -> Option<Timestamp> {
+        self.until
+    }
+}
+
+/// Decides by the delivery rules; without a matching one the message is refused.
+///
+/// The largest action wins. The rate is the largest among the rules that say that action; one of
+/// them without a rate lifts it. The owner may always write to itself.
+pub fn decide_delivery(rules: &RuleSet, question: &DeliveryQuestion<'_>) -> DeliveryDecision {
+    let mut decision = DeliveryDecision {
+        action: DeliveryAction::Refuse,
+        rate: None,
+        matched: Vec::new(),
+        by_owner: false,
+        until: None,
+    };
+    if matches!(question.sender, Watcher::Principal(address) if address == question.owner) {
+        decision.action = DeliveryAction::Accept;
+        decision.by_owner = true;
+        return decision;
+    }
+    for (index, rule) in rules.delivery.iter().enumerate() {
+        let outcome = rule.conditions.test(question.asked());
+        if matches!(outcome, Outcome::Matched(_)) {
+            if decision.matched.is_empty() || rule.action > decision.action {
+                decision.rate = rule.rate;
+            } else if rule.action == decision.action {
+                decision.rate = decision.rate.zip(rule.rate).map(|(a, b)| a.larger(b));
+            }
+            decision.action = decision.action.max(rule.action);
+            decision.matched.push(index);
+        }
+        if matches!(outcome, Outcome::Matched(_) | Outcome::NotNow) {
+            let next = rule.conditions.next_change(question.now);
+            decision.until = decision.until.into_iter().chain(next).min();
+        }
+    }
+    decision
+}
+
+impl<'a> DeliveryQuestion<'a> {
+    pub(crate) fn asked(&self) -> Asked<'a> {
+        Asked { watcher: self.sender, contact: self.contact, now: self.now, sphere: self.sphere }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn ask(text: &str, sender: &str) -> DeliveryDecision {
+        let sender = Address::parse(sender).map_or(Watcher::Anonymous, Watcher::Principal);
+        let question = DeliveryQuestion {
+            owner: &Address::parse("alice@localhost").unwrap(),
+            sender: &sender,
+            now: Timestamp::from_millis(0),
+            sphere: None,
+            contact: Grant::None,
+        };
+        decide_delivery(&RuleSet::parse(text).unwrap(), &question)
+    }
+
+    fn rule(id: u32, who: &str, action: &str, rate: &str) -> String {
+        format!("[[delivery]]\nid = \"{id}\"\nwho = [\"{who}\"]\naction = \"{action}\"\n{rate}\n")
+    }
+
+    #[test]
+    fn the_largest_action_wins_and_nothing_is_refuse() {
+        let text = rule(1, "anyone", "drop", "") + &rule(2, "domain:localhost", "accept", "");
+        assert_eq!(ask(&text, "bob@localhost").action(), DeliveryAction::Accept);
+        assert_eq!(ask(&text, "bob@b.example").action(), DeliveryAction::Drop);
+        assert_eq!(ask(&text, "").action(), DeliveryAction::Drop);
+        assert_eq!(ask("", "bob@localhost").action(), DeliveryAction::Refuse);
+        assert_eq!(ask("", "alice@localhost").action(), DeliveryAction::Accept);
+    }
+
+    #[test]
+    fn the_rate_belongs_to_the_action_that_wins() {
+        let minute = |count| Some(Rate { count, period: Duration::from_secs(60) });
+        let hold = rule(1, "anyone", "hold", "");
+        let slow = rule(2, "anyone", "accept", "rate = \"1/min\"");
+        let fast = rule(3, "anyone", "accept", "rate = \"9/min\"");
+        let free = rule(4, "anyone", "accept", "");
+        let rate = |parts: &[&String]| {
+            let text: String = parts.iter().map(|part| part.as_str()).collect();
+            ask(&text, "bob@localhost").rate()
+        };
+        assert_eq!(rate(&[&hold, &slow]), minute(1));
+        assert_eq!(rate(&[&slow, &hold]), minute(1));
+        assert_eq!(rate(&[&slow, &fast]), minute(9));
+        assert_eq!(rate(&[&fast, &free]), None);
+        assert_eq!(rate(&[&free, &slow]), None);
+    }
+}

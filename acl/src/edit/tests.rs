@@ -1,0 +1,151 @@
+//! Rulings case by case; that they hold for any rules is in `tests/rulings.rs`.
+
+use super::*;
+use crate::{DeliveryQuestion, Purpose, Question, RuleSet, decide, decide_delivery, default_rules};
+use impp_protocol::{Domain, Timestamp};
+
+fn address(text: &str) -> Address {
+    Address::parse(text).unwrap()
+}
+
+fn handling(text: &str, watcher: &str) -> Handling {
+    let question = Question {
+        owner: &address("alice@localhost"),
+        watcher: &Watcher::Principal(address(watcher)),
+        purpose: Purpose::Subscribe,
+        now: Timestamp::from_millis(0),
+        sphere: None,
+        contact: Grant::None,
+    };
+    decide(&RuleSet::parse(text).unwrap(), &question).handling()
+}
+
+fn action(text: &str, sender: &str) -> DeliveryAction {
+    let question = DeliveryQuestion {
+        owner: &address("alice@localhost"),
+        sender: &Watcher::Principal(address(sender)),
+        now: Timestamp::from_millis(0),
+        sphere: None,
+        contact: Grant::None,
+    };
+    decide_delivery(&RuleSet::parse(text).unwrap(), &question).action()
+}
+
+fn defaults() -> String {
+    default_rules(&Domain::parse("localhost").unwrap())
+}
+
+#[test]
+fn a_request_allowed_denied_and_allowed_again() {
+    let bob = address("bob@localhost");
+    let status = Ruling::Allow(FieldSet::status());
+    let mut text = defaults();
+    for (ruling, expected) in [
+        (&status, Handling::Allow),
+        (&Ruling::Deny, Handling::Block),
+        (&Ruling::Deny, Handling::Block),
+        (&Ruling::Polite, Handling::PoliteBlock),
+        (&Ruling::Allow(FieldSet::All), Handling::Allow),
+        (&Ruling::Deny, Handling::Block),
+        (&status, Handling::Allow),
+    ] {
+        text = with_decision(&text, &bob, ruling).unwrap();
+        assert_eq!(handling(&text, "bob@localhost"), expected, "{text}");
+        assert_eq!(handling(&text, "carol@localhost"), Handling::Confirm, "{text}");
+    }
+}
+
+#[test]
+fn messages_accepted_dropped_and_refused() {
+    let x = address("x@b.example");
+    let mut text = defaults();
+    assert_eq!(action(&text, "x@b.example"), DeliveryAction::Hold);
+    for (ruling, expected) in [
+        (DeliveryRuling::Accept, DeliveryAction::Accept),
+        (DeliveryRuling::Drop, DeliveryAction::Drop),
+        (DeliveryRuling::Refuse, DeliveryAction::Refuse),
+        (DeliveryRuling::Accept, DeliveryAction::Accept),
+    ] {
+        text = with_delivery_decision(&text, &x, ruling).unwrap();
+        assert_eq!(action(&text, "x@b.example"), expected, "{text}");
+        assert_eq!(action(&text, "y@b.example"), DeliveryAction::Hold, "{text}");
+        assert_eq!(handling(&text, "x@b.example"), Handling::Confirm, "{text}");
+    }
+}
+
+const MINE: &str = r#"# mine
+[groups]
+friends = [
+  "dana@localhost", # since school
+  "Bob@localhost",  # from work
+]
+
+[[rule]]
+id = "friends" # the best
+who = ["group:friends"]
+except = ["bob@localhost"]   # not now
+handling = "allow"
+fields = ["note"]
+"#;
+
+#[test]
+fn the_owners_words_and_exceptions_stay() {
+    let bob = address("bob@localhost");
+    let text = with_decision(MINE, &bob, &Ruling::Deny).unwrap();
+    let text = with_decision(&text, &bob, &Ruling::Allow(FieldSet::status())).unwrap();
+    for line in MINE.lines() {
+        assert!(text.contains(line), "{line} is gone from\n{text}");
+    }
+    assert_eq!(handling(&text, "bob@localhost"), Handling::Allow);
+    let rules = RuleSet::parse(&text).unwrap();
+    assert!(rules.rules()[0].conditions().except.names(&bob));
+}
+
+#[test]
+fn a_denial_excepts_the_group_and_shows_in_the_text() {
+    let text = with_decision(MINE, &address("dana@localhost"), &Ruling::Deny).unwrap();
+    assert!(text.contains(r#"except = ["bob@localhost", "group:decided-deny"]   # not now"#));
+    assert!(text.contains(r#"decided-deny = ["dana@localhost"]"#), "{text}");
+    assert_eq!(handling(&text, "dana@localhost"), Handling::Block);
+}
+
+#[test]
+fn one_rule_holds_all_who_are_allowed_the_same() {
+    let mut text = defaults();
+    for name in ["a", "b", "c"] {
+        let who = address(&format!("{name}@localhost"));
+        text = with_decision(&text, &who, &Ruling::Allow(FieldSet::status())).unwrap();
+    }
+    text = with_decision(&text, &address("d@localhost"), &Ruling::Allow(FieldSet::All)).unwrap();
+    assert!(text.contains(r#"who = ["a@localhost", "b@localhost", "c@localhost"]"#), "{text}");
+    let ids: Vec<String> =
+        RuleSet::parse(&text).unwrap().rules().iter().map(|r| r.id().to_owned()).collect();
+    assert_eq!(ids[3..], ["decided-allow", "decided-allow-2"]);
+}
+
+#[test]
+fn lists_of_one_item_to_a_line_stay_so() {
+    let list = "[[rule]]\nid = \"decided-allow\"\nwho = [\n  \"a@localhost\", # one\n  \
+                \"b@localhost\",\n]\nhandling = \"allow\"\nfields = [\"status\"]\n";
+    let status = Ruling::Allow(FieldSet::status());
+    let text = with_decision(list, &address("c@localhost"), &status).unwrap();
+    assert!(text.contains("\n  \"b@localhost\",\n  \"c@localhost\",\n]"), "{text}");
+    let text = with_decision(&text, &address("b@localhost"), &Ruling::Deny).unwrap();
+    assert!(text.contains("# one"), "{text}");
+    assert!(!text.contains("  \"b@localhost\""), "{text}");
+}
+
+#[test]
+fn someone_already_in_the_group_keeps_what_a_later_rule_gives() {
+    let text = "[groups]\ndecided-deny = [\"bob@localhost\"]\n\n[[rule]]\nid = \"all\"\n\
+                who = [\"authenticated\"]\nhandling = \"allow\"\n";
+    let text = with_decision(text, &address("carol@localhost"), &Ruling::Deny).unwrap();
+    assert_eq!(handling(&text, "carol@localhost"), Handling::Block);
+    assert_eq!(handling(&text, "bob@localhost"), Handling::Allow);
+}
+
+#[test]
+fn a_text_with_faults_is_not_edited() {
+    let error = with_decision("[[rule]]\n", &address("b@localhost"), &Ruling::Deny).unwrap_err();
+    assert_eq!(error.line, 1);
+}

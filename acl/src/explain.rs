@@ -1,0 +1,215 @@
+//! Decisions in words: which rule said so, and why the others did not.
+//!
+//! The decision itself comes from the same call that decides; only the words are made here, and
+//! only when the owner asks.
+
+use impp_protocol::Timestamp;
+
+use crate::conditions::{Asked, Conditions, Outcome};
+use crate::decide::{Decision, Question, decide};
+use crate::delivery::{DeliveryDecision, DeliveryQuestion, decide_delivery};
+use crate::identity::By;
+use crate::rules::{Handling, RuleSet};
+
+/// A decision about presence, and how each rule took the question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// The decision.
+    pub decision: Decision,
+    /// The fields that the watcher may see, `status` among them where any tuple may be seen.
+    pub fields: Vec<String>,
+    /// Every access rule.
+    pub rules: Vec<RuleTrace>,
+}
+
+/// A decision about messages, and how each rule took the question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryExplanation {
+    /// The decision.
+    pub decision: DeliveryDecision,
+    /// Every delivery rule.
+    pub rules: Vec<RuleTrace>,
+}
+
+/// How one rule took a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleTrace {
+    /// The rule's id.
+    pub id: String,
+    /// Whether it matched.
+    pub matched: bool,
+    /// Why, or why not.
+    pub why: String,
+    /// What it adds: fields and selectors of tuples, or a rate.
+    pub grants: Vec<String>,
+}
+
+/// Decides, and says why.
+pub fn explain(rules: &RuleSet, question: &Question<'_>) -> Explanation {
+    let decision = decide(rules, question);
+    let trace = |(index, rule): (usize, &crate::Rule)| {
+        let matched = decision.matched().contains(&index);
+        let outcome = rule.conditions.test(question.asked());
+        let handling = rule.handling_for(question.purpose);
+        let mut why = reason(&rule.conditions, question.asked(), outcome);
+        let mut grants = Vec::new();
+        if let Outcome::Matched(by) = outcome {
+            why = if rule.grants_by_entry(by) {
+                format!("{handling}: {why}, and the entry grants {}", question.contact.as_str())
+            } else {
+                format!("{handling}: {why}")
+            };
+            grants = rule.grants_for(question).words();
+        }
+        RuleTrace { id: rule.id.clone(), matched, why, grants }
+    };
+    let traces = if decision.by_owner() { Vec::new() } else { trace_all(&rules.rules, trace) };
+    Explanation { fields: visible(&decision), rules: traces, decision }
+}
+
+/// Decides about a message, and says why.
+pub fn explain_delivery(rules: &RuleSet, question: &DeliveryQuestion<'_>) -> DeliveryExplanation {
+    let decision = decide_delivery(rules, question);
+    let trace = |(index, rule): (usize, &crate::DeliveryRule)| {
+        let matched = decision.matched().contains(&index);
+        let outcome = rule.conditions.test(question.asked());
+        let mut why = reason(&rule.conditions, question.asked(), outcome);
+        let mut grants = Vec::new();
+        if let Outcome::Matched(_) = outcome {
+            why = format!("{}: {why}", rule.action);
+            grants.extend(
+                rule.rate.map(|rate| format!("{} in {} s", rate.count, rate.period.as_secs())),
+            );
+        }
+        RuleTrace { id: rule.id.clone(), matched, why, grants }
+    };
+    let traces = if decision.by_owner() { Vec::new() } else { trace_all(&rules.delivery, trace) };
+    DeliveryExplanation { rules: traces, decision }
+}
+
+fn trace_all<'r, R>(
+    rules: &'r [R],
+    trace: impl FnMut((usize, &'r R)) -> RuleTrace,
+) -> Vec<RuleTrace> {
+    rules.iter().enumerate().map(trace).collect()
+}
+
+fn visible(decision: &Decision) -> Vec<String> {
+    if decision.handling() != Handling::Allow {
+        return Vec::new();
+    }
+    let mut words = decision.grants().fields().words();
+    let any_tuple = !decision.grants().tuples().is_nothing();
+    if any_tuple && !words.iter().any(|word| word == "all" || word == "status") {
+        words.push("status".to_owned());
+        words.sort_unstable();
+    }
+    words
+}
+
+fn reason(conditions: &Conditions, asked: Asked<'_>, outcome: Outcome<'_>) -> String {
+    let watcher = asked.watcher;
+    match outcome {
+        Outcome::Matched(By::Address) => format!("it names {watcher}"),
+        Outcome::Matched(by) => format!("{watcher} is one of \"{by}\""),
+        Outcome::NotNamed => format!("it does not name {watcher}"),
+        Outcome::Excepted(By::Address) => format!("it excepts {watcher}"),
+        Outcome::Excepted(by) => format!("it excepts \"{by}\", and {watcher} is one of them"),
+        Outcome::SphereUnknown => "it needs a sphere, and none is published".to_owned(),
+        Outcome::OtherSphere => {
+            let sphere = asked.sphere.unwrap_or_default();
+            format!("the sphere is \"{sphere}\", not \"{}\"", conditions.spheres.join("\" or \""))
+        }
+        Outcome::NotNow => not_now(conditions.next_change(asked.now)),
+    }
+}
+
+fn not_now(next: Option<Timestamp>) -> String {
+    match next {
+        Some(next) => format!("it is not valid now, but from {next}"),
+        None => "it is not valid any more".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::Purpose;
+    use crate::identity::{Grant, Watcher};
+    use impp_protocol::Address;
+
+    const RULES: &str = r#"
+        [groups]
+        out = ["bob@localhost"]
+
+        [[rule]]
+        id = "contacts"
+        who = ["contacts"]
+        handling = "allow"
+
+        [[rule]]
+        id = "all but out"
+        who = ["anyone"]
+        except = ["group:out"]
+        handling = "allow"
+
+        [[rule]]
+        id = "home"
+        who = ["anyone"]
+        sphere = ["home", "garden"]
+        handling = "allow"
+
+        [[rule]]
+        id = "later"
+        who = ["bob@localhost"]
+        valid = ["2026-12-01T00:00:00Z/2026-12-24T00:00:00Z"]
+        handling = "allow"
+
+        [[rule]]
+        id = "dana"
+        who = ["dana@localhost"]
+        handling = "block"
+    "#;
+
+    fn ask(watcher: &str, sphere: Option<&str>) -> Explanation {
+        let question = Question {
+            owner: &Address::parse("alice@localhost").unwrap(),
+            watcher: &Watcher::Principal(Address::parse(watcher).unwrap()),
+            purpose: Purpose::Subscribe,
+            now: Timestamp::from_millis(0),
+            sphere,
+            contact: Grant::Status,
+        };
+        explain(&RuleSet::parse(RULES).unwrap(), &question)
+    }
+
+    #[test]
+    fn each_rule_says_why() {
+        let bob = ask("bob@localhost", Some("work"));
+        let whys: Vec<&str> = bob.rules.iter().map(|rule| &*rule.why).collect();
+        assert_eq!(
+            whys,
+            [
+                "allow: bob@localhost is one of \"contacts\", and the entry grants status",
+                "it excepts \"group:out\", and bob@localhost is one of them",
+                "the sphere is \"work\", not \"home\" or \"garden\"",
+                "it is not valid now, but from 2026-12-01T00:00:00Z",
+                "it does not name bob@localhost",
+            ]
+        );
+        assert_eq!(bob.rules[0].grants, ["status"]);
+        assert_eq!(bob.fields, ["status"]);
+        let unknown = ask("bob@localhost", None);
+        assert_eq!(unknown.rules[2].why, "it needs a sphere, and none is published");
+        let dana = ask("dana@localhost", None);
+        assert_eq!(dana.rules[4].why, "block: it names dana@localhost");
+        assert!(dana.rules[4].grants.is_empty());
+    }
+
+    #[test]
+    fn the_owner_needs_no_rule() {
+        let own = ask("alice@localhost", None);
+        assert!(own.rules.is_empty());
+        assert_eq!(own.fields, ["all"]);
+    }
+}

@@ -1,0 +1,129 @@
+//! What a watcher sees of a document: the one form in which presence may leave (RFC 5025 3.3).
+//!
+//! Composing the full document is left to the server, encoding and versions to `protocol`.
+
+use std::collections::BTreeMap;
+
+use impp_protocol::presence::{Document, FieldName, Fields, PartId};
+
+use crate::decide::Decision;
+use crate::grants::{FieldSet, Grants};
+use crate::rules::Handling;
+
+/// Fields of a tuple that show with it, granted or not (RFC 5025 3.3.1.3; the priority is the
+/// contact's).
+const TUPLE_ALWAYS: [&str; 5] = ["contact", "priority", "service-class", "status", "timestamp"];
+/// Fields of the person that show once any other of its fields does (RFC 5025 3.3.1.2).
+const PERSON_ALWAYS: [&str; 1] = ["timestamp"];
+/// Fields of a device that show once any other of its fields does (RFC 5025 3.3.1.1).
+const DEVICE_ALWAYS: [&str; 2] = ["device-id", "timestamp"];
+
+/// A document as one watcher may see it: the permission to send it.
+///
+/// Nothing makes one but [`Decision::view`] and [`ViewKey::apply`], so presence cannot be sent to
+/// anybody without a decision that allows it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct View {
+    document: Document,
+}
+
+impl View {
+    /// What may be shown.
+    pub fn document(&self) -> &Document {
+        &self.document
+    }
+
+    /// What may be shown, for keeping.
+    pub fn into_document(self) -> Document {
+        self.document
+    }
+}
+
+/// Which view a decision gives: watchers with equal keys see equal documents, always.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ViewKey(Shown);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Shown {
+    Offline,
+    Granted(Grants),
+}
+
+impl Decision {
+    /// Which view the watcher gets; none while it is blocked or waits for the owner.
+    pub fn view_key(&self) -> Option<ViewKey> {
+        match self.handling {
+            Handling::Block | Handling::Confirm => None,
+            Handling::PoliteBlock => Some(ViewKey(Shown::Offline)),
+            Handling::Allow => Some(ViewKey(Shown::Granted(self.grants.clone()))),
+        }
+    }
+
+    /// What the watcher sees of the full document; none while it is blocked or waits.
+    ///
+    /// A politely blocked watcher gets exactly [`Document::offline`] whatever the owner does.
+    pub fn view(&self, full: &Document) -> Option<View> {
+        self.view_key().map(|key| key.apply(full))
+    }
+}
+
+impl ViewKey {
+    /// What everybody with this key sees of the full document.
+    ///
+    /// - A granted tuple shows its id, the fields that always show with it, and granted ones; its
+    ///   class also where a rule selects tuples by it ([`crate::TupleSet`]).
+    /// - The person, and each device, shows granted fields, and with any of them its time (and
+    ///   the device's id); without any it is absent.
+    /// - Where nothing at all is left the view is [`Document::offline`]: so nobody can tell
+    ///   "nothing for you" from offline, and an offline owner looks the same to all.
+    ///
+    /// Applying a key to its own result changes nothing.
+    pub fn apply(&self, full: &Document) -> View {
+        let Shown::Granted(grants) = &self.0 else {
+            return View { document: Document::offline() };
+        };
+        let document = Document {
+            person: part(&full.person, grants.fields(), &PERSON_ALWAYS).unwrap_or_default(),
+            tuples: tuples(&full.tuples, grants),
+            devices: devices(&full.devices, grants.fields()),
+        };
+        let empty = document == Document::default();
+        View { document: if empty { Document::offline() } else { document } }
+    }
+}
+
+fn tuples(all: &BTreeMap<PartId, Fields>, grants: &Grants) -> BTreeMap<PartId, Fields> {
+    let shown = |(id, fields): (&PartId, &Fields)| {
+        let by_class = grants.tuples().selects_class(id, fields);
+        let keep = |name: &FieldName| {
+            grants.fields().contains(name)
+                || TUPLE_ALWAYS.contains(&name.as_str())
+                || (by_class && name.as_str() == "class")
+        };
+        grants.tuples().selects(id, fields).then(|| (id.clone(), pick(fields, keep)))
+    };
+    all.iter().filter_map(shown).collect()
+}
+
+fn devices(all: &BTreeMap<PartId, Fields>, granted: &FieldSet) -> BTreeMap<PartId, Fields> {
+    all.iter()
+        .filter_map(|(id, fields)| Some((id.clone(), part(fields, granted, &DEVICE_ALWAYS)?)))
+        .collect()
+}
+
+/// A part that shows only for its granted fields; the others in `always` follow them.
+fn part(fields: &Fields, granted: &FieldSet, always: &[&str]) -> Option<Fields> {
+    let any = *granted == FieldSet::All || fields.keys().any(|name| granted.contains(name));
+    any.then(|| pick(fields, |name| granted.contains(name) || always.contains(&name.as_str())))
+}
+
+fn pick(fields: &Fields, keep: impl Fn(&FieldName) -> bool) -> Fields {
+    fields
+        .iter()
+        .filter(|(name, _)| keep(name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! Laws of decisions: order means nothing, rules only grant, words and deeds are one.
+
+use impp_acl::{Handling, Purpose, RuleSet, decide, decide_delivery, explain, explain_delivery};
+use impp_protocol::Timestamp;
+use proptest::prelude::*;
+
+use super::any;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn order_means_nothing(spec in any::spec(), asking in any::asking(), turn in 0..6usize) {
+        let mut turned = spec.clone();
+        let (rules, delivery) = (turned.rules.len().max(1), turned.delivery.len().max(1));
+        turned.rules.reverse();
+        turned.rules.rotate_left(turn % rules);
+        turned.delivery.reverse();
+        turned.delivery.rotate_left(turn % delivery);
+        let (a, b) = (spec.parse(), turned.parse());
+        let (x, y) = (decide(&a, &asking.question()), decide(&b, &asking.question()));
+        prop_assert_eq!((x.handling(), x.grants()), (y.handling(), y.grants()));
+        prop_assert_eq!((x.until(), x.view_key()), (y.until(), y.view_key()));
+        let (x, y) = (decide_delivery(&a, &asking.letter()), decide_delivery(&b, &asking.letter()));
+        prop_assert_eq!((x.action(), x.rate(), x.until()), (y.action(), y.rate(), y.until()));
+    }
+
+    #[test]
+    fn a9_a_rule_more_never_hides(
+        spec in any::spec(), rule in any::rule(), asking in any::asking()
+    ) {
+        let mut more = spec.clone();
+        more.rules.push(rule.clone());
+        more.delivery.push(rule);
+        let (a, b) = (spec.parse(), more.parse());
+        let (x, y) = (decide(&a, &asking.question()), decide(&b, &asking.question()));
+        prop_assert!(x.handling() <= y.handling());
+        prop_assert!(y.grants().includes(x.grants()));
+        let x = decide_delivery(&a, &asking.letter()).action();
+        prop_assert!(x <= decide_delivery(&b, &asking.letter()).action());
+    }
+
+    #[test]
+    fn an_explanation_is_the_decision(spec in any::spec(), asking in any::asking()) {
+        let rules = spec.parse();
+        let explained = explain(&rules, &asking.question());
+        prop_assert_eq!(&explained.decision, &decide(&rules, &asking.question()));
+        let matched: Vec<usize> =
+            (0..explained.rules.len()).filter(|i| explained.rules[*i].matched).collect();
+        prop_assert_eq!(&matched[..], explained.decision.matched());
+        prop_assert_eq!(
+            explained.fields.is_empty(),
+            explained.decision.handling() != Handling::Allow
+                || explained.decision.grants() == &impp_acl::Grants::nothing()
+        );
+        let explained = explain_delivery(&rules, &asking.letter());
+        prop_assert_eq!(&explained.decision, &decide_delivery(&rules, &asking.letter()));
+    }
+
+    #[test]
+    fn req_2_3_3_fetched_and_notified_views_are_the_same(
+        spec in any::spec(), asking in any::asking(), full in any::document()
+    ) {
+        let rules = spec.parse();
+        let by = |purpose| {
+            let decision = decide(&rules, &any::Asking { purpose, ..asking.clone() }.question());
+            (decision.handling(), decision.view(&full))
+        };
+        let (subscribed, fetched) = (by(Purpose::Subscribe), by(Purpose::Fetch));
+        prop_assert!(subscribed.0 != fetched.0 || subscribed == fetched);
+    }
+
+    #[test]
+    fn until_is_the_next_moment_at_which_anything_changes(
+        spec in any::spec(), asking in any::asking()
+    ) {
+        let rules = spec.parse();
+        let at = |now| decide(&rules, &any::Asking { now, ..asking.clone() }.question());
+        let now = at(asking.now);
+        let until = now.until().map_or(20, |moment| moment.as_millis() / 1000);
+        prop_assert!(now.until() > Some(Timestamp::from_millis(asking.now * 1000)) || until == 20);
+        for later in asking.now..until {
+            let then = at(later);
+            prop_assert_eq!((then.handling(), then.grants()), (now.handling(), now.grants()));
+        }
+    }
+
+    #[test]
+    fn any_text_is_rules_or_an_error(text in "[a-z\\[\\]=\"\\n, :{}.]{0,80}") {
+        let _ = RuleSet::parse(&text);
+    }
+}

@@ -1,0 +1,14 @@
+//! Laws that hold for any rules, watchers and documents, each shown on random ones.
+//!
+//! Single cases are beside the code.
+
+#[cfg(test)]
+mod any;
+#[cfg(test)]
+mod decisions;
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod rulings;
+#[cfg(test)]
+mod views;

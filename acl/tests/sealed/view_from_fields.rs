@@ -1,0 +1,6 @@
+use impp_acl::View;
+use impp_protocol::presence::Document;
+
+fn main() {
+    let _ = View { document: Document::offline() };
+}

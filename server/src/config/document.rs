@@ -1,0 +1,62 @@
+//! The annotated configuration file, made from the table of settings.
+
+use std::fmt::Write;
+
+use super::setting::Setting;
+use super::{Inbox, Limits, Log, Server, Times, Tls};
+
+/// The file with every setting at its default. `set` replaces some of them: (section, name, value
+/// in TOML); the section `domain` is the hosted domain.
+pub fn default_document(set: &[(&str, &str, String)]) -> String {
+    let find = |section: &str, name: &str| {
+        set.iter().find(|entry| entry.0 == section && entry.1 == name).map(|entry| &*entry.2)
+    };
+    let mut out = String::from(
+        "# The configuration of imppd. Every setting is here; what is commented out is absent by\n\
+         # default. Relative paths are relative to this file. \"(restart)\" marks what `imppd\n\
+         # reload` does not change.\n",
+    );
+    let sections: [(&str, &[&str], Vec<Setting>); 6] = [
+        ("server", Server::ABOUT, Server::settings()),
+        ("tls", Tls::ABOUT, Tls::settings()),
+        ("limits", Limits::ABOUT, Limits::settings()),
+        ("times", Times::ABOUT, Times::settings()),
+        ("inbox", Inbox::ABOUT, Inbox::settings()),
+        ("log", Log::ABOUT, Log::settings()),
+    ];
+    for (name, about, settings) in sections {
+        out.push('\n');
+        comment(&mut out, about, "");
+        let _ = writeln!(out, "[{name}]");
+        for setting in settings {
+            comment(&mut out, setting.doc, if setting.reloads { "" } else { " (restart)" });
+            match find(name, setting.name).or(setting.default.as_deref()) {
+                Some(value) => writeln!(out, "{} = {value}", setting.name),
+                None => writeln!(out, "# {} = \"{}\"", setting.name, setting.example),
+            }
+            .unwrap_or_default();
+        }
+        if name == "server" {
+            out.push_str(
+                "\n# A domain that this server hosts; repeat for more. The certificate is for the \
+                 domain's\n# name (DNS SAN), whatever the machine is called. Key files must not \
+                 be readable by others.\n[[domain]]\n",
+            );
+            for (key, default) in [
+                ("name", "\"example.com\""),
+                ("certificate", "\"tls/example.com.pem\""),
+                ("key", "\"tls/example.com-key.pem\""),
+            ] {
+                let _ = writeln!(out, "{key} = {}", find("domain", key).unwrap_or(default));
+            }
+        }
+    }
+    out
+}
+
+fn comment(out: &mut String, lines: &[&str], suffix: &str) {
+    for (index, line) in lines.iter().enumerate() {
+        let end = if index + 1 == lines.len() { suffix } else { "" };
+        let _ = writeln!(out, "#{line}{end}");
+    }
+}

@@ -1,0 +1,67 @@
+//! Errors of the configuration, in words: the file, the line, what is wrong, what to do.
+
+use std::fmt;
+use std::path::Path;
+
+use impp_protocol::Domain;
+use serde::{Deserialize, Deserializer};
+
+/// A configuration that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// Where: the file, and the line if it is known.
+    pub place: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl ConfigError {
+    /// An error about a file, or one line of it.
+    pub fn new(path: &Path, line: Option<usize>, message: String) -> ConfigError {
+        let place = match line {
+            Some(line) => format!("{}:{line}", path.display()),
+            None => path.display().to_string(),
+        };
+        ConfigError { place, message, hint: None }
+    }
+
+    /// What the TOML parser found, with the line, and the nearest key for an unknown one.
+    pub fn from_toml(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+        let line = error.span().map(|span| 1 + text[..span.start].matches('\n').count());
+        let message = error.message().lines().next().unwrap_or_default().to_owned();
+        // serde says: unknown field `x`, expected one of `a`, `b`
+        let mut quoted = message.split('`').skip(1).step_by(2);
+        if message.starts_with("unknown field")
+            && let Some(unknown) = quoted.next()
+        {
+            let mut found = ConfigError::new(path, line, format!("unknown key \"{unknown}\""));
+            found.hint = nearest(unknown, quoted).map(|key| format!("did you mean \"{key}\"?"));
+            return found;
+        }
+        ConfigError::new(path, line, message)
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = known.map(|key| (strsim::jaro_winkler(unknown, key), key));
+    let best = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (best.0 > 0.8).then_some(best.1)
+}
+
+/// Reads a domain name of the configuration.
+pub(super) fn domain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Domain, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Domain::parse(&text).map_err(|error| {
+        serde::de::Error::custom(format!("\"{text}\": {error}"))
+    })
+}

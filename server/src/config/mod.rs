@@ -1,0 +1,273 @@
+//! The configuration file: every setting with its meaning, default, unit and whether it reloads.
+//!
+//! `config default` prints this table; `deploy/imppd.toml` is that output. Applying a changed
+//! configuration is left to `reload`.
+
+mod document;
+mod error;
+mod setting;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use impp_protocol::Domain;
+use serde::Deserialize;
+
+pub use document::default_document;
+pub use error::ConfigError;
+use setting::section;
+
+section! {
+    /// Where the server listens and keeps its things.
+    pub struct Server {
+        /// Addresses to listen on for clients and servers, address:port.
+        listen: Vec<String> = vec!["127.0.0.1:2778".to_owned()], reloads false;
+        /// The folder of the store. It is made if it is missing; only its owner may read it.
+        store: PathBuf = "store".into(), reloads false;
+        /// The socket through which `imppd user`, `reload` and the like reach the running server.
+        /// Its path must be shorter than 100 bytes.
+        control: PathBuf = "control.sock".into(), reloads false;
+        /// Where /healthz and /metrics are served, address:port, loopback only; absent for nowhere.
+        http: Option<String> = None, reloads false, example "127.0.0.1:9778";
+    }
+}
+
+section! {
+    /// TLS for clients. Each domain's certificate stands with the domain.
+    pub struct Tls {
+        /// A file of CA certificates whose client certificates may sign in by EXTERNAL; the
+        /// account is the certificate's SAN: a URI im: or pres:, or an rfc822Name.
+        client_ca: Option<PathBuf> = None, reloads true, example "tls/clients.pem";
+    }
+}
+
+section! {
+    /// What one peer may use. Figures in bytes, seconds or numbers, as their names say.
+    pub struct Limits {
+        /// Connections that have not signed in, in total; further ones are closed at once.
+        unsigned_max: u64 = 2048, reloads true;
+        /// Connections that have not signed in, from one IPv4 address or IPv6 /64.
+        unsigned_per_address_max: u64 = 32, reloads true;
+        /// Time from accept to the end of the sign-in.
+        sign_in_seconds: u64 = 10, reloads true;
+        /// Time from the first byte of a frame to its last.
+        frame_seconds: u64 = 30, reloads true;
+        /// A connection on which nothing could be written for so long is closed.
+        stall_seconds: u64 = 60, reloads true;
+        /// Bytes waiting to be written to one connection before no more is prepared for it.
+        push_buffer_bytes: u64 = 256 * 1024, reloads true;
+        /// Requests of one connection that wait for the store.
+        requests_in_flight_max: u64 = 64, reloads true;
+        /// Requests a second of one connection, on average.
+        requests_per_second: u64 = 200, reloads true;
+        /// Requests that one connection may make at once after a rest.
+        requests_burst: u64 = 1000, reloads true;
+        /// Devices of one account.
+        devices_max: u64 = 16, reloads true;
+        /// Sessions of one account.
+        sessions_max: u64 = 64, reloads true;
+        /// Entries of one contact list.
+        contacts_max: u64 = 1000, reloads true;
+        /// Presentities that one account follows.
+        subscriptions_max: u64 = 2000, reloads true;
+        /// Watchers that wait for one owner's decision; as many held messages.
+        pending_max: u64 = 200, reloads true;
+    }
+}
+
+section! {
+    /// How long connections, sessions and publications live.
+    pub struct Times {
+        /// A PING is sent after so much silence; the peer is dead after half as much again.
+        idle_seconds: u64 = 60, reloads true;
+        /// How long a session can be resumed after its connection was lost.
+        resume_window_seconds: u64 = 300, reloads true;
+        /// How long a publication that is bound to a session outlives its connection.
+        grace_seconds: u64 = 30, reloads true;
+        /// The shortest lease granted.
+        lease_min_seconds: u64 = 60, reloads true;
+        /// The longest lease granted; longer wishes get this.
+        lease_max_seconds: u64 = 86_400, reloads true;
+        /// A presentity may be shown changing so often at once,
+        pace_burst: u64 = 5, reloads true;
+        /// and then once in so many milliseconds; the last change is never dropped.
+        pace_milliseconds: u64 = 2000, reloads true;
+        /// After a start, a presentity whose sessions have not returned is not shown as closed to
+        /// those who saw it open.
+        recovery_seconds: u64 = 60, reloads true;
+        /// A device that has not signed in for so long may be forgotten for a new one.
+        device_lease_days: u64 = 60, reloads true;
+        /// At an orderly stop, clients are told to come back after this and up to as much again.
+        stop_retry_seconds: u64 = 2, reloads true;
+    }
+}
+
+section! {
+    /// The instant inboxes.
+    pub struct Inbox {
+        /// Items received that no device has acknowledged; then senders are answered `full`.
+        items_max: u64 = 10_000, reloads true;
+        /// Their bytes.
+        bytes_max: u64 = 64 * 1024 * 1024, reloads true;
+        /// Items that a device has acknowledged are kept so long.
+        retention_days: u64 = 30, reloads true;
+    }
+}
+
+section! {
+    /// What the server writes to standard error. Never bodies, never secrets.
+    pub struct Log {
+        /// What is logged: error, warn, info, debug; or a filter such as "info,impp_server=debug".
+        level: String = "info".to_owned(), reloads false;
+        /// One JSON object a line instead of text.
+        json: bool = false, reloads false;
+    }
+}
+
+/// A hosted domain.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hosted {
+    /// Its name.
+    #[serde(deserialize_with = "error::domain")]
+    pub name: Domain,
+    /// Its certificate chain, PEM; for the domain's name, not the machine's.
+    pub certificate: PathBuf,
+    /// The certificate's key, PEM, readable by its owner alone.
+    pub key: PathBuf,
+}
+
+/// The whole configuration.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// See [`Server`].
+    pub server: Server,
+    /// The domains hosted, one `[[domain]]` each.
+    pub domain: Vec<Hosted>,
+    /// See [`Tls`].
+    pub tls: Tls,
+    /// See [`Limits`].
+    pub limits: Limits,
+    /// See [`Times`].
+    pub times: Times,
+    /// See [`Inbox`].
+    pub inbox: Inbox,
+    /// See [`Log`].
+    pub log: Log,
+}
+
+impl Config {
+    /// Reads a configuration file; relative paths in it are relative to its folder.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the file, the line, and where there is one a remedy.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::new(path, None, format!("cannot be read: {error}")))?;
+        let mut config = Config::parse(&text, path)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let absolute = |path: &mut PathBuf| *path = folder.join(&*path);
+        absolute(&mut config.server.store);
+        absolute(&mut config.server.control);
+        for hosted in &mut config.domain {
+            absolute(&mut hosted.certificate);
+            absolute(&mut hosted.key);
+        }
+        if let Some(client_ca) = &mut config.tls.client_ca {
+            absolute(client_ca);
+        }
+        Ok(config)
+    }
+
+    /// Reads a configuration from its text; `path` is only named in errors.
+    ///
+    /// # Errors
+    /// [`ConfigError`] as [`Config::load`].
+    pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
+        let config: Config =
+            toml::from_str(text).map_err(|error| ConfigError::from_toml(path, text, &error))?;
+        config.consistent(path)?;
+        Ok(config)
+    }
+
+    fn consistent(&self, path: &Path) -> Result<(), ConfigError> {
+        let wrong = |message: String| Err(ConfigError::new(path, None, message));
+        if self.domain.is_empty() {
+            return wrong("no [[domain]]: name at least one domain to host".to_owned());
+        }
+        for (index, hosted) in self.domain.iter().enumerate() {
+            if self.domain[..index].iter().any(|other| other.name == hosted.name) {
+                return wrong(format!("domain \"{}\" stands twice", hosted.name));
+            }
+        }
+        if let Some(http) = &self.server.http {
+            match http.parse::<std::net::SocketAddr>() {
+                Ok(address) if address.ip().is_loopback() => {}
+                _ => return wrong(format!("http = \"{http}\" is no loopback address:port")),
+            }
+        }
+        for listen in &self.server.listen {
+            if listen.parse::<std::net::SocketAddr>().is_err() {
+                return wrong(format!("listen = \"{listen}\" is no address:port"));
+            }
+        }
+        let times = &self.times;
+        if times.lease_min_seconds == 0 || times.lease_min_seconds > times.lease_max_seconds {
+            return wrong("lease_min_seconds must be 1 to lease_max_seconds".to_owned());
+        }
+        if times.idle_seconds == 0 {
+            return wrong("idle_seconds must be at least 1".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Whole seconds of a setting as a duration.
+pub fn seconds(setting: u64) -> Duration {
+    Duration::from_secs(setting)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        let domain = "[[domain]]\nname = \"a.example\"\ncertificate = \"c\"\nkey = \"k\"\n";
+        Config::parse(&format!("{text}\n{domain}"), Path::new("imppd.toml"))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_default_document_is_the_default_configuration() {
+        let text = default_document(&[]);
+        let mut config = Config::parse(&text, Path::new("imppd.toml")).unwrap();
+        assert_eq!(config.domain.len(), 1);
+        config.domain.clear();
+        assert_eq!(config, Config::default());
+    }
+
+    #[test]
+    fn i1_an_unknown_key_is_named_with_its_line_and_the_nearest_one() {
+        let error = parse("[limits]\ndevices_mx = 3").unwrap_err();
+        assert!(error.starts_with("imppd.toml:2: unknown key \"devices_mx\""), "{error}");
+        let path = Path::new("imppd.toml");
+        let error = Config::parse("[limits]\ndevices_mx = 3", path).unwrap_err();
+        assert_eq!(error.hint.as_deref(), Some("did you mean \"devices_max\"?"));
+    }
+
+    #[test]
+    fn i1_wrong_values_are_named_with_their_line() {
+        for (text, expected) in [
+            ("[limits]\n\ndevices_max = \"x\"", "imppd.toml:3: "),
+            ("[limits]\ndevices_max = -1", "imppd.toml:2: "),
+            ("[limits", "imppd.toml:1: "),
+            ("[server]\nhttp = \"0.0.0.0:80\"", "imppd.toml: http"),
+            ("[server]\nlisten = [\"here\"]", "imppd.toml: listen"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        }
+        assert!(Config::parse("", Path::new("x")).unwrap_err().to_string().contains("[[domain]]"));
+    }
+}

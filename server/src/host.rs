@@ -1,0 +1,264 @@
+//! What all connections of the server share: the store, accounts, principals, sessions, timers.
+//!
+//! One entry of a table is held at a time, and never across an await. What a session may ask is
+//! in `session`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use impp_protocol::command::{Bye, ByeReason};
+use impp_protocol::{Address, Timestamp};
+use impp_storage::{Op, Outcome, Store, StoreError, Unit};
+
+use crate::accounts::{AccountError, Accounts};
+use crate::clock::Clock;
+use crate::config::{Config, seconds};
+use crate::metrics::Metrics;
+use crate::net::admission::Admission;
+use crate::presentity::Effects;
+use crate::principal::{Circumstances, Principal, pace_limit};
+use crate::records;
+use crate::secrets::Secrets;
+use crate::session::Session;
+use crate::sessions::{SessionId, Sessions};
+use crate::timers::{Due, Timers};
+
+/// See the module.
+pub struct Host {
+    /// The configuration in force.
+    pub config: ArcSwap<Config>,
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The time.
+    pub clock: Clock,
+    /// Who can sign in.
+    pub accounts: Accounts,
+    /// Sessions by id and account.
+    pub sessions: Sessions,
+    /// Sessions that have lost their connection and can be resumed.
+    pub parked: DashMap<SessionId, Session>,
+    /// Who may connect.
+    pub admission: Arc<Admission>,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Keys.
+    pub secrets: Secrets,
+    /// Leases, graces, windows.
+    pub timers: Timers,
+    principals: DashMap<Address, Principal>,
+}
+
+/// What kept a server from starting.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An account cannot be read.
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The system gives no random bytes.
+    #[error("no random bytes: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+impl Host {
+    /// Reads what the server needs to start.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(config: Config, store: Arc<dyn Store>) -> Result<Arc<Host>, StartError> {
+        let clock = Clock::start();
+        let domains: Vec<_> = config.domain.iter().map(|hosted| hosted.name.clone()).collect();
+        let accounts = Accounts::load(&*store, domains).await?;
+        let secrets = load_secrets(&*store, clock.now()).await?;
+        Ok(Arc::new(Host {
+            config: ArcSwap::from_pointee(config),
+            store,
+            clock,
+            accounts,
+            sessions: Sessions::default(),
+            parked: DashMap::new(),
+            admission: Arc::default(),
+            metrics: Metrics::default(),
+            secrets,
+            timers: Timers::default(),
+            principals: DashMap::new(),
+        }))
+    }
+
+    /// Looks at a principal; nothing is stored and nobody woken.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be loaded.
+    pub async fn look<R>(
+        &self,
+        owner: &Address,
+        act: impl FnOnce(&mut Principal, Timestamp) -> R,
+    ) -> Result<R, StoreError> {
+        self.load(owner).await?;
+        match self.principals.get_mut(owner) {
+            Some(mut principal) => {
+                let answer = act(&mut principal, self.clock.now());
+                self.metrics.view_encodes.inc_by(principal.presentity.take_encodes());
+                Ok(answer)
+            }
+            None => Err(StoreError::Busy),
+        }
+    }
+
+    /// Changes a principal. What follows is stored before this returns, and then whoever has to
+    /// look is woken.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be loaded or what follows cannot be stored.
+    pub async fn change<R>(
+        &self,
+        owner: &Address,
+        act: impl FnOnce(&mut Principal, Timestamp) -> (R, Effects),
+    ) -> Result<R, StoreError> {
+        let (answer, wake, deadline, stored) = self
+            .look(owner, |principal, now| {
+                let (answer, effects) = act(principal, now);
+                let ops = principal.records(owner, &effects);
+                // Queued under the lock, so that the store sees changes in their order.
+                let unit = Unit { dedup: None, body: None, time: now, ops };
+                let stored = (!unit.ops.is_empty()).then(|| self.store.submit(unit));
+                (answer, effects.wake, principal.presentity.next_deadline(), stored)
+            })
+            .await?;
+        self.timers.set(Due::Presentity(owner.clone()), deadline);
+        if let Some(stored) = stored {
+            stored.await?;
+        }
+        self.wake(owner, &wake);
+        Ok(answer)
+    }
+
+    /// Stores operations as one unit.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn store(&self, ops: Vec<Op>) -> Result<Outcome, StoreError> {
+        let unit = Unit { dedup: None, body: None, time: self.clock.now(), ops };
+        self.store.submit(unit).await
+    }
+
+    /// Says to sessions that a presentity may have changed.
+    pub fn wake(&self, presentity: &Address, sessions: &BTreeSet<SessionId>) {
+        for id in sessions {
+            if let Some(mailbox) = self.sessions.get(*id) {
+                mailbox.presentity_dirty(presentity);
+            }
+        }
+    }
+
+    /// Says to an account's sessions that its log has grown.
+    pub fn log_grew(&self, owner: &Address) {
+        for mailbox in self.sessions.of(owner) {
+            mailbox.log_grew();
+        }
+    }
+
+    /// Ends all sessions of an account, with or without a connection.
+    pub fn end_sessions(&self, account: &Address, reason: ByeReason, text: &str) {
+        for mailbox in self.sessions.of(account) {
+            mailbox.end(bye(reason, text));
+            if let Some((_, session)) = self.parked.remove(&mailbox.id) {
+                session.forget(self);
+            }
+        }
+    }
+
+    /// Forgets a principal whose account is gone; what it had is asked from the store again.
+    pub fn drop_principal(&self, owner: &Address) {
+        self.principals.remove(owner);
+        self.timers.set(Due::Presentity(owner.clone()), None);
+    }
+
+    /// Sleeps until something is due and does it, for ever.
+    pub async fn run_timers(self: Arc<Host>) {
+        loop {
+            while let Some(due) = self.timers.take(self.clock.now()) {
+                self.clone().do_due(due).await;
+            }
+            let changed = self.timers.changed.notified();
+            match self.timers.next() {
+                Some(next) => {
+                    let sleep = tokio::time::sleep_until(self.clock.instant(next));
+                    tokio::select! { () = sleep => {}, () = changed => {} }
+                }
+                None => changed.await,
+            }
+        }
+    }
+
+    async fn do_due(self: Arc<Host>, due: Due) {
+        match due {
+            Due::Presentity(owner) => {
+                let done = self.change(&owner, |principal, now| {
+                    ((), principal.presentity.expire(now, &principal.policy))
+                });
+                if let Err(error) = done.await {
+                    tracing::error!(%error, "a lease could not be ended in the store");
+                }
+            }
+            Due::Session(id) => {
+                if let Some((_, session)) = self.parked.remove(&id) {
+                    session.end(&self).await;
+                }
+            }
+        }
+    }
+
+    async fn load(&self, owner: &Address) -> Result<(), StoreError> {
+        if self.principals.contains_key(owner) {
+            return Ok(());
+        }
+        let config = self.config.load();
+        let around = Circumstances {
+            now: self.clock.now(),
+            pace: pace_limit(&config.times),
+            recovering_until: self.clock.started().after(seconds(config.times.recovery_seconds)),
+        };
+        let principal = Principal::load(&*self.store, owner, around).await?;
+        let deadline = principal.presentity.next_deadline();
+        // Whoever was first has the newer state.
+        if let Entry::Vacant(vacant) = self.principals.entry(owner.clone()) {
+            drop(vacant.insert(principal));
+            self.timers.set(Due::Presentity(owner.clone()), deadline);
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").field("sessions", &self.sessions.len()).finish_non_exhaustive()
+    }
+}
+
+/// A BYE without further advice.
+pub fn bye(reason: ByeReason, text: &str) -> Bye {
+    Bye { reason, text: Some(text.to_owned()), retry_after: None, server: None }
+}
+
+async fn load_secrets(
+    store: &dyn Store,
+    now: Timestamp,
+) -> Result<Secrets, StartError> {
+    let damaged = || StoreError::Damaged { what: "the server's secrets".to_owned() };
+    let key = records::meta("secrets").map_err(|_| damaged())?;
+    if let Some(record) = store.get(key.clone()).await? {
+        let record = records::from_bytes(&record.value).map_err(|_| damaged())?;
+        return Ok(Secrets::from_record(&record).ok_or_else(damaged)?);
+    }
+    let secrets = Secrets::random()?;
+    let value = Some(records::to_bytes(&secrets.to_record()));
+    let put = Op::Put { key, expect: impp_storage::Expect::Absent, value };
+    store.submit(Unit { dedup: None, body: None, time: now, ops: vec![put] }).await?;
+    Ok(secrets)
+}

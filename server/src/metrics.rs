@@ -1,0 +1,110 @@
+//! Counters and gauges, in OpenMetrics. No address and no content is ever a label.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// How a sign-in ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SignIn {
+    /// The SASL mechanism, or `resume`.
+    pub mechanism: String,
+    /// `ok` or `failed`.
+    pub result: String,
+}
+
+/// An error answered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Refusal {
+    /// Its code's name.
+    pub code: String,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// TLS connections, signed in or not.
+    pub connections: Gauge,
+    /// Sessions, with and without a connection.
+    pub sessions: Gauge,
+    /// Sign-ins.
+    pub sign_ins: Family<SignIn, Counter>,
+    /// Messages taken: stored, held, dropped or passed on.
+    pub messages: Counter,
+    /// NOTIFY frames about presence.
+    pub notifications: Counter,
+    /// Views filtered and encoded.
+    pub view_encodes: Counter,
+    /// Commits of the store that were synced.
+    pub store_syncs: Counter<u64, AtomicU64>,
+    /// ERROR frames.
+    pub refused: Family<Refusal, Counter>,
+    /// Connections closed before TLS because too many had not signed in.
+    pub crowded: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        let mut metrics = Metrics {
+            registry: Registry::default(),
+            connections: Gauge::default(),
+            sessions: Gauge::default(),
+            sign_ins: Family::default(),
+            messages: Counter::default(),
+            notifications: Counter::default(),
+            view_encodes: Counter::default(),
+            store_syncs: Counter::default(),
+            refused: Family::default(),
+            crowded: Counter::default(),
+        };
+        let m = &mut metrics;
+        let registry = &mut m.registry;
+        registry.register("impp_connections", "TLS connections", m.connections.clone());
+        registry.register("impp_sessions", "Sessions", m.sessions.clone());
+        registry.register("impp_sign_ins", "Sign-ins by mechanism and result", m.sign_ins.clone());
+        registry.register("impp_messages", "Messages taken", m.messages.clone());
+        registry.register(
+            "impp_notifications",
+            "Notifications of presence sent",
+            m.notifications.clone(),
+        );
+        registry.register(
+            "impp_view_encodes",
+            "Views of presence filtered and encoded",
+            m.view_encodes.clone(),
+        );
+        registry.register("impp_store_syncs", "Synced commits", m.store_syncs.clone());
+        registry.register("impp_refused", "Errors answered, by code", m.refused.clone());
+        registry.register(
+            "impp_crowded",
+            "Connections closed because too many had not signed in",
+            m.crowded.clone(),
+        );
+        metrics
+    }
+}
+
+impl Metrics {
+    /// Counts an error answered.
+    pub fn refuse(&self, code: impp_protocol::Code) {
+        self.refused.get_or_create(&Refusal { code: code.as_str().to_owned() }).inc();
+    }
+
+    /// Counts a sign-in.
+    pub fn sign_in(&self, mechanism: &str, ok: bool) {
+        let result = if ok { "ok" } else { "failed" }.to_owned();
+        self.sign_ins.get_or_create(&SignIn { mechanism: mechanism.to_owned(), result }).inc();
+    }
+
+    /// All of them as OpenMetrics text.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+}

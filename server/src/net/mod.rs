@@ -1,0 +1,9 @@
+//! The shell around sockets: accepting, TLS, reading and writing frames.
+//!
+//! What frames mean is left to `session`.
+
+pub mod admission;
+pub mod connection;
+pub mod listen;
+pub mod pipe;
+pub mod tls;

@@ -1,0 +1,220 @@
+//! What the server keeps in the store's records: tables, keys, and values as JSON, so that an
+//! operator can read them with any tool.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use impp_protocol::sasl::scram::{Iterations, Key, Verifier};
+use impp_protocol::state::Grant;
+use impp_protocol::address::AddressError;
+use impp_protocol::{Address, Domain};
+use impp_storage::{RecordKey, Table};
+use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+
+/// Accounts, by user part.
+pub const ACCOUNT: Table = Table(1);
+/// Rules, by user part; the value is their text.
+pub const RULES: Table = Table(2);
+/// Entries of contact lists, by user part and contact.
+pub const CONTACT: Table = Table(3);
+/// Devices, by user part and id in hex.
+pub const DEVICE: Table = Table(4);
+/// Leased layers of presence, by user part and device in hex.
+pub const LAYER: Table = Table(5);
+/// Watchers of a presentity, by user part and watcher.
+pub const WATCHER: Table = Table(6);
+/// Messages held for a decision, by user part, sender and id.
+pub const HELD: Table = Table(7);
+/// The server's secrets and other single things, by name.
+pub const META: Table = Table(8);
+/// The other end of [`WATCHER`]: whom a watcher of this server follows, by user part and
+/// presentity; the value is empty JSON.
+pub const FOLLOWED: Table = Table(9);
+
+/// The key of what belongs to `owner` alone, or with `rest` of one thing of it.
+pub fn key(table: Table, owner: &Address, rest: &[&str]) -> RecordKey {
+    RecordKey { domain: owner.domain(), table, key: prefix(owner, rest) }
+}
+
+/// The bytes of [`key`]; with an empty last part, the prefix of all things of the owner.
+pub fn prefix(owner: &Address, rest: &[&str]) -> Vec<u8> {
+    let mut key = owner.local().as_bytes().to_vec();
+    for part in rest {
+        // No part of a key holds a NUL: user parts, addresses and hex do not.
+        key.push(0);
+        key.extend_from_slice(part.as_bytes());
+    }
+    key
+}
+
+/// The last part of a key.
+pub fn last_part(key: &[u8]) -> Option<&str> {
+    std::str::from_utf8(key.rsplit(|byte| *byte == 0).next()?).ok()
+}
+
+/// The key of one of the server's single things, which belong to no hosted domain.
+///
+/// # Errors
+/// Never: the name in it is a domain.
+pub fn meta(name: &str) -> Result<RecordKey, AddressError> {
+    let domain = Domain::parse("server.invalid")?;
+    Ok(RecordKey { domain, table: META, key: name.as_bytes().to_vec() })
+}
+
+/// A value as stored.
+pub fn to_bytes<T: Serialize>(value: &T) -> Bytes {
+    serde_json::to_vec(value).unwrap_or_default().into()
+}
+
+/// A value as stored, read back.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(bytes).map_err(|error| error.to_string())
+}
+
+/// Which services an account has (RFC 2779 2.1.1, 2.1.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Services {
+    /// It has a presentity.
+    pub pres: bool,
+    /// It has an instant inbox.
+    pub im: bool,
+}
+
+/// Whether an account can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccountState {
+    /// It can.
+    Enabled,
+    /// Nobody can sign in; messages are still taken.
+    Disabled,
+    /// It is gone; its name is not given again, so that nobody inherits what it was granted.
+    Removed,
+}
+
+/// An account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountRecord {
+    /// Its services.
+    pub services: Services,
+    /// Whether it can be used.
+    pub state: AccountState,
+    /// When it was made, milliseconds since 1970.
+    pub created: u64,
+    /// What checks its password.
+    pub verifier: VerifierRecord,
+}
+
+/// A SCRAM verifier.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerifierRecord {
+    salt: String,
+    iterations: u32,
+    stored_key: String,
+    server_key: String,
+}
+
+impl VerifierRecord {
+    /// The record of a verifier.
+    pub fn new(verifier: &Verifier) -> VerifierRecord {
+        VerifierRecord {
+            salt: BASE64.encode(verifier.salt),
+            iterations: verifier.iterations.get(),
+            stored_key: BASE64.encode(verifier.stored_key.as_bytes()),
+            server_key: BASE64.encode(verifier.server_key.as_bytes()),
+        }
+    }
+
+    /// The verifier of a record.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words; never a part of a key.
+    pub fn verifier(&self) -> Result<Verifier, String> {
+        let key = |name: &str, text: &str| {
+            let bytes: Option<[u8; 32]> = BASE64.decode(text).ok().and_then(|b| b.try_into().ok());
+            bytes.map(Key::from_bytes).ok_or(format!("{name} is not 32 bytes in base64"))
+        };
+        let salt = BASE64.decode(&self.salt).ok().and_then(|bytes| bytes.try_into().ok());
+        Ok(Verifier {
+            salt: salt.ok_or("salt is not 16 bytes in base64")?,
+            iterations: Iterations::new(self.iterations).map_err(|error| error.to_string())?,
+            stored_key: key("stored_key", &self.stored_key)?,
+            server_key: key("server_key", &self.server_key)?,
+        })
+    }
+}
+
+/// An entry of a contact list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContactRecord {
+    /// What its owner calls them.
+    pub name: Option<String>,
+    /// Groups of the owner's.
+    pub groups: Vec<String>,
+    /// Whether the owner follows them.
+    pub follow: bool,
+    /// What they may see.
+    #[serde(with = "grant")]
+    pub grant: Grant,
+}
+
+/// A device of an account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceRecord {
+    /// What it calls itself.
+    pub name: Option<String>,
+    /// When it was last signed in, milliseconds since 1970.
+    pub last_seen: u64,
+    /// Up to where it has taken custody of the log.
+    pub cursor: u64,
+}
+
+/// A leased layer of presence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayerRecord {
+    /// The document, its encoding in base64.
+    pub document: String,
+    /// When the lease ends, milliseconds since 1970.
+    pub until: u64,
+}
+
+/// A watcher of a presentity whose subscription outlives sessions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WatcherRecord {
+    /// pending, active or waiting.
+    pub state: String,
+    /// What brought it there.
+    pub event: String,
+    /// Since when, milliseconds since 1970.
+    pub since: u64,
+    /// Leases by device in hex, and when each ends, milliseconds since 1970.
+    pub leases: std::collections::BTreeMap<String, u64>,
+    /// Whether the watcher's contact list asks for it.
+    pub by_contact: bool,
+}
+
+/// Grants by their names.
+mod grant {
+    use impp_protocol::state::Grant;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(grant: &Grant, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(grant.as_str())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Grant, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Grant::from_name(&name).ok_or_else(|| serde::de::Error::custom("no such grant"))
+    }
+}

@@ -1,0 +1,106 @@
+//! The server's secrets, made once with the store, and what they seal.
+//!
+//! Storing them is left to the host; they never leave the process otherwise.
+
+use std::fmt;
+
+use aes_gcm_siv::aead::{Aead, KeyInit, Payload};
+use aes_gcm_siv::{Aes256GcmSiv, Nonce};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use impp_protocol::Address;
+use serde::{Deserialize, Serialize};
+
+/// Random keys of a server.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secrets {
+    /// From which the salts of accounts that do not exist are made.
+    pub decoy: [u8; 32],
+    /// Seals cursors.
+    cursor: [u8; 32],
+}
+
+/// How [`Secrets`] are stored.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretsRecord {
+    decoy: String,
+    cursor: String,
+}
+
+impl Secrets {
+    /// New ones.
+    ///
+    /// # Errors
+    /// The system's if it gives no random bytes.
+    pub fn random() -> Result<Secrets, getrandom::Error> {
+        let mut secrets = Secrets { decoy: [0; 32], cursor: [0; 32] };
+        getrandom::fill(&mut secrets.decoy)?;
+        getrandom::fill(&mut secrets.cursor)?;
+        Ok(secrets)
+    }
+
+    /// How they are stored.
+    pub fn to_record(&self) -> SecretsRecord {
+        SecretsRecord { decoy: BASE64.encode(self.decoy), cursor: BASE64.encode(self.cursor) }
+    }
+
+    /// Reads them back.
+    pub fn from_record(record: &SecretsRecord) -> Option<Secrets> {
+        let key = |text: &str| BASE64.decode(text).ok()?.try_into().ok();
+        Some(Secrets { decoy: key(&record.decoy)?, cursor: key(&record.cursor)? })
+    }
+
+    /// The cursor behind item `seq` of `owner`'s log: opaque, the same each time, worthless in
+    /// any other log or store.
+    pub fn seal_cursor(&self, owner: &Address, store: [u8; 16], seq: u64) -> Bytes {
+        let payload = Payload { msg: &seq.to_be_bytes(), aad: &associated(owner, store) };
+        // One nonce for all: the cipher is resistant to that, and equal positions are to give
+        // equal cursors. Encrypting eight bytes does not fail.
+        self.cipher().encrypt(&Nonce::default(), payload).unwrap_or_default().into()
+    }
+
+    /// The position that a cursor of this owner and store stands for.
+    pub fn open_cursor(&self, owner: &Address, store: [u8; 16], cursor: &[u8]) -> Option<u64> {
+        let payload = Payload { msg: cursor, aad: &associated(owner, store) };
+        let opened = self.cipher().decrypt(&Nonce::default(), payload).ok()?;
+        Some(u64::from_be_bytes(opened.try_into().ok()?))
+    }
+
+    fn cipher(&self) -> Aes256GcmSiv {
+        Aes256GcmSiv::new(&self.cursor.into())
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secrets(..)")
+    }
+}
+
+fn associated(owner: &Address, store: [u8; 16]) -> Vec<u8> {
+    [&store[..], owner.as_str().as_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn e5_a_forged_or_foreign_cursor_opens_nothing() {
+        let secrets = Secrets::random().unwrap();
+        let (alice, bob) = ("alice@a.example".parse().unwrap(), "bob@a.example".parse().unwrap());
+        let cursor = secrets.seal_cursor(&alice, [1; 16], 7);
+        assert_eq!(secrets.open_cursor(&alice, [1; 16], &cursor), Some(7));
+        assert_eq!(cursor, secrets.seal_cursor(&alice, [1; 16], 7));
+        assert_eq!(secrets.open_cursor(&bob, [1; 16], &cursor), None);
+        assert_eq!(secrets.open_cursor(&alice, [2; 16], &cursor), None);
+        for index in 0..cursor.len() {
+            let mut forged = cursor.to_vec();
+            forged[index] ^= 1;
+            assert_eq!(secrets.open_cursor(&alice, [1; 16], &forged), None);
+            assert_eq!(secrets.open_cursor(&alice, [1; 16], &cursor[..index]), None);
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The caller's contact list: whom it follows, and what it grants them.
+
+use std::sync::Arc;
+
+use impp_protocol::command::{Done, Fetch, Publish};
+use impp_protocol::state::{self, Contact, ContactEdit, Contacts, SubscriptionState};
+use impp_protocol::{Address, Code, Error};
+use impp_storage::{Expect, Op, Outcome};
+
+use super::follow::needs_presentity;
+use super::{Handled, Session, Stored, lists};
+use crate::host::Host;
+use crate::presentity::Bond;
+use crate::records::{self, CONTACT, ContactRecord};
+
+/// Longest name or group of an entry in bytes.
+const LABEL_BYTES_MAX: usize = 256;
+/// Most groups of an entry.
+const GROUPS_MAX: usize = 16;
+
+impl Session {
+    pub(super) async fn fetch_contacts(&mut self, host: &Arc<Host>, fetch: Fetch) -> Handled {
+        let entries = self.contact_entries(host).await?;
+        let key = |contact: &Contact| lists::by_address(&contact.address);
+        let (entries, more) = lists::part(entries, &fetch, key);
+        Ok(lists::answer(state::encode(&Contacts { entries }), more))
+    }
+
+    pub(super) async fn publish_contacts(
+        &mut self,
+        host: &Arc<Host>,
+        publish: Publish,
+    ) -> Handled {
+        let edit: ContactEdit = state::decode(publish.content.unwrap_or_default())
+            .map_err(|error| Error::new(Code::Malformed, format!("content: {error}")))?;
+        match (edit.set, edit.remove) {
+            (Some(contact), None) => self.set_contact(host, contact).await,
+            (None, Some(address)) => self.remove_contact(host, &address).await,
+            _ => Err(Error::new(Code::Malformed, "content: expected set or remove, and only one")),
+        }
+    }
+
+    /// The contact list, and how each subscription stands.
+    pub(super) async fn contact_entries(&self, host: &Arc<Host>) -> Result<Vec<Contact>, Error> {
+        let contacts = host
+            .look(self.address(), |principal, _| principal.policy.contacts.clone())
+            .await
+            .stored()?;
+        let mut entries = Vec::new();
+        for (address, (record, _)) in contacts {
+            let subscription = self.stands(host, &address).await?;
+            entries.push(Contact {
+                address,
+                name: record.name,
+                groups: record.groups,
+                follow: record.follow,
+                grant: record.grant,
+                subscription,
+            });
+        }
+        Ok(entries)
+    }
+
+    async fn stands(
+        &self,
+        host: &Arc<Host>,
+        presentity: &Address,
+    ) -> Result<Option<SubscriptionState>, Error> {
+        if needs_presentity(host, presentity).is_err() {
+            return Ok(None);
+        }
+        host.look(presentity, |principal, _| {
+            principal.presentity.watcher(self.address()).map(|watching| watching.state)
+        })
+        .await
+        .stored()
+    }
+
+    async fn set_contact(&mut self, host: &Arc<Host>, contact: Contact) -> Handled {
+        check(&contact)?;
+        let limit = host.config.load().limits.contacts_max as usize;
+        let owner = self.address().clone();
+        if contact.address == owner {
+            return Err(Error::new(Code::Refused, "you are no contact of your own"));
+        }
+        let fits = host
+            .look(&owner, |principal, _| {
+                let contacts = &principal.policy.contacts;
+                contacts.len() < limit || contacts.contains_key(&contact.address)
+            })
+            .await
+            .stored()?;
+        if !fits {
+            return Err(Error::new(Code::Full, format!("the contact list holds {limit} entries")));
+        }
+        if contact.follow {
+            self.needs_presence()?;
+            needs_presentity(host, &contact.address)?;
+        }
+        let (address, follow) = (contact.address, contact.follow);
+        let (name, groups, grant) = (contact.name, contact.groups, contact.grant);
+        let record = ContactRecord { name, groups, follow, grant };
+        self.store_contact(host, &address, Some(record)).await?;
+        let state = if follow {
+            // A refusal ends the subscription, not the entry.
+            let asked = self.ask(host, &address, Bond::Contact, false).await;
+            asked.unwrap_or(SubscriptionState::Terminated)
+        } else {
+            self.let_go(host, &address).await?;
+            SubscriptionState::Terminated
+        };
+        self.contacts_changed(host);
+        Ok(Done { state: follow.then_some(state), ..Done::empty() })
+    }
+
+    async fn remove_contact(&mut self, host: &Arc<Host>, address: &Address) -> Handled {
+        let known = host
+            .look(self.address(), |principal, _| principal.policy.contacts.contains_key(address))
+            .await
+            .stored()?;
+        if !known {
+            return Err(Error::new(Code::NotFound, format!("{address} is no contact")));
+        }
+        self.store_contact(host, address, None).await?;
+        self.let_go(host, address).await?;
+        self.contacts_changed(host);
+        Ok(Done::empty())
+    }
+
+    async fn store_contact(
+        &self,
+        host: &Arc<Host>,
+        address: &Address,
+        record: Option<ContactRecord>,
+    ) -> Result<(), Error> {
+        let owner = self.address();
+        let put = Op::Put {
+            key: records::key(CONTACT, owner, &[address.as_str()]),
+            expect: Expect::Any,
+            value: record.as_ref().map(records::to_bytes),
+        };
+        let outcome = host.store(vec![put]).await.stored()?;
+        let Outcome::Committed { versions, .. } = outcome else {
+            return Err(Error::new(Code::Internal, "the contact could not be stored"));
+        };
+        let version = versions.first().copied().unwrap_or_default();
+        let changed = host.change(owner, |principal, now| {
+            let contacts = &mut principal.policy.contacts;
+            // Of two changes of one entry, the later one in the store stands.
+            if contacts.get(address).is_none_or(|(_, known)| *known < version) {
+                match record {
+                    Some(record) => drop(contacts.insert(address.clone(), (record, version))),
+                    None => drop(contacts.remove(address)),
+                }
+            }
+            ((), principal.presentity.policy_changed(now, &principal.policy))
+        });
+        changed.await.stored()
+    }
+
+    /// The contact list does not keep a subscription any more.
+    async fn let_go(&self, host: &Arc<Host>, presentity: &Address) -> Result<(), Error> {
+        if needs_presentity(host, presentity).is_err() {
+            return Ok(());
+        }
+        let left = host.change(presentity, |principal, now| {
+            let bonds = [Bond::Contact];
+            ((), principal.presentity.unsubscribe(now, self.address(), &bonds, None))
+        });
+        left.await.stored()
+    }
+
+    fn contacts_changed(&self, host: &Host) {
+        for mailbox in host.sessions.of(self.address()) {
+            mailbox.contacts_changed();
+        }
+    }
+}
+
+fn check(contact: &Contact) -> Result<(), Error> {
+    let long = |text: &String| text.len() > LABEL_BYTES_MAX;
+    if contact.name.as_ref().is_some_and(long)
+        || contact.groups.iter().any(long)
+        || contact.groups.len() > GROUPS_MAX
+    {
+        let text = format!(
+            "a name or group has at most {LABEL_BYTES_MAX} bytes, an entry {GROUPS_MAX} groups"
+        );
+        return Err(Error::new(Code::TooLarge, text));
+    }
+    Ok(())
+}

@@ -1,0 +1,236 @@
+//! SUBSCRIBE and FETCH: following presence, reading it once, and dispatch to other things.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use impp_acl::Watcher;
+use impp_protocol::command::{Done, Fetch, Subscribe};
+use impp_protocol::state::{self, Contacts, SubscriptionState};
+use impp_protocol::{Address, By, Code, Error, What};
+
+use super::publish::granted;
+use super::{Followed, Handled, Session, Stored};
+use crate::host::Host;
+use crate::presentity::{Bond, Fetched};
+
+impl Session {
+    /// Follows a thing, refreshes that, or ends it.
+    pub(super) async fn subscribe(&mut self, host: &Arc<Host>, subscribe: Subscribe) -> Handled {
+        match subscribe.what {
+            What::Presence if subscribe.lease == Some(Duration::ZERO) => {
+                self.unfollow(host, &subscribe.address).await
+            }
+            What::Presence => self.follow(host, subscribe).await,
+            What::Contacts if subscribe.expand => self.expand(host, subscribe).await,
+            What::Log => self.subscribe_log(host, subscribe).await,
+            other => Err(Error::new(Code::Unsupported, format!("{other} cannot be followed"))),
+        }
+    }
+
+    /// Reads a thing once.
+    pub(super) async fn fetch(&mut self, host: &Arc<Host>, fetch: Fetch) -> Handled {
+        if fetch.what == What::Presence {
+            return self.fetch_presence(host, fetch).await;
+        }
+        self.needs_own(&fetch.address)?;
+        match fetch.what {
+            What::Rules => self.fetch_rules(host).await,
+            What::Contacts => self.fetch_contacts(host, fetch).await,
+            What::Requests => self.fetch_requests(host, fetch).await,
+            What::Watchers => self.fetch_watchers(host, fetch).await,
+            What::Subscriptions => self.fetch_subscriptions(host, fetch).await,
+            What::Devices => self.fetch_devices(host).await,
+            What::Layer => self.fetch_layer(host).await,
+            What::Explain => self.fetch_explain(host, fetch).await,
+            What::Log => self.fetch_log(host, fetch).await,
+            other => Err(Error::new(Code::Unsupported, format!("{other} cannot be fetched"))),
+        }
+    }
+
+    async fn follow(&mut self, host: &Arc<Host>, subscribe: Subscribe) -> Handled {
+        self.needs_presence()?;
+        let limit = host.config.load().limits.subscriptions_max as usize;
+        let presentity = subscribe.address;
+        if self.followed.len() >= limit && !self.followed.contains_key(&presentity) {
+            let text = format!("you follow {limit} presentities, and that is the most");
+            return Err(Error::new(Code::Full, text));
+        }
+        needs_presentity(host, &presentity)?;
+        let lease = subscribe
+            .lease
+            .map(|asked| granted(asked, &host.config.load().times))
+            .transpose()?;
+        let bond = match lease {
+            Some(lease) => Bond::Lease(self.mailbox.device, host.clock.now().after(lease)),
+            None => Bond::Session(self.mailbox.id),
+        };
+        let state = self.ask(host, &presentity, bond, true).await?;
+        let held = subscribe.version;
+        let version = host
+            .look(&presentity, |principal, _| {
+                principal.presentity.version_for(&self.account.address)
+            })
+            .await
+            .stored()?;
+        self.now_follows(&presentity, Followed { held, state: Some(state) });
+        Ok(Done { state: Some(state), lease, version, ..Done::empty() })
+    }
+
+    /// Asks a presentity to be followed.
+    pub(super) async fn ask(
+        &self,
+        host: &Arc<Host>,
+        presentity: &Address,
+        bond: Bond,
+        listen: bool,
+    ) -> Result<SubscriptionState, Error> {
+        let watcher = &self.account.address;
+        let listener = listen.then_some(self.mailbox.id);
+        let pending_max = host.config.load().limits.pending_max as usize;
+        let asked = host.change(presentity, |principal, now| {
+            let (presentity, policy) = (&mut principal.presentity, &principal.policy);
+            if presentity.watcher(watcher).is_none() && presentity.pending() >= pending_max {
+                return (Err(()), Default::default());
+            }
+            let (state, effects) = presentity.subscribe(now, watcher, bond, listener, policy);
+            (Ok(state), effects)
+        });
+        match asked.await.stored()? {
+            Ok(Some(state)) => Ok(state),
+            Ok(None) => Err(refused(presentity)),
+            Err(()) => {
+                let text = "too many wait for this owner's decision";
+                Err(Error::new(Code::Full, text).by(By::Recipient))
+            }
+        }
+    }
+
+    async fn unfollow(&mut self, host: &Arc<Host>, presentity: &Address) -> Handled {
+        self.unfollowed(presentity);
+        if !host.accounts.is_local(presentity) || host.accounts.get(presentity).is_none() {
+            return Ok(ended());
+        }
+        let device = self.mailbox.device;
+        // What this session or its device keeps goes; what others keep, stays.
+        let cancelled = host.change(presentity, |principal, now| {
+            let watcher = &self.account.address;
+            let bonds: Vec<Bond> = match principal.presentity.watcher(watcher) {
+                Some(watching) => watching.bonds.clone(),
+                None => vec![],
+            };
+            let own = |bond: &Bond| match bond {
+                Bond::Session(id) => *id == self.mailbox.id,
+                Bond::Lease(of, _) => *of == device,
+                Bond::Contact => false,
+            };
+            let bonds: Vec<Bond> = bonds.into_iter().filter(own).collect();
+            let id = Some(self.mailbox.id);
+            ((), principal.presentity.unsubscribe(now, watcher, &bonds, id))
+        });
+        cancelled.await.stored()?;
+        Ok(ended())
+    }
+
+    /// Follows the presence of all contacts, as long as the session lives.
+    async fn expand(&mut self, host: &Arc<Host>, subscribe: Subscribe) -> Handled {
+        self.needs_own(&subscribe.address)?;
+        self.needs_presence()?;
+        self.expanded = true;
+        let contacts = self.contact_entries(host).await?;
+        let mut entries = Vec::new();
+        self.by_contact.clear();
+        for mut contact in contacts.into_iter().filter(|contact| contact.follow) {
+            contact.subscription = self.follow_contact(host, &contact.address).await;
+            self.by_contact.insert(contact.address.clone());
+            entries.push(contact);
+        }
+        let content = Some(state::encode(&Contacts { entries }));
+        Ok(Done { content, ..Done::empty() })
+    }
+
+    /// Follows one contact; `None` if it refuses or does not exist.
+    pub(super) async fn follow_contact(
+        &mut self,
+        host: &Arc<Host>,
+        presentity: &Address,
+    ) -> Option<SubscriptionState> {
+        needs_presentity(host, presentity).ok()?;
+        let bond = Bond::Session(self.mailbox.id);
+        let state = self.ask(host, presentity, bond, true).await.ok()?;
+        let held = self.followed.get(presentity).and_then(|followed| followed.held);
+        self.now_follows(presentity, Followed { held, state: Some(state) });
+        Some(state)
+    }
+
+    /// The contact list has changed: new contacts are followed, removed ones not any more.
+    pub(super) async fn expand_again(&mut self, host: &Arc<Host>) {
+        let Ok(contacts) = self.contact_entries(host).await else { return };
+        let wanted: BTreeSet<Address> =
+            contacts.into_iter().filter(|c| c.follow).map(|c| c.address).collect();
+        for presentity in wanted.difference(&self.by_contact.clone()) {
+            self.follow_contact(host, presentity).await;
+        }
+        for presentity in self.by_contact.clone().difference(&wanted) {
+            if let Err(error) = self.unfollow(host, presentity).await {
+                tracing::warn!(%error, "a removed contact is still followed");
+            }
+        }
+        self.by_contact = wanted;
+    }
+
+    async fn fetch_presence(&mut self, host: &Arc<Host>, fetch: Fetch) -> Handled {
+        self.needs_presence()?;
+        needs_presentity(host, &fetch.address)?;
+        let watcher = Watcher::Principal(self.account.address.clone());
+        let fetched = host
+            .look(&fetch.address, |principal, now| {
+                principal.presentity.fetch(now, &watcher, fetch.version, &principal.policy)
+            })
+            .await
+            .stored()?;
+        match fetched {
+            Fetched::Shown(version, content) => Ok(Done {
+                state: Some(SubscriptionState::Active),
+                version: Some(version),
+                content: content.map(|content| content.bytes()),
+                ..Done::empty()
+            }),
+            Fetched::Pending => {
+                Ok(Done { state: Some(SubscriptionState::Pending), ..Done::empty() })
+            }
+            Fetched::Refused => Err(refused(&fetch.address)),
+        }
+    }
+}
+
+/// The address must be one whose presence is here.
+///
+/// # Errors
+/// unknown-domain, not-found or not-offered.
+pub(super) fn needs_presentity(host: &Host, address: &Address) -> Result<(), Error> {
+    if !host.accounts.is_local(address) {
+        let text = format!("no route to domain {}", address.domain());
+        return Err(Error::new(Code::UnknownDomain, text));
+    }
+    match host.accounts.get(address) {
+        None => Err(Error::new(Code::NotFound, format!("{address} does not exist"))),
+        Some(account) if !account.services.pres => {
+            Err(Error::new(Code::NotOffered, format!("{address} has no presence")))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn refused(presentity: &Address) -> Error {
+    let text = format!("{presentity} does not let you see this");
+    Error::new(Code::Refused, text).by(By::Recipient)
+}
+
+fn ended() -> Done {
+    Done {
+        state: Some(SubscriptionState::Terminated),
+        lease: Some(Duration::ZERO),
+        ..Done::empty()
+    }
+}

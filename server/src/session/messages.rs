@@ -1,0 +1,236 @@
+//! MESSAGE: into the recipient's log, with copies and fate in the sender's, in one step.
+//!
+//! What the recipient's delivery rules say is `impp_acl`'s, once-only storing the store's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use impp_acl::{DeliveryAction, Watcher};
+use impp_protocol::command::{Done, Message, Outcome};
+use impp_protocol::state::{self, Fate, FateReport, ItemKind};
+use impp_protocol::{Address, By, Code, Error, Timestamp};
+use impp_storage::{self as storage, Append, Dedup, Expect, Limit, Op, Rejection, Unit};
+use sha2::{Digest, Sha256};
+
+use super::{Answer, Handled, Session, Stored, storage_error};
+use crate::accounts::Account;
+use crate::host::Host;
+use crate::principal::{hex, scan};
+use crate::records::{self, HELD};
+
+/// A message's id may be so much older than the server's time,
+const ID_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// or so much ahead of it.
+const ID_AHEAD_MAX: Duration = Duration::from_secs(600);
+/// How long a repeat is recognised: longer than its id can be accepted, with room for a queue.
+pub const DEDUP_KEPT: Duration = Duration::from_secs(72 * 3600);
+
+impl Session {
+    /// Takes a message; the answer comes when the store has it.
+    pub(super) async fn message(&mut self, host: &Arc<Host>, message: Message) -> Answer {
+        match self.accept(host, message).await {
+            Ok(answer) => answer,
+            Err(error) => Answer::Now(error.into()),
+        }
+    }
+
+    async fn accept(&self, host: &Arc<Host>, mut message: Message) -> Result<Answer, Error> {
+        self.needs_messages()?;
+        let (from, now) = (self.account.address.clone(), host.clock.now());
+        // The sender is who signed in, whatever the frame says.
+        if message.from.as_ref().is_some_and(|claimed| *claimed != from) {
+            return Err(Error::new(Code::Refused, format!("from: you are {from}")));
+        }
+        if message.sender.is_some() || message.hops.is_some() {
+            return Err(Error::new(Code::Refused, "sender, hops: only servers write these"));
+        }
+        if let Some(over) = message.over_limit() {
+            return Err(Error::new(Code::TooLarge, over));
+        }
+        in_window(&message.id, now)?;
+        if message.expires.is_some_and(|expires| expires <= now) {
+            return Err(Error::new(Code::Expired, "expires: that time has passed"));
+        }
+        let digest = Sha256::digest(message.encode()).into();
+        message.from = Some(from.clone());
+        let recipient = recipient(host, &message.to)?;
+        let action = host
+            .look(&message.to, |principal, now| {
+                let (owner, sender) = (&message.to, Watcher::Principal(from.clone()));
+                let sphere = principal.presentity.sphere();
+                principal.policy.decide_delivery(owner, &sender, now, sphere).action()
+            })
+            .await
+            .stored()?;
+        if action == DeliveryAction::Refuse {
+            let text = format!("{} does not take messages from you", message.to);
+            return Err(Error::new(Code::Refused, text).by(By::Recipient));
+        }
+        if message.volatile {
+            host.metrics.messages.inc();
+            return Ok(Answer::Now(pass_on(host, &recipient, action, &message, now).into()));
+        }
+        if action == DeliveryAction::Hold {
+            self.room_to_hold(host, &message.to).await?;
+        }
+        let unit = unit(host, &message, digest, action, now);
+        let (pending, host, to) = (host.store.submit(unit), host.clone(), message.to);
+        Ok(Answer::Later(Box::pin(async move {
+            match answer(&host, pending.await, &from, &to, now) {
+                Ok(done) => done.into(),
+                Err(error) => error.into(),
+            }
+        })))
+    }
+
+    async fn room_to_hold(&self, host: &Arc<Host>, owner: &Address) -> Result<(), Error> {
+        let held = scan(&*host.store, owner, HELD).await.stored()?.len();
+        if held as u64 >= host.config.load().limits.pending_max {
+            let text = "too many messages wait for this recipient's decision";
+            return Err(Error::new(Code::Full, text).by(By::Recipient));
+        }
+        Ok(())
+    }
+}
+
+/// What an answered unit means to the sender; whoever has new items is told.
+fn answer(
+    host: &Host,
+    outcome: Result<storage::Outcome, storage::StoreError>,
+    from: &Address,
+    to: &Address,
+    now: Timestamp,
+) -> Handled {
+    let outcome = match outcome.map_err(|error| storage_error(&error))? {
+        storage::Outcome::Committed { .. } => {
+            host.metrics.messages.inc();
+            host.log_grew(to);
+            host.log_grew(from);
+            Outcome::Delivered
+        }
+        storage::Outcome::Duplicate { .. } => Outcome::Duplicate,
+        storage::Outcome::Rejected(rejection) => return Err(rejected(rejection, to)),
+    };
+    Ok(Done { outcome: Some(outcome), time: Some(now), ..Done::empty() })
+}
+
+fn rejected(rejection: Rejection, to: &Address) -> Error {
+    match rejection {
+        Rejection::Full { .. } => {
+            Error::new(Code::Full, format!("the inbox of {to} is full")).by(By::Recipient)
+        }
+        Rejection::DedupConflict => {
+            Error::new(Code::Conflict, "id: it was used for another message")
+        }
+        Rejection::OutOfWindow => out_of_window("is too old"),
+        Rejection::Conflict { .. } | Rejection::Fenced { .. } => {
+            Error::new(Code::Internal, "the message could not be stored")
+        }
+    }
+}
+
+/// All that one message does to the store.
+fn unit(
+    host: &Host,
+    message: &Message,
+    digest: [u8; 32],
+    action: DeliveryAction,
+    now: Timestamp,
+) -> Unit {
+    let (from, to) = (message.from.clone().unwrap_or_else(|| message.to.clone()), &message.to);
+    let inbox = &host.config.load().inbox;
+    let limit = Limit { items: inbox.items_max, bytes: inbox.bytes_max };
+    let body = message.encode();
+    let append = |owner: &Address, kind: ItemKind| Append {
+        owner: owner.clone(),
+        fence: 0,
+        kind: kind.number() as u8,
+        head: Bytes::new(),
+        with_body: true,
+        counted: false,
+        limit: None,
+    };
+    let mut ops = Vec::new();
+    match action {
+        DeliveryAction::Accept => ops.push(Op::Append(Append {
+            counted: true,
+            limit: Some(limit),
+            ..append(to, ItemKind::Received)
+        })),
+        DeliveryAction::Hold => ops.push(Op::Put {
+            key: records::key(HELD, to, &[from.as_str(), &hex(&message.id)]),
+            expect: Expect::Any,
+            value: Some(body.clone()),
+        }),
+        DeliveryAction::Drop | DeliveryAction::Refuse => {}
+    }
+    // Accepted, held and dropped are alike to the sender.
+    let (id, fate) = (message.id, Fate::Delivered);
+    let report = FateReport { id, to: to.clone(), fate, code: None };
+    ops.push(Op::Append(append(&from, ItemKind::Sent)));
+    ops.push(Op::Append(Append {
+        head: state::encode(&report),
+        with_body: false,
+        ..append(&from, ItemKind::Fate)
+    }));
+    let dedup = Dedup { id: message.id, from, to: to.clone(), digest };
+    Unit { dedup: Some(dedup), body: Some(body), time: now, ops }
+}
+
+/// A message that is not stored goes to the devices that are connected, or to none.
+fn pass_on(
+    host: &Host,
+    recipient: &Account,
+    action: DeliveryAction,
+    message: &Message,
+    now: Timestamp,
+) -> Done {
+    if action == DeliveryAction::Accept {
+        let encoded = message.encode();
+        for mailbox in host.sessions.of(&recipient.address) {
+            mailbox.volatile(encoded.clone());
+        }
+    }
+    Done { outcome: Some(Outcome::Sent), time: Some(now), ..Done::empty() }
+}
+
+fn recipient(host: &Host, to: &Address) -> Result<Arc<Account>, Error> {
+    if !host.accounts.is_local(to) {
+        let text = format!("no route to domain {}", to.domain());
+        return Err(Error::new(Code::UnknownDomain, text));
+    }
+    let account = host
+        .accounts
+        .get(to)
+        .ok_or_else(|| Error::new(Code::NotFound, format!("{to} does not exist")))?;
+    if account.services.im {
+        Ok(account)
+    } else {
+        Err(Error::new(Code::NotOffered, format!("{to} has no inbox")))
+    }
+}
+
+/// An id is a UUIDv7 whose time is near the server's, so that a repeat is always recognised.
+fn in_window(id: &[u8; 16], now: Timestamp) -> Result<(), Error> {
+    let id = uuid::Uuid::from_bytes(*id);
+    let Some((seconds, nanos)) = id.get_timestamp().map(|time| time.to_unix()) else {
+        return Err(Error::new(Code::Malformed, "id: not a UUIDv7"));
+    };
+    if id.get_version_num() != 7 || id.get_variant() != uuid::Variant::RFC4122 {
+        return Err(Error::new(Code::Malformed, "id: not a UUIDv7"));
+    }
+    let made = Timestamp::from_millis(seconds * 1000 + u64::from(nanos) / 1_000_000);
+    if made.after(ID_AGE_MAX) < now {
+        return Err(out_of_window("is too old"));
+    }
+    if made > now.after(ID_AHEAD_MAX) {
+        return Err(out_of_window("lies in the future"));
+    }
+    Ok(())
+}
+
+fn out_of_window(what: &str) -> Error {
+    let text = format!("id: its time {what}; make one from the server's time");
+    Error::new(Code::OutOfWindow, text)
+}

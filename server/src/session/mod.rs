@@ -1,0 +1,317 @@
+//! A session: what a signed-in device asks, follows, and still has to be told.
+//!
+//! The connection's bytes and deadlines are left to `net::connection`; decisions to the
+//! principals' machines.
+
+mod contacts;
+pub mod devices;
+mod follow;
+mod lists;
+mod log;
+pub mod messages;
+mod publish;
+mod requests;
+mod rules;
+pub mod sign_in;
+mod watchers;
+
+use std::collections::{BTreeSet, HashMap};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use impp_acl::Disclosed;
+use impp_protocol::command::{Done, Message, Notify};
+use impp_protocol::presence::Version;
+use impp_protocol::state::SubscriptionState;
+use impp_protocol::{Address, Code, Command, Error, Request, What};
+use impp_storage::StoreError;
+
+use crate::accounts::Account;
+use crate::config::seconds;
+use crate::host::Host;
+use crate::presentity::Told;
+use crate::sessions::Mailbox;
+use crate::timers::Due;
+
+/// An answer that waits for the store.
+pub type Later = Pin<Box<dyn Future<Output = Command> + Send>>;
+
+/// The answer to a request, now or when the store has it.
+pub enum Answer {
+    /// At once.
+    Now(Command),
+    /// Later; further requests need not wait for it.
+    Later(Later),
+}
+
+/// What a handler says.
+pub type Handled = Result<Done, Error>;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Session {
+    /// Where others leave word.
+    pub mailbox: Arc<Mailbox>,
+    /// Whose it is.
+    pub account: Arc<Account>,
+    followed: HashMap<Address, Followed>,
+    /// Whether the contact list is followed as it changes, and whom it names.
+    expanded: bool,
+    by_contact: BTreeSet<Address>,
+    log: Option<log::Following>,
+}
+
+/// A presentity that the client follows, and what it was told of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Followed {
+    held: Option<Version>,
+    state: Option<SubscriptionState>,
+}
+
+impl Session {
+    /// A new session.
+    pub fn new(mailbox: Arc<Mailbox>, account: Arc<Account>) -> Session {
+        let (followed, by_contact) = (HashMap::new(), BTreeSet::new());
+        Session { mailbox, account, followed, expanded: false, by_contact, log: None }
+    }
+
+    /// Whose it is.
+    pub fn address(&self) -> &Address {
+        &self.account.address
+    }
+
+    /// Does what the client asks.
+    pub async fn handle(&mut self, host: &Arc<Host>, command: Command) -> Answer {
+        let handled = match command {
+            Command::Message(message) => return self.message(host, message).await,
+            Command::Publish(publish) => self.publish(host, publish).await,
+            Command::Subscribe(subscribe) => self.subscribe(host, subscribe).await,
+            Command::Fetch(fetch) => self.fetch(host, fetch).await,
+            Command::Ack(ack) => self.ack(host, ack).await,
+            Command::Ping(_) => Ok(Done::empty()),
+            other => {
+                let text = format!("{} is not for clients to send now", other.kind());
+                Err(Error::new(Code::WrongState, text))
+            }
+        };
+        Answer::Now(match handled {
+            Ok(done) => done.into(),
+            Err(error) => error.into(),
+        })
+    }
+
+    /// Appends what the client has to be told, as long as `out` has less than `room` bytes; what
+    /// does not fit is looked at again when there is room.
+    ///
+    /// # Errors
+    /// [`StoreError`] if something cannot be read.
+    pub async fn tell(
+        &mut self,
+        host: &Arc<Host>,
+        out: &mut BytesMut,
+        room: usize,
+    ) -> Result<Option<impp_protocol::command::Bye>, StoreError> {
+        let news = self.mailbox.take();
+        if news.bye.is_some() {
+            return Ok(news.bye);
+        }
+        for message in news.volatile {
+            if let Ok(message) = Message::decode(message) {
+                put(out, message.into());
+            }
+        }
+        if news.contacts && self.expanded {
+            self.expand_again(host).await;
+        }
+        if news.log
+            && let Some(log) = &mut self.log
+        {
+            log.grown = true;
+        }
+        let mut dirty = news.dirty.into_iter();
+        for presentity in dirty.by_ref() {
+            if out.len() >= room {
+                self.mailbox.presentity_dirty(&presentity);
+                break;
+            }
+            self.tell_presence(host, &presentity, out).await?;
+        }
+        for rest in dirty {
+            self.mailbox.presentity_dirty(&rest);
+        }
+        self.tell_log(host, out, room).await?;
+        Ok(None)
+    }
+
+    async fn tell_presence(
+        &mut self,
+        host: &Arc<Host>,
+        presentity: &Address,
+        out: &mut BytesMut,
+    ) -> Result<(), StoreError> {
+        let Some(followed) = self.followed.get_mut(presentity) else { return Ok(()) };
+        let (held, state) = (followed.held, followed.state);
+        let watcher = &self.account.address;
+        let told = host
+            .look(presentity, |principal, now| {
+                principal.presentity.pull(now, watcher, held, state, &principal.policy)
+            })
+            .await?;
+        let Some(Told { state, event, content }) = told else { return Ok(()) };
+        host.metrics.notifications.inc();
+        followed.state = Some(state);
+        let mut notify = Notify {
+            address: presentity.clone(),
+            what: What::Presence,
+            state,
+            base: None,
+            version: None,
+            snapshot: None,
+            patch: None,
+            event,
+        };
+        if let Some(content) = content {
+            followed.held = Some(content.version());
+            disclose(&mut notify, &content);
+        } else if state != SubscriptionState::Active {
+            followed.held = None;
+        }
+        put(out, notify.into());
+        if state == SubscriptionState::Terminated {
+            self.unfollowed(presentity);
+        }
+        Ok(())
+    }
+
+    /// The connection is lost: the session can be resumed for a while, and what is bound to it
+    /// stays for its grace.
+    pub async fn park(self, host: &Arc<Host>, grace: Duration) {
+        let now = host.clock.now();
+        let window = seconds(host.config.load().times.resume_window_seconds);
+        let (id, address) = (self.mailbox.id, self.account.address.clone());
+        let rebound = host.change(&address, |principal, now| {
+            principal.presentity.rebind(id, Some(now.after(grace)));
+            ((), crate::presentity::Effects::default())
+        });
+        if let Err(error) = rebound.await {
+            tracing::warn!(%error, "a lost connection could not be noted");
+        }
+        host.parked.insert(id, self);
+        host.timers.set(Due::Session(id), Some(now.after(window)));
+    }
+
+    /// The session ends, with all that is bound to it.
+    pub async fn end(self, host: &Arc<Host>) {
+        self.forget(host);
+        let id = self.mailbox.id;
+        let bond = [crate::presentity::Bond::Session(id)];
+        for presentity in self.followed.keys() {
+            let left = host.change(presentity, |principal, now| {
+                let watcher = &self.account.address;
+                ((), principal.presentity.unsubscribe(now, watcher, &bond, Some(id)))
+            });
+            if let Err(error) = left.await {
+                tracing::warn!(%error, "the end of a subscription could not be stored");
+            }
+        }
+        let ended = host.change(&self.account.address, |principal, now| {
+            ((), principal.presentity.end_session(now, id, &principal.policy))
+        });
+        if let Err(error) = ended.await {
+            tracing::warn!(%error, "the end of a session could not be stored");
+        }
+    }
+
+    fn now_follows(&mut self, presentity: &Address, followed: Followed) {
+        self.followed.insert(presentity.clone(), followed);
+        self.mailbox.now_follows(presentity);
+        self.mailbox.presentity_dirty(presentity);
+    }
+
+    fn unfollowed(&mut self, presentity: &Address) {
+        self.followed.remove(presentity);
+        self.mailbox.unfollowed(presentity);
+    }
+
+    /// Takes the session out of the tables.
+    pub fn forget(&self, host: &Host) {
+        host.sessions.leave(&self.mailbox);
+        host.timers.set(Due::Session(self.mailbox.id), None);
+        host.metrics.sessions.dec();
+    }
+
+    /// The service of presence is asked for.
+    fn needs_presence(&self) -> Result<(), Error> {
+        offered(self.account.services.pres, "presence")
+    }
+
+    /// The service of messages is asked for.
+    fn needs_messages(&self) -> Result<(), Error> {
+        offered(self.account.services.im, "messages")
+    }
+
+    /// The thing named must be the caller's own.
+    fn needs_own(&self, address: &Address) -> Result<(), Error> {
+        if *address == self.account.address {
+            return Ok(());
+        }
+        let text = format!("you are {}, and that is {address}'s own", self.account.address);
+        Err(Error::new(Code::Refused, text))
+    }
+}
+
+fn offered(offered: bool, service: &str) -> Result<(), Error> {
+    let text = format!("this account does not have the service of {service}");
+    if offered { Ok(()) } else { Err(Error::new(Code::NotOffered, text)) }
+}
+
+/// The one place where presence enters a NOTIFY.
+fn disclose(notify: &mut Notify, content: &Disclosed) {
+    notify.version = Some(content.version());
+    notify.base = content.base();
+    match content.base() {
+        Some(_) => notify.patch = Some(content.bytes()),
+        None => notify.snapshot = Some(content.bytes()),
+    }
+}
+
+/// Appends an unsolicited frame.
+fn put(out: &mut BytesMut, command: Command) {
+    let kind = command.kind();
+    if let Err(error) = (Request { number: 0, command }).put(out) {
+        tracing::error!(%kind, %error, "a frame of the server's own could not be written");
+    }
+}
+
+/// What the client is told of the store's trouble.
+fn storage_error(error: &StoreError) -> Error {
+    let retry = Duration::from_secs(1);
+    match error {
+        StoreError::Busy => Error::new(Code::Busy, "the store is busy").retry_after(retry),
+        StoreError::Stopped => Error::new(Code::Stopping, "the server is stopping"),
+        StoreError::NoSpace => {
+            Error::new(Code::Storage, "the server's disk is full; nothing was stored")
+        }
+        StoreError::Failed { .. } => {
+            Error::new(Code::Storage, "the server's store has failed; nothing was stored")
+        }
+        StoreError::TooLarge { .. } => Error::new(Code::TooLarge, error.to_string()),
+        _ => {
+            tracing::error!(%error, "the store");
+            Error::new(Code::Internal, "the store could not be read")
+        }
+    }
+}
+
+/// Lets handlers use `?` on the store's answers.
+trait Stored<T> {
+    fn stored(self) -> Result<T, Error>;
+}
+
+impl<T> Stored<T> for Result<T, StoreError> {
+    fn stored(self) -> Result<T, Error> {
+        self.map_err(|error| storage_error(&error))
+    }
+}

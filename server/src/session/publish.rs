@@ -1,0 +1,110 @@
+//! PUBLISH: the caller's own layer of presence, and dispatch to the other states.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use impp_protocol::command::{Done, Publish};
+use impp_protocol::presence::{Document, Patch};
+use impp_protocol::{Code, Error, What};
+
+use super::{Handled, Session, Stored};
+use crate::config::{Times, seconds};
+use crate::host::Host;
+use crate::presentity::Lease;
+use crate::principal::layer_op;
+
+impl Session {
+    /// Changes a state of the caller's.
+    pub(super) async fn publish(&mut self, host: &Arc<Host>, publish: Publish) -> Handled {
+        self.needs_own(&publish.address)?;
+        match publish.what {
+            What::Presence => self.publish_presence(host, publish).await,
+            What::Rules => self.publish_rules(host, publish).await,
+            What::Contacts => self.publish_contacts(host, publish).await,
+            What::Requests => self.publish_requests(host, publish).await,
+            What::Watchers => self.publish_watchers(host, publish).await,
+            What::Subscriptions => self.publish_subscriptions(host, publish).await,
+            What::Devices => self.publish_devices(host, publish).await,
+            other => Err(Error::new(Code::Unsupported, format!("{other} cannot be published"))),
+        }
+    }
+
+    async fn publish_presence(&mut self, host: &Arc<Host>, publish: Publish) -> Handled {
+        self.needs_presence()?;
+        let (id, device) = (self.mailbox.id, self.mailbox.device);
+        let owner = self.account.address.clone();
+        if publish.lease == Some(Duration::ZERO) {
+            let had = host
+                .look(&owner, |principal, _| principal.presentity.layer(device).is_some())
+                .await
+                .stored()?;
+            if had {
+                host.store(vec![layer_op(&owner, device, None)]).await.stored()?;
+                let unpublish = host.change(&owner, |principal, now| {
+                    ((), principal.presentity.unpublish(now, device, &principal.policy))
+                });
+                unpublish.await.stored()?;
+            }
+            return Ok(Done { lease: Some(Duration::ZERO), ..Done::empty() });
+        }
+        let patch = match publish.content {
+            Some(content) => Patch::decode(content).map_err(malformed)?,
+            None => Patch::default(),
+        };
+        let lease = publish
+            .lease
+            .map(|asked| granted(asked, &host.config.load().times))
+            .transpose()?;
+        let until = lease.map(|lease| host.clock.now().after(lease));
+        if let Some(until) = until {
+            // Acknowledged means on disk: first the layer as it will be, then the change of it.
+            let next = host
+                .look(&owner, |principal, _| {
+                    let layer = principal.presentity.layer(device).filter(|_| !publish.replace);
+                    layer.map(|(document, _)| document.clone()).unwrap_or_default()
+                })
+                .await
+                .stored()?;
+            let next = patched(next, &patch)?;
+            host.store(vec![layer_op(&owner, device, Some((&next, until)))]).await.stored()?;
+        }
+        let bond = until.map_or(Lease::Bound(id), Lease::Until);
+        let published = host.change(&owner, |principal, now| {
+            let (presentity, policy) = (&mut principal.presentity, &principal.policy);
+            match presentity.publish(now, device, &patch, publish.replace, bond, policy) {
+                Ok(effects) => (Ok(()), effects),
+                Err(fault) => (Err(fault), Default::default()),
+            }
+        });
+        published.await.stored()?.map_err(|_| too_large())?;
+        Ok(Done { lease, ..Done::empty() })
+    }
+}
+
+fn patched(mut document: Document, patch: &Patch) -> Result<Document, Error> {
+    patch.apply(&mut document).map_err(|_| too_large())?;
+    Ok(document)
+}
+
+fn too_large() -> Error {
+    Error::new(Code::TooLarge, "the presence document would exceed its limits")
+}
+
+fn malformed(error: impl std::fmt::Display) -> Error {
+    Error::new(Code::Malformed, format!("content: {error}"))
+}
+
+/// The lease granted for one asked.
+///
+/// # Errors
+/// too-short with the least one.
+pub(super) fn granted(asked: Duration, times: &Times) -> Result<Duration, Error> {
+    let (min, max) = (seconds(times.lease_min_seconds), seconds(times.lease_max_seconds));
+    if asked < min {
+        let text = format!("a lease is at least {} seconds", min.as_secs());
+        let mut error = Error::new(Code::TooShort, text);
+        error.minimum = Some(min);
+        return Err(error);
+    }
+    Ok(asked.min(max))
+}

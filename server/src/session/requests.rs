@@ -1,0 +1,156 @@
+//! What waits for the caller's decision: subscriptions and held messages. A decision becomes a
+//! rule.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use impp_acl::{DeliveryRuling, FieldSet, Ruling, with_decision, with_delivery_decision};
+use impp_protocol::command::{Done, Fetch, Publish};
+use impp_protocol::state::{
+    self, Decision, ItemKind, RequestEdit, RequestEntry, RequestKind, Requests, SubscriptionState,
+};
+use impp_protocol::{Address, Code, Error, Timestamp};
+use impp_storage::{Append, Expect, Limit, Op, Outcome, Record, Rejection, Unit};
+
+use super::rules::edit_rules;
+use super::{Handled, Session, Stored, lists};
+use crate::host::Host;
+use crate::principal::{scan, unhex};
+use crate::records::{self, HELD};
+
+/// A held message: its key in the store, who sent it, and the record.
+struct Held {
+    key: Vec<u8>,
+    from: Address,
+    since: Timestamp,
+    record: Record,
+}
+
+impl Session {
+    pub(super) async fn fetch_requests(&mut self, host: &Arc<Host>, fetch: Fetch) -> Handled {
+        let mut entries = self.asking(host).await?;
+        let mut by_sender = BTreeMap::new();
+        for held in self.held(host).await? {
+            let since = by_sender.entry(held.from).or_insert(held.since);
+            *since = held.since.min(*since);
+        }
+        let kind = RequestKind::Message;
+        entries.extend(by_sender.into_iter().map(|(from, since)| RequestEntry { kind, from, since }));
+        let key = |entry: &RequestEntry| {
+            Bytes::from(format!("{} {}", entry.from.as_str(), entry.kind.number()))
+        };
+        entries.sort_by_key(key);
+        let (entries, more) = lists::part(entries, &fetch, key);
+        Ok(lists::answer(state::encode(&Requests { entries }), more))
+    }
+
+    pub(super) async fn publish_requests(
+        &mut self,
+        host: &Arc<Host>,
+        publish: Publish,
+    ) -> Handled {
+        let edit: RequestEdit = state::decode(publish.content.unwrap_or_default())
+            .map_err(|error| Error::new(Code::Malformed, format!("content: {error}")))?;
+        let asks = self.asking(host).await?.iter().any(|entry| entry.from == edit.from);
+        let mut held = self.held(host).await?;
+        held.retain(|held| held.from == edit.from);
+        if !asks && held.is_empty() {
+            let text = format!("{} does not wait for a decision", edit.from);
+            return Err(Error::new(Code::NotFound, text));
+        }
+        let owner = self.address().clone();
+        if asks {
+            let ruling = match edit.decision {
+                Decision::Allow => Ruling::Allow(FieldSet::status()),
+                Decision::Polite => Ruling::Polite,
+                Decision::Deny => Ruling::Deny,
+            };
+            edit_rules(host, &owner, |text| with_decision(text, &edit.from, &ruling)).await?;
+        }
+        if !held.is_empty() {
+            let ruling = match edit.decision {
+                Decision::Allow => DeliveryRuling::Accept,
+                Decision::Polite => DeliveryRuling::Drop,
+                Decision::Deny => DeliveryRuling::Refuse,
+            };
+            edit_rules(host, &owner, |text| with_delivery_decision(text, &edit.from, ruling))
+                .await?;
+            // Whatever was held while the rule was written is held under the old one.
+            held = self.held(host).await?;
+            held.retain(|held| held.from == edit.from);
+            for held in held {
+                self.release(host, held, edit.decision == Decision::Allow).await?;
+            }
+        }
+        Ok(Done::empty())
+    }
+
+    async fn asking(&self, host: &Arc<Host>) -> Result<Vec<RequestEntry>, Error> {
+        let waits = |state: SubscriptionState| {
+            matches!(state, SubscriptionState::Pending | SubscriptionState::Waiting)
+        };
+        host.look(self.address(), |principal, _| {
+            let watchers = principal.presentity.watchers();
+            watchers
+                .filter(|(_, watching)| waits(watching.state))
+                .map(|(from, watching)| RequestEntry {
+                    kind: RequestKind::Subscribe,
+                    from: from.clone(),
+                    since: watching.since,
+                })
+                .collect()
+        })
+        .await
+        .stored()
+    }
+
+    async fn held(&self, host: &Arc<Host>) -> Result<Vec<Held>, Error> {
+        let records = scan(&*host.store, self.address(), HELD).await.stored()?;
+        let read = |(key, record): (Vec<u8>, Record)| {
+            let mut parts = key.split(|byte| *byte == 0).skip(1);
+            let from = std::str::from_utf8(parts.next()?).ok()?;
+            let from = Address::parse_canonical(from).ok()?;
+            let id = unhex(std::str::from_utf8(parts.next()?).ok()?)?;
+            // The first 48 bits of a UUIDv7 are its time.
+            let millis = id[..6].iter().fold(0, |time, byte| time << 8 | u64::from(*byte));
+            let since = Timestamp::from_millis(millis);
+            Some(Held { key, from, since, record })
+        };
+        Ok(records.into_iter().filter_map(read).collect())
+    }
+
+    /// A held message goes into the log, or away.
+    async fn release(&self, host: &Arc<Host>, held: Held, accept: bool) -> Result<(), Error> {
+        let owner = self.address().clone();
+        let inbox = host.config.load().inbox.clone();
+        let mut ops = vec![Op::Put {
+            key: impp_storage::RecordKey { domain: owner.domain(), table: HELD, key: held.key },
+            expect: Expect::Version(held.record.version),
+            value: None,
+        }];
+        if accept {
+            ops.push(Op::Append(Append {
+                owner: owner.clone(),
+                fence: 0,
+                kind: ItemKind::Received.number() as u8,
+                head: Bytes::new(),
+                with_body: true,
+                counted: true,
+                limit: Some(Limit { items: inbox.items_max, bytes: inbox.bytes_max }),
+            }));
+        }
+        let body = accept.then_some(held.record.value);
+        let unit = Unit { dedup: None, body, time: host.clock.now(), ops };
+        match host.store.submit(unit).await.stored()? {
+            Outcome::Rejected(Rejection::Full { .. }) => {
+                Err(Error::new(Code::Full, "your inbox is full; the messages stay held"))
+            }
+            // A conflict means that another session released it first.
+            _ => {
+                host.log_grew(&owner);
+                Ok(())
+            }
+        }
+    }
+}

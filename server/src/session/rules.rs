@@ -1,0 +1,140 @@
+//! The caller's rules: reading, replacing, and explaining them.
+//!
+//! What they mean is `impp_acl`'s.
+
+use std::sync::Arc;
+
+use impp_acl::{
+    DeliveryQuestion, Purpose, Question, RuleSet, RulesError, Watcher, explain, explain_delivery,
+};
+use impp_protocol::command::{Done, Fetch, Publish};
+use impp_protocol::state::{self, Explanation, RuleTrace};
+use impp_protocol::{Address, Code, Error};
+use impp_storage::{Expect, Op, Outcome};
+
+use super::{Handled, Session, Stored};
+use crate::host::Host;
+use crate::records::{self, RULES};
+
+/// How often an edit by the server is tried again when the owner edits at the same time.
+const EDITS_MAX: usize = 3;
+
+impl Session {
+    pub(super) async fn fetch_rules(&mut self, host: &Arc<Host>) -> Handled {
+        let (text, number) = rules_of(host, self.address()).await?;
+        Ok(Done { content: Some(text.into()), number: Some(number), ..Done::empty() })
+    }
+
+    pub(super) async fn publish_rules(&mut self, host: &Arc<Host>, publish: Publish) -> Handled {
+        let wrong = |text: &str| Err(Error::new(Code::Malformed, text));
+        let Some(content) = publish.content else { return wrong("content: missing") };
+        let Some(base) = publish.base else {
+            return wrong("base: missing; name the version that the change starts from");
+        };
+        let Ok(text) = String::from_utf8(content.to_vec()) else {
+            return wrong("content: not UTF-8");
+        };
+        let number = replace_rules(host, self.address(), text, base).await?;
+        Ok(Done { number: Some(number), ..Done::empty() })
+    }
+
+    pub(super) async fn fetch_explain(&mut self, host: &Arc<Host>, fetch: Fetch) -> Handled {
+        let Some(about) = fetch.about else {
+            return Err(Error::new(Code::Malformed, "about: missing"));
+        };
+        let owner = self.address().clone();
+        let explanation = host
+            .look(&owner, |principal, now| {
+                let watcher = Watcher::Principal(about.clone());
+                let policy = &principal.policy;
+                let contact = policy.grant(&watcher);
+                let sphere = principal.presentity.sphere();
+                let (decision, fields, rules) = if fetch.delivery {
+                    let question =
+                        DeliveryQuestion { owner: &owner, sender: &watcher, now, sphere, contact };
+                    let told = explain_delivery(&policy.rules, &question);
+                    (told.decision.action().to_string(), vec![], told.rules)
+                } else {
+                    let purpose = Purpose::Subscribe;
+                    let (owner, watcher) = (&owner, &watcher);
+                    let question = Question { owner, watcher, purpose, now, sphere, contact };
+                    let told = explain(&policy.rules, &question);
+                    (told.decision.handling().to_string(), told.fields, told.rules)
+                };
+                let trace = |rule: impp_acl::RuleTrace| RuleTrace {
+                    id: rule.id,
+                    matched: rule.matched,
+                    why: rule.why,
+                    grants: rule.grants,
+                };
+                let rules = rules.into_iter().map(trace).collect();
+                Explanation { owner: owner.clone(), watcher: about, decision, fields, rules }
+            })
+            .await
+            .stored()?;
+        Ok(Done { content: Some(state::encode(&explanation)), ..Done::empty() })
+    }
+}
+
+/// The text of an owner's rules and its version.
+async fn rules_of(host: &Arc<Host>, owner: &Address) -> Result<(String, u64), Error> {
+    host.look(owner, |principal, _| (principal.policy.text.clone(), principal.policy.number))
+        .await
+        .stored()
+}
+
+/// Changes an owner's rules by an edit of their text, again if they were changed meanwhile.
+pub(super) async fn edit_rules(
+    host: &Arc<Host>,
+    owner: &Address,
+    edit: impl Fn(&str) -> Result<String, RulesError>,
+) -> Result<(), Error> {
+    let mut last = Error::new(Code::Conflict, "the rules are being changed; try again");
+    for _ in 0..EDITS_MAX {
+        let (text, number) = rules_of(host, owner).await?;
+        match replace_rules(host, owner, edit(&text).map_err(|e| unusable(&e))?, number).await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.code == Code::Conflict => last = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
+}
+
+/// Replaces rules, if `base` is still their version; the new one.
+async fn replace_rules(
+    host: &Arc<Host>,
+    owner: &Address,
+    text: String,
+    base: u64,
+) -> Result<u64, Error> {
+    let rules = RuleSet::parse(&text).map_err(|error| unusable(&error))?;
+    let put = Op::Put {
+        key: records::key(RULES, owner, &[]),
+        expect: if base == 0 { Expect::Absent } else { Expect::Version(base) },
+        value: Some(text.clone().into()),
+    };
+    let Outcome::Committed { versions, .. } = host.store(vec![put]).await.stored()? else {
+        let newest = rules_of(host, owner).await?.1;
+        let mut error = Error::new(Code::Conflict, format!("the rules' version is {newest}"));
+        error.version = Some(newest);
+        return Err(error);
+    };
+    let number = versions.first().copied().unwrap_or_default();
+    let changed = host.change(owner, |principal, now| {
+        // Of two changes, the later one in the store stands, whoever comes here first.
+        if number > principal.policy.number {
+            principal.policy.rules = rules;
+            principal.policy.text = text;
+            principal.policy.number = number;
+        }
+        ((), principal.presentity.policy_changed(now, &principal.policy))
+    });
+    changed.await.stored()?;
+    Ok(number)
+}
+
+fn unusable(error: &RulesError) -> Error {
+    let hint = error.hint.as_ref().map(|hint| format!("\nhint: {hint}"));
+    Error::new(Code::Malformed, format!("{error}{}", hint.unwrap_or_default()))
+}

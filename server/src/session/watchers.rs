@@ -1,0 +1,134 @@
+//! Both ends of subscriptions: who watches the caller, and what the caller follows.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use impp_protocol::command::{Done, Fetch, Publish};
+use impp_protocol::state::{
+    self, Subscription, SubscriptionEdit, SubscriptionEvent, Subscriptions, WatcherEdit,
+    WatcherEntry, Watchers,
+};
+use impp_protocol::{Address, Code, Error};
+
+use super::follow::needs_presentity;
+use super::{Handled, Session, Stored, lists};
+use crate::host::Host;
+use crate::presentity::Bond;
+use crate::principal::scan;
+use crate::records::{self, FOLLOWED};
+
+impl Session {
+    pub(super) async fn fetch_watchers(&mut self, host: &Arc<Host>, fetch: Fetch) -> Handled {
+        self.needs_presence()?;
+        let mut entries: Vec<WatcherEntry> = host
+            .look(self.address(), |principal, _| {
+                let watchers = principal.presentity.watchers();
+                watchers
+                    .map(|(watcher, watching)| WatcherEntry {
+                        watcher: watcher.clone(),
+                        state: watching.state,
+                        event: watching.event,
+                        since: watching.since,
+                        proven: true,
+                    })
+                    .collect()
+            })
+            .await
+            .stored()?;
+        let key = |entry: &WatcherEntry| lists::by_address(&entry.watcher);
+        entries.sort_by_key(key);
+        let (entries, more) = lists::part(entries, &fetch, key);
+        Ok(lists::answer(state::encode(&Watchers { entries }), more))
+    }
+
+    pub(super) async fn publish_watchers(
+        &mut self,
+        host: &Arc<Host>,
+        publish: Publish,
+    ) -> Handled {
+        let edit: WatcherEdit = state::decode(publish.content.unwrap_or_default())
+            .map_err(|error| Error::new(Code::Malformed, format!("content: {error}")))?;
+        let event = SubscriptionEvent::Deactivated;
+        if end_watching(host, self.address(), &edit.remove, event).await? {
+            return Ok(Done::empty());
+        }
+        Err(Error::new(Code::NotFound, format!("{} does not watch you", edit.remove)))
+    }
+
+    pub(super) async fn fetch_subscriptions(&mut self, host: &Arc<Host>, fetch: Fetch) -> Handled {
+        let mut presentities = BTreeSet::new();
+        for (key, _) in scan(&*host.store, self.address(), FOLLOWED).await.stored()? {
+            let text = records::last_part(&key).unwrap_or_default();
+            presentities.extend(Address::parse_canonical(text));
+        }
+        for mailbox in host.sessions.of(self.address()) {
+            presentities.extend(mailbox.follows());
+        }
+        let mut entries = Vec::new();
+        for presentity in presentities {
+            entries.extend(self.subscription(host, presentity).await?);
+        }
+        let key = |entry: &Subscription| lists::by_address(&entry.presentity);
+        let (entries, more) = lists::part(entries, &fetch, key);
+        Ok(lists::answer(state::encode(&Subscriptions { entries }), more))
+    }
+
+    pub(super) async fn publish_subscriptions(
+        &mut self,
+        host: &Arc<Host>,
+        publish: Publish,
+    ) -> Handled {
+        let edit: SubscriptionEdit = state::decode(publish.content.unwrap_or_default())
+            .map_err(|error| Error::new(Code::Malformed, format!("content: {error}")))?;
+        let presentity = edit.cancel;
+        let known = needs_presentity(host, &presentity).is_ok();
+        let event = SubscriptionEvent::Timeout;
+        if known && end_watching(host, &presentity, self.address(), event).await? {
+            return Ok(Done::empty());
+        }
+        Err(Error::new(Code::NotFound, format!("you do not follow {presentity}")))
+    }
+
+    async fn subscription(
+        &self,
+        host: &Arc<Host>,
+        presentity: Address,
+    ) -> Result<Option<Subscription>, Error> {
+        if needs_presentity(host, &presentity).is_err() {
+            return Ok(None);
+        }
+        let look = host.look(&presentity, |principal, now| {
+            let watching = principal.presentity.watcher(self.address())?;
+            let leases = watching.bonds.iter().map(|bond| match bond {
+                Bond::Lease(_, until) => Some(until.since(now)),
+                Bond::Session(_) | Bond::Contact => None,
+            });
+            // What a session or the contact list keeps has no end of its own.
+            let expires_in = leases.collect::<Option<Vec<_>>>().and_then(|l| l.into_iter().max());
+            Some((watching.state, watching.event, expires_in))
+        });
+        let found = look.await.stored()?;
+        Ok(found.map(|(state, event, expires_in)| Subscription {
+            presentity,
+            state,
+            event,
+            expires_in,
+        }))
+    }
+}
+
+/// Ends all subscriptions of a watcher; whether there were any.
+async fn end_watching(
+    host: &Arc<Host>,
+    presentity: &Address,
+    watcher: &Address,
+    event: SubscriptionEvent,
+) -> Result<bool, Error> {
+    let ended = host.change(presentity, |principal, now| {
+        match principal.presentity.end_watching(now, watcher, event) {
+            Some(effects) => (true, effects),
+            None => (false, Default::default()),
+        }
+    });
+    ended.await.stored()
+}

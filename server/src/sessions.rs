@@ -1,0 +1,184 @@
+//! Sessions as others see them: a mailbox to signal, found by id and by account.
+//!
+//! What a session does is in `session`; signals carry no data, only that there is news.
+
+use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use impp_protocol::Address;
+use impp_protocol::command::Bye;
+
+use crate::net::pipe::Signal;
+
+/// Messages with `store: never` that wait for one session; further ones are dropped.
+pub const VOLATILE_MAX: usize = 64;
+
+/// A device: 128 bits that the client made.
+pub type DeviceId = [u8; 16];
+
+/// A session, unique in this run of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub [u8; 16]);
+
+/// Where others leave word for a session.
+#[derive(Debug)]
+pub struct Mailbox {
+    /// The session.
+    pub id: SessionId,
+    /// Its account.
+    pub account: Address,
+    /// Its device.
+    pub device: DeviceId,
+    /// Wakes its connection.
+    pub signal: Signal,
+    news: Mutex<News>,
+    /// What the session follows, for those who list it.
+    follows: Mutex<BTreeSet<Address>>,
+}
+
+/// What a session has to look at.
+#[derive(Debug, Default)]
+pub struct News {
+    /// Presentities that it follows and that may have changed.
+    pub dirty: HashSet<Address>,
+    /// Its log may have grown.
+    pub log: bool,
+    /// The contact list has changed.
+    pub contacts: bool,
+    /// Encoded messages that are not stored.
+    pub volatile: VecDeque<Bytes>,
+    /// It has to end, and why.
+    pub bye: Option<Bye>,
+}
+
+impl Mailbox {
+    /// An empty mailbox.
+    pub fn new(id: SessionId, account: Address, device: DeviceId) -> Mailbox {
+        Mailbox {
+            id,
+            account,
+            device,
+            signal: Signal::default(),
+            news: Mutex::default(),
+            follows: Mutex::default(),
+        }
+    }
+
+    /// Says that a presentity may have changed.
+    pub fn presentity_dirty(&self, presentity: &Address) {
+        self.tell(|news| {
+            // The set is bounded by what the session follows.
+            if !news.dirty.contains(presentity) {
+                news.dirty.insert(presentity.clone());
+            }
+        });
+    }
+
+    /// Says that the account's log may have grown.
+    pub fn log_grew(&self) {
+        self.tell(|news| news.log = true);
+    }
+
+    /// Says that the account's contact list has changed.
+    pub fn contacts_changed(&self) {
+        self.tell(|news| news.contacts = true);
+    }
+
+    /// Notes that the session follows a presentity.
+    pub fn now_follows(&self, presentity: &Address) {
+        let mut follows = self.follows.lock().unwrap_or_else(PoisonError::into_inner);
+        follows.insert(presentity.clone());
+    }
+
+    /// Notes that it does not any more.
+    pub fn unfollowed(&self, presentity: &Address) {
+        self.follows.lock().unwrap_or_else(PoisonError::into_inner).remove(presentity);
+    }
+
+    /// What the session follows.
+    pub fn follows(&self) -> Vec<Address> {
+        let follows = self.follows.lock().unwrap_or_else(PoisonError::into_inner);
+        follows.iter().cloned().collect()
+    }
+
+    /// Passes a message that is not stored, or drops it if too many wait.
+    pub fn volatile(&self, message: Bytes) {
+        self.tell(|news| {
+            if news.volatile.len() < VOLATILE_MAX {
+                news.volatile.push_back(message);
+            }
+        });
+    }
+
+    /// Ends the session; the first reason stays.
+    pub fn end(&self, bye: Bye) {
+        self.tell(|news| drop(news.bye.get_or_insert(bye)));
+    }
+
+    /// Takes what there is.
+    pub fn take(&self) -> News {
+        std::mem::take(&mut *self.news.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut News)) {
+        change(&mut self.news.lock().unwrap_or_else(PoisonError::into_inner));
+        self.signal.raise();
+    }
+}
+
+/// All sessions of this server.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    by_id: DashMap<SessionId, Arc<Mailbox>>,
+    by_account: DashMap<Address, Vec<Arc<Mailbox>>>,
+}
+
+impl Sessions {
+    /// Enters a session, unless its account has `max` already.
+    pub fn enter(&self, mailbox: &Arc<Mailbox>, max: usize) -> bool {
+        let mut of_account = self.by_account.entry(mailbox.account.clone()).or_default();
+        if of_account.len() >= max {
+            return false;
+        }
+        of_account.push(mailbox.clone());
+        drop(of_account);
+        self.by_id.insert(mailbox.id, mailbox.clone());
+        true
+    }
+
+    /// Forgets a session.
+    pub fn leave(&self, mailbox: &Mailbox) {
+        self.by_id.remove(&mailbox.id);
+        self.by_account.remove_if_mut(&mailbox.account, |_, sessions| {
+            sessions.retain(|other| other.id != mailbox.id);
+            sessions.is_empty()
+        });
+    }
+
+    /// The mailbox of a session.
+    pub fn get(&self, id: SessionId) -> Option<Arc<Mailbox>> {
+        self.by_id.get(&id).map(|entry| entry.value().clone())
+    }
+
+    /// The sessions of an account.
+    pub fn of(&self, account: &Address) -> Vec<Arc<Mailbox>> {
+        self.by_account.get(account).map(|entry| entry.value().clone()).unwrap_or_default()
+    }
+
+    /// Every session.
+    pub fn all(&self) -> Vec<Arc<Mailbox>> {
+        self.by_id.iter().map(|entry| entry.value().clone()).collect()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+}

@@ -1,0 +1,252 @@
+//! The back end without a disk: the same answers as on disk, gone with the process.
+//!
+//! What a unit does is left to `plan.rs`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use impp_protocol::{Address, Domain, Timestamp};
+
+use crate::page::Filler;
+use crate::plan::{self, Counters, Facts, LogRow, Plan, Seen, Usage, Verdict, Write};
+use crate::unit::{Dedup, Outcome, TRIM_ITEMS_MAX, Unit};
+use crate::{
+    Health, Item, LogState, Page, Pending, ReadLog, Record, RecordKey, Scan, Stats, Store,
+    StoreError, Table,
+};
+
+/// A store in memory.
+#[derive(Debug)]
+pub struct MemoryStore {
+    incarnation: [u8; 16],
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    closed: bool,
+    stats: Stats,
+    counters: Counters,
+    logs: HashMap<Address, LogRow>,
+    /// By the id of the log, then by seq.
+    items: HashMap<u64, BTreeMap<u64, Stored>>,
+    records: BTreeMap<(Domain, Table), BTreeMap<Vec<u8>, Record>>,
+    /// By (id, from, to): the earliest ids first.
+    seen: BTreeMap<([u8; 16], Address, Address), Seen>,
+}
+
+#[derive(Debug)]
+struct Stored {
+    item: Item,
+    counts: Option<u64>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] if the system gives no random bytes.
+    pub fn new() -> Result<MemoryStore, StoreError> {
+        Ok(MemoryStore { incarnation: random_incarnation()?, state: Mutex::default() })
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut State) -> Result<T, StoreError>) -> Pending<T> {
+        let mut state: MutexGuard<'_, State> =
+            self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        Pending::ready(if state.closed { Err(StoreError::Stopped) } else { work(&mut state) })
+    }
+}
+
+/// Random bytes that name a new store.
+pub(crate) fn random_incarnation() -> Result<[u8; 16], StoreError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|e| StoreError::Failed { reason: format!("no random bytes: {e}") })?;
+    Ok(bytes)
+}
+
+impl Store for MemoryStore {
+    fn submit(&self, unit: Unit) -> Pending<Outcome> {
+        self.with(|state| {
+            unit.check()?;
+            state.stats.units += 1;
+            state.stats.groups += 1;
+            let Ok(verdict) = plan::decide(&unit, state.counters, state);
+            Ok(match verdict {
+                Verdict::Answer(outcome) => outcome,
+                Verdict::Commit(plan) => state.carry_out(&unit, plan),
+            })
+        })
+    }
+
+    fn get(&self, key: RecordKey) -> Pending<Option<Record>> {
+        self.with(|state| {
+            let table = state.records.get(&(key.domain, key.table));
+            Ok(table.and_then(|records| records.get(&key.key)).cloned())
+        })
+    }
+
+    fn scan(&self, range: Scan) -> Pending<Vec<(Vec<u8>, Record)>> {
+        self.with(|state| {
+            range.check()?;
+            let Some(records) = state.records.get(&(range.domain, range.table)) else {
+                return Ok(Vec::new());
+            };
+            let from = match &range.after {
+                Some(after) if *after >= range.prefix => Bound::Excluded(after.as_slice()),
+                _ => Bound::Included(range.prefix.as_slice()),
+            };
+            Ok(records
+                .range::<[u8], _>((from, Bound::Unbounded))
+                .take_while(|(key, _)| key.starts_with(&range.prefix))
+                .take(range.max)
+                .map(|(key, record)| (key.clone(), record.clone()))
+                .collect())
+        })
+    }
+
+    fn read(&self, query: ReadLog) -> Pending<Page> {
+        self.with(|state| {
+            let row = state.logs.get(&query.owner).copied().unwrap_or_default();
+            let mut filler = Filler::new(query.items_max, query.bytes_max);
+            if let Some(items) = state.items.get(&row.id) {
+                let range = items.range((Bound::Excluded(query.after), Bound::Unbounded));
+                for (_, stored) in range {
+                    if !filler.take(stored.item.clone()) {
+                        break;
+                    }
+                }
+            }
+            let LogState { last, oldest, .. } = row.state(state.oldest(row.id));
+            Ok(Page { items: filler.items, last, oldest })
+        })
+    }
+
+    fn log_state(&self, owner: Address) -> Pending<LogState> {
+        self.with(|state| {
+            let row = state.logs.get(&owner).copied().unwrap_or_default();
+            Ok(row.state(state.oldest(row.id)))
+        })
+    }
+
+    fn incarnation(&self) -> [u8; 16] {
+        self.incarnation
+    }
+
+    fn stats(&self) -> Stats {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).stats
+    }
+
+    fn health(&self) -> Health {
+        Health::Ok
+    }
+
+    fn close(&self) -> Pending<()> {
+        self.with(|state| {
+            state.closed = true;
+            Ok(())
+        })
+    }
+}
+
+impl State {
+    fn oldest(&self, log: u64) -> Option<u64> {
+        self.items.get(&log).and_then(|items| items.keys().next().copied())
+    }
+
+    fn carry_out(&mut self, unit: &Unit, plan: Plan<'_>) -> Outcome {
+        // Copied, so that no item keeps the caller's whole buffer alive.
+        let body = plan.body.as_ref().map(|body| Bytes::copy_from_slice(body.data));
+        for write in plan.writes {
+            match write {
+                Write::Item { log, seq, append, body: refers, counts } => {
+                    let item = Item {
+                        seq,
+                        kind: append.kind,
+                        head: Bytes::copy_from_slice(&append.head),
+                        body: refers.and(body.clone()),
+                        time: unit.time,
+                    };
+                    self.items.entry(log).or_default().insert(seq, Stored { item, counts });
+                }
+                Write::Record { key, version, value } => self.put(key, version, value),
+                Write::Trim { log, upto, before } => self.trim(log, upto, before),
+                Write::Purge { log } => {
+                    self.items.remove(&log);
+                }
+            }
+        }
+        for (owner, row) in plan.logs {
+            self.logs.insert(owner.clone(), row);
+        }
+        if let Some(dedup) = &unit.dedup {
+            let key = (dedup.id, dedup.from.clone(), dedup.to.clone());
+            self.seen.insert(key, Seen { digest: dedup.digest, seqs: plan.seqs.clone() });
+        }
+        self.counters = plan.counters;
+        let floor = self.counters.dedup_floor.as_millis();
+        while let Some(entry) = self.seen.first_entry() {
+            if u128::from_be_bytes(entry.key().0) >> 80 >= u128::from(floor) {
+                break;
+            }
+            entry.remove();
+        }
+        Outcome::Committed { seqs: plan.seqs, versions: plan.versions }
+    }
+
+    fn put(&mut self, key: &RecordKey, version: u64, value: Option<&Bytes>) {
+        let records = self.records.entry((key.domain.clone(), key.table)).or_default();
+        match value {
+            Some(value) => {
+                let value = Bytes::copy_from_slice(value);
+                records.insert(key.key.clone(), Record { value, version });
+            }
+            None => {
+                records.remove(&key.key);
+            }
+        }
+    }
+
+    fn trim(&mut self, log: u64, upto: u64, before: Timestamp) {
+        let Some(items) = self.items.get_mut(&log) else { return };
+        for _ in 0..TRIM_ITEMS_MAX {
+            match items.first_entry() {
+                Some(first) if *first.key() <= upto && first.get().item.time < before => {
+                    first.remove();
+                }
+                _ => break,
+            }
+        }
+    }
+}
+
+impl Facts for State {
+    type Error = std::convert::Infallible;
+
+    fn log(&mut self, owner: &Address) -> Result<LogRow, Self::Error> {
+        Ok(self.logs.get(owner).copied().unwrap_or_default())
+    }
+
+    fn version(&mut self, key: &RecordKey) -> Result<Option<u64>, Self::Error> {
+        let records = self.records.get(&(key.domain.clone(), key.table));
+        Ok(records.and_then(|records| records.get(&key.key)).map(|record| record.version))
+    }
+
+    fn seen(&mut self, dedup: &Dedup) -> Result<Option<Seen>, Self::Error> {
+        Ok(self.seen.get(&(dedup.id, dedup.from.clone(), dedup.to.clone())).cloned())
+    }
+
+    fn counted(&mut self, log: u64, after: u64, upto: u64) -> Result<Usage, Self::Error> {
+        let mut usage = Usage::default();
+        for (_, stored) in self.items.get(&log).into_iter().flat_map(|i| i.range(after + 1..=upto))
+        {
+            if let Some(bytes) = stored.counts {
+                usage.items += 1;
+                usage.bytes += bytes;
+            }
+        }
+        Ok(usage)
+    }
+}

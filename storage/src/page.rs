@@ -1,0 +1,69 @@
+//! Pages of a log, and the one rule for where a page ends.
+//!
+//! Finding the items is left to the back ends.
+
+use bytes::Bytes;
+use impp_protocol::Timestamp;
+
+/// One item of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Its place: rises within a log, unique in the store, never given twice.
+    pub seq: u64,
+    /// The caller's kind.
+    pub kind: u8,
+    /// The caller's metadata.
+    pub head: Bytes,
+    /// The body of its unit, if the append asked for it.
+    pub body: Option<Bytes>,
+    /// The time of its unit.
+    pub time: Timestamp,
+}
+
+impl Item {
+    /// What it counts for against a page's and a quota's bytes: head and body.
+    pub fn size(&self) -> usize {
+        self.head.len() + self.body.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// A run of items of one log, with the log's bounds as of the same moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// In order; there is more exactly if the last one's seq is below `last`.
+    pub items: Vec<Item>,
+    /// The highest seq ever given in this log, zero if none was.
+    pub last: u64,
+    /// The lowest seq still held, `last + 1` if none is.
+    pub oldest: u64,
+}
+
+/// Collects items up to two limits, but at least one.
+pub(crate) struct Filler {
+    pub(crate) items: Vec<Item>,
+    bytes: usize,
+    items_max: usize,
+    bytes_max: usize,
+}
+
+impl Filler {
+    pub(crate) fn new(items_max: usize, bytes_max: usize) -> Filler {
+        Filler { items: Vec::new(), bytes: 0, items_max: items_max.max(1), bytes_max }
+    }
+
+    /// Takes the item if the page has room for it; false ends the page.
+    pub(crate) fn take(&mut self, item: Item) -> bool {
+        let bytes = self.bytes.saturating_add(item.size());
+        let first = self.items.is_empty();
+        if !first && (self.items.len() >= self.items_max || bytes > self.bytes_max) {
+            return false;
+        }
+        self.bytes = bytes;
+        self.items.push(item);
+        true
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.items.len() >= self.items_max
+    }
+}

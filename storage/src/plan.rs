@@ -1,0 +1,329 @@
+//! Decides what a unit does: one pure function from a unit and the facts it depends on to an
+//! answer, or to the writes that make it so.
+//!
+//! Looking the facts up and carrying the writes out is left to the back ends. As everything
+//! that can refuse a unit is looked at before anything is written, no unit ever needs undoing.
+
+use bytes::Bytes;
+use impp_protocol::{Address, Timestamp};
+
+use crate::unit::{Append, Dedup, Expect, Op, Outcome, Rejection, Unit};
+use crate::{LogState, RecordKey};
+
+/// What is kept of a log beside its items; all zero if there never was one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LogRow {
+    /// Names the items of this log; zero until the first, and again after a purge.
+    pub(crate) id: u64,
+    pub(crate) fence: u64,
+    pub(crate) last: u64,
+    pub(crate) custody: u64,
+    /// Counted items above custody.
+    pub(crate) unacked: Usage,
+}
+
+impl LogRow {
+    pub(crate) fn state(&self, oldest: Option<u64>) -> LogState {
+        LogState {
+            last: self.last,
+            oldest: oldest.unwrap_or(self.last + 1),
+            custody: self.custody,
+            unacked_items: self.unacked.items,
+            unacked_bytes: self.unacked.bytes,
+        }
+    }
+}
+
+/// Counted items.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) items: u64,
+    pub(crate) bytes: u64,
+}
+
+/// What the whole store counts; only ever rises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counters {
+    /// The last seq given.
+    pub(crate) seq: u64,
+    /// The last version given.
+    pub(crate) version: u64,
+    /// Where the de-duplication window starts.
+    pub(crate) dedup_floor: Timestamp,
+}
+
+/// What is kept under a de-duplication key.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) digest: [u8; 32],
+    pub(crate) seqs: Vec<u64>,
+}
+
+/// The facts that a decision depends on, as of all units before it.
+pub(crate) trait Facts {
+    type Error;
+    fn log(&mut self, owner: &Address) -> Result<LogRow, Self::Error>;
+    fn version(&mut self, key: &RecordKey) -> Result<Option<u64>, Self::Error>;
+    fn seen(&mut self, dedup: &Dedup) -> Result<Option<Seen>, Self::Error>;
+    /// What is counted of the items of a log above `after` and up to `upto`.
+    fn counted(&mut self, log: u64, after: u64, upto: u64) -> Result<Usage, Self::Error>;
+}
+
+/// A decision.
+pub(crate) enum Verdict<'u> {
+    /// Nothing is to be written.
+    Answer(Outcome),
+    /// These writes, whole.
+    Commit(Plan<'u>),
+}
+
+/// The writes of one unit.
+pub(crate) struct Plan<'u> {
+    /// In this order.
+    pub(crate) writes: Vec<Write<'u>>,
+    /// The logs touched, as they are afterwards.
+    pub(crate) logs: Vec<(&'u Address, LogRow)>,
+    /// The counters afterwards.
+    pub(crate) counters: Counters,
+    /// The body, if any item refers to it.
+    pub(crate) body: Option<Body<'u>>,
+    pub(crate) seqs: Vec<u64>,
+    pub(crate) versions: Vec<u64>,
+}
+
+/// A body to store, before the items that refer to it.
+pub(crate) struct Body<'u> {
+    /// The seq of the first item that refers to it.
+    pub(crate) id: u64,
+    pub(crate) refs: u64,
+    pub(crate) data: &'u Bytes,
+}
+
+/// One write.
+pub(crate) enum Write<'u> {
+    Item {
+        log: u64,
+        seq: u64,
+        append: &'u Append,
+        body: Option<u64>,
+        /// What it counts for, if it does.
+        counts: Option<u64>,
+    },
+    Record {
+        key: &'u RecordKey,
+        version: u64,
+        value: Option<&'u Bytes>,
+    },
+    Trim {
+        log: u64,
+        upto: u64,
+        before: Timestamp,
+    },
+    Purge {
+        log: u64,
+    },
+}
+
+/// Decides one unit.
+pub(crate) fn decide<'u, F: Facts>(
+    unit: &'u Unit,
+    counters: Counters,
+    facts: &mut F,
+) -> Result<Verdict<'u>, F::Error> {
+    if let Some(dedup) = &unit.dedup {
+        if dedup.time() < counters.dedup_floor {
+            return Ok(Verdict::Answer(Outcome::Rejected(Rejection::OutOfWindow)));
+        }
+        if let Some(seen) = facts.seen(dedup)? {
+            return Ok(Verdict::Answer(if seen.digest == dedup.digest {
+                Outcome::Duplicate { seqs: seen.seqs }
+            } else {
+                Outcome::Rejected(Rejection::DedupConflict)
+            }));
+        }
+    }
+    let mut planner = Planner { unit, facts, plan: Plan::new(counters) };
+    for (index, op) in unit.ops.iter().enumerate() {
+        if let Some(rejection) = planner.plan_op(index, op)? {
+            return Ok(Verdict::Answer(Outcome::Rejected(rejection)));
+        }
+    }
+    Ok(Verdict::Commit(planner.plan))
+}
+
+impl Plan<'_> {
+    fn new(counters: Counters) -> Self {
+        Plan {
+            writes: Vec::new(),
+            logs: Vec::new(),
+            counters,
+            body: None,
+            seqs: Vec::new(),
+            versions: Vec::new(),
+        }
+    }
+}
+
+struct Planner<'u, 'f, F> {
+    unit: &'u Unit,
+    facts: &'f mut F,
+    plan: Plan<'u>,
+}
+
+impl<'u, F: Facts> Planner<'u, '_, F> {
+    fn plan_op(&mut self, index: usize, op: &'u Op) -> Result<Option<Rejection>, F::Error> {
+        match op {
+            Op::Append(append) => return self.plan_append(index, append),
+            Op::Put { key, expect, value } => {
+                return self.plan_put(index, key, *expect, value.as_ref());
+            }
+            Op::Custody { owner, upto } => self.plan_custody(owner, *upto)?,
+            Op::Trim { owner, before } => {
+                let row = self.log(owner)?;
+                if row.id != 0 {
+                    let (log, upto) = (row.id, row.custody);
+                    self.plan.writes.push(Write::Trim { log, upto, before: *before });
+                }
+            }
+            Op::Purge { owner } => self.plan_purge(owner)?,
+            Op::ExpireDedup { before } => {
+                let floor = &mut self.plan.counters.dedup_floor;
+                *floor = (*floor).max(*before);
+            }
+        }
+        Ok(None)
+    }
+
+    fn plan_append(
+        &mut self,
+        op: usize,
+        append: &'u Append,
+    ) -> Result<Option<Rejection>, F::Error> {
+        let mut row = self.log(&append.owner)?;
+        if append.fence < row.fence {
+            return Ok(Some(Rejection::Fenced { op }));
+        }
+        let body = if append.with_body { self.unit.body.as_ref() } else { None };
+        let size = (append.head.len() + body.map_or(0, Bytes::len)) as u64;
+        if append.counted {
+            row.unacked.items += 1;
+            row.unacked.bytes += size;
+            let usage = row.unacked;
+            if append.limit.is_some_and(|l| usage.items > l.items || usage.bytes > l.bytes) {
+                return Ok(Some(Rejection::Full { op }));
+            }
+        }
+        self.plan.counters.seq += 1;
+        let seq = self.plan.counters.seq;
+        if row.id == 0 {
+            row.id = seq;
+        }
+        row.fence = append.fence;
+        row.last = seq;
+        let body = body.map(|data| self.refer_to(data, seq));
+        let counts = append.counted.then_some(size);
+        self.plan.writes.push(Write::Item { log: row.id, seq, append, body, counts });
+        self.plan.seqs.push(seq);
+        self.set_log(&append.owner, row);
+        Ok(None)
+    }
+
+    fn refer_to(&mut self, data: &'u Bytes, seq: u64) -> u64 {
+        let body = self.plan.body.get_or_insert(Body { id: seq, refs: 0, data });
+        body.refs += 1;
+        body.id
+    }
+
+    fn plan_put(
+        &mut self,
+        op: usize,
+        key: &'u RecordKey,
+        expect: Expect,
+        value: Option<&'u Bytes>,
+    ) -> Result<Option<Rejection>, F::Error> {
+        if expect != Expect::Any {
+            let version = self.version(key)?;
+            let holds = match expect {
+                Expect::Any => true,
+                Expect::Absent => version.is_none(),
+                Expect::Version(expected) => version == Some(expected),
+            };
+            if !holds {
+                return Ok(Some(Rejection::Conflict { op, version }));
+            }
+        }
+        self.plan.counters.version += 1;
+        let version = self.plan.counters.version;
+        self.plan.writes.push(Write::Record { key, version, value });
+        self.plan.versions.push(version);
+        Ok(None)
+    }
+
+    fn plan_custody(&mut self, owner: &'u Address, upto: u64) -> Result<(), F::Error> {
+        let mut row = self.log(owner)?;
+        let upto = upto.min(row.last);
+        if upto <= row.custody {
+            return Ok(());
+        }
+        if upto == row.last {
+            row.unacked = Usage::default();
+        } else if row.unacked.items > 0 {
+            let taken = self.counted(row.id, row.custody, upto)?;
+            row.unacked.items = row.unacked.items.saturating_sub(taken.items);
+            row.unacked.bytes = row.unacked.bytes.saturating_sub(taken.bytes);
+        }
+        row.custody = upto;
+        self.set_log(owner, row);
+        Ok(())
+    }
+
+    fn plan_purge(&mut self, owner: &'u Address) -> Result<(), F::Error> {
+        let row = self.log(owner)?;
+        if row.id != 0 {
+            self.plan.writes.push(Write::Purge { log: row.id });
+            let purged = LogRow { id: 0, custody: row.last, unacked: Usage::default(), ..row };
+            self.set_log(owner, purged);
+        }
+        Ok(())
+    }
+
+    // What this unit has planned so far goes before what the back end knows.
+
+    fn log(&mut self, owner: &Address) -> Result<LogRow, F::Error> {
+        match self.plan.logs.iter().find(|(planned, _)| *planned == owner) {
+            Some((_, row)) => Ok(*row),
+            None => self.facts.log(owner),
+        }
+    }
+
+    fn set_log(&mut self, owner: &'u Address, row: LogRow) {
+        match self.plan.logs.iter_mut().find(|(planned, _)| *planned == owner) {
+            Some((_, planned)) => *planned = row,
+            None => self.plan.logs.push((owner, row)),
+        }
+    }
+
+    fn version(&mut self, key: &RecordKey) -> Result<Option<u64>, F::Error> {
+        let planned = self.plan.writes.iter().rev().find_map(|write| match write {
+            Write::Record { key: planned, version, value } if *planned == key => {
+                Some(value.map(|_| *version))
+            }
+            _ => None,
+        });
+        planned.map_or_else(|| self.facts.version(key), Ok)
+    }
+
+    fn counted(&mut self, log: u64, after: u64, upto: u64) -> Result<Usage, F::Error> {
+        let mut usage = self.facts.counted(log, after, upto)?;
+        for write in &self.plan.writes {
+            if let Write::Item { log: planned, seq, counts: Some(bytes), .. } = write
+                && *planned == log
+                && (after + 1..=upto).contains(seq)
+            {
+                usage.items += 1;
+                usage.bytes += bytes;
+            }
+        }
+        Ok(usage)
+    }
+}

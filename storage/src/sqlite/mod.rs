@@ -1,0 +1,225 @@
+//! The back end on disk: one SQLite database, one thread that writes, some that read.
+//!
+//! This file opens it and hands work to the threads; what they do is theirs.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `home.rs` | the directory: modes, lock, what is ours in it |
+//! | `schema.rs` | tables, migrations, connections |
+//! | `writer.rs` | group commit, and what follows from each error |
+//! | `tables.rs` | the writer's SQL |
+//! | `sweep.rs` | removal, in slices, of what is no longer seen |
+//! | `readers.rs` | the reading threads and their SQL |
+//! | `room.rs` | the reserve for a full disk |
+
+mod home;
+mod readers;
+mod room;
+mod schema;
+mod shared;
+mod sweep;
+mod tables;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use impp_protocol::Address;
+use rusqlite::Connection;
+
+pub use self::readers::READERS_MAX;
+pub use self::room::RESERVE_BYTES;
+
+use self::home::Home;
+use self::readers::{Query, Readers};
+use self::room::Room;
+use self::shared::Shared;
+use self::writer::{Job, Waiting, Writer};
+use crate::pending::Promise;
+use crate::unit::{Outcome, UNIT_BYTES_MAX, Unit};
+use crate::{
+    Health, LogState, Page, Pending, ReadLog, Record, RecordKey, Scan, Stats, Store, StoreError,
+};
+
+/// How a store on disk is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Threads that read, one at least and [`READERS_MAX`] at most.
+    pub readers: usize,
+    /// Kept free for a full disk, at most an eighth of it; zero keeps none.
+    pub reserve_bytes: u64,
+    /// Reads the whole database while opening, and refuses it if any of it is damaged. It takes
+    /// about a second for each gigabyte.
+    pub verify: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { readers: 2, reserve_bytes: RESERVE_BYTES, verify: false }
+    }
+}
+
+/// A store in a directory. Dropping it closes it, and waits for that.
+#[derive(Debug)]
+pub struct SqliteStore {
+    jobs: SyncSender<Job>,
+    queries: SyncSender<Query>,
+    shared: Arc<Shared>,
+    incarnation: [u8; 16],
+    writer: Option<JoinHandle<()>>,
+}
+
+impl SqliteStore {
+    /// Opens the store in a directory, or makes one there.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`], [`Newer`](StoreError::Newer), [`Foreign`](StoreError::Foreign),
+    /// [`Damaged`](StoreError::Damaged): what lies there was left as it is.
+    /// [`NoSpace`](StoreError::NoSpace), [`Io`](StoreError::Io),
+    /// [`Failed`](StoreError::Failed): the system did not let it.
+    pub fn open(dir: &Path, options: Options) -> Result<SqliteStore, StoreError> {
+        let home = Home::take(dir)?;
+        home.look()?;
+        let mut room = Room::open(home.dir(), options.reserve_bytes)?;
+        let connection = match schema::open(&home, options.verify) {
+            Err(StoreError::NoSpace) => {
+                room.run_out();
+                schema::open(&home, options.verify)?
+            }
+            opened => opened?,
+        };
+        secure(&connection, &mut room)?;
+        home.sync()?;
+        let incarnation = connection
+            .query_row("SELECT incarnation FROM meta", [], |row| row.get(0))
+            .map_err(schema::open_error)?;
+        let readers = Readers::start(&home, options.readers)?;
+        let queries = readers.queries();
+        let shared = Arc::new(Shared::new());
+        let writer = Writer::open(home, connection, readers, room, Arc::clone(&shared))?;
+        let (jobs, receiver) = sync_channel(UNITS_QUEUED_MAX);
+        let alarm = Alarm(Arc::clone(&shared));
+        let writer = thread::Builder::new()
+            .name("store-write".into())
+            .spawn(move || {
+                let _alarm = alarm;
+                writer.run(receiver);
+            })
+            .map_err(|e| StoreError::Failed { reason: format!("no thread: {e}") })?;
+        Ok(SqliteStore { jobs, queries, shared, incarnation, writer: Some(writer) })
+    }
+
+    fn ask<T>(&self, query: impl FnOnce(Promise<T>) -> Query) -> Pending<T> {
+        let (promise, pending) = Pending::promise();
+        match self.queries.try_send(query(promise)) {
+            Ok(()) => pending,
+            Err(TrySendError::Full(_)) => Pending::ready(Err(StoreError::Busy)),
+            Err(TrySendError::Disconnected(_)) => Pending::ready(Err(StoreError::Stopped)),
+        }
+    }
+}
+
+impl Store for SqliteStore {
+    fn submit(&self, unit: Unit) -> Pending<Outcome> {
+        let bytes = match unit.check() {
+            Ok(bytes) => bytes + UNIT_OVERHEAD_BYTES,
+            Err(error) => return Pending::ready(Err(error)),
+        };
+        if !self.shared.enter(bytes) {
+            return Pending::ready(Err(StoreError::Busy));
+        }
+        let (promise, pending) = Pending::promise();
+        let error = match self.jobs.try_send(Job::Unit(Waiting { unit, bytes, promise })) {
+            Ok(()) => return pending,
+            Err(TrySendError::Full(_)) => StoreError::Busy,
+            Err(TrySendError::Disconnected(_)) => StoreError::Stopped,
+        };
+        self.shared.leave(bytes);
+        Pending::ready(Err(error))
+    }
+
+    fn get(&self, key: RecordKey) -> Pending<Option<Record>> {
+        self.ask(|promise| Query::Get(key, promise))
+    }
+
+    fn scan(&self, range: Scan) -> Pending<Vec<(Vec<u8>, Record)>> {
+        match range.check() {
+            Ok(()) => self.ask(|promise| Query::Scan(range, promise)),
+            Err(error) => Pending::ready(Err(error)),
+        }
+    }
+
+    fn read(&self, query: ReadLog) -> Pending<Page> {
+        self.ask(|promise| Query::Read(query, promise))
+    }
+
+    fn log_state(&self, owner: Address) -> Pending<LogState> {
+        self.ask(|promise| Query::LogState(owner, promise))
+    }
+
+    fn incarnation(&self) -> [u8; 16] {
+        self.incarnation
+    }
+
+    fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+
+    fn health(&self) -> Health {
+        self.shared.health()
+    }
+
+    fn close(&self) -> Pending<()> {
+        let (promise, pending) = Pending::promise();
+        // Waits for a place in the queue, unlike the rest: closing cannot be refused.
+        let _ = self.jobs.send(Job::Close(promise));
+        pending
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        drop(self.close());
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+/// Brings what the write-ahead log holds onto the disk before anybody sees it: a process that was
+/// killed before its sync, or whose sync failed, leaves commits there that only the system's
+/// cache holds. Answering a repeat of one of them as done would promise too much.
+///
+/// Then commits once, while there is room: this shows that the store can be written, and makes
+/// the log's memory-mapped index take its blocks. One that finds none later is a signal.
+fn secure(connection: &Connection, room: &mut Room) -> Result<(), StoreError> {
+    let settle = || schema::checkpoint(connection, "TRUNCATE").map_err(schema::open_error);
+    match settle() {
+        Err(StoreError::NoSpace) => {
+            room.run_out();
+            settle()?;
+        }
+        other => other?,
+    }
+    schema::touch(connection).map_err(schema::open_error)
+}
+
+/// Tells when the writer's thread ends by a panic.
+struct Alarm(Arc<Shared>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.set_health(Health::Failed("the writer's thread panicked".into()));
+        }
+    }
+}
+
+/// Units waiting for the writer.
+const UNITS_QUEUED_MAX: usize = 16_384;
+/// What a unit weighs in the queue beside its bytes.
+const UNIT_OVERHEAD_BYTES: usize = 512;
+
+const _: () = assert!(UNITS_QUEUED_MAX * UNIT_OVERHEAD_BYTES > UNIT_BYTES_MAX);

@@ -1,0 +1,299 @@
+//! The tables, how they came to be, and how a database is opened.
+//!
+//! Reading and writing the rows is left to `tables.rs`, `readers.rs` and `sweep.rs`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use super::home::{Found, Home};
+use crate::StoreError;
+use crate::memory::random_incarnation;
+
+/// Marks a database as ours, in its header: "IMPP".
+pub(crate) const APPLICATION_ID: u32 = 0x494d_5050;
+
+/// The newest format known.
+pub(crate) const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
+
+/// Each takes the database one version further; those that were released never change.
+const MIGRATIONS: &[&str] = &[V1];
+
+/// Text of addresses and domains is canonical, so bytes compare right. An item's `seq` is the
+/// rowid: items lie in the order of their coming, whosever they are, and a log is an index
+/// over them. Numbers without a sign are stored by their bits.
+const V1: &str = "
+CREATE TABLE meta (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    incarnation BLOB NOT NULL,
+    seq INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    dedup_floor INTEGER NOT NULL
+) STRICT;
+CREATE TABLE log (
+    domain TEXT NOT NULL,
+    local TEXT NOT NULL,
+    id INTEGER NOT NULL,
+    fence INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    custody INTEGER NOT NULL,
+    unacked_items INTEGER NOT NULL,
+    unacked_bytes INTEGER NOT NULL,
+    PRIMARY KEY (domain, local)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE item (
+    seq INTEGER PRIMARY KEY,
+    log INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    time INTEGER NOT NULL,
+    counts INTEGER,
+    body INTEGER,
+    head BLOB NOT NULL
+) STRICT;
+CREATE INDEX item_by_log ON item (log);
+CREATE TABLE body (
+    id INTEGER PRIMARY KEY,
+    refs INTEGER NOT NULL,
+    data BLOB NOT NULL
+) STRICT;
+CREATE TABLE record (
+    domain TEXT NOT NULL,
+    kind INTEGER NOT NULL,
+    key BLOB NOT NULL,
+    version INTEGER NOT NULL,
+    value BLOB NOT NULL,
+    PRIMARY KEY (domain, kind, key)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE dedup (
+    id BLOB NOT NULL,
+    sender TEXT NOT NULL,
+    recipient TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    seqs BLOB NOT NULL,
+    PRIMARY KEY (id, sender, recipient)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE purged (
+    log INTEGER PRIMARY KEY
+) STRICT;
+";
+
+/// Opens the database for the writer: made, migrated and looked over.
+pub(crate) fn open(home: &Home, verify: bool) -> Result<Connection, StoreError> {
+    if home.look()? == Found::Nothing {
+        make(home)?;
+    }
+    let mut connection = connect(&home.database(), true)?;
+    // Until the format is known to be ours, not even a checkpoint may change the file.
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        .map_err(open_error)?;
+    check_version(&connection)?;
+    migrate(&mut connection, MIGRATIONS)?;
+    look_over(&connection, verify)?;
+    Ok(connection)
+}
+
+/// A connection with this program's settings.
+pub(crate) fn connect(path: &Path, write: bool) -> Result<Connection, StoreError> {
+    let mode =
+        if write { OpenFlags::SQLITE_OPEN_READ_WRITE } else { OpenFlags::SQLITE_OPEN_READ_ONLY };
+    let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection = Connection::open_with_flags(path, flags).map_err(open_error)?;
+    let set = || -> rusqlite::Result<()> {
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+        // A memory map would turn a bad sector into a signal that ends the process.
+        connection.pragma_update(None, "mmap_size", 0)?;
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
+        connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+        if write {
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES_MAX)?;
+        }
+        Ok(())
+    };
+    set().map_err(open_error)?;
+    Ok(connection)
+}
+
+/// Copies the write-ahead log into the database, and syncs both. Unlike SQLite's automatic
+/// checkpoint, it says when that fails.
+pub(crate) fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<()> {
+    connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))
+}
+
+/// Commits, without a change.
+pub(crate) fn touch(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "user_version", SCHEMA_VERSION)
+}
+
+/// An error of SQLite while opening, in the words of this crate.
+pub(crate) fn open_error(error: rusqlite::Error) -> StoreError {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, DiskFull, NotADatabase};
+    match error.sqlite_error_code() {
+        Some(DatabaseCorrupt | NotADatabase) => StoreError::Damaged { what: error.to_string() },
+        Some(DiskFull) => StoreError::NoSpace,
+        _ => StoreError::Failed { reason: error.to_string() },
+    }
+}
+
+/// Makes a database aside, then puts it in place: a crash leaves none or a whole one.
+fn make(home: &Home) -> Result<(), StoreError> {
+    let path = home.draft()?;
+    let mut connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+        .map_err(open_error)?;
+    prepare(&connection).map_err(open_error)?;
+    migrate(&mut connection, MIGRATIONS)?;
+    let incarnation = random_incarnation()?;
+    connection
+        .execute("INSERT INTO meta VALUES (1, ?1, 0, 0, 0)", [&incarnation[..]])
+        .map_err(open_error)?;
+    connection.close().map_err(|(_, error)| open_error(error))?;
+    home.adopt_draft()
+}
+
+/// What must be set before the first table.
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    // Lets a full disk get back what was deleted (`room.rs`).
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    connection.pragma_update(None, "application_id", APPLICATION_ID)
+}
+
+fn check_version(connection: &Connection) -> Result<u32, StoreError> {
+    let found = version(connection).map_err(open_error)?;
+    if found > SCHEMA_VERSION {
+        return Err(StoreError::Newer { found, known: SCHEMA_VERSION });
+    }
+    if found == 0 {
+        return Err(StoreError::Damaged { what: "the database has no format".into() });
+    }
+    Ok(found)
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<u32> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+fn migrate(connection: &mut Connection, steps: &[&str]) -> Result<(), StoreError> {
+    let mut run = || -> rusqlite::Result<()> {
+        let from = version(connection)?;
+        for (number, step) in (1u32..).zip(steps).skip_while(|(number, _)| *number <= from) {
+            let transaction = connection.transaction()?;
+            transaction.execute_batch(step)?;
+            transaction.pragma_update(None, "user_version", number)?;
+            transaction.commit()?;
+        }
+        Ok(())
+    };
+    run().map_err(open_error)
+}
+
+/// What can be told of a database's health without reading all of it, or with.
+fn look_over(connection: &Connection, verify: bool) -> Result<(), StoreError> {
+    let sane: bool = connection
+        .query_row(
+            "SELECT seq >= ifnull((SELECT max(seq) FROM item), 0) AND length(incarnation) = 16
+             FROM meta",
+            [],
+            |row| row.get(0),
+        )
+        .map_err(|error| match error {
+            rusqlite::Error::QueryReturnedNoRows => damaged("meta is empty"),
+            rusqlite::Error::SqliteFailure(..)
+                if error
+                    .sqlite_error_code()
+                    .is_none_or(|code| code == rusqlite::ErrorCode::Unknown) =>
+            {
+                damaged(&error.to_string())
+            }
+            error => open_error(error),
+        })?;
+    if !sane {
+        return Err(damaged("an item is newer than the counter of items"));
+    }
+    if verify {
+        let finding: String = connection
+            .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
+            .map_err(open_error)?;
+        if finding != "ok" {
+            return Err(damaged(&finding));
+        }
+    }
+    Ok(())
+}
+
+fn damaged(what: &str) -> StoreError {
+    StoreError::Damaged { what: format!("store.sqlite: {what}") }
+}
+
+/// How long to wait for a lock that another process (a backup) holds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Prepared statements kept per connection; more than this program has.
+const STATEMENTS_MAX: usize = 64;
+/// Page cache per connection.
+const CACHE_KIB: i64 = 16 * 1024;
+/// What the write-ahead log is cut back to after a burst.
+const WAL_KEPT_BYTES_MAX: i64 = 64 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schema(connection: &Connection) -> Vec<(String, String)> {
+        let sql = "SELECT name, ifnull(sql, '') FROM sqlite_schema ORDER BY name";
+        let mut statement = connection.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        rows.map(Result::unwrap).collect()
+    }
+
+    /// G14: whatever version a database has, the rest of the list brings it to the newest.
+    #[test]
+    fn g14_migrations_run_from_each_version() {
+        let longer: Vec<&str> = MIGRATIONS
+            .iter()
+            .copied()
+            .chain(["ALTER TABLE purged ADD COLUMN why TEXT", "CREATE TABLE more (a) STRICT;"])
+            .take(MIGRATIONS.len() + 1)
+            .collect();
+        for steps in [MIGRATIONS, &longer] {
+            let mut fresh = Connection::open_in_memory().unwrap();
+            migrate(&mut fresh, steps).unwrap();
+            assert_eq!(version(&fresh).unwrap() as usize, steps.len());
+            for from in 0..steps.len() {
+                let mut old = Connection::open_in_memory().unwrap();
+                migrate(&mut old, &steps[..from]).unwrap();
+                migrate(&mut old, steps).unwrap();
+                assert_eq!(schema(&old), schema(&fresh), "from {from}");
+                assert_eq!(version(&old).unwrap(), version(&fresh).unwrap());
+            }
+        }
+    }
+
+    /// A step that fails leaves the version before it.
+    #[test]
+    fn a_migration_is_whole_or_not_at_all() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let steps = [V1, "CREATE TABLE half (a) STRICT; CREATE TABLE purged (b)"];
+        assert!(migrate(&mut connection, &steps).is_err());
+        assert_eq!(version(&connection).unwrap(), 1);
+        assert!(!schema(&connection).iter().any(|(name, _)| name == "half"));
+    }
+
+    /// A page of a log is one walk along the index, whatever the log's length.
+    #[test]
+    fn reading_a_log_seeks_its_cursor() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, MIGRATIONS).unwrap();
+        let sql = format!("EXPLAIN QUERY PLAN {}", crate::sqlite::readers::READ_ITEMS);
+        let mut statement = connection.prepare(&sql).unwrap();
+        let rows = statement.query_map([1, 1], |row| row.get(3)).unwrap();
+        let steps: Vec<String> = rows.map(Result::unwrap).collect();
+        assert_eq!(steps[0], "SEARCH item USING INDEX item_by_log (log=? AND rowid>?)");
+        assert!(!steps.iter().any(|step| step.contains("TEMP B-TREE")), "{steps:?}");
+    }
+}

@@ -1,0 +1,71 @@
+//! What the writer's thread and the store's callers both see: health, counters, how much waits.
+//!
+//! Each value stands alone; nothing is decided from two of them.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::{Health, Stats};
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    health: Mutex<Health>,
+    queued_bytes: AtomicUsize,
+    syncs: AtomicU64,
+    units: AtomicU64,
+    groups: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new() -> Shared {
+        Shared {
+            health: Mutex::new(Health::Ok),
+            queued_bytes: AtomicUsize::new(0),
+            syncs: AtomicU64::new(0),
+            units: AtomicU64::new(0),
+            groups: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_health(&self, health: Health) {
+        *self.health.lock().unwrap_or_else(PoisonError::into_inner) = health;
+    }
+
+    /// Admits bytes to the queue, or not.
+    pub(crate) fn enter(&self, bytes: usize) -> bool {
+        let before = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let admitted = before.saturating_add(bytes) <= QUEUED_BYTES_MAX;
+        if !admitted {
+            self.leave(bytes);
+        }
+        admitted
+    }
+
+    pub(crate) fn leave(&self, bytes: usize) {
+        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_group(&self, units: usize) {
+        self.groups.fetch_add(1, Ordering::Relaxed);
+        self.units.fetch_add(units as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_sync(&self) {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            syncs: self.syncs.load(Ordering::Relaxed),
+            units: self.units.load(Ordering::Relaxed),
+            groups: self.groups.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Bytes of units waiting for the writer.
+const QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;

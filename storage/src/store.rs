@@ -1,0 +1,148 @@
+//! The trait of every back end, and what its reads ask and answer.
+//!
+//! Writing is one method; what can be written is in `unit.rs`.
+
+use bytes::Bytes;
+use impp_protocol::{Address, Domain};
+
+use crate::{Page, Pending, StoreError, Unit, unit::Outcome};
+
+/// Most records that one [`Scan`] may ask for.
+pub const SCAN_ITEMS_MAX: usize = 10_000;
+
+/// Logs of principals, records with versions, and de-duplication of what is written.
+///
+/// No method blocks, but [`close`](Store::close) for a moment: each hands its work over and
+/// returns a future of the answer. A read sees every unit whose answer was given before the read
+/// was asked, and nothing that is not yet durable.
+pub trait Store: Send + Sync + 'static {
+    /// Queues one unit. Units take effect in the order of submission, each whole or not at all,
+    /// and the answer comes only after the sync that covers it. When the bounded queue is full
+    /// the answer is [`StoreError::Busy`], at once.
+    fn submit(&self, unit: Unit) -> Pending<Outcome>;
+
+    /// The record under a key.
+    fn get(&self, key: RecordKey) -> Pending<Option<Record>>;
+
+    /// Records of one domain and table, in the order of their keys, with their whole keys.
+    fn scan(&self, range: Scan) -> Pending<Vec<(Vec<u8>, Record)>>;
+
+    /// Items of one log behind a cursor: as many as fit, at least one if there is any.
+    fn read(&self, query: ReadLog) -> Pending<Page>;
+
+    /// The bounds and counters of one log.
+    fn log_state(&self, owner: Address) -> Pending<LogState>;
+
+    /// Random bytes made with the store: a cursor of another store is told by them.
+    fn incarnation(&self) -> [u8; 16];
+
+    /// Counters since this process opened the store.
+    fn stats(&self) -> Stats;
+
+    /// Whether units can be written.
+    fn health(&self) -> Health;
+
+    /// Answers everything already queued, then puts the store away in good order and lets go of
+    /// its lock. Later calls answer [`StoreError::Stopped`].
+    fn close(&self) -> Pending<()>;
+}
+
+/// A kind of record; the callers name theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Table(pub u8);
+
+/// Where a record is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordKey {
+    /// The hosted domain that it belongs to.
+    pub domain: Domain,
+    /// Its kind.
+    pub table: Table,
+    /// The caller's key, at most [`KEY_BYTES_MAX`](crate::KEY_BYTES_MAX).
+    pub key: Vec<u8>,
+}
+
+/// A record as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The caller's bytes.
+    pub value: Bytes,
+    /// Rises with every change; no version is given twice while the store lives, so a condition
+    /// on a record that was deleted and made again fails.
+    pub version: u64,
+}
+
+/// A range of records.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    /// Of this domain.
+    pub domain: Domain,
+    /// Of this kind.
+    pub table: Table,
+    /// With keys that start with this.
+    pub prefix: Vec<u8>,
+    /// Only behind this key (the last one of the previous answer).
+    pub after: Option<Vec<u8>>,
+    /// At most so many, at most [`SCAN_ITEMS_MAX`]. Fewer come only if there are no more.
+    pub max: usize,
+}
+
+/// A read of one log.
+#[derive(Clone, Debug)]
+pub struct ReadLog {
+    /// Whose log.
+    pub owner: Address,
+    /// Only items with a seq above this.
+    pub after: u64,
+    /// At most so many items (zero is read as one).
+    pub items_max: usize,
+    /// Ends the page before the item that would pass this, but never before the first.
+    pub bytes_max: usize,
+}
+
+/// Bounds and counters of one log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogState {
+    /// The highest seq ever given in this log, zero if none was; a purge keeps it.
+    pub last: u64,
+    /// The lowest seq still held, `last + 1` if none is.
+    pub oldest: u64,
+    /// Up to where a device has taken custody.
+    pub custody: u64,
+    /// Counted items above custody.
+    pub unacked_items: u64,
+    /// Their bytes, heads and bodies.
+    pub unacked_bytes: u64,
+}
+
+/// Counters since the store was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Commits that were synced to the disk (zero in memory).
+    pub syncs: u64,
+    /// Units answered, whatever the answer.
+    pub units: u64,
+    /// Groups of units that were decided together.
+    pub groups: u64,
+}
+
+/// Whether a store can be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It can.
+    Ok,
+    /// The disk is full: units that append or put a value are refused with
+    /// [`StoreError::NoSpace`]; others and reads go on. It ends by itself.
+    NoSpace,
+    /// Writing failed with this reason; only reads go on, until a restart.
+    Failed(String),
+}
+
+impl Scan {
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        if self.max > SCAN_ITEMS_MAX {
+            return Err(StoreError::TooLarge { what: "scan", got: self.max, max: SCAN_ITEMS_MAX });
+        }
+        Ok(())
+    }
+}

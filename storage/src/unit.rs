@@ -1,0 +1,232 @@
+//! What is written: units of operations, the answers to them, and their limits.
+//!
+//! What a unit does to a store is decided in `plan.rs`.
+
+use bytes::Bytes;
+use impp_protocol::{Address, Timestamp};
+
+use crate::{RecordKey, StoreError};
+
+/// Most operations of one unit.
+pub const UNIT_OPS_MAX: usize = 256;
+/// Longest body of a unit.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Longest head of an append.
+pub const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Longest key of a record.
+pub const KEY_BYTES_MAX: usize = 1024;
+/// Longest value of a record.
+pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
+/// Largest sum of a unit's body, heads, keys and values.
+pub const UNIT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most items that one [`Op::Trim`] takes away.
+pub const TRIM_ITEMS_MAX: usize = 256;
+
+const _: () = assert!(BODY_BYTES_MAX + VALUE_BYTES_MAX + HEAD_BYTES_MAX < UNIT_BYTES_MAX);
+
+/// What is written together: all of it, or nothing.
+#[derive(Clone, Debug)]
+pub struct Unit {
+    /// Makes a repeat of the unit find the first one's answer. Works without appends too.
+    pub dedup: Option<Dedup>,
+    /// Stored once, for every append that refers to it; goes with the last of them.
+    pub body: Option<Bytes>,
+    /// The time of its items, by the caller's clock.
+    pub time: Timestamp,
+    /// Carried out in this order.
+    pub ops: Vec<Op>,
+}
+
+/// The name of a unit that may be sent again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dedup {
+    /// A UUIDv7: its first 48 bits are milliseconds.
+    pub id: [u8; 16],
+    /// With `id` and `to` the key: two senders cannot take each other's ids.
+    pub from: Address,
+    /// See `from`.
+    pub to: Address,
+    /// Of what was asked: the same key with another digest is a conflict.
+    pub digest: [u8; 32],
+}
+
+/// One operation of a unit.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// Adds an item to the end of a log.
+    Append(Append),
+    /// Writes or, with no value, deletes a record.
+    Put {
+        /// Where.
+        key: RecordKey,
+        /// On what condition; a unit sees its own earlier puts.
+        expect: Expect,
+        /// What, or nothing to delete it.
+        value: Option<Bytes>,
+    },
+    /// A device acknowledged items: they are no longer counted. Clamped to the log's last item,
+    /// and never taken back.
+    Custody {
+        /// Whose log.
+        owner: Address,
+        /// Up to this seq, inclusive.
+        upto: u64,
+    },
+    /// Takes away items from the log's start as long as each is in custody and older than
+    /// `before`, at most [`TRIM_ITEMS_MAX`]; ask again while [`LogState::oldest`] moves.
+    ///
+    /// [`LogState::oldest`]: crate::LogState::oldest
+    Trim {
+        /// Whose log.
+        owner: Address,
+        /// Only items of an earlier time.
+        before: Timestamp,
+    },
+    /// Takes away all items of a log, whatever their custody. Its last seq and its fence stay,
+    /// so neither an old cursor nor an old writer finds its way into what comes after.
+    Purge {
+        /// Whose log.
+        owner: Address,
+    },
+    /// Raises the durable floor of the de-duplication window: earlier ids are answered
+    /// [`Rejection::OutOfWindow`] and forgotten. Never lowers it.
+    ExpireDedup {
+        /// Ids of an earlier time go.
+        before: Timestamp,
+    },
+}
+
+/// An item to add to a log.
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// Whose log.
+    pub owner: Address,
+    /// The writer's epoch over this log: one lower than the highest seen is fenced off.
+    pub fence: u64,
+    /// The caller's kind.
+    pub kind: u8,
+    /// Small metadata, stored with the item.
+    pub head: Bytes,
+    /// Whether the item refers to the unit's body.
+    pub with_body: bool,
+    /// Whether it counts, with its head and body, until it is in custody.
+    pub counted: bool,
+    /// If counted: refused when the counters would pass this.
+    pub limit: Option<Limit>,
+}
+
+/// How much of a log may be counted and not in custody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Items.
+    pub items: u64,
+    /// Bytes of heads and bodies.
+    pub bytes: u64,
+}
+
+/// The condition of a put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// None.
+    Any,
+    /// There is no such record.
+    Absent,
+    /// The record has this version.
+    Version(u64),
+}
+
+/// How a unit ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All of it is done and durable.
+    Committed {
+        /// One for each append, in order.
+        seqs: Vec<u64>,
+        /// One for each put, in order; a deletion has one too.
+        versions: Vec<u64>,
+    },
+    /// It was done before, and is durable.
+    Duplicate {
+        /// Those of the first time; the items may be gone since.
+        seqs: Vec<u64>,
+    },
+    /// Nothing of it was done.
+    Rejected(Rejection),
+}
+
+/// Why nothing of a unit was done. `op` counts from zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// A put's condition did not hold.
+    Conflict {
+        /// Which operation.
+        op: usize,
+        /// The record's version, if there is one.
+        version: Option<u64>,
+    },
+    /// The de-duplication key was used for something else.
+    DedupConflict,
+    /// The id is older than the de-duplication window, so nobody knows any more.
+    OutOfWindow,
+    /// An append would pass its limit.
+    Full {
+        /// Which operation.
+        op: usize,
+    },
+    /// A newer writer owns the log.
+    Fenced {
+        /// Which operation.
+        op: usize,
+    },
+}
+
+impl Dedup {
+    /// The time in the id.
+    pub fn time(&self) -> Timestamp {
+        let [a, b, c, d, e, f, ..] = self.id;
+        Timestamp::from_millis(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
+    }
+}
+
+impl Unit {
+    /// Whether it may need more room on the disk than there was.
+    pub(crate) fn grows(&self) -> bool {
+        self.dedup.is_some()
+            || self
+                .ops
+                .iter()
+                .any(|op| matches!(op, Op::Append(_) | Op::Put { value: Some(_), .. }))
+    }
+
+    /// Holds it against the limits; answers its size.
+    pub(crate) fn check(&self) -> Result<usize, StoreError> {
+        limit("unit's operations", self.ops.len(), UNIT_OPS_MAX)?;
+        let body = self.body.as_ref().map_or(0, Bytes::len);
+        limit("body", body, BODY_BYTES_MAX)?;
+        let mut bytes = body;
+        for op in &self.ops {
+            match op {
+                Op::Append(append) => {
+                    limit("head", append.head.len(), HEAD_BYTES_MAX)?;
+                    bytes += append.head.len();
+                    if append.with_body && self.body.is_none() {
+                        return Err(StoreError::BadUnit("an append refers to a missing body"));
+                    }
+                }
+                Op::Put { key, value, .. } => {
+                    let value = value.as_ref().map_or(0, Bytes::len);
+                    limit("key", key.key.len(), KEY_BYTES_MAX)?;
+                    limit("value", value, VALUE_BYTES_MAX)?;
+                    bytes += key.key.len() + value;
+                }
+                _ => {}
+            }
+        }
+        limit("unit", bytes, UNIT_BYTES_MAX)?;
+        Ok(bytes)
+    }
+}
+
+fn limit(what: &'static str, got: usize, max: usize) -> Result<(), StoreError> {
+    if got > max { Err(StoreError::TooLarge { what, got, max }) } else { Ok(()) }
+}

@@ -1,0 +1,121 @@
+//! The back ends agree: random units have the same outcomes and leave the same state.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod kit;
+
+use bytes::Bytes;
+use impp_protocol::Address;
+use impp_storage::*;
+use kit::*;
+use proptest::prelude::*;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Submit(Unit),
+    Reopen,
+}
+
+fn owners() -> Vec<Address> {
+    vec![alice(), bob(), address("carol@b.example")]
+}
+
+fn owner() -> impl Strategy<Value = Address> {
+    prop::sample::select(owners())
+}
+
+fn an_append() -> impl Strategy<Value = Op> {
+    let limit = prop::option::weighted(0.5, (1..12u64, 10..200u64));
+    let limit = limit.prop_map(|l| l.map(|(items, bytes)| Limit { items, bytes }));
+    let fence = prop_oneof![9 => Just(1u64), 1 => 0..4u64];
+    let head = prop::collection::vec(any::<u8>(), 0..20);
+    (owner(), fence, 0..3u8, head, any::<bool>(), any::<bool>(), limit).prop_map(
+        |(owner, fence, kind, head, with_body, counted, limit)| {
+            Op::Append(Append { owner, fence, kind, head: head.into(), with_body, counted, limit })
+        },
+    )
+}
+
+fn a_put() -> impl Strategy<Value = Op> {
+    let expect = prop_oneof![
+        4 => Just(Expect::Any),
+        2 => Just(Expect::Absent),
+        4 => (1..30u64).prop_map(Expect::Version),
+    ];
+    let name = prop::sample::select(vec!["", "a", "a/", "a/1", "b"]);
+    let value = prop::option::weighted(0.7, prop::collection::vec(any::<u8>(), 0..9));
+    (name, expect, value).prop_map(|(name, expect, value)| Op::Put {
+        key: key(name),
+        expect,
+        value: value.map(Bytes::from),
+    })
+}
+
+fn an_op() -> impl Strategy<Value = Op> {
+    let upto = prop_oneof![8 => 0..60u64, 1 => Just(u64::MAX)];
+    prop_oneof![
+        10 => an_append(),
+        5 => a_put(),
+        4 => (owner(), upto).prop_map(|(owner, upto)| Op::Custody { owner, upto }),
+        3 => (owner(), 0..120u64).prop_map(|(owner, time)| trim(&owner, time)),
+        1 => owner().prop_map(|owner| Op::Purge { owner }),
+        1 => (0..40u64).prop_map(|time| Op::ExpireDedup { before: at(time) }),
+    ]
+}
+
+fn a_unit() -> impl Strategy<Value = Unit> {
+    let named = prop::option::weighted(0.5, (0..60u64, 0..2u64, 0..2u8));
+    let named = named.prop_map(|d| d.map(|(time, tail, digest)| dedup(time, tail, digest)));
+    let body = prop::collection::vec(any::<u8>(), 0..30).prop_map(|body| Some(Bytes::from(body)));
+    (named, body, 0..100u64, prop::collection::vec(an_op(), 0..5))
+        .prop_map(|(dedup, body, time, ops)| Unit { dedup, body, time: at(time), ops })
+}
+
+fn a_step() -> impl Strategy<Value = Step> {
+    prop_oneof![40 => a_unit().prop_map(Step::Submit), 1 => Just(Step::Reopen)]
+}
+
+/// Everything that the trait lets one see.
+async fn all(store: &dyn Store) -> impl PartialEq + std::fmt::Debug + use<> {
+    let mut logs = Vec::new();
+    for owner in owners() {
+        logs.push((state(store, &owner).await, page(store, &owner, 0).await));
+        let query = ReadLog { owner, after: 7, items_max: 3, bytes_max: 40 };
+        logs.push((state(store, &alice()).await, store.read(query).await.unwrap()));
+    }
+    let (domain, table) = (alice().domain(), RECORDS);
+    let range = Scan { domain, table, prefix: vec![], after: None, max: 100 };
+    (logs, store.scan(range).await.unwrap())
+}
+
+async fn agree(steps: Vec<Step>) -> Result<(), TestCaseError> {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = memory();
+    let mut disk = open(dir.path());
+    let mut answers = Vec::new();
+    for step in steps {
+        match step {
+            Step::Submit(unit) => {
+                answers.push((memory.submit(unit.clone()), disk.submit(unit)));
+            }
+            Step::Reopen => {
+                drop(disk);
+                disk = open(dir.path());
+            }
+        }
+    }
+    for (expected, got) in answers {
+        prop_assert_eq!(got.await, expected.await);
+    }
+    prop_assert_eq!(all(&disk).await, all(&*memory).await);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    #[test]
+    fn back_ends_agree(steps in prop::collection::vec(a_step(), 1..120)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(agree(steps))?;
+    }
+}

@@ -127,7 +127,8 @@ impl Client {
     pub async fn call_repeatable(&self, command: impl Into<Command>) -> Result<Done, ClientError> {
         let command = command.into();
         let deadline = Instant::now() + self.options.timeout;
-        let (mut backoff, mut was_connected, mut last) = (Backoff::default(), false, None);
+        let mut was_connected = self.state.lock().await.connection.is_some();
+        let (mut backoff, mut last) = (Backoff::default(), None);
         loop {
             let once = async {
                 let connection = self.connect().await?;

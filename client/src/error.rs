@@ -106,6 +106,19 @@ impl ClientError {
     }
 }
 
+/// A connection that ended in an error of the system's.
+impl From<io::Error> for ClientError {
+    fn from(error: io::Error) -> ClientError {
+        match error.kind() {
+            // TLS was not ended in order: the server was killed, or the network cut.
+            io::ErrorKind::UnexpectedEof => {
+                ClientError::Lost("cut off by the server or the network".to_owned())
+            }
+            _ => ClientError::Lost(error.to_string()),
+        }
+    }
+}
+
 impl From<Error> for ClientError {
     fn from(error: Error) -> ClientError {
         ClientError::Answered(error)

@@ -195,7 +195,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<'_, S> {
     }
 
     async fn read(&mut self) -> Result<Request, ClientError> {
-        let lost = |error: &dyn std::fmt::Display| ClientError::Lost(error.to_string());
         loop {
             match frame::take(&mut self.input, FRAME_BYTES_MAX) {
                 Ok(Some(frame)) => {
@@ -206,9 +205,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<'_, S> {
                 Err(error) => return Err(ClientError::Protocol(error.to_string())),
             }
             match self.stream.read_buf(&mut self.input).await {
-                Ok(0) => return Err(lost(&"closed by the server during sign-in")),
+                Ok(0) => {
+                    let text = "closed by the server during sign-in";
+                    return Err(ClientError::Lost(text.to_owned()));
+                }
                 Ok(_) => {}
-                Err(error) => return Err(lost(&error)),
+                Err(error) => return Err(error.into()),
             }
         }
     }

@@ -5,6 +5,8 @@
 
 mod pending;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use std::time::{Duration, Instant};
 use impp_protocol::command::{Bye, ByeReason, Command, Done, Hello, Message, Notify};
 use impp_protocol::sasl::scram::SaltedKeys;
 use impp_protocol::{Error, Timestamp};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::error::ClientError;
@@ -79,8 +82,15 @@ impl Connection {
     ) -> Result<(Connection, mpsc::Receiver<Incoming>, Option<SaltedKeys>), ClientError> {
         let (mut stream, exporter) = endpoint.dial().await?;
         let signed_in = sign_in(&mut stream, exporter, identity, keys).await?;
-        let SignedIn { hello, hello_at, done, keys, last_request, rest } = signed_in;
+        Ok(Connection::start(stream, signed_in))
+    }
 
+    /// Sets the tasks to work on a stream that is signed in.
+    fn start<S: AsyncRead + AsyncWrite + Send + 'static>(
+        stream: S,
+        signed_in: SignedIn,
+    ) -> (Connection, mpsc::Receiver<Incoming>, Option<SaltedKeys>) {
+        let SignedIn { hello, hello_at, done, keys, last_request, rest } = signed_in;
         let (read_half, write_half) = tokio::io::split(stream);
         let (outgoing, orders) = mpsc::channel(OUTGOING_REQUESTS_MAX);
         let (incoming, receiver) = mpsc::channel(INCOMING_ITEMS_MAX);
@@ -103,7 +113,7 @@ impl Connection {
             pending,
             unanswered: Arc::new(Semaphore::new(unanswered_max)),
         };
-        Ok((Connection { shared: Arc::new(shared), outgoing }, receiver, keys))
+        (Connection { shared: Arc::new(shared), outgoing }, receiver, keys)
     }
 
     /// Sends a request and waits for its answer.

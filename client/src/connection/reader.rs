@@ -54,7 +54,7 @@ impl Reader {
         match read {
             Ok(Ok(0)) => Err(ClientError::Lost("closed by the server".to_owned())),
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(ClientError::Lost(error.to_string())),
+            Ok(Err(error)) => Err(error.into()),
             Err(_) => {
                 let silence = self.idle + self.idle / 2;
                 Err(ClientError::Lost(format!("silent for {} s", silence.as_secs())))

@@ -43,7 +43,7 @@ pub(super) async fn run<W: AsyncWrite + Unpin>(
             stream.flush().await
         };
         if let Err(error) = written.await {
-            pending.end(ClientError::Lost(error.to_string()));
+            pending.end(error.into());
             return;
         }
         out.clear();

@@ -14,6 +14,8 @@ pub enum Failure {
     Client(ClientError),
     /// The command line, or a file that it names, is wrong.
     Usage { message: String, hint: Option<String> },
+    /// The server cannot read a file that was sent to it; the answer's text names the place.
+    Unreadable { answer: Box<Error>, hint: Option<String> },
     /// Something followed has ended by itself.
     Ended { message: String, name: &'static str },
     /// Stdout takes no more.
@@ -45,14 +47,13 @@ impl Failure {
 /// Says what went wrong; gives the exit code.
 pub fn failure(failure: &Failure, json: bool) -> ExitCode {
     let told = Told::of(failure);
-    let mut text = if json {
+    let text = if json {
         serde_json::to_string(&Wrapped { error: &told }).unwrap_or_else(|_| told.message.clone())
     } else {
         let hint = told.hint.iter().map(|hint| format!("\nhint: {hint}")).collect::<String>();
         format!("error: {}{hint}", told.message)
     };
-    text.push('\n');
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    let _ = writeln!(std::io::stderr(), "{text}");
     ExitCode::from(exit_code(failure))
 }
 
@@ -77,7 +78,7 @@ const EXIT_SIGN_IN: u8 = 4;
 fn exit_code(failure: &Failure) -> u8 {
     match failure {
         Failure::Client(error) => client_code(error),
-        Failure::Usage { .. } => EXIT_USAGE,
+        Failure::Usage { .. } | Failure::Unreadable { .. } => EXIT_USAGE,
         Failure::Ended { .. } | Failure::Output(_) | Failure::System(_) => EXIT_NO,
     }
 }
@@ -136,6 +137,10 @@ impl Told {
         match failure {
             Failure::Client(error) => Told::of_client(error),
             Failure::Usage { message, hint } => local("usage", message.clone(), hint.clone()),
+            Failure::Unreadable { answer, hint } => {
+                let answered = ClientError::Answered(Error::clone(answer));
+                Told { hint: hint.clone(), ..Told::of_client(&answered) }
+            }
             Failure::Ended { message, name } => local(name, message.clone(), None),
             Failure::Output(error) => local("output", format!("stdout: {error}"), None),
             Failure::System(message) => local("system", message.clone(), None),
@@ -150,7 +155,10 @@ impl Told {
         Told {
             code: answered.map(|error| error.code.number()),
             name: name(error),
-            message: error.to_string(),
+            message: match error {
+                ClientError::Answered(Error { text: Some(text), .. }) => text.clone(),
+                error => error.to_string(),
+            },
             by: answered.map(|error| error.by.as_str()),
             permanent: answered.map_or(!error.is_transient(), |error| error.code.is_permanent()),
             retry_after: error.retry_after().map(|after| after.as_secs()),
@@ -247,7 +255,10 @@ mod tests {
         let told = Told::of(&Failure::Client(error));
         assert_eq!(
             serde_json::to_string(&Wrapped { error: &told }).unwrap(),
-            r#"{"error":{"code":18,"name":"busy","message":"busy: full house","by":"home","permanent":false,"retry_after":7}}"#
+            concat!(
+                r#"{"error":{"code":18,"name":"busy","message":"full house","#,
+                r#""by":"home","permanent":false,"retry_after":7}}"#
+            )
         );
         let refused = ClientError::Unreachable {
             server: "h:1".to_owned(),

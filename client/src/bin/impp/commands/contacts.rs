@@ -177,7 +177,10 @@ mod tests {
         contact.subscription = Some(SubscriptionState::Pending);
         assert_eq!(
             serde_json::to_string(&json(&contact)).unwrap(),
-            r#"{"address":"bob@a.example","groups":["home","work"],"follow":true,"grants":"status","subscription":"pending"}"#
+            concat!(
+                r#"{"address":"bob@a.example","groups":["home","work"],"follow":true,"#,
+                r#""grants":"status","subscription":"pending"}"#
+            )
         );
         assert!(consequence(&contact).contains("they will see your status"));
     }

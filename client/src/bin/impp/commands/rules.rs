@@ -109,11 +109,11 @@ fn read(file: &Path) -> Result<String, Failure> {
 
 /// Rules that the server cannot read are a fault of the file: `F:LINE: …`.
 fn located(error: ClientError, file: &Path) -> Failure {
-    let text = match &error {
-        ClientError::Answered(answer) if answer.code == Code::Malformed => answer.text.as_deref(),
-        _ => return error.into(),
+    let mut answer = match error {
+        ClientError::Answered(answer) if answer.code == Code::Malformed => answer,
+        other => return other.into(),
     };
-    let text = text.unwrap_or("malformed");
+    let text = answer.text.as_deref().unwrap_or("malformed");
     let (what, hint) = match text.split_once("\nhint: ") {
         Some((what, hint)) => (what, Some(hint.trim().to_owned())),
         None => (text, None),
@@ -125,7 +125,8 @@ fn located(error: ClientError, file: &Path) -> Failure {
         }
         _ => format!("{}: {what}", file.display()),
     };
-    Failure::Usage { message, hint }
+    answer.text = Some(message);
+    Failure::Unreadable { answer: Box::new(answer), hint }
 }
 
 /// The rules as an object, with their version.
@@ -195,7 +196,7 @@ mod tests {
     fn told(text: &str) -> (String, Option<String>) {
         let error = ClientError::Answered(Error::new(Code::Malformed, text));
         match located(error, Path::new("r.toml")) {
-            Failure::Usage { message, hint } => (message, hint),
+            Failure::Unreadable { answer, hint } => (answer.text.unwrap(), hint),
             other => panic!("{other:?}"),
         }
     }
@@ -236,7 +237,11 @@ mod tests {
         let item = json(explanation);
         assert_eq!(
             serde_json::to_string(&item).unwrap(),
-            r#"{"owner":"alice@a.example","watcher":"bob@a.example","decision":"allow","fields":["status"],"rules":[{"id":"friends","matched":true,"why":"in group friends","grants":["status"]}]}"#
+            concat!(
+                r#"{"owner":"alice@a.example","watcher":"bob@a.example","decision":"allow","#,
+                r#""fields":["status"],"rules":[{"id":"friends","matched":true,"#,
+                r#""why":"in group friends","grants":["status"]}]}"#
+            )
         );
         assert_eq!(
             text(&item),

@@ -186,12 +186,20 @@ mod tests {
         assert_eq!(text(&event), "bob@a.example is closed");
         assert_eq!(
             line(event),
-            r#"{"event":"notify","presentity":"bob@a.example","state":"active","kind":"patch","version":"01010101010101010101010101010101","document":{"person":{},"tuples":[{"id":"im","status":"closed"}]},"changed":["status"]}"#
+            concat!(
+                r#"{"event":"notify","presentity":"bob@a.example","state":"active","#,
+                r#""kind":"patch","version":"01010101010101010101010101010101","#,
+                r#""document":{"person":{},"tuples":[{"id":"im","status":"closed"}]},"#,
+                r#""changed":["status"]}"#
+            )
         );
         let event = Event::Ended { presentity, cause: EndCause::Event(None) };
         assert_eq!(
             line(event),
-            r#"{"event":"ended","presentity":"bob@a.example","state":"terminated","reason":"terminated"}"#
+            concat!(
+                r#"{"event":"ended","presentity":"bob@a.example","state":"terminated","#,
+                r#""reason":"terminated"}"#
+            )
         );
     }
 }

@@ -23,7 +23,7 @@ pub struct Outgoing {
     pub content_type: Option<String>,
     /// The body.
     pub body: Bytes,
-    /// It is of no use any more after so long.
+    /// It is of no use any more so long after its id was made.
     pub expires: Option<Duration>,
     /// The conversation that it belongs to.
     pub thread: Option<String>,
@@ -55,15 +55,16 @@ impl Client {
             Some(id) => id,
             None => new_id(now)?,
         };
+        // A repeat must be the same to the byte, whenever it is made: all times come from the id.
+        let created = id_time(&id).unwrap_or(now);
         let message = Message {
             id: id.into_bytes(),
             to: outgoing.to,
             from: None,
             content_type: outgoing.content_type,
             body: outgoing.body,
-            // A repeat is the same message: its id says when it was written.
-            created: Some(outgoing.id.and_then(|id| id_time(&id)).unwrap_or(now)),
-            expires: outgoing.expires.map(|after| now.after(after)),
+            created: Some(created),
+            expires: outgoing.expires.map(|after| created.after(after)),
             reply_to: None,
             thread: outgoing.thread,
             headers: Vec::new(),

@@ -72,8 +72,13 @@ fn options(global: &Global) -> Options {
 fn device_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let host = host.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
-    match host.trim() {
+    let mut name = match host.trim() {
         "" => "impp".to_owned(),
-        host => format!("impp on {}", host.chars().take(64).collect::<String>()),
-    }
+        host => format!("impp on {host}"),
+    };
+    name.truncate(name.floor_char_boundary(DEVICE_NAME_BYTES_MAX));
+    name
 }
+
+/// Longest name of a device that servers take, in bytes.
+const DEVICE_NAME_BYTES_MAX: usize = 64;

@@ -7,6 +7,8 @@ use impp_client::ClientError;
 use impp_client::protocol::{Code, Error};
 use serde::Serialize;
 
+use crate::output::printable;
+
 /// Why a command was not done.
 #[derive(Debug)]
 pub enum Failure {
@@ -51,7 +53,7 @@ pub fn failure(failure: &Failure, json: bool) -> ExitCode {
         serde_json::to_string(&Wrapped { error: &told }).unwrap_or_else(|_| told.message.clone())
     } else {
         let hint = told.hint.iter().map(|hint| format!("\nhint: {hint}")).collect::<String>();
-        format!("error: {}{hint}", told.message)
+        format!("error: {}{}", printable(&told.message), printable(&hint))
     };
     let _ = writeln!(std::io::stderr(), "{text}");
     ExitCode::from(exit_code(failure))

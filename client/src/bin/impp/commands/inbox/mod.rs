@@ -79,7 +79,8 @@ async fn read(
 ) -> Result<(), Failure> {
     loop {
         let page = client.read_log(reading.cursor.clone(), Some(PAGE_ITEMS_MAX)).await?;
-        let progress = !page.items.is_empty();
+        // A page may be empty where its items are of a kind that is not known here.
+        let progress = reading.cursor.as_ref() != Some(&page.cursor);
         let newest = reading.print(page, out)?;
         out.flush()?;
         if let (true, Some(cursor)) = (args.ack, newest) {

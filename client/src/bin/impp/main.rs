@@ -76,7 +76,9 @@ fn device_name() -> String {
         "" => "impp".to_owned(),
         host => format!("impp on {host}"),
     };
-    name.truncate(name.floor_char_boundary(DEVICE_NAME_BYTES_MAX));
+    while name.len() > DEVICE_NAME_BYTES_MAX {
+        name.pop();
+    }
     name
 }
 

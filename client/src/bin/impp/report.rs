@@ -198,6 +198,7 @@ fn hint(error: &ClientError) -> Option<String> {
         ClientError::Tls { untrusted: true, .. } => {
             "the profile's key trust names a file with the certificates to believe"
         }
+        error if error.is_sign_in() => "impp login ADDRESS signs in anew",
         ClientError::Timeout(_) => "--timeout SECONDS waits longer",
         _ => return None,
     };
@@ -213,6 +214,9 @@ fn answer_hint(error: &Error) -> Option<String> {
         Code::Moved => {
             let address = error.address.as_ref()?;
             return Some(format!("the new address is {address}"));
+        }
+        Code::Conflict if error.version.is_some() => {
+            "impp rules show --json shows the newest and its version, for --base"
         }
         Code::BadCursor => "without --since it starts at the oldest message held",
         Code::OutOfWindow => "without --id it is a new message",

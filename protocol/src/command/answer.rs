@@ -37,22 +37,23 @@ fields! {
         4 window: Option<Duration>,
         /// AUTH: the session goes on where it was.
         5 resumed: bool,
-        /// PUBLISH, SUBSCRIBE: the lease granted, in seconds; absent if bound to the session.
+        /// PUBLISH, SUBSCRIBE: the lease granted; absent if bound to the session. FETCH of the
+        /// layer: what is left of it.
         6 lease: Option<Duration>,
-        /// SUBSCRIBE, FETCH of presence: how the asker stands.
+        /// SUBSCRIBE, FETCH of presence, PUBLISH of a contact: how the asker's subscription stands.
         7 state: Option<SubscriptionState>,
-        /// PUBLISH, FETCH of an owner's state: its version, for the next change.
+        /// PUBLISH, FETCH of rules: their version, for the next change.
         8 number: Option<u64>,
-        /// FETCH of presence: the version of the content.
+        /// SUBSCRIBE, FETCH of presence: the version of the content.
         9 version: Option<Version>,
-        /// FETCH: the content, encoded as the thing's section says.
+        /// FETCH, SUBSCRIBE of contacts: the content, encoded as the thing's section says.
         10 content: Option<Bytes>,
         /// MESSAGE: what became of it.
         11 outcome: Option<Outcome>,
         /// MESSAGE: when the server took it.
         12 time: Option<Timestamp>,
-        /// FETCH of a list: there are more entries; ask again with the last one's address (or
-        /// id) as the cursor.
+        /// FETCH of a list: there are more entries; ask again with the last one's key as the
+        /// cursor.
         13 more: bool,
     }
 }

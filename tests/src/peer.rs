@@ -140,6 +140,11 @@ impl Peer {
         }
     }
 
+    /// A frame that nobody asked for and that has been read already.
+    pub fn try_unsolicited(&mut self) -> Option<Command> {
+        self.unsolicited.pop_front()
+    }
+
     /// The next NOTIFY; what else nobody asked for is passed over.
     pub async fn notify(&mut self) -> Notify {
         loop {
@@ -175,7 +180,12 @@ impl Peer {
 
     /// Loses the connection without a word; the session stays.
     pub fn cut(self) {
-        self.wire.cut(true);
+        self.cut_with(true);
+    }
+
+    /// Loses the connection by a reset, or by an end of TCP without one of TLS.
+    pub fn cut_with(self, reset: bool) {
+        self.wire.cut(reset);
     }
 
     /// Sends a text that has to be taken, under a new id.

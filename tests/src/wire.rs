@@ -29,6 +29,7 @@ use crate::wait::within;
 pub struct Dial {
     address: SocketAddr,
     source: Option<Ipv4Addr>,
+    roots: RootCertStore,
     config: ClientConfig,
 }
 
@@ -37,6 +38,7 @@ pub struct Dial {
 pub struct Wire {
     stream: TlsStream<TcpStream>,
     input: BytesMut,
+    chunk: usize,
 }
 
 /// How a connection ended, and what came before.
@@ -64,14 +66,22 @@ impl Dial {
         for certificate in CertificateDer::pem_file_iter(trust).unwrap() {
             roots.add(certificate.unwrap()).unwrap();
         }
+        let config = Dial::client(rustls::ALL_VERSIONS, roots.clone());
+        Dial { address, source: None, roots, config }
+    }
+
+    fn client(
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        roots: RootCertStore,
+    ) -> ClientConfig {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = vec![ALPN_CLIENT.to_vec()];
-        Dial { address, source: None, config }
+        config
     }
 
     /// From this address of the machine.
@@ -85,6 +95,13 @@ impl Dial {
     #[must_use]
     pub fn alpn(mut self, protocols: &[&[u8]]) -> Dial {
         self.config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        self
+    }
+
+    /// Speaking no TLS newer than 1.2.
+    #[must_use]
+    pub fn tls12(mut self) -> Dial {
+        self.config = Dial::client(&[&rustls::version::TLS12], self.roots.clone());
         self
     }
 
@@ -110,7 +127,7 @@ impl Dial {
         let connector = TlsConnector::from(Arc::new(self.config.clone()));
         let name = ServerName::try_from(DOMAIN).unwrap();
         let stream = within("a TLS handshake", connector.connect(name, tcp)).await?;
-        Ok(Wire { stream, input: BytesMut::new() })
+        Ok(Wire { stream, input: BytesMut::new(), chunk: usize::MAX })
     }
 }
 
@@ -126,6 +143,13 @@ impl Wire {
         wire.send(0, hello()).await;
         let hello = wire.hello().await;
         (wire, hello)
+    }
+
+    /// From now on at most so many bytes go into one TLS record and one segment.
+    #[must_use]
+    pub fn in_chunks(mut self, bytes: usize) -> Wire {
+        self.chunk = bytes;
+        self
     }
 
     /// The TLS connection.
@@ -151,8 +175,11 @@ impl Wire {
     /// The system's, as when the server has closed the connection.
     pub async fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let writing = async {
-            self.stream.write_all(bytes).await?;
-            self.stream.flush().await
+            for chunk in bytes.chunks(self.chunk) {
+                self.stream.write_all(chunk).await?;
+                self.stream.flush().await?;
+            }
+            Ok(())
         };
         within("writing", writing).await
     }
@@ -210,8 +237,7 @@ impl Wire {
 
     /// Ends the TCP connection at once, by a reset if `reset`, without a word in TLS.
     pub fn cut(self, reset: bool) {
-        let tcp = self.stream.into_inner().0.into_std().unwrap();
-        let tcp = TcpStream::from_std(tcp).unwrap();
+        let (tcp, _) = self.stream.into_inner();
         if reset {
             tcp.set_zero_linger().unwrap();
         }

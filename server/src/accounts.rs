@@ -113,6 +113,13 @@ impl Accounts {
         (account.state != AccountState::Removed).then_some(account)
     }
 
+    /// Whether the account is still as it was when it was looked up, and enabled.
+    pub fn is_current(&self, account: &Account) -> bool {
+        self.accounts
+            .get(&account.address)
+            .is_some_and(|now| now.state == AccountState::Enabled && now.version == account.version)
+    }
+
     /// All accounts that exist, by address.
     pub fn list(&self) -> Vec<Arc<Account>> {
         let mut all: Vec<Arc<Account>> = self.accounts.iter().map(|e| e.value().clone()).collect();
@@ -148,8 +155,14 @@ impl Accounts {
             None => {}
         }
         let state = AccountState::Enabled;
-        let account =
-            Account { address: address.clone(), services, state, created: now, verifier, version: 0 };
+        let account = Account {
+            address: address.clone(),
+            services,
+            state,
+            created: now,
+            verifier,
+            version: 0,
+        };
         self.write(store, now, account, Expect::Absent, more).await
     }
 
@@ -216,22 +229,14 @@ impl Accounts {
 pub fn new_verifier(password: &Password, chosen: bool) -> Result<Verifier, getrandom::Error> {
     let mut salt = [0; SALT_BYTES];
     getrandom::fill(&mut salt)?;
-    let iterations =
-        if chosen { Iterations::CHOSEN_PASSWORD } else { Iterations::RANDOM_PASSWORD };
+    let iterations = if chosen { Iterations::CHOSEN_PASSWORD } else { Iterations::RANDOM_PASSWORD };
     Ok(Verifier::from_password(password, salt, iterations))
 }
 
-fn read(
-    domain: &Domain,
-    key: &[u8],
-    value: &[u8],
-    version: u64,
-) -> Result<Account, AccountError> {
+fn read(domain: &Domain, key: &[u8], value: &[u8], version: u64) -> Result<Account, AccountError> {
     let name = String::from_utf8_lossy(key);
-    let damaged = |reason: String| AccountError::Damaged {
-        account: format!("{name}@{domain}"),
-        reason,
-    };
+    let damaged =
+        |reason: String| AccountError::Damaged { account: format!("{name}@{domain}"), reason };
     let address = Address::new(&name, domain).map_err(|error| damaged(error.to_string()))?;
     if address.local() != name {
         return Err(damaged("its name is not in canonical form".to_owned()));

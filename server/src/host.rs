@@ -18,12 +18,13 @@ use crate::clock::Clock;
 use crate::config::{Config, seconds};
 use crate::metrics::Metrics;
 use crate::net::admission::Admission;
+use crate::net::complaints::Complaints;
 use crate::presentity::Effects;
 use crate::principal::{Circumstances, Principal, pace_limit};
 use crate::records;
 use crate::secrets::Secrets;
 use crate::session::Session;
-use crate::sessions::{SessionId, Sessions};
+use crate::sessions::{Mailbox, SessionId, Sessions};
 use crate::timers::{Due, Timers};
 
 /// See the module.
@@ -42,6 +43,8 @@ pub struct Host {
     pub parked: DashMap<SessionId, Session>,
     /// Who may connect.
     pub admission: Arc<Admission>,
+    /// Whom the log has complained of.
+    pub complaints: Complaints,
     /// Counters.
     pub metrics: Metrics,
     /// Keys.
@@ -83,6 +86,7 @@ impl Host {
             sessions: Sessions::default(),
             parked: DashMap::new(),
             admission: Arc::default(),
+            complaints: Complaints::default(),
             metrics: Metrics::default(),
             secrets,
             timers: Timers::default(),
@@ -164,12 +168,17 @@ impl Host {
     }
 
     /// Ends all sessions of an account, with or without a connection.
-    pub fn end_sessions(&self, account: &Address, reason: ByeReason, text: &str) {
+    pub async fn end_sessions(self: &Arc<Host>, account: &Address, reason: ByeReason, text: &str) {
         for mailbox in self.sessions.of(account) {
-            mailbox.end(bye(reason, text));
-            if let Some((_, session)) = self.parked.remove(&mailbox.id) {
-                session.forget(self);
-            }
+            self.end_session(&mailbox, bye(reason, text)).await;
+        }
+    }
+
+    /// Ends one session, with or without a connection.
+    pub async fn end_session(self: &Arc<Host>, mailbox: &Mailbox, bye: Bye) {
+        mailbox.end(bye);
+        if let Some((_, session)) = self.parked.remove(&mailbox.id) {
+            Box::pin(session.end(self)).await;
         }
     }
 
@@ -183,7 +192,7 @@ impl Host {
     pub async fn run_timers(self: Arc<Host>) {
         loop {
             while let Some(due) = self.timers.take(self.clock.now()) {
-                self.clone().do_due(due).await;
+                self.do_due(due).await;
             }
             let changed = self.timers.changed.notified();
             match self.timers.next() {
@@ -196,7 +205,7 @@ impl Host {
         }
     }
 
-    async fn do_due(self: Arc<Host>, due: Due) {
+    async fn do_due(self: &Arc<Host>, due: Due) {
         match due {
             Due::Presentity(owner) => {
                 let done = self.change(&owner, |principal, now| {
@@ -208,7 +217,7 @@ impl Host {
             }
             Due::Session(id) => {
                 if let Some((_, session)) = self.parked.remove(&id) {
-                    session.end(&self).await;
+                    session.end(self).await;
                 }
             }
         }
@@ -246,10 +255,7 @@ pub fn bye(reason: ByeReason, text: &str) -> Bye {
     Bye { reason, text: Some(text.to_owned()), retry_after: None, server: None }
 }
 
-async fn load_secrets(
-    store: &dyn Store,
-    now: Timestamp,
-) -> Result<Secrets, StartError> {
+async fn load_secrets(store: &dyn Store, now: Timestamp) -> Result<Secrets, StartError> {
     let damaged = || StoreError::Damaged { what: "the server's secrets".to_owned() };
     let key = records::meta("secrets").map_err(|_| damaged())?;
     if let Some(record) = store.get(key.clone()).await? {

@@ -1,1 +1,32 @@
-//! placeholder
+//! The daemon `imppd`: presence and instant messages of the domains it hosts.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `cli/` | the commands of `imppd` |
+//! | `config/` | the configuration file, its documentation and errors |
+//! | `net/` | sockets, TLS, frames, deadlines |
+//! | `session/` | signing in, and what a signed-in device asks |
+//! | `presentity/` | layers, watchers, what each is shown: pure |
+//! | `principal.rs`, `policy.rs` | a principal's rules, contacts and presentity, from the store |
+//! | `accounts.rs`, `records.rs`, `secrets.rs` | who can sign in; what is stored, and how |
+//! | `host.rs` | what all connections share |
+//! | `control.rs`, `http.rs`, `metrics.rs` | the operator's ways in |
+
+pub mod accounts;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod host;
+pub mod http;
+pub mod metrics;
+pub mod net;
+pub mod policy;
+pub mod presentity;
+pub mod principal;
+pub mod records;
+pub mod running;
+pub mod secrets;
+pub mod session;
+pub mod sessions;
+pub mod timers;

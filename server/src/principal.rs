@@ -134,8 +134,8 @@ async fn load_policy(store: &dyn Store, owner: &Address) -> Result<Policy, Store
         Some(record) => (String::from_utf8_lossy(&record.value).into_owned(), record.version),
         None => (default_rules(&owner.domain()), 0),
     };
-    let rules = RuleSet::parse(&text)
-        .map_err(|error| damaged(owner, RULES, b"", &error.to_string()))?;
+    let rules =
+        RuleSet::parse(&text).map_err(|error| damaged(owner, RULES, b"", &error.to_string()))?;
     let mut contacts = BTreeMap::new();
     for (key, record) in scan(store, owner, CONTACT).await? {
         let address = other_of(owner, CONTACT, &key)?;
@@ -239,10 +239,7 @@ fn damaged(owner: &Address, table: Table, key: &[u8], reason: &str) -> StoreErro
 
 /// The pace of the configuration.
 pub fn pace_limit(times: &crate::config::Times) -> PaceLimit {
-    PaceLimit {
-        burst: times.pace_burst,
-        interval: Duration::from_millis(times.pace_milliseconds),
-    }
+    PaceLimit { burst: times.pace_burst, interval: Duration::from_millis(times.pace_milliseconds) }
 }
 
 /// Whether a lease is one that survives a restart.

@@ -4,13 +4,13 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use impp_protocol::address::AddressError;
 use impp_protocol::sasl::scram::{Iterations, Key, Verifier};
 use impp_protocol::state::Grant;
-use impp_protocol::address::AddressError;
 use impp_protocol::{Address, Domain};
 use impp_storage::{RecordKey, Table};
-use serde::{Deserialize, Serialize};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// Accounts, by user part.
 pub const ACCOUNT: Table = Table(1);
@@ -31,6 +31,9 @@ pub const META: Table = Table(8);
 /// The other end of [`WATCHER`]: whom a watcher of this server follows, by user part and
 /// presentity; the value is empty JSON.
 pub const FOLLOWED: Table = Table(9);
+
+/// All tables in which an account has records of its own, by its user part and more.
+pub const OF_ACCOUNT: &[Table] = &[CONTACT, DEVICE, LAYER, WATCHER, HELD, FOLLOWED];
 
 /// The key of what belongs to `owner` alone, or with `rest` of one thing of it.
 pub fn key(table: Table, owner: &Address, rest: &[&str]) -> RecordKey {

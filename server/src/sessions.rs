@@ -114,7 +114,9 @@ impl Mailbox {
 
     /// Ends the session; the first reason stays.
     pub fn end(&self, bye: Bye) {
-        self.tell(|news| drop(news.bye.get_or_insert(bye)));
+        self.tell(|news| {
+            news.bye.get_or_insert(bye);
+        });
     }
 
     /// Takes what there is.

@@ -61,7 +61,5 @@ fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<&'
 /// Reads a domain name of the configuration.
 pub(super) fn domain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Domain, D::Error> {
     let text = String::deserialize(deserializer)?;
-    Domain::parse(&text).map_err(|error| {
-        serde::de::Error::custom(format!("\"{text}\": {error}"))
-    })
+    Domain::parse(&text).map_err(|error| serde::de::Error::custom(format!("\"{text}\": {error}")))
 }

@@ -3,7 +3,10 @@
 //! What frames mean is left to `session`.
 
 pub mod admission;
+pub mod certificate;
+pub mod complaints;
 pub mod connection;
 pub mod listen;
 pub mod pipe;
+pub mod rate;
 pub mod tls;

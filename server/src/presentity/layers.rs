@@ -96,9 +96,9 @@ impl Layers {
     /// Ends the layers bound to a session.
     pub fn end_session(&mut self, session: SessionId) -> bool {
         let before = self.layers.len();
-        self.layers.retain(|layer| {
-            !matches!(layer.lease, Lease::Bound(of) | Lease::Grace(of, _) if of == session)
-        });
+        self.layers.retain(
+            |layer| !matches!(layer.lease, Lease::Bound(of) | Lease::Grace(of, _) if of == session),
+        );
         self.layers.len() != before
     }
 

@@ -117,8 +117,8 @@ impl Presentity {
         self.layers.publish(device, patch, replace, lease)?;
         let whole = self.layers.compose();
         // Layers within limits may exceed them together.
-        if let Err(fault) = Patch::between(&Document::default(), &whole)
-            .apply(&mut Document::default())
+        if let Err(fault) =
+            Patch::between(&Document::default(), &whole).apply(&mut Document::default())
         {
             self.layers = before;
             return Err(fault);
@@ -144,7 +144,11 @@ impl Presentity {
 
     /// A session has ended: so do the layers that are bound to it.
     pub fn end_session(&mut self, now: Timestamp, session: SessionId, policy: &Policy) -> Effects {
-        if self.layers.end_session(session) { self.changed(now, policy) } else { Effects::default() }
+        if self.layers.end_session(session) {
+            self.changed(now, policy)
+        } else {
+            Effects::default()
+        }
     }
 
     /// Somebody asks to follow; the answer is how they stand, or `None` for no.

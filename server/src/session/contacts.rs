@@ -26,11 +26,7 @@ impl Session {
         Ok(lists::answer(state::encode(&Contacts { entries }), more))
     }
 
-    pub(super) async fn publish_contacts(
-        &mut self,
-        host: &Arc<Host>,
-        publish: Publish,
-    ) -> Handled {
+    pub(super) async fn publish_contacts(&mut self, host: &Arc<Host>, publish: Publish) -> Handled {
         let edit: ContactEdit = state::decode(publish.content.unwrap_or_default())
             .map_err(|error| Error::new(Code::Malformed, format!("content: {error}")))?;
         match (edit.set, edit.remove) {

@@ -48,10 +48,8 @@ impl Session {
         unpublish.await.stored()?;
         for mailbox in host.sessions.of(&owner) {
             if mailbox.device == device {
-                mailbox.end(bye(ByeReason::Revoked, "the device was removed"));
-                if let Some((_, session)) = host.parked.remove(&mailbox.id) {
-                    Box::pin(session.end(host)).await;
-                }
+                let bye = bye(ByeReason::Revoked, "the device was removed");
+                host.end_session(&mailbox, bye).await;
             }
         }
         Ok(Done::empty())
@@ -69,9 +67,7 @@ impl Session {
             .await
             .stored()?;
         match layer {
-            Some((document, lease)) => {
-                Ok(Done { content: Some(document), lease, ..Done::empty() })
-            }
+            Some((document, lease)) => Ok(Done { content: Some(document), lease, ..Done::empty() }),
             None => Err(Error::new(Code::NotFound, "this device publishes nothing")),
         }
     }

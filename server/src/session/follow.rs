@@ -57,10 +57,8 @@ impl Session {
             return Err(Error::new(Code::Full, text));
         }
         needs_presentity(host, &presentity)?;
-        let lease = subscribe
-            .lease
-            .map(|asked| granted(asked, &host.config.load().times))
-            .transpose()?;
+        let lease =
+            subscribe.lease.map(|asked| granted(asked, &host.config.load().times)).transpose()?;
         let bond = match lease {
             Some(lease) => Bond::Lease(self.mailbox.device, host.clock.now().after(lease)),
             None => Bond::Session(self.mailbox.id),

@@ -39,6 +39,7 @@ use crate::timers::Due;
 pub type Later = Pin<Box<dyn Future<Output = Command> + Send>>;
 
 /// The answer to a request, now or when the store has it.
+#[expect(clippy::large_enum_variant, reason = "each lives for one match")]
 pub enum Answer {
     /// At once.
     Now(Command),

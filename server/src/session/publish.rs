@@ -51,10 +51,8 @@ impl Session {
             Some(content) => Patch::decode(content).map_err(malformed)?,
             None => Patch::default(),
         };
-        let lease = publish
-            .lease
-            .map(|asked| granted(asked, &host.config.load().times))
-            .transpose()?;
+        let lease =
+            publish.lease.map(|asked| granted(asked, &host.config.load().times)).transpose()?;
         let until = lease.map(|lease| host.clock.now().after(lease));
         if let Some(until) = until {
             // Acknowledged means on disk: first the layer as it will be, then the change of it.

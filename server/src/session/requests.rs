@@ -17,7 +17,7 @@ use super::rules::edit_rules;
 use super::{Handled, Session, Stored, lists};
 use crate::host::Host;
 use crate::principal::{scan, unhex};
-use crate::records::{self, HELD};
+use crate::records::HELD;
 
 /// A held message: its key in the store, who sent it, and the record.
 struct Held {
@@ -36,7 +36,11 @@ impl Session {
             *since = held.since.min(*since);
         }
         let kind = RequestKind::Message;
-        entries.extend(by_sender.into_iter().map(|(from, since)| RequestEntry { kind, from, since }));
+        entries.extend(by_sender.into_iter().map(|(from, since)| RequestEntry {
+            kind,
+            from,
+            since,
+        }));
         let key = |entry: &RequestEntry| {
             Bytes::from(format!("{} {}", entry.from.as_str(), entry.kind.number()))
         };
@@ -45,11 +49,7 @@ impl Session {
         Ok(lists::answer(state::encode(&Requests { entries }), more))
     }
 
-    pub(super) async fn publish_requests(
-        &mut self,
-        host: &Arc<Host>,
-        publish: Publish,
-    ) -> Handled {
+    pub(super) async fn publish_requests(&mut self, host: &Arc<Host>, publish: Publish) -> Handled {
         let edit: RequestEdit = state::decode(publish.content.unwrap_or_default())
             .map_err(|error| Error::new(Code::Malformed, format!("content: {error}")))?;
         let asks = self.asking(host).await?.iter().any(|entry| entry.from == edit.from);

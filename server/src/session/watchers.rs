@@ -41,11 +41,7 @@ impl Session {
         Ok(lists::answer(state::encode(&Watchers { entries }), more))
     }
 
-    pub(super) async fn publish_watchers(
-        &mut self,
-        host: &Arc<Host>,
-        publish: Publish,
-    ) -> Handled {
+    pub(super) async fn publish_watchers(&mut self, host: &Arc<Host>, publish: Publish) -> Handled {
         let edit: WatcherEdit = state::decode(publish.content.unwrap_or_default())
             .map_err(|error| Error::new(Code::Malformed, format!("content: {error}")))?;
         let event = SubscriptionEvent::Deactivated;

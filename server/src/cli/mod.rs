@@ -1,0 +1,143 @@
+//! The commands of `imppd`: one file each. Data on standard output, words on standard error.
+
+mod check;
+mod quickstart;
+mod serve;
+mod user;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use impp_storage::StoreError;
+
+use crate::accounts::AccountError;
+use crate::config::{Config, ConfigError, default_document};
+use crate::control::{self, Request, Response};
+use crate::host::StartError;
+use crate::running::RunError;
+
+/// Presence and instant messaging server.
+#[derive(Debug, Parser)]
+#[command(name = "imppd", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make everything that a first server needs, and run it.
+    Quickstart(quickstart::Arguments),
+    /// Run the server of a configuration.
+    Serve(WithConfig),
+    /// Make the running server read its configuration again: all of it or, if it is wrong, none.
+    Reload(WithConfig),
+    /// About the configuration file.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Look whether a configuration will work.
+    Check(check::Arguments),
+    /// Accounts.
+    User(user::Arguments),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print the configuration file with every setting at its default.
+    Default,
+}
+
+/// A command that needs the configuration.
+#[derive(Debug, clap::Args)]
+struct WithConfig {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// What ends a command, and its exit code.
+#[derive(Debug)]
+struct Failure {
+    exit: u8,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    fn new(exit: u8, message: impl Into<String>) -> Failure {
+        Failure { exit, message: message.into(), hint: None }
+    }
+}
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(run(arguments.command)),
+        Err(error) => Err(Failure::new(5, format!("the system gives no threads: {error}"))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { exit, message, hint }) => {
+            eprintln!("error: {message}");
+            if let Some(hint) = hint {
+                eprintln!("hint: {hint}");
+            }
+            ExitCode::from(exit)
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Quickstart(arguments) => quickstart::run(arguments).await,
+        Command::Serve(WithConfig { config }) => serve::run(&config).await,
+        Command::Reload(WithConfig { config }) => reload(&config).await,
+        Command::Config(ConfigCommand::Default) => {
+            print!("{}", default_document(&[]));
+            Ok(())
+        }
+        Command::Check(arguments) => check::run(&arguments),
+        Command::User(arguments) => user::run(arguments).await,
+    }
+}
+
+async fn reload(path: &Path) -> Result<(), Failure> {
+    let config = Config::load(path)?;
+    let socket = &config.server.control;
+    match control::ask(socket, &Request::Reload).await {
+        Ok(Some(Response::Refused { exit, message, hint })) => Err(Failure { exit, message, hint }),
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err(Failure {
+            exit: 3,
+            message: format!("no server listens on {}", socket.display()),
+            hint: Some("the configuration is read when it starts".to_owned()),
+        }),
+        Err(error) => Err(Failure::new(3, format!("{}: {error}", socket.display()))),
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Failure {
+        Failure { exit: 2, message: error.to_string(), hint: error.hint }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        Failure::new(5, error.to_string())
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Failure {
+        match error {
+            RunError::Config(error) => error.into(),
+            RunError::Store(error) => error.into(),
+            RunError::Start(StartError::Account(AccountError::Store(error))) => error.into(),
+            RunError::Start(error) => Failure::new(5, error.to_string()),
+            RunError::Bind { .. } => Failure::new(3, error.to_string()),
+        }
+    }
+}

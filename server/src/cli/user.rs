@@ -1,0 +1,210 @@
+//! `imppd user`: accounts, through the running server or else on the store itself.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+
+use super::Failure;
+use crate::config::Config;
+use crate::control::{self, Request, Response};
+use crate::records::Services;
+use crate::running::Running;
+
+/// Arguments of `imppd user`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", global = true, conflicts_with = "data")]
+    config: Option<PathBuf>,
+    /// The folder that quickstart made.
+    #[arg(long, value_name = "FOLDER", global = true)]
+    data: Option<PathBuf>,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Make an account; without a password a random one is printed once.
+    Add {
+        /// user@domain
+        address: String,
+        /// Read the password from standard input.
+        #[arg(long)]
+        password_stdin: bool,
+        /// What it has: pres (presence), im (instant messages).
+        #[arg(long, value_delimiter = ',', default_value = "pres,im")]
+        services: Vec<String>,
+        /// Write a profile for `impp` to this file.
+        #[arg(long, value_name = "FILE")]
+        profile_out: Option<PathBuf>,
+    },
+    /// Give an account another password; all its sessions end.
+    Passwd {
+        /// user@domain
+        address: String,
+        /// Read the password from standard input.
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Remove an account with all it has. Its name is not given again.
+    Remove {
+        /// user@domain
+        address: String,
+    },
+    /// Let nobody sign in to an account; all its sessions end.
+    Disable {
+        /// user@domain
+        address: String,
+    },
+    /// Let the owner sign in again.
+    Enable {
+        /// user@domain
+        address: String,
+    },
+    /// List the accounts, one JSON object a line.
+    List,
+}
+
+pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let path = match (arguments.config, arguments.data) {
+        (Some(config), _) => config,
+        (None, Some(data)) => data.join("imppd.toml"),
+        (None, None) => {
+            return Err(Failure {
+                exit: 2,
+                message: "which server's accounts?".to_owned(),
+                hint: Some("--config FILE, or --data FOLDER for one made by quickstart".to_owned()),
+            });
+        }
+    };
+    let config = Config::load(&path)?;
+    match arguments.action {
+        Action::Add { address, password_stdin, services, profile_out } => {
+            let (services, given) = (services_of(&services)?, password(password_stdin)?);
+            if let Some(file) = profile_out.as_ref().filter(|file| file.exists()) {
+                return Err(Failure::new(1, format!("{} exists", file.display())));
+            }
+            let add = Request::Add { address: address.clone(), password: given.clone(), services };
+            let made = done(ask(&config, add).await?)?;
+            if let Some(file) = profile_out {
+                let password = made.as_ref().or(given.as_ref());
+                profile(&config, &address, password.map_or("", |text| text), &file)?;
+            } else if let Some(password) = made {
+                println!("password: {password}");
+            }
+            Ok(())
+        }
+        Action::Passwd { address, password_stdin } => {
+            let password = password(password_stdin)?;
+            let request = Request::Passwd { address, password };
+            if let Some(password) = done(ask(&config, request).await?)? {
+                println!("password: {password}");
+            }
+            Ok(())
+        }
+        Action::Remove { address } => simple(&config, Request::Remove { address }).await,
+        Action::Disable { address } => simple(&config, Request::Disable { address }).await,
+        Action::Enable { address } => simple(&config, Request::Enable { address }).await,
+        Action::List => match ask(&config, Request::List).await? {
+            Response::Accounts(accounts) => {
+                for account in accounts {
+                    println!("{}", serde_json::to_string(&account).unwrap_or_default());
+                }
+                Ok(())
+            }
+            other => done(other).map(drop),
+        },
+    }
+}
+
+async fn simple(config: &Config, request: Request) -> Result<(), Failure> {
+    done(ask(config, request).await?).map(drop)
+}
+
+/// Asks the running server; if none runs, does it on the store.
+async fn ask(config: &Config, request: Request) -> Result<Response, Failure> {
+    let socket = &config.server.control;
+    match control::ask(socket, &request).await {
+        Ok(Some(response)) => return Ok(response),
+        Ok(None) => {}
+        Err(error) => return Err(Failure::new(3, format!("{}: {error}", socket.display()))),
+    }
+    let host = Running::open(config.clone()).await?;
+    let response = control::handle(&host, request).await;
+    host.store.close().await?;
+    Ok(response)
+}
+
+fn done(response: Response) -> Result<Option<String>, Failure> {
+    match response {
+        Response::Done { password } => Ok(password),
+        Response::Refused { exit, message, hint } => Err(Failure { exit, message, hint }),
+        Response::Accounts(_) => Err(Failure::new(5, "the server answered something else")),
+    }
+}
+
+fn services_of(names: &[String]) -> Result<Services, Failure> {
+    let mut services = Services { pres: false, im: false };
+    for name in names {
+        match name.as_str() {
+            "pres" => services.pres = true,
+            "im" => services.im = true,
+            other => {
+                return Err(Failure {
+                    exit: 2,
+                    message: format!("unknown service \"{other}\""),
+                    hint: Some("services are pres and im".to_owned()),
+                });
+            }
+        }
+    }
+    Ok(services)
+}
+
+fn password(from_stdin: bool) -> Result<Option<String>, Failure> {
+    if !from_stdin {
+        return Ok(None);
+    }
+    let mut text = String::new();
+    let read = std::io::stdin().take(64 * 1024).read_to_string(&mut text);
+    read.map_err(|error| Failure::new(2, format!("password: {error}")))?;
+    let line = text.lines().next().unwrap_or_default();
+    if line.is_empty() {
+        return Err(Failure::new(2, "no password on standard input"));
+    }
+    Ok(Some(line.to_owned()))
+}
+
+/// Writes a profile for `impp`, readable by its owner alone.
+pub(super) fn profile(
+    config: &Config,
+    address: &str,
+    password: &str,
+    file: &Path,
+) -> Result<(), Failure> {
+    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let mut text = format!("address = {}\n", quoted(address));
+    if let Some(listen) = config.server.listen.first() {
+        text.push_str(&format!("server = {}\n", quoted(listen)));
+    }
+    text.push_str(&format!("password = {}\n", quoted(password)));
+    // A certificate authority of quickstart's stands beside the certificate.
+    let authority = config.domain.first().map(|hosted| hosted.certificate.with_file_name("ca.pem"));
+    if let Some(authority) = authority.filter(|path| path.exists()) {
+        let authority = authority.canonicalize().unwrap_or(authority);
+        text.push_str(&format!("trust = {}\n", quoted(&authority.display().to_string())));
+    }
+    write_private(file, &text)
+}
+
+/// Writes a new file that only its owner may read.
+pub(super) fn write_private(file: &Path, text: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let failed = |error: std::io::Error| Failure::new(5, format!("{}: {error}", file.display()));
+    let mut options = std::fs::OpenOptions::new();
+    let mut out = options.write(true).create_new(true).mode(0o600).open(file).map_err(failed)?;
+    out.write_all(text.as_bytes()).map_err(failed)
+}

@@ -1,0 +1,197 @@
+//! A running server: from a configuration to accepting, and to an orderly stop.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use impp_protocol::command::{Bye, ByeReason};
+use impp_storage::{Op, Options, SqliteStore, StoreError, Unit};
+use rustls::ServerConfig;
+
+use crate::config::{Config, ConfigError, seconds};
+use crate::control::{self, Response};
+use crate::host::{Host, StartError};
+use crate::net::listen::Listener;
+use crate::net::tls;
+use crate::session::messages::DEDUP_KEPT;
+
+/// How long an orderly stop waits for connections to end.
+const STOP_MAX: Duration = Duration::from_secs(15);
+/// How often records of de-duplication are cleared away.
+const SWEEP: Duration = Duration::from_secs(3600);
+
+/// What kept a server from running.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration, or a file that it names.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What is in the store.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// An address or socket.
+    #[error("{what}: {error}")]
+    Bind {
+        /// Which one.
+        what: String,
+        /// The system's error.
+        error: io::Error,
+    },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Running {
+    /// What connections share.
+    pub host: Arc<Host>,
+    /// Where it listens.
+    pub addresses: Vec<SocketAddr>,
+    /// Where /metrics is, if anywhere.
+    pub http: Option<SocketAddr>,
+    tls: Arc<ArcSwap<ServerConfig>>,
+    accepting: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Running {
+    /// Opens the store of a configuration.
+    ///
+    /// # Errors
+    /// [`RunError`].
+    pub async fn open(config: Config) -> Result<Arc<Host>, RunError> {
+        let path = config.server.store.clone();
+        // Opening reads and checks files; nothing else runs yet.
+        let store = SqliteStore::open(&path, Options::default())?;
+        Ok(Host::start(config, Arc::new(store)).await?)
+    }
+
+    /// Starts to accept.
+    ///
+    /// # Errors
+    /// [`RunError`].
+    pub async fn start(
+        host: Arc<Host>,
+        listeners: Vec<Listener>,
+        config_path: &Path,
+    ) -> Result<Running, RunError> {
+        let config = host.config.load_full();
+        let tls = Arc::new(ArcSwap::new(tls::for_clients(&config)?));
+        let addresses = listeners.iter().map(|listener| listener.address).collect();
+        let http = match &config.server.http {
+            Some(address) => Some(
+                crate::http::start(host.clone(), address)
+                    .await
+                    .map_err(|error| bind(format!("http {address}"), error))?,
+            ),
+            None => None,
+        };
+        let reload = {
+            let (host, tls, path) = (host.clone(), tls.clone(), config_path.to_owned());
+            move || match reload(&host, &tls, &path) {
+                Ok(()) => Response::Done { password: None },
+                Err(error) => control::refused(2, error.to_string(), error.hint),
+            }
+        };
+        let socket = &config.server.control;
+        control::listen(host.clone(), socket, reload)
+            .map_err(|error| bind(format!("control socket {}", socket.display()), error))?;
+        tokio::spawn(host.clone().run_timers());
+        tokio::spawn(sweep(host.clone()));
+        let run = |listener: Listener| tokio::spawn(listener.run(host.clone(), tls.clone()));
+        let accepting = listeners.into_iter().map(run).collect();
+        Ok(Running { host, addresses, http, tls, accepting })
+    }
+
+    /// Reads the configuration again.
+    ///
+    /// # Errors
+    /// [`ConfigError`]; everything is as it was then.
+    pub fn reload(&self, path: &Path) -> Result<(), ConfigError> {
+        reload(&self.host, &self.tls, path)
+    }
+
+    /// Ends in good order: nobody new is accepted, clients are told when to come back, what was
+    /// acknowledged is on disk.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store could not be put away.
+    pub async fn stop(self) -> Result<(), StoreError> {
+        for accepting in self.accepting {
+            accepting.abort();
+        }
+        let config = self.host.config.load_full();
+        let base = config.times.stop_retry_seconds;
+        for mailbox in self.host.sessions.all() {
+            // Not all at once: up to as much again, by the session's random id.
+            let jitter = u64::from(mailbox.id.0[0]) * (base + 1) / 256;
+            mailbox.end(Bye {
+                reason: ByeReason::Stopping,
+                text: Some("the server is stopping".to_owned()),
+                retry_after: Some(seconds(base + jitter)),
+                server: None,
+            });
+        }
+        let waiting = async {
+            while self.host.metrics.connections.get() > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(STOP_MAX, waiting).await.is_err() {
+            tracing::warn!("some connections did not end in time");
+        }
+        let _ = std::fs::remove_file(&config.server.control);
+        self.host.store.close().await
+    }
+}
+
+/// Binds all addresses of a configuration.
+///
+/// # Errors
+/// [`RunError::Bind`] naming the address.
+pub async fn bind_all(config: &Config) -> Result<Vec<Listener>, RunError> {
+    let mut listeners = Vec::new();
+    for address in &config.server.listen {
+        let bound = Listener::bind(address).await;
+        listeners.push(bound.map_err(|error| bind(format!("listen {address}"), error))?);
+    }
+    Ok(listeners)
+}
+
+fn bind(what: String, error: io::Error) -> RunError {
+    RunError::Bind { what, error }
+}
+
+/// All or nothing: a file that cannot be used changes nothing.
+fn reload(host: &Host, tls: &ArcSwap<ServerConfig>, path: &Path) -> Result<(), ConfigError> {
+    let (new, old) = (Config::load(path)?, host.config.load());
+    let new_tls = tls::for_clients(&new)?;
+    let names = |config: &Config| -> Vec<_> {
+        config.domain.iter().map(|hosted| hosted.name.clone()).collect()
+    };
+    let fixed = new.server == old.server && new.log == old.log && names(&new) == names(&old);
+    if !fixed {
+        tracing::warn!("some changed settings need a restart: [server], [log], domain names");
+    }
+    tls.store(new_tls);
+    host.config.store(Arc::new(new));
+    tracing::info!("configuration reloaded");
+    Ok(())
+}
+
+/// Clears away records of de-duplication that no repeat can need any more.
+async fn sweep(host: Arc<Host>) {
+    loop {
+        let before = host.clock.now().before(DEDUP_KEPT);
+        let ops = vec![Op::ExpireDedup { before }];
+        let unit = Unit { dedup: None, body: None, time: host.clock.now(), ops };
+        if let Err(error) = host.store.submit(unit).await {
+            tracing::warn!(%error, "old records of de-duplication could not be cleared");
+        }
+        tokio::time::sleep(SWEEP).await;
+    }
+}

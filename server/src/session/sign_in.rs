@@ -1,0 +1,171 @@
+//! Signing in: HELLO and AUTH in, CHALLENGE and the account out. A pure machine; nonces come in.
+//!
+//! Entering the device and the session into the tables is left to `net::connection`.
+
+use std::sync::Arc;
+
+use impp_protocol::command::{Auth, Challenge};
+use impp_protocol::sasl::scram::{Challenged, Exporter, Nonce, Server, Verifier};
+use impp_protocol::sasl::{AuthError, Mechanism, asks_for, external_authzid};
+use impp_protocol::{Address, Code, Error};
+
+use crate::accounts::{Account, Accounts};
+use crate::records::AccountState;
+use crate::sessions::DeviceId;
+
+/// Longest name of a device in bytes.
+const DEVICE_NAME_BYTES_MAX: usize = 64;
+
+/// What the connection itself proves.
+#[derive(Clone, Debug)]
+pub struct Proof {
+    /// The exporter that a sign-in is bound to.
+    pub exporter: Exporter,
+    /// Addresses in the client's certificate, if one was presented and is trusted.
+    pub certificate: Vec<Address>,
+}
+
+/// The sign-in of one connection.
+#[derive(Debug, Default)]
+pub struct SignIn {
+    step: Step,
+    /// The mechanism in use, for the metrics.
+    pub mechanism: Option<Mechanism>,
+}
+
+#[derive(Debug, Default)]
+enum Step {
+    #[default]
+    Start,
+    Challenged(Box<Challenged>, Device),
+    Over,
+}
+
+/// A device as the first AUTH names it.
+#[derive(Clone, Debug)]
+pub struct Device {
+    /// Its id.
+    pub id: DeviceId,
+    /// What it calls itself.
+    pub name: Option<String>,
+}
+
+/// What comes of an AUTH.
+#[derive(Debug)]
+pub enum Progress {
+    /// Another step is needed.
+    Challenge(Challenge),
+    /// This account is signed in, on this device; the mechanism's last message goes with the OK.
+    Done(Arc<Account>, Device, Option<Vec<u8>>),
+}
+
+impl SignIn {
+    /// Handles an AUTH.
+    ///
+    /// # Errors
+    /// [`Error`] to be answered; the sign-in has to be started anew.
+    pub fn handle(
+        &mut self,
+        auth: Auth,
+        accounts: &Accounts,
+        decoy_secret: &[u8; 32],
+        proof: &Proof,
+        nonce: Nonce,
+    ) -> Result<Progress, Error> {
+        match std::mem::replace(&mut self.step, Step::Over) {
+            Step::Challenged(challenged, device) if auth.mechanism.is_none() => {
+                let message = auth.data.unwrap_or_default();
+                let proven = challenged.finish(&message).map_err(|error| answer(&error))?;
+                let account = enabled(accounts, proven.account())?;
+                Ok(Progress::Done(account, device, Some(proven.server_final().to_vec())))
+            }
+            _ => self.begin(auth, accounts, decoy_secret, proof, nonce),
+        }
+    }
+
+    fn begin(
+        &mut self,
+        auth: Auth,
+        accounts: &Accounts,
+        decoy_secret: &[u8; 32],
+        proof: &Proof,
+        nonce: Nonce,
+    ) -> Result<Progress, Error> {
+        if auth.resume.is_some() {
+            return Err(Error::new(Code::Expired, "the session is gone; sign in anew"));
+        }
+        let wrong = |text: &str| Err(Error::new(Code::Malformed, text));
+        let Some(name) = auth.mechanism else { return wrong("mechanism: missing") };
+        let Some(id) = auth.device else { return wrong("device: missing") };
+        let device = Device { id, name: auth.device_name };
+        if device.name.as_ref().is_some_and(|name| name.len() > DEVICE_NAME_BYTES_MAX) {
+            let text = format!("device_name: at most {DEVICE_NAME_BYTES_MAX} bytes are taken");
+            return Err(Error::new(Code::TooLarge, text));
+        }
+        let mechanism = offered(proof).into_iter().find(|mechanism| mechanism.name() == name);
+        let Some(mechanism) = mechanism else {
+            return Err(Error::new(Code::NotOffered, format!("mechanism {name:?} is not offered")));
+        };
+        self.mechanism = Some(mechanism);
+        let data = auth.data.unwrap_or_default();
+        if mechanism == Mechanism::External {
+            let account = external(&data, accounts, proof)?;
+            return Ok(Progress::Done(account, device, None));
+        }
+        let server = Server::start(mechanism, &data, Some(&proof.exporter))
+            .map_err(|error| answer(&error))?;
+        let Some(domain) = accounts.domains().first() else {
+            return Err(answer(&AuthError::Failed));
+        };
+        let address = server.account_in(domain).map_err(|error| answer(&error))?;
+        // The decoy is made for known accounts too: both take the same time.
+        let in_use = accounts.iterations_in_use();
+        let decoy = Verifier::decoy(decoy_secret, address.as_str(), in_use);
+        let account = accounts.get(&address);
+        let verifier = account.as_ref().map_or(&decoy, |account| &account.verifier);
+        let (challenged, data) =
+            server.challenge(&address, verifier, &nonce).map_err(|error| answer(&error))?;
+        self.step = Step::Challenged(Box::new(challenged), device);
+        Ok(Progress::Challenge(Challenge { data: data.into() }))
+    }
+}
+
+/// The mechanisms offered on a connection, best first.
+pub fn offered(proof: &Proof) -> Vec<Mechanism> {
+    let external = (!proof.certificate.is_empty()).then_some(Mechanism::External);
+    [Mechanism::ScramSha256Plus, Mechanism::ScramSha256].into_iter().chain(external).collect()
+}
+
+fn external(data: &[u8], accounts: &Accounts, proof: &Proof) -> Result<Arc<Account>, Error> {
+    let asked = external_authzid(data).map_err(|error| answer(&error))?;
+    let mut named = proof.certificate.iter().filter(|address| asks_for(asked, address));
+    match (named.next(), named.next()) {
+        (Some(address), None) => enabled(accounts, address),
+        (None, _) => Err(answer(&AuthError::OtherIdentity)),
+        (Some(_), Some(_)) => {
+            let text = "the certificate names several addresses; say which as the data";
+            Err(Error::new(Code::Refused, text))
+        }
+    }
+}
+
+/// Whether an account can be used is only looked at when everything else has succeeded.
+fn enabled(accounts: &Accounts, address: &Address) -> Result<Arc<Account>, Error> {
+    let account = accounts.get(address).filter(|account| account.state == AccountState::Enabled);
+    account.ok_or_else(|| answer(&AuthError::Failed))
+}
+
+fn answer(error: &AuthError) -> Error {
+    let code = match error {
+        AuthError::Failed | AuthError::ServerUnproven => Code::AuthFailed,
+        AuthError::TooLong { .. } => Code::TooLarge,
+        AuthError::NotOffered(_) => Code::NotOffered,
+        AuthError::Downgrade | AuthError::Binding { .. } | AuthError::OtherIdentity => {
+            Code::Refused
+        }
+        AuthError::Malformed { .. } | AuthError::Extension | AuthError::Iterations { .. } => {
+            Code::Malformed
+        }
+    };
+    Error::new(code, error.to_string())
+}

@@ -90,7 +90,7 @@ impl Start {
             "--accounts".as_ref(),
             self.accounts.as_ref(),
         ]);
-        assert_eq!(process.ready(), format!("ready: {DOMAIN} on {address}"));
+        assert_eq!(process.line(), format!("ready: {DOMAIN} on {address}"));
         let mut server = Server { folder, address, http, process: Some(process) };
         if !self.settings.is_empty() {
             server.stop();
@@ -178,12 +178,12 @@ impl Server {
         let config = self.config();
         let process =
             Process::spawn(&["serve".as_ref(), "--config".as_ref(), config.as_os_str()]);
-        assert_eq!(process.ready(), format!("ready: {DOMAIN} on {}", self.address));
+        assert_eq!(process.line(), format!("ready: {DOMAIN} on {}", self.address));
         self.process = Some(process);
     }
 
-    /// Waits until it has ended by itself.
-    pub fn ended(&mut self) -> std::process::ExitStatus {
+    /// Waits until it has ended by itself: how, and what it wrote to stderr.
+    pub fn ended(&mut self) -> (std::process::ExitStatus, String) {
         self.process.take().expect("the server runs").ended()
     }
 
@@ -250,6 +250,13 @@ impl Metrics {
 /// Runs `imppd` with these arguments to its end.
 pub fn imppd(args: &[&str]) -> Output {
     std::process::Command::new(binaries::imppd()).args(args).output().unwrap()
+}
+
+/// Runs `imppd` where it has to refuse to run: its exit code and its words.
+pub fn refused_start(args: &[&str]) -> (Option<i32>, String) {
+    let args: Vec<&std::ffi::OsStr> = args.iter().map(AsRef::as_ref).collect();
+    let (status, stderr) = Process::spawn(&args).ended();
+    (status.code(), stderr)
 }
 
 /// A port below those that the system gives to connections, so that none of these takes it while

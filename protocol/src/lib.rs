@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod command;
+pub mod corpus;
 pub mod error;
 pub mod field;
 pub mod frame;

@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn h4_a_burst_and_then_one_in_an_interval() {
         let limit = PaceLimit { burst: 2, interval: Duration::from_secs(2) };
-        let at = |millis| Timestamp::from_millis(1_000_000 + millis);
+        let at = |millis: u64| Timestamp::from_millis(1_000_000 + millis);
         let mut pace = Pace::rested(at(0), limit);
         assert_eq!(pace.take(at(0), limit), Ok(()));
         assert_eq!(pace.take(at(0), limit), Ok(()));

@@ -1,0 +1,151 @@
+//! The command line: global flags and the list of commands.
+//!
+//! The arguments of a command are beside what it does.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{
+    contacts, devices, fetch, inbox, login, requests, rules, send, status, subscriptions, watch,
+    watchers,
+};
+
+/// Presence and messages from the command line.
+#[derive(Debug, Parser)]
+#[command(name = "impp", version, about, max_term_width = 100)]
+pub struct Args {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Debug, clap::Args)]
+pub struct Global {
+    /// Print one JSON object per line, errors too.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Who you are: a profile made by `impp login`.
+    ///
+    /// Without it IMPP_PROFILE names one, or it is the only one in the folder of profiles.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub profile: Option<PathBuf>,
+    /// How many seconds an answer may take.
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10,
+          value_parser = clap::value_parser!(u64).range(1..=TIMEOUT_SECONDS_MAX))]
+    timeout: u64,
+}
+
+/// Longest time that an answer may be waited for.
+const TIMEOUT_SECONDS_MAX: u64 = 24 * 3600;
+
+impl Global {
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Sign in once and keep how in a profile.
+    Login(login::Args),
+    /// Publish your presence, show it, take it back.
+    #[command(subcommand)]
+    Status(status::Args),
+    /// Somebody's presence, once.
+    Fetch(fetch::Args),
+    /// Somebody's presence, or that of all your contacts, as it changes.
+    Watch(watch::Args),
+    /// Whom you follow.
+    Subscriptions(subscriptions::Args),
+    /// Who watches you.
+    Watchers(watchers::Args),
+    /// Who waits for your decision.
+    Requests(requests::Args),
+    /// Send a message.
+    Send(send::Args),
+    /// Messages that came.
+    Inbox(inbox::Args),
+    /// Your contact list.
+    Contacts(contacts::Args),
+    /// Who may see what, and who may write to you.
+    #[command(subcommand)]
+    Rules(rules::Args),
+    /// Your devices.
+    Devices(devices::Args),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_may_stand_behind_the_command() {
+        let args =
+            Args::try_parse_from(["impp", "fetch", "bob@a.example", "--json", "--timeout", "3"]);
+        let args = args.unwrap();
+        assert!(args.global.json && args.global.timeout() == Duration::from_secs(3));
+        assert!(matches!(args.command, Command::Fetch(_)));
+    }
+
+    #[test]
+    fn what_the_contract_lists_is_taken() {
+        for line in [
+            "login alice@a.example --server h:1 --trust f --password-stdin",
+            "status set open --note T --activity a --activity b --mood m --field sphere=work",
+            "status set closed --lease 60",
+            "status show",
+            "status clear",
+            "watch",
+            "watch bob@a.example dan@a.example --count 3 --for 5",
+            "subscriptions",
+            "subscriptions cancel bob@a.example",
+            "watchers",
+            "watchers remove bob@a.example",
+            "requests list",
+            "requests polite bob@a.example",
+            "send bob@a.example hello",
+            "send bob@a.example - --type text/plain --expires 5 --no-store --thread t",
+            "send bob@a.example x --id 01890a5d-ac96-774b-bcce-b302099a8057",
+            "inbox --follow --ack --max 3 --since abc --count 2 --all",
+            "contacts list",
+            "contacts add bob@a.example --name B --group g --group h --grant all --no-follow",
+            "contacts remove bob@a.example",
+            "rules show",
+            "rules set f --base 3",
+            "rules explain bob@a.example --delivery",
+            "devices list",
+            "devices remove 000102030405060708090a0b0c0d0e0f",
+        ] {
+            let words = ["impp"].into_iter().chain(line.split(' '));
+            Args::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused() {
+        for line in [
+            "fetch bob",
+            "status set busy",
+            "status set open --lease 1x",
+            "contacts add bob@a.example --grant some",
+            "devices remove 12",
+            "inbox --since ***",
+            "inbox --count 2",
+            "fetch bob@a.example --timeout 0",
+        ] {
+            let words = ["impp"].into_iter().chain(line.split(' '));
+            assert!(Args::try_parse_from(words).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! `impp devices`: the devices of the account, and removing one.
+
+use clap::Subcommand;
+use impp_client::Client;
+use impp_client::profile::{device_from_hex, device_to_hex};
+use impp_client::protocol::state::Device;
+use serde::Serialize;
+
+use crate::output::{Output, printable};
+use crate::report::Failure;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Which devices there are.
+    List,
+    /// Remove one: what it has not fetched is no longer kept for it.
+    Remove(Remove),
+}
+
+#[derive(Debug, clap::Args)]
+struct Remove {
+    /// The device's id: 32 hexadecimal digits.
+    #[arg(value_name = "ID", value_parser = id)]
+    device: [u8; 16],
+}
+
+#[derive(Serialize)]
+struct DeviceJson {
+    device: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    last_seen: String,
+    current: bool,
+}
+
+pub async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
+    if let Some(Action::Remove(remove)) = &args.action {
+        return Ok(client.remove_device(remove.device).await?);
+    }
+    for device in client.devices().await? {
+        out.item(&json(&device), |item| {
+            let name = printable(item.name.as_deref().unwrap_or("(no name)"));
+            let current = if item.current { ", this one" } else { "" };
+            format!("{}  {name}, last seen {}{current}", item.device, item.last_seen)
+        })?;
+    }
+    Ok(())
+}
+
+fn id(text: &str) -> Result<[u8; 16], &'static str> {
+    device_from_hex(text).ok_or("expected 32 hexadecimal digits")
+}
+
+fn json(device: &Device) -> DeviceJson {
+    DeviceJson {
+        device: device_to_hex(&device.id),
+        name: device.name.clone(),
+        last_seen: device.last_seen.to_string(),
+        current: device.current,
+    }
+}

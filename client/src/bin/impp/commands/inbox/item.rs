@@ -1,0 +1,245 @@
+//! An item of the log as JSON and as lines for people.
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use impp_client::protocol::command::Message;
+use impp_client::protocol::state::{FateReport, Item, ItemKind};
+use impp_client::{ClientError, id_time};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::output::printable;
+use crate::report::Failure;
+
+#[derive(Debug, Default, Serialize)]
+pub struct ItemJson {
+    item: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
+    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
+    to: String,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    content_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    received: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply_to: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thread: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    headers: Vec<HeaderJson>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    volatile: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sender: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fate: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+struct HeaderJson {
+    name: String,
+    value: String,
+}
+
+/// The type of a body that names none.
+const TYPE_DEFAULT: &str = "text/plain";
+
+/// An item of the log.
+pub fn json(item: &Item) -> Result<ItemJson, Failure> {
+    let broken = |what: &dyn std::fmt::Display| {
+        Failure::from(ClientError::Protocol(format!("item of the log: {what}")))
+    };
+    let (cursor, time) = (Some(cursor(&item.cursor)), Some(item.time.to_string()));
+    match (item.kind, &item.message, &item.fate) {
+        (ItemKind::Fate, _, Some(report)) => Ok(ItemJson { cursor, since: time, ..fate(report) }),
+        (ItemKind::Fate, _, None) => Err(broken(&"a fate without a report")),
+        (kind, Some(bytes), _) => {
+            let message = Message::decode(bytes.clone()).map_err(|error| broken(&error))?;
+            let item = kind.as_str();
+            Ok(ItemJson { item, cursor, received: time, ..of_message(&message) })
+        }
+        (_, None, _) => Err(broken(&"no message in it")),
+    }
+}
+
+/// A message that is in no log.
+pub fn volatile(message: &Message) -> ItemJson {
+    ItemJson { item: ItemKind::Received.as_str(), ..of_message(message) }
+}
+
+/// The text of a cursor.
+pub fn cursor(cursor: &Bytes) -> String {
+    URL_SAFE_NO_PAD.encode(cursor)
+}
+
+/// Reads the text of a cursor.
+pub fn parse_cursor(text: &str) -> Result<Bytes, &'static str> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| "not a cursor that inbox printed")?;
+    Ok(bytes.into())
+}
+
+fn of_message(message: &Message) -> ItemJson {
+    let id = Uuid::from_bytes(message.id);
+    let content_type = message.content_type.as_deref().unwrap_or(TYPE_DEFAULT);
+    let text = match is_text(content_type) {
+        true => std::str::from_utf8(&message.body).ok(),
+        false => None,
+    };
+    let header = |header: &impp_client::protocol::command::Header| HeaderJson {
+        name: header.name.clone(),
+        value: header.value.clone(),
+    };
+    ItemJson {
+        id: id.to_string(),
+        from: message.from.as_ref().map(ToString::to_string),
+        to: message.to.to_string(),
+        content_type: Some(content_type.to_owned()),
+        body: text.map(str::to_owned),
+        body_base64: text.is_none().then(|| STANDARD.encode(&message.body)),
+        created: message.created.or_else(|| id_time(&id)).map(|time| time.to_string()),
+        expires: message.expires.map(|time| time.to_string()),
+        reply_to: message.reply_to.as_ref().map(ToString::to_string),
+        thread: message.thread.clone(),
+        headers: message.headers.iter().map(header).collect(),
+        volatile: message.volatile,
+        sender: message.sender.as_ref().map(ToString::to_string),
+        ..ItemJson::default()
+    }
+}
+
+fn fate(report: &FateReport) -> ItemJson {
+    ItemJson {
+        item: ItemKind::Fate.as_str(),
+        id: Uuid::from_bytes(report.id).to_string(),
+        to: report.to.to_string(),
+        fate: Some(report.fate.as_str()),
+        cause: report.code.map(|code| code.as_str()),
+        ..ItemJson::default()
+    }
+}
+
+fn is_text(content_type: &str) -> bool {
+    content_type.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("text/"))
+}
+
+/// `2026-12-01T09:00:00Z bob@localhost: hello`.
+pub fn text(item: &ItemJson) -> String {
+    let time = item.received.as_ref().or(item.since.as_ref()).or(item.created.as_ref());
+    let time = time.map(String::as_str).unwrap_or_default();
+    if let Some(fate) = item.fate {
+        let cause = item.cause.map_or(String::new(), |cause| format!(" ({cause})"));
+        return format!("{time} {} to {}: {fate}{cause}", item.id, item.to);
+    }
+    let who = match (&item.from, item.item) {
+        (Some(from), "message") => from.clone(),
+        (None, "message") => "somebody".to_owned(),
+        _ => format!("to {}", item.to),
+    };
+    let body = match (&item.body, &item.content_type) {
+        (Some(body), _) => printable(body).replace('\n', "\n    "),
+        (None, content_type) => {
+            let bytes = item.body_base64.as_ref().map_or(0, |text| text.len() / 4 * 3);
+            format!("({}, about {bytes} bytes)", printable(content_type.as_deref().unwrap_or("?")))
+        }
+    };
+    format!("{time} {who}: {}", body.trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use impp_client::protocol::state::Fate;
+    use impp_client::protocol::{Code, Timestamp};
+
+    fn message(content_type: Option<&str>, body: &'static [u8]) -> Message {
+        Message {
+            id: [
+                0x01, 0x89, 0x0a, 0x5d, 0xac, 0x96, 0x77, 0x4b, 0xbc, 0xce, 0xb3, 0x02, 0x09, 0x9a,
+                0x80, 0x57,
+            ],
+            to: "alice@a.example".parse().unwrap(),
+            from: Some("bob@a.example".parse().unwrap()),
+            content_type: content_type.map(str::to_owned),
+            body: Bytes::from_static(body),
+            created: None,
+            expires: None,
+            reply_to: None,
+            thread: None,
+            headers: Vec::new(),
+            volatile: false,
+            sender: None,
+            hops: None,
+        }
+    }
+
+    fn received(message: &Message) -> Item {
+        Item {
+            kind: ItemKind::Received,
+            cursor: Bytes::from_static(b"\xff\xfe"),
+            time: Timestamp::parse("2026-12-01T09:00:00Z").unwrap(),
+            message: Some(message.encode()),
+            fate: None,
+        }
+    }
+
+    #[test]
+    fn a_message_is_as_in_the_contract() {
+        let item = json(&received(&message(None, b"hello"))).unwrap();
+        assert_eq!(
+            serde_json::to_string(&item).unwrap(),
+            "{\"item\":\"message\",\"cursor\":\"__4\",\
+             \"id\":\"01890a5d-ac96-774b-bcce-b302099a8057\",\"from\":\"bob@a.example\",\
+             \"to\":\"alice@a.example\",\"type\":\"text/plain\",\"body\":\"hello\",\
+             \"created\":\"2023-06-30T03:34:18.518Z\",\"received\":\"2026-12-01T09:00:00Z\"}"
+        );
+        assert_eq!(text(&item), "2026-12-01T09:00:00Z bob@a.example: hello");
+    }
+
+    #[test]
+    fn a_body_that_is_no_text_is_base64() {
+        for (content_type, body) in [("image/png", &b"ab"[..]), ("text/plain", b"a\xff")] {
+            let item = json(&received(&message(Some(content_type), body))).unwrap();
+            assert!(item.body.is_none() && item.body_base64.is_some(), "{content_type}");
+        }
+        let item = json(&received(&message(Some("TEXT/html; charset=utf-8"), b"<p>"))).unwrap();
+        assert_eq!(item.body.as_deref(), Some("<p>"));
+    }
+
+    #[test]
+    fn a_fate_says_what_and_why() {
+        let id = message(None, b"").id;
+        let to = "bob@b.example".parse().unwrap();
+        let report = FateReport { id, to, fate: Fate::Failed, code: Some(Code::Refused) };
+        let item = Item {
+            kind: ItemKind::Fate,
+            message: None,
+            fate: Some(report),
+            ..received(&message(None, b""))
+        };
+        let line = serde_json::to_string(&json(&item).unwrap()).unwrap();
+        assert!(line.contains(r#""item":"fate""#) && line.contains(r#""cause":"refused""#));
+    }
+
+    #[test]
+    fn a_cursor_survives_being_printed() {
+        let bytes = Bytes::from_static(b"\x00\xff\x10 cursor");
+        assert_eq!(parse_cursor(&cursor(&bytes)), Ok(bytes));
+        assert!(parse_cursor("a=b").is_err());
+    }
+}

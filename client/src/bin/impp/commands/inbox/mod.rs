@@ -1,0 +1,222 @@
+//! `impp inbox`: messages that came, once or as they come. Nothing is acknowledged unless asked.
+//!
+//! What an item looks like is left to `item`.
+
+mod item;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use impp_client::protocol::state::{ItemKind, Page};
+use impp_client::{Client, Event, Follower, Wanted};
+use serde::Serialize;
+use tokio::time::{Instant, timeout_at};
+
+use crate::output::Output;
+use crate::report::Failure;
+use crate::stop::Stop;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Go on as messages come, until Ctrl-C or --count.
+    #[arg(long)]
+    follow: bool,
+    /// Tell the server that this device has what was printed.
+    #[arg(long)]
+    ack: bool,
+    /// Print at most so many messages.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    max: Option<u64>,
+    /// Start behind this cursor; without it at the oldest item held.
+    #[arg(long, value_name = "CURSOR", value_parser = item::parse_cursor)]
+    since: Option<Bytes>,
+    /// With --follow: stop after so many messages.
+    #[arg(long, value_name = "N", requires = "follow",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Print copies of messages sent, and fates, too.
+    #[arg(long)]
+    all: bool,
+}
+
+/// Most items asked for at once.
+const PAGE_ITEMS_MAX: u64 = 200;
+/// How long the end waits for the answer to the last ACK.
+const LAST_ACK_WAIT: Duration = Duration::from_secs(5);
+
+#[derive(Serialize)]
+struct EndJson {
+    item: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
+    more: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest: Option<String>,
+}
+
+pub async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
+    let mut reading = Reading {
+        all: args.all,
+        left: [args.max, args.count].into_iter().flatten().min(),
+        cursor: args.since.clone().filter(|cursor| !cursor.is_empty()),
+        oldest: None,
+        more: false,
+    };
+    let outcome = match args.follow {
+        true => follow(args, client, &mut reading, out).await,
+        false => read(args, client, &mut reading, out).await,
+    };
+    outcome?;
+    out.item(&reading.end(), |_| String::new())?;
+    out.flush()
+}
+
+async fn read(
+    args: &Args,
+    client: &Client,
+    reading: &mut Reading,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    loop {
+        let page = client.read_log(reading.cursor.clone(), Some(PAGE_ITEMS_MAX)).await?;
+        // A page may be empty where its items are of a kind that is not known here.
+        let progress = reading.cursor.as_ref() != Some(&page.cursor);
+        let newest = reading.print(page, out)?;
+        out.flush()?;
+        if let (true, Some(cursor)) = (args.ack, newest) {
+            client.ack(cursor).await?;
+        }
+        if !reading.more || !progress || reading.is_enough() {
+            return Ok(());
+        }
+    }
+}
+
+async fn follow(
+    args: &Args,
+    client: &Client,
+    reading: &mut Reading,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let mut stop = Stop::new()?;
+    let cursor = reading.cursor.clone();
+    let wanted = Wanted { log: true, cursor, ..Wanted::default() };
+    let mut follower = tokio::select! {
+        follower = client.follow(wanted) => follower?,
+        () = stop.wait() => return Ok(()),
+    };
+    let outcome = loop {
+        let event = tokio::select! {
+            biased;
+            () = stop.wait() => break Ok(()),
+            event = follower.next() => event,
+        };
+        let handled = match event {
+            Ok(event) => handle(event, args.ack, reading, &mut follower, out),
+            Err(error) => Err(error.into()),
+        };
+        if handled.is_err() || reading.is_enough() {
+            break handled;
+        }
+    };
+    let outcome = match outcome {
+        Ok(()) => last_ack(&mut follower).await,
+        Err(failure) => Err(failure),
+    };
+    follower.end().await;
+    outcome
+}
+
+fn handle(
+    event: Event,
+    ack: bool,
+    reading: &mut Reading,
+    follower: &mut Follower<'_>,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    match event {
+        Event::Page(page) => {
+            let newest = reading.print(page, out)?;
+            out.flush()?;
+            if let (true, Some(cursor)) = (ack, newest) {
+                follower.ack(cursor);
+            }
+        }
+        Event::Message(message) => {
+            reading.count();
+            out.item(&item::volatile(&message), item::text)?;
+            out.flush()?;
+        }
+        Event::Lost { error, wait } => {
+            out.note(&format!("{error}; trying again in {:.1} s", wait.as_secs_f32()));
+        }
+        Event::Back => out.note("connected again"),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Waits until the server knows what was acknowledged; what comes meanwhile stays in the log.
+async fn last_ack(follower: &mut Follower<'_>) -> Result<(), Failure> {
+    let deadline = Instant::now() + LAST_ACK_WAIT;
+    while follower.is_acking() {
+        match timeout_at(deadline, follower.next()).await {
+            Ok(event) => drop(event?),
+            Err(_) => return Err(impp_client::ClientError::Timeout(LAST_ACK_WAIT).into()),
+        }
+    }
+    Ok(())
+}
+
+/// How far the log was read, and how much more is to be.
+struct Reading {
+    all: bool,
+    /// So many messages are still to be printed; None for any number.
+    left: Option<u64>,
+    cursor: Option<Bytes>,
+    oldest: Option<Bytes>,
+    more: bool,
+}
+
+impl Reading {
+    /// Prints a page, or as much of it as is wanted. Gives the cursor behind the last item that
+    /// was looked at, if there was one.
+    fn print(&mut self, page: Page, out: &mut Output) -> Result<Option<Bytes>, Failure> {
+        let (count, mut newest) = (page.items.len(), None);
+        self.oldest = Some(page.oldest);
+        self.more = page.more;
+        self.cursor = Some(page.cursor);
+        for (index, entry) in page.items.into_iter().enumerate() {
+            if entry.kind == ItemKind::Received {
+                self.count();
+            }
+            if self.all || entry.kind == ItemKind::Received {
+                out.item(&item::json(&entry)?, item::text)?;
+            }
+            newest = Some(entry.cursor);
+            if self.is_enough() {
+                self.more |= index + 1 < count;
+                self.cursor = newest.clone();
+                break;
+            }
+        }
+        Ok(newest)
+    }
+
+    fn count(&mut self) {
+        self.left = self.left.map(|left| left.saturating_sub(1));
+    }
+
+    fn is_enough(&self) -> bool {
+        self.left == Some(0)
+    }
+
+    fn end(&self) -> EndJson {
+        EndJson {
+            item: "end",
+            cursor: self.cursor.as_ref().map(item::cursor),
+            more: self.more,
+            oldest: self.oldest.as_ref().map(item::cursor),
+        }
+    }
+}

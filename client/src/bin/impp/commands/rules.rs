@@ -1,0 +1,251 @@
+//! `impp rules`: who may see what and who may write to one; what the rules say about somebody.
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use impp_client::protocol::Code;
+use impp_client::protocol::state::Explanation;
+use impp_client::{Client, ClientError, ExplainKind};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Who;
+use crate::output::{Output, printable};
+use crate::report::Failure;
+
+#[derive(Debug, Subcommand)]
+pub enum Args {
+    /// The rules as they are, in TOML.
+    Show,
+    /// Replace them by those in a file.
+    Set(Set),
+    /// What somebody sees, and which rules say so.
+    Explain(Explain),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Set {
+    /// The file, in TOML.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The version that the change starts from; without it the one that there is now.
+    #[arg(long, value_name = "VERSION")]
+    base: Option<u64>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Explain {
+    #[command(flatten)]
+    who: Who,
+    /// Whether they may write to you, instead of what they see.
+    #[arg(long)]
+    delivery: bool,
+}
+
+/// Largest file of rules that is read; more does not fit into a frame.
+const RULES_BYTES_MAX: u64 = 60 * 1024;
+
+#[derive(Serialize)]
+struct VersionJson {
+    version: String,
+}
+
+#[derive(Serialize)]
+struct ExplanationJson {
+    owner: String,
+    watcher: String,
+    decision: String,
+    fields: Vec<String>,
+    rules: Vec<RuleJson>,
+}
+
+#[derive(Serialize)]
+struct RuleJson {
+    id: String,
+    matched: bool,
+    why: String,
+    grants: Vec<String>,
+}
+
+pub async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
+    match args {
+        Args::Show => {
+            let (rules, version) = client.rules().await?;
+            out.item(&object(&rules, version)?, |_| rules)
+        }
+        Args::Set(set) => {
+            let rules = read(&set.file)?;
+            let base = match set.base {
+                Some(base) => base,
+                None => client.rules().await?.1,
+            };
+            let changed = client.set_rules(&rules, base).await;
+            let version = changed.map_err(|error| located(error, &set.file))?;
+            out.item(&VersionJson { version: version.to_string() }, |item| {
+                format!("the rules are of version {} now", item.version)
+            })
+        }
+        Args::Explain(explain) => {
+            let kind = match explain.delivery {
+                true => ExplainKind::Delivery,
+                false => ExplainKind::Access,
+            };
+            let explanation = client.explain(&explain.who.address, kind).await?;
+            out.item(&json(explanation), text)
+        }
+    }
+}
+
+fn read(file: &Path) -> Result<String, Failure> {
+    let name = file.display();
+    let fail = |error: std::io::Error| Failure::usage(format!("cannot read {name}: {error}"));
+    let length = std::fs::metadata(file).map_err(fail)?.len();
+    if length > RULES_BYTES_MAX {
+        let text = format!("{name}: {length} bytes, at most {RULES_BYTES_MAX} are taken");
+        return Err(Failure::usage(text));
+    }
+    std::fs::read_to_string(file).map_err(fail)
+}
+
+/// Rules that the server cannot read are a fault of the file: `F:LINE: …`.
+fn located(error: ClientError, file: &Path) -> Failure {
+    let mut answer = match error {
+        ClientError::Answered(answer) if answer.code == Code::Malformed => answer,
+        other => return other.into(),
+    };
+    let text = answer.text.as_deref().unwrap_or("malformed");
+    let (what, hint) = match text.split_once("\nhint: ") {
+        Some((what, hint)) => (what, Some(hint.trim().to_owned())),
+        None => (text, None),
+    };
+    let numbered = what.strip_prefix("line ").and_then(|rest| rest.split_once(": "));
+    let message = match numbered {
+        Some((line, what)) if line.bytes().all(|b| b.is_ascii_digit()) => {
+            format!("{}:{line}: {what}", file.display())
+        }
+        _ => format!("{}: {what}", file.display()),
+    };
+    answer.text = Some(message);
+    Failure::Unreadable { answer: Box::new(answer), hint }
+}
+
+/// The rules as an object, with their version.
+fn object(rules: &str, version: u64) -> Result<Value, Failure> {
+    let broken = |error: toml::de::Error| {
+        ClientError::Protocol(format!("rules that are no TOML: {}", error.message()))
+    };
+    let table: toml::Table = rules.parse().map_err(broken)?;
+    let mut object = value(toml::Value::Table(table));
+    if let Value::Object(entries) = &mut object {
+        entries.insert("version".to_owned(), version.to_string().into());
+    }
+    Ok(object)
+}
+
+fn value(toml: toml::Value) -> Value {
+    match toml {
+        toml::Value::String(text) => text.into(),
+        toml::Value::Integer(number) => number.into(),
+        toml::Value::Float(number) => number.into(),
+        toml::Value::Boolean(flag) => flag.into(),
+        toml::Value::Datetime(time) => time.to_string().into(),
+        toml::Value::Array(items) => items.into_iter().map(value).collect(),
+        toml::Value::Table(table) => {
+            Value::Object(table.into_iter().map(|(key, entry)| (key, value(entry))).collect())
+        }
+    }
+}
+
+fn json(explanation: Explanation) -> ExplanationJson {
+    let rule = |rule: impp_client::protocol::state::RuleTrace| RuleJson {
+        id: rule.id,
+        matched: rule.matched,
+        why: rule.why,
+        grants: rule.grants,
+    };
+    ExplanationJson {
+        owner: explanation.owner.to_string(),
+        watcher: explanation.watcher.to_string(),
+        decision: explanation.decision,
+        fields: explanation.fields,
+        rules: explanation.rules.into_iter().map(rule).collect(),
+    }
+}
+
+fn text(item: &ExplanationJson) -> String {
+    let mut text = format!("{}: {}", item.watcher, item.decision);
+    if !item.fields.is_empty() {
+        text.push_str(&format!(", sees {}", item.fields.join(", ")));
+    }
+    for rule in &item.rules {
+        let mark = if rule.matched { '+' } else { '-' };
+        text.push_str(&format!("\n{mark} {}: {}", rule.id, rule.why));
+        if !rule.grants.is_empty() {
+            text.push_str(&format!(" ({})", rule.grants.join(", ")));
+        }
+    }
+    printable(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use impp_client::protocol::Error;
+    use impp_client::protocol::state::RuleTrace;
+
+    fn told(text: &str) -> (String, Option<String>) {
+        let error = ClientError::Answered(Error::new(Code::Malformed, text));
+        match located(error, Path::new("r.toml")) {
+            Failure::Unreadable { answer, hint } => (answer.text.unwrap(), hint),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn wrong_rules_are_named_by_file_and_line() {
+        let (message, hint) = told("line 7: unknown key \"whoo\"\nhint: did you mean \"who\"?");
+        assert_eq!(message, "r.toml:7: unknown key \"whoo\"");
+        assert_eq!(hint.as_deref(), Some("did you mean \"who\"?"));
+        assert_eq!(told("two rules \"a\"").0, "r.toml: two rules \"a\"");
+        let conflict = ClientError::Answered(Error::new(Code::Conflict, "newer"));
+        assert!(matches!(located(conflict, Path::new("r")), Failure::Client(_)));
+    }
+
+    #[test]
+    fn rules_are_an_object_with_their_version() {
+        let rules = "[groups]\nf = [\"b@a\"]\n[[rule]]\nid = \"x\"\nvalid = [2026-12-01]\n";
+        let object = object(rules, 3).unwrap();
+        assert_eq!(object["groups"]["f"][0], "b@a");
+        assert_eq!(object["rule"][0]["valid"][0], "2026-12-01");
+        assert_eq!(object["version"], "3");
+    }
+
+    #[test]
+    fn an_explanation_is_as_in_the_contract() {
+        let explanation = Explanation {
+            owner: "alice@a.example".parse().unwrap(),
+            watcher: "bob@a.example".parse().unwrap(),
+            decision: "allow".to_owned(),
+            fields: vec!["status".to_owned()],
+            rules: vec![RuleTrace {
+                id: "friends".to_owned(),
+                matched: true,
+                why: "in group friends".to_owned(),
+                grants: vec!["status".to_owned()],
+            }],
+        };
+        let item = json(explanation);
+        assert_eq!(
+            serde_json::to_string(&item).unwrap(),
+            concat!(
+                r#"{"owner":"alice@a.example","watcher":"bob@a.example","decision":"allow","#,
+                r#""fields":["status"],"rules":[{"id":"friends","matched":true,"#,
+                r#""why":"in group friends","grants":["status"]}]}"#
+            )
+        );
+        assert_eq!(
+            text(&item),
+            "bob@a.example: allow, sees status\n+ friends: in group friends (status)"
+        );
+    }
+}

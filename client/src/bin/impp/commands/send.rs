@@ -1,0 +1,85 @@
+//! `impp send`: one message to one recipient.
+
+use std::io::{IsTerminal, Read};
+use std::time::Duration;
+
+use bytes::Bytes;
+use impp_client::protocol::Address;
+use impp_client::protocol::command::BODY_BYTES_MAX;
+use impp_client::{Client, Outgoing};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::output::Output;
+use crate::report::Failure;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Whom.
+    #[arg(value_name = "ADDRESS")]
+    to: Address,
+    /// The text; `-`, or none where stdin is no terminal, reads it from stdin.
+    text: Option<String>,
+    /// The media type of the body [default: text/plain].
+    #[arg(long = "type", value_name = "TYPE")]
+    content_type: Option<String>,
+    /// The id of an earlier try: the message is never delivered twice.
+    #[arg(long, value_name = "UUID")]
+    id: Option<Uuid>,
+    /// It is of no use any more after so many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    expires: Option<u32>,
+    /// Do not store it: only devices that are connected now get it.
+    #[arg(long)]
+    no_store: bool,
+    /// The conversation that it belongs to.
+    #[arg(long)]
+    thread: Option<String>,
+}
+
+#[derive(Serialize)]
+struct SentJson {
+    id: String,
+    to: String,
+    outcome: &'static str,
+    time: String,
+}
+
+pub async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
+    let outgoing = Outgoing {
+        to: args.to.clone(),
+        id: args.id,
+        content_type: args.content_type.clone(),
+        body: body(args.text.as_deref())?,
+        expires: args.expires.map(|seconds| Duration::from_secs(u64::from(seconds))),
+        thread: args.thread.clone(),
+        volatile: args.no_store,
+    };
+    let sent = client.send(outgoing).await?;
+    let item = SentJson {
+        id: sent.id.to_string(),
+        to: args.to.to_string(),
+        outcome: sent.outcome.as_str(),
+        time: sent.time.to_string(),
+    };
+    out.item(&item, |item| format!("{} to {}, id {}", item.outcome, item.to, item.id))
+}
+
+/// The text of the command line, or stdin as it is.
+fn body(text: Option<&str>) -> Result<Bytes, Failure> {
+    let stdin = std::io::stdin();
+    match text {
+        Some("-") => {}
+        Some(text) => return Ok(Bytes::copy_from_slice(text.as_bytes())),
+        None if stdin.is_terminal() => {
+            let hint = "impp send ADDRESS TEXT, or - to read it from stdin";
+            return Err(Failure::usage_hint("no text to send", hint));
+        }
+        None => {}
+    }
+    let mut body = Vec::new();
+    // One byte more than fits, so that the library can say that it is too long.
+    let mut limited = stdin.lock().take(BODY_BYTES_MAX as u64 + 1);
+    limited.read_to_end(&mut body).map_err(|error| Failure::system("stdin", &error))?;
+    Ok(body.into())
+}

@@ -1,0 +1,214 @@
+//! `impp status`: publish one's presence, show it, take it back.
+//!
+//! What is published lasts for a lease: a short command never binds it to its session.
+
+use std::time::Duration;
+
+use clap::{Subcommand, ValueEnum};
+use impp_client::Client;
+use impp_client::profile::device_to_hex;
+use impp_client::protocol::Address;
+use impp_client::protocol::presence::name::REGISTRY;
+use impp_client::protocol::presence::{
+    Document, FieldName, FieldType, PartId, Patch, canonical_value,
+};
+use serde::Serialize;
+
+use crate::document::{self, DocumentJson};
+use crate::output::Output;
+use crate::report::Failure;
+
+#[derive(Debug, Subcommand)]
+pub enum Args {
+    /// Publish your presence.
+    Set(Set),
+    /// What you publish from this device.
+    Show,
+    /// Take it back.
+    Clear,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Set {
+    /// Whether you can be reached.
+    status: Status,
+    /// A note for people.
+    #[arg(long)]
+    note: Option<String>,
+    /// What you are doing; may be said more than once.
+    #[arg(long = "activity", value_name = "ACTIVITY")]
+    activities: Vec<String>,
+    /// How you feel.
+    #[arg(long)]
+    mood: Option<String>,
+    /// Any other field; may be said more than once.
+    #[arg(long = "field", value_name = "NAME=VALUE")]
+    fields: Vec<String>,
+    /// For how many seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = LEASE_SECONDS_DEFAULT,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    lease: u32,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Status {
+    Open,
+    Closed,
+}
+
+/// For how many seconds presence is published if nobody says.
+const LEASE_SECONDS_DEFAULT: u32 = 3600;
+
+/// Fields that belong to a tuple, which is one way to reach the person; all others are the
+/// person's.
+const TUPLE_FIELDS: &[&str] =
+    &["status", "contact", "priority", "service-class", "relationship", "class"];
+
+#[derive(Serialize)]
+struct PublishedJson {
+    presentity: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease: Option<u64>,
+}
+
+pub async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
+    match args {
+        Args::Set(set) => {
+            let document = layer(set, client.address(), client.device())?;
+            let patch = Patch::between(&Document::default(), &document);
+            let lease = Duration::from_secs(u64::from(set.lease));
+            let lease = client.publish(&patch, Some(lease), true).await?;
+            let item = PublishedJson {
+                presentity: client.address().to_string(),
+                lease: lease.map(|lease| lease.as_secs()),
+            };
+            out.item(&item, |item| {
+                let lease = item.lease.map_or(String::new(), |lease| format!(", for {lease} s"));
+                format!("{} is {}{lease}", item.presentity, document::line(&document))
+            })
+        }
+        Args::Show => {
+            let document = client.layer().await?;
+            out.item(&DocumentJson::of(&document), |_| {
+                let line = document::line(&document);
+                format!("{} is {line}\n{}", client.address(), document::lines(&document))
+            })
+        }
+        Args::Clear => {
+            client.unpublish().await?;
+            let presentity = client.address().to_string();
+            let item = PublishedJson { presentity, lease: None };
+            out.item(&item, |item| format!("{} publishes nothing here now", item.presentity))
+        }
+    }
+}
+
+/// The whole layer that is published.
+fn layer(set: &Set, own: &Address, device: &[u8; 16]) -> Result<Document, Failure> {
+    let id = format!("d{}", &device_to_hex(device)[..8]);
+    let id = PartId::parse(&id).ok_or_else(|| Failure::usage("bad device id"))?;
+    let status = match set.status {
+        Status::Open => "open",
+        Status::Closed => "closed",
+    };
+    let mut document = Document::default();
+    document.tuples.insert(id.clone(), Default::default());
+    put(&mut document, &id, "status", status)?;
+    put(&mut document, &id, "contact", &format!("im:{own}"))?;
+    if !set.activities.is_empty() {
+        put(&mut document, &id, "activities", &set.activities.join(" "))?;
+    }
+    for (name, value) in [("note", &set.note), ("mood", &set.mood)] {
+        if let Some(value) = value {
+            put(&mut document, &id, name, value)?;
+        }
+    }
+    for field in &set.fields {
+        let (name, value) = field
+            .split_once('=')
+            .ok_or_else(|| Failure::usage(format!("--field {field:?}: expected NAME=VALUE")))?;
+        put(&mut document, &id, name, value)?;
+    }
+    Ok(document)
+}
+
+fn put(document: &mut Document, id: &PartId, name: &str, value: &str) -> Result<(), Failure> {
+    let field = FieldName::parse(name).ok_or_else(|| unknown_field(name))?;
+    let value = canonical_value(&field, value).ok_or_else(|| bad_value(&field, value))?;
+    let fields = if TUPLE_FIELDS.contains(&name) {
+        document.tuples.entry(id.clone()).or_default()
+    } else {
+        &mut document.person
+    };
+    fields.insert(field, value);
+    Ok(())
+}
+
+fn unknown_field(name: &str) -> Failure {
+    let likeness = |known: &str| strsim::jaro_winkler(known, name);
+    let nearest = REGISTRY.iter().map(|(known, _, _)| (likeness(known), known));
+    let hint = match nearest.max_by(|a, b| a.0.total_cmp(&b.0)) {
+        Some((likeness, known)) if likeness > 0.8 => format!("did you mean {known:?}?"),
+        _ => "your own fields are named by a domain of yours, such as org.example.seat".to_owned(),
+    };
+    Failure::usage_hint(format!("unknown field {name:?}"), hint)
+}
+
+fn bad_value(field: &FieldName, value: &str) -> Failure {
+    let expected = match field.field_type() {
+        FieldType::Status => "open or closed",
+        FieldType::Priority => "0 to 1, at most three decimals",
+        FieldType::Time => "a time such as 2026-12-01T09:00:00Z",
+        FieldType::Integer => "a whole number",
+        FieldType::Text | FieldType::Words => "text of 1 to 4096 bytes without control characters",
+    };
+    Failure::usage_hint(format!("bad value of {field}: {value:?}"), format!("expected {expected}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Args as All, Command};
+    use clap::Parser;
+
+    fn layer_of(words: &[&str]) -> Result<Document, Failure> {
+        let line = ["impp", "status", "set", "open"].iter().chain(words);
+        let all = All::try_parse_from(line).unwrap();
+        let Command::Status(Args::Set(set)) = all.command else { panic!("not status set") };
+        layer(&set, &Address::parse("alice@a.example").unwrap(), &[0xab; 16])
+    }
+
+    #[test]
+    fn fields_go_where_they_belong() {
+        let words = [
+            ["--note", "hi"],
+            ["--activity", "meeting"],
+            ["--activity", "busy"],
+            ["--field", "priority=0.50"],
+            ["--field", "org.example.seat=4=b"],
+        ];
+        let document = layer_of(&words.concat()).unwrap();
+        assert_eq!(
+            serde_json::to_string(&DocumentJson::of(&document)).unwrap(),
+            "{\"person\":{\"activities\":\"busy meeting\",\"note\":\"hi\",\
+             \"org.example.seat\":\"4=b\"},\"tuples\":[{\"id\":\"dabababab\",\
+             \"contact\":\"im:alice@a.example\",\"priority\":\"0.5\",\"status\":\"open\"}]}"
+        );
+    }
+
+    #[test]
+    fn unknown_names_and_bad_values_are_usage_errors_with_a_hint() {
+        for (field, hint) in [
+            ("priorty=1", "did you mean \"priority\"?"),
+            ("xyz=1", "your own fields are named by a domain of yours, such as org.example.seat"),
+            ("priority=2", "expected 0 to 1, at most three decimals"),
+            ("status=away", "expected open or closed"),
+        ] {
+            match layer_of(&["--field", field]) {
+                Err(Failure::Usage { hint: Some(told), .. }) => assert_eq!(told, hint),
+                other => panic!("{field}: {other:?}"),
+            }
+        }
+        assert!(matches!(layer_of(&["--field", "note"]), Err(Failure::Usage { .. })));
+    }
+}

@@ -1,0 +1,72 @@
+//! What goes to stdout: one JSON object per line, or lines for people. And words to stderr.
+
+use std::io::{BufWriter, Stdout, Write};
+
+use serde::Serialize;
+
+use crate::report::Failure;
+
+/// Stdout in one of the two forms.
+pub struct Output {
+    json: bool,
+    out: BufWriter<Stdout>,
+}
+
+impl Output {
+    pub fn new(json: bool) -> Output {
+        Output { json, out: BufWriter::new(std::io::stdout()) }
+    }
+
+    /// Prints one object: as JSON, or as `text` says it to people (nothing if that is empty).
+    pub fn item<T: Serialize>(
+        &mut self,
+        item: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
+        let mut line = if self.json {
+            serde_json::to_string(item).map_err(|error| Failure::Output(error.into()))?
+        } else {
+            text(item)
+        };
+        if !line.is_empty() {
+            if !line.ends_with('\n') {
+                line.push('\n');
+            }
+            self.out.write_all(line.as_bytes()).map_err(Failure::Output)?;
+        }
+        Ok(())
+    }
+
+    /// Hands all to who reads it.
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        self.out.flush().map_err(Failure::Output)
+    }
+
+    /// Words to the person at the terminal; never data.
+    pub fn note(&self, words: &str) {
+        let _ = writeln!(std::io::stderr(), "{words}");
+    }
+}
+
+/// Somebody else's text, harmless to a terminal: control characters but line feed and tab, and
+/// bidirectional overrides, are shown as what they are.
+pub fn printable(text: &str) -> String {
+    let show = |c: char| match c {
+        '\n' | '\t' => c.to_string(),
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => c.escape_unicode().to_string(),
+        c if c.is_control() => c.escape_default().to_string(),
+        c => c.to_string(),
+    };
+    text.chars().map(show).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_elses_text_moves_the_cursor() {
+        assert_eq!(printable("a\u{1b}[2Jb\r\n\tc\u{9b}"), "a\\u{1b}[2Jb\\r\n\tc\\u{9b}");
+        assert_eq!(printable("x\u{202e}y ü"), "x\\u{202e}y ü");
+    }
+}

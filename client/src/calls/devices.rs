@@ -1,0 +1,25 @@
+//! The devices of the account.
+
+use impp_protocol::What;
+use impp_protocol::state::{Device, DeviceEdit, Devices};
+
+use crate::client::Client;
+use crate::error::ClientError;
+
+impl Client {
+    /// The devices that have signed in.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn devices(&self) -> Result<Vec<Device>, ClientError> {
+        self.fetch_own::<Devices>(What::Devices).await.map(|devices| devices.entries)
+    }
+
+    /// Removes a device: its cursor and session end.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn remove_device(&self, device: [u8; 16]) -> Result<(), ClientError> {
+        self.edit_own(What::Devices, &DeviceEdit { remove: device }).await.map(drop)
+    }
+}

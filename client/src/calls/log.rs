@@ -1,0 +1,35 @@
+//! The log of the account, read once, and custody of what is in it.
+
+use bytes::Bytes;
+use impp_protocol::What;
+use impp_protocol::command::{Ack, Fetch};
+use impp_protocol::state::Page;
+
+use super::{content, fetch};
+use crate::client::Client;
+use crate::error::ClientError;
+
+impl Client {
+    /// The part of the log behind a cursor, without one from the oldest item held; at most `max`
+    /// items, or as many as the server gives at once.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn read_log(
+        &self,
+        cursor: Option<Bytes>,
+        max: Option<u64>,
+    ) -> Result<Page, ClientError> {
+        let fetch = Fetch { cursor, max, ..fetch(self.address().clone(), What::Log) };
+        content(self.call_repeatable(fetch).await?, What::Log)
+    }
+
+    /// Tells the server that this device has everything up to a cursor.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn ack(&self, cursor: Bytes) -> Result<(), ClientError> {
+        let ack = Ack { address: self.address().clone(), cursor };
+        self.call_repeatable(ack).await.map(drop)
+    }
+}

@@ -1,0 +1,127 @@
+//! Sending a message.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use impp_protocol::command::{Message, Outcome};
+use impp_protocol::{Address, Timestamp};
+use tokio::time::timeout;
+use uuid::{Builder, Uuid};
+
+use crate::client::Client;
+use crate::error::ClientError;
+use crate::profile::ProfileError;
+
+/// A message to be sent.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// The recipient.
+    pub to: Address,
+    /// Its id, if it is a repeat; else a new one is made.
+    pub id: Option<Uuid>,
+    /// The media type; absent is text/plain in UTF-8.
+    pub content_type: Option<String>,
+    /// The body.
+    pub body: Bytes,
+    /// It is of no use any more so long after its id was made.
+    pub expires: Option<Duration>,
+    /// The conversation that it belongs to.
+    pub thread: Option<String>,
+    /// Not stored: only for devices that are connected now.
+    pub volatile: bool,
+}
+
+/// A message that the server took.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// Its id.
+    pub id: Uuid,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// When the server took it.
+    pub time: Timestamp,
+}
+
+impl Client {
+    /// Sends a message. If the connection is lost before the answer, the same is sent again over a
+    /// new one until the time is over; that never doubles it.
+    ///
+    /// # Errors
+    /// [`ClientError`]; after anything but an answer, nobody knows whether the message was taken,
+    /// and it may be repeated with the same id.
+    pub async fn send(&self, outgoing: Outgoing) -> Result<Sent, ClientError> {
+        let now = self.server_time().await?;
+        let id = match outgoing.id {
+            Some(id) => id,
+            None => new_id(now)?,
+        };
+        // A repeat must be the same to the byte, whenever it is made: all times come from the id.
+        let created = id_time(&id).unwrap_or(now);
+        let message = Message {
+            id: id.into_bytes(),
+            to: outgoing.to,
+            from: None,
+            content_type: outgoing.content_type,
+            body: outgoing.body,
+            created: Some(created),
+            expires: outgoing.expires.map(|after| created.after(after)),
+            reply_to: None,
+            thread: outgoing.thread,
+            headers: Vec::new(),
+            volatile: outgoing.volatile,
+            sender: None,
+            hops: None,
+        };
+        if let Some(over) = message.over_limit() {
+            return Err(ClientError::TooLarge(over));
+        }
+        let done = self.call_repeatable(message).await?;
+        let missing = || ClientError::Protocol("OK of a message without an outcome".to_owned());
+        let outcome = done.outcome.ok_or_else(missing)?;
+        Ok(Sent { id, outcome, time: done.time.unwrap_or(now) })
+    }
+
+    /// The server's time now; connects if there is no connection.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn server_time(&self) -> Result<Timestamp, ClientError> {
+        let limit = self.timeout();
+        let connected = timeout(limit, self.connect()).await;
+        let connection = connected.unwrap_or(Err(ClientError::Timeout(limit)))?;
+        Ok(connection.server_time().unwrap_or_else(local_time))
+    }
+}
+
+/// A new UUIDv7.
+fn new_id(now: Timestamp) -> Result<Uuid, ClientError> {
+    let mut random = [0; 10];
+    getrandom::fill(&mut random)
+        .map_err(|error| ProfileError::new(format!("no randomness for a message id: {error}")))?;
+    Ok(Builder::from_unix_timestamp_millis(now.as_millis(), &random).into_uuid())
+}
+
+/// When a UUIDv7 was made.
+pub fn id_time(id: &Uuid) -> Option<Timestamp> {
+    let (seconds, nanos) = id.get_timestamp()?.to_unix();
+    Some(Timestamp::from_millis(seconds * 1000 + u64::from(nanos) / 1_000_000))
+}
+
+fn local_time() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::default().after(since)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_tells_its_time_and_is_not_repeated() {
+        let now = Timestamp::parse("2026-12-01T01:02:03.456Z").unwrap();
+        let id = new_id(now).unwrap();
+        assert_eq!((id.get_version_num(), id_time(&id)), (7, Some(now)));
+        assert_ne!(new_id(now).unwrap(), id);
+        assert_eq!(id_time(&Uuid::from_bytes([0; 16])), None);
+    }
+}

@@ -1,0 +1,101 @@
+//! Typed calls: what can be asked of a server once. One file for each thing.
+//!
+//! Following is left to `follow`; every call here is one request and one answer.
+
+mod contacts;
+mod devices;
+mod log;
+mod message;
+mod presence;
+mod rules;
+mod subscriptions;
+
+use bytes::Bytes;
+use impp_protocol::command::{Done, Fetch, Publish};
+use impp_protocol::schema::Map;
+use impp_protocol::{Address, What, state};
+
+pub use message::{Outgoing, Sent, id_time};
+pub use presence::Fetched;
+pub use rules::ExplainKind;
+
+use crate::client::Client;
+use crate::error::ClientError;
+
+/// Most parts that a list is read in: a server that never comes to its end is not followed there.
+pub const LIST_PARTS_MAX: usize = 1024;
+
+/// A list that may be longer than one answer, so that it is read in parts.
+trait List: Map {
+    type Entry;
+
+    fn entries(self) -> Vec<Self::Entry>;
+
+    /// What the next part is asked from: the place behind this entry.
+    fn cursor(last: &Self::Entry) -> String;
+}
+
+impl Client {
+    /// Reads one of the caller's own lists, all its parts.
+    async fn fetch_list<T: List>(&self, what: What) -> Result<Vec<T::Entry>, ClientError> {
+        let (mut all, mut cursor) = (Vec::new(), None);
+        for _ in 0..LIST_PARTS_MAX {
+            let fetch = Fetch { cursor, ..fetch(self.address().clone(), what) };
+            let done = self.call_repeatable(fetch).await?;
+            let more = done.more;
+            let part = content::<T>(done, what)?.entries();
+            cursor = part.last().map(|last| T::cursor(last).into());
+            all.extend(part);
+            if !more || cursor.is_none() {
+                return Ok(all);
+            }
+        }
+        Err(ClientError::Protocol(format!("{what}: a list without an end")))
+    }
+
+    /// Reads one of the caller's own states.
+    async fn fetch_own<T: Map>(&self, what: What) -> Result<T, ClientError> {
+        let done = self.call_repeatable(fetch(self.address().clone(), what)).await?;
+        content(done, what)
+    }
+
+    /// Changes one of the caller's own states that merges, so that doing it twice is harmless.
+    async fn edit_own<T: Map>(&self, what: What, edit: &T) -> Result<Done, ClientError> {
+        let content = Some(state::encode(edit));
+        let publish = Publish { content, ..publish(self.address().clone(), what) };
+        self.call_repeatable(publish).await
+    }
+}
+
+fn fetch(address: Address, what: What) -> Fetch {
+    Fetch {
+        address,
+        what,
+        version: None,
+        cursor: None,
+        max: None,
+        wait: false,
+        min: None,
+        timeout: None,
+        about: None,
+        delivery: false,
+        id: None,
+    }
+}
+
+fn publish(address: Address, what: What) -> Publish {
+    Publish { address, what, content: None, lease: None, replace: false, base: None }
+}
+
+/// The content of an answer. A map without fields has no bytes, so an absent one is empty.
+fn content<T: Map>(done: Done, what: What) -> Result<T, ClientError> {
+    state::decode(done.content.unwrap_or_default()).map_err(|error| unreadable(what, &error))
+}
+
+fn unreadable(what: What, error: &dyn std::fmt::Display) -> ClientError {
+    ClientError::Protocol(format!("content of {what}: {error}"))
+}
+
+fn text(content: Option<Bytes>, what: What) -> Result<String, ClientError> {
+    String::from_utf8(content.unwrap_or_default().into()).map_err(|error| unreadable(what, &error))
+}

@@ -1,0 +1,81 @@
+//! Presence: publishing one's own, reading somebody's once.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use impp_protocol::command::Publish;
+use impp_protocol::presence::{Document, Patch, Version};
+use impp_protocol::state::SubscriptionState;
+use impp_protocol::{Address, What};
+
+use super::{fetch, publish, unreadable};
+use crate::client::Client;
+use crate::error::ClientError;
+
+/// What a fetch of presence brought.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// Whether the document is shown, or the owner is still to decide.
+    pub state: SubscriptionState,
+    /// The document and its version, if it is shown.
+    pub content: Option<(Version, Document)>,
+}
+
+impl Client {
+    /// Changes the layer of presence that this device publishes; `replace` empties it first.
+    /// Without a lease it is bound to the session. Gives the lease granted.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn publish(
+        &self,
+        patch: &Patch,
+        lease: Option<Duration>,
+        replace: bool,
+    ) -> Result<Option<Duration>, ClientError> {
+        let content = Some(patch.encode());
+        let own = publish(self.address().clone(), What::Presence);
+        let done = self.call_repeatable(Publish { content, lease, replace, ..own }).await?;
+        Ok(done.lease)
+    }
+
+    /// Ends the layer that this device publishes.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn unpublish(&self) -> Result<(), ClientError> {
+        let own = publish(self.address().clone(), What::Presence);
+        self.call_repeatable(Publish { lease: Some(Duration::ZERO), ..own }).await.map(drop)
+    }
+
+    /// The layer that this device publishes.
+    ///
+    /// # Errors
+    /// [`ClientError`]; not-found if it publishes none.
+    pub async fn layer(&self) -> Result<Document, ClientError> {
+        let done = self.call_repeatable(fetch(self.address().clone(), What::Layer)).await?;
+        document(done.content.unwrap_or_default(), What::Layer)
+    }
+
+    /// Somebody's presence as one may see it.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn presence(&self, address: &Address) -> Result<Fetched, ClientError> {
+        let done = self.call_repeatable(fetch(address.clone(), What::Presence)).await?;
+        let state = done.state.unwrap_or(SubscriptionState::Active);
+        let content = match (state, done.content) {
+            (SubscriptionState::Active, content) => {
+                let content = content.unwrap_or_default();
+                let version = done.version.unwrap_or_else(|| Version::of(&content));
+                Some((version, document(content, What::Presence)?))
+            }
+            _ => None,
+        };
+        Ok(Fetched { state, content })
+    }
+}
+
+fn document(content: Bytes, what: What) -> Result<Document, ClientError> {
+    Document::decode(content).map_err(|error| unreadable(what, &error))
+}

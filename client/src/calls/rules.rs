@@ -1,0 +1,60 @@
+//! Access rules and delivery rules: one text, and what it says about somebody.
+
+use bytes::Bytes;
+use impp_protocol::command::{Fetch, Publish};
+use impp_protocol::state::Explanation;
+use impp_protocol::{Address, What};
+
+use super::{content, fetch, publish, text};
+use crate::client::Client;
+use crate::error::ClientError;
+
+/// Which rules are to be explained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExplainKind {
+    /// Who sees what of one's presence.
+    Access,
+    /// Who reaches one's inbox.
+    Delivery,
+}
+
+impl Client {
+    /// The rules, and the version that a change of them starts from.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn rules(&self) -> Result<(String, u64), ClientError> {
+        let done = self.call_repeatable(fetch(self.address().clone(), What::Rules)).await?;
+        let missing = || ClientError::Protocol("rules without a version".to_owned());
+        let number = done.number.ok_or_else(missing)?;
+        Ok((text(done.content, What::Rules)?, number))
+    }
+
+    /// Replaces the rules if they still are of the version `base`. Gives the new version.
+    ///
+    /// # Errors
+    /// [`ClientError`]: malformed with the line that is wrong, conflict if they were changed
+    /// meanwhile. A lost connection leaves open whether it was done.
+    pub async fn set_rules(&self, rules: &str, base: u64) -> Result<u64, ClientError> {
+        let content = Some(Bytes::copy_from_slice(rules.as_bytes()));
+        let own = publish(self.address().clone(), What::Rules);
+        // Not repeated: done twice, the second answer would be a conflict with the first.
+        let done = self.call(Publish { content, base: Some(base), ..own }).await?;
+        Ok(done.number.unwrap_or(base))
+    }
+
+    /// What the rules say about somebody, and which of them say it.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn explain(
+        &self,
+        about: &Address,
+        kind: ExplainKind,
+    ) -> Result<Explanation, ClientError> {
+        let own = fetch(self.address().clone(), What::Explain);
+        let delivery = kind == ExplainKind::Delivery;
+        let fetch = Fetch { about: Some(about.clone()), delivery, ..own };
+        content(self.call_repeatable(fetch).await?, What::Explain)
+    }
+}

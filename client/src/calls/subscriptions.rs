@@ -1,0 +1,100 @@
+//! Subscriptions from both ends, and requests that wait for a decision.
+
+use impp_protocol::state::{
+    Decision, RequestEdit, RequestEntry, Requests, Subscription, SubscriptionEdit, Subscriptions,
+    WatcherEdit, WatcherEntry, Watchers,
+};
+use impp_protocol::{Address, What};
+
+use super::List;
+use crate::client::Client;
+use crate::error::ClientError;
+
+impl List for Subscriptions {
+    type Entry = Subscription;
+
+    fn entries(self) -> Vec<Subscription> {
+        self.entries
+    }
+
+    fn cursor(last: &Subscription) -> String {
+        last.presentity.to_string()
+    }
+}
+
+impl List for Watchers {
+    type Entry = WatcherEntry;
+
+    fn entries(self) -> Vec<WatcherEntry> {
+        self.entries
+    }
+
+    fn cursor(last: &WatcherEntry) -> String {
+        last.watcher.to_string()
+    }
+}
+
+impl List for Requests {
+    type Entry = RequestEntry;
+
+    fn entries(self) -> Vec<RequestEntry> {
+        self.entries
+    }
+
+    fn cursor(last: &RequestEntry) -> String {
+        format!("{} {}", last.from, last.kind.number())
+    }
+}
+
+impl Client {
+    /// What this account follows.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn subscriptions(&self) -> Result<Vec<Subscription>, ClientError> {
+        self.fetch_list::<Subscriptions>(What::Subscriptions).await
+    }
+
+    /// Ends all subscriptions to somebody's presence, whichever session or device keeps them.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn cancel_subscription(&self, address: &Address) -> Result<(), ClientError> {
+        let edit = SubscriptionEdit { cancel: address.clone() };
+        self.edit_own(What::Subscriptions, &edit).await.map(drop)
+    }
+
+    /// Who watches this account's presence.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn watchers(&self) -> Result<Vec<WatcherEntry>, ClientError> {
+        self.fetch_list::<Watchers>(What::Watchers).await
+    }
+
+    /// Ends somebody's subscriptions to this account's presence.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn remove_watcher(&self, address: &Address) -> Result<(), ClientError> {
+        let edit = WatcherEdit { remove: address.clone() };
+        self.edit_own(What::Watchers, &edit).await.map(drop)
+    }
+
+    /// Who waits for a decision, oldest first.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn requests(&self) -> Result<Vec<RequestEntry>, ClientError> {
+        self.fetch_list::<Requests>(What::Requests).await
+    }
+
+    /// Decides about somebody; the decision becomes a rule.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn decide(&self, from: &Address, decision: Decision) -> Result<(), ClientError> {
+        let edit = RequestEdit { from: from.clone(), decision };
+        self.edit_own(What::Requests, &edit).await.map(drop)
+    }
+}

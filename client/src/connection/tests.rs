@@ -1,0 +1,197 @@
+//! A connection over a pipe in memory, with a test at the other end that speaks frames.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use impp_protocol::command::{Fetch, Ping};
+use impp_protocol::frame::{self, FRAME_BYTES_MAX};
+use impp_protocol::{Address, Code, Request, What};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+use super::*;
+
+const IDLE: Duration = Duration::from_secs(60);
+
+/// The server's end of the pipe.
+struct Peer {
+    stream: DuplexStream,
+    input: BytesMut,
+}
+
+impl Peer {
+    async fn write(&mut self, number: u64, command: impl Into<Command>) {
+        let mut out = BytesMut::new();
+        Request { number, command: command.into() }.put(&mut out).unwrap();
+        self.stream.write_all(&out).await.unwrap();
+    }
+
+    /// The next frame; none at the end.
+    async fn read(&mut self) -> Option<Request> {
+        loop {
+            if let Some(frame) = frame::take(&mut self.input, FRAME_BYTES_MAX).unwrap() {
+                return Some(Request::decode(frame).unwrap());
+            }
+            if self.stream.read_buf(&mut self.input).await.unwrap() == 0 {
+                return None;
+            }
+        }
+    }
+}
+
+fn connected(requests_max: u64) -> (Connection, mpsc::Receiver<Incoming>, Peer) {
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let hello = Hello {
+        version: 1,
+        features: Vec::new(),
+        agent: None,
+        time: None,
+        domains: Vec::new(),
+        mechanisms: Vec::new(),
+        frame_max: None,
+        body_max: None,
+        idle: Some(IDLE),
+        requests_max: Some(requests_max),
+        instance: None,
+        boot: None,
+    };
+    let signed_in = SignedIn {
+        hello,
+        hello_at: Instant::now(),
+        done: Done::empty(),
+        keys: None,
+        last_request: 2,
+        rest: BytesMut::new(),
+    };
+    let (connection, incoming, _) = Connection::start(near, signed_in);
+    (connection, incoming, Peer { stream: far, input: BytesMut::new() })
+}
+
+fn fetch(local: &str) -> Fetch {
+    Fetch {
+        address: Address::parse(&format!("{local}@a.example")).unwrap(),
+        what: What::Presence,
+        version: None,
+        cursor: None,
+        max: None,
+        wait: false,
+        min: None,
+        timeout: None,
+        about: None,
+        delivery: false,
+        id: None,
+    }
+}
+
+fn numbered(number: u64) -> Done {
+    Done { number: Some(number), ..Done::empty() }
+}
+
+#[tokio::test]
+async fn answers_in_any_order_find_who_asked() {
+    let (connection, _incoming, mut peer) = connected(64);
+    let server = async {
+        let numbers = [peer.read().await.unwrap().number, peer.read().await.unwrap().number];
+        assert_eq!(numbers, [3, 4]);
+        peer.write(4, numbered(40)).await;
+        peer.write(3, Error::new(Code::Refused, "no")).await;
+    };
+    let (first, second, ()) =
+        tokio::join!(connection.call(fetch("bob")), connection.call(fetch("dan")), server);
+    assert!(matches!(first, Err(ClientError::Answered(error)) if error.code == Code::Refused));
+    assert_eq!(second.unwrap().number, Some(40));
+}
+
+#[tokio::test]
+async fn an_answer_keeps_its_place_among_what_comes_unasked() {
+    let (connection, mut incoming, mut peer) = connected(64);
+    connection.reserve().await.unwrap().send(fetch("bob"), 77);
+    assert_eq!(peer.read().await.unwrap().number, 3);
+    let notify = |event| Notify {
+        address: Address::parse("bob@a.example").unwrap(),
+        what: What::Presence,
+        state: event,
+        base: None,
+        version: None,
+        snapshot: None,
+        patch: None,
+        event: None,
+    };
+    use impp_protocol::state::SubscriptionState::{Active, Pending};
+    peer.write(0, notify(Pending)).await;
+    peer.write(3, numbered(1)).await;
+    peer.write(0, notify(Active)).await;
+    let state = |item| match item {
+        Some(Incoming::Notify(notify)) => notify.state,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(state(incoming.recv().await), Pending);
+    assert!(matches!(incoming.recv().await, Some(Incoming::Answer { token: 77, answer: Ok(_) })));
+    assert_eq!(state(incoming.recv().await), Active);
+}
+
+#[tokio::test]
+async fn no_more_requests_wait_than_the_server_takes() {
+    let (connection, _incoming, mut peer) = connected(1);
+    let first = connection.reserve().await.unwrap();
+    first.send(fetch("bob"), 1);
+    let wait = Duration::from_millis(20);
+    assert!(tokio::time::timeout(wait, connection.reserve()).await.is_err());
+    peer.read().await.unwrap();
+    peer.write(3, Done::empty()).await;
+    connection.reserve().await.unwrap().send(fetch("dan"), 2);
+    assert_eq!(peer.read().await.unwrap().number, 4);
+}
+
+#[tokio::test]
+async fn a_ping_is_answered_under_its_number() {
+    let (_connection, _incoming, mut peer) = connected(64);
+    peer.write(9, Ping {}).await;
+    let pong = peer.read().await.unwrap();
+    assert!(pong.number == 9 && matches!(pong.command, Command::Ok(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_is_pinged_and_then_the_end() {
+    let (connection, mut incoming, mut peer) = connected(64);
+    let start = tokio::time::Instant::now();
+    assert!(matches!(peer.read().await.unwrap().command, Command::Ping(_)));
+    assert_eq!(start.elapsed().as_secs(), IDLE.as_secs());
+    assert!(incoming.recv().await.is_none());
+    assert_eq!(start.elapsed().as_secs(), IDLE.as_secs() * 3 / 2);
+    assert!(connection.ended().is_some_and(|error| error.is_lost()));
+}
+
+#[tokio::test]
+async fn who_waits_hears_how_the_connection_ended() {
+    let (connection, _incoming, mut peer) = connected(64);
+    let server = async {
+        peer.read().await.unwrap();
+        let after = Some(Duration::from_secs(5));
+        let text = None;
+        let reason = ByeReason::Stopping;
+        peer.write(0, Bye { reason, text, retry_after: after, server: None }).await;
+    };
+    let (answer, ()) = tokio::join!(connection.call(fetch("bob")), server);
+    let error = answer.unwrap_err();
+    assert!(error.is_lost() && error.retry_after() == Some(Duration::from_secs(5)));
+    let later = connection.call(fetch("bob")).await;
+    assert!(matches!(later, Err(ClientError::Bye(_) | ClientError::Lost(_))));
+}
+
+#[tokio::test]
+async fn bye_is_the_last_word() {
+    let (connection, incoming, mut peer) = connected(64);
+    drop(incoming);
+    connection.bye().await;
+    assert!(matches!(peer.read().await.unwrap().command, Command::Bye(_)));
+    assert_eq!(peer.read().await, None);
+}
+
+#[tokio::test]
+async fn what_does_not_fit_a_frame_is_told_and_costs_no_number() {
+    let (connection, _incoming, mut peer) = connected(64);
+    let big = Fetch { cursor: Some(Bytes::from(vec![0; FRAME_BYTES_MAX])), ..fetch("bob") };
+    assert!(matches!(connection.call(big).await, Err(ClientError::TooLarge(_))));
+    connection.reserve().await.unwrap().send(fetch("bob"), 1);
+    assert_eq!(peer.read().await.unwrap().number, 3);
+}

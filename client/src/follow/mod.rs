@@ -1,0 +1,99 @@
+//! Following things: presence and the log as one stream of events that survives lost connections.
+//!
+//! What is held and what to ask for is decided in `machine`, without I/O; connecting is `Client`'s.
+
+mod held;
+mod machine;
+mod stream;
+
+use bytes::Bytes;
+use impp_protocol::command::Message;
+use impp_protocol::presence::{Document, Version};
+use impp_protocol::state::{Page, SubscriptionEvent, SubscriptionState};
+use impp_protocol::{Address, Error};
+
+pub use held::{Change, ChangeKind, Held, Unfit};
+pub use machine::Machine;
+pub use stream::Follower;
+
+use crate::error::ClientError;
+
+/// What to follow.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// The presence of these.
+    pub presence: Vec<Address>,
+    /// The presence of everybody in the contact list whom its owner follows.
+    pub contacts: bool,
+    /// The log.
+    pub log: bool,
+    /// The log from behind this cursor; without one from the oldest item held.
+    pub cursor: Option<Bytes>,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A presentity is followed from now on; comes before all else about it.
+    Subscribed {
+        /// Who.
+        presentity: Address,
+        /// How the subscription stands, if that is known.
+        state: Option<SubscriptionState>,
+    },
+    /// A presentity, or how the subscription to it stands, changed.
+    Notify {
+        /// Who.
+        presentity: Address,
+        /// How the subscription stands.
+        state: SubscriptionState,
+        /// Why, where that changed.
+        reason: Option<SubscriptionEvent>,
+        /// What changed in the document, if that did.
+        change: Option<Change>,
+        /// The version and the document held after it.
+        content: Option<(Version, Document)>,
+    },
+    /// A presentity is no longer followed.
+    Ended {
+        /// Who.
+        presentity: Address,
+        /// Why.
+        cause: EndCause,
+    },
+    /// The next part of the log.
+    Page(Page),
+    /// A message that is not in the log (`store: never`).
+    Message(Box<Message>),
+    /// The server knows that this device has all up to the cursor.
+    Acked(Bytes),
+    /// The connection was lost, or not made again; there will be another try.
+    Lost {
+        /// How.
+        error: ClientError,
+        /// When there will be another try.
+        wait: std::time::Duration,
+    },
+    /// There is a connection again.
+    Back,
+}
+
+/// Why a presentity is no longer followed.
+#[derive(Clone, Debug)]
+pub enum EndCause {
+    /// The server said so by itself.
+    Event(Option<SubscriptionEvent>),
+    /// The server did not take the subscription.
+    Error(Error),
+}
+
+impl EndCause {
+    /// The name that people and scripts read.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            EndCause::Event(Some(event)) => event.as_str(),
+            EndCause::Event(None) => "terminated",
+            EndCause::Error(error) => error.code.as_str(),
+        }
+    }
+}

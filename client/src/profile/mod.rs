@@ -1,0 +1,279 @@
+//! The profile: who one is, how that is proven, and where the server is.
+//!
+//! Which file it is in is left to `locate`, changing that file to `write`.
+
+mod locate;
+mod write;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use impp_protocol::{Address, PORT};
+use serde::Deserialize;
+
+pub use locate::{default_path, locate};
+pub(crate) use write::new_device;
+pub use write::{New, create, ensure_device};
+
+/// Keys of a profile.
+const KEYS: &[&str] = &["address", "server", "password", "certificate", "key", "trust", "device"];
+
+/// Longest profile that is read, in bytes.
+pub const PROFILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Who one is.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// The account.
+    pub address: Address,
+    /// Where its server is, host:port; without it the domain itself, on the default port.
+    pub server: Option<String>,
+    /// How one proves to be that.
+    pub credentials: Credentials,
+    /// A PEM file with the certificates that the server's must lead to; without it the system's.
+    pub trust: Option<PathBuf>,
+    /// This device, if it has an id yet.
+    pub device: Option<[u8; 16]>,
+}
+
+/// What proves that one is the account's owner.
+#[derive(Clone)]
+pub enum Credentials {
+    /// A password, for SCRAM-SHA-256-PLUS.
+    Password(String),
+    /// A certificate and its key, for EXTERNAL: PEM files.
+    Certificate {
+        /// The certificate, and those that lead to its root.
+        certificate: PathBuf,
+        /// Its private key.
+        key: PathBuf,
+    },
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Credentials::Password(_) => "Password(..)",
+            Credentials::Certificate { .. } => "Certificate(..)",
+        })
+    }
+}
+
+/// What is wrong with a profile.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct ProfileError {
+    /// In words, with the file's name.
+    pub text: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl ProfileError {
+    pub(crate) fn new(text: impl Into<String>) -> ProfileError {
+        ProfileError { text: text.into(), hint: None }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> ProfileError {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn io(doing: &str, path: &Path, error: &std::io::Error) -> ProfileError {
+        ProfileError::new(format!("cannot {doing} {}: {error}", path.display()))
+    }
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    address: String,
+    server: Option<String>,
+    password: Option<String>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    trust: Option<PathBuf>,
+    device: Option<String>,
+}
+
+impl Profile {
+    /// Reads the profile in a file.
+    ///
+    /// # Errors
+    /// [`ProfileError`] if it cannot be read, says what it may not, or holds a password that
+    /// others can read.
+    pub fn load(path: &Path) -> Result<Profile, ProfileError> {
+        let fail = |error: std::io::Error| ProfileError::io("read profile", path, &error);
+        let data = std::fs::metadata(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => fail(error).hint("impp login ADDRESS makes one"),
+            _ => fail(error),
+        })?;
+        if data.len() > PROFILE_BYTES_MAX {
+            let text = format!("{}: longer than {PROFILE_BYTES_MAX} bytes", path.display());
+            return Err(ProfileError::new(text));
+        }
+        let text = std::fs::read_to_string(path).map_err(fail)?;
+        let profile = Profile::parse(&text, path)?;
+        match profile.credentials {
+            Credentials::Password(_) => refuse_readable(path, &data).map(|()| profile),
+            Credentials::Certificate { .. } => Ok(profile),
+        }
+    }
+
+    /// Reads a profile's text; `path` is where relative paths start, and what errors name.
+    ///
+    /// # Errors
+    /// [`ProfileError`] naming the line or key that is wrong.
+    pub fn parse(text: &str, path: &Path) -> Result<Profile, ProfileError> {
+        let name = path.display();
+        let at = |error: &toml::de::Error| {
+            let line = error.span().map_or(1, |span| line_of(text, span.start));
+            ProfileError::new(format!("{name}:{line}: {}", error.message()))
+        };
+        let table: toml::Table = text.parse().map_err(|error| at(&error))?;
+        if let Some(unknown) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {
+            return Err(unknown_key(text, path, unknown));
+        }
+        let raw: Raw = toml::from_str(text).map_err(|error| at(&error))?;
+        let wrong = |key: &str, what: &dyn fmt::Display| {
+            ProfileError::new(format!("{name}: {key}: {what}"))
+        };
+        let beside = |file: PathBuf| path.parent().map_or(file.clone(), |folder| folder.join(file));
+        let credentials = match (raw.password, raw.certificate, raw.key) {
+            (_, Some(certificate), Some(key)) => {
+                Credentials::Certificate { certificate: beside(certificate), key: beside(key) }
+            }
+            (Some(password), None, None) => Credentials::Password(password),
+            (None, None, None) => {
+                return Err(wrong("password", &"missing, and no certificate and key instead"));
+            }
+            (_, Some(_), None) => return Err(wrong("key", &"missing beside certificate")),
+            (_, None, Some(_)) => return Err(wrong("certificate", &"missing beside key")),
+        };
+        let device = match raw.device.as_deref().map(device_from_hex) {
+            None => None,
+            Some(Some(device)) => Some(device),
+            Some(None) => return Err(wrong("device", &"expected 32 hexadecimal digits")),
+        };
+        Ok(Profile {
+            address: Address::parse(&raw.address).map_err(|error| wrong("address", &error))?,
+            server: raw.server,
+            credentials,
+            trust: raw.trust.map(beside),
+            device,
+        })
+    }
+
+    /// Where to connect to, host:port.
+    pub fn server(&self) -> String {
+        match &self.server {
+            Some(server) if has_port(server) => server.clone(),
+            Some(host) => format!("{host}:{PORT}"),
+            None => format!("{}:{PORT}", self.address.domain_str()),
+        }
+    }
+}
+
+/// A device id as people and profiles write it: 32 hexadecimal digits.
+pub fn device_to_hex(device: &[u8; 16]) -> String {
+    device.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads one.
+pub fn device_from_hex(text: &str) -> Option<[u8; 16]> {
+    if text.len() != 32 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut device = [0; 16];
+    for (index, byte) in device.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
+    }
+    Some(device)
+}
+
+/// Whether a port stands behind the host; colons inside brackets are an IPv6 address's.
+fn has_port(server: &str) -> bool {
+    let host_end = server.rfind(']').unwrap_or(0);
+    server[host_end..].contains(':')
+}
+
+fn line_of(text: &str, at: usize) -> usize {
+    1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
+}
+
+fn unknown_key(text: &str, path: &Path, key: &str) -> ProfileError {
+    let starts = |line: &str| line.trim_start().trim_start_matches(['[', '"']).starts_with(key);
+    let line = text.lines().position(starts).map_or(1, |index| index + 1);
+    let error = ProfileError::new(format!("{}:{line}: unknown key {key:?}", path.display()));
+    let nearest = KEYS.iter().map(|known| (strsim::jaro_winkler(known, key), known));
+    match nearest.max_by(|a, b| a.0.total_cmp(&b.0)) {
+        Some((likeness, known)) if likeness > 0.8 => error.hint(format!("did you mean {known:?}?")),
+        _ => error,
+    }
+}
+
+#[cfg(unix)]
+fn refuse_readable(path: &Path, data: &std::fs::Metadata) -> Result<(), ProfileError> {
+    use std::os::unix::fs::PermissionsExt;
+    if data.permissions().mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    let text = format!("{} holds a password and others may read it", path.display());
+    Err(ProfileError::new(text).hint(format!("chmod 600 {}", path.display())))
+}
+
+#[cfg(not(unix))]
+fn refuse_readable(_: &Path, _: &std::fs::Metadata) -> Result<(), ProfileError> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Profile, ProfileError> {
+        Profile::parse(text, Path::new("/home/a/profiles/alice.toml"))
+    }
+
+    #[test]
+    fn a_profile_is_read_and_its_paths_are_beside_it() {
+        let profile = parse(
+            "address = \"Alice@localhost\"\npassword = \"p\"\nserver = \"127.0.0.1:4000\"\n\
+             trust = \"../tls/ca.pem\"\ndevice = \"000102030405060708090a0b0c0d0e0f\"\n",
+        )
+        .unwrap();
+        assert_eq!(profile.address.as_str(), "alice@localhost");
+        assert_eq!(profile.server(), "127.0.0.1:4000");
+        assert_eq!(profile.trust.as_deref(), Some(Path::new("/home/a/profiles/../tls/ca.pem")));
+        let device = profile.device.unwrap();
+        assert_eq!(device_to_hex(&device), "000102030405060708090a0b0c0d0e0f");
+        assert!(!format!("{profile:?}").contains("\"p\""));
+    }
+
+    #[test]
+    fn without_a_server_it_is_the_domain_on_the_default_port() {
+        let server = |line: &str| {
+            parse(&format!("address = \"a@b.example\"\npassword = \"p\"\n{line}")).unwrap().server()
+        };
+        assert_eq!(server(""), "b.example:2778");
+        assert_eq!(server("server = \"host\""), "host:2778");
+        assert_eq!(server("server = \"[::1]\""), "[::1]:2778");
+        assert_eq!(server("server = \"[::1]:5\""), "[::1]:5");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line() {
+        let of = |text: &str| {
+            let error = parse(text).unwrap_err();
+            (error.text.replace("/home/a/profiles/", ""), error.hint)
+        };
+        let (text, hint) = of("address = \"a@b.example\"\npasword = \"p\"\n");
+        assert_eq!(text, "alice.toml:2: unknown key \"pasword\"");
+        assert_eq!(hint.as_deref(), Some("did you mean \"password\"?"));
+        assert!(of("address = \"a@b.example\"\n").0.contains("password: missing"));
+        assert!(of("address = \"a\"\npassword = \"p\"").0.contains("address: no domain"));
+        assert!(of("address = \"a@b\"\ncertificate = \"c\"").0.contains("key: missing"));
+        assert!(of("address = \"a@b\"\npassword = \"p\"\ndevice = \"1\"").0.contains("device"));
+        assert!(of("address = \"a@b\"\npassword = 3\n").0.starts_with("alice.toml:2:"));
+        assert!(of("\n=\n").0.starts_with("alice.toml:2:"));
+    }
+}

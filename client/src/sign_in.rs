@@ -1,0 +1,233 @@
+//! The start of a connection: HELLO both ways and AUTH until it is answered by OK.
+//!
+//! Dialling is left to `tls`, everything after sign-in to `connection`.
+
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use impp_protocol::command::{Auth, Command, Done, Hello, PROTOCOL_VERSION, Request};
+use impp_protocol::frame::{self, FRAME_BYTES_MAX};
+use impp_protocol::sasl::scram::{self, Binding, Exporter, NONCE_RANDOM_BYTES, Nonce, SaltedKeys};
+use impp_protocol::sasl::{AuthError, Mechanism, Password};
+use impp_protocol::{Address, Code};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::error::ClientError;
+use crate::profile::{Credentials, ProfileError};
+
+/// Who signs in.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    pub(crate) address: Address,
+    pub(crate) credentials: Credentials,
+    pub(crate) device: [u8; 16],
+    pub(crate) device_name: Option<String>,
+    pub(crate) agent: String,
+}
+
+/// What signing in brought.
+pub(crate) struct SignedIn {
+    pub(crate) hello: Hello,
+    /// When the server's HELLO came, so that its time can be told later.
+    pub(crate) hello_at: Instant,
+    /// The answer to the last AUTH.
+    pub(crate) done: Done,
+    /// Keys that spare the password's work on the next connection.
+    pub(crate) keys: Option<SaltedKeys>,
+    /// The number of the last request.
+    pub(crate) last_request: u64,
+    /// Bytes that came behind the last answer.
+    pub(crate) rest: BytesMut,
+}
+
+/// Signs in over a new connection. HELLO and the first AUTH leave in one flight.
+pub(crate) async fn sign_in<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    exporter: Exporter,
+    identity: &Identity,
+    cached: Option<SaltedKeys>,
+) -> Result<SignedIn, ClientError> {
+    let mut wire = Wire { stream, input: BytesMut::new(), hello: None };
+    let (scram, first) = first_message(identity, exporter)?;
+    let mechanism = match scram {
+        Some(_) => Mechanism::ScramSha256Plus,
+        None => Mechanism::External,
+    };
+    let auth = Auth {
+        mechanism: Some(mechanism.name().to_owned()),
+        data: Some(first),
+        device: Some(identity.device),
+        device_name: identity.device_name.clone(),
+        resume: None,
+    };
+    wire.write(&[(0, client_hello(identity).into()), (1, auth.into())]).await?;
+    let Some(scram) = scram else {
+        return match wire.answer(1).await? {
+            Command::Ok(done) => wire.finish(identity, done, None, 1),
+            other => Err(unexpected(&other)),
+        };
+    };
+    let challenge = match wire.answer(1).await? {
+        Command::Challenge(challenge) => challenge.data,
+        other => return Err(unexpected(&other)),
+    };
+    let (answered, proof) = derive(scram, challenge, cached).await?;
+    let auth =
+        Auth { mechanism: None, data: Some(proof), device: None, device_name: None, resume: None };
+    wire.write(&[(2, auth.into())]).await?;
+    match wire.answer(2).await? {
+        Command::Ok(done) => {
+            let keys = answered.handle_success(done.data.as_deref().unwrap_or_default())?;
+            wire.finish(identity, done, Some(keys), 2)
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// What a later AUTH proves itself by when it resumes a session: a place for it, not yet used.
+/// The client signs in anew on every connection.
+#[allow(dead_code, reason = "the binding of resume tokens is not yet specified")]
+fn resume_data(_token: &[u8], _exporter: &Exporter) -> Option<Bytes> {
+    None
+}
+
+fn client_hello(identity: &Identity) -> Hello {
+    Hello {
+        version: PROTOCOL_VERSION,
+        features: Vec::new(),
+        agent: Some(identity.agent.clone()),
+        time: None,
+        domains: Vec::new(),
+        mechanisms: Vec::new(),
+        frame_max: None,
+        body_max: None,
+        idle: None,
+        requests_max: None,
+        instance: None,
+        boot: None,
+    }
+}
+
+/// The mechanism's first message, and the machine that takes the answer if it expects one.
+fn first_message(
+    identity: &Identity,
+    exporter: Exporter,
+) -> Result<(Option<scram::Client>, Bytes), ClientError> {
+    let Credentials::Password(password) = &identity.credentials else {
+        return Ok((None, Bytes::new()));
+    };
+    let password =
+        Password::prepare(password).map_err(|error| ProfileError::new(error.to_string()))?;
+    let mut random = [0; NONCE_RANDOM_BYTES];
+    getrandom::fill(&mut random)
+        .map_err(|error| ProfileError::new(format!("no randomness for signing in: {error}")))?;
+    let (client, first) = scram::Client::start(
+        identity.address.as_str(),
+        password,
+        Nonce::from_random(random),
+        Binding::TlsExporter(exporter),
+    )?;
+    Ok((Some(client), first.into()))
+}
+
+/// The proof. A chosen password takes its time to be hashed, so that is done beside the runtime.
+async fn derive(
+    scram: scram::Client,
+    challenge: Bytes,
+    cached: Option<SaltedKeys>,
+) -> Result<(scram::Answered, Bytes), ClientError> {
+    let work = move || scram.handle_challenge(&challenge, cached.as_ref());
+    let done = tokio::task::spawn_blocking(work).await;
+    let (answered, proof) = done.map_err(|error| ClientError::Lost(error.to_string()))??;
+    Ok((answered, proof.into()))
+}
+
+fn unexpected(command: &Command) -> ClientError {
+    ClientError::Protocol(format!("{} where an answer to AUTH belongs", command.kind()))
+}
+
+/// Frames over a stream that is not yet signed in: one request at a time.
+struct Wire<'a, S> {
+    stream: &'a mut S,
+    input: BytesMut,
+    hello: Option<(Hello, Instant)>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<'_, S> {
+    async fn write(&mut self, requests: &[(u64, Command)]) -> Result<(), ClientError> {
+        let mut out = BytesMut::new();
+        for (number, command) in requests {
+            let request = Request { number: *number, command: command.clone() };
+            request.put(&mut out).map_err(|error| ClientError::TooLarge(error.to_string()))?;
+        }
+        // A server that refuses at once has closed before all is written: its word is read below.
+        drop(self.stream.write_all(&out).await);
+        drop(self.stream.flush().await);
+        Ok(())
+    }
+
+    /// The answer to a request; HELLO is taken on the way.
+    async fn answer(&mut self, number: u64) -> Result<Command, ClientError> {
+        loop {
+            let request = self.read().await?;
+            match request.command {
+                Command::Hello(hello) => {
+                    if hello.version != PROTOCOL_VERSION {
+                        let text =
+                            format!("version {}, expected {PROTOCOL_VERSION}", hello.version);
+                        return Err(ClientError::Protocol(text));
+                    }
+                    self.hello = Some((hello, Instant::now()));
+                }
+                Command::Bye(bye) => return Err(ClientError::Bye(bye)),
+                Command::Error(error) if request.number == number || request.number == 0 => {
+                    return Err(match error.code {
+                        Code::Malformed | Code::Unsupported | Code::WrongState => {
+                            ClientError::Answered(error)
+                        }
+                        _ => ClientError::SignIn(error),
+                    });
+                }
+                command if request.number == number => return Ok(command),
+                _ => {}
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<Request, ClientError> {
+        loop {
+            match frame::take(&mut self.input, FRAME_BYTES_MAX) {
+                Ok(Some(frame)) => {
+                    return Request::decode(frame)
+                        .map_err(|error| ClientError::Protocol(error.to_string()));
+                }
+                Ok(None) => {}
+                Err(error) => return Err(ClientError::Protocol(error.to_string())),
+            }
+            match self.stream.read_buf(&mut self.input).await {
+                Ok(0) => {
+                    let text = "closed by the server during sign-in";
+                    return Err(ClientError::Lost(text.to_owned()));
+                }
+                Ok(_) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn finish(
+        self,
+        identity: &Identity,
+        done: Done,
+        keys: Option<SaltedKeys>,
+        last_request: u64,
+    ) -> Result<SignedIn, ClientError> {
+        if done.address.as_ref().is_some_and(|address| *address != identity.address) {
+            return Err(ClientError::Sasl(AuthError::OtherIdentity));
+        }
+        let Some((hello, hello_at)) = self.hello else {
+            return Err(ClientError::Protocol("no HELLO before the answer to AUTH".to_owned()));
+        };
+        Ok(SignedIn { hello, hello_at, done, keys, last_request, rest: self.input })
+    }
+}

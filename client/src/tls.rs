@@ -1,0 +1,126 @@
+//! TCP and TLS to a server: TLS 1.3 alone, the certificate checked for the domain of the address.
+//!
+//! What is said over it is left to `sign_in` and `connection`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use impp_protocol::sasl::scram::{EXPORTER_LABEL, Exporter};
+use impp_protocol::{ALPN_CLIENT, Domain};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::error::ClientError;
+use crate::profile::{Credentials, Profile, ProfileError};
+
+/// Where a server is and how it is believed. Kept between connections, so that TLS can resume.
+#[derive(Clone)]
+pub(crate) struct Endpoint {
+    server: String,
+    domain: Domain,
+    connector: TlsConnector,
+}
+
+impl Endpoint {
+    /// What a profile says about it; reads the files that it names.
+    pub(crate) fn from_profile(profile: &Profile) -> Result<Endpoint, ProfileError> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let wrong = |error: rustls::Error| ProfileError::new(format!("TLS: {error}"));
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(wrong)?
+            .with_root_certificates(roots(profile.trust.as_deref())?);
+        let mut config = match &profile.credentials {
+            Credentials::Password(_) => builder.with_no_client_auth(),
+            Credentials::Certificate { certificate, key } => builder
+                .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
+                .map_err(wrong)?,
+        };
+        config.alpn_protocols = vec![ALPN_CLIENT.to_vec()];
+        Ok(Endpoint {
+            server: profile.server(),
+            domain: profile.address.domain(),
+            connector: TlsConnector::from(Arc::new(config)),
+        })
+    }
+
+    /// A new TLS connection, and what a sign-in is bound to it by.
+    pub(crate) async fn dial(&self) -> Result<(TlsStream<TcpStream>, Exporter), ClientError> {
+        let tcp = TcpStream::connect(&self.server).await.map_err(|error| self.unreached(&error))?;
+        // Requests are written whole: waiting for more to fill a packet would only delay them.
+        tcp.set_nodelay(true).map_err(|error| self.unreached(&error))?;
+        let name = ServerName::try_from(self.domain.as_str().to_owned())
+            .map_err(|error| self.no_tls(error.to_string(), false))?;
+        let tls = self.connector.connect(name, tcp).await.map_err(|error| {
+            let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+            let untrusted = matches!(inner, Some(rustls::Error::InvalidCertificate(_)));
+            self.no_tls(inner.map_or_else(|| error.to_string(), ToString::to_string), untrusted)
+        })?;
+        let session = tls.get_ref().1;
+        if session.alpn_protocol() != Some(ALPN_CLIENT) {
+            return Err(self.no_tls("the server does not speak impp/1".to_owned(), false));
+        }
+        let exporter = session
+            .export_keying_material(Exporter::default(), EXPORTER_LABEL, Some(b""))
+            .map_err(|error| self.no_tls(error.to_string(), false))?;
+        Ok((tls, exporter))
+    }
+
+    fn unreached(&self, error: &std::io::Error) -> ClientError {
+        ClientError::Unreachable {
+            server: self.server.clone(),
+            kind: error.kind(),
+            text: error.to_string(),
+        }
+    }
+
+    fn no_tls(&self, text: String, untrusted: bool) -> ClientError {
+        let (server, domain) = (self.server.clone(), self.domain.to_string());
+        ClientError::Tls { server, domain, text, untrusted }
+    }
+}
+
+fn roots(trust: Option<&Path>) -> Result<RootCertStore, ProfileError> {
+    let mut roots = RootCertStore::empty();
+    match trust {
+        Some(path) => {
+            for certificate in certificates(path)? {
+                roots.add(certificate).map_err(|error| {
+                    ProfileError::new(format!("trust file {}: {error}", path.display()))
+                })?;
+            }
+        }
+        None => {
+            let _ = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    if roots.is_empty() {
+        let error = ProfileError::new("this system trusts no certificates");
+        return Err(error.hint("the profile's key trust names a file of certificates"));
+    }
+    Ok(roots)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ProfileError> {
+    let found: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).and_then(|certificates| certificates.collect());
+    match found {
+        Ok(found) if found.is_empty() => {
+            Err(ProfileError::new(format!("no certificate in {}", path.display())))
+        }
+        Ok(found) => Ok(found),
+        Err(error) => Err(pem_error("certificates", path, &error)),
+    }
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, ProfileError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| pem_error("key", path, &error))
+}
+
+fn pem_error(what: &str, path: &Path, error: &rustls::pki_types::pem::Error) -> ProfileError {
+    ProfileError::new(format!("cannot read {what} in {}: {error}", path.display()))
+}

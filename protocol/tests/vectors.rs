@@ -1,0 +1,222 @@
+//! Frames in hex with their meaning, for authors of other clients: `protocol/vectors/`.
+//!
+//! `UPDATE=1 cargo test -p impp-protocol --test vectors` writes them anew from this table.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use impp_protocol::command::*;
+use impp_protocol::frame::{self, FRAME_BYTES_MAX};
+use impp_protocol::presence::{Document, FieldName, PartId, Patch, Version};
+use impp_protocol::state::SubscriptionState;
+use impp_protocol::{Address, Code, Command, Error, Request, Timestamp, What};
+
+struct Vector {
+    name: &'static str,
+    meaning: &'static str,
+    request: Request,
+}
+
+fn vector(
+    name: &'static str,
+    meaning: &'static str,
+    number: u64,
+    command: impl Into<Command>,
+) -> Vector {
+    Vector { name, meaning, request: Request { number, command: command.into() } }
+}
+
+fn address(text: &str) -> Address {
+    Address::parse(text).unwrap()
+}
+
+fn document() -> Document {
+    let mut document = Document::default();
+    let fields = [("contact", "im:alice@a.example"), ("status", "open")];
+    let fields = fields.map(|(name, value)| (FieldName::parse(name).unwrap(), value.into()));
+    document.tuples.insert(PartId::parse("d1").unwrap(), fields.into());
+    document.person.insert(FieldName::parse("note").unwrap(), "writing".into());
+    document
+}
+
+fn vectors() -> Vec<Vector> {
+    let mut changed = document();
+    changed.person.insert(FieldName::parse("note").unwrap(), "reading".into());
+    let patch = Patch::between(&document(), &changed);
+    let (old, new) = (Version::of(&document().encode()), Version::of(&changed.encode()));
+    let hello = Hello {
+        version: 1,
+        features: vec![],
+        agent: Some("test/1".to_owned()),
+        time: None,
+        domains: vec![],
+        mechanisms: vec![],
+        frame_max: None,
+        body_max: None,
+        idle: None,
+        requests_max: None,
+        instance: None,
+        boot: None,
+    };
+    let auth = Auth {
+        mechanism: Some("SCRAM-SHA-256-PLUS".to_owned()),
+        data: Some(Bytes::from_static(b"p=tls-exporter,,n=alice@a.example,r=abc")),
+        device: Some([0x11; 16]),
+        device_name: Some("laptop".to_owned()),
+        resume: None,
+    };
+    let publish = Publish {
+        address: address("alice@a.example"),
+        what: What::Presence,
+        content: Some(Patch::between(&Document::default(), &document()).encode()),
+        lease: Some(Duration::from_secs(3600)),
+        replace: true,
+        base: None,
+    };
+    let subscribe = Subscribe {
+        address: address("alice@a.example"),
+        what: What::Presence,
+        lease: None,
+        version: None,
+        cursor: None,
+        expand: false,
+    };
+    let notify = Notify {
+        address: address("alice@a.example"),
+        what: What::Presence,
+        state: SubscriptionState::Active,
+        base: None,
+        version: Some(old),
+        snapshot: Some(document().encode()),
+        patch: None,
+        event: None,
+    };
+    let patched = Notify {
+        base: Some(old),
+        version: Some(new),
+        snapshot: None,
+        patch: Some(patch.encode()),
+        ..notify.clone()
+    };
+    let message = Message {
+        id: [1, 0x93, 0, 0, 0, 0, 0x70, 0, 0x80, 0, 0, 0, 0, 0, 0, 1],
+        to: address("bob@a.example"),
+        from: None,
+        content_type: None,
+        body: Bytes::from_static("h\u{e9}llo".as_bytes()),
+        created: Some(Timestamp::from_millis(1_700_000_000_000)),
+        expires: None,
+        reply_to: None,
+        thread: None,
+        headers: vec![],
+        volatile: false,
+        sender: None,
+        hops: None,
+    };
+    let delivered = Done {
+        outcome: Some(Outcome::Delivered),
+        time: Some(Timestamp::from_millis(1_700_000_000_123)),
+        ..Done::empty()
+    };
+    let bye = Bye {
+        reason: ByeReason::Stopping,
+        text: None,
+        retry_after: Some(Duration::from_secs(3)),
+        server: None,
+    };
+    vec![
+        vector("hello", "a client speaks version 1", 0, hello),
+        vector("auth", "alice begins to sign in from a device", 1, auth),
+        vector("publish", "alice's device is open, with a note, for an hour", 3, publish),
+        vector("subscribe", "follow alice as long as the session lives", 4, subscribe),
+        vector("notify-snapshot", "all that the watcher may see of alice", 0, notify),
+        vector("notify-patch", "her note has changed", 0, patched),
+        vector("message", "a message to bob, text/plain", 5, message),
+        vector("ok-delivered", "bob's home server has it", 5, delivered),
+        vector(
+            "error-not-found",
+            "there is no such address",
+            6,
+            Error::new(Code::NotFound, "dave@a.example does not exist"),
+        ),
+        vector("ping", "are you there?", 7, Ping {}),
+        vector("bye", "the server stops; come back in 3 seconds", 0, bye),
+    ]
+}
+
+/// Frames that are refused, and the error that says why.
+const REFUSED: &[(&str, &str, &str)] = &[
+    ("repeated-field", "HELLO with two versions", "0000050100020102 01"),
+    ("falling-field", "HELLO with features after agent", "00000801 00 0201 070178 0500"),
+    ("long-varint", "PING whose number takes two bytes and could take one", "0000020c8700"),
+    ("critical-field", "PING with an unknown field 64", "0000040c07800101"),
+    ("wrong-shape", "HELLO whose version is bytes", "0000040100030101"),
+    ("missing-field", "HELLO without a version", "0000010100"),
+    ("truncated-field", "HELLO whose agent is longer than the frame", "0000050100020107 05"),
+    (
+        "upper-case-address",
+        "SUBSCRIBE to Alice@a.example",
+        "00001307 04 03 0f 416c69636540612e6578616d706c65 04 01",
+    ),
+    ("empty-body", "a frame without a request number", "0000000c"),
+];
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+    let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    digits.chunks(2).map(pair).collect()
+}
+
+fn read(bytes: &[u8]) -> Result<Request, String> {
+    let frame = frame::take(&mut BytesMut::from(bytes), FRAME_BYTES_MAX);
+    let frame = frame.map_err(|error| error.to_string())?.ok_or("incomplete")?;
+    Request::decode(frame).map_err(|error| error.to_string())
+}
+
+fn same_as_file(name: &str, text: &str) {
+    let path = folder().join(name);
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let file = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(file, text, "{} is not what this table makes; see this file", path.display());
+}
+
+#[test]
+fn accepted_frames_are_those_of_the_file_and_read_back() {
+    let mut text = String::from("# Frames in hex, each read and written alike by every client.\n");
+    for Vector { name, meaning, request } in vectors() {
+        let mut bytes = BytesMut::new();
+        request.put(&mut bytes).unwrap();
+        assert_eq!(read(&bytes).as_ref(), Ok(&request), "{name}");
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(folder().join("../fuzz/corpus/frame").join(name), &bytes).unwrap();
+        }
+        let _ = writeln!(text, "\n{name}: {meaning}\n{}", hex(&bytes));
+    }
+    same_as_file("accepted.txt", &text);
+}
+
+#[test]
+fn refused_frames_are_those_of_the_file_and_are_refused() {
+    let mut text = String::from("# Frames in hex that every reader refuses, and why.\n");
+    for (name, meaning, bytes) in REFUSED {
+        let bytes = unhex(bytes);
+        let error = read(&bytes).expect_err(name);
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(folder().join("../fuzz/corpus/frame").join(name), &bytes).unwrap();
+        }
+        let _ = writeln!(text, "\n{name}: {meaning}\n{}\n{error}", hex(&bytes));
+    }
+    same_as_file("refused.txt", &text);
+}

@@ -262,7 +262,10 @@ async fn r4_1_5_bodies_arrive_unchanged_with_their_type() {
         (Some("text/plain; charset=utf-8"), "e\u{301} \u{202b}עברית\u{202c}".as_bytes()),
         (Some("text/plain; charset=iso-8859-1"), b"Gr\xfc\xdfe"),
         (Some("application/octet-stream"), &every),
-        (Some(multipart), b"--b\r\nContent-Type: application/pgp-encrypted\r\n\r\nVersion: 1\r\n--b--\r\n"),
+        (
+            Some(multipart),
+            b"--b\r\nContent-Type: application/pgp-encrypted\r\n\r\nVersion: 1\r\n--b--\r\n",
+        ),
         (Some("text/plain"), b""),
     ];
     let headers = vec![
@@ -337,7 +340,8 @@ async fn r5_4_1_a_sender_hears_of_non_delivery() {
     let mut alice = Peer::sign_in(&server, "alice").await;
     let mut bob = Peer::sign_in(&server, "bob").await;
     alice.send("carol@localhost", "the only one").await;
-    let rules = "[[delivery]]\nid = \"no-alice\"\nwho = [\"alice@localhost\"]\naction = \"refuse\"\n";
+    let rules =
+        "[[delivery]]\nid = \"no-alice\"\nwho = [\"alice@localhost\"]\naction = \"refuse\"\n";
     bob.set_rules(rules).await;
     for (to, code, by) in [
         ("nobody@localhost", Code::NotFound, By::Server),
@@ -390,7 +394,8 @@ async fn r5_4_3_the_sender_is_who_signed_in() {
     let own = Some(alice.address.clone());
     alice.done(Message { from: own, ..message("bob@localhost", "from alice") }).await;
     carol.send("bob@localhost", "from carol").await;
-    let forged = Message { from: Some(alice.address.clone()), ..message("bob@localhost", "forged") };
+    let forged =
+        Message { from: Some(alice.address.clone()), ..message("bob@localhost", "forged") };
     assert_eq!(carol.refused(forged).await, Code::Refused);
     let mut pushed = Vec::new();
     while pushed.len() < 2 {
@@ -453,7 +458,9 @@ async fn r5_1_7_after_cancel_no_notification_comes() {
     loop {
         let notify = alice.notify().await;
         assert_ne!(notify.address, bob.address, "{notify:?}");
-        if notify.patch.is_some() || notify.snapshot.is_some_and(|s| s.windows(5).any(|w| w == b"later")) {
+        if notify.patch.is_some()
+            || notify.snapshot.is_some_and(|s| s.windows(5).any(|w| w == b"later"))
+        {
             break;
         }
     }

@@ -9,8 +9,7 @@ use impp_tests::server::Profile;
 use impp_tests::wire::{Wire, hello};
 use impp_tests::{Server, eventually};
 
-const SIGNED_IN: &str =
-    r#"impp_sign_ins_total{mechanism="SCRAM-SHA-256-PLUS",result="ok"}"#;
+const SIGNED_IN: &str = r#"impp_sign_ins_total{mechanism="SCRAM-SHA-256-PLUS",result="ok"}"#;
 
 /// What a stranger sees of a sign-in that fails: the server's first message, and its refusal.
 async fn refusal(server: &Server, address: &str, password: &str) -> (String, Error) {
@@ -180,8 +179,7 @@ async fn c6_a_replayed_exchange_is_refused() {
     let profile = server.profile("alice");
     for bound in [true, false] {
         let (mut wire, _) = Wire::greeted(&server).await;
-        let binding =
-            if bound { Binding::TlsExporter(wire.exporter()) } else { Binding::None };
+        let binding = if bound { Binding::TlsExporter(wire.exporter()) } else { Binding::None };
         let (client, first) = scram(&profile, binding);
         let first = first_auth(&profile, 1, binding.mechanism().name(), first);
         wire.send(1, first.clone()).await;

@@ -13,7 +13,10 @@ async fn g13_a_second_process_on_the_store_is_refused() {
     let server = Server::quickstart();
     let mut alice = Peer::sign_in(&server, "alice").await;
     let (config, data) = (server.config(), server.data().to_owned());
-    for args in [["serve", "--config", config.to_str().unwrap()], ["quickstart", "--data", data.to_str().unwrap()]] {
+    for args in [
+        ["serve", "--config", config.to_str().unwrap()],
+        ["quickstart", "--data", data.to_str().unwrap()],
+    ] {
         let (code, stderr) = refused_start(&args);
         assert_eq!(code, Some(5), "{stderr}");
         assert!(stderr.contains(&server.pid().to_string()), "{stderr}");

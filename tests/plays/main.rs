@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod before_sign_in;
+mod client;
 mod corpus;
 mod framing;
 mod framing_values;
 mod messages;
 mod messages_crash;
+mod messages_flow;
 mod sign_in;
 mod store;

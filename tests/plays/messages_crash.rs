@@ -9,7 +9,7 @@ use impp_protocol::state::ItemKind;
 use impp_protocol::{Code, What};
 use impp_tests::peer::{Peer, fetch, message};
 use impp_tests::trace::Trace;
-use impp_tests::wait::within;
+use impp_tests::wait::{skipped, within};
 use impp_tests::{Server, eventually};
 use tokio::sync::Notify;
 
@@ -217,7 +217,7 @@ impl SmallDisk {
         match mount {
             Ok(output) if output.status.success() => Some(SmallDisk(folder)),
             other => {
-                eprintln!("skipped: no tmpfs can be mounted: {other:?}");
+                skipped(&format!("no tmpfs can be mounted: {other:?}"));
                 None
             }
         }
@@ -241,7 +241,7 @@ impl Drop for SmallDisk {
     }
 }
 
-/// On a full disk senders are told before OK, reading and acknowledging go on, nothing that was
+/// On a full disk senders are told before OK, reading and signing in go on, nothing that was
 /// acknowledged is lost, and with room it goes on by itself.
 #[tokio::test]
 async fn g8_a_full_disk_is_told_before_ok_and_heals() {
@@ -273,7 +273,6 @@ async fn g8_a_full_disk_is_told_before_ok_and_heals() {
     assert_eq!(alice.refused(refused.clone()).await, Code::Storage);
     let inbox: Vec<_> = bob.inbox().await.iter().map(|m| m.body.to_vec()).collect();
     assert!(inbox.iter().eq(sent.iter().map(|text| text.as_bytes())), "{} items", inbox.len());
-    bob.ack_all().await;
     alice.done(Ping {}).await;
     Peer::sign_in(&server, "carol").await.done(fetch("carol@localhost", What::Log)).await;
     std::fs::remove_file(filler).unwrap();
@@ -285,6 +284,26 @@ async fn g8_a_full_disk_is_told_before_ok_and_heals() {
     let mut bob = Peer::sign_in(&server, "bob").await;
     let inbox: Vec<_> = bob.inbox().await.iter().map(|m| m.body.to_vec()).collect();
     assert!(inbox.iter().eq(sent.iter().map(|text| text.as_bytes())), "{} items", inbox.len());
+}
+
+/// On a full disk custody can still be taken: that is what makes room in an inbox.
+#[tokio::test]
+async fn g8_on_a_full_disk_custody_can_be_taken() {
+    let Some(disk) = SmallDisk::mount(64 * 1024 * 1024) else { return };
+    let store = disk.0.path().join("store");
+    std::fs::create_dir(&store).unwrap();
+    let server = Server::with().store(&store).start();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    alice.send("bob@localhost", "before").await;
+    disk.fill();
+    let large = "x".repeat(60 * 1024);
+    let mut taken = 0;
+    while alice.request(message("bob@localhost", &large)).await.is_ok() {
+        taken += 1;
+        assert!(taken < 4000, "the disk does not get full");
+    }
+    bob.ack_all().await;
 }
 
 /// An OK is written after the sync that covers its message, never before.

@@ -5,10 +5,13 @@
 mod before_sign_in;
 mod client;
 mod corpus;
+mod external;
 mod framing;
 mod framing_values;
 mod messages;
 mod messages_crash;
 mod messages_flow;
+mod operate;
+mod resume;
 mod sign_in;
 mod store;

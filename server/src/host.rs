@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 use crate::net::admission::Admission;
 use crate::net::complaints::Complaints;
 use crate::presentity::Effects;
-use crate::principal::{Circumstances, Principal, pace_limit};
+use crate::principal::{Circumstances, Principal, layer_op, pace_limit};
 use crate::records;
 use crate::secrets::Secrets;
 use crate::session::Session;
@@ -186,6 +186,25 @@ impl Host {
     pub fn drop_principal(&self, owner: &Address) {
         self.principals.remove(owner);
         self.timers.set(Due::Presentity(owner.clone()), None);
+    }
+
+    /// Stores the layers that are bound to sessions, as leases until `until`: so their owners are
+    /// not seen to leave while the server restarts.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn save_bound_layers(&self, until: Timestamp) -> Result<(), StoreError> {
+        let mut ops = Vec::new();
+        for principal in &self.principals {
+            let layers = principal.presentity.bound_layers();
+            ops.extend(layers.map(|(device, document)| {
+                layer_op(principal.key(), device, Some((document, until)))
+            }));
+        }
+        for chunk in ops.chunks(impp_storage::UNIT_OPS_MAX / 8) {
+            self.store(chunk.to_vec()).await?;
+        }
+        Ok(())
     }
 
     /// Sleeps until something is due and does it, for ever.

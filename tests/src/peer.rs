@@ -40,6 +40,12 @@ impl Peer {
         Peer::sign_in_on(server, name, 1).await
     }
 
+    /// Signs in if there is a place for the connection.
+    pub async fn try_sign_in(server: &Server, name: &str) -> Option<Peer> {
+        let wire = Dial::to(server).connect().await.ok()?;
+        Peer::over(wire, &server.profile(name), 1).await.ok()
+    }
+
     /// Signs in on one of the account's devices.
     pub async fn sign_in_on(server: &Server, name: &str, device: u8) -> Peer {
         let wire = Dial::to(server).connect().await.expect("a connection");
@@ -88,12 +94,8 @@ impl Peer {
 
     /// The answer to a request. What comes before it is kept.
     pub async fn answer(&mut self, number: u64) -> Answer {
-        loop {
-            match self.try_answer(number).await {
-                Some(answer) => return answer,
-                None => panic!("the connection ended before the answer to {number}"),
-            }
-        }
+        let answer = self.try_answer(number).await;
+        answer.unwrap_or_else(|| panic!("the connection ended before the answer to {number}"))
     }
 
     /// The answer to a request, or none if the connection ends before.

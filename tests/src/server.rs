@@ -230,6 +230,20 @@ impl Server {
         Metrics(samples.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect())
     }
 
+    /// For each connection that it has not closed, the bytes that it has not yet read.
+    pub fn unread(&self) -> Vec<u64> {
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let local = format!("0100007F:{:04X}", self.address.port());
+        let of_line = |line: &str| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            // Established, or closed by the other side alone.
+            let held = *fields.get(1)? == local && matches!(fields[3], "01" | "08");
+            let unread = u64::from_str_radix(fields[4].split_once(':')?.1, 16).ok()?;
+            held.then_some(unread)
+        };
+        table.lines().filter_map(of_line).collect()
+    }
+
     /// Bytes of memory that its process has resident.
     pub fn resident_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use impp_protocol::What;
 use impp_protocol::command::{ByeReason, Ping};
 use impp_protocol::presence::{Document, FieldName, PartId, Patch};
 use impp_protocol::state::SubscriptionState;
-use impp_protocol::What;
 use impp_tests::peer::{Peer, endings, fetch, publish, subscribe};
 use impp_tests::server::{Server, imppd, refused_start};
 
@@ -81,7 +81,8 @@ async fn i4_an_orderly_stop_with_a_thousand_clients() {
     let mut server = start.set("limits.unsigned_per_address_max", 4000).start();
     let mut peers = Vec::new();
     for group in 0..20 {
-        let dialling = (0..50).map(|n| Peer::sign_in_on(&server, "bob", ((group * 50 + n) % 8) as u8));
+        let dialling =
+            (0..50).map(|n| Peer::sign_in_on(&server, "bob", ((group * 50 + n) % 8) as u8));
         peers.extend(join_all(dialling).await);
     }
     assert_eq!(peers.len(), 1000);
@@ -189,16 +190,21 @@ fn private(folder: &Path) {
 async fn c13_a_damaged_account_keeps_the_server_from_starting() {
     for (what, damage) in [
         ("not JSON", "value = x'7b'"),
-        ("a field too many", "value = CAST(replace(CAST(value AS TEXT), '\"services\"', '\"x\":1,\"services\"') AS BLOB)"),
-        ("a short key", "value = CAST(replace(CAST(value AS TEXT), '\"stored_key\":\"', '\"stored_key\":\"AA') AS BLOB)"),
+        (
+            "a field too many",
+            "value = CAST(replace(CAST(value AS TEXT), '\"services\"', '\"x\":1,\"services\"') AS BLOB)",
+        ),
+        (
+            "a short key",
+            "value = CAST(replace(CAST(value AS TEXT), '\"stored_key\":\"', '\"stored_key\":\"AA') AS BLOB)",
+        ),
         ("no password", "value = CAST('{}' AS BLOB)"),
     ] {
         let mut server = Server::quickstart();
         server.stop();
         let store = rusqlite::Connection::open(server.data().join("store/store.sqlite")).unwrap();
-        let sql = format!(
-            "UPDATE record SET {damage} WHERE kind = 1 AND key = CAST('bob' AS BLOB)"
-        );
+        let sql =
+            format!("UPDATE record SET {damage} WHERE kind = 1 AND key = CAST('bob' AS BLOB)");
         assert_eq!(store.execute(&sql, []).unwrap(), 1, "{what}");
         drop(store);
         let config = server.config();

@@ -1,0 +1,17 @@
+//! Plays against the real programs: one function for each row of what must hold and of what must
+//! be survived, named after it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod before_sign_in;
+mod client;
+mod corpus;
+mod external;
+mod framing;
+mod framing_values;
+mod messages;
+mod messages_crash;
+mod messages_flow;
+mod operate;
+mod resume;
+mod sign_in;
+mod store;

@@ -3,6 +3,8 @@
 //! `UPDATE=1 cargo test -p impp-protocol --test specification` writes them anew. The prose around
 //! them is written by hand.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

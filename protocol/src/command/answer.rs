@@ -37,16 +37,15 @@ fields! {
         4 window: Option<Duration>,
         /// AUTH: the session goes on where it was.
         5 resumed: bool,
-        /// PUBLISH, SUBSCRIBE: the lease granted; absent if bound to the session. FETCH of the
-        /// layer: what is left of it.
+        /// PUBLISH, SUBSCRIBE: the lease granted, in seconds; absent if bound to the session.
         6 lease: Option<Duration>,
-        /// SUBSCRIBE, FETCH of presence, PUBLISH of a contact: how the asker's subscription stands.
+        /// SUBSCRIBE, FETCH of presence: how the asker stands.
         7 state: Option<SubscriptionState>,
-        /// PUBLISH, FETCH of rules: their version, for the next change.
+        /// PUBLISH, FETCH of an owner's state: its version, for the next change.
         8 number: Option<u64>,
-        /// SUBSCRIBE, FETCH of presence: the version of the content.
+        /// FETCH of presence: the version of the content.
         9 version: Option<Version>,
-        /// FETCH, SUBSCRIBE of contacts: the content, encoded as the thing's section says.
+        /// FETCH: the content, encoded as the thing's section says.
         10 content: Option<Bytes>,
         /// MESSAGE: what became of it.
         11 outcome: Option<Outcome>,

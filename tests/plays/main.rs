@@ -10,5 +10,6 @@ mod framing_values;
 mod messages;
 mod messages_crash;
 mod messages_flow;
+mod resume;
 mod sign_in;
 mod store;

@@ -34,6 +34,8 @@ async fn r3_2_3_a_resumed_session_gets_what_it_missed() {
     bob.done(note("the last")).await;
     bob.send("alice@localhost", "while you were away").await;
     let mut alice = resume(&server, &held).await.unwrap();
+    // Where it is in the log, the client says.
+    alice.done(subscribe("alice@localhost", What::Log)).await;
     let (mut presence, mut log) = (Vec::new(), Vec::new());
     while presence.is_empty() || log.is_empty() {
         let notify = alice.notify().await;

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use impp_federation::{Hosted, Locate, Route};
 use impp_protocol::command::{Bye, ByeReason};
-use impp_protocol::{Address, Timestamp};
+use impp_protocol::{Address, Code, Error, Timestamp};
 use impp_storage::{Op, Outcome, Store, StoreError, Unit};
 
-use crate::accounts::{AccountError, Accounts};
+use crate::accounts::{Account, AccountError, Accounts};
 use crate::clock::Clock;
 use crate::config::{Config, seconds};
 use crate::metrics::Metrics;
@@ -51,6 +52,7 @@ pub struct Host {
     pub secrets: Secrets,
     /// Leases, graces, windows.
     pub timers: Timers,
+    routes: Box<dyn Locate>,
     principals: DashMap<Address, Principal>,
 }
 
@@ -76,7 +78,7 @@ impl Host {
     pub async fn start(config: Config, store: Arc<dyn Store>) -> Result<Arc<Host>, StartError> {
         let clock = Clock::start();
         let domains: Vec<_> = config.domain.iter().map(|hosted| hosted.name.clone()).collect();
-        let accounts = Accounts::load(&*store, domains).await?;
+        let accounts = Accounts::load(&*store, domains.clone()).await?;
         let secrets = load_secrets(&*store, clock.now()).await?;
         Ok(Arc::new(Host {
             config: ArcSwap::from_pointee(config),
@@ -90,8 +92,26 @@ impl Host {
             metrics: Metrics::default(),
             secrets,
             timers: Timers::default(),
+            routes: Box::new(Hosted::new(domains)),
             principals: DashMap::new(),
         }))
+    }
+
+    /// The account that an address names.
+    ///
+    /// # Errors
+    /// unknown-domain or not-found.
+    pub fn account(&self, address: &Address) -> Result<Arc<Account>, Error> {
+        match self.routes.locate(&address.domain()) {
+            Route::Local => self
+                .accounts
+                .get(address)
+                .ok_or_else(|| Error::new(Code::NotFound, format!("{address} does not exist"))),
+            Route::Unknown => {
+                let text = format!("no route to domain {}", address.domain());
+                Err(Error::new(Code::UnknownDomain, text))
+            }
+        }
     }
 
     /// Looks at a principal; nothing is stored and nobody woken.

@@ -5,11 +5,14 @@
 mod before_sign_in;
 mod client;
 mod corpus;
+mod external;
 mod framing;
 mod framing_values;
 mod messages;
 mod messages_crash;
 mod messages_flow;
+mod operate;
 mod resume;
+mod resume_edges;
 mod sign_in;
 mod store;

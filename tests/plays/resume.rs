@@ -1,242 +1,153 @@
-//! Sessions that lose their connection and go on: faults C9 to C11, and what resuming is for.
+//! A session outlives its connection: it is resumed without the password, by its ticket, on the
+//! same device, once.
 
-use impp_protocol::command::{ByeReason, Ping};
+use bytes::BytesMut;
+use impp_protocol::command::{Auth, ByeReason, Command, Done, Ping};
+use impp_protocol::presence::Version;
 use impp_protocol::sasl::resume::Ticket;
-use impp_protocol::{Code, Command, What};
-use impp_tests::Server;
-use impp_tests::peer::{Held, Peer, message, publish, subscribe};
-use impp_tests::wire::{Wire, hello};
+use impp_protocol::{Code, Error, What};
+use impp_tests::impp::Impp;
+use impp_tests::peer::{Peer, first_auth, subscribe};
+use impp_tests::server::Server;
+use impp_tests::wire::{Wire, bytes_of, hello};
 
-use crate::corpus;
-
-/// Resumes on a new connection.
-async fn resume(server: &Server, held: &Held) -> Result<Peer, Code> {
-    let resumed = Peer::resume(Wire::dial(server).await, held).await;
-    resumed.map_err(|error| error.code)
+/// The AUTH that resumes, over a new connection: HELLO and it in one flight.
+async fn try_resume(server: &Server, change: impl Fn(&mut Auth), ticket: &Ticket) -> Resumed {
+    let mut wire = Wire::dial(server).await;
+    let exporter = wire.exporter();
+    let mut auth = first_auth(&server.profile("alice"), 1, "", vec![]);
+    auth.mechanism = None;
+    auth.device_name = None;
+    auth.resume = Some(ticket.session());
+    auth.data = Some(ticket.client_proof(&exporter).to_vec().into());
+    change(&mut auth);
+    let mut flight: BytesMut = bytes_of(0, hello());
+    flight.extend(bytes_of(1, auth));
+    wire.write(&flight).await;
+    wire.hello().await;
+    match wire.next().await.command {
+        Command::Ok(done) => {
+            let proof = done.data.clone().expect("the server's proof");
+            assert!(ticket.is_proven_by_server(&exporter, &proof));
+            Ok((wire, done))
+        }
+        Command::Error(error) => Err(error),
+        other => panic!("{other:?}"),
+    }
 }
 
-/// What a resumed session followed, it follows, from where it was: one round trip, no password, and
-/// what changed meanwhile comes once.
-#[tokio::test]
-async fn r3_2_3_a_resumed_session_gets_what_it_missed() {
-    let server = Server::quickstart();
-    let mut alice = Peer::sign_in(&server, "alice").await;
-    let mut bob = Peer::sign_in(&server, "bob").await;
+type Resumed = Result<(Wire, Done), Error>;
+
+fn ticket_of(done: &Done) -> Ticket {
+    Ticket::decode(done.resume.as_deref().expect("a ticket")).expect("48 octets")
+}
+
+async fn following(server: &Server) -> (Peer, Ticket) {
+    let mut alice = Peer::sign_in_on(server, "alice", 1).await;
     alice.done(subscribe("bob@localhost", What::Presence)).await;
-    alice.done(subscribe("alice@localhost", What::Log)).await;
     alice.notify().await;
-    alice.so_far().await;
-    let held = alice.held();
-    alice.cut();
-    let note =
-        |text: &str| publish("bob@localhost", What::Presence, Some(corpus::note(text).encode()));
-    bob.done(note("not the last")).await;
-    bob.done(note("the last")).await;
-    bob.send("alice@localhost", "while you were away").await;
-    let mut alice = resume(&server, &held).await.unwrap();
-    // Where it is in the log, the client says.
-    alice.done(subscribe("alice@localhost", What::Log)).await;
-    let (mut presence, mut log) = (Vec::new(), Vec::new());
-    while presence.is_empty() || log.is_empty() {
-        let notify = alice.notify().await;
-        let content = notify.snapshot.or(notify.patch).unwrap();
-        if notify.what == What::Log { log.push(content) } else { presence.push(content) }
-    }
-    for command in alice.so_far().await {
-        panic!("told twice: {command:?}");
-    }
-    assert!(presence[0].windows(8).any(|bytes| bytes == b"the last"), "{presence:?}");
-    assert!(log[0].windows(19).any(|bytes| bytes == b"while you were away"));
-    // And it goes on: the next change comes too.
-    bob.done(note("one more")).await;
-    let notify = alice.notify().await;
-    assert!(notify.patch.unwrap().windows(8).any(|bytes| bytes == b"one more"));
+    let ticket = ticket_of(&alice.welcome);
+    (alice, ticket)
 }
 
-/// A ticket is worth something once: after it was used, the new one counts.
+/// What was followed comes again over the new connection, with nothing asked, and no password.
+#[tokio::test]
+async fn d_5_4_7_2_a_new_connection_goes_on_with_the_session() {
+    let server = Server::quickstart();
+    let (alice, ticket) = following(&server).await;
+    alice.cut();
+    let bob = Impp::of(&server, "bob").run(&["status", "set", "open", "--note", "back"]);
+    assert_eq!(bob.code, 0, "{bob:?}");
+    let (mut wire, done) = try_resume(&server, |_| (), &ticket).await.expect("resumed");
+    assert!(done.resumed);
+    let Command::Notify(notify) = wire.next().await.command else { panic!("expected NOTIFY") };
+    assert_eq!(notify.address.as_str(), "bob@localhost");
+    let snapshot = notify.snapshot.expect("a snapshot");
+    assert_eq!(notify.version, Some(Version::of(&snapshot)));
+    assert!(snapshot.windows(4).any(|bytes| bytes == b"back"));
+    let sign_ins = server.metrics();
+    assert_eq!(sign_ins.get("impp_sign_ins_total{mechanism=\"resume\",result=\"ok\"}"), 1.0);
+}
+
+/// A session whose connection still stands is taken from it; that one is told.
+#[tokio::test]
+async fn d_5_5_3_a_session_moves_from_a_connection_that_still_stands() {
+    let server = Server::quickstart();
+    let (alice, ticket) = following(&server).await;
+    let (mut wire, done) = try_resume(&server, |_| (), &ticket).await.expect("resumed");
+    assert!(done.resumed);
+    let ending = alice.ending().await;
+    assert_eq!(ending.bye.map(|bye| bye.reason), Some(ByeReason::Replaced));
+    wire.send(2, Ping {}).await;
+    loop {
+        match wire.next().await.command {
+            Command::Ok(_) => break,
+            Command::Notify(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A ticket resumes once; the next one came with the answer.
 #[tokio::test]
 async fn c9_a_ticket_is_good_once() {
     let server = Server::quickstart();
-    let alice = Peer::sign_in(&server, "alice").await;
-    let first = alice.held();
+    let (alice, ticket) = following(&server).await;
     alice.cut();
-    let alice = resume(&server, &first).await.unwrap();
-    let second = alice.held();
-    assert_ne!(first.ticket, second.ticket);
+    let (wire, done) = try_resume(&server, |_| (), &ticket).await.expect("resumed");
+    wire.cut(false);
+    let again = try_resume(&server, |_| (), &ticket).await.expect_err("used");
+    assert_eq!(again.code, Code::Expired);
+    try_resume(&server, |_| (), &ticket_of(&done)).await.expect("the new one");
+}
+
+/// Whoever has the id but not the secret, or another device, gets the answer of a session that is
+/// gone; and the session stays.
+#[tokio::test]
+async fn c11_nobody_resumes_anothers_session() {
+    let server = Server::quickstart();
+    let (alice, ticket) = following(&server).await;
     alice.cut();
-    assert_eq!(resume(&server, &first).await.unwrap_err(), Code::Expired);
-    let mut alice = resume(&server, &second).await.unwrap();
-    alice.done(Ping {}).await;
+    let gone = try_resume(&server, |_| (), &Ticket::new([7; 16], [7; 32])).await.expect_err("gone");
+    assert_eq!(gone.code, Code::Expired);
+    let guessed = Ticket::new(ticket.session(), [0; 32]);
+    let attempts: [(&str, Resumed); 4] = [
+        ("secret", try_resume(&server, |_| (), &guessed).await),
+        ("device", try_resume(&server, |auth| auth.device = Some([9; 16]), &ticket).await),
+        ("short", try_resume(&server, |auth| cut_data(auth, 31), &ticket).await),
+        ("none", try_resume(&server, |auth| cut_data(auth, 0), &ticket).await),
+    ];
+    for (what, attempt) in attempts {
+        assert_eq!(attempt.expect_err(what), gone, "{what}");
+    }
+    try_resume(&server, |_| (), &ticket).await.expect("still there");
 }
 
-/// Of many who come at once with one ticket, one gets the session.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn c9_a_ticket_is_good_for_one_of_many() {
+fn cut_data(auth: &mut Auth, length: usize) {
+    auth.data = auth.data.as_ref().map(|data| data.slice(..length));
+}
+
+/// A proof of one connection is worth nothing on another.
+#[tokio::test]
+async fn c6_a_resumption_is_bound_to_its_connection() {
     let server = Server::quickstart();
-    let alice = Peer::sign_in(&server, "alice").await;
-    let held = alice.held();
+    let (alice, ticket) = following(&server).await;
     alice.cut();
-    let mut wires = Vec::new();
-    for _ in 0..16 {
-        wires.push(Wire::dial(&server).await);
-    }
-    let come = |wire| {
-        let held = held.clone();
-        tokio::spawn(async move { Peer::resume(wire, &held).await })
-    };
-    let tasks: Vec<_> = wires.into_iter().map(come).collect();
-    let mut resumed = Vec::new();
-    for task in tasks {
-        match task.await.unwrap() {
-            Ok(peer) => resumed.push(peer),
-            Err(error) => assert_eq!(error.code, Code::Expired),
-        }
-    }
-    assert_eq!(resumed.len(), 1, "sessions for one ticket");
-    resumed.pop().unwrap().done(Ping {}).await;
-    assert_eq!(server.metrics().get("impp_sessions"), 1.0);
+    let other = Wire::dial(&server).await;
+    let proof = ticket.client_proof(&other.exporter());
+    let replay = |auth: &mut Auth| auth.data = Some(proof.to_vec().into());
+    assert_eq!(try_resume(&server, replay, &ticket).await.expect_err("bound").code, Code::Expired);
 }
 
-/// Proofs that are forged, cut or stretched resume nothing, and break nothing.
+/// After the account was disabled, or its password changed, no ticket is good.
 #[tokio::test]
-async fn c9_a_forged_proof_resumes_nothing() {
-    let server = Server::quickstart();
-    let alice = Peer::sign_in(&server, "alice").await;
-    let held = alice.held();
-    alice.cut();
-    for length in [0, 1, 31, 32, 33, 64, 2000] {
-        let (mut wire, _) = Wire::greeted(&server).await;
-        let mut proof = held.ticket.client_proof(&wire.exporter()).to_vec();
-        proof.resize(length, 0);
-        if length == 32 {
-            proof[31] ^= 1;
-        }
-        wire.send(1, held.auth(proof)).await;
-        match wire.next().await.command {
-            Command::Error(error) => assert_eq!(error.code, Code::Expired, "{length}"),
-            other => panic!("{length}: {other:?}"),
-        }
+async fn c10_revocation_ends_tickets() {
+    for act in ["passwd", "disable", "remove"] {
+        let server = Server::quickstart();
+        let (alice, ticket) = following(&server).await;
+        alice.cut();
+        server.user_ok(&[act, "alice@localhost"]);
+        let error = try_resume(&server, |_| (), &ticket).await.expect_err(act);
+        assert_eq!(error.code, Code::Expired, "{act}");
     }
-    resume(&server, &held).await.unwrap().done(Ping {}).await;
-}
-
-/// A session is its account's and its device's: with another's, with no ticket, with a proof made
-/// for another connection, before HELLO, nobody gets it, and who has it keeps it.
-#[tokio::test]
-async fn c11_a_session_cannot_be_stolen() {
-    let server = Server::quickstart();
-    let mut alice = Peer::sign_in(&server, "alice").await;
-    let bob = Peer::sign_in(&server, "bob").await;
-    let (of_alice, of_bob) = (alice.held(), bob.held());
-    // Alice's session with a secret that bob knows, from his device and from hers.
-    let known = of_bob.ticket.encode()[16..].try_into().unwrap();
-    let ticket = Ticket::new(of_alice.ticket.session(), known);
-    let stolen = Held { ticket: ticket.clone(), ..of_bob.clone() };
-    assert_eq!(resume(&server, &stolen).await.unwrap_err(), Code::Expired);
-    let stolen = Held { ticket, ..of_alice.clone() };
-    assert_eq!(resume(&server, &stolen).await.unwrap_err(), Code::Expired);
-    // The right ticket on another device.
-    let moved = Held { device: [9; 16], ..of_alice.clone() };
-    assert_eq!(resume(&server, &moved).await.unwrap_err(), Code::Expired);
-    // A proof that was overheard.
-    let (other, mut wire) = (Wire::dial(&server).await, Wire::dial(&server).await);
-    wire.send(0, hello()).await;
-    wire.hello().await;
-    let proof = of_alice.ticket.client_proof(&other.exporter());
-    wire.send(1, of_alice.auth(proof.to_vec())).await;
-    match wire.next().await.command {
-        Command::Error(error) => assert_eq!(error.code, Code::Expired),
-        other => panic!("{other:?}"),
-    }
-    // Before HELLO.
-    let mut wire = Wire::dial(&server).await;
-    let proof = of_alice.ticket.client_proof(&wire.exporter());
-    wire.send(1, of_alice.auth(proof.to_vec())).await;
-    assert_eq!(wire.ending().await.code(), Code::WrongState);
-    alice.done(Ping {}).await;
-}
-
-/// Who returns while the old connection still seems to live takes the session from it.
-#[tokio::test]
-async fn r3_2_4_a_session_is_taken_from_a_connection_that_hangs() {
-    let server = Server::quickstart();
-    let old = Peer::sign_in(&server, "alice").await;
-    let mut new = resume(&server, &old.held()).await.unwrap();
-    let ending = old.ending().await;
-    assert_eq!(ending.bye.map(|bye| bye.reason), Some(ByeReason::Replaced));
-    new.done(Ping {}).await;
-    assert_eq!(server.metrics().get("impp_sessions"), 1.0);
-}
-
-/// What was taken from its user cannot be resumed either.
-#[tokio::test]
-async fn c10_a_revoked_session_cannot_be_resumed() {
-    let server = Server::quickstart();
-    for act in ["disable", "enable", "passwd", "remove"] {
-        let name = if act == "passwd" {
-            "bob"
-        } else if act == "remove" {
-            "carol"
-        } else {
-            "alice"
-        };
-        if act == "enable" {
-            server.user_ok(&["enable", "alice@localhost"]);
-            continue;
-        }
-        let lost = Peer::sign_in(&server, name).await;
-        let live = Peer::sign_in_on(&server, name, 2).await;
-        let held = [lost.held(), live.held()];
-        lost.cut();
-        server.user_ok(&[act, &format!("{name}@localhost")]);
-        for held in held {
-            let code = resume(&server, &held).await.unwrap_err();
-            assert_eq!(code, Code::Expired, "{act}");
-        }
-        drop(live);
-    }
-}
-
-/// A session does not outlive its window, nor a BYE of its client, nor the server's process.
-#[tokio::test]
-async fn c9_a_session_that_is_over_cannot_be_resumed() {
-    let mut server = Server::with().set("times.resume_window_seconds", 1).start();
-    let alice = Peer::sign_in(&server, "alice").await;
-    let held = alice.held();
-    alice.leave().await;
-    assert_eq!(resume(&server, &held).await.unwrap_err(), Code::Expired);
-    let alice = Peer::sign_in(&server, "alice").await;
-    let held = alice.held();
-    alice.cut();
-    impp_tests::eventually("the window to end", async || {
-        (server.metrics().get("impp_sessions") == 0.0).then_some(())
-    })
-    .await;
-    assert_eq!(resume(&server, &held).await.unwrap_err(), Code::Expired);
-    let alice = Peer::sign_in(&server, "alice").await;
-    let held = alice.held();
-    server.kill9();
-    server.restart();
-    assert_eq!(resume(&server, &held).await.unwrap_err(), Code::Expired);
-    Peer::sign_in(&server, "alice").await.done(Ping {}).await;
-}
-
-/// A message whose answer was lost with the connection is asked for again on the resumed session,
-/// and is there once.
-#[tokio::test]
-async fn e2_a_repeat_after_resuming_is_delivered_once() {
-    let server = Server::quickstart();
-    let mut alice = Peer::sign_in(&server, "alice").await;
-    for n in 0..20 {
-        let message = message("bob@localhost", &n.to_string());
-        alice.ask(message.clone()).await;
-        let held = alice.held();
-        alice.cut_with(n % 2 == 0);
-        alice = resume(&server, &held).await.unwrap();
-        alice.done(message).await;
-    }
-    let mut bob = Peer::sign_in(&server, "bob").await;
-    let inbox = bob.inbox().await;
-    let numbers: Vec<_> = inbox.iter().map(|m| String::from_utf8(m.body.to_vec())).collect();
-    assert_eq!(numbers, (0..20).map(|n: i32| Ok(n.to_string())).collect::<Vec<_>>());
 }

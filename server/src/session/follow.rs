@@ -106,7 +106,7 @@ impl Session {
 
     async fn unfollow(&mut self, host: &Arc<Host>, presentity: &Address) -> Handled {
         self.unfollowed(presentity);
-        if !host.accounts.is_local(presentity) || host.accounts.get(presentity).is_none() {
+        if host.account(presentity).is_err() {
             return Ok(ended());
         }
         let device = self.mailbox.device;
@@ -224,17 +224,10 @@ impl Session {
 /// # Errors
 /// unknown-domain, not-found or not-offered.
 pub(super) fn needs_presentity(host: &Host, address: &Address) -> Result<(), Error> {
-    if !host.accounts.is_local(address) {
-        let text = format!("no route to domain {}", address.domain());
-        return Err(Error::new(Code::UnknownDomain, text));
+    if host.account(address)?.services.pres {
+        return Ok(());
     }
-    match host.accounts.get(address) {
-        None => Err(Error::new(Code::NotFound, format!("{address} does not exist"))),
-        Some(account) if !account.services.pres => {
-            Err(Error::new(Code::NotOffered, format!("{address} has no presence")))
-        }
-        Some(_) => Ok(()),
-    }
+    Err(Error::new(Code::NotOffered, format!("{address} has no presence")))
 }
 
 fn refused(presentity: &Address) -> Error {

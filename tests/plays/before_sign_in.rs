@@ -241,6 +241,32 @@ async fn fail(server: &Server, name: &str) {
     }
 }
 
+/// With every file of the process in use, who is signed in is served, and when there are files
+/// again, so are strangers, the administrator and the monitor.
+#[tokio::test]
+async fn b8_without_free_files_the_server_lives_on() {
+    let server = Server::with().set("limits.sign_in_seconds", 3600).start();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.send("bob@localhost", "before").await;
+    server.limit_files(server.open_files() + 10);
+    let crowd = crowd(&server, 64).await;
+    eventually("all files to be in use", async || {
+        (server.stderr().contains("Too many open files")).then_some(())
+    })
+    .await;
+    for n in 0..20 {
+        alice.send("bob@localhost", &n.to_string()).await;
+    }
+    // Those who come to the other doors meanwhile may be turned away, with an error and soon.
+    server.user(&["list"]);
+    server.try_http("/healthz");
+    drop(crowd);
+    eventually("a stranger to be served", async || Peer::try_sign_in(&server, "bob").await).await;
+    let listed = server.user(&["list"]);
+    assert_eq!(listed.status.code(), Some(0), "{listed:?}");
+    assert_eq!(server.http("/healthz").0, 200);
+}
+
 /// The 33rd that waits at one address is refused with an alert, while others are served.
 #[tokio::test]
 async fn b9_the_33rd_from_one_address_is_refused() {

@@ -337,11 +337,11 @@ async fn h2_a_slow_writer_is_cut_at_the_frames_deadline() {
 /// not slow.
 #[tokio::test]
 async fn h2_a_stream_without_a_pause_is_not_slow() {
-    let server = Server::with().set("limits.frame_seconds", 2).start();
+    let server = Server::with().set("limits.frame_seconds", 4).start();
     let mut alice = Peer::sign_in(&server, "alice").await;
     // Each write brings the end of one frame and the first byte of the next.
     let mut bytes = bytes_of(10, Ping {}).to_vec();
-    for number in 10..40 {
+    for number in 10..70 {
         bytes.extend(bytes_of(number + 1, Ping {}));
         let next = bytes_of(number + 1, Ping {}).len() - 1;
         let rest = bytes.split_off(bytes.len() - next);

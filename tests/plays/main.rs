@@ -13,5 +13,6 @@ mod messages_crash;
 mod messages_flow;
 mod operate;
 mod resume;
+mod resume_edges;
 mod sign_in;
 mod store;

@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use impp_protocol::command::{Message, Outcome, Ping};
-use impp_protocol::state::ItemKind;
+use impp_protocol::command::{Message, Outcome, Ping, Publish, Subscribe};
+use impp_protocol::state::{self, ContactEdit, Contacts, ItemKind, Subscription, Subscriptions};
 use impp_protocol::{Code, What};
-use impp_tests::peer::{Peer, fetch, message};
+use impp_tests::peer::{Peer, fetch, message, publish, subscribe};
+use impp_tests::server::Profile;
 use impp_tests::trace::Trace;
 use impp_tests::wait::{skipped, within};
-use impp_tests::{Server, eventually};
+use impp_tests::{Server, Wire, eventually};
 use tokio::sync::Notify;
 
 const ROUNDS: usize = 20;
@@ -306,6 +308,63 @@ async fn g8_on_a_full_disk_custody_can_be_taken() {
     bob.ack_all().await;
 }
 
+/// Whatever was answered OK and is kept outlives a kill -9 that comes at once: rules, contacts,
+/// leased publications and subscriptions, accounts.
+#[tokio::test]
+async fn e1_every_acknowledged_change_is_on_disk() {
+    let rules = "[[rule]]\nid = \"all\"\nwho = [\"authenticated\"]\nhandling = \"allow\"\n\
+                 fields = [\"all\"]\n";
+    let mut server = Server::quickstart();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.set_rules(rules).await;
+    server.kill9();
+    server.restart();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let kept = alice.done(fetch("alice@localhost", What::Rules)).await.content;
+    assert_eq!(kept.as_deref(), Some(rules.as_bytes()));
+
+    let remove = ContactEdit { set: None, remove: Some("carol@localhost".parse().unwrap()) };
+    alice.edit_contacts(&remove).await;
+    server.kill9();
+    server.restart();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let kept = alice.done(fetch("alice@localhost", What::Contacts)).await.content.unwrap();
+    let contacts: Contacts = state::decode(kept).unwrap();
+    assert!(contacts.entries.iter().all(|entry| entry.address.local() != "carol"), "{contacts:?}");
+
+    let lease = Some(Duration::from_secs(3600));
+    let content = Some(crate::corpus::note("leased").encode());
+    let leased = Publish { lease, ..publish("alice@localhost", What::Presence, content) };
+    alice.done(leased).await;
+    server.kill9();
+    server.restart();
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    let shown = bob.done(fetch("alice@localhost", What::Presence)).await.content.unwrap();
+    assert!(shown.windows(6).any(|bytes| bytes == b"leased"), "{shown:?}");
+
+    // Nothing but the lease keeps this one: carol is no contact any more.
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.done(Subscribe { lease, ..subscribe("carol@localhost", What::Presence) }).await;
+    server.kill9();
+    server.restart();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let kept = alice.done(fetch("alice@localhost", What::Subscriptions)).await.content.unwrap();
+    let subscriptions: Subscriptions = state::decode(kept).unwrap();
+    let to_carol = |entry: &Subscription| entry.presentity.local() == "carol";
+    let entry = subscriptions.entries.iter().find(|entry| to_carol(entry));
+    assert!(entry.is_some_and(|entry| entry.expires_in.is_some()), "{subscriptions:?}");
+
+    server.user_ok(&["disable", "carol@localhost"]);
+    let said = server.user_ok(&["add", "dave@localhost"]);
+    server.kill9();
+    server.restart();
+    let password = said.trim().strip_prefix("password: ").unwrap().to_owned();
+    let dave = Profile { address: "dave@localhost".to_owned(), password };
+    Peer::over(Wire::dial(&server).await, &dave, 1).await.unwrap();
+    let carol = Peer::over(Wire::dial(&server).await, &server.profile("carol"), 1).await;
+    assert_eq!(carol.unwrap_err().code, Code::AuthFailed);
+}
+
 /// An OK is written after the sync that covers its message, never before.
 #[tokio::test]
 async fn e1_each_ok_is_written_after_its_sync() {
@@ -328,6 +387,24 @@ async fn e1_each_ok_is_written_after_its_sync() {
         }
     }
     assert_eq!(told, MESSAGES, "one write for each OK:\n{record}");
+}
+
+/// While a slow disk keeps the server from reading on, nobody is cut for being slow.
+#[tokio::test]
+async fn g10_a_slow_disk_is_not_the_senders_fault() {
+    const MESSAGES: usize = 200;
+    let server = Server::with().set("limits.frame_seconds", 1).start();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let inject = "inject=fdatasync,fsync:delay_enter=3000000:when=1";
+    let options = ["-e", "trace=fdatasync,fsync", "-e", inject];
+    let Some(_trace) = Trace::attach(&server, &options) else { return };
+    let messages = (0..MESSAGES).map(|n| message("bob@localhost", &n.to_string()).into());
+    for number in alice.flight(messages).await {
+        let answer = alice.try_answer(number).await;
+        answer.expect("an answer, but the connection was ended").expect("OK");
+    }
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    assert_eq!(bob.inbox().await.len(), MESSAGES);
 }
 
 /// On a slow disk 256 who send at once share syncs: at most one for eight messages.

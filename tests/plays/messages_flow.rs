@@ -1,7 +1,7 @@
 //! Messages as a stream: its order, its cuts, and readers who do not read: faults E4, E13, E14, H1.
 
 use bytes::{Bytes, BytesMut};
-use impp_protocol::command::{ByeReason, Message, Ping, Subscribe};
+use impp_protocol::command::{Message, Ping, Subscribe};
 use impp_protocol::frame::{self, FRAME_BYTES_MAX};
 use impp_protocol::state::{self, Page};
 use impp_protocol::{Code, Command, Request, What};
@@ -174,29 +174,4 @@ async fn h1_a_reader_without_progress_is_cut_and_returns() {
     let mut again = Peer::sign_in_on(&server, "bob", 2).await;
     assert_eq!(again.inbox().await.iter().map(number).collect::<Vec<_>>().len(), MESSAGES);
     drop(bob);
-}
-
-/// At an orderly stop clients are told when to come back, and what was acknowledged is there.
-#[tokio::test]
-async fn i4_a_stop_tells_when_to_come_back_and_loses_nothing() {
-    let mut server = Server::quickstart();
-    let mut alice = Peer::sign_in(&server, "alice").await;
-    let mut bob = Peer::sign_in(&server, "bob").await;
-    alice.send("bob@localhost", "0 before the stop").await;
-    bob.done(Ping {}).await;
-    let told = tokio::spawn(async move { [alice.ending().await, bob.ending().await] });
-    let mut server = tokio::task::spawn_blocking(move || {
-        server.stop();
-        server
-    })
-    .await
-    .unwrap();
-    for ending in told.await.unwrap() {
-        let bye = ending.bye.as_ref().expect("a BYE");
-        assert_eq!(bye.reason, ByeReason::Stopping);
-        assert!(bye.retry_after.is_some() && ending.clean, "{ending:?}");
-    }
-    server.restart();
-    let mut bob = Peer::sign_in(&server, "bob").await;
-    assert_eq!(bob.inbox().await.len(), 1);
 }

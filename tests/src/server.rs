@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use serde::Deserialize;
 use tempfile::TempDir;
 
@@ -210,15 +211,20 @@ impl Server {
 
     /// GETs a path from its HTTP port: the status and the body.
     pub fn http(&self, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(self.http).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        self.try_http(path).expect("an HTTP answer")
+    }
+
+    /// The same, if there is an answer.
+    pub fn try_http(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect(self.http).ok()?;
+        stream.set_read_timeout(Some(DEADLINE)).ok()?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            .unwrap();
+            .ok()?;
         let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").expect("an HTTP answer");
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-        (status.expect("an HTTP status"), body.to_owned())
+        stream.read_to_string(&mut text).ok()?;
+        let (head, body) = text.split_once("\r\n\r\n")?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some((status, body.to_owned()))
     }
 
     /// Its metrics now.
@@ -228,6 +234,18 @@ impl Server {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         let samples = lines.filter_map(|line| line.rsplit_once(' '));
         Metrics(samples.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect())
+    }
+
+    /// How many files it has open.
+    pub fn open_files(&self) -> u64 {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count() as u64
+    }
+
+    /// From now on it may have so many files open.
+    pub fn limit_files(&self, max: u64) {
+        let pid = Pid::from_raw(self.pid() as i32);
+        let limit = Rlimit { current: Some(max), maximum: Some(max) };
+        prlimit(pid, Resource::Nofile, limit).unwrap();
     }
 
     /// For each connection that it has not closed, the bytes that it has not yet read.
@@ -292,7 +310,6 @@ fn free_port() -> SocketAddr {
 
 /// Some plays open thousands of connections, and so do their servers.
 fn raise_open_files() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         limit.current = limit.maximum;

@@ -5,6 +5,7 @@
 mod before_sign_in;
 mod client;
 mod corpus;
+mod edges;
 mod external;
 mod framing;
 mod framing_values;

@@ -129,20 +129,7 @@ fn resumption(ticket: &Ticket, identity: &Identity, exporter: &Exporter) -> Comm
 }
 
 fn client_hello(identity: &Identity) -> Hello {
-    Hello {
-        version: PROTOCOL_VERSION,
-        features: Vec::new(),
-        agent: Some(identity.agent.clone()),
-        time: None,
-        domains: Vec::new(),
-        mechanisms: Vec::new(),
-        frame_max: None,
-        body_max: None,
-        idle: None,
-        requests_max: None,
-        instance: None,
-        boot: None,
-    }
+    Hello { agent: Some(identity.agent.clone()), ..Hello::empty() }
 }
 
 /// The mechanism's first message, and the machine that takes the answer if it expects one.

@@ -395,62 +395,23 @@ pub fn next_auth(data: Vec<u8>) -> Auth {
 
 /// A text message under a new id.
 pub fn message(to: &str, text: &str) -> Message {
-    Message {
-        id: *uuid::Uuid::now_v7().as_bytes(),
-        to: to.parse().expect("an address"),
-        from: None,
-        content_type: None,
-        body: Bytes::copy_from_slice(text.as_bytes()),
-        created: None,
-        expires: None,
-        reply_to: None,
-        thread: None,
-        headers: vec![],
-        volatile: false,
-        sender: None,
-        hops: None,
-    }
+    let id = *uuid::Uuid::now_v7().as_bytes();
+    Message::new(id, to.parse().expect("an address"), Bytes::copy_from_slice(text.as_bytes()))
 }
 
 /// A FETCH with nothing else said.
 pub fn fetch(address: &str, what: What) -> Fetch {
-    Fetch {
-        address: address.parse().expect("an address"),
-        what,
-        version: None,
-        cursor: None,
-        max: None,
-        wait: false,
-        min: None,
-        timeout: None,
-        about: None,
-        delivery: false,
-        id: None,
-    }
+    Fetch::of(address.parse().expect("an address"), what)
 }
 
 /// A SUBSCRIBE bound to the session.
 pub fn subscribe(address: &str, what: What) -> Subscribe {
-    Subscribe {
-        address: address.parse().expect("an address"),
-        what,
-        lease: None,
-        version: None,
-        cursor: None,
-        expand: false,
-    }
+    Subscribe::of(address.parse().expect("an address"), what)
 }
 
 /// A PUBLISH bound to the session.
 pub fn publish(address: &str, what: What, content: Option<Bytes>) -> Publish {
-    Publish {
-        address: address.parse().expect("an address"),
-        what,
-        content,
-        lease: None,
-        replace: false,
-        base: None,
-    }
+    Publish::of(address.parse().expect("an address"), what, content)
 }
 
 /// Waits until the server has ended all of these, and says how.

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use impp_protocol::command::{Bye, Hello, PROTOCOL_VERSION};
+use impp_protocol::command::{Bye, Hello};
 use impp_protocol::frame::{self, FRAME_BYTES_MAX, Frame};
 use impp_protocol::sasl::scram::{EXPORTER_BYTES, EXPORTER_LABEL, Exporter};
 use impp_protocol::{ALPN_CLIENT, Command, Error, Request};
@@ -290,18 +290,5 @@ pub fn raw_frame(kind: u8, number: u64, fields: &[u8]) -> BytesMut {
 
 /// A client's HELLO.
 pub fn hello() -> Hello {
-    Hello {
-        version: PROTOCOL_VERSION,
-        features: vec![],
-        agent: None,
-        time: None,
-        domains: vec![],
-        mechanisms: vec![],
-        frame_max: None,
-        body_max: None,
-        idle: None,
-        requests_max: None,
-        instance: None,
-        boot: None,
-    }
+    Hello::empty()
 }

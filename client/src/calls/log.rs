@@ -5,7 +5,7 @@ use impp_protocol::What;
 use impp_protocol::command::{Ack, Fetch};
 use impp_protocol::state::Page;
 
-use super::{content, fetch};
+use super::content;
 use crate::client::Client;
 use crate::error::ClientError;
 
@@ -20,7 +20,7 @@ impl Client {
         cursor: Option<Bytes>,
         max: Option<u64>,
     ) -> Result<Page, ClientError> {
-        let fetch = Fetch { cursor, max, ..fetch(self.address().clone(), What::Log) };
+        let fetch = Fetch { cursor, max, ..Fetch::of(self.address().clone(), What::Log) };
         content(self.call_repeatable(fetch).await?, What::Log)
     }
 

@@ -13,7 +13,7 @@ mod subscriptions;
 use bytes::Bytes;
 use impp_protocol::command::{Done, Fetch, Publish};
 use impp_protocol::schema::Map;
-use impp_protocol::{Address, What, state};
+use impp_protocol::{What, state};
 
 pub use message::{Outgoing, Sent, id_time};
 pub use presence::Fetched;
@@ -37,7 +37,7 @@ impl Client {
     async fn fetch_list<T: List>(&self, what: What) -> Result<Vec<T::Entry>, ClientError> {
         let (mut all, mut cursor) = (Vec::new(), None);
         for _ in 0..LIST_PARTS_MAX {
-            let fetch = Fetch { cursor, ..fetch(self.address().clone(), what) };
+            let fetch = Fetch { cursor, ..Fetch::of(self.address().clone(), what) };
             let done = self.call_repeatable(fetch).await?;
             cursor = done.next.clone();
             all.extend(content::<T>(done, what)?.entries());
@@ -50,36 +50,16 @@ impl Client {
 
     /// Reads one of the caller's own states.
     async fn fetch_own<T: Map>(&self, what: What) -> Result<T, ClientError> {
-        let done = self.call_repeatable(fetch(self.address().clone(), what)).await?;
+        let done = self.call_repeatable(Fetch::of(self.address().clone(), what)).await?;
         content(done, what)
     }
 
     /// Changes one of the caller's own states that merges, so that doing it twice is harmless.
     async fn edit_own<T: Map>(&self, what: What, edit: &T) -> Result<Done, ClientError> {
         let content = Some(state::encode(edit));
-        let publish = Publish { content, ..publish(self.address().clone(), what) };
+        let publish = Publish::of(self.address().clone(), what, content);
         self.call_repeatable(publish).await
     }
-}
-
-fn fetch(address: Address, what: What) -> Fetch {
-    Fetch {
-        address,
-        what,
-        version: None,
-        cursor: None,
-        max: None,
-        wait: false,
-        min: None,
-        timeout: None,
-        about: None,
-        delivery: false,
-        id: None,
-    }
-}
-
-fn publish(address: Address, what: What) -> Publish {
-    Publish { address, what, content: None, lease: None, replace: false, base: None }
 }
 
 /// The content of an answer. A map without fields has no bytes, so an absent one is empty.

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use impp_protocol::command::Publish;
+use impp_protocol::command::{Fetch, Publish};
 use impp_protocol::presence::{Document, Patch, Version};
 use impp_protocol::state::SubscriptionState;
 use impp_protocol::{Address, What};
 
-use super::{fetch, publish, unreadable};
+use super::unreadable;
 use crate::client::Client;
 use crate::error::ClientError;
 
@@ -34,7 +34,7 @@ impl Client {
         replace: bool,
     ) -> Result<Option<Duration>, ClientError> {
         let content = Some(patch.encode());
-        let own = publish(self.address().clone(), What::Presence);
+        let own = Publish::of(self.address().clone(), What::Presence, None);
         let done = self.call_repeatable(Publish { content, lease, replace, ..own }).await?;
         Ok(done.lease)
     }
@@ -44,7 +44,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn unpublish(&self) -> Result<(), ClientError> {
-        let own = publish(self.address().clone(), What::Presence);
+        let own = Publish::of(self.address().clone(), What::Presence, None);
         self.call_repeatable(Publish { lease: Some(Duration::ZERO), ..own }).await.map(drop)
     }
 
@@ -53,7 +53,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; not-found if it publishes none.
     pub async fn layer(&self) -> Result<Document, ClientError> {
-        let done = self.call_repeatable(fetch(self.address().clone(), What::Layer)).await?;
+        let done = self.call_repeatable(Fetch::of(self.address().clone(), What::Layer)).await?;
         document(done.content.unwrap_or_default(), What::Layer)
     }
 
@@ -62,7 +62,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn presence(&self, address: &Address) -> Result<Fetched, ClientError> {
-        let done = self.call_repeatable(fetch(address.clone(), What::Presence)).await?;
+        let done = self.call_repeatable(Fetch::of(address.clone(), What::Presence)).await?;
         let state = done.state.unwrap_or(SubscriptionState::Active);
         let content = match (state, done.content) {
             (SubscriptionState::Active, content) => {

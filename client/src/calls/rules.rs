@@ -5,7 +5,7 @@ use impp_protocol::command::{Fetch, Publish};
 use impp_protocol::state::Explanation;
 use impp_protocol::{Address, What};
 
-use super::{content, fetch, publish, text};
+use super::{content, text};
 use crate::client::Client;
 use crate::error::ClientError;
 
@@ -24,7 +24,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn rules(&self) -> Result<(String, u64), ClientError> {
-        let done = self.call_repeatable(fetch(self.address().clone(), What::Rules)).await?;
+        let done = self.call_repeatable(Fetch::of(self.address().clone(), What::Rules)).await?;
         let missing = || ClientError::Protocol("rules without a version".to_owned());
         let number = done.number.ok_or_else(missing)?;
         Ok((text(done.content, What::Rules)?, number))
@@ -37,7 +37,7 @@ impl Client {
     /// meanwhile. A lost connection leaves open whether it was done.
     pub async fn set_rules(&self, rules: &str, base: u64) -> Result<u64, ClientError> {
         let content = Some(Bytes::copy_from_slice(rules.as_bytes()));
-        let own = publish(self.address().clone(), What::Rules);
+        let own = Publish::of(self.address().clone(), What::Rules, None);
         // Not repeated: done twice, the second answer would be a conflict with the first.
         let done = self.call(Publish { content, base: Some(base), ..own }).await?;
         Ok(done.number.unwrap_or(base))
@@ -52,7 +52,7 @@ impl Client {
         about: &Address,
         kind: ExplainKind,
     ) -> Result<Explanation, ClientError> {
-        let own = fetch(self.address().clone(), What::Explain);
+        let own = Fetch::of(self.address().clone(), What::Explain);
         let delivery = kind == ExplainKind::Delivery;
         let fetch = Fetch { about: Some(about.clone()), delivery, ..own };
         content(self.call_repeatable(fetch).await?, What::Explain)

@@ -40,20 +40,7 @@ impl Peer {
 
 fn connected(requests_max: u64) -> (Connection, mpsc::Receiver<Incoming>, Peer) {
     let (near, far) = tokio::io::duplex(1 << 16);
-    let hello = Hello {
-        version: 1,
-        features: Vec::new(),
-        agent: None,
-        time: None,
-        domains: Vec::new(),
-        mechanisms: Vec::new(),
-        frame_max: None,
-        body_max: None,
-        idle: Some(IDLE),
-        requests_max: Some(requests_max),
-        instance: None,
-        boot: None,
-    };
+    let hello = Hello { idle: Some(IDLE), requests_max: Some(requests_max), ..Hello::empty() };
     let signed_in = SignedIn {
         hello,
         hello_at: Instant::now(),
@@ -67,19 +54,7 @@ fn connected(requests_max: u64) -> (Connection, mpsc::Receiver<Incoming>, Peer) 
 }
 
 fn fetch(local: &str) -> Fetch {
-    Fetch {
-        address: Address::parse(&format!("{local}@a.example")).unwrap(),
-        what: What::Presence,
-        version: None,
-        cursor: None,
-        max: None,
-        wait: false,
-        min: None,
-        timeout: None,
-        about: None,
-        delivery: false,
-        id: None,
-    }
+    Fetch::of(Address::parse(&format!("{local}@a.example")).unwrap(), What::Presence)
 }
 
 fn numbered(number: u64) -> Done {
@@ -106,16 +81,8 @@ async fn an_answer_keeps_its_place_among_what_comes_unasked() {
     let (connection, mut incoming, mut peer) = connected(64);
     connection.reserve().await.unwrap().send(fetch("bob"), 77);
     assert_eq!(peer.read().await.unwrap().number, 3);
-    let notify = |event| Notify {
-        address: Address::parse("bob@a.example").unwrap(),
-        what: What::Presence,
-        state: event,
-        base: None,
-        version: None,
-        snapshot: None,
-        patch: None,
-        event: None,
-    };
+    let notify =
+        |state| Notify::of(Address::parse("bob@a.example").unwrap(), What::Presence, state);
     use impp_protocol::state::SubscriptionState::{Active, Pending};
     peer.write(0, notify(Pending)).await;
     peer.write(3, numbered(1)).await;

@@ -144,16 +144,7 @@ pub(super) mod samples {
     }
 
     pub fn notify(state: SubscriptionState) -> Notify {
-        Notify {
-            address: Address::parse("bob@a.example").unwrap(),
-            what: What::Presence,
-            state,
-            base: None,
-            version: None,
-            snapshot: None,
-            patch: None,
-            event: None,
-        }
+        Notify::of(Address::parse("bob@a.example").unwrap(), What::Presence, state)
     }
 
     pub fn snapshot(new: &Document) -> Notify {

@@ -165,7 +165,7 @@ impl Machine {
         let end = |address: &Address, what| {
             let lease = Some(Duration::ZERO);
             let expand = what == What::Contacts;
-            (Subscribe { lease, expand, ..subscribe(address.clone(), what) }.into(), 0)
+            (Subscribe { lease, expand, ..Subscribe::of(address.clone(), what) }.into(), 0)
         };
         let mut requests = Vec::new();
         if self.contacts {
@@ -184,14 +184,14 @@ impl Machine {
             Asked::Presence(address) => {
                 let Some(person) = self.people.get_mut(address) else { return };
                 let version = person.held.version().filter(|_| !person.syncing);
-                Subscribe { version, ..subscribe(address.clone(), What::Presence) }.into()
+                Subscribe { version, ..Subscribe::of(address.clone(), What::Presence) }.into()
             }
             Asked::Contacts => {
-                Subscribe { expand: true, ..subscribe(self.own.clone(), What::Contacts) }.into()
+                Subscribe { expand: true, ..Subscribe::of(self.own.clone(), What::Contacts) }.into()
             }
             Asked::Log => {
                 let cursor = self.log.as_ref().and_then(|log| log.cursor.clone());
-                Subscribe { cursor, ..subscribe(self.own.clone(), What::Log) }.into()
+                Subscribe { cursor, ..Subscribe::of(self.own.clone(), What::Log) }.into()
             }
             Asked::Ack(cursor) => Ack { address: self.own.clone(), cursor: cursor.clone() }.into(),
         };
@@ -368,11 +368,6 @@ impl Machine {
         self.events.push_back(Event::Page(page));
         Ok(())
     }
-}
-
-/// A SUBSCRIBE bound to the session.
-fn subscribe(address: Address, what: What) -> Subscribe {
-    Subscribe { address, what, lease: None, version: None, cursor: None, expand: false }
 }
 
 fn notified(

@@ -26,3 +26,10 @@ fields! {
         6 base: Option<u64>,
     }
 }
+
+impl Publish {
+    /// A change of a thing; of presence, bound to the session.
+    pub fn of(address: Address, what: What, content: Option<Bytes>) -> Publish {
+        Publish { address, what, content, lease: None, replace: false, base: None }
+    }
+}

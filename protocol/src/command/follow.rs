@@ -78,3 +78,46 @@ fields! {
         8 event: Option<SubscriptionEvent>,
     }
 }
+
+impl Subscribe {
+    /// Follows a thing as long as the session lives, from nothing held.
+    pub fn of(address: Address, what: What) -> Subscribe {
+        let (lease, version, cursor) = (None, None, None);
+        Subscribe { address, what, lease, version, cursor, expand: false }
+    }
+}
+
+impl Fetch {
+    /// Reads a thing from its beginning, nothing held.
+    pub fn of(address: Address, what: What) -> Fetch {
+        Fetch {
+            address,
+            what,
+            version: None,
+            cursor: None,
+            max: None,
+            wait: false,
+            min: None,
+            timeout: None,
+            about: None,
+            delivery: false,
+            id: None,
+        }
+    }
+}
+
+impl Notify {
+    /// Says how a follower stands, without content.
+    pub fn of(address: Address, what: What, state: SubscriptionState) -> Notify {
+        Notify {
+            address,
+            what,
+            state,
+            base: None,
+            version: None,
+            snapshot: None,
+            patch: None,
+            event: None,
+        }
+    }
+}

@@ -38,3 +38,23 @@ fields! {
         12 boot: Option<[u8; 16]>,
     }
 }
+
+impl Hello {
+    /// A HELLO that says the version and nothing else.
+    pub fn empty() -> Hello {
+        Hello {
+            version: PROTOCOL_VERSION,
+            features: Vec::new(),
+            agent: None,
+            time: None,
+            domains: Vec::new(),
+            mechanisms: Vec::new(),
+            frame_max: None,
+            body_max: None,
+            idle: None,
+            requests_max: None,
+            instance: None,
+            boot: None,
+        }
+    }
+}

@@ -59,6 +59,25 @@ fields! {
 }
 
 impl Message {
+    /// A message of plain text or octets, and nothing else said.
+    pub fn new(id: [u8; 16], to: Address, body: Bytes) -> Message {
+        Message {
+            id,
+            to,
+            from: None,
+            content_type: None,
+            body,
+            created: None,
+            expires: None,
+            reply_to: None,
+            thread: None,
+            headers: Vec::new(),
+            volatile: false,
+            sender: None,
+            hops: None,
+        }
+    }
+
     /// The first of the message's parts that exceeds its limit, named with the limit.
     pub fn over_limit(&self) -> Option<String> {
         let over = |name: &str, length: usize, max: usize| {

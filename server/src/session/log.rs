@@ -10,7 +10,7 @@ use impp_protocol::state::{self, FateReport, Item, ItemKind, Page, SubscriptionS
 use impp_protocol::{Code, Error, What};
 use impp_storage::{Op, ReadLog, StoreError};
 
-use super::{Handled, Session, Stored, notify, put};
+use super::{Handled, Session, Stored, put};
 use crate::config::seconds;
 use crate::host::Host;
 
@@ -93,7 +93,7 @@ impl Session {
             if !page.items.is_empty() {
                 let owner = self.account.address.clone();
                 let snapshot = Some(state::encode(&page));
-                let notify = notify(owner, What::Log, SubscriptionState::Active, None);
+                let notify = Notify::of(owner, What::Log, SubscriptionState::Active);
                 put(out, Notify { snapshot, ..notify }.into());
             }
             if let Some(following) = &mut self.log {

@@ -25,7 +25,7 @@ use bytes::BytesMut;
 use impp_acl::Disclosed;
 use impp_protocol::command::{Done, Message, Notify};
 use impp_protocol::presence::Version;
-use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
+use impp_protocol::state::SubscriptionState;
 use impp_protocol::{Address, Code, Command, Error, Request, What};
 use impp_storage::StoreError;
 
@@ -148,7 +148,9 @@ impl Session {
         if news.contacts && self.expanded {
             for (address, event) in self.expand_again(host).await {
                 let state = SubscriptionState::Terminated;
-                put(out, notify(address, What::Presence, state, Some(event)).into());
+                let event = Some(event);
+                let notify = Notify::of(address, What::Presence, state);
+                put(out, Notify { event, ..notify }.into());
             }
         }
         if news.log
@@ -188,7 +190,8 @@ impl Session {
         let Some(Told { state, event, content }) = told else { return Ok(()) };
         host.metrics.notifications.inc();
         followed.state = Some(state);
-        let mut notify = notify(presentity.clone(), What::Presence, state, event);
+        let mut notify = Notify::of(presentity.clone(), What::Presence, state);
+        notify.event = event;
         if let Some(content) = content {
             followed.held = Some(content.version());
             disclose(&mut notify, &content);
@@ -282,17 +285,6 @@ impl Session {
 fn offered(offered: bool, service: &str) -> Result<(), Error> {
     let text = format!("this account does not have the service of {service}");
     if offered { Ok(()) } else { Err(Error::new(Code::NotOffered, text)) }
-}
-
-/// A NOTIFY without content.
-fn notify(
-    address: Address,
-    what: What,
-    state: SubscriptionState,
-    event: Option<SubscriptionEvent>,
-) -> Notify {
-    let (base, version, snapshot, patch) = (None, None, None, None);
-    Notify { address, what, state, base, version, snapshot, patch, event }
 }
 
 /// The one place where presence enters a NOTIFY.

@@ -1,1 +1,18 @@
-//! placeholder
+//! What the plays share: the real binaries, a server in a folder of its own, a raw peer over TLS.
+//!
+//! What has to hold is left to the plays. The harness panics where the play cannot go on.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod binaries;
+pub mod impp;
+pub mod peer;
+pub mod proxy;
+pub mod server;
+pub mod trace;
+pub mod wait;
+pub mod wire;
+
+pub use peer::Peer;
+pub use server::Server;
+pub use wait::{DEADLINE, eventually};
+pub use wire::Wire;

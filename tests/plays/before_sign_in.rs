@@ -1,0 +1,266 @@
+//! What strangers can use up before they sign in: faults B1 to B9.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use impp_protocol::command::Ping;
+use impp_tests::peer::{Peer, first_auth, next_auth};
+use impp_tests::wire::{Dial, Wire, hello};
+use impp_tests::{DEADLINE, Server, eventually};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// What all connections that have not signed in may use together.
+const UNSIGNED_BYTES_MAX: u64 = 96 * 1024 * 1024;
+/// From one address, by default.
+const PER_ADDRESS_MAX: usize = 32;
+
+/// The n-th of the addresses that strangers come from.
+fn source(n: usize) -> Ipv4Addr {
+    Ipv4Addr::new(127, 0, 1 + (n / 250) as u8, 1 + (n % 250) as u8)
+}
+
+/// Opens sockets from many addresses, as many as may come from each.
+async fn crowd(server: &Server, count: usize) -> Vec<TcpStream> {
+    let mut crowd = Vec::with_capacity(count);
+    for n in 0..count {
+        let dial = Dial::to(server).from(source(n / PER_ADDRESS_MAX));
+        crowd.push(dial.tcp().await.expect("a TCP connection"));
+    }
+    crowd
+}
+
+/// Whether the server has closed it.
+fn is_closed(stream: &TcpStream) -> bool {
+    let mut buffer = [0; 64];
+    loop {
+        match stream.try_read(&mut buffer) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
+        }
+    }
+}
+
+fn closed(crowd: &[TcpStream]) -> usize {
+    crowd.iter().filter(|stream| is_closed(stream)).count()
+}
+
+/// What comes until the server closes.
+async fn until_closed(stream: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let read = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut bytes)).await;
+    // A reset is an end too.
+    let _ = read.expect("the server closes");
+    bytes
+}
+
+/// Of 2,100 silent sockets, 2,048 are kept and the others closed at once; they do not use more
+/// memory than is allowed to all, and who is signed in is served. When they go, others may come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b1_silent_connections_are_bounded_and_harm_nobody() {
+    let server = Server::with().set("limits.sign_in_seconds", 3600).start();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let before = server.resident_bytes();
+    let silent = crowd(&server, 2100).await;
+    eventually("52 of 2,100 to be closed", async || (closed(&silent) >= 52).then_some(())).await;
+    alice.done(Ping {}).await;
+    assert_eq!(closed(&silent), 52);
+    assert_eq!(server.metrics().get("impp_crowded_total"), 52.0);
+    let used = server.resident_bytes().saturating_sub(before);
+    assert!(used < UNSIGNED_BYTES_MAX, "{used} bytes");
+    let stranger = Dial::to(&server).from(Ipv4Addr::new(127, 0, 99, 1));
+    assert!(stranger.connect().await.is_err(), "there should be no place left");
+    alice.send("bob@localhost", "in the crowd").await;
+    drop(silent);
+    eventually("a place", async || stranger.connect().await.ok()).await;
+}
+
+/// A ClientHello that drips is cut at the deadline, which counts from the connection and not from
+/// the last byte.
+#[tokio::test]
+async fn b2_a_slow_client_hello_is_cut_at_the_deadline() {
+    let server = Server::with().set("limits.sign_in_seconds", 3).start();
+    let mut stream = Dial::to(&server).tcp().await.unwrap();
+    // A record of 512 bytes with a ClientHello of 508, which never comes whole.
+    let mut drip = [22, 3, 1, 2, 0, 1, 0, 1, 252].into_iter().chain(std::iter::repeat(3));
+    let (start, mut sent) = (Instant::now(), 0);
+    while !is_closed(&stream) {
+        assert!(start.elapsed() < DEADLINE, "{sent} bytes in {DEADLINE:?} and not cut");
+        let _ = stream.write_all(&[drip.next().unwrap()]).await;
+        sent += 1;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert!(sent < 512, "the ClientHello was finished before");
+    // Who is through TLS and then silent is cut too, and told.
+    let (mut wire, _) = Wire::greeted(&server).await;
+    let ending = wire.ending().await;
+    let timeout = impp_protocol::command::ByeReason::Timeout;
+    assert_eq!(ending.bye.map(|bye| bye.reason), Some(timeout));
+}
+
+/// Half ClientHellos of 16 KB on hundreds of sockets use what they may, and others are served.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b3_half_client_hellos_are_bounded_in_memory() {
+    const SOCKETS: usize = 800;
+    let server = Server::with().set("limits.sign_in_seconds", 3600).start();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let before = server.resident_bytes();
+    let mut half = crowd(&server, SOCKETS).await;
+    // A ClientHello of 65,535 bytes, in records of 16,384 of which one comes.
+    let mut bytes = vec![22, 3, 1, 64, 0, 1, 0, 255, 255];
+    bytes.resize(16 * 1024, 3);
+    for stream in &mut half {
+        let _ = stream.write_all(&bytes).await;
+    }
+    alice.done(Ping {}).await;
+    let bob = Peer::sign_in(&server, "bob").await;
+    let used = server.resident_bytes().saturating_sub(before);
+    let share = UNSIGNED_BYTES_MAX / 2048 * SOCKETS as u64;
+    assert!(used <= share, "{used} bytes for {SOCKETS} sockets, allowed are {share}");
+    drop((half, bob));
+    // Twice as much again fits where it was: it has been given back.
+    for _ in 0..2 {
+        let mut half = eventually("places", async || {
+            let half = crowd(&server, SOCKETS).await;
+            (closed(&half) == 0).then_some(half)
+        })
+        .await;
+        for stream in &mut half {
+            let _ = stream.write_all(&bytes).await;
+        }
+        alice.done(Ping {}).await;
+    }
+    let used = server.resident_bytes().saturating_sub(before);
+    assert!(used <= share, "{used} bytes after three rounds, allowed are {share}");
+}
+
+/// A ClientHello in records of one byte is taken or refused, and the server lives.
+#[tokio::test]
+async fn b5_a_client_hello_in_small_pieces_harms_nobody() {
+    let server = Server::quickstart();
+    let mut stream = Dial::to(&server).tcp().await.unwrap();
+    for byte in [1, 0, 1, 252].into_iter().chain([3; 100]) {
+        let _ = stream.write_all(&[22, 3, 1, 0, 1, byte]).await;
+    }
+    drop(stream);
+    Peer::sign_in(&server, "alice").await.done(Ping {}).await;
+    assert!(!server.stderr().contains("panicked"), "{}", server.stderr());
+}
+
+/// What is not TLS gets a TLS alert and the end, and one line in the log for its source.
+#[tokio::test]
+async fn b6_what_is_no_tls_gets_an_alert_and_is_closed() {
+    let server = Server::quickstart();
+    let mut random = [0; 512];
+    getrandom::fill(&mut random).unwrap();
+    // Not by chance the head of a handshake record.
+    random[0] = 0xff;
+    let texts: [&[u8]; 4] = [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"\x00\x00\x08\x01\x00\x02\x00\x01",
+        &random,
+    ];
+    for text in texts {
+        for _ in 0..3 {
+            let mut stream = Dial::to(&server).tcp().await.unwrap();
+            stream.write_all(text).await.unwrap();
+            let answer = until_closed(&mut stream).await;
+            // Content type alert, level fatal; a reset may have taken it away.
+            let alert = answer.len() == 7 && answer[0] == 21 && answer[5] == 2;
+            assert!(alert || answer.is_empty(), "{answer:?} to {text:?}");
+        }
+    }
+    let mut stream = Dial::to(&server).tcp().await.unwrap();
+    stream.write_all(texts[0]).await.unwrap();
+    assert_eq!(until_closed(&mut stream).await.first(), Some(&21), "no alert for plain HTTP");
+    Peer::sign_in(&server, "alice").await.done(Ping {}).await;
+    let log = server.stderr();
+    let complaints = log.lines().filter(|line| line.contains("no TLS connection")).count();
+    assert_eq!(complaints, 1, "{log}");
+    assert!(!log.contains("OpenSSH"), "{log}");
+}
+
+/// Thousands who connect and fail leave nothing behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b7_failed_sign_ins_leave_nothing_behind() {
+    const ROUND: usize = 1000;
+    const GROWTH_BYTES_MAX: u64 = 4 * 1024 * 1024;
+    let server = Server::quickstart();
+    let mut profile = server.profile("alice");
+    let mut resident = Vec::new();
+    for round in 0..4 {
+        for n in 0..ROUND {
+            // Now an account that is, now one that is not.
+            profile.address = if n % 2 == 0 { "alice".into() } else { format!("u{round}-{n}") };
+            fail(&server, &profile.address).await;
+        }
+        eventually("all connections to be gone", async || {
+            (server.metrics().get("impp_connections") == 0.0).then_some(())
+        })
+        .await;
+        resident.push(server.resident_bytes());
+    }
+    // The first round warms up: tickets, pools, tables.
+    let growth = resident[3].saturating_sub(resident[1]);
+    assert!(growth <= GROWTH_BYTES_MAX, "{growth} bytes in {} cycles: {resident:?}", 2 * ROUND);
+    assert_eq!(server.metrics().get("impp_sessions"), 0.0);
+}
+
+/// Connects, fails to sign in with a proof that is none, and goes.
+async fn fail(server: &Server, name: &str) {
+    let mut wire = Wire::dial(server).await;
+    wire.send(0, hello()).await;
+    let profile = server.profile("bob");
+    let first = format!("y,,n={name},r=abcdefghijkl").replace("y,,", "n,,").into_bytes();
+    wire.send(1, first_auth(&profile, 1, "SCRAM-SHA-256", first)).await;
+    wire.hello().await;
+    let challenge = match wire.next().await.command {
+        impp_protocol::Command::Challenge(challenge) => challenge.data,
+        other => panic!("{other:?}"),
+    };
+    let text = std::str::from_utf8(&challenge).unwrap();
+    let nonce = text.split(',').next().unwrap();
+    let proof = format!("c=biws,{nonce},p={}=", "A".repeat(43));
+    wire.send(2, next_auth(proof.into_bytes())).await;
+    match wire.next().await.command {
+        impp_protocol::Command::Error(error) => {
+            assert_eq!(error.code, impp_protocol::Code::AuthFailed);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The 33rd that waits at one address is refused with an alert, while others are served.
+#[tokio::test]
+async fn b9_the_33rd_from_one_address_is_refused() {
+    let server = Server::with().set("limits.sign_in_seconds", 3600).start();
+    let here = Dial::to(&server).from(Ipv4Addr::new(127, 0, 7, 1));
+    let mut waiting = Vec::new();
+    for _ in 0..PER_ADDRESS_MAX {
+        waiting.push(here.connect().await.unwrap());
+    }
+    let mut refused = here.tcp().await.unwrap();
+    assert_eq!(until_closed(&mut refused).await, [21, 3, 3, 0, 2, 2, 49], "access denied");
+    assert!(here.connect().await.is_err());
+    Peer::sign_in_from(&server, "alice", Ipv4Addr::new(127, 0, 7, 2)).await.done(Ping {}).await;
+    // Who signs in makes room.
+    let wire = waiting.pop().unwrap();
+    let mut bob = Peer::over(wire, &server.profile("bob"), 1).await.unwrap();
+    here.connect().await.unwrap();
+    bob.done(Ping {}).await;
+}
+
+/// Clients and servers come to one port and are told apart by the protocol's name: without it,
+/// or with another, nobody gets in.
+#[tokio::test]
+async fn f15_a_connection_without_the_protocols_name_is_refused() {
+    let server = Server::quickstart();
+    for names in [&[&b"h2"[..]][..], &[b"impp-s2s/1"], &[]] {
+        let Ok(mut wire) = Dial::to(&server).alpn(names).connect().await else { continue };
+        wire.send(0, hello()).await;
+        assert!(wire.frame().await.is_none(), "served although it offered {names:?}");
+    }
+}

@@ -1,0 +1,12 @@
+//! Plays against the real programs: one function for each row of what must hold and of what must
+//! be survived, named after it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod before_sign_in;
+mod corpus;
+mod framing;
+mod framing_values;
+mod messages;
+mod messages_crash;
+mod sign_in;
+mod store;

@@ -1,0 +1,281 @@
+//! A server under test: the real `imppd` in a folder of its own, started, killed, started again.
+//!
+//! It dies with its [`Server`]; what it wrote to stderr is printed if the play fails.
+
+mod process;
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use crate::binaries;
+use crate::wait::DEADLINE;
+pub use process::Process;
+
+/// The domain that a server under test hosts.
+pub const DOMAIN: &str = "localhost";
+
+/// How to start a server; see [`Server::with`].
+#[derive(Debug)]
+pub struct Start {
+    accounts: String,
+    settings: Vec<(String, toml_edit::Value)>,
+    store: Option<PathBuf>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Server {
+    folder: TempDir,
+    address: SocketAddr,
+    http: SocketAddr,
+    process: Option<Process>,
+}
+
+/// What quickstart left for an account's client.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Profile {
+    /// The account.
+    pub address: String,
+    /// Its password.
+    pub password: String,
+}
+
+/// The metrics at one moment: `name` or `name{label="value"}` to value.
+#[derive(Clone, Debug)]
+pub struct Metrics(BTreeMap<String, f64>);
+
+impl Start {
+    /// Whose accounts it has, instead of alice, bob and carol.
+    #[must_use]
+    pub fn accounts(mut self, names: impl IntoIterator<Item = impl AsRef<str>>) -> Start {
+        let names: Vec<_> = names.into_iter().map(|name| name.as_ref().to_owned()).collect();
+        self.accounts = names.join(",");
+        self
+    }
+
+    /// A setting, named `section.key`.
+    #[must_use]
+    pub fn set(mut self, name: &str, value: impl Into<toml_edit::Value>) -> Start {
+        self.settings.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Keeps the store in another folder, which must be on the same or a smaller disk.
+    #[must_use]
+    pub fn store(self, folder: &Path) -> Start {
+        let start = self.set("server.store", folder.display().to_string());
+        Start { store: Some(folder.to_owned()), ..start }
+    }
+
+    /// Starts it, and waits until it accepts connections.
+    pub fn start(self) -> Server {
+        raise_open_files();
+        let folder = tempfile::Builder::new().prefix("impp-").tempdir().unwrap();
+        let (address, http) = (free_port(), free_port());
+        let process = Process::spawn(&[
+            "quickstart".as_ref(),
+            "--data".as_ref(),
+            folder.path().as_os_str(),
+            "--listen".as_ref(),
+            address.to_string().as_ref(),
+            "--http".as_ref(),
+            http.to_string().as_ref(),
+            "--accounts".as_ref(),
+            self.accounts.as_ref(),
+        ]);
+        assert_eq!(process.ready(), format!("ready: {DOMAIN} on {address}"));
+        let mut server = Server { folder, address, http, process: Some(process) };
+        if !self.settings.is_empty() {
+            server.stop();
+            if let Some(store) = &self.store {
+                let made = server.folder.path().join("store");
+                for entry in std::fs::read_dir(made).unwrap() {
+                    let entry = entry.unwrap();
+                    std::fs::copy(entry.path(), store.join(entry.file_name())).unwrap();
+                }
+            }
+            for (name, value) in self.settings {
+                server.set(&name, value);
+            }
+            server.restart();
+        }
+        server
+    }
+}
+
+impl Server {
+    /// A server with accounts alice, bob and carol, each in the others' contact lists.
+    pub fn quickstart() -> Server {
+        Server::with().start()
+    }
+
+    /// A server with other settings.
+    pub fn with() -> Start {
+        Start { accounts: "alice,bob,carol".to_owned(), settings: Vec::new(), store: None }
+    }
+
+    /// Where it listens for clients.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its folder.
+    pub fn data(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Its configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.data().join("imppd.toml")
+    }
+
+    /// The certificates that its clients trust.
+    pub fn trust(&self) -> PathBuf {
+        self.data().join("tls/ca.pem")
+    }
+
+    /// The profile's file of an account that quickstart made.
+    pub fn profile_path(&self, name: &str) -> PathBuf {
+        self.data().join(format!("profiles/{name}.toml"))
+    }
+
+    /// The profile of an account that quickstart made.
+    pub fn profile(&self, name: &str) -> Profile {
+        let text = std::fs::read_to_string(self.profile_path(name)).unwrap();
+        toml::from_str(&text).unwrap()
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("the server runs").pid()
+    }
+
+    /// What it has written to stderr since it was last started, or the newest part of it.
+    pub fn stderr(&self) -> String {
+        self.process.as_ref().expect("the server runs").stderr()
+    }
+
+    /// Kills it on the spot.
+    pub fn kill9(&mut self) {
+        self.process.take().expect("the server runs").kill9();
+    }
+
+    /// Asks it to stop (SIGTERM), and waits until it has.
+    pub fn stop(&mut self) {
+        self.process.take().expect("the server runs").stop();
+    }
+
+    /// Starts it again, on the same port and with the configuration as it is now.
+    pub fn restart(&mut self) {
+        assert!(self.process.is_none(), "the server runs");
+        let config = self.config();
+        let process =
+            Process::spawn(&["serve".as_ref(), "--config".as_ref(), config.as_os_str()]);
+        assert_eq!(process.ready(), format!("ready: {DOMAIN} on {}", self.address));
+        self.process = Some(process);
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn ended(&mut self) -> std::process::ExitStatus {
+        self.process.take().expect("the server runs").ended()
+    }
+
+    /// Changes a setting, named `section.key`, in the configuration file.
+    pub fn set(&self, name: &str, value: impl Into<toml_edit::Value>) {
+        let (section, key) = name.split_once('.').expect("section.key");
+        let text = std::fs::read_to_string(self.config()).unwrap();
+        let mut document: toml_edit::DocumentMut = text.parse().unwrap();
+        document[section][key] = toml_edit::value(value);
+        std::fs::write(self.config(), document.to_string()).unwrap();
+    }
+
+    /// Runs `imppd user ARGS… --config F` to its end.
+    pub fn user(&self, args: &[&str]) -> Output {
+        let config = self.config().display().to_string();
+        imppd(&[&["user"], args, &["--config", &config]].concat())
+    }
+
+    /// Runs `imppd user ARGS…`, which has to succeed.
+    pub fn user_ok(&self, args: &[&str]) -> String {
+        let output = self.user(args);
+        assert!(output.status.success(), "user {args:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// GETs a path from its HTTP port: the status and the body.
+    pub fn http(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.http).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").expect("an HTTP answer");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        (status.expect("an HTTP status"), body.to_owned())
+    }
+
+    /// Its metrics now.
+    pub fn metrics(&self) -> Metrics {
+        let (status, text) = self.http("/metrics");
+        assert_eq!(status, 200, "{text}");
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let samples = lines.filter_map(|line| line.rsplit_once(' '));
+        Metrics(samples.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect())
+    }
+
+    /// Bytes of memory that its process has resident.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let kib: u64 = line.trim().strip_suffix(" kB").unwrap().trim().parse().unwrap();
+        kib * 1024
+    }
+}
+
+impl Metrics {
+    /// A sample; 0 if there is none yet.
+    pub fn get(&self, name: &str) -> f64 {
+        self.0.get(name).copied().unwrap_or_default()
+    }
+}
+
+/// Runs `imppd` with these arguments to its end.
+pub fn imppd(args: &[&str]) -> Output {
+    std::process::Command::new(binaries::imppd()).args(args).output().unwrap()
+}
+
+/// A port below those that the system gives to connections, so that none of these takes it while
+/// the server is down.
+fn free_port() -> SocketAddr {
+    const FIRST: u16 = 10_000;
+    const COUNT: u16 = 20_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test processes that run side by side start at places of their own.
+    let start = (std::process::id().wrapping_mul(97) % u32::from(COUNT)) as u16;
+    for _ in 0..COUNT {
+        let port = FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+    panic!("no free port");
+}
+
+/// Some plays open thousands of connections, and so do their servers.
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+}

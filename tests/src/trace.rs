@@ -1,0 +1,79 @@
+//! strace on a running server: faults injected into its calls, or a record of them.
+//!
+//! It needs strace and the right to trace; a play that gets none of it is skipped and says so.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::server::Server;
+
+/// An strace that is attached. It lets go when dropped.
+#[derive(Debug)]
+pub struct Trace {
+    child: Child,
+    record: PathBuf,
+}
+
+impl Trace {
+    /// Attaches to all threads of the server with these options; none if that cannot be done
+    /// here, which is then said on stderr.
+    pub fn attach(server: &Server, options: &[&str]) -> Option<Trace> {
+        let record = server.data().join("strace.txt");
+        let spawned = Command::new("strace")
+            .args(["-f", "-o"])
+            .arg(&record)
+            .args(options)
+            .args(["-p", &server.pid().to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child = match spawned {
+            Ok(child) => child,
+            Err(error) => {
+                eprintln!("skipped: strace cannot be run: {error}");
+                return None;
+            }
+        };
+        // The first line says that all threads are held, or why they are not.
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let line = lines.next().and_then(Result::ok).unwrap_or_default();
+        if line.contains(" attached") {
+            std::thread::spawn(move || lines.for_each(drop));
+            return Some(Trace { child, record });
+        }
+        eprintln!("skipped: strace cannot attach: {line}");
+        let _ = child.wait();
+        None
+    }
+
+    /// Lets go of the server: what it recorded.
+    pub fn detach(mut self) -> String {
+        self.end();
+        std::fs::read_to_string(&self.record).unwrap_or_default()
+    }
+
+    /// The record so far.
+    pub fn record(&self) -> &Path {
+        &self.record
+    }
+
+    fn end(&mut self) {
+        if let Some(pid) = Pid::from_raw(self.child.id() as i32) {
+            // Killed by SIGINT, strace detaches; by SIGKILL, it could leave threads stopped.
+            let _ = kill_process(pid, Signal::INT);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            self.end();
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! One TLS connection to a server, as bytes and as frames. Nothing is checked or added, so that a
+//! play can be as wrong as it likes.
+//!
+//! Signing in, and requests with their answers, are left to `peer`.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use impp_protocol::command::{Bye, Hello, PROTOCOL_VERSION};
+use impp_protocol::frame::{self, FRAME_BYTES_MAX, Frame};
+use impp_protocol::sasl::scram::{EXPORTER_BYTES, EXPORTER_LABEL, Exporter};
+use impp_protocol::{ALPN_CLIENT, Command, Error, Request};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::server::{DOMAIN, Server};
+use crate::wait::within;
+
+/// How to connect; see [`Wire::dial`].
+#[derive(Clone, Debug)]
+pub struct Dial {
+    address: SocketAddr,
+    source: Option<Ipv4Addr>,
+    roots: RootCertStore,
+    config: ClientConfig,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Wire {
+    stream: TlsStream<TcpStream>,
+    input: BytesMut,
+    chunk: usize,
+}
+
+/// How a connection ended, and what came before.
+#[derive(Debug)]
+pub struct Ending {
+    /// ERROR frames and their request numbers.
+    pub errors: Vec<(u64, Error)>,
+    /// The BYE, if one came.
+    pub bye: Option<Bye>,
+    /// All else.
+    pub others: Vec<Request>,
+    /// The peer said in TLS that it closes (close_notify), and had not to be guessed.
+    pub clean: bool,
+}
+
+impl Dial {
+    /// To the server, trusting its certificates.
+    pub fn to(server: &Server) -> Dial {
+        Dial::new(server.address(), &server.trust())
+    }
+
+    /// To any address, trusting the certificates in a PEM file.
+    pub fn new(address: SocketAddr, trust: &Path) -> Dial {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(trust).unwrap() {
+            roots.add(certificate.unwrap()).unwrap();
+        }
+        let config = Dial::client(rustls::ALL_VERSIONS, roots.clone());
+        Dial { address, source: None, roots, config }
+    }
+
+    fn client(
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        roots: RootCertStore,
+    ) -> ClientConfig {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![ALPN_CLIENT.to_vec()];
+        config
+    }
+
+    /// From this address of the machine.
+    #[must_use]
+    pub fn from(mut self, source: Ipv4Addr) -> Dial {
+        self.source = Some(source);
+        self
+    }
+
+    /// Offering these application protocols.
+    #[must_use]
+    pub fn alpn(mut self, protocols: &[&[u8]]) -> Dial {
+        self.config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        self
+    }
+
+    /// Speaking no TLS newer than 1.2.
+    #[must_use]
+    pub fn tls12(mut self) -> Dial {
+        self.config = Dial::client(&[&rustls::version::TLS12], self.roots.clone());
+        self
+    }
+
+    /// The TCP connection alone.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn tcp(&self) -> io::Result<TcpStream> {
+        let socket = TcpSocket::new_v4()?;
+        if let Some(source) = self.source {
+            socket.bind((source, 0).into())?;
+        }
+        within("a TCP connection", socket.connect(self.address)).await
+    }
+
+    /// The whole connection.
+    ///
+    /// # Errors
+    /// If the other side refuses it, or TLS fails.
+    pub async fn connect(&self) -> io::Result<Wire> {
+        let tcp = self.tcp().await?;
+        tcp.set_nodelay(true)?;
+        let connector = TlsConnector::from(Arc::new(self.config.clone()));
+        let name = ServerName::try_from(DOMAIN).unwrap();
+        let stream = within("a TLS handshake", connector.connect(name, tcp)).await?;
+        Ok(Wire { stream, input: BytesMut::new(), chunk: usize::MAX })
+    }
+}
+
+impl Wire {
+    /// Connects as a client does.
+    pub async fn dial(server: &Server) -> Wire {
+        Dial::to(server).connect().await.unwrap()
+    }
+
+    /// Connects, and exchanges HELLOs.
+    pub async fn greeted(server: &Server) -> (Wire, Hello) {
+        let mut wire = Wire::dial(server).await;
+        wire.send(0, hello()).await;
+        let hello = wire.hello().await;
+        (wire, hello)
+    }
+
+    /// From now on at most so many bytes go into one TLS record and one segment.
+    #[must_use]
+    pub fn in_chunks(mut self, bytes: usize) -> Wire {
+        self.chunk = bytes;
+        self
+    }
+
+    /// The TLS connection.
+    pub fn tls(&self) -> &rustls::ClientConnection {
+        self.stream.get_ref().1
+    }
+
+    /// What binds a sign-in to this connection (RFC 9266).
+    pub fn exporter(&self) -> Exporter {
+        let export = [0; EXPORTER_BYTES];
+        self.tls().export_keying_material(export, EXPORTER_LABEL, Some(b"")).unwrap()
+    }
+
+    /// Writes bytes as they are. What the server has closed takes none; the play sees that when it
+    /// reads.
+    pub async fn write(&mut self, bytes: &[u8]) {
+        let _ = self.try_write(bytes).await;
+    }
+
+    /// Writes bytes as they are.
+    ///
+    /// # Errors
+    /// The system's, as when the server has closed the connection.
+    pub async fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let writing = async {
+            for chunk in bytes.chunks(self.chunk) {
+                self.stream.write_all(chunk).await?;
+                self.stream.flush().await?;
+            }
+            Ok(())
+        };
+        within("writing", writing).await
+    }
+
+    /// Writes one frame.
+    pub async fn send(&mut self, number: u64, command: impl Into<Command>) {
+        self.write(&bytes_of(number, command)).await;
+    }
+
+    /// The next frame, or none at the end of the connection, clean or not.
+    pub async fn frame(&mut self) -> Option<Frame> {
+        within("a frame", self.next_frame()).await.ok().flatten()
+    }
+
+    /// The next frame's meaning; the connection must not end before.
+    pub async fn next(&mut self) -> Request {
+        let frame = self.frame().await.expect("a frame, but the connection ended");
+        Request::decode(frame).expect("a frame that a server may send")
+    }
+
+    /// The server's HELLO, which must come next.
+    pub async fn hello(&mut self) -> Hello {
+        match self.next().await {
+            Request { number: 0, command: Command::Hello(hello) } => hello,
+            other => panic!("expected the server's HELLO, got {other:?}"),
+        }
+    }
+
+    /// Reads to the end of the connection.
+    ///
+    /// # Panics
+    /// If the server does not close it.
+    pub async fn ending(&mut self) -> Ending {
+        let mut ending = Ending { errors: vec![], bye: None, others: vec![], clean: false };
+        loop {
+            let frame = match within("the end of the connection", self.next_frame()).await {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Ending { clean: true, ..ending },
+                Err(_) => return ending,
+            };
+            match Request::decode(frame).expect("a frame that a server may send") {
+                Request { number, command: Command::Error(error) } => {
+                    ending.errors.push((number, error));
+                }
+                Request { command: Command::Bye(bye), .. } => ending.bye = Some(bye),
+                other => ending.others.push(other),
+            }
+        }
+    }
+
+    /// The TLS stream, for whoever passes bytes on.
+    pub fn into_stream(self) -> TlsStream<TcpStream> {
+        self.stream
+    }
+
+    /// Ends the TCP connection at once, by a reset if `reset`, without a word in TLS.
+    pub fn cut(self, reset: bool) {
+        let (tcp, _) = self.stream.into_inner();
+        if reset {
+            tcp.set_zero_linger().unwrap();
+        }
+    }
+
+    async fn next_frame(&mut self) -> io::Result<Option<Frame>> {
+        loop {
+            match frame::take(&mut self.input, FRAME_BYTES_MAX) {
+                Ok(Some(frame)) => return Ok(Some(frame)),
+                Ok(None) => {}
+                Err(error) => panic!("the server sent what is no frame: {error}"),
+            }
+            if self.stream.read_buf(&mut self.input).await? == 0 {
+                assert!(self.input.is_empty(), "the server ended inside a frame");
+                return Ok(None);
+            }
+        }
+    }
+}
+
+impl Ending {
+    /// The code of the one ERROR that came.
+    pub fn code(&self) -> impp_protocol::Code {
+        assert_eq!(self.errors.len(), 1, "one ERROR expected: {self:?}");
+        self.errors[0].1.code
+    }
+}
+
+/// The bytes of one frame.
+pub fn bytes_of(number: u64, command: impl Into<Command>) -> BytesMut {
+    let mut out = BytesMut::new();
+    Request { number, command: command.into() }.put(&mut out).unwrap();
+    out
+}
+
+/// The bytes of a frame with any kind and any fields.
+pub fn raw_frame(kind: u8, number: u64, fields: &[u8]) -> BytesMut {
+    let mut out = BytesMut::new();
+    let fields = bytes::Bytes::copy_from_slice(fields);
+    Frame { kind, request: number, fields }.put(&mut out).unwrap();
+    out
+}
+
+/// A client's HELLO.
+pub fn hello() -> Hello {
+    Hello {
+        version: PROTOCOL_VERSION,
+        features: vec![],
+        agent: None,
+        time: None,
+        domains: vec![],
+        mechanisms: vec![],
+        frame_max: None,
+        body_max: None,
+        idle: None,
+        requests_max: None,
+        instance: None,
+        boot: None,
+    }
+}

@@ -40,7 +40,8 @@ async fn a1_a_split_at_any_offset_changes_nothing() {
     let server = Server::quickstart();
     let mut alice = Peer::sign_in(&server, "alice").await;
     let rules = alice.done(fetch("alice@localhost", What::Rules)).await;
-    let length = bytes_of(3, fetch("alice@localhost", What::Rules)).len() + bytes_of(3, Ping {}).len();
+    let length =
+        bytes_of(3, fetch("alice@localhost", What::Rules)).len() + bytes_of(3, Ping {}).len();
     for offset in 1..length {
         // Numbers of one byte, so that the length stays.
         let first = bytes_of(100, fetch("alice@localhost", What::Rules));

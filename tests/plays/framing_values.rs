@@ -165,7 +165,8 @@ async fn a12_bad_text_is_refused_and_never_relayed() {
         let ending = ends(&server, SUBSCRIBE, &writer.into_bytes()).await;
         assert_eq!(ending.code(), Code::Malformed, "{address:?}");
     }
-    let texts: [&[u8]; 4] = [b"text/plain\r\nX: y", b"text/\0plain", b"text/\xc0\xafplain", b"\x1b[2J"];
+    let texts: [&[u8]; 4] =
+        [b"text/plain\r\nX: y", b"text/\0plain", b"text/\xc0\xafplain", b"\x1b[2J"];
     for text in texts {
         for number in [4, 9] {
             let mut writer = fields(b"bob@localhost");
@@ -195,7 +196,8 @@ async fn a12_bad_text_is_refused_and_never_relayed() {
 async fn a13_spellings_of_a_name_are_one_account() {
     let server = Server::quickstart();
     let mut profile = server.profile("alice");
-    for name in ["ALICE@LOCALHOST", "Alice@localhost.", "ａｌｉｃｅ@localhost", "alice@ｌocalhost"] {
+    for name in ["ALICE@LOCALHOST", "Alice@localhost.", "ａｌｉｃｅ@localhost", "alice@ｌocalhost"]
+    {
         profile.address = name.to_owned();
         let alice = Peer::over(Wire::dial(&server).await, &profile, 1).await.unwrap();
         assert_eq!(alice.welcome.address.as_ref().unwrap().as_str(), "alice@localhost", "{name}");

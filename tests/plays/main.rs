@@ -8,5 +8,6 @@ mod framing;
 mod framing_values;
 mod messages;
 mod messages_crash;
+mod presence;
 mod sign_in;
 mod store;

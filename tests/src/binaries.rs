@@ -20,9 +20,9 @@ pub fn impp() -> &'static Path {
 fn program(name: &str) -> &'static Path {
     static BUILT: OnceLock<BTreeMap<String, PathBuf>> = OnceLock::new();
     let built = BUILT.get_or_init(|| match std::env::var_os("IMPP_TESTS_BIN_DIR") {
-        Some(folder) => ["imppd", "impp"]
-            .map(|name| (name.to_owned(), Path::new(&folder).join(name)))
-            .into(),
+        Some(folder) => {
+            ["imppd", "impp"].map(|name| (name.to_owned(), Path::new(&folder).join(name))).into()
+        }
         None => build(),
     });
     built.get(name).unwrap_or_else(|| panic!("the workspace has no program {name}: {built:?}"))

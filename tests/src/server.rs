@@ -176,8 +176,7 @@ impl Server {
     pub fn restart(&mut self) {
         assert!(self.process.is_none(), "the server runs");
         let config = self.config();
-        let process =
-            Process::spawn(&["serve".as_ref(), "--config".as_ref(), config.as_os_str()]);
+        let process = Process::spawn(&["serve".as_ref(), "--config".as_ref(), config.as_os_str()]);
         assert_eq!(process.ready(), format!("ready: {DOMAIN} on {}", self.address));
         self.process = Some(process);
     }

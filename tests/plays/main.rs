@@ -9,5 +9,7 @@ mod framing_values;
 mod messages;
 mod messages_crash;
 mod presence;
+mod presence_leases;
+mod presence_views;
 mod sign_in;
 mod store;

@@ -11,5 +11,6 @@ mod messages_crash;
 mod presence;
 mod presence_leases;
 mod presence_views;
+mod rules;
 mod sign_in;
 mod store;

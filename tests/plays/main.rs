@@ -12,5 +12,7 @@ mod presence;
 mod presence_leases;
 mod presence_views;
 mod rules;
+mod rules_words;
+mod services;
 mod sign_in;
 mod store;

@@ -1,0 +1,414 @@
+//! Presence without messages and messages without presence (section 2.1), what is not offered
+//! (B11), and delivery rules (2.3.5): accept, hold, refuse, drop.
+
+use impp_protocol::command::{Ack, Done, Fetch, Outcome, Subscribe};
+use impp_protocol::state::{
+    self, Decision, Fate, ItemKind, RequestEdit, RequestKind, SubscriptionEdit, SubscriptionState,
+    WatcherEdit,
+};
+use impp_protocol::{Code, Command, What};
+use impp_tests::Wire;
+use impp_tests::impp::Impp;
+use impp_tests::peer::{Peer, fetch, first_auth, message, next_auth, publish, subscribe};
+use impp_tests::presence::{Watcher, at_once, document, layer, open};
+
+use crate::rules::{ALL, rule, strangers};
+
+/// A rule about messages of one account of the domain.
+fn delivery(who: &str, action: &str) -> String {
+    format!("[[delivery]]\nid = \"{who}\"\nwho = [\"{who}@localhost\"]\naction = \"{action}\"\n")
+}
+
+/// Requests of presence's that every client may make.
+fn presence_requests(own: &str) -> Vec<Command> {
+    let other = "alice@localhost";
+    let cancel = state::encode(&SubscriptionEdit { cancel: other.parse().unwrap() });
+    let remove = state::encode(&WatcherEdit { remove: other.parse().unwrap() });
+    vec![
+        publish(own, What::Presence, Some(layer(&open("?")))).into(),
+        subscribe(other, What::Presence).into(),
+        fetch(other, What::Presence).into(),
+        fetch(own, What::Layer).into(),
+        fetch(own, What::Watchers).into(),
+        fetch(own, What::Subscriptions).into(),
+        Subscribe { expand: true, ..subscribe(own, What::Contacts) }.into(),
+        publish(own, What::Watchers, Some(remove)).into(),
+        publish(own, What::Subscriptions, Some(cancel)).into(),
+    ]
+}
+
+/// Requests of messages' that every client may make.
+fn message_requests(own: &str) -> Vec<Command> {
+    let cursor = bytes::Bytes::from_static(b"any");
+    vec![
+        message("alice@localhost", "?").into(),
+        fetch(own, What::Log).into(),
+        subscribe(own, What::Log).into(),
+        Ack { address: own.parse().unwrap(), cursor }.into(),
+    ]
+}
+
+async fn not_offered(peer: &mut Peer, requests: Vec<Command>) {
+    let (mut wrong, own) = (Vec::new(), peer.address.clone());
+    for request in requests {
+        match peer.request(request.clone()).await {
+            Err(error) if error.code == Code::NotOffered => {}
+            other => wrong.push(format!("{request:?} of {own} was answered {other:?}")),
+        }
+    }
+    assert!(wrong.is_empty(), "not answered not-offered:\n{}", wrong.join("\n"));
+}
+
+/// With presence alone all of presence works, and all of messages is not offered.
+#[tokio::test]
+async fn r2_1_1_presence_runs_without_messages() {
+    let server = strangers(&["bob"]);
+    server.add_with("pat", "pres");
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.set_rules(&rule("pat", "allow", ALL)).await;
+    let mut pat = Watcher::sign_in(&server, "pat", "alice@localhost").await;
+    alice.show(&open("seen by pat")).await;
+    pat.until_note("seen by pat").await;
+    pat.peer.set_rules(&rule("bob", "allow", ALL)).await;
+    pat.peer.show(&open("here is pat")).await;
+    let bob = Watcher::sign_in(&server, "bob", "pat@localhost").await;
+    assert_eq!(bob.held.document(), &open("here is pat"));
+    not_offered(&mut pat.peer, message_requests("pat@localhost")).await;
+    // Nor has pat an inbox for others.
+    let mut bob = bob.peer;
+    assert_eq!(bob.refused(message("pat@localhost", "?")).await, Code::NotOffered);
+    let ran = Impp::of(&server, "pat").run(&["send", "bob@localhost", "?"]);
+    assert!(ran.code == 1 && ran.stderr.contains("not-offered"), "{ran:?}");
+    let ran = Impp::of(&server, "pat").run(&["inbox"]);
+    assert!(ran.code == 1 && ran.stderr.contains("not-offered"), "{ran:?}");
+}
+
+/// With messages alone all of messages works, and all of presence is not offered.
+#[tokio::test]
+async fn r2_1_1_messages_run_without_presence() {
+    let server = strangers(&["bob"]);
+    server.add_with("ian", "im");
+    let mut ian = Peer::sign_in(&server, "ian").await;
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    bob.send("ian@localhost", "to ian").await;
+    ian.send("bob@localhost", "to bob").await;
+    assert_eq!(bob.inbox().await[0].body, "to bob");
+    assert_eq!(ian.inbox().await[0].body, "to ian");
+    ian.done(subscribe("ian@localhost", What::Log)).await;
+    assert_eq!(ian.notify().await.what, What::Log);
+    ian.ack_all().await;
+    not_offered(&mut ian, presence_requests("ian@localhost")).await;
+    assert_eq!(bob.refused(fetch("ian@localhost", What::Presence)).await, Code::NotOffered);
+    assert_eq!(bob.refused(subscribe("ian@localhost", What::Presence)).await, Code::NotOffered);
+    let ran = Impp::of(&server, "ian").run(&["status", "set", "open"]);
+    assert!(ran.code == 1 && ran.stderr.contains("not-offered"), "{ran:?}");
+}
+
+/// An inbox and a presentity need not have one name: somebody is watched under one, and reached
+/// under the other that the tuple's contact names.
+#[tokio::test]
+async fn r2_1_2_presence_under_one_name_and_messages_under_another() {
+    let server = strangers(&["bob"]);
+    server.add_with("seen", "pres");
+    server.add_with("written", "im");
+    let mut seen = Peer::sign_in(&server, "seen").await;
+    seen.set_rules(&rule("bob", "allow", ALL)).await;
+    let contact =
+        document(&[], &[("im", &[("status", "open"), ("contact", "im:written@localhost")])]);
+    seen.show(&contact).await;
+    let mut bob = Watcher::sign_in(&server, "bob", "seen@localhost").await;
+    let tuple = bob.held.document().tuples.values().next().unwrap();
+    let contact = tuple["contact"].strip_prefix("im:").unwrap().to_owned();
+    bob.peer.send(&contact, "I saw that you are open").await;
+    let mut written = Peer::sign_in(&server, "written").await;
+    assert_eq!(written.inbox().await[0].body, "I saw that you are open");
+}
+
+/// One name may reach both: the same address is followed and written to, in any of its spellings.
+#[tokio::test]
+async fn r2_1_3_one_name_reaches_both() {
+    let server = at_once().start();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.show(&open("both")).await;
+    let bob = Impp::of(&server, "bob");
+    for name in ["alice@localhost", "Alice@LocalHost", "alice@localhost."] {
+        let seen = bob.run(&["fetch", name]).one();
+        assert_eq!(seen["presentity"], "alice@localhost");
+        assert_eq!(seen["document"]["person"]["note"], "both");
+        let sent = bob.run(&["send", name, "both"]).one();
+        assert_eq!(
+            (&sent["to"], &sent["outcome"]),
+            (&"alice@localhost".into(), &"delivered".into())
+        );
+    }
+    assert_eq!(alice.inbox().await.len(), 3);
+}
+
+/// What the configuration does not turn on is refused before any of it runs: mechanisms of
+/// sign-in, and what is only reserved.
+#[tokio::test]
+async fn b11_what_is_not_turned_on_is_not_offered() {
+    let server = at_once().start();
+    let profile = server.profile("alice");
+    let (mut wire, hello) = Wire::greeted(&server).await;
+    assert_eq!(hello.mechanisms, ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"]);
+    for mechanism in ["EXTERNAL", "ANONYMOUS"] {
+        let data = b"alice@localhost".to_vec();
+        let (mut wire, _) = Wire::greeted(&server).await;
+        wire.send(1, first_auth(&profile, 1, mechanism, data)).await;
+        let Command::Error(error) = wire.next().await.command else { panic!("no ERROR") };
+        assert_eq!(error.code, Code::NotOffered, "{mechanism}");
+    }
+    wire.send(1, first_auth(&profile, 1, "PLAIN", b"\0alice\0secret".to_vec())).await;
+    let Command::Error(error) = wire.next().await.command else { panic!("no ERROR") };
+    assert_eq!(error.code, Code::NotOffered);
+    // An answer to a challenge that there was not.
+    wire.send(2, next_auth(b"c=biws".to_vec())).await;
+    assert!(matches!(wire.next().await.command, Command::Error(_)));
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let own = "alice@localhost";
+    let reserved: Vec<Command> = vec![
+        fetch(own, What::ReadMarks).into(),
+        fetch(own, What::Fate).into(),
+        Fetch { wait: true, ..fetch(own, What::Log) }.into(),
+        subscribe(own, What::Rules).into(),
+        subscribe(own, What::ReadMarks).into(),
+        publish(own, What::ReadMarks, None).into(),
+        publish(own, What::Explain, None).into(),
+    ];
+    for request in reserved {
+        assert_eq!(alice.refused(request.clone()).await, Code::Unsupported, "{request:?}");
+    }
+    for request in [fetch("bob@localhost", What::Log), fetch("bob@localhost", What::Rules)] {
+        assert_eq!(alice.refused(request).await, Code::Refused);
+    }
+    assert!(!server.stderr().contains("panicked"), "{}", server.stderr());
+}
+
+/// What the sender keeps of a message: its own copy, and its fate.
+async fn sent(peer: &mut Peer) -> Vec<(ItemKind, Option<Fate>)> {
+    let log = peer.log().await;
+    log.into_iter().map(|item| (item.kind, item.fate.map(|report| report.fate))).collect()
+}
+
+/// Accept: the message is in the inbox, and nobody has to decide.
+#[tokio::test]
+async fn r2_3_5_accept_puts_it_into_the_inbox() {
+    let server = strangers(&["bob"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.set_rules(&delivery("bob", "accept")).await;
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    assert_eq!(bob.send("alice@localhost", "accepted").await, Outcome::Delivered);
+    assert_eq!(alice.inbox().await[0].body, "accepted");
+    assert_eq!(alice.requests().await.entries, vec![]);
+}
+
+/// Hold: the message waits outside of the inbox for the owner's word, through kill -9 as well. An
+/// allow releases all of that sender's in their order, and lets the next ones in.
+#[tokio::test]
+async fn r2_3_5_hold_waits_and_an_allow_releases() {
+    let mut server = strangers(&["bob", "carol"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.set_rules(&(delivery("bob", "hold") + &delivery("carol", "hold"))).await;
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    let mut carol = Peer::sign_in(&server, "carol").await;
+    alice.done(subscribe("alice@localhost", What::Log)).await;
+    for n in 0..3 {
+        bob.send("alice@localhost", &format!("held {n}")).await;
+        carol.send("alice@localhost", "of carol").await;
+    }
+    assert_eq!(alice.fence().await, vec![]);
+    assert_eq!(alice.log().await, vec![]);
+    server.kill9();
+    server.restart();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let listed = Impp::of(&server, "alice").run(&["requests", "list"]);
+    assert_eq!((listed.code, listed.objects.len()), (0, 2), "{listed:?}");
+    for (request, from) in listed.objects.iter().zip(["bob@localhost", "carol@localhost"]) {
+        assert_eq!((&request["kind"], &request["from"]), (&"message".into(), &from.into()));
+    }
+    alice.done(subscribe("alice@localhost", What::Log)).await;
+    let allowed = Impp::of(&server, "alice").run(&["requests", "allow", "bob@localhost"]);
+    assert_eq!(allowed.code, 0, "{allowed:?}");
+    let bodies: Vec<_> = alice.inbox().await.into_iter().map(|m| m.body).collect();
+    assert_eq!(bodies, ["held 0", "held 1", "held 2"]);
+    assert_eq!(alice.notify().await.what, What::Log);
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    bob.send("alice@localhost", "at once").await;
+    assert_eq!(alice.inbox().await[3].body, "at once");
+    let waiting = alice.requests().await.entries;
+    assert_eq!((waiting.len(), waiting[0].kind), (1, RequestKind::Message));
+}
+
+/// A denied message goes, and the next one of that sender is refused.
+#[tokio::test]
+async fn r2_3_5_a_denied_message_goes() {
+    let server = strangers(&["bob"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.set_rules(&delivery("bob", "hold")).await;
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    bob.send("alice@localhost", "held").await;
+    let denied = Impp::of(&server, "alice").run(&["requests", "deny", "bob@localhost"]);
+    assert_eq!(denied.code, 0, "{denied:?}");
+    assert_eq!(alice.requests().await.entries, vec![]);
+    assert_eq!(alice.log().await, vec![]);
+    assert_eq!(bob.refused(message("alice@localhost", "again")).await, Code::Refused);
+    alice.set_rules(&delivery("bob", "accept")).await;
+    bob.send("alice@localhost", "after all").await;
+    let bodies: Vec<_> = alice.inbox().await.into_iter().map(|m| m.body).collect();
+    assert_eq!(bodies, ["after all"], "what was denied does not come back");
+}
+
+/// Refuse: the sender is told so, by the recipient's word; nothing is stored on either side.
+#[tokio::test]
+async fn r2_3_5_refuse_is_told_to_the_sender() {
+    let server = strangers(&["bob", "carol"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.set_rules(&(delivery("bob", "refuse") + &delivery("carol", "accept"))).await;
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    let error = bob.request(message("alice@localhost", "?")).await.unwrap_err();
+    assert_eq!((error.code, error.by), (Code::Refused, impp_protocol::By::Recipient));
+    assert_eq!(sent(&mut bob).await, vec![]);
+    assert_eq!(alice.log().await, vec![]);
+    assert_eq!(alice.requests().await.entries, vec![]);
+    let ran = Impp::of(&server, "bob").run(&["send", "alice@localhost", "?"]);
+    assert!(ran.code == 1 && ran.stderr.contains("\"by\":\"recipient\""), "{ran:?}");
+    let mut carol = Peer::sign_in(&server, "carol").await;
+    carol.send("alice@localhost", "others may").await;
+    // Nor does one that is not to be stored pass.
+    let volatile =
+        impp_protocol::command::Message { volatile: true, ..message("alice@localhost", "typing") };
+    assert_eq!(bob.refused(volatile).await, Code::Refused);
+}
+
+/// Accepted, held and dropped are alike to the sender, in the answer and in the log, for stored
+/// messages and for others; the owner gets the accepted one alone.
+#[tokio::test]
+async fn r2_3_5_drop_is_silent_and_the_sender_cannot_tell() {
+    let server = strangers(&["anna", "drop", "hold"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let rules = delivery("anna", "accept") + &delivery("hold", "hold") + &delivery("drop", "drop");
+    alice.set_rules(&rules).await;
+    let mut seen = Vec::new();
+    for name in ["anna", "hold", "drop"] {
+        let mut peer = Peer::sign_in(&server, name).await;
+        let first = message("alice@localhost", name);
+        let Done { outcome, time, .. } = peer.done(first.clone()).await;
+        assert!(time.is_some());
+        // A repeat of it, and the same id with another body.
+        let repeat = peer.done(first.clone()).await;
+        let body = bytes::Bytes::from_static(b"another");
+        let other = impp_protocol::command::Message { body, ..first.clone() };
+        let conflict = peer.refused(other).await;
+        let volatile =
+            impp_protocol::command::Message { volatile: true, ..message("alice@localhost", name) };
+        let passed = peer.done(volatile).await.outcome;
+        let mut done = repeat;
+        done.time = None;
+        seen.push((outcome, done, conflict, passed, sent(&mut peer).await));
+    }
+    assert_eq!(seen[0], seen[1], "accepted left, held right");
+    assert_eq!(seen[0], seen[2], "accepted left, dropped right");
+    assert_eq!(seen[0].4, [(ItemKind::Sent, None), (ItemKind::Fate, Some(Fate::Delivered))]);
+    let bodies: Vec<_> = alice.inbox().await.into_iter().map(|m| m.body).collect();
+    assert_eq!(bodies, ["anna"]);
+    let waiting: Vec<_> = alice.requests().await.entries.into_iter().map(|e| e.from).collect();
+    assert_eq!(waiting, ["hold@localhost".parse().unwrap()]);
+}
+
+/// Rules may name a domain, everybody but some, the contacts; without a rule nobody may write but
+/// the owner.
+#[tokio::test]
+async fn r2_3_5_senders_are_named_in_many_ways() {
+    let server = strangers(&["bob", "carol"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    let mut carol = Peer::sign_in(&server, "carol").await;
+    let contact = impp_protocol::state::Contact {
+        address: bob.address.clone(),
+        name: None,
+        groups: vec![],
+        follow: false,
+        grant: impp_protocol::state::Grant::Status,
+        subscription: None,
+    };
+    alice.edit_contacts(&state::ContactEdit { set: Some(contact), remove: None }).await;
+    let cases = [
+        ("", [false, false]),
+        ("who = [\"domain:localhost\"]", [true, true]),
+        ("who = [\"domain:host\"]", [false, false]),
+        ("who = [\"anyone\"]\nexcept = [\"carol@localhost\"]", [true, false]),
+        ("who = [\"authenticated\"]", [true, true]),
+        ("who = [\"anonymous\"]", [false, false]),
+        ("who = [\"contacts\"]", [true, false]),
+        (
+            "who = [\"anyone\"]\nvalid = [\"2020-01-01T00:00:00Z/2021-01-01T00:00:00Z\"]",
+            [false, false],
+        ),
+    ];
+    for (who, expected) in cases {
+        let rule = format!("[[delivery]]\nid = \"x\"\n{who}\naction = \"accept\"\n");
+        alice.set_rules(if who.is_empty() { "" } else { &rule }).await;
+        for (peer, accepted) in [&mut bob, &mut carol].into_iter().zip(expected) {
+            let answer = peer.request(message("alice@localhost", who)).await;
+            assert_eq!(answer.is_ok(), accepted, "{} and {who:?}: {answer:?}", peer.address);
+        }
+        alice.send("alice@localhost", "to myself").await;
+    }
+}
+
+/// Who is blocked cannot send any more; and what they sent before and waits is not delivered.
+#[tokio::test]
+async fn r5_4_10_after_a_block_nothing_of_theirs_comes() {
+    let server = strangers(&["bob", "carol"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.set_rules(&(delivery("bob", "accept") + &delivery("carol", "hold"))).await;
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    let mut carol = Peer::sign_in(&server, "carol").await;
+    bob.send("alice@localhost", "before").await;
+    carol.send("alice@localhost", "waiting").await;
+    alice.set_rules(&(delivery("bob", "refuse") + &delivery("carol", "hold"))).await;
+    for _ in 0..3 {
+        assert_eq!(bob.refused(message("alice@localhost", "after")).await, Code::Refused);
+    }
+    let deny = RequestEdit { from: carol.address.clone(), decision: Decision::Deny };
+    let deny = publish("alice@localhost", What::Requests, Some(state::encode(&deny)));
+    alice.done(deny).await;
+    assert_eq!(carol.refused(message("alice@localhost", "after")).await, Code::Refused);
+    let bodies: Vec<_> = alice.inbox().await.into_iter().map(|m| m.body).collect();
+    assert_eq!(bodies, ["before"]);
+    // A block of messages is none of presence, nor the other way round.
+    let mut rules = delivery("bob", "accept") + &rule("bob", "block", "");
+    alice.set_rules(&rules).await;
+    bob.send("alice@localhost", "may write, may not see").await;
+    assert_eq!(bob.refused(fetch("alice@localhost", What::Presence)).await, Code::Refused);
+    rules = delivery("bob", "refuse") + &rule("bob", "allow", ALL);
+    alice.set_rules(&rules).await;
+    assert_eq!(bob.refused(message("alice@localhost", "?")).await, Code::Refused);
+    assert_eq!(bob.follow("alice@localhost").await.state, Some(SubscriptionState::Active));
+}
+
+/// One who was blocked in mid-flight: of many messages on one connection, those behind the rule
+/// are refused and none of them is in the inbox.
+#[tokio::test]
+async fn r5_4_10_a_block_binds_messages_in_flight() {
+    let server = strangers(&["bob"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.set_rules(&delivery("bob", "accept")).await;
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    let flight: Vec<Command> =
+        (0..200).map(|n| message("alice@localhost", &n.to_string()).into()).collect();
+    let numbers = bob.flight(flight).await;
+    bob.answer(numbers[20]).await.unwrap();
+    alice.set_rules(&delivery("bob", "refuse")).await;
+    let after = bob.refused(message("alice@localhost", "after the block")).await;
+    assert_eq!(after, Code::Refused);
+    let mut accepted = Vec::new();
+    for (n, number) in numbers.into_iter().enumerate() {
+        if n == 20 || bob.answer(number).await.is_ok() {
+            accepted.push(n.to_string());
+        }
+    }
+    let bodies: Vec<_> = alice.inbox().await.into_iter().map(|m| m.body).collect();
+    assert_eq!(bodies, accepted, "what was answered OK is what is there");
+}

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use impp_protocol::Address;
 use impp_protocol::command::{Command, Done};
-use impp_protocol::sasl::scram::SaltedKeys;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -15,7 +14,7 @@ use crate::backoff::{self, Backoff};
 use crate::connection::{Connection, Incoming};
 use crate::error::ClientError;
 use crate::profile::{self, Profile};
-use crate::sign_in::Identity;
+use crate::sign_in::{Identity, Kept};
 use crate::tls::Endpoint;
 
 /// How a client behaves.
@@ -50,8 +49,8 @@ pub struct Client {
 #[derive(Default)]
 struct State {
     connection: Option<Connection>,
-    /// Spare the password's work; thrown away when a sign-in fails.
-    keys: Option<SaltedKeys>,
+    /// Spares work; thrown away when a sign-in fails.
+    kept: Kept,
 }
 
 impl Client {
@@ -165,11 +164,14 @@ impl Client {
         state: &mut State,
     ) -> Result<(Connection, mpsc::Receiver<Incoming>), ClientError> {
         state.connection = None;
-        let opening = Connection::open(&self.endpoint, &self.identity, state.keys.take());
+        let opening = Connection::open(&self.endpoint, &self.identity, state.kept.clone());
         let limit = self.options.timeout;
         let opened = timeout(limit, opening).await.unwrap_or(Err(ClientError::Timeout(limit)));
-        let (connection, incoming, keys) = opened?;
-        state.keys = keys;
+        if opened.as_ref().is_err_and(ClientError::is_sign_in) {
+            state.kept = Kept::default();
+        }
+        let (connection, incoming, kept) = opened?;
+        state.kept = kept;
         state.connection = Some(connection.clone());
         Ok((connection, incoming))
     }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use impp_protocol::command::{Auth, Command, Done, Hello, PROTOCOL_VERSION, Request};
 use impp_protocol::frame::{self, FRAME_BYTES_MAX};
+use impp_protocol::sasl::resume::Ticket;
 use impp_protocol::sasl::scram::{self, Binding, Exporter, NONCE_RANDOM_BYTES, Nonce, SaltedKeys};
 use impp_protocol::sasl::{AuthError, Mechanism, Password};
 use impp_protocol::{Address, Code};
@@ -25,6 +26,16 @@ pub(crate) struct Identity {
     pub(crate) agent: String,
 }
 
+/// What one connection leaves to spare the next one work. It is worth as much as the password to
+/// whoever steals it.
+#[derive(Clone, Default)]
+pub(crate) struct Kept {
+    /// Spares the password's hashing.
+    pub(crate) keys: Option<SaltedKeys>,
+    /// Resumes the session, once.
+    pub(crate) ticket: Option<Ticket>,
+}
+
 /// What signing in brought.
 pub(crate) struct SignedIn {
     pub(crate) hello: Hello,
@@ -32,8 +43,8 @@ pub(crate) struct SignedIn {
     pub(crate) hello_at: Instant,
     /// The answer to the last AUTH.
     pub(crate) done: Done,
-    /// Keys that spare the password's work on the next connection.
-    pub(crate) keys: Option<SaltedKeys>,
+    /// What spares work on the next connection.
+    pub(crate) kept: Kept,
     /// The number of the last request.
     pub(crate) last_request: u64,
     /// Bytes that came behind the last answer.
@@ -45,9 +56,28 @@ pub(crate) async fn sign_in<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     exporter: Exporter,
     identity: &Identity,
-    cached: Option<SaltedKeys>,
+    kept: Kept,
 ) -> Result<SignedIn, ClientError> {
     let mut wire = Wire { stream, input: BytesMut::new(), hello: None };
+    let mut flight = vec![(0, client_hello(identity).into())];
+    let mut number = 1;
+    if let Some(ticket) = kept.ticket {
+        flight.push((number, resumption(&ticket, identity, &exporter)));
+        wire.write(&std::mem::take(&mut flight)).await?;
+        match wire.answer(number).await {
+            Ok(Command::Ok(done)) => {
+                let proof = done.data.as_deref().unwrap_or_default();
+                if !ticket.is_proven_by_server(&exporter, proof) {
+                    return Err(AuthError::ServerUnproven.into());
+                }
+                return wire.finish(identity, done, kept.keys, number);
+            }
+            // The session is gone: the password is asked for on the same connection.
+            Err(ClientError::SignIn(error)) if error.code == Code::Expired => number += 1,
+            Ok(other) => return Err(unexpected(&other)),
+            Err(error) => return Err(error),
+        }
+    }
     let (scram, first) = first_message(identity, exporter)?;
     let mechanism = match scram {
         Some(_) => Mechanism::ScramSha256Plus,
@@ -60,35 +90,42 @@ pub(crate) async fn sign_in<S: AsyncRead + AsyncWrite + Unpin>(
         device_name: identity.device_name.clone(),
         resume: None,
     };
-    wire.write(&[(0, client_hello(identity).into()), (1, auth.into())]).await?;
+    flight.push((number, auth.into()));
+    wire.write(&flight).await?;
     let Some(scram) = scram else {
-        return match wire.answer(1).await? {
-            Command::Ok(done) => wire.finish(identity, done, None, 1),
+        return match wire.answer(number).await? {
+            Command::Ok(done) => wire.finish(identity, done, None, number),
             other => Err(unexpected(&other)),
         };
     };
-    let challenge = match wire.answer(1).await? {
+    let challenge = match wire.answer(number).await? {
         Command::Challenge(challenge) => challenge.data,
         other => return Err(unexpected(&other)),
     };
-    let (answered, proof) = derive(scram, challenge, cached).await?;
+    let (answered, proof) = derive(scram, challenge, kept.keys).await?;
     let auth =
         Auth { mechanism: None, data: Some(proof), device: None, device_name: None, resume: None };
-    wire.write(&[(2, auth.into())]).await?;
-    match wire.answer(2).await? {
+    number += 1;
+    wire.write(&[(number, auth.into())]).await?;
+    match wire.answer(number).await? {
         Command::Ok(done) => {
             let keys = answered.handle_success(done.data.as_deref().unwrap_or_default())?;
-            wire.finish(identity, done, Some(keys), 2)
+            wire.finish(identity, done, Some(keys), number)
         }
         other => Err(unexpected(&other)),
     }
 }
 
-/// What a later AUTH proves itself by when it resumes a session: a place for it, not yet used.
-/// The client signs in anew on every connection.
-#[allow(dead_code, reason = "the binding of resume tokens is not yet specified")]
-fn resume_data(_token: &[u8], _exporter: &Exporter) -> Option<Bytes> {
-    None
+/// The AUTH that resumes a session.
+fn resumption(ticket: &Ticket, identity: &Identity, exporter: &Exporter) -> Command {
+    let auth = Auth {
+        mechanism: None,
+        data: Some(ticket.client_proof(exporter).to_vec().into()),
+        device: Some(identity.device),
+        device_name: None,
+        resume: Some(ticket.session()),
+    };
+    auth.into()
 }
 
 fn client_hello(identity: &Identity) -> Hello {
@@ -228,6 +265,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<'_, S> {
         let Some((hello, hello_at)) = self.hello else {
             return Err(ClientError::Protocol("no HELLO before the answer to AUTH".to_owned()));
         };
-        Ok(SignedIn { hello, hello_at, done, keys, last_request, rest: self.input })
+        let ticket = done.resume.as_deref().and_then(Ticket::decode);
+        let kept = Kept { keys, ticket };
+        Ok(SignedIn { hello, hello_at, done, kept, last_request, rest: self.input })
     }
 }

@@ -106,7 +106,6 @@ fn same_or_shorter(before: &[u8], after: &[u8]) {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_types, reason = "the corpus is in files")]
 mod tests {
     use std::fs;
     use std::path::Path;

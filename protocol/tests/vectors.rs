@@ -2,6 +2,8 @@
 //!
 //! `UPDATE=1 cargo test -p impp-protocol --test vectors` writes them anew from this table.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -9,18 +9,19 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use impp_federation::{Hosted, Locate, Route};
 use impp_protocol::command::{Bye, ByeReason};
-use impp_protocol::{Address, Timestamp};
+use impp_protocol::{Address, Code, Error, Timestamp};
 use impp_storage::{Op, Outcome, Store, StoreError, Unit};
 
-use crate::accounts::{AccountError, Accounts};
+use crate::accounts::{Account, AccountError, Accounts};
 use crate::clock::Clock;
 use crate::config::{Config, seconds};
 use crate::metrics::Metrics;
 use crate::net::admission::Admission;
 use crate::net::complaints::Complaints;
 use crate::presentity::Effects;
-use crate::principal::{Circumstances, Principal, pace_limit};
+use crate::principal::{Circumstances, Principal, layer_op, pace_limit};
 use crate::records;
 use crate::secrets::Secrets;
 use crate::session::Session;
@@ -51,6 +52,7 @@ pub struct Host {
     pub secrets: Secrets,
     /// Leases, graces, windows.
     pub timers: Timers,
+    routes: Box<dyn Locate>,
     principals: DashMap<Address, Principal>,
 }
 
@@ -76,7 +78,7 @@ impl Host {
     pub async fn start(config: Config, store: Arc<dyn Store>) -> Result<Arc<Host>, StartError> {
         let clock = Clock::start();
         let domains: Vec<_> = config.domain.iter().map(|hosted| hosted.name.clone()).collect();
-        let accounts = Accounts::load(&*store, domains).await?;
+        let accounts = Accounts::load(&*store, domains.clone()).await?;
         let secrets = load_secrets(&*store, clock.now()).await?;
         Ok(Arc::new(Host {
             config: ArcSwap::from_pointee(config),
@@ -90,8 +92,26 @@ impl Host {
             metrics: Metrics::default(),
             secrets,
             timers: Timers::default(),
+            routes: Box::new(Hosted::new(domains)),
             principals: DashMap::new(),
         }))
+    }
+
+    /// The account that an address names.
+    ///
+    /// # Errors
+    /// unknown-domain or not-found.
+    pub fn account(&self, address: &Address) -> Result<Arc<Account>, Error> {
+        match self.routes.locate(&address.domain()) {
+            Route::Local => self
+                .accounts
+                .get(address)
+                .ok_or_else(|| Error::new(Code::NotFound, format!("{address} does not exist"))),
+            Route::Unknown => {
+                let text = format!("no route to domain {}", address.domain());
+                Err(Error::new(Code::UnknownDomain, text))
+            }
+        }
     }
 
     /// Looks at a principal; nothing is stored and nobody woken.
@@ -186,6 +206,25 @@ impl Host {
     pub fn drop_principal(&self, owner: &Address) {
         self.principals.remove(owner);
         self.timers.set(Due::Presentity(owner.clone()), None);
+    }
+
+    /// Stores the layers that are bound to sessions, as leases until `until`: so their owners are
+    /// not seen to leave while the server restarts.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn save_bound_layers(&self, until: Timestamp) -> Result<(), StoreError> {
+        let mut ops = Vec::new();
+        for principal in &self.principals {
+            let layers = principal.presentity.bound_layers();
+            ops.extend(layers.map(|(device, document)| {
+                layer_op(principal.key(), device, Some((document, until)))
+            }));
+        }
+        for chunk in ops.chunks(impp_storage::UNIT_OPS_MAX / 8) {
+            self.store(chunk.to_vec()).await?;
+        }
+        Ok(())
     }
 
     /// Sleeps until something is due and does it, for ever.

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use impp_protocol::Timestamp;
 use impp_protocol::command::{Bye, ByeReason};
-use impp_storage::{Op, Options, SqliteStore, StoreError, Unit};
+use impp_storage::{Expect, Op, Options, SqliteStore, StoreError};
 use rustls::ServerConfig;
 
 use crate::config::{Config, ConfigError, seconds};
@@ -16,6 +17,7 @@ use crate::control::{self, Response};
 use crate::host::{Host, StartError};
 use crate::net::listen::Listener;
 use crate::net::tls;
+use crate::records;
 use crate::session::messages::DEDUP_KEPT;
 
 /// How long an orderly stop waits for connections to end.
@@ -145,6 +147,8 @@ impl Running {
             tracing::warn!("some connections did not end in time");
         }
         let _ = std::fs::remove_file(&config.server.control);
+        let away = seconds(config.times.grace_seconds + 2 * base);
+        self.host.save_bound_layers(self.host.clock.now().after(away)).await?;
         self.host.store.close().await
     }
 }
@@ -185,13 +189,28 @@ fn reload(host: &Host, tls: &ArcSwap<ServerConfig>, path: &Path) -> Result<(), C
 
 /// Clears away records of de-duplication that no repeat can need any more.
 async fn sweep(host: Arc<Host>) {
+    let mut since = host.clock.started();
     loop {
-        let before = host.clock.now().before(DEDUP_KEPT);
-        let ops = vec![Op::ExpireDedup { before }];
-        let unit = Unit { dedup: None, body: None, time: host.clock.now(), ops };
-        if let Err(error) = host.store.submit(unit).await {
+        let now = host.clock.now();
+        if let Err(error) = sweep_once(&host, now, now.since(since)).await {
             tracing::warn!(%error, "old records of de-duplication could not be cleared");
         }
+        since = now;
         tokio::time::sleep(SWEEP).await;
     }
+}
+
+/// The floor follows the clock, but never faster than time has passed while a server ran: a clock
+/// that was wrong at a start must not refuse everybody's messages after it was set right.
+async fn sweep_once(host: &Host, now: Timestamp, passed: Duration) -> Result<(), StoreError> {
+    let Ok(key) = records::meta("dedup-floor") else { return Ok(()) };
+    let wanted = now.before(DEDUP_KEPT);
+    let known = host.store.get(key.clone()).await?;
+    let known: Option<u64> = known.and_then(|record| records::from_bytes(&record.value).ok());
+    let known = known.map(|millis| Timestamp::from_millis(millis).after(passed));
+    let before = known.map_or(wanted, |highest| highest.min(wanted));
+    let value = Some(records::to_bytes(&before.as_millis()));
+    let put = Op::Put { key, expect: Expect::Any, value };
+    host.store(vec![Op::ExpireDedup { before }, put]).await?;
+    Ok(())
 }

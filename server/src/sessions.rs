@@ -9,6 +9,7 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use impp_protocol::Address;
 use impp_protocol::command::Bye;
+use impp_protocol::sasl::resume::Ticket;
 
 use crate::net::pipe::Signal;
 
@@ -36,6 +37,8 @@ pub struct Mailbox {
     news: Mutex<News>,
     /// What the session follows, for those who list it.
     follows: Mutex<BTreeSet<Address>>,
+    /// What resumes the session.
+    ticket: Mutex<Ticket>,
 }
 
 /// What a session has to look at.
@@ -55,7 +58,7 @@ pub struct News {
 
 impl Mailbox {
     /// An empty mailbox.
-    pub fn new(id: SessionId, account: Address, device: DeviceId) -> Mailbox {
+    pub fn new(id: SessionId, account: Address, device: DeviceId, ticket: Ticket) -> Mailbox {
         Mailbox {
             id,
             account,
@@ -63,6 +66,7 @@ impl Mailbox {
             signal: Signal::default(),
             news: Mutex::default(),
             follows: Mutex::default(),
+            ticket: Mutex::new(ticket),
         }
     }
 
@@ -117,6 +121,26 @@ impl Mailbox {
         self.tell(|news| {
             news.bye.get_or_insert(bye);
         });
+    }
+
+    /// Takes back a goodbye that was not said.
+    pub fn take_bye(&self) {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner).bye = None;
+    }
+
+    /// What resumes the session now.
+    pub fn ticket(&self) -> Ticket {
+        self.ticket.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the ticket if it is still `old`; whether it was.
+    pub fn renew(&self, old: &Ticket, new: Ticket) -> bool {
+        let mut ticket = self.ticket.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = *ticket == *old;
+        if current {
+            *ticket = new;
+        }
+        current
     }
 
     /// Takes what there is.

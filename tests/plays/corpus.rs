@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use impp_protocol::command::{Ack, Ping};
 use impp_protocol::presence::{FieldName, FieldsPatch, PartId, PartPatch, Patch};
-use impp_protocol::state::{self, Contact, ContactEdit, Grant};
 use impp_protocol::{Command, What};
 use impp_tests::peer::{fetch, first_auth, message, publish, subscribe};
 use impp_tests::server::Profile;
@@ -29,19 +28,6 @@ pub fn requests() -> Vec<Vec<u8>> {
         Ping {}.into(),
     ];
     commands.map(|command| bytes_of(9, command).to_vec()).into()
-}
-
-/// The contact edit that adds somebody.
-pub fn contact(address: &str) -> Bytes {
-    let contact = Contact {
-        address: address.parse().unwrap(),
-        name: None,
-        groups: vec![],
-        follow: false,
-        grant: Grant::None,
-        subscription: None,
-    };
-    state::encode(&ContactEdit { set: Some(contact), remove: None })
 }
 
 /// A patch that opens a tuple and sets the person's note.

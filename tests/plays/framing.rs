@@ -141,7 +141,6 @@ async fn a5_truncation_at_every_byte_has_no_effect() {
         for offset in 1..frame.len() {
             let mut alice = Peer::sign_in(&server, "alice").await;
             alice.wire().write(&frame[..offset]).await;
-            // Answered: so the server is at the cut frame by now or soon.
             alice.cut_with(offset % 2 == 0);
         }
     }
@@ -199,7 +198,7 @@ async fn alive(peer: &mut Peer) -> bool {
     if peer.try_answer(ping).await.is_some() {
         return true;
     }
-    let last = peer.try_unsolicited();
+    let last = std::iter::from_fn(|| peer.try_unsolicited()).last();
     assert!(matches!(last, Some(Command::Bye(_))), "an end without BYE, but {last:?}");
     false
 }
@@ -338,11 +337,11 @@ async fn h2_a_slow_writer_is_cut_at_the_frames_deadline() {
 /// not slow.
 #[tokio::test]
 async fn h2_a_stream_without_a_pause_is_not_slow() {
-    let server = Server::with().set("limits.frame_seconds", 2).start();
+    let server = Server::with().set("limits.frame_seconds", 4).start();
     let mut alice = Peer::sign_in(&server, "alice").await;
     // Each write brings the end of one frame and the first byte of the next.
     let mut bytes = bytes_of(10, Ping {}).to_vec();
-    for number in 10..40 {
+    for number in 10..70 {
         bytes.extend(bytes_of(number + 1, Ping {}));
         let next = bytes_of(number + 1, Ping {}).len() - 1;
         let rest = bytes.split_off(bytes.len() - next);

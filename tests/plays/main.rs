@@ -4,14 +4,20 @@
 
 mod before_sign_in;
 mod bounded;
+mod client;
 mod corpus;
+mod external;
 mod framing;
 mod framing_values;
 mod messages;
 mod messages_crash;
+mod messages_flow;
+mod operate;
 mod presence;
 mod presence_leases;
 mod presence_views;
+mod resume;
+mod resume_edges;
 mod rules;
 mod rules_words;
 mod services;

@@ -1,7 +1,7 @@
 //! The client's program: run with a profile and `--json`, its objects and its exit code.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -30,6 +30,11 @@ impl Impp {
     /// As an account that quickstart made.
     pub fn of(server: &Server, name: &str) -> Impp {
         Impp { profile: server.profile_path(name) }
+    }
+
+    /// With another profile.
+    pub fn with_profile(profile: &Path) -> Impp {
+        Impp { profile: profile.to_owned() }
     }
 
     /// Runs it to its end.

@@ -10,6 +10,7 @@ use impp_protocol::command::{
     Ack, Auth, Bye, ByeReason, Done, Fetch, Message, Notify, Outcome, Ping, Publish, Subscribe,
 };
 use impp_protocol::sasl::Password;
+use impp_protocol::sasl::resume::Ticket;
 use impp_protocol::sasl::scram::{Binding, Client, Nonce};
 use impp_protocol::state::{self, ContactEdit, Item, ItemKind, Page, Requests};
 use impp_protocol::{Address, Code, Command, Error, Request, What};
@@ -28,16 +29,43 @@ pub struct Peer {
     pub address: Address,
     /// The OK that ended the sign-in.
     pub welcome: Done,
+    device: [u8; 16],
     wire: Wire,
     next: u64,
     unsolicited: VecDeque<Command>,
     answers: HashMap<u64, Answer>,
 }
 
+/// What a client keeps to resume a session.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// Whose session it is.
+    pub address: Address,
+    /// On which device.
+    pub device: [u8; 16],
+    /// The ticket.
+    pub ticket: Ticket,
+    /// The number of its next request: numbers belong to the session.
+    pub next: u64,
+}
+
+impl Held {
+    /// The AUTH that resumes the session, with any proof.
+    pub fn auth(&self, proof: Vec<u8>) -> Auth {
+        Auth { device: Some(self.device), resume: Some(self.ticket.session()), ..next_auth(proof) }
+    }
+}
+
 impl Peer {
     /// Signs in as an account that quickstart made, on the first of its devices.
     pub async fn sign_in(server: &Server, name: &str) -> Peer {
         Peer::sign_in_on(server, name, 1).await
+    }
+
+    /// Signs in if there is a place for the connection.
+    pub async fn try_sign_in(server: &Server, name: &str) -> Option<Peer> {
+        let wire = Dial::to(server).connect().await.ok()?;
+        Peer::over(wire, &server.profile(name), 1).await.ok()
     }
 
     /// Signs in on one of the account's devices.
@@ -62,11 +90,52 @@ impl Peer {
         Ok(Peer {
             address: profile.address.parse().expect("an address"),
             welcome,
+            device: device_id(profile, device),
             wire,
             next: 3,
             unsolicited: VecDeque::new(),
             answers: HashMap::new(),
         })
+    }
+
+    /// Takes up a session again by the ticket of its sign-in, on a connection that is there.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub async fn resume(mut wire: Wire, of: &Held) -> Result<Peer, Error> {
+        let proof = of.ticket.client_proof(&wire.exporter());
+        let mut flight = bytes_of(0, hello());
+        flight.extend(bytes_of(1, of.auth(proof.to_vec())));
+        wire.write(&flight).await;
+        wire.hello().await;
+        let welcome = match wire.next().await {
+            Request { number: 1, command: Command::Ok(done) } => done,
+            Request { number: 1, command: Command::Error(error) } => return Err(error),
+            other => panic!("expected the answer to AUTH, got {other:?}"),
+        };
+        let proof = welcome.data.clone().expect("the server's proof");
+        assert!(of.ticket.is_proven_by_server(&wire.exporter(), &proof));
+        assert!(welcome.resumed, "{welcome:?}");
+        Ok(Peer {
+            address: of.address.clone(),
+            device: of.device,
+            welcome,
+            wire,
+            next: of.next,
+            unsolicited: VecDeque::new(),
+            answers: HashMap::new(),
+        })
+    }
+
+    /// What resumes the session when its connection is lost.
+    pub fn held(&self) -> Held {
+        let ticket = self.welcome.resume.as_ref().expect("a ticket");
+        Held {
+            address: self.address.clone(),
+            device: self.device,
+            ticket: Ticket::decode(ticket).expect("a ticket"),
+            next: self.next,
+        }
     }
 
     /// Writes a request and does not wait for its answer.
@@ -88,12 +157,8 @@ impl Peer {
 
     /// The answer to a request. What comes before it is kept.
     pub async fn answer(&mut self, number: u64) -> Answer {
-        loop {
-            match self.try_answer(number).await {
-                Some(answer) => return answer,
-                None => panic!("the connection ended before the answer to {number}"),
-            }
-        }
+        let answer = self.try_answer(number).await;
+        answer.unwrap_or_else(|| panic!("the connection ended before the answer to {number}"))
     }
 
     /// The answer to a request, or none if the connection ends before.
@@ -306,16 +371,20 @@ pub fn scram(profile: &Profile, binding: Binding) -> (Client, Vec<u8>) {
 
 /// The first AUTH of a sign-in on one of the account's devices.
 pub fn first_auth(profile: &Profile, device: u8, mechanism: &str, data: Vec<u8>) -> Auth {
-    // Any 128 bits do, as long as they are the same each time and no other account's.
-    let mut id = [device; 16];
-    id.iter_mut().zip(profile.address.bytes()).for_each(|(byte, letter)| *byte ^= letter);
     Auth {
         mechanism: Some(mechanism.to_owned()),
         data: Some(data.into()),
-        device: Some(id),
+        device: Some(device_id(profile, device)),
         device_name: Some(format!("device {device}")),
         resume: None,
     }
+}
+
+/// Any 128 bits do, as long as they are the same each time and no other account's.
+fn device_id(profile: &Profile, device: u8) -> [u8; 16] {
+    let mut id = [device; 16];
+    id.iter_mut().zip(profile.address.bytes()).for_each(|(byte, letter)| *byte ^= letter);
+    id
 }
 
 /// An AUTH after the first.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use serde::Deserialize;
 use tempfile::TempDir;
 
@@ -90,7 +91,7 @@ impl Start {
             "--accounts".as_ref(),
             self.accounts.as_ref(),
         ]);
-        assert_eq!(process.ready(), format!("ready: {DOMAIN} on {address}"));
+        assert_eq!(process.line(), format!("ready: {DOMAIN} on {address}"));
         let mut server = Server { folder, address, http, process: Some(process) };
         if !self.settings.is_empty() {
             server.stop();
@@ -177,12 +178,12 @@ impl Server {
         assert!(self.process.is_none(), "the server runs");
         let config = self.config();
         let process = Process::spawn(&["serve".as_ref(), "--config".as_ref(), config.as_os_str()]);
-        assert_eq!(process.ready(), format!("ready: {DOMAIN} on {}", self.address));
+        assert_eq!(process.line(), format!("ready: {DOMAIN} on {}", self.address));
         self.process = Some(process);
     }
 
-    /// Waits until it has ended by itself.
-    pub fn ended(&mut self) -> std::process::ExitStatus {
+    /// Waits until it has ended by itself: how, and what it wrote to stderr.
+    pub fn ended(&mut self) -> (std::process::ExitStatus, String) {
         self.process.take().expect("the server runs").ended()
     }
 
@@ -210,15 +211,20 @@ impl Server {
 
     /// GETs a path from its HTTP port: the status and the body.
     pub fn http(&self, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(self.http).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        self.try_http(path).expect("an HTTP answer")
+    }
+
+    /// The same, if there is an answer.
+    pub fn try_http(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect(self.http).ok()?;
+        stream.set_read_timeout(Some(DEADLINE)).ok()?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            .unwrap();
+            .ok()?;
         let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").expect("an HTTP answer");
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-        (status.expect("an HTTP status"), body.to_owned())
+        stream.read_to_string(&mut text).ok()?;
+        let (head, body) = text.split_once("\r\n\r\n")?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some((status, body.to_owned()))
     }
 
     /// Its metrics now.
@@ -228,6 +234,32 @@ impl Server {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         let samples = lines.filter_map(|line| line.rsplit_once(' '));
         Metrics(samples.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect())
+    }
+
+    /// How many files it has open.
+    pub fn open_files(&self) -> u64 {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count() as u64
+    }
+
+    /// From now on it may have so many files open.
+    pub fn limit_files(&self, max: u64) {
+        let pid = Pid::from_raw(self.pid() as i32);
+        let limit = Rlimit { current: Some(max), maximum: Some(max) };
+        prlimit(pid, Resource::Nofile, limit).unwrap();
+    }
+
+    /// For each connection that it has not closed, the bytes that it has not yet read.
+    pub fn unread(&self) -> Vec<u64> {
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let local = format!("0100007F:{:04X}", self.address.port());
+        let of_line = |line: &str| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            // Established, or closed by the other side alone.
+            let held = *fields.get(1)? == local && matches!(fields[3], "01" | "08");
+            let unread = u64::from_str_radix(fields[4].split_once(':')?.1, 16).ok()?;
+            held.then_some(unread)
+        };
+        table.lines().filter_map(of_line).collect()
     }
 
     /// Bytes of memory that its process has resident.
@@ -251,6 +283,13 @@ pub fn imppd(args: &[&str]) -> Output {
     std::process::Command::new(binaries::imppd()).args(args).output().unwrap()
 }
 
+/// Runs `imppd` where it has to refuse to run: its exit code and its words.
+pub fn refused_start(args: &[&str]) -> (Option<i32>, String) {
+    let args: Vec<&std::ffi::OsStr> = args.iter().map(AsRef::as_ref).collect();
+    let (status, stderr) = Process::spawn(&args).ended();
+    (status.code(), stderr)
+}
+
 /// A port below those that the system gives to connections, so that none of these takes it while
 /// the server is down.
 fn free_port() -> SocketAddr {
@@ -271,7 +310,6 @@ fn free_port() -> SocketAddr {
 
 /// Some plays open thousands of connections, and so do their servers.
 fn raise_open_files() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         limit.current = limit.maximum;

@@ -3,12 +3,13 @@
 //! It needs strace and the right to trace; a play that gets none of it is skipped and says so.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::server::Server;
+use crate::wait::skipped;
 
 /// An strace that is attached. It lets go when dropped.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ impl Trace {
         let mut child = match spawned {
             Ok(child) => child,
             Err(error) => {
-                eprintln!("skipped: strace cannot be run: {error}");
+                skipped(&format!("strace cannot be run: {error}"));
                 return None;
             }
         };
@@ -45,7 +46,7 @@ impl Trace {
             std::thread::spawn(move || lines.for_each(drop));
             return Some(Trace { child, record });
         }
-        eprintln!("skipped: strace cannot attach: {line}");
+        skipped(&format!("strace cannot attach: {line}"));
         let _ = child.wait();
         None
     }
@@ -54,11 +55,6 @@ impl Trace {
     pub fn detach(mut self) -> String {
         self.end();
         std::fs::read_to_string(&self.record).unwrap_or_default()
-    }
-
-    /// The record so far.
-    pub fn record(&self) -> &Path {
-        &self.record
     }
 
     fn end(&mut self) {

@@ -1,6 +1,7 @@
 //! Waiting for conditions: with a deadline that only a hang reaches, never for a time that hopes.
 
 use std::future::Future;
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 /// How long anything may take before a play gives up. No play asserts speed by it.
@@ -33,4 +34,9 @@ pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>)
         assert!(Instant::now() < deadline, "waited {DEADLINE:?} in vain for {what}");
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// Says on stderr, also where tests' output is kept back, that a play cannot be shown here.
+pub fn skipped(why: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }

@@ -205,6 +205,13 @@ impl Wire {
         within("a frame", self.next_frame()).await.ok().flatten()
     }
 
+    /// Some of the bytes that come next, at most so many; none at the end.
+    pub async fn some(&mut self, max: usize) -> BytesMut {
+        let mut buffer = vec![0; max];
+        let read = within("bytes", self.stream.read(&mut buffer)).await.unwrap_or(0);
+        BytesMut::from(&buffer[..read])
+    }
+
     /// The next frame's meaning; the connection must not end before.
     pub async fn next(&mut self) -> Request {
         let frame = self.frame().await.expect("a frame, but the connection ended");

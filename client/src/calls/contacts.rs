@@ -13,10 +13,6 @@ impl List for Contacts {
     fn entries(self) -> Vec<Contact> {
         self.entries
     }
-
-    fn cursor(last: &Contact) -> String {
-        last.address.to_string()
-    }
 }
 
 impl Client {

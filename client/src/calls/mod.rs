@@ -30,9 +30,6 @@ trait List: Map {
     type Entry;
 
     fn entries(self) -> Vec<Self::Entry>;
-
-    /// What the next part is asked from: the place behind this entry.
-    fn cursor(last: &Self::Entry) -> String;
 }
 
 impl Client {
@@ -42,11 +39,9 @@ impl Client {
         for _ in 0..LIST_PARTS_MAX {
             let fetch = Fetch { cursor, ..fetch(self.address().clone(), what) };
             let done = self.call_repeatable(fetch).await?;
-            let more = done.more;
-            let part = content::<T>(done, what)?.entries();
-            cursor = part.last().map(|last| T::cursor(last).into());
-            all.extend(part);
-            if !more || cursor.is_none() {
+            cursor = done.next.clone();
+            all.extend(content::<T>(done, what)?.entries());
+            if cursor.is_none() {
                 return Ok(all);
             }
         }

@@ -16,10 +16,6 @@ impl List for Subscriptions {
     fn entries(self) -> Vec<Subscription> {
         self.entries
     }
-
-    fn cursor(last: &Subscription) -> String {
-        last.presentity.to_string()
-    }
 }
 
 impl List for Watchers {
@@ -28,10 +24,6 @@ impl List for Watchers {
     fn entries(self) -> Vec<WatcherEntry> {
         self.entries
     }
-
-    fn cursor(last: &WatcherEntry) -> String {
-        last.watcher.to_string()
-    }
 }
 
 impl List for Requests {
@@ -39,10 +31,6 @@ impl List for Requests {
 
     fn entries(self) -> Vec<RequestEntry> {
         self.entries
-    }
-
-    fn cursor(last: &RequestEntry) -> String {
-        format!("{} {}", last.from, last.kind.number())
     }
 }
 

@@ -13,13 +13,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use impp_protocol::command::{Bye, ByeReason, Command, Done, Hello, Message, Notify};
-use impp_protocol::sasl::scram::SaltedKeys;
 use impp_protocol::{Error, Timestamp};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::error::ClientError;
-use crate::sign_in::{Identity, SignedIn, sign_in};
+use crate::sign_in::{Identity, Kept, SignedIn, sign_in};
 use crate::tls::Endpoint;
 use pending::{Pending, Reply};
 use writer::Order;
@@ -78,10 +77,10 @@ impl Connection {
     pub(crate) async fn open(
         endpoint: &Endpoint,
         identity: &Identity,
-        keys: Option<SaltedKeys>,
-    ) -> Result<(Connection, mpsc::Receiver<Incoming>, Option<SaltedKeys>), ClientError> {
+        kept: Kept,
+    ) -> Result<(Connection, mpsc::Receiver<Incoming>, Kept), ClientError> {
         let (mut stream, exporter) = endpoint.dial().await?;
-        let signed_in = sign_in(&mut stream, exporter, identity, keys).await?;
+        let signed_in = sign_in(&mut stream, exporter, identity, kept).await?;
         Ok(Connection::start(stream, signed_in))
     }
 
@@ -89,8 +88,8 @@ impl Connection {
     fn start<S: AsyncRead + AsyncWrite + Send + 'static>(
         stream: S,
         signed_in: SignedIn,
-    ) -> (Connection, mpsc::Receiver<Incoming>, Option<SaltedKeys>) {
-        let SignedIn { hello, hello_at, done, keys, last_request, rest } = signed_in;
+    ) -> (Connection, mpsc::Receiver<Incoming>, Kept) {
+        let SignedIn { hello, hello_at, done, kept, last_request, rest } = signed_in;
         let (read_half, write_half) = tokio::io::split(stream);
         let (outgoing, orders) = mpsc::channel(OUTGOING_REQUESTS_MAX);
         let (incoming, receiver) = mpsc::channel(INCOMING_ITEMS_MAX);
@@ -113,7 +112,7 @@ impl Connection {
             pending,
             unanswered: Arc::new(Semaphore::new(unanswered_max)),
         };
-        (Connection { shared: Arc::new(shared), outgoing }, receiver, keys)
+        (Connection { shared: Arc::new(shared), outgoing }, receiver, kept)
     }
 
     /// Sends a request and waits for its answer.

@@ -58,7 +58,7 @@ fn connected(requests_max: u64) -> (Connection, mpsc::Receiver<Incoming>, Peer) 
         hello,
         hello_at: Instant::now(),
         done: Done::empty(),
-        keys: None,
+        kept: Default::default(),
         last_request: 2,
         rest: BytesMut::new(),
     };

@@ -31,7 +31,7 @@ fields! {
         1 data: Option<Bytes>,
         /// AUTH: who you are.
         2 address: Option<Address>,
-        /// AUTH: the token that resumes this session.
+        /// AUTH: the ticket that resumes this session, once: its id (16 octets) and a secret (32).
         3 resume: Option<Bytes>,
         /// AUTH: how many seconds after the loss of its connection the session can be resumed.
         4 window: Option<Duration>,
@@ -51,9 +51,8 @@ fields! {
         11 outcome: Option<Outcome>,
         /// MESSAGE: when the server took it.
         12 time: Option<Timestamp>,
-        /// FETCH of a list: there are more entries; ask again with the last one's address (or
-        /// id) as the cursor.
-        13 more: bool,
+        /// FETCH of a list: there are more entries, behind this cursor.
+        13 next: Option<Bytes>,
     }
 }
 
@@ -73,7 +72,7 @@ impl Done {
             content: None,
             outcome: None,
             time: None,
-            more: false,
+            next: None,
         }
     }
 }

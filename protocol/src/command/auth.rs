@@ -4,6 +4,9 @@ use bytes::Bytes;
 
 use crate::schema::fields;
 
+/// Longest name of a device in bytes.
+pub const DEVICE_NAME_BYTES_MAX: usize = 64;
+
 fields! {
     /// AUTH: a step of signing in. The first names the mechanism and the device; the next bring
     /// the answer to the CHALLENGE.
@@ -16,8 +19,9 @@ fields! {
         3 device: Option<[u8; 16]>,
         /// A name for the device that its owner will recognise.
         4 device_name: Option<String>,
-        /// A resume token, instead of a mechanism.
-        5 resume: Option<Bytes>,
+        /// The id of the session to resume, instead of a mechanism; `data` proves that the client
+        /// holds its ticket.
+        5 resume: Option<[u8; 16]>,
     }
 }
 

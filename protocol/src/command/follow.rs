@@ -38,7 +38,7 @@ fields! {
         /// State: the version that the caller holds; if it is the newest, no content comes.
         3 version: Option<Version>,
         /// Series: the cursor behind which to start; absent starts at the oldest item held.
-        /// Lists: the address (or id) behind which to go on, after an answer with `more`.
+        /// Lists: the `next` of the answer before.
         4 cursor: Option<Bytes>,
         /// Series: at most so many items.
         5 max: Option<u64>,

@@ -14,7 +14,7 @@ mod message;
 use bytes::{Bytes, BytesMut};
 
 pub use answer::{Done, Outcome};
-pub use auth::{Auth, Challenge};
+pub use auth::{Auth, Challenge, DEVICE_NAME_BYTES_MAX};
 pub use change::Publish;
 pub use follow::{Fetch, Notify, Subscribe};
 pub use hello::{Hello, PROTOCOL_VERSION};

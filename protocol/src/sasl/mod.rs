@@ -4,6 +4,7 @@
 //! and the AUTH and CHALLENGE frames that carry the messages are left to the server and the client.
 
 mod password;
+pub mod resume;
 pub mod scram;
 
 use std::fmt;

@@ -4,6 +4,9 @@ use crate::address::Address;
 use crate::schema::{fields, numbers};
 use crate::state::SubscriptionState;
 
+/// Most groups of an entry; each, and its name, at most 255 bytes.
+pub const CONTACT_GROUPS_MAX: usize = 16;
+
 numbers! {
     /// What an entry of the contact list grants to the person in it.
     pub enum Grant {

@@ -7,7 +7,7 @@ mod log;
 mod owned;
 mod subscription;
 
-pub use contacts::{Contact, ContactEdit, Contacts, Grant};
+pub use contacts::{CONTACT_GROUPS_MAX, Contact, ContactEdit, Contacts, Grant};
 pub use explanation::{Explanation, RuleTrace};
 pub use log::{Fate, FateReport, Item, ItemKind, Page};
 pub use owned::{

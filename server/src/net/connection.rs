@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use impp_protocol::command::{
-    BODY_BYTES_MAX, Bye, ByeReason, CommandError, Done, Hello, PROTOCOL_VERSION, Ping,
+    BODY_BYTES_MAX, Bye, ByeReason, CommandError, Hello, PROTOCOL_VERSION, Ping,
 };
 use impp_protocol::frame::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNSIGNED, Frame, FrameError};
 use impp_protocol::sasl::scram::Nonce;
@@ -23,13 +23,11 @@ use super::certificate;
 use super::pipe::{Event, Pipe, Signal};
 use super::rate::Rate;
 use super::tls::EXPORTER_LABEL;
-use crate::accounts::Account;
 use crate::config::seconds;
 use crate::host::{Host, bye};
-use crate::session::devices::enter_device;
-use crate::session::sign_in::{Device, Progress, Proof, SignIn, offered};
+use crate::session::entry::{enter, resume};
+use crate::session::sign_in::{Progress, Proof, SignIn, offered};
 use crate::session::{Answer, Later, Session};
-use crate::sessions::{Mailbox, SessionId};
 
 /// How long the last frames may take to be written.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -321,6 +319,17 @@ impl Connection {
         let (Some(proof), Ok(())) = (proof, getrandom::fill(&mut random)) else {
             return self.break_off(number, Error::new(Code::Internal, "no channel binding"));
         };
+        if auth.resume.is_some() {
+            let resumed = resume(&self.host, &auth, &proof.exporter).await;
+            self.host.metrics.sign_in("resume", resumed.is_ok());
+            return match resumed {
+                Ok((session, done)) => {
+                    self.answer(number, done.into());
+                    self.phase = Phase::SignedIn(Box::new(session));
+                }
+                Err(error) => self.not_signed_in(number, error, place, failed),
+            };
+        }
         let nonce = Nonce::from_random(random);
         let (accounts, secret) = (&self.host.accounts, &self.host.secrets.decoy);
         let mut progress = sign_in.handle(auth, accounts, secret, &proof, nonce);
@@ -329,7 +338,7 @@ impl Connection {
                 Ok((session, done)) => {
                     self.count_sign_in(&sign_in, true);
                     self.answer(number, done.into());
-                    self.phase = Phase::SignedIn(session);
+                    self.phase = Phase::SignedIn(Box::new(session));
                     return;
                 }
                 Err(error) => progress = Err(error),
@@ -343,14 +352,18 @@ impl Connection {
             Ok(Progress::Done(..)) => {}
             Err(error) => {
                 self.count_sign_in(&sign_in, false);
-                if failed + 1 >= FAILED_SIGN_INS_MAX {
-                    self.break_off(number, error);
-                } else {
-                    self.answer(number, error.into());
-                    self.phase = Phase::SigningIn(place, Box::default(), failed + 1);
-                }
+                self.not_signed_in(number, error, place, failed);
             }
         }
+    }
+
+    /// The client may try again, but not for ever.
+    fn not_signed_in(&mut self, number: u64, error: Error, place: Place, failed: u32) {
+        if failed + 1 >= FAILED_SIGN_INS_MAX {
+            return self.break_off(number, error);
+        }
+        self.answer(number, error.into());
+        self.phase = Phase::SigningIn(place, Box::default(), failed + 1);
     }
 
     fn count_sign_in(&self, sign_in: &SignIn, ok: bool) {
@@ -473,37 +486,4 @@ impl Connection {
 
 fn numbered(number: u64, later: Later) -> Numbered {
     Box::pin(async move { (number, later.await) })
-}
-
-/// Makes the session of an account that has proven itself.
-async fn enter(
-    host: &Arc<Host>,
-    account: Arc<Account>,
-    device: Device,
-    data: Option<Vec<u8>>,
-) -> Result<(Box<Session>, Done), Error> {
-    enter_device(host, &account, device.id, device.name).await?;
-    let mut id = [0; 16];
-    getrandom::fill(&mut id).map_err(|error| Error::new(Code::Internal, error.to_string()))?;
-    let mailbox = Mailbox::new(SessionId(id), account.address.clone(), device.id);
-    let session = Session::new(Arc::new(mailbox), account.clone());
-    let config = host.config.load();
-    let max = config.limits.sessions_max as usize;
-    if !host.sessions.enter(&session.mailbox, max) {
-        let text = format!("the account has {max} sessions, and that is the most");
-        return Err(Error::new(Code::Full, text));
-    }
-    host.metrics.sessions.inc();
-    // Whoever was disabled or given another password while this sign-in went on is not in.
-    if !host.accounts.is_current(&account) {
-        session.forget(host);
-        return Err(Error::new(Code::AuthFailed, "sign-in failed"));
-    }
-    let done = Done {
-        data: data.map(Into::into),
-        address: Some(account.address.clone()),
-        window: Some(seconds(config.times.resume_window_seconds)),
-        ..Done::empty()
-    };
-    Ok((Box::new(session), done))
 }

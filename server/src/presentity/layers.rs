@@ -131,6 +131,12 @@ impl Layers {
         Some((&layer.document, layer.lease))
     }
 
+    /// What is bound to sessions, or in its grace.
+    pub fn bound(&self) -> impl Iterator<Item = (DeviceId, &Document)> {
+        let bound = |layer: &&Layer| !matches!(layer.lease, Lease::Until(_));
+        self.layers.iter().filter(bound).map(|layer| (layer.device, &layer.document))
+    }
+
     /// Whether nobody publishes.
     pub fn is_empty(&self) -> bool {
         self.layers.is_empty()

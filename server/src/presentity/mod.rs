@@ -137,6 +137,11 @@ impl Presentity {
         self.layers.of(device)
     }
 
+    /// The layers that are bound to sessions.
+    pub fn bound_layers(&self) -> impl Iterator<Item = (DeviceId, &Document)> {
+        self.layers.bound()
+    }
+
     /// A session has lost its connection, or found one again.
     pub fn rebind(&mut self, session: SessionId, grace: Option<Timestamp>) {
         self.layers.rebind(session, grace);

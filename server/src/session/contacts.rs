@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use impp_protocol::command::{Done, Fetch, Publish};
-use impp_protocol::state::{self, Contact, ContactEdit, Contacts, SubscriptionState};
+use impp_protocol::command::{Done, Fetch, LABEL_BYTES_MAX, Publish};
+use impp_protocol::state::{
+    self, CONTACT_GROUPS_MAX, Contact, ContactEdit, Contacts, SubscriptionState,
+};
 use impp_protocol::{Address, Code, Error};
 use impp_storage::{Expect, Op, Outcome};
 
@@ -13,17 +15,12 @@ use crate::host::Host;
 use crate::presentity::Bond;
 use crate::records::{self, CONTACT, ContactRecord};
 
-/// Longest name or group of an entry in bytes.
-const LABEL_BYTES_MAX: usize = 256;
-/// Most groups of an entry.
-const GROUPS_MAX: usize = 16;
-
 impl Session {
     pub(super) async fn fetch_contacts(&mut self, host: &Arc<Host>, fetch: Fetch) -> Handled {
         let entries = self.contact_entries(host).await?;
         let key = |contact: &Contact| lists::by_address(&contact.address);
-        let (entries, more) = lists::part(entries, &fetch, key);
-        Ok(lists::answer(state::encode(&Contacts { entries }), more))
+        let (entries, next) = lists::part(entries, fetch.cursor.as_ref(), key);
+        Ok(lists::answer(state::encode(&Contacts { entries }), next))
     }
 
     pub(super) async fn publish_contacts(&mut self, host: &Arc<Host>, publish: Publish) -> Handled {
@@ -177,10 +174,10 @@ fn check(contact: &Contact) -> Result<(), Error> {
     let long = |text: &String| text.len() > LABEL_BYTES_MAX;
     if contact.name.as_ref().is_some_and(long)
         || contact.groups.iter().any(long)
-        || contact.groups.len() > GROUPS_MAX
+        || contact.groups.len() > CONTACT_GROUPS_MAX
     {
         let text = format!(
-            "a name or group has at most {LABEL_BYTES_MAX} bytes, an entry {GROUPS_MAX} groups"
+            "a name or group has at most {LABEL_BYTES_MAX} bytes, an entry {CONTACT_GROUPS_MAX} groups"
         );
         return Err(Error::new(Code::TooLarge, text));
     }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use impp_acl::Watcher;
 use impp_protocol::command::{Done, Fetch, Subscribe};
-use impp_protocol::state::{self, Contacts, SubscriptionState};
+use impp_protocol::state::{self, Contact, Contacts, SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, By, Code, Error, What};
 
 use super::publish::granted;
-use super::{Followed, Handled, Session, Stored};
+use super::{Followed, Handled, Session, Stored, lists};
 use crate::host::Host;
 use crate::presentity::{Bond, Fetched};
 
@@ -106,7 +106,7 @@ impl Session {
 
     async fn unfollow(&mut self, host: &Arc<Host>, presentity: &Address) -> Handled {
         self.unfollowed(presentity);
-        if !host.accounts.is_local(presentity) || host.accounts.get(presentity).is_none() {
+        if host.account(presentity).is_err() {
             return Ok(ended());
         }
         let device = self.mailbox.device;
@@ -134,6 +134,13 @@ impl Session {
     async fn expand(&mut self, host: &Arc<Host>, subscribe: Subscribe) -> Handled {
         self.needs_own(&subscribe.address)?;
         self.needs_presence()?;
+        if subscribe.lease == Some(Duration::ZERO) {
+            self.expanded = false;
+            for presentity in std::mem::take(&mut self.by_contact) {
+                self.unfollow(host, &presentity).await?;
+            }
+            return Ok(ended());
+        }
         self.expanded = true;
         let contacts = self.contact_entries(host).await?;
         let mut entries = Vec::new();
@@ -143,8 +150,9 @@ impl Session {
             self.by_contact.insert(contact.address.clone());
             entries.push(contact);
         }
-        let content = Some(state::encode(&Contacts { entries }));
-        Ok(Done { content, ..Done::empty() })
+        let key = |contact: &Contact| lists::by_address(&contact.address);
+        let (entries, next) = lists::part(entries, None, key);
+        Ok(lists::answer(state::encode(&Contacts { entries }), next))
     }
 
     /// Follows one contact; `None` if it refuses or does not exist.
@@ -162,19 +170,28 @@ impl Session {
     }
 
     /// The contact list has changed: new contacts are followed, removed ones not any more.
-    pub(super) async fn expand_again(&mut self, host: &Arc<Host>) {
-        let Ok(contacts) = self.contact_entries(host).await else { return };
+    /// Those whose following ended by it are returned, and why.
+    pub(super) async fn expand_again(
+        &mut self,
+        host: &Arc<Host>,
+    ) -> Vec<(Address, SubscriptionEvent)> {
+        let Ok(contacts) = self.contact_entries(host).await else { return vec![] };
+        let mut ended = Vec::new();
         let wanted: BTreeSet<Address> =
             contacts.into_iter().filter(|c| c.follow).map(|c| c.address).collect();
         for presentity in wanted.difference(&self.by_contact.clone()) {
-            self.follow_contact(host, presentity).await;
+            if self.follow_contact(host, presentity).await.is_none() {
+                ended.push((presentity.clone(), SubscriptionEvent::Rejected));
+            }
         }
         for presentity in self.by_contact.clone().difference(&wanted) {
             if let Err(error) = self.unfollow(host, presentity).await {
                 tracing::warn!(%error, "a removed contact is still followed");
             }
+            ended.push((presentity.clone(), SubscriptionEvent::Timeout));
         }
         self.by_contact = wanted;
+        ended
     }
 
     async fn fetch_presence(&mut self, host: &Arc<Host>, fetch: Fetch) -> Handled {
@@ -207,17 +224,10 @@ impl Session {
 /// # Errors
 /// unknown-domain, not-found or not-offered.
 pub(super) fn needs_presentity(host: &Host, address: &Address) -> Result<(), Error> {
-    if !host.accounts.is_local(address) {
-        let text = format!("no route to domain {}", address.domain());
-        return Err(Error::new(Code::UnknownDomain, text));
+    if host.account(address)?.services.pres {
+        return Ok(());
     }
-    match host.accounts.get(address) {
-        None => Err(Error::new(Code::NotFound, format!("{address} does not exist"))),
-        Some(account) if !account.services.pres => {
-            Err(Error::new(Code::NotOffered, format!("{address} has no presence")))
-        }
-        Some(_) => Ok(()),
-    }
+    Err(Error::new(Code::NotOffered, format!("{address} has no presence")))
 }
 
 fn refused(presentity: &Address) -> Error {

@@ -1,38 +1,40 @@
 //! Lists that may be longer than a frame: they are answered in parts.
 
 use bytes::Bytes;
-use impp_protocol::command::{Done, Fetch};
+use impp_protocol::command::Done;
 use impp_protocol::field::{Raw, Value};
 
 /// Bytes of entries in one answer, at most.
 const PART_BYTES_MAX: usize = 56 * 1024;
 
-/// The entries behind the cursor of `fetch` that fit one answer; `key` is what a cursor names, by
+/// The entries behind the cursor `after` that fit one answer; `key` is what a cursor names, by
 /// which the entries are sorted.
 pub(super) fn part<T: Value>(
     entries: Vec<T>,
-    fetch: &Fetch,
+    after: Option<&Bytes>,
     key: impl Fn(&T) -> Bytes,
-) -> (Vec<T>, bool) {
-    let after = fetch.cursor.as_deref();
+) -> (Vec<T>, Option<Bytes>) {
     let mut behind =
-        entries.into_iter().filter(|entry| after.is_none_or(|after| key(entry)[..] > *after));
+        entries.into_iter().filter(|entry| after.is_none_or(|after| key(entry) > *after));
     let (mut part, mut bytes) = (Vec::new(), 0);
     for entry in behind.by_ref() {
         if let Raw::Bytes(encoded) = entry.to_raw() {
             bytes += encoded.len() + 3;
         }
-        if bytes > PART_BYTES_MAX && !part.is_empty() {
-            return (part, true);
+        if bytes > PART_BYTES_MAX
+            && let Some(last) = part.last()
+        {
+            let next = key(last);
+            return (part, Some(next));
         }
         part.push(entry);
     }
-    (part, false)
+    (part, None)
 }
 
 /// The answer that carries a list, or part of it.
-pub(super) fn answer(content: Bytes, more: bool) -> Done {
-    Done { content: Some(content), more, ..Done::empty() }
+pub(super) fn answer(content: Bytes, next: Option<Bytes>) -> Done {
+    Done { content: Some(content), next, ..Done::empty() }
 }
 
 /// The key of an entry that is named by an address.

@@ -10,7 +10,7 @@ use impp_protocol::state::{self, FateReport, Item, ItemKind, Page, SubscriptionS
 use impp_protocol::{Code, Error, What};
 use impp_storage::{Expect, Op, ReadLog, StoreError};
 
-use super::{Handled, Session, Stored, put};
+use super::{Handled, Session, Stored, notify, put};
 use crate::config::seconds;
 use crate::host::Host;
 use crate::principal::hex;
@@ -106,17 +106,10 @@ impl Session {
             let (page, next) = self.page(host, after, PAGE_ITEMS_MAX).await?;
             let more = page.more;
             if !page.items.is_empty() {
-                let notify = Notify {
-                    address: self.account.address.clone(),
-                    what: What::Log,
-                    state: SubscriptionState::Active,
-                    base: None,
-                    version: None,
-                    snapshot: Some(state::encode(&page)),
-                    patch: None,
-                    event: None,
-                };
-                put(out, notify.into());
+                let owner = self.account.address.clone();
+                let snapshot = Some(state::encode(&page));
+                let notify = notify(owner, What::Log, SubscriptionState::Active, None);
+                put(out, Notify { snapshot, ..notify }.into());
             }
             if let Some(following) = &mut self.log {
                 *following = Following { after: next, grown: more };

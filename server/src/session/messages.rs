@@ -196,14 +196,7 @@ fn pass_on(
 }
 
 fn recipient(host: &Host, to: &Address) -> Result<Arc<Account>, Error> {
-    if !host.accounts.is_local(to) {
-        let text = format!("no route to domain {}", to.domain());
-        return Err(Error::new(Code::UnknownDomain, text));
-    }
-    let account = host
-        .accounts
-        .get(to)
-        .ok_or_else(|| Error::new(Code::NotFound, format!("{to} does not exist")))?;
+    let account = host.account(to)?;
     if account.services.im {
         Ok(account)
     } else {

@@ -5,6 +5,7 @@
 
 mod contacts;
 pub mod devices;
+pub mod entry;
 mod follow;
 mod lists;
 mod log;
@@ -24,7 +25,7 @@ use bytes::BytesMut;
 use impp_acl::Disclosed;
 use impp_protocol::command::{Done, Message, Notify};
 use impp_protocol::presence::Version;
-use impp_protocol::state::SubscriptionState;
+use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Code, Command, Error, Request, What};
 use impp_storage::StoreError;
 
@@ -78,6 +79,27 @@ impl Session {
         Session { mailbox, account, followed, expanded: false, by_contact, log: None }
     }
 
+    /// Goes on over a new connection. What was told on the old one may not have arrived, so
+    /// everything followed is told again, as snapshots; the log is followed from where the client
+    /// says.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the return cannot be noted.
+    pub async fn resume(&mut self, host: &Arc<Host>) -> Result<(), StoreError> {
+        self.log = None;
+        for (presentity, followed) in &mut self.followed {
+            *followed = Followed::default();
+            self.mailbox.presentity_dirty(presentity);
+        }
+        let id = self.mailbox.id;
+        host.timers.set(Due::Session(id), None);
+        host.change(&self.account.address, |principal, _| {
+            principal.presentity.rebind(id, None);
+            ((), crate::presentity::Effects::default())
+        })
+        .await
+    }
+
     /// Whose it is.
     pub fn address(&self) -> &Address {
         &self.account.address
@@ -124,7 +146,10 @@ impl Session {
             }
         }
         if news.contacts && self.expanded {
-            self.expand_again(host).await;
+            for (address, event) in self.expand_again(host).await {
+                let state = SubscriptionState::Terminated;
+                put(out, notify(address, What::Presence, state, Some(event)).into());
+            }
         }
         if news.log
             && let Some(log) = &mut self.log
@@ -163,16 +188,7 @@ impl Session {
         let Some(Told { state, event, content }) = told else { return Ok(()) };
         host.metrics.notifications.inc();
         followed.state = Some(state);
-        let mut notify = Notify {
-            address: presentity.clone(),
-            what: What::Presence,
-            state,
-            base: None,
-            version: None,
-            snapshot: None,
-            patch: None,
-            event,
-        };
+        let mut notify = notify(presentity.clone(), What::Presence, state, event);
         if let Some(content) = content {
             followed.held = Some(content.version());
             disclose(&mut notify, &content);
@@ -266,6 +282,17 @@ impl Session {
 fn offered(offered: bool, service: &str) -> Result<(), Error> {
     let text = format!("this account does not have the service of {service}");
     if offered { Ok(()) } else { Err(Error::new(Code::NotOffered, text)) }
+}
+
+/// A NOTIFY without content.
+fn notify(
+    address: Address,
+    what: What,
+    state: SubscriptionState,
+    event: Option<SubscriptionEvent>,
+) -> Notify {
+    let (base, version, snapshot, patch) = (None, None, None, None);
+    Notify { address, what, state, base, version, snapshot, patch, event }
 }
 
 /// The one place where presence enters a NOTIFY.

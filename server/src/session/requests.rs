@@ -45,8 +45,8 @@ impl Session {
             Bytes::from(format!("{} {}", entry.from.as_str(), entry.kind.number()))
         };
         entries.sort_by_key(key);
-        let (entries, more) = lists::part(entries, &fetch, key);
-        Ok(lists::answer(state::encode(&Requests { entries }), more))
+        let (entries, next) = lists::part(entries, fetch.cursor.as_ref(), key);
+        Ok(lists::answer(state::encode(&Requests { entries }), next))
     }
 
     pub(super) async fn publish_requests(&mut self, host: &Arc<Host>, publish: Publish) -> Handled {

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use impp_protocol::command::{Auth, Challenge};
+use impp_protocol::command::{Auth, Challenge, DEVICE_NAME_BYTES_MAX};
 use impp_protocol::sasl::scram::{Challenged, Exporter, Nonce, Server, Verifier};
 use impp_protocol::sasl::{AuthError, Mechanism, asks_for, external_authzid};
 use impp_protocol::{Address, Code, Error};
@@ -12,9 +12,6 @@ use impp_protocol::{Address, Code, Error};
 use crate::accounts::{Account, Accounts};
 use crate::records::AccountState;
 use crate::sessions::DeviceId;
-
-/// Longest name of a device in bytes.
-const DEVICE_NAME_BYTES_MAX: usize = 64;
 
 /// What the connection itself proves.
 #[derive(Clone, Debug)]
@@ -91,9 +88,6 @@ impl SignIn {
         proof: &Proof,
         nonce: Nonce,
     ) -> Result<Progress, Error> {
-        if auth.resume.is_some() {
-            return Err(Error::new(Code::Expired, "the session is gone; sign in anew"));
-        }
         let wrong = |text: &str| Err(Error::new(Code::Malformed, text));
         let Some(name) = auth.mechanism else { return wrong("mechanism: missing") };
         let Some(id) = auth.device else { return wrong("device: missing") };

@@ -37,8 +37,8 @@ impl Session {
             .stored()?;
         let key = |entry: &WatcherEntry| lists::by_address(&entry.watcher);
         entries.sort_by_key(key);
-        let (entries, more) = lists::part(entries, &fetch, key);
-        Ok(lists::answer(state::encode(&Watchers { entries }), more))
+        let (entries, next) = lists::part(entries, fetch.cursor.as_ref(), key);
+        Ok(lists::answer(state::encode(&Watchers { entries }), next))
     }
 
     pub(super) async fn publish_watchers(&mut self, host: &Arc<Host>, publish: Publish) -> Handled {
@@ -65,8 +65,8 @@ impl Session {
             entries.extend(self.subscription(host, presentity).await?);
         }
         let key = |entry: &Subscription| lists::by_address(&entry.presentity);
-        let (entries, more) = lists::part(entries, &fetch, key);
-        Ok(lists::answer(state::encode(&Subscriptions { entries }), more))
+        let (entries, next) = lists::part(entries, fetch.cursor.as_ref(), key);
+        Ok(lists::answer(state::encode(&Subscriptions { entries }), next))
     }
 
     pub(super) async fn publish_subscriptions(

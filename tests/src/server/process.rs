@@ -58,7 +58,7 @@ impl Process {
     }
 
     /// The next line of its stdout.
-    pub fn ready(&self) -> String {
+    pub fn line(&self) -> String {
         match self.lines.lock().unwrap().recv_timeout(DEADLINE) {
             Ok(line) => line,
             Err(error) => panic!("no line from imppd: {error}; stderr:\n{}", self.stderr()),
@@ -87,16 +87,17 @@ impl Process {
     pub fn stop(self) {
         let pid = Pid::from_raw(self.child.id() as i32).unwrap();
         kill_process(pid, Signal::TERM).unwrap();
-        let status = self.ended();
-        assert!(status.success(), "imppd stopped with {status}");
+        let (status, stderr) = self.ended();
+        assert!(status.success(), "imppd stopped with {status}:\n{stderr}");
     }
 
-    /// Waits until it has ended.
-    pub fn ended(mut self) -> ExitStatus {
+    /// Waits until it has ended: how, and what it wrote to stderr.
+    pub fn ended(mut self) -> (ExitStatus, String) {
         let deadline = Instant::now() + DEADLINE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
+                let _ = self.reader.take().map(JoinHandle::join);
+                return (status, self.stderr());
             }
             assert!(Instant::now() < deadline, "imppd does not end");
             std::thread::sleep(std::time::Duration::from_millis(10));

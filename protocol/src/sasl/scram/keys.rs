@@ -28,7 +28,7 @@ impl Key {
     }
 
     /// HMAC-SHA-256 of the parts, one after the other.
-    pub(super) fn sign(&self, parts: &[&[u8]]) -> Key {
+    pub(in crate::sasl) fn sign(&self, parts: &[&[u8]]) -> Key {
         // HMAC pads a short key with zeros to the block; done here, it cannot fail.
         let mut block = Zeroizing::new([0; SHA256_BLOCK_BYTES]);
         block[..KEY_BYTES].copy_from_slice(self.as_bytes());

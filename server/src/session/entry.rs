@@ -1,0 +1,123 @@
+//! The way into a session: a new one for an account that has proven itself, or an old one for
+//! whoever holds its ticket.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use impp_protocol::command::{Auth, ByeReason, Done};
+use impp_protocol::sasl::resume::Ticket;
+use impp_protocol::sasl::scram::Exporter;
+use impp_protocol::{Code, Error};
+
+use super::devices::enter_device;
+use super::sign_in::Device;
+use super::{Session, Stored};
+use crate::accounts::Account;
+use crate::config::seconds;
+use crate::host::{Host, bye};
+use crate::sessions::{Mailbox, SessionId};
+
+/// How long the old connection of a session may take to let go of it.
+const HANDOVER: Duration = Duration::from_secs(2);
+/// How often that is looked at.
+const HANDOVER_STEP: Duration = Duration::from_millis(10);
+
+/// Makes the session of an account that has proven itself.
+///
+/// # Errors
+/// full, if the account has too many devices or sessions; or the store's.
+pub async fn enter(
+    host: &Arc<Host>,
+    account: Arc<Account>,
+    device: Device,
+    data: Option<Vec<u8>>,
+) -> Result<(Session, Done), Error> {
+    enter_device(host, &account, device.id, device.name).await?;
+    let id = SessionId(random()?);
+    let ticket = Ticket::new(id.0, random()?);
+    let mailbox = Arc::new(Mailbox::new(id, account.address.clone(), device.id, ticket));
+    let session = Session::new(mailbox, account.clone());
+    let max = host.config.load().limits.sessions_max as usize;
+    if !host.sessions.enter(&session.mailbox, max) {
+        let text = format!("the account has {max} sessions, and that is the most");
+        return Err(Error::new(Code::Full, text));
+    }
+    host.metrics.sessions.inc();
+    // Whoever was disabled or given another password while this sign-in went on is not in.
+    if !host.accounts.is_current(&account) {
+        session.forget(host);
+        return Err(Error::new(Code::AuthFailed, "sign-in failed"));
+    }
+    let done = Done { data: data.map(Into::into), ..welcome(host, &session) };
+    Ok((session, done))
+}
+
+/// Takes up a session again, without password and without a look at the store.
+///
+/// # Errors
+/// expired, alike for a session that is gone and a ticket that is not its own.
+pub async fn resume(
+    host: &Arc<Host>,
+    auth: &Auth,
+    exporter: &Exporter,
+) -> Result<(Session, Done), Error> {
+    let gone = || Error::new(Code::Expired, "the session is gone; sign in anew");
+    let (Some(id), Some(device), Some(proof)) = (auth.resume, auth.device, &auth.data) else {
+        return Err(Error::new(Code::Malformed, "resume: needs the device and data"));
+    };
+    let id = SessionId(id);
+    let mailbox = host.sessions.get(id).filter(|mailbox| mailbox.device == device);
+    let mailbox = mailbox.ok_or_else(gone)?;
+    let ticket = mailbox.ticket();
+    if !ticket.is_proven_by_client(exporter, proof) {
+        return Err(gone());
+    }
+    let mut session = take_over(host, &mailbox).await.ok_or_else(gone)?;
+    // Of two that come with one ticket, the first has it.
+    if !mailbox.renew(&ticket, Ticket::new(id.0, random()?)) {
+        session.park(host, Duration::ZERO).await;
+        return Err(gone());
+    }
+    let server_proof = ticket.server_proof(exporter);
+    session.resume(host).await.stored()?;
+    if !host.accounts.is_current(&session.account) {
+        session.end(host).await;
+        return Err(gone());
+    }
+    let data = Some(server_proof.to_vec().into());
+    let done = Done { data, resumed: true, ..welcome(host, &session) };
+    Ok((session, done))
+}
+
+/// Takes the session from where it waits; one that still has a connection is taken from that.
+async fn take_over(host: &Arc<Host>, mailbox: &Mailbox) -> Option<Session> {
+    let waiting = async {
+        loop {
+            if let Some((_, session)) = host.parked.remove(&mailbox.id) {
+                return Some(session);
+            }
+            host.sessions.get(mailbox.id)?;
+            mailbox.end(bye(ByeReason::Replaced, "the session goes on on another connection"));
+            tokio::time::sleep(HANDOVER_STEP).await;
+        }
+    };
+    let session = tokio::time::timeout(HANDOVER, waiting).await.ok()??;
+    // A goodbye that nobody took is not for the new connection.
+    mailbox.take_bye();
+    Some(session)
+}
+
+fn welcome(host: &Host, session: &Session) -> Done {
+    Done {
+        address: Some(session.account.address.clone()),
+        resume: Some(session.mailbox.ticket().encode().into()),
+        window: Some(seconds(host.config.load().times.resume_window_seconds)),
+        ..Done::empty()
+    }
+}
+
+fn random<const N: usize>() -> Result<[u8; N], Error> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| Error::new(Code::Internal, error.to_string()))?;
+    Ok(bytes)
+}

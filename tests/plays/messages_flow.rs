@@ -1,0 +1,177 @@
+//! Messages as a stream: its order, its cuts, and readers who do not read: faults E4, E13, E14, H1.
+
+use bytes::{Bytes, BytesMut};
+use impp_protocol::command::{Message, Ping, Subscribe};
+use impp_protocol::frame::{self, FRAME_BYTES_MAX};
+use impp_protocol::state::{self, Page};
+use impp_protocol::{Code, Command, Request, What};
+use impp_tests::peer::{Peer, message, subscribe};
+use impp_tests::{Server, eventually};
+
+/// The number that a message of these plays begins with.
+fn number(message: &Message) -> usize {
+    let text = std::str::from_utf8(&message.body).unwrap();
+    text.split(' ').next().unwrap().parse().unwrap()
+}
+
+fn log_from(cursor: Option<Bytes>) -> Subscribe {
+    Subscribe { cursor, ..subscribe("bob@localhost", What::Log) }
+}
+
+/// What is in the page of a NOTIFY about the log: the numbers of the messages, and the cursor.
+fn page(command: Command) -> Option<(Vec<usize>, Bytes)> {
+    let Command::Notify(notify) = command else { return None };
+    let page: Page = state::decode(notify.snapshot?).unwrap();
+    let messages = page.items.into_iter().map(|item| Message::decode(item.message.unwrap()));
+    Some((messages.map(|message| number(&message.unwrap())).collect(), page.cursor))
+}
+
+/// A stream that is cut anywhere goes on from the cursor held: no gap, nothing twice, in order.
+#[tokio::test]
+async fn e4_a_stream_cut_anywhere_goes_on_where_it_was() {
+    const MESSAGES: usize = 100;
+    let server = Server::with().set("limits.sessions_max", 100_000).start();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let filler = "x".repeat(5000);
+    for n in 0..MESSAGES {
+        alice.send("bob@localhost", &format!("{n} {filler}")).await;
+    }
+    let (mut received, mut cursor, mut cuts) = (Vec::new(), None, 0);
+    while received.len() < MESSAGES {
+        assert!(cuts < 1000, "{} of {MESSAGES} after {cuts} cuts", received.len());
+        let mut bob = Peer::sign_in(&server, "bob").await;
+        bob.ask(log_from(cursor.clone())).await;
+        // Once after a page or two, once inside one, at other bytes each time.
+        let mut left = 1 + cuts * 37_987 % 100_000;
+        cuts += 1;
+        let mut bytes = BytesMut::new();
+        while left > 0 && received.len() < MESSAGES {
+            let mut some = bob.wire().some(left).await;
+            left -= some.len();
+            bytes.unsplit(some.split());
+            while let Some(frame) = frame::take(&mut bytes, FRAME_BYTES_MAX).unwrap() {
+                if let Some((numbers, next)) = page(Request::decode(frame).unwrap().command) {
+                    received.extend(numbers);
+                    cursor = Some(next);
+                }
+            }
+        }
+        bob.cut_with(cuts % 2 == 0);
+    }
+    assert_eq!(received, (0..MESSAGES).collect::<Vec<_>>(), "after {cuts} cuts");
+}
+
+/// Messages from one to another stay in the order of their requests, however many are under way
+/// and whoever else writes; each log has them in one order.
+#[tokio::test]
+async fn e14_messages_keep_their_order() {
+    const FLIGHTS: usize = 8;
+    const FLIGHT: usize = 25;
+    let server = Server::quickstart();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let mut carol = Peer::sign_in(&server, "carol").await;
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    for flight in 0..FLIGHTS {
+        let text = |n| format!("{}", flight * FLIGHT + n);
+        let sends = || (0..FLIGHT).map(|n| Command::from(message("bob@localhost", &text(n))));
+        let (of_alice, of_carol) = (alice.flight(sends()).await, carol.flight(sends()).await);
+        for number in of_alice {
+            alice.answer(number).await.unwrap();
+        }
+        for number in of_carol {
+            carol.answer(number).await.unwrap();
+        }
+        if flight % 3 == 2 {
+            alice.cut();
+            alice = Peer::sign_in(&server, "alice").await;
+        }
+    }
+    let inbox = bob.inbox().await;
+    for sender in ["alice@localhost", "carol@localhost"] {
+        let from = |message: &&Message| message.from.as_ref().unwrap().as_str() == sender;
+        let numbers: Vec<_> = inbox.iter().filter(from).map(number).collect();
+        assert_eq!(numbers, (0..FLIGHTS * FLIGHT).collect::<Vec<_>>(), "{sender}");
+    }
+    let mut other = Peer::sign_in_on(&server, "bob", 2).await;
+    assert_eq!(other.inbox().await, inbox);
+}
+
+/// Who sends more than the rate is told so, request by request, and loses nothing by it.
+#[tokio::test]
+async fn e13_a_storm_of_messages_is_told_to_slow_down() {
+    let server = Server::with()
+        .set("limits.requests_per_second", 1)
+        .set("limits.requests_burst", 20)
+        .start();
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let storm = (0..100).map(|n| message("bob@localhost", &format!("{n} storm")).into());
+    let (mut taken, mut limited) = (Vec::new(), 0);
+    for (n, asked) in alice.flight(storm).await.into_iter().enumerate() {
+        match alice.answer(asked).await {
+            Ok(_) => taken.push(n),
+            Err(error) => {
+                assert_eq!(error.code, Code::RateLimited);
+                assert!(error.retry_after.is_some());
+                limited += 1;
+            }
+        }
+    }
+    assert!(taken.len() >= 10 && limited > 0, "{} taken, {limited} limited", taken.len());
+    assert_eq!(bob.inbox().await.iter().map(number).collect::<Vec<_>>(), taken);
+}
+
+/// Who follows the log and does not read costs the server little, and loses nothing; others are
+/// served.
+#[tokio::test]
+async fn h1_a_slow_reader_is_bounded_and_loses_nothing() {
+    const MESSAGES: usize = 500;
+    const GROWTH_BYTES_MAX: u64 = 12 * 1024 * 1024;
+    let server = Server::with().set("limits.requests_per_second", 1_000_000).start();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    bob.done(log_from(None)).await;
+    let filler = "x".repeat(50_000);
+    let mut carol = Peer::sign_in(&server, "carol").await;
+    let mut before = 0;
+    for n in 0..MESSAGES {
+        alice.send("bob@localhost", &format!("{n} {filler}")).await;
+        if n == 100 {
+            // The sockets' buffers are full by now, and the caches warm.
+            before = server.resident_bytes();
+        }
+    }
+    carol.done(Ping {}).await;
+    let growth = server.resident_bytes().saturating_sub(before);
+    assert!(growth < GROWTH_BYTES_MAX, "{growth} bytes for 20 MB that nobody reads");
+    let mut received = Vec::new();
+    while received.len() < MESSAGES {
+        received.extend(page(bob.unsolicited().await).unwrap().0);
+    }
+    assert_eq!(received, (0..MESSAGES).collect::<Vec<_>>());
+}
+
+/// Who takes nothing at all for too long is cut; what waits for them is there when they return.
+#[tokio::test]
+async fn h1_a_reader_without_progress_is_cut_and_returns() {
+    const MESSAGES: usize = 300;
+    let server = Server::with()
+        .set("limits.requests_per_second", 1_000_000)
+        .set("limits.stall_seconds", 2)
+        .start();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    bob.done(log_from(None)).await;
+    let filler = "x".repeat(50_000);
+    for n in 0..MESSAGES {
+        alice.send("bob@localhost", &format!("{n} {filler}")).await;
+    }
+    eventually("the connection that stalls to be cut", async || {
+        alice.done(Ping {}).await;
+        (server.metrics().get("impp_connections") == 1.0).then_some(())
+    })
+    .await;
+    let mut again = Peer::sign_in_on(&server, "bob", 2).await;
+    assert_eq!(again.inbox().await.iter().map(number).collect::<Vec<_>>().len(), MESSAGES);
+    drop(bob);
+}

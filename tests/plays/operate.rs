@@ -1,0 +1,271 @@
+//! What an operator does: reload, stop, look; and what must never be seen.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use impp_protocol::What;
+use impp_protocol::command::{ByeReason, Ping};
+use impp_protocol::presence::{Document, FieldName, PartId, Patch};
+use impp_protocol::state::SubscriptionState;
+use impp_tests::peer::{Peer, endings, fetch, publish, subscribe};
+use impp_tests::server::{Server, imppd, refused_start};
+
+fn reload(server: &Server) -> (Option<i32>, String) {
+    let config = server.config();
+    let output = imppd(&["reload", "--config", config.to_str().unwrap()]);
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+fn open_with(note: &str) -> Patch {
+    let mut document = Document::default();
+    let field = |name: &str, value: &str| (FieldName::parse(name).unwrap(), value.into());
+    document.tuples.insert(PartId::parse("t").unwrap(), [field("status", "open")].into());
+    document.person.extend([field("note", note)]);
+    Patch::between(&Document::default(), &document)
+}
+
+/// A bad file leaves everything as it was, and is named with its line; a good one is taken.
+#[tokio::test]
+async fn i1_a_bad_reload_changes_nothing() {
+    let server = Server::quickstart();
+    let good = std::fs::read_to_string(server.config()).unwrap();
+    let line = 1 + good.lines().position(|line| line.starts_with("devices_max")).unwrap();
+    let wrong = [
+        ("devices_max = 16", "devces_max = 16", format!(":{line}: unknown key \"devces_max\"")),
+        ("devices_max = 16", "devices_max = \"x\"", format!(":{line}: ")),
+        ("devices_max = 16", "devices_max = ", format!(":{line}: ")),
+        ("tls/key.pem", "tls/ca-key.pem", "ca-key.pem".to_owned()),
+        ("tls/key.pem", "tls/none.pem", "none.pem".to_owned()),
+    ];
+    for (from, to, expected) in wrong {
+        std::fs::write(server.config(), good.replace(from, to)).unwrap();
+        let (code, words) = reload(&server);
+        assert_eq!(code, Some(2), "{to}: {words}");
+        assert!(words.contains(&expected), "{to}: {words}");
+        Peer::sign_in(&server, "alice").await.leave().await;
+    }
+    std::fs::write(server.config(), good.replace("sessions_max = 64", "sessions_max = 1")).unwrap();
+    assert_eq!(reload(&server), (Some(0), String::new()));
+    let first = Peer::sign_in_on(&server, "bob", 1).await;
+    let wire = impp_tests::wire::Wire::dial(&server).await;
+    let second = Peer::over(wire, &server.profile("bob"), 2).await;
+    assert_eq!(second.expect_err("one session").code, impp_protocol::Code::Full);
+    first.leave().await;
+}
+
+/// New handshakes use the new certificate, old connections live, half a pair is refused.
+#[tokio::test]
+async fn i2_a_certificate_is_renewed_under_way() {
+    let server = Server::quickstart();
+    let mut old = Peer::sign_in(&server, "alice").await;
+    let other = Server::quickstart();
+    for file in ["cert.pem", "ca.pem"] {
+        std::fs::copy(other.data().join("tls").join(file), server.data().join("tls").join(file))
+            .unwrap();
+    }
+    let (code, words) = reload(&server);
+    assert_eq!(code, Some(2), "half a pair: {words}");
+    std::fs::copy(other.data().join("tls/key.pem"), server.data().join("tls/key.pem")).unwrap();
+    assert_eq!(reload(&server).0, Some(0));
+    // The harness trusts what is in ca.pem now, which is the other server's authority.
+    Peer::sign_in(&server, "bob").await.leave().await;
+    old.done(Ping {}).await;
+}
+
+/// SIGTERM with 1,000 clients: each is told when to come back, nothing acknowledged is lost, and
+/// presence that was bound to a session is still there after the restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn i4_an_orderly_stop_with_a_thousand_clients() {
+    let start = Server::with().set("limits.sessions_max", 2000).set("limits.unsigned_max", 4000);
+    let mut server = start.set("limits.unsigned_per_address_max", 4000).start();
+    let mut peers = Vec::new();
+    for group in 0..20 {
+        let dialling =
+            (0..50).map(|n| Peer::sign_in_on(&server, "bob", ((group * 50 + n) % 8) as u8));
+        peers.extend(join_all(dialling).await);
+    }
+    assert_eq!(peers.len(), 1000);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let content = Some(open_with("at my desk").encode());
+    alice.done(publish("alice@localhost", What::Presence, content)).await;
+    for n in 0..20 {
+        alice.send("carol@localhost", &format!("message {n}")).await;
+    }
+    peers.push(alice);
+    // SIGTERM while all of them are there.
+    let pid = rustix::process::Pid::from_raw(server.pid() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let mut waits = BTreeSet::new();
+    for ending in endings(peers).await {
+        let bye = ending.bye.expect("a BYE");
+        assert_eq!(bye.reason, ByeReason::Stopping);
+        waits.insert(bye.retry_after.expect("when to come back"));
+    }
+    assert!(waits.len() > 1, "all were sent to come back at one moment");
+    let (status, _) = server.ended();
+    assert!(status.success(), "{status:?}");
+    server.restart();
+    let mut carol = Peer::sign_in(&server, "carol").await;
+    assert_eq!(carol.inbox().await.len(), 20);
+    let seen = carol.done(fetch("alice@localhost", What::Presence)).await;
+    let document = Document::decode(seen.content.expect("a document")).unwrap();
+    assert_eq!(&*document.person["note"], "at my desk");
+}
+
+async fn join_all<T>(all: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let mut done = Vec::new();
+    for future in all {
+        done.push(future.await);
+    }
+    done
+}
+
+/// A restart makes nobody flap: who was seen open is not shown as closed while its session may
+/// return, also after kill -9.
+#[tokio::test]
+async fn h3_a_restart_shows_nobody_as_closed_who_may_return() {
+    let mut server = Server::with().set("times.recovery_seconds", 600).start();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let content = Some(open_with("here").encode());
+    alice.done(publish("alice@localhost", What::Presence, content.clone())).await;
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    bob.done(subscribe("alice@localhost", What::Presence)).await;
+    let held = bob.notify().await.version.expect("a version");
+    server.kill9();
+    server.restart();
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    let mut again = subscribe("alice@localhost", What::Presence);
+    again.version = Some(held);
+    let done = bob.done(again).await;
+    assert_eq!(done.state, Some(SubscriptionState::Active));
+    // The fence: an answer that came after whatever there was to tell.
+    bob.done(Ping {}).await;
+    assert!(bob.try_unsolicited().is_none(), "shown as closed while alice may return");
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.done(publish("alice@localhost", What::Presence, content)).await;
+    let content = Some(open_with("changed").encode());
+    alice.done(publish("alice@localhost", What::Presence, content)).await;
+    assert_eq!(bob.notify().await.state, SubscriptionState::Active);
+}
+
+/// No secret and no body in what others of the machine can read: arguments, logs, metrics, files.
+#[tokio::test]
+async fn i7_no_secret_and_no_body_is_seen() {
+    let server = Server::with().set("log.level", "trace").start();
+    let password = server.profile("alice").password;
+    let body = "a body that nobody else should read";
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.send("bob@localhost", body).await;
+    alice.refused(impp_tests::peer::message("nobody@localhost", body)).await;
+    alice.leave().await;
+    let arguments = std::fs::read(format!("/proc/{}/cmdline", server.pid())).unwrap();
+    let metrics = server.http("/metrics").1;
+    for text in [String::from_utf8_lossy(&arguments).into_owned(), metrics, server.stderr()] {
+        assert!(!text.contains(&password) && !text.contains(body), "{text}");
+    }
+    assert!(!server.http("/metrics").1.contains("alice"));
+    private(server.data());
+    // A key that others may read is refused.
+    let key = server.data().join("tls/key.pem");
+    std::fs::set_permissions(&key, PermissionsExt::from_mode(0o644)).unwrap();
+    let (code, words) = reload(&server);
+    assert_eq!(code, Some(2), "{words}");
+    assert!(words.contains("key.pem") && words.contains("chmod 600"), "{words}");
+}
+
+fn private(folder: &Path) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{}: {mode:o}", path.display());
+        if path.is_dir() {
+            private(&path);
+        }
+    }
+}
+
+/// A damaged account: the start is refused, and the account named.
+#[tokio::test]
+async fn c13_a_damaged_account_keeps_the_server_from_starting() {
+    for (what, damage) in [
+        ("not JSON", "value = x'7b'"),
+        (
+            "a field too many",
+            "value = CAST(replace(CAST(value AS TEXT), '\"services\"', '\"x\":1,\"services\"') AS BLOB)",
+        ),
+        (
+            "a short key",
+            "value = CAST(replace(CAST(value AS TEXT), '\"stored_key\":\"', '\"stored_key\":\"AA') AS BLOB)",
+        ),
+        ("no password", "value = CAST('{}' AS BLOB)"),
+    ] {
+        let mut server = Server::quickstart();
+        server.stop();
+        let store = rusqlite::Connection::open(server.data().join("store/store.sqlite")).unwrap();
+        let sql =
+            format!("UPDATE record SET {damage} WHERE kind = 1 AND key = CAST('bob' AS BLOB)");
+        assert_eq!(store.execute(&sql, []).unwrap(), 1, "{what}");
+        drop(store);
+        let config = server.config();
+        let (code, words) = refused_start(&["serve", "--config", config.to_str().unwrap()]);
+        assert_eq!(code, Some(5), "{what}: {words}");
+        assert!(words.contains("bob@localhost"), "{what}: {words}");
+    }
+}
+
+/// /healthz says that the server can store.
+#[tokio::test]
+async fn health_is_told_over_http() {
+    let server = Server::quickstart();
+    assert_eq!(server.http("/healthz").0, 200);
+    assert_eq!(server.http("/nothing").0, 404);
+}
+
+/// `check` says of each area whether it will work.
+#[tokio::test]
+async fn check_finds_what_a_start_would() {
+    let server = Server::quickstart();
+    let config = server.config();
+    let check = || imppd(&["check", "--config", config.to_str().unwrap()]);
+    let output = check();
+    assert_eq!(output.status.code(), Some(0));
+    for line in String::from_utf8(output.stdout).unwrap().lines() {
+        let finding: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(finding["level"], "ok", "{finding}");
+    }
+    std::fs::remove_file(server.data().join("tls/cert.pem")).unwrap();
+    let output = check();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("cert.pem"));
+}
+
+/// Accounts through the running server and on the store itself; what is printed.
+#[tokio::test]
+async fn r2_1_4_accounts_are_made_changed_and_removed_on_the_spot() {
+    let mut server = Server::quickstart();
+    for running in [true, false] {
+        if !running {
+            server.stop();
+        }
+        let name = if running { "dora@localhost" } else { "emil@localhost" };
+        let added = server.user_ok(&["add", name]);
+        assert!(added.starts_with("password: ") && added.lines().count() == 1, "{added}");
+        assert_eq!(server.user(&["add", name]).status.code(), Some(1));
+        assert_eq!(server.user(&["add", "x@elsewhere.example"]).status.code(), Some(2));
+        assert_eq!(server.user(&["add", "no address"]).status.code(), Some(2));
+        server.user_ok(&["disable", name]);
+        let listed = server.user_ok(&["list"]);
+        let line = listed.lines().find(|line| line.contains(name)).unwrap();
+        let listed: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(listed["state"], "disabled");
+        assert_eq!(listed["services"], serde_json::json!(["pres", "im"]));
+        assert_eq!(listed["sessions"], 0);
+        assert!(listed["created"].as_str().unwrap().ends_with('Z'));
+        server.user_ok(&["remove", name]);
+        assert!(!server.user_ok(&["list"]).contains(name));
+        // Nobody inherits what a name was granted.
+        assert_eq!(server.user(&["add", name]).status.code(), Some(1));
+        assert_eq!(server.user(&["passwd", name]).status.code(), Some(1));
+    }
+}

@@ -1,0 +1,153 @@
+//! A session outlives its connection: it is resumed without the password, by its ticket, on the
+//! same device, once.
+
+use bytes::BytesMut;
+use impp_protocol::command::{Auth, ByeReason, Command, Done, Ping};
+use impp_protocol::presence::Version;
+use impp_protocol::sasl::resume::Ticket;
+use impp_protocol::{Code, Error, What};
+use impp_tests::impp::Impp;
+use impp_tests::peer::{Peer, first_auth, subscribe};
+use impp_tests::server::Server;
+use impp_tests::wire::{Wire, bytes_of, hello};
+
+/// The AUTH that resumes, over a new connection: HELLO and it in one flight.
+async fn try_resume(server: &Server, change: impl Fn(&mut Auth), ticket: &Ticket) -> Resumed {
+    let mut wire = Wire::dial(server).await;
+    let exporter = wire.exporter();
+    let mut auth = first_auth(&server.profile("alice"), 1, "", vec![]);
+    auth.mechanism = None;
+    auth.device_name = None;
+    auth.resume = Some(ticket.session());
+    auth.data = Some(ticket.client_proof(&exporter).to_vec().into());
+    change(&mut auth);
+    let mut flight: BytesMut = bytes_of(0, hello());
+    flight.extend(bytes_of(1, auth));
+    wire.write(&flight).await;
+    wire.hello().await;
+    match wire.next().await.command {
+        Command::Ok(done) => {
+            let proof = done.data.clone().expect("the server's proof");
+            assert!(ticket.is_proven_by_server(&exporter, &proof));
+            Ok((wire, done))
+        }
+        Command::Error(error) => Err(error),
+        other => panic!("{other:?}"),
+    }
+}
+
+type Resumed = Result<(Wire, Done), Error>;
+
+fn ticket_of(done: &Done) -> Ticket {
+    Ticket::decode(done.resume.as_deref().expect("a ticket")).expect("48 octets")
+}
+
+async fn following(server: &Server) -> (Peer, Ticket) {
+    let mut alice = Peer::sign_in_on(server, "alice", 1).await;
+    alice.done(subscribe("bob@localhost", What::Presence)).await;
+    alice.notify().await;
+    let ticket = ticket_of(&alice.welcome);
+    (alice, ticket)
+}
+
+/// What was followed comes again over the new connection, with nothing asked, and no password.
+#[tokio::test]
+async fn d_5_4_7_2_a_new_connection_goes_on_with_the_session() {
+    let server = Server::quickstart();
+    let (alice, ticket) = following(&server).await;
+    alice.cut();
+    let bob = Impp::of(&server, "bob").run(&["status", "set", "open", "--note", "back"]);
+    assert_eq!(bob.code, 0, "{bob:?}");
+    let (mut wire, done) = try_resume(&server, |_| (), &ticket).await.expect("resumed");
+    assert!(done.resumed);
+    let Command::Notify(notify) = wire.next().await.command else { panic!("expected NOTIFY") };
+    assert_eq!(notify.address.as_str(), "bob@localhost");
+    let snapshot = notify.snapshot.expect("a snapshot");
+    assert_eq!(notify.version, Some(Version::of(&snapshot)));
+    assert!(snapshot.windows(4).any(|bytes| bytes == b"back"));
+    let sign_ins = server.metrics();
+    assert_eq!(sign_ins.get("impp_sign_ins_total{mechanism=\"resume\",result=\"ok\"}"), 1.0);
+}
+
+/// A session whose connection still stands is taken from it; that one is told.
+#[tokio::test]
+async fn d_5_5_3_a_session_moves_from_a_connection_that_still_stands() {
+    let server = Server::quickstart();
+    let (alice, ticket) = following(&server).await;
+    let (mut wire, done) = try_resume(&server, |_| (), &ticket).await.expect("resumed");
+    assert!(done.resumed);
+    let ending = alice.ending().await;
+    assert_eq!(ending.bye.map(|bye| bye.reason), Some(ByeReason::Replaced));
+    wire.send(2, Ping {}).await;
+    loop {
+        match wire.next().await.command {
+            Command::Ok(_) => break,
+            Command::Notify(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A ticket resumes once; the next one came with the answer.
+#[tokio::test]
+async fn c9_a_ticket_is_good_once() {
+    let server = Server::quickstart();
+    let (alice, ticket) = following(&server).await;
+    alice.cut();
+    let (wire, done) = try_resume(&server, |_| (), &ticket).await.expect("resumed");
+    wire.cut(false);
+    let again = try_resume(&server, |_| (), &ticket).await.expect_err("used");
+    assert_eq!(again.code, Code::Expired);
+    try_resume(&server, |_| (), &ticket_of(&done)).await.expect("the new one");
+}
+
+/// Whoever has the id but not the secret, or another device, gets the answer of a session that is
+/// gone; and the session stays.
+#[tokio::test]
+async fn c11_nobody_resumes_anothers_session() {
+    let server = Server::quickstart();
+    let (alice, ticket) = following(&server).await;
+    alice.cut();
+    let gone = try_resume(&server, |_| (), &Ticket::new([7; 16], [7; 32])).await.expect_err("gone");
+    assert_eq!(gone.code, Code::Expired);
+    let guessed = Ticket::new(ticket.session(), [0; 32]);
+    let attempts: [(&str, Resumed); 4] = [
+        ("secret", try_resume(&server, |_| (), &guessed).await),
+        ("device", try_resume(&server, |auth| auth.device = Some([9; 16]), &ticket).await),
+        ("short", try_resume(&server, |auth| cut_data(auth, 31), &ticket).await),
+        ("none", try_resume(&server, |auth| cut_data(auth, 0), &ticket).await),
+    ];
+    for (what, attempt) in attempts {
+        assert_eq!(attempt.expect_err(what), gone, "{what}");
+    }
+    try_resume(&server, |_| (), &ticket).await.expect("still there");
+}
+
+fn cut_data(auth: &mut Auth, length: usize) {
+    auth.data = auth.data.as_ref().map(|data| data.slice(..length));
+}
+
+/// A proof of one connection is worth nothing on another.
+#[tokio::test]
+async fn c6_a_resumption_is_bound_to_its_connection() {
+    let server = Server::quickstart();
+    let (alice, ticket) = following(&server).await;
+    alice.cut();
+    let other = Wire::dial(&server).await;
+    let proof = ticket.client_proof(&other.exporter());
+    let replay = |auth: &mut Auth| auth.data = Some(proof.to_vec().into());
+    assert_eq!(try_resume(&server, replay, &ticket).await.expect_err("bound").code, Code::Expired);
+}
+
+/// After the account was disabled, or its password changed, no ticket is good.
+#[tokio::test]
+async fn c10_revocation_ends_tickets() {
+    for act in ["passwd", "disable", "remove"] {
+        let server = Server::quickstart();
+        let (alice, ticket) = following(&server).await;
+        alice.cut();
+        server.user_ok(&[act, "alice@localhost"]);
+        let error = try_resume(&server, |_| (), &ticket).await.expect_err(act);
+        assert_eq!(error.code, Code::Expired, "{act}");
+    }
+}

@@ -151,7 +151,9 @@ fn first_message(
     exporter: Exporter,
 ) -> Result<(Option<scram::Client>, Bytes), ClientError> {
     let Credentials::Password(password) = &identity.credentials else {
-        return Ok((None, Bytes::new()));
+        // EXTERNAL: the certificate may name several addresses, and must name this one.
+        let address = Bytes::copy_from_slice(identity.address.as_str().as_bytes());
+        return Ok((None, address));
     };
     let password =
         Password::prepare(password).map_err(|error| ProfileError::new(error.to_string()))?;

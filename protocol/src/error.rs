@@ -10,7 +10,7 @@ use crate::schema::{fields, numbers};
 numbers! {
     /// What went wrong.
     pub enum Code {
-        /// The bytes are no frame, or a field is wrong; `text` names it. The connection ends.
+        /// The bytes are no frame, or a field, content or sign-in message is wrong; `text` names it.
         Malformed = 1, "malformed";
         /// A frame, body, document or list exceeds its limit.
         TooLarge = 2, "too-large";

@@ -429,7 +429,7 @@ impl Value for Timestamp {
     }
 }
 
-/// Whole seconds, at most 2³².
+/// Whole seconds, fewer than 2³².
 impl Value for Duration {
     fn to_raw(&self) -> Raw {
         Raw::Int(self.as_secs())

@@ -12,8 +12,12 @@ use bytes::{Bytes, BytesMut};
 use impp_protocol::command::*;
 use impp_protocol::frame::{self, FRAME_BYTES_MAX};
 use impp_protocol::presence::{Document, FieldName, PartId, Patch, Version};
-use impp_protocol::state::SubscriptionState;
-use impp_protocol::{Address, Code, Command, Error, Request, Timestamp, What};
+use impp_protocol::sasl::scram::{Binding, Client, Iterations, Nonce, Server, Verifier};
+use impp_protocol::sasl::{Mechanism, Password};
+use impp_protocol::state::{
+    self, Contact, ContactEdit, Grant, Item, ItemKind, Page, SubscriptionState,
+};
+use impp_protocol::{Address, Code, Command, Domain, Error, Request, Timestamp, What};
 
 struct Vector {
     name: &'static str,
@@ -32,6 +36,88 @@ fn vector(
 
 fn address(text: &str) -> Address {
     Address::parse(text).unwrap()
+}
+
+/// A whole sign-in, each message as its frame: alice's password is "pencil", the exporter's value
+/// the bytes 0 to 31, the salt those from 0 to 15.
+fn sign_in() -> Vec<Vector> {
+    let exporter = std::array::from_fn(|n| u8::try_from(n).unwrap());
+    let salt = std::array::from_fn(|n| u8::try_from(n).unwrap());
+    let [client_nonce, server_nonce] = ["abc", "def"].map(|text| Nonce::from_text(text).unwrap());
+    let (password, binding) =
+        (Password::prepare("pencil").unwrap(), Binding::TlsExporter(exporter));
+    let verifier = Verifier::from_password(&password, salt, Iterations::RANDOM_PASSWORD);
+    let alice = address("alice@a.example");
+    let (client, first) = Client::start(alice.as_str(), password, client_nonce, binding).unwrap();
+    let server = Server::start(Mechanism::ScramSha256Plus, &first, Some(&exporter)).unwrap();
+    let (server, challenge) = server.challenge(&alice, &verifier, &server_nonce).unwrap();
+    let (client, proof) = client.handle_challenge(&challenge, None).unwrap();
+    let proven = server.finish(&proof).unwrap();
+    assert!(client.handle_success(proven.server_final()).is_ok());
+    let auth = Auth {
+        mechanism: Some("SCRAM-SHA-256-PLUS".to_owned()),
+        data: Some(first.into()),
+        device: Some([0x11; 16]),
+        device_name: Some("laptop".to_owned()),
+        resume: None,
+    };
+    let challenge = Challenge { data: challenge.into() };
+    let second = Auth {
+        mechanism: None,
+        data: Some(proof.into()),
+        device: None,
+        device_name: None,
+        resume: None,
+    };
+    let signed_in = Done {
+        data: Some(Bytes::copy_from_slice(proven.server_final())),
+        address: Some(alice),
+        window: Some(Duration::from_secs(300)),
+        ..Done::empty()
+    };
+    vec![
+        vector("auth", "alice begins to sign in from a device", 1, auth),
+        vector("challenge", "the server's salt, iteration count and nonce", 1, challenge),
+        vector("auth-proof", "alice proves that she knows the password", 2, second),
+        vector("ok-signed-in", "alice is signed in, and the server proven", 2, signed_in),
+    ]
+}
+
+/// Alice's log with one message from Bob in it.
+fn page() -> Page {
+    let cursor = Bytes::from_static(&[0xc1; 24]);
+    let message = Message {
+        to: address("alice@a.example"),
+        from: Some(address("bob@a.example")),
+        ..message()
+    };
+    let item = Item {
+        kind: ItemKind::Received,
+        cursor: cursor.clone(),
+        time: Timestamp::from_millis(1_700_000_000_123),
+        message: Some(message.encode()),
+        fate: None,
+    };
+    let oldest = Bytes::from_static(&[0xc0; 24]);
+    Page { items: vec![item], cursor, more: false, oldest }
+}
+
+fn message() -> Message {
+    Message {
+        id: [1, 0x93, 0, 0, 0, 0, 0x70, 0, 0x80, 0, 0, 0, 0, 0, 0, 1],
+        to: address("bob@a.example"),
+        from: None,
+        content_type: None,
+        body: Bytes::from_static("h\u{e9}llo".as_bytes()),
+        created: Some(Timestamp::from_millis(1_700_000_000_000)),
+        expires: None,
+        reply_to: None,
+        thread: None,
+        headers: vec![],
+        volatile: false,
+        sender: None,
+        hops: None,
+    }
 }
 
 fn document() -> Document {
@@ -62,12 +148,16 @@ fn vectors() -> Vec<Vector> {
         instance: None,
         boot: None,
     };
-    let auth = Auth {
-        mechanism: Some("SCRAM-SHA-256-PLUS".to_owned()),
-        data: Some(Bytes::from_static(b"p=tls-exporter,,n=alice@a.example,r=abc")),
-        device: Some([0x11; 16]),
-        device_name: Some("laptop".to_owned()),
-        resume: None,
+    let server_hello = Hello {
+        agent: Some("imppd/0.1.0".to_owned()),
+        time: Some(Timestamp::from_millis(1_700_000_000_000)),
+        domains: vec![Domain::parse("a.example").unwrap()],
+        mechanisms: vec!["SCRAM-SHA-256-PLUS".to_owned(), "SCRAM-SHA-256".to_owned()],
+        frame_max: Some(65_536),
+        body_max: Some(61_440),
+        idle: Some(Duration::from_secs(60)),
+        requests_max: Some(64),
+        ..hello.clone()
     };
     let publish = Publish {
         address: address("alice@a.example"),
@@ -102,25 +192,42 @@ fn vectors() -> Vec<Vector> {
         patch: Some(patch.encode()),
         ..notify.clone()
     };
-    let message = Message {
-        id: [1, 0x93, 0, 0, 0, 0, 0x70, 0, 0x80, 0, 0, 0, 0, 0, 0, 1],
-        to: address("bob@a.example"),
-        from: None,
-        content_type: None,
-        body: Bytes::from_static("h\u{e9}llo".as_bytes()),
-        created: Some(Timestamp::from_millis(1_700_000_000_000)),
-        expires: None,
-        reply_to: None,
-        thread: None,
-        headers: vec![],
-        volatile: false,
-        sender: None,
-        hops: None,
-    };
     let delivered = Done {
         outcome: Some(Outcome::Delivered),
         time: Some(Timestamp::from_millis(1_700_000_000_123)),
         ..Done::empty()
+    };
+    let fetch = Fetch {
+        address: address("alice@a.example"),
+        what: What::Log,
+        version: None,
+        cursor: None,
+        max: Some(10),
+        wait: false,
+        min: None,
+        timeout: None,
+        about: None,
+        delivery: false,
+        id: None,
+    };
+    let content = Some(state::encode(&page()));
+    let ok_page = Done { content, ..Done::empty() };
+    let ack = Ack { address: address("alice@a.example"), cursor: page().cursor };
+    let contact = Contact {
+        address: address("bob@a.example"),
+        name: Some("Bob".to_owned()),
+        groups: vec!["work".to_owned()],
+        follow: true,
+        grant: Grant::Status,
+        subscription: None,
+    };
+    let edit = ContactEdit { set: Some(contact), remove: None };
+    let publish_contact = Publish {
+        what: What::Contacts,
+        content: Some(state::encode(&edit)),
+        lease: None,
+        replace: false,
+        ..publish.clone()
     };
     let bye = Bye {
         reason: ByeReason::Stopping,
@@ -128,14 +235,17 @@ fn vectors() -> Vec<Vector> {
         retry_after: Some(Duration::from_secs(3)),
         server: None,
     };
-    vec![
+    let mut vectors = vec![
         vector("hello", "a client speaks version 1", 0, hello),
-        vector("auth", "alice begins to sign in from a device", 1, auth),
+        vector("hello-server", "the server tells its time, limits and mechanisms", 0, server_hello),
+    ];
+    vectors.extend(sign_in());
+    vectors.extend([
         vector("publish", "alice's device is open, with a note, for an hour", 3, publish),
         vector("subscribe", "follow alice as long as the session lives", 4, subscribe),
         vector("notify-snapshot", "all that the watcher may see of alice", 0, notify),
         vector("notify-patch", "her note has changed", 0, patched),
-        vector("message", "a message to bob, text/plain", 5, message),
+        vector("message", "a message to bob, text/plain", 5, message()),
         vector("ok-delivered", "bob's home server has it", 5, delivered),
         vector(
             "error-not-found",
@@ -144,8 +254,13 @@ fn vectors() -> Vec<Vector> {
             Error::new(Code::NotFound, "dave@a.example does not exist"),
         ),
         vector("ping", "are you there?", 7, Ping {}),
+        vector("fetch", "at most ten items of alice's own log, from the oldest", 8, fetch),
+        vector("ok-page", "one message from bob, and no more", 8, ok_page),
+        vector("ack", "this device has it", 9, ack),
+        vector("publish-contact", "bob is followed and may see the status", 10, publish_contact),
         vector("bye", "the server stops; come back in 3 seconds", 0, bye),
-    ]
+    ]);
+    vectors
 }
 
 /// Frames that are refused, and the error that says why.

@@ -24,6 +24,7 @@ pub mod net;
 pub mod policy;
 pub mod presentity;
 pub mod principal;
+pub mod rates;
 pub mod records;
 pub mod running;
 pub mod secrets;

@@ -15,6 +15,7 @@ use impp_storage::{Expect, Op, Record, Scan, Store, StoreError, Table};
 
 use crate::policy::Policy;
 use crate::presentity::{Bond, Effects, Layers, Lease, PaceLimit, Presentity, Watching};
+use crate::rates::Rates;
 use crate::records::{self, CONTACT, FOLLOWED, LAYER, LayerRecord, RULES, WATCHER, WatcherRecord};
 use crate::sessions::DeviceId;
 
@@ -25,6 +26,8 @@ pub struct Principal {
     pub policy: Policy,
     /// Layers and watchers.
     pub presentity: Presentity,
+    /// What senders may still send.
+    pub rates: Rates,
 }
 
 /// What a principal needs to know of the server to be loaded.
@@ -69,7 +72,7 @@ impl Principal {
         );
         // Nobody listens yet: the decisions are only brought up to date with the owner's sphere.
         presentity.policy_changed(around.now, &policy);
-        Ok(Principal { policy, presentity })
+        Ok(Principal { policy, presentity, rates: Rates::default() })
     }
 
     /// What has to be stored after a change.

@@ -177,8 +177,6 @@ pub struct DeviceRecord {
     pub name: Option<String>,
     /// When it was last signed in, milliseconds since 1970.
     pub last_seen: u64,
-    /// Up to where it has taken custody of the log.
-    pub cursor: u64,
 }
 
 /// A leased layer of presence.

@@ -71,7 +71,7 @@ fields! {
 fields! {
     /// All that waits for the owner's decision.
     pub struct Requests {
-        /// Oldest first.
+        /// By address, and of one address by kind.
         1 entries: Vec<RequestEntry>,
     }
 }

@@ -59,8 +59,10 @@ pub struct Connection {
     sign_in_deadline: Instant,
     /// When something was last read, and a PING sent since then.
     heard: Instant,
-    pinged: Option<u64>,
+    pinged: bool,
     pings: u64,
+    /// The PING whose answer is still out.
+    unanswered: Option<u64>,
     /// Since when a frame has begun and not ended.
     mid_frame: Option<Instant>,
     /// When something was last written, or there was nothing to write.
@@ -94,8 +96,9 @@ impl Connection {
             rate,
             sign_in_deadline,
             heard: now,
-            pinged: None,
+            pinged: false,
             pings: 0,
+            unanswered: None,
             mid_frame: None,
             progress: now,
             finished: false,
@@ -113,7 +116,7 @@ impl Connection {
             }
             match self.wait().await {
                 Event::Input => {
-                    (self.heard, self.pinged) = (Instant::now(), None);
+                    (self.heard, self.pinged) = (Instant::now(), false);
                 }
                 Event::Output => self.progress = Instant::now(),
                 Event::Woken => {
@@ -178,7 +181,10 @@ impl Connection {
                 Phase::Opening(_) | Phase::SigningIn(..) => FRAME_BYTES_MAX_UNSIGNED,
             };
             match self.pipe.take(max) {
-                Ok(Some(frame)) => self.take_frame(frame).await,
+                Ok(Some(frame)) => {
+                    self.mid_frame = None;
+                    self.take_frame(frame).await;
+                }
                 Ok(None) => break,
                 Err(error) => {
                     let code = match error {
@@ -233,7 +239,8 @@ impl Connection {
                 let proof = self.proof();
                 self.auth(number, auth, place, sign_in, failed, proof).await;
             }
-            (Phase::SignedIn(session), Command::Ok(_)) if self.pinged == Some(number) => {
+            (Phase::SignedIn(session), Command::Ok(_)) if self.unanswered == Some(number) => {
+                self.unanswered = None;
                 self.phase = Phase::SignedIn(session);
             }
             (Phase::SignedIn(mut session), command) => {
@@ -436,8 +443,8 @@ impl Connection {
         let frame = self.mid_frame.map(|since| since + seconds(config.limits.frame_seconds));
         let idle = seconds(config.times.idle_seconds);
         let silent = match (&self.phase, self.pinged) {
-            (Phase::SignedIn(_), None) => self.heard + idle,
-            (Phase::SignedIn(_), Some(_)) => self.heard + idle * 3 / 2,
+            (Phase::SignedIn(_), false) => self.heard + idle,
+            (Phase::SignedIn(_), true) => self.heard + idle * 3 / 2,
             _ => self.sign_in_deadline,
         };
         stalled.into_iter().chain(frame).fold(silent, Instant::min)
@@ -458,7 +465,7 @@ impl Connection {
             Some("a frame took too long")
         } else if !signed_in {
             Some("signing in took too long")
-        } else if self.pinged.is_some() && now >= self.heard + idle * 3 / 2 {
+        } else if self.pinged && now >= self.heard + idle * 3 / 2 {
             Some("nothing was heard for too long")
         } else {
             None
@@ -474,9 +481,10 @@ impl Connection {
                     tokio::spawn(async move { session.park(&host, grace).await });
                 }
             }
-            None if self.pinged.is_none() && now >= self.heard + idle => {
+            None if !self.pinged && now >= self.heard + idle => {
                 self.pings += 1;
-                self.pinged = Some(self.pings);
+                self.pinged = true;
+                self.unanswered = Some(self.pings);
                 self.answer(self.pings, Ping {}.into());
             }
             None => {}

@@ -16,6 +16,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::admission::{Crowded, Place};
 use super::connection::Connection;
+use super::gate::Gate;
 use super::pipe::Pipe;
 use crate::config::seconds;
 use crate::host::Host;
@@ -82,10 +83,17 @@ async fn serve(host: Arc<Host>, tls: TlsAcceptor, stream: TcpStream, peer: IpAdd
     let deadline = Instant::now() + seconds(host.config.load().limits.sign_in_seconds);
     let _ = stream.set_nodelay(true);
     // The handshake's state is large and short-lived: it is not part of this task's own.
-    let accepting = Box::pin(tls.accept(stream).into_fallible());
+    let accepting = Box::pin(tls.accept(Gate::new(stream)).into_fallible());
     let stream = match tokio::time::timeout_at(deadline, accepting).await {
         Ok(Ok(mut stream)) => {
-            stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER_BYTES));
+            let (gate, tls) = stream.get_mut();
+            gate.open();
+            tls.set_buffer_limit(Some(TLS_BUFFER_BYTES));
+            // Who does not say what it speaks is not spoken to.
+            if tls.alpn_protocol() != Some(impp_protocol::ALPN_CLIENT) {
+                let _ = tokio::time::timeout_at(deadline, stream.shutdown()).await;
+                return;
+            }
             stream
         }
         Ok(Err((error, mut socket))) => {

@@ -6,6 +6,7 @@ pub mod admission;
 pub mod certificate;
 pub mod complaints;
 pub mod connection;
+pub mod gate;
 pub mod listen;
 pub mod pipe;
 pub mod rate;

@@ -14,9 +14,10 @@ use atomic_waker::AtomicWaker;
 use bytes::{Buf, BytesMut};
 use impp_protocol::frame::{self, Frame, FrameError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
+
+use super::gate::Gate;
 
 /// Bytes read from a socket at once.
 const READ_BYTES: usize = 16 * 1024;
@@ -66,7 +67,7 @@ pub enum Event {
 /// A connection and its buffers.
 #[derive(Debug)]
 pub struct Pipe {
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<Gate>,
     input: BytesMut,
     output: BytesMut,
     deadline: Pin<Box<Sleep>>,
@@ -74,7 +75,7 @@ pub struct Pipe {
 
 impl Pipe {
     /// A pipe over an accepted connection.
-    pub fn new(stream: TlsStream<TcpStream>, deadline: Instant) -> Pipe {
+    pub fn new(stream: TlsStream<Gate>, deadline: Instant) -> Pipe {
         Pipe {
             stream,
             input: BytesMut::new(),

@@ -99,9 +99,8 @@ pub async fn enter_device(
         make_room(host, account).await?;
     }
     let record = DeviceRecord {
-        name: name.or(known.as_ref().and_then(|known| known.name.clone())),
+        name: name.or(known.and_then(|known| known.name)),
         last_seen: now.as_millis(),
-        cursor: known.map_or(0, |known| known.cursor),
     };
     let value = Some(records::to_bytes(&record));
     match host.store(vec![Op::Put { key, expect: Expect::Any, value }]).await {

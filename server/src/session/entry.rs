@@ -7,7 +7,7 @@ use std::time::Duration;
 use impp_protocol::command::{Auth, ByeReason, Done};
 use impp_protocol::sasl::resume::Ticket;
 use impp_protocol::sasl::scram::Exporter;
-use impp_protocol::{Code, Error};
+use impp_protocol::{Address, Code, Error};
 
 use super::devices::enter_device;
 use super::sign_in::Device;
@@ -38,6 +38,11 @@ pub async fn enter(
     let mailbox = Arc::new(Mailbox::new(id, account.address.clone(), device.id, ticket));
     let session = Session::new(mailbox, account.clone());
     let max = host.config.load().limits.sessions_max as usize;
+    while host.sessions.of(&account.address).len() >= max {
+        // Whoever has no connection makes room, the oldest first.
+        let Some(parked) = parked(host, &account.address) else { break };
+        parked.end(host).await;
+    }
     if !host.sessions.enter(&session.mailbox, max) {
         let text = format!("the account has {max} sessions, and that is the most");
         return Err(Error::new(Code::Full, text));
@@ -105,6 +110,12 @@ async fn take_over(host: &Arc<Host>, mailbox: &Mailbox) -> Option<Session> {
     // A goodbye that nobody took is not for the new connection.
     mailbox.take_bye();
     Some(session)
+}
+
+/// The oldest session of an account that has no connection.
+fn parked(host: &Host, account: &Address) -> Option<Session> {
+    let mut sessions = host.sessions.of(account).into_iter();
+    sessions.find_map(|mailbox| host.parked.remove(&mailbox.id)).map(|(_, session)| session)
 }
 
 fn welcome(host: &Host, session: &Session) -> Done {

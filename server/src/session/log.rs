@@ -8,13 +8,11 @@ use bytes::{Bytes, BytesMut};
 use impp_protocol::command::{Ack, Done, Fetch, Notify, Subscribe};
 use impp_protocol::state::{self, FateReport, Item, ItemKind, Page, SubscriptionState};
 use impp_protocol::{Code, Error, What};
-use impp_storage::{Expect, Op, ReadLog, StoreError};
+use impp_storage::{Op, ReadLog, StoreError};
 
 use super::{Handled, Session, Stored, notify, put};
 use crate::config::seconds;
 use crate::host::Host;
-use crate::principal::hex;
-use crate::records::{self, DEVICE, DeviceRecord};
 
 /// Items in one page, at most.
 const PAGE_ITEMS_MAX: u64 = 256;
@@ -67,23 +65,10 @@ impl Session {
         self.needs_messages()?;
         let upto = self.position(host, Some(ack.cursor))?;
         let owner = self.account.address.clone();
-        let key = records::key(DEVICE, &owner, &[&hex(&self.mailbox.device)]);
-        let Some(record) = host.store.get(key.clone()).await.stored()? else {
-            return Err(Error::new(Code::NotFound, "this device was removed"));
-        };
-        let mut device: DeviceRecord = records::from_bytes(&record.value)
-            .map_err(|_| Error::new(Code::Internal, "the device's record is damaged"))?;
-        device.cursor = device.cursor.max(upto);
         let retention = seconds(host.config.load().inbox.retention_days * 86_400);
         let before = host.clock.now().before(retention);
-        let value = Some(records::to_bytes(&device));
-        host.store(vec![
-            Op::Put { key, expect: Expect::Any, value },
-            Op::Custody { owner: owner.clone(), upto },
-            Op::Trim { owner, before },
-        ])
-        .await
-        .stored()?;
+        let custody = Op::Custody { owner: owner.clone(), upto };
+        host.store(vec![custody, Op::Trim { owner, before }]).await.stored()?;
         Ok(Done::empty())
     }
 

@@ -59,10 +59,18 @@ impl Session {
             .look(&message.to, |principal, now| {
                 let (owner, sender) = (&message.to, Watcher::Principal(from.clone()));
                 let sphere = principal.presentity.sphere();
-                principal.policy.decide_delivery(owner, &sender, now, sphere).action()
+                let decision = principal.policy.decide_delivery(owner, &sender, now, sphere);
+                if let Some(rate) = decision.rate() {
+                    principal.rates.take(now, &from, rate)?;
+                }
+                Ok(decision.action())
             })
             .await
-            .stored()?;
+            .stored()?
+            .map_err(|wait: Duration| {
+                let text = format!("{} takes no more messages from you for now", message.to);
+                Error::new(Code::RateLimited, text).by(By::Recipient).retry_after(wait)
+            })?;
         if action == DeliveryAction::Refuse {
             let text = format!("{} does not take messages from you", message.to);
             return Err(Error::new(Code::Refused, text).by(By::Recipient));

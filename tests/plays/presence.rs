@@ -346,7 +346,7 @@ async fn r5_3_2_only_what_was_subscribed_comes() {
 
 /// Following one's contact list follows all its entries as it changes, and them only.
 #[tokio::test]
-async fn d_4_one_subscription_follows_the_contact_list() {
+async fn one_subscription_follows_the_contact_list() {
     let server = at_once().start();
     server.add("dave");
     let mut dave = Peer::sign_in(&server, "dave").await;
@@ -449,7 +449,7 @@ async fn d_5_2_2_4_either_end_sends_at_any_time() {
 /// Two devices publish: their tuples are united, of the person's fields the newest show; one ends
 /// its own, the other's stay and show again.
 #[tokio::test]
-async fn d_3_two_devices_are_united_and_one_may_end() {
+async fn two_devices_are_united_and_one_may_end() {
     let server = at_once().start();
     let mut bob = Watcher::sign_in(&server, "bob", "alice@localhost").await;
     let mut desk = Peer::sign_in_on(&server, "alice", 1).await;

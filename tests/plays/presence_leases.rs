@@ -259,7 +259,7 @@ async fn r3_2_5_a_killed_clients_subscription_ends() {
 
 /// A BYE ends at once what is bound to the session: no grace is waited for.
 #[tokio::test]
-async fn d_4_a_goodbye_closes_at_once() {
+async fn a_goodbye_closes_at_once() {
     let server = brief().set("times.grace_seconds", 3000).start();
     let (mut alice, dave) = alice_and_dave(&server).await;
     let mut dave = Watcher::of(dave, "alice@localhost").await;
@@ -272,7 +272,7 @@ async fn d_4_a_goodbye_closes_at_once() {
 /// An owner who has come back after a start of the server and closes then is shown closed, to who
 /// follows and to who looks alike: the window of recovery is for those who have not returned.
 #[tokio::test]
-async fn d_4_closing_soon_after_a_start_is_told() {
+async fn closing_soon_after_a_start_is_told() {
     let server = brief().set("times.recovery_seconds", 3000).start();
     let (mut alice, dave) = alice_and_dave(&server).await;
     let mut dave = Watcher::of(dave, "alice@localhost").await;
@@ -287,7 +287,7 @@ async fn d_4_closing_soon_after_a_start_is_told() {
 /// A watcher who saw somebody open before the server was killed is told nothing until they are
 /// back: a restart makes nobody flap. Nor are they shown open for ever: the window ends.
 #[tokio::test]
-async fn d_4_a_restart_makes_nobody_flap() {
+async fn a_restart_makes_nobody_flap() {
     let mut server = brief().set("times.recovery_seconds", 3).start();
     let (mut alice, dave) = alice_and_dave(&server).await;
     let mut dave = Watcher::of(dave, "alice@localhost").await;

@@ -52,7 +52,7 @@ async fn all_follow(server: &Server, names: Vec<String>) -> Vec<Peer> {
 /// One publication for a thousand watchers, who are a thousand principals in three views, is
 /// filtered and encoded three times; all of a view get the same bytes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn d_1_a_change_is_encoded_once_for_each_view() {
+async fn a_change_is_encoded_once_for_each_view() {
     const WATCHERS: usize = 1000;
     let server = at_once().start();
     let names: Vec<String> = (0..WATCHERS).map(|n| format!("w{n}")).collect();
@@ -92,7 +92,7 @@ async fn d_1_a_change_is_encoded_once_for_each_view() {
 
 /// One of twenty fields changes: what goes out is a patch, in a frame of less than 100 bytes.
 #[tokio::test]
-async fn d_3_one_field_of_twenty_is_a_small_patch() {
+async fn one_field_of_twenty_is_a_small_patch() {
     let server = at_once().start();
     let mut bob = Watcher::sign_in(&server, "bob", "alice@localhost").await;
     let mut alice = Peer::sign_in(&server, "alice").await;
@@ -117,7 +117,7 @@ async fn d_3_one_field_of_twenty_is_a_small_patch() {
 /// Equal content has equal versions, whoever sees it, however they came to it; other content has
 /// others.
 #[tokio::test]
-async fn d_3_equal_views_have_equal_versions() {
+async fn r5_1_4_equal_views_have_equal_versions() {
     let server = at_once().start();
     let mut alice = Peer::sign_in(&server, "alice").await;
     alice
@@ -150,7 +150,7 @@ async fn d_3_equal_views_have_equal_versions() {
 /// A change that a watcher may not see sends nothing, nor does one that changes nothing; the
 /// version held stays the newest, by FETCH as well.
 #[tokio::test]
-async fn d_3_a_hidden_change_sends_nothing() {
+async fn a_hidden_change_sends_nothing() {
     let server = at_once().start();
     let mut alice = Peer::sign_in(&server, "alice").await;
     alice
@@ -185,7 +185,7 @@ async fn d_3_a_hidden_change_sends_nothing() {
 /// Who returns with the version held gets just what is missing: nothing, or a patch from it; with
 /// a version that nobody knows, the whole.
 #[tokio::test]
-async fn d_3_who_returns_gets_what_is_missing() {
+async fn who_returns_gets_what_is_missing() {
     let server = at_once().start();
     let mut alice = Peer::sign_in(&server, "alice").await;
     let much = "much to say ".repeat(100);

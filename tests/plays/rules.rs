@@ -300,7 +300,7 @@ async fn r5_1_13_barring_one_ends_theirs_and_nobody_elses() {
 /// From allow to confirm: what was shown is withdrawn, the watcher is pending and gets nothing of
 /// later changes, the owner finds the request.
 #[tokio::test]
-async fn r5_1_12_from_allow_to_confirm_the_document_is_withdrawn() {
+async fn d_4_from_allow_to_confirm_the_document_is_withdrawn() {
     let server = strangers(&["bob"]);
     let mut alice = Peer::sign_in(&server, "alice").await;
     alice.set_rules(&rule("bob", "allow", ALL)).await;
@@ -326,7 +326,7 @@ async fn r5_1_12_from_allow_to_confirm_the_document_is_withdrawn() {
 /// From confirm to allow by the owner's word: the watcher is told that they are approved, with
 /// the whole document; the request is gone.
 #[tokio::test]
-async fn r5_1_12_an_allowed_request_is_approved_with_a_snapshot() {
+async fn d_4_an_allowed_request_is_approved_with_a_snapshot() {
     let server = strangers(&["bob"]);
     let mut alice = Peer::sign_in(&server, "alice").await;
     alice.show(&open("only the status shows by this")).await;
@@ -351,7 +351,7 @@ async fn r5_1_12_an_allowed_request_is_approved_with_a_snapshot() {
 
 /// A request that is denied ends; asking again is refused.
 #[tokio::test]
-async fn r5_1_12_a_denied_request_is_rejected() {
+async fn r5_1_5_a_denied_request_is_rejected() {
     let server = strangers(&["bob", "carol"]);
     let mut alice = Peer::sign_in(&server, "alice").await;
     alice.show(&open("here")).await;
@@ -371,7 +371,7 @@ async fn r5_1_12_a_denied_request_is_rejected() {
 /// The owner ends a watcher's subscriptions at any time: the watcher is told, and gets nothing
 /// more until asking again.
 #[tokio::test]
-async fn r5_1_16_the_owner_ends_a_subscription_at_will() {
+async fn r5_1_9_r5_1_16_the_owner_ends_a_subscription_at_will() {
     let server = strangers(&["bob", "carol"]);
     let mut alice = Peer::sign_in(&server, "alice").await;
     alice.set_rules(&(rule("bob", "allow", ALL) + &rule("carol", "allow", ALL))).await;
@@ -393,6 +393,41 @@ async fn r5_1_16_the_owner_ends_a_subscription_at_will() {
     // No rule was changed by that.
     let again = Watcher::of(bob.peer, "alice@localhost").await;
     assert_eq!(again.held.document(), &open("change 9"));
+}
+
+/// Nobody follows in another's name, nor ends what another follows: each of these states is
+/// changed by its own owner alone.
+#[tokio::test]
+async fn r5_1_6_r5_1_8_nobody_follows_or_cancels_for_another() {
+    let server = strangers(&["bob", "carol"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.set_rules(&rule("bob", "allow", ALL)).await;
+    let mut bob = Watcher::sign_in(&server, "bob", "alice@localhost").await;
+    let mut carol = Peer::sign_in(&server, "carol").await;
+    let contact = state::Contact {
+        address: "alice@localhost".parse().unwrap(),
+        name: None,
+        groups: vec![],
+        follow: true,
+        grant: state::Grant::All,
+        subscription: None,
+    };
+    let add = state::encode(&state::ContactEdit { set: Some(contact), remove: None });
+    let cancel = state::encode(&SubscriptionEdit { cancel: "alice@localhost".parse().unwrap() });
+    let remove = state::encode(&WatcherEdit { remove: bob.peer.address.clone() });
+    for (whose, what, edit) in [
+        ("bob@localhost", What::Contacts, add),
+        ("bob@localhost", What::Subscriptions, cancel.clone()),
+        ("alice@localhost", What::Watchers, remove),
+    ] {
+        assert_eq!(carol.refused(publish(whose, what, Some(edit))).await, Code::Refused, "{what}");
+    }
+    // Her own she may change, and has none.
+    let own = publish("carol@localhost", What::Subscriptions, Some(cancel));
+    assert_eq!(carol.refused(own).await, Code::NotFound);
+    alice.show(&open("still followed")).await;
+    bob.until_note("still followed").await;
+    assert_eq!(alice.watchers().await.len(), 1);
 }
 
 /// Frames as they came, but that every address of the owner's is the same.

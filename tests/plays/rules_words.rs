@@ -41,7 +41,7 @@ fn set_rules(server: &Server, text: &str) -> Value {
 /// Rules replace those of the version that they start from; from an older one they are refused
 /// and nothing changes.
 #[test]
-fn d_rules_from_a_stale_base_are_a_conflict() {
+fn rules_from_a_stale_base_are_a_conflict() {
     let server = strangers(&["bob"]);
     let alice = Impp::of(&server, "alice");
     let first = alice.run(&["rules", "show"]).one();
@@ -67,7 +67,7 @@ fn d_rules_from_a_stale_base_are_a_conflict() {
 /// A file of rules that cannot be read is refused with its name, the line and a hint; the rules
 /// stay as they were.
 #[test]
-fn d_bad_rules_are_named_by_file_and_line() {
+fn bad_rules_are_named_by_file_and_line() {
     let server = strangers(&["bob"]);
     let alice = Impp::of(&server, "alice");
     set_rules(&server, &rule("bob", "allow", ALL));
@@ -102,7 +102,7 @@ fn d_bad_rules_are_named_by_file_and_line() {
 
 /// A new account's rules are visible as what they are, in the words in which rules are written.
 #[test]
-fn d_6_the_rules_of_a_new_account_are_visible() {
+fn the_rules_of_a_new_account_are_visible() {
     let server = strangers(&["bob"]);
     let shown = Impp::of(&server, "alice").run(&["rules", "show"]).one();
     let ids = |kind: &str| -> Vec<(String, String)> {
@@ -199,7 +199,7 @@ fn r2_3_5_explain_tells_of_delivery_too() {
 /// Adding a contact asks to follow them and grants the status, in words too; the entry shows how
 /// that stands, on both sides.
 #[test]
-fn d_6_a_new_contact_is_granted_the_status() {
+fn a_new_contact_is_granted_the_status() {
     let server = strangers(&["bob"]);
     let (alice, bob) = (Impp::of(&server, "alice"), Impp::of(&server, "bob"));
     alice.run(&["status", "set", "open", "--note", "not for bob yet"]).one();
@@ -242,7 +242,7 @@ fn d_6_a_new_contact_is_granted_the_status() {
 /// Who watches, whom one follows: both lists say how it stands and why, and both ends may end it;
 /// whoever watches is told.
 #[test]
-fn r5_1_16_both_ends_see_a_subscription_and_may_end_it() {
+fn r5_1_10_r5_1_11_r5_1_16_both_ends_see_a_subscription_and_may_end_it() {
     let server = strangers(&["bob"]);
     set_rules(&server, &rule("bob", "allow", ALL));
     let (alice, bob) = (Impp::of(&server, "alice"), Impp::of(&server, "bob"));
@@ -300,7 +300,7 @@ fn r5_1_7_ctrl_c_ends_the_subscription() {
 /// The devices of an account are listed by it and may be removed; what a removed one published
 /// ends.
 #[test]
-fn d_4_devices_are_listed_and_removed() {
+fn devices_are_listed_and_removed() {
     let server = at_once().start();
     let alice = Impp::of(&server, "alice");
     alice.run(&["status", "set", "open", "--note", "from the first"]).one();

@@ -111,8 +111,8 @@ impl Cast {
 }
 
 /// A reader that stops reading, with 10,000 messages due to it and presence changing, costs the
-/// server less than 2 MiB more than one that reads, and others nothing. When it reads again, each
-/// message comes once and in order, and of presence the newest without all between.
+/// server less than 2 MiB, and others nothing. When it reads again, each message comes once and in
+/// order, and of presence the newest without all between.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h1_a_reader_that_stops_costs_no_memory_and_presence_is_conflated() {
     const GROWTH_BYTES_MAX: u64 = 2 * 1024 * 1024;
@@ -125,12 +125,12 @@ async fn h1_a_reader_that_stops_costs_no_memory_and_presence_is_conflated() {
         bob: Peer::sign_in(&server, "bob").await,
         witness: Watcher::sign_in(&server, "erin", "bob@localhost").await,
     };
-    // Once to warm the caches, once to know what the same costs for one that reads.
-    let (carol, ..) = cast.act(&server, "carol", true).await;
-    carol.leave().await;
-    let (dave, read, usual) = cast.act(&server, "dave", true).await;
-    assert_eq!(read.messages.len(), MESSAGES);
-    dave.leave().await;
+    // The same for two that read, so that the store's caches are as large as they get.
+    for name in ["carol", "dave"] {
+        let (attentive, read, _) = cast.act(&server, name, true).await;
+        assert_eq!(read.messages.len(), MESSAGES);
+        attentive.leave().await;
+    }
     let (mut slow, mut read, growth) = cast.act(&server, "alice", false).await;
     let last = format!("alice {}", CHANGES - 1);
     while read.messages.len() < MESSAGES || read.note() != Some(&last) {
@@ -143,7 +143,7 @@ async fn h1_a_reader_that_stops_costs_no_memory_and_presence_is_conflated() {
     assert_eq!(read.note(), Some(&*last));
     let told = read.presence.count;
     assert!(told < CHANGES / 2, "told of {told} changes: it never was slow, or nothing conflated");
-    assert!(growth < usual + GROWTH_BYTES_MAX, "{growth} bytes more; {usual} for one that reads");
+    assert!(growth < GROWTH_BYTES_MAX, "{growth} bytes more");
 }
 
 /// Whoever makes no progress at all for the time set is closed; whoever reads slowly is not,

@@ -3,6 +3,8 @@
 //! `UPDATE=1 cargo test -p impp-protocol --test specification` writes them anew. The prose around
 //! them is written by hand.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -149,6 +151,9 @@ fn limits() -> String {
         ("octets of a MESSAGE's fields together", command::MESSAGE_BYTES_MAX),
         ("octets of a message's content type, thread, or header's name", command::LABEL_BYTES_MAX),
         ("headers of a message", command::HEADERS_MAX),
+        ("octets of a device's name", command::DEVICE_NAME_BYTES_MAX),
+        ("groups of a contact", CONTACT_GROUPS_MAX),
+        ("octets of a contact's name or group", command::LABEL_BYTES_MAX),
         ("tuples of a presence document", TUPLES_MAX),
         ("devices of a presence document", TUPLES_MAX),
         ("fields of one tuple, of one device, of the person", presence::document::FIELDS_MAX),

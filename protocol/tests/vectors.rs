@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use impp_protocol::command::*;
 use impp_protocol::frame::{self, FRAME_BYTES_MAX};
 use impp_protocol::presence::{Document, FieldName, PartId, Patch, Version};
+use impp_protocol::sasl::resume::Ticket;
 use impp_protocol::sasl::scram::{Binding, Client, Iterations, Nonce, Server, Verifier};
 use impp_protocol::sasl::{Mechanism, Password};
 use impp_protocol::state::{
@@ -62,6 +63,7 @@ fn sign_in() -> Vec<Vector> {
         resume: None,
     };
     let challenge = Challenge { data: challenge.into() };
+    let (old, new) = (Ticket::new([0x22; 16], [0x33; 32]), Ticket::new([0x22; 16], [0x44; 32]));
     let second = Auth {
         mechanism: None,
         data: Some(proof.into()),
@@ -72,14 +74,30 @@ fn sign_in() -> Vec<Vector> {
     let signed_in = Done {
         data: Some(Bytes::copy_from_slice(proven.server_final())),
         address: Some(alice),
+        resume: Some(old.encode().into()),
         window: Some(Duration::from_secs(300)),
         ..Done::empty()
+    };
+    let resume = Auth {
+        mechanism: None,
+        data: Some(Bytes::copy_from_slice(&old.client_proof(&exporter))),
+        device: Some([0x11; 16]),
+        device_name: None,
+        resume: Some(old.session()),
+    };
+    let resumed = Done {
+        data: Some(Bytes::copy_from_slice(&old.server_proof(&exporter))),
+        resume: Some(new.encode().into()),
+        resumed: true,
+        ..signed_in.clone()
     };
     vec![
         vector("auth", "alice begins to sign in from a device", 1, auth),
         vector("challenge", "the server's salt, iteration count and nonce", 1, challenge),
         vector("auth-proof", "alice proves that she knows the password", 2, second),
         vector("ok-signed-in", "alice is signed in, and the server proven", 2, signed_in),
+        vector("auth-resume", "later she resumes the session (the same exporter)", 1, resume),
+        vector("ok-resumed", "it goes on; the next ticket", 1, resumed),
     ]
 }
 

@@ -29,7 +29,7 @@ fields! {
 fields! {
     /// A change of the devices.
     pub struct DeviceEdit {
-        /// The device to remove: its cursor, session and resume token end.
+        /// The device to remove: its layer, its sessions and their tickets end.
         1 remove: [u8; 16],
     }
 }

@@ -98,7 +98,7 @@ async fn run(command: Command) -> Result<(), Failure> {
             print!("{}", default_document(&[]));
             Ok(())
         }
-        Command::Check(arguments) => check::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments).await,
         Command::User(arguments) => user::run(arguments).await,
     }
 }

@@ -1,10 +1,13 @@
-//! The addresses that a client's certificate names (for EXTERNAL): SAN URIs `im:` and `pres:`, and
-//! rfc822Names.
+//! What is read in certificates: the addresses that a client's names (for EXTERNAL; SAN URIs `im:`
+//! and `pres:`, and rfc822Names), and how long one holds.
 //!
 //! Whether the certificate is trusted was TLS's to check.
 
-use impp_protocol::Address;
+use std::path::Path;
+
+use impp_protocol::{Address, Timestamp};
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -26,4 +29,12 @@ pub fn addresses(certificate: &CertificateDer<'_>) -> Vec<Address> {
         }
     }
     addresses
+}
+
+/// Until when the first certificate of a PEM file holds.
+pub fn valid_until(path: &Path) -> Option<Timestamp> {
+    let first = CertificateDer::pem_file_iter(path).ok()?.next()?.ok()?;
+    let (_, certificate) = X509Certificate::from_der(&first).ok()?;
+    let seconds = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
+    Some(Timestamp::from_millis(seconds.saturating_mul(1000)))
 }

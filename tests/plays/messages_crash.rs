@@ -389,6 +389,24 @@ async fn e1_each_ok_is_written_after_its_sync() {
     assert_eq!(told, MESSAGES, "one write for each OK:\n{record}");
 }
 
+/// While a slow disk keeps the server from reading on, nobody is cut for being slow.
+#[tokio::test]
+async fn g10_a_slow_disk_is_not_the_senders_fault() {
+    const MESSAGES: usize = 200;
+    let server = Server::with().set("limits.frame_seconds", 1).start();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let inject = "inject=fdatasync,fsync:delay_enter=3000000:when=1";
+    let options = ["-e", "trace=fdatasync,fsync", "-e", inject];
+    let Some(_trace) = Trace::attach(&server, &options) else { return };
+    let messages = (0..MESSAGES).map(|n| message("bob@localhost", &n.to_string()).into());
+    for number in alice.flight(messages).await {
+        let answer = alice.try_answer(number).await;
+        answer.expect("an answer, but the connection was ended").expect("OK");
+    }
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    assert_eq!(bob.inbox().await.len(), MESSAGES);
+}
+
 /// On a slow disk 256 who send at once share syncs: at most one for eight messages.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn g10_on_a_slow_disk_many_senders_share_a_sync() {

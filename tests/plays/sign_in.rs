@@ -6,7 +6,7 @@ use impp_protocol::{Code, Command, Error};
 use impp_tests::peer::{Peer, authenticate, endings, fetch, first_auth, message, next_auth, scram};
 use impp_tests::proxy::Proxy;
 use impp_tests::server::Profile;
-use impp_tests::wire::{Wire, hello};
+use impp_tests::wire::{Wire, hello, raw_frame};
 use impp_tests::{Server, eventually};
 
 const SIGNED_IN: &str = r#"impp_sign_ins_total{mechanism="SCRAM-SHA-256-PLUS",result="ok"}"#;
@@ -218,6 +218,25 @@ async fn c7_guesses_on_one_connection_are_few() {
     let ending = wire.ending().await;
     assert_eq!(ending.bye.map(|bye| bye.reason), Some(ByeReason::Protocol));
     assert!(ending.errors.len() <= 5, "{:?}", ending.errors);
+}
+
+/// Ids of sessions that are none resume nothing, whatever their length.
+#[tokio::test]
+async fn c9_a_forged_session_id_is_refused() {
+    let server = Server::quickstart();
+    Peer::sign_in(&server, "alice").await.cut();
+    for length in [0usize, 1, 15, 16, 17, 31, 32, 48, 2000] {
+        let (mut wire, _) = Wire::greeted(&server).await;
+        // Field 5 with so many octets.
+        let mut fields = vec![5 << 1 | 1];
+        impp_protocol::varint::put(length as u64, &mut fields);
+        fields.extend(vec![7; length]);
+        wire.write(&raw_frame(2, 1, &fields)).await;
+        match wire.next().await.command {
+            Command::Error(error) => assert_eq!(error.code, Code::Malformed, "{length}"),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 /// How an account is taken from its user: whatever was done to it, all its sessions end at once.

@@ -181,6 +181,34 @@ async fn d_6_6_a_publications_lease_survives_the_server() {
     dave.until(|held| held.document() == &longer).await;
 }
 
+/// What its publisher has replaced, or ended with a goodbye, does not come back after kill -9 of the
+/// server, though it had a lease once.
+#[tokio::test]
+async fn d_6_6_what_was_replaced_does_not_come_back() {
+    let mut server = brief().start();
+    let (mut alice, dave) = alice_and_dave(&server).await;
+    dave.leave().await;
+    for goodbye in [false, true] {
+        alice.show_for(&open("in the old position"), 3000).await.unwrap();
+        alice.show(&open("bound to the session")).await;
+        let mut dave = Peer::sign_in(&server, "dave").await;
+        assert_eq!(dave.look("alice@localhost").await, open("bound to the session"));
+        if goodbye {
+            alice.leave().await;
+            eventually("alice to be gone", async || {
+                (dave.look("alice@localhost").await == Document::offline()).then_some(())
+            })
+            .await;
+        }
+        server.kill9();
+        server.restart();
+        let mut dave = Peer::sign_in(&server, "dave").await;
+        let shown = dave.look("alice@localhost").await;
+        assert_ne!(shown, open("in the old position"), "with a goodbye: {goodbye}");
+        alice = Peer::sign_in(&server, "alice").await;
+    }
+}
+
 /// Who falls silent without a word - no packet comes, no end of the connection either - is found
 /// out by both ends' keep-alive, and shown as gone.
 #[tokio::test]

@@ -430,6 +430,91 @@ async fn r5_1_6_r5_1_8_nobody_follows_or_cancels_for_another() {
     assert_eq!(alice.watchers().await.len(), 1);
 }
 
+/// A rule's time comes and goes by itself: who is let in by it sees from its first moment on, and
+/// is withdrawn at its last, though nobody does anything.
+#[tokio::test]
+async fn d_4_a_rules_time_comes_and_goes() {
+    let server = strangers(&["bob", "carol"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.show(&open("for a while")).await;
+    let confirm = "[[rule]]\nid = \"ask\"\nwho = [\"bob@localhost\"]\nhandling = \"confirm\"\n";
+    let within = |from: u64, until: u64| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let at = |seconds: u64| {
+            impp_protocol::Timestamp::from_millis((now.as_secs() + seconds) * 1000).to_string()
+        };
+        let span = format!("valid = [\"{}/{}\"]\n{ALL}", at(from), at(until));
+        rule("bob", "allow", &span) + confirm
+    };
+    alice.set_rules(&within(3600, 7200)).await;
+    let mut bob = Watcher::sign_in(&server, "bob", "alice@localhost").await;
+    assert_eq!(bob.settle().await, 0);
+    alice.set_rules(&within(2, 5)).await;
+    bob.until(|held| held.state == Some(SubscriptionState::Active)).await;
+    assert_eq!(bob.held.document(), &open("for a while"));
+    bob.until(|held| held.state == Some(SubscriptionState::Pending)).await;
+    assert_eq!(bob.held.content, None);
+    let fetched = bob.peer.done(fetch("alice@localhost", What::Presence)).await;
+    assert_eq!((fetched.state, fetched.content), (Some(SubscriptionState::Pending), None));
+}
+
+/// What the owner does decides too: a rule for a sphere holds while the owner is in it.
+#[tokio::test]
+async fn d_4_a_rule_for_a_sphere_holds_while_the_owner_is_in_it() {
+    let server = strangers(&["bob", "carol"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let work = "sphere = [\"work\"]\nfields = [\"all\"]";
+    let always = "[[rule]]\nid = \"b\"\nwho = [\"bob@localhost\"]\nhandling = \"allow\"\n\
+                  fields = [\"status\"]\n";
+    alice.set_rules(&(rule("bob", "allow", work) + always + &rule("carol", "allow", work))).await;
+    let im: &[(&str, &[(&str, &str)])] = &[("im", &[("status", "open")])];
+    let at_work = document(&[("sphere", "work"), ("note", "busy")], im);
+    alice.show(&at_work).await;
+    let mut bob = Watcher::sign_in(&server, "bob", "alice@localhost").await;
+    let mut carol = Watcher::sign_in(&server, "carol", "alice@localhost").await;
+    assert_eq!((bob.held.document(), carol.held.document()), (&at_work, &at_work));
+    alice.show(&document(&[("sphere", "home"), ("note", "on the sofa")], im)).await;
+    bob.next().await;
+    assert_eq!(bob.held.document(), &document(&[], im));
+    let ended = carol.next().await;
+    assert_eq!(ended.state, SubscriptionState::Terminated);
+    assert_eq!(ended.event, Some(SubscriptionEvent::Rejected));
+    assert!(!format!("{:?}", bob.held).contains("sofa"));
+    alice.show(&at_work).await;
+    bob.next().await;
+    assert_eq!(bob.held.document(), &at_work);
+    assert_eq!(carol.settle().await, 0, "what has ended begins again by itself");
+}
+
+/// However many strangers wait for the owner's word, further ones are told that there is no room,
+/// and who is allowed, or blocked, is answered as always.
+#[tokio::test]
+async fn d_4_a_crowd_that_waits_keeps_nobody_out_who_is_allowed() {
+    let server = at_once().accounts(["alice"]).set("limits.pending_max", 2).start();
+    ["bob", "carol", "dave", "erin", "fred"].iter().for_each(|name| server.add(name));
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let ask = "[[rule]]\nid = \"ask\"\nwho = [\"authenticated\"]\n\
+               except = [\"fred@localhost\"]\nhandling = \"confirm\"\n";
+    alice.set_rules(&(rule("bob", "allow", ALL) + ask)).await;
+    let follow = || subscribe("alice@localhost", What::Presence);
+    for name in ["carol", "dave"] {
+        let mut peer = Peer::sign_in(&server, name).await;
+        assert_eq!(peer.done(follow()).await.state, Some(SubscriptionState::Pending));
+        // Once more is the same request.
+        assert_eq!(peer.done(follow()).await.state, Some(SubscriptionState::Pending));
+    }
+    let mut erin = Peer::sign_in(&server, "erin").await;
+    let full = erin.request(follow()).await.unwrap_err();
+    assert_eq!((full.code, full.by), (Code::Full, impp_protocol::By::Recipient));
+    assert_eq!(alice.requests().await.entries.len(), 2);
+    let mut fred = Peer::sign_in(&server, "fred").await;
+    assert_eq!(fred.refused(follow()).await, Code::Refused);
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    let answer = bob.request(follow()).await;
+    let state = answer.as_ref().ok().and_then(|done| done.state);
+    assert_eq!(state, Some(SubscriptionState::Active), "{answer:?}");
+}
+
 /// Frames as they came, but that every address of the owner's is the same.
 async fn frames(peer: &mut Peer, owner: &str, out: &mut Vec<Frame>, count: usize) {
     let masked = |bytes: &Bytes| -> Bytes {
@@ -539,6 +624,59 @@ async fn r5_1_15_a_polite_block_cannot_be_told_from_offline() {
         assert_eq!(pair.0, pair.1, "frame {index}: offline left, politely blocked right");
     }
     assert_eq!(offline.len(), polite.len());
+}
+
+/// A version that a watcher made from a guess of what is hidden is answered like any other that is
+/// not held: no answer tells whether the guess was right.
+#[tokio::test]
+async fn r5_1_15_a_guessed_version_tells_nothing() {
+    let server = strangers(&["olive", "peter", "dave"]);
+    let hidden = document(&[("note", "secret")], &[("im", &[("status", "closed")])]);
+    let version = Some(Version::of(&hidden.encode()));
+    let mut olive = Peer::sign_in(&server, "olive").await;
+    olive.set_rules(&rule("dave", "allow", ALL)).await;
+    let mut peter = Peer::sign_in(&server, "peter").await;
+    peter.set_rules(&rule("dave", "polite-block", "")).await;
+    peter.show(&hidden).await;
+    // Somebody sees it, so that it has been encoded.
+    let own = Watcher::of(Peer::sign_in_on(&server, "peter", 2).await, "peter@localhost").await;
+    assert_eq!(own.held.document(), &hidden);
+    let mut seen = Vec::new();
+    for owner in ["olive@localhost", "peter@localhost"] {
+        let (mut dave, mut frames) = (Peer::sign_in(&server, "dave").await, Vec::new());
+        let guess = Subscribe { version, ..subscribe(owner, What::Presence) };
+        asked(&mut dave, owner, guess.into(), &mut frames).await;
+        let guess = Fetch { version, ..fetch(owner, What::Presence) };
+        asked(&mut dave, owner, guess.into(), &mut frames).await;
+        seen.push(frames);
+        dave.leave().await;
+    }
+    assert_eq!(seen[0], seen[1], "offline left, politely blocked right");
+}
+
+/// The same of what another watcher may see: a guess of a hidden field is not confirmed.
+#[tokio::test]
+async fn r2_3_3_a_guessed_version_tells_nothing() {
+    let server = strangers(&["bob", "carol"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let status = "fields = [\"status\"]";
+    alice.set_rules(&(rule("bob", "allow", ALL) + &rule("carol", "allow", status))).await;
+    let long: &[(&str, &[(&str, &str)])] =
+        &[("im", &[("status", "open"), ("contact", "im:a@localhost")])];
+    let hidden = document(&[("mood", "sad")], long);
+    alice.show(&hidden).await;
+    let bob = Watcher::sign_in(&server, "bob", "alice@localhost").await;
+    assert_eq!(bob.held.document(), &hidden);
+    let mut answers = Vec::new();
+    for mood in ["happy", "sad"] {
+        let version = Some(Version::of(&document(&[("mood", mood)], long).encode()));
+        let mut carol = Peer::sign_in(&server, "carol").await;
+        let guess = Subscribe { version, ..subscribe("alice@localhost", What::Presence) };
+        carol.done(guess).await;
+        answers.push(carol.notify().await);
+        carol.leave().await;
+    }
+    assert_eq!(answers[0], answers[1], "wrong guess left, right one right");
 }
 
 /// To be politely blocked looks like the owner going offline, to be allowed again like coming

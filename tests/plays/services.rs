@@ -357,6 +357,53 @@ async fn r2_3_5_senders_are_named_in_many_ways() {
     }
 }
 
+/// A rule may say how many messages a sender may send in a while: the next one is told to wait,
+/// others have their own number, and an allow without a rate lifts it.
+#[tokio::test]
+async fn r2_3_5_a_rate_bounds_each_sender() {
+    let server = strangers(&["bob", "carol"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let limited = "[[delivery]]\nid = \"slow\"\nwho = [\"anyone\"]\naction = \"accept\"\n\
+                   rate = \"3/hour\"\n";
+    alice.set_rules(limited).await;
+    for name in ["bob", "carol"] {
+        let mut peer = Peer::sign_in(&server, name).await;
+        for _ in 0..3 {
+            peer.send("alice@localhost", name).await;
+        }
+        let error = peer.request(message("alice@localhost", "too many")).await.unwrap_err();
+        assert_eq!((error.code, error.by), (Code::RateLimited, impp_protocol::By::Recipient));
+        let wait = error.retry_after.expect("when to try again").as_secs();
+        assert!((3000..=3600).contains(&wait), "{wait} s");
+    }
+    assert_eq!(alice.inbox().await.len(), 6);
+    alice.set_rules(&(limited.to_owned() + &delivery("bob", "accept"))).await;
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    bob.send("alice@localhost", "without a rate").await;
+    assert_eq!(alice.inbox().await.len(), 7);
+}
+
+/// Held messages have a limit: who comes later is told that there is no room, and nothing that
+/// waits is lost.
+#[tokio::test]
+async fn r2_3_5_held_messages_are_bounded() {
+    let server = at_once().accounts(["alice"]).set("limits.pending_max", 3).start();
+    server.add("bob");
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.set_rules(&delivery("bob", "hold")).await;
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    for n in 0..3 {
+        bob.send("alice@localhost", &n.to_string()).await;
+    }
+    let error = bob.request(message("alice@localhost", "3")).await.unwrap_err();
+    assert_eq!((error.code, error.by), (Code::Full, impp_protocol::By::Recipient));
+    let allow = RequestEdit { from: bob.address.clone(), decision: Decision::Allow };
+    alice.done(publish("alice@localhost", What::Requests, Some(state::encode(&allow)))).await;
+    bob.send("alice@localhost", "3").await;
+    let bodies: Vec<_> = alice.inbox().await.into_iter().map(|m| m.body).collect();
+    assert_eq!(bodies, ["0", "1", "2", "3"]);
+}
+
 /// Who is blocked cannot send any more; and what they sent before and waits is not delivered.
 #[tokio::test]
 async fn r5_4_10_after_a_block_nothing_of_theirs_comes() {

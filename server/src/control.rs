@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -26,6 +27,8 @@ use crate::records::{self, AccountState, Services};
 
 /// Longest line either way in bytes, and the longest answer.
 const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// How long accepting rests when the system has no more files.
+const REST: Duration = Duration::from_millis(100);
 /// Random bytes of a password that the server makes.
 const PASSWORD_RANDOM_BYTES: usize = 18;
 
@@ -124,7 +127,15 @@ pub fn listen(
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
+        loop {
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "the control socket could not accept");
+                    tokio::time::sleep(REST).await;
+                    continue;
+                }
+            };
             let (host, reload) = (host.clone(), reload.clone());
             tokio::spawn(async move {
                 if let Err(error) = serve(&host, stream, reload).await {

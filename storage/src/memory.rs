@@ -131,6 +131,10 @@ impl Store for MemoryStore {
         })
     }
 
+    fn accepted(&self, key: Dedup) -> Pending<Option<[u8; 32]>> {
+        self.with(|state| Ok(state.seen.get(&(key.id, key.from, key.to)).map(|seen| seen.digest)))
+    }
+
     fn incarnation(&self) -> [u8; 16] {
         self.incarnation
     }

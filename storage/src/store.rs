@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use impp_protocol::{Address, Domain};
 
-use crate::{Page, Pending, StoreError, Unit, unit::Outcome};
+use crate::{Dedup, Page, Pending, StoreError, Unit, unit::Outcome};
 
 /// Most records that one [`Scan`] may ask for.
 pub const SCAN_ITEMS_MAX: usize = 10_000;
@@ -32,6 +32,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// The bounds and counters of one log.
     fn log_state(&self, owner: Address) -> Pending<LogState>;
+
+    /// The digest under which a unit with this de-duplication key was accepted, if one was; the
+    /// key's own digest is not looked at.
+    fn accepted(&self, key: Dedup) -> Pending<Option<[u8; 32]>>;
 
     /// Random bytes made with the store: a cursor of another store is told by them.
     fn incarnation(&self) -> [u8; 16];

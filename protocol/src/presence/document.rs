@@ -18,6 +18,9 @@ pub const PART_ID_BYTES_MAX: usize = 64;
 /// Longest value of one field in bytes.
 pub const VALUE_BYTES_MAX: usize = 4096;
 
+/// Longest encoding of a document in bytes: what is around it in a NOTIFY still fits a frame.
+pub const DOCUMENT_BYTES_MAX: usize = 48 * 1024;
+
 /// Fields by name; iteration is in the order of names.
 pub type Fields = BTreeMap<FieldName, Arc<str>>;
 
@@ -70,6 +73,11 @@ impl Document {
             document.tuples.insert(id, Fields::from([(status, "closed".into())]));
         }
         document
+    }
+
+    /// The length of its encoding in bytes.
+    pub fn size(&self) -> usize {
+        self.encode().len()
     }
 
     /// The sphere that the document tells: of all persons' fields that have one, if they agree

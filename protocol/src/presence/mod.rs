@@ -8,6 +8,6 @@ pub mod name;
 pub mod patch;
 
 pub use codec::Version;
-pub use document::{Document, Fields, PartId, canonical_value};
+pub use document::{DOCUMENT_BYTES_MAX, Document, Fields, PartId, canonical_value};
 pub use name::{FieldName, FieldType};
 pub use patch::{FieldsPatch, PartPatch, Patch};

@@ -68,7 +68,7 @@ section! {
         sessions_max: u64 = 64, reloads true;
         /// Entries of one contact list.
         contacts_max: u64 = 1000, reloads true;
-        /// Presentities that one account follows.
+        /// Presentities that one session follows.
         subscriptions_max: u64 = 2000, reloads true;
         /// Watchers that wait for one owner's decision; as many held messages.
         pending_max: u64 = 200, reloads true;

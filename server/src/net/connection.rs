@@ -15,7 +15,7 @@ use impp_protocol::command::{
 };
 use impp_protocol::frame::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNSIGNED, Frame, FrameError};
 use impp_protocol::sasl::scram::Nonce;
-use impp_protocol::{Code, Command, Error, Request};
+use impp_protocol::{Code, Command, Domain, Error, Kind, Request};
 use tokio::time::Instant;
 
 use super::admission::Place;
@@ -195,15 +195,17 @@ impl Connection {
                 }
             }
         }
+        // Only while it is the peer who is waited for.
         self.mid_frame = match self.mid_frame {
-            _ if !self.pipe.is_mid_frame() => None,
+            _ if !self.pipe.is_mid_frame() || !self.may_read() => None,
             since => since.or(Some(Instant::now())),
         };
     }
 
     async fn take_frame(&mut self, frame: Frame) {
         let number = frame.request;
-        if let Err(after) = self.rate.take(Instant::now()) {
+        let free = [Kind::Bye, Kind::Ok].map(Kind::number).contains(&frame.kind);
+        if !free && let Err(after) = self.rate.take(Instant::now()) {
             let text = "too many requests; slow down";
             let error = Error::new(Code::RateLimited, text).retry_after(after);
             if self.rate.is_abused() {
@@ -229,13 +231,17 @@ impl Connection {
             }
             (phase, Command::Bye(bye)) => {
                 self.phase = phase;
+                // What was asked before is answered before.
+                while let Some((number, command)) = self.waiting.next().await {
+                    self.answer(number, command);
+                }
                 self.finished = bye.reason == ByeReason::Done;
                 self.lose(Duration::ZERO).await;
             }
             (Phase::Opening(place), Command::Hello(hello)) if number == 0 => {
                 self.hello(&hello, place);
             }
-            (Phase::SigningIn(place, sign_in, failed), Command::Auth(auth)) => {
+            (Phase::SigningIn(place, sign_in, failed), Command::Auth(auth)) if number != 0 => {
                 let proof = self.proof();
                 self.auth(number, auth, place, sign_in, failed, proof).await;
             }
@@ -381,9 +387,10 @@ impl Connection {
     fn proof(&self) -> Option<Proof> {
         let tls = self.pipe.tls();
         let exporter = tls.export_keying_material([0; 32], EXPORTER_LABEL, Some(b"")).ok()?;
+        let domain = Domain::parse(tls.server_name()?).ok()?;
         let certificate = tls.peer_certificates().and_then(|chain| chain.first());
         let certificate = certificate.map(certificate::addresses).unwrap_or_default();
-        Some(Proof { exporter, certificate })
+        Some(Proof { exporter, domain, certificate })
     }
 
     /// Tells the client what is new, as long as there is room.

@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use impp_acl::{Disclosed, Handling, Purpose, ViewKey, Watcher};
 use impp_protocol::field::Fault;
-use impp_protocol::presence::{Document, Patch, Version};
+use impp_protocol::presence::{DOCUMENT_BYTES_MAX, Document, Patch, Version};
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Timestamp};
 
@@ -100,10 +100,31 @@ impl Presentity {
         }
     }
 
+    /// What a device's layer would be after a change.
+    ///
+    /// # Errors
+    /// [`Fault`] if limits would be exceeded.
+    pub fn planned(
+        &self,
+        device: DeviceId,
+        patch: &Patch,
+        replace: bool,
+    ) -> Result<Document, Fault> {
+        let mut layers = self.layers.clone();
+        layers.publish(device, patch, replace, Lease::Until(Timestamp::MAX))?;
+        // Layers within limits may exceed them together; what is shown has to fit a frame.
+        let whole = layers.compose();
+        Patch::between(&Document::default(), &whole).apply(&mut Document::default())?;
+        if whole.size() > DOCUMENT_BYTES_MAX {
+            return Err(Fault::TooLong);
+        }
+        Ok(layers.of(device).map(|(document, _)| document.clone()).unwrap_or_default())
+    }
+
     /// Changes a device's layer.
     ///
     /// # Errors
-    /// [`Fault`] if limits would be exceeded; nothing changed then.
+    /// [`Fault`] as [`Presentity::planned`]; nothing changed then.
     pub fn publish(
         &mut self,
         now: Timestamp,
@@ -113,16 +134,8 @@ impl Presentity {
         lease: Lease,
         policy: &Policy,
     ) -> Result<Effects, Fault> {
-        let before = self.layers.clone();
+        self.planned(device, patch, replace)?;
         self.layers.publish(device, patch, replace, lease)?;
-        let whole = self.layers.compose();
-        // Layers within limits may exceed them together.
-        if let Err(fault) =
-            Patch::between(&Document::default(), &whole).apply(&mut Document::default())
-        {
-            self.layers = before;
-            return Err(fault);
-        }
         Ok(self.changed(now, policy))
     }
 
@@ -354,8 +367,11 @@ impl Presentity {
         }
     }
 
-    /// The version that a watcher's view has now, if it has one.
-    pub fn version_for(&mut self, watcher: &Address) -> Option<Version> {
+    /// The version that a watcher's view has now, if it has one and that may be told.
+    pub fn version_for(&mut self, now: Timestamp, watcher: &Address) -> Option<Version> {
+        if self.is_recovering(now) {
+            return None;
+        }
         let watching = self.watchers.get(watcher)?;
         let key = watching.decision.view_key()?;
         (watching.state == SubscriptionState::Active)

@@ -66,8 +66,8 @@ impl Session {
         let state = self.ask(host, &presentity, bond, true).await?;
         let held = subscribe.version;
         let version = host
-            .look(&presentity, |principal, _| {
-                principal.presentity.version_for(&self.account.address)
+            .look(&presentity, |principal, now| {
+                principal.presentity.version_for(now, &self.account.address)
             })
             .await
             .stored()?;

@@ -41,7 +41,7 @@ impl Session {
             self.log = None;
             return Ok(Done { state: Some(SubscriptionState::Terminated), ..Done::empty() });
         }
-        let after = self.position(host, subscribe.cursor)?;
+        let after = self.position(host, subscribe.cursor).await?;
         self.log = Some(Following { after, grown: true });
         self.mailbox.log_grew();
         Ok(Done { state: Some(SubscriptionState::Active), ..Done::empty() })
@@ -53,7 +53,7 @@ impl Session {
         if fetch.wait {
             return Err(Error::new(Code::Unsupported, "waiting is not served yet"));
         }
-        let after = self.position(host, fetch.cursor)?;
+        let after = self.position(host, fetch.cursor).await?;
         let max = fetch.max.unwrap_or(PAGE_ITEMS_MAX).clamp(1, PAGE_ITEMS_MAX);
         let (page, _) = self.page(host, after, max).await.stored()?;
         Ok(Done { content: Some(state::encode(&page)), ..Done::empty() })
@@ -63,7 +63,7 @@ impl Session {
     pub(super) async fn ack(&mut self, host: &Arc<Host>, ack: Ack) -> Handled {
         self.needs_own(&ack.address)?;
         self.needs_messages()?;
-        let upto = self.position(host, Some(ack.cursor))?;
+        let upto = self.position(host, Some(ack.cursor)).await?;
         let owner = self.account.address.clone();
         let retention = seconds(host.config.load().inbox.retention_days * 86_400);
         let before = host.clock.now().before(retention);
@@ -141,10 +141,15 @@ impl Session {
         host.secrets.seal_cursor(&self.account.address, host.store.incarnation(), seq)
     }
 
-    fn position(&self, host: &Host, cursor: Option<Bytes>) -> Result<u64, Error> {
+    /// The place that a cursor stands for; it must be in the log as it is, and not behind its end,
+    /// as one may be whose store was put back to an older state.
+    async fn position(&self, host: &Host, cursor: Option<Bytes>) -> Result<u64, Error> {
         let Some(cursor) = cursor else { return Ok(0) };
-        host.secrets
-            .open_cursor(&self.account.address, host.store.incarnation(), &cursor)
+        let owner = &self.account.address;
+        let opened = host.secrets.open_cursor(owner, host.store.incarnation(), &cursor);
+        let last = host.store.log_state(owner.clone()).await.stored()?.last;
+        opened
+            .filter(|position| *position <= last)
             .ok_or_else(|| Error::new(Code::BadCursor, "the cursor is none of this log"))
     }
 }

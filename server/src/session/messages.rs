@@ -49,11 +49,46 @@ impl Session {
             return Err(Error::new(Code::TooLarge, over));
         }
         in_window(&message.id, now)?;
+        message.from = Some(from.clone());
+        let digest = Sha256::digest(message.encode()).into();
+        let dedup = Dedup { id: message.id, from: from.clone(), to: message.to.clone(), digest };
+        match self.judge(host, &message, now).await {
+            Ok((recipient, action)) if message.volatile => {
+                host.metrics.messages.inc();
+                Ok(Answer::Now(pass_on(host, &recipient, action, &message, now).into()))
+            }
+            Ok((_, action)) => {
+                let unit = unit(host, &message, dedup, action, now);
+                let (pending, host, to) = (host.store.submit(unit), host.clone(), message.to);
+                Ok(Answer::Later(Box::pin(async move {
+                    match answer(&host, pending.await, &from, &to, now) {
+                        Ok(done) => done.into(),
+                        Err(error) => error.into(),
+                    }
+                })))
+            }
+            // What was accepted before is not refused now, whatever has changed meanwhile.
+            Err(error) => match host.store.accepted(dedup).await.stored()? {
+                Some(known) if known == digest => Ok(Answer::Now(
+                    Done { outcome: Some(Outcome::Duplicate), time: Some(now), ..Done::empty() }
+                        .into(),
+                )),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Whether a message may come in now, to whom, and what happens to it.
+    async fn judge(
+        &self,
+        host: &Arc<Host>,
+        message: &Message,
+        now: Timestamp,
+    ) -> Result<(Arc<Account>, DeliveryAction), Error> {
         if message.expires.is_some_and(|expires| expires <= now) {
             return Err(Error::new(Code::Expired, "expires: that time has passed"));
         }
-        let digest = Sha256::digest(message.encode()).into();
-        message.from = Some(from.clone());
+        let from = &self.account.address;
         let recipient = recipient(host, &message.to)?;
         let action = host
             .look(&message.to, |principal, now| {
@@ -61,7 +96,7 @@ impl Session {
                 let sphere = principal.presentity.sphere();
                 let decision = principal.policy.decide_delivery(owner, &sender, now, sphere);
                 if let Some(rate) = decision.rate() {
-                    principal.rates.take(now, &from, rate)?;
+                    principal.rates.take(now, from, rate)?;
                 }
                 Ok(decision.action())
             })
@@ -75,28 +110,17 @@ impl Session {
             let text = format!("{} does not take messages from you", message.to);
             return Err(Error::new(Code::Refused, text).by(By::Recipient));
         }
-        if message.volatile {
-            host.metrics.messages.inc();
-            return Ok(Answer::Now(pass_on(host, &recipient, action, &message, now).into()));
-        }
-        if action == DeliveryAction::Hold {
+        if action == DeliveryAction::Hold && !message.volatile {
             self.room_to_hold(host, &message.to).await?;
         }
-        let unit = unit(host, &message, digest, action, now);
-        let (pending, host, to) = (host.store.submit(unit), host.clone(), message.to);
-        Ok(Answer::Later(Box::pin(async move {
-            match answer(&host, pending.await, &from, &to, now) {
-                Ok(done) => done.into(),
-                Err(error) => error.into(),
-            }
-        })))
+        Ok((recipient, action))
     }
 
     async fn room_to_hold(&self, host: &Arc<Host>, owner: &Address) -> Result<(), Error> {
         let held = scan(&*host.store, owner, HELD).await.stored()?.len();
         if held as u64 >= host.config.load().limits.pending_max {
-            let text = "too many messages wait for this recipient's decision";
-            return Err(Error::new(Code::Full, text).by(By::Recipient));
+            // In the words of a full inbox: that messages are held is not for the sender to know.
+            return Err(full(owner));
         }
         Ok(())
     }
@@ -125,9 +149,7 @@ fn answer(
 
 fn rejected(rejection: Rejection, to: &Address) -> Error {
     match rejection {
-        Rejection::Full { .. } => {
-            Error::new(Code::Full, format!("the inbox of {to} is full")).by(By::Recipient)
-        }
+        Rejection::Full { .. } => full(to),
         Rejection::DedupConflict => {
             Error::new(Code::Conflict, "id: it was used for another message")
         }
@@ -138,15 +160,19 @@ fn rejected(rejection: Rejection, to: &Address) -> Error {
     }
 }
 
+fn full(to: &Address) -> Error {
+    Error::new(Code::Full, format!("the inbox of {to} is full")).by(By::Recipient)
+}
+
 /// All that one message does to the store.
 fn unit(
     host: &Host,
     message: &Message,
-    digest: [u8; 32],
+    dedup: Dedup,
     action: DeliveryAction,
     now: Timestamp,
 ) -> Unit {
-    let (from, to) = (message.from.clone().unwrap_or_else(|| message.to.clone()), &message.to);
+    let (from, to) = (dedup.from.clone(), &message.to);
     let inbox = &host.config.load().inbox;
     let limit = Limit { items: inbox.items_max, bytes: inbox.bytes_max };
     let body = message.encode();
@@ -182,7 +208,6 @@ fn unit(
         with_body: false,
         ..append(&from, ItemKind::Fate)
     }));
-    let dedup = Dedup { id: message.id, from, to: to.clone(), digest };
     Unit { dedup: Some(dedup), body: Some(body), time: now, ops }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use impp_protocol::command::{Done, Publish};
-use impp_protocol::presence::{Document, Patch};
+use impp_protocol::presence::Patch;
 use impp_protocol::{Code, Error, What};
 
 use super::{Handled, Session, Stored};
@@ -54,17 +54,20 @@ impl Session {
         let lease =
             publish.lease.map(|asked| granted(asked, &host.config.load().times)).transpose()?;
         let until = lease.map(|lease| host.clock.now().after(lease));
-        if let Some(until) = until {
-            // Acknowledged means on disk: first the layer as it will be, then the change of it.
-            let next = host
-                .look(&owner, |principal, _| {
-                    let layer = principal.presentity.layer(device).filter(|_| !publish.replace);
-                    layer.map(|(document, _)| document.clone()).unwrap_or_default()
-                })
-                .await
-                .stored()?;
-            let next = patched(next, &patch)?;
-            host.store(vec![layer_op(&owner, device, Some((&next, until)))]).await.stored()?;
+        // Acknowledged means on disk: first the layer as it will be, then the change of it. What was
+        // leased and is not any more must not come back after a restart.
+        let (next, leased) = host
+            .look(&owner, |principal, _| {
+                let layer = principal.presentity.layer(device);
+                let leased = layer.is_some_and(|(_, lease)| matches!(lease, Lease::Until(_)));
+                (principal.presentity.planned(device, &patch, publish.replace), leased)
+            })
+            .await
+            .stored()?;
+        let next = next.map_err(|_| too_large())?;
+        if until.is_some() || leased {
+            let layer = until.map(|until| (&next, until));
+            host.store(vec![layer_op(&owner, device, layer)]).await.stored()?;
         }
         let bond = until.map_or(Lease::Bound(id), Lease::Until);
         let published = host.change(&owner, |principal, now| {
@@ -77,11 +80,6 @@ impl Session {
         published.await.stored()?.map_err(|_| too_large())?;
         Ok(Done { lease, ..Done::empty() })
     }
-}
-
-fn patched(mut document: Document, patch: &Patch) -> Result<Document, Error> {
-    patch.apply(&mut document).map_err(|_| too_large())?;
-    Ok(document)
 }
 
 fn too_large() -> Error {

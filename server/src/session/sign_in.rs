@@ -7,7 +7,7 @@ use std::sync::Arc;
 use impp_protocol::command::{Auth, Challenge, DEVICE_NAME_BYTES_MAX};
 use impp_protocol::sasl::scram::{Challenged, Exporter, Nonce, Server, Verifier};
 use impp_protocol::sasl::{AuthError, Mechanism, asks_for, external_authzid};
-use impp_protocol::{Address, Code, Error};
+use impp_protocol::{Address, Code, Domain, Error};
 
 use crate::accounts::{Account, Accounts};
 use crate::records::AccountState;
@@ -18,8 +18,17 @@ use crate::sessions::DeviceId;
 pub struct Proof {
     /// The exporter that a sign-in is bound to.
     pub exporter: Exporter,
+    /// The domain that the client asked TLS for; its accounts alone can sign in here.
+    pub domain: Domain,
     /// Addresses in the client's certificate, if one was presented and is trusted.
     pub certificate: Vec<Address>,
+}
+
+impl Proof {
+    /// Whether an address is in the domain that the connection is for.
+    fn covers(&self, address: &Address) -> bool {
+        address.domain_str() == self.domain.as_str()
+    }
 }
 
 /// The sign-in of one connection.
@@ -108,14 +117,11 @@ impl SignIn {
         }
         let server = Server::start(mechanism, &data, Some(&proof.exporter))
             .map_err(|error| answer(&error))?;
-        let Some(domain) = accounts.domains().first() else {
-            return Err(answer(&AuthError::Failed));
-        };
-        let address = server.account_in(domain).map_err(|error| answer(&error))?;
+        let address = server.account_in(&proof.domain).map_err(|error| answer(&error))?;
         // The decoy is made for known accounts too: both take the same time.
         let in_use = accounts.iterations_in_use();
         let decoy = Verifier::decoy(decoy_secret, address.as_str(), in_use);
-        let account = accounts.get(&address);
+        let account = accounts.get(&address).filter(|_| proof.covers(&address));
         let verifier = account.as_ref().map_or(&decoy, |account| &account.verifier);
         let (challenged, data) =
             server.challenge(&address, verifier, &nonce).map_err(|error| answer(&error))?;
@@ -132,7 +138,8 @@ pub fn offered(proof: &Proof) -> Vec<Mechanism> {
 
 fn external(data: &[u8], accounts: &Accounts, proof: &Proof) -> Result<Arc<Account>, Error> {
     let asked = external_authzid(data).map_err(|error| answer(&error))?;
-    let mut named = proof.certificate.iter().filter(|address| asks_for(asked, address));
+    let covered = proof.certificate.iter().filter(|address| proof.covers(address));
+    let mut named = covered.filter(|address| asks_for(asked, address));
     match (named.next(), named.next()) {
         (Some(address), None) => enabled(accounts, address),
         (None, _) => Err(answer(&AuthError::OtherIdentity)),

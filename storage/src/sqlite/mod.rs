@@ -40,7 +40,8 @@ use self::writer::{Job, Waiting, Writer};
 use crate::pending::Promise;
 use crate::unit::{Outcome, UNIT_BYTES_MAX, Unit};
 use crate::{
-    Health, LogState, Page, Pending, ReadLog, Record, RecordKey, Scan, Stats, Store, StoreError,
+    Dedup, Health, LogState, Page, Pending, ReadLog, Record, RecordKey, Scan, Stats, Store,
+    StoreError,
 };
 
 /// How a store on disk is opened.
@@ -157,6 +158,10 @@ impl Store for SqliteStore {
 
     fn log_state(&self, owner: Address) -> Pending<LogState> {
         self.ask(|promise| Query::LogState(owner, promise))
+    }
+
+    fn accepted(&self, key: Dedup) -> Pending<Option<[u8; 32]>> {
+        self.ask(|promise| Query::Accepted(key, promise))
     }
 
     fn incarnation(&self) -> [u8; 16] {

@@ -17,7 +17,7 @@ use super::schema::{connect, open_error};
 use super::tables::{load_log, number};
 use crate::page::Filler;
 use crate::pending::Promise;
-use crate::{Item, LogState, Page, ReadLog, Record, RecordKey, Scan, StoreError};
+use crate::{Dedup, Item, LogState, Page, ReadLog, Record, RecordKey, Scan, StoreError};
 
 /// Most reader threads.
 pub const READERS_MAX: usize = 16;
@@ -28,6 +28,7 @@ pub(crate) enum Query {
     Scan(Scan, Promise<Vec<(Vec<u8>, Record)>>),
     Read(ReadLog, Promise<Page>),
     LogState(Address, Promise<LogState>),
+    Accepted(Dedup, Promise<Option<[u8; 32]>>),
     /// Ends one thread.
     Stop,
 }
@@ -86,6 +87,9 @@ fn run(mut connection: Connection, queries: &Mutex<Receiver<Query>>) {
             Ok(Query::LogState(owner, promise)) => {
                 promise.keep(answer(log_state(&mut connection, &owner)));
             }
+            Ok(Query::Accepted(key, promise)) => {
+                promise.keep(answer(accepted(&connection, &key)));
+            }
             Ok(Query::Stop) | Err(_) => break,
         }
     }
@@ -107,6 +111,15 @@ fn get(connection: &Connection, key: &RecordKey) -> rusqlite::Result<Option<Reco
         .query_row(params![key.domain.as_str(), key.table.0, key.key], |row| {
             Ok(Record { value: blob(row, 0)?, version: number(row, 1)? })
         })
+        .optional()
+}
+
+fn accepted(connection: &Connection, key: &Dedup) -> rusqlite::Result<Option<[u8; 32]>> {
+    connection
+        .prepare_cached(
+            "SELECT digest FROM dedup WHERE id = ?1 AND sender = ?2 AND recipient = ?3",
+        )?
+        .query_row(params![key.id, key.from.as_str(), key.to.as_str()], |row| row.get(0))
         .optional()
 }
 

@@ -209,6 +209,31 @@ async fn d_6_6_what_was_replaced_does_not_come_back() {
     }
 }
 
+/// A leased publication that is refused, since it and another device's exceed the limits together,
+/// leaves nothing: not now and not after kill -9 of the server.
+#[tokio::test]
+async fn d_6_6_a_refused_publication_leaves_nothing() {
+    let mut server = brief().start();
+    let (mut alice, mut dave) = alice_and_dave(&server).await;
+    let many = |prefix: &str| {
+        let mut whole = Document::default();
+        for n in 0..10 {
+            let id = format!("{prefix}{n}");
+            whole.tuples.extend(document(&[], &[(&id, &[("status", "open")])]).tuples);
+        }
+        whole
+    };
+    alice.show_for(&many("desk"), 3000).await.unwrap();
+    let mut phone = Peer::sign_in_on(&server, "alice", 2).await;
+    let refused = phone.show_for(&many("phone"), 3000).await.unwrap_err();
+    assert_eq!(refused.code, Code::TooLarge);
+    assert_eq!(dave.look("alice@localhost").await, many("desk"));
+    server.kill9();
+    server.restart();
+    let mut dave = Peer::sign_in(&server, "dave").await;
+    assert_eq!(dave.look("alice@localhost").await, many("desk"));
+}
+
 /// Who falls silent without a word - no packet comes, no end of the connection either - is found
 /// out by both ends' keep-alive, and shown as gone.
 #[tokio::test]

@@ -61,7 +61,7 @@ async fn a_change_is_encoded_once_for_each_view() {
     alice.show(&open("before")).await;
     let mut peers = all_follow(&server, names).await;
     let watching = alice.watchers().await;
-    assert!(watching.iter().filter(|w| w.watcher.local().starts_with('w')).count() > 100);
+    assert_eq!(watching.iter().filter(|w| w.watcher.local().starts_with('w')).count(), WATCHERS);
     let before = server.metrics();
     let shown = document(
         &[("note", "after"), ("mood", "happy")],

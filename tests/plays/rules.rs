@@ -395,6 +395,33 @@ async fn r5_1_9_r5_1_16_the_owner_ends_a_subscription_at_will() {
     assert_eq!(again.held.document(), &open("change 9"));
 }
 
+/// A session that was away while the owner ended all subscriptions, and another session of the same
+/// watcher asked anew, is not left believing that it is told of changes: it is, or knows better.
+#[tokio::test]
+async fn r5_1_9_a_session_that_was_away_knows_how_it_stands() {
+    let server = strangers(&["bob"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.set_rules(&rule("bob", "allow", ALL)).await;
+    let away = Watcher::sign_in(&server, "bob", "alice@localhost").await;
+    let held = away.peer.held();
+    away.peer.cut();
+    let remove = state::encode(&WatcherEdit { remove: "bob@localhost".parse().unwrap() });
+    alice.done(publish("alice@localhost", What::Watchers, Some(remove))).await;
+    let mut other = Watcher::of(Peer::sign_in_on(&server, "bob", 2).await, "alice@localhost").await;
+    let wire = impp_tests::Wire::dial(&server).await;
+    let mut back = Peer::resume(wire, &held).await.expect("resumed");
+    let mut told = impp_tests::presence::Held::default();
+    back.fenced().await.iter().for_each(|notify| told.take(notify));
+    alice.show(&open("changed since")).await;
+    other.until_note("changed since").await;
+    back.fenced().await.iter().for_each(|notify| told.take(notify));
+    if told.state == Some(SubscriptionState::Active) {
+        assert_eq!(told.document(), &open("changed since"), "active, and not told of the change");
+    } else {
+        assert_eq!(told.state, Some(SubscriptionState::Terminated));
+    }
+}
+
 /// Nobody follows in another's name, nor ends what another follows: each of these states is
 /// changed by its own owner alone.
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use impp_protocol::command::{Done, Notify, Publish, Subscribe};
+use impp_protocol::command::{Done, Fetch, Notify, Publish, Subscribe};
 use impp_protocol::presence::canonical_value;
 use impp_protocol::presence::{Document, FieldName, Fields, PartId, Patch, Version};
 use impp_protocol::state::{
@@ -106,11 +106,19 @@ impl Peer {
         self.request(Subscribe { lease, ..subscribe(address, What::Presence) }).await
     }
 
-    /// Who watches the caller.
+    /// Who watches the caller: the whole list, in as many answers as it takes.
     pub async fn watchers(&mut self) -> Vec<WatcherEntry> {
-        let fetch = fetch(self.address.clone().as_str(), What::Watchers);
-        let content = self.done(fetch).await.content.expect("watchers");
-        state::decode::<Watchers>(content).expect("watchers").entries
+        let (mut entries, mut cursor) = (Vec::new(), None);
+        loop {
+            let fetch = fetch(self.address.clone().as_str(), What::Watchers);
+            let done = self.done(Fetch { cursor, ..fetch }).await;
+            let content = done.content.expect("watchers");
+            entries.extend(state::decode::<Watchers>(content).expect("watchers").entries);
+            cursor = done.next;
+            if cursor.is_none() {
+                return entries;
+            }
+        }
     }
 
     /// Whom the caller follows.

@@ -243,7 +243,7 @@ fn a_watch_survives_kill_9_of_the_server() {
         let expected = format!("round {round}");
         let mut event = Value::Null;
         while note(&event) != *expected {
-            event = watch.next();
+            event = watch.object();
             if event["event"] == "notify" {
                 notes.push(note(&event).as_str().unwrap_or_default().to_owned());
             }
@@ -272,16 +272,16 @@ fn an_inbox_that_is_followed_survives_kill_9_of_the_server() {
         let args: &[&str] =
             if ack { &["inbox", "--follow", "--ack"] } else { &["inbox", "--follow"] };
         let mut inbox = Running::start(&server, "bob", args);
-        let mut bodies = vec![inbox.next()["body"].clone()];
+        let mut bodies = vec![inbox.object()["body"].clone()];
         for round in 0..2 {
             send(&format!("{round} while it runs"));
-            bodies.push(inbox.next()["body"].clone());
+            bodies.push(inbox.object()["body"].clone());
             send(&format!("{round} just before the end"));
             server.kill9();
             server.restart();
             send(&format!("{round} after the start"));
-            bodies.push(inbox.next()["body"].clone());
-            bodies.push(inbox.next()["body"].clone());
+            bodies.push(inbox.object()["body"].clone());
+            bodies.push(inbox.object()["body"].clone());
         }
         let expected = [
             "before",
@@ -295,7 +295,7 @@ fn an_inbox_that_is_followed_survives_kill_9_of_the_server() {
         assert_eq!(bodies, expected);
         // Nothing more comes: the end is next.
         send("the last");
-        assert_eq!(inbox.next()["body"], "the last");
+        assert_eq!(inbox.object()["body"], "the last");
         assert_eq!(inbox.interrupt(), Some(0));
         let kept = Impp::of(&server, "bob").run(&["inbox"]);
         let items = kept.objects.iter().filter(|object| object["item"] == "message").count();

@@ -68,7 +68,7 @@ async fn r3_2_1_fetch_works_while_the_owner_is_away() {
     let nothing = bob.run(&["fetch", "alice@localhost"]).one();
     assert_eq!(nothing["document"]["tuples"][0]["status"], "closed");
     let mut client = Running::start(&server, "alice", &["watch", "bob@localhost"]);
-    assert_eq!(client.next()["event"], "subscribed");
+    assert_eq!(client.object()["event"], "subscribed");
     Impp::of(&server, "alice").run(&["status", "set", "open", "--note", "left on"]).one();
     client.kill9();
     eventually("alice's connections to be gone", async || {

@@ -248,9 +248,9 @@ fn r5_1_10_r5_1_11_r5_1_16_both_ends_see_a_subscription_and_may_end_it() {
     let (alice, bob) = (Impp::of(&server, "alice"), Impp::of(&server, "bob"));
     for by_owner in [true, false] {
         let mut watch = Running::start(&server, "bob", &["watch", "alice@localhost"]);
-        let first = watch.next();
+        let first = watch.object();
         assert_eq!((&first["event"], &first["state"]), (&"subscribed".into(), &"active".into()));
-        let notify = watch.next();
+        let notify = watch.object();
         assert_eq!((&notify["event"], &notify["kind"]), (&"notify".into(), &"snapshot".into()));
         for key in ["presentity", "state", "version", "document"] {
             assert!(!notify[key].is_null(), "{key} is missing: {notify}");

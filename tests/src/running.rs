@@ -38,7 +38,7 @@ impl Running {
     }
 
     /// The next object on its stdout.
-    pub fn next(&mut self) -> Value {
+    pub fn object(&mut self) -> Value {
         let line = self.objects.recv_timeout(DEADLINE);
         let line = line.unwrap_or_else(|error| panic!("no object ({error}): {:?}", self.said()));
         serde_json::from_str(&line).unwrap()
@@ -48,7 +48,7 @@ impl Running {
     pub fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + DEADLINE;
         loop {
-            let object = self.next();
+            let object = self.object();
             if wanted(&object) {
                 return object;
             }

@@ -154,6 +154,7 @@ fn limits() -> String {
         ("octets of a device's name", command::DEVICE_NAME_BYTES_MAX),
         ("groups of a contact", CONTACT_GROUPS_MAX),
         ("octets of a contact's name or group", command::LABEL_BYTES_MAX),
+        ("octets of a presence document's encoding", presence::DOCUMENT_BYTES_MAX),
         ("tuples of a presence document", TUPLES_MAX),
         ("devices of a presence document", TUPLES_MAX),
         ("fields of one tuple, of one device, of the person", presence::document::FIELDS_MAX),

@@ -7,6 +7,7 @@ mod bounded;
 mod client;
 mod corpus;
 mod delivery;
+mod edges;
 mod external;
 mod framing;
 mod framing_values;

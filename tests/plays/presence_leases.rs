@@ -181,8 +181,8 @@ async fn d_6_6_a_publications_lease_survives_the_server() {
     dave.until(|held| held.document() == &longer).await;
 }
 
-/// What its publisher has replaced, or ended with a goodbye, does not come back after kill -9 of the
-/// server, though it had a lease once.
+/// What its publisher has replaced, or ended with a goodbye, does not come back after kill -9 of
+/// the server, though it had a lease once.
 #[tokio::test]
 async fn d_6_6_what_was_replaced_does_not_come_back() {
     let mut server = brief().start();

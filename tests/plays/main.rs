@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod before_sign_in;
+mod bounded;
 mod client;
 mod corpus;
+mod delivery;
 mod edges;
 mod external;
 mod framing;
@@ -13,7 +15,15 @@ mod messages;
 mod messages_crash;
 mod messages_flow;
 mod operate;
+mod presence;
+mod presence_leases;
+mod presence_views;
 mod resume;
 mod resume_edges;
+mod rules;
+mod rules_change;
+mod rules_polite;
+mod rules_words;
+mod services;
 mod sign_in;
 mod store;

@@ -3,10 +3,14 @@
 //! What has to hold is left to the plays. The harness panics where the play cannot go on.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod accounts;
 pub mod binaries;
+pub mod dice;
 pub mod impp;
 pub mod peer;
+pub mod presence;
 pub mod proxy;
+pub mod running;
 pub mod server;
 pub mod trace;
 pub mod wait;

@@ -29,6 +29,7 @@ use crate::wait::within;
 pub struct Dial {
     address: SocketAddr,
     source: Option<Ipv4Addr>,
+    receive_buffer: Option<u32>,
     roots: RootCertStore,
     config: ClientConfig,
 }
@@ -67,7 +68,7 @@ impl Dial {
             roots.add(certificate.unwrap()).unwrap();
         }
         let config = Dial::client(rustls::ALL_VERSIONS, roots.clone());
-        Dial { address, source: None, roots, config }
+        Dial { address, source: None, receive_buffer: None, roots, config }
     }
 
     fn client(
@@ -88,6 +89,13 @@ impl Dial {
     #[must_use]
     pub fn from(mut self, source: Ipv4Addr) -> Dial {
         self.source = Some(source);
+        self
+    }
+
+    /// With so small a buffer in the system for what comes: a reader that stops is felt soon.
+    #[must_use]
+    pub fn receive_buffer(mut self, bytes: u32) -> Dial {
+        self.receive_buffer = Some(bytes);
         self
     }
 
@@ -113,6 +121,9 @@ impl Dial {
         let socket = TcpSocket::new_v4()?;
         if let Some(source) = self.source {
             socket.bind((source, 0).into())?;
+        }
+        if let Some(bytes) = self.receive_buffer {
+            socket.set_recv_buffer_size(bytes)?;
         }
         within("a TCP connection", socket.connect(self.address)).await
     }

@@ -1,0 +1,235 @@
+//! The polite block: whatever the blocked one asks and whenever, the owner looks really offline, to
+//! the byte. And guesses of what is hidden, which no answer may confirm.
+
+use bytes::Bytes;
+use impp_protocol::command::{Fetch, Ping, Subscribe};
+use impp_protocol::frame::Frame;
+use impp_protocol::presence::{Document, Version};
+use impp_protocol::state::{self, Decision, SubscriptionEdit};
+use impp_protocol::{Command, Kind, What};
+use impp_tests::peer::{Peer, fetch, publish, subscribe};
+use impp_tests::presence::{Watcher, document, open};
+
+use crate::rules::{ALL, decide, rule, strangers};
+
+/// Frames as they came, but that every address of the owner's is the same.
+async fn frames(peer: &mut Peer, owner: &str, out: &mut Vec<Frame>, count: usize) {
+    let masked = |bytes: &Bytes| -> Bytes {
+        let (mut masked, owner) = (bytes.to_vec(), owner.as_bytes());
+        for at in 0..masked.len().saturating_sub(owner.len() - 1) {
+            if masked[at..].starts_with(owner) {
+                masked[at..at + owner.len()].fill(b'_');
+            }
+        }
+        masked.into()
+    };
+    for _ in 0..count {
+        let frame = peer.wire().frame().await.expect("a frame");
+        out.push(Frame { fields: masked(&frame.fields), ..frame });
+    }
+}
+
+/// Asks, and takes all frames up to the answer to a PING behind it.
+async fn asked(peer: &mut Peer, owner: &str, command: Command, out: &mut Vec<Frame>) {
+    peer.ask(command).await;
+    rest(peer, owner, out).await;
+}
+
+/// Takes all frames up to the answers to two PINGs.
+async fn rest(peer: &mut Peer, owner: &str, out: &mut Vec<Frame>) {
+    for _ in 0..2 {
+        let ping = peer.ask(Ping {}).await;
+        loop {
+            frames(peer, owner, out, 1).await;
+            let last = out.last().unwrap();
+            if last.kind == Kind::Ok.number() && last.request == ping {
+                // Where it comes among the others is chance.
+                out.pop();
+                break;
+            }
+        }
+    }
+}
+
+/// Everything that the watcher can ask about an owner, in one order.
+async fn pry(watcher: &mut Peer, owner: &str, out: &mut Vec<Frame>) {
+    let lease = |seconds| {
+        let lease = Some(std::time::Duration::from_secs(seconds));
+        Subscribe { lease, ..subscribe(owner, What::Presence) }
+    };
+    let version = Some(Version::of(&Document::offline().encode()));
+    let known = Fetch { version, ..fetch(owner, What::Presence) };
+    let stranger = Fetch { version: Some(Version([9; 16])), ..known.clone() };
+    let cancel = SubscriptionEdit { cancel: owner.parse().unwrap() };
+    let own = watcher.address.clone();
+    let commands: Vec<Command> = vec![
+        fetch(owner, What::Presence).into(),
+        subscribe(owner, What::Presence).into(),
+        known.into(),
+        stranger.into(),
+        fetch(own.as_str(), What::Subscriptions).into(),
+        lease(3600).into(),
+        lease(1).into(),
+        Subscribe { version, ..subscribe(owner, What::Presence) }.into(),
+        lease(0).into(),
+        fetch(own.as_str(), What::Subscriptions).into(),
+        subscribe(owner, What::Presence).into(),
+        publish(own.as_str(), What::Subscriptions, Some(state::encode(&cancel))).into(),
+        fetch(own.as_str(), What::Subscriptions).into(),
+        subscribe(owner, What::Presence).into(),
+        fetch(owner, What::Watchers).into(),
+        fetch(owner, What::Rules).into(),
+    ];
+    for command in commands {
+        asked(watcher, owner, command, out).await;
+    }
+}
+
+/// To who is politely blocked the owner looks really offline: answers, states, contents, versions
+/// and what comes later are equal to the byte, whatever the owner does meanwhile.
+#[tokio::test]
+async fn r5_1_15_a_polite_block_cannot_be_told_from_offline() {
+    let server = strangers(&["olive", "peter", "dave", "bob"]);
+    let mut olive = Peer::sign_in(&server, "olive").await;
+    let mut peter = Peer::sign_in(&server, "peter").await;
+    let bobs = rule("bob", "allow", ALL);
+    olive.set_rules(&(rule("dave", "allow", ALL) + &bobs)).await;
+    peter.set_rules(&(rule("dave", "polite-block", "") + &bobs)).await;
+    peter.show(&open("not for dave")).await;
+    let mut bob = Watcher::sign_in(&server, "bob", "peter@localhost").await;
+    let mut seen = Vec::new();
+    for owner in ["olive@localhost", "peter@localhost"] {
+        let (mut dave, mut frames) = (Peer::sign_in(&server, "dave").await, Vec::new());
+        pry(&mut dave, owner, &mut frames).await;
+        // Peter lives on, and changes what has nothing to do with dave.
+        for n in 0..10 {
+            peter.show(&open(&format!("change {n}"))).await;
+            peter
+                .set_rules(&(rule("dave", "polite-block", "") + &bobs + &"# edited\n".repeat(n)))
+                .await;
+        }
+        peter.hide().await;
+        bob.until(|held| held.document() == &Document::offline()).await;
+        peter.show_for(&open("back"), 3600).await.unwrap();
+        bob.until_note("back").await;
+        rest(&mut dave, owner, &mut frames).await;
+        seen.push(frames);
+        dave.leave().await;
+    }
+    let (offline, polite) = (&seen[0], &seen[1]);
+    for (index, pair) in offline.iter().zip(polite).enumerate() {
+        assert_eq!(pair.0, pair.1, "frame {index}: offline left, politely blocked right");
+    }
+    assert_eq!(offline.len(), polite.len());
+}
+
+/// A version that a watcher made from a guess of what is hidden is answered like any other that is
+/// not held: no answer tells whether the guess was right.
+#[tokio::test]
+async fn r5_1_15_a_guessed_version_tells_nothing() {
+    let server = strangers(&["olive", "peter", "dave"]);
+    let hidden = document(&[("note", "secret")], &[("im", &[("status", "closed")])]);
+    let version = Some(Version::of(&hidden.encode()));
+    let mut olive = Peer::sign_in(&server, "olive").await;
+    olive.set_rules(&rule("dave", "allow", ALL)).await;
+    let mut peter = Peer::sign_in(&server, "peter").await;
+    peter.set_rules(&rule("dave", "polite-block", "")).await;
+    peter.show(&hidden).await;
+    // Somebody sees it, so that it has been encoded.
+    let own = Watcher::of(Peer::sign_in_on(&server, "peter", 2).await, "peter@localhost").await;
+    assert_eq!(own.held.document(), &hidden);
+    let mut seen = Vec::new();
+    for owner in ["olive@localhost", "peter@localhost"] {
+        let (mut dave, mut frames) = (Peer::sign_in(&server, "dave").await, Vec::new());
+        let guess = Subscribe { version, ..subscribe(owner, What::Presence) };
+        asked(&mut dave, owner, guess.into(), &mut frames).await;
+        let guess = Fetch { version, ..fetch(owner, What::Presence) };
+        asked(&mut dave, owner, guess.into(), &mut frames).await;
+        seen.push(frames);
+        dave.leave().await;
+    }
+    assert_eq!(seen[0], seen[1], "offline left, politely blocked right");
+}
+
+/// The same of what another watcher may see: a guess of a hidden field is not confirmed.
+#[tokio::test]
+async fn r2_3_3_a_guessed_version_tells_nothing() {
+    let server = strangers(&["bob", "carol"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let status = "fields = [\"status\"]";
+    alice.set_rules(&(rule("bob", "allow", ALL) + &rule("carol", "allow", status))).await;
+    let long: &[(&str, &[(&str, &str)])] =
+        &[("im", &[("status", "open"), ("contact", "im:a@localhost")])];
+    let hidden = document(&[("mood", "sad")], long);
+    alice.show(&hidden).await;
+    let bob = Watcher::sign_in(&server, "bob", "alice@localhost").await;
+    assert_eq!(bob.held.document(), &hidden);
+    let mut answers = Vec::new();
+    for mood in ["happy", "sad"] {
+        let version = Some(Version::of(&document(&[("mood", mood)], long).encode()));
+        let mut carol = Peer::sign_in(&server, "carol").await;
+        let guess = Subscribe { version, ..subscribe("alice@localhost", What::Presence) };
+        carol.done(guess).await;
+        answers.push(carol.notify().await);
+        carol.leave().await;
+    }
+    assert_eq!(answers[0], answers[1], "wrong guess left, right one right");
+}
+
+/// To be politely blocked looks like the owner going offline, to be allowed again like coming
+/// back, to the byte.
+#[tokio::test]
+async fn r5_1_15_becoming_politely_blocked_looks_like_going_offline() {
+    let server = strangers(&["olive", "peter", "dave"]);
+    let mut seen = Vec::new();
+    for name in ["olive", "peter"] {
+        let mut owner = Peer::sign_in(&server, name).await;
+        let (address, mut out) = (owner.address.to_string(), Vec::new());
+        owner.set_rules(&rule("dave", "allow", ALL)).await;
+        owner.show(&open("before")).await;
+        let mut dave = Peer::sign_in(&server, "dave").await;
+        pry(&mut dave, &address, &mut out).await;
+        match name {
+            "olive" => owner.hide().await,
+            _ => owner.set_rules(&rule("dave", "polite-block", "")).await,
+        }
+        pry(&mut dave, &address, &mut out).await;
+        match name {
+            "olive" => drop(owner.show(&open("before")).await),
+            _ => owner.set_rules(&rule("dave", "allow", ALL)).await,
+        }
+        pry(&mut dave, &address, &mut out).await;
+        seen.push(out);
+        dave.leave().await;
+    }
+    for (index, pair) in seen[0].iter().zip(&seen[1]).enumerate() {
+        assert_eq!(pair.0, pair.1, "frame {index}: offline left, politely blocked right");
+    }
+    assert_eq!(seen[0].len(), seen[1].len());
+}
+
+/// A request that is politely blocked looks to the asker like one that an offline owner allowed.
+#[tokio::test]
+async fn r5_1_15_a_polite_answer_to_a_request_looks_like_an_approval() {
+    let server = strangers(&["olive", "peter", "dave"]);
+    let mut seen = Vec::new();
+    for name in ["olive", "peter"] {
+        let mut owner = Peer::sign_in(&server, name).await;
+        let (address, mut out) = (owner.address.to_string(), Vec::new());
+        let mut dave = Peer::sign_in(&server, "dave").await;
+        asked(&mut dave, &address, subscribe(&address, What::Presence).into(), &mut out).await;
+        if name == "peter" {
+            owner.show(&open("not for dave")).await;
+        }
+        let decision = if name == "olive" { Decision::Allow } else { Decision::Polite };
+        decide(&mut owner, &"dave@localhost".parse().unwrap(), decision).await;
+        rest(&mut dave, &address, &mut out).await;
+        pry(&mut dave, &address, &mut out).await;
+        seen.push(out);
+        dave.leave().await;
+    }
+    for (index, pair) in seen[0].iter().zip(&seen[1]).enumerate() {
+        assert_eq!(pair.0, pair.1, "frame {index}: offline left, politely blocked right");
+    }
+    assert_eq!(seen[0].len(), seen[1].len());
+}

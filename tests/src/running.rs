@@ -1,0 +1,110 @@
+//! An `impp` that runs until it is stopped: its objects and words as they come.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::binaries;
+use crate::server::Server;
+use crate::wait::DEADLINE;
+
+/// See the module. Killed when dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    objects: Receiver<String>,
+    words: Receiver<String>,
+}
+
+impl Running {
+    /// Starts `impp` as one account.
+    pub fn start(server: &Server, name: &str, args: &[&str]) -> Running {
+        let mut child = Command::new(binaries::impp())
+            .args(["--json", "--profile"])
+            .arg(server.profile_path(name))
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let objects = lines(child.stdout.take().unwrap());
+        let words = lines(child.stderr.take().unwrap());
+        Running { child, objects, words }
+    }
+
+    /// The next object on its stdout.
+    pub fn object(&mut self) -> Value {
+        let line = self.objects.recv_timeout(DEADLINE);
+        let line = line.unwrap_or_else(|error| panic!("no object ({error}): {:?}", self.said()));
+        serde_json::from_str(&line).unwrap()
+    }
+
+    /// The next object that is as wanted; others are passed over.
+    pub fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let object = self.object();
+            if wanted(&object) {
+                return object;
+            }
+            assert!(Instant::now() < deadline, "not what was awaited, but {object}");
+        }
+    }
+
+    /// Waits until it says a line with this in it on stderr.
+    pub fn until_it_says(&mut self, text: &str) {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.words.recv_timeout(left) {
+                Ok(line) if line.contains(text) => return,
+                Ok(_) => {}
+                Err(error) => panic!("it does not say {text:?}: {error}"),
+            }
+        }
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub fn kill9(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Ctrl-C, and waits until it has ended: its exit code.
+    pub fn interrupt(mut self) -> Option<i32> {
+        kill_process(Pid::from_raw(self.child.id() as i32).unwrap(), Signal::INT).unwrap();
+        let deadline = Instant::now() + DEADLINE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("impp does not end");
+    }
+
+    fn said(&self) -> Vec<String> {
+        self.words.try_iter().collect()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let lines = BufReader::new(pipe).lines().map_while(Result::ok);
+        lines.take_while(|line| sender.send(line.clone()).is_ok()).for_each(drop);
+    });
+    receiver
+}

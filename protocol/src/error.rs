@@ -80,18 +80,13 @@ numbers! {
 impl Code {
     /// Whether the same request will be answered the same however often it is repeated.
     pub fn is_permanent(self) -> bool {
-        !matches!(
-            self,
-            Code::Conflict
-                | Code::WrongState
-                | Code::Full
-                | Code::RateLimited
-                | Code::Busy
-                | Code::Stopping
-                | Code::Storage
-                | Code::Unreachable
-                | Code::Internal
-        )
+        !matches!(self, |Code::WrongState| Code::Full
+            | Code::RateLimited
+            | Code::Busy
+            | Code::Stopping
+            | Code::Storage
+            | Code::Unreachable
+            | Code::Internal)
     }
 }
 

@@ -27,6 +27,8 @@ use crate::records::{self, AccountState, Services};
 
 /// Longest line either way in bytes, and the longest answer.
 const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// How long a running server may take to answer.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// How long accepting rests when the system has no more files.
 const REST: Duration = Duration::from_millis(100);
 /// Random bytes of a password that the server makes.
@@ -170,21 +172,28 @@ async fn serve(
 /// Asks the server that listens on `path`; `None` if none does.
 ///
 /// # Errors
-/// The system's, if it answers no line.
+/// The system's, if it answers no line, or none in time.
 pub async fn ask(path: &Path, request: &Request) -> io::Result<Option<Response>> {
-    let mut stream = match UnixStream::connect(path).await {
+    let stream = match UnixStream::connect(path).await {
         Ok(stream) => stream,
         Err(error) => {
             let absent = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused];
             return if absent.contains(&error.kind()) { Ok(None) } else { Err(error) };
         }
     };
+    match tokio::time::timeout(ANSWER_MAX, exchange(stream, request)).await {
+        Ok(response) => response.map(Some),
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the server does not answer")),
+    }
+}
+
+async fn exchange(mut stream: UnixStream, request: &Request) -> io::Result<Response> {
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     stream.write_all(&line).await?;
     let mut answer = String::new();
     BufReader::new(stream.take(LINE_BYTES_MAX)).read_line(&mut answer).await?;
-    Ok(Some(serde_json::from_str(&answer)?))
+    Ok(serde_json::from_str(&answer)?)
 }
 
 /// Does what is asked of the accounts.

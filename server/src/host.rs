@@ -12,7 +12,9 @@ use dashmap::mapref::entry::Entry;
 use impp_federation::{Hosted, Locate, Route};
 use impp_protocol::command::{Bye, ByeReason};
 use impp_protocol::{Address, Code, Error, Timestamp};
-use impp_storage::{Op, Outcome, Store, StoreError, Unit};
+use impp_storage::{Op, Outcome, RecordKey, Store, StoreError, Unit};
+
+use tokio::sync::Semaphore;
 
 use crate::accounts::{Account, AccountError, Accounts};
 use crate::clock::Clock;
@@ -27,6 +29,9 @@ use crate::secrets::Secrets;
 use crate::session::Session;
 use crate::sessions::{Mailbox, SessionId, Sessions};
 use crate::timers::{Due, Timers};
+
+/// Timers that are worked on at once.
+const DUE_AT_ONCE_MAX: usize = 64;
 
 /// See the module.
 pub struct Host {
@@ -53,6 +58,8 @@ pub struct Host {
     /// Leases, graces, windows.
     pub timers: Timers,
     routes: Box<dyn Locate>,
+    /// Whether the server that ran before did not stop in good order.
+    crashed: bool,
     principals: DashMap<Address, Principal>,
 }
 
@@ -79,6 +86,7 @@ impl Host {
         let clock = Clock::start();
         let domains: Vec<_> = config.domain.iter().map(|hosted| hosted.name.clone()).collect();
         let accounts = Accounts::load(&*store, domains.clone()).await?;
+        let crashed = store.get(running_key()?).await?.is_some();
         let secrets = load_secrets(&*store, clock.now()).await?;
         Ok(Arc::new(Host {
             config: ArcSwap::from_pointee(config),
@@ -93,6 +101,7 @@ impl Host {
             secrets,
             timers: Timers::default(),
             routes: Box::new(Hosted::new(domains)),
+            crashed,
             principals: DashMap::new(),
         }))
     }
@@ -144,22 +153,26 @@ impl Host {
         owner: &Address,
         act: impl FnOnce(&mut Principal, Timestamp) -> (R, Effects),
     ) -> Result<R, StoreError> {
-        let (answer, wake, deadline, stored) = self
+        let (answer, wake, stored) = self
             .look(owner, |principal, now| {
-                let (answer, effects) = act(principal, now);
-                let ops = principal.records(owner, &effects);
-                // Queued under the lock, so that the store sees changes in their order.
+                let (answer, mut effects) = act(principal, now);
+                let ops = principal.records(owner, &mut effects);
+                // Queued under the lock, so that the store sees changes in their order; the same
+                // for the timer.
                 let unit = Unit { dedup: None, body: None, time: now, ops };
                 let stored = (!unit.ops.is_empty()).then(|| self.store.submit(unit));
-                (answer, effects.wake, principal.presentity.next_deadline(), stored)
+                let deadline = principal.presentity.next_deadline();
+                self.timers.set(Due::Presentity(owner.clone()), deadline);
+                (answer, effects.wake, stored)
             })
             .await?;
-        self.timers.set(Due::Presentity(owner.clone()), deadline);
-        if let Some(stored) = stored {
-            stored.await?;
-        }
+        // Nobody is woken before the commit; but also after a failed one, as memory has changed.
+        let stored = match stored {
+            Some(stored) => stored.await.map(drop),
+            None => Ok(()),
+        };
         self.wake(owner, &wake);
-        Ok(answer)
+        stored.map(|()| answer)
     }
 
     /// Stores operations as one unit.
@@ -208,6 +221,16 @@ impl Host {
         self.timers.set(Due::Presentity(owner.clone()), None);
     }
 
+    /// Notes in the store that a server runs, or that it has stopped in good order.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn note_running(&self, running: bool) -> Result<(), StoreError> {
+        let value = running.then(|| records::to_bytes(&self.clock.started().as_millis()));
+        let put = Op::Put { key: running_key()?, expect: impp_storage::Expect::Any, value };
+        self.store(vec![put]).await.map(drop)
+    }
+
     /// Stores the layers that are bound to sessions, as leases until `until`: so their owners are
     /// not seen to leave while the server restarts.
     ///
@@ -216,9 +239,10 @@ impl Host {
     pub async fn save_bound_layers(&self, until: Timestamp) -> Result<(), StoreError> {
         let mut ops = Vec::new();
         for principal in &self.principals {
-            let layers = principal.presentity.bound_layers();
-            ops.extend(layers.map(|(device, document)| {
-                layer_op(principal.key(), device, Some((document, until)))
+            let layers = principal.presentity.layers();
+            ops.extend(layers.bound().filter_map(|device| {
+                let (document, _) = layers.of(device)?;
+                Some(layer_op(principal.key(), device, Some((document, until))))
             }));
         }
         for chunk in ops.chunks(impp_storage::UNIT_OPS_MAX / 8) {
@@ -229,9 +253,15 @@ impl Host {
 
     /// Sleeps until something is due and does it, for ever.
     pub async fn run_timers(self: Arc<Host>) {
+        let at_work = Arc::new(Semaphore::new(DUE_AT_ONCE_MAX));
         loop {
             while let Some(due) = self.timers.take(self.clock.now()) {
-                self.do_due(due).await;
+                let Ok(permit) = at_work.clone().acquire_owned().await else { return };
+                let host = self.clone();
+                tokio::spawn(async move {
+                    host.do_due(due).await;
+                    drop(permit);
+                });
             }
             let changed = self.timers.changed.notified();
             match self.timers.next() {
@@ -270,7 +300,10 @@ impl Host {
         let around = Circumstances {
             now: self.clock.now(),
             pace: pace_limit(&config.times),
-            recovering_until: self.clock.started().after(seconds(config.times.recovery_seconds)),
+            recovering_until: self
+                .crashed
+                .then(|| self.clock.started().after(seconds(config.times.recovery_seconds)))
+                .filter(|until| *until > self.clock.now()),
         };
         let principal = Principal::load(&*self.store, owner, around).await?;
         let deadline = principal.presentity.next_deadline();
@@ -287,6 +320,11 @@ impl std::fmt::Debug for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Host").field("sessions", &self.sessions.len()).finish_non_exhaustive()
     }
+}
+
+/// Where the store notes that a server runs.
+fn running_key() -> Result<RecordKey, StoreError> {
+    records::meta("running").map_err(|_| StoreError::Damaged { what: "a name".to_owned() })
 }
 
 /// A BYE without further advice.

@@ -22,8 +22,8 @@ pub struct Policy {
     pub text: String,
     /// Their version; 0 for the rules that a new account has.
     pub number: u64,
-    /// The contact list, each entry with its record's version.
-    pub contacts: BTreeMap<Address, (ContactRecord, u64)>,
+    /// The contact list.
+    pub contacts: BTreeMap<Address, ContactRecord>,
 }
 
 impl Policy {
@@ -64,11 +64,19 @@ impl Policy {
         decide_delivery(&self.rules, &DeliveryQuestion { owner, sender, now, sphere, contact })
     }
 
+    /// Puts an entry into the contact list, or takes it out.
+    pub fn set_contact(&mut self, address: &Address, entry: Option<ContactRecord>) {
+        match entry {
+            Some(entry) => drop(self.contacts.insert(address.clone(), entry)),
+            None => drop(self.contacts.remove(address)),
+        }
+    }
+
     /// What the contact list grants to somebody.
     pub fn grant(&self, watcher: &Watcher) -> Grant {
         match watcher {
             Watcher::Principal(address) => {
-                self.contacts.get(address).map_or(Grant::None, |(contact, _)| contact.grant)
+                self.contacts.get(address).map_or(Grant::None, |contact| contact.grant)
             }
             Watcher::Anonymous => Grant::None,
         }

@@ -7,16 +7,19 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
 use impp_acl::{Purpose, RuleSet, default_rules};
 use impp_protocol::presence::Document;
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Timestamp};
-use impp_storage::{Expect, Op, Record, Scan, Store, StoreError, Table};
+use impp_storage::{Expect, Op, Record, SCAN_ITEMS_MAX, Scan, Store, StoreError, Table};
 
 use crate::policy::Policy;
 use crate::presentity::{Bond, Effects, Layers, Lease, PaceLimit, Presentity, Watching};
 use crate::rates::Rates;
-use crate::records::{self, CONTACT, FOLLOWED, LAYER, LayerRecord, RULES, WATCHER, WatcherRecord};
+use crate::records::{
+    self, CONTACT, FOLLOWED, HELD, LAYER, LayerRecord, RULES, WATCHER, WatcherRecord,
+};
 use crate::sessions::DeviceId;
 
 /// See the module.
@@ -28,6 +31,8 @@ pub struct Principal {
     pub presentity: Presentity,
     /// What senders may still send.
     pub rates: Rates,
+    /// Messages held for the owner's decision, or on the way to being held.
+    pub held: u64,
 }
 
 /// What a principal needs to know of the server to be loaded.
@@ -37,8 +42,8 @@ pub struct Circumstances {
     pub now: Timestamp,
     /// How fast presence may be shown changing.
     pub pace: PaceLimit,
-    /// The end of the recovery window after the start.
-    pub recovering_until: Timestamp,
+    /// The end of the recovery window, if the server before this one crashed.
+    pub recovering_until: Option<Timestamp>,
 }
 
 impl Principal {
@@ -71,13 +76,14 @@ impl Principal {
             around.recovering_until,
         );
         // Nobody listens yet: the decisions are only brought up to date with the owner's sphere.
-        presentity.policy_changed(around.now, &policy);
-        Ok(Principal { policy, presentity, rates: Rates::default() })
+        presentity.decide_anew(around.now, &policy);
+        let held = scan(store, owner, HELD).await?.len() as u64;
+        Ok(Principal { policy, presentity, rates: Rates::default(), held })
     }
 
     /// What has to be stored after a change.
-    pub fn records(&self, owner: &Address, effects: &Effects) -> Vec<Op> {
-        let mut ops = Vec::new();
+    pub fn records(&self, owner: &Address, effects: &mut Effects) -> Vec<Op> {
+        let mut ops = std::mem::take(&mut effects.ops);
         for watcher in &effects.watchers {
             let record = self.presentity.watcher(watcher).and_then(to_record);
             ops.push(Op::Put {
@@ -98,10 +104,10 @@ impl Principal {
     }
 }
 
-/// The operation that stores or deletes a leased layer.
-pub fn layer_op(owner: &Address, device: DeviceId, layer: Option<(&Document, Timestamp)>) -> Op {
+/// The operation that stores a leased layer, or deletes it.
+pub fn layer_op(owner: &Address, device: DeviceId, layer: Option<(Bytes, Timestamp)>) -> Op {
     let record = layer.map(|(document, until)| LayerRecord {
-        document: BASE64.encode(stored(document)),
+        document: BASE64.encode(document),
         until: until.as_millis(),
     });
     Op::Put {
@@ -109,12 +115,6 @@ pub fn layer_op(owner: &Address, device: DeviceId, layer: Option<(&Document, Tim
         expect: Expect::Any,
         value: record.map(|record| records::to_bytes(&record)),
     }
-}
-
-/// The bytes of a document for the store, and for its own publisher, never for anybody else.
-#[expect(clippy::disallowed_methods, reason = "the owner's own layer: no watcher gets it")]
-pub fn stored(document: &Document) -> bytes::Bytes {
-    document.encode()
 }
 
 /// Sixteen bytes in hex.
@@ -142,7 +142,7 @@ async fn load_policy(store: &dyn Store, owner: &Address) -> Result<Policy, Store
     let mut contacts = BTreeMap::new();
     for (key, record) in scan(store, owner, CONTACT).await? {
         let address = other_of(owner, CONTACT, &key)?;
-        contacts.insert(address, (parsed(owner, CONTACT, &key, &record)?, record.version));
+        contacts.insert(address, parsed(owner, CONTACT, &key, &record)?);
     }
     Ok(Policy { rules, text, number, contacts })
 }
@@ -168,35 +168,36 @@ async fn load_layers(
 }
 
 /// All records of one kind of an owner.
+///
+/// # Errors
+/// [`StoreError`].
 pub async fn scan(
     store: &dyn Store,
     owner: &Address,
     table: Table,
 ) -> Result<Vec<(Vec<u8>, Record)>, StoreError> {
-    let (domain, prefix) = (owner.domain(), records::prefix(owner, &[""]));
-    let max = impp_storage::SCAN_ITEMS_MAX;
-    store.scan(Scan { domain, table, prefix, after: None, max }).await
+    let (mut all, max): (Vec<(Vec<u8>, Record)>, _) = (Vec::new(), SCAN_ITEMS_MAX);
+    loop {
+        let (domain, prefix) = (owner.domain(), records::prefix(owner, &[""]));
+        let after = all.last().map(|(key, _)| key.clone());
+        let part = store.scan(Scan { domain, table, prefix, after, max }).await?;
+        let end = part.len() < max;
+        all.extend(part);
+        if end {
+            return Ok(all);
+        }
+    }
 }
 
 fn to_record(watching: &Watching) -> Option<WatcherRecord> {
-    let leases = watching.bonds.iter().filter_map(|bond| match bond {
-        Bond::Lease(device, until) => Some((hex(device), until.as_millis())),
-        Bond::Session(_) | Bond::Contact => None,
-    });
-    let leases: BTreeMap<String, u64> = leases.collect();
-    let by_contact = watching.bonds.contains(&Bond::Contact);
-    // An active subscription that only a session keeps ends with the server; a request waits.
-    let keep = match watching.state {
-        SubscriptionState::Terminated => false,
-        SubscriptionState::Active => by_contact || !leases.is_empty(),
-        SubscriptionState::Pending | SubscriptionState::Waiting => true,
-    };
-    keep.then(|| WatcherRecord {
-        state: watching.state.as_str().to_owned(),
-        event: watching.event.as_str().to_owned(),
-        since: watching.since.as_millis(),
-        leases,
-        by_contact,
+    let kept = watching.kept()?;
+    let leases = kept.leases.iter().map(|(device, until)| (hex(device), until.as_millis()));
+    Some(WatcherRecord {
+        state: kept.state.as_str().to_owned(),
+        event: kept.event.as_str().to_owned(),
+        since: kept.since.as_millis(),
+        leases: leases.collect(),
+        by_contact: kept.by_contact,
     })
 }
 

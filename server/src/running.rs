@@ -102,6 +102,7 @@ impl Running {
         let socket = &config.server.control;
         control::listen(host.clone(), socket, reload)
             .map_err(|error| bind(format!("control socket {}", socket.display()), error))?;
+        host.note_running(true).await?;
         tokio::spawn(host.clone().run_timers());
         tokio::spawn(sweep(host.clone()));
         let run = |listener: Listener| tokio::spawn(listener.run(host.clone(), tls.clone()));
@@ -148,7 +149,14 @@ impl Running {
         }
         let _ = std::fs::remove_file(&config.server.control);
         let away = seconds(config.times.grace_seconds + 2 * base);
-        self.host.save_bound_layers(self.host.clock.now().after(away)).await?;
+        let until = self.host.clock.now().after(away);
+        let saved = async {
+            self.host.save_bound_layers(until).await?;
+            self.host.note_running(false).await
+        };
+        if let Err(error) = saved.await {
+            tracing::error!(%error, "presence that is bound to sessions could not be kept");
+        }
         self.host.store.close().await
     }
 }

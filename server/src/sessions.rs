@@ -4,17 +4,20 @@
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dashmap::DashMap;
 use impp_protocol::Address;
-use impp_protocol::command::Bye;
+use impp_protocol::command::{Bye, ByeReason};
 use impp_protocol::sasl::resume::Ticket;
 
 use crate::net::pipe::Signal;
 
 /// Messages with `store: never` that wait for one session; further ones are dropped.
 pub const VOLATILE_MAX: usize = 64;
+/// Their bytes.
+pub const VOLATILE_BYTES_MAX: usize = 128 * 1024;
 
 /// A device: 128 bits that the client made.
 pub type DeviceId = [u8; 16];
@@ -107,25 +110,71 @@ impl Mailbox {
         follows.iter().cloned().collect()
     }
 
-    /// Passes a message that is not stored, or drops it if too many wait.
+    /// Passes a message that is not stored, or drops it if too much waits.
     pub fn volatile(&self, message: Bytes) {
         self.tell(|news| {
-            if news.volatile.len() < VOLATILE_MAX {
+            let waiting: usize = news.volatile.iter().map(Bytes::len).sum();
+            if news.volatile.len() < VOLATILE_MAX && waiting + message.len() <= VOLATILE_BYTES_MAX {
                 news.volatile.push_back(message);
             }
         });
     }
 
-    /// Ends the session; the first reason stays.
-    pub fn end(&self, bye: Bye) {
-        self.tell(|news| {
-            news.bye.get_or_insert(bye);
+    /// Puts back what could not be written yet, before what came meanwhile.
+    pub fn volatile_again(&self, rest: impl DoubleEndedIterator<Item = Bytes>) {
+        let mut rest = rest.rev().peekable();
+        if rest.peek().is_some() {
+            self.tell(|news| rest.for_each(|message| news.volatile.push_front(message)));
+        }
+    }
+
+    /// Drops messages that are not stored: there is no connection to pass them to.
+    pub fn forget_volatile(&self) {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner).volatile.clear();
+    }
+
+    /// Says after a while that a presentity may have changed.
+    pub fn presentity_dirty_later(self: &Arc<Mailbox>, presentity: Address, after: Duration) {
+        let mailbox = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            mailbox.presentity_dirty(&presentity);
         });
     }
 
-    /// Takes back a goodbye that was not said.
-    pub fn take_bye(&self) {
-        self.news.lock().unwrap_or_else(PoisonError::into_inner).bye = None;
+    /// Says after a while that the log may have grown.
+    pub fn log_grew_later(self: &Arc<Mailbox>, after: Duration) {
+        let mailbox = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            mailbox.log_grew();
+        });
+    }
+
+    /// Ends the session; the first reason stays, but nothing stays before revocation.
+    pub fn end(&self, bye: Bye) {
+        self.tell(|news| {
+            if bye.reason == ByeReason::Revoked || news.bye.is_none() {
+                news.bye = Some(bye);
+            }
+        });
+    }
+
+    /// Takes the goodbye that is to be said.
+    pub fn take_bye(&self) -> Option<Bye> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner).bye.take()
+    }
+
+    /// Takes back a goodbye that moved the session and was not said.
+    pub fn stay(&self) {
+        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        news.bye.take_if(|bye| bye.reason == ByeReason::Replaced);
+    }
+
+    /// Whether the session was taken away.
+    pub fn is_revoked(&self) -> bool {
+        let news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        news.bye.as_ref().is_some_and(|bye| bye.reason == ByeReason::Revoked)
     }
 
     /// What resumes the session now.
@@ -143,9 +192,11 @@ impl Mailbox {
         current
     }
 
-    /// Takes what there is.
+    /// Takes what there is but the goodbye.
     pub fn take(&self) -> News {
-        std::mem::take(&mut *self.news.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        let bye = news.bye.take();
+        std::mem::replace(&mut *news, News { bye, ..News::default() })
     }
 
     fn tell(&self, change: impl FnOnce(&mut News)) {

@@ -22,7 +22,7 @@ numbers! {
         Timeout = 4, "timeout";
         /// The account, its password or its device was taken away.
         Revoked = 5, "revoked";
-        /// The same device signed in on another connection.
+        /// The session goes on on another connection, where it was resumed.
         Replaced = 6, "replaced";
         /// Too many connections.
         Busy = 7, "busy";

@@ -212,12 +212,36 @@ impl Config {
                 return wrong(format!("listen = \"{listen}\" is no address:port"));
             }
         }
-        let times = &self.times;
-        if times.lease_min_seconds == 0 || times.lease_min_seconds > times.lease_max_seconds {
-            return wrong("lease_min_seconds must be 1 to lease_max_seconds".to_owned());
-        }
-        if times.idle_seconds == 0 {
-            return wrong("idle_seconds must be at least 1".to_owned());
+        let (times, limits) = (&self.times, &self.limits);
+        const DAY: u64 = 86_400;
+        let ranges = [
+            ("unsigned_max", limits.unsigned_max, 1, 1_000_000),
+            ("unsigned_per_address_max", limits.unsigned_per_address_max, 1, 1_000_000),
+            ("sign_in_seconds", limits.sign_in_seconds, 1, DAY),
+            ("frame_seconds", limits.frame_seconds, 1, DAY),
+            ("stall_seconds", limits.stall_seconds, 1, DAY),
+            ("push_buffer_bytes", limits.push_buffer_bytes, 4096, 1 << 30),
+            ("requests_in_flight_max", limits.requests_in_flight_max, 1, 65_536),
+            ("requests_per_second", limits.requests_per_second, 1, 1_000_000),
+            ("requests_burst", limits.requests_burst, 1, 1_000_000),
+            ("devices_max", limits.devices_max, 1, 64),
+            ("sessions_max", limits.sessions_max, 1, 1_000_000),
+            ("idle_seconds", times.idle_seconds, 1, DAY),
+            ("resume_window_seconds", times.resume_window_seconds, 0, 30 * DAY),
+            ("grace_seconds", times.grace_seconds, 0, 30 * DAY),
+            ("lease_min_seconds", times.lease_min_seconds, 1, times.lease_max_seconds),
+            ("lease_max_seconds", times.lease_max_seconds, 1, 365 * DAY),
+            ("pace_burst", times.pace_burst, 1, 1_000_000),
+            ("pace_milliseconds", times.pace_milliseconds, 1, 1000 * DAY),
+            ("recovery_seconds", times.recovery_seconds, 0, DAY),
+            ("stop_retry_seconds", times.stop_retry_seconds, 0, DAY),
+            ("retention_days", self.inbox.retention_days, 0, 36_500),
+            ("device_lease_days", times.device_lease_days, 1, 36_500),
+        ];
+        for (name, value, min, max) in ranges {
+            if !(min..=max).contains(&value) {
+                return wrong(format!("{name} = {value} must be from {min} to {max}"));
+            }
         }
         Ok(())
     }

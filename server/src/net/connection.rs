@@ -126,14 +126,25 @@ impl Connection {
                 }
                 Event::Deadline => self.overdue(),
                 Event::Closed => {
-                    self.lose(Duration::ZERO).await;
-                    return;
+                    // The peer may have closed only its own side: what it asked is answered.
+                    self.answer_waiting().await;
+                    break;
                 }
             }
         }
         self.lose(Duration::ZERO).await;
         let Connection { pipe, .. } = self;
         pipe.finish(Instant::now() + FAREWELL).await;
+    }
+
+    /// Answers what waits for the store.
+    async fn answer_waiting(&mut self) {
+        for (number, command) in std::mem::take(&mut self.answered) {
+            self.answer(number, command);
+        }
+        while let Some((number, command)) = self.waiting.next().await {
+            self.answer(number, command);
+        }
     }
 
     /// The session outlives the connection, unless the client has ended it.
@@ -232,9 +243,7 @@ impl Connection {
             (phase, Command::Bye(bye)) => {
                 self.phase = phase;
                 // What was asked before is answered before.
-                while let Some((number, command)) = self.waiting.next().await {
-                    self.answer(number, command);
-                }
+                self.answer_waiting().await;
                 self.finished = bye.reason == ByeReason::Done;
                 self.lose(Duration::ZERO).await;
             }
@@ -397,21 +406,14 @@ impl Connection {
     async fn tell(&mut self) {
         let Phase::SignedIn(session) = &mut self.phase else { return };
         let room = self.host.config.load().limits.push_buffer_bytes as usize;
-        if self.pipe.output_len() >= room {
-            return;
+        if self.pipe.output_len() == 0 {
+            self.progress = Instant::now();
         }
-        match session.tell(&self.host, self.pipe.output(), room).await {
-            Ok(None) => {}
-            Ok(Some(bye)) => {
-                self.finished |= matches!(bye.reason, ByeReason::Revoked);
-                let longer = bye.retry_after.unwrap_or_default();
-                self.answer(0, bye.into());
-                self.lose(longer).await;
-            }
-            Err(error) => {
-                tracing::error!(%error, peer = %self.peer, "news could not be read");
-                self.break_off(0, Error::new(Code::Internal, "news could not be read"));
-            }
+        if let Some(bye) = session.tell(&self.host, self.pipe.output(), room).await {
+            self.finished |= matches!(bye.reason, ByeReason::Revoked);
+            let longer = bye.retry_after.unwrap_or_default();
+            self.answer(0, bye.into());
+            self.lose(longer).await;
         }
     }
 
@@ -449,7 +451,10 @@ impl Connection {
             .then(|| self.progress + seconds(config.limits.stall_seconds));
         let frame = self.mid_frame.map(|since| since + seconds(config.limits.frame_seconds));
         let idle = seconds(config.times.idle_seconds);
+        // Who is not read cannot be heard.
+        let far = Instant::now() + idle;
         let silent = match (&self.phase, self.pinged) {
+            (Phase::SignedIn(_), _) if !self.may_read() => far,
             (Phase::SignedIn(_), false) => self.heard + idle,
             (Phase::SignedIn(_), true) => self.heard + idle * 3 / 2,
             _ => self.sign_in_deadline,
@@ -459,7 +464,10 @@ impl Connection {
 
     /// A deadline has passed: a PING is due, or the end.
     fn overdue(&mut self) {
-        let (now, config) = (Instant::now(), self.host.config.load());
+        let (now, config) = (Instant::now(), self.host.config.load_full());
+        if !self.may_read() {
+            self.heard = now;
+        }
         let idle = seconds(config.times.idle_seconds);
         let stalled = self.pipe.output_len() > 0
             && now >= self.progress + seconds(config.limits.stall_seconds);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
+use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
@@ -25,6 +26,9 @@ use crate::host::Host;
 const ALERT_ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
 /// How long accepting rests when the system has no more files.
 const REST: Duration = Duration::from_millis(100);
+/// Bytes that the system may keep for a peer that does not read; it takes twice as many. So what a
+/// slow peer has not taken is with us, where presence is conflated.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// Bytes that TLS keeps for a peer that does not read.
 const TLS_BUFFER_BYTES: usize = 16 * 1024;
 
@@ -82,6 +86,7 @@ fn refuse(host: &Host, stream: TcpStream, peer: IpAddr, crowded: Crowded) {
 async fn serve(host: Arc<Host>, tls: TlsAcceptor, stream: TcpStream, peer: IpAddr, place: Place) {
     let deadline = Instant::now() + seconds(host.config.load().limits.sign_in_seconds);
     let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES);
     // The handshake's state is large and short-lived: it is not part of this task's own.
     let accepting = Box::pin(tls.accept(Gate::new(stream)).into_fallible());
     let stream = match tokio::time::timeout_at(deadline, accepting).await {

@@ -2,13 +2,14 @@
 //!
 //! Who may publish is left to the session, storing leased layers to the host.
 
+use bytes::Bytes;
 use impp_protocol::Timestamp;
 use impp_protocol::field::Fault;
 use impp_protocol::presence::{Document, Patch};
 
 use crate::sessions::{DeviceId, SessionId};
 
-/// Most layers of one presentity; as many as devices.
+/// Most layers of one presentity; more than devices.
 pub const LAYERS_MAX: usize = 64;
 
 /// How long a layer stays.
@@ -125,16 +126,22 @@ impl Layers {
         self.layers.iter().filter_map(deadline).min()
     }
 
-    /// What a device has published itself.
-    pub fn of(&self, device: DeviceId) -> Option<(&Document, Lease)> {
+    /// What a device has published itself, encoded for the store and for its own eyes.
+    #[expect(clippy::disallowed_methods, reason = "the owner's own layer: no watcher gets it")]
+    pub fn of(&self, device: DeviceId) -> Option<(Bytes, Lease)> {
         let layer = self.layers.iter().find(|layer| layer.device == device)?;
-        Some((&layer.document, layer.lease))
+        Some((layer.document.encode(), layer.lease))
     }
 
-    /// What is bound to sessions, or in its grace.
-    pub fn bound(&self) -> impl Iterator<Item = (DeviceId, &Document)> {
+    /// The length of all layers together; what they compose is never longer.
+    pub fn size(&self) -> usize {
+        self.layers.iter().map(|layer| layer.document.size()).sum()
+    }
+
+    /// The devices whose layers are bound to sessions, or in their grace.
+    pub fn bound(&self) -> impl Iterator<Item = DeviceId> {
         let bound = |layer: &&Layer| !matches!(layer.lease, Lease::Until(_));
-        self.layers.iter().filter(bound).map(|layer| (layer.device, &layer.document))
+        self.layers.iter().filter(bound).map(|layer| layer.device)
     }
 
     /// Whether nobody publishes.

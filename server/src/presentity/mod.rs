@@ -17,10 +17,10 @@ use impp_protocol::presence::{DOCUMENT_BYTES_MAX, Document, Patch, Version};
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Timestamp};
 
-pub use contents::Contents;
+pub use contents::{Contents, Held};
 pub use layers::{LAYERS_MAX, Layers, Lease};
 pub use pace::{Pace, PaceLimit};
-pub use watching::{Bond, Watching};
+pub use watching::{Bond, Kept, Watching};
 
 use crate::policy::Policy;
 use crate::sessions::{DeviceId, SessionId};
@@ -31,6 +31,8 @@ const ENDED_MAX: usize = 256;
 /// What follows from a change.
 #[derive(Debug, Default)]
 pub struct Effects {
+    /// What else has to be stored with it.
+    pub ops: Vec<impp_storage::Op>,
     /// Sessions that have to look.
     pub wake: BTreeSet<SessionId>,
     /// Watchers whose record changed.
@@ -48,6 +50,28 @@ pub struct Told {
     pub event: Option<SubscriptionEvent>,
     /// The content, if it changed.
     pub content: Option<Disclosed>,
+}
+
+/// What a session finds when it looks at a presentity that it follows.
+#[derive(Clone, Debug)]
+pub enum Pulled {
+    /// Nothing new.
+    Nothing,
+    /// Something to tell.
+    Told(Told),
+    /// Time has changed what was decided: [`Presentity::expire`] comes first.
+    Due,
+}
+
+/// The answer to one who asks to follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// They stand so.
+    Stands(SubscriptionState),
+    /// No.
+    Refused,
+    /// Too many wait for the owner's decision.
+    Crowded,
 }
 
 /// The answer to one who looks once.
@@ -73,8 +97,9 @@ pub struct Presentity {
     pace_limit: PaceLimit,
     /// A change waits for the pace until then.
     deferred: Option<Timestamp>,
-    /// Whoever was seen open before the start is not shown as closed before then.
-    recovering_until: Timestamp,
+    /// After a crash, until then: whoever was seen open before is not shown as closed. It ends
+    /// sooner when the owner publishes or changes a rule.
+    recovering_until: Option<Timestamp>,
 }
 
 impl Presentity {
@@ -85,7 +110,7 @@ impl Presentity {
         watchers: HashMap<Address, Watching>,
         now: Timestamp,
         pace_limit: PaceLimit,
-        recovering_until: Timestamp,
+        recovering_until: Option<Timestamp>,
     ) -> Presentity {
         Presentity {
             owner,
@@ -100,31 +125,10 @@ impl Presentity {
         }
     }
 
-    /// What a device's layer would be after a change.
-    ///
-    /// # Errors
-    /// [`Fault`] if limits would be exceeded.
-    pub fn planned(
-        &self,
-        device: DeviceId,
-        patch: &Patch,
-        replace: bool,
-    ) -> Result<Document, Fault> {
-        let mut layers = self.layers.clone();
-        layers.publish(device, patch, replace, Lease::Until(Timestamp::MAX))?;
-        // Layers within limits may exceed them together; what is shown has to fit a frame.
-        let whole = layers.compose();
-        Patch::between(&Document::default(), &whole).apply(&mut Document::default())?;
-        if whole.size() > DOCUMENT_BYTES_MAX {
-            return Err(Fault::TooLong);
-        }
-        Ok(layers.of(device).map(|(document, _)| document.clone()).unwrap_or_default())
-    }
-
     /// Changes a device's layer.
     ///
     /// # Errors
-    /// [`Fault`] as [`Presentity::planned`]; nothing changed then.
+    /// [`Fault`] if limits would be exceeded; nothing changed then.
     pub fn publish(
         &mut self,
         now: Timestamp,
@@ -134,25 +138,37 @@ impl Presentity {
         lease: Lease,
         policy: &Policy,
     ) -> Result<Effects, Fault> {
-        self.planned(device, patch, replace)?;
-        self.layers.publish(device, patch, replace, lease)?;
-        Ok(self.changed(now, policy))
+        let mut layers = self.layers.clone();
+        layers.publish(device, patch, replace, lease)?;
+        // All layers together fit a frame, so that whatever they come to compose does.
+        if layers.size() > DOCUMENT_BYTES_MAX {
+            return Err(Fault::TooLong);
+        }
+        // Layers within limits may exceed them together.
+        Patch::between(&Document::default(), &layers.compose()).apply(&mut Document::default())?;
+        Ok(self.put_layers(now, layers, policy))
+    }
+
+    /// Puts layers in place of those there are; also back, where a change could not be stored.
+    pub fn put_layers(&mut self, now: Timestamp, layers: Layers, policy: &Policy) -> Effects {
+        self.layers = layers;
+        let mut effects = self.recovered();
+        let changed = self.changed(now, policy);
+        effects.wake.extend(changed.wake);
+        effects.watchers.extend(changed.watchers);
+        effects
+    }
+
+    /// The layers there are.
+    pub fn layers(&self) -> &Layers {
+        &self.layers
     }
 
     /// Ends a device's layer.
     pub fn unpublish(&mut self, now: Timestamp, device: DeviceId, policy: &Policy) -> Effects {
-        self.layers.remove(device);
-        self.changed(now, policy)
-    }
-
-    /// What a device has published itself.
-    pub fn layer(&self, device: DeviceId) -> Option<(&Document, Lease)> {
-        self.layers.of(device)
-    }
-
-    /// The layers that are bound to sessions.
-    pub fn bound_layers(&self) -> impl Iterator<Item = (DeviceId, &Document)> {
-        self.layers.bound()
+        let mut layers = self.layers.clone();
+        layers.remove(device);
+        self.put_layers(now, layers, policy)
     }
 
     /// A session has lost its connection, or found one again.
@@ -169,49 +185,64 @@ impl Presentity {
         }
     }
 
-    /// Somebody asks to follow; the answer is how they stand, or `None` for no.
+    /// Somebody asks to follow. If they would wait for the owner, at most `pending_max` may.
     pub fn subscribe(
         &mut self,
         now: Timestamp,
         watcher: &Address,
         bond: Bond,
         listener: Option<SessionId>,
+        pending_max: usize,
         policy: &Policy,
-    ) -> (Option<SubscriptionState>, Effects) {
+    ) -> (Asked, Effects) {
+        use SubscriptionState::{Active, Pending, Terminated};
         let decision = policy.decide(&self.owner, watcher, Purpose::Subscribe, now, self.sphere());
         let mut effects = Effects::default();
+        let old = self.watchers.get(watcher);
+        let kept = old.and_then(Watching::kept);
+        let waits = old.is_some_and(|old| is_waiting(old.state));
+        if decision.handling() == Handling::Confirm && !waits && self.pending() >= pending_max {
+            return (Asked::Crowded, effects);
+        }
         let old = self.watchers.remove(watcher);
-        let live = old.filter(|old| {
-            matches!(old.state, SubscriptionState::Active | SubscriptionState::Pending)
-        });
+        // Other sessions of the same watcher go on listening: all of them stand alike.
+        let listeners = old.as_ref().map(|old| old.listeners.clone()).unwrap_or_default();
+        let live = old.filter(|old| matches!(old.state, Active | Pending));
         let watching = match live {
             Some(mut watching) => {
-                if watching.decide(now, decision) {
-                    effects.wake.extend(watching.listeners.iter().copied());
-                }
+                watching.decide(now, decision);
                 Some(watching)
             }
             None => Watching::asked(now, decision),
         };
-        effects.watchers.insert(watcher.clone());
-        let Some(mut watching) = watching else { return (None, effects) };
-        let state = watching.state;
-        if state != SubscriptionState::Terminated {
-            watching.keep(bond);
-            if let Some(session) = listener {
-                watching.listen(session);
+        effects.wake.extend(listeners.iter().copied());
+        let mut answer = Asked::Refused;
+        if let Some(mut watching) = watching {
+            watching.listeners = listeners;
+            if watching.state != Terminated {
+                answer = Asked::Stands(watching.state);
+                watching.keep(bond);
+                if let Some(session) = listener {
+                    watching.listen(session);
+                    effects.wake.remove(&session);
+                }
             }
+            self.watchers.insert(watcher.clone(), watching);
         }
-        self.watchers.insert(watcher.clone(), watching);
-        ((state != SubscriptionState::Terminated).then_some(state), effects)
+        self.note(watcher, kept, &mut effects);
+        (answer, effects)
     }
 
-    /// How a pending request counts against the owner's limit.
-    pub fn pending(&self) -> usize {
-        let pending = |w: &&Watching| {
-            matches!(w.state, SubscriptionState::Pending | SubscriptionState::Waiting)
-        };
-        self.watchers.values().filter(pending).count()
+    /// How many wait for the owner.
+    fn pending(&self) -> usize {
+        self.watchers.values().filter(|watching| is_waiting(watching.state)).count()
+    }
+
+    /// Notes that a watcher's record has to be written, if it has.
+    fn note(&self, watcher: &Address, before: Option<Kept>, effects: &mut Effects) {
+        if self.watchers.get(watcher).and_then(Watching::kept) != before {
+            effects.watchers.insert(watcher.clone());
+        }
     }
 
     /// A watcher lets go of what kept the subscription.
@@ -224,15 +255,16 @@ impl Presentity {
     ) -> Effects {
         let mut effects = Effects::default();
         if let Some(watching) = self.watchers.get_mut(watcher) {
+            let kept = watching.kept();
             if let Some(session) = listener {
                 watching.listeners.retain(|other| *other != session);
             }
             let released = bonds.iter().filter(|bond| watching.release(**bond)).count();
             if released > 0 {
                 watching.settle(now);
-                effects.watchers.insert(watcher.clone());
                 effects.wake.extend(watching.listeners.iter().copied());
             }
+            self.note(watcher, kept, &mut effects);
         }
         self.trim_ended();
         effects
@@ -271,34 +303,41 @@ impl Presentity {
         effects
     }
 
-    /// Rules or contacts changed: all decisions are taken anew, and at once.
+    /// Rules or contacts changed: all decisions are taken anew, and shown at once.
     pub fn policy_changed(&mut self, now: Timestamp, policy: &Policy) -> Effects {
-        let mut effects = self.decide_all(now, policy);
+        let mut effects = self.recovered();
+        self.decide_all(now, policy, &mut effects);
         self.show(&mut effects);
         effects
     }
 
+    /// Brings decisions up to date with what was loaded; nobody listens yet.
+    pub fn decide_anew(&mut self, now: Timestamp, policy: &Policy) {
+        self.decide_all(now, policy, &mut Effects::default());
+    }
+
     /// Does what is due: leases and graces end, decisions change with time, a paced change goes
-    /// out.
+    /// out, a recovery ends.
     pub fn expire(&mut self, now: Timestamp, policy: &Policy) -> Effects {
         let (layers_changed, layers_ended) = self.layers.expire(now);
-        let mut effects = if layers_changed || self.is_recovered_at(now) {
-            self.changed(now, policy)
-        } else {
-            Effects::default()
-        };
+        let mut effects =
+            if layers_changed { self.changed(now, policy) } else { Effects::default() };
         effects.layers_ended = layers_ended;
-        for (address, watching) in &mut self.watchers {
+        if self.recovering_until.is_some_and(|until| until <= now) {
+            effects.wake.extend(self.recovered().wake);
+        }
+        let watchers: Vec<Address> = self.watchers.keys().cloned().collect();
+        for address in watchers {
+            let Some(watching) = self.watchers.get_mut(&address) else { continue };
+            let kept = watching.kept();
             if watching.expire(now) {
                 watching.settle(now);
                 effects.wake.extend(watching.listeners.iter().copied());
-                effects.watchers.insert(address.clone());
+                self.note(&address, kept, &mut effects);
             }
         }
-        if self.watchers.values().any(|w| w.decision.until().is_some_and(|until| until <= now)) {
-            let decided = self.decide_all(now, policy);
-            effects.wake.extend(decided.wake);
-            effects.watchers.extend(decided.watchers);
+        if self.watchers.values().any(|watching| watching.is_due(now)) {
+            self.decide_all(now, policy, &mut effects);
             self.show(&mut effects);
         }
         if self.deferred.is_some_and(|at| at <= now) {
@@ -312,10 +351,7 @@ impl Presentity {
     /// When [`Presentity::expire`] has something to do.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let watchers = self.watchers.values().filter_map(Watching::next_deadline);
-        let recovery = (self.recovering_until > Timestamp::default()
-            && self.layers.is_empty()
-            && !self.watchers.is_empty())
-        .then_some(self.recovering_until);
+        let recovery = self.recovering_until.filter(|_| !self.watchers.is_empty());
         watchers.chain(self.layers.next_deadline()).chain(self.deferred).chain(recovery).min()
     }
 
@@ -324,27 +360,33 @@ impl Presentity {
         &mut self,
         now: Timestamp,
         watcher: &Address,
-        held: Option<Version>,
+        session: SessionId,
+        held: Held,
         state: Option<SubscriptionState>,
-        policy: &Policy,
-    ) -> Option<Told> {
-        let sphere = self.document.sphere().map(str::to_owned);
-        let watching = self.watchers.get_mut(watcher)?;
-        // The rules are asked when bytes leave, not when they were queued.
-        if watching.decision.until().is_some_and(|until| until <= now) {
-            let decision =
-                policy.decide(&self.owner, watcher, Purpose::Subscribe, now, sphere.as_deref());
-            watching.decide(now, decision);
+    ) -> Pulled {
+        let found = self.watchers.get_mut(watcher);
+        let Some(watching) = found.filter(|watching| watching.listeners.contains(&session)) else {
+            return Pulled::Told(Told::ended(SubscriptionEvent::Deactivated));
+        };
+        // What was decided is looked at when bytes leave, not when they were queued.
+        if watching.is_due(now) {
+            return Pulled::Due;
+        }
+        if watching.state == SubscriptionState::Terminated {
+            watching.listeners.retain(|other| *other != session);
         }
         let event = (state != Some(watching.state)).then_some(watching.event);
         let mut told = Told { state: watching.state, event, content: None };
-        if watching.state == SubscriptionState::Active
-            && let Some(key) = watching.decision.view_key()
-            && !(held.is_some() && self.is_recovering(now))
+        let active = watching.state == SubscriptionState::Active;
+        if let Some(key) = watching.decision.view_key().filter(|_| active)
+            && !self.is_recovering(now)
         {
             told.content = self.contents.disclose(&key, &self.document, held);
         }
-        (told.event.is_some() || told.content.is_some()).then_some(told)
+        match told.event.is_some() || told.content.is_some() {
+            true => Pulled::Told(told),
+            false => Pulled::Nothing,
+        }
     }
 
     /// Somebody looks once.
@@ -398,47 +440,45 @@ impl Presentity {
         self.contents.take_encodes()
     }
 
-    /// For a while after a start an owner without layers may only not have returned yet.
+    /// For a while after a crash an owner without layers may only not have returned yet.
     fn is_recovering(&self, now: Timestamp) -> bool {
-        self.layers.is_empty() && now < self.recovering_until
+        self.layers.is_empty() && self.recovering_until.is_some_and(|until| now < until)
     }
 
-    /// Whether the recovery window ends at `now`; it is then forgotten.
-    fn is_recovered_at(&mut self, now: Timestamp) -> bool {
-        let ends = self.recovering_until > Timestamp::default() && now >= self.recovering_until;
-        if ends {
-            self.recovering_until = Timestamp::default();
+    /// Ends the recovery: whoever was told nothing is told now.
+    fn recovered(&mut self) -> Effects {
+        let mut effects = Effects::default();
+        if self.recovering_until.take().is_some() {
+            let listeners = self.watchers.values().flat_map(|watching| &watching.listeners);
+            effects.wake.extend(listeners.copied());
         }
-        ends && self.layers.is_empty()
+        effects
     }
 
-    /// The layers changed: whoever sees a difference is woken, as the pace allows.
+    /// The layers changed: whoever sees a difference is woken, as the pace allows; at once where
+    /// the change decides who may see.
     fn changed(&mut self, now: Timestamp, policy: &Policy) -> Effects {
         let sphere = self.document.sphere().map(str::to_lowercase);
         self.document = self.layers.compose();
         let mut effects = Effects::default();
         if self.document.sphere().map(str::to_lowercase) != sphere {
-            effects = self.decide_all(now, policy);
-        }
-        if self.deferred.is_none() {
+            self.decide_all(now, policy, &mut effects);
+            self.show(&mut effects);
+        } else if self.deferred.is_none() {
             self.paced(now, &mut effects);
         }
         effects
     }
 
     fn paced(&mut self, now: Timestamp, effects: &mut Effects) {
-        if !self.would_show() {
-            return;
+        if !self.watchers.values().any(|w| w.state == SubscriptionState::Active) {
+            // Nobody watches: nothing to spend the pace on, and no view to keep.
+            return self.show(effects);
         }
         match self.pace.take(now, self.pace_limit) {
             Ok(()) => self.show(effects),
             Err(at) => self.deferred = Some(at),
         }
-    }
-
-    /// Whether anybody watches, so that a change is worth a token.
-    fn would_show(&self) -> bool {
-        self.watchers.values().any(|w| w.state == SubscriptionState::Active)
     }
 
     /// Makes every view in use anew, once, and wakes those whose view changed.
@@ -458,36 +498,46 @@ impl Presentity {
         }
     }
 
-    fn decide_all(&mut self, now: Timestamp, policy: &Policy) -> Effects {
-        let mut effects = Effects::default();
+    fn decide_all(&mut self, now: Timestamp, policy: &Policy, effects: &mut Effects) {
         let sphere = self.document.sphere().map(str::to_owned);
         for (address, watching) in &mut self.watchers {
+            let kept = watching.kept();
             let decision =
                 policy.decide(&self.owner, address, Purpose::Subscribe, now, sphere.as_deref());
             let moved = decision.view_key() != watching.decision.view_key();
-            let turned = watching.decide(now, decision);
-            if turned {
-                effects.watchers.insert(address.clone());
-            }
-            if turned || moved {
+            if watching.decide(now, decision) || moved {
                 effects.wake.extend(watching.listeners.iter().copied());
             }
+            if watching.kept() != kept {
+                effects.watchers.insert(address.clone());
+            }
         }
-        effects
     }
 
     /// Word of ended subscriptions is kept while somebody is still to be told, and a bounded
     /// number beyond that, the newest.
     fn trim_ended(&mut self) {
-        let ended = |w: &Watching| w.state == SubscriptionState::Terminated;
+        let idle =
+            |w: &Watching| w.state == SubscriptionState::Terminated && w.listeners.is_empty();
         let mut times: Vec<Timestamp> =
-            self.watchers.values().filter(|w| ended(w)).map(|w| w.since).collect();
+            self.watchers.values().filter(|w| idle(w)).map(|w| w.since).collect();
         if times.len() > ENDED_MAX {
             times.sort_unstable();
             let oldest_kept = times[times.len() - ENDED_MAX];
-            self.watchers.retain(|_, w| !ended(w) || w.since >= oldest_kept);
+            self.watchers.retain(|_, w| !idle(w) || w.since >= oldest_kept);
         }
     }
+}
+
+impl Told {
+    /// The subscription has ended.
+    pub fn ended(event: SubscriptionEvent) -> Told {
+        Told { state: SubscriptionState::Terminated, event: Some(event), content: None }
+    }
+}
+
+fn is_waiting(state: SubscriptionState) -> bool {
+    matches!(state, SubscriptionState::Pending | SubscriptionState::Waiting)
 }
 
 /// View keys are hashed, not ordered.

@@ -1,6 +1,8 @@
 //! A watcher of a presentity: what keeps the subscription, how it stands, what was decided
 //! (RFC 3857 4.7.1).
 
+use std::collections::BTreeMap;
+
 use impp_acl::{Decision, Handling};
 use impp_protocol::Timestamp;
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
@@ -28,6 +30,21 @@ impl Bond {
             _ => false,
         }
     }
+}
+
+/// What of a watcher survives the server: its record changes when this does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// How it stands.
+    pub state: SubscriptionState,
+    /// What brought it there.
+    pub event: SubscriptionEvent,
+    /// Since when.
+    pub since: Timestamp,
+    /// Leases by device.
+    pub leases: BTreeMap<DeviceId, Timestamp>,
+    /// Whether the watcher's contact list asks for it.
+    pub by_contact: bool,
 }
 
 /// One watcher. All subscriptions of one principal stand alike.
@@ -60,6 +77,24 @@ impl Watching {
         Some(Watching { state, event, since: now, decision, bonds, listeners })
     }
 
+    /// What survives of it. An active subscription that only a session keeps ends with the server;
+    /// a request waits.
+    pub fn kept(&self) -> Option<Kept> {
+        let leases = self.bonds.iter().filter_map(|bond| match bond {
+            Bond::Lease(device, until) => Some((*device, *until)),
+            Bond::Session(_) | Bond::Contact => None,
+        });
+        let leases: BTreeMap<DeviceId, Timestamp> = leases.collect();
+        let by_contact = self.bonds.contains(&Bond::Contact);
+        let keep = match self.state {
+            SubscriptionState::Terminated => false,
+            SubscriptionState::Active => by_contact || !leases.is_empty(),
+            SubscriptionState::Pending | SubscriptionState::Waiting => true,
+        };
+        let (state, event, since) = (self.state, self.event, self.since);
+        keep.then_some(Kept { state, event, since, leases, by_contact })
+    }
+
     /// Adds or renews what keeps the subscription.
     pub fn keep(&mut self, bond: Bond) {
         self.bonds.retain(|other| !other.is_same(bond));
@@ -85,6 +120,11 @@ impl Watching {
         let before = self.bonds.len();
         self.bonds.retain(|bond| !matches!(bond, Bond::Lease(_, until) if *until <= now));
         self.bonds.len() != before
+    }
+
+    /// Whether time has changed what was decided.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.decision.until().is_some_and(|until| until <= now)
     }
 
     /// When the next lease ends, or the decision may change by time alone.

@@ -7,7 +7,7 @@ use impp_protocol::state::{
     self, CONTACT_GROUPS_MAX, Contact, ContactEdit, Contacts, SubscriptionState,
 };
 use impp_protocol::{Address, Code, Error};
-use impp_storage::{Expect, Op, Outcome};
+use impp_storage::{Expect, Op};
 
 use super::follow::needs_presentity;
 use super::{Handled, Session, Stored, lists};
@@ -40,7 +40,7 @@ impl Session {
             .await
             .stored()?;
         let mut entries = Vec::new();
-        for (address, (record, _)) in contacts {
+        for (address, record) in contacts {
             let subscription = self.stands(host, &address).await?;
             entries.push(Contact {
                 address,
@@ -127,28 +127,28 @@ impl Session {
         record: Option<ContactRecord>,
     ) -> Result<(), Error> {
         let owner = self.address();
-        let put = Op::Put {
-            key: records::key(CONTACT, owner, &[address.as_str()]),
-            expect: Expect::Any,
-            value: record.as_ref().map(records::to_bytes),
-        };
-        let outcome = host.store(vec![put]).await.stored()?;
-        let Outcome::Committed { versions, .. } = outcome else {
-            return Err(Error::new(Code::Internal, "the contact could not be stored"));
-        };
-        let version = versions.first().copied().unwrap_or_default();
+        let mut before = None;
         let changed = host.change(owner, |principal, now| {
-            let contacts = &mut principal.policy.contacts;
-            // Of two changes of one entry, the later one in the store stands.
-            if contacts.get(address).is_none_or(|(_, known)| *known < version) {
-                match record {
-                    Some(record) => drop(contacts.insert(address.clone(), (record, version))),
-                    None => drop(contacts.remove(address)),
-                }
-            }
-            ((), principal.presentity.policy_changed(now, &principal.policy))
+            before = principal.policy.contacts.get(address).cloned();
+            principal.policy.set_contact(address, record.clone());
+            let mut effects = principal.presentity.policy_changed(now, &principal.policy);
+            effects.ops.push(Op::Put {
+                key: records::key(CONTACT, owner, &[address.as_str()]),
+                expect: Expect::Any,
+                value: record.as_ref().map(records::to_bytes),
+            });
+            ((), effects)
         });
-        changed.await.stored()
+        let changed = changed.await;
+        if changed.is_err() {
+            // What could not be stored grants nothing.
+            let undone = host.change(owner, |principal, now| {
+                principal.policy.set_contact(address, before);
+                ((), principal.presentity.policy_changed(now, &principal.policy))
+            });
+            undone.await.stored()?;
+        }
+        changed.stored()
     }
 
     /// The contact list does not keep a subscription any more.

@@ -11,7 +11,7 @@ use super::{Handled, Session, Stored};
 use crate::accounts::Account;
 use crate::config::seconds;
 use crate::host::{Host, bye};
-use crate::principal::{hex, layer_op, scan, stored, unhex};
+use crate::principal::{hex, layer_op, scan, unhex};
 use crate::records::{self, DEVICE, DeviceRecord};
 use crate::sessions::DeviceId;
 
@@ -40,10 +40,12 @@ impl Session {
         if host.store.get(key.clone()).await.stored()?.is_none() {
             return Err(Error::new(Code::NotFound, "there is no such device"));
         }
-        let forget = Op::Put { key, expect: Expect::Any, value: None };
-        host.store(vec![forget, layer_op(&owner, device, None)]).await.stored()?;
         let unpublish = host.change(&owner, |principal, now| {
-            ((), principal.presentity.unpublish(now, device, &principal.policy))
+            let (presentity, policy) = (&mut principal.presentity, &principal.policy);
+            let mut effects = presentity.unpublish(now, device, policy);
+            effects.ops.push(Op::Put { key, expect: Expect::Any, value: None });
+            effects.ops.push(layer_op(&owner, device, None));
+            ((), effects)
         });
         unpublish.await.stored()?;
         for mailbox in host.sessions.of(&owner) {
@@ -60,9 +62,9 @@ impl Session {
         let device = self.mailbox.device;
         let layer = host
             .look(self.address(), |principal, now| {
-                let (document, lease) = principal.presentity.layer(device)?;
+                let (document, lease) = principal.presentity.layers().of(device)?;
                 let lease = crate::principal::until_of(lease).map(|until| until.since(now));
-                Some((stored(document), lease))
+                Some((document, lease))
             })
             .await
             .stored()?;

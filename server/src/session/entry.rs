@@ -77,19 +77,24 @@ pub async fn resume(
     if !ticket.is_proven_by_client(exporter, proof) {
         return Err(gone());
     }
+    let fresh = Ticket::new(id.0, random()?);
     let mut session = take_over(host, &mailbox).await.ok_or_else(gone)?;
     // Of two that come with one ticket, the first has it.
-    if !mailbox.renew(&ticket, Ticket::new(id.0, random()?)) {
-        session.park(host, Duration::ZERO).await;
+    if !mailbox.renew(&ticket, fresh) {
+        let grace = seconds(host.config.load().times.grace_seconds);
+        session.park(host, grace).await;
         return Err(gone());
     }
-    let server_proof = ticket.server_proof(exporter);
-    session.resume(host).await.stored()?;
-    if !host.accounts.is_current(&session.account) {
+    if !host.accounts.is_current(&session.account) || mailbox.is_revoked() {
         session.end(host).await;
         return Err(gone());
     }
-    let data = Some(server_proof.to_vec().into());
+    if let Err(error) = session.resume(host).await {
+        let grace = seconds(host.config.load().times.grace_seconds);
+        session.park(host, grace).await;
+        return Err(error).stored();
+    }
+    let data = Some(ticket.server_proof(exporter).to_vec().into());
     let done = Done { data, resumed: true, ..welcome(host, &session) };
     Ok((session, done))
 }
@@ -108,7 +113,7 @@ async fn take_over(host: &Arc<Host>, mailbox: &Mailbox) -> Option<Session> {
     };
     let session = tokio::time::timeout(HANDOVER, waiting).await.ok()??;
     // A goodbye that nobody took is not for the new connection.
-    mailbox.take_bye();
+    mailbox.stay();
     Some(session)
 }
 

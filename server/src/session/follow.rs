@@ -12,7 +12,7 @@ use impp_protocol::{Address, By, Code, Error, What};
 use super::publish::granted;
 use super::{Followed, Handled, Session, Stored, lists};
 use crate::host::Host;
-use crate::presentity::{Bond, Fetched};
+use crate::presentity::{Asked, Bond, Fetched, Held};
 
 impl Session {
     /// Follows a thing, refreshes that, or ends it.
@@ -64,7 +64,7 @@ impl Session {
             None => Bond::Session(self.mailbox.id),
         };
         let state = self.ask(host, &presentity, bond, true).await?;
-        let held = subscribe.version;
+        let held = subscribe.version.map_or(Held::Nothing, Held::Claimed);
         let version = host
             .look(&presentity, |principal, now| {
                 principal.presentity.version_for(now, &self.account.address)
@@ -88,16 +88,20 @@ impl Session {
         let pending_max = host.config.load().limits.pending_max as usize;
         let asked = host.change(presentity, |principal, now| {
             let (presentity, policy) = (&mut principal.presentity, &principal.policy);
-            if presentity.watcher(watcher).is_none() && presentity.pending() >= pending_max {
-                return (Err(()), Default::default());
-            }
-            let (state, effects) = presentity.subscribe(now, watcher, bond, listener, policy);
-            (Ok(state), effects)
+            presentity.subscribe(now, watcher, bond, listener, pending_max, policy)
         });
-        match asked.await.stored()? {
-            Ok(Some(state)) => Ok(state),
-            Ok(None) => Err(refused(presentity)),
-            Err(()) => {
+        let asked = asked.await;
+        if asked.is_err() {
+            // What could not be stored keeps nothing.
+            let undone = host.change(presentity, |principal, now| {
+                ((), principal.presentity.unsubscribe(now, watcher, &[bond], listener))
+            });
+            undone.await.stored()?;
+        }
+        match asked.stored()? {
+            Asked::Stands(state) => Ok(state),
+            Asked::Refused => Err(refused(presentity)),
+            Asked::Crowded => {
                 let text = "too many wait for this owner's decision";
                 Err(Error::new(Code::Full, text).by(By::Recipient))
             }
@@ -142,13 +146,18 @@ impl Session {
             return Ok(ended());
         }
         self.expanded = true;
+        let left = std::mem::take(&mut self.by_contact);
         let contacts = self.contact_entries(host).await?;
         let mut entries = Vec::new();
-        self.by_contact.clear();
         for mut contact in contacts.into_iter().filter(|contact| contact.follow) {
+            // Whoever asks anew holds nothing, and gets all.
+            self.followed.remove(&contact.address);
             contact.subscription = self.follow_contact(host, &contact.address).await;
             self.by_contact.insert(contact.address.clone());
             entries.push(contact);
+        }
+        for presentity in left.difference(&self.by_contact.clone()) {
+            self.unfollow(host, presentity).await?;
         }
         let key = |contact: &Contact| lists::by_address(&contact.address);
         let (entries, next) = lists::part(entries, None, key);
@@ -164,7 +173,7 @@ impl Session {
         needs_presentity(host, presentity).ok()?;
         let bond = Bond::Session(self.mailbox.id);
         let state = self.ask(host, presentity, bond, true).await.ok()?;
-        let held = self.followed.get(presentity).and_then(|followed| followed.held);
+        let held = self.followed.get(presentity).map_or(Held::Nothing, |followed| followed.held);
         self.now_follows(presentity, Followed { held, state: Some(state) });
         Some(state)
     }

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use super::{Answer, Handled, Session, Stored, storage_error};
 use crate::accounts::Account;
 use crate::host::Host;
-use crate::principal::{hex, scan};
+use crate::principal::hex;
 use crate::records::{self, HELD};
 
 /// A message's id may be so much older than the server's time,
@@ -60,10 +60,20 @@ impl Session {
             Ok((_, action)) => {
                 let unit = unit(host, &message, dedup, action, now);
                 let (pending, host, to) = (host.store.submit(unit), host.clone(), message.to);
+                // Whoever has new items is told, also if the sender is gone by then.
+                let answered = tokio::spawn(async move {
+                    let outcome = pending.await;
+                    let stored = matches!(outcome, Ok(storage::Outcome::Committed { .. }));
+                    if action == DeliveryAction::Hold && !stored {
+                        one_less_held(&host, &to).await;
+                    }
+                    answer(&host, outcome, &from, &to, now)
+                });
                 Ok(Answer::Later(Box::pin(async move {
-                    match answer(&host, pending.await, &from, &to, now) {
-                        Ok(done) => done.into(),
-                        Err(error) => error.into(),
+                    match answered.await {
+                        Ok(Ok(done)) => done.into(),
+                        Ok(Err(error)) => error.into(),
+                        Err(error) => Error::new(Code::Internal, error.to_string()).into(),
                     }
                 })))
             }
@@ -90,39 +100,46 @@ impl Session {
         }
         let from = &self.account.address;
         let recipient = recipient(host, &message.to)?;
+        let held_max = host.config.load().limits.pending_max;
         let action = host
             .look(&message.to, |principal, now| {
                 let (owner, sender) = (&message.to, Watcher::Principal(from.clone()));
                 let sphere = principal.presentity.sphere();
                 let decision = principal.policy.decide_delivery(owner, &sender, now, sphere);
                 if let Some(rate) = decision.rate() {
-                    principal.rates.take(now, from, rate)?;
+                    principal.rates.take(now, from, rate).map_err(|wait| {
+                        let text = format!("{owner} takes no more messages from you for now");
+                        Error::new(Code::RateLimited, text).by(By::Recipient).retry_after(wait)
+                    })?;
                 }
-                Ok(decision.action())
+                let action = decision.action();
+                if action == DeliveryAction::Hold && !message.volatile {
+                    // In the words of a full inbox: that messages are held is not for the sender
+                    // to know.
+                    if principal.held >= held_max {
+                        return Err(full(owner));
+                    }
+                    principal.held += 1;
+                }
+                Ok(action)
             })
             .await
-            .stored()?
-            .map_err(|wait: Duration| {
-                let text = format!("{} takes no more messages from you for now", message.to);
-                Error::new(Code::RateLimited, text).by(By::Recipient).retry_after(wait)
-            })?;
+            .stored()??;
         if action == DeliveryAction::Refuse {
             let text = format!("{} does not take messages from you", message.to);
             return Err(Error::new(Code::Refused, text).by(By::Recipient));
         }
-        if action == DeliveryAction::Hold && !message.volatile {
-            self.room_to_hold(host, &message.to).await?;
-        }
         Ok((recipient, action))
     }
+}
 
-    async fn room_to_hold(&self, host: &Arc<Host>, owner: &Address) -> Result<(), Error> {
-        let held = scan(&*host.store, owner, HELD).await.stored()?.len();
-        if held as u64 >= host.config.load().limits.pending_max {
-            // In the words of a full inbox: that messages are held is not for the sender to know.
-            return Err(full(owner));
-        }
-        Ok(())
+/// A message that was counted as held is not any more.
+pub(super) async fn one_less_held(host: &Host, owner: &Address) {
+    let counted = host.look(owner, |principal, _| {
+        principal.held = principal.held.saturating_sub(1);
+    });
+    if let Err(error) = counted.await {
+        tracing::error!(%error, "held messages could not be counted");
     }
 }
 

@@ -23,18 +23,20 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use impp_acl::Disclosed;
-use impp_protocol::command::{Done, Message, Notify};
-use impp_protocol::presence::Version;
-use impp_protocol::state::SubscriptionState;
+use impp_protocol::command::{Bye, Done, Message, Notify};
+use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Code, Command, Error, Request, What};
 use impp_storage::StoreError;
 
 use crate::accounts::Account;
 use crate::config::seconds;
 use crate::host::Host;
-use crate::presentity::Told;
+use crate::presentity::{Held, Pulled, Told};
 use crate::sessions::Mailbox;
 use crate::timers::Due;
+
+/// When what could not be read is looked at again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// An answer that waits for the store.
 pub type Later = Pin<Box<dyn Future<Output = Command> + Send>>;
@@ -68,7 +70,7 @@ pub struct Session {
 /// A presentity that the client follows, and what it was told of it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Followed {
-    held: Option<Version>,
+    held: Held,
     state: Option<SubscriptionState>,
 }
 
@@ -91,6 +93,7 @@ impl Session {
             *followed = Followed::default();
             self.mailbox.presentity_dirty(presentity);
         }
+        self.mailbox.contacts_changed();
         let id = self.mailbox.id;
         host.timers.set(Due::Session(id), None);
         host.change(&self.account.address, |principal, _| {
@@ -127,30 +130,28 @@ impl Session {
 
     /// Appends what the client has to be told, as long as `out` has less than `room` bytes; what
     /// does not fit is looked at again when there is room.
-    ///
-    /// # Errors
-    /// [`StoreError`] if something cannot be read.
-    pub async fn tell(
-        &mut self,
-        host: &Arc<Host>,
-        out: &mut BytesMut,
-        room: usize,
-    ) -> Result<Option<impp_protocol::command::Bye>, StoreError> {
-        let news = self.mailbox.take();
-        if news.bye.is_some() {
-            return Ok(news.bye);
+    pub async fn tell(&mut self, host: &Arc<Host>, out: &mut BytesMut, room: usize) -> Option<Bye> {
+        if let Some(bye) = self.mailbox.take_bye() {
+            return Some(bye);
         }
-        for message in news.volatile {
+        if out.len() >= room {
+            return None;
+        }
+        let news = self.mailbox.take();
+        let mut volatile = news.volatile.into_iter();
+        for message in volatile.by_ref() {
             if let Ok(message) = Message::decode(message) {
                 put(out, message.into());
             }
+            if out.len() >= room {
+                break;
+            }
         }
+        self.mailbox.volatile_again(volatile);
         if news.contacts && self.expanded {
             for (address, event) in self.expand_again(host).await {
-                let state = SubscriptionState::Terminated;
-                let event = Some(event);
-                let notify = Notify::of(address, What::Presence, state);
-                put(out, Notify { event, ..notify }.into());
+                let notify = Notify::of(address, What::Presence, SubscriptionState::Terminated);
+                put(out, Notify { event: Some(event), ..notify }.into());
             }
         }
         if news.log
@@ -158,19 +159,20 @@ impl Session {
         {
             log.grown = true;
         }
-        let mut dirty = news.dirty.into_iter();
-        for presentity in dirty.by_ref() {
+        for presentity in news.dirty {
             if out.len() >= room {
                 self.mailbox.presentity_dirty(&presentity);
-                break;
+            } else if let Err(error) = self.tell_presence(host, &presentity, out).await {
+                // The others are told all the same; this one is looked at again after a while.
+                tracing::error!(%error, "a followed presentity could not be read");
+                self.mailbox.presentity_dirty_later(presentity, AGAIN);
             }
-            self.tell_presence(host, &presentity, out).await?;
         }
-        for rest in dirty {
-            self.mailbox.presentity_dirty(&rest);
+        if let Err(error) = self.tell_log(host, out, room).await {
+            tracing::error!(%error, "a followed log could not be read");
+            self.mailbox.log_grew_later(AGAIN);
         }
-        self.tell_log(host, out, room).await?;
-        Ok(None)
+        None
     }
 
     async fn tell_presence(
@@ -179,30 +181,56 @@ impl Session {
         presentity: &Address,
         out: &mut BytesMut,
     ) -> Result<(), StoreError> {
-        let Some(followed) = self.followed.get_mut(presentity) else { return Ok(()) };
-        let (held, state) = (followed.held, followed.state);
-        let watcher = &self.account.address;
-        let told = host
-            .look(presentity, |principal, now| {
-                principal.presentity.pull(now, watcher, held, state, &principal.policy)
-            })
-            .await?;
-        let Some(Told { state, event, content }) = told else { return Ok(()) };
+        let Some(followed) = self.followed.get(presentity).copied() else { return Ok(()) };
+        let Some(told) = self.look(host, presentity, followed).await? else { return Ok(()) };
         host.metrics.notifications.inc();
-        followed.state = Some(state);
+        let Told { state, event, content } = told;
         let mut notify = Notify::of(presentity.clone(), What::Presence, state);
         notify.event = event;
+        let held = match (&content, state) {
+            (Some(content), _) => Held::Sent(content.version()),
+            (None, SubscriptionState::Active) => followed.held,
+            (None, _) => Held::Nothing,
+        };
         if let Some(content) = content {
-            followed.held = Some(content.version());
             disclose(&mut notify, &content);
-        } else if state != SubscriptionState::Active {
-            followed.held = None;
         }
         put(out, notify.into());
         if state == SubscriptionState::Terminated {
             self.unfollowed(presentity);
+        } else {
+            self.followed.insert(presentity.clone(), Followed { held, state: Some(state) });
         }
         Ok(())
+    }
+
+    /// What there is to tell of a presentity, after what time has made due was done.
+    async fn look(
+        &self,
+        host: &Arc<Host>,
+        presentity: &Address,
+        followed: Followed,
+    ) -> Result<Option<Told>, StoreError> {
+        if host.account(presentity).is_err() {
+            return Ok(Some(Told::ended(SubscriptionEvent::Noresource)));
+        }
+        loop {
+            let Followed { held, state } = followed;
+            let (watcher, id) = (&self.account.address, self.mailbox.id);
+            let pulled = host.look(presentity, |principal, now| {
+                principal.presentity.pull(now, watcher, id, held, state)
+            });
+            match pulled.await? {
+                Pulled::Nothing => return Ok(None),
+                Pulled::Told(told) => return Ok(Some(told)),
+                Pulled::Due => {
+                    let expire = host.change(presentity, |principal, now| {
+                        ((), principal.presentity.expire(now, &principal.policy))
+                    });
+                    expire.await?;
+                }
+            }
+        }
     }
 
     /// The connection is lost: the session can be resumed for a while, and what is bound to it
@@ -211,6 +239,7 @@ impl Session {
         let now = host.clock.now();
         let window = seconds(host.config.load().times.resume_window_seconds);
         let (id, address) = (self.mailbox.id, self.account.address.clone());
+        self.mailbox.forget_volatile();
         let rebound = host.change(&address, |principal, now| {
             principal.presentity.rebind(id, Some(now.after(grace)));
             ((), crate::presentity::Effects::default())
@@ -218,8 +247,15 @@ impl Session {
         if let Err(error) = rebound.await {
             tracing::warn!(%error, "a lost connection could not be noted");
         }
-        host.parked.insert(id, self);
+        let mailbox = self.mailbox.clone();
         host.timers.set(Due::Session(id), Some(now.after(window)));
+        host.parked.insert(id, self);
+        // Whoever ended it meanwhile did not find it.
+        if mailbox.is_revoked()
+            && let Some((_, session)) = host.parked.remove(&id)
+        {
+            Box::pin(session.end(host)).await;
+        }
     }
 
     /// The session ends, with all that is bound to it.

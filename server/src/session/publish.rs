@@ -34,17 +34,14 @@ impl Session {
         let (id, device) = (self.mailbox.id, self.mailbox.device);
         let owner = self.account.address.clone();
         if publish.lease == Some(Duration::ZERO) {
-            let had = host
-                .look(&owner, |principal, _| principal.presentity.layer(device).is_some())
-                .await
-                .stored()?;
-            if had {
-                host.store(vec![layer_op(&owner, device, None)]).await.stored()?;
-                let unpublish = host.change(&owner, |principal, now| {
-                    ((), principal.presentity.unpublish(now, device, &principal.policy))
-                });
-                unpublish.await.stored()?;
-            }
+            let unpublish = host.change(&owner, |principal, now| {
+                let (presentity, policy) = (&mut principal.presentity, &principal.policy);
+                let had = presentity.layers().of(device).is_some();
+                let mut effects = presentity.unpublish(now, device, policy);
+                effects.ops.extend(had.then(|| layer_op(&owner, device, None)));
+                ((), effects)
+            });
+            unpublish.await.stored()?;
             return Ok(Done { lease: Some(Duration::ZERO), ..Done::empty() });
         }
         let patch = match publish.content {
@@ -54,30 +51,36 @@ impl Session {
         let lease =
             publish.lease.map(|asked| granted(asked, &host.config.load().times)).transpose()?;
         let until = lease.map(|lease| host.clock.now().after(lease));
-        // Acknowledged means on disk: first the layer as it will be, then the change of it. What was
-        // leased and is not any more must not come back after a restart.
-        let (next, leased) = host
-            .look(&owner, |principal, _| {
-                let layer = principal.presentity.layer(device);
-                let leased = layer.is_some_and(|(_, lease)| matches!(lease, Lease::Until(_)));
-                (principal.presentity.planned(device, &patch, publish.replace), leased)
-            })
-            .await
-            .stored()?;
-        let next = next.map_err(|_| too_large())?;
-        if until.is_some() || leased {
-            let layer = until.map(|until| (&next, until));
-            host.store(vec![layer_op(&owner, device, layer)]).await.stored()?;
-        }
         let bond = until.map_or(Lease::Bound(id), Lease::Until);
+        let mut before = None;
         let published = host.change(&owner, |principal, now| {
             let (presentity, policy) = (&mut principal.presentity, &principal.policy);
+            let old = presentity.layers().clone();
             match presentity.publish(now, device, &patch, publish.replace, bond, policy) {
-                Ok(effects) => (Ok(()), effects),
+                Ok(mut effects) => {
+                    let was_leased = matches!(old.of(device), Some((_, Lease::Until(_))));
+                    let layer = presentity.layers().of(device).map(|(document, _)| document);
+                    // What was leased and is not any more must not come back after a restart.
+                    if until.is_some() || was_leased {
+                        effects.ops.push(layer_op(&owner, device, layer.zip(until)));
+                    }
+                    before = Some(old);
+                    (Ok(()), effects)
+                }
                 Err(fault) => (Err(fault), Default::default()),
             }
         });
-        published.await.stored()?.map_err(|_| too_large())?;
+        let published = published.await;
+        if published.is_err()
+            && let Some(before) = before
+        {
+            // What could not be stored is not shown either.
+            let undone = host.change(&owner, |principal, now| {
+                ((), principal.presentity.put_layers(now, before, &principal.policy))
+            });
+            undone.await.stored()?;
+        }
+        published.stored()?.map_err(|_| too_large())?;
         Ok(Done { lease, ..Done::empty() })
     }
 }

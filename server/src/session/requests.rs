@@ -13,6 +13,7 @@ use impp_protocol::state::{
 use impp_protocol::{Address, Code, Error, Timestamp};
 use impp_storage::{Append, Expect, Limit, Op, Outcome, Record, Rejection, Unit};
 
+use super::messages::one_less_held;
 use super::rules::edit_rules;
 use super::{Handled, Session, Stored, lists};
 use crate::host::Host;
@@ -146,11 +147,13 @@ impl Session {
             Outcome::Rejected(Rejection::Full { .. }) => {
                 Err(Error::new(Code::Full, "your inbox is full; the messages stay held"))
             }
-            // A conflict means that another session released it first.
-            _ => {
+            Outcome::Committed { .. } => {
+                one_less_held(host, &owner).await;
                 host.log_grew(&owner);
                 Ok(())
             }
+            // Another session released it first.
+            _ => Ok(()),
         }
     }
 }

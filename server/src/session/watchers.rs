@@ -42,6 +42,7 @@ impl Session {
     }
 
     pub(super) async fn publish_watchers(&mut self, host: &Arc<Host>, publish: Publish) -> Handled {
+        self.needs_presence()?;
         let edit: WatcherEdit = state::decode(publish.content.unwrap_or_default())
             .map_err(|error| Error::new(Code::Malformed, format!("content: {error}")))?;
         let event = SubscriptionEvent::Deactivated;
@@ -52,6 +53,7 @@ impl Session {
     }
 
     pub(super) async fn fetch_subscriptions(&mut self, host: &Arc<Host>, fetch: Fetch) -> Handled {
+        self.needs_presence()?;
         let mut presentities = BTreeSet::new();
         for (key, _) in scan(&*host.store, self.address(), FOLLOWED).await.stored()? {
             let text = records::last_part(&key).unwrap_or_default();
@@ -74,6 +76,7 @@ impl Session {
         host: &Arc<Host>,
         publish: Publish,
     ) -> Handled {
+        self.needs_presence()?;
         let edit: SubscriptionEdit = state::decode(publish.content.unwrap_or_default())
             .map_err(|error| Error::new(Code::Malformed, format!("content: {error}")))?;
         let presentity = edit.cancel;

@@ -1,0 +1,142 @@
+//! Faults that readers of the code found, each kept from coming back.
+
+use impp_protocol::What;
+use impp_protocol::command::{Notify, Ping};
+use impp_protocol::presence::{Document, FieldName, PartId, Patch};
+use impp_tests::peer::{Peer, fetch, message, publish, subscribe};
+use impp_tests::server::{Server, imppd};
+
+fn person(fields: &[(&str, &str)]) -> Option<bytes::Bytes> {
+    let mut document = Document::default();
+    let field = |name: &str, value: &str| (FieldName::parse(name).unwrap(), value.into());
+    document.tuples.insert(PartId::parse("t").unwrap(), [field("status", "open")].into());
+    document.person.extend(fields.iter().map(|(name, value)| field(name, value)));
+    Some(Patch::between(&Document::default(), &document).encode())
+}
+
+async fn says(owner: &mut Peer, fields: &[(&str, &str)]) {
+    let address = owner.address.as_str().to_owned();
+    let mut publish = publish(&address, What::Presence, person(fields));
+    publish.replace = true;
+    owner.done(publish).await;
+}
+
+fn shown(notify: Notify) -> Document {
+    Document::decode(notify.snapshot.expect("a snapshot")).unwrap()
+}
+
+/// What was published while nobody followed is what the next follower sees, not what the last one
+/// saw.
+#[tokio::test]
+async fn r2_3_3_a_follower_after_a_pause_sees_what_is_there() {
+    let server = Server::quickstart();
+    server.user_ok(&["add", "dora@localhost", "--profile-out", &profile(&server, "dora")]);
+    let mut dora = Peer::sign_in(&server, "dora").await;
+    let rules =
+        "[[rule]]\nid = \"all\"\nwho = [\"anyone\"]\nhandling = \"allow\"\nfields = [\"all\"]\n";
+    dora.set_rules(rules).await;
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    says(&mut dora, &[("note", "first")]).await;
+    bob.done(subscribe("dora@localhost", What::Presence)).await;
+    assert_eq!(&*shown(bob.notify().await).person["note"], "first");
+    let mut end = subscribe("dora@localhost", What::Presence);
+    end.lease = Some(std::time::Duration::ZERO);
+    bob.done(end).await;
+    says(&mut dora, &[("note", "second")]).await;
+    bob.done(subscribe("dora@localhost", What::Presence)).await;
+    let notified = shown(bob.notify().await);
+    let fetched = bob.done(fetch("dora@localhost", What::Presence)).await;
+    assert_eq!(&*notified.person["note"], "second");
+    assert_eq!(Document::decode(fetched.content.unwrap()), Ok(notified));
+}
+
+/// A change of sphere decides who may see, so it is not held back by the pace: whoever may see from
+/// now on sees what is now, never what was private before.
+#[tokio::test]
+async fn d11_what_was_private_before_is_not_shown_after() {
+    let server = Server::with().set("times.pace_burst", 1).set("times.pace_milliseconds", 600_000);
+    let server = server.start();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let rules = "[[rule]]\nid = \"bob\"\nwho = [\"bob@localhost\"]\nhandling = \"allow\"\nfields = [\"all\"]\n\n\
+                 [[rule]]\nid = \"work\"\nwho = [\"carol@localhost\"]\nhandling = \"allow\"\nfields = [\"all\"]\n\
+                 sphere = [\"work\"]\n";
+    alice.set_rules(rules).await;
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    bob.done(subscribe("alice@localhost", What::Presence)).await;
+    bob.notify().await;
+    // The burst is spent on this.
+    says(&mut alice, &[("note", "at home"), ("sphere", "home")]).await;
+    bob.notify().await;
+    says(&mut alice, &[("note", "private"), ("sphere", "home")]).await;
+    says(&mut alice, &[("note", "working"), ("sphere", "work")]).await;
+    let mut carol = Peer::sign_in(&server, "carol").await;
+    carol.done(subscribe("alice@localhost", What::Presence)).await;
+    assert_eq!(&*shown(carol.notify().await).person["note"], "working");
+}
+
+/// Whoever follows its log is told of a message also if the sender is gone before its OK.
+#[tokio::test]
+async fn e1_the_recipient_is_told_though_the_sender_is_gone() {
+    let server = Server::quickstart();
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    bob.done(subscribe("bob@localhost", What::Log)).await;
+    for n in 0..10 {
+        let mut alice = Peer::sign_in(&server, "alice").await;
+        alice.ask(message("bob@localhost", &n.to_string())).await;
+        alice.cut_with(n % 2 == 0);
+    }
+    // Some may never have been read; what was stored was also told.
+    bob.done(Ping {}).await;
+    let mut last = Peer::sign_in(&server, "alice").await;
+    last.send("bob@localhost", "last").await;
+    let stored = bob.inbox().await.len();
+    let mut told = 0;
+    while told < stored {
+        let page = bob.notify().await.snapshot.expect("a page");
+        told +=
+            impp_protocol::state::decode::<impp_protocol::state::Page>(page).unwrap().items.len();
+    }
+    assert_eq!(told, stored);
+}
+
+/// Following for as long as a session lives costs the disk nothing.
+#[tokio::test]
+async fn h10_following_for_a_session_is_no_write() {
+    let server = Server::quickstart();
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    bob.done(subscribe("alice@localhost", What::Presence)).await;
+    let before = server.metrics().get("impp_store_syncs_total");
+    for _ in 0..50 {
+        bob.done(subscribe("alice@localhost", What::Presence)).await;
+        let mut end = subscribe("alice@localhost", What::Presence);
+        end.lease = Some(std::time::Duration::ZERO);
+        bob.done(end).await;
+    }
+    assert_eq!(server.metrics().get("impp_store_syncs_total"), before);
+}
+
+/// A setting that would stop the server from working is refused, with what it may be.
+#[tokio::test]
+async fn i1_a_setting_out_of_range_is_refused() {
+    let server = Server::quickstart();
+    for (name, value) in [
+        ("limits.requests_in_flight_max", 0),
+        ("limits.push_buffer_bytes", 0),
+        ("times.pace_burst", 0),
+        ("times.idle_seconds", i64::MAX),
+        ("times.lease_min_seconds", 100_000),
+    ] {
+        let good = std::fs::read_to_string(server.config()).unwrap();
+        server.set(name, value);
+        let output = imppd(&["reload", "--config", server.config().to_str().unwrap()]);
+        let words = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{name}: {words}");
+        assert!(words.contains(name.split_once('.').unwrap().1), "{words}");
+        std::fs::write(server.config(), good).unwrap();
+    }
+    Peer::sign_in(&server, "alice").await.done(Ping {}).await;
+}
+
+fn profile(server: &Server, name: &str) -> String {
+    server.profile_path(name).display().to_string()
+}

@@ -39,6 +39,11 @@ impl Content {
         self.version
     }
 
+    /// Whether it is what offline looks like, whoever is offline and why.
+    pub fn is_offline(&self) -> bool {
+        self.document == Document::offline()
+    }
+
     /// The whole content.
     pub fn snapshot(&self) -> Disclosed {
         Disclosed { base: None, version: self.version, bytes: self.snapshot.clone() }

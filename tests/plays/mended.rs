@@ -140,3 +140,41 @@ async fn i1_a_setting_out_of_range_is_refused() {
 fn profile(server: &Server, name: &str) -> String {
     server.profile_path(name).display().to_string()
 }
+
+/// After a crash a polite block looks like somebody who has not returned yet, whatever its owner
+/// left on disk and does meanwhile.
+#[tokio::test]
+async fn r5_1_15_a_crash_gives_no_polite_block_away() {
+    let mut server = Server::with().set("times.recovery_seconds", 600).start();
+    let rules = |handling: &str| {
+        format!(
+            "[[rule]]\nid = \"bob\"\nwho = [\"bob@localhost\"]\nhandling = \"{handling}\"\n\
+             fields = [\"all\"]\n"
+        )
+    };
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.set_rules(&rules("polite-block")).await;
+    Peer::sign_in(&server, "carol").await.set_rules(&rules("allow")).await;
+    let mut leased = publish("alice@localhost", What::Presence, person(&[("note", "here")]));
+    leased.lease = Some(std::time::Duration::from_secs(3600));
+    alice.done(leased).await;
+    server.kill9();
+    server.restart();
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    let polite = bob.done(subscribe("alice@localhost", What::Presence)).await;
+    let offline = bob.done(subscribe("carol@localhost", What::Presence)).await;
+    assert_eq!(polite, offline);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    says(&mut alice, &[("note", "back")]).await;
+    alice.set_rules(&format!("# changed\n{}", rules("polite-block"))).await;
+    let mut end = publish("alice@localhost", What::Presence, None);
+    end.lease = Some(std::time::Duration::ZERO);
+    alice.done(end).await;
+    // The fence: answered after whatever there was to tell.
+    bob.done(Ping {}).await;
+    assert_eq!(bob.try_unsolicited(), None);
+    // Whoever may see is told as soon as there is something to see.
+    let mut carol = Peer::sign_in(&server, "carol").await;
+    says(&mut carol, &[("note", "I am back")]).await;
+    assert_eq!(&*shown(bob.notify().await).person["note"], "I am back");
+}

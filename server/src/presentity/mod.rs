@@ -97,8 +97,8 @@ pub struct Presentity {
     pace_limit: PaceLimit,
     /// A change waits for the pace until then.
     deferred: Option<Timestamp>,
-    /// After a crash, until then: whoever was seen open before is not shown as closed. It ends
-    /// sooner when the owner publishes or changes a rule.
+    /// After a crash, until then: nobody is shown as closed who was not shown otherwise since.
+    /// Alike whatever the owner does and whoever looks, so that it tells nothing of either.
     recovering_until: Option<Timestamp>,
 }
 
@@ -152,11 +152,7 @@ impl Presentity {
     /// Puts layers in place of those there are; also back, where a change could not be stored.
     pub fn put_layers(&mut self, now: Timestamp, layers: Layers, policy: &Policy) -> Effects {
         self.layers = layers;
-        let mut effects = self.recovered();
-        let changed = self.changed(now, policy);
-        effects.wake.extend(changed.wake);
-        effects.watchers.extend(changed.watchers);
-        effects
+        self.changed(now, policy)
     }
 
     /// The layers there are.
@@ -305,7 +301,7 @@ impl Presentity {
 
     /// Rules or contacts changed: all decisions are taken anew, and shown at once.
     pub fn policy_changed(&mut self, now: Timestamp, policy: &Policy) -> Effects {
-        let mut effects = self.recovered();
+        let mut effects = Effects::default();
         self.decide_all(now, policy, &mut effects);
         self.show(&mut effects);
         effects
@@ -379,7 +375,7 @@ impl Presentity {
         let mut told = Told { state: watching.state, event, content: None };
         let active = watching.state == SubscriptionState::Active;
         if let Some(key) = watching.decision.view_key().filter(|_| active)
-            && !self.is_recovering(now)
+            && (matches!(held, Held::Sent(_)) || !self.is_withheld(now, &key))
         {
             told.content = self.contents.disclose(&key, &self.document, held);
         }
@@ -411,11 +407,12 @@ impl Presentity {
 
     /// The version that a watcher's view has now, if it has one and that may be told.
     pub fn version_for(&mut self, now: Timestamp, watcher: &Address) -> Option<Version> {
-        if self.is_recovering(now) {
+        let watching = self.watchers.get(watcher)?;
+        let key = watching.decision.view_key()?;
+        if self.is_withheld(now, &key) {
             return None;
         }
         let watching = self.watchers.get(watcher)?;
-        let key = watching.decision.view_key()?;
         (watching.state == SubscriptionState::Active)
             .then(|| self.contents.view(&key, &self.document).version())
     }
@@ -440,9 +437,10 @@ impl Presentity {
         self.contents.take_encodes()
     }
 
-    /// For a while after a crash an owner without layers may only not have returned yet.
-    fn is_recovering(&self, now: Timestamp) -> bool {
-        self.layers.is_empty() && self.recovering_until.is_some_and(|until| now < until)
+    /// For a while after a crash whoever looks offline may only not have returned yet.
+    fn is_withheld(&mut self, now: Timestamp, key: &ViewKey) -> bool {
+        self.recovering_until.is_some_and(|until| now < until)
+            && self.contents.view(key, &self.document).is_offline()
     }
 
     /// Ends the recovery: whoever was told nothing is told now.

@@ -64,13 +64,18 @@ impl Session {
             None => Bond::Session(self.mailbox.id),
         };
         let state = self.ask(host, &presentity, bond, true).await?;
-        let held = subscribe.version.map_or(Held::Nothing, Held::Claimed);
         let version = host
             .look(&presentity, |principal, now| {
                 principal.presentity.version_for(now, &self.account.address)
             })
             .await
             .stored()?;
+        let held = match subscribe.version {
+            None => Held::Nothing,
+            // The answer says that this is what it would be sent.
+            Some(held) if version == Some(held) => Held::Sent(held),
+            Some(held) => Held::Claimed(held),
+        };
         self.now_follows(&presentity, Followed { held, state: Some(state) });
         Ok(Done { state: Some(state), lease, version, ..Done::empty() })
     }

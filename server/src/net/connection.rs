@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use impp_protocol::command::{
-    BODY_BYTES_MAX, Bye, ByeReason, CommandError, Hello, PROTOCOL_VERSION, Ping,
+    BODY_BYTES_MAX, ByeReason, CommandError, Hello, PROTOCOL_VERSION, Ping,
 };
 use impp_protocol::frame::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNSIGNED, Frame, FrameError};
 use impp_protocol::sasl::scram::Nonce;
@@ -438,6 +438,11 @@ impl Connection {
         tracing::debug!(peer = %self.peer, %error, "protocol");
         self.answer(number, error.into());
         self.answer(0, bye(ByeReason::Protocol, "see the error before").into());
+        self.let_go();
+    }
+
+    /// The connection ends from this side; the session stays for its grace.
+    fn let_go(&mut self) {
         if let Phase::SignedIn(session) = std::mem::replace(&mut self.phase, Phase::Ending) {
             let host = self.host.clone();
             let grace = seconds(host.config.load().times.grace_seconds);
@@ -487,14 +492,9 @@ impl Connection {
         };
         match end {
             Some(text) => {
-                let bye = Bye { retry_after: None, ..bye(ByeReason::Timeout, text) };
+                let bye = bye(ByeReason::Timeout, text);
                 self.answer(0, bye.into());
-                if let Phase::SignedIn(session) = std::mem::replace(&mut self.phase, Phase::Ending)
-                {
-                    let host = self.host.clone();
-                    let grace = seconds(config.times.grace_seconds);
-                    tokio::spawn(async move { session.park(&host, grace).await });
-                }
+                self.let_go();
             }
             None if !self.pinged && now >= self.heard + idle => {
                 self.pings += 1;

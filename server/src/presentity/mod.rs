@@ -320,7 +320,7 @@ impl Presentity {
             if layers_changed { self.changed(now, policy) } else { Effects::default() };
         effects.layers_ended = layers_ended;
         if self.recovering_until.is_some_and(|until| until <= now) {
-            effects.wake.extend(self.recovered().wake);
+            self.recover(&mut effects);
         }
         let watchers: Vec<Address> = self.watchers.keys().cloned().collect();
         for address in watchers {
@@ -444,13 +444,10 @@ impl Presentity {
     }
 
     /// Ends the recovery: whoever was told nothing is told now.
-    fn recovered(&mut self) -> Effects {
-        let mut effects = Effects::default();
-        if self.recovering_until.take().is_some() {
-            let listeners = self.watchers.values().flat_map(|watching| &watching.listeners);
-            effects.wake.extend(listeners.copied());
-        }
-        effects
+    fn recover(&mut self, effects: &mut Effects) {
+        self.recovering_until = None;
+        let listeners = self.watchers.values().flat_map(|watching| &watching.listeners);
+        effects.wake.extend(listeners.copied());
     }
 
     /// The layers changed: whoever sees a difference is woken, as the pace allows; at once where

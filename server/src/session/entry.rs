@@ -78,10 +78,10 @@ pub async fn resume(
         return Err(gone());
     }
     let fresh = Ticket::new(id.0, random()?);
+    let grace = seconds(host.config.load().times.grace_seconds);
     let mut session = take_over(host, &mailbox).await.ok_or_else(gone)?;
     // Of two that come with one ticket, the first has it.
     if !mailbox.renew(&ticket, fresh) {
-        let grace = seconds(host.config.load().times.grace_seconds);
         session.park(host, grace).await;
         return Err(gone());
     }
@@ -90,7 +90,6 @@ pub async fn resume(
         return Err(gone());
     }
     if let Err(error) = session.resume(host).await {
-        let grace = seconds(host.config.load().times.grace_seconds);
         session.park(host, grace).await;
         return Err(error).stored();
     }

@@ -190,25 +190,10 @@ fn unit(
     now: Timestamp,
 ) -> Unit {
     let (from, to) = (dedup.from.clone(), &message.to);
-    let inbox = &host.config.load().inbox;
-    let limit = Limit { items: inbox.items_max, bytes: inbox.bytes_max };
     let body = message.encode();
-    let append = |owner: &Address, kind: ItemKind| Append {
-        owner: owner.clone(),
-        fence: 0,
-        kind: kind.number() as u8,
-        head: Bytes::new(),
-        with_body: true,
-        counted: false,
-        limit: None,
-    };
     let mut ops = Vec::new();
     match action {
-        DeliveryAction::Accept => ops.push(Op::Append(Append {
-            counted: true,
-            limit: Some(limit),
-            ..append(to, ItemKind::Received)
-        })),
+        DeliveryAction::Accept => ops.push(received(host, to)),
         DeliveryAction::Hold => ops.push(Op::Put {
             key: records::key(HELD, to, &[from.as_str(), &hex(&message.id)]),
             expect: Expect::Any,
@@ -226,6 +211,26 @@ fn unit(
         ..append(&from, ItemKind::Fate)
     }));
     Unit { dedup: Some(dedup), body: Some(body), time: now, ops }
+}
+
+/// A message into an inbox, as far as its quota allows; the unit's body is the message.
+pub(super) fn received(host: &Host, owner: &Address) -> Op {
+    let inbox = &host.config.load().inbox;
+    let limit = Some(Limit { items: inbox.items_max, bytes: inbox.bytes_max });
+    Op::Append(Append { counted: true, limit, ..append(owner, ItemKind::Received) })
+}
+
+/// An item that is the unit's body and does not count.
+fn append(owner: &Address, kind: ItemKind) -> Append {
+    Append {
+        owner: owner.clone(),
+        fence: 0,
+        kind: kind.number() as u8,
+        head: Bytes::new(),
+        with_body: true,
+        counted: false,
+        limit: None,
+    }
 }
 
 /// A message that is not stored goes to the devices that are connected, or to none.

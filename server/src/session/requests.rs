@@ -8,12 +8,12 @@ use bytes::Bytes;
 use impp_acl::{DeliveryRuling, FieldSet, Ruling, with_decision, with_delivery_decision};
 use impp_protocol::command::{Done, Fetch, Publish};
 use impp_protocol::state::{
-    self, Decision, ItemKind, RequestEdit, RequestEntry, RequestKind, Requests, SubscriptionState,
+    self, Decision, RequestEdit, RequestEntry, RequestKind, Requests, SubscriptionState,
 };
 use impp_protocol::{Address, Code, Error, Timestamp};
-use impp_storage::{Append, Expect, Limit, Op, Outcome, Record, Rejection, Unit};
+use impp_storage::{Expect, Op, Outcome, Record, Rejection, Unit};
 
-use super::messages::one_less_held;
+use super::messages::{one_less_held, received};
 use super::rules::edit_rules;
 use super::{Handled, Session, Stored, lists};
 use crate::host::Host;
@@ -124,22 +124,13 @@ impl Session {
     /// A held message goes into the log, or away.
     async fn release(&self, host: &Arc<Host>, held: Held, accept: bool) -> Result<(), Error> {
         let owner = self.address().clone();
-        let inbox = host.config.load().inbox.clone();
         let mut ops = vec![Op::Put {
             key: impp_storage::RecordKey { domain: owner.domain(), table: HELD, key: held.key },
             expect: Expect::Version(held.record.version),
             value: None,
         }];
         if accept {
-            ops.push(Op::Append(Append {
-                owner: owner.clone(),
-                fence: 0,
-                kind: ItemKind::Received.number() as u8,
-                head: Bytes::new(),
-                with_body: true,
-                counted: true,
-                limit: Some(Limit { items: inbox.items_max, bytes: inbox.bytes_max }),
-            }));
+            ops.push(received(host, &owner));
         }
         let body = accept.then_some(held.record.value);
         let unit = Unit { dedup: None, body, time: host.clock.now(), ops };

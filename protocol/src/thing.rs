@@ -25,7 +25,7 @@ numbers! {
         Layer = 11, "layer";
         /// Read once: what the caller's rules say about somebody, and why.
         Explain = 16, "explain";
-        /// Read once: the fate of a message. Reserved.
+        /// Read once: the fate of a message that the caller sent, or where it waits.
         Fate = 17, "fate";
         /// Series: the caller's log.
         Log = 32, "log";

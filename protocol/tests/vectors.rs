@@ -185,23 +185,11 @@ fn vectors() -> Vec<Vector> {
         replace: true,
         base: None,
     };
-    let subscribe = Subscribe {
-        address: address("alice@a.example"),
-        what: What::Presence,
-        lease: None,
-        version: None,
-        cursor: None,
-        expand: false,
-    };
+    let subscribe = Subscribe::of(address("alice@a.example"), What::Presence);
     let notify = Notify {
-        address: address("alice@a.example"),
-        what: What::Presence,
-        state: SubscriptionState::Active,
-        base: None,
         version: Some(old),
         snapshot: Some(document().encode()),
-        patch: None,
-        event: None,
+        ..Notify::of(address("alice@a.example"), What::Presence, SubscriptionState::Active)
     };
     let patched = Notify {
         base: Some(old),
@@ -215,19 +203,7 @@ fn vectors() -> Vec<Vector> {
         time: Some(Timestamp::from_millis(1_700_000_000_123)),
         ..Done::empty()
     };
-    let fetch = Fetch {
-        address: address("alice@a.example"),
-        what: What::Log,
-        version: None,
-        cursor: None,
-        max: Some(10),
-        wait: false,
-        min: None,
-        timeout: None,
-        about: None,
-        delivery: false,
-        id: None,
-    };
+    let fetch = Fetch { max: Some(10), ..Fetch::of(address("alice@a.example"), What::Log) };
     let content = Some(state::encode(&page()));
     let ok_page = Done { content, ..Done::empty() };
     let ack = Ack { address: address("alice@a.example"), cursor: page().cursor };

@@ -249,17 +249,8 @@ fn servers_frames() -> Vec<Command> {
         Challenge { data: "r=x".into() }.into(),
         Done::empty().into(),
         Error::new(Code::Refused, "no").into(),
-        Notify {
-            address: "bob@localhost".parse().unwrap(),
-            what: What::Presence,
-            state: SubscriptionState::Active,
-            base: None,
-            version: None,
-            snapshot: None,
-            patch: None,
-            event: None,
-        }
-        .into(),
+        Notify::of("bob@localhost".parse().unwrap(), What::Presence, SubscriptionState::Active)
+            .into(),
     ]
 }
 

@@ -321,15 +321,10 @@ async fn r5_3_2_only_what_was_subscribed_comes() {
     let mut carol = Peer::sign_in(&server, "carol").await;
     carol.show(&open("carol is not followed")).await;
     carol.send("bob@localhost", "a message, and the log is not followed").await;
+    let alices = "alice@localhost".parse().unwrap();
     let forged = Notify {
-        address: "alice@localhost".parse().unwrap(),
-        what: What::Presence,
-        state: SubscriptionState::Active,
-        base: None,
-        version: None,
         snapshot: Some(open("forged").encode()),
-        patch: None,
-        event: None,
+        ..Notify::of(alices, What::Presence, SubscriptionState::Active)
     };
     assert_eq!(carol.refused(forged.clone()).await, Code::WrongState);
     alice.show(&open("true")).await;

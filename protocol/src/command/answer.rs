@@ -17,7 +17,7 @@ numbers! {
         Delivered = 1, "delivered";
         /// It had it already: this is a repeat.
         Duplicate = 2, "duplicate";
-        /// It waits for the other domain. Reserved.
+        /// It waits for the other domain; its fate comes into the sender's log.
         Queued = 3, "queued";
         /// Not stored (`store: never`); passed to the devices that are connected, if any.
         Sent = 4, "sent";
@@ -53,6 +53,8 @@ fields! {
         12 time: Option<Timestamp>,
         /// FETCH of a list: there are more entries, behind this cursor.
         13 next: Option<Bytes>,
+        /// Links, SUBSCRIBE: the group that the watcher is in from now on.
+        14 group: Option<u64>,
     }
 }
 
@@ -73,6 +75,7 @@ impl Done {
             outcome: None,
             time: None,
             next: None,
+            group: None,
         }
     }
 }

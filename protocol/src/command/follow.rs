@@ -25,6 +25,8 @@ fields! {
         5 cursor: Option<Bytes>,
         /// Contacts: follow the presence of all entries that say so, as long as the session lives.
         6 expand: bool,
+        /// Links: who asks, of the domain that the sender has proven.
+        7 watcher: Option<Address>,
     }
 }
 
@@ -52,8 +54,10 @@ fields! {
         9 about: Option<Address>,
         /// Explain: the delivery rules instead of the access rules.
         10 delivery: bool,
-        /// Fate: of which message. Reserved.
+        /// Fate: of which message of the caller's.
         11 id: Option<[u8; 16]>,
+        /// Links: who asks, of the domain that the sender has proven.
+        12 watcher: Option<Address>,
     }
 }
 
@@ -76,6 +80,13 @@ fields! {
         7 patch: Option<Bytes>,
         /// Why the state is what it is, where it changed.
         8 event: Option<SubscriptionEvent>,
+        /// Links: the group of watchers whose content this is. They all see the same.
+        9 group: Option<u64>,
+        /// Links: who is in the group from now on, and in no other; without a group, whom this is
+        /// for.
+        10 watchers: Vec<Address>,
+        /// Links: the version of the group's set of watchers after this.
+        11 set: Option<Version>,
     }
 }
 
@@ -83,7 +94,7 @@ impl Subscribe {
     /// Follows a thing as long as the session lives, from nothing held.
     pub fn of(address: Address, what: What) -> Subscribe {
         let (lease, version, cursor) = (None, None, None);
-        Subscribe { address, what, lease, version, cursor, expand: false }
+        Subscribe { address, what, lease, version, cursor, expand: false, watcher: None }
     }
 }
 
@@ -102,6 +113,7 @@ impl Fetch {
             about: None,
             delivery: false,
             id: None,
+            watcher: None,
         }
     }
 }
@@ -118,6 +130,9 @@ impl Notify {
             snapshot: None,
             patch: None,
             event: None,
+            group: None,
+            watchers: Vec::new(),
+            set: None,
         }
     }
 }

@@ -14,13 +14,14 @@ fields! {
     pub struct Hello {
         /// The protocol version: 1.
         1 version: u64,
-        /// Names of optional features; unknown ones are ignored.
+        /// Names of optional features; unknown ones are ignored. Links: the services that the
+        /// sender serves for its domain, `pres` and `im`.
         2 features: Vec<String>,
         /// The software, for people; never to be acted on.
         3 agent: Option<String>,
         /// Server: its time, milliseconds since 1970, from which message ids are made.
         4 time: Option<Timestamp>,
-        /// Server: the domains it hosts.
+        /// Server: the domains it hosts. Links: the one domain that the sender speaks for.
         5 domains: Vec<Domain>,
         /// Server: SASL mechanisms offered on this connection, best first.
         6 mechanisms: Vec<String>,
@@ -32,9 +33,9 @@ fields! {
         9 idle: Option<Duration>,
         /// Server: most unanswered requests on a connection.
         10 requests_max: Option<u64>,
-        /// Links: the id of the server's store. Reserved.
+        /// Links: the id of the server's store.
         11 instance: Option<[u8; 16]>,
-        /// Links: the id of this run of the server. Reserved.
+        /// Links: the id of this run of the server.
         12 boot: Option<[u8; 16]>,
     }
 }

@@ -26,6 +26,10 @@ numbers! {
         Replaced = 6, "replaced";
         /// Too many connections.
         Busy = 7, "busy";
+        /// Links: nothing was to be said for long; it opens again when something is.
+        Idle = 8, "idle";
+        /// Links: another link between the same two servers is kept.
+        Redundant = 9, "redundant";
     }
 }
 

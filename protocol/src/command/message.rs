@@ -53,7 +53,7 @@ fields! {
         11 volatile: bool,
         /// Who wrote it, if somebody sent it for `from`. The server writes it. Reserved.
         12 sender: Option<Address>,
-        /// Links: how many more servers may pass it on. Reserved.
+        /// Links: how many more servers may pass it on.
         13 hops: Option<u64>,
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::address::Address;
-use crate::error::Code;
+use crate::error::{By, Code};
 use crate::schema::{fields, numbers};
 use crate::time::Timestamp;
 
@@ -44,6 +44,32 @@ fields! {
         3 fate: Fate,
         /// Why, if it failed.
         4 code: Option<Code>,
+        /// Who said so.
+        5 by: Option<By>,
+        /// For people: what went wrong.
+        6 text: Option<String>,
+    }
+}
+
+fields! {
+    /// Where a message is: what FETCH of its fate answers.
+    pub struct Whereabouts {
+        /// The message.
+        1 id: [u8; 16],
+        /// Its recipient.
+        2 to: Address,
+        /// How it ended; absent while it waits.
+        3 fate: Option<Fate>,
+        /// Since when.
+        4 since: Timestamp,
+        /// Why it waits or failed.
+        5 code: Option<Code>,
+        /// Who said so.
+        6 by: Option<By>,
+        /// For people: why it waits or failed.
+        7 text: Option<String>,
+        /// When it is tried again.
+        8 next_try: Option<Timestamp>,
     }
 }
 

@@ -17,6 +17,10 @@ numbers! {
         Waiting = 3, "waiting";
         /// It has ended.
         Terminated = 4, "terminated";
+        /// The presentity's domain cannot be reached; what was shown last may be old.
+        Stale = 5, "stale";
+        /// Nothing is known yet, or any more: what was shown before is void.
+        Unknown = 6, "unknown";
     }
 }
 

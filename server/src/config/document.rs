@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::setting::Setting;
-use super::{Inbox, Limits, Log, Server, Times, Tls};
+use super::{Federation, Inbox, Limits, Log, Server, Times, Tls};
 
 /// The file with every setting at its default. `set` replaces some of them: (section, name, value
 /// in TOML); the section `domain` is the hosted domain.
@@ -16,12 +16,13 @@ pub fn default_document(set: &[(&str, &str, String)]) -> String {
          # default. Relative paths are relative to this file. \"(restart)\" marks what `imppd\n\
          # reload` does not change.\n",
     );
-    let sections: [(&str, &[&str], Vec<Setting>); 6] = [
+    let sections: [(&str, &[&str], Vec<Setting>); 7] = [
         ("server", Server::ABOUT, Server::settings()),
         ("tls", Tls::ABOUT, Tls::settings()),
         ("limits", Limits::ABOUT, Limits::settings()),
         ("times", Times::ABOUT, Times::settings()),
         ("inbox", Inbox::ABOUT, Inbox::settings()),
+        ("federation", Federation::ABOUT, Federation::settings()),
         ("log", Log::ABOUT, Log::settings()),
     ];
     for (name, about, settings) in sections {
@@ -49,6 +50,16 @@ pub fn default_document(set: &[(&str, &str, String)]) -> String {
             ] {
                 let _ = writeln!(out, "{key} = {}", find("domain", key).unwrap_or(default));
             }
+            out.push_str(
+                "# Where users are that do not exist here.\n# redirect = \"people.example.com\"\n",
+            );
+        }
+        if name == "federation" {
+            out.push_str(
+                "\n# A way to another domain that comes before DNS; repeat for more. The \
+                 certificate there\n# must be for the domain all the same.\n# [[route]]\n\
+                 # domain = \"b.example\"\n# targets = [\"192.0.2.1:2778\"]\n",
+            );
         }
     }
     out

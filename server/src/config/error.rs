@@ -58,6 +58,13 @@ fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<&'
     (best.0 > 0.8).then_some(best.1)
 }
 
+/// Reads a domain name of the configuration that may be absent.
+pub(super) fn maybe_domain<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Domain>, D::Error> {
+    domain(deserializer).map(Some)
+}
+
 /// Reads a domain name of the configuration.
 pub(super) fn domain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Domain, D::Error> {
     let text = String::deserialize(deserializer)?;

@@ -5,6 +5,7 @@
 
 mod document;
 mod error;
+mod federation;
 mod setting;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use serde::Deserialize;
 
 pub use document::default_document;
 pub use error::ConfigError;
+pub use federation::{Federation, StaticRoute};
 use setting::section;
 
 section! {
@@ -135,6 +137,9 @@ pub struct Hosted {
     pub certificate: PathBuf,
     /// The certificate's key, PEM, readable by its owner alone.
     pub key: PathBuf,
+    /// Where users are that do not exist here: others are sent to the same user of that domain.
+    #[serde(default, deserialize_with = "error::maybe_domain")]
+    pub redirect: Option<Domain>,
 }
 
 /// The whole configuration.
@@ -153,6 +158,10 @@ pub struct Config {
     pub times: Times,
     /// See [`Inbox`].
     pub inbox: Inbox,
+    /// See [`Federation`].
+    pub federation: Federation,
+    /// Ways to other domains that come before DNS, one `[[route]]` each.
+    pub route: Vec<StaticRoute>,
     /// See [`Log`].
     pub log: Log,
 }
@@ -177,6 +186,10 @@ impl Config {
         if let Some(client_ca) = &mut config.tls.client_ca {
             absolute(client_ca);
         }
+        [&mut config.federation.ca, &mut config.federation.crl]
+            .into_iter()
+            .flatten()
+            .for_each(absolute);
         Ok(config)
     }
 
@@ -207,12 +220,17 @@ impl Config {
                 _ => return wrong(format!("http = \"{http}\" is no loopback address:port")),
             }
         }
+        if let Some(other) =
+            self.federation.services.iter().find(|s| !["pres", "im"].contains(&&***s))
+        {
+            return wrong(format!("services = \"{other}\" is neither pres nor im"));
+        }
         for listen in &self.server.listen {
             if listen.parse::<std::net::SocketAddr>().is_err() {
                 return wrong(format!("listen = \"{listen}\" is no address:port"));
             }
         }
-        let (times, limits) = (&self.times, &self.limits);
+        let (times, limits, links) = (&self.times, &self.limits, &self.federation);
         const DAY: u64 = 86_400;
         let ranges = [
             ("unsigned_max", limits.unsigned_max, 1, 1_000_000),
@@ -237,6 +255,20 @@ impl Config {
             ("stop_retry_seconds", times.stop_retry_seconds, 0, DAY),
             ("retention_days", self.inbox.retention_days, 0, 36_500),
             ("device_lease_days", times.device_lease_days, 1, 36_500),
+            ("dial_seconds", links.dial_seconds, 1, 600),
+            ("retry_min_milliseconds", links.retry_min_milliseconds, 1, DAY),
+            ("retry_max_seconds", links.retry_max_seconds, 1, DAY),
+            ("queue_seconds", links.queue_seconds, 1, 60 * 3600),
+            ("queue_items_max", links.queue_items_max, 1, 10_000_000),
+            ("requests_in_flight_max (of links)", links.requests_in_flight_max, 1, 4096),
+            ("answer_seconds", links.answer_seconds, 1, DAY),
+            ("frames_per_second", links.frames_per_second, 1, 10_000_000),
+            ("frames_burst", links.frames_burst, 1, 10_000_000),
+            ("domains_max", links.domains_max, 1, 1_000_000),
+            ("lease_seconds", links.lease_seconds, 1, times.lease_max_seconds),
+            ("stale_seconds", links.stale_seconds, 0, DAY),
+            ("idle_seconds (of links)", links.idle_seconds, 1, DAY),
+            ("close_seconds", links.close_seconds, 1, 365 * DAY),
         ];
         for (name, value, min, max) in ranges {
             if !(min..=max).contains(&value) {

@@ -87,7 +87,10 @@ impl Watching {
         let leases: BTreeMap<DeviceId, Timestamp> = leases.collect();
         let by_contact = self.bonds.contains(&Bond::Contact);
         let keep = match self.state {
-            SubscriptionState::Terminated => false,
+            // The latter two are for watchers elsewhere to say of us.
+            SubscriptionState::Terminated
+            | SubscriptionState::Stale
+            | SubscriptionState::Unknown => false,
             SubscriptionState::Active => by_contact || !leases.is_empty(),
             SubscriptionState::Pending | SubscriptionState::Waiting => true,
         };
@@ -170,7 +173,10 @@ impl Watching {
             SubscriptionState::Pending => {
                 self.turn(now, SubscriptionState::Waiting, SubscriptionEvent::Timeout);
             }
-            SubscriptionState::Waiting | SubscriptionState::Terminated => {}
+            SubscriptionState::Waiting
+            | SubscriptionState::Terminated
+            | SubscriptionState::Stale
+            | SubscriptionState::Unknown => {}
         }
     }
 

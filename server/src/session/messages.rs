@@ -203,7 +203,7 @@ fn unit(
     }
     // Accepted, held and dropped are alike to the sender.
     let (id, fate) = (message.id, Fate::Delivered);
-    let report = FateReport { id, to: to.clone(), fate, code: None };
+    let report = FateReport { id, to: to.clone(), fate, code: None, by: None, text: None };
     ops.push(Op::Append(append(&from, ItemKind::Sent)));
     ops.push(Op::Append(Append {
         head: state::encode(&report),

@@ -225,7 +225,14 @@ mod tests {
     fn a_fate_says_what_and_why() {
         let id = message(None, b"").id;
         let to = "bob@b.example".parse().unwrap();
-        let report = FateReport { id, to, fate: Fate::Failed, code: Some(Code::Refused) };
+        let report = FateReport {
+            id,
+            to,
+            fate: Fate::Failed,
+            code: Some(Code::Refused),
+            by: None,
+            text: None,
+        };
         let item = Item {
             kind: ItemKind::Fate,
             message: None,

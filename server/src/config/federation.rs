@@ -1,0 +1,80 @@
+//! Settings about other domains: how they are found, proven, and what each may use.
+
+use std::path::PathBuf;
+
+use impp_protocol::Domain;
+use serde::Deserialize;
+
+use super::error;
+use super::setting::section;
+
+section! {
+    /// Other domains: how they are found and proven, and what one of them may use. A domain of a
+    /// single label, such as localhost, neither reaches others nor is reached.
+    pub struct Federation {
+        /// Whether other domains are reached, and may reach this server.
+        enabled: bool = true, reloads false;
+        /// The services that this server serves for its domains: pres, im. Where they live apart,
+        /// each server names its own.
+        services: Vec<String> = vec!["pres".to_owned(), "im".to_owned()], reloads false;
+        /// How a domain's server is looked up: srv-then-a, a-then-srv, srv, a.
+        order: String = "srv-then-a".to_owned(), reloads false;
+        /// DNS servers, address:port; none for the system's.
+        dns: Vec<String> = vec![], reloads false;
+        /// Networks that names of other domains may lead to though they are private, loopback or
+        /// link-local, such as 10.0.0.0/8.
+        allow_addresses: Vec<String> = vec![], reloads false;
+        /// A file of CA certificates that prove other domains; absent for the system's.
+        ca: Option<PathBuf> = None, reloads true, example "tls/ca.pem";
+        /// A file of certificate revocation lists of those CAs, PEM.
+        crl: Option<PathBuf> = None, reloads true, example "tls/crl.pem";
+        /// Time to find, reach and prove another server.
+        dial_seconds: u64 = 10, reloads true;
+        /// The first wait after a failed try, at most; it doubles from try to try,
+        retry_min_milliseconds: u64 = 1000, reloads true;
+        /// up to this.
+        retry_max_seconds: u64 = 300, reloads true;
+        /// How long a message is tried before its sender is told that it failed.
+        queue_seconds: u64 = 86_400, reloads true;
+        /// Messages that wait for one domain; then senders are answered `full`.
+        queue_items_max: u64 = 10_000, reloads true;
+        /// Their bytes on the disk.
+        queue_bytes_max: u64 = 64 * 1024 * 1024, reloads true;
+        /// Requests of one link that the other side may leave unanswered, and those we take.
+        requests_in_flight_max: u64 = 64, reloads true;
+        /// An answer from the other side must come within this; else the link is closed.
+        answer_seconds: u64 = 60, reloads true;
+        /// Frames a second from one link, on average; further ones are not read until then.
+        frames_per_second: u64 = 1000, reloads true;
+        /// Frames that one link may send at once after a rest.
+        frames_burst: u64 = 5000, reloads true;
+        /// Watchers of one other domain, and presentities of it that are followed from here.
+        subscriptions_max: u64 = 100_000, reloads true;
+        /// Bytes of presence of one other domain that are kept for its watchers here.
+        presence_bytes_max: u64 = 64 * 1024 * 1024, reloads true;
+        /// Other domains with links or waiting messages at once.
+        domains_max: u64 = 4096, reloads true;
+        /// The lease of a subscription between domains; it is refreshed at half time.
+        lease_seconds: u64 = 3600, reloads true;
+        /// A link that is lost for so long makes what was shown `stale`.
+        stale_seconds: u64 = 60, reloads true;
+        /// A PING is sent after so much silence; the other side is dead after half as much again.
+        idle_seconds: u64 = 30, reloads true;
+        /// A link on which nothing but PINGs was said for so long, and nobody watches, is closed.
+        close_seconds: u64 = 600, reloads true;
+        /// Whether other domains are told that an address does not exist here. If not, it answers
+        /// as one whose owner never signs in.
+        tell_unknown: bool = false, reloads true;
+    }
+}
+
+/// A way to a domain that comes before DNS.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StaticRoute {
+    /// The domain.
+    #[serde(deserialize_with = "error::domain")]
+    pub domain: Domain,
+    /// Its servers, address:port, the first one first.
+    pub targets: Vec<String>,
+}

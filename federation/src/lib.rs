@@ -1,7 +1,10 @@
-//! The way to other domains: where an address is served, seen from this server.
+//! The way to other domains: what waits for them, how they are proven, which link is kept.
 //!
-//! Only the domains hosted here can be reached yet; locating others by DNS and links to them will
-//! stand behind the same two traits.
+//! Pure machines; the tasks and sockets of links are the server's.
+
+pub mod backoff;
+pub mod queue;
+pub mod settle;
 
 use impp_protocol::Domain;
 

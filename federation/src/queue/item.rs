@@ -1,0 +1,170 @@
+//! A message that waits, and what is said of it.
+
+use bytes::Bytes;
+use impp_protocol::state::Fate;
+use impp_protocol::{Address, By, Code, Timestamp};
+
+use super::{Pair, Ticket};
+
+/// Why a message waits or has failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// What.
+    pub code: Code,
+    /// Who said so.
+    pub by: By,
+    /// In words.
+    pub text: Option<String>,
+}
+
+impl Cause {
+    /// This server's word.
+    pub fn here(code: Code, text: impl Into<String>) -> Cause {
+        Cause { code, by: By::Server, text: Some(text.into()) }
+    }
+
+    pub(super) fn too_long() -> Cause {
+        Cause::here(Code::Unreachable, "it waited for too long")
+    }
+}
+
+/// A message that waits.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// Its place in the order.
+    pub ticket: Ticket,
+    /// Its id.
+    pub id: [u8; 16],
+    /// Its sender.
+    pub from: Address,
+    /// Its recipient, where it is sent now.
+    pub to: Address,
+    /// Since when it waits.
+    pub since: Timestamp,
+    /// Until when it is tried.
+    pub until: Timestamp,
+    /// When it is of no use any more.
+    pub expires: Option<Timestamp>,
+    /// How much of the disk it takes.
+    pub bytes: u64,
+    /// Whether it may have been taken by the other side already.
+    pub maybe_taken: bool,
+    pub(super) body: Option<Bytes>,
+    /// Whether all of it has been written since it last went out.
+    pub(super) out_whole: bool,
+    /// Links that were cut while it was out, since it was last answered.
+    pub(super) cuts: u32,
+    pub(super) last: Option<Cause>,
+    pub(super) stage: Stage,
+}
+
+/// Where a message is on its way through the queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It is not on the disk yet.
+    Reserved,
+    /// It can be sent.
+    Waiting,
+    /// It is out, and its answer has not come.
+    Out,
+    /// It has ended, and that is not on the disk yet.
+    Ending(Place),
+}
+
+/// Where a message ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Here, with this fate.
+    Ended(Fate, Option<Cause>),
+    /// At another address, to which it has to be sent.
+    Moved(Address),
+}
+
+/// A message to send now.
+#[derive(Clone, Debug)]
+pub struct Sending {
+    /// Its place in the order.
+    pub ticket: Ticket,
+    /// Its bytes, if they are in memory.
+    pub body: Option<Bytes>,
+}
+
+/// A message that has come to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// Its place in the order.
+    pub ticket: Ticket,
+    /// Its id.
+    pub id: [u8; 16],
+    /// Its sender.
+    pub from: Address,
+    /// Where it was sent.
+    pub to: Address,
+    /// What became of it.
+    pub place: Place,
+}
+
+/// Where a message waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its recipient.
+    pub to: Address,
+    /// Since when.
+    pub since: Timestamp,
+    /// Why, as far as something went wrong.
+    pub cause: Option<Cause>,
+    /// When it is tried again, if that is known.
+    pub next_try: Option<Timestamp>,
+}
+
+impl Item {
+    /// A message that has just come.
+    pub fn new(
+        ticket: Ticket,
+        id: [u8; 16],
+        from: Address,
+        to: Address,
+        since: Timestamp,
+        until: Timestamp,
+    ) -> Item {
+        Item {
+            ticket,
+            id,
+            from,
+            to,
+            since,
+            until,
+            expires: None,
+            bytes: 0,
+            maybe_taken: false,
+            body: None,
+            out_whole: false,
+            cuts: 0,
+            last: None,
+            stage: Stage::Reserved,
+        }
+    }
+
+    pub(super) fn pair(&self) -> Pair {
+        (self.from.clone(), self.to.clone())
+    }
+
+    pub(super) fn deadline(&self) -> Timestamp {
+        self.expires.map_or(self.until, |expires| expires.min(self.until))
+    }
+
+    pub(super) fn sending(&self) -> Sending {
+        Sending { ticket: self.ticket, body: self.body.clone() }
+    }
+
+    pub(super) fn ending(&self) -> Option<Ending> {
+        let Stage::Ending(place) = &self.stage else { return None };
+        Some(Ending {
+            ticket: self.ticket,
+            id: self.id,
+            from: self.from.clone(),
+            to: self.to.clone(),
+            place: place.clone(),
+        })
+    }
+}

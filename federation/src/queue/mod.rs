@@ -1,0 +1,474 @@
+//! What waits for one other domain: a pure machine. Each message comes to exactly one end; until
+//! then it can be asked where it waits and why.
+//!
+//! Keeping it on the disk, sending, and storing ends are left to the caller.
+//!
+//! - For each (sender, recipient) messages keep their order: one is out at a time, and a transient
+//!   refusal holds that pair alone.
+//! - Senders take turns, and each sender's recipients take turns.
+//! - A message that was out when a link was cut is suspected of having cut it: it goes out again
+//!   only when nothing else is out. So one poisoned message holds its own pair, and no other.
+
+mod item;
+mod turns;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use bytes::Bytes;
+use impp_protocol::state::Fate;
+use impp_protocol::{Address, By, Code, Error, Timestamp};
+
+use crate::backoff::Backoff;
+pub use item::{Cause, Ending, Item, Sending, Standing};
+use item::{Place, Stage};
+use turns::Turns;
+
+/// Messages to one recipient that are out at once.
+pub const PER_RECIPIENT_MAX: usize = 8;
+/// After so many others, a suspected message is let out alone, however many others wait.
+const BEFORE_SUSPECT: u32 = 64;
+
+/// The order of messages: rises with the order of requests.
+pub type Ticket = u64;
+
+/// What a queue may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Messages.
+    pub items_max: u64,
+    /// Their bytes.
+    pub bytes_max: u64,
+    /// Of these, bytes that are in memory too; the others are read from the disk when it is their
+    /// turn.
+    pub memory_bytes_max: u64,
+    /// How long a transient refusal is waited out.
+    pub backoff: Backoff,
+}
+
+/// The queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too much waits for that domain already")]
+pub struct Full;
+
+/// A sender and a recipient.
+type Pair = (Address, Address);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Queue {
+    limits: Limits,
+    items: HashMap<Ticket, Item>,
+    pairs: HashMap<Pair, PairState>,
+    turns: Turns,
+    /// Pairs whose first message is suspected of having cut a link.
+    suspects: VecDeque<Pair>,
+    since_suspect: u32,
+    /// Pairs that wait for their recipient to have fewer messages out.
+    crowded: HashMap<Address, VecDeque<Pair>>,
+    out_to: HashMap<Address, usize>,
+    out: usize,
+    suspect_out: bool,
+    /// Pairs that wait for a time.
+    later: BTreeSet<(Timestamp, Pair)>,
+    /// When messages that are not out come to their end.
+    deadlines: BTreeSet<(Timestamp, Ticket)>,
+    endings: VecDeque<Ticket>,
+    bytes: u64,
+    in_memory: u64,
+    /// Why nothing can be sent to the domain, and when that is tried again.
+    trouble: Option<(Cause, Option<Timestamp>)>,
+}
+
+#[derive(Debug, Default)]
+struct PairState {
+    items: VecDeque<Ticket>,
+    /// Transient refusals in a row.
+    refusals: u32,
+    until: Option<Timestamp>,
+}
+
+impl Queue {
+    /// An empty queue.
+    pub fn new(limits: Limits) -> Queue {
+        Queue {
+            limits,
+            items: HashMap::new(),
+            pairs: HashMap::new(),
+            turns: Turns::default(),
+            suspects: VecDeque::new(),
+            since_suspect: 0,
+            crowded: HashMap::new(),
+            out_to: HashMap::new(),
+            out: 0,
+            suspect_out: false,
+            later: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
+            endings: VecDeque::new(),
+            bytes: 0,
+            in_memory: 0,
+            trouble: None,
+        }
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// How many messages are in it.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether messages wait that are not at their end.
+    pub fn wants_link(&self) -> bool {
+        !self.deadlines.is_empty() || self.out > 0
+    }
+
+    /// Takes a place for a message that is not on the disk yet; later ones of its pair wait for it.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub fn reserve(&mut self, item: Item) -> Result<(), Full> {
+        let (items, bytes) = (self.items.len() as u64, self.bytes + item.bytes);
+        if items >= self.limits.items_max || bytes > self.limits.bytes_max {
+            return Err(Full);
+        }
+        self.insert(item);
+        Ok(())
+    }
+
+    /// Takes a message that is on the disk already, whatever the limits.
+    pub fn restore(&mut self, item: Item) {
+        let ticket = item.ticket;
+        self.insert(item);
+        self.ready(ticket, None);
+    }
+
+    /// The message is on the disk: it may be sent. `body` is kept if there is room.
+    pub fn ready(&mut self, ticket: Ticket, body: Option<Bytes>) {
+        let Some(item) = self.items.get_mut(&ticket) else { return };
+        if item.stage != Stage::Reserved {
+            return;
+        }
+        item.stage = Stage::Waiting;
+        self.deadlines.insert((item.deadline(), ticket));
+        if let Some(body) = body
+            && self.in_memory + body.len() as u64 <= self.limits.memory_bytes_max
+        {
+            self.in_memory += body.len() as u64;
+            item.body = Some(body);
+        }
+        let pair = item.pair();
+        self.queue_pair(&pair);
+    }
+
+    /// Gives a place back, or forgets a message whose end is on the disk.
+    pub fn remove(&mut self, ticket: Ticket) {
+        let Some(item) = self.items.remove(&ticket) else { return };
+        self.bytes -= item.bytes;
+        self.in_memory -= item.body.as_ref().map_or(0, |body| body.len() as u64);
+        self.deadlines.remove(&(item.deadline(), ticket));
+        let pair = item.pair();
+        if let Some(state) = self.pairs.get_mut(&pair) {
+            state.items.retain(|other| *other != ticket);
+            if state.items.is_empty() {
+                if let Some(until) = state.until {
+                    self.later.remove(&(until, pair.clone()));
+                }
+                self.pairs.remove(&pair);
+                self.turns.remove(&pair);
+            } else {
+                self.queue_pair(&pair);
+            }
+        }
+    }
+
+    /// The next message to send, if one may go out now.
+    pub fn next_send(&mut self, now: Timestamp) -> Option<Sending> {
+        self.release(now);
+        if self.suspect_out {
+            return None;
+        }
+        // Somebody has to take the risk of a suspected message, alone.
+        let alone = self.since_suspect >= BEFORE_SUSPECT || self.turns.is_empty();
+        if alone && let Some(pair) = self.next_suspect() {
+            if self.out > 0 {
+                self.suspects.push_front(pair);
+                return None;
+            }
+            self.since_suspect = 0;
+            self.suspect_out = true;
+            return self.send_first(&pair);
+        }
+        while let Some(pair) = self.turns.next() {
+            if self.out_to.get(&pair.1).is_some_and(|out| *out >= PER_RECIPIENT_MAX) {
+                self.crowded.entry(pair.1.clone()).or_default().push_back(pair);
+                continue;
+            }
+            if let Some(sending) = self.send_first(&pair) {
+                self.since_suspect += u32::from(!self.suspects.is_empty());
+                return Some(sending);
+            }
+        }
+        None
+    }
+
+    /// A message that was to be sent was not: it could not be read, or the link ended before.
+    pub fn unsent(&mut self, now: Timestamp, ticket: Ticket, random: u64) {
+        if let Some(pair) = self.came_back(ticket) {
+            self.hold(now, &pair, None, random);
+        }
+    }
+
+    /// The other side has answered.
+    pub fn answered(
+        &mut self,
+        now: Timestamp,
+        ticket: Ticket,
+        answer: Result<(), Error>,
+        random: u64,
+    ) {
+        let Some(pair) = self.came_back(ticket) else { return };
+        let Some(item) = self.items.get_mut(&ticket) else { return };
+        item.cuts = 0;
+        let error = match answer {
+            Ok(()) => return self.end(ticket, Place::Ended(Fate::Delivered, None)),
+            Err(error) => error,
+        };
+        if let (Code::Moved, Some(address)) = (error.code, error.address.clone()) {
+            return self.end(ticket, Place::Moved(address));
+        }
+        // What the other side says as "server" is, from here, its home server.
+        let by = if error.by == By::Server { By::Home } else { error.by };
+        let cause = Cause { code: error.code, by, text: error.text.clone() };
+        if error.code.is_permanent() {
+            return self.end(ticket, Place::Ended(Fate::Failed, Some(cause)));
+        }
+        // This time it was definitely not taken.
+        item.out_whole = false;
+        item.last = Some(cause);
+        self.hold(now, &pair, error.retry_after, random);
+    }
+
+    /// The link was cut before the answer came: nobody knows whether the message was taken.
+    pub fn cut(&mut self, now: Timestamp, ticket: Ticket, cause: Cause, random: u64) {
+        let Some(pair) = self.came_back(ticket) else { return };
+        if let Some(item) = self.items.get_mut(&ticket) {
+            item.maybe_taken |= item.out_whole;
+            item.cuts += 1;
+            item.last = Some(cause);
+            if item.cuts > 1 {
+                return self.hold(now, &pair, None, random);
+            }
+        }
+        self.queue_pair(&pair);
+    }
+
+    /// Nothing can be sent to the domain for now; it is tried again at `next`.
+    pub fn trouble(&mut self, cause: Cause, next: Option<Timestamp>) {
+        self.trouble = Some((cause, next));
+    }
+
+    /// The domain can be reached again.
+    pub fn clear_trouble(&mut self) {
+        self.trouble = None;
+    }
+
+    /// The domain definitely takes no messages: all that waits comes to its end.
+    pub fn fail_all(&mut self, cause: &Cause) {
+        let waiting: Vec<Ticket> =
+            self.items.values().filter(|i| i.stage == Stage::Waiting).map(|i| i.ticket).collect();
+        for ticket in waiting {
+            let Some(item) = self.items.get(&ticket) else { continue };
+            let fate = if item.maybe_taken { Fate::Unknown } else { Fate::Failed };
+            self.end(ticket, Place::Ended(fate, Some(cause.clone())));
+        }
+    }
+
+    /// Ends what has waited for too long.
+    pub fn expire(&mut self, now: Timestamp) {
+        while let Some((at, ticket)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now)
+        {
+            self.deadlines.remove(&(at, ticket));
+            let trouble = self.trouble.as_ref().map(|(cause, _)| cause.clone());
+            let Some(item) = self.items.get(&ticket) else { continue };
+            if item.stage != Stage::Waiting {
+                continue;
+            }
+            let cause = item.last.clone().or(trouble);
+            let fate = match item.maybe_taken {
+                true => Fate::Unknown,
+                false if item.expires.is_some_and(|expires| expires <= now) => Fate::Expired,
+                false => Fate::Failed,
+            };
+            let cause = (fate != Fate::Expired).then(|| cause.unwrap_or_else(Cause::too_long));
+            self.end(ticket, Place::Ended(fate, cause));
+        }
+    }
+
+    /// The next message that has come to its end, which is to be stored; then it is removed.
+    pub fn next_ending(&mut self) -> Option<Ending> {
+        loop {
+            let ticket = self.endings.pop_front()?;
+            if let Some(ending) = self.items.get(&ticket).and_then(Item::ending) {
+                return Some(ending);
+            }
+        }
+    }
+
+    /// An end could not be stored: it is offered again.
+    pub fn not_ended(&mut self, ticket: Ticket) {
+        self.endings.push_back(ticket);
+    }
+
+    /// When there is something to do without anything coming in.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        let deadline = self.deadlines.first().map(|(at, _)| *at);
+        let later = self.later.first().map(|(at, _)| *at);
+        deadline.into_iter().chain(later).min()
+    }
+
+    /// Where a message waits, since when, why, and when it is tried again.
+    pub fn standing(&self, from: &Address, id: [u8; 16]) -> Option<Standing> {
+        let item = self.items.values().find(|item| item.id == id && item.from == *from)?;
+        let until = self.pairs.get(&item.pair()).and_then(|pair| pair.until);
+        let (trouble, next) = match &self.trouble {
+            Some((cause, next)) => (Some(cause.clone()), *next),
+            None => (None, None),
+        };
+        Some(Standing {
+            to: item.to.clone(),
+            since: item.since,
+            cause: trouble.or_else(|| item.last.clone()),
+            next_try: next.max(until),
+        })
+    }
+
+    fn insert(&mut self, item: Item) {
+        self.bytes += item.bytes;
+        let pair = self.pairs.entry(item.pair()).or_default();
+        // Almost always the last; what is restored comes in any order.
+        let at = pair.items.partition_point(|other| *other < item.ticket);
+        pair.items.insert(at, item.ticket);
+        self.items.insert(item.ticket, item);
+    }
+
+    /// Puts a pair where its first message says; whether that is somewhere.
+    fn queue_pair(&mut self, pair: &Pair) -> bool {
+        let Some(state) = self.pairs.get(pair) else { return false };
+        let Some(first) = state.items.front().and_then(|ticket| self.items.get(ticket)) else {
+            return false;
+        };
+        if first.stage != Stage::Waiting || state.until.is_some() {
+            return false;
+        }
+        if first.cuts > 0 {
+            if !self.suspects.contains(pair) {
+                self.suspects.push_back(pair.clone());
+            }
+        } else {
+            self.turns.add(pair);
+        }
+        true
+    }
+
+    fn next_suspect(&mut self) -> Option<Pair> {
+        loop {
+            let pair = self.suspects.pop_front()?;
+            let first = self.pairs.get(&pair).and_then(|state| state.items.front());
+            let first = first.and_then(|ticket| self.items.get(ticket));
+            if first.is_some_and(|item| item.stage == Stage::Waiting && item.cuts > 0) {
+                return Some(pair);
+            }
+            self.queue_pair(&pair);
+        }
+    }
+
+    fn send_first(&mut self, pair: &Pair) -> Option<Sending> {
+        let state = self.pairs.get(pair).filter(|state| state.until.is_none())?;
+        let item = self.items.get_mut(state.items.front()?)?;
+        if item.stage != Stage::Waiting {
+            return None;
+        }
+        (item.stage, item.out_whole) = (Stage::Out, false);
+        self.deadlines.remove(&(item.deadline(), item.ticket));
+        self.out += 1;
+        *self.out_to.entry(pair.1.clone()).or_default() += 1;
+        Some(item.sending())
+    }
+
+    /// The message goes out as a whole from now on: nobody can say any more that it was not taken.
+    pub fn goes_out(&mut self, ticket: Ticket) {
+        if let Some(item) = self.items.get_mut(&ticket) {
+            item.out_whole = true;
+        }
+    }
+
+    /// A message that was out is not any more.
+    fn came_back(&mut self, ticket: Ticket) -> Option<Pair> {
+        let item = self.items.get_mut(&ticket).filter(|item| item.stage == Stage::Out)?;
+        item.stage = Stage::Waiting;
+        let pair = item.pair();
+        self.deadlines.insert((item.deadline(), ticket));
+        self.out -= 1;
+        self.suspect_out = false;
+        if let Some(out) = self.out_to.get_mut(&pair.1) {
+            *out -= 1;
+            if *out == 0 {
+                self.out_to.remove(&pair.1);
+            }
+        }
+        if let Some(mut crowd) = self.crowded.remove(&pair.1) {
+            while let Some(next) = crowd.pop_front() {
+                if self.queue_pair(&next) {
+                    break;
+                }
+            }
+            if !crowd.is_empty() {
+                self.crowded.insert(pair.1.clone(), crowd);
+            }
+        }
+        Some(pair)
+    }
+
+    /// Holds a pair back for a while.
+    fn hold(
+        &mut self,
+        now: Timestamp,
+        pair: &Pair,
+        least: Option<std::time::Duration>,
+        random: u64,
+    ) {
+        let Some(state) = self.pairs.get_mut(pair) else { return };
+        state.refusals = state.refusals.saturating_add(1);
+        let wait = self.limits.backoff.wait(state.refusals, random);
+        let until = now.after(wait.max(least.unwrap_or_default()));
+        state.until = Some(until);
+        self.later.insert((until, pair.clone()));
+    }
+
+    fn release(&mut self, now: Timestamp) {
+        while let Some((at, pair)) = self.later.first().cloned().filter(|(at, _)| *at <= now) {
+            self.later.remove(&(at, pair.clone()));
+            if let Some(state) = self.pairs.get_mut(&pair) {
+                state.until = None;
+            }
+            self.queue_pair(&pair);
+        }
+    }
+
+    fn end(&mut self, ticket: Ticket, place: Place) {
+        let Some(item) = self.items.get_mut(&ticket) else { return };
+        self.deadlines.remove(&(item.deadline(), ticket));
+        item.stage = Stage::Ending(place);
+        let pair = item.pair();
+        if let Some(state) = self.pairs.get_mut(&pair) {
+            state.refusals = 0;
+        }
+        self.endings.push_back(ticket);
+    }
+}

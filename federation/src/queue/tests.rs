@@ -1,0 +1,263 @@
+use std::time::Duration;
+
+use super::*;
+
+const A_DAY: Duration = Duration::from_secs(86_400);
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_millis(1_000_000_000_000 + seconds * 1000)
+}
+
+fn address(text: &str) -> Address {
+    text.parse().unwrap()
+}
+
+fn queue() -> Queue {
+    let backoff = Backoff { min: Duration::from_secs(1), max: Duration::from_secs(300) };
+    let limits = Limits { items_max: 1000, bytes_max: 100_000, memory_bytes_max: 1000, backoff };
+    Queue::new(limits)
+}
+
+fn item(ticket: Ticket, from: &str, to: &str) -> Item {
+    let (from, to) = (address(from), address(to));
+    let id = [ticket as u8; 16];
+    Item { bytes: 100, ..Item::new(ticket, id, from, to, at(0), at(0).after(A_DAY)) }
+}
+
+fn add(queue: &mut Queue, ticket: Ticket, from: &str, to: &str) {
+    queue.reserve(item(ticket, from, to)).unwrap();
+    queue.ready(ticket, Some(Bytes::from_static(b"body")));
+}
+
+fn send(queue: &mut Queue, now: Timestamp) -> Option<Ticket> {
+    let sending = queue.next_send(now)?;
+    queue.goes_out(sending.ticket);
+    Some(sending.ticket)
+}
+
+fn sent(queue: &mut Queue, now: Timestamp) -> Vec<Ticket> {
+    std::iter::from_fn(|| send(queue, now)).collect()
+}
+
+fn refusal(code: Code) -> Error {
+    Error::new(code, "no")
+}
+
+/// The end of the only message that has one.
+fn ended(queue: &mut Queue) -> (Ticket, Place) {
+    let ending = queue.next_ending().unwrap();
+    queue.remove(ending.ticket);
+    assert_eq!(queue.next_ending(), None);
+    (ending.ticket, ending.place)
+}
+
+fn cut_cause() -> Cause {
+    Cause::here(Code::Unreachable, "the link was cut")
+}
+
+#[test]
+fn messages_of_a_pair_go_one_after_the_other_and_others_beside_them() {
+    let mut queue = queue();
+    add(&mut queue, 1, "a@a.example", "x@b.example");
+    add(&mut queue, 2, "a@a.example", "x@b.example");
+    add(&mut queue, 3, "a@a.example", "y@b.example");
+    assert_eq!(sent(&mut queue, at(0)), [1, 3]);
+    queue.answered(at(0), 1, Ok(()), 0);
+    assert_eq!(ended(&mut queue), (1, Place::Ended(Fate::Delivered, None)));
+    assert_eq!(sent(&mut queue, at(0)), [2]);
+}
+
+#[test]
+fn a_message_whose_place_is_taken_holds_its_pair_until_it_is_on_the_disk() {
+    let mut queue = queue();
+    queue.reserve(item(1, "a@a.example", "x@b.example")).unwrap();
+    add(&mut queue, 2, "a@a.example", "x@b.example");
+    assert_eq!(sent(&mut queue, at(0)), []);
+    queue.ready(1, None);
+    assert_eq!(sent(&mut queue, at(0)), [1]);
+    queue.reserve(item(3, "b@a.example", "x@b.example")).unwrap();
+    add(&mut queue, 4, "b@a.example", "x@b.example");
+    queue.remove(3);
+    assert_eq!(sent(&mut queue, at(0)), [4]);
+}
+
+#[test]
+fn f11_a_transient_refusal_holds_that_pair_alone() {
+    let mut queue = queue();
+    add(&mut queue, 1, "a@a.example", "x@b.example");
+    add(&mut queue, 2, "a@a.example", "x@b.example");
+    add(&mut queue, 3, "a@a.example", "y@b.example");
+    assert_eq!(sent(&mut queue, at(0)), [1, 3]);
+    let wait = Duration::from_secs(7);
+    queue.answered(at(0), 1, Err(refusal(Code::Full).by(By::Recipient).retry_after(wait)), 0);
+    queue.answered(at(0), 3, Ok(()), 0);
+    assert_eq!(sent(&mut queue, at(6)), []);
+    let standing = queue.standing(&address("a@a.example"), [1; 16]).unwrap();
+    assert_eq!(standing.next_try, Some(at(7)));
+    assert_eq!(standing.cause.unwrap().by, By::Recipient);
+    assert_eq!(sent(&mut queue, at(7)), [1]);
+}
+
+#[test]
+fn a_permanent_refusal_is_the_end_said_by_the_other_home_server() {
+    let mut queue = queue();
+    add(&mut queue, 1, "a@a.example", "x@b.example");
+    sent(&mut queue, at(0));
+    queue.answered(at(0), 1, Err(refusal(Code::Refused)), 0);
+    let cause = Cause { code: Code::Refused, by: By::Home, text: Some("no".to_owned()) };
+    assert_eq!(ended(&mut queue), (1, Place::Ended(Fate::Failed, Some(cause))));
+    assert!(queue.is_empty());
+}
+
+#[test]
+fn f11_what_was_out_when_a_link_was_cut_goes_again_alone_and_after_the_others() {
+    let mut queue = queue();
+    for (ticket, from) in [(1, "a@a.example"), (2, "b@a.example"), (3, "c@a.example")] {
+        add(&mut queue, ticket, from, "x@b.example");
+    }
+    assert_eq!(send(&mut queue, at(0)), Some(1));
+    assert_eq!(send(&mut queue, at(0)), Some(2));
+    queue.cut(at(0), 1, cut_cause(), 0);
+    queue.cut(at(0), 2, cut_cause(), 0);
+    assert_eq!(sent(&mut queue, at(0)), [3]);
+    queue.answered(at(0), 3, Ok(()), 0);
+    // One at a time, and nothing beside it.
+    assert_eq!(send(&mut queue, at(0)), Some(1));
+    add(&mut queue, 4, "d@a.example", "x@b.example");
+    assert_eq!(send(&mut queue, at(0)), None);
+    queue.cut(at(0), 1, cut_cause(), 999);
+    assert_eq!(send(&mut queue, at(0)), Some(4));
+    queue.answered(at(0), 4, Ok(()), 0);
+    assert_eq!(send(&mut queue, at(0)), Some(2));
+    queue.answered(at(0), 2, Ok(()), 0);
+    // It waits longer from cut to cut.
+    assert_eq!(send(&mut queue, at(0)), None);
+    assert_eq!(send(&mut queue, at(2)), Some(1));
+}
+
+#[test]
+fn f11_a_suspected_message_gets_its_turn_however_many_others_wait() {
+    let mut queue = queue();
+    add(&mut queue, 1, "a@a.example", "x@b.example");
+    sent(&mut queue, at(0));
+    queue.cut(at(0), 1, cut_cause(), 0);
+    for ticket in 2..=200 {
+        add(&mut queue, ticket, &format!("s{ticket}@a.example"), &format!("r{ticket}@b.example"));
+    }
+    let mut order = Vec::new();
+    while let Some(ticket) = send(&mut queue, at(0)) {
+        queue.answered(at(0), ticket, Ok(()), 0);
+        order.push(ticket);
+    }
+    let place = order.iter().position(|ticket| *ticket == 1).unwrap();
+    assert_eq!((place, order.len()), (BEFORE_SUSPECT as usize, 200));
+}
+
+#[test]
+fn d_5_5_4_senders_take_turns_and_so_do_a_senders_recipients() {
+    let mut queue = queue();
+    for ticket in 1..=100 {
+        add(&mut queue, ticket, "flood@a.example", &format!("r{ticket}@b.example"));
+    }
+    add(&mut queue, 101, "small@a.example", "x@b.example");
+    add(&mut queue, 102, "other@a.example", "x@b.example");
+    let first: Vec<Ticket> = (0..4).filter_map(|_| send(&mut queue, at(0))).collect();
+    assert_eq!(first, [1, 101, 102, 2]);
+}
+
+#[test]
+fn messages_out_to_one_recipient_are_bounded_and_others_are_not_held_by_that() {
+    let mut queue = queue();
+    for ticket in 1..=20 {
+        add(&mut queue, ticket, &format!("s{ticket}@a.example"), "x@b.example");
+    }
+    add(&mut queue, 21, "s21@a.example", "y@b.example");
+    let out = sent(&mut queue, at(0));
+    assert_eq!(out.len(), PER_RECIPIENT_MAX + 1);
+    assert!(out.contains(&21));
+    queue.answered(at(0), 1, Ok(()), 0);
+    queue.answered(at(0), 2, Ok(()), 0);
+    assert_eq!(sent(&mut queue, at(0)).len(), 2);
+}
+
+#[test]
+fn r4_2_1_at_the_end_of_the_time_each_message_has_its_true_fate() {
+    let mut queue = queue();
+    let fate = |queue: &mut Queue| match ended(queue) {
+        (_, Place::Ended(fate, cause)) => (fate, cause.map(|cause| cause.code)),
+        (_, moved) => panic!("{moved:?}"),
+    };
+    let late = at(0).after(A_DAY);
+    // Never sent.
+    add(&mut queue, 1, "a@a.example", "x@b.example");
+    queue.trouble(Cause::here(Code::Untrusted, "a wrong certificate"), Some(at(60)));
+    queue.expire(late);
+    assert_eq!(fate(&mut queue), (Fate::Failed, Some(Code::Untrusted)));
+    // Sent whole, never answered.
+    add(&mut queue, 2, "a@a.example", "x@b.example");
+    sent(&mut queue, at(0));
+    queue.cut(at(0), 2, cut_cause(), 0);
+    queue.expire(late);
+    assert_eq!(fate(&mut queue), (Fate::Unknown, Some(Code::Unreachable)));
+    // Taken for sending, and not written before the link ended.
+    add(&mut queue, 3, "a@a.example", "x@b.example");
+    queue.next_send(at(0)).unwrap();
+    queue.cut(at(0), 3, cut_cause(), 0);
+    queue.expire(late);
+    assert_eq!(fate(&mut queue), (Fate::Failed, Some(Code::Unreachable)));
+    // Sent and refused for now.
+    add(&mut queue, 4, "a@a.example", "x@b.example");
+    sent(&mut queue, at(0));
+    queue.answered(at(0), 4, Err(refusal(Code::Full)), 0);
+    queue.expire(late);
+    assert_eq!(fate(&mut queue), (Fate::Failed, Some(Code::Full)));
+    // Of no use any more.
+    let expires = Some(at(5));
+    queue.reserve(Item { expires, ..item(5, "a@a.example", "x@b.example") }).unwrap();
+    queue.ready(5, None);
+    queue.expire(at(5));
+    assert_eq!(fate(&mut queue), (Fate::Expired, None));
+    // From before a restart.
+    queue.restore(Item { maybe_taken: true, ..item(6, "a@a.example", "x@b.example") });
+    queue.fail_all(&Cause::here(Code::UnknownDomain, "no such domain"));
+    assert_eq!(fate(&mut queue), (Fate::Unknown, Some(Code::UnknownDomain)));
+    assert!(queue.is_empty() && queue.next_deadline().is_none() && !queue.wants_link());
+}
+
+#[test]
+fn what_is_out_does_not_expire_before_its_answer() {
+    let mut queue = queue();
+    add(&mut queue, 1, "a@a.example", "x@b.example");
+    sent(&mut queue, at(0));
+    queue.expire(at(0).after(A_DAY));
+    assert_eq!(queue.next_ending(), None);
+    queue.answered(at(0).after(A_DAY), 1, Ok(()), 0);
+    assert_eq!(ended(&mut queue), (1, Place::Ended(Fate::Delivered, None)));
+}
+
+#[test]
+fn the_queue_and_its_memory_are_bounded() {
+    let mut queue = queue();
+    for ticket in 0..1000 {
+        queue.reserve(item(ticket, "a@a.example", "x@b.example")).unwrap();
+        queue.ready(ticket, Some(Bytes::from(vec![0; 100])));
+    }
+    assert_eq!(queue.reserve(item(1000, "a@a.example", "x@b.example")), Err(Full));
+    assert_eq!(queue.items.values().filter(|item| item.body.is_some()).count(), 10);
+    queue.remove(0);
+    queue.reserve(item(1000, "a@a.example", "x@b.example")).unwrap();
+}
+
+#[test]
+fn an_end_that_could_not_be_stored_is_offered_again() {
+    let mut queue = queue();
+    add(&mut queue, 1, "a@a.example", "x@b.example");
+    add(&mut queue, 2, "a@a.example", "x@b.example");
+    sent(&mut queue, at(0));
+    queue.answered(at(0), 1, Ok(()), 0);
+    let ending = queue.next_ending().unwrap();
+    queue.not_ended(ending.ticket);
+    assert_eq!(sent(&mut queue, at(0)), [], "the order of fates is kept");
+    assert_eq!(ended(&mut queue).0, 1);
+    assert_eq!(sent(&mut queue, at(0)), [2]);
+}

@@ -1,6 +1,8 @@
 //! What proves a domain on a link and what does not: certificates of every kind through whole TLS
 //! handshakes, presented by the server that is called and by the one that calls.
 
+#![allow(clippy::unwrap_used)]
+
 mod certificates;
 mod handshake;
 

@@ -6,6 +6,8 @@ pub mod backoff;
 pub mod queue;
 pub mod settle;
 
+pub mod prove;
+
 use impp_protocol::Domain;
 
 /// Where what is for a domain goes.

@@ -10,8 +10,9 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use impp_federation::{Hosted, Locate, Route};
+use impp_locate::Locator;
 use impp_protocol::command::{Bye, ByeReason};
-use impp_protocol::{Address, Code, Error, Timestamp};
+use impp_protocol::{Address, Code, Domain, Error, Timestamp};
 use impp_storage::{Op, Outcome, RecordKey, Store, StoreError, Unit};
 
 use tokio::sync::Semaphore;
@@ -19,7 +20,9 @@ use tokio::sync::Semaphore;
 use crate::accounts::{Account, AccountError, Accounts};
 use crate::clock::Clock;
 use crate::config::{Config, seconds};
+use crate::link::{LinkMailbox, Peers};
 use crate::metrics::Metrics;
+use crate::mirror::Mirrors;
 use crate::net::admission::Admission;
 use crate::net::complaints::Complaints;
 use crate::net::tls::Configurations;
@@ -60,6 +63,16 @@ pub struct Host {
     pub secrets: Secrets,
     /// Leases, graces, windows.
     pub timers: Timers,
+    /// This run of the server, as other servers know it.
+    pub boot: [u8; 16],
+    /// Finds other domains' servers.
+    pub locator: Locator,
+    /// Other domains: what waits for them, and links.
+    pub peers: Peers,
+    /// Open links by id.
+    pub links: DashMap<SessionId, Arc<LinkMailbox>>,
+    /// Presence of other domains.
+    pub mirrors: Mirrors,
     routes: Box<dyn Locate>,
     /// Whether the server that ran before did not stop in good order.
     crashed: bool,
@@ -75,6 +88,9 @@ pub enum StartError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A setting.
+    #[error("{0}")]
+    Config(String),
     /// The system gives no random bytes.
     #[error("no random bytes: {0}")]
     Random(#[from] getrandom::Error),
@@ -91,6 +107,9 @@ impl Host {
         let accounts = Accounts::load(&*store, domains.clone()).await?;
         let crashed = store.get(running_key()?).await?.is_some();
         let secrets = load_secrets(&*store, clock.now()).await?;
+        let mut boot = [0; 16];
+        getrandom::fill(&mut boot)?;
+        let locator = Locator::new(config.locating().map_err(StartError::Config)?);
         Ok(Arc::new(Host {
             config: ArcSwap::from_pointee(config),
             tls: ArcSwapOption::empty(),
@@ -104,6 +123,11 @@ impl Host {
             metrics: Metrics::default(),
             secrets,
             timers: Timers::default(),
+            boot,
+            locator,
+            peers: Peers::default(),
+            links: DashMap::new(),
+            mirrors: Mirrors::default(),
             routes: Box::new(Hosted::new(domains)),
             crashed,
             principals: DashMap::new(),
@@ -116,15 +140,39 @@ impl Host {
     /// unknown-domain or not-found.
     pub fn account(&self, address: &Address) -> Result<Arc<Account>, Error> {
         match self.routes.locate(&address.domain()) {
-            Route::Local => self
-                .accounts
-                .get(address)
-                .ok_or_else(|| Error::new(Code::NotFound, format!("{address} does not exist"))),
+            Route::Local => self.accounts.get(address).ok_or_else(|| self.no_account(address)),
             Route::Unknown => {
                 let text = format!("no route to domain {}", address.domain());
                 Err(Error::new(Code::UnknownDomain, text))
             }
         }
+    }
+
+    fn no_account(&self, address: &Address) -> Error {
+        let config = self.config.load();
+        let domain = address.domain();
+        let hosted = config.domain.iter().find(|hosted| hosted.name == domain);
+        let moved = hosted
+            .and_then(|hosted| hosted.redirect.as_ref())
+            .and_then(|domain| Address::new(address.local(), domain).ok());
+        match moved {
+            Some(moved) => {
+                let text = format!("{address} is {moved}");
+                Error { address: Some(moved), ..Error::new(Code::Moved, text) }
+            }
+            None => Error::new(Code::NotFound, format!("{address} does not exist")),
+        }
+    }
+
+    /// Whether an address is in another domain that somebody here can reach.
+    pub fn is_remote(&self, who: &Address, address: &Address) -> bool {
+        let (here, there) = (who.domain(), address.domain());
+        !self.accounts.is_local(address) && self.federates(&here) && self.federates(&there)
+    }
+
+    /// Whether a domain can have links: not one of a single label, such as localhost.
+    pub fn federates(&self, domain: &Domain) -> bool {
+        self.config.load().federation.enabled && domain.as_str().contains('.')
     }
 
     /// Looks at a principal; nothing is stored and nobody woken.
@@ -193,6 +241,8 @@ impl Host {
         for id in sessions {
             if let Some(mailbox) = self.sessions.get(*id) {
                 mailbox.presentity_dirty(presentity);
+            } else if let Some(link) = self.links.get(id) {
+                link.presentity_dirty(presentity);
             }
         }
     }

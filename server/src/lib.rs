@@ -6,6 +6,8 @@
 //! | `config/` | the configuration file, its documentation and errors |
 //! | `net/` | sockets, TLS, frames, deadlines |
 //! | `link/` | links to other domains |
+//! | `mirror/` | presence of other domains for watchers here |
+//! | `delivery.rs` | a message into an inbox here |
 //! | `session/` | signing in, and what a signed-in device asks |
 //! | `presentity/` | layers, watchers, what each is shown: pure |
 //! | `principal.rs`, `policy.rs` | a principal's rules, contacts and presentity, from the store |
@@ -18,10 +20,12 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod delivery;
 pub mod host;
 pub mod http;
 pub mod link;
 pub mod metrics;
+pub mod mirror;
 pub mod net;
 pub mod policy;
 pub mod presentity;
@@ -33,3 +37,8 @@ pub mod secrets;
 pub mod session;
 pub mod sessions;
 pub mod timers;
+
+/// A random number, to spread what would happen at once. Without randomness it is not spread.
+pub fn random() -> u64 {
+    getrandom::u64().unwrap_or_default()
+}

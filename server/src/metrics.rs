@@ -24,6 +24,13 @@ pub struct Refusal {
     pub code: String,
 }
 
+/// Why there is no link.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct NoLink {
+    /// The name of the error's code.
+    pub reason: String,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Metrics {
@@ -46,6 +53,14 @@ pub struct Metrics {
     pub refused: Family<Refusal, Counter>,
     /// Connections closed before TLS because too many had not signed in.
     pub crowded: Counter,
+    /// Open links to other domains.
+    pub links: Gauge,
+    /// Links that were not opened, from either end.
+    pub no_links: Family<NoLink, Counter>,
+    /// Frames of other domains in the name of a domain that they have not proven.
+    pub forged: Counter,
+    /// Messages that wait for other domains; set when it is asked for.
+    pub queued: Gauge,
 }
 
 impl Default for Metrics {
@@ -61,6 +76,10 @@ impl Default for Metrics {
             store_syncs: Counter::default(),
             refused: Family::default(),
             crowded: Counter::default(),
+            links: Gauge::default(),
+            no_links: Family::default(),
+            forged: Counter::default(),
+            queued: Gauge::default(),
         };
         let m = &mut metrics;
         let registry = &mut m.registry;
@@ -85,6 +104,22 @@ impl Default for Metrics {
             "Connections closed because too many had not signed in",
             m.crowded.clone(),
         );
+        registry.register("impp_links", "Open links to other domains", m.links.clone());
+        registry.register(
+            "impp_links_refused",
+            "Links that were not opened, by reason",
+            m.no_links.clone(),
+        );
+        registry.register(
+            "impp_forged",
+            "Frames in the name of a domain that their sender has not proven",
+            m.forged.clone(),
+        );
+        registry.register(
+            "impp_queued_messages",
+            "Messages that wait for other domains",
+            m.queued.clone(),
+        );
         metrics
     }
 }
@@ -93,6 +128,11 @@ impl Metrics {
     /// Counts an error answered.
     pub fn refuse(&self, code: impp_protocol::Code) {
         self.refused.get_or_create(&Refusal { code: code.as_str().to_owned() }).inc();
+    }
+
+    /// Counts a link that was not opened.
+    pub fn refuse_link(&self, code: impp_protocol::Code) {
+        self.no_links.get_or_create(&NoLink { reason: code.as_str().to_owned() }).inc();
     }
 
     /// Counts a sign-in.

@@ -32,8 +32,13 @@ pub const META: Table = Table(8);
 /// presentity; the value is empty JSON.
 pub const FOLLOWED: Table = Table(9);
 
+/// Messages that wait for another domain, by user part of the sender and ticket in hex.
+pub const QUEUED: Table = Table(10);
+/// Until when messages may have gone out to another domain, by that domain.
+pub const LINKED: Table = Table(11);
+
 /// All tables in which an account has records of its own, by its user part and more.
-pub const OF_ACCOUNT: &[Table] = &[CONTACT, DEVICE, LAYER, WATCHER, HELD, FOLLOWED];
+pub const OF_ACCOUNT: &[Table] = &[CONTACT, DEVICE, LAYER, WATCHER, HELD, FOLLOWED, QUEUED];
 
 /// The key of what belongs to `owner` alone, or with `rest` of one thing of it.
 pub fn key(table: Table, owner: &Address, rest: &[&str]) -> RecordKey {
@@ -203,6 +208,32 @@ pub struct WatcherRecord {
     pub leases: std::collections::BTreeMap<String, u64>,
     /// Whether the watcher's contact list asks for it.
     pub by_contact: bool,
+}
+
+/// A message that waits for another domain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueuedRecord {
+    /// The recipient as the sender named it.
+    pub recipient: String,
+    /// Where it is sent: elsewhere after a redirect.
+    pub to: String,
+    /// How many more servers may pass it on.
+    pub hops: u64,
+    /// Since when it waits, milliseconds since 1970.
+    pub since: u64,
+    /// The fields of the MESSAGE, in base64.
+    pub message: String,
+}
+
+/// Until when messages may have gone out to another domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkedRecord {
+    /// Whether a link is open.
+    pub open: bool,
+    /// Else: when the last one was closed, milliseconds since 1970.
+    pub until: u64,
 }
 
 /// Grants by their names.

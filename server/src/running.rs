@@ -12,11 +12,12 @@ use impp_storage::{Expect, Op, Options, SqliteStore, StoreError};
 
 use crate::config::{Config, ConfigError, seconds};
 use crate::control::{self, Response};
+use crate::delivery::DEDUP_KEPT;
 use crate::host::{Host, StartError};
+use crate::link;
 use crate::net::listen::Listener;
 use crate::net::tls::Configurations;
 use crate::records;
-use crate::session::messages::DEDUP_KEPT;
 
 /// How long an orderly stop waits for connections to end.
 const STOP_MAX: Duration = Duration::from_secs(15);
@@ -102,6 +103,7 @@ impl Running {
         host.note_running(true).await?;
         tokio::spawn(host.clone().run_timers());
         tokio::spawn(sweep(host.clone()));
+        link::outgoing::restore(&host).await?;
         let run = |listener: Listener| tokio::spawn(listener.run(host.clone()));
         let accepting = listeners.into_iter().map(run).collect();
         Ok(Running { host, addresses, http, accepting })
@@ -136,8 +138,17 @@ impl Running {
                 server: None,
             });
         }
+        for link in self.host.links.iter() {
+            link.end(Bye {
+                reason: ByeReason::Stopping,
+                text: Some("the server is stopping".to_owned()),
+                retry_after: Some(seconds(base)),
+                server: None,
+            });
+        }
+        let busy = |host: &Host| host.metrics.connections.get() > 0 || !host.links.is_empty();
         let waiting = async {
-            while self.host.metrics.connections.get() > 0 {
+            while busy(&self.host) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use impp_protocol::state::Fate;
 use impp_protocol::{Address, By, Code, Timestamp};
 
-use super::{Pair, Ticket};
+use super::{HOPS_MAX, Pair, Ticket};
 
 /// Why a message waits or has failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +37,12 @@ pub struct Item {
     pub id: [u8; 16],
     /// Its sender.
     pub from: Address,
-    /// Its recipient, where it is sent now.
+    /// Where it is sent now.
     pub to: Address,
+    /// Its recipient as the sender named it: another one after a redirect.
+    pub recipient: Address,
+    /// How many more servers may pass it on.
+    pub hops: u64,
     /// Since when it waits.
     pub since: Timestamp,
     /// Until when it is tried.
@@ -49,6 +53,13 @@ pub struct Item {
     pub bytes: u64,
     /// Whether it may have been taken by the other side already.
     pub maybe_taken: bool,
+}
+
+/// A message and where it is.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) of: Item,
+    /// Its bytes, if there was room for them.
     pub(super) body: Option<Bytes>,
     /// Whether all of it has been written since it last went out.
     pub(super) out_whole: bool,
@@ -85,6 +96,12 @@ pub enum Place {
 pub struct Sending {
     /// Its place in the order.
     pub ticket: Ticket,
+    /// Its sender.
+    pub from: Address,
+    /// Where it is sent.
+    pub to: Address,
+    /// How many more servers may pass it on.
+    pub hops: u64,
     /// Its bytes, if they are in memory.
     pub body: Option<Bytes>,
 }
@@ -98,8 +115,10 @@ pub struct Ending {
     pub id: [u8; 16],
     /// Its sender.
     pub from: Address,
-    /// Where it was sent.
-    pub to: Address,
+    /// Its recipient as the sender named it.
+    pub recipient: Address,
+    /// How many more servers may pass it on.
+    pub hops: u64,
     /// What became of it.
     pub place: Place,
 }
@@ -131,39 +150,49 @@ impl Item {
             ticket,
             id,
             from,
+            recipient: to.clone(),
             to,
+            hops: HOPS_MAX,
             since,
             until,
             expires: None,
             bytes: 0,
             maybe_taken: false,
-            body: None,
-            out_whole: false,
-            cuts: 0,
-            last: None,
-            stage: Stage::Reserved,
         }
+    }
+}
+
+impl Entry {
+    pub(super) fn new(of: Item) -> Entry {
+        Entry { of, body: None, out_whole: false, cuts: 0, last: None, stage: Stage::Reserved }
     }
 
     pub(super) fn pair(&self) -> Pair {
-        (self.from.clone(), self.to.clone())
+        (self.of.from.clone(), self.of.to.clone())
     }
 
     pub(super) fn deadline(&self) -> Timestamp {
-        self.expires.map_or(self.until, |expires| expires.min(self.until))
+        self.of.expires.map_or(self.of.until, |expires| expires.min(self.of.until))
     }
 
     pub(super) fn sending(&self) -> Sending {
-        Sending { ticket: self.ticket, body: self.body.clone() }
+        Sending {
+            ticket: self.of.ticket,
+            from: self.of.from.clone(),
+            to: self.of.to.clone(),
+            hops: self.of.hops,
+            body: self.body.clone(),
+        }
     }
 
     pub(super) fn ending(&self) -> Option<Ending> {
         let Stage::Ending(place) = &self.stage else { return None };
         Some(Ending {
-            ticket: self.ticket,
-            id: self.id,
-            from: self.from.clone(),
-            to: self.to.clone(),
+            ticket: self.of.ticket,
+            id: self.of.id,
+            from: self.of.from.clone(),
+            recipient: self.of.recipient.clone(),
+            hops: self.of.hops,
             place: place.clone(),
         })
     }

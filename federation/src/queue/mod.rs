@@ -22,14 +22,17 @@ use impp_protocol::state::Fate;
 use impp_protocol::{Address, By, Code, Error, Timestamp};
 
 use crate::backoff::Backoff;
-pub use item::{Cause, Ending, Item, Sending, Standing};
-use item::{Place, Stage};
+pub use item::{Cause, Ending, Item, Place, Sending, Standing};
+use item::{Entry, Stage};
 use turns::Turns;
 
 /// Messages to one recipient that are out at once.
 pub const PER_RECIPIENT_MAX: usize = 8;
 /// After so many others, a suspected message is let out alone, however many others wait.
 const BEFORE_SUSPECT: u32 = 64;
+
+/// Servers that may pass a message on, one after the other.
+pub const HOPS_MAX: u64 = 8;
 
 /// The order of messages: rises with the order of requests.
 pub type Ticket = u64;
@@ -60,7 +63,7 @@ type Pair = (Address, Address);
 #[derive(Debug)]
 pub struct Queue {
     limits: Limits,
-    items: HashMap<Ticket, Item>,
+    items: HashMap<Ticket, Entry>,
     pairs: HashMap<Pair, PairState>,
     turns: Turns,
     /// Pairs whose first message is suspected of having cut a link.
@@ -169,7 +172,7 @@ impl Queue {
     /// Gives a place back, or forgets a message whose end is on the disk.
     pub fn remove(&mut self, ticket: Ticket) {
         let Some(item) = self.items.remove(&ticket) else { return };
-        self.bytes -= item.bytes;
+        self.bytes -= item.of.bytes;
         self.in_memory -= item.body.as_ref().map_or(0, |body| body.len() as u64);
         self.deadlines.remove(&(item.deadline(), ticket));
         let pair = item.pair();
@@ -258,7 +261,7 @@ impl Queue {
     pub fn cut(&mut self, now: Timestamp, ticket: Ticket, cause: Cause, random: u64) {
         let Some(pair) = self.came_back(ticket) else { return };
         if let Some(item) = self.items.get_mut(&ticket) {
-            item.maybe_taken |= item.out_whole;
+            item.of.maybe_taken |= item.out_whole;
             item.cuts += 1;
             item.last = Some(cause);
             if item.cuts > 1 {
@@ -280,11 +283,15 @@ impl Queue {
 
     /// The domain definitely takes no messages: all that waits comes to its end.
     pub fn fail_all(&mut self, cause: &Cause) {
-        let waiting: Vec<Ticket> =
-            self.items.values().filter(|i| i.stage == Stage::Waiting).map(|i| i.ticket).collect();
+        let waiting: Vec<Ticket> = self
+            .items
+            .values()
+            .filter(|i| i.stage == Stage::Waiting)
+            .map(|i| i.of.ticket)
+            .collect();
         for ticket in waiting {
             let Some(item) = self.items.get(&ticket) else { continue };
-            let fate = if item.maybe_taken { Fate::Unknown } else { Fate::Failed };
+            let fate = if item.of.maybe_taken { Fate::Unknown } else { Fate::Failed };
             self.end(ticket, Place::Ended(fate, Some(cause.clone())));
         }
     }
@@ -300,9 +307,9 @@ impl Queue {
                 continue;
             }
             let cause = item.last.clone().or(trouble);
-            let fate = match item.maybe_taken {
+            let fate = match item.of.maybe_taken {
                 true => Fate::Unknown,
-                false if item.expires.is_some_and(|expires| expires <= now) => Fate::Expired,
+                false if item.of.expires.is_some_and(|expires| expires <= now) => Fate::Expired,
                 false => Fate::Failed,
             };
             let cause = (fate != Fate::Expired).then(|| cause.unwrap_or_else(Cause::too_long));
@@ -314,7 +321,7 @@ impl Queue {
     pub fn next_ending(&mut self) -> Option<Ending> {
         loop {
             let ticket = self.endings.pop_front()?;
-            if let Some(ending) = self.items.get(&ticket).and_then(Item::ending) {
+            if let Some(ending) = self.items.get(&ticket).and_then(Entry::ending) {
                 return Some(ending);
             }
         }
@@ -334,27 +341,28 @@ impl Queue {
 
     /// Where a message waits, since when, why, and when it is tried again.
     pub fn standing(&self, from: &Address, id: [u8; 16]) -> Option<Standing> {
-        let item = self.items.values().find(|item| item.id == id && item.from == *from)?;
+        let item = self.items.values().find(|item| item.of.id == id && item.of.from == *from)?;
         let until = self.pairs.get(&item.pair()).and_then(|pair| pair.until);
         let (trouble, next) = match &self.trouble {
             Some((cause, next)) => (Some(cause.clone()), *next),
             None => (None, None),
         };
         Some(Standing {
-            to: item.to.clone(),
-            since: item.since,
+            to: item.of.recipient.clone(),
+            since: item.of.since,
             cause: trouble.or_else(|| item.last.clone()),
             next_try: next.max(until),
         })
     }
 
     fn insert(&mut self, item: Item) {
-        self.bytes += item.bytes;
-        let pair = self.pairs.entry(item.pair()).or_default();
+        let (ticket, entry) = (item.ticket, Entry::new(item));
+        self.bytes += entry.of.bytes;
+        let pair = self.pairs.entry(entry.pair()).or_default();
         // Almost always the last; what is restored comes in any order.
-        let at = pair.items.partition_point(|other| *other < item.ticket);
-        pair.items.insert(at, item.ticket);
-        self.items.insert(item.ticket, item);
+        let at = pair.items.partition_point(|other| *other < ticket);
+        pair.items.insert(at, ticket);
+        self.items.insert(ticket, entry);
     }
 
     /// Puts a pair where its first message says; whether that is somewhere.
@@ -395,7 +403,7 @@ impl Queue {
             return None;
         }
         (item.stage, item.out_whole) = (Stage::Out, false);
-        self.deadlines.remove(&(item.deadline(), item.ticket));
+        self.deadlines.remove(&(item.deadline(), item.of.ticket));
         self.out += 1;
         *self.out_to.entry(pair.1.clone()).or_default() += 1;
         Some(item.sending())

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use impp_locate::{Policy, Settings};
 use impp_protocol::Domain;
 use serde::Deserialize;
 
-use super::error;
 use super::setting::section;
+use super::{Config, error};
 
 section! {
     /// Other domains: how they are found and proven, and what one of them may use. A domain of a
@@ -77,4 +78,38 @@ pub struct StaticRoute {
     pub domain: Domain,
     /// Its servers, address:port, the first one first.
     pub targets: Vec<String>,
+}
+
+impl Config {
+    /// How other domains are looked for.
+    ///
+    /// # Errors
+    /// The setting that cannot be read, in words.
+    pub fn locating(&self) -> Result<Settings, String> {
+        let links = &self.federation;
+        let mut routes = std::collections::HashMap::new();
+        for route in &self.route {
+            let targets: Result<Vec<_>, _> =
+                route.targets.iter().map(|target| parsed("targets", target)).collect();
+            routes.insert(route.domain.clone(), targets?);
+        }
+        let all = |name: &str, texts: &[String]| -> Result<Vec<_>, String> {
+            texts.iter().map(|text| parsed(name, text)).collect()
+        };
+        let allow: Result<Vec<_>, _> =
+            links.allow_addresses.iter().map(|text| parsed("allow_addresses", text)).collect();
+        Ok(Settings {
+            order: parsed("order", &links.order)?,
+            dns: all("dns", &links.dns)?,
+            policy: Policy { allow: allow?, own: all("listen", &self.server.listen)? },
+            routes,
+        })
+    }
+}
+
+fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
+    name: &str,
+    text: &str,
+) -> Result<T, String> {
+    text.parse().map_err(|error| format!("{name} = \"{text}\": {error}"))
 }

@@ -230,6 +230,9 @@ impl Config {
                 return wrong(format!("listen = \"{listen}\" is no address:port"));
             }
         }
+        if let Err(message) = self.locating() {
+            return wrong(message);
+        }
         let (times, limits, links) = (&self.times, &self.limits, &self.federation);
         const DAY: u64 = 86_400;
         let ranges = [

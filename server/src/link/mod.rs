@@ -1,20 +1,56 @@
-//! Links to servers of other domains.
+//! Links: connections to the servers of other domains, over which both sides ask.
 //!
-//! Proving who is at the other end of TLS is left to `net/tls.rs` and `impp_federation::prove`.
+//! | module | duty |
+//! |---|---|
+//! | `peers`, `peer` | the other domains there is something for; what waits for each; when to dial |
+//! | `dial`, `opening` | reaching another server, and the HELLOs that open a link from either end |
+//! | `connection` | an open link: frames in and out, deadlines, requests and answers |
+//! | `incoming` | what the other side asks |
+//! | `outgoing` | messages from here: into the queue, onto the link, to their fates |
+//! | `mailbox` | where the rest of the server leaves word for a link |
+//!
+//! The order of messages and their fates is decided by `impp_federation::queue`, proof by
+//! `impp_federation::prove`, where a domain is by `impp_locate`.
+
+mod connection;
+mod dial;
+mod incoming;
+pub mod mailbox;
+mod opening;
+pub mod outgoing;
+mod peer;
+mod peers;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
+pub use mailbox::LinkMailbox;
+pub use opening::{Opened, Services};
+pub use peer::{Link, Peer};
+pub use peers::Peers;
+
 use crate::host::Host;
 use crate::net::admission::Place;
 use crate::net::pipe::Pipe;
 
-/// Serves a link that another server has opened: TLS is done, the protocol chosen, and the other
-/// side has presented a certificate of a CA that is trusted; what it proves is still to be asked.
-///
-/// Nothing is served yet: it is closed.
-pub async fn accept(_host: Arc<Host>, pipe: Pipe, _peer: IpAddr, _place: Place, deadline: Instant) {
-    pipe.finish(deadline).await;
+/// Serves a connection on which another domain's server has called, to its end.
+pub async fn accept(host: Arc<Host>, mut pipe: Pipe, peer: IpAddr, place: Place, by: Instant) {
+    match opening::answer(&host, &mut pipe, by).await {
+        Ok((local, remote, opened)) => {
+            drop(place);
+            match Peers::attach(&host, &local, &remote, opened, false).await {
+                Ok((peer, link)) => connection::serve(host, peer, link, pipe).await,
+                Err(error) => opening::refuse(pipe, error).await,
+            }
+        }
+        Err(error) => {
+            host.metrics.refuse_link(error.code);
+            if host.complaints.may_complain(peer, host.clock.now()) {
+                tracing::warn!(%peer, %error, "a server called, and no link was opened");
+            }
+            opening::refuse(pipe, error).await;
+        }
+    }
 }

@@ -9,7 +9,7 @@ pub mod entry;
 mod follow;
 mod lists;
 mod log;
-pub mod messages;
+mod messages;
 mod publish;
 mod requests;
 mod rules;
@@ -342,7 +342,7 @@ fn put(out: &mut BytesMut, command: Command) {
 }
 
 /// What the client is told of the store's trouble.
-fn storage_error(error: &StoreError) -> Error {
+pub fn storage_error(error: &StoreError) -> Error {
     let retry = Duration::from_secs(1);
     match error {
         StoreError::Busy => Error::new(Code::Busy, "the store is busy").retry_after(retry),
@@ -362,7 +362,11 @@ fn storage_error(error: &StoreError) -> Error {
 }
 
 /// Lets handlers use `?` on the store's answers.
-trait Stored<T> {
+pub trait Stored<T> {
+    /// The error as the client gets it.
+    ///
+    /// # Errors
+    /// What the store's trouble means to the client.
     fn stored(self) -> Result<T, Error>;
 }
 

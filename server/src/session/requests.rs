@@ -13,9 +13,9 @@ use impp_protocol::state::{
 use impp_protocol::{Address, Code, Error, Timestamp};
 use impp_storage::{Expect, Op, Outcome, Record, Rejection, Unit};
 
-use super::messages::{one_less_held, received};
 use super::rules::edit_rules;
 use super::{Handled, Session, Stored, lists};
+use crate::delivery::{one_less_held, received};
 use crate::host::Host;
 use crate::principal::{scan, unhex};
 use crate::records::HELD;

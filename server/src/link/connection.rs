@@ -1,0 +1,509 @@
+//! An open link: frames in and out, requests of both sides and their answers, deadlines, its end.
+//!
+//! What the other side asks is done in `incoming` and `home`; what is sent is decided by the queue
+//! and the mirrors.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use impp_federation::queue::{Cause, Ticket};
+use impp_locate::Service;
+use impp_protocol::command::{Bye, ByeReason, CommandError, Done, Ping};
+use impp_protocol::frame::{FRAME_BYTES_MAX, Frame};
+use impp_protocol::{Code, Command, Error, Request};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::incoming::{self, Refused};
+use super::opening::FAREWELL;
+use super::outgoing;
+use super::peer::{Ask, Link, Peer, service_of};
+use super::peers::note_linked;
+use crate::config::seconds;
+use crate::host::{Host, bye};
+use crate::net::pipe::{Event, Pipe};
+use crate::net::rate::Rate;
+use crate::random;
+use crate::session::Answer;
+
+/// Bytes that wait to be written before no more is prepared.
+const OUTPUT_BYTES_MAX: usize = 256 * 1024;
+/// Who sends more than its rate is not read for so long.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Of the requests that the other side takes, those of messages, as the others, get at most so
+/// many sixteenths: neither service holds the other up.
+const SHARE_SIXTEENTHS: u64 = 12;
+
+/// What we have asked and wait to be answered.
+#[derive(Debug)]
+enum Asked {
+    /// To take a queued message.
+    Message(Ticket),
+    /// To pass on a message that is not stored; nobody waits for the answer.
+    Volatile,
+    /// For somebody here.
+    For(oneshot::Sender<Result<Done, Error>>),
+    /// Whether it is there.
+    Ping,
+}
+
+/// An answer of ours that waits for the store, with its request's number.
+type Numbered = std::pin::Pin<Box<dyn Future<Output = (u64, Command)> + Send>>;
+
+/// How far the end of the link is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// It goes on.
+    No,
+    /// Our BYE is said: what the other side still has to say is read until then.
+    Said(Instant),
+    /// Over.
+    Over,
+}
+
+struct Open {
+    host: Arc<Host>,
+    peer: Arc<Peer>,
+    link: Arc<Link>,
+    pipe: Pipe,
+    waiting: FuturesUnordered<Numbered>,
+    answered: Vec<(u64, Command)>,
+    /// By number, which rises with time.
+    asked: BTreeMap<u64, (Asked, Instant)>,
+    messages_out: u64,
+    number: u64,
+    rate: Rate,
+    /// Nothing is read until then.
+    paused: Option<Instant>,
+    /// When something was last read, and whether a PING was sent since then.
+    heard: Instant,
+    pinged: bool,
+    /// When something but PINGs was last said, by either side.
+    spoke: Instant,
+    mid_frame: Option<Instant>,
+    /// When something was last written, or there was nothing to write.
+    progress: Instant,
+    ending: Ending,
+    /// The other side has said BYE: it answers, and nothing new is asked of it.
+    bye_heard: bool,
+}
+
+/// Serves an open link to its end.
+pub async fn serve(host: Arc<Host>, peer: Arc<Peer>, link: Arc<Link>, pipe: Pipe) {
+    let now = Instant::now();
+    let links = &host.config.load().federation;
+    let rate = Rate::new(now, links.frames_per_second, links.frames_burst);
+    let open = Open {
+        pipe,
+        waiting: FuturesUnordered::new(),
+        answered: Vec::new(),
+        asked: BTreeMap::new(),
+        messages_out: 0,
+        number: 0,
+        rate,
+        paused: None,
+        heard: now,
+        pinged: false,
+        spoke: now,
+        mid_frame: None,
+        progress: now,
+        ending: Ending::No,
+        bye_heard: false,
+        host,
+        peer,
+        link,
+    };
+    Box::pin(open.run()).await;
+}
+
+impl Open {
+    async fn run(mut self) {
+        while self.ending != Ending::Over {
+            self.take_frames().await;
+            self.tell().await;
+            if self.ending == Ending::Over {
+                break;
+            }
+            match self.wait().await {
+                Event::Input => (self.heard, self.pinged) = (Instant::now(), false),
+                Event::Output => self.progress = Instant::now(),
+                Event::Woken => {
+                    for (number, command) in std::mem::take(&mut self.answered) {
+                        self.put(number, command);
+                    }
+                }
+                Event::Deadline => self.overdue(),
+                Event::Closed => self.ending = Ending::Over,
+            }
+        }
+        self.detach().await;
+        let Open { pipe, .. } = self;
+        pipe.finish(Instant::now() + FAREWELL).await;
+    }
+
+    /// The link is no more: what was asked over it is asked again over the next.
+    async fn detach(&mut self) {
+        let (host, link) = (&self.host, &self.link);
+        let now = host.clock.now();
+        let (local, remote) = (&link.mailbox.local, &link.mailbox.remote);
+        tracing::info!(%local, %remote, "link closed");
+        host.links.remove(&link.mailbox.id);
+        host.metrics.links.dec();
+        let other = {
+            let mut inner = self.peer.lock();
+            for (asked, _) in std::mem::take(&mut self.asked).into_values() {
+                match asked {
+                    Asked::Message(ticket) => {
+                        let text = format!("the link to {remote} was cut before it answered");
+                        let cause = Cause::here(Code::Unreachable, text);
+                        inner.queue.cut(now, ticket, cause, random());
+                    }
+                    Asked::For(answer) => {
+                        let text = format!("the link to {remote} was cut");
+                        let _ = answer.send(Err(Error::new(Code::Unreachable, text)));
+                    }
+                    Asked::Volatile | Asked::Ping => {}
+                }
+            }
+            let other = inner.detach(link);
+            inner.raise();
+            other
+        };
+        if link.opened.services.pres && !other {
+            host.mirrors.link_down(host, local, remote);
+        }
+        self.peer.changed.notify_one();
+        if let Err(error) = note_linked(host, local, remote, false).await {
+            tracing::warn!(%error, "the end of a link could not be noted");
+        }
+    }
+
+    async fn wait(&mut self) -> Event {
+        let (deadline, reading) = (self.deadline(), self.may_read());
+        let Open { pipe, waiting, answered, link, .. } = self;
+        let others = |context: &mut Context<'_>| {
+            while let Poll::Ready(Some(answer)) = waiting.poll_next_unpin(context) {
+                answered.push(answer);
+            }
+            !answered.is_empty()
+        };
+        pipe.event(&link.mailbox.signal, reading, deadline, others).await
+    }
+
+    /// Requests are read as long as answers can be kept, and not faster than the rate.
+    fn may_read(&self) -> bool {
+        let in_flight_max = self.host.config.load().federation.requests_in_flight_max;
+        self.paused.is_none()
+            && self.pipe.output_len() < OUTPUT_BYTES_MAX
+            && (self.waiting.len() as u64) < in_flight_max
+    }
+
+    async fn take_frames(&mut self) {
+        if self.paused.is_some_and(|until| until <= Instant::now()) {
+            self.paused = None;
+        }
+        while self.may_read() && self.ending != Ending::Over {
+            match self.pipe.take(FRAME_BYTES_MAX) {
+                Ok(Some(frame)) => {
+                    self.mid_frame = None;
+                    if self.rate.take(Instant::now()).is_err() {
+                        self.paused = Some(Instant::now() + PAUSE);
+                    }
+                    self.take_frame(frame).await;
+                }
+                Ok(None) => break,
+                Err(error) => self.break_off(0, Error::new(Code::Malformed, error.to_string())),
+            }
+        }
+        self.mid_frame = match self.mid_frame {
+            _ if !self.pipe.is_mid_frame() || !self.may_read() => None,
+            since => since.or(Some(Instant::now())),
+        };
+    }
+
+    async fn take_frame(&mut self, frame: Frame) {
+        let number = frame.request;
+        match Request::decode(frame) {
+            Ok(Request { number, command }) => self.take_command(number, command).await,
+            Err(error @ CommandError::UnknownKind(_)) => {
+                self.put(number, Error::new(Code::Unsupported, error.to_string()).into());
+            }
+            Err(error @ CommandError::Malformed { .. }) => {
+                self.break_off(number, Error::new(Code::Malformed, error.to_string()));
+            }
+        }
+    }
+
+    async fn take_command(&mut self, number: u64, command: Command) {
+        if !matches!(command, Command::Ping(_)) {
+            self.spoke = Instant::now();
+        }
+        match command {
+            Command::Ok(done) => self.take_answer(number, Ok(done)),
+            Command::Error(error) => self.take_answer(number, Err(error)),
+            Command::Bye(bye) if number == 0 => self.take_bye(&bye),
+            Command::Notify(_) if number == 0 => {}
+            command if number == 0 => {
+                let text = format!("{}: a request has a number from 1", command.kind());
+                self.break_off(0, Error::new(Code::Malformed, text));
+            }
+            Command::Ping(_) => self.put(number, Done::empty().into()),
+            Command::Message(message) => {
+                let taken = incoming::message(&self.host, &self.link.mailbox, message).await;
+                self.answer(number, taken);
+            }
+            other => {
+                let text = format!("{} is not for links", other.kind());
+                self.put(number, Error::new(Code::WrongState, text).into());
+            }
+        }
+    }
+
+    fn answer(&mut self, number: u64, taken: Result<Answer, Refused>) {
+        match taken {
+            Ok(Answer::Now(command)) => self.put(number, command),
+            Ok(Answer::Later(later)) => {
+                self.waiting.push(Box::pin(async move { (number, later.await) }));
+            }
+            Err(Refused::Request(error)) => self.put(number, error.into()),
+            Err(Refused::Forged(error)) => {
+                let mailbox = &self.link.mailbox;
+                self.host.metrics.forged.inc();
+                tracing::warn!(local = %mailbox.local, remote = %mailbox.remote, %error, "forged");
+                self.break_off(number, error);
+            }
+        }
+    }
+
+    /// The other side has answered. An answer to what was not asked, or asked before, is a breach.
+    fn take_answer(&mut self, number: u64, answer: Result<Done, Error>) {
+        let Some((asked, _)) = self.asked.remove(&number) else {
+            // An error without a number is said before a goodbye.
+            if number != 0 {
+                let text = "an answer to a request that was not made";
+                self.break_off(number, Error::new(Code::Malformed, text));
+            } else if let Err(error) = answer {
+                tracing::warn!(remote = %self.link.mailbox.remote, %error, "the other side says");
+            }
+            return;
+        };
+        match asked {
+            Asked::Message(ticket) => {
+                self.messages_out -= 1;
+                let now = self.host.clock.now();
+                let answer = answer.map(drop);
+                self.peer.lock().queue.answered(now, ticket, answer, random());
+                outgoing::store_endings(&self.host, &self.peer);
+                self.peer.changed.notify_one();
+            }
+            Asked::For(waiting) => {
+                let _ = waiting.send(answer);
+            }
+            Asked::Volatile | Asked::Ping => {}
+        }
+    }
+
+    /// The other side asks for nothing more: what it has asked is answered, what was asked of it
+    /// is waited for.
+    fn take_bye(&mut self, bye: &Bye) {
+        let now = self.host.clock.now();
+        let mut inner = self.peer.lock();
+        if let Some(after) = bye.retry_after {
+            inner.rest(now.after(after));
+        }
+        self.link.drain();
+        drop(inner);
+        self.peer.changed.notify_one();
+        self.bye_heard = true;
+        if bye.reason == ByeReason::Protocol {
+            self.ending = Ending::Over;
+        }
+    }
+
+    /// Sends what waits, as long as there is room.
+    async fn tell(&mut self) {
+        if self.pipe.output_len() == 0 {
+            self.progress = Instant::now();
+        }
+        let news = self.link.mailbox.take();
+        if let Some(bye) = news.bye {
+            self.say_bye(bye);
+        }
+        while self.has_room() && self.send_one().await {}
+        let quiet = self.asked.is_empty() && self.waiting.is_empty() && self.answered.is_empty();
+        if quiet && self.bye_heard {
+            self.ending = Ending::Over;
+        } else if quiet && self.link.is_draining() && self.ending == Ending::No {
+            self.say_bye(bye(ByeReason::Redundant, "another link is kept"));
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.ending == Ending::No
+            && !self.link.is_draining()
+            && self.pipe.output_len() < OUTPUT_BYTES_MAX
+            && (self.asked.len() as u64) < self.link.opened.requests_max
+    }
+
+    /// Sends one request, if there is one; whether there was.
+    async fn send_one(&mut self) -> bool {
+        let services = self.link.opened.services;
+        let share = (self.link.opened.requests_max * SHARE_SIXTEENTHS).div_ceil(16);
+        let now = self.host.clock.now();
+        let (ask, volatile, sending) = {
+            let mut inner = self.peer.lock();
+            let fits = |ask: &Ask| services.serve(service_of(&ask.command));
+            let ask = inner.asks.iter().position(fits).and_then(|at| inner.asks.remove(at));
+            let volatile = if services.im { inner.volatile.pop_front() } else { None };
+            let sending = (services.im && self.messages_out < share)
+                .then(|| inner.queue.next_send(now))
+                .flatten();
+            (ask, volatile, sending)
+        };
+        let something = ask.is_some() || volatile.is_some() || sending.is_some();
+        if let Some(Ask { command, answer }) = ask {
+            self.ask(command, Asked::For(answer));
+        }
+        if let Some(message) = volatile {
+            let hops = Some(impp_federation::queue::HOPS_MAX);
+            let message = impp_protocol::command::Message { hops, ..message };
+            self.ask(message.into(), Asked::Volatile);
+        }
+        if let Some(sending) = sending {
+            match outgoing::load(&self.host, &sending).await {
+                Ok(Some(message)) => {
+                    self.messages_out += 1;
+                    self.peer.lock().queue.goes_out(sending.ticket);
+                    self.ask(message.into(), Asked::Message(sending.ticket));
+                }
+                Ok(None) => self.peer.lock().queue.remove(sending.ticket),
+                Err(error) => {
+                    tracing::error!(%error, "a waiting message could not be read");
+                    self.peer.lock().queue.unsent(now, sending.ticket, random());
+                }
+            }
+        }
+        something
+    }
+
+    fn ask(&mut self, command: Command, asked: Asked) {
+        self.number += 1;
+        if !matches!(asked, Asked::Ping) {
+            self.spoke = Instant::now();
+        }
+        self.asked.insert(self.number, (asked, Instant::now()));
+        self.put(self.number, command);
+    }
+
+    /// Writes a frame.
+    fn put(&mut self, number: u64, command: Command) {
+        if let Command::Error(error) = &command {
+            self.host.metrics.refuse(error.code);
+        }
+        if self.pipe.output_len() == 0 {
+            self.progress = Instant::now();
+        }
+        let kind = command.kind();
+        if let Err(error) = (Request { number, command }).put(self.pipe.output()) {
+            tracing::error!(%kind, %error, "a frame for a link could not be written");
+        }
+    }
+
+    /// Answers a breach of the protocol; nothing more is read.
+    fn break_off(&mut self, number: u64, error: Error) {
+        let remote = &self.link.mailbox.remote;
+        tracing::warn!(%remote, %error, "the other side breaks the protocol");
+        self.put(number, error.into());
+        self.put(0, bye(ByeReason::Protocol, "see the error before").into());
+        self.ending = Ending::Over;
+    }
+
+    /// Says goodbye; what was asked of the other side may still be answered.
+    fn say_bye(&mut self, bye: Bye) {
+        if self.ending == Ending::No {
+            self.link.drain();
+            self.put(0, bye.into());
+            self.ending = Ending::Said(Instant::now() + FAREWELL);
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        let config = self.host.config.load();
+        let (links, limits) = (&config.federation, &config.limits);
+        let idle = seconds(links.idle_seconds);
+        let silent = match self.pinged {
+            _ if !self.may_read() => Instant::now() + idle,
+            false => self.heard + idle,
+            true => self.heard + idle * 3 / 2,
+        };
+        let stalled =
+            (self.pipe.output_len() > 0).then(|| self.progress + seconds(limits.stall_seconds));
+        let frame = self.mid_frame.map(|since| since + seconds(limits.frame_seconds));
+        let oldest = self.asked.values().next();
+        let unanswered = oldest.map(|(_, since)| *since + seconds(links.answer_seconds));
+        let said = match self.ending {
+            Ending::Said(until) => Some(until),
+            Ending::No | Ending::Over => None,
+        };
+        let later = self.peer.lock().queue.next_deadline();
+        let later = later.map(|at| self.host.clock.instant(at));
+        let idle_close = self.spoke + seconds(links.close_seconds);
+        [stalled, frame, unanswered, said, self.paused, later, Some(idle_close)]
+            .into_iter()
+            .flatten()
+            .fold(silent, Instant::min)
+            .max(Instant::now() + Duration::from_millis(1))
+    }
+
+    /// A deadline has passed: a PING is due, or the end.
+    fn overdue(&mut self) {
+        let (now, config) = (Instant::now(), self.host.config.load_full());
+        let (links, limits) = (&config.federation, &config.limits);
+        if !self.may_read() {
+            self.heard = now;
+        }
+        let idle = seconds(links.idle_seconds);
+        let passed = |since: Instant, wait: u64| now >= since + seconds(wait);
+        let stalled = self.pipe.output_len() > 0 && passed(self.progress, limits.stall_seconds);
+        let slow = self.mid_frame.is_some_and(|since| passed(since, limits.frame_seconds));
+        let oldest = self.asked.values().next();
+        let end = if matches!(self.ending, Ending::Said(until) if until <= now) {
+            return self.ending = Ending::Over;
+        } else if stalled {
+            "nothing could be written for too long"
+        } else if slow {
+            "a frame took too long"
+        } else if oldest.is_some_and(|(_, since)| passed(*since, links.answer_seconds)) {
+            "an answer took too long"
+        } else if self.pinged && now >= self.heard + idle * 3 / 2 {
+            "nothing was heard for too long"
+        } else {
+            if passed(self.spoke, links.close_seconds) {
+                self.idle_close();
+            } else if !self.pinged && now >= self.heard + idle {
+                self.pinged = true;
+                self.ask(Ping {}.into(), Asked::Ping);
+            }
+            return;
+        };
+        tracing::warn!(remote = %self.link.mailbox.remote, end, "a link is given up");
+        self.put(0, bye(ByeReason::Timeout, end).into());
+        self.ending = Ending::Over;
+    }
+
+    /// Nothing was said for long: the link is closed, unless somebody watches over it.
+    fn idle_close(&mut self) {
+        let mailbox = &self.link.mailbox;
+        let watched = self.link.opened.services.serve(Service::Presence)
+            && self.host.mirrors.wanted(&mailbox.local, &mailbox.remote);
+        if watched || !self.asked.is_empty() || !self.waiting.is_empty() {
+            self.spoke = Instant::now();
+        } else {
+            self.say_bye(bye(ByeReason::Idle, "nothing is to be said"));
+        }
+    }
+}

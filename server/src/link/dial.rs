@@ -1,0 +1,135 @@
+//! Reaching another domain's server: finding it, TLS that proves it, HELLO.
+//!
+//! Where it is looked for is decided by `impp_locate`.
+
+use std::sync::Arc;
+
+use impp_federation::prove::{self, HandshakeError};
+use impp_federation::queue::Cause;
+use impp_locate::{AttemptError, NotReached, Service};
+use impp_protocol::{By, Code, Domain, Error};
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+
+use super::opening::{self, Opened};
+use super::peer::{Link, Peer};
+use super::peers::Peers;
+use crate::config::seconds;
+use crate::host::Host;
+use crate::net::gate::Gate;
+use crate::net::pipe::Pipe;
+
+/// How much of what was tried is told.
+const TEXT_CHARS_MAX: usize = 1000;
+
+/// Why there is no link.
+#[derive(Debug)]
+pub struct NotOpened {
+    /// What is said of it.
+    pub cause: Cause,
+    /// Trying again is useless for now.
+    pub definite: bool,
+}
+
+impl NotOpened {
+    fn transient(code: Code, text: impl Into<String>) -> NotOpened {
+        NotOpened { cause: Cause::here(code, text), definite: false }
+    }
+}
+
+/// Dials a domain for a service, and enters the link.
+///
+/// # Errors
+/// [`NotOpened`].
+pub async fn dial(
+    host: &Arc<Host>,
+    local: &Domain,
+    remote: &Domain,
+    service: Service,
+) -> Result<(Arc<Peer>, Arc<Link>, Pipe), NotOpened> {
+    let by = Instant::now() + seconds(host.config.load().federation.dial_seconds);
+    let attempt = |stream: TcpStream, _| connect(host, local, remote, stream, by);
+    let reached = host.locator.reach(remote, service, by, attempt).await;
+    let (pipe, opened) = reached.map_err(|error| not_opened(&error))?.value;
+    if !opened.services.serve(service) {
+        let word = service.word();
+        let text = format!("the server of {remote} that was found does not serve {word}");
+        opening::refuse(pipe, Error::new(Code::NotOffered, text.clone())).await;
+        return Err(NotOpened::transient(Code::NotOffered, text));
+    }
+    match Peers::attach(host, local, remote, opened, true).await {
+        Ok((peer, link)) => Ok((peer, link, pipe)),
+        Err(error) => {
+            let text = error.text.clone().unwrap_or_default();
+            opening::refuse(pipe, error.clone()).await;
+            Err(NotOpened::transient(error.code, text))
+        }
+    }
+}
+
+async fn connect(
+    host: &Arc<Host>,
+    local: &Domain,
+    remote: &Domain,
+    stream: TcpStream,
+    by: Instant,
+) -> Result<(Pipe, Opened), AttemptError> {
+    let failed = |text: String| AttemptError::Failed(text);
+    let tls = host.tls.load().as_ref().and_then(|tls| tls.dial.get(local).cloned());
+    let tls = tls.ok_or_else(|| failed(format!("{local} has no certificate for links")))?;
+    let name = ServerName::try_from(remote.as_str().to_owned())
+        .map_err(|_| failed(format!("{remote} is no name for TLS")))?;
+    let _ = stream.set_nodelay(true);
+    let connecting = TlsConnector::from(tls).connect(name, Gate::new(stream));
+    let stream = match tokio::time::timeout_at(by, connecting).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            return Err(match HandshakeError::of_io(&error) {
+                error @ (HandshakeError::Broken(_) | HandshakeError::Tls(_)) => {
+                    failed(error.to_string())
+                }
+                error => AttemptError::Untrusted(error.to_string()),
+            });
+        }
+        Err(_) => return Err(failed("no TLS within the time".to_owned())),
+    };
+    prove::speaks_links(stream.get_ref().1)
+        .map_err(|error| AttemptError::Failed(error.to_string()))?;
+    let mut pipe = Pipe::new(stream, by);
+    match opening::call(host, &mut pipe, local, remote, by).await {
+        Ok(opened) => Ok((pipe, opened)),
+        Err(error) => {
+            let told = match error.code {
+                Code::Untrusted => AttemptError::Untrusted(error.to_string()),
+                _ => AttemptError::Failed(error.to_string()),
+            };
+            opening::refuse(pipe, error).await;
+            Err(told)
+        }
+    }
+}
+
+fn not_opened(error: &NotReached) -> NotOpened {
+    let kind = error.kind;
+    let cause = Cause { code: kind.code(), by: By::Server, text: Some(told(error)) };
+    NotOpened { cause, definite: kind.is_definite() }
+}
+
+/// All steps in one line, as far as a line goes.
+fn told(error: &NotReached) -> String {
+    let mut text = error.text.replace("\n  ", "; ").replace('\n', " ");
+    if let Some((end, _)) = text.char_indices().nth(TEXT_CHARS_MAX) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+/// The same as an error.
+impl From<NotOpened> for Error {
+    fn from(not: NotOpened) -> Error {
+        Error::new(not.cause.code, not.cause.text.unwrap_or_default()).by(not.cause.by)
+    }
+}

@@ -1,0 +1,81 @@
+//! What the other side of a link asks: messages for our users. What it watches is in `home`.
+//!
+//! It has proven its domain, and speaks for that alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use impp_protocol::command::Message;
+use impp_protocol::{Address, Code, Error};
+
+use super::LinkMailbox;
+use crate::delivery::{Bearer, deliver, out_of_window, time_of};
+use crate::host::Host;
+use crate::session::Answer;
+
+/// An id may be so much ahead of our clock: the server that took it first has checked it by its
+/// own, and the record of it is kept by the time that it says.
+const ID_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Why a frame is not served.
+#[derive(Debug)]
+pub enum Refused {
+    /// The request fails.
+    Request(Error),
+    /// The other side speaks for whom it has not proven to speak for: the link ends.
+    Forged(Error),
+}
+
+/// Takes a message; the answer comes when the store has it.
+pub async fn message(
+    host: &Arc<Host>,
+    link: &LinkMailbox,
+    mut message: Message,
+) -> Result<Answer, Refused> {
+    let request = |error: Error| Refused::Request(error);
+    let Some(from) = message.from.clone() else {
+        return Err(request(Error::new(Code::Malformed, "from: needed on a link")));
+    };
+    speaks_for(link, &from)?;
+    concerns_us(link, &message.to).map_err(request)?;
+    if message.sender.is_some() {
+        return Err(request(Error::new(Code::Unsupported, "sender: not between domains")));
+    }
+    if message.hops.is_none_or(|hops| hops == 0) {
+        let text = format!("{} was sent from address to address", message.to);
+        return Err(request(Error::new(Code::Loop, text)));
+    }
+    // What is stored, and what a repeat is told by, is the message without its way.
+    message.hops = None;
+    if let Some(over) = message.over_limit() {
+        return Err(request(Error::new(Code::TooLarge, over)));
+    }
+    if time_of(&message.id).map_err(request)? > host.clock.now().after(ID_AHEAD_MAX) {
+        return Err(request(out_of_window("lies in the future")));
+    }
+    deliver(host, message, from, Bearer::Link).await.map_err(request)
+}
+
+/// The other side must have proven the domain of whom it speaks for.
+///
+/// # Errors
+/// [`Refused::Forged`].
+pub fn speaks_for(link: &LinkMailbox, address: &Address) -> Result<(), Refused> {
+    if address.domain_str() == link.remote.as_str() {
+        return Ok(());
+    }
+    let text = format!("{address}: you have proven {} and nothing else", link.remote);
+    Err(Refused::Forged(Error::new(Code::Refused, text)))
+}
+
+/// The address must be in the domain that was called.
+///
+/// # Errors
+/// unknown-domain.
+pub fn concerns_us(link: &LinkMailbox, address: &Address) -> Result<(), Error> {
+    if address.domain_str() == link.local.as_str() {
+        return Ok(());
+    }
+    let text = format!("{address}: this link is for {}", link.local);
+    Err(Error::new(Code::UnknownDomain, text))
+}

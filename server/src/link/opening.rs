@@ -1,0 +1,196 @@
+//! The opening of a link: HELLO from both ends, who each speaks for, and whether it has proven
+//! that.
+//!
+//! TLS is up already and, on the dialling end, has proven the domain that was called.
+
+use std::time::Duration;
+
+use impp_federation::prove::{self, HandshakeError};
+use impp_federation::settle::Identity;
+use impp_locate::Service;
+use impp_protocol::command::{BODY_BYTES_MAX, ByeReason, Hello, PROTOCOL_VERSION};
+use impp_protocol::frame::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNSIGNED};
+use impp_protocol::{Code, Command, Domain, Error, Request};
+use tokio::time::Instant;
+
+use crate::config::seconds;
+use crate::host::{Host, bye};
+use crate::net::pipe::{Event, Pipe, Signal};
+
+/// How long the last frames may take to be written.
+pub const FAREWELL: Duration = Duration::from_secs(5);
+
+/// The services that a server serves for its domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Services {
+    /// Presence.
+    pub pres: bool,
+    /// Messages.
+    pub im: bool,
+}
+
+/// What the other end has said in its HELLO.
+#[derive(Clone, Copy, Debug)]
+pub struct Opened {
+    /// Who it is.
+    pub identity: Identity,
+    /// What it serves.
+    pub services: Services,
+    /// Requests that it takes before they are answered.
+    pub requests_max: u64,
+}
+
+impl Services {
+    /// Whether one of them is served.
+    pub fn serve(&self, service: Service) -> bool {
+        match service {
+            Service::Presence => self.pres,
+            Service::Messages => self.im,
+        }
+    }
+
+    fn from_names(names: &[String]) -> Services {
+        let has = |name: &str| names.iter().any(|other| other == name);
+        Services { pres: has("pres"), im: has("im") }
+    }
+}
+
+/// Opens a link from the dialling end.
+///
+/// # Errors
+/// Why there is none, in the other side's words or ours.
+pub async fn call(
+    host: &Host,
+    pipe: &mut Pipe,
+    local: &Domain,
+    remote: &Domain,
+    by: Instant,
+) -> Result<Opened, Error> {
+    say(pipe, hello(host, local))?;
+    let hello = read_hello(pipe, by).await?;
+    let opened = opened(host, &hello)?;
+    if hello.domains != [remote.clone()] {
+        let text = format!("HELLO: domains: {remote} was called, and another answers");
+        return Err(Error::new(Code::Untrusted, text));
+    }
+    Ok(opened)
+}
+
+/// Opens a link from the end that was called: which domain was, which calls, and what it says.
+///
+/// # Errors
+/// Why there is none, as it is to be told.
+pub async fn answer(
+    host: &Host,
+    pipe: &mut Pipe,
+    by: Instant,
+) -> Result<(Domain, Domain, Opened), Error> {
+    let called = pipe.accepted().and_then(|tls| tls.server_name());
+    let called = called.and_then(|name| Domain::parse(name).ok());
+    let local = called.filter(|name| host.accounts.domains().contains(name));
+    let local =
+        local.ok_or_else(|| Error::new(Code::UnknownDomain, "SNI: no domain hosted here"))?;
+    let hello = read_hello(pipe, by).await?;
+    let [remote] = &*hello.domains else {
+        return Err(Error::new(Code::Malformed, "HELLO: domains: one, that the caller speaks for"));
+    };
+    let opened = opened(host, &hello)?;
+    if host.accounts.domains().contains(remote) {
+        return Err(Error::new(Code::Refused, format!("{remote} is served here")));
+    }
+    if !host.federates(remote) || !host.federates(&local) {
+        let text = format!("no links between {local} and {remote}");
+        return Err(Error::new(Code::Refused, text));
+    }
+    let chain = pipe.tls().peer_certificates().unwrap_or_default();
+    prove::proves(chain, remote)
+        .map_err(|error| Error::new(Code::Untrusted, format!("{remote}: {error}")))?;
+    say(pipe, self::hello(host, &local))?;
+    Ok((local, remote.clone(), opened))
+}
+
+/// Says why there is no link, and closes.
+pub async fn refuse(mut pipe: Pipe, error: Error) {
+    let farewell = [error.into(), bye(ByeReason::Protocol, "see the error before").into()];
+    for command in farewell {
+        let _ = say(&mut pipe, command);
+    }
+    pipe.finish(Instant::now() + FAREWELL).await;
+}
+
+fn hello(host: &Host, local: &Domain) -> Command {
+    let config = host.config.load();
+    let links = &config.federation;
+    Hello {
+        version: PROTOCOL_VERSION,
+        features: links.services.clone(),
+        agent: Some(concat!("imppd/", env!("CARGO_PKG_VERSION")).to_owned()),
+        time: Some(host.clock.now()),
+        domains: vec![local.clone()],
+        mechanisms: Vec::new(),
+        frame_max: Some(FRAME_BYTES_MAX as u64),
+        body_max: Some(BODY_BYTES_MAX as u64),
+        idle: Some(seconds(links.idle_seconds)),
+        requests_max: Some(links.requests_in_flight_max),
+        instance: Some(host.store.incarnation()),
+        boot: Some(host.boot),
+    }
+    .into()
+}
+
+fn opened(host: &Host, hello: &Hello) -> Result<Opened, Error> {
+    if hello.version != PROTOCOL_VERSION {
+        let text = format!("version {}, only {PROTOCOL_VERSION} is spoken", hello.version);
+        return Err(Error::new(Code::Unsupported, text));
+    }
+    let (Some(instance), Some(boot)) = (hello.instance, hello.boot) else {
+        return Err(Error::new(Code::Malformed, "HELLO: instance and boot are needed on a link"));
+    };
+    if boot == host.boot {
+        return Err(Error::new(Code::Loop, "the way to this domain leads back to its caller"));
+    }
+    Ok(Opened {
+        identity: Identity { instance, boot },
+        services: Services::from_names(&hello.features),
+        requests_max: hello.requests_max.unwrap_or(1).max(1),
+    })
+}
+
+fn say(pipe: &mut Pipe, command: Command) -> Result<(), Error> {
+    let put = (Request { number: 0, command }).put(pipe.output());
+    put.map_err(|error| Error::new(Code::Internal, error.to_string()))
+}
+
+/// Writes what there is, and reads the other side's HELLO.
+async fn read_hello(pipe: &mut Pipe, by: Instant) -> Result<Hello, Error> {
+    let signal = Signal::default();
+    let malformed = |text: String| Error::new(Code::Malformed, text);
+    let unreachable = |text: &str| Error::new(Code::Unreachable, text);
+    loop {
+        let frame = pipe.take(FRAME_BYTES_MAX_UNSIGNED).map_err(|e| malformed(e.to_string()))?;
+        if let Some(frame) = frame {
+            let request = Request::decode(frame).map_err(|error| malformed(error.to_string()))?;
+            return match request.command {
+                Command::Hello(hello) if request.number == 0 => Ok(hello),
+                Command::Error(error) => Err(error),
+                Command::Bye(bye) => {
+                    Err(unreachable(bye.text.as_deref().unwrap_or("the other side said goodbye")))
+                }
+                other => Err(malformed(format!("{} before HELLO, number 0", other.kind()))),
+            };
+        }
+        match pipe.event(&signal, true, by, |_| false).await {
+            Event::Input | Event::Output | Event::Woken => {}
+            Event::Deadline => return Err(unreachable("no HELLO came in time")),
+            Event::Closed => {
+                // That our certificate is refused is told by the first read.
+                return Err(match pipe.broken().map(HandshakeError::of_io) {
+                    Some(error @ HandshakeError::Broken(_))
+                    | Some(error @ HandshakeError::Tls(_)) => unreachable(&error.to_string()),
+                    Some(error) => Error::new(Code::Untrusted, error.to_string()),
+                    None => unreachable("the connection was closed before HELLO"),
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! One other domain: what waits for it, the links to it, and the task that dials when something
+//! waits and there is none.
+//!
+//! What goes over a link is in `connection`.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use impp_federation::backoff::Backoff;
+use impp_federation::queue::{Limits, Queue};
+use impp_federation::settle::{Candidate, Verdict, settle};
+use impp_locate::Service;
+use impp_protocol::command::{Done, Message};
+use impp_protocol::{Code, Command, Domain, Error, Timestamp};
+use tokio::sync::{Notify, oneshot};
+
+use super::dial::{self, NotOpened};
+use super::{LinkMailbox, Opened, connection, outgoing};
+use crate::config::{Federation, seconds};
+use crate::host::Host;
+use crate::random;
+
+/// Bytes of waiting messages of one domain that are in memory too.
+const MEMORY_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Links to one domain at once: its servers may be several. A further one replaces the oldest.
+const LINKS_MAX: usize = 4;
+/// An entry that has nothing to do ends after this.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// An open link as others see it.
+#[derive(Debug)]
+pub struct Link {
+    /// Where to leave word.
+    pub mailbox: Arc<LinkMailbox>,
+    /// What both ends know of it.
+    pub candidate: Candidate,
+    /// What the other side has said of itself.
+    pub opened: Opened,
+    /// Nothing new is asked over it: another one is kept.
+    pub draining: AtomicBool,
+}
+
+/// A request that waits for a link.
+#[derive(Debug)]
+pub struct Ask {
+    /// What is asked.
+    pub command: Command,
+    /// Who waits.
+    pub answer: oneshot::Sender<Result<Done, Error>>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Peer {
+    /// The domain here.
+    pub local: Domain,
+    /// The domain there.
+    pub remote: Domain,
+    /// Told when the task has to look.
+    pub changed: Notify,
+    inner: Mutex<Inner>,
+}
+
+/// What waits and which links there are.
+#[derive(Debug)]
+pub struct Inner {
+    /// Messages.
+    pub queue: Queue,
+    /// Requests of which somebody waits for the answer.
+    pub asks: VecDeque<Ask>,
+    /// Messages that are not stored.
+    pub volatile: VecDeque<Message>,
+    /// The entry is out of the table.
+    pub closed: bool,
+    links: Vec<Arc<Link>>,
+    /// For each service: failures to reach it in a row, and when it is tried again.
+    tries: [Try; 2],
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Try {
+    failures: u32,
+    next: Option<Timestamp>,
+}
+
+impl Link {
+    /// A link that has just opened.
+    pub fn new(mailbox: Arc<LinkMailbox>, candidate: Candidate, opened: Opened) -> Link {
+        Link { mailbox, candidate, opened, draining: AtomicBool::new(false) }
+    }
+
+    /// Whether another one is kept.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Another one is kept, or either side has said goodbye.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.mailbox.signal.raise();
+    }
+}
+
+impl Inner {
+    /// The link over which a service is asked for.
+    pub fn link(&self, service: Service) -> Option<&Arc<Link>> {
+        let serves = |link: &&Arc<Link>| link.opened.services.serve(service);
+        self.links.iter().rev().find(|link| serves(link) && !link.is_draining())
+    }
+
+    /// Wakes the links.
+    pub fn raise(&self) {
+        for link in &self.links {
+            link.mailbox.signal.raise();
+        }
+    }
+
+    /// Enters a link that has just opened, and settles between it and the others.
+    pub fn attach(&mut self, local: &Domain, remote: &Domain, link: &Arc<Link>) {
+        for older in &self.links {
+            match settle(local, remote, older.candidate, link.candidate) {
+                Verdict::Both => {}
+                Verdict::Newer => older.drain(),
+                Verdict::Older => link.drain(),
+            }
+        }
+        if self.links.len() >= LINKS_MAX {
+            self.links.iter().take(1).for_each(|oldest| oldest.drain());
+        }
+        self.links.push(link.clone());
+        self.queue.clear_trouble();
+        self.tries = Default::default();
+        tracing::info!(%local, %remote, dialled_here = link.candidate.dialled_here, "link opened");
+    }
+
+    /// Forgets a link that has ended; whether another one serves presence.
+    pub fn detach(&mut self, link: &Arc<Link>) -> bool {
+        self.links.retain(|other| !Arc::ptr_eq(other, link));
+        self.link(Service::Presence).is_some()
+    }
+
+    /// After the other side has asked to be left alone for a while.
+    pub fn rest(&mut self, until: Timestamp) {
+        for attempt in &mut self.tries {
+            attempt.next = attempt.next.max(Some(until));
+        }
+    }
+
+    fn wants(&self, service: Service, presence_wanted: bool) -> bool {
+        let asked = self.asks.iter().any(|ask| service_of(&ask.command) == service);
+        asked
+            || match service {
+                Service::Presence => presence_wanted,
+                Service::Messages => self.queue.wants_link() || !self.volatile.is_empty(),
+            }
+    }
+}
+
+/// The service that a request belongs to.
+pub fn service_of(command: &Command) -> Service {
+    match command {
+        Command::Message(_) => Service::Messages,
+        _ => Service::Presence,
+    }
+}
+
+/// How long tries are apart.
+pub fn backoff(links: &Federation) -> Backoff {
+    Backoff {
+        min: Duration::from_millis(links.retry_min_milliseconds),
+        max: seconds(links.retry_max_seconds),
+    }
+}
+
+/// What the task does next.
+enum Step {
+    /// Dial for a service.
+    Dial(Service),
+    /// Wait until then, or for a change.
+    Wait(Option<Timestamp>),
+    /// There is nothing to do any more.
+    End,
+}
+
+impl Peer {
+    /// An entry and its task.
+    pub fn start(host: &Arc<Host>, local: Domain, remote: Domain) -> Arc<Peer> {
+        let links = &host.config.load().federation;
+        let limits = Limits {
+            items_max: links.queue_items_max,
+            bytes_max: links.queue_bytes_max,
+            memory_bytes_max: MEMORY_BYTES_MAX,
+            backoff: backoff(links),
+        };
+        let inner = Inner {
+            queue: Queue::new(limits),
+            asks: VecDeque::new(),
+            volatile: VecDeque::new(),
+            closed: false,
+            links: Vec::new(),
+            tries: Default::default(),
+        };
+        let inner = Mutex::new(inner);
+        let peer = Arc::new(Peer { local, remote, changed: Notify::new(), inner });
+        tokio::spawn(peer.clone().run(host.clone()));
+        peer
+    }
+
+    /// What waits and which links there are.
+    pub fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn run(self: Arc<Peer>, host: Arc<Host>) {
+        let mut idle_since = None;
+        loop {
+            let now = host.clock.now();
+            self.lock().queue.expire(now);
+            outgoing::store_endings(&host, &self);
+            let presence_wanted = host.mirrors.wanted(&self.local, &self.remote);
+            match self.step(now, presence_wanted, &mut idle_since) {
+                Step::Dial(service) => self.dial(&host, service).await,
+                Step::Wait(until) => {
+                    let changed = self.changed.notified();
+                    match until {
+                        Some(until) => {
+                            let sleep = tokio::time::sleep_until(host.clock.instant(until));
+                            tokio::select! { () = sleep => {}, () = changed => {} }
+                        }
+                        None => changed.await,
+                    }
+                }
+                Step::End => return host.peers.forget(&self),
+            }
+        }
+    }
+
+    fn step(&self, now: Timestamp, presence_wanted: bool, idle: &mut Option<Timestamp>) -> Step {
+        let mut inner = self.lock();
+        let mut until = inner.queue.next_deadline();
+        for (index, service) in [Service::Presence, Service::Messages].into_iter().enumerate() {
+            if !inner.wants(service, presence_wanted) || inner.link(service).is_some() {
+                continue;
+            }
+            match inner.tries[index].next {
+                Some(next) if next > now => {
+                    until = Some(until.map_or(next, |until| until.min(next)));
+                }
+                _ => return Step::Dial(service),
+            }
+        }
+        let nothing = inner.queue.is_empty()
+            && inner.links.is_empty()
+            && inner.asks.is_empty()
+            && inner.volatile.is_empty()
+            && !presence_wanted;
+        if !nothing {
+            *idle = None;
+            return Step::Wait(until);
+        }
+        let end = idle.get_or_insert(now).after(LINGER);
+        if end > now {
+            return Step::Wait(Some(end));
+        }
+        inner.closed = true;
+        Step::End
+    }
+
+    async fn dial(self: &Arc<Peer>, host: &Arc<Host>, service: Service) {
+        match dial::dial(host, &self.local, &self.remote, service).await {
+            Ok((peer, link, pipe)) => {
+                tokio::spawn(connection::serve(host.clone(), peer, link, pipe));
+            }
+            Err(error) => self.not_opened(host, service, error).await,
+        }
+    }
+
+    async fn not_opened(&self, host: &Arc<Host>, service: Service, error: NotOpened) {
+        let NotOpened { cause, definite } = error;
+        let (local, remote) = (&self.local, &self.remote);
+        let why = cause.text.as_deref().unwrap_or_default();
+        tracing::info!(%local, %remote, code = %cause.code, why, "no link");
+        host.metrics.refuse_link(cause.code);
+        let now = host.clock.now();
+        let asks: Vec<Ask> = {
+            let mut inner = self.lock();
+            let attempt = &mut inner.tries[index_of(service)];
+            attempt.failures = attempt.failures.saturating_add(1);
+            let wait = backoff(&host.config.load().federation).wait(attempt.failures, random());
+            let next = now.after(wait);
+            attempt.next = Some(next);
+            if service == Service::Messages {
+                inner.volatile.clear();
+                match definite {
+                    true => inner.queue.fail_all(&cause),
+                    false => inner.queue.trouble(cause.clone(), Some(next)),
+                }
+            }
+            let (failed, left) = std::mem::take(&mut inner.asks)
+                .into_iter()
+                .partition(|ask| service_of(&ask.command) == service);
+            inner.asks = left;
+            Vec::from_iter::<VecDeque<Ask>>(failed)
+        };
+        let error = || {
+            let mut error = Error::new(cause.code, why).by(cause.by);
+            if error.code == Code::Untrusted && error.text.is_none() {
+                error.text = Some("the other side could not prove its domain".to_owned());
+            }
+            error
+        };
+        for ask in asks {
+            let _ = ask.answer.send(Err(error()));
+        }
+        if service == Service::Presence && definite {
+            host.mirrors.refused(host, local, remote, &error()).await;
+        }
+    }
+}
+
+fn index_of(service: Service) -> usize {
+    match service {
+        Service::Presence => 0,
+        Service::Messages => 1,
+    }
+}

@@ -1,0 +1,217 @@
+//! The table of other domains: one entry for each pair of a domain here and one elsewhere, as long
+//! as there is a link or something waits.
+//!
+//! What an entry does is in `peer`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use impp_federation::queue::{Standing, Ticket};
+use impp_federation::settle::Candidate;
+use impp_protocol::command::{Done, Message};
+use impp_protocol::{Address, Code, Command, Domain, Error, Timestamp};
+use impp_storage::{Expect, Op, RecordKey};
+use tokio::sync::oneshot;
+
+use super::peer::{Ask, Inner, Link, Peer};
+use super::{LinkMailbox, Opened};
+use crate::host::Host;
+use crate::records::{self, LINKED, LinkedRecord};
+use crate::sessions::SessionId;
+
+/// Requests of others that wait for a link to one domain; further ones are answered `busy`.
+const ASKS_MAX: usize = 1024;
+/// Messages that are not stored and wait for a link; further ones are dropped.
+const VOLATILE_MAX: usize = 64;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Peers {
+    table: DashMap<(Domain, Domain), Arc<Peer>>,
+    tickets: AtomicU64,
+}
+
+impl Peers {
+    /// Does something with the entry of a pair of domains, which is made if it is not there, and
+    /// has it looked at.
+    ///
+    /// # Errors
+    /// busy, if there are too many.
+    pub fn with<R>(
+        &self,
+        host: &Arc<Host>,
+        local: &Domain,
+        remote: &Domain,
+        act: impl FnOnce(&mut Inner) -> R,
+    ) -> Result<(Arc<Peer>, R), Error> {
+        loop {
+            let peer = self.entry(host, local, remote)?;
+            let mut inner = peer.lock();
+            // One that has just ended is out of the table at once.
+            if inner.closed {
+                drop(inner);
+                std::thread::yield_now();
+                continue;
+            }
+            let answer = act(&mut inner);
+            inner.raise();
+            drop(inner);
+            peer.changed.notify_one();
+            return Ok((peer, answer));
+        }
+    }
+
+    fn entry(&self, host: &Arc<Host>, local: &Domain, remote: &Domain) -> Result<Arc<Peer>, Error> {
+        let key = (local.clone(), remote.clone());
+        if let Some(peer) = self.table.get(&key) {
+            return Ok(peer.value().clone());
+        }
+        if self.table.len() as u64 >= host.config.load().federation.domains_max {
+            return Err(Error::new(Code::Busy, "too many other domains at once"));
+        }
+        match self.table.entry(key) {
+            Entry::Occupied(found) => Ok(found.get().clone()),
+            Entry::Vacant(vacant) => {
+                let peer = Peer::start(host, local.clone(), remote.clone());
+                vacant.insert(peer.clone());
+                Ok(peer)
+            }
+        }
+    }
+
+    /// Takes an entry that has ended out of the table.
+    pub(super) fn forget(&self, peer: &Arc<Peer>) {
+        let key = (peer.local.clone(), peer.remote.clone());
+        self.table.remove_if(&key, |_, other| Arc::ptr_eq(other, peer));
+    }
+
+    /// Enters an opened link. That messages may go out over it is on the disk before any does.
+    ///
+    /// # Errors
+    /// busy, if there are too many other domains; storage.
+    pub async fn attach(
+        host: &Arc<Host>,
+        local: &Domain,
+        remote: &Domain,
+        opened: Opened,
+        dialled_here: bool,
+    ) -> Result<(Arc<Peer>, Arc<Link>), Error> {
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(|e| Error::new(Code::Internal, e.to_string()))?;
+        note_linked(host, local, remote, true)
+            .await
+            .map_err(|error| Error::new(Code::Storage, error.to_string()))?;
+        let mailbox = LinkMailbox::new(SessionId(id), local.clone(), remote.clone());
+        let link = Arc::new(Link::new(
+            Arc::new(mailbox),
+            Candidate { peer: opened.identity, dialled_here },
+            opened,
+        ));
+        let entered = host.peers.with(host, local, remote, |inner| {
+            inner.attach(local, remote, &link);
+        });
+        let (peer, ()) = entered?;
+        host.links.insert(link.mailbox.id, link.mailbox.clone());
+        host.metrics.links.inc();
+        if link.opened.services.pres {
+            host.mirrors.link_up(host, local, remote);
+        }
+        Ok((peer, link))
+    }
+
+    /// Asks the other side for something.
+    pub async fn ask(
+        &self,
+        host: &Arc<Host>,
+        local: &Domain,
+        remote: &Domain,
+        command: Command,
+    ) -> Result<Done, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.with(host, local, remote, |inner| {
+            if inner.asks.len() >= ASKS_MAX {
+                return Err(Error::new(Code::Busy, format!("too much is asked of {remote}")));
+            }
+            inner.asks.push_back(Ask { command, answer });
+            Ok(())
+        })?
+        .1?;
+        answered.await.unwrap_or_else(|_| {
+            Err(Error::new(Code::Unreachable, format!("{remote} has not answered")))
+        })
+    }
+
+    /// Passes a message that is not stored, or drops it if too much waits.
+    pub fn pass_on(&self, host: &Arc<Host>, local: &Domain, message: Message) {
+        let remote = message.to.domain();
+        let passed = self.with(host, local, &remote, |inner| {
+            if inner.volatile.len() < VOLATILE_MAX {
+                inner.volatile.push_back(message);
+            }
+        });
+        if let Err(error) = passed {
+            tracing::debug!(%error, "a message that is not stored was dropped");
+        }
+    }
+
+    /// Has a pair of domains looked at: there is something to ask.
+    pub fn wanted(&self, host: &Arc<Host>, local: &Domain, remote: &Domain) {
+        if let Err(error) = self.with(host, local, remote, |_| ()) {
+            tracing::warn!(%local, %remote, %error, "no link is sought");
+        }
+    }
+
+    /// Where a queued message waits.
+    pub fn standing(&self, from: &Address, id: [u8; 16]) -> Option<Standing> {
+        let local = from.domain();
+        // No entry of the table is held while one of its queues is.
+        let peers: Vec<Arc<Peer>> =
+            self.table.iter().filter(|e| e.key().0 == local).map(|e| e.value().clone()).collect();
+        peers.iter().find_map(|peer| peer.lock().queue.standing(from, id))
+    }
+
+    /// How many messages wait for other domains.
+    pub fn queued(&self) -> usize {
+        let peers: Vec<Arc<Peer>> = self.table.iter().map(|e| e.value().clone()).collect();
+        peers.iter().map(|peer| peer.lock().queue.len()).sum()
+    }
+
+    /// The next place in the order of messages.
+    pub fn ticket(&self, now: Timestamp) -> Ticket {
+        let least = now.as_millis() << 16;
+        let next = |last: u64| Some(least.max(last + 1));
+        let (set, get) = (Ordering::AcqRel, Ordering::Acquire);
+        let last = self.tickets.fetch_update(set, get, next).unwrap_or_default();
+        least.max(last + 1)
+    }
+
+    /// Places up to this one are taken.
+    pub fn taken(&self, ticket: Ticket) {
+        self.tickets.fetch_max(ticket, Ordering::AcqRel);
+    }
+}
+
+/// Notes on the disk that a link to a domain is open, or no more: after a crash, what was queued
+/// before that may have gone out.
+///
+/// # Errors
+/// The store's.
+pub async fn note_linked(
+    host: &Host,
+    local: &Domain,
+    remote: &Domain,
+    open: bool,
+) -> Result<(), impp_storage::StoreError> {
+    let record = LinkedRecord { open, until: host.clock.now().as_millis() };
+    let key = linked_key(local, remote);
+    let value = Some(records::to_bytes(&record));
+    host.store(vec![Op::Put { key, expect: Expect::Any, value }]).await.map(drop)
+}
+
+/// Where [`note_linked`] notes.
+pub fn linked_key(local: &Domain, remote: &Domain) -> RecordKey {
+    let key = remote.as_str().as_bytes().to_vec();
+    RecordKey { domain: local.clone(), table: LINKED, key }
+}

@@ -3,11 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use impp_protocol::command::{Message, Outcome};
-use impp_protocol::{Address, Timestamp};
+use impp_protocol::command::{Fetch, Message, Outcome};
+use impp_protocol::state::Whereabouts;
+use impp_protocol::{Address, Timestamp, What};
 use tokio::time::timeout;
 use uuid::{Builder, Uuid};
 
+use super::content;
 use crate::client::Client;
 use crate::error::ClientError;
 use crate::profile::ProfileError;
@@ -79,6 +81,16 @@ impl Client {
         let missing = || ClientError::Protocol("OK of a message without an outcome".to_owned());
         let outcome = done.outcome.ok_or_else(missing)?;
         Ok(Sent { id, outcome, time: done.time.unwrap_or(now) })
+    }
+
+    /// Where a message that the account sent is, or how it ended.
+    ///
+    /// # Errors
+    /// [`ClientError`]; not-found if nothing is known of it.
+    pub async fn fate(&self, id: Uuid) -> Result<Whereabouts, ClientError> {
+        let id = Some(id.into_bytes());
+        let fetch = Fetch { id, ..Fetch::of(self.address().clone(), What::Fate) };
+        content(self.call_repeatable(fetch).await?, What::Fate)
     }
 
     /// The server's time now; connects if there is no connection.

@@ -44,6 +44,7 @@ impl Session {
             What::Layer => self.fetch_layer(host).await,
             What::Explain => self.fetch_explain(host, fetch).await,
             What::Log => self.fetch_log(host, fetch).await,
+            What::Fate => self.fetch_fate(host, fetch).await,
             other => Err(Error::new(Code::Unsupported, format!("{other} cannot be fetched"))),
         }
     }

@@ -6,6 +6,7 @@
 mod contacts;
 pub mod devices;
 pub mod entry;
+mod fate;
 mod follow;
 mod lists;
 mod log;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    contacts, devices, fetch, inbox, login, requests, rules, send, status, subscriptions, watch,
-    watchers,
+    contacts, devices, fate, fetch, inbox, login, requests, rules, send, status, subscriptions,
+    watch, watchers,
 };
 
 /// Presence and messages from the command line.
@@ -68,6 +68,8 @@ pub enum Command {
     Requests(requests::Args),
     /// Send a message.
     Send(send::Args),
+    /// Where a message that you sent is, or how it ended.
+    Fate(fate::Args),
     /// Messages that came.
     Inbox(inbox::Args),
     /// Your contact list.
@@ -106,6 +108,7 @@ mod tests {
             "status set closed --lease 60",
             "status show",
             "status clear",
+            "fate 019f0000-0000-7000-8000-000000000000",
             "watch",
             "watch bob@a.example dan@a.example --count 3 --for 5",
             "subscriptions",

@@ -2,6 +2,7 @@
 
 pub mod contacts;
 pub mod devices;
+pub mod fate;
 pub mod fetch;
 pub mod inbox;
 pub mod login;
@@ -32,6 +33,7 @@ pub async fn run(command: &Command, client: &Client, out: &mut Output) -> Result
         Command::Watchers(args) => watchers::run(args, client, out).await,
         Command::Requests(args) => requests::run(args, client, out).await,
         Command::Send(args) => send::run(args, client, out).await,
+        Command::Fate(args) => fate::run(args, client, out).await,
         Command::Inbox(args) => inbox::run(args, client, out).await,
         Command::Contacts(args) => contacts::run(args, client, out).await,
         Command::Rules(args) => rules::run(args, client, out).await,

@@ -1,0 +1,79 @@
+//! Where a message that the caller sent is: waiting for another domain, or at its end.
+//!
+//! Waiting is asked from the queues, ends from the caller's log: there each is told once.
+
+use std::sync::Arc;
+
+use impp_federation::queue::{Cause, Standing};
+use impp_protocol::command::{Done, Fetch};
+use impp_protocol::state::{self, FateReport, ItemKind, Whereabouts};
+use impp_protocol::{Code, Error};
+use impp_storage::{Item, ReadLog};
+
+use super::{Handled, Session, Stored};
+use crate::host::Host;
+
+/// Items of the log that are read at once.
+const READ_ITEMS_MAX: usize = 256;
+/// Their bytes.
+const READ_BYTES_MAX: usize = 256 * 1024;
+
+impl Session {
+    /// Answers FETCH of a fate.
+    pub(super) async fn fetch_fate(&self, host: &Arc<Host>, fetch: Fetch) -> Handled {
+        self.needs_messages()?;
+        let id = fetch.id.ok_or_else(|| Error::new(Code::Malformed, "id: of which message?"))?;
+        if let Some(standing) = host.peers.standing(self.address(), id) {
+            return Ok(answer(&waiting(id, standing)));
+        }
+        let mut after = 0;
+        loop {
+            let query = ReadLog {
+                owner: self.address().clone(),
+                after,
+                items_max: READ_ITEMS_MAX,
+                bytes_max: READ_BYTES_MAX,
+            };
+            let page = host.store.read(query).await.stored()?;
+            if let Some(found) = page.items.iter().find_map(|item| ended(item, id)) {
+                return Ok(answer(&found));
+            }
+            match page.items.last() {
+                Some(last) if last.seq < page.last => after = last.seq,
+                _ => break,
+            }
+        }
+        let text = "no message of yours with that id waits, or has a fate in your log";
+        Err(Error::new(Code::NotFound, text))
+    }
+}
+
+fn answer(whereabouts: &Whereabouts) -> Done {
+    Done { content: Some(state::encode(whereabouts)), ..Done::empty() }
+}
+
+fn waiting(id: [u8; 16], standing: Standing) -> Whereabouts {
+    let Standing { to, since, cause, next_try } = standing;
+    let (code, by, text) = match cause {
+        Some(Cause { code, by, text }) => (Some(code), Some(by), text),
+        None => (None, None, None),
+    };
+    Whereabouts { id, to, fate: None, since, code, by, text, next_try }
+}
+
+fn ended(item: &Item, id: [u8; 16]) -> Option<Whereabouts> {
+    if ItemKind::from_number(u64::from(item.kind)) != Some(ItemKind::Fate) {
+        return None;
+    }
+    let report: FateReport = state::decode(item.head.clone()).ok()?;
+    (report.id == id).then_some(Whereabouts {
+        id,
+        to: report.to,
+        fate: Some(report.fate),
+        since: item.time,
+        code: report.code,
+        by: report.by,
+        text: report.text,
+        next_try: None,
+    })
+}

@@ -3,6 +3,7 @@
 //! Only the domains hosted here can be reached yet; locating others by DNS and links to them will
 //! stand behind the same two traits.
 
+pub use impp_locate as locate;
 use impp_protocol::Domain;
 
 /// Where what is for a domain goes.

@@ -8,6 +8,7 @@ pub mod settle;
 
 pub mod prove;
 
+pub use impp_locate as locate;
 use impp_protocol::Domain;
 
 /// Where what is for a domain goes.

@@ -13,15 +13,20 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("impp-protocol", &[]),
     ("impp-acl", &["impp-protocol"]),
     ("impp-storage", &["impp-protocol"]),
-    ("impp-federation", &["impp-protocol", "impp-acl", "impp-storage"]),
-    ("impp-server", &["impp-protocol", "impp-acl", "impp-storage", "impp-federation"]),
-    ("impp-client", &["impp-protocol"]),
+    ("impp-locate", &["impp-protocol"]),
+    ("impp-federation", &["impp-protocol", "impp-acl", "impp-storage", "impp-locate"]),
+    (
+        "impp-server",
+        &["impp-protocol", "impp-acl", "impp-storage", "impp-locate", "impp-federation"],
+    ),
+    ("impp-client", &["impp-protocol", "impp-locate"]),
     (
         "impp-tests",
         &[
             "impp-protocol",
             "impp-acl",
             "impp-storage",
+            "impp-locate",
             "impp-federation",
             "impp-server",
             "impp-client",

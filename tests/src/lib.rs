@@ -6,6 +6,7 @@
 pub mod accounts;
 pub mod binaries;
 pub mod dice;
+pub mod dns;
 pub mod impp;
 pub mod peer;
 pub mod presence;
@@ -16,6 +17,7 @@ pub mod trace;
 pub mod wait;
 pub mod wire;
 
+pub use dns::Dns;
 pub use peer::Peer;
 pub use server::Server;
 pub use wait::{DEADLINE, eventually};

@@ -1,0 +1,31 @@
+//! Finding and reaching the server of a domain: static routes, SRV and address records, the order
+//! in which they count, which addresses are refused, and a race of connections.
+//!
+//! What a connection is good for (TLS, HELLO), waiting and trying again later, and which domains
+//! are hosted here are left to the caller.
+
+mod addresses;
+mod cache;
+mod connect;
+mod dns;
+mod locator;
+mod order;
+mod outcome;
+mod plan;
+mod search;
+mod service;
+mod srv;
+mod step;
+mod target;
+
+pub use addresses::{BadNetwork, Network, Policy, Refused};
+pub use connect::{ADDRESSES_MAX, STAGGER};
+pub use dns::{QUERY_SECONDS_MAX, RECORDS_MAX};
+pub use locator::{Locator, Settings};
+pub use order::{BadOrder, Order};
+pub use outcome::{AttemptError, NotReached, NotReachedKind, Reached, Via};
+pub use plan::{Candidate, Plan};
+pub use service::Service;
+pub use srv::{Choice, SrvRecord, TARGETS_MAX, choose};
+pub use step::{Answer, RecordKind, Step};
+pub use target::{BadTarget, Host, Target};

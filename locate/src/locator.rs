@@ -1,0 +1,82 @@
+//! The ways to a domain: where they are written, and what is held of DNS's answers.
+//!
+//! A search itself is left to `search`; what completes a connection is the caller's.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::SocketAddr;
+
+use impp_protocol::Domain;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::addresses::Policy;
+use crate::dns::Dns;
+use crate::order::Order;
+use crate::outcome::{AttemptError, NotReached, Reached};
+use crate::plan::Plan;
+use crate::search::Search;
+use crate::service::Service;
+use crate::target::Target;
+
+/// How domains are found.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Which records count, and which first.
+    pub order: Order,
+    /// DNS servers; the system's if there are none.
+    pub dns: Vec<SocketAddr>,
+    /// Which addresses names may lead to.
+    pub policy: Policy,
+    /// Where domains are that are not looked up; the policy does not hold for them.
+    pub routes: HashMap<Domain, Vec<Target>>,
+}
+
+/// Finds and reaches the servers of domains.
+#[derive(Debug)]
+pub struct Locator {
+    settings: Settings,
+    dns: Dns,
+}
+
+impl Locator {
+    /// A locator with these settings; it holds the answers that it gets.
+    pub fn new(settings: Settings) -> Locator {
+        let dns = Dns::new(&settings.dns);
+        Locator { settings, dns }
+    }
+
+    /// Finds a server of `domain` for `service`, connects, and has `attempt` complete the
+    /// connection; the first one that it completes is the answer. Nothing is tried after
+    /// `deadline`, nor awaited longer.
+    ///
+    /// # Errors
+    /// [`NotReached`] with everything that was tried.
+    pub async fn reach<T, F>(
+        &self,
+        domain: &Domain,
+        service: Service,
+        deadline: Instant,
+        attempt: impl Fn(TcpStream, SocketAddr) -> F,
+    ) -> Result<Reached<T>, NotReached>
+    where
+        F: Future<Output = Result<T, AttemptError>>,
+    {
+        let mut search = Search::new(&self.settings, &self.dns, domain, service, deadline);
+        match search.run(&attempt).await {
+            Ok((value, address, target, via)) => {
+                Ok(Reached { value, address, target, via, steps: search.steps })
+            }
+            Err(kind) => Err(NotReached::new(kind, domain, service, search.steps)),
+        }
+    }
+
+    /// Looks up everything that [`Locator::reach`] would need, and connects to nothing.
+    pub async fn lookup(&self, domain: &Domain, service: Service, deadline: Instant) -> Plan {
+        let mut search = Search::new(&self.settings, &self.dns, domain, service, deadline);
+        let (candidates, kind) = search.plan().await;
+        let reachable = candidates.iter().any(|candidate| !candidate.addresses.is_empty());
+        let kind = kind.or_else(|| (!reachable).then(|| search.kind()));
+        Plan { candidates, kind, steps: search.steps }
+    }
+}

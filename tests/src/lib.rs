@@ -5,8 +5,10 @@
 
 pub mod accounts;
 pub mod binaries;
+pub mod cable;
 pub mod dice;
 pub mod dns;
+pub mod domains;
 pub mod impp;
 pub mod peer;
 pub mod presence;
@@ -17,7 +19,9 @@ pub mod trace;
 pub mod wait;
 pub mod wire;
 
+pub use cable::Cable;
 pub use dns::Dns;
+pub use domains::Domains;
 pub use peer::Peer;
 pub use server::Server;
 pub use wait::{DEADLINE, eventually};

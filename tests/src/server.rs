@@ -26,6 +26,8 @@ pub const DOMAIN: &str = "localhost";
 #[derive(Debug)]
 pub struct Start {
     accounts: String,
+    domain: String,
+    ip: Ipv4Addr,
     settings: Vec<(String, toml_edit::Value)>,
     store: Option<PathBuf>,
 }
@@ -33,6 +35,7 @@ pub struct Start {
 /// See the module.
 #[derive(Debug)]
 pub struct Server {
+    domain: String,
     folder: TempDir,
     address: SocketAddr,
     http: SocketAddr,
@@ -61,6 +64,20 @@ impl Start {
         self
     }
 
+    /// The domain that it hosts, instead of localhost.
+    #[must_use]
+    pub fn domain(mut self, domain: &str) -> Start {
+        self.domain = domain.to_owned();
+        self
+    }
+
+    /// The loopback address that it listens on, instead of 127.0.0.1.
+    #[must_use]
+    pub fn ip(mut self, ip: Ipv4Addr) -> Start {
+        self.ip = ip;
+        self
+    }
+
     /// A setting, named `section.key`.
     #[must_use]
     pub fn set(mut self, name: &str, value: impl Into<toml_edit::Value>) -> Start {
@@ -79,7 +96,7 @@ impl Start {
     pub fn start(self) -> Server {
         raise_open_files();
         let folder = tempfile::Builder::new().prefix("impp-").tempdir().unwrap();
-        let (address, http) = (free_port(), free_port());
+        let (address, http) = (free_port(self.ip), free_port(Ipv4Addr::LOCALHOST));
         let process = Process::spawn(&[
             "quickstart".as_ref(),
             "--data".as_ref(),
@@ -90,9 +107,12 @@ impl Start {
             http.to_string().as_ref(),
             "--accounts".as_ref(),
             self.accounts.as_ref(),
+            "--domain".as_ref(),
+            self.domain.as_ref(),
         ]);
-        assert_eq!(process.line(), format!("ready: {DOMAIN} on {address}"));
-        let mut server = Server { folder, address, http, process: Some(process) };
+        assert_eq!(process.line(), format!("ready: {} on {address}", self.domain));
+        let domain = self.domain;
+        let mut server = Server { domain, folder, address, http, process: Some(process) };
         if !self.settings.is_empty() {
             server.stop();
             if let Some(store) = &self.store {
@@ -119,7 +139,23 @@ impl Server {
 
     /// A server with other settings.
     pub fn with() -> Start {
-        Start { accounts: "alice,bob,carol".to_owned(), settings: Vec::new(), store: None }
+        Start {
+            accounts: "alice,bob,carol".to_owned(),
+            domain: DOMAIN.to_owned(),
+            ip: Ipv4Addr::LOCALHOST,
+            settings: Vec::new(),
+            store: None,
+        }
+    }
+
+    /// The domain that it hosts.
+    pub fn domain(&self) -> &str {
+        &self.domain
+    }
+
+    /// The address of an account of it.
+    pub fn account(&self, name: &str) -> String {
+        format!("{name}@{}", self.domain)
     }
 
     /// Where it listens for clients.
@@ -178,7 +214,7 @@ impl Server {
         assert!(self.process.is_none(), "the server runs");
         let config = self.config();
         let process = Process::spawn(&["serve".as_ref(), "--config".as_ref(), config.as_os_str()]);
-        assert_eq!(process.line(), format!("ready: {DOMAIN} on {}", self.address));
+        assert_eq!(process.line(), format!("ready: {} on {}", self.domain, self.address));
         self.process = Some(process);
     }
 
@@ -292,7 +328,7 @@ pub fn refused_start(args: &[&str]) -> (Option<i32>, String) {
 
 /// A port below those that the system gives to connections, so that none of these takes it while
 /// the server is down.
-fn free_port() -> SocketAddr {
+fn free_port(ip: Ipv4Addr) -> SocketAddr {
     const FIRST: u16 = 10_000;
     const COUNT: u16 = 20_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
@@ -300,7 +336,7 @@ fn free_port() -> SocketAddr {
     let start = (std::process::id().wrapping_mul(97) % u32::from(COUNT)) as u16;
     for _ in 0..COUNT {
         let port = FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let address = SocketAddr::from((ip, port));
         if TcpListener::bind(address).is_ok() {
             return address;
         }

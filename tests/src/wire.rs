@@ -28,6 +28,7 @@ use crate::wait::within;
 #[derive(Clone, Debug)]
 pub struct Dial {
     address: SocketAddr,
+    domain: String,
     source: Option<Ipv4Addr>,
     receive_buffer: Option<u32>,
     roots: RootCertStore,
@@ -58,7 +59,8 @@ pub struct Ending {
 impl Dial {
     /// To the server, trusting its certificates.
     pub fn to(server: &Server) -> Dial {
-        Dial::new(server.address(), &server.trust())
+        let domain = server.domain().to_owned();
+        Dial { domain, ..Dial::new(server.address(), &server.trust()) }
     }
 
     /// To any address, trusting the certificates in a PEM file.
@@ -68,7 +70,14 @@ impl Dial {
             roots.add(certificate.unwrap()).unwrap();
         }
         let config = Dial::client(rustls::ALL_VERSIONS, roots.clone());
-        Dial { address, source: None, receive_buffer: None, roots, config }
+        Dial {
+            address,
+            domain: DOMAIN.to_owned(),
+            source: None,
+            receive_buffer: None,
+            roots,
+            config,
+        }
     }
 
     fn client(
@@ -136,7 +145,7 @@ impl Dial {
         let tcp = self.tcp().await?;
         tcp.set_nodelay(true)?;
         let connector = TlsConnector::from(Arc::new(self.config.clone()));
-        let name = ServerName::try_from(DOMAIN).unwrap();
+        let name = ServerName::try_from(self.domain.clone()).unwrap();
         let stream = within("a TLS handshake", connector.connect(name, tcp)).await?;
         Ok(Wire { stream, input: BytesMut::new(), chunk: usize::MAX })
     }

@@ -1,0 +1,116 @@
+//! Several domains: a server for each on a loopback address of its own, a cable before each, and
+//! the DNS that leads from one to the other. They know of each other by nothing else.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::{Index, IndexMut};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use tempfile::TempDir;
+
+use crate::cable::Cable;
+use crate::dns::Dns;
+use crate::server::{Server, Start};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Domains {
+    /// The DNS of all of them.
+    pub dns: Dns,
+    members: Vec<(Server, Cable)>,
+    folder: TempDir,
+}
+
+impl Domains {
+    /// The domains a.example and b.example.
+    pub async fn two() -> Domains {
+        Domains::with(&["a.example", "b.example"], |_, start| start).await
+    }
+
+    /// Domains with other settings.
+    pub async fn with(names: &[&str], settings: impl Fn(&str, Start) -> Start) -> Domains {
+        let dns = Dns::start();
+        let folder = tempfile::tempdir().unwrap();
+        let mut domains = Domains { dns, members: Vec::new(), folder };
+        let dns = domains.dns.address().to_string();
+        let trust = domains.trust();
+        // Servers are set up side by side: each has to be started twice.
+        let servers: Vec<Server> = std::thread::scope(|scope| {
+            let start = |name: &&str| {
+                let start = Server::with()
+                    .domain(name)
+                    .ip(own_address())
+                    .set("federation.dns", one(&dns))
+                    .set("federation.allow_addresses", one("127.0.0.0/8"))
+                    .set("federation.retry_min_milliseconds", 50)
+                    .set("federation.retry_max_seconds", 1)
+                    .set("times.pace_burst", 1_000_000);
+                let start = settings(name, start);
+                scope.spawn(move || start.start())
+            };
+            let started: Vec<_> = names.iter().map(start).collect();
+            started.into_iter().map(|started| started.join().unwrap()).collect()
+        });
+        let mut roots = String::new();
+        for server in &servers {
+            roots.push_str(&std::fs::read_to_string(server.trust()).unwrap());
+        }
+        std::fs::write(&trust, roots).unwrap();
+        for mut server in servers {
+            server.set("federation.ca", trust.clone());
+            server.stop();
+            server.restart();
+            let ip = own_address();
+            let cable = Cable::to(server.address(), ip).await;
+            domains.dns.srv(server.domain(), "pres", 0, 0, cable.address().port(), &host(&server));
+            domains.dns.srv(server.domain(), "im", 0, 0, cable.address().port(), &host(&server));
+            domains.dns.address_of(&host(&server), IpAddr::V4(ip));
+            domains.members.push((server, cable));
+        }
+        domains
+    }
+
+    /// The CA certificates of all of them.
+    pub fn trust(&self) -> String {
+        self.folder.path().join("roots.pem").display().to_string()
+    }
+
+    /// The cable before a domain's server.
+    pub fn cable(&self, domain: &str) -> &Cable {
+        &self.members[self.place(domain)].1
+    }
+
+    fn place(&self, domain: &str) -> usize {
+        self.members.iter().position(|(server, _)| server.domain() == domain).unwrap()
+    }
+}
+
+impl Index<&str> for Domains {
+    type Output = Server;
+
+    fn index(&self, domain: &str) -> &Server {
+        &self.members[self.place(domain)].0
+    }
+}
+
+impl IndexMut<&str> for Domains {
+    fn index_mut(&mut self, domain: &str) -> &mut Server {
+        let place = self.place(domain);
+        &mut self.members[place].0
+    }
+}
+
+fn host(server: &Server) -> String {
+    format!("host.{}", server.domain())
+}
+
+/// A list of one.
+fn one(text: &str) -> toml_edit::Value {
+    toml_edit::Array::from_iter([text]).into()
+}
+
+/// A loopback address that no other server of this process has.
+fn own_address() -> Ipv4Addr {
+    static NEXT: AtomicU8 = AtomicU8::new(0);
+    let next = NEXT.fetch_add(1, Ordering::Relaxed);
+    Ipv4Addr::new(127, 0, 2 + next / 200, 1 + next % 200)
+}

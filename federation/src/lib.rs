@@ -3,6 +3,8 @@
 //! Only the domains hosted here can be reached yet; locating others by DNS and links to them will
 //! stand behind the same two traits.
 
+pub mod prove;
+
 use impp_protocol::Domain;
 
 /// Where what is for a domain goes.

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use impp_federation::{Hosted, Locate, Route};
@@ -22,6 +22,7 @@ use crate::config::{Config, seconds};
 use crate::metrics::Metrics;
 use crate::net::admission::Admission;
 use crate::net::complaints::Complaints;
+use crate::net::tls::Configurations;
 use crate::presentity::Effects;
 use crate::principal::{Circumstances, Principal, layer_op, pace_limit};
 use crate::records;
@@ -37,6 +38,8 @@ const DUE_AT_ONCE_MAX: usize = 64;
 pub struct Host {
     /// The configuration in force.
     pub config: ArcSwap<Config>,
+    /// The TLS configurations in force; `None` in a program that only works on the store.
+    pub tls: ArcSwapOption<Configurations>,
     /// The store.
     pub store: Arc<dyn Store>,
     /// The time.
@@ -90,6 +93,7 @@ impl Host {
         let secrets = load_secrets(&*store, clock.now()).await?;
         Ok(Arc::new(Host {
             config: ArcSwap::from_pointee(config),
+            tls: ArcSwapOption::empty(),
             store,
             clock,
             accounts,

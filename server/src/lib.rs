@@ -5,6 +5,7 @@
 //! | `cli/` | the commands of `imppd` |
 //! | `config/` | the configuration file, its documentation and errors |
 //! | `net/` | sockets, TLS, frames, deadlines |
+//! | `link/` | links to other domains |
 //! | `session/` | signing in, and what a signed-in device asks |
 //! | `presentity/` | layers, watchers, what each is shown: pure |
 //! | `principal.rs`, `policy.rs` | a principal's rules, contacts and presentity, from the store |
@@ -19,6 +20,7 @@ pub mod config;
 pub mod control;
 pub mod host;
 pub mod http;
+pub mod link;
 pub mod metrics;
 pub mod net;
 pub mod policy;

@@ -6,17 +6,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use impp_protocol::Timestamp;
 use impp_protocol::command::{Bye, ByeReason};
 use impp_storage::{Expect, Op, Options, SqliteStore, StoreError};
-use rustls::ServerConfig;
 
 use crate::config::{Config, ConfigError, seconds};
 use crate::control::{self, Response};
 use crate::host::{Host, StartError};
 use crate::net::listen::Listener;
-use crate::net::tls;
+use crate::net::tls::Configurations;
 use crate::records;
 use crate::session::messages::DEDUP_KEPT;
 
@@ -56,7 +54,6 @@ pub struct Running {
     pub addresses: Vec<SocketAddr>,
     /// Where /metrics is, if anywhere.
     pub http: Option<SocketAddr>,
-    tls: Arc<ArcSwap<ServerConfig>>,
     accepting: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -82,7 +79,7 @@ impl Running {
         config_path: &Path,
     ) -> Result<Running, RunError> {
         let config = host.config.load_full();
-        let tls = Arc::new(ArcSwap::new(tls::for_clients(&config)?));
+        put_in_force(&host, Configurations::load(&config)?);
         let addresses = listeners.iter().map(|listener| listener.address).collect();
         let http = match &config.server.http {
             Some(address) => Some(
@@ -93,8 +90,8 @@ impl Running {
             None => None,
         };
         let reload = {
-            let (host, tls, path) = (host.clone(), tls.clone(), config_path.to_owned());
-            move || match reload(&host, &tls, &path) {
+            let (host, path) = (host.clone(), config_path.to_owned());
+            move || match reload(&host, &path) {
                 Ok(()) => Response::Done { password: None },
                 Err(error) => control::refused(2, error.to_string(), error.hint),
             }
@@ -105,9 +102,9 @@ impl Running {
         host.note_running(true).await?;
         tokio::spawn(host.clone().run_timers());
         tokio::spawn(sweep(host.clone()));
-        let run = |listener: Listener| tokio::spawn(listener.run(host.clone(), tls.clone()));
+        let run = |listener: Listener| tokio::spawn(listener.run(host.clone()));
         let accepting = listeners.into_iter().map(run).collect();
-        Ok(Running { host, addresses, http, tls, accepting })
+        Ok(Running { host, addresses, http, accepting })
     }
 
     /// Reads the configuration again.
@@ -115,7 +112,7 @@ impl Running {
     /// # Errors
     /// [`ConfigError`]; everything is as it was then.
     pub fn reload(&self, path: &Path) -> Result<(), ConfigError> {
-        reload(&self.host, &self.tls, path)
+        reload(&self.host, path)
     }
 
     /// Ends in good order: nobody new is accepted, clients are told when to come back, what was
@@ -179,20 +176,33 @@ fn bind(what: String, error: io::Error) -> RunError {
 }
 
 /// All or nothing: a file that cannot be used changes nothing.
-fn reload(host: &Host, tls: &ArcSwap<ServerConfig>, path: &Path) -> Result<(), ConfigError> {
-    let (new, old) = (Config::load(path)?, host.config.load());
-    let new_tls = tls::for_clients(&new)?;
+fn reload(host: &Host, path: &Path) -> Result<(), ConfigError> {
+    let (mut new, old) = (Config::load(path)?, host.config.load());
     let names = |config: &Config| -> Vec<_> {
         config.domain.iter().map(|hosted| hosted.name.clone()).collect()
     };
-    let fixed = new.server == old.server && new.log == old.log && names(&new) == names(&old);
-    if !fixed {
-        tracing::warn!("some changed settings need a restart: [server], [log], domain names");
+    let names_kept = names(&new) == names(&old);
+    let fixed = new.server == old.server && new.log == old.log && names_kept;
+    let links_kept = new.federation.enabled == old.federation.enabled;
+    if !fixed || !links_kept {
+        tracing::warn!(
+            "some changed settings need a restart: [server], [log], domain names, [federation] \
+             enabled"
+        );
     }
-    tls.store(new_tls);
+    new.federation.enabled = old.federation.enabled;
+    let tls = Configurations::load(&new)?;
+    put_in_force(host, tls);
     host.config.store(Arc::new(new));
     tracing::info!("configuration reloaded");
     Ok(())
+}
+
+fn put_in_force(host: &Host, tls: Configurations) {
+    for warning in &tls.warnings {
+        tracing::warn!("{warning}");
+    }
+    host.tls.store(Some(Arc::new(tls)));
 }
 
 /// Clears away records of de-duplication that no repeat can need any more.

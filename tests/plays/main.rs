@@ -11,6 +11,7 @@ mod edges;
 mod external;
 mod framing;
 mod framing_values;
+mod link_tls;
 mod mended;
 mod messages;
 mod messages_crash;

@@ -10,7 +10,8 @@ use super::Failure;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Hosted};
 use crate::control::{self, Request};
-use crate::net::{certificate, tls};
+use crate::net::certificate;
+use crate::net::tls::Configurations;
 
 /// A certificate that holds shorter than this is warned of.
 const CERTIFICATE_DAYS_WARN: u64 = 14;
@@ -40,10 +41,14 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         Err(error) => findings.push(wrong("config", error)),
         Ok(config) => {
             findings.push(fine("config", format!("{} can be used", arguments.config.display())));
-            findings.push(match tls::for_clients(&config) {
-                Ok(_) => fine("tls", "certificates and keys can be used".to_owned()),
-                Err(error) => wrong("tls", error),
-            });
+            match Configurations::load(&config) {
+                Ok(tls) => {
+                    findings.push(fine("tls", "certificates and keys can be used".to_owned()));
+                    let warn = |message| finding("warn", "tls", message, None);
+                    findings.extend(tls.warnings.into_iter().map(warn));
+                }
+                Err(error) => findings.push(wrong("tls", error)),
+            }
             let now = Clock::start().now();
             findings.extend(config.domain.iter().map(|hosted| expiry(hosted, now)));
             findings.push(store(&config));

@@ -394,7 +394,7 @@ impl Connection {
     }
 
     fn proof(&self) -> Option<Proof> {
-        let tls = self.pipe.tls();
+        let tls = self.pipe.accepted()?;
         let exporter = tls.export_keying_material([0; 32], EXPORTER_LABEL, Some(b"")).ok()?;
         let domain = Domain::parse(tls.server_name()?).ok()?;
         let certificate = tls.peer_certificates().and_then(|chain| chain.first());

@@ -7,20 +7,24 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use impp_federation::prove::HandshakeError;
 use rustls::ServerConfig;
+use rustls::server::{Acceptor, ClientHello};
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::admission::{Crowded, Place};
 use super::connection::Connection;
 use super::gate::Gate;
 use super::pipe::Pipe;
+use super::tls::Configurations;
 use crate::config::seconds;
 use crate::host::Host;
+use crate::link;
 
 /// What a client is told that is refused before TLS: a fatal alert, access denied (RFC 8446 6.2).
 const ALERT_ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
@@ -29,8 +33,6 @@ const REST: Duration = Duration::from_millis(100);
 /// Bytes that the system may keep for a peer that does not read; it takes twice as many. So what a
 /// slow peer has not taken is with us, where presence is conflated.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
-/// Bytes that TLS keeps for a peer that does not read.
-const TLS_BUFFER_BYTES: usize = 16 * 1024;
 
 /// A bound listener.
 #[derive(Debug)]
@@ -51,7 +53,7 @@ impl Listener {
     }
 
     /// Accepts for ever.
-    pub async fn run(self, host: Arc<Host>, tls: Arc<ArcSwap<ServerConfig>>) {
+    pub async fn run(self, host: Arc<Host>) {
         loop {
             let (stream, peer) = match self.listener.accept().await {
                 Ok(accepted) => accepted,
@@ -65,8 +67,7 @@ impl Listener {
             let (total, per_source) = (limits.unsigned_max, limits.unsigned_per_address_max);
             match host.admission.enter(peer.ip(), total, per_source) {
                 Ok(place) => {
-                    let tls = TlsAcceptor::from(tls.load_full());
-                    tokio::spawn(serve(host.clone(), tls, stream, peer.ip(), place));
+                    tokio::spawn(serve(host.clone(), stream, peer.ip(), place));
                 }
                 Err(crowded) => refuse(&host, stream, peer.ip(), crowded),
             }
@@ -83,26 +84,19 @@ fn refuse(host: &Host, stream: TcpStream, peer: IpAddr, crowded: Crowded) {
     }
 }
 
-async fn serve(host: Arc<Host>, tls: TlsAcceptor, stream: TcpStream, peer: IpAddr, place: Place) {
+async fn serve(host: Arc<Host>, stream: TcpStream, peer: IpAddr, place: Place) {
+    let Some(tls) = host.tls.load_full() else { return };
     let deadline = Instant::now() + seconds(host.config.load().limits.sign_in_seconds);
     let _ = stream.set_nodelay(true);
     let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES);
     // The handshake's state is large and short-lived: it is not part of this task's own.
-    let accepting = Box::pin(tls.accept(Gate::new(stream)).into_fallible());
-    let stream = match tokio::time::timeout_at(deadline, accepting).await {
-        Ok(Ok(mut stream)) => {
-            let (gate, tls) = stream.get_mut();
-            gate.open();
-            tls.set_buffer_limit(Some(TLS_BUFFER_BYTES));
-            // Who does not say what it speaks is not spoken to.
-            if tls.alpn_protocol() != Some(impp_protocol::ALPN_CLIENT) {
-                let _ = tokio::time::timeout_at(deadline, stream.shutdown()).await;
-                return;
+    let shaking = Box::pin(handshake(tls, Gate::new(stream)));
+    let stream = match tokio::time::timeout_at(deadline, shaking).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err((error, socket))) => {
+            if let Some(mut socket) = socket {
+                let _ = tokio::time::timeout_at(deadline, socket.shutdown()).await;
             }
-            stream
-        }
-        Ok(Err((error, mut socket))) => {
-            let _ = tokio::time::timeout_at(deadline, socket.shutdown()).await;
             if host.complaints.may_complain(peer, host.clock.now()) {
                 tracing::info!(%peer, %error, "no TLS connection");
             }
@@ -110,7 +104,53 @@ async fn serve(host: Arc<Host>, tls: TlsAcceptor, stream: TcpStream, peer: IpAdd
         }
         Err(_) => return,
     };
-    host.metrics.connections.inc();
-    Connection::new(host.clone(), Pipe::new(stream, deadline), peer, place, deadline).run().await;
-    host.metrics.connections.dec();
+    match stream.get_ref().1.alpn_protocol() {
+        Some(impp_protocol::ALPN_CLIENT) => {
+            let pipe = Pipe::new(stream, deadline);
+            host.metrics.connections.inc();
+            Connection::new(host.clone(), pipe, peer, place, deadline).run().await;
+            host.metrics.connections.dec();
+        }
+        Some(impp_protocol::ALPN_LINK) => {
+            let pipe = Pipe::new(stream, deadline);
+            // Clients are many and links few: those need not be as large as these.
+            Box::pin(link::accept(host, pipe, peer, place, deadline)).await;
+        }
+        // Who does not say what it speaks is not spoken to.
+        _ => {
+            let mut stream = stream;
+            let _ = tokio::time::timeout_at(deadline, stream.shutdown()).await;
+        }
+    }
+}
+
+/// TLS with whoever connects. If that fails, in words why, and the socket.
+async fn handshake(
+    tls: Arc<Configurations>,
+    socket: Gate,
+) -> Result<TlsStream<Gate>, (String, Option<Gate>)> {
+    let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), socket);
+    let hello = match (&mut acceptor).await {
+        Ok(hello) => hello,
+        Err(error) => return Err((error.to_string(), acceptor.take_io())),
+    };
+    let chosen = choose(&tls, &hello.client_hello());
+    let is_link = tls.links.as_ref().is_some_and(|links| Arc::ptr_eq(links, &chosen));
+    hello.into_stream(chosen).into_fallible().await.map_err(|(error, socket)| {
+        let words =
+            if is_link { HandshakeError::of_io(&error).to_string() } else { error.to_string() };
+        (words, Some(socket))
+    })
+}
+
+/// Links for who speaks only those, if there are any; whatever else is offered, the configuration
+/// for clients takes or refuses.
+fn choose(tls: &Configurations, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
+    let offers = |name: &[u8]| hello.alpn().is_some_and(|mut offered| offered.any(|o| o == name));
+    match &tls.links {
+        Some(links) if offers(impp_protocol::ALPN_LINK) && !offers(impp_protocol::ALPN_CLIENT) => {
+            links.clone()
+        }
+        _ => tls.clients.clone(),
+    }
 }

@@ -15,12 +15,14 @@ use bytes::{Buf, BytesMut};
 use impp_protocol::frame::{self, Frame, FrameError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::TlsStream;
 
 use super::gate::Gate;
 
 /// Bytes read from a socket at once.
 const READ_BYTES: usize = 16 * 1024;
+/// Bytes that TLS keeps for a peer that does not read.
+const TLS_BYTES: usize = 16 * 1024;
 /// An output buffer larger than this is given back when it is empty.
 const OUTPUT_BYTES_KEPT: usize = 4 * 1024;
 
@@ -71,22 +73,44 @@ pub struct Pipe {
     input: BytesMut,
     output: BytesMut,
     deadline: Pin<Box<Sleep>>,
+    broken: Option<io::Error>,
 }
 
 impl Pipe {
-    /// A pipe over an accepted connection.
-    pub fn new(stream: TlsStream<Gate>, deadline: Instant) -> Pipe {
+    /// A pipe over a connection, accepted or dialled, whose handshake has ended.
+    pub fn new(stream: impl Into<TlsStream<Gate>>, deadline: Instant) -> Pipe {
+        let mut stream = stream.into();
+        let (gate, _) = stream.get_mut();
+        gate.open();
+        match &mut stream {
+            TlsStream::Client(stream) => stream.get_mut().1.set_buffer_limit(Some(TLS_BYTES)),
+            TlsStream::Server(stream) => stream.get_mut().1.set_buffer_limit(Some(TLS_BYTES)),
+        }
         Pipe {
             stream,
+            broken: None,
             input: BytesMut::new(),
             output: BytesMut::new(),
             deadline: Box::pin(tokio::time::sleep_until(deadline)),
         }
     }
 
-    /// The TLS connection, for its certificates and exporter.
-    pub fn tls(&self) -> &rustls::ServerConnection {
+    /// The TLS connection, for the peer's certificates and the protocol chosen.
+    pub fn tls(&self) -> &rustls::CommonState {
         self.stream.get_ref().1
+    }
+
+    /// The TLS connection of an accepted pipe, for the name called and the exporter.
+    pub fn accepted(&self) -> Option<&rustls::ServerConnection> {
+        match &self.stream {
+            TlsStream::Server(stream) => Some(stream.get_ref().1),
+            TlsStream::Client(_) => None,
+        }
+    }
+
+    /// What broke the connection, if it was not closed in good order: after [`Event::Closed`].
+    pub fn broken(&self) -> Option<&io::Error> {
+        self.broken.as_ref()
     }
 
     /// Bytes that wait to be written.
@@ -137,12 +161,19 @@ impl Pipe {
             }
             match self.poll_write(context) {
                 Poll::Ready(Ok(true)) => return Poll::Ready(Event::Output),
-                Poll::Ready(Err(_)) => return Poll::Ready(Event::Closed),
+                Poll::Ready(Err(error)) => {
+                    self.broken = Some(error);
+                    return Poll::Ready(Event::Closed);
+                }
                 Poll::Ready(Ok(false)) | Poll::Pending => {}
             }
             if reading {
                 match self.poll_read(context) {
-                    Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => return Poll::Ready(Event::Closed),
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Event::Closed),
+                    Poll::Ready(Err(error)) => {
+                        self.broken = Some(error);
+                        return Poll::Ready(Event::Closed);
+                    }
                     Poll::Ready(Ok(_)) => return Poll::Ready(Event::Input),
                     Poll::Pending => {}
                 }

@@ -3,10 +3,9 @@
 //! Pure machines; the tasks and sockets of links are the server's.
 
 pub mod backoff;
+pub mod prove;
 pub mod queue;
 pub mod settle;
-
-pub mod prove;
 
 pub use impp_locate as locate;
 use impp_protocol::Domain;

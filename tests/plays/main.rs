@@ -11,6 +11,7 @@ mod edges;
 mod external;
 mod framing;
 mod framing_values;
+mod link_tls;
 mod links_messages;
 mod locate_search;
 mod mended;

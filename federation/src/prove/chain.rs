@@ -1,10 +1,10 @@
 //! Checking a chain of certificates: who vouches for it, until when, for what use, what is revoked.
 //!
 //! What it costs is bounded whatever is sent: a chain holds at most [`CHAIN_MAX`] certificates, and
-//! webpki's path building has a budget of 100 signatures, 6 intermediates in a path, and 250,000
-//! comparisons with name constraints. Without our bound the 200,000 steps that it allows in
-//! searching for a path would be the limit, each of them over all certificates sent. How many octets
-//! a chain may take is left to who reads them.
+//! webpki's search for a path has a budget of 100 signatures, 6 intermediates in a path, and
+//! 250,000 comparisons with name constraints. Without our bound the 200,000 steps that it allows
+//! would be the limit, each of them over all certificates sent. How many octets a chain may take is
+//! left to who reads them.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};

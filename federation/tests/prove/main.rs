@@ -339,7 +339,7 @@ fn f15_links_are_spoken_only_if_both_say_so() {
 }
 
 #[test]
-fn f16_each_link_is_proven_anew() {
+fn c12_links_resume_nothing_each_is_proven_anew() {
     let authority = Authority::new("root");
     let presented = authority.issue(leaf(NAME));
     let (dial, accept) = (authority.dial(&presented), authority.accept(&presented));

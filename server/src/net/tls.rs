@@ -22,6 +22,8 @@ use crate::config::{Config, ConfigError, Hosted};
 
 /// Label of the exporter that binds a sign-in to its TLS connection (RFC 9266).
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
+const NO_ROOTS: &str = "no other domain can be proven: the system has no CA certificates, and ca \
+                        in [federation] names no others";
 
 /// The configurations made from one reading of the files; replaced all together.
 #[derive(Debug)]
@@ -69,11 +71,7 @@ impl Configurations {
         let trust = Trust::load(ca, crl)
             .map_err(|ProveError { path, message }| ConfigError::new(&path, None, message))?;
         if trust.is_empty() {
-            self.warnings.push(
-                "no other domain can be proven: the system has no CA certificates, and [federation] \
-                 ca names no others"
-                    .to_owned(),
-            );
+            self.warnings.push(NO_ROOTS.to_owned());
         }
         let mut dial = BTreeMap::new();
         for (hosted, key) in keys {

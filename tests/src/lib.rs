@@ -9,6 +9,7 @@ pub mod cable;
 pub mod dice;
 pub mod dns;
 pub mod domains;
+pub mod fates;
 pub mod impp;
 pub mod peer;
 pub mod presence;

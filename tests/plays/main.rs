@@ -13,6 +13,7 @@ mod framing;
 mod framing_values;
 mod link_tls;
 mod links_crash;
+mod links_many;
 mod links_messages;
 mod locate_search;
 mod mended;

@@ -77,6 +77,8 @@ pub struct Inner {
     pub volatile: VecDeque<Message>,
     /// The entry is out of the table.
     pub closed: bool,
+    /// Links that open just now.
+    pub opening: usize,
     links: Vec<Arc<Link>>,
     /// For each service: failures to reach it in a row, and when it is tried again.
     tries: [Try; 2],
@@ -154,10 +156,14 @@ impl Inner {
         Ok(())
     }
 
-    /// Forgets a link that has ended; whether another one serves presence.
-    pub fn detach(&mut self, link: &Arc<Link>) -> bool {
+    /// Forgets a link that has ended.
+    pub fn detach(&mut self, link: &Arc<Link>) {
         self.links.retain(|other| !Arc::ptr_eq(other, link));
-        self.link(Service::Presence).is_some()
+    }
+
+    /// Whether there is no link, nor one that opens.
+    pub fn is_apart(&self) -> bool {
+        self.links.is_empty() && self.opening == 0
     }
 
     /// After the other side has asked to be left alone for a while.
@@ -218,6 +224,7 @@ impl Peer {
             asks: VecDeque::new(),
             volatile: VecDeque::new(),
             closed: false,
+            opening: 0,
             links: Vec::new(),
             tries: Default::default(),
         };
@@ -271,7 +278,7 @@ impl Peer {
             }
         }
         let nothing = inner.queue.is_empty()
-            && inner.links.is_empty()
+            && inner.is_apart()
             && inner.asks.is_empty()
             && inner.volatile.is_empty()
             && !presence_wanted;

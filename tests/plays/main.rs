@@ -15,6 +15,7 @@ mod link_tls;
 mod links_crash;
 mod links_many;
 mod links_messages;
+mod links_netns;
 mod locate_search;
 mod mended;
 mod messages;

@@ -20,6 +20,7 @@ pub mod control;
 pub mod host;
 pub mod http;
 pub mod metrics;
+pub mod mirror;
 pub mod net;
 pub mod policy;
 pub mod presentity;

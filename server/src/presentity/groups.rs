@@ -242,9 +242,9 @@ impl Groups {
                     let fewest = |index: &usize| (sizes[steps[*index].class], *index);
                     let Some(index) = (0..steps.len()).min_by_key(fewest) else { break };
                     let class = steps[index].class;
-                    let all = of.iter().filter(|(watcher, of)| {
-                        *of == class && moves(here(watcher), class)
-                    });
+                    let all = of
+                        .iter()
+                        .filter(|(watcher, of)| *of == class && moves(here(watcher), class));
                     let all: Vec<Address> = all.map(|(watcher, _)| watcher.clone()).collect();
                     (steps[index].group, steps[index].joined) = (0, all);
                     index
@@ -292,7 +292,8 @@ impl Groups {
 /// The group that each class goes on in, if any: those that share most watchers first, then the
 /// oldest group.
 fn assign(shared: &HashMap<(u64, usize), usize>, classes: usize) -> Vec<Option<u64>> {
-    let mut pairs: Vec<_> = shared.iter().map(|((group, class), n)| (Reverse(*n), *group, *class)).collect();
+    let mut pairs: Vec<_> =
+        shared.iter().map(|((group, class), n)| (Reverse(*n), *group, *class)).collect();
     pairs.sort_unstable();
     let (mut targets, mut taken) = (vec![None; classes], HashSet::new());
     for (_, group, class) in pairs {

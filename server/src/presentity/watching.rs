@@ -26,7 +26,7 @@ pub enum Bond {
 
 impl Bond {
     /// Whether both are of the same session, device or contact list.
-    fn is_same(self, other: Bond) -> bool {
+    pub(crate) fn is_same(self, other: Bond) -> bool {
         match (self, other) {
             (Bond::Session(a), Bond::Session(b)) => a == b,
             (Bond::Lease(a, _), Bond::Lease(b, _)) => a == b,

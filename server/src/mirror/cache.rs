@@ -51,7 +51,7 @@ pub(super) struct Cache {
     ids: GroupId,
     groups: BTreeMap<GroupId, Group>,
     handles: HashMap<u64, GroupId>,
-    /// Contents of groups that are empty: only the starts of patches for those who saw them.
+    /// Contents of groups whose last members are in others now: only the starts of their patches.
     former: VecDeque<Kept>,
 }
 
@@ -87,28 +87,35 @@ impl Cache {
                 group.brought.extend(brings);
             }
         }
-        self.leave(watcher, from);
+        if let Some(kept) = self.take_out(watcher, from)
+            && self.kept(Some(to)).is_none_or(|now| now.version != kept.version)
+        {
+            push(&mut self.former, kept);
+        }
     }
 
     /// A watcher leaves its group; one that is empty goes, with what it saw.
     pub fn leave(&mut self, watcher: &Address, from: Option<GroupId>) {
-        let Some(id) = from else { return };
-        let Some(group) = self.groups.get_mut(&id) else { return };
+        self.take_out(watcher, from);
+        if self.groups.is_empty() {
+            self.former.clear();
+        }
+    }
+
+    /// Takes a watcher out of its group; what the group saw if it is empty now and gone.
+    fn take_out(&mut self, watcher: &Address, from: Option<GroupId>) -> Option<Kept> {
+        let id = from?;
+        let group = self.groups.get_mut(&id)?;
         group.members.remove(watcher);
         group.set = None;
-        if group.members.is_empty()
-            && let Some(group) = self.groups.remove(&id)
-        {
-            if let Some(handle) = group.handle {
-                self.handles.remove(&handle);
-            }
-            if let Some(kept) = group.kept {
-                push(&mut self.former, kept);
-            }
-            if self.groups.is_empty() {
-                self.former.clear();
-            }
+        if !group.members.is_empty() {
+            return None;
         }
+        let group = self.groups.remove(&id)?;
+        if let Some(handle) = group.handle {
+            self.handles.remove(&handle);
+        }
+        group.kept
     }
 
     /// A watcher keeps what it sees, but is not in the home's group any more.

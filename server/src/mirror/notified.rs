@@ -90,7 +90,9 @@ impl Mirror {
             }
             (SubscriptionState::Terminated, event) => {
                 let event = event.unwrap_or(SubscriptionEvent::Deactivated);
-                self.detach(watcher);
+                if follower.is_asked() {
+                    self.detach(watcher);
+                }
                 self.ended(now, watcher, event, None, effects);
                 true
             }

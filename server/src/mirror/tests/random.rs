@@ -124,7 +124,7 @@ fn settled(world: &mut World) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     /// After the last link is up and all has arrived, everybody has what its own view says at home;
     /// and never had anything else.

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use impp_federation::{Hosted, Locate, Route};
-use impp_protocol::command::{Bye, ByeReason};
-use impp_protocol::{Address, Code, Error, Timestamp};
+use impp_federation::{Hosted, Locate, Route, is_global};
+use impp_protocol::command::{Bye, ByeReason, Done};
+use impp_protocol::{Address, Code, Command, Domain, Error, Timestamp};
 use impp_storage::{Op, Outcome, RecordKey, Store, StoreError, Unit};
 
 use tokio::sync::Semaphore;
@@ -19,7 +19,9 @@ use tokio::sync::Semaphore;
 use crate::accounts::{Account, AccountError, Accounts};
 use crate::clock::Clock;
 use crate::config::{Config, seconds};
+use crate::link::mailbox::LinkMailbox;
 use crate::metrics::Metrics;
+use crate::mirror::{MirrorKey, Mirrors};
 use crate::net::admission::Admission;
 use crate::net::complaints::Complaints;
 use crate::presentity::Effects;
@@ -47,6 +49,10 @@ pub struct Host {
     pub sessions: Sessions,
     /// Sessions that have lost their connection and can be resumed.
     pub parked: DashMap<SessionId, Session>,
+    /// Links to other domains that are open.
+    pub links: DashMap<SessionId, Arc<LinkMailbox>>,
+    /// Presentities of other domains that are followed from here.
+    pub mirrors: Mirrors,
     /// Who may connect.
     pub admission: Arc<Admission>,
     /// Whom the log has complained of.
@@ -61,6 +67,15 @@ pub struct Host {
     /// Whether the server that ran before did not stop in good order.
     crashed: bool,
     principals: DashMap<Address, Principal>,
+}
+
+/// Where a presentity is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// On this server.
+    Here,
+    /// On another one.
+    Elsewhere(MirrorKey),
 }
 
 /// What kept a server from starting.
@@ -88,6 +103,12 @@ impl Host {
         let accounts = Accounts::load(&*store, domains.clone()).await?;
         let crashed = store.get(running_key()?).await?.is_some();
         let secrets = load_secrets(&*store, clock.now()).await?;
+        let timers = Timers::default();
+        let mirrors = match config.federation.enabled {
+            true => Mirrors::load(&*store, &domains, clock.now(), &config, &timers).await?,
+            false => Mirrors::default(),
+        };
+        let routes = Box::new(Hosted::new(domains, config.federation.enabled));
         Ok(Arc::new(Host {
             config: ArcSwap::from_pointee(config),
             store,
@@ -95,12 +116,14 @@ impl Host {
             accounts,
             sessions: Sessions::default(),
             parked: DashMap::new(),
+            links: DashMap::new(),
+            mirrors,
             admission: Arc::default(),
             complaints: Complaints::default(),
             metrics: Metrics::default(),
             secrets,
-            timers: Timers::default(),
-            routes: Box::new(Hosted::new(domains)),
+            timers,
+            routes,
             crashed,
             principals: DashMap::new(),
         }))
@@ -116,11 +139,40 @@ impl Host {
                 .accounts
                 .get(address)
                 .ok_or_else(|| Error::new(Code::NotFound, format!("{address} does not exist"))),
-            Route::Unknown => {
-                let text = format!("no route to domain {}", address.domain());
-                Err(Error::new(Code::UnknownDomain, text))
-            }
+            Route::Remote | Route::Unknown => Err(no_route(address)),
         }
+    }
+
+    /// Where a presentity is, as a principal of this server asks for it.
+    ///
+    /// # Errors
+    /// unknown-domain.
+    pub fn home_of(&self, asker: &Address, presentity: &Address) -> Result<Home, Error> {
+        match self.routes.locate(&presentity.domain()) {
+            Route::Local => Ok(Home::Here),
+            // A domain that cannot be found from elsewhere can prove itself to nobody.
+            Route::Remote if is_global(&asker.domain()) => {
+                let (local, presentity) = (asker.domain(), presentity.clone());
+                Ok(Home::Elsewhere(MirrorKey { local, presentity }))
+            }
+            Route::Remote | Route::Unknown => Err(no_route(presentity)),
+        }
+    }
+
+    /// There is something to ask the other domain: a link is needed, or has to look.
+    pub fn link_wanted(&self, _local: &Domain, _remote: &Domain) {}
+
+    /// Asks the other domain's server something, and waits for its answer.
+    ///
+    /// # Errors
+    /// Its answer, or unreachable.
+    pub async fn ask_remote(
+        self: &Arc<Host>,
+        _local: &Domain,
+        remote: &Domain,
+        _command: Command,
+    ) -> Result<Done, Error> {
+        Err(Error::new(Code::Unreachable, format!("{remote} cannot be reached")))
     }
 
     /// Looks at a principal; nothing is stored and nobody woken.
@@ -156,7 +208,7 @@ impl Host {
         let (answer, wake, stored) = self
             .look(owner, |principal, now| {
                 let (answer, mut effects) = act(principal, now);
-                let ops = principal.records(owner, &mut effects);
+                let ops = principal.records(owner, &mut effects, |a| self.accounts.is_local(a));
                 // Queued under the lock, so that the store sees changes in their order; the same
                 // for the timer.
                 let unit = Unit { dedup: None, body: None, time: now, ops };
@@ -184,11 +236,13 @@ impl Host {
         self.store.submit(unit).await
     }
 
-    /// Says to sessions that a presentity may have changed.
-    pub fn wake(&self, presentity: &Address, sessions: &BTreeSet<SessionId>) {
-        for id in sessions {
+    /// Says to sessions and links that a presentity may have changed.
+    pub fn wake(&self, presentity: &Address, listeners: &BTreeSet<SessionId>) {
+        for id in listeners {
             if let Some(mailbox) = self.sessions.get(*id) {
                 mailbox.presentity_dirty(presentity);
+            } else if let Some(link) = self.links.get(id) {
+                link.presentity_dirty(presentity);
             }
         }
     }
@@ -284,6 +338,11 @@ impl Host {
                     tracing::error!(%error, "a lease could not be ended in the store");
                 }
             }
+            Due::Mirror(key) => {
+                if let Err(error) = self.mirrors.expire(self, &key).await {
+                    tracing::error!(%error, "the end of a subscription could not be stored");
+                }
+            }
             Due::Session(id) => {
                 if let Some((_, session)) = self.parked.remove(&id) {
                     session.end(self).await;
@@ -320,6 +379,10 @@ impl std::fmt::Debug for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Host").field("sessions", &self.sessions.len()).finish_non_exhaustive()
     }
+}
+
+fn no_route(address: &Address) -> Error {
+    Error::new(Code::UnknownDomain, format!("no route to domain {}", address.domain()))
 }
 
 /// Where the store notes that a server runs.

@@ -7,6 +7,8 @@
 //! | `net/` | sockets, TLS, frames, deadlines |
 //! | `session/` | signing in, and what a signed-in device asks |
 //! | `presentity/` | layers, watchers, what each is shown: pure |
+//! | `mirror/` | presentities of other domains, as their followers here see them |
+//! | `link/` | links to the servers of other domains |
 //! | `principal.rs`, `policy.rs` | a principal's rules, contacts and presentity, from the store |
 //! | `accounts.rs`, `records.rs`, `secrets.rs` | who can sign in; what is stored, and how |
 //! | `host.rs` | what all connections share |
@@ -19,6 +21,7 @@ pub mod config;
 pub mod control;
 pub mod host;
 pub mod http;
+pub mod link;
 pub mod metrics;
 pub mod mirror;
 pub mod net;

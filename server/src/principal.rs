@@ -82,7 +82,12 @@ impl Principal {
     }
 
     /// What has to be stored after a change.
-    pub fn records(&self, owner: &Address, effects: &mut Effects) -> Vec<Op> {
+    pub fn records(
+        &self,
+        owner: &Address,
+        effects: &mut Effects,
+        is_local: impl Fn(&Address) -> bool,
+    ) -> Vec<Op> {
         let mut ops = std::mem::take(&mut effects.ops);
         for watcher in &effects.watchers {
             let kept = self.presentity.watcher(watcher).and_then(Watching::kept);
@@ -92,6 +97,9 @@ impl Principal {
                 expect: Expect::Any,
                 value: record.as_ref().map(records::to_bytes),
             });
+            if !is_local(watcher) {
+                continue;
+            }
             ops.push(Op::Put {
                 key: records::key(FOLLOWED, watcher, &[owner.as_str()]),
                 expect: Expect::Any,

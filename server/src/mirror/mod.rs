@@ -9,6 +9,7 @@ mod cache;
 mod follower;
 mod machine;
 mod notified;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use impp_protocol::{Address, Domain, Error};
 
 pub use follower::Follower;
 pub use machine::Mirror;
+pub use table::{Following, Mirrors};
 
 use crate::sessions::SessionId;
 

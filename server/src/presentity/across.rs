@@ -250,6 +250,18 @@ impl Presentity {
 }
 
 impl GroupTold {
+    /// The same without a group, in as many parts as the list of watchers needs.
+    pub fn split(self) -> Vec<GroupTold> {
+        let mut parts = Vec::new();
+        let mut rest = &self.watchers[..];
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(fitting(rest, JOINED_BYTES_MAX));
+            parts.push(GroupTold { watchers: now.to_vec(), ..self.clone() });
+            rest = later;
+        }
+        parts
+    }
+
     fn standing(
         watcher: &Address,
         state: SubscriptionState,

@@ -6,6 +6,7 @@
 //! | `dial`, `opening` | reaching another server, and the HELLOs that open a link from either end |
 //! | `connection` | an open link: frames in and out, deadlines, requests and answers |
 //! | `incoming` | what the other side asks |
+//! | `home` | what the other side's watchers are told of presentities here |
 //! | `outgoing` | messages from here: into the queue, onto the link, to their fates |
 //! | `mailbox` | where the rest of the server leaves word for a link |
 //!
@@ -14,6 +15,7 @@
 
 mod connection;
 mod dial;
+pub mod home;
 mod incoming;
 pub mod mailbox;
 mod opening;

@@ -16,6 +16,7 @@ mod links_crash;
 mod links_many;
 mod links_messages;
 mod links_netns;
+mod links_presence;
 mod locate_search;
 mod mended;
 mod messages;

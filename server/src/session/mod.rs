@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use impp_acl::Disclosed;
-use impp_protocol::command::{Bye, Done, Message, Notify};
+use impp_protocol::command::{Bye, Done, Fetch, Message, Notify, Subscribe};
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Code, Command, Error, Request, What};
 use impp_storage::StoreError;
@@ -131,6 +131,13 @@ impl Session {
 
     /// Does what the client asks.
     pub async fn handle(&mut self, host: &Arc<Host>, command: Command) -> Answer {
+        if let Command::Subscribe(Subscribe { watcher: Some(_), .. })
+        | Command::Fetch(Fetch { watcher: Some(_), .. }) = command
+        {
+            // Who asks is who signed in, whatever the frame says.
+            let text = "watcher: only servers write this";
+            return Answer::Now(Error::new(Code::Refused, text).into());
+        }
         if let Some(answer) = self.ask_elsewhere(host, &command).await {
             return answer;
         }

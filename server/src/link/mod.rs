@@ -13,7 +13,7 @@
 //! `impp_federation::prove`, where a domain is by `impp_locate`.
 
 mod connection;
-mod dial;
+pub(crate) mod dial;
 mod incoming;
 pub mod mailbox;
 mod opening;

@@ -289,7 +289,8 @@ impl Ended {
 
 /// What the steps say about a remedy.
 fn hint(domain: &Domain, service: Service, error: &NotReached) -> Option<String> {
-    let refused = |step: &Step| matches!(step, Step::Skipped { why, .. } if why.ends_with("is refused"));
+    let refused =
+        |step: &Step| matches!(step, Step::Skipped { why, .. } if why.ends_with("is refused"));
     match error.kind {
         NotReachedKind::UnknownDomain => {
             let name = service.owner_name(domain);

@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use impp_locate::{
-    Answer, Candidate, Locator, NotReachedKind, Plan, Policy, Service, Settings, Step,
-    Via,
+    Answer, Candidate, Locator, NotReachedKind, Plan, Policy, Service, Settings, Step, Via,
 };
 use impp_protocol::{Domain, PORT};
 use tokio::time::Instant;
 
-use super::check::{Finding, fine, finding};
+use super::check::{Finding, finding, fine};
 use crate::config::Config;
 
 /// How long DNS is waited for, for all domains together.
@@ -67,7 +66,8 @@ impl Looked<'_> {
         let served = self.config.federation.services.iter().any(|service| service == word);
         match (self.plan.kind, served) {
             (Some(NotReachedKind::NotOffered), true) => {
-                let message = format!("DNS says that {domain} does not offer {word}, which it does");
+                let message =
+                    format!("DNS says that {domain} does not offer {word}, which it does");
                 return vec![self.missing(message)];
             }
             (Some(NotReachedKind::NotOffered), false) => {
@@ -121,11 +121,13 @@ impl Looked<'_> {
     fn unusable(&self, found: &Candidate) -> Option<Finding> {
         let (word, target) = (self.service.word(), &found.target);
         if let Some((address, why)) = found.refused.first() {
-            let message = format!("{word} of {}: {address} of {target}: {why} by others", self.domain);
+            let message =
+                format!("{word} of {}: {address} of {target}: {why} by others", self.domain);
             let hint = "other servers go there only if their allow_addresses names it";
             return Some(finding("warn", AREA, message, Some(hint)));
         }
-        let nowhere = found.via == Via::Srv && found.addresses.is_empty() && self.failed().is_none();
+        let nowhere =
+            found.via == Via::Srv && found.addresses.is_empty() && self.failed().is_none();
         nowhere.then(|| {
             let message =
                 format!("{word} of {}: the SRV record's {target} has no address", self.domain);
@@ -146,7 +148,8 @@ impl Looked<'_> {
             return format!("{name} 3600 IN SRV 0 0 0 . if no server has it");
         }
         let listen = self.config.server.listen.iter();
-        let port = listen.filter_map(|listen| Some(listen.parse::<std::net::SocketAddr>().ok()?.port()));
+        let port =
+            listen.filter_map(|listen| Some(listen.parse::<std::net::SocketAddr>().ok()?.port()));
         let port = port.into_iter().find(|port| *port != 0).unwrap_or(PORT);
         format!("{name} 3600 IN SRV 0 0 {port} {}", self.host())
     }

@@ -11,6 +11,8 @@ mod edges;
 mod external;
 mod framing;
 mod framing_values;
+mod locate;
+mod locate_client;
 mod locate_search;
 mod mended;
 mod messages;

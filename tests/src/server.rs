@@ -19,13 +19,15 @@ use crate::binaries;
 use crate::wait::DEADLINE;
 pub use process::Process;
 
-/// The domain that a server under test hosts.
+/// The domain that a server under test hosts, if no other is said.
 pub const DOMAIN: &str = "localhost";
 
 /// How to start a server; see [`Server::with`].
 #[derive(Debug)]
 pub struct Start {
     accounts: String,
+    domain: String,
+    listen: Option<SocketAddr>,
     settings: Vec<(String, toml_edit::Value)>,
     store: Option<PathBuf>,
 }
@@ -34,6 +36,7 @@ pub struct Start {
 #[derive(Debug)]
 pub struct Server {
     folder: TempDir,
+    domain: String,
     address: SocketAddr,
     http: SocketAddr,
     process: Option<Process>,
@@ -61,6 +64,18 @@ impl Start {
         self
     }
 
+    /// The domain that it hosts, with a certificate for it by an authority of its own.
+    #[must_use]
+    pub fn domain(self, domain: &str) -> Start {
+        Start { domain: domain.to_owned(), ..self }
+    }
+
+    /// Where it listens; else on a free port.
+    #[must_use]
+    pub fn listen(self, address: SocketAddr) -> Start {
+        Start { listen: Some(address), ..self }
+    }
+
     /// A setting, named `section.key`.
     #[must_use]
     pub fn set(mut self, name: &str, value: impl Into<toml_edit::Value>) -> Start {
@@ -79,7 +94,7 @@ impl Start {
     pub fn start(self) -> Server {
         raise_open_files();
         let folder = tempfile::Builder::new().prefix("impp-").tempdir().unwrap();
-        let (address, http) = (free_port(), free_port());
+        let (address, http) = (self.listen.unwrap_or_else(free_port), free_port());
         let process = Process::spawn(&[
             "quickstart".as_ref(),
             "--data".as_ref(),
@@ -90,9 +105,12 @@ impl Start {
             http.to_string().as_ref(),
             "--accounts".as_ref(),
             self.accounts.as_ref(),
+            "--domain".as_ref(),
+            self.domain.as_ref(),
         ]);
-        assert_eq!(process.line(), format!("ready: {DOMAIN} on {address}"));
-        let mut server = Server { folder, address, http, process: Some(process) };
+        let domain = self.domain;
+        assert_eq!(process.line(), format!("ready: {domain} on {address}"));
+        let mut server = Server { folder, domain, address, http, process: Some(process) };
         if !self.settings.is_empty() {
             server.stop();
             if let Some(store) = &self.store {
@@ -119,12 +137,23 @@ impl Server {
 
     /// A server with other settings.
     pub fn with() -> Start {
-        Start { accounts: "alice,bob,carol".to_owned(), settings: Vec::new(), store: None }
+        Start {
+            accounts: "alice,bob,carol".to_owned(),
+            domain: DOMAIN.to_owned(),
+            listen: None,
+            settings: Vec::new(),
+            store: None,
+        }
     }
 
     /// Where it listens for clients.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The domain that it hosts.
+    pub fn domain(&self) -> &str {
+        &self.domain
     }
 
     /// Its folder.
@@ -178,8 +207,14 @@ impl Server {
         assert!(self.process.is_none(), "the server runs");
         let config = self.config();
         let process = Process::spawn(&["serve".as_ref(), "--config".as_ref(), config.as_os_str()]);
-        assert_eq!(process.line(), format!("ready: {DOMAIN} on {}", self.address));
+        assert_eq!(process.line(), format!("ready: {} on {}", self.domain, self.address));
         self.process = Some(process);
+    }
+
+    /// From its next start on it listens on another port.
+    pub fn move_to_another_port(&mut self) {
+        self.address = free_port();
+        self.set("server.listen", toml_edit::Array::from_iter([self.address.to_string()]));
     }
 
     /// Waits until it has ended by itself: how, and what it wrote to stderr.

@@ -3,6 +3,7 @@
 //! Looking it up and trying one target after the other is `impp_locate`'s, TLS is left to `tls`.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use impp_locate::{AttemptError, Locator, Policy, Service, Settings};
 use impp_protocol::Domain;
@@ -14,6 +15,10 @@ use tokio_rustls::client::TlsStream;
 use crate::error::ClientError;
 use crate::profile::{Profile, ProfileError};
 use crate::tls::Tls;
+
+/// How long it may take to look up whether a server has the other service too: what is not known
+/// by then costs a connection more.
+const OTHER_MAX: Duration = Duration::from_secs(2);
 
 /// Where a server is and how it is believed. Kept between connections, so that TLS can resume.
 pub(crate) struct Endpoint {
@@ -96,7 +101,7 @@ impl Endpoint {
             Service::Messages => Service::Presence,
         };
         let reach = locator.reach(&self.domain, service, deadline, attempt);
-        let lookup = locator.lookup(&self.domain, other, deadline);
+        let lookup = locator.lookup(&self.domain, other, deadline.min(Instant::now() + OTHER_MAX));
         let (reached, others) = tokio::join!(reach, lookup);
         let reached = reached.map_err(|error| ClientError::NotLocated(Box::new(error)))?;
         let (stream, exporter) = reached.value;

@@ -85,13 +85,13 @@ fn dead() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
-/// The default port on an address that no other play uses.
-fn at_default_port() -> SocketAddr {
+/// An address that no other play uses, whose default port is free.
+fn free_at_default_port() -> Ipv4Addr {
     loop {
         let [a, b, c, _] = getrandom::u32().unwrap().to_be_bytes();
-        let address = SocketAddr::from((Ipv4Addr::new(127, a, b.max(1), c.clamp(1, 254)), PORT));
-        if TcpListener::bind(address).is_ok() {
-            return address;
+        let ip = Ipv4Addr::new(127, a, b.max(1), c.clamp(1, 254));
+        if TcpListener::bind((ip, PORT)).is_ok() {
+            return ip;
         }
     }
 }
@@ -222,9 +222,9 @@ fn publish_dead(dns: &Dns, service: &str) {
 
 #[test]
 fn f6_resolve_goes_on_to_the_domains_address_when_srv_is_dead() {
-    let (dns, address) = (Dns::start(), at_default_port());
-    let server = Server::with().domain(DOMAIN).listen(address).start();
-    dns.address_of(DOMAIN, address.ip());
+    let (dns, ip) = (Dns::start(), free_at_default_port());
+    let server = Server::with().domain(DOMAIN).ip(ip).port(PORT).start();
+    dns.a(DOMAIN, ip);
     let ca = ca(&server);
     let args = [&["--ca", &ca, "--service", "im"][..], &LOOPBACK].concat();
     assert_eq!(resolve(&dns, &args).ended(0, "reached")["via"], "address");

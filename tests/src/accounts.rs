@@ -16,7 +16,7 @@ impl Server {
     /// Adds an account with these services.
     pub fn add_with(&self, name: &str, services: &str) {
         let profile = self.profile_path(name).display().to_string();
-        let address = format!("{name}@{}", self.domain());
+        let address = self.account(name);
         self.user_ok(&["add", &address, "--services", services, "--profile-out", &profile]);
     }
 
@@ -25,7 +25,7 @@ impl Server {
         let stream = UnixStream::connect(self.data().join("control.sock")).unwrap();
         let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
         let mut add = |name: String| {
-            let address = format!("{name}@{}", self.domain());
+            let address = self.account(&name);
             let services = json!({"pres": true, "im": true});
             let request = json!({"do": "add", "address": address, "services": services});
             writeln!(&stream, "{request}").unwrap();

@@ -19,7 +19,7 @@ use crate::binaries;
 use crate::wait::DEADLINE;
 pub use process::Process;
 
-/// The domain that a server under test hosts, if no other is said.
+/// The domain that a server under test hosts.
 pub const DOMAIN: &str = "localhost";
 
 /// How to start a server; see [`Server::with`].
@@ -27,7 +27,8 @@ pub const DOMAIN: &str = "localhost";
 pub struct Start {
     accounts: String,
     domain: String,
-    listen: Option<SocketAddr>,
+    ip: Ipv4Addr,
+    port: Option<u16>,
     settings: Vec<(String, toml_edit::Value)>,
     store: Option<PathBuf>,
 }
@@ -35,8 +36,8 @@ pub struct Start {
 /// See the module.
 #[derive(Debug)]
 pub struct Server {
-    folder: TempDir,
     domain: String,
+    folder: TempDir,
     address: SocketAddr,
     http: SocketAddr,
     process: Option<Process>,
@@ -64,16 +65,25 @@ impl Start {
         self
     }
 
-    /// The domain that it hosts, with a certificate for it by an authority of its own.
+    /// The domain that it hosts, instead of localhost.
     #[must_use]
-    pub fn domain(self, domain: &str) -> Start {
-        Start { domain: domain.to_owned(), ..self }
+    pub fn domain(mut self, domain: &str) -> Start {
+        self.domain = domain.to_owned();
+        self
     }
 
-    /// Where it listens; else on a free port.
+    /// The loopback address that it listens on, instead of 127.0.0.1.
     #[must_use]
-    pub fn listen(self, address: SocketAddr) -> Start {
-        Start { listen: Some(address), ..self }
+    pub fn ip(mut self, ip: Ipv4Addr) -> Start {
+        self.ip = ip;
+        self
+    }
+
+    /// The port that it listens on, instead of a free one.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Start {
+        self.port = Some(port);
+        self
     }
 
     /// A setting, named `section.key`.
@@ -94,7 +104,9 @@ impl Start {
     pub fn start(self) -> Server {
         raise_open_files();
         let folder = tempfile::Builder::new().prefix("impp-").tempdir().unwrap();
-        let (address, http) = (self.listen.unwrap_or_else(free_port), free_port());
+        let chosen = |port| SocketAddr::from((self.ip, port));
+        let address = self.port.map_or_else(|| free_port(self.ip), chosen);
+        let http = free_port(Ipv4Addr::LOCALHOST);
         let process = Process::spawn(&[
             "quickstart".as_ref(),
             "--data".as_ref(),
@@ -108,9 +120,9 @@ impl Start {
             "--domain".as_ref(),
             self.domain.as_ref(),
         ]);
+        assert_eq!(process.line(), format!("ready: {} on {address}", self.domain));
         let domain = self.domain;
-        assert_eq!(process.line(), format!("ready: {domain} on {address}"));
-        let mut server = Server { folder, domain, address, http, process: Some(process) };
+        let mut server = Server { domain, folder, address, http, process: Some(process) };
         if !self.settings.is_empty() {
             server.stop();
             if let Some(store) = &self.store {
@@ -140,20 +152,26 @@ impl Server {
         Start {
             accounts: "alice,bob,carol".to_owned(),
             domain: DOMAIN.to_owned(),
-            listen: None,
+            ip: Ipv4Addr::LOCALHOST,
+            port: None,
             settings: Vec::new(),
             store: None,
         }
     }
 
-    /// Where it listens for clients.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     /// The domain that it hosts.
     pub fn domain(&self) -> &str {
         &self.domain
+    }
+
+    /// The address of an account of it.
+    pub fn account(&self, name: &str) -> String {
+        format!("{name}@{}", self.domain)
+    }
+
+    /// Where it listens for clients.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Its folder.
@@ -213,7 +231,7 @@ impl Server {
 
     /// From its next start on it listens on another port.
     pub fn move_to_another_port(&mut self) {
-        self.address = free_port();
+        self.address = free_port(Ipv4Addr::LOCALHOST);
         self.set("server.listen", toml_edit::Array::from_iter([self.address.to_string()]));
     }
 
@@ -229,6 +247,20 @@ impl Server {
         let mut document: toml_edit::DocumentMut = text.parse().unwrap();
         document[section][key] = toml_edit::value(value);
         std::fs::write(self.config(), document.to_string()).unwrap();
+    }
+
+    /// Says where users are that do not exist here, to the running server.
+    pub fn redirect(&self, domain: Option<&str>) {
+        let text = std::fs::read_to_string(self.config()).unwrap();
+        let mut document: toml_edit::DocumentMut = text.parse().unwrap();
+        let hosted = document["domain"].as_array_of_tables_mut().unwrap().get_mut(0).unwrap();
+        match domain {
+            Some(domain) => hosted["redirect"] = toml_edit::value(domain),
+            None => drop(hosted.remove("redirect")),
+        }
+        std::fs::write(self.config(), document.to_string()).unwrap();
+        let config = self.config().display().to_string();
+        assert!(imppd(&["reload", "--config", &config]).status.success());
     }
 
     /// Runs `imppd user ARGS… --config F` to its end.
@@ -327,7 +359,7 @@ pub fn refused_start(args: &[&str]) -> (Option<i32>, String) {
 
 /// A port below those that the system gives to connections, so that none of these takes it while
 /// the server is down.
-fn free_port() -> SocketAddr {
+fn free_port(ip: Ipv4Addr) -> SocketAddr {
     const FIRST: u16 = 10_000;
     const COUNT: u16 = 20_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
@@ -335,7 +367,7 @@ fn free_port() -> SocketAddr {
     let start = (std::process::id().wrapping_mul(97) % u32::from(COUNT)) as u16;
     for _ in 0..COUNT {
         let port = FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let address = SocketAddr::from((ip, port));
         if TcpListener::bind(address).is_ok() {
             return address;
         }

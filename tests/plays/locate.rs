@@ -312,11 +312,26 @@ fn f6_check_names_the_lines_that_the_zone_lacks() {
     // What others would refuse is told, unless they are let.
     publish(&dns, server.address());
     let (_, findings) = check(&server);
-    assert!(findings.iter().any(|found| found.to_string().contains("loopback")), "{findings:?}");
+    assert_eq!(levels(&findings), ["warn"; 2], "{findings:?}");
+    for found in &findings {
+        assert!(found["message"].as_str().unwrap().contains("a loopback address"), "{found}");
+        assert!(!found["hint"].as_str().unwrap().contains("SRV"), "{found}");
+    }
     server.set("federation.allow_addresses", toml_edit::Array::from_iter(["127.0.0.0/8"]));
     let (code, findings) = check(&server);
     assert_eq!((code, levels(&findings)), (Some(0), vec!["ok".to_owned(); 2]), "{findings:?}");
     assert!(findings[0].to_string().contains("host.a.example"), "{findings:?}");
+    // Without SRV records the domain's own address is tried; that is told with the lines.
+    for service in ["pres", "im"] {
+        dns.remove(&owner(DOMAIN, service));
+    }
+    dns.a(DOMAIN, Ipv4Addr::LOCALHOST);
+    let (_, findings) = check(&server);
+    assert_eq!(levels(&findings), ["warn"; 2], "{findings:?}");
+    assert!(findings[0].to_string().contains("a.example:2778 is tried instead"), "{findings:?}");
+    // A service that DNS denies and the server has.
+    dns.not_offered(DOMAIN, "pres");
+    assert!(check(&server).1[0].to_string().contains("does not offer pres, which it does"));
     // No DNS at all is no error, and is not waited for long.
     for service in ["pres", "im"] {
         dns.fault(&owner(DOMAIN, service), SRV, Fault::Silence);

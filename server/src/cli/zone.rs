@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use impp_locate::{
-    Answer, Candidate, Locator, NotReachedKind, Plan, Policy, Service, Settings, Step, Via,
+    Answer, Candidate, Locator, NotReachedKind, Order, Plan, Policy, Service, Settings, Step, Via,
 };
 use impp_protocol::{Domain, PORT};
 use tokio::time::Instant;
@@ -36,10 +36,11 @@ struct Looked<'a> {
 /// Looks all hosted domains up.
 pub(super) async fn check(config: &Config) -> Vec<Finding> {
     let Ok(settings) = config.locating() else { return Vec::new() };
-    // As others see us: our own address is what they should find, and no static route of ours
-    // leads them.
+    // As others see us: our own address is what they should find, and neither a static route nor
+    // the order of ours leads them.
     let policy = Policy { own: Vec::new(), ..settings.policy };
-    let settings = Settings { policy, routes: Default::default(), ..settings };
+    let order = Order::default();
+    let settings = Settings { policy, order, routes: Default::default(), ..settings };
     let locator = &Locator::new(settings);
     let deadline = Instant::now() + LOOKUPS_MAX;
     let asked = config.domain.iter().map(|hosted| &hosted.name).map(async |domain| {
@@ -75,34 +76,28 @@ impl Looked<'_> {
             }
             _ => {}
         }
-        let found = self.plan.candidates.iter().filter(|found| !found.addresses.is_empty());
-        let mut findings: Vec<Finding> =
-            self.plan.candidates.iter().filter_map(|found| self.unusable(found)).collect();
-        let srv = found.clone().find(|found| found.via == Via::Srv);
-        findings.insert(
-            0,
-            match (srv, found.clone().next()) {
-                (Some(srv), _) => {
-                    let addresses: Vec<String> =
-                        srv.addresses.iter().map(|address| address.ip().to_string()).collect();
-                    let (target, addresses) = (&srv.target, addresses.join(", "));
-                    fine(AREA, format!("{word} of {domain} is found on {target} ({addresses})"))
+        let candidates = &self.plan.candidates;
+        let (srv, own): (Vec<_>, Vec<_>) =
+            candidates.iter().partition(|candidate| candidate.via == Via::Srv);
+        let mut findings = Vec::new();
+        if let Some(found) = usable(&srv) {
+            let (target, addresses) = (&found.target, addresses(found));
+            findings
+                .push(fine(AREA, format!("{word} of {domain} is found on {target} ({addresses})")));
+        } else if let Some(steps) = self.failed() {
+            let message = format!("DNS does not say where {word} of {domain} is: {steps}");
+            findings.push(finding("warn", AREA, message, Some(EACH_STEP)));
+        } else if srv.is_empty() {
+            findings.push(self.missing(match usable(&own) {
+                Some(Candidate { target, .. }) => {
+                    format!("{word} of {domain} has no SRV record; {target} is tried instead")
                 }
-                (None, _) if self.failed().is_some() => {
-                    let steps = self.failed().unwrap_or_default();
-                    let message = format!("DNS does not say where {word} of {domain} is: {steps}");
-                    finding("warn", AREA, message, Some(EACH_STEP))
-                }
-                (None, Some(own)) => self.missing(format!(
-                    "{word} of {domain} has no SRV record that leads to a server; {} is tried \
-                     instead",
-                    own.target
-                )),
-                (None, None) => self.missing(format!(
-                    "{word} of {domain} is not found: no record leads to an address"
-                )),
-            },
-        );
+                None => format!("{word} of {domain} is not found: no record leads to an address"),
+            }));
+        }
+        // What comes after SRV records matters only where there are none.
+        let counting = if srv.is_empty() { own } else { srv };
+        findings.extend(counting.into_iter().filter_map(|candidate| self.unusable(candidate)));
         findings
     }
 
@@ -162,4 +157,15 @@ impl Looked<'_> {
             _ => format!("HOST.{}.", self.domain),
         }
     }
+}
+
+fn addresses(candidate: &Candidate) -> String {
+    let told: Vec<String> =
+        candidate.addresses.iter().map(|address| address.ip().to_string()).collect();
+    told.join(", ")
+}
+
+/// The first one that can be tried.
+fn usable<'a>(candidates: &[&'a Candidate]) -> Option<&'a Candidate> {
+    candidates.iter().find(|candidate| !candidate.addresses.is_empty()).copied()
 }

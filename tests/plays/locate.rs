@@ -223,7 +223,10 @@ fn publish_dead(dns: &Dns, service: &str) {
 #[test]
 fn f6_resolve_goes_on_to_the_domains_address_when_srv_is_dead() {
     let (dns, ip) = (Dns::start(), free_at_default_port());
-    let server = Server::with().domain(DOMAIN).ip(ip).port(PORT).start();
+    let mut server = Server::with().domain(DOMAIN).start();
+    server.stop();
+    server.move_to(Some((ip, PORT).into()));
+    server.restart();
     dns.a(DOMAIN, ip);
     let ca = ca(&server);
     let args = [&["--ca", &ca, "--service", "im"][..], &LOOPBACK].concat();

@@ -104,7 +104,7 @@ fn d_5_4_7_1_a_server_moves_and_its_clients_find_it_again() {
     let mut watch = by_dns.watch("bob", "alice@a.example");
     let old = server.address();
     server.stop();
-    server.move_to_another_port();
+    server.move_to(None);
     assert_ne!(server.address(), old);
     server.restart();
     publish(&dns, &server);

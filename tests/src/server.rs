@@ -28,7 +28,6 @@ pub struct Start {
     accounts: String,
     domain: String,
     ip: Ipv4Addr,
-    port: Option<u16>,
     settings: Vec<(String, toml_edit::Value)>,
     store: Option<PathBuf>,
 }
@@ -79,13 +78,6 @@ impl Start {
         self
     }
 
-    /// The port that it listens on, instead of a free one.
-    #[must_use]
-    pub fn port(mut self, port: u16) -> Start {
-        self.port = Some(port);
-        self
-    }
-
     /// A setting, named `section.key`.
     #[must_use]
     pub fn set(mut self, name: &str, value: impl Into<toml_edit::Value>) -> Start {
@@ -104,9 +96,7 @@ impl Start {
     pub fn start(self) -> Server {
         raise_open_files();
         let folder = tempfile::Builder::new().prefix("impp-").tempdir().unwrap();
-        let chosen = |port| SocketAddr::from((self.ip, port));
-        let address = self.port.map_or_else(|| free_port(self.ip), chosen);
-        let http = free_port(Ipv4Addr::LOCALHOST);
+        let (address, http) = (free_port(self.ip), free_port(Ipv4Addr::LOCALHOST));
         let process = Process::spawn(&[
             "quickstart".as_ref(),
             "--data".as_ref(),
@@ -153,7 +143,6 @@ impl Server {
             accounts: "alice,bob,carol".to_owned(),
             domain: DOMAIN.to_owned(),
             ip: Ipv4Addr::LOCALHOST,
-            port: None,
             settings: Vec::new(),
             store: None,
         }
@@ -229,9 +218,9 @@ impl Server {
         self.process = Some(process);
     }
 
-    /// From its next start on it listens on another port.
-    pub fn move_to_another_port(&mut self) {
-        self.address = free_port(Ipv4Addr::LOCALHOST);
+    /// From its next start on it listens there; else on another free port.
+    pub fn move_to(&mut self, address: Option<SocketAddr>) {
+        self.address = address.unwrap_or_else(|| free_port(Ipv4Addr::LOCALHOST));
         self.set("server.listen", toml_edit::Array::from_iter([self.address.to_string()]));
     }
 

@@ -26,7 +26,7 @@ use tokio::time::{Instant, timeout};
 
 use super::Failure;
 use crate::config::{Config, ConfigError, seconds};
-use crate::link::dial;
+use crate::link::handshake;
 use crate::net::certificate;
 use crate::net::tls::Configurations;
 
@@ -234,7 +234,7 @@ async fn try_tls(
     domain: &Domain,
     stream: TcpStream,
 ) -> Result<Proven, AttemptError> {
-    let mut stream = dial::handshake(caller.tls.clone(), domain, stream).await?;
+    let mut stream = handshake(caller.tls.clone(), domain, stream).await?;
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let until = chain.first().and_then(certificate::until);
     let mut refused = None;

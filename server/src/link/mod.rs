@@ -13,7 +13,7 @@
 //! `impp_federation::prove`, where a domain is by `impp_locate`.
 
 mod connection;
-pub(crate) mod dial;
+mod dial;
 mod incoming;
 pub mod mailbox;
 mod opening;
@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+pub(crate) use dial::handshake;
 pub use mailbox::LinkMailbox;
 pub use opening::{Opened, Services};
 pub use peer::{Link, Peer};

@@ -17,6 +17,8 @@ mod links_many;
 mod links_messages;
 mod links_netns;
 mod links_presence;
+mod locate;
+mod locate_client;
 mod locate_search;
 mod mended;
 mod messages;

@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+pub(crate) use dial::handshake;
 pub use mailbox::LinkMailbox;
 pub use opening::{Opened, Services};
 pub use peer::{Link, Peer};

@@ -5,3 +5,6 @@
 
 pub mod home;
 pub mod mailbox;
+
+#[cfg(test)]
+mod tests;

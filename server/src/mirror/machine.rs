@@ -63,6 +63,11 @@ impl Mirror {
         self.followers.iter()
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.followers.len()
+    }
+
     /// Whether it can be forgotten.
     pub fn is_empty(&self) -> bool {
         self.followers.is_empty()

@@ -518,7 +518,7 @@ impl Slot {
     }
 
     fn count(&mut self) -> Counted {
-        let (followers, bytes) = (self.mirror.followers().count(), self.mirror.bytes());
+        let (followers, bytes) = (self.mirror.len(), self.mirror.bytes());
         self.counted = Counted { followers, bytes };
         self.counted
     }

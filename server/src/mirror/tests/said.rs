@@ -15,11 +15,7 @@ fn followed(grants: &[Grant]) -> World {
 
 /// The notifications that are on the way.
 fn on_the_way(world: &World) -> Vec<&Notify> {
-    let notify = |frame| match frame {
-        &Frame::Notify(ref notify) => Some(notify),
-        Frame::Answer(..) => None,
-    };
-    world.to_mirror.iter().filter_map(notify).collect()
+    world.to_mirror.iter().filter_map(Frame::notify).collect()
 }
 
 #[test]

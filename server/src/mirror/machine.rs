@@ -507,6 +507,7 @@ impl Mirror {
         let Some(follower) = self.followers.get_mut(watcher) else { return };
         follower.end(now, event);
         effects.wake.extend(&follower.listeners);
+        effects.answered.push((watcher.clone(), Ok(())));
         if !follower.placed && !follower.is_asked() {
             self.cache.leave(watcher, follower.group.take());
         }

@@ -5,6 +5,3 @@
 
 pub mod home;
 pub mod mailbox;
-
-#[cfg(test)]
-mod tests;

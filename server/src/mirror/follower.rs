@@ -187,8 +187,10 @@ impl Follower {
         self.upstream = Upstream::Rests(refresh);
     }
 
-    /// The home could not answer: it is asked again later.
+    /// The home could not answer: it is asked again later. It knows of nothing held any more, so
+    /// nothing is lost.
     pub(super) fn failed(&mut self, now: Timestamp, after: Option<Duration>) {
+        self.lost = false;
         let wait = RETRY_MIN.saturating_mul(1 << self.failures.min(16)).min(RETRY_MAX);
         self.failures = self.failures.saturating_add(1);
         self.upstream = Upstream::Due(now.after(wait.max(after.unwrap_or_default())));

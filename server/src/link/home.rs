@@ -450,3 +450,6 @@ impl ByHome for Error {
         if self.by == By::Server { self.by(By::Home) } else { self }
     }
 }
+
+#[cfg(test)]
+mod tests;

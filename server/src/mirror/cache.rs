@@ -169,27 +169,30 @@ impl Cache {
         own.chain(&self.former).find(|kept| kept.version == version)
     }
 
-    /// What a group sees from now on, unless it takes more than `room` bytes more; whether it did.
+    /// What a group sees from now on, unless that takes more than `room` bytes more than what it has
+    /// seen; whether it did.
     pub fn put(&mut self, id: GroupId, kept: Kept, room: usize) -> bool {
         let Some(group) = self.groups.get_mut(&id) else { return false };
         group.patches.clear();
         group.brought.clear();
-        if let Some(old) = group.kept.take() {
-            push(&mut group.recent, old);
-        }
-        group.dropped = kept.content.size() > room;
-        if group.dropped {
+        let old = group.kept.take();
+        let size = |kept: &Kept| kept.content.size();
+        let freed: usize = old.iter().chain(&group.recent).map(size).sum();
+        group.dropped = size(&kept) > room.saturating_add(freed);
+        if size(&kept) <= room {
+            old.into_iter().for_each(|old| push(&mut group.recent, old));
+        } else {
+            // What is there now matters more than where a patch could start.
             group.recent.clear();
-            return false;
         }
-        group.kept = Some(kept);
-        true
+        group.kept = (!group.dropped).then_some(kept);
+        !group.dropped
     }
 
     /// What to send to a session of a member of this group that holds `held`: nothing if that is the
     /// newest, a patch, or the whole. A claim is only compared with what this group has seen.
     pub fn disclose(&mut self, id: Option<GroupId>, held: Held) -> Option<Disclosed> {
-        let content = self.kept(id)?.content.clone();
+        let content = &self.kept(id)?.content;
         let version = match held {
             Held::Nothing => return Some(content.snapshot()),
             Held::Claimed(version) | Held::Sent(version) => version,
@@ -216,6 +219,7 @@ impl Cache {
         };
         let Some(base) = base else { return Some(content.snapshot()) };
         let patch = content.since(base);
+        // Kept for the others who hold the same.
         if let Some(group) = self.groups.get_mut(&id?) {
             group.patches.insert(version, patch.clone());
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use impp_protocol::Timestamp;
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 
+use super::Terms;
 use super::cache::GroupId;
 use crate::presentity::{Bond, Kept};
 use crate::records::WatcherRecord;
@@ -186,8 +187,10 @@ impl Follower {
         self.upstream = Upstream::Rests(refresh);
     }
 
-    /// The home could not answer: it is asked again later.
+    /// The home could not answer: it is asked again later. It knows of nothing held any more, so
+    /// nothing is lost.
     pub(super) fn failed(&mut self, now: Timestamp, after: Option<Duration>) {
+        self.lost = false;
         let wait = RETRY_MIN.saturating_mul(1 << self.failures.min(16)).min(RETRY_MAX);
         self.failures = self.failures.saturating_add(1);
         self.upstream = Upstream::Due(now.after(wait.max(after.unwrap_or_default())));
@@ -254,8 +257,22 @@ impl Follower {
         self.bonds.len() != before
     }
 
+    /// When something is due of it, if nothing happens before.
+    pub(super) fn next_deadline(
+        &self,
+        now: Timestamp,
+        linked: bool,
+        terms: Terms,
+    ) -> Option<Timestamp> {
+        let active = self.state == SubscriptionState::Active;
+        let stale = self.unsure.filter(|_| active).map(|since| since.after(terms.stale));
+        // What is due already waits for the link, not for the time.
+        let request = self.request_at(now).filter(|at| linked && *at > now);
+        [self.lease_ends(), self.standing, stale, request].into_iter().flatten().min()
+    }
+
     /// When the next lease of a device ends.
-    pub(super) fn lease_ends(&self) -> Option<Timestamp> {
+    fn lease_ends(&self) -> Option<Timestamp> {
         let leases = self.bonds.iter().filter_map(|bond| match bond {
             Bond::Lease(_, until) => Some(*until),
             Bond::Session(_) | Bond::Contact => None,

@@ -10,6 +10,7 @@ use impp_protocol::presence::Version;
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Code, Error, Timestamp, What};
 
+use super::agenda::Agenda;
 use super::cache::Cache;
 use super::follower::{Follower, Upstream, kept_of};
 use super::{Effects, Terms};
@@ -26,6 +27,7 @@ pub struct Mirror {
     pub(super) presentity: Address,
     pub(super) followers: BTreeMap<Address, Follower>,
     pub(super) cache: Cache,
+    pub(super) agenda: Agenda,
     pub(super) linked: bool,
     /// When what is known here was last asked for again because it did not fit.
     pub(super) repaired: Option<Timestamp>,
@@ -36,8 +38,8 @@ pub struct Mirror {
 impl Mirror {
     /// Nobody follows.
     pub fn new(presentity: Address, linked: bool) -> Mirror {
-        let (followers, cache) = (BTreeMap::new(), Cache::default());
-        Mirror { presentity, followers, cache, linked, repaired: None, repair_at: None }
+        let (followers, cache, agenda) = Default::default();
+        Mirror { presentity, followers, cache, agenda, linked, repaired: None, repair_at: None }
     }
 
     /// Takes a follower back from the store; `None` if its record cannot be read.
@@ -49,6 +51,7 @@ impl Mirror {
         terms: Terms,
     ) -> Option<()> {
         let follower = Follower::restored(now, kept_of(record)?, terms.lease);
+        self.agenda.changed(&watcher);
         self.followers.insert(watcher, follower);
         Some(())
     }
@@ -61,6 +64,11 @@ impl Mirror {
     /// All of them.
     pub fn followers(&self) -> impl Iterator<Item = (&Address, &Follower)> {
         self.followers.iter()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.followers.len()
     }
 
     /// Whether it can be forgotten.
@@ -213,7 +221,7 @@ impl Mirror {
     pub fn link_up(&mut self, now: Timestamp, terms: Terms) -> Effects {
         self.unlink(now, terms);
         self.linked = true;
-        Effects { asks: self.asks(now), ..Effects::default() }
+        Effects { asks: self.any_asks(now), ..Effects::default() }
     }
 
     /// The link is gone.
@@ -233,10 +241,8 @@ impl Mirror {
             return vec![];
         }
         let mut requests = Vec::new();
-        for (watcher, follower) in &mut self.followers {
-            if requests.len() == max {
-                break;
-            }
+        for watcher in self.asking(now, max, terms) {
+            let Some(follower) = self.followers.get_mut(&watcher) else { continue };
             let Some(ends) = follower.request(now) else { continue };
             let kept = self.cache.kept(follower.group).filter(|_| !ends && !follower.lost);
             let version = kept.map(|kept| kept.version);
@@ -248,7 +254,8 @@ impl Mirror {
                 watcher: Some(watcher.clone()),
                 ..Subscribe::of(self.presentity.clone(), What::Presence)
             };
-            requests.push((watcher.clone(), subscribe));
+            self.agenda.changed(&watcher);
+            requests.push((watcher, subscribe));
         }
         requests
     }
@@ -353,25 +360,13 @@ impl Mirror {
         if self.repair_at.is_some_and(|at| at <= now) {
             self.repair(now, &mut effects);
         }
-        effects.asks |= self.asks(now);
+        self.agenda.all_changed();
+        effects.asks |= self.any_asks(now);
         effects
     }
 
-    /// When [`Mirror::expire`] has something to do.
-    pub fn next_deadline(&self, now: Timestamp, terms: Terms) -> Option<Timestamp> {
-        let of = |follower: &Follower| {
-            let active = follower.state == SubscriptionState::Active;
-            let stale = follower.unsure.filter(|_| active).map(|since| since.after(terms.stale));
-            // What is due already waits for the link, not for the time.
-            let request = follower.request_at(now).filter(|at| self.linked && *at > now);
-            let times = [follower.lease_ends(), follower.standing, stale, request];
-            times.into_iter().flatten().min()
-        };
-        self.followers.values().filter_map(of).chain(self.repair_at).min()
-    }
-
-    /// Whether there is something to ask, with or without a link.
-    pub fn asks(&self, now: Timestamp) -> bool {
+    /// Whether there is something to ask for anybody.
+    fn any_asks(&self, now: Timestamp) -> bool {
         self.followers.values().any(|follower| follower.request(now).is_some())
     }
 
@@ -502,6 +497,7 @@ impl Mirror {
         let Some(follower) = self.followers.get_mut(watcher) else { return };
         follower.end(now, event);
         effects.wake.extend(&follower.listeners);
+        effects.answered.push((watcher.clone(), Ok(())));
         if !follower.placed && !follower.is_asked() {
             self.cache.leave(watcher, follower.group.take());
         }
@@ -532,6 +528,7 @@ impl Mirror {
 
     fn repair(&mut self, now: Timestamp, effects: &mut Effects) {
         (self.repaired, self.repair_at) = (Some(now), None);
+        self.agenda.all_changed();
         for follower in self.followers.values_mut().filter(|follower| follower.placed) {
             follower.lost = true;
             if matches!(follower.upstream, Upstream::Rests(_)) {
@@ -544,6 +541,7 @@ impl Mirror {
     fn unlink(&mut self, now: Timestamp, terms: Terms) {
         self.cache.forget_handles();
         self.repair_at = None;
+        self.agenda.all_changed();
         for (watcher, follower) in &mut self.followers {
             follower.unlink(now, terms.lease);
             if !follower.sees() {
@@ -557,7 +555,8 @@ impl Mirror {
     }
 
     /// Notes that a follower's record has to be written, if it has.
-    pub(super) fn note(&self, watcher: &Address, before: Option<Kept>, effects: &mut Effects) {
+    pub(super) fn note(&mut self, watcher: &Address, before: Option<Kept>, effects: &mut Effects) {
+        self.agenda.changed(watcher);
         if self.kept(watcher) != before {
             effects.records.insert(watcher.clone());
         }

@@ -5,6 +5,7 @@
 //! Links and frames are left to `link`, what clients are sent to the sessions. The home decides who
 //! sees what; here it is only kept apart.
 
+mod agenda;
 mod cache;
 mod follower;
 mod machine;

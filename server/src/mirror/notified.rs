@@ -190,8 +190,7 @@ impl Mirror {
         room: usize,
         effects: &mut Effects,
     ) {
-        let freed = self.cache.kept(Some(group)).map_or(0, |old| old.content.size());
-        let put = self.cache.put(group, kept, room.saturating_add(freed));
+        let put = self.cache.put(group, kept, room);
         for watcher in self.cache.members(group) {
             let Some(follower) = self.followers.get_mut(watcher) else { continue };
             if !follower.is_kept() || follower.is_ending() {

@@ -98,7 +98,7 @@ impl Mirrors {
                 }
             }
         }
-        for slot in &mirrors.mirrors {
+        for mut slot in mirrors.mirrors.iter_mut() {
             let deadline = slot.mirror.next_deadline(now, terms);
             timers.set(Due::Mirror(slot.key().clone()), deadline);
         }
@@ -149,7 +149,7 @@ impl Mirrors {
             let key = MirrorKey { local: local.clone(), presentity };
             let Some(mut slot) = self.mirrors.get_mut(&key) else { continue };
             let asked = slot.mirror.requests(now, max - requests.len(), terms);
-            let more = slot.mirror.asks(now);
+            let more = slot.mirror.asks(now, terms);
             drop(slot);
             if more && let Some(mut peer) = self.peers.get_mut(&pair) {
                 peer.asks.insert(key.presentity.clone());
@@ -293,11 +293,14 @@ impl Mirrors {
         held: Held,
         state: Option<SubscriptionState>,
     ) -> Pulled {
-        let pulled = self.apply(host, key, |mirror, _| {
-            (mirror.pull(watcher, session, held, state), Effects::default())
-        });
-        let gone = || Pulled::Told(Told::ended(SubscriptionEvent::Deactivated));
-        pulled.map_or_else(gone, |(pulled, _)| pulled)
+        let pulled = self.look(key, |mirror| mirror.pull(watcher, session, held, state));
+        let pulled =
+            pulled.unwrap_or_else(|| Pulled::Told(Told::ended(SubscriptionEvent::Deactivated)));
+        if let Pulled::Told(Told { state: SubscriptionState::Terminated, .. }) = pulled {
+            // Word of the end was all that was kept of it, maybe.
+            let _ = self.apply(host, key, |_, _| ((), Effects::default()));
+        }
+        pulled
     }
 
     /// Looks at a mirror; nothing changes.
@@ -518,7 +521,7 @@ impl Slot {
     }
 
     fn count(&mut self) -> Counted {
-        let (followers, bytes) = (self.mirror.followers().count(), self.mirror.bytes());
+        let (followers, bytes) = (self.mirror.len(), self.mirror.bytes());
         self.counted = Counted { followers, bytes };
         self.counted
     }

@@ -95,6 +95,15 @@ enum Frame {
     Notify(Notify),
 }
 
+impl Frame {
+    fn notify(&self) -> Option<&Notify> {
+        match self {
+            Frame::Notify(notify) => Some(notify),
+            Frame::Answer(..) => None,
+        }
+    }
+}
+
 /// What a client of the watching side holds.
 #[derive(Default)]
 struct Client {

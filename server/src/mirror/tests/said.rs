@@ -15,11 +15,7 @@ fn followed(grants: &[Grant]) -> World {
 
 /// The notifications that are on the way.
 fn on_the_way(world: &World) -> Vec<&Notify> {
-    let notify = |frame| match frame {
-        &Frame::Notify(ref notify) => Some(notify),
-        Frame::Answer(..) => None,
-    };
-    world.to_mirror.iter().filter_map(notify).collect()
+    world.to_mirror.iter().filter_map(Frame::notify).collect()
 }
 
 #[test]
@@ -110,6 +106,34 @@ fn who_comes_back_with_the_newest_is_sent_nothing_and_with_an_older_one_a_patch(
         assert_eq!(world.repairs, 0);
         let own = world.mirror.version_for(&watcher(0));
         assert!(own.is_some() && own == world.mirror.version_for(&watcher(1)));
+    }
+}
+
+/// After a crash of the home nobody is told that the owner is away who may only not be back yet; and
+/// nobody can tell by that what the owner's rules say.
+#[test]
+fn r3_3_3_for_a_while_after_a_crash_nobody_is_told_that_the_owner_is_away() {
+    for grants in [[Grant::All, Grant::Polite], [Grant::Polite, Grant::Note]] {
+        let mut world = World::new(&grants);
+        let pace = PaceLimit { burst: 3, interval: Duration::from_secs(2) };
+        let recovered = Some(world.now.after(Duration::from_secs(60)));
+        let (layers, watchers) = Default::default();
+        world.home =
+            Presentity::new(world.owner.clone(), layers, watchers, world.now, pace, recovered);
+        world.note_views();
+        (0..2).for_each(|index| world.follow(index, Bond::Contact));
+        world.flow();
+        for index in 0..2 {
+            let follower = world.mirror.follower(&watcher(index)).unwrap();
+            assert_eq!(follower.state, SubscriptionState::Active);
+            assert_eq!(world.mirror.version_for(&watcher(index)), None);
+        }
+        world.advance(61);
+        world.flow();
+        for index in 0..2 {
+            assert!(world.mirror.version_for(&watcher(index)).is_some());
+        }
+        assert_eq!((world.repairs, world.unsolicited), (0, 0));
     }
 }
 

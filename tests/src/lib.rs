@@ -4,11 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod accounts;
+pub mod authority;
+pub mod badpeer;
 pub mod binaries;
 pub mod cable;
 pub mod dice;
 pub mod dns;
 pub mod domains;
+pub mod fates;
 pub mod impp;
 pub mod peer;
 pub mod presence;
@@ -19,6 +22,8 @@ pub mod trace;
 pub mod wait;
 pub mod wire;
 
+pub use authority::Authority;
+pub use badpeer::{BadPeer, Link};
 pub use cable::Cable;
 pub use dns::Dns;
 pub use domains::Domains;

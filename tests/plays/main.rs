@@ -12,6 +12,7 @@ mod external;
 mod framing;
 mod framing_values;
 mod link_tls;
+mod links_frames;
 mod links_hostile;
 mod links_messages;
 mod locate_search;

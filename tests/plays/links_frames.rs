@@ -11,7 +11,6 @@ use impp_protocol::frame::FRAME_BYTES_MAX;
 use impp_protocol::state::{Fate, SubscriptionState};
 use impp_protocol::{By, Code, Command, Error, What};
 use impp_tests::badpeer::{BadPeer, Link};
-use impp_tests::fates::OPEN;
 use impp_tests::server::Start;
 use impp_tests::wire::{bytes_of, raw_frame};
 use impp_tests::{Domains, Peer, eventually};
@@ -127,8 +126,7 @@ fn hello_frame(hello: Hello) -> bytes::BytesMut {
 async fn a7_a14_wrong_messages_are_refused_one_by_one() {
     let (domains, evil) = one(|start| start).await;
     let server = &domains["a.example"];
-    let mut alice = Peer::sign_in(server, "alice").await;
-    alice.set_rules(OPEN).await;
+    let mut alice = Peer::open_inbox(server, "alice").await;
     let mut link = evil.call(server).await;
     let good = || evil.message("mallory", "alice@a.example", "wrong");
     let id_at = |ahead_hours: i64| {
@@ -280,7 +278,7 @@ async fn b10_e9_long_words_of_a_peer_harm_no_log() {
         let code = if message.id == refused { Code::Refused } else { Code::Busy };
         link.refuse(number, error(code, &long)).await;
     }
-    let report = alice.end_of(refused).await;
+    let report = alice.fate(refused).await;
     assert_eq!(
         (report.fate, report.code, report.by),
         (Fate::Failed, Some(Code::Refused), Some(By::Home))

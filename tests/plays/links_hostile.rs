@@ -5,7 +5,6 @@ use impp_protocol::command::{ByeReason, Hello, Message, Outcome};
 use impp_protocol::state::Fate;
 use impp_protocol::{ALPN_CLIENT, Code};
 use impp_tests::badpeer::BadPeer;
-use impp_tests::fates::OPEN;
 use impp_tests::wire::{Ending, hello, integer, octets, raw_frame};
 use impp_tests::{Authority, Domains, Peer, eventually};
 
@@ -67,8 +66,7 @@ async fn f1_a_hello_for_a_domain_that_the_certificate_does_not_prove() {
 async fn f1_e10_a_message_from_a_domain_that_was_not_proven() {
     let (domains, evil) = one().await;
     let server = &domains["a.example"];
-    let mut alice = Peer::sign_in(server, "alice").await;
-    alice.set_rules(OPEN).await;
+    let mut alice = Peer::open_inbox(server, "alice").await;
     for from in ["boss@bank.example", "bob@a.example", "x@sub.evil.example", "x@example"] {
         let before = server.metrics().get("impp_forged_total");
         let mut link = evil.call(server).await;
@@ -278,5 +276,5 @@ async fn f16_a_certificate_is_renewed_by_the_same_by_another_and_by_an_unknown_c
     assert_eq!(message.id, id);
     link.take(number).await;
     alice.until_delivered(id).await;
-    assert_eq!(alice.reports().await.iter().filter(|r| r.fate == Fate::Delivered).count(), 3);
+    assert_eq!(alice.fates().await.iter().filter(|r| r.fate == Fate::Delivered).count(), 3);
 }

@@ -19,6 +19,8 @@ enum State {
     Pulled,
     /// Nothing comes through, and nobody is told.
     Dead,
+    /// Nothing comes back from the server, and nobody is told.
+    OneWay,
 }
 
 /// See the module. Ends when dropped.
@@ -71,6 +73,11 @@ impl Cable {
         self.state.send_replace(State::Dead);
     }
 
+    /// Carries what goes to the server, and nothing back; or both again.
+    pub fn one_way(&self, one_way: bool) {
+        self.state.send_replace(if one_way { State::OneWay } else { State::Plugged });
+    }
+
     /// Carries so many bytes more, then cuts every connection; new ones are carried.
     pub fn cut_after(&self, bytes: u64) {
         self.counts.left.store(bytes, Ordering::Release);
@@ -121,7 +128,8 @@ async fn carry(
         (inward.into_split(), onward.into_split());
     let (mut one, mut other) = (vec![0; 16 * 1024], vec![0; 16 * 1024]);
     loop {
-        let dead = *state.borrow_and_update() == State::Dead;
+        let now = *state.borrow_and_update();
+        let (dead, one_way) = (now == State::Dead, now == State::OneWay);
         tokio::select! {
             read = in_read.read(&mut one), if !dead => {
                 let Ok(read @ 1..) = read else { return };
@@ -131,7 +139,7 @@ async fn carry(
                     return;
                 }
             }
-            read = out_read.read(&mut other), if !dead => {
+            read = out_read.read(&mut other), if !dead && !one_way => {
                 let Ok(read @ 1..) = read else { return };
                 let carried = counts.carry(read);
                 counts.back.fetch_add(carried as u64, Ordering::AcqRel);

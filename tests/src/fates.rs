@@ -1,23 +1,58 @@
-//! What became of messages to other domains: their fates, where they wait, what has come in.
+//! Fates of messages between domains as their senders see them: in the log, and by `impp fate`.
 
 use impp_protocol::What;
-use impp_protocol::command::{Fetch, Outcome};
+use impp_protocol::command::{Fetch, Message};
 use impp_protocol::state::{self, Fate, FateReport, ItemKind, Whereabouts};
+use serde_json::Value;
 
+use crate::impp::Impp;
 use crate::peer::{Peer, fetch, message};
+use crate::server::Server;
 use crate::wait::eventually;
 
-/// Rules that take messages from everybody with a name.
-pub const OPEN: &str =
+/// Rules by which everybody who has signed in anywhere may write.
+pub const OPEN_INBOX: &str =
     "[[delivery]]\nid = \"all\"\nwho = [\"authenticated\"]\naction = \"accept\"\n";
 
 impl Peer {
-    /// Sends a text to another domain, where it has to be queued: its id.
+    /// Signs in and lets everybody write.
+    pub async fn open_inbox(server: &Server, name: &str) -> Peer {
+        let mut peer = Peer::sign_in(server, name).await;
+        peer.set_rules(OPEN_INBOX).await;
+        peer
+    }
+
+    /// Sends a text that the server has to queue; its id.
     pub async fn queue(&mut self, to: &str, text: &str) -> [u8; 16] {
         let message = message(to, text);
         let id = message.id;
-        assert_eq!(self.done(message).await.outcome, Some(Outcome::Queued));
+        let outcome = self.done(message).await.outcome;
+        assert_eq!(outcome, Some(impp_protocol::command::Outcome::Queued));
         id
+    }
+
+    /// The fates in the own log, in order.
+    pub async fn fates(&mut self) -> Vec<FateReport> {
+        let log = self.log().await;
+        let fates = log.into_iter().filter(|item| item.kind == ItemKind::Fate);
+        fates.filter_map(|item| item.fate).collect()
+    }
+
+    /// The fate of a message, when it has one; it has one only.
+    pub async fn fate(&mut self, id: [u8; 16]) -> FateReport {
+        eventually("a fate", async || {
+            let mut fates = self.fates().await;
+            fates.retain(|fate| fate.id == id);
+            assert!(fates.len() <= 1, "two fates: {fates:?}");
+            fates.pop()
+        })
+        .await
+    }
+
+    /// Waits until a message was delivered.
+    pub async fn until_delivered(&mut self, id: [u8; 16]) {
+        let report = self.fate(id).await;
+        assert_eq!(report.fate, Fate::Delivered, "{report:?}");
     }
 
     /// Where a message is.
@@ -27,36 +62,35 @@ impl Peer {
         state::decode(self.done(fetch).await.content.expect("whereabouts")).unwrap()
     }
 
-    /// The reports in the log of how messages ended.
-    pub async fn reports(&mut self) -> Vec<FateReport> {
-        let log = self.log().await.into_iter();
-        log.filter(|item| item.kind == ItemKind::Fate).filter_map(|item| item.fate).collect()
+    /// Where a message waits, when there is a cause with these words.
+    pub async fn held_up(&mut self, id: [u8; 16], words: &str) -> Whereabouts {
+        eventually(words, async || {
+            let told = self.whereabouts(id).await;
+            assert_eq!(told.fate, None, "{told:?}");
+            told.text.as_ref().is_some_and(|text| text.contains(words)).then_some(told)
+        })
+        .await
     }
 
-    /// How a message ends; it must have one end only.
-    pub async fn end_of(&mut self, id: [u8; 16]) -> FateReport {
-        let reports = eventually("the fate of a message", async || {
-            let reports = self.reports().await;
-            let own: Vec<_> = reports.into_iter().filter(|report| report.id == id).collect();
-            (!own.is_empty()).then_some(own)
-        });
-        let [report] = <[FateReport; 1]>::try_from(reports.await).expect("one end");
-        report
-    }
-
-    /// Waits until a message was delivered.
-    pub async fn until_delivered(&mut self, id: [u8; 16]) {
-        let report = self.end_of(id).await;
-        assert_eq!(report.fate, Fate::Delivered, "{report:?}");
-    }
-
-    /// The texts in the inbox, in their order, when there are so many.
-    pub async fn texts(&mut self, count: usize) -> Vec<String> {
-        let inbox = eventually("messages", async || {
+    /// The messages received, when there are at least so many.
+    pub async fn received(&mut self, count: usize) -> Vec<Message> {
+        eventually("messages", async || {
             let inbox = self.inbox().await;
             (inbox.len() >= count).then_some(inbox)
-        });
-        let text = |body: &[u8]| String::from_utf8(body.to_vec()).unwrap();
-        inbox.await.iter().map(|message| text(&message.body)).collect()
+        })
+        .await
+    }
+
+    /// Their texts.
+    pub async fn texts(&mut self, count: usize) -> Vec<String> {
+        let text = |message: Message| String::from_utf8(message.body.to_vec()).unwrap();
+        self.received(count).await.into_iter().map(text).collect()
+    }
+}
+
+impl Impp {
+    /// What `impp fate` says of a message.
+    pub fn fate(&self, id: [u8; 16]) -> Value {
+        self.run(&["fate", &uuid::Uuid::from_bytes(id).to_string()]).one()
     }
 }

@@ -342,15 +342,15 @@ pub async fn authenticate(
     let mut flight = bytes_of(0, hello());
     flight.extend(bytes_of(1, first_auth(profile, device, mechanism, first)));
     wire.write(&flight).await;
-    wire.hello().await;
-    let challenge = match wire.next().await.command {
+    wire.try_next().await?;
+    let challenge = match wire.try_next().await?.command {
         Command::Challenge(challenge) => challenge.data,
         Command::Error(error) => return Err(error),
         other => panic!("expected CHALLENGE, got {other:?}"),
     };
     let (answered, proof) = client.handle_challenge(&challenge, None).expect("a challenge");
     wire.send(2, next_auth(proof)).await;
-    match wire.next().await {
+    match wire.try_next().await? {
         Request { number: 2, command: Command::Ok(done) } => {
             let data = done.data.clone().expect("the server's proof");
             answered.handle_success(&data).expect("a server that knows the account");

@@ -232,6 +232,20 @@ impl Server {
         std::fs::write(self.config(), document.to_string()).unwrap();
     }
 
+    /// Says where users are that do not exist here, to the running server.
+    pub fn redirect(&self, domain: Option<&str>) {
+        let text = std::fs::read_to_string(self.config()).unwrap();
+        let mut document: toml_edit::DocumentMut = text.parse().unwrap();
+        let hosted = document["domain"].as_array_of_tables_mut().unwrap().get_mut(0).unwrap();
+        match domain {
+            Some(domain) => hosted["redirect"] = toml_edit::value(domain),
+            None => drop(hosted.remove("redirect")),
+        }
+        std::fs::write(self.config(), document.to_string()).unwrap();
+        let config = self.config().display().to_string();
+        assert!(imppd(&["reload", "--config", &config]).status.success());
+    }
+
     /// Runs `imppd user ARGS… --config F` to its end.
     pub fn user(&self, args: &[&str]) -> Output {
         let config = self.config().display().to_string();

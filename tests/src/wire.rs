@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use impp_protocol::command::{Bye, Hello};
 use impp_protocol::frame::{self, FRAME_BYTES_MAX, Frame};
 use impp_protocol::sasl::scram::{EXPORTER_BYTES, EXPORTER_LABEL, Exporter};
-use impp_protocol::{ALPN_CLIENT, Command, Error, Request, varint};
+use impp_protocol::{ALPN_CLIENT, Code, Command, Error, Request, varint};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -261,6 +261,16 @@ impl Wire {
     pub async fn next(&mut self) -> Request {
         let frame = self.frame().await.expect("a frame, but the connection ended");
         Request::decode(frame).expect("a frame that a server may send")
+    }
+
+    /// The next frame's meaning.
+    ///
+    /// # Errors
+    /// unreachable, if the connection ends before.
+    pub async fn try_next(&mut self) -> Result<Request, Error> {
+        let cut = || Error::new(Code::Unreachable, "the connection ended");
+        let frame = self.frame().await.ok_or_else(cut)?;
+        Ok(Request::decode(frame).expect("a frame that a server may send"))
     }
 
     /// The server's HELLO, which must come next.

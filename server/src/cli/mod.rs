@@ -3,6 +3,7 @@
 mod check;
 mod quickstart;
 mod serve;
+mod two_domains;
 mod user;
 
 use std::path::{Path, PathBuf};

@@ -14,7 +14,7 @@ use rcgen::{
 };
 
 use super::user::{profile, write_private};
-use super::{Failure, serve};
+use super::{Failure, serve, two_domains};
 use crate::accounts::{AccountError, new_verifier};
 use crate::config::{Config, default_document};
 use crate::control::random_password;
@@ -43,11 +43,24 @@ pub(super) struct Arguments {
     /// Where to serve /healthz and /metrics, address:port on loopback.
     #[arg(long, value_name = "ADDRESS")]
     http: Option<String>,
+    /// Make and run two servers for two domains, a.localhost with alice and b.localhost with bob,
+    /// and the DNS by which they find each other.
+    #[arg(long, conflicts_with_all = ["listen", "accounts", "domain", "http"])]
+    two_domains: bool,
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
+    if arguments.two_domains {
+        return two_domains::run(&arguments.data).await;
+    }
     let path = arguments.data.join("imppd.toml");
-    let listeners = if path.exists() { None } else { Some(make(&arguments, &path).await?) };
+    let listeners = match path.exists() {
+        true => None,
+        false => {
+            let Arguments { data, domain, accounts, listen, http, .. } = &arguments;
+            Some(make(data, domain, accounts, listen, http.as_deref(), &[]).await?)
+        }
+    };
     let config = Config::load(&path)?;
     serve::start_log(&config.log)?;
     let host = Running::open(config.clone()).await?;
@@ -63,22 +76,27 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
 
 /// Makes the folder, the certificates and the configuration; the listeners are bound first, so
 /// that the configuration can name their real port.
-async fn make(
-    arguments: &Arguments,
-    path: &Path,
+pub(super) async fn make(
+    data: &Path,
+    domain: &str,
+    accounts: &[String],
+    listen: &str,
+    http: Option<&str>,
+    more: &[(&'static str, &'static str, String)],
 ) -> Result<Vec<crate::net::listen::Listener>, Failure> {
     let usage = |message: String| Failure::new(2, message);
-    let domain = Domain::parse(&arguments.domain)
-        .map_err(|error| usage(format!("domain \"{}\": {error}", arguments.domain)))?;
-    for name in &arguments.accounts {
+    let path = &data.join("imppd.toml");
+    let domain =
+        Domain::parse(domain).map_err(|error| usage(format!("domain \"{domain}\": {error}")))?;
+    for name in accounts {
         Address::new(name, &domain)
             .map_err(|error| usage(format!("account \"{name}\": {error}")))?;
     }
     let mut wanted = Config::default();
-    wanted.server.listen = vec![arguments.listen.clone()];
+    wanted.server.listen = vec![listen.to_owned()];
     let listeners = bind_all(&wanted).await?;
-    folder(&arguments.data)?;
-    let tls = arguments.data.join("tls");
+    folder(data)?;
+    let tls = data.join("tls");
     folder(&tls)?;
     if !tls.join("cert.pem").exists() {
         certificates(&tls, &domain)?;
@@ -87,14 +105,15 @@ async fn make(
     let listen = listeners.first().map(|listener| listener.address.to_string());
     let mut set = vec![
         ("server", "listen", format!("[{}]", quoted(&listen.unwrap_or_default()))),
-        ("server", "control", quoted(&control_path(&arguments.data)?)),
+        ("server", "control", quoted(&control_path(data)?)),
         ("domain", "name", quoted(domain.as_str())),
         ("domain", "certificate", quoted("tls/cert.pem")),
         ("domain", "key", quoted("tls/key.pem")),
     ];
-    if let Some(http) = &arguments.http {
+    if let Some(http) = http {
         set.push(("server", "http", quoted(http)));
     }
+    set.extend_from_slice(more);
     // Read once before it is written: a wrong --http is refused and leaves no file.
     let text = default_document(&set);
     Config::parse(&text, path)?;
@@ -116,7 +135,8 @@ fn control_path(data: &Path) -> Result<String, Failure> {
     Ok(short.join("control.sock").display().to_string())
 }
 
-fn folder(path: &Path) -> Result<(), Failure> {
+/// Makes a folder that only its owner may read, if it is not there.
+pub(super) fn folder(path: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     let failed = |error: std::io::Error| Failure::new(5, format!("{}: {error}", path.display()));
     if !path.exists() {

@@ -151,8 +151,6 @@ impl Open {
         let now = host.clock.now();
         let (local, remote) = (&link.mailbox.local, &link.mailbox.remote);
         tracing::info!(%local, %remote, "link closed");
-        host.links.remove(&link.mailbox.id);
-        host.metrics.links.dec();
         let other = {
             let mut inner = self.peer.lock();
             for (asked, _) in std::mem::take(&mut self.asked).into_values() {
@@ -180,6 +178,9 @@ impl Open {
         if let Err(error) = note_linked(host, local, remote, false).await {
             tracing::warn!(%error, "the end of a link could not be noted");
         }
+        // Not before: an orderly stop waits for it.
+        host.links.remove(&link.mailbox.id);
+        host.metrics.links.dec();
     }
 
     async fn wait(&mut self) -> Event {
@@ -449,7 +450,8 @@ impl Open {
             Ending::Said(until) => Some(until),
             Ending::No | Ending::Over => None,
         };
-        let later = self.peer.lock().queue.next_deadline();
+        // Without room nothing that waits can be sent.
+        let later = self.has_room().then(|| self.peer.lock().queue.next_deadline()).flatten();
         let later = later.map(|at| self.host.clock.instant(at));
         let idle_close = self.spoke + seconds(links.close_seconds);
         [stalled, frame, unanswered, said, self.paused, later, Some(idle_close)]

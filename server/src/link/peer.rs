@@ -24,8 +24,11 @@ use crate::random;
 
 /// Bytes of waiting messages of one domain that are in memory too.
 const MEMORY_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// Links to one domain at once: its servers may be several. A further one replaces the oldest.
+/// Links to one domain that are kept: its servers may be several. A further one replaces the
+/// oldest.
 const LINKS_MAX: usize = 4;
+/// Links to one domain at once, with those that drain; further ones are refused.
+const LINKS_AT_ONCE_MAX: usize = 16;
 /// An entry that has nothing to do ends after this.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -118,7 +121,19 @@ impl Inner {
     }
 
     /// Enters a link that has just opened, and settles between it and the others.
-    pub fn attach(&mut self, local: &Domain, remote: &Domain, link: &Arc<Link>) {
+    ///
+    /// # Errors
+    /// busy, if there are too many.
+    pub fn attach(
+        &mut self,
+        local: &Domain,
+        remote: &Domain,
+        link: &Arc<Link>,
+    ) -> Result<(), Error> {
+        if self.links.len() >= LINKS_AT_ONCE_MAX {
+            let text = format!("there are {LINKS_AT_ONCE_MAX} links to {remote} already");
+            return Err(Error::new(Code::Busy, text));
+        }
         for older in &self.links {
             match settle(local, remote, older.candidate, link.candidate) {
                 Verdict::Both => {}
@@ -126,13 +141,17 @@ impl Inner {
                 Verdict::Older => link.drain(),
             }
         }
-        if self.links.len() >= LINKS_MAX {
-            self.links.iter().take(1).for_each(|oldest| oldest.drain());
+        let kept: Vec<&Arc<Link>> = self.links.iter().filter(|link| !link.is_draining()).collect();
+        if let [oldest, rest @ ..] = &*kept
+            && rest.len() + 1 >= LINKS_MAX
+        {
+            oldest.drain();
         }
         self.links.push(link.clone());
         self.queue.clear_trouble();
         self.tries = Default::default();
         tracing::info!(%local, %remote, dialled_here = link.candidate.dialled_here, "link opened");
+        Ok(())
     }
 
     /// Forgets a link that has ended; whether another one serves presence.

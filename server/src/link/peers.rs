@@ -109,10 +109,10 @@ impl Peers {
             Candidate { peer: opened.identity, dialled_here },
             opened,
         ));
-        let entered = host.peers.with(host, local, remote, |inner| {
-            inner.attach(local, remote, &link);
-        });
-        let (peer, ()) = entered?;
+        let entered =
+            host.peers.with(host, local, remote, |inner| inner.attach(local, remote, &link));
+        let (peer, attached) = entered?;
+        attached?;
         host.links.insert(link.mailbox.id, link.mailbox.clone());
         host.metrics.links.inc();
         if link.opened.services.pres {

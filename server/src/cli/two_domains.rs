@@ -1,0 +1,216 @@
+//! `imppd quickstart --two-domains`: two domains on one machine, each a server of its own, and the
+//! DNS by which alone they find each other.
+//!
+//! What one server needs is made by `quickstart`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_server::Server;
+use hickory_server::net::runtime::TokioRuntimeProvider;
+use hickory_server::proto::rr::rdata::{A, SOA, SRV};
+use hickory_server::proto::rr::{LowerName, Name, RData, Record};
+use hickory_server::store::in_memory::InMemoryZoneHandler;
+use hickory_server::zone_handler::{AxfrPolicy, Catalog, ZoneHandler, ZoneType};
+use impp_locate::Service;
+use impp_protocol::Domain;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Failure;
+use super::quickstart::{folder, make};
+use crate::config::Config;
+
+/// The domains: short name, name, account.
+const DOMAINS: [(&str, &str, &str); 2] =
+    [("a", "a.localhost", "alice"), ("b", "b.localhost", "bob")];
+/// Seconds for which the DNS' answers hold.
+const TTL: u32 = 60;
+/// How long a connection to the DNS may be silent.
+const DNS_IDLE: Duration = Duration::from_secs(5);
+/// Bytes of an answer over TCP.
+const DNS_ANSWER_BYTES: usize = 4096;
+
+pub(super) async fn run(data: &Path) -> Result<(), Failure> {
+    let system = |error: std::io::Error| Failure::new(5, format!("{}: {error}", data.display()));
+    folder(data)?;
+    folder(&data.join("profiles"))?;
+    let configs = DOMAINS.map(|(short, ..)| data.join(short).join("imppd.toml"));
+    let (udp, tcp) = dns_sockets(known_dns(&configs[0])?).await?;
+    let dns = udp.local_addr().map_err(system)?;
+    let mut listen = Vec::new();
+    for ((short, name, _), config) in DOMAINS.iter().zip(&configs) {
+        if !config.exists() {
+            make_one(data, short, name, dns).await?;
+        }
+        listen.push(listening(config)?);
+    }
+    trust_each_other(data)?;
+    let _dns = serve_dns(udp, tcp, &listen).map_err(|error| Failure::new(5, error))?;
+    let mut servers = Vec::new();
+    for (short, name, account) in DOMAINS {
+        servers.push(start(&data.join(short), name, account).map_err(system)?);
+    }
+    for (server, (short, name, account)) in servers.iter_mut().zip(DOMAINS) {
+        let line = ready(server).await?;
+        let profile = data.join("profiles").join(format!("{account}@{short}.toml"));
+        if !profile.exists() {
+            let made = data.join(short).join("profiles").join(format!("{account}.toml"));
+            std::fs::copy(made, profile).map_err(system)?;
+        }
+        println!("{line}");
+        eprintln!("{name}: {}", data.join(short).display());
+    }
+    eprintln!("profiles: {}", data.join("profiles").display());
+    until_told(servers).await
+}
+
+/// Runs until SIGTERM or SIGINT, or until one of the servers ends.
+async fn until_told(servers: Vec<Child>) -> Result<(), Failure> {
+    let no_signal = |error| Failure::new(5, format!("signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_signal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signal)?;
+    let [mut a, mut b]: [Child; 2] =
+        servers.try_into().map_err(|_| Failure::new(5, "two servers were to be started"))?;
+    let ended = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        status = a.wait() => Some(status),
+        status = b.wait() => Some(status),
+    };
+    for server in [&mut a, &mut b] {
+        stop(server).await;
+    }
+    match ended {
+        None => Ok(()),
+        Some(status) => {
+            let code = status.ok().and_then(|status| status.code()).unwrap_or(5);
+            Err(Failure::new(u8::try_from(code).unwrap_or(5), "one of the servers has ended"))
+        }
+    }
+}
+
+/// Asks a server to stop, and waits until it has.
+async fn stop(server: &mut Child) {
+    // Ctrl-C has reached it too; a second signal does no harm.
+    if let Some(pid) = server.id().and_then(|pid| rustix::process::Pid::from_raw(pid as i32)) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    }
+    let _ = server.wait().await;
+}
+
+fn start(data: &Path, name: &str, account: &str) -> std::io::Result<Child> {
+    Command::new(std::env::current_exe()?)
+        .args(["quickstart", "--domain", name, "--accounts", account, "--data"])
+        .arg(data)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+}
+
+/// The line that a server prints when it accepts.
+async fn ready(server: &mut Child) -> Result<String, Failure> {
+    let gone = || Failure::new(5, "a server did not start; its words stand above");
+    let stdout = server.stdout.take().ok_or_else(gone)?;
+    let line = BufReader::new(stdout).lines().next_line().await;
+    line.ok().flatten().ok_or_else(gone)
+}
+
+async fn make_one(data: &Path, short: &str, name: &str, dns: SocketAddr) -> Result<(), Failure> {
+    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let more = [
+        ("federation", "dns", format!("[{}]", quoted(&dns.to_string()))),
+        ("federation", "allow_addresses", format!("[{}]", quoted("127.0.0.0/8"))),
+        ("federation", "ca", quoted("../roots.pem")),
+    ];
+    make(&data.join(short), name, &[], "127.0.0.1:0", None, &more).await.map(drop)
+}
+
+/// Each trusts the authorities of both.
+fn trust_each_other(data: &Path) -> Result<(), Failure> {
+    let mut roots = String::new();
+    let failed = |path: &Path, error: std::io::Error| {
+        Failure::new(5, format!("{}: {error}", path.display()))
+    };
+    for (short, ..) in DOMAINS {
+        let path = data.join(short).join("tls/ca.pem");
+        roots.push_str(&std::fs::read_to_string(&path).map_err(|error| failed(&path, error))?);
+    }
+    let path = data.join("roots.pem");
+    std::fs::write(&path, roots).map_err(|error| failed(&path, error))
+}
+
+fn listening(config: &PathBuf) -> Result<SocketAddr, Failure> {
+    let listen = Config::load(config)?.server.listen;
+    let address = listen.first().and_then(|address| address.parse().ok());
+    address.ok_or_else(|| Failure::new(2, format!("{}: listen is missing", config.display())))
+}
+
+/// Where the DNS was when the configuration was made, so that it is there again.
+fn known_dns(config: &PathBuf) -> Result<SocketAddr, Failure> {
+    let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    if !config.exists() {
+        return Ok(anywhere);
+    }
+    let dns = Config::load(config)?.federation.dns;
+    Ok(dns.first().and_then(|address| address.parse().ok()).unwrap_or(anywhere))
+}
+
+/// Both sockets on one port.
+async fn dns_sockets(wanted: SocketAddr) -> Result<(UdpSocket, TcpListener), Failure> {
+    let failed = |error: std::io::Error| Failure {
+        hint: Some("is the demonstration running already?".to_owned()),
+        ..Failure::new(3, format!("DNS on {wanted}: {error}"))
+    };
+    let udp = UdpSocket::bind(wanted).await.map_err(failed)?;
+    let tcp = TcpListener::bind(udp.local_addr().map_err(failed)?).await.map_err(failed)?;
+    Ok((udp, tcp))
+}
+
+fn serve_dns(
+    udp: UdpSocket,
+    tcp: TcpListener,
+    listen: &[SocketAddr],
+) -> Result<Server<Catalog>, String> {
+    let mut catalog = Catalog::new();
+    for ((_, name, _), listen) in DOMAINS.iter().zip(listen) {
+        let zone = zone(name, *listen).map_err(|error| error.to_string())?;
+        let origin = Name::from_ascii(format!("{name}.")).map_err(|error| error.to_string())?;
+        catalog.upsert(LowerName::new(&origin), vec![zone]);
+    }
+    let mut server = Server::new(catalog);
+    server.register_socket(udp);
+    server.register_listener(tcp, DNS_IDLE, DNS_ANSWER_BYTES);
+    Ok(server)
+}
+
+/// What an administrator would write: two SRV records and the host that they name.
+fn zone(
+    name: &str,
+    listen: SocketAddr,
+) -> Result<Arc<dyn ZoneHandler>, Box<dyn std::error::Error>> {
+    let origin = Name::from_ascii(format!("{name}."))?;
+    let host = Name::from_ascii(format!("host.{name}."))?;
+    let domain = Domain::parse(name)?;
+    let mut zone = InMemoryZoneHandler::<TokioRuntimeProvider>::empty(
+        origin.clone(),
+        ZoneType::Primary,
+        AxfrPolicy::Deny,
+    );
+    let soa = SOA::new(host.clone(), origin.clone(), 1, 3600, 600, 86_400, TTL);
+    zone.upsert_mut(Record::from_rdata(origin, TTL, RData::SOA(soa)), 0);
+    let address = RData::A(A(Ipv4Addr::LOCALHOST));
+    zone.upsert_mut(Record::from_rdata(host.clone(), TTL, address), 0);
+    for service in Service::ALL {
+        let owner = Name::from_ascii(service.owner_name(&domain))?;
+        let srv = RData::SRV(SRV::new(0, 0, listen.port(), host.clone()));
+        zone.upsert_mut(Record::from_rdata(owner, TTL, srv), 0);
+    }
+    Ok(Arc::new(zone))
+}

@@ -12,12 +12,9 @@ mod external;
 mod framing;
 mod framing_values;
 mod link_tls;
-<<<<<<< HEAD
+mod links_crash;
 mod links_frames;
 mod links_hostile;
-=======
-mod links_crash;
->>>>>>> main
 mod links_messages;
 mod locate_search;
 mod mended;

@@ -19,10 +19,11 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::incoming::{self, Refused};
-use super::opening::FAREWELL;
+use super::opening::{self, FAREWELL};
 use super::outgoing;
 use super::peer::{Ask, Link, Peer, service_of};
 use super::peers::note_linked;
+use super::words;
 use crate::config::seconds;
 use crate::host::{Host, bye};
 use crate::net::pipe::{Event, Pipe};
@@ -217,7 +218,7 @@ impl Open {
                     self.take_frame(frame).await;
                 }
                 Ok(None) => break,
-                Err(error) => self.break_off(0, Error::new(Code::Malformed, error.to_string())),
+                Err(error) => self.break_off(0, opening::unreadable(&error)),
             }
         }
         self.mid_frame = match self.mid_frame {
@@ -283,15 +284,21 @@ impl Open {
     /// The other side has answered. An answer to what was not asked, or asked before, is a breach.
     fn take_answer(&mut self, number: u64, answer: Result<Done, Error>) {
         let Some((asked, _)) = self.asked.remove(&number) else {
-            // An error without a number is said before a goodbye.
-            if number != 0 {
-                let text = "an answer to a request that was not made";
-                self.break_off(number, Error::new(Code::Malformed, text));
-            } else if let Err(error) = answer {
-                tracing::warn!(remote = %self.link.mailbox.remote, %error, "the other side says");
-            }
-            return;
+            return match answer {
+                // Before its goodbye the other side says what it could not read.
+                Err(error) if number == 0 => {
+                    let remote = &self.link.mailbox.remote;
+                    tracing::warn!(%remote, error = %words::fit(error), "the other side says");
+                    self.ending = Ending::Over;
+                }
+                _ => {
+                    let text = "an answer to a request that was not made";
+                    self.break_off(number, Error::new(Code::Malformed, text));
+                }
+            };
         };
+        // It goes into its sender's log, or to whoever waits here.
+        let answer = answer.map_err(words::fit);
         match asked {
             Asked::Message(ticket) => {
                 self.messages_out -= 1;

@@ -16,6 +16,7 @@ mod links_crash;
 mod links_frames;
 mod links_hostile;
 mod links_messages;
+mod links_stubborn;
 mod locate_search;
 mod mended;
 mod messages;

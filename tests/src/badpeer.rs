@@ -17,6 +17,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use crate::authority::{Authority, Certified};
@@ -161,6 +162,20 @@ impl BadPeer {
         Some(Link::open(wire, called))
     }
 
+    /// Behaves well from now on: takes every message on every link that a server opens.
+    pub fn be_good(self) -> JoinHandle<()> {
+        tokio::spawn(async move {
+            loop {
+                let mut link = self.accept().await;
+                tokio::spawn(async move {
+                    while let Some((number, _)) = link.try_message().await {
+                        link.take(number).await;
+                    }
+                });
+            }
+        })
+    }
+
     /// Whether a server lets it through TLS.
     pub async fn is_trusted(&self, server: &Server) -> bool {
         let Ok(mut wire) = self.dial(server).connect().await else { return false };
@@ -302,6 +317,11 @@ impl Link {
     /// Ends the connection without a word.
     pub fn cut(self) {
         self.wire.cut(true);
+    }
+
+    /// The connection itself, and nothing else of the link.
+    pub fn into_wire(self) -> Wire {
+        self.wire
     }
 
     /// The connection itself.

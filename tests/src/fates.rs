@@ -55,6 +55,16 @@ impl Peer {
         assert_eq!(report.fate, Fate::Delivered, "{report:?}");
     }
 
+    /// The same, by asking for that message alone, however long the log is.
+    pub async fn until_ended(&mut self, id: [u8; 16]) {
+        let told = eventually("a fate", async || {
+            let told = self.whereabouts(id).await;
+            told.fate.is_some().then_some(told)
+        });
+        let told = told.await;
+        assert_eq!(told.fate, Some(Fate::Delivered), "{told:?}");
+    }
+
     /// Where a message is.
     pub async fn whereabouts(&mut self, id: [u8; 16]) -> Whereabouts {
         let own = self.address.clone();

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use tokio::time::Instant;
 use super::incoming::{self, Refused};
 use super::opening::{self, FAREWELL};
 use super::outgoing;
-use super::peer::{Ask, Link, Peer, service_of};
+use super::peer::{Ask, Link, Peer, backoff, service_of};
 use super::peers::note_linked;
 use super::words;
 use crate::config::seconds;
@@ -168,7 +169,8 @@ impl Open {
                     Asked::Volatile | Asked::Ping => {}
                 }
             }
-            let other = inner.detach(link);
+            let backoff = backoff(&host.config.load().federation);
+            let other = inner.detach(link, now, backoff);
             inner.raise();
             other
         };
@@ -297,6 +299,9 @@ impl Open {
                 }
             };
         };
+        if !matches!(asked, Asked::Ping) {
+            self.link.answered.store(true, Ordering::Release);
+        }
         // It goes into its sender's log, or to whoever waits here.
         let answer = answer.map_err(words::fit);
         match asked {
@@ -457,8 +462,9 @@ impl Open {
             Ending::Said(until) => Some(until),
             Ending::No | Ending::Over => None,
         };
-        // Without room nothing that waits can be sent.
+        // Without room nothing that waits can be sent; what is due already was looked at just now.
         let later = self.has_room().then(|| self.peer.lock().queue.next_deadline()).flatten();
+        let later = later.filter(|at| *at > self.host.clock.now());
         let later = later.map(|at| self.host.clock.instant(at));
         let idle_close = self.spoke + seconds(links.close_seconds);
         [stalled, frame, unanswered, said, self.paused, later, Some(idle_close)]

@@ -60,7 +60,12 @@ pub const TTL_SECONDS: u32 = 600;
 impl Dns {
     /// A server without records, on 127.0.0.1.
     pub fn start() -> Dns {
-        let (udp, tcp) = sockets();
+        Dns::start_on(Ipv4Addr::LOCALHOST)
+    }
+
+    /// A server without records, on an address of the machine.
+    pub fn start_on(ip: Ipv4Addr) -> Dns {
+        let (udp, tcp) = sockets(ip);
         let address = udp.local_addr().unwrap();
         let zone = Arc::new(Mutex::new(Zone::default()));
         let threads = vec![
@@ -203,9 +208,9 @@ fn name(text: &str) -> Name {
 }
 
 /// Both on one port.
-fn sockets() -> (UdpSocket, TcpListener) {
+fn sockets(ip: Ipv4Addr) -> (UdpSocket, TcpListener) {
     loop {
-        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let udp = UdpSocket::bind((ip, 0)).unwrap();
         if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()) {
             udp.set_read_timeout(Some(LOOK)).unwrap();
             tcp.set_nonblocking(true).unwrap();

@@ -13,6 +13,7 @@ pub mod dns;
 pub mod domains;
 pub mod fates;
 pub mod impp;
+pub mod netns;
 pub mod peer;
 pub mod presence;
 pub mod proxy;

@@ -4,7 +4,7 @@
 //! What one server needs is made by `quickstart`.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -146,14 +146,14 @@ fn trust_each_other(data: &Path) -> Result<(), Failure> {
     std::fs::write(&path, roots).map_err(|error| failed(&path, error))
 }
 
-fn listening(config: &PathBuf) -> Result<SocketAddr, Failure> {
+fn listening(config: &Path) -> Result<SocketAddr, Failure> {
     let listen = Config::load(config)?.server.listen;
     let address = listen.first().and_then(|address| address.parse().ok());
     address.ok_or_else(|| Failure::new(2, format!("{}: listen is missing", config.display())))
 }
 
 /// Where the DNS was when the configuration was made, so that it is there again.
-fn known_dns(config: &PathBuf) -> Result<SocketAddr, Failure> {
+fn known_dns(config: &Path) -> Result<SocketAddr, Failure> {
     let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     if !config.exists() {
         return Ok(anywhere);

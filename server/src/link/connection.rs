@@ -27,6 +27,7 @@ use super::peers::note_linked;
 use super::words;
 use crate::config::seconds;
 use crate::host::{Host, bye};
+use crate::net::liveness::{Doing, Liveness, Overdue, Patience};
 use crate::net::pipe::{Event, Pipe};
 use crate::net::rate::Rate;
 use crate::random;
@@ -81,14 +82,9 @@ struct Open {
     rate: Rate,
     /// Nothing is read until then.
     paused: Option<Instant>,
-    /// When something was last read, and whether a PING was sent since then.
-    heard: Instant,
-    pinged: bool,
+    liveness: Liveness,
     /// When something but PINGs was last said, by either side.
     spoke: Instant,
-    mid_frame: Option<Instant>,
-    /// When something was last written, or there was nothing to write.
-    progress: Instant,
     ending: Ending,
     /// The other side has said BYE: it answers, and nothing new is asked of it.
     bye_heard: bool,
@@ -108,11 +104,8 @@ pub async fn serve(host: Arc<Host>, peer: Arc<Peer>, link: Arc<Link>, pipe: Pipe
         number: 0,
         rate,
         paused: None,
-        heard: now,
-        pinged: false,
+        liveness: Liveness::new(now),
         spoke: now,
-        mid_frame: None,
-        progress: now,
         ending: Ending::No,
         bye_heard: false,
         host,
@@ -131,8 +124,8 @@ impl Open {
                 break;
             }
             match self.wait().await {
-                Event::Input => (self.heard, self.pinged) = (Instant::now(), false),
-                Event::Output => self.progress = Instant::now(),
+                Event::Input => self.liveness.heard(Instant::now()),
+                Event::Output => self.liveness.progress(Instant::now()),
                 Event::Woken => {
                     for (number, command) in std::mem::take(&mut self.answered) {
                         self.put(number, command);
@@ -153,7 +146,7 @@ impl Open {
         let now = host.clock.now();
         let (local, remote) = (&link.mailbox.local, &link.mailbox.remote);
         tracing::info!(%local, %remote, "link closed");
-        let other = {
+        let (other, noted) = {
             let mut inner = self.peer.lock();
             for (asked, _) in std::mem::take(&mut self.asked).into_values() {
                 match asked {
@@ -170,15 +163,18 @@ impl Open {
                 }
             }
             let backoff = backoff(&host.config.load().federation);
-            let other = inner.detach(link, now, backoff);
+            inner.detach(link, now, backoff);
             inner.raise();
-            other
+            let noted = inner.is_apart().then(|| note_linked(host, local, remote, false));
+            (inner.link(Service::Presence).is_some(), noted)
         };
         if link.opened.services.pres && !other {
             host.mirrors.link_down(host, local, remote);
         }
         self.peer.changed.notify_one();
-        if let Err(error) = note_linked(host, local, remote, false).await {
+        if let Some(noted) = noted
+            && let Err(error) = noted.await
+        {
             tracing::warn!(%error, "the end of a link could not be noted");
         }
         // Not before: an orderly stop waits for it.
@@ -213,7 +209,7 @@ impl Open {
         while self.may_read() && self.ending != Ending::Over {
             match self.pipe.take(FRAME_BYTES_MAX) {
                 Ok(Some(frame)) => {
-                    self.mid_frame = None;
+                    self.liveness.frame_ended();
                     if self.rate.take(Instant::now()).is_err() {
                         self.paused = Some(Instant::now() + PAUSE);
                     }
@@ -223,10 +219,8 @@ impl Open {
                 Err(error) => self.break_off(0, opening::unreadable(&error)),
             }
         }
-        self.mid_frame = match self.mid_frame {
-            _ if !self.pipe.is_mid_frame() || !self.may_read() => None,
-            since => since.or(Some(Instant::now())),
-        };
+        let part_left = self.pipe.is_mid_frame() && self.may_read();
+        self.liveness.frames_taken(Instant::now(), part_left);
     }
 
     async fn take_frame(&mut self, frame: Frame) {
@@ -340,7 +334,7 @@ impl Open {
     /// Sends what waits, as long as there is room.
     async fn tell(&mut self) {
         if self.pipe.output_len() == 0 {
-            self.progress = Instant::now();
+            self.liveness.progress(Instant::now());
         }
         let news = self.link.mailbox.take();
         if let Some(bye) = news.bye {
@@ -418,7 +412,7 @@ impl Open {
             self.host.metrics.refuse(error.code);
         }
         if self.pipe.output_len() == 0 {
-            self.progress = Instant::now();
+            self.liveness.progress(Instant::now());
         }
         let kind = command.kind();
         if let Err(error) = (Request { number, command }).put(self.pipe.output()) {
@@ -444,18 +438,24 @@ impl Open {
         }
     }
 
+    fn patience(&self) -> Patience {
+        let config = self.host.config.load();
+        Patience {
+            idle: Some(seconds(config.federation.idle_seconds)),
+            frame: seconds(config.limits.frame_seconds),
+            stall: seconds(config.limits.stall_seconds),
+        }
+    }
+
+    fn doing(&self) -> Doing {
+        Doing { reading: self.may_read(), writing: self.pipe.output_len() > 0 }
+    }
+
     fn deadline(&self) -> Instant {
         let config = self.host.config.load();
-        let (links, limits) = (&config.federation, &config.limits);
-        let idle = seconds(links.idle_seconds);
-        let silent = match self.pinged {
-            _ if !self.may_read() => Instant::now() + idle,
-            false => self.heard + idle,
-            true => self.heard + idle * 3 / 2,
-        };
-        let stalled =
-            (self.pipe.output_len() > 0).then(|| self.progress + seconds(limits.stall_seconds));
-        let frame = self.mid_frame.map(|since| since + seconds(limits.frame_seconds));
+        let links = &config.federation;
+        let now = Instant::now();
+        let live = self.liveness.deadline(now, &self.patience(), self.doing());
         let oldest = self.asked.values().next();
         let unanswered = oldest.map(|(_, since)| *since + seconds(links.answer_seconds));
         let said = match self.ending {
@@ -467,46 +467,37 @@ impl Open {
         let later = later.filter(|at| *at > self.host.clock.now());
         let later = later.map(|at| self.host.clock.instant(at));
         let idle_close = self.spoke + seconds(links.close_seconds);
-        [stalled, frame, unanswered, said, self.paused, later, Some(idle_close)]
+        [live, unanswered, said, self.paused, later]
             .into_iter()
             .flatten()
-            .fold(silent, Instant::min)
-            .max(Instant::now() + Duration::from_millis(1))
+            .fold(idle_close, Instant::min)
+            .max(now + Duration::from_millis(1))
     }
 
     /// A deadline has passed: a PING is due, or the end.
     fn overdue(&mut self) {
-        let (now, config) = (Instant::now(), self.host.config.load_full());
-        let (links, limits) = (&config.federation, &config.limits);
-        if !self.may_read() {
-            self.heard = now;
-        }
-        let idle = seconds(links.idle_seconds);
+        let (patience, doing, now) = (self.patience(), self.doing(), Instant::now());
+        let config = self.host.config.load_full();
+        let links = &config.federation;
         let passed = |since: Instant, wait: u64| now >= since + seconds(wait);
-        let stalled = self.pipe.output_len() > 0 && passed(self.progress, limits.stall_seconds);
-        let slow = self.mid_frame.is_some_and(|since| passed(since, limits.frame_seconds));
-        let oldest = self.asked.values().next();
-        let end = if matches!(self.ending, Ending::Said(until) if until <= now) {
-            return self.ending = Ending::Over;
-        } else if stalled {
-            "nothing could be written for too long"
-        } else if slow {
-            "a frame took too long"
-        } else if oldest.is_some_and(|(_, since)| passed(*since, links.answer_seconds)) {
-            "an answer took too long"
-        } else if self.pinged && now >= self.heard + idle * 3 / 2 {
-            "nothing was heard for too long"
+        let unanswered = self.asked.values().next();
+        if matches!(self.ending, Ending::Said(until) if until <= now) {
+            self.ending = Ending::Over;
+        } else if unanswered.is_some_and(|(_, since)| passed(*since, links.answer_seconds)) {
+            self.give_up("an answer took too long");
         } else {
-            if passed(self.spoke, links.close_seconds) {
-                self.idle_close();
-            } else if !self.pinged && now >= self.heard + idle {
-                self.pinged = true;
-                self.ask(Ping {}.into(), Asked::Ping);
+            match self.liveness.overdue(now, &patience, doing) {
+                Overdue::End(text) => self.give_up(text),
+                Overdue::Ping => self.ask(Ping {}.into(), Asked::Ping),
+                Overdue::Nothing if passed(self.spoke, links.close_seconds) => self.idle_close(),
+                Overdue::Nothing => {}
             }
-            return;
-        };
-        tracing::warn!(remote = %self.link.mailbox.remote, end, "a link is given up");
-        self.put(0, bye(ByeReason::Timeout, end).into());
+        }
+    }
+
+    fn give_up(&mut self, why: &str) {
+        tracing::warn!(remote = %self.link.mailbox.remote, why, "a link is given up");
+        self.put(0, bye(ByeReason::Timeout, why).into());
         self.ending = Ending::Over;
     }
 

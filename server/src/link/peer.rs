@@ -79,6 +79,8 @@ pub struct Inner {
     pub volatile: VecDeque<Message>,
     /// The entry is out of the table.
     pub closed: bool,
+    /// Links that open just now.
+    pub opening: usize,
     links: Vec<Arc<Link>>,
     /// For each service: failures to reach it in a row, and when it is tried again.
     tries: [Try; 2],
@@ -171,10 +173,9 @@ impl Inner {
         Ok(())
     }
 
-    /// Forgets a link that has ended; whether another one serves presence. One that we dialled and
-    /// that has answered nothing was a failed try: else who closes links as soon as they are open
-    /// would be dialled without a pause.
-    pub fn detach(&mut self, link: &Arc<Link>, now: Timestamp, backoff: Backoff) -> bool {
+    /// Forgets a link that has ended. One that we dialled and that has answered nothing was a
+    /// failed try: else who closes links as soon as they are open would be dialled without a pause.
+    pub fn detach(&mut self, link: &Arc<Link>, now: Timestamp, backoff: Backoff) {
         self.links.retain(|other| !Arc::ptr_eq(other, link));
         if link.answered.load(Ordering::Acquire) {
             self.tries.iter_mut().for_each(|attempt| attempt.failures = 0);
@@ -186,7 +187,11 @@ impl Inner {
             let next = self.tries[index_of(Service::Messages)].next;
             self.queue.trouble(Cause::here(Code::Unreachable, text), next);
         }
-        self.link(Service::Presence).is_some()
+    }
+
+    /// Whether there is no link, nor one that opens.
+    pub fn is_apart(&self) -> bool {
+        self.links.is_empty() && self.opening == 0
     }
 
     /// After the other side has asked to be left alone for a while.
@@ -247,6 +252,7 @@ impl Peer {
             asks: VecDeque::new(),
             volatile: VecDeque::new(),
             closed: false,
+            opening: 0,
             links: Vec::new(),
             tries: Default::default(),
         };
@@ -305,7 +311,7 @@ impl Peer {
             }
         }
         let nothing = inner.queue.is_empty()
-            && inner.links.is_empty()
+            && inner.is_apart()
             && inner.asks.is_empty()
             && inner.volatile.is_empty()
             && !presence_wanted;

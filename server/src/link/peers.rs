@@ -12,7 +12,7 @@ use impp_federation::queue::{Standing, Ticket};
 use impp_federation::settle::Candidate;
 use impp_protocol::command::{Done, Message};
 use impp_protocol::{Address, Code, Command, Domain, Error, Timestamp};
-use impp_storage::{Expect, Op, RecordKey};
+use impp_storage::{Expect, Op, Outcome, Pending, RecordKey, Unit};
 use tokio::sync::oneshot;
 
 use super::peer::{Ask, Inner, Link, Peer};
@@ -100,18 +100,23 @@ impl Peers {
     ) -> Result<(Arc<Peer>, Arc<Link>), Error> {
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|e| Error::new(Code::Internal, e.to_string()))?;
-        note_linked(host, local, remote, true)
-            .await
-            .map_err(|error| Error::new(Code::Storage, error.to_string()))?;
         let mailbox = LinkMailbox::new(SessionId(id), local.clone(), remote.clone());
         let link = Arc::new(Link::new(
             Arc::new(mailbox),
             Candidate { peer: opened.identity, dialled_here },
             opened,
         ));
-        let entered =
-            host.peers.with(host, local, remote, |inner| inner.attach(local, remote, &link));
-        let (peer, attached) = entered?;
+        // Noted in the order of openings and closings, as the entry's lock is held.
+        let (_, noted) = host.peers.with(host, local, remote, |inner| {
+            inner.opening += 1;
+            note_linked(host, local, remote, true)
+        })?;
+        let noted = noted.await;
+        let (peer, attached) = host.peers.with(host, local, remote, |inner| {
+            inner.opening -= 1;
+            noted.map_err(|error| Error::new(Code::Storage, error.to_string()))?;
+            inner.attach(local, remote, &link)
+        })?;
         attached?;
         host.links.insert(link.mailbox.id, link.mailbox.clone());
         host.metrics.links.inc();
@@ -195,19 +200,13 @@ impl Peers {
 
 /// Notes on the disk that a link to a domain is open, or no more: after a crash, what was queued
 /// before that may have gone out.
-///
-/// # Errors
-/// The store's.
-pub async fn note_linked(
-    host: &Host,
-    local: &Domain,
-    remote: &Domain,
-    open: bool,
-) -> Result<(), impp_storage::StoreError> {
-    let record = LinkedRecord { open, until: host.clock.now().as_millis() };
+pub fn note_linked(host: &Host, local: &Domain, remote: &Domain, open: bool) -> Pending<Outcome> {
+    let now = host.clock.now();
+    let record = LinkedRecord { open, until: now.as_millis() };
     let key = linked_key(local, remote);
     let value = Some(records::to_bytes(&record));
-    host.store(vec![Op::Put { key, expect: Expect::Any, value }]).await.map(drop)
+    let ops = vec![Op::Put { key, expect: Expect::Any, value }];
+    host.store.submit(Unit { dedup: None, body: None, time: now, ops })
 }
 
 /// Where [`note_linked`] notes.

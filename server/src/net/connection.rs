@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::admission::Place;
 use super::certificate;
+use super::liveness::{Doing, Liveness, Overdue, Patience};
 use super::pipe::{Event, Pipe, Signal};
 use super::rate::Rate;
 use super::tls::EXPORTER_LABEL;
@@ -57,16 +58,10 @@ pub struct Connection {
     answered: Vec<(u64, Command)>,
     rate: Rate,
     sign_in_deadline: Instant,
-    /// When something was last read, and a PING sent since then.
-    heard: Instant,
-    pinged: bool,
+    liveness: Liveness,
     pings: u64,
     /// The PING whose answer is still out.
     unanswered: Option<u64>,
-    /// Since when a frame has begun and not ended.
-    mid_frame: Option<Instant>,
-    /// When something was last written, or there was nothing to write.
-    progress: Instant,
     /// The client has ended the session itself.
     finished: bool,
 }
@@ -95,12 +90,9 @@ impl Connection {
             answered: Vec::new(),
             rate,
             sign_in_deadline,
-            heard: now,
-            pinged: false,
+            liveness: Liveness::new(now),
             pings: 0,
             unanswered: None,
-            mid_frame: None,
-            progress: now,
             finished: false,
             host,
         }
@@ -115,10 +107,8 @@ impl Connection {
                 break;
             }
             match self.wait().await {
-                Event::Input => {
-                    (self.heard, self.pinged) = (Instant::now(), false);
-                }
-                Event::Output => self.progress = Instant::now(),
+                Event::Input => self.liveness.heard(Instant::now()),
+                Event::Output => self.liveness.progress(Instant::now()),
                 Event::Woken => {
                     for (number, command) in std::mem::take(&mut self.answered) {
                         self.answer(number, command);
@@ -193,7 +183,7 @@ impl Connection {
             };
             match self.pipe.take(max) {
                 Ok(Some(frame)) => {
-                    self.mid_frame = None;
+                    self.liveness.frame_ended();
                     self.take_frame(frame).await;
                 }
                 Ok(None) => break,
@@ -207,10 +197,8 @@ impl Connection {
             }
         }
         // Only while it is the peer who is waited for.
-        self.mid_frame = match self.mid_frame {
-            _ if !self.pipe.is_mid_frame() || !self.may_read() => None,
-            since => since.or(Some(Instant::now())),
-        };
+        let part_left = self.pipe.is_mid_frame() && self.may_read();
+        self.liveness.frames_taken(Instant::now(), part_left);
     }
 
     async fn take_frame(&mut self, frame: Frame) {
@@ -407,7 +395,7 @@ impl Connection {
         let Phase::SignedIn(session) = &mut self.phase else { return };
         let room = self.host.config.load().limits.push_buffer_bytes as usize;
         if self.pipe.output_len() == 0 {
-            self.progress = Instant::now();
+            self.liveness.progress(Instant::now());
         }
         if let Some(bye) = session.tell(&self.host, self.pipe.output(), room).await {
             self.finished |= matches!(bye.reason, ByeReason::Revoked);
@@ -423,7 +411,7 @@ impl Connection {
             self.host.metrics.refuse(error.code);
         }
         if self.pipe.output_len() == 0 {
-            self.progress = Instant::now();
+            self.liveness.progress(Instant::now());
         }
         let kind = command.kind();
         if let Err(error) = (Request { number, command }).put(self.pipe.output()) {
@@ -450,60 +438,44 @@ impl Connection {
         }
     }
 
-    fn deadline(&self) -> Instant {
+    fn patience(&self) -> Patience {
         let config = self.host.config.load();
-        let stalled = (self.pipe.output_len() > 0)
-            .then(|| self.progress + seconds(config.limits.stall_seconds));
-        let frame = self.mid_frame.map(|since| since + seconds(config.limits.frame_seconds));
-        let idle = seconds(config.times.idle_seconds);
-        // Who is not read cannot be heard.
-        let far = Instant::now() + idle;
-        let silent = match (&self.phase, self.pinged) {
-            (Phase::SignedIn(_), _) if !self.may_read() => far,
-            (Phase::SignedIn(_), false) => self.heard + idle,
-            (Phase::SignedIn(_), true) => self.heard + idle * 3 / 2,
-            _ => self.sign_in_deadline,
-        };
-        stalled.into_iter().chain(frame).fold(silent, Instant::min)
+        let signed_in = matches!(self.phase, Phase::SignedIn(_));
+        Patience {
+            idle: signed_in.then(|| seconds(config.times.idle_seconds)),
+            frame: seconds(config.limits.frame_seconds),
+            stall: seconds(config.limits.stall_seconds),
+        }
+    }
+
+    fn doing(&self) -> Doing {
+        Doing { reading: self.may_read(), writing: self.pipe.output_len() > 0 }
+    }
+
+    fn deadline(&self) -> Instant {
+        let patience = self.patience();
+        let sign_in = patience.idle.is_none().then_some(self.sign_in_deadline);
+        let live = self.liveness.deadline(Instant::now(), &patience, self.doing());
+        sign_in.into_iter().chain(live).min().unwrap_or(self.sign_in_deadline)
     }
 
     /// A deadline has passed: a PING is due, or the end.
     fn overdue(&mut self) {
-        let (now, config) = (Instant::now(), self.host.config.load_full());
-        if !self.may_read() {
-            self.heard = now;
-        }
-        let idle = seconds(config.times.idle_seconds);
-        let stalled = self.pipe.output_len() > 0
-            && now >= self.progress + seconds(config.limits.stall_seconds);
-        let slow_frame =
-            self.mid_frame.is_some_and(|since| now >= since + seconds(config.limits.frame_seconds));
-        let signed_in = matches!(self.phase, Phase::SignedIn(_));
-        let end = if stalled {
-            Some("nothing could be written for too long")
-        } else if slow_frame {
-            Some("a frame took too long")
-        } else if !signed_in {
-            Some("signing in took too long")
-        } else if self.pinged && now >= self.heard + idle * 3 / 2 {
-            Some("nothing was heard for too long")
-        } else {
-            None
-        };
-        match end {
-            Some(text) => {
-                let bye = bye(ByeReason::Timeout, text);
-                self.answer(0, bye.into());
-                self.let_go();
-            }
-            None if !self.pinged && now >= self.heard + idle => {
+        let (patience, doing, now) = (self.patience(), self.doing(), Instant::now());
+        let end = match self.liveness.overdue(now, &patience, doing) {
+            Overdue::End(text) => text,
+            Overdue::Ping => {
                 self.pings += 1;
-                self.pinged = true;
                 self.unanswered = Some(self.pings);
-                self.answer(self.pings, Ping {}.into());
+                return self.answer(self.pings, Ping {}.into());
             }
-            None => {}
-        }
+            Overdue::Nothing if patience.idle.is_none() && now >= self.sign_in_deadline => {
+                "signing in took too long"
+            }
+            Overdue::Nothing => return,
+        };
+        self.answer(0, bye(ByeReason::Timeout, end).into());
+        self.let_go();
     }
 }
 

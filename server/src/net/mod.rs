@@ -8,6 +8,7 @@ pub mod complaints;
 pub mod connection;
 pub mod gate;
 pub mod listen;
+pub mod liveness;
 pub mod pipe;
 pub mod rate;
 pub mod tls;

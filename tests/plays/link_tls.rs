@@ -7,10 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use impp_protocol::{ALPN_CLIENT, ALPN_LINK};
+use impp_tests::authority::{Authority, Certified};
 use impp_tests::server::{Process, Server, imppd};
 use impp_tests::wait::within;
 use impp_tests::wire::Dial;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{AlertDescription, ClientConfig, HandshakeKind, RootCertStore};
@@ -18,29 +18,6 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-impl Authority {
-    fn new(name: &str) -> Authority {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let pem = params.self_signed(&key).unwrap().pem();
-        Authority { issuer: Issuer::new(params, key), pem }
-    }
-
-    /// A certificate for a name, and its key.
-    fn issue(&self, name: &str) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
-    }
-}
 
 /// An `imppd` that hosts a.net.example and trusts one CA on links.
 struct Host {
@@ -54,7 +31,7 @@ impl Host {
     fn start(certified_as: &str, federation: &str) -> Host {
         let authority = Authority::new("root");
         let folder = tempfile::Builder::new().prefix("impp-").tempdir().unwrap();
-        let (certificate, key) = authority.issue(certified_as);
+        let Certified { certificate, key } = authority.issue(&[certified_as]);
         let config = format!(
             "[server]\nlisten = [\"127.0.0.1:0\"]\n[[domain]]\nname = \"a.net.example\"\n\
              certificate = \"a.pem\"\nkey = \"a.key\"\n[limits]\nsign_in_seconds = 2\n\
@@ -76,7 +53,7 @@ impl Host {
     }
 
     /// A TLS client that presents a certificate, or none.
-    fn dialler(&self, presented: Option<(String, String)>) -> ClientConfig {
+    fn dialler(&self, presented: Option<Certified>) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.authority.pem.as_bytes()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -86,7 +63,7 @@ impl Host {
             .with_root_certificates(roots);
         let mut config = match presented {
             None => builder.with_no_client_auth(),
-            Some((certificate, key)) => {
+            Some(Certified { certificate, key }) => {
                 let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
                 let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
                 builder.with_client_auth_cert(chain, key).unwrap()
@@ -152,9 +129,9 @@ fn write_private(path: &Path, text: &str) {
 #[tokio::test]
 async fn f2_a_link_needs_a_certificate_of_a_trusted_ca() {
     let host = Host::start("a.net.example", "");
-    let dialler = host.dialler(Some(host.authority.issue("b.example")));
+    let dialler = host.dialler(Some(host.authority.issue(&["b.example"])));
     assert_eq!(host.enter(&dialler).await, Ok(link()));
-    let stranger = Authority::new("stranger").issue("b.example");
+    let stranger = Authority::new("stranger").issue(&["b.example"]);
     let dialler = host.dialler(Some(stranger));
     assert_eq!(host.enter(&dialler).await, Err(AlertDescription::UnknownCA));
     let dialler = host.dialler(None);
@@ -165,7 +142,7 @@ async fn f2_a_link_needs_a_certificate_of_a_trusted_ca() {
 #[tokio::test]
 async fn c12_a_clients_ticket_is_worth_nothing_on_a_link() {
     let host = Host::start("a.net.example", "");
-    let mut client = host.dialler(Some(host.authority.issue("b.example")));
+    let mut client = host.dialler(Some(host.authority.issue(&["b.example"])));
     client.alpn_protocols = vec![ALPN_CLIENT.to_vec()];
     let entered = host.enter(&client).await.unwrap();
     // One for the link, one for the client itself: each is used once.
@@ -188,7 +165,7 @@ async fn c12_a_clients_ticket_is_worth_nothing_on_a_link() {
 #[tokio::test]
 async fn f15_links_and_clients_are_told_apart_by_alpn_and_nothing_is_older_than_1_3() {
     let host = Host::start("a.net.example", "");
-    let mut dialler = host.dialler(Some(host.authority.issue("b.example")));
+    let mut dialler = host.dialler(Some(host.authority.issue(&["b.example"])));
     dialler.alpn_protocols = vec![ALPN_LINK.to_vec(), ALPN_CLIENT.to_vec()];
     let entered = host.enter(&dialler).await.unwrap();
     assert_eq!(entered.protocol.as_deref(), Some(ALPN_CLIENT));
@@ -206,7 +183,7 @@ async fn f15_links_and_clients_are_told_apart_by_alpn_and_nothing_is_older_than_
 #[tokio::test]
 async fn f15_where_no_links_are_served_none_are_offered() {
     let host = Host::start("a.net.example", "enabled = false");
-    let dialler = host.dialler(Some(host.authority.issue("b.example")));
+    let dialler = host.dialler(Some(host.authority.issue(&["b.example"])));
     let refused = Err(AlertDescription::NoApplicationProtocol);
     assert_eq!(host.enter(&dialler).await, refused);
     let server = Server::quickstart();
@@ -224,7 +201,7 @@ async fn i1_a_reload_takes_other_cas_for_links_or_changes_nothing() {
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
     let other = Authority::new("another");
-    let (known, strange) = (host.authority.issue("b.example"), other.issue("b.example"));
+    let (known, strange) = (host.authority.issue(&["b.example"]), other.issue(&["b.example"]));
     let (known, strange) = (host.dialler(Some(known)), host.dialler(Some(strange)));
     let (ca, refused) = (host.folder.path().join("ca.pem"), Err(AlertDescription::UnknownCA));
     write_private(&ca, "nothing\n");

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::cable::Cable;
 use crate::dns::Dns;
-use crate::server::{Server, Start};
+use crate::server::{Server, Start, imppd};
 
 /// See the module.
 #[derive(Debug)]
@@ -94,6 +94,22 @@ impl Domains {
         self.folder.path().join("roots.pem").display().to_string()
     }
 
+    /// Has all of them trust a further CA.
+    pub fn trust_also(&self, pem: &str) {
+        let mut roots = std::fs::read_to_string(self.trust()).unwrap();
+        roots.push_str(pem);
+        std::fs::write(self.trust(), roots).unwrap();
+        self.reload();
+    }
+
+    /// Has all of them read their settings and CAs again.
+    pub fn reload(&self) {
+        for (server, _) in &self.members {
+            let output = imppd(&["reload", "--config", server.config().to_str().unwrap()]);
+            assert!(output.status.success(), "{output:?}");
+        }
+    }
+
     /// The cable before a domain's server.
     pub fn cable(&self, domain: &str) -> &Cable {
         &self.members[self.place(domain)].1
@@ -129,7 +145,7 @@ fn one(text: &str) -> toml_edit::Value {
 }
 
 /// A loopback address that no other server of this process has.
-fn own_address() -> Ipv4Addr {
+pub(crate) fn own_address() -> Ipv4Addr {
     static NEXT: AtomicU8 = AtomicU8::new(0);
     let next = NEXT.fetch_add(1, Ordering::Relaxed);
     Ipv4Addr::new(127, 0, 2 + next / 200, 1 + next % 200)

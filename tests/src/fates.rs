@@ -1,11 +1,12 @@
 //! Fates of messages between domains as their senders see them: in the log, and by `impp fate`.
 
-use impp_protocol::command::Message;
-use impp_protocol::state::{FateReport, ItemKind};
+use impp_protocol::What;
+use impp_protocol::command::{Fetch, Message};
+use impp_protocol::state::{self, Fate, FateReport, ItemKind, Whereabouts};
 use serde_json::Value;
 
 use crate::impp::Impp;
-use crate::peer::{Peer, message};
+use crate::peer::{Peer, fetch, message};
 use crate::server::Server;
 use crate::wait::eventually;
 
@@ -44,6 +45,39 @@ impl Peer {
             fates.retain(|fate| fate.id == id);
             assert!(fates.len() <= 1, "two fates: {fates:?}");
             fates.pop()
+        })
+        .await
+    }
+
+    /// Waits until a message was delivered.
+    pub async fn until_delivered(&mut self, id: [u8; 16]) {
+        let report = self.fate(id).await;
+        assert_eq!(report.fate, Fate::Delivered, "{report:?}");
+    }
+
+    /// The same, by asking for that message alone, however long the log is.
+    pub async fn until_ended(&mut self, id: [u8; 16]) {
+        let told = eventually("a fate", async || {
+            let told = self.whereabouts(id).await;
+            told.fate.is_some().then_some(told)
+        });
+        let told = told.await;
+        assert_eq!(told.fate, Some(Fate::Delivered), "{told:?}");
+    }
+
+    /// Where a message is.
+    pub async fn whereabouts(&mut self, id: [u8; 16]) -> Whereabouts {
+        let own = self.address.clone();
+        let fetch = Fetch { id: Some(id), ..fetch(own.as_str(), What::Fate) };
+        state::decode(self.done(fetch).await.content.expect("whereabouts")).unwrap()
+    }
+
+    /// Where a message waits, when there is a cause with these words.
+    pub async fn held_up(&mut self, id: [u8; 16], words: &str) -> Whereabouts {
+        eventually(words, async || {
+            let told = self.whereabouts(id).await;
+            assert_eq!(told.fate, None, "{told:?}");
+            told.text.as_ref().is_some_and(|text| text.contains(words)).then_some(told)
         })
         .await
     }

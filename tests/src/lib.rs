@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod accounts;
+pub mod authority;
+pub mod badpeer;
 pub mod binaries;
 pub mod cable;
 pub mod dice;
@@ -21,6 +23,8 @@ pub mod trace;
 pub mod wait;
 pub mod wire;
 
+pub use authority::Authority;
+pub use badpeer::{BadPeer, Link};
 pub use cable::Cable;
 pub use dns::Dns;
 pub use domains::Domains;

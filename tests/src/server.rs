@@ -318,6 +318,15 @@ impl Server {
         table.lines().filter_map(of_line).collect()
     }
 
+    /// Processor time that its process has used so far.
+    pub fn processor_time(&self) -> std::time::Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        let ticks = |at: usize| fields[at].parse::<u64>().unwrap();
+        // Hundredths of a second, on every Linux that there is.
+        std::time::Duration::from_millis((ticks(11) + ticks(12)) * 10)
+    }
+
     /// Bytes of memory that its process has resident.
     pub fn resident_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();

@@ -12,14 +12,13 @@ use bytes::BytesMut;
 use impp_protocol::command::{Bye, Hello};
 use impp_protocol::frame::{self, FRAME_BYTES_MAX, Frame};
 use impp_protocol::sasl::scram::{EXPORTER_BYTES, EXPORTER_LABEL, Exporter};
-use impp_protocol::{ALPN_CLIENT, Code, Command, Error, Request};
+use impp_protocol::{ALPN_CLIENT, Code, Command, Error, Request, varint};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsConnector, TlsStream};
 
 use crate::server::{DOMAIN, Server};
 use crate::wait::within;
@@ -115,6 +114,30 @@ impl Dial {
         self
     }
 
+    /// Calling this domain, whatever the address is.
+    #[must_use]
+    pub fn calling(mut self, domain: &str) -> Dial {
+        self.domain = domain.to_owned();
+        self
+    }
+
+    /// Presenting a certificate, with its key.
+    #[must_use]
+    pub fn presenting(mut self, certificate: &str, key: &str) -> Dial {
+        let chain: Result<_, _> = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let provider = self.config.crypto_provider().clone();
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(rustls::ALL_VERSIONS)
+            .unwrap()
+            .with_root_certificates(self.roots.clone())
+            .with_client_auth_cert(chain.unwrap(), key)
+            .unwrap();
+        config.alpn_protocols = self.config.alpn_protocols;
+        self.config = config;
+        self
+    }
+
     /// Speaking no TLS newer than 1.2.
     #[must_use]
     pub fn tls12(mut self) -> Dial {
@@ -147,11 +170,16 @@ impl Dial {
         let connector = TlsConnector::from(Arc::new(self.config.clone()));
         let name = ServerName::try_from(self.domain.clone()).unwrap();
         let stream = within("a TLS handshake", connector.connect(name, tcp)).await?;
-        Ok(Wire { stream, input: BytesMut::new(), chunk: usize::MAX })
+        Ok(Wire::over(stream))
     }
 }
 
 impl Wire {
+    /// Over a TLS connection that is there, from either end.
+    pub fn over(stream: impl Into<TlsStream<TcpStream>>) -> Wire {
+        Wire { stream: stream.into(), input: BytesMut::new(), chunk: usize::MAX }
+    }
+
     /// Connects as a client does.
     pub async fn dial(server: &Server) -> Wire {
         Dial::to(server).connect().await.unwrap()
@@ -173,14 +201,22 @@ impl Wire {
     }
 
     /// The TLS connection.
-    pub fn tls(&self) -> &rustls::ClientConnection {
+    pub fn tls(&self) -> &rustls::CommonState {
         self.stream.get_ref().1
     }
 
     /// What binds a sign-in to this connection (RFC 9266).
     pub fn exporter(&self) -> Exporter {
         let export = [0; EXPORTER_BYTES];
-        self.tls().export_keying_material(export, EXPORTER_LABEL, Some(b"")).unwrap()
+        let (label, context) = (EXPORTER_LABEL, Some(&b""[..]));
+        match &self.stream {
+            TlsStream::Client(stream) => {
+                stream.get_ref().1.export_keying_material(export, label, context).unwrap()
+            }
+            TlsStream::Server(stream) => {
+                stream.get_ref().1.export_keying_material(export, label, context).unwrap()
+            }
+        }
     }
 
     /// Writes bytes as they are. What the server has closed takes none; the play sees that when it
@@ -274,7 +310,10 @@ impl Wire {
 
     /// Ends the TCP connection at once, by a reset if `reset`, without a word in TLS.
     pub fn cut(self, reset: bool) {
-        let (tcp, _) = self.stream.into_inner();
+        let tcp = match self.stream {
+            TlsStream::Client(stream) => stream.into_inner().0,
+            TlsStream::Server(stream) => stream.into_inner().0,
+        };
         if reset {
             tcp.set_zero_linger().unwrap();
         }
@@ -316,6 +355,23 @@ pub fn raw_frame(kind: u8, number: u64, fields: &[u8]) -> BytesMut {
     let fields = bytes::Bytes::copy_from_slice(fields);
     Frame { kind, request: number, fields }.put(&mut out).unwrap();
     out
+}
+
+/// The bytes of a field of octets, as [`raw_frame`] takes them.
+pub fn octets(number: u64, value: &[u8]) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    varint::put(number * 2 + 1, &mut out);
+    varint::put(value.len() as u64, &mut out);
+    out.extend_from_slice(value);
+    out.to_vec()
+}
+
+/// The bytes of a field with a number.
+pub fn integer(number: u64, value: u64) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    varint::put(number * 2, &mut out);
+    varint::put(value, &mut out);
+    out.to_vec()
 }
 
 /// A client's HELLO.

@@ -459,7 +459,8 @@ impl Queue {
         self.later.insert((until, pair.clone()));
     }
 
-    fn release(&mut self, now: Timestamp) {
+    /// Lets pairs go that have waited for their time.
+    pub fn release(&mut self, now: Timestamp) {
         while let Some((at, pair)) = self.later.first().cloned().filter(|(at, _)| *at <= now) {
             self.later.remove(&(at, pair.clone()));
             if let Some(state) = self.pairs.get_mut(&pair) {

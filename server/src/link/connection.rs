@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,10 +21,11 @@ use tokio::time::Instant;
 
 use super::home::{self, AllGroups, Taken};
 use super::incoming::{self, Refused};
-use super::opening::FAREWELL;
+use super::opening::{self, FAREWELL};
 use super::outgoing;
-use super::peer::{Ask, Link, Peer, service_of};
+use super::peer::{Ask, Link, Peer, backoff, service_of};
 use super::peers::note_linked;
+use super::words;
 use crate::config::seconds;
 use crate::host::{Host, bye};
 use crate::mirror::MirrorKey;
@@ -178,7 +180,8 @@ impl Open {
                     Asked::Presence(..) | Asked::Volatile | Asked::Ping => {}
                 }
             }
-            inner.detach(link);
+            let backoff = backoff(&host.config.load().federation);
+            inner.detach(link, now, backoff);
             inner.raise();
             inner.is_apart().then(|| note_linked(host, local, remote, false))
         };
@@ -232,7 +235,7 @@ impl Open {
                     self.take_frame(frame).await;
                 }
                 Ok(None) => break,
-                Err(error) => self.break_off(0, Error::new(Code::Malformed, error.to_string())),
+                Err(error) => self.break_off(0, opening::unreadable(&error)),
             }
         }
         let part_left = self.pipe.is_mid_frame() && self.may_read();
@@ -336,15 +339,24 @@ impl Open {
     /// The other side has answered. An answer to what was not asked, or asked before, is a breach.
     fn take_answer(&mut self, number: u64, answer: Result<Done, Error>) {
         let Some((asked, _)) = self.asked.remove(&number) else {
-            // An error without a number is said before a goodbye.
-            if number != 0 {
-                let text = "an answer to a request that was not made";
-                self.break_off(number, Error::new(Code::Malformed, text));
-            } else if let Err(error) = answer {
-                tracing::warn!(remote = %self.link.mailbox.remote, %error, "the other side says");
-            }
-            return;
+            return match answer {
+                // Before its goodbye the other side says what it could not read.
+                Err(error) if number == 0 => {
+                    let remote = &self.link.mailbox.remote;
+                    tracing::warn!(%remote, error = %words::fit(error), "the other side says");
+                    self.ending = Ending::Over;
+                }
+                _ => {
+                    let text = "an answer to a request that was not made";
+                    self.break_off(number, Error::new(Code::Malformed, text));
+                }
+            };
         };
+        if !matches!(asked, Asked::Ping) {
+            self.link.answered.store(true, Ordering::Release);
+        }
+        // It goes into its sender's log, or to whoever waits here.
+        let answer = answer.map_err(words::fit);
         match asked {
             Asked::Message(ticket) => {
                 self.messages_out -= 1;
@@ -531,8 +543,9 @@ impl Open {
             Ending::Said(until) => Some(until),
             Ending::No | Ending::Over => None,
         };
-        // Without room nothing that waits can be sent.
+        // Without room nothing that waits can be sent; what is due already was looked at just now.
         let later = self.has_room().then(|| self.peer.lock().queue.next_deadline()).flatten();
+        let later = later.filter(|at| *at > self.host.clock.now());
         let later = later.map(|at| self.host.clock.instant(at));
         let idle_close = self.spoke + seconds(links.close_seconds);
         [live, unanswered, said, self.paused, later]

@@ -18,13 +18,11 @@ use tokio_rustls::client::TlsStream;
 use super::opening::{self, Opened};
 use super::peer::{Link, Peer};
 use super::peers::Peers;
+use super::words;
 use crate::config::seconds;
 use crate::host::Host;
 use crate::net::gate::Gate;
 use crate::net::pipe::Pipe;
-
-/// How much of what was tried is told.
-const TEXT_CHARS_MAX: usize = 1000;
 
 /// Why there is no link.
 #[derive(Debug)]
@@ -123,18 +121,8 @@ pub async fn handshake(
 
 fn not_opened(error: &NotReached) -> NotOpened {
     let kind = error.kind;
-    let cause = Cause { code: kind.code(), by: By::Server, text: Some(told(error)) };
+    let cause = Cause { code: kind.code(), by: By::Server, text: Some(words::line(&error.text)) };
     NotOpened { cause, definite: kind.is_definite() }
-}
-
-/// All steps in one line, as far as a line goes.
-fn told(error: &NotReached) -> String {
-    let mut text = error.text.replace("\n  ", "; ").replace('\n', " ");
-    if let Some((end, _)) = text.char_indices().nth(TEXT_CHARS_MAX) {
-        text.truncate(end);
-        text.push('…');
-    }
-    text
 }
 
 /// The same as an error.

@@ -41,7 +41,10 @@ pub async fn message(
     if message.sender.is_some() {
         return Err(request(Error::new(Code::Unsupported, "sender: not between domains")));
     }
-    if message.hops.is_none_or(|hops| hops == 0) {
+    let Some(hops) = message.hops else {
+        return Err(request(Error::new(Code::Malformed, "hops: needed on a link")));
+    };
+    if hops == 0 {
         let text = format!("{} was sent from address to address", message.to);
         return Err(request(Error::new(Code::Loop, text)));
     }

@@ -9,6 +9,7 @@
 //! | `home` | what the other side's watchers are told of presentities here |
 //! | `outgoing` | messages from here: into the queue, onto the link, to their fates |
 //! | `mailbox` | where the rest of the server leaves word for a link |
+//! | `words` | what the other side says in words, made fit for logs |
 //!
 //! The order of messages and their fates is decided by `impp_federation::queue`, proof by
 //! `impp_federation::prove`, where a domain is by `impp_locate`.
@@ -22,6 +23,7 @@ mod opening;
 pub mod outgoing;
 mod peer;
 mod peers;
+mod words;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -9,10 +9,11 @@ use impp_federation::prove::{self, HandshakeError};
 use impp_federation::settle::Identity;
 use impp_locate::Service;
 use impp_protocol::command::{BODY_BYTES_MAX, ByeReason, Hello, PROTOCOL_VERSION};
-use impp_protocol::frame::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNSIGNED};
+use impp_protocol::frame::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNSIGNED, FrameError};
 use impp_protocol::{Code, Command, Domain, Error, Request};
 use tokio::time::Instant;
 
+use super::words;
 use crate::config::seconds;
 use crate::host::{Host, bye};
 use crate::net::pipe::{Event, Pipe, Signal};
@@ -149,10 +150,12 @@ fn opened(host: &Host, hello: &Hello) -> Result<Opened, Error> {
     if boot == host.boot {
         return Err(Error::new(Code::Loop, "the way to this domain leads back to its caller"));
     }
+    let in_flight_max = host.config.load().federation.requests_in_flight_max;
     Ok(Opened {
         identity: Identity { instance, boot },
         services: Services::from_names(&hello.features),
-        requests_max: hello.requests_max.unwrap_or(1).max(1),
+        // What the other side would take beyond that is of no use.
+        requests_max: hello.requests_max.unwrap_or(1).clamp(1, in_flight_max.max(1)),
     })
 }
 
@@ -161,20 +164,30 @@ fn say(pipe: &mut Pipe, command: Command) -> Result<(), Error> {
     put.map_err(|error| Error::new(Code::Internal, error.to_string()))
 }
 
+/// What is said of bytes that are no frame.
+pub fn unreadable(error: &FrameError) -> Error {
+    let code = match error {
+        FrameError::TooLarge { .. } => Code::TooLarge,
+        FrameError::Malformed(_) => Code::Malformed,
+    };
+    Error::new(code, error.to_string())
+}
+
 /// Writes what there is, and reads the other side's HELLO.
 async fn read_hello(pipe: &mut Pipe, by: Instant) -> Result<Hello, Error> {
     let signal = Signal::default();
     let malformed = |text: String| Error::new(Code::Malformed, text);
     let unreachable = |text: &str| Error::new(Code::Unreachable, text);
     loop {
-        let frame = pipe.take(FRAME_BYTES_MAX_UNSIGNED).map_err(|e| malformed(e.to_string()))?;
+        let frame = pipe.take(FRAME_BYTES_MAX_UNSIGNED).map_err(|error| unreadable(&error))?;
         if let Some(frame) = frame {
             let request = Request::decode(frame).map_err(|error| malformed(error.to_string()))?;
             return match request.command {
                 Command::Hello(hello) if request.number == 0 => Ok(hello),
-                Command::Error(error) => Err(error),
+                Command::Error(error) => Err(words::fit(error)),
                 Command::Bye(bye) => {
-                    Err(unreachable(bye.text.as_deref().unwrap_or("the other side said goodbye")))
+                    let text = bye.text.as_deref().map(words::line);
+                    Err(unreachable(text.as_deref().unwrap_or("the other side said goodbye")))
                 }
                 other => Err(malformed(format!("{} before HELLO, number 0", other.kind()))),
             };

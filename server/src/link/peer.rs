@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use impp_federation::backoff::Backoff;
-use impp_federation::queue::{Limits, Queue};
+use impp_federation::queue::{Cause, Limits, Queue};
 use impp_federation::settle::{Candidate, Verdict, settle};
 use impp_locate::Service;
 use impp_protocol::command::{Done, Message};
@@ -44,6 +44,8 @@ pub struct Link {
     pub opened: Opened,
     /// Nothing new is asked over it: another one is kept.
     pub draining: AtomicBool,
+    /// The other side has answered something over it.
+    pub answered: AtomicBool,
 }
 
 /// A request that waits for a link.
@@ -93,10 +95,22 @@ struct Try {
     next: Option<Timestamp>,
 }
 
+impl Try {
+    /// Once more in vain; when it is tried again.
+    fn failed(&mut self, now: Timestamp, backoff: Backoff) -> Timestamp {
+        self.failures = self.failures.saturating_add(1);
+        let next = now.after(backoff.wait(self.failures, random()));
+        let next = self.next.map_or(next, |asked| asked.max(next));
+        self.next = Some(next);
+        next
+    }
+}
+
 impl Link {
     /// A link that has just opened.
     pub fn new(mailbox: Arc<LinkMailbox>, candidate: Candidate, opened: Opened) -> Link {
-        Link { mailbox, candidate, opened, draining: AtomicBool::new(false) }
+        let (draining, answered) = (AtomicBool::new(false), AtomicBool::new(false));
+        Link { mailbox, candidate, opened, draining, answered }
     }
 
     /// Whether another one is kept.
@@ -154,14 +168,28 @@ impl Inner {
         }
         self.links.push(link.clone());
         self.queue.clear_trouble();
-        self.tries = Default::default();
+        // Whether dialling was of any use is seen at the end.
+        if !link.candidate.dialled_here {
+            self.tries = Default::default();
+        }
         tracing::info!(%local, %remote, dialled_here = link.candidate.dialled_here, "link opened");
         Ok(())
     }
 
-    /// Forgets a link that has ended.
-    pub fn detach(&mut self, link: &Arc<Link>) {
+    /// Forgets a link that has ended. One that we dialled and that has answered nothing was a
+    /// failed try: else who closes links as soon as they are open would be dialled without a pause.
+    pub fn detach(&mut self, link: &Arc<Link>, now: Timestamp, backoff: Backoff) {
         self.links.retain(|other| !Arc::ptr_eq(other, link));
+        if link.answered.load(Ordering::Acquire) {
+            self.tries.iter_mut().for_each(|attempt| attempt.failures = 0);
+        } else if link.candidate.dialled_here && self.links.is_empty() {
+            for attempt in &mut self.tries {
+                attempt.failed(now, backoff);
+            }
+            let text = format!("{} has closed the link at once", link.mailbox.remote);
+            let next = self.tries[index_of(Service::Messages)].next;
+            self.queue.trouble(Cause::here(Code::Unreachable, text), next);
+        }
     }
 
     /// Whether there is no link, nor one that opens.
@@ -263,7 +291,12 @@ impl Peer {
         let mut idle_since = None;
         loop {
             let now = host.clock.now();
-            self.lock().queue.expire(now);
+            {
+                let mut inner = self.lock();
+                inner.queue.expire(now);
+                // Without a link nobody else does, and they would be due for ever.
+                inner.queue.release(now);
+            }
             outgoing::store_endings(&host, &self);
             let presence_wanted = host.mirrors.wanted(&self.local, &self.remote);
             match self.step(now, presence_wanted, &mut idle_since) {
@@ -332,11 +365,8 @@ impl Peer {
         let now = host.clock.now();
         let asks: Vec<Ask> = {
             let mut inner = self.lock();
-            let attempt = &mut inner.tries[index_of(service)];
-            attempt.failures = attempt.failures.saturating_add(1);
-            let wait = backoff(&host.config.load().federation).wait(attempt.failures, random());
-            let next = now.after(wait);
-            attempt.next = Some(next);
+            let backoff = backoff(&host.config.load().federation);
+            let next = inner.tries[index_of(service)].failed(now, backoff);
             if service == Service::Messages {
                 inner.volatile.clear();
                 match definite {

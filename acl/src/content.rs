@@ -4,6 +4,7 @@
 //! presence that are in nobody's view do not exist.
 
 use bytes::Bytes;
+use impp_protocol::field::Fault;
 use impp_protocol::presence::{Document, Patch, Version};
 
 use crate::view::View;
@@ -37,6 +38,22 @@ impl Content {
     /// Its version: equal content has equal versions, whoever sees it.
     pub fn version(&self) -> Version {
         self.version
+    }
+
+    /// The length of the whole content.
+    pub fn size(&self) -> usize {
+        self.snapshot.len()
+    }
+
+    /// What a patch makes of it that the home server of another domain has sent for those who see
+    /// this content; see [`View::decided_at_home`].
+    ///
+    /// # Errors
+    /// [`Fault`] if a limit would be exceeded.
+    pub fn patched_at_home(&self, patch: &Patch) -> Result<Content, Fault> {
+        let mut document = self.document.clone();
+        patch.apply(&mut document)?;
+        Ok(View::decided_at_home(document).content())
     }
 
     /// Whether it is what offline looks like, whoever is offline and why.

@@ -20,14 +20,24 @@ const DEVICE_ALWAYS: [&str; 2] = ["device-id", "timestamp"];
 
 /// A document as one watcher may see it: the permission to send it.
 ///
-/// Nothing makes one but [`Decision::view`] and [`ViewKey::apply`], so presence cannot be sent to
-/// anybody without a decision that allows it.
+/// Nothing makes one but [`Decision::view`] and [`ViewKey::apply`], and for presentities of other
+/// domains [`View::decided_at_home`], so presence cannot be sent to anybody without a decision that
+/// allows it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct View {
     document: Document,
 }
 
 impl View {
+    /// What the home server of another domain has sent for watchers whom it named.
+    ///
+    /// Only for the cache of the watching side: the home has decided, by its owner's rules, what
+    /// these watchers see, and this is for them and for nobody else. It never makes a view of a
+    /// document whose owner is a principal of this server.
+    pub fn decided_at_home(document: Document) -> View {
+        View { document }
+    }
+
     /// What may be shown.
     pub fn document(&self) -> &Document {
         &self.document

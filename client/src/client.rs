@@ -1,21 +1,24 @@
 //! A client that outlives its connections: it connects when asked something, and again when the
-//! connection was lost.
+//! connection was lost. Where a domain's presence and messages are on different servers, it has a
+//! connection to each.
 //!
 //! What is asked is in `calls`; following things across reconnects is in `follow`.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use impp_protocol::Address;
+use impp_locate::{NotReachedKind, Service};
 use impp_protocol::command::{Command, Done};
-use tokio::sync::{Mutex, mpsc};
+use impp_protocol::{Address, What};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::backoff::{self, Backoff};
 use crate::connection::{Connection, Incoming};
+use crate::dial::Endpoint;
 use crate::error::ClientError;
 use crate::profile::{self, Profile};
 use crate::sign_in::{Identity, Kept};
-use crate::tls::Endpoint;
 
 /// How a client behaves.
 #[derive(Clone, Debug)]
@@ -44,13 +47,70 @@ pub struct Client {
     identity: Identity,
     options: Options,
     state: Mutex<State>,
+    /// Held while a connection is opened, so that two calls share it: the first one for the server
+    /// of both services, or of presence; the second one for that of messages. So a server that does
+    /// not answer holds up only what is asked of it.
+    opening: [tokio::sync::Mutex<()>; 2],
+}
+
+/// The ways to the servers of the two services; with one server for both they are the same.
+#[derive(Default)]
+struct State {
+    presence: Lane,
+    messages: Lane,
+    /// The services are known to be on different servers.
+    apart: bool,
 }
 
 #[derive(Default)]
-struct State {
+struct Lane {
     connection: Option<Connection>,
     /// Spares work; thrown away when a sign-in fails.
     kept: Kept,
+}
+
+impl State {
+    fn lane(&mut self, service: Service) -> &mut Lane {
+        match service {
+            Service::Presence => &mut self.presence,
+            Service::Messages => &mut self.messages,
+        }
+    }
+
+    /// Takes a service's connection away, also from the other one if that has the same.
+    fn take(&mut self, service: Service) -> Option<Connection> {
+        let taken = self.lane(service).connection.take()?;
+        for lane in [&mut self.presence, &mut self.messages] {
+            if lane.connection.as_ref().is_some_and(|other| other.is_same(&taken)) {
+                lane.connection = None;
+            }
+        }
+        Some(taken)
+    }
+
+    /// A connection that has not ended.
+    fn connected(&mut self, service: Service) -> Option<Connection> {
+        let connection = self.lane(service).connection.as_ref()?;
+        connection.ended().is_none().then(|| connection.clone())
+    }
+}
+
+/// Of this share of the time for a connection a server may be looked for; the rest is for signing
+/// in.
+const LOCATE_TENTHS: u32 = 8;
+
+/// The service that a request belongs to.
+fn service_of(command: &Command) -> Service {
+    let what = match command {
+        Command::Message(_) | Command::Ack(_) => return Service::Messages,
+        Command::Fetch(fetch) => fetch.what,
+        Command::Subscribe(subscribe) => subscribe.what,
+        _ => return Service::Presence,
+    };
+    match what {
+        What::Log | What::Fate => Service::Messages,
+        _ => Service::Presence,
+    }
 }
 
 impl Client {
@@ -68,7 +128,13 @@ impl Client {
             agent: options.agent.clone(),
         };
         let endpoint = Endpoint::from_profile(profile)?;
-        Ok(Client { endpoint, identity, options, state: Mutex::default() })
+        Ok(Client {
+            endpoint,
+            identity,
+            options,
+            state: Mutex::default(),
+            opening: Default::default(),
+        })
     }
 
     /// Whose client this is.
@@ -86,15 +152,30 @@ impl Client {
         self.options.timeout
     }
 
-    /// The connection, a new one if there is none; one try.
+    /// The connection to the server of presence, or of messages where there is only that; a new one
+    /// if there is none; one try.
     ///
     /// # Errors
     /// [`ClientError`] saying why there is none.
     pub async fn connect(&self) -> Result<Connection, ClientError> {
-        let mut state = self.state.lock().await;
-        match &state.connection {
-            Some(connection) if connection.ended().is_none() => Ok(connection.clone()),
-            _ => self.open(&mut state).await.map(|(connection, _)| connection),
+        match self.connect_for(Service::Presence).await {
+            Err(ClientError::NotLocated(error)) if error.kind == NotReachedKind::NotOffered => {
+                self.connect_for(Service::Messages).await
+            }
+            connected => connected,
+        }
+    }
+
+    /// The connection to the server of a service, a new one if there is none; one try.
+    ///
+    /// # Errors
+    /// [`ClientError`] saying why there is none.
+    pub async fn connect_for(&self, service: Service) -> Result<Connection, ClientError> {
+        let _opening = self.opening(service).lock().await;
+        let connected = self.state().connected(service);
+        match connected {
+            Some(connection) => Ok(connection),
+            None => self.open(service).await.map(|(connection, _)| connection),
         }
     }
 
@@ -104,8 +185,10 @@ impl Client {
     /// [`ClientError`] saying why there is none.
     pub async fn connect_anew(
         &self,
+        service: Service,
     ) -> Result<(Connection, mpsc::Receiver<Incoming>), ClientError> {
-        self.open(&mut *self.state.lock().await).await
+        let _opening = self.opening(service).lock().await;
+        self.open(service).await
     }
 
     /// Asks once: for what must not be done twice.
@@ -113,7 +196,9 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; after a lost connection or a timeout nobody knows whether it was done.
     pub async fn call(&self, command: impl Into<Command>) -> Result<Done, ClientError> {
-        let asked = async { self.connect().await?.call(command).await };
+        let command = command.into();
+        let service = service_of(&command);
+        let asked = async { self.connect_for(service).await?.call(command).await };
         let limit = self.options.timeout;
         timeout(limit, asked).await.unwrap_or(Err(ClientError::Timeout(limit)))
     }
@@ -125,12 +210,13 @@ impl Client {
     /// [`ClientError`]: the answer, or the last failure.
     pub async fn call_repeatable(&self, command: impl Into<Command>) -> Result<Done, ClientError> {
         let command = command.into();
+        let service = service_of(&command);
         let deadline = Instant::now() + self.options.timeout;
-        let mut was_connected = self.state.lock().await.connection.is_some();
+        let mut was_connected = self.state().lane(service).connection.is_some();
         let (mut backoff, mut last) = (Backoff::default(), None);
         loop {
             let once = async {
-                let connection = self.connect().await?;
+                let connection = self.connect_for(service).await?;
                 was_connected = true;
                 connection.call(command.clone()).await
             };
@@ -152,27 +238,80 @@ impl Client {
         }
     }
 
-    /// Ends the connection and the session, with all that is bound to it.
+    /// Ends the connections and their sessions, with all that is bound to them.
     pub async fn close(&self) {
-        if let Some(connection) = self.state.lock().await.connection.take() {
-            connection.bye().await;
+        for service in Service::ALL {
+            let connection = self.state().take(service);
+            if let Some(connection) = connection {
+                connection.bye().await;
+            }
         }
     }
 
     async fn open(
         &self,
-        state: &mut State,
+        service: Service,
     ) -> Result<(Connection, mpsc::Receiver<Incoming>), ClientError> {
-        state.connection = None;
-        let opening = Connection::open(&self.endpoint, &self.identity, state.kept.clone());
         let limit = self.options.timeout;
+        let kept = {
+            let mut state = self.state();
+            drop(state.take(service));
+            state.lane(service).kept.clone()
+        };
+        let opening = async {
+            let by = Instant::now() + limit * LOCATE_TENTHS / 10;
+            let dialled = self.endpoint.dial(service, by).await?;
+            let services = dialled.services.clone();
+            let opened = Connection::open(dialled, &self.identity, kept).await;
+            opened.map(|opened| (opened, services))
+        };
         let opened = timeout(limit, opening).await.unwrap_or(Err(ClientError::Timeout(limit)));
         if opened.as_ref().is_err_and(ClientError::is_sign_in) {
-            state.kept = Kept::default();
+            self.state().lane(service).kept = Kept::default();
         }
-        let (connection, incoming, kept) = opened?;
-        state.kept = kept;
-        state.connection = Some(connection.clone());
+        let ((connection, incoming, kept), services) = opened?;
+        let mut state = self.state();
+        state.apart = !Service::ALL.iter().all(|service| services.contains(service));
+        for service in services {
+            let (connection, kept) = (Some(connection.clone()), kept.clone());
+            *state.lane(service) = Lane { connection, kept };
+        }
+        drop(state);
         Ok((connection, incoming))
+    }
+
+    fn opening(&self, service: Service) -> &tokio::sync::Mutex<()> {
+        let apart = self.state().apart;
+        match service {
+            Service::Messages if apart => &self.opening[1],
+            _ => &self.opening[0],
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use impp_protocol::command::{Fetch, Ping, Subscribe};
+
+    use super::*;
+
+    #[test]
+    fn requests_go_to_the_server_of_their_service() {
+        let own = Address::parse("alice@a.example").unwrap();
+        for (what, service) in [
+            (What::Presence, Service::Presence),
+            (What::Contacts, Service::Presence),
+            (What::Rules, Service::Presence),
+            (What::Log, Service::Messages),
+            (What::Fate, Service::Messages),
+        ] {
+            assert_eq!(service_of(&Fetch::of(own.clone(), what).into()), service, "{what}");
+            assert_eq!(service_of(&Subscribe::of(own.clone(), what).into()), service, "{what}");
+        }
+        assert_eq!(service_of(&Ping {}.into()), Service::Presence);
     }
 }

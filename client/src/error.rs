@@ -5,6 +5,7 @@
 use std::io;
 use std::time::Duration;
 
+use impp_locate::{NotReached, NotReachedKind};
 use impp_protocol::{Code, Error, command, sasl};
 
 use crate::profile::ProfileError;
@@ -34,6 +35,9 @@ pub enum ClientError {
         /// And in words.
         text: String,
     },
+    /// The profile names no server, and DNS led to none that could be used.
+    #[error("{0}")]
+    NotLocated(Box<NotReached>),
     /// The connection came about, but not TLS over it.
     #[error("no TLS with {server} as {domain}: {text}")]
     Tls {
@@ -82,6 +86,11 @@ impl ClientError {
             ClientError::Answered(error) | ClientError::SignIn(error) => is_transient(error.code),
             ClientError::Unreachable { .. } | ClientError::Timeout(_) => true,
             ClientError::Tls { untrusted, .. } => !untrusted,
+            // That there is no such domain may be the word of a network that one only passes
+            // through, or of a zone that is being changed.
+            ClientError::NotLocated(error) => {
+                matches!(error.kind, NotReachedKind::Unreachable | NotReachedKind::UnknownDomain)
+            }
             _ => self.is_lost(),
         }
     }

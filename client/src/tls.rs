@@ -1,6 +1,6 @@
-//! TCP and TLS to a server: TLS 1.3 alone, the certificate checked for the domain of the address.
+//! TLS to a server: TLS 1.3 alone, the certificate checked for the domain of the address.
 //!
-//! What is said over it is left to `sign_in` and `connection`.
+//! Where the server is is left to `dial`, what is said over it to `sign_in` and `connection`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,17 +17,16 @@ use tokio_rustls::client::TlsStream;
 use crate::error::ClientError;
 use crate::profile::{Credentials, Profile, ProfileError};
 
-/// Where a server is and how it is believed. Kept between connections, so that TLS can resume.
+/// How a server is believed.
 #[derive(Clone)]
-pub(crate) struct Endpoint {
-    server: String,
+pub(crate) struct Tls {
     domain: Domain,
     connector: TlsConnector,
 }
 
-impl Endpoint {
+impl Tls {
     /// What a profile says about it; reads the files that it names.
-    pub(crate) fn from_profile(profile: &Profile) -> Result<Endpoint, ProfileError> {
+    pub(crate) fn from_profile(profile: &Profile) -> Result<Tls, ProfileError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let wrong = |error: rustls::Error| ProfileError::new(format!("TLS: {error}"));
         let builder = ClientConfig::builder_with_provider(provider)
@@ -41,46 +40,35 @@ impl Endpoint {
                 .map_err(wrong)?,
         };
         config.alpn_protocols = vec![ALPN_CLIENT.to_vec()];
-        Ok(Endpoint {
-            server: profile.server(),
-            domain: profile.address.domain(),
-            connector: TlsConnector::from(Arc::new(config)),
-        })
+        let connector = TlsConnector::from(Arc::new(config));
+        Ok(Tls { domain: profile.address.domain(), connector })
     }
 
-    /// A new TLS connection, and what a sign-in is bound to it by.
-    pub(crate) async fn dial(&self) -> Result<(TlsStream<TcpStream>, Exporter), ClientError> {
-        let tcp = TcpStream::connect(&self.server).await.map_err(|error| self.unreached(&error))?;
-        // Requests are written whole: waiting for more to fill a packet would only delay them.
-        tcp.set_nodelay(true).map_err(|error| self.unreached(&error))?;
+    /// TLS over a connection to `server`, and what a sign-in is bound to it by.
+    pub(crate) async fn handshake(
+        &self,
+        server: &str,
+        tcp: TcpStream,
+    ) -> Result<(TlsStream<TcpStream>, Exporter), ClientError> {
+        let no_tls = |text: String, untrusted: bool| {
+            let (server, domain) = (server.to_owned(), self.domain.to_string());
+            ClientError::Tls { server, domain, text, untrusted }
+        };
         let name = ServerName::try_from(self.domain.as_str().to_owned())
-            .map_err(|error| self.no_tls(error.to_string(), false))?;
+            .map_err(|error| no_tls(error.to_string(), false))?;
         let tls = self.connector.connect(name, tcp).await.map_err(|error| {
             let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
             let untrusted = matches!(inner, Some(rustls::Error::InvalidCertificate(_)));
-            self.no_tls(inner.map_or_else(|| error.to_string(), ToString::to_string), untrusted)
+            no_tls(inner.map_or_else(|| error.to_string(), ToString::to_string), untrusted)
         })?;
         let session = tls.get_ref().1;
         if session.alpn_protocol() != Some(ALPN_CLIENT) {
-            return Err(self.no_tls("the server does not speak impp/1".to_owned(), false));
+            return Err(no_tls("the server does not speak impp/1".to_owned(), false));
         }
         let exporter = session
             .export_keying_material(Exporter::default(), EXPORTER_LABEL, Some(b""))
-            .map_err(|error| self.no_tls(error.to_string(), false))?;
+            .map_err(|error| no_tls(error.to_string(), false))?;
         Ok((tls, exporter))
-    }
-
-    fn unreached(&self, error: &std::io::Error) -> ClientError {
-        ClientError::Unreachable {
-            server: self.server.clone(),
-            kind: error.kind(),
-            text: error.to_string(),
-        }
-    }
-
-    fn no_tls(&self, text: String, untrusted: bool) -> ClientError {
-        let (server, domain) = (self.server.clone(), self.domain.to_string());
-        ClientError::Tls { server, domain, text, untrusted }
     }
 }
 

@@ -15,6 +15,8 @@ use impp_protocol::Domain;
 pub enum Route {
     /// This server hosts it.
     Local,
+    /// Another server does, to be found and reached over a link.
+    Remote,
     /// Nobody is known who does.
     Unknown,
 }
@@ -25,21 +27,31 @@ pub trait Locate: Send + Sync {
     fn locate(&self, domain: &Domain) -> Route;
 }
 
-/// The only way there is: domains hosted here.
+/// Domains hosted here, and others if they are reached at all.
 #[derive(Clone, Debug)]
 pub struct Hosted {
     domains: Vec<Domain>,
+    others: bool,
 }
 
 impl Hosted {
-    /// The way to these.
-    pub fn new(domains: Vec<Domain>) -> Hosted {
-        Hosted { domains }
+    /// The way to these, and with `others` to all that have a name of more than one label.
+    pub fn new(domains: Vec<Domain>, others: bool) -> Hosted {
+        Hosted { domains, others }
     }
+}
+
+/// Whether a domain has a name that can be found from elsewhere: localhost and the like cannot.
+pub fn is_global(domain: &Domain) -> bool {
+    domain.as_str().contains('.')
 }
 
 impl Locate for Hosted {
     fn locate(&self, domain: &Domain) -> Route {
-        if self.domains.contains(domain) { Route::Local } else { Route::Unknown }
+        match self.domains.contains(domain) {
+            true => Route::Local,
+            false if self.others && is_global(domain) => Route::Remote,
+            false => Route::Unknown,
+        }
     }
 }

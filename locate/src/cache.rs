@@ -84,6 +84,16 @@ impl Cache {
         Some(reply.clone().with_ttl(seconds as u32))
     }
 
+    /// Holds the records of a name no longer. That there are none is held on.
+    pub(crate) fn forget(&mut self, name: &str, kind: RecordKind) {
+        let key = (name.to_owned(), kind);
+        if matches!(self.entries.get(&key), Some((Reply::Records(..), _)))
+            && let Some((reply, _)) = self.entries.remove(&key)
+        {
+            self.bytes -= reply.bytes();
+        }
+    }
+
     /// Holds an answer.
     pub(crate) fn put(&mut self, name: &str, kind: RecordKind, reply: &Reply, now: Instant) {
         let seconds = reply.holds();

@@ -103,6 +103,16 @@ impl Dns {
         cache.get(name, kind, now.into_std())
     }
 
+    /// Asks for these records anew next time: they led nowhere.
+    pub(crate) fn forget(&self, steps: &[Step]) {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        for step in steps {
+            if let Step::Asked { name, kind, .. } = step {
+                cache.forget(name, *kind);
+            }
+        }
+    }
+
     async fn resolve(&self, text: &str, kind: RecordKind) -> Reply {
         let Ok(mut name) = Name::from_ascii(text) else {
             // A name that is too long, or has such a label, is nobody's.

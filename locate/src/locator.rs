@@ -48,7 +48,8 @@ impl Locator {
 
     /// Finds a server of `domain` for `service`, connects, and has `attempt` complete the
     /// connection; the first one that it completes is the answer. Nothing is tried after
-    /// `deadline`, nor awaited longer.
+    /// `deadline`, nor awaited longer. Records that led to nobody are asked for anew the next time,
+    /// whatever their TTL.
     ///
     /// # Errors
     /// [`NotReached`] with everything that was tried.
@@ -67,7 +68,11 @@ impl Locator {
             Ok((value, address, target, via)) => {
                 Ok(Reached { value, address, target, via, steps: search.steps })
             }
-            Err(kind) => Err(NotReached::new(kind, domain, service, search.steps)),
+            Err(kind) => {
+                // The servers may have moved since the answers came.
+                self.dns.forget(&search.steps);
+                Err(NotReached::new(kind, domain, service, search.steps))
+            }
         }
     }
 

@@ -52,6 +52,7 @@ pub enum Step {
         /// Where to.
         address: SocketAddr,
         /// Why it failed, if it did.
+        #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<String>,
         /// How long it took.
         milliseconds: u64,
@@ -63,6 +64,7 @@ pub enum Step {
         /// Where to.
         address: SocketAddr,
         /// Why it failed, if it did.
+        #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<String>,
         /// Whether it failed because the other side did not prove to be the domain.
         untrusted: bool,
@@ -88,12 +90,14 @@ pub enum Answer {
     /// There is no such name.
     NoName {
         /// Seconds for which that holds; absent if the answer does not say.
+        #[serde(skip_serializing_if = "Option::is_none")]
         ttl: Option<u32>,
     },
     /// The name has no such record.
     NoRecord {
         /// Seconds for which that holds; absent if the answer does not say, so that it proves
         /// nothing.
+        #[serde(skip_serializing_if = "Option::is_none")]
         ttl: Option<u32>,
     },
     /// It is not known what the records are.

@@ -21,7 +21,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::accounts::{AccountError, new_verifier};
-use crate::host::Host;
+use crate::host::{Home, Host};
 use crate::principal::scan;
 use crate::records::{self, AccountState, Services};
 
@@ -286,9 +286,11 @@ async fn remove(host: &Arc<Host>, address: &Address, now: Timestamp) -> Result<(
     // What it followed.
     for (key, _) in scan(&*host.store, address, records::FOLLOWED).await? {
         let presentity = records::last_part(&key).map(Address::parse_canonical);
-        if let Some(Ok(presentity)) = presentity
-            && host.accounts.get(&presentity).is_some()
-        {
+        let Some(Ok(presentity)) = presentity else { continue };
+        if let Ok(Home::Elsewhere(key)) = host.home_of(address, &presentity) {
+            let event = SubscriptionEvent::Timeout;
+            host.mirrors.end_following(host, &key, address, event).await?;
+        } else if host.accounts.get(&presentity).is_some() {
             let ended = host.change(&presentity, |principal, now| {
                 let event = SubscriptionEvent::Timeout;
                 let effects = principal.presentity.end_watching(now, address, event);

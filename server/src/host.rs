@@ -4,15 +4,15 @@
 //! in `session`.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use impp_federation::{Hosted, Locate, Route};
+use impp_federation::{Hosted, Locate, Route, is_global};
 use impp_locate::Locator;
-use impp_protocol::command::{Bye, ByeReason};
-use impp_protocol::{Address, Code, Domain, Error, Timestamp};
+use impp_protocol::command::{Bye, ByeReason, Done};
+use impp_protocol::{Address, Code, Command, Domain, Error, Timestamp};
 use impp_storage::{Op, Outcome, RecordKey, Store, StoreError, Unit};
 
 use tokio::sync::Semaphore;
@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::config::{Config, seconds};
 use crate::link::{LinkMailbox, Peers};
 use crate::metrics::Metrics;
-use crate::mirror::Mirrors;
+use crate::mirror::{MirrorKey, Mirrors};
 use crate::net::admission::Admission;
 use crate::net::complaints::Complaints;
 use crate::net::tls::Configurations;
@@ -53,6 +53,10 @@ pub struct Host {
     pub sessions: Sessions,
     /// Sessions that have lost their connection and can be resumed.
     pub parked: DashMap<SessionId, Session>,
+    /// Links to other domains that are open.
+    pub links: DashMap<SessionId, Arc<LinkMailbox>>,
+    /// Presentities of other domains that are followed from here.
+    pub mirrors: Mirrors,
     /// Who may connect.
     pub admission: Arc<Admission>,
     /// Whom the log has complained of.
@@ -69,14 +73,21 @@ pub struct Host {
     pub locator: Locator,
     /// Other domains: what waits for them, and links.
     pub peers: Peers,
-    /// Open links by id.
-    pub links: DashMap<SessionId, Arc<LinkMailbox>>,
-    /// Presence of other domains.
-    pub mirrors: Mirrors,
+    /// Itself, for what it starts.
+    this: Weak<Host>,
     routes: Box<dyn Locate>,
     /// Whether the server that ran before did not stop in good order.
     crashed: bool,
     principals: DashMap<Address, Principal>,
+}
+
+/// Where a presentity is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// On this server.
+    Here,
+    /// On another one.
+    Elsewhere(MirrorKey),
 }
 
 /// What kept a server from starting.
@@ -110,7 +121,13 @@ impl Host {
         let mut boot = [0; 16];
         getrandom::fill(&mut boot)?;
         let locator = Locator::new(config.locating().map_err(StartError::Config)?);
-        Ok(Arc::new(Host {
+        let timers = Timers::default();
+        let mirrors = match config.federation.enabled {
+            true => Mirrors::load(&*store, &domains, clock.now(), &config, &timers).await?,
+            false => Mirrors::default(),
+        };
+        let routes = Box::new(Hosted::new(domains, config.federation.enabled));
+        Ok(Arc::new_cyclic(|this| Host {
             config: ArcSwap::from_pointee(config),
             tls: ArcSwapOption::empty(),
             store,
@@ -118,17 +135,18 @@ impl Host {
             accounts,
             sessions: Sessions::default(),
             parked: DashMap::new(),
+            links: DashMap::new(),
+            mirrors,
             admission: Arc::default(),
             complaints: Complaints::default(),
             metrics: Metrics::default(),
             secrets,
-            timers: Timers::default(),
+            timers,
             boot,
             locator,
             peers: Peers::default(),
-            links: DashMap::new(),
-            mirrors: Mirrors::default(),
-            routes: Box::new(Hosted::new(domains)),
+            this: this.clone(),
+            routes,
             crashed,
             principals: DashMap::new(),
         }))
@@ -141,10 +159,7 @@ impl Host {
     pub fn account(&self, address: &Address) -> Result<Arc<Account>, Error> {
         match self.routes.locate(&address.domain()) {
             Route::Local => self.accounts.get(address).ok_or_else(|| self.no_account(address)),
-            Route::Unknown => {
-                let text = format!("no route to domain {}", address.domain());
-                Err(Error::new(Code::UnknownDomain, text))
-            }
+            Route::Remote | Route::Unknown => Err(no_route(address)),
         }
     }
 
@@ -164,15 +179,50 @@ impl Host {
         }
     }
 
+    /// Where a presentity is, as a principal of this server asks for it.
+    ///
+    /// # Errors
+    /// unknown-domain.
+    pub fn home_of(&self, asker: &Address, presentity: &Address) -> Result<Home, Error> {
+        match self.routes.locate(&presentity.domain()) {
+            Route::Local => Ok(Home::Here),
+            // A domain that cannot be found from elsewhere can prove itself to nobody.
+            Route::Remote if is_global(&asker.domain()) => {
+                let (local, presentity) = (asker.domain(), presentity.clone());
+                Ok(Home::Elsewhere(MirrorKey { local, presentity }))
+            }
+            Route::Remote | Route::Unknown => Err(no_route(presentity)),
+        }
+    }
+
+    /// There is something to ask the other domain: a link is needed, or has to look.
+    pub fn link_wanted(&self, local: &Domain, remote: &Domain) {
+        if let Some(host) = self.this.upgrade() {
+            self.peers.wanted(&host, local, remote);
+        }
+    }
+
+    /// Asks the other domain's server something, and waits for its answer.
+    ///
+    /// # Errors
+    /// Its answer, or unreachable.
+    pub async fn ask_remote(
+        self: &Arc<Host>,
+        local: &Domain,
+        remote: &Domain,
+        command: Command,
+    ) -> Result<Done, Error> {
+        self.peers.ask(self, local, remote, command).await
+    }
+
     /// Whether an address is in another domain that somebody here can reach.
     pub fn is_remote(&self, who: &Address, address: &Address) -> bool {
-        let (here, there) = (who.domain(), address.domain());
-        !self.accounts.is_local(address) && self.federates(&here) && self.federates(&there)
+        matches!(self.home_of(who, address), Ok(Home::Elsewhere(_)))
     }
 
     /// Whether a domain can have links: not one of a single label, such as localhost.
     pub fn federates(&self, domain: &Domain) -> bool {
-        self.config.load().federation.enabled && domain.as_str().contains('.')
+        self.config.load().federation.enabled && is_global(domain)
     }
 
     /// Looks at a principal; nothing is stored and nobody woken.
@@ -208,7 +258,7 @@ impl Host {
         let (answer, wake, stored) = self
             .look(owner, |principal, now| {
                 let (answer, mut effects) = act(principal, now);
-                let ops = principal.records(owner, &mut effects);
+                let ops = principal.records(owner, &mut effects, |a| self.accounts.is_local(a));
                 // Queued under the lock, so that the store sees changes in their order; the same
                 // for the timer.
                 let unit = Unit { dedup: None, body: None, time: now, ops };
@@ -236,9 +286,9 @@ impl Host {
         self.store.submit(unit).await
     }
 
-    /// Says to sessions that a presentity may have changed.
-    pub fn wake(&self, presentity: &Address, sessions: &BTreeSet<SessionId>) {
-        for id in sessions {
+    /// Says to sessions and links that a presentity may have changed.
+    pub fn wake(&self, presentity: &Address, listeners: &BTreeSet<SessionId>) {
+        for id in listeners {
             if let Some(mailbox) = self.sessions.get(*id) {
                 mailbox.presentity_dirty(presentity);
             } else if let Some(link) = self.links.get(id) {
@@ -338,6 +388,11 @@ impl Host {
                     tracing::error!(%error, "a lease could not be ended in the store");
                 }
             }
+            Due::Mirror(key) => {
+                if let Err(error) = self.mirrors.expire(self, &key).await {
+                    tracing::error!(%error, "the end of a subscription could not be stored");
+                }
+            }
             Due::Session(id) => {
                 if let Some((_, session)) = self.parked.remove(&id) {
                     session.end(self).await;
@@ -374,6 +429,10 @@ impl std::fmt::Debug for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Host").field("sessions", &self.sessions.len()).finish_non_exhaustive()
     }
+}
+
+fn no_route(address: &Address) -> Error {
+    Error::new(Code::UnknownDomain, format!("no route to domain {}", address.domain()))
 }
 
 /// Where the store notes that a server runs.

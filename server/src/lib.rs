@@ -10,6 +10,8 @@
 //! | `delivery.rs` | a message into an inbox here |
 //! | `session/` | signing in, and what a signed-in device asks |
 //! | `presentity/` | layers, watchers, what each is shown: pure |
+//! | `mirror/` | presentities of other domains, as their followers here see them |
+//! | `link/` | links to the servers of other domains |
 //! | `principal.rs`, `policy.rs` | a principal's rules, contacts and presentity, from the store |
 //! | `accounts.rs`, `records.rs`, `secrets.rs` | who can sign in; what is stored, and how |
 //! | `host.rs` | what all connections share |

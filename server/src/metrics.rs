@@ -51,6 +51,10 @@ pub struct Metrics {
     pub store_syncs: Counter<u64, AtomicU64>,
     /// ERROR frames.
     pub refused: Family<Refusal, Counter>,
+    /// What other domains have said that they were not asked for.
+    pub unsolicited: Counter,
+    /// What other domains have said that did not fit what they said before.
+    pub repairs: Counter,
     /// Connections closed before TLS because too many had not signed in.
     pub crowded: Counter,
     /// Open links to other domains.
@@ -75,6 +79,8 @@ impl Default for Metrics {
             view_encodes: Counter::default(),
             store_syncs: Counter::default(),
             refused: Family::default(),
+            unsolicited: Counter::default(),
+            repairs: Counter::default(),
             crowded: Counter::default(),
             links: Gauge::default(),
             no_links: Family::default(),
@@ -99,6 +105,16 @@ impl Default for Metrics {
         );
         registry.register("impp_store_syncs", "Synced commits", m.store_syncs.clone());
         registry.register("impp_refused", "Errors answered, by code", m.refused.clone());
+        registry.register(
+            "impp_unsolicited",
+            "Notifications and answers of other domains that nobody has asked for",
+            m.unsolicited.clone(),
+        );
+        registry.register(
+            "impp_repairs",
+            "Notifications of other domains that did not fit; all was asked for again",
+            m.repairs.clone(),
+        );
         registry.register(
             "impp_crowded",
             "Connections closed because too many had not signed in",

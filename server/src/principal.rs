@@ -82,15 +82,24 @@ impl Principal {
     }
 
     /// What has to be stored after a change.
-    pub fn records(&self, owner: &Address, effects: &mut Effects) -> Vec<Op> {
+    pub fn records(
+        &self,
+        owner: &Address,
+        effects: &mut Effects,
+        is_local: impl Fn(&Address) -> bool,
+    ) -> Vec<Op> {
         let mut ops = std::mem::take(&mut effects.ops);
         for watcher in &effects.watchers {
-            let record = self.presentity.watcher(watcher).and_then(to_record);
+            let kept = self.presentity.watcher(watcher).and_then(Watching::kept);
+            let record = kept.as_ref().map(WatcherRecord::of);
             ops.push(Op::Put {
                 key: records::key(WATCHER, owner, &[watcher.as_str()]),
                 expect: Expect::Any,
                 value: record.as_ref().map(records::to_bytes),
             });
+            if !is_local(watcher) {
+                continue;
+            }
             ops.push(Op::Put {
                 key: records::key(FOLLOWED, watcher, &[owner.as_str()]),
                 expect: Expect::Any,
@@ -187,18 +196,6 @@ pub async fn scan(
             return Ok(all);
         }
     }
-}
-
-fn to_record(watching: &Watching) -> Option<WatcherRecord> {
-    let kept = watching.kept()?;
-    let leases = kept.leases.iter().map(|(device, until)| (hex(device), until.as_millis()));
-    Some(WatcherRecord {
-        state: kept.state.as_str().to_owned(),
-        event: kept.event.as_str().to_owned(),
-        since: kept.since.as_millis(),
-        leases: leases.collect(),
-        by_contact: kept.by_contact,
-    })
 }
 
 fn restored(record: WatcherRecord, decision: impp_acl::Decision) -> Option<Watching> {

@@ -12,6 +12,9 @@ use impp_storage::{RecordKey, Table};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::presentity::Kept;
+use crate::principal::hex;
+
 /// Accounts, by user part.
 pub const ACCOUNT: Table = Table(1);
 /// Rules, by user part; the value is their text.
@@ -29,7 +32,7 @@ pub const HELD: Table = Table(7);
 /// The server's secrets and other single things, by name.
 pub const META: Table = Table(8);
 /// The other end of [`WATCHER`]: whom a watcher of this server follows, by user part and
-/// presentity; the value is empty JSON.
+/// presentity; the value is empty JSON, for presentities of other domains a [`WatcherRecord`].
 pub const FOLLOWED: Table = Table(9);
 
 /// Messages that wait for another domain, by user part of the sender and ticket in hex.
@@ -194,7 +197,8 @@ pub struct LayerRecord {
     pub until: u64,
 }
 
-/// A watcher of a presentity whose subscription outlives sessions.
+/// A watcher of a presentity, or one who follows a presentity of another domain, whose subscription
+/// outlives sessions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WatcherRecord {
@@ -208,6 +212,20 @@ pub struct WatcherRecord {
     pub leases: std::collections::BTreeMap<String, u64>,
     /// Whether the watcher's contact list asks for it.
     pub by_contact: bool,
+}
+
+impl WatcherRecord {
+    /// The record of what is kept of a watcher or follower.
+    pub fn of(kept: &Kept) -> WatcherRecord {
+        let leases = kept.leases.iter().map(|(device, until)| (hex(device), until.as_millis()));
+        WatcherRecord {
+            state: kept.state.as_str().to_owned(),
+            event: kept.event.as_str().to_owned(),
+            since: kept.since.as_millis(),
+            leases: leases.collect(),
+            by_contact: kept.by_contact,
+        }
+    }
 }
 
 /// A message that waits for another domain.

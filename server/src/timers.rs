@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use impp_protocol::{Address, Timestamp};
 use tokio::sync::Notify;
 
+use crate::mirror::MirrorKey;
 use crate::sessions::SessionId;
 
 /// What a timer is about; each has at most one.
@@ -17,6 +18,8 @@ pub enum Due {
     Presentity(Address),
     /// A session whose connection is lost: its resume window ends.
     Session(SessionId),
+    /// A presentity of another domain: a lease ends, or its home is to be asked.
+    Mirror(MirrorKey),
 }
 
 /// Timers by time and by what they are about.

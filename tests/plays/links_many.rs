@@ -1,4 +1,5 @@
-//! Very many other domains: no ceiling on their number, and those that are slow hold up no other.
+//! Very many other domains, and what stands between two: no ceiling on their number, those that are
+//! slow hold up no other, intermediaries change nothing.
 
 use std::net::Ipv4Addr;
 
@@ -6,6 +7,7 @@ use impp_protocol::Code;
 use impp_protocol::command::Message;
 use impp_protocol::state::Fate;
 use impp_tests::peer::message;
+use impp_tests::presence::{Watcher, open};
 use impp_tests::{Domains, Peer, eventually};
 use tokio::net::TcpListener;
 
@@ -77,4 +79,34 @@ async fn r2_2_6_three_hundred_slow_domains_hold_up_no_other() {
     assert_eq!(metrics.get("impp_queued_messages"), SLOW as f64);
     // One connection to each at most, however long they take.
     assert!(domains["a.example"].open_files() < (SLOW + 200) as u64);
+}
+
+/// Through no, one and two intermediaries, which carry the link and cannot look into it: the same
+/// subscriptions, notifications and messages, in the same order.
+#[tokio::test(flavor = "multi_thread")]
+async fn r2_4_1_r2_4_2_r2_4_3_intermediaries_in_the_path_change_nothing() {
+    for more in 0..3 {
+        let mut domains = Domains::two().await;
+        domains.lengthen("b.example", more).await;
+        let mut alice = Peer::sign_in(&domains["a.example"], "alice").await;
+        let mut bob = Peer::open_inbox(&domains["b.example"], "bob").await;
+        bob.set_rules(&format!(
+            "{}[[rule]]\nid = \"all\"\nwho = [\"authenticated\"]\nhandling = \"allow\"\n\
+             fields = [\"all\"]\n",
+            impp_tests::fates::OPEN_INBOX
+        ))
+        .await;
+        let ids =
+            [alice.queue("bob@b.example", "1").await, alice.queue("bob@b.example", "2").await];
+        assert_eq!(bob.texts(2).await, ["1", "2"]);
+        for id in ids {
+            assert_eq!(alice.fate(id).await.fate, Fate::Delivered);
+        }
+        let mut alice = Watcher::of(alice, "bob@b.example").await;
+        for note in ["one", "two", "three"] {
+            bob.show(&open(note)).await;
+            alice.until_note(note).await;
+        }
+        assert_eq!(domains["b.example"].metrics().get("impp_links"), 1.0);
+    }
 }

@@ -157,6 +157,24 @@ async fn d_5_4_5_1_5_a_second_miss_asks_nothing() {
     impp_tests::eventually("the domain appears", async || reach(&locator).await.ok()).await;
 }
 
+/// A server that moved is looked for anew as soon as it is not found where it was; a domain that
+/// does not exist is not.
+#[tokio::test]
+async fn d_5_4_7_1_records_that_led_nowhere_are_asked_for_anew() {
+    let dns = Dns::start();
+    srv_to(&dns, dead_port().await);
+    let locator = locator(&dns, Order::Srv);
+    assert_eq!(kind_of(&locator).await, NotReachedKind::Unreachable);
+    let (_listener, address) = at_any_port().await;
+    dns.remove(&owner(B, "im"));
+    srv_to(&dns, address.port());
+    assert_eq!(reach(&locator).await.unwrap().address, address);
+    assert_eq!(dns.asked(&owner(B, "im"), SRV), 2);
+    // What was good is held until its TTL is over.
+    assert_eq!(reach(&locator).await.unwrap().address, address);
+    assert_eq!(dns.asked(&owner(B, "im"), SRV), 2);
+}
+
 #[tokio::test]
 async fn d_5_4_5_a_static_table_comes_before_dns() {
     let dns = Dns::start();

@@ -27,7 +27,7 @@ enum State {
 #[derive(Debug)]
 pub struct Cable {
     address: SocketAddr,
-    state: watch::Sender<State>,
+    state: watch::Sender<(State, u64)>,
     counts: Arc<Counts>,
     task: JoinHandle<()>,
 }
@@ -46,7 +46,7 @@ impl Cable {
     pub async fn to(server: SocketAddr, ip: Ipv4Addr) -> Cable {
         let listener = TcpListener::bind((ip, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (state, seen) = watch::channel(State::Plugged);
+        let (state, seen) = watch::channel((State::Plugged, 0));
         let counts = Arc::new(Counts { left: AtomicU64::new(u64::MAX), ..Counts::default() });
         let task = tokio::spawn(accept(listener, server, seen, counts.clone()));
         Cable { address, state, counts, task }
@@ -59,28 +59,36 @@ impl Cable {
 
     /// Cuts every connection, and refuses new ones.
     pub fn pull(&self) {
-        self.state.send_replace(State::Pulled);
+        self.become_now(State::Pulled);
     }
 
     /// Carries connections again.
     pub fn plug(&self) {
         self.counts.left.store(u64::MAX, Ordering::Release);
-        self.state.send_replace(State::Plugged);
+        self.become_now(State::Plugged);
     }
 
     /// Carries nothing more, and tells nobody.
     pub fn die(&self) {
-        self.state.send_replace(State::Dead);
+        self.become_now(State::Dead);
     }
 
     /// Carries what goes to the server, and nothing back; or both again.
     pub fn one_way(&self, one_way: bool) {
-        self.state.send_replace(if one_way { State::OneWay } else { State::Plugged });
+        self.become_now(if one_way { State::OneWay } else { State::Plugged });
     }
 
     /// Carries so many bytes more, then cuts every connection; new ones are carried.
     pub fn cut_after(&self, bytes: u64) {
         self.counts.left.store(bytes, Ordering::Release);
+    }
+
+    /// A pull is counted, so that it cuts also what does not look before the cable is back.
+    fn become_now(&self, state: State) {
+        self.state.send_modify(|(now, pulls)| {
+            *pulls += u64::from(state == State::Pulled);
+            *now = state;
+        });
     }
 
     /// Bytes carried towards the server, and back.
@@ -104,11 +112,11 @@ impl Drop for Cable {
 async fn accept(
     listener: TcpListener,
     server: SocketAddr,
-    state: watch::Receiver<State>,
+    state: watch::Receiver<(State, u64)>,
     counts: Arc<Counts>,
 ) {
     while let Ok((inward, _)) = listener.accept().await {
-        if *state.borrow() == State::Pulled {
+        if state.borrow().0 == State::Pulled {
             continue;
         }
         counts.connections.fetch_add(1, Ordering::AcqRel);
@@ -119,16 +127,17 @@ async fn accept(
 async fn carry(
     inward: TcpStream,
     server: SocketAddr,
-    mut state: watch::Receiver<State>,
+    mut state: watch::Receiver<(State, u64)>,
     counts: Arc<Counts>,
 ) {
+    let (_, pulls) = *state.borrow();
     let Ok(onward) = TcpStream::connect(server).await else { return };
     let _ = (inward.set_nodelay(true), onward.set_nodelay(true));
     let ((mut in_read, mut in_write), (mut out_read, mut out_write)) =
         (inward.into_split(), onward.into_split());
     let (mut one, mut other) = (vec![0; 16 * 1024], vec![0; 16 * 1024]);
     loop {
-        let now = *state.borrow_and_update();
+        let (now, _) = *state.borrow_and_update();
         let (dead, one_way) = (now == State::Dead, now == State::OneWay);
         tokio::select! {
             read = in_read.read(&mut one), if !dead => {
@@ -148,7 +157,7 @@ async fn carry(
                 }
             }
             changed = state.changed() => {
-                if changed.is_err() || *state.borrow() == State::Pulled {
+                if changed.is_err() || state.borrow().1 != pulls {
                     return;
                 }
             }

@@ -17,6 +17,8 @@ pub struct Domains {
     /// The DNS of all of them.
     pub dns: Dns,
     members: Vec<(Server, Cable)>,
+    /// Cables behind those before the servers.
+    between: Vec<Cable>,
     folder: TempDir,
 }
 
@@ -30,7 +32,7 @@ impl Domains {
     pub async fn with(names: &[&str], settings: impl Fn(&str, Start) -> Start) -> Domains {
         let dns = Dns::start();
         let folder = tempfile::tempdir().unwrap();
-        let mut domains = Domains { dns, members: Vec::new(), folder };
+        let mut domains = Domains { dns, members: Vec::new(), between: Vec::new(), folder };
         let dns = domains.dns.address().to_string();
         let trust = domains.trust();
         // Servers are set up side by side: each has to be started twice.
@@ -67,6 +69,24 @@ impl Domains {
             domains.members.push((server, cable));
         }
         domains
+    }
+
+    /// Puts so many cables more before a domain's server, one behind the other.
+    pub async fn lengthen(&mut self, domain: &str, more: usize) {
+        let place = self.place(domain);
+        for _ in 0..more {
+            let ip = own_address();
+            let (server, cable) = &mut self.members[place];
+            let longer = Cable::to(cable.address(), ip).await;
+            let port = longer.address().port();
+            for service in ["pres", "im"] {
+                self.dns.remove(&crate::dns::owner(domain, service));
+                self.dns.srv(domain, service, 0, 0, port, &host(server));
+            }
+            self.dns.remove(&host(server));
+            self.dns.address_of(&host(server), IpAddr::V4(ip));
+            self.between.push(std::mem::replace(cable, longer));
+        }
     }
 
     /// The CA certificates of all of them.

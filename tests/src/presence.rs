@@ -173,7 +173,9 @@ impl Held {
         self.count += 1;
         self.state = Some(notify.state);
         self.event = notify.event.or(self.event);
-        if notify.state != SubscriptionState::Active {
+        // What may be old is still held.
+        let held = [SubscriptionState::Active, SubscriptionState::Stale].contains(&notify.state);
+        if !held {
             assert!(notify.version.is_none(), "content without an active subscription: {notify:?}");
             self.content = None;
         }
@@ -224,7 +226,7 @@ impl Watcher {
     pub async fn of(mut peer: Peer, presentity: &str) -> Watcher {
         let state = peer.follow(presentity).await.state;
         let presentity = presentity.to_owned();
-        let mut watcher = Watcher { peer, presentity, held: Held::default() };
+        let mut watcher = Watcher { peer, presentity, held: Held { state, ..Held::default() } };
         if state == Some(SubscriptionState::Active) {
             watcher.next().await;
         }

@@ -1,6 +1,7 @@
 //! An `impp` that runs until it is stopped: its objects and words as they come.
 
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
@@ -23,9 +24,14 @@ pub struct Running {
 impl Running {
     /// Starts `impp` as one account.
     pub fn start(server: &Server, name: &str, args: &[&str]) -> Running {
+        Running::with_profile(&server.profile_path(name), args)
+    }
+
+    /// Starts `impp` with another profile.
+    pub fn with_profile(profile: &Path, args: &[&str]) -> Running {
         let mut child = Command::new(binaries::impp())
             .args(["--json", "--profile"])
-            .arg(server.profile_path(name))
+            .arg(profile)
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -218,6 +218,12 @@ impl Server {
         self.process = Some(process);
     }
 
+    /// From its next start on it listens there; else on another free port.
+    pub fn move_to(&mut self, address: Option<SocketAddr>) {
+        self.address = address.unwrap_or_else(|| free_port(Ipv4Addr::LOCALHOST));
+        self.set("server.listen", toml_edit::Array::from_iter([self.address.to_string()]));
+    }
+
     /// Waits until it has ended by itself: how, and what it wrote to stderr.
     pub fn ended(&mut self) -> (std::process::ExitStatus, String) {
         self.process.take().expect("the server runs").ended()

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use impp_locate::Service;
 use impp_protocol::command::{Fetch, Message, Outcome};
 use impp_protocol::state::Whereabouts;
 use impp_protocol::{Address, Timestamp, What};
@@ -93,13 +94,13 @@ impl Client {
         content(self.call_repeatable(fetch).await?, What::Fate)
     }
 
-    /// The server's time now; connects if there is no connection.
+    /// The time of the server of messages now; connects if there is no connection.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn server_time(&self) -> Result<Timestamp, ClientError> {
         let limit = self.timeout();
-        let connected = timeout(limit, self.connect()).await;
+        let connected = timeout(limit, self.connect_for(Service::Messages)).await;
         let connection = connected.unwrap_or(Err(ClientError::Timeout(limit)))?;
         Ok(connection.server_time().unwrap_or_else(local_time))
     }

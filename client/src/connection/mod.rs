@@ -17,9 +17,9 @@ use impp_protocol::{Error, Timestamp};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use crate::dial::Dialled;
 use crate::error::ClientError;
 use crate::sign_in::{Identity, Kept, SignedIn, sign_in};
-use crate::tls::Endpoint;
 use pending::{Pending, Reply};
 use writer::Order;
 
@@ -73,13 +73,13 @@ pub struct Slot<'a> {
 }
 
 impl Connection {
-    /// Connects and signs in. Also gives what comes unasked; who does not want that drops it.
+    /// Signs in over a new TLS connection. Also gives what comes unasked; who does not want that drops it.
     pub(crate) async fn open(
-        endpoint: &Endpoint,
+        dialled: Dialled,
         identity: &Identity,
         kept: Kept,
     ) -> Result<(Connection, mpsc::Receiver<Incoming>, Kept), ClientError> {
-        let (mut stream, exporter) = endpoint.dial().await?;
+        let Dialled { mut stream, exporter, .. } = dialled;
         let signed_in = sign_in(&mut stream, exporter, identity, kept).await?;
         Ok(Connection::start(stream, signed_in))
     }
@@ -157,6 +157,11 @@ impl Connection {
     /// The server's time now, if it tells it.
     pub fn server_time(&self) -> Option<Timestamp> {
         Some(self.shared.hello.time?.after(self.shared.hello_at.elapsed()))
+    }
+
+    /// Whether another handle is one to this connection.
+    pub(crate) fn is_same(&self, other: &Connection) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     /// How the connection ended, if it has.

@@ -69,6 +69,11 @@ impl Held {
         self.content.as_ref().map(|(_, document)| document)
     }
 
+    /// Both.
+    pub fn content(&self) -> Option<(Version, Document)> {
+        self.content.clone()
+    }
+
     /// Nothing is held any more.
     pub fn clear(&mut self) {
         self.content = None;

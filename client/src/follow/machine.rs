@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use impp_protocol::command::{Ack, Command, Done, Notify, Subscribe};
+use impp_protocol::presence::{Document, Version};
 use impp_protocol::state::{self, Contact, Contacts, Page, SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Code, Error, What};
 
@@ -250,7 +251,7 @@ impl Machine {
     fn handle_subscribed(&mut self, address: Address, state: SubscriptionState) {
         let Some(person) = self.people.get_mut(&address) else { return };
         let before = person.told.replace(Some(state));
-        if state != SubscriptionState::Active {
+        if !keeps(state) {
             person.held.clear();
         }
         match before {
@@ -258,9 +259,14 @@ impl Machine {
                 let state = Some(state);
                 self.events.push_back(Event::Subscribed { presentity: address, state });
             }
-            // What an active one shows comes in a notification of its own.
-            Some(before) if before != Some(state) && state != SubscriptionState::Active => {
-                self.events.push_back(notified(address, state, None));
+            // What an active one shows comes in a notification of its own, but where all is as it
+            // was before the other domain could not be reached.
+            Some(before)
+                if before != Some(state)
+                    && (state != SubscriptionState::Active || before.is_some_and(keeps)) =>
+            {
+                let content = person.held.content();
+                self.events.push_back(notified(address, state, None, content));
             }
             Some(_) => {}
         }
@@ -302,7 +308,7 @@ impl Machine {
             self.events.push_back(Event::Subscribed { presentity, state });
         }
         match notify.state {
-            SubscriptionState::Active => return self.handle_content(notify, before.flatten()),
+            state if keeps(state) => return self.handle_content(notify, before.flatten()),
             SubscriptionState::Terminated => {
                 self.people.remove(&address);
                 let cause = EndCause::Event(notify.event);
@@ -311,7 +317,7 @@ impl Machine {
             state => {
                 person.held.clear();
                 if before != Some(Some(state)) {
-                    self.events.push_back(notified(address, state, notify.event));
+                    self.events.push_back(notified(address, state, notify.event, None));
                 }
             }
         }
@@ -339,12 +345,12 @@ impl Machine {
             }
         };
         person.syncing &= notify.snapshot.is_none();
-        let allowed = before.is_some_and(|before| before != SubscriptionState::Active);
-        if change.is_some() || allowed {
-            let content = person.held.version().zip(person.held.document().cloned());
+        let turned = before.is_some_and(|before| before != notify.state);
+        if change.is_some() || turned {
+            let content = person.held.content();
             self.events.push_back(Event::Notify {
                 presentity: notify.address,
-                state: SubscriptionState::Active,
+                state: notify.state,
                 reason: notify.event,
                 change,
                 content,
@@ -370,19 +376,24 @@ impl Machine {
     }
 }
 
+/// Whether what was shown is still held in this state.
+fn keeps(state: SubscriptionState) -> bool {
+    matches!(state, SubscriptionState::Active | SubscriptionState::Stale)
+}
+
 fn notified(
     presentity: Address,
     state: SubscriptionState,
     reason: Option<SubscriptionEvent>,
+    content: Option<(Version, Document)>,
 ) -> Event {
-    Event::Notify { presentity, state, reason, change: None, content: None }
+    Event::Notify { presentity, state, reason, change: None, content }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::held::samples::{document, notify, patch, snapshot};
     use super::*;
-    use impp_protocol::presence::Version;
 
     fn address(text: &str) -> Address {
         Address::parse(text).unwrap()
@@ -452,6 +463,40 @@ mod tests {
             events(&mut machine),
             ["subscribed bob@a.example active", "active snapshot here -", "active patch gone -"]
         );
+    }
+
+    #[test]
+    fn what_is_stale_is_still_held_and_what_is_unknown_is_not() {
+        let mut machine = machine(bob());
+        let (stale, unknown) = (SubscriptionState::Stale, SubscriptionState::Unknown);
+        let told = |state| Notify::of(address("bob@a.example"), What::Presence, state);
+        take(&mut machine, snapshot(&document("here")));
+        take(&mut machine, told(stale));
+        take(&mut machine, told(SubscriptionState::Active));
+        take(&mut machine, patch(&document("here"), &document("gone")));
+        take(&mut machine, told(stale));
+        assert_eq!(
+            events(&mut machine)[1..],
+            [
+                "active snapshot here -",
+                "stale - here -",
+                "active - here -",
+                "active patch gone -",
+                "stale - gone -"
+            ]
+        );
+        // A new connection names what is held, and all is well again.
+        requests(&mut machine);
+        machine.handle_connected();
+        let asked = requests(&mut machine);
+        let (subscribe, token) = subscribe_of(&asked);
+        assert_eq!(subscribe.version, Some(Version::of(&document("gone").encode())));
+        answer(&mut machine, token, state(SubscriptionState::Active));
+        take(&mut machine, told(unknown));
+        assert_eq!(events(&mut machine), ["active - gone -", "unknown -  -"]);
+        machine.handle_connected();
+        let asked = requests(&mut machine);
+        assert_eq!(subscribe_of(&asked).0.version, None);
     }
 
     #[test]

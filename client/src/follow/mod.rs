@@ -7,6 +7,7 @@ mod machine;
 mod stream;
 
 use bytes::Bytes;
+use impp_locate::Service;
 use impp_protocol::command::Message;
 use impp_protocol::presence::{Document, Version};
 use impp_protocol::state::{Page, SubscriptionEvent, SubscriptionState};
@@ -18,7 +19,8 @@ pub use stream::Follower;
 
 use crate::error::ClientError;
 
-/// What to follow.
+/// What to follow. Where presence and messages are on different servers, the log is followed apart
+/// from presence: both at once are asked of the server of presence.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
     /// The presence of these.
@@ -29,6 +31,14 @@ pub struct Wanted {
     pub log: bool,
     /// The log from behind this cursor; without one from the oldest item held.
     pub cursor: Option<Bytes>,
+}
+
+impl Wanted {
+    /// The service that it is asked of.
+    pub(crate) fn service(&self) -> Service {
+        let log_alone = self.log && !self.contacts && self.presence.is_empty();
+        if log_alone { Service::Messages } else { Service::Presence }
+    }
 }
 
 /// What happened.

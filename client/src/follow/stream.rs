@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
+use impp_locate::Service;
 use impp_protocol::command::ByeReason;
 use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout};
@@ -20,6 +21,7 @@ const REPLACED_WAIT: std::time::Duration = std::time::Duration::from_secs(3);
 /// A stream of what is followed, over as many connections as it takes.
 pub struct Follower<'a> {
     client: &'a Client,
+    service: Service,
     machine: Machine,
     link: Option<Link>,
     backoff: Backoff,
@@ -35,11 +37,13 @@ impl Client {
     /// # Errors
     /// [`ClientError`] saying why there is no connection.
     pub async fn follow(&self, wanted: Wanted) -> Result<Follower<'_>, ClientError> {
-        let link = self.connect_anew().await?;
+        let service = wanted.service();
+        let link = self.connect_anew(service).await?;
         let mut machine = Machine::new(self.address().clone(), wanted);
         machine.handle_connected();
         Ok(Follower {
             client: self,
+            service,
             machine,
             link: Some(link),
             backoff: Backoff::default(),
@@ -66,7 +70,7 @@ impl Follower<'_> {
                 },
                 None => {
                     sleep_until(self.retry_at.into()).await;
-                    match self.client.connect_anew().await {
+                    match self.client.connect_anew(self.service).await {
                         Ok(link) => self.link = Some(link),
                         Err(error) => return self.handle_failure(error),
                     }

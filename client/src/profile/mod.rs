@@ -6,6 +6,7 @@ mod locate;
 mod write;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use impp_protocol::{Address, PORT};
@@ -16,7 +17,8 @@ pub(crate) use write::new_device;
 pub use write::{New, create, ensure_device};
 
 /// Keys of a profile.
-const KEYS: &[&str] = &["address", "server", "password", "certificate", "key", "trust", "device"];
+const KEYS: &[&str] =
+    &["address", "server", "dns", "password", "certificate", "key", "trust", "device"];
 
 /// Longest profile that is read, in bytes.
 pub const PROFILE_BYTES_MAX: u64 = 64 * 1024;
@@ -26,8 +28,10 @@ pub const PROFILE_BYTES_MAX: u64 = 64 * 1024;
 pub struct Profile {
     /// The account.
     pub address: Address,
-    /// Where its server is, host:port; without it the domain itself, on the default port.
+    /// Where its server is, host:port; without it where DNS says.
     pub server: Option<String>,
+    /// DNS servers to ask; the system's if there are none.
+    pub dns: Vec<SocketAddr>,
     /// How one proves to be that.
     pub credentials: Credentials,
     /// A PEM file with the certificates that the server's must lead to; without it the system's.
@@ -88,6 +92,8 @@ impl ProfileError {
 struct Raw {
     address: String,
     server: Option<String>,
+    #[serde(default)]
+    dns: Vec<String>,
     password: Option<String>,
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
@@ -154,21 +160,31 @@ impl Profile {
             Some(Some(device)) => Some(device),
             Some(None) => return Err(wrong("device", &"expected 32 hexadecimal digits")),
         };
+        let mut dns = Vec::new();
+        for server in &raw.dns {
+            let expected = || wrong("dns", &format!("{server:?}: expected address:port"));
+            dns.push(server.parse().map_err(|_| expected())?);
+        }
         Ok(Profile {
             address: Address::parse(&raw.address).map_err(|error| wrong("address", &error))?,
             server: raw.server,
+            dns,
             credentials,
             trust: raw.trust.map(beside),
             device,
         })
     }
 
-    /// Where to connect to, host:port.
-    pub fn server(&self) -> String {
+    /// Where to connect to, host:port, if it is not left to DNS. A domain of a single label is in
+    /// no DNS: its server is on its own host, on the default port.
+    pub fn server(&self) -> Option<String> {
         match &self.server {
-            Some(server) if has_port(server) => server.clone(),
-            Some(host) => format!("{host}:{PORT}"),
-            None => format!("{}:{PORT}", self.address.domain_str()),
+            Some(server) if has_port(server) => Some(server.clone()),
+            Some(host) => Some(format!("{host}:{PORT}")),
+            None => {
+                let domain = self.address.domain_str();
+                (!domain.contains('.')).then(|| format!("{domain}:{PORT}"))
+            }
         }
     }
 }
@@ -242,7 +258,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(profile.address.as_str(), "alice@localhost");
-        assert_eq!(profile.server(), "127.0.0.1:4000");
+        assert_eq!(profile.server().as_deref(), Some("127.0.0.1:4000"));
         assert_eq!(profile.trust.as_deref(), Some(Path::new("/home/a/profiles/../tls/ca.pem")));
         let device = profile.device.unwrap();
         assert_eq!(device_to_hex(&device), "000102030405060708090a0b0c0d0e0f");
@@ -250,14 +266,19 @@ mod tests {
     }
 
     #[test]
-    fn without_a_server_it_is_the_domain_on_the_default_port() {
-        let server = |line: &str| {
-            parse(&format!("address = \"a@b.example\"\npassword = \"p\"\n{line}")).unwrap().server()
+    fn without_a_server_dns_says_where_it_is_but_of_single_labels() {
+        let of = |domain: &str, line: &str| {
+            let text = format!("address = \"a@{domain}\"\npassword = \"p\"\n{line}");
+            parse(&text).unwrap()
         };
-        assert_eq!(server(""), "b.example:2778");
-        assert_eq!(server("server = \"host\""), "host:2778");
-        assert_eq!(server("server = \"[::1]\""), "[::1]:2778");
-        assert_eq!(server("server = \"[::1]:5\""), "[::1]:5");
+        let server = |line: &str| of("b.example", line).server();
+        assert_eq!(server(""), None);
+        assert_eq!(of("localhost", "").server().as_deref(), Some("localhost:2778"));
+        assert_eq!(server("server = \"host\"").as_deref(), Some("host:2778"));
+        assert_eq!(server("server = \"[::1]\"").as_deref(), Some("[::1]:2778"));
+        assert_eq!(server("server = \"[::1]:5\"").as_deref(), Some("[::1]:5"));
+        let dns = of("b.example", "dns = [\"127.0.0.1:53\", \"[::1]:5353\"]").dns;
+        assert_eq!(dns, ["127.0.0.1:53".parse().unwrap(), "[::1]:5353".parse().unwrap()]);
     }
 
     #[test]
@@ -273,6 +294,8 @@ mod tests {
         assert!(of("address = \"a\"\npassword = \"p\"").0.contains("address: no domain"));
         assert!(of("address = \"a@b\"\ncertificate = \"c\"").0.contains("key: missing"));
         assert!(of("address = \"a@b\"\npassword = \"p\"\ndevice = \"1\"").0.contains("device"));
+        let dns = "address = \"a@b\"\npassword = \"p\"\ndns = [\"here\"]";
+        assert!(of(dns).0.contains("dns: \"here\": expected address:port"));
         assert!(of("address = \"a@b\"\npassword = 3\n").0.starts_with("alice.toml:2:"));
         assert!(of("\n=\n").0.starts_with("alice.toml:2:"));
     }

@@ -4,6 +4,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -18,6 +19,9 @@ pub struct New {
     /// Where its server is, host:port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
+    /// DNS servers that say where it is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<SocketAddr>,
     /// Its password.
     pub password: String,
     /// The certificates to trust.
@@ -129,6 +133,7 @@ mod tests {
         let new = New {
             address: "a@b.example".to_owned(),
             server: None,
+            dns: vec!["127.0.0.1:53".parse().unwrap()],
             password: "a \"quoted\" one".to_owned(),
             trust: Some("/ca.pem".into()),
             device: device_to_hex(&[7; 16]),

@@ -3,10 +3,11 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use impp_federation::prove::Trust;
 use impp_protocol::Timestamp;
 use serde::Serialize;
 
-use super::Failure;
+use super::{Failure, zone};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Hosted};
 use crate::control::{self, Request};
@@ -27,7 +28,7 @@ pub(super) struct Arguments {
 
 /// One finding.
 #[derive(Debug, Serialize)]
-struct Finding {
+pub(super) struct Finding {
     level: &'static str,
     area: &'static str,
     message: String,
@@ -51,8 +52,11 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
             }
             let now = Clock::start().now();
             findings.extend(config.domain.iter().map(|hosted| expiry(hosted, now)));
+            findings.extend(authorities(&config));
             findings.push(store(&config));
-            findings.push(running(&config).await);
+            let (running, zone) = tokio::join!(running(&config), zone::check(&config));
+            findings.push(running);
+            findings.extend(zone);
         }
     }
     for finding in &findings {
@@ -75,6 +79,18 @@ fn expiry(hosted: &Hosted, now: Timestamp) -> Finding {
         0..CERTIFICATE_DAYS_WARN => finding("warn", "certificate", message, Some(RENEW)),
         _ => fine("certificate", message),
     }
+}
+
+/// Whether the CAs that prove other domains can be read, where no domain here has links: else the
+/// TLS of links has found it out.
+fn authorities(config: &Config) -> Option<Finding> {
+    let links = &config.federation;
+    if config.domain.iter().any(|hosted| hosted.name.as_str().contains('.')) && links.enabled {
+        return None;
+    }
+    let error = Trust::load(links.ca.as_deref(), links.crl.as_deref()).err()?;
+    let hint = "[federation] ca and crl name PEM files";
+    Some(finding("error", "federation", error.to_string(), Some(hint)))
 }
 
 /// The folder of the store, as far as it can be seen without opening it.
@@ -105,7 +121,7 @@ async fn running(config: &Config) -> Finding {
     }
 }
 
-fn finding(
+pub(super) fn finding(
     level: &'static str,
     area: &'static str,
     message: String,
@@ -114,7 +130,7 @@ fn finding(
     Finding { level, area, message, hint: hint.map(str::to_owned) }
 }
 
-fn fine(area: &'static str, message: String) -> Finding {
+pub(super) fn fine(area: &'static str, message: String) -> Finding {
     finding("ok", area, message, None)
 }
 

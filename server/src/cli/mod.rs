@@ -2,9 +2,11 @@
 
 mod check;
 mod quickstart;
+mod resolve;
 mod serve;
 mod two_domains;
 mod user;
+mod zone;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -39,6 +41,8 @@ enum Command {
     Config(ConfigCommand),
     /// Look whether a configuration will work.
     Check(check::Arguments),
+    /// Find and reach a domain's servers, and say each step.
+    Resolve(resolve::Arguments),
     /// Accounts.
     User(user::Arguments),
 }
@@ -69,6 +73,17 @@ impl Failure {
     fn new(exit: u8, message: impl Into<String>) -> Failure {
         Failure { exit, message: message.into(), hint: None }
     }
+
+    /// Says it as an object, `name` first; what is left is the exit code.
+    fn told_as_json(self, name: &str) -> Failure {
+        let Failure { exit, message, hint } = self;
+        let mut error = serde_json::json!({ "name": name, "message": message });
+        if let Some(hint) = hint {
+            error["hint"] = hint.into();
+        }
+        eprintln!("{}", serde_json::json!({ "error": error }));
+        Failure { exit, message: String::new(), hint: None }
+    }
 }
 
 /// Runs the command that the arguments name.
@@ -81,7 +96,10 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { exit, message, hint }) => {
-            eprintln!("error: {message}");
+            // What has been said already is empty.
+            if !message.is_empty() {
+                eprintln!("error: {message}");
+            }
             if let Some(hint) = hint {
                 eprintln!("hint: {hint}");
             }
@@ -100,6 +118,7 @@ async fn run(command: Command) -> Result<(), Failure> {
             Ok(())
         }
         Command::Check(arguments) => check::run(&arguments).await,
+        Command::Resolve(arguments) => resolve::run(&arguments).await,
         Command::User(arguments) => user::run(arguments).await,
     }
 }

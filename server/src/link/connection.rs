@@ -13,12 +13,13 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use impp_federation::queue::{Cause, Ticket};
 use impp_locate::Service;
-use impp_protocol::command::{Bye, ByeReason, CommandError, Done, Ping};
+use impp_protocol::command::{Bye, ByeReason, CommandError, Done, Fetch, Ping, Subscribe};
 use impp_protocol::frame::{FRAME_BYTES_MAX, Frame};
-use impp_protocol::{Code, Command, Error, Request};
+use impp_protocol::{Address, Code, Command, Error, Request};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::home::{self, AllGroups, Taken};
 use super::incoming::{self, Refused};
 use super::opening::{self, FAREWELL};
 use super::outgoing;
@@ -27,6 +28,7 @@ use super::peers::note_linked;
 use super::words;
 use crate::config::seconds;
 use crate::host::{Host, bye};
+use crate::mirror::MirrorKey;
 use crate::net::liveness::{Doing, Liveness, Overdue, Patience};
 use crate::net::pipe::{Event, Pipe};
 use crate::net::rate::Rate;
@@ -48,6 +50,8 @@ enum Asked {
     Message(Ticket),
     /// To pass on a message that is not stored; nobody waits for the answer.
     Volatile,
+    /// How a watcher of ours may follow.
+    Presence(MirrorKey, Address),
     /// For somebody here.
     For(oneshot::Sender<Result<Done, Error>>),
     /// Whether it is there.
@@ -68,6 +72,9 @@ enum Ending {
     Over,
 }
 
+/// A subscription of the other side's that waits for the store, with its request's number.
+type Taking = std::pin::Pin<Box<dyn Future<Output = (u64, Taken)> + Send>>;
+
 struct Open {
     host: Arc<Host>,
     peer: Arc<Peer>,
@@ -75,6 +82,10 @@ struct Open {
     pipe: Pipe,
     waiting: FuturesUnordered<Numbered>,
     answered: Vec<(u64, Command)>,
+    taking: FuturesUnordered<Taking>,
+    taken: Vec<(u64, Taken)>,
+    /// The watchers of the other side.
+    groups: AllGroups,
     /// By number, which rises with time.
     asked: BTreeMap<u64, (Asked, Instant)>,
     messages_out: u64,
@@ -99,6 +110,9 @@ pub async fn serve(host: Arc<Host>, peer: Arc<Peer>, link: Arc<Link>, pipe: Pipe
         pipe,
         waiting: FuturesUnordered::new(),
         answered: Vec::new(),
+        taking: FuturesUnordered::new(),
+        taken: Vec::new(),
+        groups: AllGroups::new(),
         asked: BTreeMap::new(),
         messages_out: 0,
         number: 0,
@@ -130,6 +144,9 @@ impl Open {
                     for (number, command) in std::mem::take(&mut self.answered) {
                         self.put(number, command);
                     }
+                    for (number, taken) in std::mem::take(&mut self.taken) {
+                        self.answer_subscribe(number, taken).await;
+                    }
                 }
                 Event::Deadline => self.overdue(),
                 Event::Closed => self.ending = Ending::Over,
@@ -146,7 +163,7 @@ impl Open {
         let now = host.clock.now();
         let (local, remote) = (&link.mailbox.local, &link.mailbox.remote);
         tracing::info!(%local, %remote, "link closed");
-        let (other, noted) = {
+        let noted = {
             let mut inner = self.peer.lock();
             for (asked, _) in std::mem::take(&mut self.asked).into_values() {
                 match asked {
@@ -159,18 +176,17 @@ impl Open {
                         let text = format!("the link to {remote} was cut");
                         let _ = answer.send(Err(Error::new(Code::Unreachable, text)));
                     }
-                    Asked::Volatile | Asked::Ping => {}
+                    // The mirrors ask again over the next link.
+                    Asked::Presence(..) | Asked::Volatile | Asked::Ping => {}
                 }
             }
             let backoff = backoff(&host.config.load().federation);
             inner.detach(link, now, backoff);
             inner.raise();
-            let noted = inner.is_apart().then(|| note_linked(host, local, remote, false));
-            (inner.link(Service::Presence).is_some(), noted)
+            inner.is_apart().then(|| note_linked(host, local, remote, false))
         };
-        if link.opened.services.pres && !other {
-            host.mirrors.link_down(host, local, remote);
-        }
+        self.peer.tell_mirrors(host);
+        home::link_lost(host, &link.mailbox, std::mem::take(&mut self.groups)).await;
         self.peer.changed.notify_one();
         if let Some(noted) = noted
             && let Err(error) = noted.await
@@ -184,12 +200,15 @@ impl Open {
 
     async fn wait(&mut self) -> Event {
         let (deadline, reading) = (self.deadline(), self.may_read());
-        let Open { pipe, waiting, answered, link, .. } = self;
+        let Open { pipe, waiting, answered, taking, taken, link, .. } = self;
         let others = |context: &mut Context<'_>| {
             while let Poll::Ready(Some(answer)) = waiting.poll_next_unpin(context) {
                 answered.push(answer);
             }
-            !answered.is_empty()
+            while let Poll::Ready(Some(done)) = taking.poll_next_unpin(context) {
+                taken.push(done);
+            }
+            !answered.is_empty() || !taken.is_empty()
         };
         pipe.event(&link.mailbox.signal, reading, deadline, others).await
     }
@@ -199,7 +218,7 @@ impl Open {
         let in_flight_max = self.host.config.load().federation.requests_in_flight_max;
         self.paused.is_none()
             && self.pipe.output_len() < OUTPUT_BYTES_MAX
-            && (self.waiting.len() as u64) < in_flight_max
+            && ((self.waiting.len() + self.taking.len()) as u64) < in_flight_max
     }
 
     async fn take_frames(&mut self) {
@@ -245,7 +264,10 @@ impl Open {
             Command::Ok(done) => self.take_answer(number, Ok(done)),
             Command::Error(error) => self.take_answer(number, Err(error)),
             Command::Bye(bye) if number == 0 => self.take_bye(&bye),
-            Command::Notify(_) if number == 0 => {}
+            Command::Notify(notify) if number == 0 => {
+                let mailbox = &self.link.mailbox;
+                self.host.mirrors.notified(&self.host, mailbox.id, &mailbox.local, &notify);
+            }
             command if number == 0 => {
                 let text = format!("{}: a request has a number from 1", command.kind());
                 self.break_off(0, Error::new(Code::Malformed, text));
@@ -255,6 +277,8 @@ impl Open {
                 let taken = incoming::message(&self.host, &self.link.mailbox, message).await;
                 self.answer(number, taken);
             }
+            Command::Subscribe(subscribe) => self.subscribe(number, subscribe),
+            Command::Fetch(fetch) => self.fetch(number, fetch),
             other => {
                 let text = format!("{} is not for links", other.kind());
                 self.put(number, Error::new(Code::WrongState, text).into());
@@ -276,6 +300,41 @@ impl Open {
                 self.break_off(number, error);
             }
         }
+    }
+
+    /// The other side asks for one of its watchers to follow.
+    fn subscribe(&mut self, number: u64, subscribe: Subscribe) {
+        if let Some(watcher) = &subscribe.watcher
+            && let Err(refused) = incoming::speaks_for(&self.link.mailbox, watcher)
+        {
+            return self.answer(number, Err(refused));
+        }
+        let (host, mailbox) = (self.host.clone(), self.link.mailbox.clone());
+        self.taking.push(Box::pin(async move {
+            (number, home::subscribe(&host, &mailbox, subscribe).await)
+        }));
+    }
+
+    async fn answer_subscribe(&mut self, number: u64, taken: Taken) {
+        let mailbox = self.link.mailbox.clone();
+        let answer = home::answer(&self.host, &mailbox, &mut self.groups, taken).await;
+        self.put(number, answer);
+    }
+
+    /// The other side reads for one of its watchers.
+    fn fetch(&mut self, number: u64, fetch: Fetch) {
+        if let Some(watcher) = &fetch.watcher
+            && let Err(refused) = incoming::speaks_for(&self.link.mailbox, watcher)
+        {
+            return self.answer(number, Err(refused));
+        }
+        let (host, mailbox) = (self.host.clone(), self.link.mailbox.clone());
+        self.waiting.push(Box::pin(async move {
+            match home::fetch(&host, &mailbox, fetch).await {
+                Ok(done) => (number, done.into()),
+                Err(error) => (number, error.into()),
+            }
+        }));
     }
 
     /// The other side has answered. An answer to what was not asked, or asked before, is a breach.
@@ -309,6 +368,10 @@ impl Open {
                 outgoing::store_endings(&self.host, &self.peer);
                 self.peer.changed.notify_one();
             }
+            Asked::Presence(key, watcher) => {
+                let link = self.link.mailbox.id;
+                self.host.mirrors.answered(&self.host, link, &key, &watcher, answer);
+            }
             Asked::For(waiting) => {
                 let _ = waiting.send(answer);
             }
@@ -326,6 +389,7 @@ impl Open {
         }
         self.link.drain();
         drop(inner);
+        self.peer.tell_mirrors(&self.host);
         self.peer.changed.notify_one();
         self.bye_heard = true;
         if bye.reason == ByeReason::Protocol {
@@ -338,12 +402,19 @@ impl Open {
         if self.pipe.output_len() == 0 {
             self.liveness.progress(Instant::now());
         }
-        let news = self.link.mailbox.take();
-        if let Some(bye) = news.bye {
+        if let Some(bye) = self.link.mailbox.take_bye() {
             self.say_bye(bye);
         }
         while self.has_room() && self.send_one().await {}
-        let quiet = self.asked.is_empty() && self.waiting.is_empty() && self.answered.is_empty();
+        if self.ending == Ending::No {
+            let Open { host, link, groups, pipe, .. } = self;
+            home::tell(host, &link.mailbox, groups, pipe.output(), OUTPUT_BYTES_MAX).await;
+        }
+        let quiet = self.asked.is_empty()
+            && self.waiting.is_empty()
+            && self.answered.is_empty()
+            && self.taking.is_empty()
+            && self.taken.is_empty();
         if quiet && self.bye_heard {
             self.ending = Ending::Over;
         } else if quiet && self.link.is_draining() && self.ending == Ending::No {
@@ -363,17 +434,26 @@ impl Open {
         let services = self.link.opened.services;
         let share = (self.link.opened.requests_max * SHARE_SIXTEENTHS).div_ceil(16);
         let now = self.host.clock.now();
-        let (ask, volatile, sending) = {
+        let (ask, volatile, sending, presence) = {
             let mut inner = self.peer.lock();
+            let presence = inner.link(Service::Presence).map(|link| link.mailbox.id);
             let fits = |ask: &Ask| services.serve(service_of(&ask.command));
             let ask = inner.asks.iter().position(fits).and_then(|at| inner.asks.remove(at));
             let volatile = if services.im { inner.volatile.pop_front() } else { None };
             let sending = (services.im && self.messages_out < share)
                 .then(|| inner.queue.next_send(now))
                 .flatten();
-            (ask, volatile, sending)
+            (ask, volatile, sending, presence == Some(self.link.mailbox.id))
         };
-        let something = ask.is_some() || volatile.is_some() || sending.is_some();
+        let mut something = ask.is_some() || volatile.is_some() || sending.is_some();
+        if presence && self.asked.len() as u64 - self.messages_out < share {
+            let (local, remote) = (&self.link.mailbox.local, &self.link.mailbox.remote);
+            let next = self.host.mirrors.next_requests(&self.host, local, remote, 1);
+            something |= !next.is_empty();
+            for (key, watcher, subscribe) in next {
+                self.ask(subscribe.into(), Asked::Presence(key, watcher));
+            }
+        }
         if let Some(Ask { command, answer }) = ask {
             self.ask(command, Asked::For(answer));
         }
@@ -435,6 +515,7 @@ impl Open {
     fn say_bye(&mut self, bye: Bye) {
         if self.ending == Ending::No {
             self.link.drain();
+            self.peer.tell_mirrors(&self.host);
             self.put(0, bye.into());
             self.ending = Ending::Said(Instant::now() + FAREWELL);
         }

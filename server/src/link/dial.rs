@@ -8,10 +8,12 @@ use impp_federation::prove::{self, HandshakeError};
 use impp_federation::queue::Cause;
 use impp_locate::{AttemptError, NotReached, Service};
 use impp_protocol::{By, Code, Domain, Error};
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::opening::{self, Opened};
 use super::peer::{Link, Peer};
@@ -77,24 +79,10 @@ async fn connect(
     let failed = |text: String| AttemptError::Failed(text);
     let tls = host.tls.load().as_ref().and_then(|tls| tls.dial.get(local).cloned());
     let tls = tls.ok_or_else(|| failed(format!("{local} has no certificate for links")))?;
-    let name = ServerName::try_from(remote.as_str().to_owned())
-        .map_err(|_| failed(format!("{remote} is no name for TLS")))?;
-    let _ = stream.set_nodelay(true);
-    let connecting = TlsConnector::from(tls).connect(name, Gate::new(stream));
-    let stream = match tokio::time::timeout_at(by, connecting).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            return Err(match HandshakeError::of_io(&error) {
-                error @ (HandshakeError::Broken(_) | HandshakeError::Tls(_)) => {
-                    failed(error.to_string())
-                }
-                error => AttemptError::Untrusted(error.to_string()),
-            });
-        }
+    let stream = match tokio::time::timeout_at(by, handshake(tls, remote, stream)).await {
+        Ok(shaken) => shaken?,
         Err(_) => return Err(failed("no TLS within the time".to_owned())),
     };
-    prove::speaks_links(stream.get_ref().1)
-        .map_err(|error| AttemptError::Failed(error.to_string()))?;
     let mut pipe = Pipe::new(stream, by);
     match opening::call(host, &mut pipe, local, remote, by).await {
         Ok(opened) => Ok((pipe, opened)),
@@ -107,6 +95,28 @@ async fn connect(
             Err(told)
         }
     }
+}
+
+/// TLS with a server of `remote`, which it proves to be.
+///
+/// # Errors
+/// [`AttemptError`], and whether it is that it did not prove it.
+pub async fn handshake(
+    tls: Arc<ClientConfig>,
+    remote: &Domain,
+    stream: TcpStream,
+) -> Result<TlsStream<Gate>, AttemptError> {
+    let failed = |text: String| AttemptError::Failed(text);
+    let name = ServerName::try_from(remote.as_str().to_owned())
+        .map_err(|_| failed(format!("{remote} is no name for TLS")))?;
+    let _ = stream.set_nodelay(true);
+    let connecting = TlsConnector::from(tls).connect(name, Gate::new(stream));
+    let stream = connecting.await.map_err(|error| match HandshakeError::of_io(&error) {
+        error @ (HandshakeError::Broken(_) | HandshakeError::Tls(_)) => failed(error.to_string()),
+        error => AttemptError::Untrusted(error.to_string()),
+    })?;
+    prove::speaks_links(stream.get_ref().1).map_err(|error| failed(error.to_string()))?;
+    Ok(stream)
 }
 
 fn not_opened(error: &NotReached) -> NotOpened {

@@ -1,7 +1,11 @@
-//! Where the rest of the server leaves word for a link: marks, no data.
+//! A link as others see it: where they leave word that there is news. Signals carry no data.
+//!
+//! What the link does with them is left to its task.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use impp_protocol::command::Bye;
 use impp_protocol::{Address, Domain};
@@ -12,54 +16,69 @@ use crate::sessions::SessionId;
 /// See the module.
 #[derive(Debug)]
 pub struct LinkMailbox {
-    /// The link; of the same ids as sessions, as presentities know their listeners by them.
+    /// The link, unique in this run of the server, among links and sessions.
     pub id: SessionId,
-    /// The domain here.
+    /// Our domain.
     pub local: Domain,
-    /// The domain at the other end.
+    /// Theirs.
     pub remote: Domain,
-    /// Wakes the link's task.
+    /// Wakes its task.
     pub signal: Signal,
-    news: Mutex<LinkNews>,
-}
-
-/// What a link has to look at.
-#[derive(Debug, Default)]
-pub struct LinkNews {
-    /// Presentities here that the other side watches and that may have changed.
-    pub dirty: HashSet<Address>,
-    /// The link has to end, and why.
-    pub bye: Option<Bye>,
+    dirty: Mutex<HashSet<Address>>,
+    bye: Mutex<Option<Bye>>,
+    watchers: AtomicUsize,
 }
 
 impl LinkMailbox {
     /// An empty mailbox.
     pub fn new(id: SessionId, local: Domain, remote: Domain) -> LinkMailbox {
-        LinkMailbox { id, local, remote, signal: Signal::default(), news: Mutex::default() }
+        let (signal, dirty, bye, watchers) = Default::default();
+        LinkMailbox { id, local, remote, signal, dirty, bye, watchers }
     }
 
-    /// Says that a presentity may have changed.
+    /// Says that a presentity of ours may have changed. The set is bounded by what is followed over
+    /// the link.
     pub fn presentity_dirty(&self, presentity: &Address) {
-        self.tell(|news| {
-            // Bounded by what the other side watches.
-            news.dirty.insert(presentity.clone());
+        let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
+        if !dirty.contains(presentity) {
+            dirty.insert(presentity.clone());
+        }
+        drop(dirty);
+        self.signal.raise();
+    }
+
+    /// Says after a while that a presentity may have changed.
+    pub fn presentity_dirty_later(self: &Arc<Self>, presentity: Address, after: Duration) {
+        let mailbox = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            mailbox.presentity_dirty(&presentity);
         });
+    }
+
+    /// Takes what may have changed.
+    pub fn take(&self) -> HashSet<Address> {
+        std::mem::take(&mut self.dirty.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Ends the link; the first reason stays.
     pub fn end(&self, bye: Bye) {
-        self.tell(|news| {
-            news.bye.get_or_insert(bye);
-        });
-    }
-
-    /// Takes what there is.
-    pub fn take(&self) -> LinkNews {
-        std::mem::take(&mut *self.news.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn tell(&self, change: impl FnOnce(&mut LinkNews)) {
-        change(&mut self.news.lock().unwrap_or_else(PoisonError::into_inner));
+        self.bye.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(bye);
         self.signal.raise();
+    }
+
+    /// Takes the goodbye that is to be said.
+    pub fn take_bye(&self) -> Option<Bye> {
+        self.bye.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// How many watchers of the other domain hear over this link.
+    pub fn watchers(&self) -> usize {
+        self.watchers.load(Ordering::Relaxed)
+    }
+
+    /// There were so many of one presentity, and are so many now.
+    pub(super) fn count_watchers(&self, before: usize, after: usize) {
+        self.watchers.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
     }
 }

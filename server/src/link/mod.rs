@@ -6,6 +6,7 @@
 //! | `dial`, `opening` | reaching another server, and the HELLOs that open a link from either end |
 //! | `connection` | an open link: frames in and out, deadlines, requests and answers |
 //! | `incoming` | what the other side asks |
+//! | `home` | what the other side's watchers are told of presentities here |
 //! | `outgoing` | messages from here: into the queue, onto the link, to their fates |
 //! | `mailbox` | where the rest of the server leaves word for a link |
 //! | `words` | what the other side says in words, made fit for logs |
@@ -15,6 +16,7 @@
 
 mod connection;
 mod dial;
+pub mod home;
 mod incoming;
 pub mod mailbox;
 mod opening;
@@ -28,6 +30,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+pub(crate) use dial::handshake;
 pub use mailbox::LinkMailbox;
 pub use opening::{Opened, Services};
 pub use peer::{Link, Peer};

@@ -281,7 +281,8 @@ async fn settled(answer: Result<Answer, Error>) -> Result<(), Error> {
     }
 }
 
-/// Reads what waits from the disk, at the start.
+/// Reads what waits from the disk, at the start, and has links sought for it and for what is
+/// followed elsewhere.
 ///
 /// # Errors
 /// The store's.
@@ -304,6 +305,9 @@ pub async fn restore(host: &Arc<Host>) -> Result<(), StoreError> {
                 tracing::error!(%remote, %error, "a message waits on the disk until a restart");
             }
         }
+    }
+    for (local, remote) in host.mirrors.pairs() {
+        host.link_wanted(&local, &remote);
     }
     Ok(())
 }

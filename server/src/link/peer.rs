@@ -21,6 +21,7 @@ use super::{LinkMailbox, Opened, connection, outgoing};
 use crate::config::{Federation, seconds};
 use crate::host::Host;
 use crate::random;
+use crate::sessions::SessionId;
 
 /// Bytes of waiting messages of one domain that are in memory too.
 const MEMORY_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -66,6 +67,8 @@ pub struct Peer {
     /// Told when the task has to look.
     pub changed: Notify,
     inner: Mutex<Inner>,
+    /// The link for presence that the mirrors know of.
+    told: Mutex<Option<SessionId>>,
 }
 
 /// What waits and which links there are.
@@ -258,7 +261,8 @@ impl Peer {
             tries: Default::default(),
         };
         let inner = Mutex::new(inner);
-        let peer = Arc::new(Peer { local, remote, changed: Notify::new(), inner });
+        let (changed, told) = (Notify::new(), Mutex::default());
+        let peer = Arc::new(Peer { local, remote, changed, inner, told });
         tokio::spawn(peer.clone().run(host.clone()));
         peer
     }
@@ -266,6 +270,22 @@ impl Peer {
     /// What waits and which links there are.
     pub fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says over which link presence is asked for now.
+    pub fn tell_mirrors(&self, host: &Host) {
+        // One at a time, so that the mirrors hear of links in their order.
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.lock().link(Service::Presence).map(|link| link.mailbox.id);
+        match (std::mem::replace(&mut *told, now), now) {
+            (before, Some(now)) if before != Some(now) => {
+                host.mirrors.link_up(host, &self.local, &self.remote, now);
+            }
+            (Some(before), None) => {
+                host.mirrors.link_down(host, &self.local, &self.remote, before);
+            }
+            _ => {}
+        }
     }
 
     async fn run(self: Arc<Peer>, host: Arc<Host>) {
@@ -333,11 +353,11 @@ impl Peer {
             Ok((peer, link, pipe)) => {
                 tokio::spawn(connection::serve(host.clone(), peer, link, pipe));
             }
-            Err(error) => self.not_opened(host, service, error).await,
+            Err(error) => self.not_opened(host, service, error),
         }
     }
 
-    async fn not_opened(&self, host: &Arc<Host>, service: Service, error: NotOpened) {
+    fn not_opened(&self, host: &Arc<Host>, service: Service, error: NotOpened) {
         let NotOpened { cause, definite } = error;
         let (local, remote) = (&self.local, &self.remote);
         let why = cause.text.as_deref().unwrap_or_default();
@@ -372,7 +392,7 @@ impl Peer {
             let _ = ask.answer.send(Err(error()));
         }
         if service == Service::Presence && definite {
-            host.mirrors.refused(host, local, remote, &error()).await;
+            host.mirrors.unreachable(host, local, remote, &error());
         }
     }
 }

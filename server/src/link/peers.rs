@@ -120,9 +120,7 @@ impl Peers {
         attached?;
         host.links.insert(link.mailbox.id, link.mailbox.clone());
         host.metrics.links.inc();
-        if link.opened.services.pres {
-            host.mirrors.link_up(host, local, remote);
-        }
+        peer.tell_mirrors(host);
         Ok((peer, link))
     }
 

@@ -33,8 +33,12 @@ pub fn addresses(certificate: &CertificateDer<'_>) -> Vec<Address> {
 
 /// Until when the first certificate of a PEM file holds.
 pub fn valid_until(path: &Path) -> Option<Timestamp> {
-    let first = CertificateDer::pem_file_iter(path).ok()?.next()?.ok()?;
-    let (_, certificate) = X509Certificate::from_der(&first).ok()?;
+    until(&CertificateDer::pem_file_iter(path).ok()?.next()?.ok()?)
+}
+
+/// Until when a certificate holds.
+pub fn until(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     let seconds = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
     Some(Timestamp::from_millis(seconds.saturating_mul(1000)))
 }

@@ -132,6 +132,9 @@ impl Connection {
         for (number, command) in std::mem::take(&mut self.answered) {
             self.answer(number, command);
         }
+        if let Phase::SignedIn(session) = &self.phase {
+            session.hurry();
+        }
         while let Some((number, command)) = self.waiting.next().await {
             self.answer(number, command);
         }

@@ -4,7 +4,9 @@
 //! Storing, waking and sending are left to the host and the sessions. Nothing of a document gets
 //! out of here but by [`impp_acl::Disclosed`].
 
+mod across;
 mod contents;
+mod groups;
 mod layers;
 mod pace;
 mod watching;
@@ -17,10 +19,12 @@ use impp_protocol::presence::{DOCUMENT_BYTES_MAX, Document, Patch, Version};
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Timestamp};
 
+pub use across::{GroupTold, Joined, PulledGroups};
 pub use contents::{Contents, Held};
+pub use groups::{Groups, set_version};
 pub use layers::{LAYERS_MAX, Layers, Lease};
 pub use pace::{Pace, PaceLimit};
-pub use watching::{Bond, Kept, Watching};
+pub use watching::{Bond, Kept, THEIR_SERVER, Watching};
 
 use crate::policy::Policy;
 use crate::sessions::{DeviceId, SessionId};
@@ -218,9 +222,12 @@ impl Presentity {
             if watching.state != Terminated {
                 answer = Asked::Stands(watching.state);
                 watching.keep(bond);
-                if let Some(session) = listener {
-                    watching.listen(session);
-                    effects.wake.remove(&session);
+                if let Some(listener) = listener {
+                    match bond {
+                        Bond::Lease(THEIR_SERVER, _) => watching.listen_only(listener),
+                        _ => watching.listen(listener),
+                    }
+                    effects.wake.remove(&listener);
                 }
             }
             self.watchers.insert(watcher.clone(), watching);

@@ -9,6 +9,10 @@ use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 
 use crate::sessions::{DeviceId, SessionId};
 
+/// Stands for a device where the watcher's own server keeps a subscription, for a watcher of
+/// another domain: it refreshes the lease, whatever keeps the subscription there.
+pub const THEIR_SERVER: DeviceId = [0; 16];
+
 /// What keeps a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bond {
@@ -22,7 +26,7 @@ pub enum Bond {
 
 impl Bond {
     /// Whether both are of the same session, device or contact list.
-    fn is_same(self, other: Bond) -> bool {
+    pub(crate) fn is_same(self, other: Bond) -> bool {
         match (self, other) {
             (Bond::Session(a), Bond::Session(b)) => a == b,
             (Bond::Lease(a, _), Bond::Lease(b, _)) => a == b,
@@ -60,7 +64,7 @@ pub struct Watching {
     pub decision: Decision,
     /// What keeps them; none if only word of them is kept.
     pub bonds: Vec<Bond>,
-    /// Sessions that get notifications.
+    /// Sessions that get notifications; of a watcher of another domain, the link.
     pub listeners: Vec<SessionId>,
 }
 
@@ -109,6 +113,12 @@ impl Watching {
         let before = self.bonds.len();
         self.bonds.retain(|other| !other.is_same(bond));
         self.bonds.len() != before
+    }
+
+    /// Makes this link the only listener: a watcher of another domain has one, the newest.
+    pub fn listen_only(&mut self, link: SessionId) {
+        self.listeners.clear();
+        self.listeners.push(link);
     }
 
     /// Adds a session that gets notifications.

@@ -11,7 +11,7 @@ use impp_storage::{Expect, Op};
 
 use super::follow::needs_presentity;
 use super::{Handled, Session, Stored, lists};
-use crate::host::Host;
+use crate::host::{Home, Host};
 use crate::presentity::Bond;
 use crate::records::{self, CONTACT, ContactRecord};
 
@@ -59,8 +59,15 @@ impl Session {
         host: &Arc<Host>,
         presentity: &Address,
     ) -> Result<Option<SubscriptionState>, Error> {
-        if needs_presentity(host, presentity).is_err() {
-            return Ok(None);
+        match host.home_of(self.address(), presentity) {
+            Ok(Home::Elsewhere(key)) => {
+                let stands = host.mirrors.look(&key, |mirror| {
+                    mirror.follower(self.address()).map(|follower| follower.state)
+                });
+                return Ok(stands.flatten());
+            }
+            Ok(Home::Here) if needs_presentity(host, self.address(), presentity).is_ok() => {}
+            Ok(Home::Here) | Err(_) => return Ok(None),
         }
         host.look(presentity, |principal, _| {
             principal.presentity.watcher(self.address()).map(|watching| watching.state)
@@ -88,7 +95,7 @@ impl Session {
         }
         if contact.follow {
             self.needs_presence()?;
-            needs_presentity(host, &contact.address)?;
+            needs_presentity(host, self.address(), &contact.address)?;
         }
         let (address, follow) = (contact.address, contact.follow);
         let (name, groups, grant) = (contact.name, contact.groups, contact.grant);
@@ -153,8 +160,14 @@ impl Session {
 
     /// The contact list does not keep a subscription any more.
     async fn let_go(&self, host: &Arc<Host>, presentity: &Address) -> Result<(), Error> {
-        if needs_presentity(host, presentity).is_err() {
-            return Ok(());
+        match host.home_of(self.address(), presentity) {
+            Ok(Home::Elsewhere(key)) => {
+                let contact = |bond| bond == Bond::Contact;
+                let left = host.mirrors.unfollow(host, &key, self.address(), None, contact);
+                return left.await.stored();
+            }
+            Ok(Home::Here) if needs_presentity(host, self.address(), presentity).is_ok() => {}
+            Ok(Home::Here) | Err(_) => return Ok(()),
         }
         let left = host.change(presentity, |principal, now| {
             let bonds = [Bond::Contact];

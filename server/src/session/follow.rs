@@ -11,7 +11,7 @@ use impp_protocol::{Address, By, Code, Error, What};
 
 use super::publish::granted;
 use super::{Followed, Handled, Session, Stored, lists};
-use crate::host::Host;
+use crate::host::{Home, Host};
 use crate::presentity::{Asked, Bond, Fetched, Held};
 
 impl Session {
@@ -51,13 +51,9 @@ impl Session {
 
     async fn follow(&mut self, host: &Arc<Host>, subscribe: Subscribe) -> Handled {
         self.needs_presence()?;
-        let limit = host.config.load().limits.subscriptions_max as usize;
         let presentity = subscribe.address;
-        if self.followed.len() >= limit && !self.followed.contains_key(&presentity) {
-            let text = format!("you follow {limit} presentities, and that is the most");
-            return Err(Error::new(Code::Full, text));
-        }
-        needs_presentity(host, &presentity)?;
+        self.needs_room(host, &presentity)?;
+        needs_presentity(host, self.address(), &presentity)?;
         let lease =
             subscribe.lease.map(|asked| granted(asked, &host.config.load().times)).transpose()?;
         let bond = match lease {
@@ -77,8 +73,18 @@ impl Session {
             Some(held) if version == Some(held) => Held::Sent(held),
             Some(held) => Held::Claimed(held),
         };
-        self.now_follows(&presentity, Followed { held, state: Some(state) });
+        self.now_follows(&presentity, Followed::answered(held, state));
         Ok(Done { state: Some(state), lease, version, ..Done::empty() })
+    }
+
+    /// A session follows so many at most.
+    pub(super) fn needs_room(&self, host: &Host, presentity: &Address) -> Result<(), Error> {
+        let limit = host.config.load().limits.subscriptions_max as usize;
+        if self.followed.len() < limit || self.followed.contains_key(presentity) {
+            return Ok(());
+        }
+        let text = format!("you follow {limit} presentities, and that is the most");
+        Err(Error::new(Code::Full, text))
     }
 
     /// Asks a presentity to be followed.
@@ -91,6 +97,11 @@ impl Session {
     ) -> Result<SubscriptionState, Error> {
         let watcher = &self.account.address;
         let listener = listen.then_some(self.mailbox.id);
+        if let Home::Elsewhere(key) = host.home_of(watcher, presentity)? {
+            // Who waits for other domains does so where nobody else has to wait.
+            let following = host.mirrors.follow(host, &key, watcher, bond, listener, false);
+            return Ok(following.await?.state);
+        }
         let pending_max = host.config.load().limits.pending_max as usize;
         let asked = host.change(presentity, |principal, now| {
             let (presentity, policy) = (&mut principal.presentity, &principal.policy);
@@ -107,34 +118,36 @@ impl Session {
         match asked.stored()? {
             Asked::Stands(state) => Ok(state),
             Asked::Refused => Err(refused(presentity)),
-            Asked::Crowded => {
-                let text = "too many wait for this owner's decision";
-                Err(Error::new(Code::Full, text).by(By::Recipient))
-            }
+            Asked::Crowded => Err(crowded()),
         }
     }
 
     async fn unfollow(&mut self, host: &Arc<Host>, presentity: &Address) -> Handled {
         self.unfollowed(presentity);
-        if host.account(presentity).is_err() {
-            return Ok(ended());
-        }
-        let device = self.mailbox.device;
+        let (id, device) = (self.mailbox.id, self.mailbox.device);
         // What this session or its device keeps goes; what others keep, stays.
+        let own = |bond: Bond| match bond {
+            Bond::Session(of) => of == id,
+            Bond::Lease(of, _) => of == device,
+            Bond::Contact => false,
+        };
+        match host.home_of(self.address(), presentity) {
+            Ok(Home::Here) if host.account(presentity).is_ok() => {}
+            Ok(Home::Elsewhere(key)) => {
+                let watcher = self.address();
+                let left = host.mirrors.unfollow(host, &key, watcher, Some(id), own);
+                return left.await.stored().map(|()| ended());
+            }
+            Ok(Home::Here) | Err(_) => return Ok(ended()),
+        }
         let cancelled = host.change(presentity, |principal, now| {
             let watcher = &self.account.address;
             let bonds: Vec<Bond> = match principal.presentity.watcher(watcher) {
                 Some(watching) => watching.bonds.clone(),
                 None => vec![],
             };
-            let own = |bond: &Bond| match bond {
-                Bond::Session(id) => *id == self.mailbox.id,
-                Bond::Lease(of, _) => *of == device,
-                Bond::Contact => false,
-            };
-            let bonds: Vec<Bond> = bonds.into_iter().filter(own).collect();
-            let id = Some(self.mailbox.id);
-            ((), principal.presentity.unsubscribe(now, watcher, &bonds, id))
+            let bonds: Vec<Bond> = bonds.into_iter().filter(|bond| own(*bond)).collect();
+            ((), principal.presentity.unsubscribe(now, watcher, &bonds, Some(id)))
         });
         cancelled.await.stored()?;
         Ok(ended())
@@ -176,11 +189,12 @@ impl Session {
         host: &Arc<Host>,
         presentity: &Address,
     ) -> Option<SubscriptionState> {
-        needs_presentity(host, presentity).ok()?;
+        needs_presentity(host, self.address(), presentity).ok()?;
         let bond = Bond::Session(self.mailbox.id);
         let state = self.ask(host, presentity, bond, true).await.ok()?;
         let held = self.followed.get(presentity).map_or(Held::Nothing, |followed| followed.held);
-        self.now_follows(presentity, Followed { held, state: Some(state) });
+        let held = if state == SubscriptionState::Unknown { Held::Nothing } else { held };
+        self.now_follows(presentity, Followed::answered(held, state));
         Some(state)
     }
 
@@ -211,7 +225,7 @@ impl Session {
 
     async fn fetch_presence(&mut self, host: &Arc<Host>, fetch: Fetch) -> Handled {
         self.needs_presence()?;
-        needs_presentity(host, &fetch.address)?;
+        needs_presentity(host, self.address(), &fetch.address)?;
         let watcher = Watcher::Principal(self.account.address.clone());
         let fetched = host
             .look(&fetch.address, |principal, now| {
@@ -219,38 +233,55 @@ impl Session {
             })
             .await
             .stored()?;
-        match fetched {
-            Fetched::Shown(version, content) => Ok(Done {
-                state: Some(SubscriptionState::Active),
-                version: Some(version),
-                content: content.map(|content| content.bytes()),
-                ..Done::empty()
-            }),
-            Fetched::Pending => {
-                Ok(Done { state: Some(SubscriptionState::Pending), ..Done::empty() })
-            }
-            Fetched::Refused => Err(refused(&fetch.address)),
-        }
+        self::fetched(&fetch.address, fetched)
     }
 }
 
-/// The address must be one whose presence is here.
+/// The answer to one who looks once.
+pub(crate) fn fetched(presentity: &Address, fetched: Fetched) -> Handled {
+    let stands = |state| Done { state: Some(state), ..Done::empty() };
+    match fetched {
+        Fetched::Shown(version, content) => Ok(Done {
+            version: Some(version),
+            content: content.map(|content| content.bytes()),
+            ..stands(SubscriptionState::Active)
+        }),
+        Fetched::Pending => Ok(stands(SubscriptionState::Pending)),
+        Fetched::Refused => Err(refused(presentity)),
+    }
+}
+
+/// The address must be one whose presence is here, or of another domain that may be asked.
 ///
 /// # Errors
 /// unknown-domain, not-found or not-offered.
-pub(super) fn needs_presentity(host: &Host, address: &Address) -> Result<(), Error> {
+pub(super) fn needs_presentity(
+    host: &Host,
+    asker: &Address,
+    address: &Address,
+) -> Result<(), Error> {
+    if let Home::Elsewhere(_) = host.home_of(asker, address)? {
+        return Ok(());
+    }
     if host.account(address)?.services.pres {
         return Ok(());
     }
     Err(Error::new(Code::NotOffered, format!("{address} has no presence")))
 }
 
-fn refused(presentity: &Address) -> Error {
+/// The rules of the presentity's owner say no.
+pub(crate) fn refused(presentity: &Address) -> Error {
     let text = format!("{presentity} does not let you see this");
     Error::new(Code::Refused, text).by(By::Recipient)
 }
 
-fn ended() -> Done {
+/// Too many wait for the presentity's owner.
+pub(crate) fn crowded() -> Error {
+    let text = "too many wait for this owner's decision";
+    Error::new(Code::Full, text).by(By::Recipient)
+}
+
+pub(super) fn ended() -> Done {
     Done {
         state: Some(SubscriptionState::Terminated),
         lease: Some(Duration::ZERO),

@@ -5,6 +5,7 @@
 
 mod contacts;
 pub mod devices;
+mod elsewhere;
 pub mod entry;
 mod fate;
 mod follow;
@@ -24,14 +25,16 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use impp_acl::Disclosed;
-use impp_protocol::command::{Bye, Done, Message, Notify};
+use impp_protocol::command::{Bye, Done, Fetch, Message, Notify, Subscribe};
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Code, Command, Error, Request, What};
 use impp_storage::StoreError;
 
+pub(crate) use follow::{crowded, fetched, refused};
+
 use crate::accounts::Account;
 use crate::config::seconds;
-use crate::host::Host;
+use crate::host::{Home, Host};
 use crate::presentity::{Held, Pulled, Told};
 use crate::sessions::Mailbox;
 use crate::timers::Due;
@@ -66,20 +69,37 @@ pub struct Session {
     expanded: bool,
     by_contact: BTreeSet<Address>,
     log: Option<log::Following>,
+    /// Says to answers that wait for other domains that the connection ends.
+    hurry: tokio::sync::watch::Sender<()>,
 }
 
 /// A presentity that the client follows, and what it was told of it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Followed {
     held: Held,
     state: Option<SubscriptionState>,
+    /// The answer is still to come, from another domain: nothing is told before.
+    waits: Option<elsewhere::Waits>,
+}
+
+impl Followed {
+    /// What was answered.
+    fn answered(held: Held, state: SubscriptionState) -> Followed {
+        Followed { held, state: Some(state), waits: None }
+    }
 }
 
 impl Session {
     /// A new session.
     pub fn new(mailbox: Arc<Mailbox>, account: Arc<Account>) -> Session {
         let (followed, by_contact) = (HashMap::new(), BTreeSet::new());
-        Session { mailbox, account, followed, expanded: false, by_contact, log: None }
+        let hurry = tokio::sync::watch::Sender::new(());
+        Session { mailbox, account, followed, expanded: false, by_contact, log: None, hurry }
+    }
+
+    /// The connection ends: what waits for other domains is answered as far as it is known.
+    pub fn hurry(&self) {
+        self.hurry.send_replace(());
     }
 
     /// Goes on over a new connection. What was told on the old one may not have arrived, so
@@ -111,6 +131,16 @@ impl Session {
 
     /// Does what the client asks.
     pub async fn handle(&mut self, host: &Arc<Host>, command: Command) -> Answer {
+        if let Command::Subscribe(Subscribe { watcher: Some(_), .. })
+        | Command::Fetch(Fetch { watcher: Some(_), .. }) = command
+        {
+            // Who asks is who signed in, whatever the frame says.
+            let text = "watcher: only servers write this";
+            return Answer::Now(Error::new(Code::Refused, text).into());
+        }
+        if let Some(answer) = self.ask_elsewhere(host, &command).await {
+            return answer;
+        }
         let handled = match command {
             Command::Message(message) => return self.message(host, message).await,
             Command::Publish(publish) => self.publish(host, publish).await,
@@ -182,15 +212,27 @@ impl Session {
         presentity: &Address,
         out: &mut BytesMut,
     ) -> Result<(), StoreError> {
-        let Some(followed) = self.followed.get(presentity).copied() else { return Ok(()) };
-        let Some(told) = self.look(host, presentity, followed).await? else { return Ok(()) };
+        let Some(mut followed) = self.followed.get(presentity).cloned() else { return Ok(()) };
+        match followed.waits.as_ref().map(|waits| waits.get()) {
+            None => {}
+            Some(None) => return Ok(()),
+            Some(Some(None)) => {
+                self.unfollowed(presentity);
+                return Ok(());
+            }
+            Some(Some(Some((held, state)))) => {
+                followed = Followed::answered(*held, *state);
+                self.followed.insert(presentity.clone(), followed.clone());
+            }
+        }
+        let Some(told) = self.look(host, presentity, &followed).await? else { return Ok(()) };
         host.metrics.notifications.inc();
         let Told { state, event, content } = told;
         let mut notify = Notify::of(presentity.clone(), What::Presence, state);
         notify.event = event;
         let held = match (&content, state) {
             (Some(content), _) => Held::Sent(content.version()),
-            (None, SubscriptionState::Active) => followed.held,
+            (None, SubscriptionState::Active | SubscriptionState::Stale) => followed.held,
             (None, _) => Held::Nothing,
         };
         if let Some(content) = content {
@@ -200,7 +242,7 @@ impl Session {
         if state == SubscriptionState::Terminated {
             self.unfollowed(presentity);
         } else {
-            self.followed.insert(presentity.clone(), Followed { held, state: Some(state) });
+            self.followed.insert(presentity.clone(), Followed::answered(held, state));
         }
         Ok(())
     }
@@ -210,14 +252,23 @@ impl Session {
         &self,
         host: &Arc<Host>,
         presentity: &Address,
-        followed: Followed,
+        followed: &Followed,
     ) -> Result<Option<Told>, StoreError> {
-        if host.account(presentity).is_err() {
-            return Ok(Some(Told::ended(SubscriptionEvent::Noresource)));
+        let Followed { held, state, .. } = *followed;
+        let (watcher, id) = (&self.account.address, self.mailbox.id);
+        match host.home_of(watcher, presentity) {
+            Ok(Home::Here) if host.account(presentity).is_ok() => {}
+            Ok(Home::Elsewhere(key)) => {
+                return Ok(match host.mirrors.pull(host, &key, watcher, id, held, state) {
+                    Pulled::Told(told) => Some(told),
+                    Pulled::Nothing | Pulled::Due => None,
+                });
+            }
+            Ok(Home::Here) | Err(_) => {
+                return Ok(Some(Told::ended(SubscriptionEvent::Noresource)));
+            }
         }
         loop {
-            let Followed { held, state } = followed;
-            let (watcher, id) = (&self.account.address, self.mailbox.id);
             let pulled = host.look(presentity, |principal, now| {
                 principal.presentity.pull(now, watcher, id, held, state)
             });
@@ -265,10 +316,22 @@ impl Session {
         let id = self.mailbox.id;
         let bond = [crate::presentity::Bond::Session(id)];
         for presentity in self.followed.keys() {
-            let left = host.change(presentity, |principal, now| {
-                let watcher = &self.account.address;
-                ((), principal.presentity.unsubscribe(now, watcher, &bond, Some(id)))
-            });
+            let watcher = &self.account.address;
+            let left = async {
+                match host.home_of(watcher, presentity) {
+                    Ok(Home::Elsewhere(key)) => {
+                        let own = |other| bond.contains(&other);
+                        host.mirrors.unfollow(host, &key, watcher, Some(id), own).await
+                    }
+                    _ => {
+                        host.change(presentity, |principal, now| {
+                            let presentity = &mut principal.presentity;
+                            ((), presentity.unsubscribe(now, watcher, &bond, Some(id)))
+                        })
+                        .await
+                    }
+                }
+            };
             if let Err(error) = left.await {
                 tracing::warn!(%error, "the end of a subscription could not be stored");
             }
@@ -325,7 +388,7 @@ fn offered(offered: bool, service: &str) -> Result<(), Error> {
 }
 
 /// The one place where presence enters a NOTIFY.
-fn disclose(notify: &mut Notify, content: &Disclosed) {
+pub(crate) fn disclose(notify: &mut Notify, content: &Disclosed) {
     notify.version = Some(content.version());
     notify.base = content.base();
     match content.base() {
@@ -335,15 +398,15 @@ fn disclose(notify: &mut Notify, content: &Disclosed) {
 }
 
 /// Appends an unsolicited frame.
-fn put(out: &mut BytesMut, command: Command) {
+pub(crate) fn put(out: &mut BytesMut, command: Command) {
     let kind = command.kind();
     if let Err(error) = (Request { number: 0, command }).put(out) {
         tracing::error!(%kind, %error, "a frame of the server's own could not be written");
     }
 }
 
-/// What the client is told of the store's trouble.
-pub fn storage_error(error: &StoreError) -> Error {
+/// What is said of the store's trouble.
+pub(crate) fn storage_error(error: &StoreError) -> Error {
     let retry = Duration::from_secs(1);
     match error {
         StoreError::Busy => Error::new(Code::Busy, "the store is busy").retry_after(retry),

@@ -2,17 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use impp_protocol::command::{Done, Fetch, Publish};
 use impp_protocol::state::{
     self, Subscription, SubscriptionEdit, SubscriptionEvent, Subscriptions, WatcherEdit,
     WatcherEntry, Watchers,
 };
-use impp_protocol::{Address, Code, Error};
+use impp_protocol::{Address, Code, Error, Timestamp};
 
 use super::follow::needs_presentity;
 use super::{Handled, Session, Stored, lists};
-use crate::host::Host;
+use crate::host::{Home, Host};
 use crate::presentity::Bond;
 use crate::principal::scan;
 use crate::records::{self, FOLLOWED};
@@ -80,9 +81,18 @@ impl Session {
         let edit: SubscriptionEdit = state::decode(publish.content.unwrap_or_default())
             .map_err(|error| Error::new(Code::Malformed, format!("content: {error}")))?;
         let presentity = edit.cancel;
-        let known = needs_presentity(host, &presentity).is_ok();
         let event = SubscriptionEvent::Timeout;
-        if known && end_watching(host, &presentity, self.address(), event).await? {
+        let ended = match host.home_of(self.address(), &presentity) {
+            Ok(Home::Elsewhere(key)) => {
+                let ended = host.mirrors.end_following(host, &key, self.address(), event);
+                ended.await.stored()?
+            }
+            Ok(Home::Here) if needs_presentity(host, self.address(), &presentity).is_ok() => {
+                end_watching(host, &presentity, self.address(), event).await?
+            }
+            Ok(Home::Here) | Err(_) => false,
+        };
+        if ended {
             return Ok(Done::empty());
         }
         Err(Error::new(Code::NotFound, format!("you do not follow {presentity}")))
@@ -93,20 +103,27 @@ impl Session {
         host: &Arc<Host>,
         presentity: Address,
     ) -> Result<Option<Subscription>, Error> {
-        if needs_presentity(host, &presentity).is_err() {
-            return Ok(None);
-        }
-        let look = host.look(&presentity, |principal, now| {
-            let watching = principal.presentity.watcher(self.address())?;
-            let leases = watching.bonds.iter().map(|bond| match bond {
-                Bond::Lease(_, until) => Some(until.since(now)),
-                Bond::Session(_) | Bond::Contact => None,
-            });
-            // What a session or the contact list keeps has no end of its own.
-            let expires_in = leases.collect::<Option<Vec<_>>>().and_then(|l| l.into_iter().max());
-            Some((watching.state, watching.event, expires_in))
-        });
-        let found = look.await.stored()?;
+        let found = match host.home_of(self.address(), &presentity) {
+            Ok(Home::Elsewhere(key)) => {
+                let now = host.clock.now();
+                let look = host.mirrors.look(&key, |mirror| {
+                    let follower = mirror.follower(self.address())?;
+                    let expires_in = expires_in(&follower.bonds, now);
+                    let known = !follower.bonds.is_empty() || !follower.listeners.is_empty();
+                    known.then_some((follower.state, follower.event, expires_in))
+                });
+                look.flatten()
+            }
+            Ok(Home::Here) if needs_presentity(host, self.address(), &presentity).is_ok() => {
+                let look = host.look(&presentity, |principal, now| {
+                    let watching = principal.presentity.watcher(self.address())?;
+                    let expires_in = expires_in(&watching.bonds, now);
+                    Some((watching.state, watching.event, expires_in))
+                });
+                look.await.stored()?
+            }
+            Ok(Home::Here) | Err(_) => None,
+        };
         Ok(found.map(|(state, event, expires_in)| Subscription {
             presentity,
             state,
@@ -114,6 +131,15 @@ impl Session {
             expires_in,
         }))
     }
+}
+
+/// When what these keep ends by itself. What a session or the contact list keeps does not.
+fn expires_in(bonds: &[Bond], now: Timestamp) -> Option<Duration> {
+    let leases = bonds.iter().map(|bond| match bond {
+        Bond::Lease(_, until) => Some(until.since(now)),
+        Bond::Session(_) | Bond::Contact => None,
+    });
+    leases.collect::<Option<Vec<_>>>().and_then(|leases| leases.into_iter().max())
 }
 
 /// Ends all subscriptions of a watcher; whether there were any.

@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use impp_client::ClientError;
+use impp_client::locate::NotReachedKind;
 use impp_client::protocol::{Code, Error};
 use serde::Serialize;
 
@@ -175,6 +176,7 @@ fn name(error: &ClientError) -> &'static str {
         ClientError::Sasl(_) => "auth-failed",
         ClientError::Profile(_) => "profile",
         ClientError::Unreachable { .. } => "connect",
+        ClientError::NotLocated(error) => error.kind.code().as_str(),
         ClientError::Tls { .. } => "tls",
         ClientError::Timeout(_) => "timeout",
         ClientError::Lost(_) => "lost",
@@ -183,6 +185,8 @@ fn name(error: &ClientError) -> &'static str {
         ClientError::TooLarge(_) => "too-large",
     }
 }
+
+const TRUST: &str = "the profile's key trust names a file with the certificates to believe";
 
 fn hint(error: &ClientError) -> Option<String> {
     let words = match error {
@@ -195,9 +199,17 @@ fn hint(error: &ClientError) -> Option<String> {
             return Some(format!("is imppd running on {server}?"));
         }
         ClientError::Unreachable { .. } => "the profile's key server says where, HOST:PORT",
-        ClientError::Tls { untrusted: true, .. } => {
-            "the profile's key trust names a file with the certificates to believe"
-        }
+        ClientError::NotLocated(error) => match error.kind {
+            NotReachedKind::Untrusted => TRUST,
+            NotReachedKind::UnknownDomain => {
+                "is the address right? Its server's place, HOST:PORT, can be given with login's \
+                 --server or the profile's key server"
+            }
+            NotReachedKind::Unreachable | NotReachedKind::NotOffered => {
+                "login's --server, or the profile's key server, says where, HOST:PORT"
+            }
+        },
+        ClientError::Tls { untrusted: true, .. } => TRUST,
         error if error.is_sign_in() => "impp login ADDRESS signs in anew",
         ClientError::Timeout(_) => "--timeout SECONDS waits longer",
         _ => return None,

@@ -1,6 +1,7 @@
 //! `impp login`: signs in once and keeps how in a profile.
 
 use std::io::{BufRead, IsTerminal};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use impp_client::profile::{self, PROFILE_BYTES_MAX, device_to_hex};
@@ -17,9 +18,12 @@ use crate::report::Failure;
 pub struct Args {
     /// Your address.
     address: Address,
-    /// Where the server is, HOST:PORT; without it the domain of the address.
+    /// Where the server is, HOST:PORT; without it DNS says, by the domain of the address.
     #[arg(long, value_name = "HOST:PORT")]
     server: Option<String>,
+    /// Ask this DNS server, ADDR:PORT, instead of the system's.
+    #[arg(long, value_name = "ADDR:PORT")]
+    dns: Vec<SocketAddr>,
     /// A PEM file with the certificates to believe; without it the system's.
     #[arg(long, value_name = "FILE")]
     trust: Option<PathBuf>,
@@ -48,6 +52,7 @@ pub async fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), F
     let profile = Profile {
         address: args.address.clone(),
         server: args.server.clone(),
+        dns: args.dns.clone(),
         credentials: Credentials::Password(password.clone()),
         trust: trust.clone(),
         device: old.and_then(|old| old.device),
@@ -60,6 +65,7 @@ pub async fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), F
     let new = profile::New {
         address: args.address.to_string(),
         server: args.server.clone(),
+        dns: args.dns.clone(),
         password,
         trust,
         device: device.clone(),

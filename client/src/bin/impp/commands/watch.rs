@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use impp_client::follow::EndCause;
 use impp_client::protocol::Address;
+use impp_client::protocol::state::SubscriptionState;
 use impp_client::{Client, ClientError, Event, Follower, Wanted};
 use serde::Serialize;
 use tokio::time::Instant;
@@ -147,6 +148,14 @@ fn text(event: &Event) -> String {
             let state = state.map_or(String::new(), |state| format!(" ({state})"));
             format!("watching {presentity}{state}")
         }
+        Event::Notify {
+            presentity,
+            state: SubscriptionState::Stale,
+            content: Some((_, document)),
+            ..
+        } => {
+            format!("{presentity} was {} (stale)", document::line(document))
+        }
         Event::Notify { presentity, content: Some((_, document)), .. } => {
             format!("{presentity} is {}", document::line(document))
         }
@@ -163,7 +172,6 @@ mod tests {
     use super::*;
     use impp_client::follow::{Change, ChangeKind};
     use impp_client::protocol::presence::{Document, Version};
-    use impp_client::protocol::state::SubscriptionState;
 
     #[test]
     fn events_are_as_in_the_contract() {

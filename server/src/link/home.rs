@@ -1,0 +1,455 @@
+//! What another domain's server asks of our presentities for its watchers, and what it is told.
+//!
+//! Frames and their order are left to the link's task; who sees what, to the presentities.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use impp_acl::{Handling, Purpose, RuleSet, Watcher, default_rules};
+use impp_protocol::command::{Done, Fetch, Notify, Subscribe};
+use impp_protocol::presence::Version;
+use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
+use impp_protocol::{Address, By, Code, Command, Error, Timestamp, What};
+use impp_storage::{Expect, Op, StoreError};
+
+use super::mailbox::LinkMailbox;
+use crate::config::seconds;
+use crate::host::Host;
+use crate::policy::Policy;
+use crate::presentity::{
+    Asked, Bond, GroupTold, Groups, Joined, Presentity, PulledGroups, THEIR_SERVER,
+};
+use crate::records::{self, WATCHER};
+use crate::session::{disclose, fetched, put, storage_error};
+
+/// When what could not be read is looked at again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The groups of all presentities that are followed over one link; owned by its task.
+pub type AllGroups = HashMap<Address, Groups>;
+
+/// A SUBSCRIBE that was done, or not; [`answer`] makes the answer at the moment it is written.
+#[derive(Debug)]
+pub struct Taken {
+    presentity: Address,
+    watcher: Address,
+    claimed: Option<Version>,
+    result: Result<Standing, Error>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Standing {
+    /// It follows, for so long.
+    Follows(Duration),
+    /// It does not any more.
+    Ended,
+    /// As if it followed somebody who never comes.
+    Seems(SubscriptionState, Duration),
+}
+
+/// Who is asked for: a presentity of ours, or nobody, who must not be told from one.
+enum Whom {
+    Presentity,
+    Nobody,
+}
+
+/// Whether the other side may ask this: `watcher` is of its own domain, and `address` of ours. If
+/// not, it has broken the rules of the link.
+///
+/// # Errors
+/// refused.
+pub fn check(
+    link: &LinkMailbox,
+    watcher: Option<&Address>,
+    address: &Address,
+) -> Result<(), Error> {
+    let own =
+        |domain: &impp_protocol::Domain, address: &Address| domain.as_str() == address.domain_str();
+    let text = match watcher {
+        None => "watcher: missing; it says for whom this is".to_owned(),
+        Some(watcher) if !own(&link.remote, watcher) => {
+            format!("{watcher} is not of {}, the domain that you have proven", link.remote)
+        }
+        Some(_) if !own(&link.local, address) => {
+            format!("{address} is not of {}, the domain that you have called", link.local)
+        }
+        Some(_) => return Ok(()),
+    };
+    Err(Error::new(Code::Refused, text).by(By::Home))
+}
+
+/// Does what SUBSCRIBE asks for a watcher of the other domain. What is durable is so when this
+/// returns; the link's task then lets [`answer`] make the answer.
+pub async fn subscribe(host: &Arc<Host>, link: &LinkMailbox, subscribe: Subscribe) -> Taken {
+    let result = match &subscribe.watcher {
+        Some(watcher) => follow(host, link, &subscribe, watcher).await,
+        None => check(link, None, &subscribe.address).map(|()| Standing::Ended),
+    };
+    let (presentity, claimed) = (subscribe.address, subscribe.version);
+    let watcher = subscribe.watcher.unwrap_or_else(|| presentity.clone());
+    Taken { presentity, watcher, claimed, result: result.map_err(|error| error.by_home()) }
+}
+
+/// The answer to a SUBSCRIBE, as the watcher stands now. It has to be written next: the groups are
+/// as if it were.
+pub async fn answer(
+    host: &Arc<Host>,
+    link: &LinkMailbox,
+    groups: &mut AllGroups,
+    taken: Taken,
+) -> Command {
+    let Taken { presentity, watcher, claimed, result } = taken;
+    let joined = match result {
+        Ok(Standing::Follows(lease)) => {
+            let of = groups.entry(presentity.clone()).or_default();
+            let before = of.len();
+            let joined = join(host, link, of, &presentity, &watcher, claimed).await;
+            link.count_watchers(before, of.len());
+            joined.map(|done| Done { lease: done.lease.or(Some(lease)), ..done })
+        }
+        Ok(Standing::Seems(state, lease)) => {
+            return Done { state: Some(state), lease: Some(lease), ..Done::empty() }.into();
+        }
+        Ok(Standing::Ended) => Ok(ended()),
+        Err(error) => Err(error),
+    };
+    let stands = matches!(&joined, Ok(done) if done.state != Some(SubscriptionState::Terminated));
+    if let Some(of) = groups.get_mut(&presentity)
+        && !stands
+        && of.leave(&watcher)
+    {
+        link.count_watchers(1, 0);
+    }
+    if groups.get(&presentity).is_some_and(Groups::is_empty) {
+        groups.remove(&presentity);
+    }
+    match joined {
+        Ok(done) => done.into(),
+        Err(error) => error.into(),
+    }
+}
+
+/// Reads presence once for a watcher of the other domain.
+///
+/// # Errors
+/// What the other side is answered.
+pub async fn fetch(host: &Arc<Host>, link: &LinkMailbox, fetch: Fetch) -> Result<Done, Error> {
+    let address = fetch.address.clone();
+    check(link, fetch.watcher.as_ref(), &address)?;
+    if fetch.what != What::Presence {
+        let text = format!("{} is not for other domains", fetch.what);
+        return Err(Error::new(Code::Unsupported, text).by(By::Home));
+    }
+    let asker = Watcher::Principal(fetch.watcher.unwrap_or_else(|| address.clone()));
+    let seen = match whom(host, &address)? {
+        Whom::Nobody => {
+            let mut nobody = nobody(&address, host.clock.now())?;
+            nobody.0.fetch(host.clock.now(), &asker, fetch.version, &nobody.1)
+        }
+        Whom::Presentity => host
+            .look(&address, |principal, now| {
+                principal.presentity.fetch(now, &asker, fetch.version, &principal.policy)
+            })
+            .await
+            .map_err(|error| storage_error(&error).by_home())?,
+    };
+    fetched(&address, seen).map_err(|error| error.by_home())
+}
+
+/// Appends NOTIFY frames about what may have changed, as long as `out` has less than `room` bytes;
+/// what does not fit is looked at again when there is room.
+pub async fn tell(
+    host: &Arc<Host>,
+    link: &Arc<LinkMailbox>,
+    groups: &mut AllGroups,
+    out: &mut BytesMut,
+    room: usize,
+) {
+    if out.len() >= room {
+        return;
+    }
+    for presentity in link.take() {
+        if out.len() >= room {
+            link.presentity_dirty(&presentity);
+        } else if let Err(error) = tell_of(host, link, groups, &presentity, out, room).await {
+            tracing::error!(%error, "a presentity followed from elsewhere could not be read");
+            link.presentity_dirty_later(presentity, AGAIN);
+        }
+    }
+}
+
+/// The link is lost: nobody hears over it any more. Leases stay.
+pub async fn link_lost(host: &Arc<Host>, link: &LinkMailbox, groups: AllGroups) {
+    for (presentity, _) in groups {
+        let lost = host.look(&presentity, |principal, _| principal.presentity.link_lost(link.id));
+        if let Err(error) = lost.await {
+            tracing::warn!(%error, "the loss of a link could not be noted");
+        }
+    }
+}
+
+async fn follow(
+    host: &Arc<Host>,
+    link: &LinkMailbox,
+    subscribe: &Subscribe,
+    watcher: &Address,
+) -> Result<Standing, Error> {
+    let presentity = &subscribe.address;
+    check(link, Some(watcher), presentity)?;
+    if subscribe.what != What::Presence || subscribe.expand {
+        let text = format!("{} cannot be followed from other domains", subscribe.what);
+        return Err(Error::new(Code::Unsupported, text));
+    }
+    let config = host.config.load();
+    let longest = seconds(config.times.lease_max_seconds);
+    let lease = subscribe.lease.unwrap_or(seconds(config.federation.lease_seconds)).min(longest);
+    if let Whom::Nobody = whom(host, presentity)? {
+        return seem(host, presentity, watcher, lease).await;
+    }
+    let bond = Bond::Lease(THEIR_SERVER, host.clock.now().after(lease));
+    let let_go = async || {
+        let ended = host.change(presentity, |principal, now| {
+            ((), principal.presentity.unsubscribe(now, watcher, &[bond], Some(link.id)))
+        });
+        ended.await.map_err(|error| storage_error(&error))
+    };
+    if lease.is_zero() {
+        return let_go().await.map(|()| Standing::Ended);
+    }
+    let most = config.federation.subscriptions_max as usize;
+    if link.watchers() >= most && !hears(host, link, presentity, watcher).await? {
+        let text = format!("{most} watchers of one domain, and that is the most");
+        return Err(Error::new(Code::Full, text));
+    }
+    let pending_max = config.limits.pending_max as usize;
+    let asked = host.change(presentity, |principal, now| {
+        let (presentity, policy) = (&mut principal.presentity, &principal.policy);
+        presentity.subscribe(now, watcher, bond, Some(link.id), pending_max, policy)
+    });
+    let asked = asked.await;
+    if asked.is_err() {
+        // What could not be stored keeps nothing.
+        let_go().await?;
+    }
+    match asked.map_err(|error| storage_error(&error))? {
+        Asked::Stands(_) => Ok(Standing::Follows(lease)),
+        Asked::Refused => Err(crate::session::refused(presentity)),
+        Asked::Crowded => Err(crate::session::crowded()),
+    }
+}
+
+/// Whether a watcher is one of those who hear over this link.
+async fn hears(
+    host: &Arc<Host>,
+    link: &LinkMailbox,
+    presentity: &Address,
+    watcher: &Address,
+) -> Result<bool, Error> {
+    host.look(presentity, |principal, _| {
+        let watching = principal.presentity.watcher(watcher);
+        watching.is_some_and(|watching| watching.listeners.contains(&link.id))
+    })
+    .await
+    .map_err(|error| storage_error(&error))
+}
+
+/// Who is asked for.
+///
+/// # Errors
+/// moved; and not-found or not-offered, where that is told.
+fn whom(host: &Host, address: &Address) -> Result<Whom, Error> {
+    let account = host.accounts.get(address);
+    if account.as_ref().is_some_and(|account| account.services.pres) {
+        return Ok(Whom::Presentity);
+    }
+    let config = host.config.load();
+    let hosted = config.domain.iter().find(|hosted| hosted.name.as_str() == address.domain_str());
+    if account.is_none()
+        && let Some(elsewhere) = hosted.and_then(|hosted| hosted.redirect.as_ref())
+        && let Ok(moved) = Address::new(address.local(), elsewhere)
+    {
+        let mut error = Error::new(Code::Moved, format!("{address} is {moved} now")).by(By::Home);
+        error.address = Some(moved);
+        return Err(error);
+    }
+    match (config.federation.tell_unknown, account) {
+        (false, _) => Ok(Whom::Nobody),
+        (true, None) => {
+            let text = format!("{address} does not exist");
+            Err(Error::new(Code::NotFound, text).by(By::Home))
+        }
+        (true, Some(_)) => {
+            let text = format!("{address} has no presence");
+            Err(Error::new(Code::NotOffered, text).by(By::Home))
+        }
+    }
+}
+
+/// One who has the rules of a new account and never signs in.
+fn nobody(address: &Address, now: Timestamp) -> Result<(Presentity, Policy), Error> {
+    let text = default_rules(&address.domain());
+    let broken = |error: impp_acl::RulesError| Error::new(Code::Internal, error.to_string());
+    let rules = RuleSet::parse(&text).map_err(broken)?;
+    let policy = Policy { rules, text, number: 0, contacts: Default::default() };
+    let pace = crate::presentity::PaceLimit { burst: 1, interval: Duration::from_secs(1) };
+    let (layers, watchers) = Default::default();
+    Ok((Presentity::new(address.clone(), layers, watchers, now, pace, None), policy))
+}
+
+/// Answers for somebody who does not exist as for one who never signs in, and as late: the store is
+/// asked to forget what it never had.
+async fn seem(
+    host: &Arc<Host>,
+    presentity: &Address,
+    watcher: &Address,
+    lease: Duration,
+) -> Result<Standing, Error> {
+    let key = records::key(WATCHER, presentity, &[watcher.as_str()]);
+    let nothing = Op::Put { key, expect: Expect::Any, value: None };
+    host.store(vec![nothing]).await.map_err(|error| storage_error(&error))?;
+    if lease.is_zero() {
+        return Ok(Standing::Ended);
+    }
+    let now = host.clock.now();
+    let (_, policy) = nobody(presentity, now)?;
+    let decision = policy.decide(presentity, watcher, Purpose::Subscribe, now, None);
+    match decision.handling() {
+        Handling::Block => Err(crate::session::refused(presentity)),
+        Handling::Confirm => Ok(Standing::Seems(SubscriptionState::Pending, lease)),
+        Handling::PoliteBlock | Handling::Allow => {
+            Ok(Standing::Seems(SubscriptionState::Active, lease))
+        }
+    }
+}
+
+async fn join(
+    host: &Arc<Host>,
+    link: &LinkMailbox,
+    groups: &mut Groups,
+    presentity: &Address,
+    watcher: &Address,
+    claimed: Option<Version>,
+) -> Result<Done, Error> {
+    loop {
+        let joined = host.look(presentity, |principal, now| {
+            principal.presentity.join_groups(now, link.id, groups, watcher, claimed)
+        });
+        match joined.await.map_err(|error| storage_error(&error).by_home())? {
+            Joined::Due => {
+                let done = expire(host, presentity).await;
+                done.map_err(|error| storage_error(&error).by_home())?;
+            }
+            Joined::Stands { state: SubscriptionState::Terminated, .. } => return Ok(ended()),
+            Joined::Stands { state, group, owed } => {
+                if owed {
+                    link.presentity_dirty(presentity);
+                }
+                let (group, version) = group.unzip();
+                return Ok(Done { state: Some(state), group, version, ..Done::empty() });
+            }
+        }
+    }
+}
+
+async fn tell_of(
+    host: &Arc<Host>,
+    link: &LinkMailbox,
+    groups: &mut AllGroups,
+    presentity: &Address,
+    out: &mut BytesMut,
+    room: usize,
+) -> Result<(), StoreError> {
+    let Some(of) = groups.get_mut(presentity) else { return Ok(()) };
+    let before = of.len();
+    let told = if host.account(presentity).is_err() {
+        of.close()
+    } else {
+        let left = room.saturating_sub(out.len());
+        pull(host, link, of, presentity, left).await?
+    };
+    link.count_watchers(before, of.len());
+    if of.is_empty() {
+        groups.remove(presentity);
+    }
+    for told in told {
+        host.metrics.notifications.inc();
+        put(out, notify(presentity, told).into());
+    }
+    Ok(())
+}
+
+async fn pull(
+    host: &Arc<Host>,
+    link: &LinkMailbox,
+    groups: &mut Groups,
+    presentity: &Address,
+    room: usize,
+) -> Result<Vec<GroupTold>, StoreError> {
+    loop {
+        let pulled = host.look(presentity, |principal, now| {
+            principal.presentity.pull_groups(now, link.id, groups, room)
+        });
+        match pulled.await? {
+            PulledGroups::Due => expire(host, presentity).await?,
+            PulledGroups::Told(told) => return Ok(told),
+            PulledGroups::More(told) => {
+                link.presentity_dirty(presentity);
+                return Ok(told);
+            }
+        }
+    }
+}
+
+async fn expire(host: &Arc<Host>, presentity: &Address) -> Result<(), StoreError> {
+    host.change(presentity, |principal, now| {
+        ((), principal.presentity.expire(now, &principal.policy))
+    })
+    .await
+}
+
+fn notify(presentity: &Address, told: GroupTold) -> Notify {
+    let mut notify = Notify::of(presentity.clone(), What::Presence, told.state);
+    (notify.group, notify.watchers, notify.event) = (told.group, told.watchers, told.event);
+    if let Some(content) = &told.content {
+        disclose(&mut notify, content);
+    }
+    (notify.version, notify.set) = (told.version, told.set);
+    notify
+}
+
+fn ended() -> Done {
+    let state = Some(SubscriptionState::Terminated);
+    Done { state, lease: Some(Duration::ZERO), ..Done::empty() }
+}
+
+impl Groups {
+    /// The presentity is gone: all are told so.
+    fn close(&mut self) -> Vec<GroupTold> {
+        let told = GroupTold {
+            group: None,
+            watchers: self.take(),
+            state: SubscriptionState::Terminated,
+            event: Some(SubscriptionEvent::Noresource),
+            content: None,
+            version: None,
+            set: None,
+        };
+        told.split()
+    }
+}
+
+/// What this server says as the home of a presentity.
+trait ByHome {
+    fn by_home(self) -> Error;
+}
+
+impl ByHome for Error {
+    fn by_home(self) -> Error {
+        if self.by == By::Server { self.by(By::Home) } else { self }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,454 @@
+//! Two servers and what a link between them carries, without the link: presence from publication to
+//! a client of the other domain.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use impp_protocol::command::{Done, Fetch, Notify, Publish, Subscribe};
+use impp_protocol::frame::{FRAME_BYTES_MAX, take};
+use impp_protocol::presence::{Document, FieldName, PartId, Patch, Version};
+use impp_protocol::sasl::Password;
+use impp_protocol::sasl::resume::Ticket;
+use impp_protocol::state::{
+    self, Contact, ContactEdit, Contacts, Grant, SubscriptionEdit, SubscriptionEvent,
+    SubscriptionState, Subscriptions,
+};
+use impp_protocol::{Address, Code, Command, Domain, Error, Request, What};
+use impp_storage::{MemoryStore, Store};
+
+use crate::accounts::new_verifier;
+use crate::config::Config;
+use crate::host::Host;
+use crate::link::home::{self, AllGroups};
+use crate::link::mailbox::LinkMailbox;
+use crate::presentity::Groups;
+use crate::records::Services;
+use crate::session::{Answer, Later, Session};
+use crate::sessions::{Mailbox, SessionId};
+
+fn address(text: &str) -> Address {
+    Address::parse(text).unwrap()
+}
+
+fn domain(text: &str) -> Domain {
+    Domain::parse(text).unwrap()
+}
+
+async fn start(name: &str, more: &str, store: Arc<dyn Store>) -> Arc<Host> {
+    // Nobody answers there; what is asked is carried here.
+    let route =
+        |domain| format!("[[route]]\ndomain = \"{domain}.example\"\ntargets = [\"127.0.0.1:1\"]\n");
+    let routes: String = ["a", "b", "d"].map(route).concat();
+    let text = format!(
+        "[times]\npace_burst = 1000\n{more}\n{routes}[[domain]]\nname = \"{name}\"\n\
+         certificate = \"c\"\nkey = \"k\"\n"
+    );
+    let mut config = Config::parse(&text, Path::new("imppd.toml")).unwrap();
+    if more.contains("redirect") {
+        config.domain[0].redirect = Some(domain("c.example"));
+    }
+    Host::start(config, store).await.unwrap()
+}
+
+async fn add(host: &Host, text: &str) {
+    let password = Password::prepare("a password of some length").unwrap();
+    let verifier = new_verifier(&password, false).unwrap();
+    let services = Services { pres: true, im: true };
+    let (store, now) = (&*host.store, host.clock.now());
+    host.accounts.add(store, now, &address(text), services, verifier, vec![]).await.unwrap();
+}
+
+fn session(host: &Host, text: &str, number: u8) -> Session {
+    let account = host.accounts.get(&address(text)).unwrap();
+    let id = [number; 16];
+    let ticket = Ticket::new(id, [0; 32]);
+    let mailbox = Arc::new(Mailbox::new(SessionId(id), address(text), [number; 16], ticket));
+    assert!(host.sessions.enter(&mailbox, 10));
+    Session::new(mailbox, account)
+}
+
+/// Two servers, a.example and b.example; b's principals watch a's.
+struct Pair {
+    a: Arc<Host>,
+    b: Arc<Host>,
+    link: Arc<LinkMailbox>,
+    groups: AllGroups,
+    asked: usize,
+}
+
+impl Pair {
+    async fn new(a: &str) -> Pair {
+        let a = start("a.example", a, Arc::new(MemoryStore::new().unwrap())).await;
+        let b = start("b.example", "", Arc::new(MemoryStore::new().unwrap())).await;
+        add(&a, "alice@a.example").await;
+        add(&b, "bob@b.example").await;
+        add(&b, "carol@b.example").await;
+        let mut pair = Pair { link: link(100), a, b, groups: AllGroups::new(), asked: 0 };
+        pair.up(101).await;
+        pair
+    }
+
+    async fn up(&mut self, number: u8) {
+        self.down().await;
+        self.link = link(number);
+        self.a.links.insert(self.link.id, self.link.clone());
+        self.b.mirrors.link_up(&self.b, &domain("b.example"), &domain("a.example"), self.link.id);
+    }
+
+    async fn down(&mut self) {
+        self.a.links.remove(&self.link.id);
+        home::link_lost(&self.a, &self.link, std::mem::take(&mut self.groups)).await;
+        let (local, remote) = (domain("b.example"), domain("a.example"));
+        self.b.mirrors.link_down(&self.b, &local, &remote, self.link.id);
+    }
+
+    /// Carries everything there is; the notifications.
+    async fn carry(&mut self) -> Vec<Notify> {
+        let (local, remote) = (domain("b.example"), domain("a.example"));
+        let mut carried = Vec::new();
+        loop {
+            let requests = self.b.mirrors.next_requests(&self.b, &local, &remote, 2);
+            let mut any = !requests.is_empty();
+            self.asked += requests.len();
+            for (key, watcher, subscribe) in requests {
+                let taken = home::subscribe(&self.a, &self.link, subscribe).await;
+                let answer = home::answer(&self.a, &self.link, &mut self.groups, taken).await;
+                let result = match over(answer) {
+                    Command::Ok(done) => Ok(done),
+                    Command::Error(error) => Err(error),
+                    other => panic!("{other:?}"),
+                };
+                self.b.mirrors.answered(&self.b, self.link.id, &key, &watcher, result);
+            }
+            let mut out = BytesMut::new();
+            home::tell(&self.a, &self.link, &mut self.groups, &mut out, 1 << 20).await;
+            while let Some(frame) = take(&mut out, FRAME_BYTES_MAX).unwrap() {
+                let Command::Notify(notify) = Request::decode(frame).unwrap().command else {
+                    panic!("something else is told");
+                };
+                self.b.mirrors.notified(&self.b, self.link.id, &local, &notify);
+                carried.push(notify);
+                any = true;
+            }
+            if !any {
+                let told = self.groups.values().map(Groups::len).sum::<usize>();
+                assert_eq!(told, self.link.watchers());
+                return carried;
+            }
+        }
+    }
+
+    async fn allow(&self, fields: &str) {
+        self.set_rule(&format!("handling = \"allow\"\nfields = [\"{fields}\"]")).await;
+    }
+
+    /// What alice's rules say of all.
+    async fn set_rule(&self, rule: &str) {
+        let text = format!("[[rule]]\nid = \"all\"\nwho = [\"authenticated\"]\n{rule}\n");
+        let alice = address("alice@a.example");
+        let changed = self.a.change(&alice, |principal, now| {
+            principal.policy.rules = impp_acl::RuleSet::parse(&text).unwrap();
+            ((), principal.presentity.policy_changed(now, &principal.policy))
+        });
+        changed.await.unwrap();
+    }
+}
+
+fn link(number: u8) -> Arc<LinkMailbox> {
+    let id = SessionId([number; 16]);
+    Arc::new(LinkMailbox::new(id, domain("a.example"), domain("b.example")))
+}
+
+/// What arrives of a command.
+fn over(command: Command) -> Command {
+    let mut out = BytesMut::new();
+    Request { number: 1, command }.put(&mut out).unwrap();
+    Request::decode(take(&mut out, FRAME_BYTES_MAX).unwrap().unwrap()).unwrap().command
+}
+
+#[expect(clippy::disallowed_methods, reason = "what a client publishes")]
+async fn publish(host: &Arc<Host>, alice: &mut Session, note: &str) {
+    let mut document = Document::default();
+    let open = [(FieldName::parse("status").unwrap(), "open".into())];
+    document.tuples.insert(PartId::parse("im").unwrap(), open.into());
+    document.person.insert(FieldName::parse("note").unwrap(), note.into());
+    let patch = Patch::between(&Document::default(), &document).encode();
+    let publish = Publish {
+        replace: true,
+        ..Publish::of(address("alice@a.example"), What::Presence, Some(patch))
+    };
+    done(alice.handle(host, publish.into()).await);
+}
+
+fn done(answer: Answer) -> Done {
+    match answer {
+        Answer::Now(Command::Ok(done)) => done,
+        Answer::Now(other) => panic!("{other:?}"),
+        Answer::Later(_) => panic!("it comes later"),
+    }
+}
+
+fn later(answer: Answer) -> Later {
+    match answer {
+        Answer::Later(later) => later,
+        Answer::Now(other) => panic!("it comes at once: {other:?}"),
+    }
+}
+
+async fn ok(later: Later) -> Done {
+    match later.await {
+        Command::Ok(done) => done,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Follows alice; the answer comes when the link has carried the question.
+async fn follow(pair: &mut Pair, session: &mut Session) -> Done {
+    let ask = Subscribe::of(address("alice@a.example"), What::Presence);
+    let answer = later(session.handle(&pair.b, ask.into()).await);
+    pair.carry().await;
+    ok(answer).await
+}
+
+/// What the client is told.
+async fn told(host: &Arc<Host>, session: &mut Session) -> Vec<Notify> {
+    let mut out = BytesMut::new();
+    session.tell(host, &mut out, 1 << 20).await;
+    let mut told = Vec::new();
+    while let Some(frame) = take(&mut out, FRAME_BYTES_MAX).unwrap() {
+        if let Command::Notify(notify) = Request::decode(frame).unwrap().command {
+            told.push(notify);
+        }
+    }
+    told
+}
+
+fn note(notify: &Notify) -> Option<String> {
+    let document = Document::decode(notify.snapshot.clone()?).unwrap();
+    document.person.get("note").map(|note| note.to_string())
+}
+
+#[tokio::test]
+async fn r3_3_1_a_second_watcher_of_a_domain_is_served_from_what_the_first_one_got() {
+    let mut pair = Pair::new("").await;
+    let mut alice = session(&pair.a, "alice@a.example", 1);
+    let mut bob = session(&pair.b, "bob@b.example", 2);
+    let mut carol = session(&pair.b, "carol@b.example", 3);
+    pair.allow("all").await;
+    publish(&pair.a, &mut alice, "one").await;
+    let answer = follow(&mut pair, &mut bob).await;
+    assert_eq!(answer.state, Some(SubscriptionState::Active));
+    let first = told(&pair.b, &mut bob).await;
+    assert_eq!((first.len(), note(&first[0]).as_deref()), (1, Some("one")));
+    // The second one is asked for by name, and nothing of the document comes again.
+    let ask = Subscribe::of(address("alice@a.example"), What::Presence);
+    let answer = later(carol.handle(&pair.b, ask.into()).await);
+    assert!(told(&pair.b, &mut carol).await.is_empty(), "told before the answer");
+    assert!(pair.carry().await.is_empty());
+    assert_eq!(ok(answer).await.version, first[0].version);
+    assert_eq!(note(&told(&pair.b, &mut carol).await[0]).as_deref(), Some("one"));
+    // One change, one notification, nobody named.
+    publish(&pair.a, &mut alice, "two").await;
+    let carried = pair.carry().await;
+    assert_eq!((carried.len(), carried[0].watchers.len()), (1, 0));
+    for session in [&mut bob, &mut carol] {
+        let news = told(&pair.b, session).await;
+        assert_eq!((news.len(), news[0].version), (1, carried[0].version));
+    }
+    // A third session of theirs asks nobody.
+    let asked = pair.asked;
+    let mut other = session(&pair.b, "bob@b.example", 4);
+    let ask = Subscribe {
+        version: carried[0].version,
+        ..Subscribe::of(address("alice@a.example"), What::Presence)
+    };
+    let answer = done(other.handle(&pair.b, ask.into()).await);
+    assert_eq!(answer.version, carried[0].version);
+    assert!(told(&pair.b, &mut other).await.is_empty());
+    let fetch = Fetch::of(address("alice@a.example"), What::Presence);
+    let fetched = done(other.handle(&pair.b, fetch.into()).await);
+    assert_eq!(Version::of(&fetched.content.unwrap()), carried[0].version.unwrap());
+    assert_eq!(pair.asked, asked);
+    assert_eq!((pair.b.metrics.unsolicited.get(), pair.b.metrics.repairs.get()), (0, 0));
+}
+
+#[tokio::test]
+async fn r3_3_3_a_rule_of_the_home_reaches_the_watching_side() {
+    let mut pair = Pair::new("").await;
+    let mut alice = session(&pair.a, "alice@a.example", 1);
+    let mut bob = session(&pair.b, "bob@b.example", 2);
+    publish(&pair.a, &mut alice, "secret").await;
+    let answer = follow(&mut pair, &mut bob).await;
+    assert_eq!((answer.state, answer.version), (Some(SubscriptionState::Pending), None));
+    assert!(told(&pair.b, &mut bob).await.is_empty());
+    pair.allow("status").await;
+    pair.carry().await;
+    let news = told(&pair.b, &mut bob).await;
+    assert_eq!((news[0].state, note(&news[0])), (SubscriptionState::Active, None));
+    assert_eq!(news[0].event, Some(SubscriptionEvent::Approved));
+    let alice = address("alice@a.example");
+    let ended = pair.a.change(&alice, |principal, now| {
+        let (watcher, event) = (address("bob@b.example"), SubscriptionEvent::Deactivated);
+        let effects = principal.presentity.end_watching(now, &watcher, event);
+        ((), effects.unwrap_or_default())
+    });
+    ended.await.unwrap();
+    pair.carry().await;
+    let news = told(&pair.b, &mut bob).await;
+    assert_eq!(news[0].state, SubscriptionState::Terminated);
+    assert_eq!(news[0].event, Some(SubscriptionEvent::Deactivated));
+}
+
+#[tokio::test]
+async fn r5_1_6_only_for_watchers_of_its_own_domain_a_server_may_ask() {
+    let pair = Pair::new("").await;
+    let mut groups = AllGroups::new();
+    for (watcher, presentity) in [
+        (Some("mallory@c.example"), "alice@a.example"),
+        (Some("alice@a.example"), "alice@a.example"),
+        (Some("bob@sub.b.example"), "alice@a.example"),
+        (Some("bob@b.example"), "dora@d.example"),
+        (None, "alice@a.example"),
+    ] {
+        let ask = Subscribe {
+            watcher: watcher.map(address),
+            lease: Some(Duration::from_secs(60)),
+            ..Subscribe::of(address(presentity), What::Presence)
+        };
+        let fetch = Fetch {
+            watcher: ask.watcher.clone(),
+            ..Fetch::of(address(presentity), What::Presence)
+        };
+        let taken = home::subscribe(&pair.a, &pair.link, ask).await;
+        let answer = home::answer(&pair.a, &pair.link, &mut groups, taken).await;
+        let Command::Error(error) = answer else { panic!("{answer:?}") };
+        assert_eq!(error.code, Code::Refused);
+        let fetched = home::fetch(&pair.a, &pair.link, fetch).await;
+        assert_eq!(fetched.unwrap_err().code, Code::Refused);
+        assert!(groups.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn f14_who_does_not_exist_cannot_be_told_from_who_never_comes() {
+    let ask = |text: &str| Subscribe {
+        watcher: Some(address("bob@b.example")),
+        lease: Some(Duration::from_secs(60)),
+        ..Subscribe::of(address(text), What::Presence)
+    };
+    let answer = async |pair: &Pair, text: &str| {
+        let mut groups = AllGroups::new();
+        let taken = home::subscribe(&pair.a, &pair.link, ask(text)).await;
+        home::answer(&pair.a, &pair.link, &mut groups, taken).await
+    };
+    let pair = Pair::new("").await;
+    let known = answer(&pair, "alice@a.example").await;
+    assert_eq!(known, answer(&pair, "nobody@a.example").await);
+    let fetch = |text: &str| Fetch {
+        watcher: Some(address("bob@b.example")),
+        ..Fetch::of(address(text), What::Presence)
+    };
+    assert_eq!(
+        home::fetch(&pair.a, &pair.link, fetch("alice@a.example")).await,
+        home::fetch(&pair.a, &pair.link, fetch("nobody@a.example")).await
+    );
+    let pair = Pair::new("[federation]\ntell_unknown = true").await;
+    let Command::Error(error) = answer(&pair, "nobody@a.example").await else { panic!() };
+    assert_eq!(error.code, Code::NotFound);
+    let pair = Pair::new("# redirect").await;
+    let Command::Error(error) = answer(&pair, "nobody@a.example").await else { panic!() };
+    assert_eq!((error.code, error.address), (Code::Moved, Some(address("nobody@c.example"))));
+}
+
+#[tokio::test]
+async fn contacts_of_other_domains_are_followed_and_remembered() {
+    let mut pair = Pair::new("").await;
+    let mut alice = session(&pair.a, "alice@a.example", 1);
+    let mut bob = session(&pair.b, "bob@b.example", 2);
+    pair.allow("all").await;
+    publish(&pair.a, &mut alice, "one").await;
+    let contact = Contact {
+        address: address("alice@a.example"),
+        name: None,
+        groups: vec![],
+        follow: true,
+        grant: Grant::Status,
+        subscription: None,
+    };
+    let edit = state::encode(&ContactEdit { set: Some(contact), remove: None });
+    let edit = Publish::of(address("bob@b.example"), What::Contacts, Some(edit));
+    done(bob.handle(&pair.b, edit.into()).await);
+    let expand =
+        Subscribe { expand: true, ..Subscribe::of(address("bob@b.example"), What::Contacts) };
+    let contacts = done(bob.handle(&pair.b, expand.into()).await).content.unwrap();
+    let contacts: Contacts = state::decode(contacts).unwrap();
+    assert_eq!(contacts.entries[0].subscription, Some(SubscriptionState::Unknown));
+    pair.carry().await;
+    let news = told(&pair.b, &mut bob).await;
+    assert_eq!(note(&news[0]).as_deref(), Some("one"));
+    // Another run of the server goes on where this one was.
+    bob.end(&pair.b).await;
+    pair.down().await;
+    pair.b = start("b.example", "", pair.b.store.clone()).await;
+    let pairs = pair.b.mirrors.pairs();
+    assert_eq!(pairs, [(domain("b.example"), domain("a.example"))]);
+    assert!(pair.b.mirrors.wanted(&pairs[0].0, &pairs[0].1));
+    pair.up(102).await;
+    pair.carry().await;
+    let mut bob = session(&pair.b, "bob@b.example", 5);
+    let list = Fetch::of(address("bob@b.example"), What::Subscriptions);
+    let listed = done(bob.handle(&pair.b, list.clone().into()).await).content.unwrap();
+    let listed: Subscriptions = state::decode(listed).unwrap();
+    assert_eq!(listed.entries[0].state, SubscriptionState::Active);
+    // And it can be cancelled from anywhere; the home hears it.
+    let cancel = state::encode(&SubscriptionEdit { cancel: address("alice@a.example") });
+    let cancel = Publish::of(address("bob@b.example"), What::Subscriptions, Some(cancel));
+    done(bob.handle(&pair.b, cancel.into()).await);
+    pair.carry().await;
+    let alice = address("alice@a.example");
+    let watched = pair.a.look(&alice, |principal, _| {
+        let watching = principal.presentity.watcher(&address("bob@b.example"));
+        watching.map(|watching| watching.state)
+    });
+    assert_eq!(watched.await.unwrap(), Some(SubscriptionState::Terminated));
+    let listed = done(bob.handle(&pair.b, list.into()).await).content.unwrap();
+    assert!(state::decode::<Subscriptions>(listed).unwrap().entries.is_empty());
+    assert!(!pair.b.mirrors.wanted(&pairs[0].0, &pairs[0].1));
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_domain_that_does_not_answer_but_who_asked() {
+    let mut pair = Pair::new("").await;
+    pair.down().await;
+    let mut bob = session(&pair.b, "bob@b.example", 2);
+    let ask = Subscribe::of(address("alice@a.example"), What::Presence);
+    let answer = later(bob.handle(&pair.b, ask.clone().into()).await);
+    // The connection ends before the home has answered.
+    bob.hurry();
+    assert_eq!(ok(answer).await.state, Some(SubscriptionState::Unknown));
+    assert!(told(&pair.b, &mut bob).await.is_empty());
+    // What comes later comes by NOTIFY.
+    pair.allow("all").await;
+    pair.up(102).await;
+    pair.carry().await;
+    assert_eq!(told(&pair.b, &mut bob).await[0].state, SubscriptionState::Active);
+    // A refusal is the answer.
+    let mut carol = session(&pair.b, "carol@b.example", 3);
+    pair.set_rule("handling = \"block\"").await;
+    let answer = later(carol.handle(&pair.b, ask.into()).await);
+    pair.carry().await;
+    let Command::Error(error) = answer.await else { panic!("refused") };
+    assert_eq!(error.code, Code::Refused);
+    assert!(told(&pair.b, &mut carol).await.is_empty());
+    let news = told(&pair.b, &mut bob).await;
+    assert_eq!(news[0].event, Some(SubscriptionEvent::Rejected));
+    // And so is that there is no such domain.
+    let nowhere = Subscribe::of(address("dora@d.example"), What::Presence);
+    let answer = later(carol.handle(&pair.b, nowhere.into()).await);
+    let error = Error::new(Code::UnknownDomain, "no such domain");
+    pair.b.mirrors.unreachable(&pair.b, &domain("b.example"), &domain("d.example"), &error);
+    let Command::Error(error) = answer.await else { panic!("unknown") };
+    assert_eq!(error.code, Code::UnknownDomain);
+}

@@ -1,0 +1,297 @@
+//! A principal of this server who follows a presentity of another domain: what keeps that here, and
+//! how it stands there.
+//!
+//! Groups and contents are left to `cache`, whom to ask what to the machine.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use impp_protocol::Timestamp;
+use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
+
+use super::Terms;
+use super::cache::GroupId;
+use crate::presentity::{Bond, Kept};
+use crate::records::WatcherRecord;
+use crate::sessions::SessionId;
+
+/// The first wait after the home could not answer, and the longest.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(300);
+
+/// See the module. All subscriptions of one principal stand alike.
+#[derive(Clone, Debug)]
+pub struct Follower {
+    /// How they stand.
+    pub state: SubscriptionState,
+    /// What brought them there.
+    pub event: SubscriptionEvent,
+    /// Since when.
+    pub since: Timestamp,
+    /// What keeps them; nothing if they have ended and the home has still to hear of it.
+    pub bonds: Vec<Bond>,
+    /// Sessions that get notifications.
+    pub listeners: Vec<SessionId>,
+    pub(super) group: Option<GroupId>,
+    pub(super) upstream: Upstream,
+    /// Until when the home keeps the subscription, as far as is known.
+    pub(super) standing: Option<Timestamp>,
+    /// Whether the home has answered over the link that is up.
+    pub(super) placed: bool,
+    /// Since when the home may see it otherwise than we do.
+    pub(super) unsure: Option<Timestamp>,
+    /// What the home believes to be held may not be: it is asked for all.
+    pub(super) lost: bool,
+    pub(super) failures: u32,
+}
+
+/// What goes on between the servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Upstream {
+    /// The home is to be asked, not before then.
+    Due(Timestamp),
+    /// It was asked, and has not answered.
+    Asked {
+        /// To end it.
+        ends: bool,
+        /// For all, nothing held.
+        bare: bool,
+    },
+    /// It has answered; the lease is refreshed then.
+    Rests(Timestamp),
+}
+
+impl Follower {
+    /// One who has just begun to follow.
+    pub(super) fn new(now: Timestamp) -> Follower {
+        Follower {
+            state: SubscriptionState::Unknown,
+            event: SubscriptionEvent::Subscribe,
+            since: now,
+            bonds: Vec::new(),
+            listeners: Vec::new(),
+            group: None,
+            upstream: Upstream::Due(now),
+            standing: None,
+            placed: false,
+            unsure: None,
+            lost: false,
+            failures: 0,
+        }
+    }
+
+    /// One whom the store remembers. The home may keep it for up to a lease.
+    pub(super) fn restored(now: Timestamp, kept: Kept, lease: Duration) -> Follower {
+        let mut bonds: Vec<Bond> =
+            kept.leases.iter().map(|(device, until)| Bond::Lease(*device, *until)).collect();
+        bonds.extend(kept.by_contact.then_some(Bond::Contact));
+        let state = match kept.state {
+            SubscriptionState::Pending => SubscriptionState::Pending,
+            _ => SubscriptionState::Unknown,
+        };
+        let (event, since) = (kept.event, kept.since);
+        let standing = Some(now.after(lease));
+        Follower { state, event, since, bonds, standing, ..Follower::new(now) }
+    }
+
+    /// What of it survives the server. That a domain cannot be reached is found out anew.
+    pub fn kept(&self) -> Option<Kept> {
+        let leases = self.bonds.iter().filter_map(|bond| match bond {
+            Bond::Lease(device, until) => Some((*device, *until)),
+            Bond::Session(_) | Bond::Contact => None,
+        });
+        let leases: BTreeMap<_, _> = leases.collect();
+        let by_contact = self.bonds.contains(&Bond::Contact);
+        let state = match self.state {
+            SubscriptionState::Terminated => return None,
+            SubscriptionState::Pending => SubscriptionState::Pending,
+            _ => SubscriptionState::Active,
+        };
+        let (event, since) = (self.event, self.since);
+        let keep = by_contact || !leases.is_empty();
+        keep.then_some(Kept { state, event, since, leases, by_contact })
+    }
+
+    /// Whether it may be shown what its group sees.
+    pub fn sees(&self) -> bool {
+        matches!(self.state, SubscriptionState::Active | SubscriptionState::Stale)
+    }
+
+    /// Whether somebody waits for the home's first answer.
+    pub fn waits(&self) -> bool {
+        self.state == SubscriptionState::Unknown && self.failures == 0
+    }
+
+    /// Whether anybody here keeps it.
+    pub(super) fn is_kept(&self) -> bool {
+        !self.bonds.is_empty()
+    }
+
+    /// Whether the home was asked something and has not answered.
+    pub(super) fn is_asked(&self) -> bool {
+        matches!(self.upstream, Upstream::Asked { .. })
+    }
+
+    /// Whether the home is being told that it ends.
+    pub(super) fn is_ending(&self) -> bool {
+        matches!(self.upstream, Upstream::Asked { ends: true, .. })
+    }
+
+    /// Whether nothing has to be known of it any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.bonds.is_empty()
+            && self.listeners.is_empty()
+            && self.standing.is_none()
+            && !self.is_asked()
+    }
+
+    /// The request that is to be made now: to end it or not.
+    pub(super) fn request(&self, now: Timestamp) -> Option<bool> {
+        match (self.is_kept(), self.upstream) {
+            (_, Upstream::Asked { .. }) => None,
+            (true, Upstream::Due(at) | Upstream::Rests(at)) => (at <= now).then_some(false),
+            (false, Upstream::Due(at)) => (self.standing.is_some() && at <= now).then_some(true),
+            (false, Upstream::Rests(_)) => self.standing.is_some().then_some(true),
+        }
+    }
+
+    /// When [`Follower::request`] has something, if nothing happens before.
+    pub(super) fn request_at(&self, now: Timestamp) -> Option<Timestamp> {
+        match (self.is_kept(), self.upstream) {
+            (_, Upstream::Asked { .. }) => None,
+            (true, Upstream::Due(at) | Upstream::Rests(at)) => Some(at),
+            (false, _) if self.standing.is_none() => None,
+            (false, Upstream::Due(at)) => Some(at),
+            (false, Upstream::Rests(_)) => Some(now),
+        }
+    }
+
+    /// The link is new or gone: what was asked is not answered any more.
+    pub(super) fn unlink(&mut self, now: Timestamp, lease: Duration) {
+        if let Upstream::Asked { ends, .. } = self.upstream
+            && (!ends || self.standing.is_some())
+        {
+            // It may have been done.
+            self.standing = Some(now.after(lease));
+        }
+        (self.upstream, self.placed, self.lost) = (Upstream::Due(now), false, false);
+        self.unsure = self.unsure.or(Some(now));
+    }
+
+    /// The home has answered that it stands, for `lease`.
+    pub(super) fn stands(&mut self, now: Timestamp, lease: Duration, bare: bool) {
+        (self.standing, self.placed, self.failures) = (Some(now.after(lease)), true, 0);
+        self.unsure = None;
+        self.lost &= !bare;
+        let refresh = if self.lost { now } else { now.after(lease / 2) };
+        self.upstream = Upstream::Rests(refresh);
+    }
+
+    /// The home could not answer: it is asked again later. It knows of nothing held any more, so
+    /// nothing is lost.
+    pub(super) fn failed(&mut self, now: Timestamp, after: Option<Duration>) {
+        self.lost = false;
+        let wait = RETRY_MIN.saturating_mul(1 << self.failures.min(16)).min(RETRY_MAX);
+        self.failures = self.failures.saturating_add(1);
+        self.upstream = Upstream::Due(now.after(wait.max(after.unwrap_or_default())));
+        self.unsure = self.unsure.or(Some(now));
+    }
+
+    /// The home's lease has run out; what was shown is kept for as long as ours.
+    pub(super) fn lapsed(&mut self, now: Timestamp) {
+        self.standing = self.standing.filter(|_| self.group.is_some());
+        self.unsure = self.unsure.or(Some(now));
+        if !self.is_asked() {
+            self.upstream = Upstream::Due(now);
+        }
+    }
+
+    /// Turns to a state that the home has named, or that follows from its silence; whether it is
+    /// another.
+    pub(super) fn turn(
+        &mut self,
+        now: Timestamp,
+        state: SubscriptionState,
+        event: Option<SubscriptionEvent>,
+    ) -> bool {
+        if self.state == state {
+            return false;
+        }
+        if let Some(event) = event {
+            (self.event, self.since) = (event, now);
+        }
+        self.state = state;
+        true
+    }
+
+    /// It is active now, as the home says.
+    pub(super) fn activate(&mut self, now: Timestamp) -> bool {
+        let approved = self.state == SubscriptionState::Pending;
+        self.unsure = None;
+        self.turn(now, SubscriptionState::Active, approved.then_some(SubscriptionEvent::Approved))
+    }
+
+    /// Nobody here follows any more.
+    pub(super) fn end(&mut self, now: Timestamp, event: SubscriptionEvent) {
+        self.bonds.clear();
+        self.turn(now, SubscriptionState::Terminated, Some(event));
+    }
+
+    /// Adds or renews what keeps it.
+    pub(super) fn keep(&mut self, bond: Bond) {
+        self.bonds.retain(|other| !other.is_same(bond));
+        self.bonds.push(bond);
+    }
+
+    /// Removes what keeps it; whether it was there.
+    pub(super) fn release(&mut self, bond: Bond) -> bool {
+        let before = self.bonds.len();
+        self.bonds.retain(|other| !other.is_same(bond));
+        self.bonds.len() != before
+    }
+
+    /// Lets leases of devices end; whether any did.
+    pub(super) fn expire(&mut self, now: Timestamp) -> bool {
+        let before = self.bonds.len();
+        self.bonds.retain(|bond| !matches!(bond, Bond::Lease(_, until) if *until <= now));
+        self.bonds.len() != before
+    }
+
+    /// When something is due of it, if nothing happens before.
+    pub(super) fn next_deadline(
+        &self,
+        now: Timestamp,
+        linked: bool,
+        terms: Terms,
+    ) -> Option<Timestamp> {
+        let active = self.state == SubscriptionState::Active;
+        let stale = self.unsure.filter(|_| active).map(|since| since.after(terms.stale));
+        // What is due already waits for the link, not for the time.
+        let request = self.request_at(now).filter(|at| linked && *at > now);
+        [self.lease_ends(), self.standing, stale, request].into_iter().flatten().min()
+    }
+
+    /// When the next lease of a device ends.
+    fn lease_ends(&self) -> Option<Timestamp> {
+        let leases = self.bonds.iter().filter_map(|bond| match bond {
+            Bond::Lease(_, until) => Some(*until),
+            Bond::Session(_) | Bond::Contact => None,
+        });
+        leases.min()
+    }
+}
+
+/// What the store has of a follower, read back.
+pub(super) fn kept_of(record: &WatcherRecord) -> Option<Kept> {
+    let mut leases = BTreeMap::new();
+    for (device, until) in &record.leases {
+        leases.insert(crate::principal::unhex(device)?, Timestamp::from_millis(*until));
+    }
+    Some(Kept {
+        state: SubscriptionState::from_name(&record.state)?,
+        event: SubscriptionEvent::from_name(&record.event)?,
+        since: Timestamp::from_millis(record.since),
+        leases,
+        by_contact: record.by_contact,
+    })
+}

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use impp_protocol::command::{ByeReason, Done};
+use impp_protocol::command::{ByeReason, Done, Fetch, Subscribe};
 use impp_protocol::state::Fate;
-use impp_protocol::{Code, Error};
+use impp_protocol::{Code, Command, Error, What};
 use impp_tests::badpeer::{BadPeer, Link};
 use impp_tests::server::Start;
 use impp_tests::wire::bytes_of;
@@ -149,6 +149,45 @@ async fn f14_the_same_is_answered_for_whoever_exists_and_does_not() {
         let message = evil.message("mallory", &format!("{to}@a.example"), "hello");
         assert_eq!(link.refused(message).await, code, "{to}");
     }
+}
+
+/// The same for who watches: somebody who blocks, is disabled, has no presence or does not exist.
+#[tokio::test(flavor = "multi_thread")]
+async fn f14_the_same_is_seen_of_whoever_exists_and_does_not() {
+    let (domains, evil) = one(|start| start.accounts(["alice", "dora", "eve"])).await;
+    let server = &domains["a.example"];
+    server.user_ok(&["disable", "dora@a.example"]);
+    server.user_ok(&["remove", "eve@a.example"]);
+    server.user_ok(&["add", "fred@a.example", "--services", "im"]);
+    let mut link = evil.call(server).await;
+    let mut seen = Vec::new();
+    for to in ["nobody", "alice", "dora", "eve", "fred"] {
+        let (watcher, address) = (Some(evil.account("mallory")), format!("{to}@a.example"));
+        let lease = Some(Duration::from_secs(600));
+        let subscribe = Subscribe { watcher: watcher.clone(), lease, ..subscribe(&address) };
+        let fetch = Fetch { watcher, ..Fetch::of(address.parse().unwrap(), What::Presence) };
+        let ended = Subscribe { lease: Some(Duration::ZERO), ..subscribe.clone() };
+        let words = |error: Error| Error { text: error.text.map(|t| t.replace(to, "X")), ..error };
+        let mut answers = Vec::new();
+        for command in [
+            Command::from(subscribe.clone()),
+            subscribe.clone().into(),
+            fetch.clone().into(),
+            ended.clone().into(),
+            ended.into(),
+            fetch.into(),
+        ] {
+            answers.push(link.request(command).await.map_err(words));
+        }
+        seen.push((to, answers));
+    }
+    for (to, answers) in &seen {
+        assert_eq!(answers, &seen[0].1, "{to}");
+    }
+}
+
+fn subscribe(address: &str) -> Subscribe {
+    Subscribe::of(address.parse().unwrap(), What::Presence)
 }
 
 /// What is dialled and is no server with links, or an older one, is told as that; nothing is said

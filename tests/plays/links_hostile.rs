@@ -1,12 +1,18 @@
 //! Another domain's server that claims what it has not proven, is called what no server is, or
 //! wants us to speak for it: nothing comes of it, and it is counted.
 
-use impp_protocol::command::{ByeReason, Hello, Message, Outcome};
+use std::time::Duration;
+
+use impp_protocol::command::{ByeReason, Fetch, Hello, Message, Outcome, Subscribe};
 use impp_protocol::state::Fate;
-use impp_protocol::{ALPN_CLIENT, Code};
+use impp_protocol::{ALPN_CLIENT, Address, Code, What};
 use impp_tests::badpeer::BadPeer;
+use impp_tests::peer::{fetch, subscribe};
 use impp_tests::wire::{Ending, hello, integer, octets, raw_frame};
 use impp_tests::{Authority, Domains, Peer, eventually};
+
+const BOB: &str = "bob@a.example";
+const PRESENCE: What = What::Presence;
 
 /// The domain a.example, and evil.example whose server is bad.
 async fn one() -> (Domains, BadPeer) {
@@ -88,6 +94,47 @@ async fn f1_e10_a_message_from_a_domain_that_was_not_proven() {
     let inbox = alice.inbox().await;
     assert_eq!(inbox.len(), 4);
     assert!(inbox.iter().all(|message| message.from == Some(evil.account("mallory"))));
+}
+
+/// Nor does anybody of another domain watch.
+#[tokio::test(flavor = "multi_thread")]
+async fn f1_a_watcher_of_a_domain_that_was_not_proven() {
+    let (domains, evil) = one().await;
+    let server = &domains["a.example"];
+    let mut bob = Peer::sign_in(server, "bob").await;
+    for (n, watcher) in ["alice@a.example", "boss@bank.example"].into_iter().enumerate() {
+        let watcher: Option<Address> = Some(watcher.parse().unwrap());
+        let lease = Some(Duration::from_secs(600));
+        let subscribe = Subscribe { watcher: watcher.clone(), lease, ..subscribe(BOB, PRESENCE) };
+        let mut link = evil.call(server).await;
+        link.ask(subscribe).await;
+        let ending = link.ending().await;
+        assert_eq!(ending.code(), Code::Refused);
+        assert!(is_protocol(&ending), "{ending:?}");
+        let mut link = evil.call(server).await;
+        link.ask(Fetch { watcher, ..fetch(BOB, PRESENCE) }).await;
+        assert_eq!(link.ending().await.code(), Code::Refused);
+        assert_eq!(server.metrics().get("impp_forged_total"), 2.0 * (n + 1) as f64);
+    }
+    // Its own watch only whom they have called, and one has to be named.
+    let mut link = evil.call(server).await;
+    for (address, named) in
+        [("x@third.example", true), ("mallory@evil.example", true), (BOB, false)]
+    {
+        let watcher = named.then(|| evil.account("mallory"));
+        let lease = Some(Duration::from_secs(600));
+        let watched = Subscribe { watcher: watcher.clone(), lease, ..subscribe(address, PRESENCE) };
+        assert_eq!(link.refused(watched).await, Code::Refused, "{address}");
+        let read = Fetch { watcher, ..fetch(address, PRESENCE) };
+        assert_eq!(link.refused(read).await, Code::Refused, "{address}");
+    }
+    // What is no presence is not for other domains at all.
+    for what in [What::Log, What::Rules, What::Contacts, What::Requests, What::Watchers] {
+        let watcher = Some(evil.account("mallory"));
+        let read = Fetch { watcher, ..fetch(BOB, what) };
+        assert_eq!(link.refused(read).await, Code::Unsupported, "{what}");
+    }
+    assert!(bob.requests().await.entries.is_empty());
 }
 
 /// A domain has one spelling: in HELLO, in addresses, in the certificate's check.

@@ -13,9 +13,9 @@ use std::time::Duration;
 use bytes::BytesMut;
 use impp_protocol::command::{Bye, ByeReason, Done, Hello, Message, Outcome};
 use impp_protocol::{ALPN_LINK, Address, Code, Command, Error, Request};
-use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, SupportedProtocolVersion};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -36,6 +36,10 @@ pub struct BadPeer {
     pub authority: Authority,
     /// What it presents, dialling and accepting.
     pub certified: Certified,
+    /// The application protocols of which it chooses one, accepting.
+    pub protocols: Vec<Vec<u8>>,
+    /// The versions of TLS that it speaks, accepting.
+    pub versions: &'static [&'static SupportedProtocolVersion],
     /// What it says of itself.
     pub hello: Hello,
     /// Where it listens.
@@ -86,6 +90,8 @@ impl BadPeer {
             domain: domain.to_owned(),
             authority,
             certified,
+            protocols: vec![ALPN_LINK.to_vec()],
+            versions: rustls::ALL_VERSIONS,
             hello,
             address: listener.local_addr().unwrap(),
             listener,
@@ -199,12 +205,12 @@ impl BadPeer {
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(self.versions)
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(chain.unwrap(), key)
             .unwrap();
-        config.alpn_protocols = vec![ALPN_LINK.to_vec()];
+        config.alpn_protocols = self.protocols.clone();
         Arc::new(config)
     }
 }

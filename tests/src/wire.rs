@@ -160,6 +160,16 @@ impl Dial {
         within("a TCP connection", socket.connect(self.address)).await
     }
 
+    /// The first flight of TLS, for whoever writes it himself.
+    pub fn client_hello(&self) -> Vec<u8> {
+        let name = ServerName::try_from(self.domain.clone()).unwrap();
+        let config = Arc::new(self.config.clone());
+        let mut tls = rustls::ClientConnection::new(config, name).unwrap();
+        let mut flight = Vec::new();
+        tls.write_tls(&mut flight).unwrap();
+        flight
+    }
+
     /// The whole connection.
     ///
     /// # Errors

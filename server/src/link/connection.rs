@@ -256,7 +256,8 @@ impl Open {
     }
 
     async fn take_command(&mut self, number: u64, command: Command) {
-        if !matches!(command, Command::Ping(_)) {
+        // Answers count by what was asked.
+        if !matches!(command, Command::Ping(_) | Command::Ok(_) | Command::Error(_)) {
             self.spoke = Instant::now();
         }
         match command {
@@ -353,6 +354,7 @@ impl Open {
             };
         };
         if !matches!(asked, Asked::Ping) {
+            self.spoke = Instant::now();
             self.link.answered.store(true, Ordering::Release);
         }
         // It goes into its sender's log, or to whoever waits here.

@@ -112,7 +112,11 @@ pub async fn answer(
 
 /// Says why there is no link, and closes.
 pub async fn refuse(mut pipe: Pipe, error: Error) {
-    let farewell = [error.into(), bye(ByeReason::Protocol, "see the error before").into()];
+    let reason = match error.code {
+        Code::Busy => ByeReason::Busy,
+        _ => ByeReason::Protocol,
+    };
+    let farewell = [error.into(), bye(reason, "see the error before").into()];
     for command in farewell {
         let _ = say(&mut pipe, command);
     }

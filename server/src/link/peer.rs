@@ -186,7 +186,8 @@ impl Inner {
             for attempt in &mut self.tries {
                 attempt.failed(now, backoff);
             }
-            let text = format!("{} has closed the link at once", link.mailbox.remote);
+            let remote = &link.mailbox.remote;
+            let text = format!("the link to {remote} ended before anything was answered");
             let next = self.tries[index_of(Service::Messages)].next;
             self.queue.trouble(Cause::here(Code::Unreachable, text), next);
         }

@@ -588,7 +588,8 @@ impl Open {
     fn idle_close(&mut self) {
         let mailbox = &self.link.mailbox;
         let watched = self.link.opened.services.serve(Service::Presence)
-            && self.host.mirrors.wanted(&mailbox.local, &mailbox.remote);
+            && (mailbox.watchers() > 0
+                || self.host.mirrors.wanted(&mailbox.local, &mailbox.remote));
         if watched || !self.asked.is_empty() || !self.waiting.is_empty() {
             self.spoke = Instant::now();
         } else {

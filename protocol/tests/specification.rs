@@ -192,6 +192,7 @@ fn tables() -> BTreeMap<String, String> {
         ("page", Page::FIELDS),
         ("item", Item::FIELDS),
         ("fate report", FateReport::FIELDS),
+        ("whereabouts", Whereabouts::FIELDS),
         ("devices", Devices::FIELDS),
         ("device", Device::FIELDS),
         ("device edit", DeviceEdit::FIELDS),

@@ -265,7 +265,7 @@ async fn f9_a_notification_that_nobody_asked_for() {
 
 /// What the other side says in words is passed on as far as a line goes, and does not fill logs.
 #[tokio::test(flavor = "multi_thread")]
-async fn b10_e9_long_words_of_a_peer_harm_no_log() {
+async fn b10_long_words_of_a_peer_harm_no_log() {
     let (domains, evil) = one(|start| start).await;
     let server = &domains["a.example"];
     let mut alice = Peer::sign_in(server, "alice").await;

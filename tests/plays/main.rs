@@ -14,6 +14,7 @@ mod framing_values;
 mod link_tls;
 mod links_astray;
 mod links_crash;
+mod links_forged;
 mod links_frames;
 mod links_hostile;
 mod links_many;

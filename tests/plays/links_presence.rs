@@ -166,7 +166,7 @@ async fn r5_2_2_a_pending_request_survives_restarts_of_both_sides() {
 /// The second watcher of a view costs the link no content, and the third one, who sees less, gets
 /// nothing of it.
 #[tokio::test(flavor = "multi_thread")]
-async fn r3_3_3_watchers_here_share_what_they_may_see_and_nothing_else() {
+async fn r3_3_1_r3_3_2_r3_3_3_watchers_here_share_what_they_may_see_and_nothing_else() {
     let domains = Domains::two().await;
     let mut bob = Peer::sign_in(&domains["b.example"], "bob").await;
     bob.set_rules(

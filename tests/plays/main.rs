@@ -43,3 +43,4 @@ mod rules_words;
 mod services;
 mod sign_in;
 mod store;
+mod two_domains;

@@ -325,3 +325,28 @@ async fn f16_a_certificate_is_renewed_by_the_same_by_another_and_by_an_unknown_c
     alice.until_delivered(id).await;
     assert_eq!(alice.fates().await.iter().filter(|r| r.fate == Fate::Delivered).count(), 3);
 }
+
+/// Whom clients are certified by certifies no servers, and the other way round.
+#[tokio::test(flavor = "multi_thread")]
+async fn c12_a_ca_of_clients_proves_no_domain_and_a_ca_of_domains_no_client() {
+    let folder = tempfile::tempdir().unwrap();
+    let (clients, path) = (Authority::new("clients"), folder.path().join("clients.pem"));
+    std::fs::write(&path, &clients.pem).unwrap();
+    let domains = Domains::with(&["a.example"], |_, start| {
+        start.set("tls.client_ca", path.display().to_string())
+    })
+    .await;
+    let mut evil = BadPeer::among(&domains, "evil.example").await;
+    let server = &domains["a.example"];
+    assert!(evil.is_trusted(server).await);
+    let client = async |evil: &BadPeer| {
+        let dial = evil.dial(server).alpn(&[ALPN_CLIENT]);
+        let Ok(mut wire) = dial.connect().await else { return false };
+        wire.send(0, hello()).await;
+        wire.frame().await.is_some()
+    };
+    assert!(!client(&evil).await);
+    evil.certified = clients.issue(&["evil.example"]);
+    assert!(client(&evil).await);
+    assert!(!evil.is_trusted(server).await);
+}

@@ -299,6 +299,8 @@ async fn remove(host: &Arc<Host>, address: &Address, now: Timestamp) -> Result<(
             ended.await?;
         }
     }
+    // What it has waiting for other domains.
+    host.peers.forget_sender(address);
     // Who followed it.
     host.change(address, |principal, now| ((), principal.presentity.close(now))).await?;
     let own = records::key(records::RULES, address, &[]);

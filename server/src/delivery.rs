@@ -51,10 +51,10 @@ pub async fn deliver(
         }
         Ok(Judged::Nobody) if message.volatile => Ok(Answer::Now(sent(now).into())),
         Ok(judged) => {
-            let action = match &judged {
-                Judged::Inbox(_, action) => *action,
+            let (action, nobody) = match &judged {
+                Judged::Inbox(_, action) => (*action, false),
                 // It takes as long, and a repeat is told, as if there were somebody.
-                Judged::Nobody => DeliveryAction::Drop,
+                Judged::Nobody => (DeliveryAction::Drop, true),
             };
             let unit = unit(host, &message, dedup, action, &bearer, now);
             let (pending, host, to) = (host.store.submit(unit), host.clone(), message.to);
@@ -62,7 +62,9 @@ pub async fn deliver(
             let answered = tokio::spawn(async move {
                 let outcome = pending.await;
                 let stored = matches!(outcome, Ok(storage::Outcome::Committed { .. }));
-                if action == DeliveryAction::Hold && !stored {
+                if nobody && !stored {
+                    host.nobody.release(&to);
+                } else if action == DeliveryAction::Hold && !stored {
                     one_less_held(&host, &to).await;
                 }
                 answer(&host, outcome, &from, &to, now)
@@ -121,8 +123,13 @@ async fn judge(
     }
     let recipient = match recipient(host, &message.to) {
         Err(error) if *bearer == Bearer::Link && error.code != Code::Moved => {
-            let told = host.config.load().federation.tell_unknown;
-            return if told { Err(error) } else { Ok(Judged::Nobody) };
+            if host.config.load().federation.tell_unknown {
+                return Err(error);
+            }
+            return match host.nobody.hold(&message.to, host.config.load().limits.pending_max) {
+                true => Ok(Judged::Nobody),
+                false => Err(full(&message.to)),
+            };
         }
         recipient => recipient?,
     };

@@ -4,6 +4,7 @@
 //! in `session`.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -26,6 +27,7 @@ use crate::mirror::{MirrorKey, Mirrors};
 use crate::net::admission::Admission;
 use crate::net::complaints::Complaints;
 use crate::net::tls::Configurations;
+use crate::nobody::Nobody;
 use crate::presentity::Effects;
 use crate::principal::{Circumstances, Principal, layer_op, pace_limit};
 use crate::records;
@@ -73,6 +75,10 @@ pub struct Host {
     pub locator: Locator,
     /// Other domains: what waits for them, and links.
     pub peers: Peers,
+    /// Addresses that do not exist here, as other domains see them.
+    pub nobody: Nobody,
+    /// No links are opened any more.
+    pub stopping: AtomicBool,
     /// Itself, for what it starts.
     this: Weak<Host>,
     routes: Box<dyn Locate>,
@@ -163,6 +169,8 @@ impl Host {
             boot,
             locator,
             peers: Peers::default(),
+            nobody: Nobody::default(),
+            stopping: AtomicBool::new(false),
             this: this.clone(),
             routes,
             crashed,

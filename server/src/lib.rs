@@ -29,6 +29,7 @@ pub mod link;
 pub mod metrics;
 pub mod mirror;
 pub mod net;
+pub mod nobody;
 pub mod policy;
 pub mod presentity;
 pub mod principal;

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use impp_protocol::Timestamp;
@@ -13,7 +14,7 @@ use impp_storage::{Expect, Op, Options, SqliteStore, StoreError};
 use crate::config::{Config, ConfigError, seconds};
 use crate::control::{self, Response};
 use crate::delivery::DEDUP_KEPT;
-use crate::host::{Host, StartError};
+use crate::host::{Host, StartError, bye};
 use crate::link;
 use crate::net::listen::Listener;
 use crate::net::tls::Configurations;
@@ -126,6 +127,7 @@ impl Running {
         for accepting in self.accepting {
             accepting.abort();
         }
+        self.host.stopping.store(true, Ordering::Release);
         let config = self.host.config.load_full();
         let base = config.times.stop_retry_seconds;
         for mailbox in self.host.sessions.all() {
@@ -205,6 +207,10 @@ fn reload(host: &Host, path: &Path) -> Result<(), ConfigError> {
     let tls = Configurations::load(&new)?;
     put_in_force(host, tls);
     host.config.store(Arc::new(new));
+    // What a link has proven, it has proven to the certificates of before: it opens again at once.
+    for link in &host.links {
+        link.end(bye(ByeReason::Idle, "certificates were read again"));
+    }
     tracing::info!("configuration reloaded");
     Ok(())
 }
@@ -223,6 +229,9 @@ async fn sweep(host: Arc<Host>) {
         let now = host.clock.now();
         if let Err(error) = sweep_once(&host, now, now.since(since)).await {
             tracing::warn!(%error, "old records of de-duplication could not be cleared");
+        }
+        if let Err(error) = link::outgoing::forget_linked(&host, now).await {
+            tracing::warn!(%error, "what is noted of links could not be cleared");
         }
         since = now;
         tokio::time::sleep(SWEEP).await;

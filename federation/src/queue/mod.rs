@@ -15,7 +15,7 @@ mod turns;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -45,6 +45,8 @@ pub type Ticket = u64;
 pub struct Limits {
     /// Messages.
     pub items_max: u64,
+    /// Of these, messages of one sender.
+    pub sender_items_max: u64,
     /// Their bytes.
     pub bytes_max: u64,
     /// Of these, bytes that are in memory too; the others are read from the disk when it is their
@@ -54,10 +56,16 @@ pub struct Limits {
     pub backoff: Backoff,
 }
 
-/// The queue is full.
+/// There is no place for a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("too much waits for that domain already")]
-pub struct Full;
+pub enum Full {
+    /// Too much waits for that domain.
+    #[error("too much waits for that domain already")]
+    Domain,
+    /// Too much of it is this sender's.
+    #[error("too much of yours waits for that domain already")]
+    Sender,
+}
 
 /// A sender and a recipient.
 type Pair = (Address, Address);
@@ -67,6 +75,9 @@ type Pair = (Address, Address);
 pub struct Queue {
     limits: Limits,
     items: HashMap<Ticket, Entry>,
+    /// Messages by their senders' names for them, and how many each sender has.
+    names: BTreeSet<(Address, [u8; 16], Ticket)>,
+    of_sender: HashMap<Address, u64>,
     pairs: HashMap<Pair, PairState>,
     turns: Turns,
     /// Pairs whose first message is suspected of having cut a link.
@@ -74,6 +85,7 @@ pub struct Queue {
     since_suspect: u32,
     /// Pairs that wait for their recipient to have fewer messages out.
     crowded: HashMap<Address, VecDeque<Pair>>,
+    is_crowded: HashSet<Pair>,
     out_to: HashMap<Address, usize>,
     out: usize,
     suspect_out: bool,
@@ -102,11 +114,14 @@ impl Queue {
         Queue {
             limits,
             items: HashMap::new(),
+            names: BTreeSet::new(),
+            of_sender: HashMap::new(),
             pairs: HashMap::new(),
             turns: Turns::default(),
             suspects: VecDeque::new(),
             since_suspect: 0,
             crowded: HashMap::new(),
+            is_crowded: HashSet::new(),
             out_to: HashMap::new(),
             out: 0,
             suspect_out: false,
@@ -141,7 +156,11 @@ impl Queue {
     pub fn reserve(&mut self, item: Item) -> Result<(), Full> {
         let (items, bytes) = (self.items.len() as u64, self.bytes + item.bytes);
         if items >= self.limits.items_max || bytes > self.limits.bytes_max {
-            return Err(Full);
+            return Err(Full::Domain);
+        }
+        let own = self.of_sender.get(&item.from).copied().unwrap_or_default();
+        if own >= self.limits.sender_items_max {
+            return Err(Full::Sender);
         }
         self.insert(item);
         Ok(())
@@ -172,10 +191,18 @@ impl Queue {
         self.queue_pair(&pair);
     }
 
-    /// Gives a place back, or forgets a message whose end is on the disk.
+    /// Gives a place back, or forgets a message whose end is on the disk, or that is gone.
     pub fn remove(&mut self, ticket: Ticket) {
+        self.came_back(ticket);
         let Some(item) = self.items.remove(&ticket) else { return };
         self.bytes -= item.of.bytes;
+        self.names.remove(&(item.of.from.clone(), item.of.id, ticket));
+        if let Some(count) = self.of_sender.get_mut(&item.of.from) {
+            *count -= 1;
+            if *count == 0 {
+                self.of_sender.remove(&item.of.from);
+            }
+        }
         self.in_memory -= item.body.as_ref().map_or(0, |body| body.len() as u64);
         self.deadlines.remove(&(item.deadline(), ticket));
         let pair = item.pair();
@@ -187,6 +214,8 @@ impl Queue {
                 }
                 self.pairs.remove(&pair);
                 self.turns.remove(&pair);
+                // It may have been the one that a place was given to.
+                self.uncrowd(&pair.1);
             } else {
                 self.queue_pair(&pair);
             }
@@ -212,6 +241,7 @@ impl Queue {
         }
         while let Some(pair) = self.turns.next() {
             if self.out_to.get(&pair.1).is_some_and(|out| *out >= PER_RECIPIENT_MAX) {
+                self.is_crowded.insert(pair.clone());
                 self.crowded.entry(pair.1.clone()).or_default().push_back(pair);
                 continue;
             }
@@ -252,7 +282,10 @@ impl Queue {
         let by = if error.by == By::Server { By::Home } else { error.by };
         let cause = Cause { code: error.code, by, text: error.text.clone() };
         if error.code.is_permanent() {
-            return self.end(ticket, Place::Ended(Fate::Failed, Some(cause)));
+            // Too late to be known again says nothing of the time before.
+            let late = error.code == Code::OutOfWindow && item.of.maybe_taken;
+            let fate = if late { Fate::Unknown } else { Fate::Failed };
+            return self.end(ticket, Place::Ended(fate, Some(cause)));
         }
         // This time it was definitely not taken.
         item.out_whole = false;
@@ -330,9 +363,31 @@ impl Queue {
         }
     }
 
-    /// An end could not be stored: it is offered again.
-    pub fn not_ended(&mut self, ticket: Ticket) {
-        self.endings.push_back(ticket);
+    /// A message that was to end elsewhere is not taken there for now: it waits on.
+    pub fn waits_on(&mut self, now: Timestamp, ticket: Ticket, error: &Error, random: u64) {
+        let Some(item) = self.items.get_mut(&ticket) else { return };
+        item.last = Some(Cause { code: error.code, by: error.by, text: error.text.clone() });
+        item.stage = Stage::Waiting;
+        self.deadlines.insert((item.deadline(), ticket));
+        let pair = item.pair();
+        self.hold(now, &pair, error.retry_after, random);
+    }
+
+    /// What a sender has waiting is of no use any more: the account is gone.
+    pub fn forget_sender(&mut self, from: &Address) {
+        let of = |entry: &&Entry| entry.of.from == *from;
+        let tickets: Vec<Ticket> = self.items.values().filter(of).map(|e| e.of.ticket).collect();
+        tickets.into_iter().for_each(|ticket| self.remove(ticket));
+    }
+
+    /// Whether a sender has messages waiting.
+    pub fn has_sender(&self, from: &Address) -> bool {
+        self.of_sender.contains_key(from)
+    }
+
+    /// The limits may change while the queue is in use; what is in it stays.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     /// When there is something to do without anything coming in.
@@ -344,7 +399,9 @@ impl Queue {
 
     /// Where a message waits, since when, why, and when it is tried again.
     pub fn standing(&self, from: &Address, id: [u8; 16]) -> Option<Standing> {
-        let item = self.items.values().find(|item| item.of.id == id && item.of.from == *from)?;
+        let (first, last) = ((from.clone(), id, 0), (from.clone(), id, Ticket::MAX));
+        let (.., ticket) = self.names.range(first..=last).next()?;
+        let item = self.items.get(ticket)?;
         let until = self.pairs.get(&item.pair()).and_then(|pair| pair.until);
         let (trouble, next) = match &self.trouble {
             Some((cause, next)) => (Some(cause.clone()), *next),
@@ -361,6 +418,8 @@ impl Queue {
     fn insert(&mut self, item: Item) {
         let (ticket, entry) = (item.ticket, Entry::new(item));
         self.bytes += entry.of.bytes;
+        self.names.insert((entry.of.from.clone(), entry.of.id, ticket));
+        *self.of_sender.entry(entry.of.from.clone()).or_default() += 1;
         let pair = self.pairs.entry(entry.pair()).or_default();
         // Almost always the last; what is restored comes in any order.
         let at = pair.items.partition_point(|other| *other < ticket);
@@ -374,7 +433,9 @@ impl Queue {
         let Some(first) = state.items.front().and_then(|ticket| self.items.get(ticket)) else {
             return false;
         };
-        if first.stage != Stage::Waiting || state.until.is_some() {
+        // Each pair is in one place.
+        let held = state.until.is_some() || self.is_crowded.contains(pair);
+        if first.stage != Stage::Waiting || held {
             return false;
         }
         if first.cuts > 0 {
@@ -433,17 +494,22 @@ impl Queue {
                 self.out_to.remove(&pair.1);
             }
         }
-        if let Some(mut crowd) = self.crowded.remove(&pair.1) {
-            while let Some(next) = crowd.pop_front() {
-                if self.queue_pair(&next) {
-                    break;
-                }
-            }
-            if !crowd.is_empty() {
-                self.crowded.insert(pair.1.clone(), crowd);
+        self.uncrowd(&pair.1);
+        Some(pair)
+    }
+
+    /// There may be a place for one of the pairs that wait for this recipient.
+    fn uncrowd(&mut self, to: &Address) {
+        let Some(mut crowd) = self.crowded.remove(to) else { return };
+        while let Some(next) = crowd.pop_front() {
+            self.is_crowded.remove(&next);
+            if self.queue_pair(&next) {
+                break;
             }
         }
-        Some(pair)
+        if !crowd.is_empty() {
+            self.crowded.insert(to.clone(), crowd);
+        }
     }
 
     /// Holds a pair back for a while.
@@ -456,15 +522,18 @@ impl Queue {
         self.later.insert((until, pair.clone()));
     }
 
-    /// Lets pairs go that have waited for their time.
-    pub fn release(&mut self, now: Timestamp) {
+    /// Lets pairs go that have waited for their time; whether there were any.
+    pub fn release(&mut self, now: Timestamp) -> bool {
+        let mut any = false;
         while let Some((at, pair)) = self.later.first().cloned().filter(|(at, _)| *at <= now) {
             self.later.remove(&(at, pair.clone()));
             if let Some(state) = self.pairs.get_mut(&pair) {
                 state.until = None;
             }
             self.queue_pair(&pair);
+            any = true;
         }
+        any
     }
 
     fn end(&mut self, ticket: Ticket, place: Place) {

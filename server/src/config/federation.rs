@@ -49,6 +49,10 @@ section! {
         frames_per_second: u64 = 1000, reloads true;
         /// Frames that one link may send at once after a rest.
         frames_burst: u64 = 5000, reloads true;
+        /// Messages a second from one other domain, on average; further ones are `rate-limited`.
+        messages_per_second: u64 = 100, reloads false;
+        /// Messages that it may send at once after a rest.
+        messages_burst: u64 = 5000, reloads false;
         /// Watchers of one other domain, and presentities of it that are followed from here.
         subscriptions_max: u64 = 100_000, reloads true;
         /// Bytes of presence of one other domain that are kept for its watchers here.

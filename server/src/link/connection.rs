@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use impp_federation::queue::{Cause, Ticket};
 use impp_locate::Service;
-use impp_protocol::command::{Bye, ByeReason, CommandError, Done, Fetch, Ping, Subscribe};
+use impp_protocol::command::{Bye, ByeReason, CommandError, Done, Fetch, Message, Ping, Subscribe};
 use impp_protocol::frame::{FRAME_BYTES_MAX, Frame};
 use impp_protocol::{Address, Code, Command, Error, Request};
 use tokio::sync::oneshot;
@@ -44,6 +44,8 @@ const REST_MAX: Duration = Duration::from_secs(3600);
 /// Of the requests that the other side takes, those of messages, as the others, get at most so
 /// many sixteenths: neither service holds the other up.
 const SHARE_SIXTEENTHS: u64 = 12;
+/// Kinds of requests that are sent.
+const KINDS: u8 = 4;
 
 /// What we have asked and wait to be answered.
 #[derive(Debug)]
@@ -91,6 +93,8 @@ struct Open {
     /// By number, which rises with time.
     asked: BTreeMap<u64, (Asked, Instant)>,
     messages_out: u64,
+    /// The kind of request that was sent last.
+    turn: u8,
     number: u64,
     rate: Rate,
     /// Nothing is read until then.
@@ -117,6 +121,7 @@ pub async fn serve(host: Arc<Host>, peer: Arc<Peer>, link: Arc<Link>, pipe: Pipe
         groups: AllGroups::new(),
         asked: BTreeMap::new(),
         messages_out: 0,
+        turn: 0,
         number: 0,
         rate,
         paused: None,
@@ -276,7 +281,8 @@ impl Open {
             }
             Command::Ping(_) => self.put(number, Done::empty().into()),
             Command::Message(message) => {
-                let taken = incoming::message(&self.host, &self.link.mailbox, message).await;
+                let taken =
+                    incoming::message(&self.host, &self.peer, &self.link.mailbox, message).await;
                 self.answer(number, taken);
             }
             Command::Subscribe(subscribe) => self.subscribe(number, subscribe),
@@ -387,7 +393,7 @@ impl Open {
         let now = self.host.clock.now();
         let mut inner = self.peer.lock();
         if let Some(after) = bye.retry_after {
-            inner.rest(now.after(after.min(REST_MAX)));
+            inner.rest(&self.link.mailbox.remote, now.after(after.min(REST_MAX)));
         }
         self.link.drain();
         drop(inner);
@@ -431,54 +437,94 @@ impl Open {
             && (self.asked.len() as u64) < self.link.opened.requests_max
     }
 
-    /// Sends one request, if there is one; whether there was.
+    /// Sends one request, if there is one; whether there was. The kinds take turns.
     async fn send_one(&mut self) -> bool {
+        for _ in 0..KINDS {
+            self.turn = (self.turn + 1) % KINDS;
+            let sent = match self.turn {
+                0 => self.send_ask(),
+                1 => self.send_volatile(),
+                2 => self.send_message().await,
+                _ => self.send_presence(),
+            };
+            if sent {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn send_ask(&mut self) -> bool {
         let services = self.link.opened.services;
-        let share = (self.link.opened.requests_max * SHARE_SIXTEENTHS).div_ceil(16);
-        let now = self.host.clock.now();
-        let (ask, volatile, sending, presence) = {
+        let fits = |ask: &Ask| services.serve(service_of(&ask.command));
+        let ask = {
             let mut inner = self.peer.lock();
-            let presence = inner.link(Service::Presence).map(|link| link.mailbox.id);
-            let fits = |ask: &Ask| services.serve(service_of(&ask.command));
-            let ask = inner.asks.iter().position(fits).and_then(|at| inner.asks.remove(at));
-            let volatile = if services.im { inner.volatile.pop_front() } else { None };
-            let sending = (services.im && self.messages_out < share)
-                .then(|| inner.queue.next_send(now))
-                .flatten();
-            (ask, volatile, sending, presence == Some(self.link.mailbox.id))
+            inner.asks.iter().position(fits).and_then(|at| inner.asks.remove(at))
         };
-        let mut something = ask.is_some() || volatile.is_some() || sending.is_some();
-        if presence && self.asked.len() as u64 - self.messages_out < share {
-            let (local, remote) = (&self.link.mailbox.local, &self.link.mailbox.remote);
-            let next = self.host.mirrors.next_requests(&self.host, local, remote, 1);
-            something |= !next.is_empty();
-            for (key, watcher, subscribe) in next {
-                self.ask(subscribe.into(), Asked::Presence(key, watcher));
-            }
+        let Some(Ask { command, answer }) = ask else { return false };
+        self.ask(command, Asked::For(answer));
+        true
+    }
+
+    fn send_volatile(&mut self) -> bool {
+        if !self.link.opened.services.im {
+            return false;
         }
-        if let Some(Ask { command, answer }) = ask {
-            self.ask(command, Asked::For(answer));
-        }
-        if let Some(message) = volatile {
+        let Some(message) = self.peer.lock().volatile.pop_front() else { return false };
+        let now = self.host.clock.now();
+        if message.expires.is_none_or(|expires| expires > now) {
             let hops = Some(impp_federation::queue::HOPS_MAX);
-            let message = impp_protocol::command::Message { hops, ..message };
-            self.ask(message.into(), Asked::Volatile);
+            self.ask(Message { hops, ..message }.into(), Asked::Volatile);
         }
-        if let Some(sending) = sending {
-            match outgoing::load(&self.host, &sending).await {
-                Ok(Some(message)) => {
-                    self.messages_out += 1;
-                    self.peer.lock().queue.goes_out(sending.ticket);
-                    self.ask(message.into(), Asked::Message(sending.ticket));
-                }
-                Ok(None) => self.peer.lock().queue.remove(sending.ticket),
-                Err(error) => {
-                    tracing::error!(%error, "a waiting message could not be read");
-                    self.peer.lock().queue.unsent(now, sending.ticket, random());
-                }
+        true
+    }
+
+    /// Of the requests that the other side takes, what one service may have out.
+    fn share(&self) -> u64 {
+        (self.link.opened.requests_max.saturating_mul(SHARE_SIXTEENTHS)).div_ceil(16)
+    }
+
+    async fn send_message(&mut self) -> bool {
+        if !self.link.opened.services.im || self.messages_out >= self.share() {
+            return false;
+        }
+        let now = self.host.clock.now();
+        let Some(sending) = self.peer.lock().queue.next_send(now) else { return false };
+        // Nothing goes out in the name of an account that is gone.
+        let loaded = match self.host.accounts.get(&sending.from) {
+            Some(_) => outgoing::load(&self.host, &sending).await,
+            None => Ok(None),
+        };
+        match loaded {
+            Ok(Some(message)) => {
+                self.messages_out += 1;
+                self.peer.lock().queue.goes_out(sending.ticket);
+                self.ask(message.into(), Asked::Message(sending.ticket));
+            }
+            Ok(None) => self.peer.lock().queue.remove(sending.ticket),
+            Err(error) => {
+                tracing::error!(%error, "a waiting message could not be read");
+                self.peer.lock().queue.unsent(now, sending.ticket, random());
             }
         }
-        something
+        true
+    }
+
+    fn send_presence(&mut self) -> bool {
+        let mailbox = self.link.mailbox.clone();
+        let current = self.peer.lock().link(Service::Presence).map(|link| link.mailbox.id);
+        if current != Some(mailbox.id)
+            || self.asked.len() as u64 - self.messages_out >= self.share()
+        {
+            return false;
+        }
+        let (local, remote) = (&mailbox.local, &mailbox.remote);
+        let next = self.host.mirrors.next_requests(&self.host, local, remote, 1);
+        let any = !next.is_empty();
+        for (key, watcher, subscribe) in next {
+            self.ask(subscribe.into(), Asked::Presence(key, watcher));
+        }
+        any
     }
 
     fn ask(&mut self, command: Command, asked: Asked) {

@@ -8,7 +8,9 @@ use std::time::Duration;
 use impp_protocol::command::Message;
 use impp_protocol::{Address, Code, Error};
 
-use super::LinkMailbox;
+use tokio::time::Instant;
+
+use super::{LinkMailbox, Peer};
 use crate::delivery::{Bearer, deliver, out_of_window, time_of};
 use crate::host::Host;
 use crate::session::Answer;
@@ -29,6 +31,7 @@ pub enum Refused {
 /// Takes a message; the answer comes when the store has it.
 pub async fn message(
     host: &Arc<Host>,
+    peer: &Peer,
     link: &LinkMailbox,
     mut message: Message,
 ) -> Result<Answer, Refused> {
@@ -55,6 +58,11 @@ pub async fn message(
     }
     if time_of(&message.id).map_err(request)? > host.clock.now().after(ID_AHEAD_MAX) {
         return Err(request(out_of_window("lies in the future")));
+    }
+    // Alike for every recipient, so that it tells nothing of any.
+    if let Err(wait) = peer.lock().taken.take(Instant::now()) {
+        let text = "too many messages from your domain; slow down";
+        return Err(request(Error::new(Code::RateLimited, text).retry_after(wait)));
     }
     deliver(host, message, from, Bearer::Link).await.map_err(request)
 }

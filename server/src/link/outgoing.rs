@@ -20,13 +20,18 @@ use super::peers::linked_key;
 use crate::config::seconds;
 use crate::delivery::{self, Bearer, deliver, is_repeat, rejected};
 use crate::host::Host;
+use crate::random;
 use crate::records::{self, LINKED, LinkedRecord, QUEUED, QueuedRecord};
 use crate::session::{Answer, storage_error};
 
 /// Fates that are stored at once.
 const ENDINGS_AT_ONCE: usize = 64;
-/// When a fate that could not be stored is tried again.
+/// When a fate that could not be stored is tried again; it doubles from try to try,
 const AGAIN: Duration = Duration::from_secs(1);
+/// up to this.
+const AGAIN_MAX: Duration = Duration::from_secs(60);
+/// One sender may have messages waiting for so large a part of the other domains that there can be.
+const SENDER_PART: u64 = 8;
 
 /// Takes a message from its sender; the answer comes when the queue on the disk has it.
 ///
@@ -34,11 +39,11 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Why it is not taken.
 pub async fn accept(host: &Arc<Host>, message: Message, from: Address) -> Result<Answer, Error> {
     let now = host.clock.now();
-    if message.expires.is_some_and(|expires| expires <= now) {
-        return Err(Error::new(Code::Expired, "expires: that time has passed"));
-    }
+    let late = message.expires.is_some_and(|expires| expires <= now);
+    let late = || late.then(|| Error::new(Code::Expired, "expires: that time has passed"));
     let (local, remote) = (from.domain(), message.to.domain());
     if message.volatile {
+        late().map_or(Ok(()), Err)?;
         host.peers.pass_on(host, &local, message);
         return Ok(Answer::Now(delivery::sent(now).into()));
     }
@@ -50,18 +55,17 @@ pub async fn accept(host: &Arc<Host>, message: Message, from: Address) -> Result
         bytes: body.len() as u64,
         ..item(host, ticket, &message.id, &from, &message.to, now)
     };
-    let reserved = host.peers.with(host, &local, &remote, |inner| inner.queue.reserve(item));
+    let reserved = match late().or_else(|| too_many_domains(host, &from)) {
+        Some(error) => Err(error),
+        None => reserve(host, &local, &remote, item),
+    };
     let peer = match reserved {
-        Ok((peer, Ok(()))) => peer,
-        refused => {
-            // What was accepted before is not refused now.
-            if is_repeat(host, dedup).await? {
-                return Ok(Answer::Now(queued(now, Outcome::Duplicate).into()));
-            }
-            let (_, Ok(()) | Err(Full)) = refused?;
-            let text = format!("too much waits for {remote} already; try again later");
-            return Err(Error::new(Code::Full, text));
+        Ok(peer) => peer,
+        // What was accepted before is not refused now.
+        Err(_) if is_repeat(host, dedup).await? => {
+            return Ok(Answer::Now(queued(now, Outcome::Duplicate).into()));
         }
+        Err(error) => return Err(error),
     };
     let record = record(&message.to, &message.to, impp_federation::queue::HOPS_MAX, now, &body);
     let ops = vec![
@@ -73,15 +77,22 @@ pub async fn accept(host: &Arc<Host>, message: Message, from: Address) -> Result
     // It goes on its way also if the sender is gone by then.
     let answered = tokio::spawn(async move {
         let outcome = pending.await;
-        let mut inner = peer.lock();
-        if matches!(outcome, Ok(storage::Outcome::Committed { .. })) {
-            inner.queue.ready(ticket, Some(body));
-            inner.raise();
-        } else {
-            inner.queue.remove(ticket);
+        let committed = matches!(outcome, Ok(storage::Outcome::Committed { .. }));
+        // Removed between the two: its records may have been looked for before this one was there.
+        let gone = host.accounts.get(&from).is_none();
+        {
+            let mut inner = peer.lock();
+            if committed && !gone {
+                inner.queue.ready(ticket, Some(body));
+                inner.raise();
+            } else {
+                inner.queue.remove(ticket);
+            }
         }
-        drop(inner);
         peer.changed.notify_one();
+        if committed && gone {
+            let _ = host.store(vec![delete(&from, ticket)]).await;
+        }
         match outcome.map_err(|error| storage_error(&error))? {
             storage::Outcome::Committed { .. } => {
                 host.metrics.messages.inc();
@@ -99,6 +110,36 @@ pub async fn accept(host: &Arc<Host>, message: Message, from: Address) -> Result
             Err(error) => Error::new(Code::Internal, error.to_string()).into(),
         }
     })))
+}
+
+/// A place in the queue of a domain.
+fn reserve(
+    host: &Arc<Host>,
+    local: &Domain,
+    remote: &Domain,
+    item: Item,
+) -> Result<Arc<Peer>, Error> {
+    let (peer, reserved) =
+        host.peers.with(host, local, remote, |inner| inner.queue.reserve(item))?;
+    match reserved {
+        Ok(()) => Ok(peer),
+        Err(full) => {
+            let text = match full {
+                Full::Domain => format!("too much waits for {remote} already; try again later"),
+                Full::Sender => format!("too many of yours wait for {remote}; try again later"),
+            };
+            Err(Error::new(Code::Full, text))
+        }
+    }
+}
+
+/// One sender does not take the places of all other domains.
+fn too_many_domains(host: &Host, from: &Address) -> Option<Error> {
+    let most = (host.config.load().federation.domains_max / SENDER_PART).max(1) as usize;
+    // Nobody has many where there are few.
+    let too_many = host.peers.len() >= most && host.peers.domains_of(from) >= most;
+    let text = format!("messages of yours wait for {most} domains; try again later");
+    too_many.then(|| Error::new(Code::Full, text))
 }
 
 fn queued(now: Timestamp, outcome: Outcome) -> Done {
@@ -145,12 +186,6 @@ pub fn store_endings(host: &Arc<Host>, peer: &Arc<Peer>) {
 async fn store(host: &Arc<Host>, peer: &Arc<Peer>, endings: Vec<Ending>) {
     let (moved, ended): (Vec<_>, Vec<_>) =
         endings.into_iter().partition(|ending| matches!(ending.place, Place::Moved(_)));
-    for ending in moved {
-        if let Err(error) = move_on(host, peer, &ending).await {
-            tracing::warn!(%error, "a redirected message waits");
-            again(peer, vec![ending]).await;
-        }
-    }
     let mut ops = Vec::new();
     for ending in &ended {
         let Place::Ended(fate, cause) = &ending.place else { continue };
@@ -160,37 +195,41 @@ async fn store(host: &Arc<Host>, peer: &Arc<Peer>, endings: Vec<Ending>) {
             ops.push(delivery::fate_of(&ending.from, &report(ending, *fate, cause.clone())));
         }
     }
-    if ops.is_empty() {
-        return;
-    }
-    match host.store(ops).await {
-        Ok(_) => {
-            let mut inner = peer.lock();
-            for ending in &ended {
-                inner.queue.remove(ending.ticket);
-            }
-            inner.raise();
-            drop(inner);
-            peer.changed.notify_one();
-            for ending in &ended {
-                host.log_grew(&ending.from);
-            }
+    if !ops.is_empty() && keep_storing(host, ops).await {
+        let mut inner = peer.lock();
+        for ending in &ended {
+            inner.queue.remove(ending.ticket);
         }
-        Err(error) => {
-            tracing::error!(%error, "fates of messages could not be stored; they are tried again");
-            again(peer, ended).await;
+        inner.raise();
+        drop(inner);
+        peer.changed.notify_one();
+        for ending in &ended {
+            host.log_grew(&ending.from);
+        }
+    }
+    for ending in moved {
+        if let Err(error) = move_on(host, peer, &ending).await {
+            peer.lock().queue.waits_on(host.clock.now(), ending.ticket, &error, random());
+            peer.changed.notify_one();
         }
     }
 }
 
-async fn again(peer: &Arc<Peer>, endings: Vec<Ending>) {
-    tokio::time::sleep(AGAIN).await;
-    let mut inner = peer.lock();
-    for ending in endings {
-        inner.queue.not_ended(ending.ticket);
+/// Stores until it is done; whether it is: not if the server stops before, or its store has failed.
+async fn keep_storing(host: &Arc<Host>, ops: Vec<Op>) -> bool {
+    let mut wait = AGAIN;
+    loop {
+        match host.store(ops.clone()).await {
+            Ok(_) => return true,
+            Err(StoreError::Stopped) => return false,
+            Err(error) if wait == AGAIN => {
+                tracing::error!(%error, "fates of messages could not be stored; they are tried again");
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(AGAIN_MAX);
     }
-    drop(inner);
-    peer.changed.notify_one();
 }
 
 fn report(ending: &Ending, fate: Fate, cause: Option<Cause>) -> FateReport {
@@ -202,71 +241,125 @@ fn report(ending: &Ending, fate: Fate, cause: Option<Cause>) -> FateReport {
 }
 
 fn forget(ending: &Ending) -> Op {
-    Op::Put { key: key(&ending.from, ending.ticket), expect: Expect::Any, value: None }
+    delete(&ending.from, ending.ticket)
+}
+
+fn delete(from: &Address, ticket: Ticket) -> Op {
+    Op::Put { key: key(from, ticket), expect: Expect::Any, value: None }
 }
 
 /// The recipient has another home: the message is sent there, one hop less (design: nested domains
 /// by redirect).
+///
+/// # Errors
+/// Why it has to wait where it is.
 async fn move_on(host: &Arc<Host>, peer: &Arc<Peer>, ending: &Ending) -> Result<(), Error> {
     let Place::Moved(to) = &ending.place else { return Ok(()) };
-    let key = key(&ending.from, ending.ticket);
     let stored = |error: StoreError| storage_error(&error);
-    let Some(kept) = host.store.get(key.clone()).await.map_err(stored)? else {
+    let kept = host.store.get(key(&ending.from, ending.ticket)).await.map_err(stored)?;
+    let Some(kept) = kept else {
         peer.lock().queue.remove(ending.ticket);
         return Ok(());
     };
-    let (kept, body) = parse(&kept.value).map_err(stored)?;
-    let hops = ending.hops.saturating_sub(1);
-    let failed = |code: Code, text: String| {
-        let report = report(ending, Fate::Failed, Some(Cause::here(code, text)));
-        vec![forget(ending), delivery::fate_of(&ending.from, &report)]
-    };
-    let here = host.accounts.domains().contains(&to.domain());
-    let ops = if hops == 0 {
-        failed(Code::Loop, format!("{} was sent from address to address", ending.recipient))
-    } else if here {
-        let message =
-            Message::decode(body.clone()).map_err(|e| Error::new(Code::Internal, e.to_string()))?;
-        let message = Message { to: to.clone(), ..message };
-        match settled(deliver(host, message, ending.from.clone(), Bearer::Link).await).await {
+    let (record, body) = parse(&kept.value).map_err(stored)?;
+    let message =
+        Message::decode(body.clone()).map_err(|e| Error::new(Code::Internal, e.to_string()))?;
+    let (mut to, mut hops) = (to.clone(), ending.hops.saturating_sub(1));
+    // From address to address here, as far as the hops go.
+    let failed = loop {
+        if hops == 0 {
+            let text = format!("{} was sent from address to address", ending.recipient);
+            break Cause::here(Code::Loop, text);
+        }
+        if host.is_remote(&ending.from, &to) {
+            let moved = Moved { to, hops, record, body, version: kept.version };
+            return moved.send(host, peer, ending, message.expires).await;
+        }
+        let message = Message { to: to.clone(), ..message.clone() };
+        let delivered = deliver(host, message, ending.from.clone(), Bearer::Link).await;
+        match settled(delivered).await {
             Ok(()) => {
-                vec![
-                    forget(ending),
-                    delivery::fate_of(&ending.from, &report(ending, Fate::Delivered, None)),
-                ]
+                let report = report(ending, Fate::Delivered, None);
+                return end_here(host, peer, ending, report).await;
+            }
+            Err(Error { code: Code::Moved, address: Some(next), .. }) => {
+                (to, hops) = (next, hops - 1);
             }
             Err(error) if error.code.is_permanent() => {
-                failed(error.code, error.text.unwrap_or_default())
+                break Cause { code: error.code, by: error.by, text: error.text };
             }
             Err(error) => return Err(error),
         }
-    } else if host.is_remote(&ending.from, to) {
-        let value = Some(record(&ending.recipient, to, hops, kept.since(), &body));
-        vec![Op::Put { key, expect: Expect::Any, value }]
-    } else {
-        failed(Code::UnknownDomain, format!("no route to domain {}", to.domain()))
     };
-    let moves = matches!(&*ops, [Op::Put { value: Some(_), .. }]);
-    host.store(ops).await.map_err(stored)?;
-    if moves {
-        let message = Message::decode(body.clone()).ok();
+    end_here(host, peer, ending, report(ending, Fate::Failed, Some(failed))).await
+}
+
+async fn end_here(
+    host: &Arc<Host>,
+    peer: &Arc<Peer>,
+    ending: &Ending,
+    report: FateReport,
+) -> Result<(), Error> {
+    let mut ops = vec![forget(ending)];
+    if host.accounts.get(&ending.from).is_some() {
+        ops.push(delivery::fate_of(&ending.from, &report));
+    }
+    host.store(ops).await.map_err(|error| storage_error(&error))?;
+    peer.lock().queue.remove(ending.ticket);
+    peer.changed.notify_one();
+    host.log_grew(&ending.from);
+    Ok(())
+}
+
+/// A message on its way to another address.
+struct Moved {
+    to: Address,
+    hops: u64,
+    record: QueuedRecord,
+    body: Bytes,
+    version: u64,
+}
+
+impl Moved {
+    async fn send(
+        self,
+        host: &Arc<Host>,
+        peer: &Arc<Peer>,
+        ending: &Ending,
+        expires: Option<Timestamp>,
+    ) -> Result<(), Error> {
+        let (local, remote) = (ending.from.domain(), self.to.domain());
+        let since = self.record.since();
         let item = Item {
             recipient: ending.recipient.clone(),
-            hops,
-            bytes: body.len() as u64,
-            expires: message.and_then(|message| message.expires),
-            ..item(host, ending.ticket, &ending.id, &ending.from, to, kept.since())
+            hops: self.hops,
+            bytes: self.body.len() as u64,
+            expires,
+            ..item(host, ending.ticket, &ending.id, &ending.from, &self.to, since)
         };
-        let (local, remote) = (ending.from.domain(), to.domain());
-        // The same queue may be its next one: it is out of it before it is in it again.
+        // There must be a place for it before it leaves the one it has.
+        let (next, ()) = host.peers.with_held(host, &local, &remote, |_| ())?;
+        let value = record(&ending.recipient, &self.to, self.hops, since, &self.body);
+        let put = Op::Put {
+            key: key(&ending.from, ending.ticket),
+            expect: Expect::Version(self.version),
+            value: Some(value),
+        };
+        let outcome = host.store(vec![put]).await.map_err(|error| storage_error(&error))?;
         peer.lock().queue.remove(ending.ticket);
-        host.peers.with_held(host, &local, &remote, |inner| inner.queue.restore(item))?;
-    } else {
-        peer.lock().queue.remove(ending.ticket);
-        host.log_grew(&ending.from);
+        if matches!(outcome, storage::Outcome::Committed { .. }) {
+            // The entry may have ended since, and then there is one more again.
+            let entered = host.peers.with_held(host, &local, &remote, |inner| {
+                inner.queue.restore(item);
+            });
+            if let Err(error) = entered {
+                tracing::error!(%remote, %error, "a redirected message waits until a restart");
+            }
+        }
+        peer.changed.notify_one();
+        next.changed.notify_one();
+        Ok(())
     }
-    peer.changed.notify_one();
-    Ok(())
 }
 
 /// Waits for the answer to a delivery.
@@ -326,8 +419,12 @@ async fn restore_linked(
         let record: LinkedRecord = records::from_bytes(&value).map_err(|error| damaged(&error))?;
         let name = String::from_utf8_lossy(&key).into_owned();
         let remote = Domain::parse(&name).map_err(|error| damaged(&error.to_string()))?;
-        let until = if record.open { now } else { Timestamp::from_millis(record.until) };
-        let closed = LinkedRecord { open: false, until: until.as_millis() };
+        // Open until a crash: whatever the clock says now, all that waits may have gone out.
+        let until = match record.open {
+            true => Timestamp::from_millis(u64::MAX),
+            false => Timestamp::from_millis(record.until),
+        };
+        let closed = LinkedRecord { open: false, until: until.min(now).as_millis() };
         let value = (until.after(kept) >= now).then(|| records::to_bytes(&closed));
         if record.open || value.is_none() {
             let key = linked_key(local, &remote);
@@ -336,6 +433,34 @@ async fn restore_linked(
         linked.push((remote, until));
     }
     Ok(linked)
+}
+
+/// Forgets which domains had links, as far as no message that waits can need it.
+///
+/// # Errors
+/// The store's.
+pub async fn forget_linked(host: &Host, now: Timestamp) -> Result<(), StoreError> {
+    let kept = seconds(host.config.load().federation.queue_seconds);
+    for local in host.accounts.domains() {
+        let mut ops = Vec::new();
+        for (key, value) in all(host, local, LINKED).await? {
+            let record: LinkedRecord = records::from_bytes(&value).map_err(|e| damaged(&e))?;
+            let old = Timestamp::from_millis(record.until).after(kept) < now;
+            // One that opens just now is noted under the lock; this is not, so it names what it saw.
+            if !record.open && old {
+                let key = RecordKey { domain: local.clone(), table: LINKED, key };
+                ops.push((key, value));
+            }
+        }
+        for (key, value) in ops {
+            let known = host.store.get(key.clone()).await?;
+            if let Some(known) = known.filter(|known| known.value == value) {
+                let expect = Expect::Version(known.version);
+                host.store(vec![Op::Put { key, expect, value: None }]).await?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn restored(host: &Host, local: &Domain, key: &[u8], value: &Bytes) -> Result<Item, StoreError> {

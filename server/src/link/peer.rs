@@ -15,16 +15,24 @@ use impp_locate::Service;
 use impp_protocol::command::{Done, Message};
 use impp_protocol::{Code, Command, Domain, Error, Timestamp};
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use super::dial::{self, NotOpened};
 use super::{LinkMailbox, Opened, connection, outgoing};
 use crate::config::{Federation, seconds};
 use crate::host::Host;
+use crate::net::rate::Rate;
 use crate::random;
 use crate::sessions::SessionId;
 
 /// Bytes of waiting messages of one domain that are in memory too.
 const MEMORY_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// The same for all domains: each gets its part of it, so that very many have little each.
+const MEMORY_BYTES_ALL: u64 = 32 * 1024 * 1024;
+/// One sender may have so large a part of the places of a queue: the others find places too.
+const SENDER_PART: u64 = 8;
+/// But so many at least, as far as there are.
+const SENDER_ITEMS_MIN: u64 = 100;
 /// Links to one domain that are kept: its servers may be several. A further one replaces the
 /// oldest.
 const LINKS_MAX: usize = 4;
@@ -46,6 +54,8 @@ pub struct Link {
     pub draining: AtomicBool,
     /// The other side has answered something over it.
     pub answered: AtomicBool,
+    /// Since when it is open.
+    since: Instant,
 }
 
 /// A request that waits for a link.
@@ -86,6 +96,9 @@ pub struct Inner {
     pub touched: bool,
     /// Links that open just now.
     pub opening: usize,
+    /// How many messages the other side may still send: whatever becomes of them, each leaves a
+    /// record by which a repeat is known.
+    pub taken: Rate,
     links: Vec<Arc<Link>>,
     /// For each service: failures to reach it in a row, and when it is tried again.
     tries: [Try; 2],
@@ -112,7 +125,7 @@ impl Link {
     /// A link that has just opened.
     pub fn new(mailbox: Arc<LinkMailbox>, candidate: Candidate, opened: Opened) -> Link {
         let (draining, answered) = (AtomicBool::new(false), AtomicBool::new(false));
-        Link { mailbox, candidate, opened, draining, answered }
+        Link { mailbox, candidate, opened, draining, answered, since: Instant::now() }
     }
 
     /// Whether another one is kept.
@@ -178,18 +191,19 @@ impl Inner {
         Ok(())
     }
 
-    /// Forgets a link that has ended. One that we dialled and that has answered nothing was a
-    /// failed try: else who closes links as soon as they are open would be dialled without a pause.
+    /// Forgets a link that has ended. One that we dialled and that did not last was a failed try:
+    /// else who closes links as soon as they are open would be dialled without a pause.
     pub fn detach(&mut self, link: &Arc<Link>, now: Timestamp, backoff: Backoff) {
         self.links.retain(|other| !Arc::ptr_eq(other, link));
-        if link.answered.load(Ordering::Acquire) {
+        let answered = link.answered.load(Ordering::Acquire);
+        if answered && link.since.elapsed() >= backoff.max {
             self.tries.iter_mut().for_each(|attempt| attempt.failures = 0);
         } else if link.candidate.dialled_here && self.links.is_empty() {
             for attempt in &mut self.tries {
                 attempt.failed(now, backoff);
             }
             let remote = &link.mailbox.remote;
-            let text = format!("the link to {remote} ended before anything was answered");
+            let text = format!("the link to {remote} did not last");
             let next = self.tries[index_of(Service::Messages)].next;
             self.queue.trouble(Cause::here(Code::Unreachable, text), next);
         }
@@ -201,10 +215,18 @@ impl Inner {
     }
 
     /// After the other side has asked to be left alone for a while.
-    pub fn rest(&mut self, until: Timestamp) {
+    pub fn rest(&mut self, remote: &Domain, until: Timestamp) {
         for attempt in &mut self.tries {
             attempt.next = attempt.next.max(Some(until));
         }
+        let text = format!("{remote} takes no links for a while");
+        self.queue.trouble(Cause::here(Code::Unreachable, text), Some(until));
+    }
+
+    /// Whether a service cannot be asked for before some time.
+    pub fn backs_off(&self, service: Service, now: Timestamp) -> bool {
+        let next = self.tries[index_of(service)].next;
+        self.link(service).is_none() && next.is_some_and(|next| next > now)
     }
 
     fn wants(&self, service: Service, presence_wanted: bool) -> bool {
@@ -222,6 +244,19 @@ pub fn service_of(command: &Command) -> Service {
     match command {
         Command::Message(_) => Service::Messages,
         _ => Service::Presence,
+    }
+}
+
+/// What a queue may hold.
+fn limits(host: &Host) -> Limits {
+    let links = &host.config.load().federation;
+    let (items_max, domains) = (links.queue_items_max, host.peers.len().max(1) as u64);
+    Limits {
+        items_max,
+        sender_items_max: (items_max / SENDER_PART).max(SENDER_ITEMS_MIN).min(items_max),
+        bytes_max: links.queue_bytes_max,
+        memory_bytes_max: MEMORY_BYTES_MAX.min(MEMORY_BYTES_ALL / domains),
+        backoff: backoff(links),
     }
 }
 
@@ -247,14 +282,10 @@ impl Peer {
     /// An entry and its task.
     pub fn start(host: &Arc<Host>, local: Domain, remote: Domain) -> Arc<Peer> {
         let links = &host.config.load().federation;
-        let limits = Limits {
-            items_max: links.queue_items_max,
-            bytes_max: links.queue_bytes_max,
-            memory_bytes_max: MEMORY_BYTES_MAX,
-            backoff: backoff(links),
-        };
+        let (rate, burst) = (links.messages_per_second, links.messages_burst);
         let inner = Inner {
-            queue: Queue::new(limits),
+            queue: Queue::new(limits(host)),
+            taken: Rate::new(Instant::now(), rate, burst),
             asks: VecDeque::new(),
             volatile: VecDeque::new(),
             closed: false,
@@ -297,13 +328,21 @@ impl Peer {
             let now = host.clock.now();
             {
                 let mut inner = self.lock();
+                inner.queue.set_limits(limits(&host));
                 inner.queue.expire(now);
                 // Without a link nobody else does, and they would be due for ever.
-                inner.queue.release(now);
+                if inner.queue.release(now) {
+                    inner.raise();
+                }
             }
             outgoing::store_endings(&host, &self);
             let presence_wanted = host.mirrors.wanted(&self.local, &self.remote);
-            match self.step(now, presence_wanted, &mut idle_since) {
+            let step = match host.stopping.load(Ordering::Acquire) {
+                // What waits is on the disk.
+                true => Step::Wait(None),
+                false => self.step(&host, now, presence_wanted, &mut idle_since),
+            };
+            match step {
                 Step::Dial(service) => self.dial(&host, service).await,
                 Step::Wait(until) => {
                     let changed = self.changed.notified();
@@ -320,11 +359,20 @@ impl Peer {
         }
     }
 
-    fn step(&self, now: Timestamp, presence_wanted: bool, idle: &mut Option<Timestamp>) -> Step {
+    fn step(
+        &self,
+        host: &Host,
+        now: Timestamp,
+        presence_wanted: bool,
+        idle: &mut Option<Timestamp>,
+    ) -> Step {
         let mut inner = self.lock();
         let mut until = inner.queue.next_deadline();
+        // Without links what waits comes to its end all the same.
+        let dials = host.federates(&self.local);
         for (index, service) in [Service::Presence, Service::Messages].into_iter().enumerate() {
-            if !inner.wants(service, presence_wanted) || inner.link(service).is_some() {
+            let wanted = dials && inner.wants(service, presence_wanted);
+            if !wanted || inner.link(service).is_some() {
                 continue;
             }
             match inner.tries[index].next {
@@ -373,6 +421,10 @@ impl Peer {
         let now = host.clock.now();
         let asks: Vec<Ask> = {
             let mut inner = self.lock();
+            if inner.link(service).is_some() {
+                // The other side has called meanwhile: the way from here does not matter.
+                return;
+            }
             let backoff = backoff(&host.config.load().federation);
             let next = inner.tries[index_of(service)].failed(now, backoff);
             if service == Service::Messages {

@@ -4,7 +4,7 @@
 //! What an entry does is in `peer`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dashmap::mapref::entry::Entry;
@@ -16,7 +16,7 @@ use impp_protocol::{Address, Code, Command, Domain, Error, Timestamp};
 use impp_storage::{Expect, Op, Outcome, Pending, RecordKey, Unit};
 use tokio::sync::oneshot;
 
-use super::peer::{Ask, Inner, Link, Peer};
+use super::peer::{Ask, Inner, Link, Peer, service_of};
 use super::{LinkMailbox, Opened};
 use crate::host::Host;
 use crate::records::{self, LINKED, LinkedRecord};
@@ -33,6 +33,8 @@ const VOLATILE_MAX: usize = 64;
 #[derive(Debug, Default)]
 pub struct Peers {
     table: DashMap<(Domain, Domain), Arc<Peer>>,
+    /// How many there are: asked also while a part of the table is held.
+    count: AtomicUsize,
     tickets: AtomicU64,
     /// Pairs that somebody wants and there was no place for.
     put_off: DashSet<(Domain, Domain)>,
@@ -107,7 +109,7 @@ impl Peers {
         if let Some(peer) = self.table.get(&key) {
             return Ok(peer.value().clone());
         }
-        if self.table.len() as u64 >= most {
+        if self.len() as u64 >= most {
             return Err(Error::new(Code::Busy, "too many other domains at once"));
         }
         match self.table.entry(key) {
@@ -115,6 +117,7 @@ impl Peers {
             Entry::Vacant(vacant) => {
                 let peer = Peer::start(host, local.clone(), remote.clone());
                 vacant.insert(peer.clone());
+                self.count.fetch_add(1, Ordering::Relaxed);
                 Ok(peer)
             }
         }
@@ -123,7 +126,9 @@ impl Peers {
     /// Takes an entry that has ended out of the table.
     pub(super) fn forget(&self, peer: &Arc<Peer>) {
         let key = (peer.local.clone(), peer.remote.clone());
-        self.table.remove_if(&key, |_, other| Arc::ptr_eq(other, peer));
+        if self.table.remove_if(&key, |_, other| Arc::ptr_eq(other, peer)).is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Enters an opened link. That messages may go out over it is on the disk before any does.
@@ -137,6 +142,9 @@ impl Peers {
         opened: Opened,
         dialled_here: bool,
     ) -> Result<(Arc<Peer>, Arc<Link>), Error> {
+        if host.stopping.load(Ordering::Acquire) {
+            return Err(Error::new(Code::Stopping, "the server is stopping"));
+        }
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|e| Error::new(Code::Internal, e.to_string()))?;
         let mailbox = LinkMailbox::new(SessionId(id), local.clone(), remote.clone());
@@ -173,6 +181,10 @@ impl Peers {
     ) -> Result<Done, Error> {
         let (answer, answered) = oneshot::channel();
         self.with(host, local, remote, |inner| {
+            if inner.backs_off(service_of(&command), host.clock.now()) {
+                let text = format!("{remote} could not be reached just now; try again later");
+                return Err(Error::new(Code::Unreachable, text));
+            }
             if inner.asks.len() >= ASKS_MAX {
                 return Err(Error::new(Code::Busy, format!("too much is asked of {remote}")));
             }
@@ -221,11 +233,37 @@ impl Peers {
 
     /// Where a queued message waits.
     pub fn standing(&self, from: &Address, id: [u8; 16]) -> Option<Standing> {
-        let local = from.domain();
-        // No entry of the table is held while one of its queues is.
-        let peers: Vec<Arc<Peer>> =
-            self.table.iter().filter(|e| e.key().0 == local).map(|e| e.value().clone()).collect();
+        let peers = self.of_domain(&from.domain());
         peers.iter().find_map(|peer| peer.lock().queue.standing(from, id))
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// In how many queues a sender has messages waiting.
+    pub fn domains_of(&self, from: &Address) -> usize {
+        let has = |peer: &Arc<Peer>| peer.lock().queue.has_sender(from);
+        self.of_domain(&from.domain()).iter().filter(|peer| has(peer)).count()
+    }
+
+    /// An account is gone: nothing more goes out in its name.
+    pub fn forget_sender(&self, from: &Address) {
+        for peer in self.of_domain(&from.domain()) {
+            peer.lock().queue.forget_sender(from);
+            peer.changed.notify_one();
+        }
+    }
+
+    /// The entries of a domain here. No entry of the table is held while one of its queues is.
+    fn of_domain(&self, local: &Domain) -> Vec<Arc<Peer>> {
+        self.table.iter().filter(|e| e.key().0 == *local).map(|e| e.value().clone()).collect()
     }
 
     /// How many messages wait for other domains.

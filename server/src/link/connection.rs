@@ -448,7 +448,8 @@ impl Open {
         let mut something = ask.is_some() || volatile.is_some() || sending.is_some();
         if presence && self.asked.len() as u64 - self.messages_out < share {
             let (local, remote) = (&self.link.mailbox.local, &self.link.mailbox.remote);
-            let next = self.host.mirrors.next_requests(&self.host, local, remote, 1);
+            let id = self.link.mailbox.id;
+            let next = self.host.mirrors.next_requests(&self.host, local, remote, id, 1);
             something |= !next.is_empty();
             for (key, watcher, subscribe) in next {
                 self.ask(subscribe.into(), Asked::Presence(key, watcher));

@@ -13,7 +13,7 @@ use impp_federation::{Hosted, Locate, Route, is_global};
 use impp_locate::Locator;
 use impp_protocol::command::{Bye, ByeReason, Done};
 use impp_protocol::{Address, Code, Command, Domain, Error, Timestamp};
-use impp_storage::{Op, Outcome, RecordKey, Store, StoreError, Unit};
+use impp_storage::{Op, Outcome, Pending, RecordKey, Store, StoreError, UNIT_OPS_MAX, Unit};
 
 use tokio::sync::Semaphore;
 
@@ -88,6 +88,24 @@ pub enum Home {
     Here,
     /// On another one.
     Elsewhere(MirrorKey),
+}
+
+/// What is on its way to the disk.
+#[must_use]
+pub struct Commits(Vec<Pending<Outcome>>);
+
+impl Commits {
+    /// Waits until all of it is there.
+    ///
+    /// # Errors
+    /// The first [`StoreError`].
+    pub async fn done(self) -> Result<(), StoreError> {
+        let mut result = Ok(());
+        for commit in self.0 {
+            result = result.and(commit.await.map(drop));
+        }
+        result
+    }
 }
 
 /// What kept a server from starting.
@@ -261,20 +279,30 @@ impl Host {
                 let ops = principal.records(owner, &mut effects, |a| self.accounts.is_local(a));
                 // Queued under the lock, so that the store sees changes in their order; the same
                 // for the timer.
-                let unit = Unit { dedup: None, body: None, time: now, ops };
-                let stored = (!unit.ops.is_empty()).then(|| self.store.submit(unit));
+                let stored = self.submit(now, ops);
                 let deadline = principal.presentity.next_deadline();
                 self.timers.set(Due::Presentity(owner.clone()), deadline);
                 (answer, effects.wake, stored)
             })
             .await?;
         // Nobody is woken before the commit; but also after a failed one, as memory has changed.
-        let stored = match stored {
-            Some(stored) => stored.await.map(drop),
-            None => Ok(()),
-        };
+        let stored = stored.done().await;
         self.wake(owner, &wake);
         stored.map(|()| answer)
+    }
+
+    /// Queues operations for the store, in order: as one unit, or in parts if they are more than a
+    /// unit takes, as when very many watchers are concerned. A crash between two parts leaves records
+    /// that are brought up to date when they are loaded.
+    pub fn submit(&self, now: Timestamp, mut ops: Vec<Op>) -> Commits {
+        let mut commits = Vec::new();
+        while !ops.is_empty() {
+            let rest = ops.split_off(ops.len().min(UNIT_OPS_MAX));
+            let unit = Unit { dedup: None, body: None, time: now, ops };
+            commits.push(self.store.submit(unit));
+            ops = rest;
+        }
+        Commits(commits)
     }
 
     /// Stores operations as one unit.

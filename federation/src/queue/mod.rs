@@ -16,6 +16,7 @@ mod turns;
 mod tests;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 use impp_protocol::state::Fate;
@@ -28,6 +29,8 @@ use turns::Turns;
 
 /// Messages to one recipient that are out at once.
 pub const PER_RECIPIENT_MAX: usize = 8;
+/// The longest wait that the other side can ask for.
+const REST_MAX: Duration = Duration::from_secs(3600);
 /// After so many others, a suspected message is let out alone, however many others wait.
 const BEFORE_SUSPECT: u32 = 64;
 
@@ -444,17 +447,11 @@ impl Queue {
     }
 
     /// Holds a pair back for a while.
-    fn hold(
-        &mut self,
-        now: Timestamp,
-        pair: &Pair,
-        least: Option<std::time::Duration>,
-        random: u64,
-    ) {
+    fn hold(&mut self, now: Timestamp, pair: &Pair, least: Option<Duration>, random: u64) {
         let Some(state) = self.pairs.get_mut(pair) else { return };
         state.refusals = state.refusals.saturating_add(1);
         let wait = self.limits.backoff.wait(state.refusals, random);
-        let until = now.after(wait.max(least.unwrap_or_default()));
+        let until = now.after(wait.max(least.unwrap_or_default().min(REST_MAX)));
         state.until = Some(until);
         self.later.insert((until, pair.clone()));
     }

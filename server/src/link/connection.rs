@@ -39,6 +39,8 @@ use crate::session::Answer;
 const OUTPUT_BYTES_MAX: usize = 256 * 1024;
 /// Who sends more than its rate is not read for so long.
 const PAUSE: Duration = Duration::from_millis(50);
+/// The longest rest that another server can ask for.
+const REST_MAX: Duration = Duration::from_secs(3600);
 /// Of the requests that the other side takes, those of messages, as the others, get at most so
 /// many sixteenths: neither service holds the other up.
 const SHARE_SIXTEENTHS: u64 = 12;
@@ -385,7 +387,7 @@ impl Open {
         let now = self.host.clock.now();
         let mut inner = self.peer.lock();
         if let Some(after) = bye.retry_after {
-            inner.rest(now.after(after));
+            inner.rest(now.after(after.min(REST_MAX)));
         }
         self.link.drain();
         drop(inner);

@@ -260,7 +260,7 @@ async fn move_on(host: &Arc<Host>, peer: &Arc<Peer>, ending: &Ending) -> Result<
         let (local, remote) = (ending.from.domain(), to.domain());
         // The same queue may be its next one: it is out of it before it is in it again.
         peer.lock().queue.remove(ending.ticket);
-        host.peers.with(host, &local, &remote, |inner| inner.queue.restore(item))?;
+        host.peers.with_held(host, &local, &remote, |inner| inner.queue.restore(item))?;
     } else {
         peer.lock().queue.remove(ending.ticket);
         host.log_grew(&ending.from);
@@ -300,7 +300,8 @@ pub async fn restore(host: &Arc<Host>) -> Result<(), StoreError> {
         for (ticket, item) in items {
             host.peers.taken(ticket);
             let remote = item.to.domain();
-            let entered = host.peers.with(host, &local, &remote, |inner| inner.queue.restore(item));
+            let entered =
+                host.peers.with_held(host, &local, &remote, |inner| inner.queue.restore(item));
             if let Err(error) = entered {
                 tracing::error!(%remote, %error, "a message waits on the disk until a restart");
             }

@@ -80,6 +80,8 @@ pub struct Inner {
     pub volatile: VecDeque<Message>,
     /// The entry is out of the table.
     pub closed: bool,
+    /// Something has come in since the task last looked.
+    pub touched: bool,
     /// Links that open just now.
     pub opening: usize,
     links: Vec<Arc<Link>>,
@@ -252,6 +254,7 @@ impl Peer {
             asks: VecDeque::new(),
             volatile: VecDeque::new(),
             closed: false,
+            touched: false,
             opening: 0,
             links: Vec::new(),
             tries: Default::default(),
@@ -335,6 +338,10 @@ impl Peer {
         if !nothing {
             *idle = None;
             return Step::Wait(until);
+        }
+        // What came after `presence_wanted` was looked at is looked at before the end.
+        if std::mem::take(&mut inner.touched) {
+            *idle = None;
         }
         let end = idle.get_or_insert(now).after(LINGER);
         if end > now {

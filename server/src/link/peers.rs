@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use dashmap::{DashMap, DashSet};
 use impp_federation::queue::{Standing, Ticket};
 use impp_federation::settle::Candidate;
 use impp_protocol::command::{Done, Message};
@@ -23,6 +24,8 @@ use crate::sessions::SessionId;
 
 /// Requests of others that wait for a link to one domain; further ones are answered `busy`.
 const ASKS_MAX: usize = 1024;
+/// When a pair of domains for which there was no place is tried again.
+const PUT_OFF: Duration = Duration::from_secs(30);
 /// Messages that are not stored and wait for a link; further ones are dropped.
 const VOLATILE_MAX: usize = 64;
 
@@ -31,6 +34,8 @@ const VOLATILE_MAX: usize = 64;
 pub struct Peers {
     table: DashMap<(Domain, Domain), Arc<Peer>>,
     tickets: AtomicU64,
+    /// Pairs that somebody wants and there was no place for.
+    put_off: DashSet<(Domain, Domain)>,
 }
 
 impl Peers {
@@ -46,8 +51,35 @@ impl Peers {
         remote: &Domain,
         act: impl FnOnce(&mut Inner) -> R,
     ) -> Result<(Arc<Peer>, R), Error> {
+        let most = host.config.load().federation.domains_max;
+        self.with_at_most(host, local, remote, most, act)
+    }
+
+    /// The same for what is there already, on the disk or as a link: there is room for as many again.
+    ///
+    /// # Errors
+    /// busy, if there are too many.
+    pub fn with_held<R>(
+        &self,
+        host: &Arc<Host>,
+        local: &Domain,
+        remote: &Domain,
+        act: impl FnOnce(&mut Inner) -> R,
+    ) -> Result<(Arc<Peer>, R), Error> {
+        let most = host.config.load().federation.domains_max.saturating_mul(2);
+        self.with_at_most(host, local, remote, most, act)
+    }
+
+    fn with_at_most<R>(
+        &self,
+        host: &Arc<Host>,
+        local: &Domain,
+        remote: &Domain,
+        most: u64,
+        act: impl FnOnce(&mut Inner) -> R,
+    ) -> Result<(Arc<Peer>, R), Error> {
         loop {
-            let peer = self.entry(host, local, remote)?;
+            let peer = self.entry(host, local, remote, most)?;
             let mut inner = peer.lock();
             // One that has just ended is out of the table at once.
             if inner.closed {
@@ -56,6 +88,7 @@ impl Peers {
                 continue;
             }
             let answer = act(&mut inner);
+            inner.touched = true;
             inner.raise();
             drop(inner);
             peer.changed.notify_one();
@@ -63,12 +96,18 @@ impl Peers {
         }
     }
 
-    fn entry(&self, host: &Arc<Host>, local: &Domain, remote: &Domain) -> Result<Arc<Peer>, Error> {
+    fn entry(
+        &self,
+        host: &Arc<Host>,
+        local: &Domain,
+        remote: &Domain,
+        most: u64,
+    ) -> Result<Arc<Peer>, Error> {
         let key = (local.clone(), remote.clone());
         if let Some(peer) = self.table.get(&key) {
             return Ok(peer.value().clone());
         }
-        if self.table.len() as u64 >= host.config.load().federation.domains_max {
+        if self.table.len() as u64 >= most {
             return Err(Error::new(Code::Busy, "too many other domains at once"));
         }
         match self.table.entry(key) {
@@ -107,12 +146,12 @@ impl Peers {
             opened,
         ));
         // Noted in the order of openings and closings, as the entry's lock is held.
-        let (_, noted) = host.peers.with(host, local, remote, |inner| {
+        let (_, noted) = host.peers.with_held(host, local, remote, |inner| {
             inner.opening += 1;
             note_linked(host, local, remote, true)
         })?;
         let noted = noted.await;
-        let (peer, attached) = host.peers.with(host, local, remote, |inner| {
+        let (peer, attached) = host.peers.with_held(host, local, remote, |inner| {
             inner.opening -= 1;
             noted.map_err(|error| Error::new(Code::Storage, error.to_string()))?;
             inner.attach(local, remote, &link)
@@ -159,10 +198,24 @@ impl Peers {
         }
     }
 
-    /// Has a pair of domains looked at: there is something to ask.
+    /// Has a pair of domains looked at: there is something to ask. If there are too many others it
+    /// is looked at after a while.
     pub fn wanted(&self, host: &Arc<Host>, local: &Domain, remote: &Domain) {
-        if let Err(error) = self.with(host, local, remote, |_| ()) {
-            tracing::warn!(%local, %remote, %error, "no link is sought");
+        if self.with(host, local, remote, |_| ()).is_ok() {
+            return;
+        }
+        // One for each pair that somebody follows; these are bounded.
+        let pair = (local.clone(), remote.clone());
+        if self.put_off.insert(pair.clone()) {
+            tracing::warn!(%local, %remote, "no link is sought yet: too many other domains at once");
+            let host = host.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(PUT_OFF).await;
+                host.peers.put_off.remove(&pair);
+                if host.mirrors.wanted(&pair.0, &pair.1) {
+                    host.peers.wanted(&host, &pair.0, &pair.1);
+                }
+            });
         }
     }
 

@@ -11,12 +11,12 @@ use impp_protocol::command::{Done, Notify, Subscribe};
 use impp_protocol::presence::Version;
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Code, Domain, Error, Timestamp};
-use impp_storage::{Expect, Op, SCAN_ITEMS_MAX, Scan, Store, StoreError, Unit};
+use impp_storage::{Expect, Op, SCAN_ITEMS_MAX, Scan, Store, StoreError};
 use tokio::sync::oneshot;
 
 use super::{Effects, Follower, Mirror, MirrorKey, Terms};
 use crate::config::{Config, seconds};
-use crate::host::Host;
+use crate::host::{Commits, Host};
 use crate::presentity::{Bond, Held, Pulled, Told};
 use crate::records::{self, FOLLOWED, WatcherRecord};
 use crate::session::storage_error;
@@ -237,7 +237,7 @@ impl Mirrors {
             return Err(Error::new(Code::Busy, "the subscription is just ending; try again"));
         };
         if let Some(stored) = stored
-            && let Err(error) = stored.await
+            && let Err(error) = stored.done().await
         {
             // What could not be stored keeps nothing.
             let undone = self.unfollow(host, key, watcher, listener, |other| other.is_same(bond));
@@ -429,7 +429,7 @@ impl Mirrors {
         host: &Host,
         key: &MirrorKey,
         act: impl FnOnce(&mut Mirror, Timestamp) -> (R, Effects),
-    ) -> Option<(R, Option<Commit>)> {
+    ) -> Option<(R, Option<Commits>)> {
         self.apply_slot(host, key, None, |slot, now| act(&mut slot.mirror, now))
     }
 
@@ -441,7 +441,7 @@ impl Mirrors {
         key: &MirrorKey,
         make: Option<Option<SessionId>>,
         act: impl FnOnce(&mut Slot, Timestamp) -> (R, Effects),
-    ) -> Option<(R, Option<Commit>)> {
+    ) -> Option<(R, Option<Commits>)> {
         let (terms, now) = (terms(&host.config.load()), host.clock.now());
         let mut slot = match make {
             Some(link) => self.mirrors.entry(key.clone()).or_insert_with(|| Slot::new(key, link)),
@@ -451,8 +451,7 @@ impl Mirrors {
         // Queued under the lock, so that the store sees changes in their order; the same for the
         // timer.
         let ops = slot.records(key, &effects.records);
-        let unit = Unit { dedup: None, body: None, time: now, ops };
-        let commit = (!unit.ops.is_empty()).then(|| host.store.submit(unit));
+        let commit = (!ops.is_empty()).then(|| host.submit(now, ops));
         let deadline = slot.mirror.next_deadline(now, terms);
         host.timers.set(Due::Mirror(key.clone()), deadline);
         slot.tell_waiting(&effects);
@@ -499,22 +498,19 @@ impl Mirrors {
     }
 
     /// What the home has said is true here at once; that it is on the disk need not be waited for.
-    fn store_later(&self, commit: Option<Commit>) {
+    fn store_later(&self, commit: Option<Commits>) {
         let Some(commit) = commit else { return };
         tokio::spawn(async move {
-            if let Err(error) = commit.await {
+            if let Err(error) = commit.done().await {
                 tracing::warn!(%error, "how a subscription stands could not be stored");
             }
         });
     }
 }
 
-/// A unit on its way to the disk.
-type Commit = impp_storage::Pending<impp_storage::Outcome>;
-
-async fn stored(commit: Option<Commit>) -> Result<(), StoreError> {
+async fn stored(commit: Option<Commits>) -> Result<(), StoreError> {
     match commit {
-        Some(commit) => commit.await.map(drop),
+        Some(commit) => commit.done().await,
         None => Ok(()),
     }
 }

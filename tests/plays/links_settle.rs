@@ -3,12 +3,16 @@
 
 use std::time::{Duration, Instant};
 
-use impp_protocol::command::{ByeReason, Hello, Message, Outcome, Ping};
-use impp_protocol::{Code, Command};
+use impp_protocol::command::{ByeReason, Hello, Message, Outcome, Ping, Subscribe};
+use impp_protocol::{Code, Command, What};
 use impp_tests::badpeer::{BadPeer, Link};
+use impp_tests::presence::open;
 use impp_tests::server::Start;
 use impp_tests::wait::within;
 use impp_tests::{Domains, Peer, eventually};
+
+const OPEN_PRESENCE: &str =
+    "[[rule]]\nid = \"all\"\nwho = [\"authenticated\"]\nhandling = \"allow\"\nfields = [\"all\"]\n";
 
 /// The domain m.example with settings, and another whose server is bad.
 async fn one(other: &str, settings: impl Fn(Start) -> Start) -> (Domains, BadPeer) {
@@ -103,6 +107,34 @@ async fn r5_4_2_a_message_on_a_redundant_link_that_is_cut_goes_over_the_other() 
     assert_eq!(message.id, out);
     theirs.take(number).await;
     alice.until_delivered(out).await;
+}
+
+/// What comes late over the link that drains does not take a watcher away from the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn r5_4_2_a_watcher_that_was_asked_for_anew_stays_with_the_newer_link() {
+    let (domains, evil) = one("z.example", |start| start).await;
+    let mut alice = Peer::sign_in(&domains["m.example"], "alice").await;
+    alice.set_rules(OPEN_PRESENCE).await;
+    let watcher = Some(evil.account("mallory"));
+    let subscribe = Subscribe {
+        watcher,
+        lease: Some(Duration::from_secs(600)),
+        ..Subscribe::of(alice.address.clone(), What::Presence)
+    };
+    let mut older = evil.call(&domains["m.example"]).await;
+    let mut newer = evil.call(&domains["m.example"]).await;
+    newer.request(subscribe.clone()).await.unwrap();
+    // Asked before, as far as the asker goes, and looked at later.
+    assert_eq!(older.refused(subscribe).await, Code::WrongState);
+    alice.show(&open("here")).await;
+    loop {
+        let request = newer.try_asked().await.expect("a notification before the end");
+        let Command::Notify(notify) = request.command else { continue };
+        let content = notify.snapshot.or(notify.patch).unwrap_or_default();
+        if content.windows(4).any(|part| part == b"here") {
+            break;
+        }
+    }
 }
 
 /// Who dials again, or was started anew, has forgotten its older link.

@@ -519,7 +519,7 @@ impl Open {
             return false;
         }
         let (local, remote) = (&mailbox.local, &mailbox.remote);
-        let next = self.host.mirrors.next_requests(&self.host, local, remote, 1);
+        let next = self.host.mirrors.next_requests(&self.host, local, remote, mailbox.id, 1);
         let any = !next.is_empty();
         for (key, watcher, subscribe) in next {
             self.ask(subscribe.into(), Asked::Presence(key, watcher));

@@ -19,7 +19,8 @@ use crate::config::seconds;
 use crate::host::Host;
 use crate::policy::Policy;
 use crate::presentity::{
-    Asked, Bond, GroupTold, Groups, Joined, Presentity, PulledGroups, THEIR_SERVER,
+    Asked, Bond, Effects, GroupTold, Groups, Joined, Presentity, PulledGroups, THEIR_SERVER,
+    Watching,
 };
 use crate::records::{self, WATCHER};
 use crate::session::{disclose, fetched, put, storage_error};
@@ -211,7 +212,11 @@ async fn follow(
     let bond = Bond::Lease(THEIR_SERVER, host.clock.now().after(lease));
     let let_go = async || {
         let ended = host.change(presentity, |principal, now| {
-            ((), principal.presentity.unsubscribe(now, watcher, &[bond], Some(link.id)))
+            let presentity = &mut principal.presentity;
+            match is_asked_anew(link, presentity, watcher) {
+                true => ((), Effects::default()),
+                false => ((), presentity.unsubscribe(now, watcher, &[bond], Some(link.id))),
+            }
         });
         ended.await.map_err(|error| storage_error(&error))
     };
@@ -226,7 +231,13 @@ async fn follow(
     let pending_max = config.limits.pending_max as usize;
     let asked = host.change(presentity, |principal, now| {
         let (presentity, policy) = (&mut principal.presentity, &principal.policy);
-        presentity.subscribe(now, watcher, bond, Some(link.id), pending_max, policy)
+        if is_asked_anew(link, presentity, watcher) {
+            return (None, Effects::default());
+        }
+        let listener = Some(link.id);
+        let (asked, effects) =
+            presentity.subscribe(now, watcher, bond, listener, pending_max, policy);
+        (Some(asked), effects)
     });
     let asked = asked.await;
     if asked.is_err() {
@@ -234,10 +245,22 @@ async fn follow(
         let_go().await?;
     }
     match asked.map_err(|error| storage_error(&error))? {
-        Asked::Stands(_) => Ok(Standing::Follows(lease)),
-        Asked::Refused => Err(crate::session::refused(presentity)),
-        Asked::Crowded => Err(crate::session::crowded()),
+        None => {
+            let text = format!("{watcher} has asked over another link since");
+            Err(Error::new(Code::WrongState, text))
+        }
+        Some(Asked::Stands(_)) => Ok(Standing::Follows(lease)),
+        Some(Asked::Refused) => Err(crate::session::refused(presentity)),
+        Some(Asked::Crowded) => Err(crate::session::crowded()),
     }
+}
+
+/// Whether a watcher hears over another link, while this one drains: then it was asked for there
+/// later, though what was asked here has only now come to its turn.
+fn is_asked_anew(link: &LinkMailbox, presentity: &Presentity, watcher: &Address) -> bool {
+    let elsewhere =
+        |watching: &Watching| watching.listeners.iter().any(|listener| *listener != link.id);
+    link.is_draining() && presentity.watcher(watcher).is_some_and(elsewhere)
 }
 
 /// Whether a watcher is one of those who hear over this link.

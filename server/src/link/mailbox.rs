@@ -3,7 +3,7 @@
 //! What the link does with them is left to its task.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,13 +27,14 @@ pub struct LinkMailbox {
     dirty: Mutex<HashSet<Address>>,
     bye: Mutex<Option<Bye>>,
     watchers: AtomicUsize,
+    draining: AtomicBool,
 }
 
 impl LinkMailbox {
     /// An empty mailbox.
     pub fn new(id: SessionId, local: Domain, remote: Domain) -> LinkMailbox {
-        let (signal, dirty, bye, watchers) = Default::default();
-        LinkMailbox { id, local, remote, signal, dirty, bye, watchers }
+        let (signal, dirty, bye, watchers, draining) = Default::default();
+        LinkMailbox { id, local, remote, signal, dirty, bye, watchers, draining }
     }
 
     /// Says that a presentity of ours may have changed. The set is bounded by what is followed over
@@ -70,6 +71,17 @@ impl LinkMailbox {
     /// Takes the goodbye that is to be said.
     pub fn take_bye(&self) -> Option<Bye> {
         self.bye.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Another link is kept, or either side has said goodbye.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.signal.raise();
+    }
+
+    /// Whether nothing new is asked over it.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
     }
 
     /// How many watchers of the other domain hear over this link.

@@ -50,8 +50,6 @@ pub struct Link {
     pub candidate: Candidate,
     /// What the other side has said of itself.
     pub opened: Opened,
-    /// Nothing new is asked over it: another one is kept.
-    pub draining: AtomicBool,
     /// The other side has answered something over it.
     pub answered: AtomicBool,
     /// Since when it is open.
@@ -124,19 +122,18 @@ impl Try {
 impl Link {
     /// A link that has just opened.
     pub fn new(mailbox: Arc<LinkMailbox>, candidate: Candidate, opened: Opened) -> Link {
-        let (draining, answered) = (AtomicBool::new(false), AtomicBool::new(false));
-        Link { mailbox, candidate, opened, draining, answered, since: Instant::now() }
+        let answered = AtomicBool::new(false);
+        Link { mailbox, candidate, opened, answered, since: Instant::now() }
     }
 
     /// Whether another one is kept.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+        self.mailbox.is_draining()
     }
 
     /// Another one is kept, or either side has said goodbye.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Release);
-        self.mailbox.signal.raise();
+        self.mailbox.drain();
     }
 }
 

@@ -138,13 +138,18 @@ impl Mirrors {
         host: &Host,
         local: &Domain,
         remote: &Domain,
+        link: SessionId,
         max: usize,
     ) -> Vec<(MirrorKey, Address, Subscribe)> {
         let (terms, now) = (terms(&host.config.load()), host.clock.now());
         let mut requests = Vec::new();
         while requests.len() < max {
             let pair = (local.clone(), remote.clone());
-            let next = self.peers.get_mut(&pair).and_then(|mut peer| peer.asks.pop_first());
+            let next = self.peers.get_mut(&pair).and_then(|mut peer| match peer.link {
+                // What another link has to ask is left to that.
+                Some(kept) if kept == link => peer.asks.pop_first(),
+                _ => None,
+            });
             let Some(presentity) = next else { break };
             let key = MirrorKey { local: local.clone(), presentity };
             let Some(mut slot) = self.mirrors.get_mut(&key) else { continue };

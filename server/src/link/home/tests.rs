@@ -109,7 +109,7 @@ impl Pair {
         let (local, remote) = (domain("b.example"), domain("a.example"));
         let mut carried = Vec::new();
         loop {
-            let requests = self.b.mirrors.next_requests(&self.b, &local, &remote, 2);
+            let requests = self.b.mirrors.next_requests(&self.b, &local, &remote, self.link.id, 2);
             let mut any = !requests.is_empty();
             self.asked += requests.len();
             for (key, watcher, subscribe) in requests {

@@ -30,6 +30,8 @@ pub enum Bearer {
     Session,
     /// A link of the sender's domain, whose server keeps its log.
     Link,
+    /// Its sender's own queue, where the copy is already: it was redirected to here.
+    Queue,
 }
 
 /// Takes a message whose `from` is proven; the answer comes when the store has it.

@@ -37,9 +37,9 @@ async fn f8_records_that_lead_back_to_the_caller_are_found_out_without_a_storm()
     let to_bob = alice.queue("bob@b.example", "to you").await;
     let to_alice = bob.queue("alice@a.example", "to you").await;
     let told = alice.held_up(to_bob, "b.example").await;
-    assert_eq!(told.code, Some(Code::Untrusted), "{told:?}");
+    assert_eq!(told.code, Some(Code::Unreachable), "{told:?}");
     assert!(told.text.unwrap().contains("does not serve the domain"));
-    assert_eq!(bob.held_up(to_alice, "a.example").await.code, Some(Code::Untrusted));
+    assert_eq!(bob.held_up(to_alice, "a.example").await.code, Some(Code::Unreachable));
     tokio::time::sleep(Duration::from_secs(3)).await;
     for name in names {
         let calls = domains.cable(name).connections();

@@ -308,8 +308,9 @@ async fn f12_a_full_queue_refuses_before_it_takes_and_for_that_domain_alone() {
     assert_eq!(alice.refused(message("x@down.example", "3")).await, Code::Full);
     // A repeat is known all the same.
     assert_eq!(alice.done(first).await.outcome, Some(Outcome::Duplicate));
-    alice.queue("bob@b.example", "through").await;
+    let through = alice.queue("bob@b.example", "through").await;
     assert_eq!(bob.texts(1).await, ["through"]);
+    assert_eq!(alice.fate(through).await.fate, Fate::Delivered);
     assert_eq!(domains["a.example"].metrics().get("impp_queued_messages"), 3.0);
 }
 

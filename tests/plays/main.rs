@@ -18,6 +18,7 @@ mod links_forged;
 mod links_frames;
 mod links_hostile;
 mod links_many;
+mod links_mended;
 mod links_messages;
 mod links_netns;
 mod links_presence;

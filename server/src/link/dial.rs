@@ -112,8 +112,8 @@ pub async fn handshake(
     let _ = stream.set_nodelay(true);
     let connecting = TlsConnector::from(tls).connect(name, Gate::new(stream));
     let stream = connecting.await.map_err(|error| match HandshakeError::of_io(&error) {
-        error @ (HandshakeError::Broken(_) | HandshakeError::Tls(_)) => failed(error.to_string()),
-        error => AttemptError::Untrusted(error.to_string()),
+        HandshakeError::Unproven(unproven) => AttemptError::Untrusted(unproven.to_string()),
+        error => failed(error.to_string()),
     })?;
     prove::speaks_links(stream.get_ref().1).map_err(|error| failed(error.to_string()))?;
     Ok(stream)

@@ -28,6 +28,7 @@ mod words;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use impp_protocol::Code;
 use tokio::time::Instant;
 
 pub(crate) use dial::handshake;
@@ -52,7 +53,10 @@ pub async fn accept(host: Arc<Host>, mut pipe: Pipe, peer: IpAddr, place: Place,
         }
         Err(error) => {
             host.metrics.refuse_link(error.code);
-            if host.complaints.may_complain(peer, host.clock.now()) {
+            // Who says nothing has only looked.
+            if error.code == Code::Unreachable {
+                tracing::debug!(%peer, %error, "a server called and left");
+            } else if host.complaints.may_complain(peer, host.clock.now()) {
                 tracing::warn!(%peer, %error, "a server called, and no link was opened");
             }
             opening::refuse(pipe, error).await;

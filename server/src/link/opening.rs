@@ -202,9 +202,7 @@ async fn read_hello(pipe: &mut Pipe, by: Instant) -> Result<Hello, Error> {
             Event::Closed => {
                 // That our certificate is refused is told by the first read.
                 return Err(match pipe.broken().map(HandshakeError::of_io) {
-                    Some(error @ HandshakeError::Broken(_))
-                    | Some(error @ HandshakeError::Tls(_)) => unreachable(&error.to_string()),
-                    Some(error) => Error::new(Code::Untrusted, error.to_string()),
+                    Some(error) => unreachable(&error.to_string()),
                     None => unreachable("the connection was closed before HELLO"),
                 });
             }

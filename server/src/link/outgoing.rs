@@ -276,7 +276,7 @@ async fn move_on(host: &Arc<Host>, peer: &Arc<Peer>, ending: &Ending) -> Result<
             return moved.send(host, peer, ending, message.expires).await;
         }
         let message = Message { to: to.clone(), ..message.clone() };
-        let delivered = deliver(host, message, ending.from.clone(), Bearer::Link).await;
+        let delivered = deliver(host, message, ending.from.clone(), Bearer::Queue).await;
         match settled(delivered).await {
             Ok(()) => {
                 let report = report(ending, Fate::Delivered, None);

@@ -180,9 +180,11 @@ pub async fn tell(
     }
 }
 
-/// The link is lost: nobody hears over it any more. Leases stay.
+/// The link is lost: nobody hears over it any more. Leases stay. What is still taken must not go on.
 pub async fn link_lost(host: &Arc<Host>, link: &LinkMailbox, groups: AllGroups) {
-    for (presentity, _) in groups {
+    let mut presentities = link.unanswered();
+    presentities.extend(groups.into_keys());
+    for presentity in presentities {
         let lost = host.look(&presentity, |principal, _| principal.presentity.link_lost(link.id));
         if let Err(error) = lost.await {
             tracing::warn!(%error, "the loss of a link could not be noted");
@@ -224,6 +226,7 @@ async fn follow(
         return Err(Error::new(Code::Full, text));
     }
     let pending_max = config.limits.pending_max as usize;
+    link.takes(presentity);
     let asked = host.change(presentity, |principal, now| {
         let (presentity, policy) = (&mut principal.presentity, &principal.policy);
         presentity.subscribe(now, watcher, bond, Some(link.id), pending_max, policy)
@@ -232,6 +235,9 @@ async fn follow(
     if asked.is_err() {
         // What could not be stored keeps nothing.
         let_go().await?;
+    }
+    if !matches!(asked, Ok(Asked::Stands(_))) {
+        link.taken(presentity);
     }
     match asked.map_err(|error| storage_error(&error))? {
         Asked::Stands(_) => Ok(Standing::Follows(lease)),
@@ -341,8 +347,16 @@ async fn join(
                 let done = expire(host, presentity).await;
                 done.map_err(|error| storage_error(&error).by_home())?;
             }
-            Joined::Stands { state: SubscriptionState::Terminated, .. } => return Ok(ended()),
+            Joined::Elsewhere => {
+                link.taken(presentity);
+                let text = "another request for this watcher came between; ask again";
+                return Err(Error::new(Code::Busy, text).by(By::Home));
+            }
             Joined::Stands { state, group, owed } => {
+                link.taken(presentity);
+                if state == SubscriptionState::Terminated {
+                    return Ok(ended());
+                }
                 if owed {
                     link.presentity_dirty(presentity);
                 }

@@ -2,7 +2,7 @@
 //!
 //! What the link does with them is left to its task.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,13 +27,15 @@ pub struct LinkMailbox {
     dirty: Mutex<HashSet<Address>>,
     bye: Mutex<Option<Bye>>,
     watchers: AtomicUsize,
+    /// Presentities with requests that were taken and not answered, and how many.
+    taking: Mutex<HashMap<Address, usize>>,
 }
 
 impl LinkMailbox {
     /// An empty mailbox.
     pub fn new(id: SessionId, local: Domain, remote: Domain) -> LinkMailbox {
-        let (signal, dirty, bye, watchers) = Default::default();
-        LinkMailbox { id, local, remote, signal, dirty, bye, watchers }
+        let (signal, dirty, bye, watchers, taking) = Default::default();
+        LinkMailbox { id, local, remote, signal, dirty, bye, watchers, taking }
     }
 
     /// Says that a presentity of ours may have changed. The set is bounded by what is followed over
@@ -70,6 +72,30 @@ impl LinkMailbox {
     /// Takes the goodbye that is to be said.
     pub fn take_bye(&self) -> Option<Bye> {
         self.bye.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// A request is taken: from now on the presentity may know of this link. There are at most as
+    /// many as accounts.
+    pub(super) fn takes(&self, presentity: &Address) {
+        let mut taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
+        *taking.entry(presentity.clone()).or_default() += 1;
+    }
+
+    /// It is answered: whether the presentity knows of this link is in the groups.
+    pub(super) fn taken(&self, presentity: &Address) {
+        let mut taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taking.get_mut(presentity) {
+            *count -= 1;
+            if *count == 0 {
+                taking.remove(presentity);
+            }
+        }
+    }
+
+    /// The presentities of requests that were not answered.
+    pub(super) fn unanswered(&self) -> HashSet<Address> {
+        let taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
+        taking.keys().cloned().collect()
     }
 
     /// How many watchers of the other domain hear over this link.

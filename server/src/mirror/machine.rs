@@ -103,7 +103,7 @@ impl Mirror {
             if follower.turn(now, SubscriptionState::Unknown, subscribe) {
                 effects.wake.extend(follower.listeners.iter().copied());
             }
-            follower.failures = 0;
+            (follower.failures, follower.heard) = (0, false);
             if matches!(follower.upstream, Upstream::Rests(_)) {
                 follower.upstream = Upstream::Due(now);
             }
@@ -314,7 +314,8 @@ impl Mirror {
         let mut effects = Effects::default();
         for watcher in self.followers.keys().cloned().collect::<Vec<_>>() {
             let Some(follower) = self.followers.get(&watcher) else { continue };
-            if follower.standing.is_none() && follower.waits() && follower.is_kept() {
+            let never = !follower.heard && follower.standing.is_none() && follower.waits();
+            if never && follower.is_kept() {
                 let before = follower.kept();
                 let event = SubscriptionEvent::Noresource;
                 self.ended(now, &watcher, event, Some(error.clone()), &mut effects);
@@ -435,6 +436,11 @@ impl Mirror {
             (Some(kept), _) if Some(kept.version) == version => {}
             (None, Some(held)) if Some(held.version) == version => {
                 self.cache.put(group, held, usize::MAX);
+                // Others were in it before there was anything to see.
+                for member in self.cache.members(group) {
+                    let found = self.followers.get(member).filter(|member| member.sees());
+                    effects.wake.extend(found.into_iter().flat_map(|member| &member.listeners));
+                }
             }
             // It comes.
             (None, _) => {}

@@ -20,6 +20,7 @@ use crate::records::WatcherRecord;
 use crate::sessions::SessionId;
 
 mod asked;
+mod late;
 mod random;
 mod said;
 
@@ -132,6 +133,8 @@ struct World {
     published: u64,
     repairs: u64,
     unsolicited: u64,
+    /// Sessions that have to look.
+    woken: HashSet<SessionId>,
 }
 
 fn home(owner: &Address, now: Timestamp, old: Option<&Presentity>) -> Presentity {
@@ -181,6 +184,7 @@ impl World {
             published: 0,
             repairs: 0,
             unsolicited: 0,
+            woken: HashSet::new(),
         };
         world.link_up();
         world
@@ -222,7 +226,8 @@ impl World {
         self.cut();
         self.link.0[0] = self.link.0[0].wrapping_add(1);
         self.up = true;
-        self.mirror.link_up(self.now, TERMS);
+        let effects = self.mirror.link_up(self.now, TERMS);
+        self.count(&effects);
     }
 
     fn cut(&mut self) {
@@ -259,6 +264,8 @@ impl World {
         let (watcher, session) = (watcher(index), self.session(&watcher(index)));
         let (state, effects) = self.mirror.follow(self.now, &watcher, bond, Some(session));
         self.count(&effects);
+        // Whoever asks looks when it is answered.
+        self.woken.insert(session);
         let version = self.mirror.version_for(&watcher);
         let client = self.clients.get_mut(&watcher).unwrap();
         let held = match client.held {
@@ -283,6 +290,7 @@ impl World {
     fn count(&mut self, effects: &super::Effects) {
         self.repairs += effects.repairs;
         self.unsolicited += effects.unsolicited;
+        self.woken.extend(&effects.wake);
     }
 
     /// The mirror asks.
@@ -323,7 +331,7 @@ impl World {
                 let state = Some(SubscriptionState::Terminated);
                 Ok(Done { state, lease: Some(Duration::ZERO), ..Done::empty() })
             }
-            Asked::Stands(_) => Ok(self.joined(&watcher, &subscribe)),
+            Asked::Stands(_) => self.joined(&watcher, &subscribe),
             Asked::Refused | Asked::Crowded => {
                 self.groups.leave(&watcher);
                 Err(Error::new(Code::Refused, "no"))
@@ -333,20 +341,21 @@ impl World {
         true
     }
 
-    fn joined(&mut self, watcher: &Address, subscribe: &Subscribe) -> Done {
+    fn joined(&mut self, watcher: &Address, subscribe: &Subscribe) -> Result<Done, Error> {
         loop {
             let groups = &mut self.groups;
             let version = subscribe.version;
             match self.home.join_groups(self.now, self.link, groups, watcher, version) {
+                Joined::Elsewhere => return Err(Error::new(Code::Busy, "ask again")),
                 Joined::Due => drop(self.home.expire(self.now, &self.policy)),
                 Joined::Stands { state, group, .. } => {
-                    return Done {
+                    return Ok(Done {
                         state: Some(state),
                         lease: subscribe.lease,
                         group: group.map(|group| group.0),
                         version: group.map(|group| group.1),
                         ..Done::empty()
-                    };
+                    });
                 }
             }
         }
@@ -381,6 +390,20 @@ impl World {
         self.count(&effects);
         self.check();
         true
+    }
+
+    /// A session that has been woken looks.
+    fn look_if_woken(&mut self, index: usize) {
+        if self.woken.remove(&self.session(&watcher(index))) {
+            self.look(index);
+        }
+    }
+
+    /// A request of a link that is no more is done only now.
+    fn take_late(&mut self, index: usize) {
+        let (who, old) = (watcher(index), SessionId([99; 16]));
+        let bond = Bond::Lease(THEIR_SERVER, self.now.after(TERMS.lease));
+        self.home.subscribe(self.now, &who, bond, Some(old), 10_000, &self.policy);
     }
 
     /// A client asks its server what is new.

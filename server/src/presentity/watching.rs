@@ -135,6 +135,12 @@ impl Watching {
         self.bonds.len() != before
     }
 
+    /// Whether it ended because nobody kept it, and not by the owner's will.
+    pub fn is_lapsed(&self) -> bool {
+        matches!(self.state, SubscriptionState::Terminated | SubscriptionState::Waiting)
+            && self.event == SubscriptionEvent::Timeout
+    }
+
     /// Whether time has changed what was decided.
     pub fn is_due(&self, now: Timestamp) -> bool {
         self.decision.until().is_some_and(|until| until <= now)

@@ -452,3 +452,32 @@ async fn nobody_waits_for_a_domain_that_does_not_answer_but_who_asked() {
     let Command::Error(error) = answer.await else { panic!("unknown") };
     assert_eq!(error.code, Code::UnknownDomain);
 }
+
+fn ask_for(watcher: &str, lease: u64) -> Subscribe {
+    Subscribe {
+        watcher: Some(address(watcher)),
+        lease: Some(Duration::from_secs(lease)),
+        ..Subscribe::of(address("alice@a.example"), What::Presence)
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_goes_before_it_has_answered_leaves_nothing() {
+    let pair = Pair::new("").await;
+    pair.allow("all").await;
+    for index in 0..5 {
+        let link = link(200 + index);
+        let ask = ask_for(&format!("w{index}@b.example"), 1);
+        // The link's task ends while the request waits for the store.
+        drop(home::subscribe(&pair.a, &link, ask).await);
+        home::link_lost(&pair.a, &link, AllGroups::new()).await;
+    }
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let alice = address("alice@a.example");
+    let left = pair.a.change(&alice, |principal, now| {
+        let effects = principal.presentity.expire(now, &principal.policy);
+        let all = principal.presentity.watchers();
+        (all.filter(|(_, watching)| !watching.listeners.is_empty()).count(), effects)
+    });
+    assert_eq!(left.await.unwrap(), 0, "they are never trimmed");
+}

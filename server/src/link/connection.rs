@@ -557,7 +557,10 @@ impl Open {
         let later = later.filter(|at| *at > self.host.clock.now());
         let later = later.map(|at| self.host.clock.instant(at));
         let idle_close = self.spoke + seconds(links.close_seconds);
-        [live, unanswered, said, self.paused, later]
+        let nobodies = self.link.mailbox.nobodies().next_deadline();
+        let nobodies = nobodies.filter(|_| self.ending == Ending::No);
+        let nobodies = nobodies.map(|at| self.host.clock.instant(at));
+        [live, unanswered, said, self.paused, later, nobodies]
             .into_iter()
             .flatten()
             .fold(idle_close, Instant::min)

@@ -4,12 +4,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use impp_protocol::command::Bye;
 use impp_protocol::{Address, Domain};
 
+use super::nobodies::Nobodies;
 use crate::net::pipe::Signal;
 use crate::sessions::SessionId;
 
@@ -29,13 +30,14 @@ pub struct LinkMailbox {
     watchers: AtomicUsize,
     /// Presentities with requests that were taken and not answered, and how many.
     taking: Mutex<HashMap<Address, usize>>,
+    nobodies: Mutex<Nobodies>,
 }
 
 impl LinkMailbox {
     /// An empty mailbox.
     pub fn new(id: SessionId, local: Domain, remote: Domain) -> LinkMailbox {
-        let (signal, dirty, bye, watchers, taking) = Default::default();
-        LinkMailbox { id, local, remote, signal, dirty, bye, watchers, taking }
+        let (signal, dirty, bye, watchers, taking, nobodies) = Default::default();
+        LinkMailbox { id, local, remote, signal, dirty, bye, watchers, taking, nobodies }
     }
 
     /// Says that a presentity of ours may have changed. The set is bounded by what is followed over
@@ -96,6 +98,11 @@ impl LinkMailbox {
     pub(super) fn unanswered(&self) -> HashSet<Address> {
         let taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
         taking.keys().cloned().collect()
+    }
+
+    /// Those who do not exist and were asked for over this link.
+    pub(super) fn nobodies(&self) -> MutexGuard<'_, Nobodies> {
+        self.nobodies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many watchers of the other domain hear over this link.

@@ -312,7 +312,7 @@ impl World {
             Asked::Stands(SubscriptionState::Terminated)
         } else {
             let link = Some(self.link);
-            self.home.subscribe(self.now, &watcher, bond, link, 10_000, &self.policy).0
+            self.home.subscribe(self.now, &watcher, bond, link, 100_000, &self.policy).0
         };
         self.joining.push((subscribe, asked));
         true

@@ -135,6 +135,11 @@ impl Watching {
         self.bonds.len() != before
     }
 
+    /// Whether the watcher's own server, of another domain, keeps it.
+    pub fn is_kept_by_server(&self) -> bool {
+        self.bonds.iter().any(|bond| matches!(bond, Bond::Lease(THEIR_SERVER, _)))
+    }
+
     /// Whether it ended because nobody kept it, and not by the owner's will.
     pub fn is_lapsed(&self) -> bool {
         matches!(self.state, SubscriptionState::Terminated | SubscriptionState::Waiting)

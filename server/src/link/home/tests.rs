@@ -481,3 +481,45 @@ async fn a_link_that_goes_before_it_has_answered_leaves_nothing() {
     });
     assert_eq!(left.await.unwrap(), 0, "they are never trimmed");
 }
+
+#[tokio::test]
+async fn the_watchers_of_a_domain_are_bounded_over_links() {
+    let mut pair = Pair::new("[federation]\nsubscriptions_max = 2\n").await;
+    pair.allow("all").await;
+    let mut taken_in = 0;
+    for round in 0..3 {
+        for index in 0..2 {
+            let ask = ask_for(&format!("w{round}-{index}@b.example"), 86_400);
+            let taken = home::subscribe(&pair.a, &pair.link, ask).await;
+            let answer = home::answer(&pair.a, &pair.link, &mut pair.groups, taken).await;
+            taken_in += usize::from(matches!(answer, Command::Ok(_)));
+        }
+        pair.up(110 + round).await;
+    }
+    assert!(taken_in <= 2, "{taken_in} watchers");
+}
+
+#[tokio::test]
+async fn f14_who_does_not_exist_lapses_as_who_never_comes_does() {
+    let mut pair = Pair::new("").await;
+    let mut lapses = Vec::new();
+    for whom in ["alice@a.example", "nobody@a.example"] {
+        let ask = Subscribe { address: address(whom), ..ask_for("bob@b.example", 1) };
+        let taken = home::subscribe(&pair.a, &pair.link, ask).await;
+        let _ = home::answer(&pair.a, &pair.link, &mut pair.groups, taken).await;
+    }
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let alice = address("alice@a.example");
+    let expired = pair
+        .a
+        .change(&alice, |principal, now| ((), principal.presentity.expire(now, &principal.policy)));
+    expired.await.unwrap();
+    let mut out = BytesMut::new();
+    home::tell(&pair.a, &pair.link, &mut pair.groups, &mut out, 1 << 20).await;
+    while let Some(frame) = take(&mut out, FRAME_BYTES_MAX).unwrap() {
+        if let Command::Notify(notify) = Request::decode(frame).unwrap().command {
+            lapses.push(format!("{} {} {:?}", notify.address, notify.state, notify.event));
+        }
+    }
+    assert_ne!(lapses.len(), 1, "{lapses:?}");
+}

@@ -268,14 +268,21 @@ impl Follower {
     pub(super) fn next_deadline(
         &self,
         now: Timestamp,
-        linked: bool,
+        linked: Option<Timestamp>,
         terms: Terms,
     ) -> Option<Timestamp> {
-        let active = self.state == SubscriptionState::Active;
-        let stale = self.unsure.filter(|_| active).map(|since| since.after(terms.stale));
+        let stale = self.stale_at(linked, terms);
         // What is due already waits for the link, not for the time.
-        let request = self.request_at(now).filter(|at| linked && *at > now);
+        let request = self.request_at(now).filter(|at| linked.is_some() && *at > now);
         [self.lease_ends(), self.standing, stale, request].into_iter().flatten().min()
+    }
+
+    /// When it is stale, if it is not confirmed before; with the time since when there is a link.
+    pub(super) fn stale_at(&self, linked: Option<Timestamp>, terms: Terms) -> Option<Timestamp> {
+        let since = self.unsure.filter(|_| self.state == SubscriptionState::Active)?;
+        // Whoever only waits to be asked for is not told of a cut that is over.
+        let answered = linked.map(|linked| linked.after(terms.answer));
+        Some(since.after(terms.stale)).max(answered)
     }
 
     /// When the next lease of a device ends.

@@ -344,7 +344,8 @@ impl Mirrors {
         let mut peer = self.peers.entry(pair(&key)).or_default();
         peer.presentities.insert(key.presentity.clone());
         drop(peer);
-        let mut slot = self.mirrors.entry(key.clone()).or_insert_with(|| Slot::new(&key, None));
+        let mut slot =
+            self.mirrors.entry(key.clone()).or_insert_with(|| Slot::new(&key, None, now));
         slot.mirror.restore(now, watcher, &record, terms).ok_or_else(damaged)?;
         let (before, after) = (slot.counted, slot.count());
         drop(slot);
@@ -443,7 +444,10 @@ impl Mirrors {
     ) -> Option<(R, Option<Commit>)> {
         let (terms, now) = (terms(&host.config.load()), host.clock.now());
         let mut slot = match make {
-            Some(link) => self.mirrors.entry(key.clone()).or_insert_with(|| Slot::new(key, link)),
+            Some(link) => {
+                let new = || Slot::new(key, link, now);
+                self.mirrors.entry(key.clone()).or_insert_with(new)
+            }
             None => self.mirrors.get_mut(key)?,
         };
         let (answer, effects) = act(&mut slot, now);
@@ -521,8 +525,8 @@ async fn stored(commit: Option<Commit>) -> Result<(), StoreError> {
 }
 
 impl Slot {
-    fn new(key: &MirrorKey, link: Option<SessionId>) -> Slot {
-        let mirror = Mirror::new(key.presentity.clone(), link.is_some());
+    fn new(key: &MirrorKey, link: Option<SessionId>, now: Timestamp) -> Slot {
+        let mirror = Mirror::new(key.presentity.clone(), link.map(|_| now));
         Slot { mirror, link, waiting: Vec::new(), counted: Counted::default() }
     }
 
@@ -580,6 +584,10 @@ fn pair(key: &MirrorKey) -> Pair {
 }
 
 fn terms(config: &Config) -> Terms {
-    let (lease, stale) = (config.federation.lease_seconds, config.federation.stale_seconds);
-    Terms { lease: seconds(lease), stale: seconds(stale) }
+    let links = &config.federation;
+    Terms {
+        lease: seconds(links.lease_seconds),
+        stale: seconds(links.stale_seconds),
+        answer: seconds(links.answer_seconds),
+    }
 }

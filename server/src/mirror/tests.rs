@@ -24,7 +24,11 @@ mod late;
 mod random;
 mod said;
 
-const TERMS: Terms = Terms { lease: Duration::from_secs(3600), stale: Duration::from_secs(60) };
+const TERMS: Terms = Terms {
+    lease: Duration::from_secs(3600),
+    stale: Duration::from_secs(60),
+    answer: Duration::from_secs(60),
+};
 const ROOM: usize = 1 << 20;
 
 fn address(text: &str) -> Address {
@@ -174,7 +178,7 @@ impl World {
             groups: Groups::default(),
             link: SessionId([1; 16]),
             up: false,
-            mirror: Mirror::new(owner.clone(), false),
+            mirror: Mirror::new(owner.clone(), None),
             owner,
             to_home: VecDeque::new(),
             joining: Vec::new(),
@@ -250,7 +254,7 @@ impl World {
 
     fn restart_mirror(&mut self) {
         self.cut();
-        let old = std::mem::replace(&mut self.mirror, Mirror::new(self.owner.clone(), false));
+        let old = std::mem::replace(&mut self.mirror, Mirror::new(self.owner.clone(), None));
         for (watcher, follower) in old.followers() {
             if let Some(kept) = follower.kept() {
                 let record = WatcherRecord::of(&kept);

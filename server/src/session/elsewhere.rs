@@ -194,3 +194,23 @@ fn seen(presentity: &Address, done: Done) -> Handled {
     };
     Ok(Done { state: done.state, version, content, ..Done::empty() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "what another server has encoded")]
+    fn what_is_fetched_from_elsewhere_is_called_by_its_own_version() {
+        let content = Document::offline().encode();
+        // The home knows more of it, or says so.
+        let version = Some(Version([9; 16]));
+        let done = Done { version, content: Some(content), ..Done::empty() };
+        let seen = seen(&Address::parse("bob@b.example").unwrap(), done).unwrap();
+        assert_eq!(seen.version, seen.content.map(|content| Version::of(&content)));
+        // What the caller holds is named by whoever has made it.
+        let done = Done { version, ..Done::empty() };
+        let held = super::seen(&Address::parse("bob@b.example").unwrap(), done).unwrap();
+        assert_eq!(held.version, version);
+    }
+}

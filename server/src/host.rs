@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use crate::accounts::{Account, AccountError, Accounts};
 use crate::clock::Clock;
 use crate::config::{Config, seconds};
-use crate::link::{LinkMailbox, Peers};
+use crate::link::{LinkMailbox, Peers, Standing};
 use crate::metrics::Metrics;
 use crate::mirror::{MirrorKey, Mirrors};
 use crate::net::admission::Admission;
@@ -57,6 +57,8 @@ pub struct Host {
     pub parked: DashMap<SessionId, Session>,
     /// Links to other domains that are open.
     pub links: DashMap<SessionId, Arc<LinkMailbox>>,
+    /// Watchers of other domains that keep a subscription here.
+    pub standing: Standing,
     /// Presentities of other domains that are followed from here.
     pub mirrors: Mirrors,
     /// Who may connect.
@@ -160,6 +162,7 @@ impl Host {
             sessions: Sessions::default(),
             parked: DashMap::new(),
             links: DashMap::new(),
+            standing: Standing::default(),
             mirrors,
             admission: Arc::default(),
             complaints: Complaints::default(),
@@ -284,6 +287,7 @@ impl Host {
         let (answer, wake, stored) = self
             .look(owner, |principal, now| {
                 let (answer, mut effects) = act(principal, now);
+                self.standing.note(owner, &principal.presentity, &effects.watchers);
                 let ops = principal.records(owner, &mut effects, |a| self.accounts.is_local(a));
                 // Queued under the lock, so that the store sees changes in their order; the same
                 // for the timer.
@@ -454,6 +458,12 @@ impl Host {
         let deadline = principal.presentity.next_deadline();
         // Whoever was first has the newer state.
         if let Entry::Vacant(vacant) = self.principals.entry(owner.clone()) {
+            let presentity = &principal.presentity;
+            self.standing.note(
+                owner,
+                presentity,
+                presentity.watchers().map(|(watcher, _)| watcher),
+            );
             drop(vacant.insert(principal));
             self.timers.set(Due::Presentity(owner.clone()), deadline);
         }

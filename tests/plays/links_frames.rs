@@ -11,6 +11,7 @@ use impp_protocol::frame::FRAME_BYTES_MAX;
 use impp_protocol::state::{Fate, SubscriptionState};
 use impp_protocol::{By, Code, Command, Error, What};
 use impp_tests::badpeer::{BadPeer, Link};
+use impp_tests::peer::fetch;
 use impp_tests::server::Start;
 use impp_tests::wire::{bytes_of, raw_frame};
 use impp_tests::{Domains, Peer, eventually};
@@ -261,6 +262,22 @@ async fn f9_a_notification_that_nobody_asked_for() {
         link.wire().some(1).await;
     }
     assert_eq!(alice.so_far().await, []);
+}
+
+/// What another domain is asked and does not answer is not waited for until the link is given up.
+#[tokio::test(flavor = "multi_thread")]
+async fn r2_2_6_a_fetch_that_is_never_answered_is_answered_here() {
+    let (domains, evil) = one(|start| start).await;
+    let server = &domains["a.example"];
+    let mut alice = Peer::sign_in(server, "alice").await;
+    let mut link = evil.call(server).await;
+    let number = alice.ask(fetch("mallory@evil.example", What::Presence)).await;
+    let asked = link.try_asked().await.expect("a request over the link").command;
+    assert!(matches!(asked, Command::Fetch(_)), "{asked:?}");
+    let error = alice.answer(number).await.expect_err("nobody has answered");
+    assert_eq!(error.code, Code::Unreachable);
+    // The link is there as before.
+    assert!(link.request(impp_protocol::command::Ping {}).await.is_ok());
 }
 
 /// What the other side says in words is passed on as far as a line goes, and does not fill logs.

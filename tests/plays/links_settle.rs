@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use impp_protocol::command::{ByeReason, Hello, Message, Outcome, Ping, Subscribe};
 use impp_protocol::{Code, Command, What};
 use impp_tests::badpeer::{BadPeer, Link};
+use impp_tests::peer::subscribe;
 use impp_tests::presence::open;
 use impp_tests::server::Start;
 use impp_tests::wait::within;
@@ -257,4 +258,26 @@ async fn r3_2_4_an_idle_link_is_closed_and_a_silent_one_is_given_up() {
     let ending = link.ending().await;
     assert_eq!(ending.bye.unwrap().reason, ByeReason::Timeout);
     assert_eq!(ending.others.len(), 1, "one PING: {:?}", ending.others);
+}
+
+/// A watcher is asked for over the link that is kept: a late request would take its place there.
+#[tokio::test(flavor = "multi_thread")]
+async fn r3_3_3_nobody_begins_to_watch_over_a_link_that_is_given_up() {
+    let (domains, evil) = one("z.example", |start| start).await;
+    let server = &domains["m.example"];
+    let mut alice = Peer::sign_in(server, "alice").await;
+    alice.queue("mallory@z.example", "first").await;
+    let mut ours = evil.accept().await;
+    let (number, _) = ours.message().await;
+    let mut theirs = evil.call(server).await;
+    let watcher = Some(evil.account("mallory"));
+    let lease = Some(Duration::from_secs(60));
+    let watch = Subscribe { watcher, lease, ..subscribe("alice@m.example", What::Presence) };
+    let end = Subscribe { lease: Some(Duration::ZERO), ..watch.clone() };
+    assert_eq!(theirs.refused(watch.clone()).await, Code::Busy);
+    // To end is no late beginning.
+    assert!(theirs.request(end).await.is_ok());
+    let answer = ours.request(watch).await;
+    assert!(answer.is_ok(), "{answer:?}");
+    ours.take(number).await;
 }

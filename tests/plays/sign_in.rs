@@ -344,3 +344,16 @@ async fn r3_2_4_a_peer_that_answers_no_ping_is_dead() {
     let ending = alice.ending().await;
     assert_eq!(ending.bye.map(|bye| bye.reason), Some(ByeReason::Timeout));
 }
+
+/// Sixteen zero octets stand for other domains' servers, and are nobody's device.
+#[tokio::test]
+async fn c4_no_device_calls_itself_what_stands_for_other_servers() {
+    let server = Server::with().accounts(["alice"]).start();
+    let profile = server.profile("alice");
+    let (mut wire, _) = Wire::greeted(&server).await;
+    let (_, first) = scram(&profile, Binding::TlsExporter(wire.exporter()));
+    let auth = first_auth(&profile, 1, "SCRAM-SHA-256-PLUS", first);
+    wire.send(1, impp_protocol::command::Auth { device: Some([0; 16]), ..auth }).await;
+    let Command::Error(error) = wire.next().await.command else { panic!("it is taken") };
+    assert_eq!(error.code, Code::Malformed);
+}

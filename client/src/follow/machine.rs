@@ -101,7 +101,7 @@ impl Machine {
                 What::Presence => self.handle_presence(notify),
                 What::Log => self.handle_page(notify),
                 What::Contacts => match notify.snapshot {
-                    Some(content) if self.contacts => self.handle_contacts(content),
+                    Some(content) if self.contacts => self.handle_contacts(content, false),
                     _ => Ok(()),
                 },
                 _ => Ok(()),
@@ -209,7 +209,7 @@ impl Machine {
             }
             Asked::Contacts => {
                 let content = done.content.unwrap_or_default();
-                return self.handle_contacts(content);
+                return self.handle_contacts(content, true);
             }
             Asked::Log => {}
             Asked::Ack(cursor) => {
@@ -273,7 +273,8 @@ impl Machine {
     }
 
     /// The contact list as it is now: who is new in it is followed, who is not any more is not.
-    fn handle_contacts(&mut self, content: Bytes) -> Result<(), ClientError> {
+    /// What a new connection has answered says how each subscription stands there.
+    fn handle_contacts(&mut self, content: Bytes, answered: bool) -> Result<(), ClientError> {
         let contacts: Contacts = state::decode(content)
             .map_err(|error| ClientError::Protocol(format!("contact list: {error}")))?;
         let followed = |contact: Contact| contact.follow.then_some(contact);
@@ -287,10 +288,23 @@ impl Machine {
         }
         for contact in followed {
             let person = self.people.entry(contact.address.clone()).or_default();
-            if person.told.is_none() {
-                person.told = Some(contact.subscription);
-                let (presentity, state) = (contact.address, contact.subscription);
-                self.events.push_back(Event::Subscribed { presentity, state });
+            let (presentity, state) = (contact.address, contact.subscription);
+            match (person.told, state) {
+                (None, _) => {
+                    person.told = Some(state);
+                    self.events.push_back(Event::Subscribed { presentity, state });
+                }
+                _ if !answered => {}
+                (_, Some(state)) if state != SubscriptionState::Terminated => {
+                    self.handle_subscribed(presentity, state);
+                }
+                // There is no subscription any more, and nothing of it is shown.
+                (Some(Some(SubscriptionState::Terminated) | None), _) => person.held.clear(),
+                (Some(Some(_)), _) => {
+                    self.people.remove(&presentity);
+                    let cause = EndCause::Event(None);
+                    self.events.push_back(Event::Ended { presentity, cause });
+                }
             }
         }
         Ok(())
@@ -588,6 +602,33 @@ mod tests {
         let token = subscribe_of(&requests(&mut machine)).1;
         answer(&mut machine, token, contacts(vec![contact("eve@a.example", true)]));
         assert_eq!(events(&mut machine), ["ended terminated", "subscribed eve@a.example active"]);
+    }
+
+    #[test]
+    fn a_contact_who_is_unknown_on_a_new_connection_is_not_shown_as_before() {
+        for now in [Some(SubscriptionState::Unknown), Some(SubscriptionState::Pending), None] {
+            let contacts = |subscription| {
+                let entry = Contact {
+                    address: address("bob@a.example"),
+                    name: None,
+                    groups: vec![],
+                    follow: true,
+                    grant: state::Grant::None,
+                    subscription,
+                };
+                let content = Some(state::encode(&Contacts { entries: vec![entry] }));
+                Ok(Done { content, ..Done::empty() })
+            };
+            let mut machine = machine(Wanted { contacts: true, ..Wanted::default() });
+            let token = subscribe_of(&requests(&mut machine)).1;
+            answer(&mut machine, token, contacts(Some(SubscriptionState::Active)));
+            take(&mut machine, snapshot(&document("here")));
+            events(&mut machine);
+            machine.handle_connected();
+            let token = subscribe_of(&requests(&mut machine)).1;
+            answer(&mut machine, token, contacts(now));
+            assert_ne!(events(&mut machine), [""; 0], "bob is shown as here, and is {now:?}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use impp_federation::queue::{Cause, Ticket};
 use impp_locate::Service;
 use impp_protocol::command::{Bye, ByeReason, CommandError, Done, Fetch, Message, Ping, Subscribe};
 use impp_protocol::frame::{FRAME_BYTES_MAX, Frame};
-use impp_protocol::{Address, Code, Command, Error, Request};
+use impp_protocol::{Address, By, Code, Command, Error, Request};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -193,6 +193,8 @@ impl Open {
             inner.is_apart().then(|| note_linked(host, local, remote, false))
         };
         self.peer.tell_mirrors(host);
+        // What has not been done yet is not done any more: it would listen over this link.
+        self.taking = FuturesUnordered::new();
         home::link_lost(host, &link.mailbox, std::mem::take(&mut self.groups)).await;
         self.peer.changed.notify_one();
         if let Some(noted) = noted
@@ -316,6 +318,11 @@ impl Open {
             && let Err(refused) = incoming::speaks_for(&self.link.mailbox, watcher)
         {
             return self.answer(number, Err(refused));
+        }
+        if self.link.is_draining() && subscribe.lease != Some(Duration::ZERO) {
+            // The watcher may be asked for over the link that is kept already.
+            let error = Error::new(Code::Busy, "another link is kept; ask there").by(By::Home);
+            return self.put(number, error.into());
         }
         let (host, mailbox) = (self.host.clone(), self.link.mailbox.clone());
         self.taking.push(Box::pin(async move {
@@ -598,7 +605,10 @@ impl Open {
         let later = later.filter(|at| *at > self.host.clock.now());
         let later = later.map(|at| self.host.clock.instant(at));
         let idle_close = self.spoke + seconds(links.close_seconds);
-        [live, unanswered, said, self.paused, later]
+        let nobodies = self.link.mailbox.nobodies().next_deadline();
+        let nobodies = nobodies.filter(|_| self.ending == Ending::No);
+        let nobodies = nobodies.map(|at| self.host.clock.instant(at));
+        [live, unanswered, said, self.paused, later, nobodies]
             .into_iter()
             .flatten()
             .fold(idle_close, Instant::min)

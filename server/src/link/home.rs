@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use impp_acl::{Handling, Purpose, RuleSet, Watcher, default_rules};
+use impp_acl::{RulesError, Watcher};
 use impp_protocol::command::{Done, Fetch, Notify, Subscribe};
 use impp_protocol::presence::Version;
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
@@ -15,6 +15,7 @@ use impp_protocol::{Address, By, Code, Command, Error, Timestamp, What};
 use impp_storage::{Expect, Op, StoreError};
 
 use super::mailbox::LinkMailbox;
+use super::nobodies::{nobody, policy};
 use crate::config::seconds;
 use crate::host::Host;
 use crate::policy::Policy;
@@ -27,6 +28,8 @@ use crate::session::{disclose, fetched, put, storage_error};
 
 /// When what could not be read is looked at again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Room that one look at a presentity gets, however little there is: each looks at all watchers.
+const PULL_BYTES_MIN: usize = 16 * 1024;
 
 /// The groups of all presentities that are followed over one link; owned by its task.
 pub type AllGroups = HashMap<Address, Groups>;
@@ -46,11 +49,10 @@ enum Standing {
     Follows(Duration),
     /// It does not any more.
     Ended,
-    /// As if it followed somebody who never comes.
-    Seems(SubscriptionState, Duration),
 }
 
 /// Who is asked for: a presentity of ours, or nobody, who must not be told from one.
+#[derive(Clone, Copy, Debug)]
 enum Whom {
     Presentity,
     Nobody,
@@ -110,9 +112,6 @@ pub async fn answer(
             link.count_watchers(before, of.len());
             joined.map(|done| Done { lease: done.lease.or(Some(lease)), ..done })
         }
-        Ok(Standing::Seems(state, lease)) => {
-            return Done { state: Some(state), lease: Some(lease), ..Done::empty() }.into();
-        }
         Ok(Standing::Ended) => Ok(ended()),
         Err(error) => Err(error),
     };
@@ -146,8 +145,9 @@ pub async fn fetch(host: &Arc<Host>, link: &LinkMailbox, fetch: Fetch) -> Result
     let asker = Watcher::Principal(fetch.watcher.unwrap_or_else(|| address.clone()));
     let seen = match whom(host, &address)? {
         Whom::Nobody => {
-            let mut nobody = nobody(&address, host.clock.now())?;
-            nobody.0.fetch(host.clock.now(), &asker, fetch.version, &nobody.1)
+            let broken = |error: RulesError| Error::new(Code::Internal, error.to_string());
+            let (now, policy) = (host.clock.now(), policy(&address).map_err(broken)?);
+            nobody(&address, now).fetch(now, &asker, fetch.version, &policy)
         }
         Whom::Presentity => host
             .look(&address, |principal, now| {
@@ -168,6 +168,13 @@ pub async fn tell(
     out: &mut BytesMut,
     room: usize,
 ) {
+    for presentity in link.nobodies().expire(host.clock.now()) {
+        link.presentity_dirty(&presentity);
+    }
+    for presentity in link.nobodies().take_dropped() {
+        let dropped = groups.remove(&presentity);
+        link.count_watchers(dropped.map_or(0, |of| of.len()), 0);
+    }
     if out.len() >= room {
         return;
     }
@@ -181,9 +188,11 @@ pub async fn tell(
     }
 }
 
-/// The link is lost: nobody hears over it any more. Leases stay.
+/// The link is lost: nobody hears over it any more. Leases stay. What is still taken must not go on.
 pub async fn link_lost(host: &Arc<Host>, link: &LinkMailbox, groups: AllGroups) {
-    for (presentity, _) in groups {
+    let mut presentities = link.unanswered();
+    presentities.extend(groups.into_keys().filter(|address| !link.nobodies().contains(address)));
+    for presentity in presentities {
         let lost = host.look(&presentity, |principal, _| principal.presentity.link_lost(link.id));
         if let Err(error) = lost.await {
             tracing::warn!(%error, "the loss of a link could not be noted");
@@ -206,17 +215,14 @@ async fn follow(
     let config = host.config.load();
     let longest = seconds(config.times.lease_max_seconds);
     let lease = subscribe.lease.unwrap_or(seconds(config.federation.lease_seconds)).min(longest);
-    if let Whom::Nobody = whom(host, presentity)? {
-        return seem(host, presentity, watcher, lease).await;
+    let whom = whom(host, presentity)?;
+    if let Whom::Presentity = whom {
+        link.nobodies().forget(presentity);
     }
     let bond = Bond::Lease(THEIR_SERVER, host.clock.now().after(lease));
     let let_go = async || {
-        let ended = host.change(presentity, |principal, now| {
-            let presentity = &mut principal.presentity;
-            match is_asked_anew(link, presentity, watcher) {
-                true => ((), Effects::default()),
-                false => ((), presentity.unsubscribe(now, watcher, &[bond], Some(link.id))),
-            }
+        let ended = change(host, link, whom, presentity, |presentity, _, now| {
+            ((), presentity.unsubscribe(now, watcher, &[bond], Some(link.id)))
         });
         ended.await.map_err(|error| storage_error(&error))
     };
@@ -224,19 +230,17 @@ async fn follow(
         return let_go().await.map(|()| Standing::Ended);
     }
     let most = config.federation.subscriptions_max as usize;
-    if link.watchers() >= most && !hears(host, link, presentity, watcher).await? {
-        let text = format!("{most} watchers of one domain, and that is the most");
-        return Err(Error::new(Code::Full, text));
-    }
     let pending_max = config.limits.pending_max as usize;
-    let asked = host.change(presentity, |principal, now| {
-        let (presentity, policy) = (&mut principal.presentity, &principal.policy);
-        if is_asked_anew(link, presentity, watcher) {
+    if let Whom::Presentity = whom {
+        link.takes(presentity);
+    }
+    let asked = change(host, link, whom, presentity, |presentity, policy, now| {
+        let stands = presentity.watcher(watcher).is_some_and(Watching::is_kept_by_server);
+        if !stands && host.standing.count(&link.local, &link.remote) >= most {
             return (None, Effects::default());
         }
-        let listener = Some(link.id);
-        let (asked, effects) =
-            presentity.subscribe(now, watcher, bond, listener, pending_max, policy);
+        let link = Some(link.id);
+        let (asked, effects) = presentity.subscribe(now, watcher, bond, link, pending_max, policy);
         (Some(asked), effects)
     });
     let asked = asked.await;
@@ -244,38 +248,18 @@ async fn follow(
         // What could not be stored keeps nothing.
         let_go().await?;
     }
-    match asked.map_err(|error| storage_error(&error))? {
-        None => {
-            let text = format!("{watcher} has asked over another link since");
-            Err(Error::new(Code::WrongState, text))
-        }
-        Some(Asked::Stands(_)) => Ok(Standing::Follows(lease)),
-        Some(Asked::Refused) => Err(crate::session::refused(presentity)),
-        Some(Asked::Crowded) => Err(crate::session::crowded()),
+    if !matches!(asked, Ok(Some(Asked::Stands(_)))) {
+        link.taken(presentity);
     }
-}
-
-/// Whether a watcher hears over another link, while this one drains: then it was asked for there
-/// later, though what was asked here has only now come to its turn.
-fn is_asked_anew(link: &LinkMailbox, presentity: &Presentity, watcher: &Address) -> bool {
-    let elsewhere =
-        |watching: &Watching| watching.listeners.iter().any(|listener| *listener != link.id);
-    link.is_draining() && presentity.watcher(watcher).is_some_and(elsewhere)
-}
-
-/// Whether a watcher is one of those who hear over this link.
-async fn hears(
-    host: &Arc<Host>,
-    link: &LinkMailbox,
-    presentity: &Address,
-    watcher: &Address,
-) -> Result<bool, Error> {
-    host.look(presentity, |principal, _| {
-        let watching = principal.presentity.watcher(watcher);
-        watching.is_some_and(|watching| watching.listeners.contains(&link.id))
-    })
-    .await
-    .map_err(|error| storage_error(&error))
+    let asked = asked.map_err(|error| storage_error(&error))?;
+    match asked.ok_or_else(|| {
+        let text = format!("{most} watchers of one domain, and that is the most");
+        Error::new(Code::Full, text)
+    })? {
+        Asked::Stands(_) => Ok(Standing::Follows(lease)),
+        Asked::Refused => Err(crate::session::refused(presentity)),
+        Asked::Crowded => Err(crate::session::crowded()),
+    }
 }
 
 /// Who is asked for.
@@ -310,41 +294,50 @@ fn whom(host: &Host, address: &Address) -> Result<Whom, Error> {
     }
 }
 
-/// One who has the rules of a new account and never signs in.
-fn nobody(address: &Address, now: Timestamp) -> Result<(Presentity, Policy), Error> {
-    let text = default_rules(&address.domain());
-    let broken = |error: impp_acl::RulesError| Error::new(Code::Internal, error.to_string());
-    let rules = RuleSet::parse(&text).map_err(broken)?;
-    let policy = Policy { rules, text, number: 0, contacts: Default::default() };
-    let pace = crate::presentity::PaceLimit { burst: 1, interval: Duration::from_secs(1) };
-    let (layers, watchers) = Default::default();
-    Ok((Presentity::new(address.clone(), layers, watchers, now, pace, None), policy))
+/// Changes a presentity, or one who does not exist and must look the same: then the store is asked
+/// to forget what it never had, so that the answer comes as late.
+async fn change<R>(
+    host: &Arc<Host>,
+    link: &LinkMailbox,
+    whom: Whom,
+    address: &Address,
+    act: impl FnOnce(&mut Presentity, &Policy, Timestamp) -> (R, Effects),
+) -> Result<R, StoreError> {
+    if let Whom::Presentity = whom {
+        return host
+            .change(address, |principal, now| {
+                act(&mut principal.presentity, &principal.policy, now)
+            })
+            .await;
+    }
+    let asked = link.nobodies().ask(address, host.clock.now(), act);
+    let (answer, effects) =
+        asked.map_err(|error| StoreError::Damaged { what: error.to_string() })?;
+    let forget = |watcher: &Address| {
+        let key = records::key(WATCHER, address, &[watcher.as_str()]);
+        Op::Put { key, expect: Expect::Any, value: None }
+    };
+    let ops: Vec<Op> = effects.watchers.iter().map(forget).collect();
+    if !ops.is_empty() {
+        host.store(ops).await?;
+    }
+    if effects.wake.contains(&link.id) {
+        link.presentity_dirty(address);
+    }
+    Ok(answer)
 }
 
-/// Answers for somebody who does not exist as for one who never signs in, and as late: the store is
-/// asked to forget what it never had.
-async fn seem(
+/// Looks at a presentity, or at one who does not exist and was asked for over this link.
+async fn look<R>(
     host: &Arc<Host>,
-    presentity: &Address,
-    watcher: &Address,
-    lease: Duration,
-) -> Result<Standing, Error> {
-    let key = records::key(WATCHER, presentity, &[watcher.as_str()]);
-    let nothing = Op::Put { key, expect: Expect::Any, value: None };
-    host.store(vec![nothing]).await.map_err(|error| storage_error(&error))?;
-    if lease.is_zero() {
-        return Ok(Standing::Ended);
+    link: &LinkMailbox,
+    address: &Address,
+    act: impl FnOnce(&mut Presentity, Timestamp) -> R,
+) -> Result<R, StoreError> {
+    if let Some(nobody) = link.nobodies().find(address) {
+        return Ok(act(nobody, host.clock.now()));
     }
-    let now = host.clock.now();
-    let (_, policy) = nobody(presentity, now)?;
-    let decision = policy.decide(presentity, watcher, Purpose::Subscribe, now, None);
-    match decision.handling() {
-        Handling::Block => Err(crate::session::refused(presentity)),
-        Handling::Confirm => Ok(Standing::Seems(SubscriptionState::Pending, lease)),
-        Handling::PoliteBlock | Handling::Allow => {
-            Ok(Standing::Seems(SubscriptionState::Active, lease))
-        }
-    }
+    host.look(address, |principal, now| act(&mut principal.presentity, now)).await
 }
 
 async fn join(
@@ -356,16 +349,24 @@ async fn join(
     claimed: Option<Version>,
 ) -> Result<Done, Error> {
     loop {
-        let joined = host.look(presentity, |principal, now| {
-            principal.presentity.join_groups(now, link.id, groups, watcher, claimed)
+        let joined = look(host, link, presentity, |presentity, now| {
+            presentity.join_groups(now, link.id, groups, watcher, claimed)
         });
         match joined.await.map_err(|error| storage_error(&error).by_home())? {
             Joined::Due => {
-                let done = expire(host, presentity).await;
+                let done = expire(host, link, presentity).await;
                 done.map_err(|error| storage_error(&error).by_home())?;
             }
-            Joined::Stands { state: SubscriptionState::Terminated, .. } => return Ok(ended()),
+            Joined::Elsewhere => {
+                link.taken(presentity);
+                let text = "another request for this watcher came between; ask again";
+                return Err(Error::new(Code::Busy, text).by(By::Home));
+            }
             Joined::Stands { state, group, owed } => {
+                link.taken(presentity);
+                if state == SubscriptionState::Terminated {
+                    return Ok(ended());
+                }
                 if owed {
                     link.presentity_dirty(presentity);
                 }
@@ -386,10 +387,10 @@ async fn tell_of(
 ) -> Result<(), StoreError> {
     let Some(of) = groups.get_mut(presentity) else { return Ok(()) };
     let before = of.len();
-    let told = if host.account(presentity).is_err() {
+    let told = if !link.nobodies().contains(presentity) && host.account(presentity).is_err() {
         of.close()
     } else {
-        let left = room.saturating_sub(out.len());
+        let left = room.saturating_sub(out.len()).max(PULL_BYTES_MIN);
         pull(host, link, of, presentity, left).await?
     };
     link.count_watchers(before, of.len());
@@ -411,11 +412,11 @@ async fn pull(
     room: usize,
 ) -> Result<Vec<GroupTold>, StoreError> {
     loop {
-        let pulled = host.look(presentity, |principal, now| {
-            principal.presentity.pull_groups(now, link.id, groups, room)
+        let pulled = look(host, link, presentity, |presentity, now| {
+            presentity.pull_groups(now, link.id, groups, room)
         });
         match pulled.await? {
-            PulledGroups::Due => expire(host, presentity).await?,
+            PulledGroups::Due => expire(host, link, presentity).await?,
             PulledGroups::Told(told) => return Ok(told),
             PulledGroups::More(told) => {
                 link.presentity_dirty(presentity);
@@ -425,9 +426,17 @@ async fn pull(
     }
 }
 
-async fn expire(host: &Arc<Host>, presentity: &Address) -> Result<(), StoreError> {
-    host.change(presentity, |principal, now| {
-        ((), principal.presentity.expire(now, &principal.policy))
+async fn expire(
+    host: &Arc<Host>,
+    link: &LinkMailbox,
+    presentity: &Address,
+) -> Result<(), StoreError> {
+    let whom = match link.nobodies().contains(presentity) {
+        true => Whom::Nobody,
+        false => Whom::Presentity,
+    };
+    change(host, link, whom, presentity, |presentity, policy, now| {
+        ((), presentity.expire(now, policy))
     })
     .await
 }

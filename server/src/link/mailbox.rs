@@ -2,14 +2,15 @@
 //!
 //! What the link does with them is left to its task.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use impp_protocol::command::Bye;
 use impp_protocol::{Address, Domain};
 
+use super::nobodies::Nobodies;
 use crate::net::pipe::Signal;
 use crate::sessions::SessionId;
 
@@ -28,13 +29,17 @@ pub struct LinkMailbox {
     bye: Mutex<Option<Bye>>,
     watchers: AtomicUsize,
     draining: AtomicBool,
+    /// Presentities with requests that were taken and not answered, and how many.
+    taking: Mutex<HashMap<Address, usize>>,
+    nobodies: Mutex<Nobodies>,
 }
 
 impl LinkMailbox {
     /// An empty mailbox.
     pub fn new(id: SessionId, local: Domain, remote: Domain) -> LinkMailbox {
         let (signal, dirty, bye, watchers, draining) = Default::default();
-        LinkMailbox { id, local, remote, signal, dirty, bye, watchers, draining }
+        let (taking, nobodies) = Default::default();
+        LinkMailbox { id, local, remote, signal, dirty, bye, watchers, draining, taking, nobodies }
     }
 
     /// Says that a presentity of ours may have changed. The set is bounded by what is followed over
@@ -82,6 +87,35 @@ impl LinkMailbox {
     /// Whether nothing new is asked over it.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
+    }
+
+    /// A request is taken: from now on the presentity may know of this link. There are at most as
+    /// many as accounts.
+    pub(super) fn takes(&self, presentity: &Address) {
+        let mut taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
+        *taking.entry(presentity.clone()).or_default() += 1;
+    }
+
+    /// It is answered: whether the presentity knows of this link is in the groups.
+    pub(super) fn taken(&self, presentity: &Address) {
+        let mut taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taking.get_mut(presentity) {
+            *count -= 1;
+            if *count == 0 {
+                taking.remove(presentity);
+            }
+        }
+    }
+
+    /// The presentities of requests that were not answered.
+    pub(super) fn unanswered(&self) -> HashSet<Address> {
+        let taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
+        taking.keys().cloned().collect()
+    }
+
+    /// Those who do not exist and were asked for over this link.
+    pub(super) fn nobodies(&self) -> MutexGuard<'_, Nobodies> {
+        self.nobodies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many watchers of the other domain hear over this link.

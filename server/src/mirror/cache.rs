@@ -37,8 +37,10 @@ struct Group {
     kept: Option<Kept>,
     /// There was a content, and no room for it.
     dropped: bool,
-    /// What its members have seen in it, oldest first.
+    /// What all its members have seen in it, oldest first.
     recent: VecDeque<Kept>,
+    /// Somebody has joined since the content is there, and may not know that it was.
+    joined: bool,
     /// What its first members saw before; patches may start there.
     brought: Vec<Kept>,
     patches: HashMap<Version, Disclosed>,
@@ -51,7 +53,8 @@ pub(super) struct Cache {
     ids: GroupId,
     groups: BTreeMap<GroupId, Group>,
     handles: HashMap<u64, GroupId>,
-    /// Contents of groups whose last members are in others now: only the starts of their patches.
+    /// Contents of groups whose last members are in others now, or that somebody has joined: only
+    /// the starts of patches for those who were sent them.
     former: VecDeque<Kept>,
 }
 
@@ -83,6 +86,12 @@ impl Cache {
         if let Some(group) = self.groups.get_mut(&to) {
             group.members.insert(watcher.clone());
             group.set = None;
+            // What the others saw is not this one's past: a patch from it would confirm a guess.
+            group.joined = true;
+            group.patches.clear();
+            for past in std::mem::take(&mut group.recent) {
+                push(&mut self.former, past);
+            }
             if group.kept.is_none() && group.brought.len() < RECENT_MAX {
                 group.brought.extend(brings);
             }
@@ -176,11 +185,13 @@ impl Cache {
         group.patches.clear();
         group.brought.clear();
         let old = group.kept.take();
+        let joined = std::mem::take(&mut group.joined);
         let size = |kept: &Kept| kept.content.size();
         let freed: usize = old.iter().chain(&group.recent).map(size).sum();
         group.dropped = size(&kept) > room.saturating_add(freed);
         if size(&kept) <= room {
-            old.into_iter().for_each(|old| push(&mut group.recent, old));
+            let past = if joined { &mut self.former } else { &mut group.recent };
+            old.into_iter().for_each(|old| push(past, old));
         } else {
             // What is there now matters more than where a patch could start.
             group.recent.clear();
@@ -190,7 +201,7 @@ impl Cache {
     }
 
     /// What to send to a session of a member of this group that holds `held`: nothing if that is the
-    /// newest, a patch, or the whole. A claim is only compared with what this group has seen.
+    /// newest, a patch, or the whole. A claim is only compared with what all of this group have seen.
     pub fn disclose(&mut self, id: Option<GroupId>, held: Held) -> Option<Disclosed> {
         let content = &self.kept(id)?.content;
         let version = match held {

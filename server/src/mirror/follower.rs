@@ -18,6 +18,8 @@ use crate::sessions::SessionId;
 /// The first wait after the home could not answer, and the longest.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(300);
+/// However long the home asks to be left alone, it is asked again after this.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
 /// See the module. All subscriptions of one principal stand alike.
 #[derive(Clone, Debug)]
@@ -42,6 +44,8 @@ pub struct Follower {
     pub(super) unsure: Option<Timestamp>,
     /// What the home believes to be held may not be: it is asked for all.
     pub(super) lost: bool,
+    /// The home has answered once.
+    pub(super) heard: bool,
     pub(super) failures: u32,
 }
 
@@ -76,6 +80,7 @@ impl Follower {
             placed: false,
             unsure: None,
             lost: false,
+            heard: false,
             failures: 0,
         }
     }
@@ -91,7 +96,8 @@ impl Follower {
         };
         let (event, since) = (kept.event, kept.since);
         let standing = Some(now.after(lease));
-        Follower { state, event, since, bonds, standing, ..Follower::new(now) }
+        // Whom the home never answered it may not know; but it is not ended by one bad answer.
+        Follower { state, event, since, bonds, standing, heard: true, ..Follower::new(now) }
     }
 
     /// What of it survives the server. That a domain cannot be reached is found out anew.
@@ -181,7 +187,7 @@ impl Follower {
     /// The home has answered that it stands, for `lease`.
     pub(super) fn stands(&mut self, now: Timestamp, lease: Duration, bare: bool) {
         (self.standing, self.placed, self.failures) = (Some(now.after(lease)), true, 0);
-        self.unsure = None;
+        (self.unsure, self.heard) = (None, true);
         self.lost &= !bare;
         let refresh = if self.lost { now } else { now.after(lease / 2) };
         self.upstream = Upstream::Rests(refresh);
@@ -190,7 +196,8 @@ impl Follower {
     /// The home could not answer: it is asked again later. It knows of nothing held any more, so
     /// nothing is lost.
     pub(super) fn failed(&mut self, now: Timestamp, after: Option<Duration>) {
-        self.lost = false;
+        (self.lost, self.heard) = (false, true);
+        let after = after.map(|after| after.min(RETRY_AFTER_MAX));
         let wait = RETRY_MIN.saturating_mul(1 << self.failures.min(16)).min(RETRY_MAX);
         self.failures = self.failures.saturating_add(1);
         self.upstream = Upstream::Due(now.after(wait.max(after.unwrap_or_default())));
@@ -261,14 +268,21 @@ impl Follower {
     pub(super) fn next_deadline(
         &self,
         now: Timestamp,
-        linked: bool,
+        linked: Option<Timestamp>,
         terms: Terms,
     ) -> Option<Timestamp> {
-        let active = self.state == SubscriptionState::Active;
-        let stale = self.unsure.filter(|_| active).map(|since| since.after(terms.stale));
+        let stale = self.stale_at(linked, terms);
         // What is due already waits for the link, not for the time.
-        let request = self.request_at(now).filter(|at| linked && *at > now);
+        let request = self.request_at(now).filter(|at| linked.is_some() && *at > now);
         [self.lease_ends(), self.standing, stale, request].into_iter().flatten().min()
+    }
+
+    /// When it is stale, if it is not confirmed before; with the time since when there is a link.
+    pub(super) fn stale_at(&self, linked: Option<Timestamp>, terms: Terms) -> Option<Timestamp> {
+        let since = self.unsure.filter(|_| self.state == SubscriptionState::Active)?;
+        // Whoever only waits to be asked for is not told of a cut that is over.
+        let answered = linked.map(|linked| linked.after(terms.answer));
+        Some(since.after(terms.stale)).max(answered)
     }
 
     /// When the next lease of a device ends.

@@ -28,7 +28,8 @@ pub struct Mirror {
     pub(super) followers: BTreeMap<Address, Follower>,
     pub(super) cache: Cache,
     pub(super) agenda: Agenda,
-    pub(super) linked: bool,
+    /// Since when there is a link, if there is.
+    pub(super) linked: Option<Timestamp>,
     /// When what is known here was last asked for again because it did not fit.
     pub(super) repaired: Option<Timestamp>,
     /// When that is to be done again.
@@ -37,7 +38,7 @@ pub struct Mirror {
 
 impl Mirror {
     /// Nobody follows.
-    pub fn new(presentity: Address, linked: bool) -> Mirror {
+    pub fn new(presentity: Address, linked: Option<Timestamp>) -> Mirror {
         let (followers, cache, agenda) = Default::default();
         Mirror { presentity, followers, cache, agenda, linked, repaired: None, repair_at: None }
     }
@@ -103,7 +104,7 @@ impl Mirror {
             if follower.turn(now, SubscriptionState::Unknown, subscribe) {
                 effects.wake.extend(follower.listeners.iter().copied());
             }
-            follower.failures = 0;
+            (follower.failures, follower.heard) = (0, false);
             if matches!(follower.upstream, Upstream::Rests(_)) {
                 follower.upstream = Upstream::Due(now);
             }
@@ -220,14 +221,14 @@ impl Mirror {
     /// A link to the home is there, another than before: all followers are asked again.
     pub fn link_up(&mut self, now: Timestamp, terms: Terms) -> Effects {
         self.unlink(now, terms);
-        self.linked = true;
+        self.linked = Some(now);
         Effects { asks: self.any_asks(now), ..Effects::default() }
     }
 
     /// The link is gone.
     pub fn link_down(&mut self, now: Timestamp, terms: Terms) {
         self.unlink(now, terms);
-        self.linked = false;
+        self.linked = None;
     }
 
     /// What the home is to be asked now, at most `max` requests.
@@ -237,7 +238,7 @@ impl Mirror {
         max: usize,
         terms: Terms,
     ) -> Vec<(Address, Subscribe)> {
-        if !self.linked {
+        if self.linked.is_none() {
             return vec![];
         }
         let mut requests = Vec::new();
@@ -314,7 +315,8 @@ impl Mirror {
         let mut effects = Effects::default();
         for watcher in self.followers.keys().cloned().collect::<Vec<_>>() {
             let Some(follower) = self.followers.get(&watcher) else { continue };
-            if follower.standing.is_none() && follower.waits() && follower.is_kept() {
+            let never = !follower.heard && follower.standing.is_none() && follower.waits();
+            if never && follower.is_kept() {
                 let before = follower.kept();
                 let event = SubscriptionEvent::Noresource;
                 self.ended(now, &watcher, event, Some(error.clone()), &mut effects);
@@ -348,8 +350,7 @@ impl Mirror {
                     effects.wake.extend(&wake);
                 }
             }
-            if follower.state == SubscriptionState::Active
-                && follower.unsure.is_some_and(|since| since.after(terms.stale) <= now)
+            if follower.stale_at(self.linked, terms).is_some_and(|at| at <= now)
                 && follower.turn(now, SubscriptionState::Stale, None)
             {
                 effects.wake.extend(&wake);
@@ -435,6 +436,11 @@ impl Mirror {
             (Some(kept), _) if Some(kept.version) == version => {}
             (None, Some(held)) if Some(held.version) == version => {
                 self.cache.put(group, held, usize::MAX);
+                // Others were in it before there was anything to see.
+                for member in self.cache.members(group) {
+                    let found = self.followers.get(member).filter(|member| member.sees());
+                    effects.wake.extend(found.into_iter().flat_map(|member| &member.listeners));
+                }
             }
             // It comes.
             (None, _) => {}

@@ -41,6 +41,8 @@ pub struct Terms {
     pub lease: Duration,
     /// For so long nothing may be confirmed before it is told that it may be old.
     pub stale: Duration,
+    /// A home that is linked again has so long to confirm, however many there are to ask for.
+    pub answer: Duration,
 }
 
 /// What follows from a change.

@@ -149,7 +149,16 @@ impl Mirror {
             Seen::Same => {}
             Seen::New(kept) => self.show(now, group, kept, room, effects),
             // What was on the way when the home was asked for all.
-            Seen::Broken if self.is_in_repair() => {}
+            Seen::Broken if self.is_in_repair() => {
+                // Whoever of them was answered since is not asked for all any more.
+                let lost = |watcher: &Address| {
+                    self.followers.get(watcher).is_some_and(|follower| follower.lost)
+                };
+                if !self.cache.members(group).all(lost) {
+                    let last = self.repaired.unwrap_or(now);
+                    self.repair_at.get_or_insert(last.after(REPAIR_PAUSE));
+                }
+            }
             Seen::Broken => self.repair_soon(now, effects),
         }
     }

@@ -1,8 +1,8 @@
 //! All mirrors, and what each pair of domains has together: which link, how many followers, how many
 //! bytes. The shell of `machine`: it stores, wakes, sets timers and says what there is to ask.
 //!
-//! Frames are left to the link, which is asked for by `Host::link_wanted`. One entry of a table is
-//! held at a time, and never across an await.
+//! Frames are left to the link, which is asked for by `Host::link_wanted`. No entry is held across an
+//! await; while a mirror is held, its peer may be looked at, never the other way round.
 
 use std::collections::BTreeSet;
 
@@ -57,6 +57,8 @@ struct Peer {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Counted {
     followers: usize,
+    /// Presentities that somebody here wants to follow.
+    wanted: usize,
     bytes: usize,
 }
 
@@ -112,10 +114,8 @@ impl Mirrors {
 
     /// Whether anybody of our domain follows somebody of the other.
     pub fn wanted(&self, local: &Domain, remote: &Domain) -> bool {
-        self.presentities(local, remote).into_iter().any(|presentity| {
-            let key = MirrorKey { local: local.clone(), presentity };
-            self.mirrors.get(&key).is_some_and(|slot| slot.mirror.is_wanted())
-        })
+        let peer = self.peers.get(&(local.clone(), remote.clone()));
+        peer.is_some_and(|peer| peer.total.wanted > 0)
     }
 
     /// A link is open. What was asked and said over another one counts no more.
@@ -231,7 +231,7 @@ impl Mirrors {
         // The link may have changed in between.
         let newest = self.peers.get(&pair(key)).and_then(|peer| peer.link);
         if newest != link {
-            self.sync_link(host, key, newest);
+            self.sync_link(host, key);
         }
         let Some(((state, version), stored)) = applied else {
             return Err(Error::new(Code::Busy, "the subscription is just ending; try again"));
@@ -348,11 +348,14 @@ impl Mirrors {
         let key = MirrorKey { local: domain.clone(), presentity };
         let mut peer = self.peers.entry(pair(&key)).or_default();
         peer.presentities.insert(key.presentity.clone());
-        peer.total.followers += 1;
         drop(peer);
-        let mut slot = self.mirrors.entry(key.clone()).or_insert_with(|| Slot::new(&key, None));
-        slot.counted.followers += 1;
-        slot.mirror.restore(now, watcher, &record, terms).ok_or_else(damaged)
+        let mut slot =
+            self.mirrors.entry(key.clone()).or_insert_with(|| Slot::new(&key, None, now));
+        slot.mirror.restore(now, watcher, &record, terms).ok_or_else(damaged)?;
+        let (before, after) = (slot.counted, slot.count());
+        drop(slot);
+        self.peers.entry(pair(&key)).or_default().total.change(before, after);
+        Ok(())
     }
 
     fn presentities(&self, local: &Domain, remote: &Domain) -> Vec<Address> {
@@ -364,16 +367,18 @@ impl Mirrors {
         self.peers.entry((local.clone(), remote.clone())).or_default().link = link;
         for presentity in self.presentities(local, remote) {
             let key = MirrorKey { local: local.clone(), presentity };
-            self.sync_link(host, &key, link);
+            self.sync_link(host, &key);
         }
         let pair = (local.clone(), remote.clone());
         self.peers.remove_if(&pair, |_, peer| peer.is_idle());
     }
 
     /// Tells a mirror of its link, if it has not heard of it.
-    fn sync_link(&self, host: &Host, key: &MirrorKey, link: Option<SessionId>) {
+    fn sync_link(&self, host: &Host, key: &MirrorKey) {
         let terms = terms(&host.config.load());
         let applied = self.apply_slot(host, key, None, |slot, now| {
+            // Looked at only now, so that no older link comes after a newer one.
+            let link = self.peers.get(&pair(key)).and_then(|peer| peer.link);
             let effects = match (slot.link == link, link) {
                 (true, _) => Effects::default(),
                 (false, Some(_)) => slot.mirror.link_up(now, terms),
@@ -444,7 +449,10 @@ impl Mirrors {
     ) -> Option<(R, Option<Commits>)> {
         let (terms, now) = (terms(&host.config.load()), host.clock.now());
         let mut slot = match make {
-            Some(link) => self.mirrors.entry(key.clone()).or_insert_with(|| Slot::new(key, link)),
+            Some(link) => {
+                let new = || Slot::new(key, link, now);
+                self.mirrors.entry(key.clone()).or_insert_with(new)
+            }
             None => self.mirrors.get_mut(key)?,
         };
         let (answer, effects) = act(&mut slot, now);
@@ -461,25 +469,24 @@ impl Mirrors {
         if empty {
             self.mirrors.remove_if(key, |_, slot| slot.mirror.is_empty());
         }
-        self.account(key, before, after, effects.asks);
+        let anew = self.account(key, before, after, effects.asks);
         host.metrics.unsolicited.inc_by(effects.unsolicited);
         host.metrics.repairs.inc_by(effects.repairs);
         host.wake(&key.presentity, &effects.wake);
-        if effects.asks {
+        if effects.asks || anew {
             host.link_wanted(&key.local, &key.presentity.domain());
         }
         Some((answer, commit))
     }
 
-    fn account(&self, key: &MirrorKey, before: Counted, after: Counted, asks: bool) {
+    /// Whether the mirror was forgotten and made anew in between: it may have something to ask.
+    fn account(&self, key: &MirrorKey, before: Counted, after: Counted, asks: bool) -> bool {
         if before == after && !asks && after.followers > 0 {
-            return;
+            return false;
         }
         let gone = !self.mirrors.contains_key(key);
         let mut peer = self.peers.entry(pair(key)).or_default();
-        let total = &mut peer.total;
-        total.followers = total.followers.saturating_sub(before.followers) + after.followers;
-        total.bytes = total.bytes.saturating_sub(before.bytes) + after.bytes;
+        peer.total.change(before, after);
         if asks {
             peer.asks.insert(key.presentity.clone());
         }
@@ -490,11 +497,14 @@ impl Mirrors {
             peer.presentities.insert(key.presentity.clone());
         }
         drop(peer);
-        if gone && self.mirrors.contains_key(key) {
-            // Made anew in between.
-            self.peers.entry(pair(key)).or_default().presentities.insert(key.presentity.clone());
+        let anew = gone && self.mirrors.contains_key(key);
+        if anew {
+            let mut peer = self.peers.entry(pair(key)).or_default();
+            peer.presentities.insert(key.presentity.clone());
+            peer.asks.insert(key.presentity.clone());
         }
         self.peers.remove_if(&pair(key), |_, peer| peer.is_idle());
+        anew
     }
 
     /// What the home has said is true here at once; that it is on the disk need not be waited for.
@@ -516,14 +526,15 @@ async fn stored(commit: Option<Commits>) -> Result<(), StoreError> {
 }
 
 impl Slot {
-    fn new(key: &MirrorKey, link: Option<SessionId>) -> Slot {
-        let mirror = Mirror::new(key.presentity.clone(), link.is_some());
+    fn new(key: &MirrorKey, link: Option<SessionId>, now: Timestamp) -> Slot {
+        let mirror = Mirror::new(key.presentity.clone(), link.map(|_| now));
         Slot { mirror, link, waiting: Vec::new(), counted: Counted::default() }
     }
 
     fn count(&mut self) -> Counted {
         let (followers, bytes) = (self.mirror.len(), self.mirror.bytes());
-        self.counted = Counted { followers, bytes };
+        let wanted = usize::from(self.mirror.is_wanted());
+        self.counted = Counted { followers, wanted, bytes };
         self.counted
     }
 
@@ -551,6 +562,18 @@ impl Slot {
     }
 }
 
+impl Counted {
+    /// One mirror counted before as the one, and does as the other.
+    fn change(&mut self, before: Counted, after: Counted) {
+        let change = |all: &mut usize, before: usize, after| {
+            *all = all.saturating_sub(before) + after;
+        };
+        change(&mut self.followers, before.followers, after.followers);
+        change(&mut self.wanted, before.wanted, after.wanted);
+        change(&mut self.bytes, before.bytes, after.bytes);
+    }
+}
+
 impl Peer {
     fn is_idle(&self) -> bool {
         self.link.is_none() && self.presentities.is_empty()
@@ -562,6 +585,10 @@ fn pair(key: &MirrorKey) -> Pair {
 }
 
 fn terms(config: &Config) -> Terms {
-    let (lease, stale) = (config.federation.lease_seconds, config.federation.stale_seconds);
-    Terms { lease: seconds(lease), stale: seconds(stale) }
+    let links = &config.federation;
+    Terms {
+        lease: seconds(links.lease_seconds),
+        stale: seconds(links.stale_seconds),
+        answer: seconds(links.answer_seconds),
+    }
 }

@@ -20,10 +20,15 @@ use crate::records::WatcherRecord;
 use crate::sessions::SessionId;
 
 mod asked;
+mod late;
 mod random;
 mod said;
 
-const TERMS: Terms = Terms { lease: Duration::from_secs(3600), stale: Duration::from_secs(60) };
+const TERMS: Terms = Terms {
+    lease: Duration::from_secs(3600),
+    stale: Duration::from_secs(60),
+    answer: Duration::from_secs(60),
+};
 const ROOM: usize = 1 << 20;
 
 fn address(text: &str) -> Address {
@@ -132,6 +137,8 @@ struct World {
     published: u64,
     repairs: u64,
     unsolicited: u64,
+    /// Sessions that have to look.
+    woken: HashSet<SessionId>,
 }
 
 fn home(owner: &Address, now: Timestamp, old: Option<&Presentity>) -> Presentity {
@@ -171,7 +178,7 @@ impl World {
             groups: Groups::default(),
             link: SessionId([1; 16]),
             up: false,
-            mirror: Mirror::new(owner.clone(), false),
+            mirror: Mirror::new(owner.clone(), None),
             owner,
             to_home: VecDeque::new(),
             joining: Vec::new(),
@@ -181,6 +188,7 @@ impl World {
             published: 0,
             repairs: 0,
             unsolicited: 0,
+            woken: HashSet::new(),
         };
         world.link_up();
         world
@@ -222,7 +230,8 @@ impl World {
         self.cut();
         self.link.0[0] = self.link.0[0].wrapping_add(1);
         self.up = true;
-        self.mirror.link_up(self.now, TERMS);
+        let effects = self.mirror.link_up(self.now, TERMS);
+        self.count(&effects);
     }
 
     fn cut(&mut self) {
@@ -245,7 +254,7 @@ impl World {
 
     fn restart_mirror(&mut self) {
         self.cut();
-        let old = std::mem::replace(&mut self.mirror, Mirror::new(self.owner.clone(), false));
+        let old = std::mem::replace(&mut self.mirror, Mirror::new(self.owner.clone(), None));
         for (watcher, follower) in old.followers() {
             if let Some(kept) = follower.kept() {
                 let record = WatcherRecord::of(&kept);
@@ -259,6 +268,8 @@ impl World {
         let (watcher, session) = (watcher(index), self.session(&watcher(index)));
         let (state, effects) = self.mirror.follow(self.now, &watcher, bond, Some(session));
         self.count(&effects);
+        // Whoever asks looks when it is answered.
+        self.woken.insert(session);
         let version = self.mirror.version_for(&watcher);
         let client = self.clients.get_mut(&watcher).unwrap();
         let held = match client.held {
@@ -283,6 +294,7 @@ impl World {
     fn count(&mut self, effects: &super::Effects) {
         self.repairs += effects.repairs;
         self.unsolicited += effects.unsolicited;
+        self.woken.extend(&effects.wake);
     }
 
     /// The mirror asks.
@@ -304,7 +316,7 @@ impl World {
             Asked::Stands(SubscriptionState::Terminated)
         } else {
             let link = Some(self.link);
-            self.home.subscribe(self.now, &watcher, bond, link, 10_000, &self.policy).0
+            self.home.subscribe(self.now, &watcher, bond, link, 100_000, &self.policy).0
         };
         self.joining.push((subscribe, asked));
         true
@@ -323,7 +335,7 @@ impl World {
                 let state = Some(SubscriptionState::Terminated);
                 Ok(Done { state, lease: Some(Duration::ZERO), ..Done::empty() })
             }
-            Asked::Stands(_) => Ok(self.joined(&watcher, &subscribe)),
+            Asked::Stands(_) => self.joined(&watcher, &subscribe),
             Asked::Refused | Asked::Crowded => {
                 self.groups.leave(&watcher);
                 Err(Error::new(Code::Refused, "no"))
@@ -333,20 +345,21 @@ impl World {
         true
     }
 
-    fn joined(&mut self, watcher: &Address, subscribe: &Subscribe) -> Done {
+    fn joined(&mut self, watcher: &Address, subscribe: &Subscribe) -> Result<Done, Error> {
         loop {
             let groups = &mut self.groups;
             let version = subscribe.version;
             match self.home.join_groups(self.now, self.link, groups, watcher, version) {
+                Joined::Elsewhere => return Err(Error::new(Code::Busy, "ask again")),
                 Joined::Due => drop(self.home.expire(self.now, &self.policy)),
                 Joined::Stands { state, group, .. } => {
-                    return Done {
+                    return Ok(Done {
                         state: Some(state),
                         lease: subscribe.lease,
                         group: group.map(|group| group.0),
                         version: group.map(|group| group.1),
                         ..Done::empty()
-                    };
+                    });
                 }
             }
         }
@@ -381,6 +394,20 @@ impl World {
         self.count(&effects);
         self.check();
         true
+    }
+
+    /// A session that has been woken looks.
+    fn look_if_woken(&mut self, index: usize) {
+        if self.woken.remove(&self.session(&watcher(index))) {
+            self.look(index);
+        }
+    }
+
+    /// A request of a link that is no more is done only now.
+    fn take_late(&mut self, index: usize) {
+        let (who, old) = (watcher(index), SessionId([99; 16]));
+        let bond = Bond::Lease(THEIR_SERVER, self.now.after(TERMS.lease));
+        self.home.subscribe(self.now, &who, bond, Some(old), 10_000, &self.policy);
     }
 
     /// A client asks its server what is new.

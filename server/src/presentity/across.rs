@@ -60,6 +60,8 @@ pub enum PulledGroups {
 pub enum Joined {
     /// Time has changed what was decided: [`Presentity::expire`] comes first.
     Due,
+    /// Another request has come between, over another link maybe: it is to be asked again.
+    Elsewhere,
     /// It stands so.
     Stands {
         /// How.
@@ -90,7 +92,12 @@ impl Presentity {
                 return PulledGroups::More(words);
             }
             match self.over(link, &watcher).map(|watching| (watching.state, watching.event)) {
-                None => {}
+                // A late request of another link has taken its place, or it is no more. It must be
+                // in no group that gets more; its server asks again.
+                None => {
+                    groups.leave(&watcher);
+                    words.push(GroupTold::lapsed(&watcher));
+                }
                 Some((SubscriptionState::Active, _)) => active.push(watcher),
                 Some((state, event)) => {
                     if groups.state(&watcher) != Some(state) {
@@ -126,10 +133,17 @@ impl Presentity {
         let stands = |state| Joined::Stands { state, group: None, owed: false };
         let Some(watching) = self.over(link, watcher) else {
             groups.leave(watcher);
-            return stands(SubscriptionState::Terminated);
+            return match self.watchers.get(watcher).map(|watching| watching.state) {
+                Some(SubscriptionState::Active | SubscriptionState::Pending) => Joined::Elsewhere,
+                _ => stands(SubscriptionState::Terminated),
+            };
         };
         if watching.is_due(now) {
             return Joined::Due;
+        }
+        if watching.is_lapsed() {
+            self.let_go_ended(link, watcher, groups);
+            return Joined::Elsewhere;
         }
         let (state, key) = (watching.state, watching.decision.view_key());
         let (SubscriptionState::Active, Some(key)) = (state, key) else {
@@ -260,6 +274,12 @@ impl GroupTold {
             rest = later;
         }
         parts
+    }
+
+    /// Its server is to ask again.
+    fn lapsed(watcher: &Address) -> GroupTold {
+        let (state, event) = (SubscriptionState::Terminated, SubscriptionEvent::Timeout);
+        GroupTold::standing(watcher, state, event)
     }
 
     fn standing(

@@ -31,6 +31,9 @@ use crate::sessions::{DeviceId, SessionId};
 
 /// Watchers whose subscriptions have ended and of whom word is kept, at most.
 const ENDED_MAX: usize = 256;
+/// Watchers of one other domain may have one of so many places of those who wait for the owner: none
+/// keeps the others out.
+const REMOTE_SHARE: usize = 4;
 
 /// What follows from a change.
 #[derive(Debug, Default)]
@@ -185,7 +188,8 @@ impl Presentity {
         }
     }
 
-    /// Somebody asks to follow. If they would wait for the owner, at most `pending_max` may.
+    /// Somebody asks to follow. If they would wait for the owner, at most `pending_max` may, and of
+    /// one other domain a part of these.
     pub fn subscribe(
         &mut self,
         now: Timestamp,
@@ -201,7 +205,13 @@ impl Presentity {
         let old = self.watchers.get(watcher);
         let kept = old.and_then(Watching::kept);
         let waits = old.is_some_and(|old| is_waiting(old.state));
-        if decision.handling() == Handling::Confirm && !waits && self.pending() >= pending_max {
+        let crowded = || {
+            let of = |domain: Option<&str>| self.pending(domain);
+            let remote = matches!(bond, Bond::Lease(THEIR_SERVER, _));
+            let share = (pending_max / REMOTE_SHARE).max(1);
+            of(None) >= pending_max || (remote && of(Some(watcher.domain_str())) >= share)
+        };
+        if decision.handling() == Handling::Confirm && !waits && crowded() {
             return (Asked::Crowded, effects);
         }
         let old = self.watchers.remove(watcher);
@@ -236,9 +246,11 @@ impl Presentity {
         (answer, effects)
     }
 
-    /// How many wait for the owner.
-    fn pending(&self) -> usize {
-        self.watchers.values().filter(|watching| is_waiting(watching.state)).count()
+    /// How many wait for the owner, of one domain or all.
+    fn pending(&self, domain: Option<&str>) -> usize {
+        let of = |watcher: &Address| domain.is_none_or(|domain| watcher.domain_str() == domain);
+        let waiting = self.watchers.iter().filter(|(_, watching)| is_waiting(watching.state));
+        waiting.filter(|(watcher, _)| of(watcher)).count()
     }
 
     /// Notes that a watcher's record has to be written, if it has.

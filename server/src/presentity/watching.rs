@@ -135,6 +135,17 @@ impl Watching {
         self.bonds.len() != before
     }
 
+    /// Whether the watcher's own server, of another domain, keeps it.
+    pub fn is_kept_by_server(&self) -> bool {
+        self.bonds.iter().any(|bond| matches!(bond, Bond::Lease(THEIR_SERVER, _)))
+    }
+
+    /// Whether it ended because nobody kept it, and not by the owner's will.
+    pub fn is_lapsed(&self) -> bool {
+        matches!(self.state, SubscriptionState::Terminated | SubscriptionState::Waiting)
+            && self.event == SubscriptionEvent::Timeout
+    }
+
     /// Whether time has changed what was decided.
     pub fn is_due(&self, now: Timestamp) -> bool {
         self.decision.until().is_some_and(|until| until <= now)

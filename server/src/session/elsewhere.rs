@@ -18,8 +18,8 @@ use crate::host::{Home, Host};
 use crate::mirror::{Following, MirrorKey};
 use crate::presentity::{Bond, Held};
 
-/// The home's answer to SUBSCRIBE is waited for so long; then the state is unknown, and the rest
-/// comes by NOTIFY.
+/// The home's answer is waited for so long; then SUBSCRIBE is answered that the state is unknown,
+/// and the rest comes by NOTIFY; FETCH that the home is unreachable.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// What was answered, once it was: what the client holds and the state it was told; nothing if it
@@ -129,12 +129,14 @@ impl Session {
         let (host, mut hurry) = (host.clone(), self.hurry.subscribe());
         let later: Later = Box::pin(async move {
             let remote = key.presentity.domain();
+            let asked = host.ask_remote(&key.local, &remote, ask.into());
             let answer = tokio::select! {
-                answer = host.ask_remote(&key.local, &remote, ask.into()) => answer,
-                _ = hurry.changed() => {
-                    Err(Error::new(Code::Unreachable, format!("{remote} has not answered yet")))
-                }
+                answer = tokio::time::timeout(ANSWER_MAX, asked) => answer.ok(),
+                _ = hurry.changed() => None,
             };
+            let late =
+                || Err(Error::new(Code::Unreachable, format!("{remote} has not answered yet")));
+            let answer = answer.unwrap_or_else(late);
             match answer.map_err(from_home).and_then(|done| seen(&key.presentity, done)) {
                 Ok(done) => done.into(),
                 Err(error) => error.into(),
@@ -177,16 +179,38 @@ fn from_home(mut error: Error) -> Error {
 
 /// What the home answers to FETCH, if it is what it should be.
 fn seen(presentity: &Address, done: Done) -> Handled {
-    let content = match done.content {
-        None => None,
+    let (version, content) = match done.content {
+        None => (done.version, None),
         Some(content) => {
             let broken = |_| {
                 let text = format!("the home of {presentity} has answered what is no document");
                 Error::new(Code::Internal, text).by(By::Home)
             };
             let document = Document::decode(content).map_err(broken)?;
-            Some(View::decided_at_home(document).content().snapshot().bytes())
+            // Fields that are unknown here may be gone, and the version is of what is left.
+            let content = View::decided_at_home(document).content();
+            (Some(content.version()), Some(content.snapshot().bytes()))
         }
     };
-    Ok(Done { state: done.state, version: done.version, content, ..Done::empty() })
+    Ok(Done { state: done.state, version, content, ..Done::empty() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "what another server has encoded")]
+    fn what_is_fetched_from_elsewhere_is_called_by_its_own_version() {
+        let content = Document::offline().encode();
+        // The home knows more of it, or says so.
+        let version = Some(Version([9; 16]));
+        let done = Done { version, content: Some(content), ..Done::empty() };
+        let seen = seen(&Address::parse("bob@b.example").unwrap(), done).unwrap();
+        assert_eq!(seen.version, seen.content.map(|content| Version::of(&content)));
+        // What the caller holds is named by whoever has made it.
+        let done = Done { version, ..Done::empty() };
+        let held = super::seen(&Address::parse("bob@b.example").unwrap(), done).unwrap();
+        assert_eq!(held.version, version);
+    }
 }

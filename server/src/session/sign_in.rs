@@ -10,6 +10,7 @@ use impp_protocol::sasl::{AuthError, Mechanism, asks_for, external_authzid};
 use impp_protocol::{Address, Code, Domain, Error};
 
 use crate::accounts::{Account, Accounts};
+use crate::presentity::THEIR_SERVER;
 use crate::records::AccountState;
 use crate::sessions::DeviceId;
 
@@ -100,6 +101,9 @@ impl SignIn {
         let wrong = |text: &str| Err(Error::new(Code::Malformed, text));
         let Some(name) = auth.mechanism else { return wrong("mechanism: missing") };
         let Some(id) = auth.device else { return wrong("device: missing") };
+        if id == THEIR_SERVER {
+            return wrong("device: draw 16 random octets; all zero is none");
+        }
         let device = Device { id, name: auth.device_name };
         if device.name.as_ref().is_some_and(|name| name.len() > DEVICE_NAME_BYTES_MAX) {
             let text = format!("device_name: at most {DEVICE_NAME_BYTES_MAX} bytes are taken");

@@ -452,3 +452,133 @@ async fn nobody_waits_for_a_domain_that_does_not_answer_but_who_asked() {
     let Command::Error(error) = answer.await else { panic!("unknown") };
     assert_eq!(error.code, Code::UnknownDomain);
 }
+
+fn ask_for(watcher: &str, lease: u64) -> Subscribe {
+    Subscribe {
+        watcher: Some(address(watcher)),
+        lease: Some(Duration::from_secs(lease)),
+        ..Subscribe::of(address("alice@a.example"), What::Presence)
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_goes_before_it_has_answered_leaves_nothing() {
+    let pair = Pair::new("").await;
+    pair.allow("all").await;
+    for index in 0..5 {
+        let link = link(200 + index);
+        let ask = ask_for(&format!("w{index}@b.example"), 1);
+        // The link's task ends while the request waits for the store.
+        drop(home::subscribe(&pair.a, &link, ask).await);
+        home::link_lost(&pair.a, &link, AllGroups::new()).await;
+    }
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let alice = address("alice@a.example");
+    let left = pair.a.change(&alice, |principal, now| {
+        let effects = principal.presentity.expire(now, &principal.policy);
+        let all = principal.presentity.watchers();
+        (all.filter(|(_, watching)| !watching.listeners.is_empty()).count(), effects)
+    });
+    assert_eq!(left.await.unwrap(), 0, "they are never trimmed");
+}
+
+#[tokio::test]
+async fn the_watchers_of_a_domain_are_bounded_over_links() {
+    let mut pair = Pair::new("[federation]\nsubscriptions_max = 2\n").await;
+    pair.allow("all").await;
+    let mut taken_in = 0;
+    for round in 0..3 {
+        for index in 0..2 {
+            let ask = ask_for(&format!("w{round}-{index}@b.example"), 86_400);
+            let taken = home::subscribe(&pair.a, &pair.link, ask).await;
+            let answer = home::answer(&pair.a, &pair.link, &mut pair.groups, taken).await;
+            taken_in += usize::from(matches!(answer, Command::Ok(_)));
+        }
+        pair.up(110 + round).await;
+    }
+    assert!(taken_in <= 2, "{taken_in} watchers");
+}
+
+#[tokio::test]
+async fn f14_who_does_not_exist_lapses_as_who_never_comes_does() {
+    let mut pair = Pair::new("").await;
+    let mut lapses = Vec::new();
+    for whom in ["alice@a.example", "nobody@a.example"] {
+        let ask = Subscribe { address: address(whom), ..ask_for("bob@b.example", 1) };
+        let taken = home::subscribe(&pair.a, &pair.link, ask).await;
+        let _ = home::answer(&pair.a, &pair.link, &mut pair.groups, taken).await;
+    }
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let alice = address("alice@a.example");
+    let expired = pair
+        .a
+        .change(&alice, |principal, now| ((), principal.presentity.expire(now, &principal.policy)));
+    expired.await.unwrap();
+    let mut out = BytesMut::new();
+    home::tell(&pair.a, &pair.link, &mut pair.groups, &mut out, 1 << 20).await;
+    while let Some(frame) = take(&mut out, FRAME_BYTES_MAX).unwrap() {
+        if let Command::Notify(notify) = Request::decode(frame).unwrap().command {
+            lapses.push(format!("{} {} {:?}", notify.address, notify.state, notify.event));
+        }
+    }
+    assert_ne!(lapses.len(), 1, "{lapses:?}");
+}
+
+#[tokio::test]
+async fn f14_who_does_not_exist_has_as_many_places_as_who_never_comes() {
+    let mut pair = Pair::new("[limits]\npending_max = 8\n").await;
+    let mut answers = Vec::new();
+    for whom in ["alice@a.example", "nobody@a.example"] {
+        let mut codes = Vec::new();
+        for index in [0, 1, 2, 0] {
+            let watcher = format!("w{index}@b.example");
+            let ask = Subscribe { address: address(whom), ..ask_for(&watcher, 60) };
+            let taken = home::subscribe(&pair.a, &pair.link, ask).await;
+            codes.push(match home::answer(&pair.a, &pair.link, &mut pair.groups, taken).await {
+                Command::Ok(done) => Ok(done.state),
+                Command::Error(error) => Err((error.code, error.by, error.text)),
+                other => panic!("{other:?}"),
+            });
+        }
+        answers.push(codes);
+    }
+    assert_eq!(answers[0], answers[1]);
+    // One domain has a quarter of the places, so that others find some.
+    let taken: Vec<bool> = answers[0].iter().map(Result::is_ok).collect();
+    assert_eq!(taken, [true, true, false, true]);
+    let other = LinkMailbox::new(SessionId([9; 16]), domain("a.example"), domain("d.example"));
+    let taken = home::subscribe(&pair.a, &other, ask_for("w@d.example", 60)).await;
+    let answer = home::answer(&pair.a, &other, &mut AllGroups::new(), taken).await;
+    assert!(matches!(answer, Command::Ok(_)), "{answer:?}");
+}
+
+#[tokio::test]
+async fn f14_of_many_who_do_not_exist_the_oldest_are_forgotten() {
+    let mut pair = Pair::new("").await;
+    for index in 0..1100 {
+        let whom = address(&format!("nobody{index}@a.example"));
+        let ask = Subscribe { address: whom, ..ask_for("bob@b.example", 60) };
+        let taken = home::subscribe(&pair.a, &pair.link, ask).await;
+        let answer = home::answer(&pair.a, &pair.link, &mut pair.groups, taken).await;
+        assert!(matches!(answer, Command::Ok(_)), "{answer:?}");
+    }
+    let mut out = BytesMut::new();
+    home::tell(&pair.a, &pair.link, &mut pair.groups, &mut out, 1 << 20).await;
+    assert!(out.is_empty(), "nobody is told of it");
+    assert_eq!((pair.groups.len(), pair.link.watchers()), (1024, 1024));
+}
+
+#[tokio::test]
+async fn whoever_is_added_while_links_ask_for_it_is_followed_as_any_other() {
+    let mut pair = Pair::new("").await;
+    let ask = || Subscribe { address: address("dora@a.example"), ..ask_for("bob@b.example", 60) };
+    let taken = home::subscribe(&pair.a, &pair.link, ask()).await;
+    home::answer(&pair.a, &pair.link, &mut pair.groups, taken).await;
+    add(&pair.a, "dora@a.example").await;
+    let taken = home::subscribe(&pair.a, &pair.link, ask()).await;
+    let answer = home::answer(&pair.a, &pair.link, &mut pair.groups, taken).await;
+    assert!(matches!(answer, Command::Ok(_)), "{answer:?}");
+    let dora = address("dora@a.example");
+    let waits = pair.a.look(&dora, |principal, _| principal.presentity.watchers().count());
+    assert_eq!(waits.await.unwrap(), 1);
+}

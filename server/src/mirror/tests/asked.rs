@@ -254,3 +254,63 @@ fn who_follows_by_contact_or_lease_is_remembered_over_a_restart() {
     world.flow();
     assert!(world.mirror.follower(&watcher(0)).is_none());
 }
+
+#[test]
+fn what_does_not_fit_while_others_are_asked_for_is_asked_for_again_too() {
+    let mut world = followed(&[Grant::All, Grant::Note]);
+    let spoil = |world: &mut World| {
+        for frame in &mut world.to_mirror {
+            if let Frame::Notify(notify) = frame {
+                notify.version = Some(Version([3; 16]));
+            }
+        }
+        while world.hear() {}
+    };
+    world.publish();
+    world.tell(ROOM);
+    spoil(&mut world);
+    assert!(world.repairs > 0);
+    // The one is answered, and what it is sent does not fit either; the other waits.
+    world.ask(1);
+    world.take();
+    world.answer(0);
+    world.tell(ROOM);
+    spoil(&mut world);
+    world.flow();
+    world.advance(11);
+    world.flow();
+    for index in 0..2 {
+        let asker = Watcher::Principal(watcher(index));
+        let own = world.home.fetch(world.now, &asker, None, &world.policy);
+        let Fetched::Shown(own, _) = own else { panic!("{own:?}") };
+        assert_eq!(world.mirror.version_for(&watcher(index)), Some(own), "{index}");
+    }
+}
+
+#[test]
+fn whoever_only_waits_to_be_asked_for_after_a_cut_is_not_told_of_it() {
+    let mut world = followed(&[Grant::All, Grant::Note]);
+    world.cut();
+    world.now = world.now.after(Duration::from_secs(50));
+    world.expire();
+    world.link_up();
+    // There is room for one request only, for half a minute.
+    world.ask(1);
+    world.now = world.now.after(Duration::from_secs(30));
+    world.expire();
+    assert_eq!(state(&world, 1), Some(SubscriptionState::Active));
+    world.now = world.now.after(Duration::from_secs(30));
+    world.expire();
+    assert_eq!(state(&world, 1), Some(SubscriptionState::Stale));
+}
+
+#[test]
+fn a_home_that_asks_to_be_left_alone_for_ever_is_asked_again_in_an_hour() {
+    let mut world = followed(&[Grant::All]);
+    world.advance(1800);
+    assert_eq!(world.ask(1), 1);
+    let busy = Error::new(Code::Busy, "later").retry_after(Duration::from_secs(1 << 40));
+    world.mirror.answered(world.now, &watcher(0), Err(busy), TERMS);
+    world.now = world.now.after(Duration::from_secs(3600));
+    assert_eq!(world.ask(1), 1);
+}

@@ -15,6 +15,7 @@ enum Step {
     Advance(u64),
     Ask(usize),
     Take,
+    Late(usize),
     Answer(usize),
     Tell(usize),
     Hear,
@@ -52,6 +53,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (0..4_usize).prop_map(Step::Answer),
         8 => prop_oneof![Just(1), Just(ROOM)].prop_map(Step::Tell),
         16 => Just(Step::Hear),
+        1 => who.clone().prop_map(Step::Late),
         6 => who.prop_map(Step::Look),
         2 => Just(Step::Flow),
         1 => Just(Step::Cut),
@@ -83,7 +85,8 @@ fn run(world: &mut World, grants: &mut [Grant], step: &Step) {
         Step::Answer(index) => drop(world.answer(index)),
         Step::Tell(room) => drop(world.tell(room)),
         Step::Hear => drop(world.hear()),
-        Step::Look(who) => world.look(who),
+        Step::Late(who) => world.take_late(who),
+        Step::Look(who) => world.look_if_woken(who),
         Step::Flow => world.flow(),
         Step::Cut => world.cut(),
         Step::Up => world.link_up(),
@@ -97,7 +100,7 @@ fn run(world: &mut World, grants: &mut [Grant], step: &Step) {
 fn settled(world: &mut World) {
     for index in 0..WATCHERS {
         let who = watcher(index);
-        world.look(index);
+        world.look_if_woken(index);
         let kept = world.mirror.follower(&who).is_some_and(|f| !f.bonds.is_empty());
         if !kept {
             continue;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use impp_protocol::command::{ByeReason, Message, Outcome};
-use impp_protocol::state::Fate;
+use impp_protocol::command::{ByeReason, Message, Outcome, Subscribe};
+use impp_protocol::state::{Fate, SubscriptionState};
 use impp_protocol::{By, Code, Error, Timestamp, What};
 use impp_tests::badpeer::BadPeer;
 use impp_tests::peer::{fetch, message};
@@ -228,4 +228,28 @@ async fn f12_a_failed_dial_says_nothing_of_a_link_that_is_open() {
     link.message().await;
     let told = alice.whereabouts(second).await;
     assert!(told.code.is_none() && told.next_try.is_none(), "{told:?}");
+}
+
+/// Rules may concern more watchers than the store takes in one unit.
+#[tokio::test(flavor = "multi_thread")]
+async fn r5_1_15_rules_that_concern_very_many_watchers_can_be_changed() {
+    let (domains, evil) = one(|start| start).await;
+    let mut alice = Peer::sign_in(&domains["a.example"], "alice").await;
+    let rules = |handling: &str| {
+        format!("[[rule]]\nid = \"all\"\nwho = [\"authenticated\"]\nhandling = \"{handling}\"\n")
+    };
+    alice.set_rules(&rules("allow")).await;
+    let mut link = evil.call(&domains["a.example"]).await;
+    for n in 0..300 {
+        let follow = Subscribe {
+            watcher: Some(evil.account(&format!("w{n}"))),
+            lease: Some(Duration::from_secs(3600)),
+            ..Subscribe::of(alice.address.clone(), What::Presence)
+        };
+        link.request(follow).await.unwrap();
+    }
+    alice.set_rules(&rules("block")).await;
+    let watchers = alice.watchers().await;
+    let ended = watchers.iter().filter(|w| w.state == SubscriptionState::Terminated).count();
+    assert!(ended >= 256, "{ended} of {}", watchers.len());
 }

@@ -126,7 +126,7 @@ async fn r5_4_2_a_watcher_that_was_asked_for_anew_stays_with_the_newer_link() {
     let mut newer = evil.call(&domains["m.example"]).await;
     newer.request(subscribe.clone()).await.unwrap();
     // Asked before, as far as the asker goes, and looked at later.
-    assert_eq!(older.refused(subscribe).await, Code::WrongState);
+    assert_eq!(older.refused(subscribe).await, Code::Busy);
     alice.show(&open("here")).await;
     loop {
         let request = newer.try_asked().await.expect("a notification before the end");

@@ -1,0 +1,353 @@
+//! An open link: frames in and out, and its end. What the other side asks is in `serving`, what is
+//! asked of it in `asking`, deadlines in `overdue`.
+//!
+//! What the other side asks is done in `incoming` and `home`; what is sent is decided by the queue
+//! and the mirrors.
+
+mod asking;
+mod overdue;
+mod serving;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use impp_federation::queue::Cause;
+use impp_protocol::command::{Bye, ByeReason, CommandError, Done};
+use impp_protocol::frame::{FRAME_BYTES_MAX, Frame};
+use impp_protocol::{Code, Command, Error, Request};
+use tokio::time::Instant;
+
+use asking::Asked;
+
+use super::home::{self, AllGroups, Taken};
+use super::incoming::{self};
+use super::opening::{self, FAREWELL};
+use super::peer::{Link, Peer, backoff};
+use super::peers::note_linked;
+use crate::host::{Host, bye};
+use crate::net::liveness::Liveness;
+use crate::net::pipe::{Event, Pipe};
+use crate::net::rate::Rate;
+use crate::random;
+
+/// Bytes that wait to be written before no more is prepared.
+const OUTPUT_BYTES_MAX: usize = 256 * 1024;
+/// Who sends more than its rate is not read for so long.
+const PAUSE: Duration = Duration::from_millis(50);
+/// The longest rest that another server can ask for.
+const REST_MAX: Duration = Duration::from_secs(3600);
+
+/// An answer of ours that waits for the store, with its request's number.
+type Numbered = std::pin::Pin<Box<dyn Future<Output = (u64, Command)> + Send>>;
+
+/// How far the end of the link is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// It goes on.
+    No,
+    /// Our BYE is said: what the other side still has to say is read until then.
+    Said(Instant),
+    /// Over.
+    Over,
+}
+
+/// A subscription of the other side's that waits for the store, with its request's number.
+type Taking = std::pin::Pin<Box<dyn Future<Output = (u64, Taken)> + Send>>;
+
+struct Open {
+    host: Arc<Host>,
+    peer: Arc<Peer>,
+    link: Arc<Link>,
+    pipe: Pipe,
+    waiting: FuturesUnordered<Numbered>,
+    answered: Vec<(u64, Command)>,
+    taking: FuturesUnordered<Taking>,
+    taken: Vec<(u64, Taken)>,
+    /// The watchers of the other side.
+    groups: AllGroups,
+    /// By number, which rises with time.
+    asked: BTreeMap<u64, (Asked, Instant)>,
+    messages_out: u64,
+    /// The kind of request that was sent last.
+    turn: u8,
+    number: u64,
+    rate: Rate,
+    /// Nothing is read until then.
+    paused: Option<Instant>,
+    liveness: Liveness,
+    /// When something but PINGs was last said, by either side.
+    spoke: Instant,
+    ending: Ending,
+    /// The other side has said BYE: it answers, and nothing new is asked of it.
+    bye_heard: bool,
+}
+
+/// Serves an open link to its end.
+pub async fn serve(host: Arc<Host>, peer: Arc<Peer>, link: Arc<Link>, pipe: Pipe) {
+    let now = Instant::now();
+    let links = &host.config.load().federation;
+    let rate = Rate::new(now, links.frames_per_second, links.frames_burst);
+    let open = Open {
+        pipe,
+        waiting: FuturesUnordered::new(),
+        answered: Vec::new(),
+        taking: FuturesUnordered::new(),
+        taken: Vec::new(),
+        groups: AllGroups::new(),
+        asked: BTreeMap::new(),
+        messages_out: 0,
+        turn: 0,
+        number: 0,
+        rate,
+        paused: None,
+        liveness: Liveness::new(now),
+        spoke: now,
+        ending: Ending::No,
+        bye_heard: false,
+        host,
+        peer,
+        link,
+    };
+    Box::pin(open.run()).await;
+}
+
+impl Open {
+    async fn run(mut self) {
+        while self.ending != Ending::Over {
+            self.take_frames().await;
+            self.tell().await;
+            if self.ending == Ending::Over {
+                break;
+            }
+            match self.wait().await {
+                Event::Input => self.liveness.heard(Instant::now()),
+                Event::Output => self.liveness.progress(Instant::now()),
+                Event::Woken => {
+                    for (number, command) in std::mem::take(&mut self.answered) {
+                        self.put(number, command);
+                    }
+                    for (number, taken) in std::mem::take(&mut self.taken) {
+                        self.answer_subscribe(number, taken).await;
+                    }
+                }
+                Event::Deadline => self.overdue(),
+                Event::Closed => self.ending = Ending::Over,
+            }
+        }
+        self.detach().await;
+        let Open { pipe, .. } = self;
+        pipe.finish(Instant::now() + FAREWELL).await;
+    }
+
+    /// The link is no more: what was asked over it is asked again over the next.
+    async fn detach(&mut self) {
+        let (host, link) = (&self.host, &self.link);
+        let now = host.clock.now();
+        let (local, remote) = (&link.mailbox.local, &link.mailbox.remote);
+        tracing::info!(%local, %remote, "link closed");
+        let noted = {
+            let mut inner = self.peer.lock();
+            for (asked, _) in std::mem::take(&mut self.asked).into_values() {
+                match asked {
+                    Asked::Message(ticket) => {
+                        let text = format!("the link to {remote} was cut before it answered");
+                        let cause = Cause::here(Code::Unreachable, text);
+                        inner.queue.cut(now, ticket, cause, random());
+                    }
+                    Asked::For(answer) => {
+                        let text = format!("the link to {remote} was cut");
+                        let _ = answer.send(Err(Error::new(Code::Unreachable, text)));
+                    }
+                    // The mirrors ask again over the next link.
+                    Asked::Presence(..) | Asked::Volatile | Asked::Ping => {}
+                }
+            }
+            let backoff = backoff(&host.config.load().federation);
+            inner.detach(link, now, backoff);
+            inner.raise();
+            inner.is_apart().then(|| note_linked(host, local, remote, false))
+        };
+        self.peer.tell_mirrors(host);
+        // What has not been done yet is not done any more: it would listen over this link.
+        self.taking = FuturesUnordered::new();
+        home::link_lost(host, &link.mailbox, std::mem::take(&mut self.groups)).await;
+        self.peer.changed.notify_one();
+        if let Some(noted) = noted
+            && let Err(error) = noted.await
+        {
+            tracing::warn!(%error, "the end of a link could not be noted");
+        }
+        // Not before: an orderly stop waits for it.
+        host.links.remove(&link.mailbox.id);
+        host.metrics.links.dec();
+    }
+
+    async fn wait(&mut self) -> Event {
+        let (deadline, reading) = (self.deadline(), self.may_read());
+        let Open { pipe, waiting, answered, taking, taken, link, .. } = self;
+        let others = |context: &mut Context<'_>| {
+            while let Poll::Ready(Some(answer)) = waiting.poll_next_unpin(context) {
+                answered.push(answer);
+            }
+            while let Poll::Ready(Some(done)) = taking.poll_next_unpin(context) {
+                taken.push(done);
+            }
+            !answered.is_empty() || !taken.is_empty()
+        };
+        pipe.event(&link.mailbox.signal, reading, deadline, others).await
+    }
+
+    /// Requests are read as long as answers can be kept, and not faster than the rate.
+    fn may_read(&self) -> bool {
+        let in_flight_max = self.host.config.load().federation.requests_in_flight_max;
+        self.paused.is_none()
+            && self.pipe.output_len() < OUTPUT_BYTES_MAX
+            && ((self.waiting.len() + self.taking.len()) as u64) < in_flight_max
+    }
+
+    async fn take_frames(&mut self) {
+        if self.paused.is_some_and(|until| until <= Instant::now()) {
+            self.paused = None;
+        }
+        while self.may_read() && self.ending != Ending::Over {
+            match self.pipe.take(FRAME_BYTES_MAX) {
+                Ok(Some(frame)) => {
+                    self.liveness.frame_ended();
+                    if self.rate.take(Instant::now()).is_err() {
+                        self.paused = Some(Instant::now() + PAUSE);
+                    }
+                    self.take_frame(frame).await;
+                }
+                Ok(None) => break,
+                Err(error) => self.break_off(0, opening::unreadable(&error)),
+            }
+        }
+        let part_left = self.pipe.is_mid_frame() && self.may_read();
+        self.liveness.frames_taken(Instant::now(), part_left);
+    }
+
+    async fn take_frame(&mut self, frame: Frame) {
+        let number = frame.request;
+        match Request::decode(frame) {
+            Ok(Request { number, command }) => self.take_command(number, command).await,
+            Err(error @ CommandError::UnknownKind(_)) => {
+                self.put(number, Error::new(Code::Unsupported, error.to_string()).into());
+            }
+            Err(error @ CommandError::Malformed { .. }) => {
+                self.break_off(number, Error::new(Code::Malformed, error.to_string()));
+            }
+        }
+    }
+
+    async fn take_command(&mut self, number: u64, command: Command) {
+        // Answers count by what was asked.
+        if !matches!(command, Command::Ping(_) | Command::Ok(_) | Command::Error(_)) {
+            self.spoke = Instant::now();
+        }
+        match command {
+            Command::Ok(done) => self.take_answer(number, Ok(done)),
+            Command::Error(error) => self.take_answer(number, Err(error)),
+            Command::Bye(bye) if number == 0 => self.take_bye(&bye),
+            Command::Notify(notify) if number == 0 => {
+                let mailbox = &self.link.mailbox;
+                self.host.mirrors.notified(&self.host, mailbox.id, &mailbox.local, &notify);
+            }
+            command if number == 0 => {
+                let text = format!("{}: a request has a number from 1", command.kind());
+                self.break_off(0, Error::new(Code::Malformed, text));
+            }
+            Command::Ping(_) => self.put(number, Done::empty().into()),
+            Command::Message(message) => {
+                let taken =
+                    incoming::message(&self.host, &self.peer, &self.link.mailbox, message).await;
+                self.answer(number, taken);
+            }
+            Command::Subscribe(subscribe) => self.subscribe(number, subscribe),
+            Command::Fetch(fetch) => self.fetch(number, fetch),
+            other => {
+                let text = format!("{} is not for links", other.kind());
+                self.put(number, Error::new(Code::WrongState, text).into());
+            }
+        }
+    }
+
+    /// The other side asks for nothing more: what it has asked is answered, what was asked of it
+    /// is waited for.
+    fn take_bye(&mut self, bye: &Bye) {
+        let now = self.host.clock.now();
+        let mut inner = self.peer.lock();
+        if let Some(after) = bye.retry_after {
+            inner.rest(&self.link.mailbox.remote, now.after(after.min(REST_MAX)));
+        }
+        self.link.drain();
+        drop(inner);
+        self.peer.tell_mirrors(&self.host);
+        self.peer.changed.notify_one();
+        self.bye_heard = true;
+        if bye.reason == ByeReason::Protocol {
+            self.ending = Ending::Over;
+        }
+    }
+
+    /// Sends what waits, as long as there is room.
+    async fn tell(&mut self) {
+        if self.pipe.output_len() == 0 {
+            self.liveness.progress(Instant::now());
+        }
+        if let Some(bye) = self.link.mailbox.take_bye() {
+            self.say_bye(bye);
+        }
+        while self.has_room() && self.send_one().await {}
+        if self.ending == Ending::No {
+            let Open { host, link, groups, pipe, .. } = self;
+            home::tell(host, &link.mailbox, groups, pipe.output(), OUTPUT_BYTES_MAX).await;
+        }
+        let quiet = self.asked.is_empty()
+            && self.waiting.is_empty()
+            && self.answered.is_empty()
+            && self.taking.is_empty()
+            && self.taken.is_empty();
+        if quiet && self.bye_heard {
+            self.ending = Ending::Over;
+        } else if quiet && self.link.is_draining() && self.ending == Ending::No {
+            self.say_bye(bye(ByeReason::Redundant, "another link is kept"));
+        }
+    }
+
+    /// Writes a frame.
+    fn put(&mut self, number: u64, command: Command) {
+        if let Command::Error(error) = &command {
+            self.host.metrics.refuse(error.code);
+        }
+        if self.pipe.output_len() == 0 {
+            self.liveness.progress(Instant::now());
+        }
+        let kind = command.kind();
+        if let Err(error) = (Request { number, command }).put(self.pipe.output()) {
+            tracing::error!(%kind, %error, "a frame for a link could not be written");
+        }
+    }
+
+    /// Answers a breach of the protocol; nothing more is read.
+    fn break_off(&mut self, number: u64, error: Error) {
+        let remote = &self.link.mailbox.remote;
+        tracing::warn!(%remote, %error, "the other side breaks the protocol");
+        self.put(number, error.into());
+        self.put(0, bye(ByeReason::Protocol, "see the error before").into());
+        self.ending = Ending::Over;
+    }
+
+    /// Says goodbye; what was asked of the other side may still be answered.
+    fn say_bye(&mut self, bye: Bye) {
+        if self.ending == Ending::No {
+            self.link.drain();
+            self.peer.tell_mirrors(&self.host);
+            self.put(0, bye.into());
+            self.ending = Ending::Said(Instant::now() + FAREWELL);
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What time does to an open link: PINGs, what was waited for too long, the end of an idle one.
+
+use std::time::Duration;
+
+use impp_locate::Service;
+use impp_protocol::command::{ByeReason, Ping};
+use tokio::time::Instant;
+
+use super::asking::Asked;
+use super::{Ending, Open};
+use crate::config::seconds;
+use crate::host::bye;
+use crate::net::liveness::{Doing, Overdue, Patience};
+
+impl Open {
+    pub(super) fn patience(&self) -> Patience {
+        let config = self.host.config.load();
+        Patience {
+            idle: Some(seconds(config.federation.idle_seconds)),
+            frame: seconds(config.limits.frame_seconds),
+            stall: seconds(config.limits.stall_seconds),
+        }
+    }
+
+    pub(super) fn doing(&self) -> Doing {
+        Doing { reading: self.may_read(), writing: self.pipe.output_len() > 0 }
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        let config = self.host.config.load();
+        let links = &config.federation;
+        let now = Instant::now();
+        let live = self.liveness.deadline(now, &self.patience(), self.doing());
+        let oldest = self.asked.values().next();
+        let unanswered = oldest.map(|(_, since)| *since + seconds(links.answer_seconds));
+        let said = match self.ending {
+            Ending::Said(until) => Some(until),
+            Ending::No | Ending::Over => None,
+        };
+        // Without room nothing that waits can be sent; what is due already was looked at just now.
+        let later = self.has_room().then(|| self.peer.lock().queue.next_deadline()).flatten();
+        let later = later.filter(|at| *at > self.host.clock.now());
+        let later = later.map(|at| self.host.clock.instant(at));
+        let idle_close = self.spoke + seconds(links.close_seconds);
+        let nobodies = self.link.mailbox.nobodies().next_deadline();
+        let nobodies = nobodies.filter(|_| self.ending == Ending::No);
+        let nobodies = nobodies.map(|at| self.host.clock.instant(at));
+        [live, unanswered, said, self.paused, later, nobodies]
+            .into_iter()
+            .flatten()
+            .fold(idle_close, Instant::min)
+            .max(now + Duration::from_millis(1))
+    }
+
+    /// A deadline has passed: a PING is due, or the end.
+    pub(super) fn overdue(&mut self) {
+        let (patience, doing, now) = (self.patience(), self.doing(), Instant::now());
+        let config = self.host.config.load_full();
+        let links = &config.federation;
+        let passed = |since: Instant, wait: u64| now >= since + seconds(wait);
+        let unanswered = self.asked.values().next();
+        if matches!(self.ending, Ending::Said(until) if until <= now) {
+            self.ending = Ending::Over;
+        } else if unanswered.is_some_and(|(_, since)| passed(*since, links.answer_seconds)) {
+            self.give_up("an answer took too long");
+        } else {
+            match self.liveness.overdue(now, &patience, doing) {
+                Overdue::End(text) => self.give_up(text),
+                Overdue::Ping => self.ask(Ping {}.into(), Asked::Ping),
+                Overdue::Nothing if passed(self.spoke, links.close_seconds) => self.idle_close(),
+                Overdue::Nothing => {}
+            }
+        }
+    }
+
+    pub(super) fn give_up(&mut self, why: &str) {
+        tracing::warn!(remote = %self.link.mailbox.remote, why, "a link is given up");
+        self.put(0, bye(ByeReason::Timeout, why).into());
+        self.ending = Ending::Over;
+    }
+
+    /// Nothing was said for long: the link is closed, unless somebody watches over it.
+    pub(super) fn idle_close(&mut self) {
+        let mailbox = &self.link.mailbox;
+        let watched = self.link.opened.services.serve(Service::Presence)
+            && (mailbox.watchers() > 0
+                || self.host.mirrors.wanted(&mailbox.local, &mailbox.remote));
+        if watched || !self.asked.is_empty() || !self.waiting.is_empty() {
+            self.spoke = Instant::now();
+        } else {
+            self.say_bye(bye(ByeReason::Idle, "nothing is to be said"));
+        }
+    }
+}

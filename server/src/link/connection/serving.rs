@@ -1,0 +1,69 @@
+//! What the other side asks over an open link: who does it, and its answer.
+
+use std::time::Duration;
+
+use impp_protocol::command::{Fetch, Subscribe};
+use impp_protocol::{By, Code, Error};
+
+use super::super::home::{self, Taken};
+use super::super::incoming::{self, Refused};
+use super::Open;
+use crate::session::Answer;
+
+impl Open {
+    pub(super) fn answer(&mut self, number: u64, taken: Result<Answer, Refused>) {
+        match taken {
+            Ok(Answer::Now(command)) => self.put(number, command),
+            Ok(Answer::Later(later)) => {
+                self.waiting.push(Box::pin(async move { (number, later.await) }));
+            }
+            Err(Refused::Request(error)) => self.put(number, error.into()),
+            Err(Refused::Forged(error)) => {
+                let mailbox = &self.link.mailbox;
+                self.host.metrics.forged.inc();
+                tracing::warn!(local = %mailbox.local, remote = %mailbox.remote, %error, "forged");
+                self.break_off(number, error);
+            }
+        }
+    }
+
+    /// The other side asks for one of its watchers to follow.
+    pub(super) fn subscribe(&mut self, number: u64, subscribe: Subscribe) {
+        if let Some(watcher) = &subscribe.watcher
+            && let Err(refused) = incoming::speaks_for(&self.link.mailbox, watcher)
+        {
+            return self.answer(number, Err(refused));
+        }
+        if self.link.is_draining() && subscribe.lease != Some(Duration::ZERO) {
+            // The watcher may be asked for over the link that is kept already.
+            let error = Error::new(Code::Busy, "another link is kept; ask there").by(By::Home);
+            return self.put(number, error.into());
+        }
+        let (host, mailbox) = (self.host.clone(), self.link.mailbox.clone());
+        self.taking.push(Box::pin(async move {
+            (number, home::subscribe(&host, &mailbox, subscribe).await)
+        }));
+    }
+
+    pub(super) async fn answer_subscribe(&mut self, number: u64, taken: Taken) {
+        let mailbox = self.link.mailbox.clone();
+        let answer = home::answer(&self.host, &mailbox, &mut self.groups, taken).await;
+        self.put(number, answer);
+    }
+
+    /// The other side reads for one of its watchers.
+    pub(super) fn fetch(&mut self, number: u64, fetch: Fetch) {
+        if let Some(watcher) = &fetch.watcher
+            && let Err(refused) = incoming::speaks_for(&self.link.mailbox, watcher)
+        {
+            return self.answer(number, Err(refused));
+        }
+        let (host, mailbox) = (self.host.clone(), self.link.mailbox.clone());
+        self.waiting.push(Box::pin(async move {
+            match home::fetch(&host, &mailbox, fetch).await {
+                Ok(done) => (number, done.into()),
+                Err(error) => (number, error.into()),
+            }
+        }));
+    }
+}

@@ -16,7 +16,7 @@ use impp_protocol::command::{Bye, ByeReason, Done};
 use impp_protocol::{Address, Code, Command, Domain, Error, Timestamp};
 use impp_storage::{Op, Outcome, Pending, RecordKey, Store, StoreError, UNIT_OPS_MAX, Unit};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::accounts::{Account, AccountError, Accounts};
 use crate::clock::Clock;
@@ -87,6 +87,8 @@ pub struct Host {
     /// Whether the server that ran before did not stop in good order.
     crashed: bool,
     principals: DashMap<Address, Principal>,
+    /// Principals that are just read.
+    loading: DashMap<Address, Arc<Mutex<()>>>,
 }
 
 /// Where a presentity is.
@@ -178,6 +180,7 @@ impl Host {
             routes,
             crashed,
             principals: DashMap::new(),
+            loading: DashMap::new(),
         }))
     }
 
@@ -441,10 +444,31 @@ impl Host {
         }
     }
 
+    /// Has a principal here read from the store, if it is not there; what is wrong with it is told
+    /// to whoever asks for it.
+    pub async fn ready(&self, owner: &Address) {
+        if self.accounts.get(owner).is_some() {
+            let _ = self.load(owner).await;
+        }
+    }
+
     async fn load(&self, owner: &Address) -> Result<(), StoreError> {
         if self.principals.contains_key(owner) {
             return Ok(());
         }
+        // Read once, however many ask for it at the same time.
+        let one = self.loading.entry(owner.clone()).or_default().clone();
+        let turn = one.lock().await;
+        let loaded = match self.principals.contains_key(owner) {
+            true => Ok(()),
+            false => self.load_now(owner).await,
+        };
+        drop(turn);
+        self.loading.remove(owner);
+        loaded
+    }
+
+    async fn load_now(&self, owner: &Address) -> Result<(), StoreError> {
         let config = self.config.load();
         let around = Circumstances {
             now: self.clock.now(),

@@ -180,10 +180,6 @@ impl Inner {
         }
         self.links.push(link.clone());
         self.queue.clear_trouble();
-        // Whether dialling was of any use is seen at the end.
-        if !link.candidate.dialled_here {
-            self.tries = Default::default();
-        }
         tracing::info!(%local, %remote, dialled_here = link.candidate.dialled_here, "link opened");
         Ok(())
     }

@@ -15,6 +15,9 @@ use crate::presentity::{Bond, Kept};
 use crate::records::WatcherRecord;
 use crate::sessions::SessionId;
 
+/// Between two times that the home says that a lease has run out there: else the two would ask and
+/// end in a circle.
+const LAPSE_PAUSE: Duration = Duration::from_secs(1);
 /// The first wait after the home could not answer, and the longest.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(300);
@@ -46,6 +49,8 @@ pub struct Follower {
     pub(super) lost: bool,
     /// The home has answered once.
     pub(super) heard: bool,
+    /// When the home was last asked again because it had said that its lease has run out.
+    lapsed: Option<Timestamp>,
     pub(super) failures: u32,
 }
 
@@ -81,6 +86,7 @@ impl Follower {
             unsure: None,
             lost: false,
             heard: false,
+            lapsed: None,
             failures: 0,
         }
     }
@@ -204,12 +210,14 @@ impl Follower {
         self.unsure = self.unsure.or(Some(now));
     }
 
-    /// The home's lease has run out; what was shown is kept for as long as ours.
+    /// The home's lease has run out, and it is asked again; what was shown is kept for as long as ours.
     pub(super) fn lapsed(&mut self, now: Timestamp) {
         self.standing = self.standing.filter(|_| self.group.is_some());
         self.unsure = self.unsure.or(Some(now));
         if !self.is_asked() {
-            self.upstream = Upstream::Due(now);
+            let again = self.lapsed.map_or(now, |last| last.after(LAPSE_PAUSE).max(now));
+            self.upstream = Upstream::Due(again);
+            self.lapsed = Some(again);
         }
     }
 

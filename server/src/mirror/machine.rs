@@ -18,8 +18,9 @@ use crate::presentity::{Bond, Held, Kept, Pulled, Told};
 use crate::records::WatcherRecord;
 use crate::sessions::SessionId;
 
-/// However short a lease the home grants, it is not refreshed more often.
-const LEASE_MIN: Duration = Duration::from_secs(1);
+/// However short a lease the home grants, it is refreshed as if it were so long, or as long as was
+/// asked for.
+const LEASE_MIN: Duration = Duration::from_secs(60);
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -387,7 +388,7 @@ impl Mirror {
         effects: &mut Effects,
     ) {
         let Some(follower) = self.followers.get_mut(watcher) else { return };
-        let lease = done.lease.unwrap_or(terms.lease).min(terms.lease).max(LEASE_MIN);
+        let lease = done.lease.unwrap_or(terms.lease).max(LEASE_MIN).min(terms.lease);
         follower.stands(now, lease, bare);
         let changed = match (done.state, done.group) {
             (Some(SubscriptionState::Active), Some(handle)) => {

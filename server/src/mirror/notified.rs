@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use impp_acl::View;
 use impp_protocol::command::Notify;
-use impp_protocol::presence::{Document, Patch, Version};
+use impp_protocol::presence::{DOCUMENT_BYTES_MAX, Document, Patch, Version};
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Timestamp};
 
@@ -184,7 +184,8 @@ impl Mirror {
             },
             _ => None,
         };
-        match content {
+        // What is larger than a document can be would not fit what our clients are sent.
+        match content.filter(|content| content.size() <= DOCUMENT_BYTES_MAX) {
             Some(content) => Seen::New(Kept { content, version }),
             None => Seen::Broken,
         }

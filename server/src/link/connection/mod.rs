@@ -18,7 +18,7 @@ use futures_util::stream::FuturesUnordered;
 use impp_federation::queue::Cause;
 use impp_protocol::command::{Bye, ByeReason, CommandError, Done};
 use impp_protocol::frame::{FRAME_BYTES_MAX, Frame};
-use impp_protocol::{Code, Command, Error, Request};
+use impp_protocol::{Code, Command, Error, Request, What};
 use tokio::time::Instant;
 
 use asking::Asked;
@@ -252,6 +252,9 @@ impl Open {
             Command::Ok(done) => self.take_answer(number, Ok(done)),
             Command::Error(error) => self.take_answer(number, Err(error)),
             Command::Bye(bye) if number == 0 => self.take_bye(&bye),
+            Command::Notify(notify) if number == 0 && notify.what != What::Presence => {
+                self.host.metrics.unsolicited.inc();
+            }
             Command::Notify(notify) if number == 0 => {
                 let mailbox = &self.link.mailbox;
                 self.host.mirrors.notified(&self.host, mailbox.id, &mailbox.local, &notify);
@@ -266,7 +269,7 @@ impl Open {
                     incoming::message(&self.host, &self.peer, &self.link.mailbox, message).await;
                 self.answer(number, taken);
             }
-            Command::Subscribe(subscribe) => self.subscribe(number, subscribe),
+            Command::Subscribe(subscribe) => self.subscribe(number, subscribe).await,
             Command::Fetch(fetch) => self.fetch(number, fetch),
             other => {
                 let text = format!("{} is not for links", other.kind());

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use impp_protocol::command::{Fetch, Subscribe};
 use impp_protocol::{By, Code, Error};
 
 use super::super::home::{self, Taken};
 use super::super::incoming::{self, Refused};
-use super::Open;
+use super::{Open, Taking};
 use crate::session::Answer;
 
 impl Open {
@@ -28,7 +29,7 @@ impl Open {
     }
 
     /// The other side asks for one of its watchers to follow.
-    pub(super) fn subscribe(&mut self, number: u64, subscribe: Subscribe) {
+    pub(super) async fn subscribe(&mut self, number: u64, subscribe: Subscribe) {
         if let Some(watcher) = &subscribe.watcher
             && let Err(refused) = incoming::speaks_for(&self.link.mailbox, watcher)
         {
@@ -40,9 +41,15 @@ impl Open {
             return self.put(number, error.into());
         }
         let (host, mailbox) = (self.host.clone(), self.link.mailbox.clone());
-        self.taking.push(Box::pin(async move {
-            (number, home::subscribe(&host, &mailbox, subscribe).await)
-        }));
+        // What is asked takes effect in the order in which it came: the presentity is there, and
+        // each request is begun before the next one is read. Only the disk is waited for.
+        host.ready(&subscribe.address).await;
+        let mut taking: Taking =
+            Box::pin(async move { (number, home::subscribe(&host, &mailbox, subscribe).await) });
+        match (&mut taking).now_or_never() {
+            Some(taken) => self.taken.push(taken),
+            None => self.taking.push(taking),
+        }
     }
 
     pub(super) async fn answer_subscribe(&mut self, number: u64, taken: Taken) {

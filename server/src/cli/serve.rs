@@ -41,7 +41,7 @@ pub(super) async fn until_told(running: Running, path: &Path) -> Result<(), Fail
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => match running.reload(path) {
-                Ok(()) => {}
+                Ok(_) => {}
                 Err(error) => tracing::error!(%error, "not reloaded; all is as it was"),
             },
         }

@@ -31,6 +31,8 @@ const DOMAINS: [(&str, &str, &str); 2] =
     [("a", "a.localhost", "alice"), ("b", "b.localhost", "bob")];
 /// Seconds for which the DNS' answers hold.
 const TTL: u32 = 60;
+/// The zone above the domains.
+const ABOVE: &str = "localhost.";
 /// How long a connection to the DNS may be silent.
 const DNS_IDLE: Duration = Duration::from_secs(5);
 /// Bytes of an answer over TCP.
@@ -70,28 +72,34 @@ pub(super) async fn run(data: &Path) -> Result<(), Failure> {
     until_told(servers).await
 }
 
-/// Runs until SIGTERM or SIGINT, or until one of the servers ends.
+/// Runs until SIGTERM or SIGINT. A server that ends by itself is told, and the other goes on.
 async fn until_told(servers: Vec<Child>) -> Result<(), Failure> {
     let no_signal = |error| Failure::new(5, format!("signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signal)?;
     let [mut a, mut b]: [Child; 2] =
         servers.try_into().map_err(|_| Failure::new(5, "two servers were to be started"))?;
-    let ended = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
-        status = a.wait() => Some(status),
-        status = b.wait() => Some(status),
-    };
+    let [name_a, name_b] = DOMAINS.map(|(_, name, _)| name);
+    let mut ended = Vec::new();
+    loop {
+        let told = |name: &'static str, status: std::io::Result<std::process::ExitStatus>| {
+            let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+            eprintln!("the server of {name} has ended: {how}");
+            name
+        };
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            status = a.wait(), if !ended.contains(&name_a) => ended.push(told(name_a, status)),
+            status = b.wait(), if !ended.contains(&name_b) => ended.push(told(name_b, status)),
+        }
+    }
     for server in [&mut a, &mut b] {
         stop(server).await;
     }
-    match ended {
-        None => Ok(()),
-        Some(status) => {
-            let code = status.ok().and_then(|status| status.code()).unwrap_or(5);
-            Err(Failure::new(u8::try_from(code).unwrap_or(5), "one of the servers has ended"))
-        }
+    match ended.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::new(5, format!("ended by itself: {}", ended.join(", ")))),
     }
 }
 
@@ -184,10 +192,21 @@ fn serve_dns(
         let origin = Name::from_ascii(format!("{name}.")).map_err(|error| error.to_string())?;
         catalog.upsert(LowerName::new(&origin), vec![zone]);
     }
+    // Other names under localhost do not exist; without a zone above them they would be refused.
+    let above = Name::from_ascii(ABOVE).map_err(|error| error.to_string())?;
+    catalog.upsert(LowerName::new(&above), vec![Arc::new(empty(&above, &above))]);
     let mut server = Server::new(catalog);
     server.register_socket(udp);
     server.register_listener(tcp, DNS_IDLE, DNS_ANSWER_BYTES);
     Ok(server)
+}
+
+/// A zone with nothing but its SOA.
+fn empty(origin: &Name, host: &Name) -> InMemoryZoneHandler<TokioRuntimeProvider> {
+    let mut zone = InMemoryZoneHandler::empty(origin.clone(), ZoneType::Primary, AxfrPolicy::Deny);
+    let soa = SOA::new(host.clone(), origin.clone(), 1, 3600, 600, 86_400, TTL);
+    zone.upsert_mut(Record::from_rdata(origin.clone(), TTL, RData::SOA(soa)), 0);
+    zone
 }
 
 /// What an administrator would write: two SRV records and the host that they name.
@@ -198,13 +217,7 @@ fn zone(
     let origin = Name::from_ascii(format!("{name}."))?;
     let host = Name::from_ascii(format!("host.{name}."))?;
     let domain = Domain::parse(name)?;
-    let mut zone = InMemoryZoneHandler::<TokioRuntimeProvider>::empty(
-        origin.clone(),
-        ZoneType::Primary,
-        AxfrPolicy::Deny,
-    );
-    let soa = SOA::new(host.clone(), origin.clone(), 1, 3600, 600, 86_400, TTL);
-    zone.upsert_mut(Record::from_rdata(origin, TTL, RData::SOA(soa)), 0);
+    let mut zone = empty(&origin, &host);
     let address = RData::A(A(Ipv4Addr::LOCALHOST));
     zone.upsert_mut(Record::from_rdata(host.clone(), TTL, address), 0);
     for service in Service::ALL {

@@ -54,9 +54,12 @@ pub(super) async fn run(data: &Path) -> Result<(), Failure> {
     }
     trust_each_other(data)?;
     let _dns = serve_dns(udp, tcp, &listen).map_err(|error| Failure::new(5, error))?;
-    let mut servers = Vec::new();
+    let (mut servers, mut held) = (Vec::new(), Vec::new());
     for (short, name, account) in DOMAINS {
-        servers.push(start(&data.join(short), name, account).map_err(system)?);
+        let mut server = start(&data.join(short), name, account).map_err(system)?;
+        // Held until we end: the servers end with it.
+        held.extend(server.stdin.take());
+        servers.push(server);
     }
     for (server, (short, name, account)) in servers.iter_mut().zip(DOMAINS) {
         let line = ready(server).await?;
@@ -114,9 +117,9 @@ async fn stop(server: &mut Child) {
 
 fn start(data: &Path, name: &str, account: &str) -> std::io::Result<Child> {
     Command::new(std::env::current_exe()?)
-        .args(["quickstart", "--domain", name, "--accounts", account, "--data"])
+        .args(["quickstart", "--while-stdin", "--domain", name, "--accounts", account, "--data"])
         .arg(data)
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()

@@ -50,6 +50,16 @@ pub enum ClientError {
         /// Whether it is the server's certificate that was not believed.
         untrusted: bool,
     },
+    /// The server answered TLS, and serves something else.
+    #[error("no TLS with {server} as {domain}: {}", refusal.text(domain))]
+    NotServed {
+        /// Where, host:port.
+        server: String,
+        /// The domain that was called.
+        domain: String,
+        /// What it does not serve.
+        refusal: Refusal,
+    },
     /// No answer came in time.
     #[error("no answer within {} s", .0.as_secs_f32())]
     Timeout(Duration),
@@ -65,6 +75,24 @@ pub enum ClientError {
     /// The request cannot be sent: it exceeds a limit.
     #[error("cannot be sent: {0}")]
     TooLarge(String),
+}
+
+/// What a server does not serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The domain.
+    Domain,
+    /// Clients, or IMPP at all.
+    Clients,
+}
+
+impl Refusal {
+    fn text(self, domain: &str) -> String {
+        match self {
+            Refusal::Domain => format!("this server does not serve {domain}"),
+            Refusal::Clients => "this is no IMPP server, or it serves no clients there".to_owned(),
+        }
+    }
 }
 
 impl ClientError {
@@ -84,7 +112,9 @@ impl ClientError {
     pub fn is_transient(&self) -> bool {
         match self {
             ClientError::Answered(error) | ClientError::SignIn(error) => is_transient(error.code),
-            ClientError::Unreachable { .. } | ClientError::Timeout(_) => true,
+            ClientError::Unreachable { .. }
+            | ClientError::Timeout(_)
+            | ClientError::NotServed { .. } => true,
             ClientError::Tls { untrusted, .. } => !untrusted,
             // That there is no such domain may be the word of a network that one only passes
             // through, or of a zone that is being changed.

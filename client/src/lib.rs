@@ -21,7 +21,7 @@ mod tls;
 pub use calls::{ExplainKind, Fetched, Outgoing, Sent, id_time};
 pub use client::{Client, Options};
 pub use connection::{Connection, Incoming};
-pub use error::ClientError;
+pub use error::{ClientError, Refusal};
 pub use follow::{Event, Follower, Wanted};
 pub use impp_locate as locate;
 pub use impp_protocol as protocol;

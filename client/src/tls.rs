@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::error::ClientError;
+use crate::error::{ClientError, Refusal};
 use crate::profile::{Credentials, Profile, ProfileError};
 
 /// How a server is believed.
@@ -58,17 +58,33 @@ impl Tls {
             .map_err(|error| no_tls(error.to_string(), false))?;
         let tls = self.connector.connect(name, tcp).await.map_err(|error| {
             let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+            if let Some(refusal) = inner.and_then(refusal) {
+                let (server, domain) = (server.to_owned(), self.domain.to_string());
+                return ClientError::NotServed { server, domain, refusal };
+            }
             let untrusted = matches!(inner, Some(rustls::Error::InvalidCertificate(_)));
             no_tls(inner.map_or_else(|| error.to_string(), ToString::to_string), untrusted)
         })?;
         let session = tls.get_ref().1;
         if session.alpn_protocol() != Some(ALPN_CLIENT) {
-            return Err(no_tls("the server does not speak impp/1".to_owned(), false));
+            let (server, domain) = (server.to_owned(), self.domain.to_string());
+            return Err(ClientError::NotServed { server, domain, refusal: Refusal::Clients });
         }
         let exporter = session
             .export_keying_material(Exporter::default(), EXPORTER_LABEL, Some(b""))
             .map_err(|error| no_tls(error.to_string(), false))?;
         Ok((tls, exporter))
+    }
+}
+
+/// What the alert of a server that serves something else says.
+fn refusal(error: &rustls::Error) -> Option<Refusal> {
+    use rustls::AlertDescription::{AccessDenied, NoApplicationProtocol, UnrecognisedName};
+    match error {
+        rustls::Error::AlertReceived(AccessDenied | UnrecognisedName) => Some(Refusal::Domain),
+        rustls::Error::AlertReceived(NoApplicationProtocol)
+        | rustls::Error::NoApplicationProtocol => Some(Refusal::Clients),
+        _ => None,
     }
 }
 

@@ -43,6 +43,8 @@ pub(crate) struct Dns {
     /// The system's own names; those of a server that is named come from that server alone.
     system: Option<Arc<Hosts>>,
     cache: Mutex<Cache>,
+    /// Who is asked, in words.
+    whom: String,
 }
 
 /// What came of a question.
@@ -65,14 +67,16 @@ impl Dns {
             let named = read_system_conf().map_err(|error| format!("/etc/resolv.conf: {error}"));
             let pool = named.and_then(|(config, _)| pool(config.name_servers));
             let system = Some(Arc::new(Hosts::from_system().unwrap_or_default()));
-            return Dns { pool, system, cache };
+            let whom = "the system's DNS servers".to_owned();
+            return Dns { pool, system, cache, whom };
         }
         let named = servers.iter().map(|server| {
             let mut named = NameServerConfig::udp_and_tcp(server.ip());
             named.connections.iter_mut().for_each(|connection| connection.port = server.port());
             named
         });
-        Dns { pool: pool(named.collect()), system: None, cache }
+        let whom = servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        Dns { pool: pool(named.collect()), system: None, cache, whom }
     }
 
     /// Asks for records of a name that ends with a dot.
@@ -85,7 +89,7 @@ impl Dns {
             None => {
                 let limit = limit.min(Duration::from_secs(QUERY_SECONDS_MAX));
                 let reply = tokio::time::timeout(limit, self.resolve(name, kind)).await;
-                let late = || Reply::Failed(format!("no answer within {} ms", limit.as_millis()));
+                let late = || self.silent(limit);
                 let reply = reply.unwrap_or_else(|_| late());
                 let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
                 cache.put(name, kind, &reply, Instant::now().into_std());
@@ -157,7 +161,15 @@ impl Dns {
             Some(Err(error)) => Err(error),
             None => Err(NetError::NoConnections),
         };
-        answer.map_err(failure)
+        answer.map_err(|error| match error {
+            NetError::Timeout => self.silent(Duration::from_secs(QUERY_SECONDS_MAX)),
+            error => failure(error),
+        })
+    }
+
+    fn silent(&self, limit: Duration) -> Reply {
+        let (limit, whom) = (limit.as_millis(), &self.whom);
+        Reply::Failed(format!("no answer within {limit} ms from {whom}"))
     }
 
     /// What the system says of names by itself (RFC 6761, the file of hosts); such names are not
@@ -272,7 +284,6 @@ fn failure(error: NetError) -> Reply {
             ResponseCode::NotImp => "NOTIMP".to_owned(),
             code => code.to_string(),
         },
-        NetError::Timeout => format!("no answer within {QUERY_SECONDS_MAX} s"),
         NetError::Truncated => "the answer is cut off, over TCP too".to_owned(),
         NetError::NoConnections => "no DNS server could be asked".to_owned(),
         error => error.to_string(),

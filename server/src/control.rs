@@ -84,6 +84,11 @@ pub enum Response {
         /// The password, if one was made.
         password: Option<String>,
     },
+    /// The configuration was read again; what of it does not work, or needs a restart.
+    Reloaded {
+        /// A line each.
+        warnings: Vec<String>,
+    },
     /// The accounts.
     Accounts(Vec<Listed>),
     /// Not done.

@@ -148,7 +148,8 @@ impl Host {
         let secrets = load_secrets(&*store, clock.now()).await?;
         let mut boot = [0; 16];
         getrandom::fill(&mut boot)?;
-        let locator = Locator::new(config.locating().map_err(StartError::Config)?);
+        let locator =
+            Locator::new(config.locating().map_err(|error| StartError::Config(error.message))?);
         let timers = Timers::default();
         let mirrors = match config.federation.enabled {
             true => Mirrors::load(&*store, &domains, clock.now(), &config, &timers).await?,

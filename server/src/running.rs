@@ -11,11 +11,13 @@ use impp_protocol::Timestamp;
 use impp_protocol::command::{Bye, ByeReason};
 use impp_storage::{Expect, Op, Options, SqliteStore, StoreError};
 
-use crate::config::{Config, ConfigError, seconds};
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError, Hosted, seconds};
 use crate::control::{self, Response};
 use crate::delivery::DEDUP_KEPT;
 use crate::host::{Host, StartError, bye};
 use crate::link;
+use crate::net::certificate::Validity;
 use crate::net::listen::Listener;
 use crate::net::tls::Configurations;
 use crate::records;
@@ -81,7 +83,7 @@ impl Running {
         config_path: &Path,
     ) -> Result<Running, RunError> {
         let config = host.config.load_full();
-        put_in_force(&host, Configurations::load(&config)?);
+        put_in_force(&host, &config, Configurations::load(&config)?);
         let addresses = listeners.iter().map(|listener| listener.address).collect();
         let http = match &config.server.http {
             Some(address) => Some(
@@ -94,7 +96,7 @@ impl Running {
         let reload = {
             let (host, path) = (host.clone(), config_path.to_owned());
             move || match reload(&host, &path) {
-                Ok(()) => Response::Done { password: None },
+                Ok(warnings) => Response::Reloaded { warnings },
                 Err(error) => control::refused(2, error.to_string(), error.hint),
             }
         };
@@ -110,11 +112,12 @@ impl Running {
         Ok(Running { host, addresses, http, accepting })
     }
 
-    /// Reads the configuration again.
+    /// Reads the configuration again. The log has what of it does not work, or needs a restart; so
+    /// has what is returned.
     ///
     /// # Errors
     /// [`ConfigError`]; everything is as it was then.
-    pub fn reload(&self, path: &Path) -> Result<(), ConfigError> {
+    pub fn reload(&self, path: &Path) -> Result<Vec<String>, ConfigError> {
         reload(&self.host, path)
     }
 
@@ -189,37 +192,43 @@ fn bind(what: String, error: io::Error) -> RunError {
 }
 
 /// All or nothing: a file that cannot be used changes nothing.
-fn reload(host: &Host, path: &Path) -> Result<(), ConfigError> {
-    let (mut new, old) = (Config::load(path)?, host.config.load());
-    let names = |config: &Config| -> Vec<_> {
-        config.domain.iter().map(|hosted| hosted.name.clone()).collect()
-    };
-    let names_kept = names(&new) == names(&old);
-    let fixed = new.server == old.server && new.log == old.log && names_kept;
-    let links_kept = new.federation.enabled == old.federation.enabled;
-    if !fixed || !links_kept {
-        tracing::warn!(
-            "some changed settings need a restart: [server], [log], domain names, [federation] \
-             enabled"
-        );
+fn reload(host: &Host, path: &Path) -> Result<Vec<String>, ConfigError> {
+    let mut new = Config::load(path)?;
+    let mut fixed = new.keep_fixed(&host.config.load());
+    if !new.domain.iter().map(|hosted| &hosted.name).eq(host.accounts.domains()) {
+        fixed.push("[[domain]] name".to_owned());
     }
-    new.federation.enabled = old.federation.enabled;
     let tls = Configurations::load(&new)?;
-    put_in_force(host, tls);
+    let restart = fixed.into_iter().map(|name| format!("{name} needs a restart"));
+    let mut warnings: Vec<String> = restart.collect();
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    warnings.extend(put_in_force(host, &new, tls));
     host.config.store(Arc::new(new));
     // What a link has proven, it has proven to the certificates of before: it opens again at once.
     for link in &host.links {
         link.end(bye(ByeReason::Idle, "certificates were read again"));
     }
     tracing::info!("configuration reloaded");
-    Ok(())
+    Ok(warnings)
 }
 
-fn put_in_force(host: &Host, tls: Configurations) {
-    for warning in &tls.warnings {
+/// Serves with these certificates from now on; what will not work with them is logged.
+fn put_in_force(host: &Host, config: &Config, tls: Configurations) -> Vec<String> {
+    let now = Clock::start().now();
+    let out_of_time = |hosted: &Hosted| {
+        let path = &hosted.certificate;
+        let why = Validity::of_file(path)?.fault(now)?;
+        Some(format!("{}: the certificate of {} {why}", path.display(), hosted.name))
+    };
+    let mut warnings: Vec<String> = config.domain.iter().filter_map(out_of_time).collect();
+    warnings.extend(tls.warnings.iter().cloned());
+    for warning in &warnings {
         tracing::warn!("{warning}");
     }
     host.tls.store(Some(Arc::new(tls)));
+    warnings
 }
 
 /// Clears away records of de-duplication that no repeat can need any more.

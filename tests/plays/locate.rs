@@ -324,6 +324,21 @@ fn f6_check_names_the_lines_that_the_zone_lacks() {
     let (code, findings) = check(&server);
     assert_eq!((code, levels(&findings)), (Some(0), vec!["ok".to_owned(); 2]), "{findings:?}");
     assert!(findings[0].to_string().contains("host.a.example"), "{findings:?}");
+    // A port on which nobody listens here.
+    for service in ["pres", "im"] {
+        dns.remove(&owner(DOMAIN, service));
+        dns.srv(DOMAIN, service, 0, 0, 1, "host.a.example");
+    }
+    let (code, findings) = check(&server);
+    assert_eq!(
+        (code, levels(&findings)),
+        (Some(0), ["ok", "warn"].repeat(2).into_iter().map(str::to_owned).collect()),
+        "{findings:?}"
+    );
+    for (found, service) in findings.iter().skip(1).step_by(2).zip(["pres", "im"]) {
+        let words = format!("{service} of a.example is found on host.a.example:1, and this");
+        assert!(found["message"].as_str().unwrap().starts_with(&words), "{found}");
+    }
     // Without SRV records the domain's own address is tried; that is told with the lines.
     for service in ["pres", "im"] {
         dns.remove(&owner(DOMAIN, service));

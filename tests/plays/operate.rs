@@ -8,8 +8,11 @@ use impp_protocol::What;
 use impp_protocol::command::{ByeReason, Ping};
 use impp_protocol::presence::{Document, FieldName, PartId, Patch};
 use impp_protocol::state::SubscriptionState;
+use impp_tests::authority::Authority;
 use impp_tests::peer::{Peer, endings, fetch, publish, subscribe};
 use impp_tests::server::{Server, imppd, refused_start};
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, date_time_ymd};
+use serde_json::Value;
 
 fn reload(server: &Server) -> (Option<i32>, String) {
     let config = server.config();
@@ -52,6 +55,79 @@ async fn i1_a_bad_reload_changes_nothing() {
     let second = Peer::over(wire, &server.profile("bob"), 2).await;
     assert_eq!(second.expect_err("one session").code, impp_protocol::Code::Full);
     first.leave().await;
+}
+
+/// What a reload does not take is named, each setting by itself, and only if the rest was taken.
+#[tokio::test]
+async fn i1_a_reload_names_what_needs_a_restart() {
+    let server = Server::quickstart();
+    let good = std::fs::read_to_string(server.config()).unwrap();
+    server.set("federation.dns", toml_edit::Array::from_iter(["127.0.0.1:53"]));
+    server.set("federation.messages_per_second", 7);
+    server.set("limits.devices_max", 0);
+    let (code, words) = reload(&server);
+    assert_eq!(code, Some(2), "{words}");
+    assert!(words.contains("devices_max = 0") && !words.contains("restart"), "{words}");
+    server.set("limits.devices_max", 3);
+    let expected = "warning: [federation] dns needs a restart\n\
+                    warning: [federation] messages_per_second needs a restart\n";
+    for _ in 0..2 {
+        assert_eq!(reload(&server), (Some(0), expected.to_owned()));
+    }
+    assert!(server.stderr().contains("[federation] dns needs a restart"));
+    std::fs::write(server.config(), good).unwrap();
+    assert_eq!(reload(&server), (Some(0), String::new()));
+}
+
+/// A certificate that does not hold today is told by `check`, at a reload and at a start, and
+/// refused by none but `check`.
+#[tokio::test]
+async fn i2_a_certificate_out_of_its_time_is_told() {
+    let mut server = Server::quickstart();
+    let authority = Authority::new("a play's");
+    let install = |change: &dyn Fn(&mut CertificateParams)| {
+        let made = authority.issue_with(&["localhost"], |params| change(params));
+        let tls = server.data().join("tls");
+        std::fs::write(tls.join("cert.pem"), made.certificate).unwrap();
+        std::fs::write(tls.join("key.pem"), made.key).unwrap();
+        let output = imppd(&["check", "--config", server.config().to_str().unwrap()]);
+        let found = String::from_utf8(output.stdout).unwrap();
+        let found: Vec<Value> =
+            found.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let of_it = found.into_iter().filter(|finding| finding["area"] == "certificate");
+        let errors = of_it.filter(|finding| finding["level"] == "error");
+        let errors: Vec<String> = errors.map(|found| found["message"].to_string()).collect();
+        (errors.join("; "), reload(&server))
+    };
+    let (found, taken) = install(&|_| {});
+    assert_eq!((&*found, taken), ("", (Some(0), String::new())));
+    let (found, (code, words)) = install(&|params| params.not_before = date_time_ymd(2200, 1, 1));
+    assert!(found.contains("does not hold before 2200-01-01"), "{found}");
+    assert!(code == Some(0) && words.contains("does not hold before 2200"), "{words}");
+    let purpose = ExtendedKeyUsagePurpose::ClientAuth;
+    let (found, taken) = install(&|params| params.extended_key_usages = vec![purpose.clone()]);
+    assert!(found.contains("not for server authentication"), "{found}");
+    assert_eq!(taken, (Some(0), String::new()));
+    let (found, (code, words)) = install(&|params| params.not_after = date_time_ymd(2020, 1, 1));
+    assert!(found.contains("has expired on 2020-01-01"), "{found}");
+    assert!(code == Some(0) && words.contains("has expired on 2020"), "{words}");
+    server.stop();
+    server.restart();
+    assert!(server.stderr().contains("has expired on 2020-01-01"));
+}
+
+/// Files in each other's place, or that cannot be read, are told in words.
+#[tokio::test]
+async fn i1_certificates_that_cannot_be_used_are_told_in_words() {
+    let server = Server::quickstart();
+    let tls = server.data().join("tls");
+    std::fs::copy(tls.join("key.pem"), tls.join("cert.pem")).unwrap();
+    let (code, words) = reload(&server);
+    assert_eq!(code, Some(2), "{words}");
+    assert!(words.contains("cert.pem: holds no certificate, but a key"), "{words}");
+    std::fs::remove_file(tls.join("cert.pem")).unwrap();
+    let (_, words) = reload(&server);
+    assert!(words.contains("cert.pem: cannot be read: there is no such file"), "{words}");
 }
 
 /// New handshakes use the new certificate, old connections live, half a pair is refused.
@@ -234,6 +310,13 @@ async fn check_finds_what_a_start_would() {
         let finding: serde_json::Value = serde_json::from_str(line).unwrap();
         assert_eq!(finding["level"], "ok", "{finding}");
     }
+    let found = |text: &str| {
+        let stdout = String::from_utf8(check().stdout).unwrap();
+        let line = stdout.lines().find(|line| line.contains(text)).map(str::to_owned);
+        line.unwrap_or_else(|| panic!("no {text} in {stdout}"))
+    };
+    server.set("federation.enabled", false);
+    assert!(found("links to other domains are turned off").contains("\"ok\""));
     std::fs::remove_file(server.data().join("tls/cert.pem")).unwrap();
     let output = check();
     assert_eq!(output.status.code(), Some(1));

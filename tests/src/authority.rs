@@ -34,9 +34,19 @@ impl Authority {
 
     /// A certificate for these names.
     pub fn issue(&self, names: &[&str]) -> Certified {
+        self.issue_with(names, |_| {})
+    }
+
+    /// A certificate for these names, with changes to it.
+    pub fn issue_with(
+        &self,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Certified {
         let key = KeyPair::generate().unwrap();
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-        let params = CertificateParams::new(names).unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
         Certified { certificate, key: key.serialize_pem() }
     }

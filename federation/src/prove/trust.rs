@@ -3,6 +3,7 @@
 //! Checking certificates against them is left to `chain`.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -108,7 +109,15 @@ fn crls_of(path: &Path) -> Result<Vec<CertRevocationList<'static>>, ProveError> 
 }
 
 fn unreadable(path: &Path, error: &pem::Error) -> ProveError {
-    wrong(path, format!("cannot be read as PEM: {error}"))
+    let message = match error {
+        pem::Error::Io(error) => match error.kind() {
+            ErrorKind::NotFound => "cannot be read: there is no such file".to_owned(),
+            ErrorKind::PermissionDenied => "cannot be read: permission denied".to_owned(),
+            _ => format!("cannot be read: {error}"),
+        },
+        error => format!("cannot be read as PEM: {error}"),
+    };
+    wrong(path, message)
 }
 
 fn wrong(path: &Path, message: String) -> ProveError {

@@ -1,7 +1,8 @@
 //! `imppd check`: look whether a configuration will work, one finding a line.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use impp_federation::prove::Trust;
 use impp_protocol::Timestamp;
@@ -9,13 +10,15 @@ use serde::Serialize;
 
 use super::{Failure, zone};
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, Hosted};
+use crate::config::{Config, ConfigError, Hosted, plain};
 use crate::control::{self, Request};
-use crate::net::certificate;
+use crate::net::certificate::{self, Validity};
 use crate::net::tls::Configurations;
 
 /// A certificate that holds shorter than this is warned of.
 const CERTIFICATE_DAYS_WARN: u64 = 14;
+const CERTIFICATE: &str = "certificate";
+const CLOCK: &str = "is this machine's clock right?";
 const RENEW: &str = "replace the files and run `imppd reload`";
 
 /// Arguments of `imppd check`.
@@ -51,7 +54,9 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
                 Err(error) => findings.push(wrong("tls", error)),
             }
             let now = Clock::start().now();
-            findings.extend(config.domain.iter().map(|hosted| expiry(hosted, now)));
+            findings.extend(config.domain.iter().filter_map(|hosted| validity(hosted, now)));
+            findings.extend(config.domain.iter().filter_map(purpose));
+            findings.extend(listening(&config));
             findings.extend(authorities(&config));
             findings.push(store(&config));
             let (running, zone) = tokio::join!(running(&config), zone::check(&config));
@@ -66,19 +71,48 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     if errors == 0 { Ok(()) } else { Err(Failure::new(1, format!("{errors} errors found"))) }
 }
 
-/// How long a domain's certificate still holds.
-fn expiry(hosted: &Hosted, now: Timestamp) -> Finding {
-    let path = hosted.certificate.display();
-    let Some(until) = certificate::valid_until(&hosted.certificate) else {
-        return finding("error", "certificate", format!("{path} cannot be read"), None);
-    };
+/// How long a domain's certificate holds; `None` if it cannot be read, which has been told.
+fn validity(hosted: &Hosted, now: Timestamp) -> Option<Finding> {
+    let validity = Validity::of_file(&hosted.certificate)?;
+    if let Some(fault) = validity.fault(now) {
+        let message = format!("the certificate of {} {fault}", hosted.name);
+        let hint = if now < validity.from { CLOCK } else { RENEW };
+        return Some(finding("error", CERTIFICATE, message, Some(hint)));
+    }
+    let until = validity.until;
     let days = until.since(now).as_secs() / 86_400;
     let message = format!("the certificate of {} holds until {until}", hosted.name);
-    match days {
-        0 if until <= now => finding("error", "certificate", message, Some(RENEW)),
-        0..CERTIFICATE_DAYS_WARN => finding("warn", "certificate", message, Some(RENEW)),
-        _ => fine("certificate", message),
+    Some(match days {
+        0..CERTIFICATE_DAYS_WARN => finding("warn", CERTIFICATE, message, Some(RENEW)),
+        _ => fine(CERTIFICATE, message),
+    })
+}
+
+/// Whether a domain's certificate is for something else than servers.
+fn purpose(hosted: &Hosted) -> Option<Finding> {
+    let wrong = certificate::proves_servers(&hosted.certificate) == Some(false);
+    wrong.then(|| {
+        let message = format!(
+            "the certificate of {} is not for server authentication: clients and other domains \
+             will refuse it",
+            hosted.name
+        );
+        let hint = "have one made with the extended key usage serverAuth, or with none";
+        finding("error", CERTIFICATE, message, Some(hint))
+    })
+}
+
+/// Whether anybody beyond this machine can reach domains that are meant to be reached.
+fn listening(config: &Config) -> Option<Finding> {
+    let listen = &config.server.listen;
+    let addresses: Vec<SocketAddr> = listen.iter().filter_map(|text| text.parse().ok()).collect();
+    let outside = addresses.iter().any(|address| !address.ip().is_loopback());
+    if outside || !config.domain.iter().any(|hosted| hosted.name.as_str().contains('.')) {
+        return None;
     }
+    let message = format!("listen = {listen:?}: only reachable from this machine");
+    let hint = "[server] listen = [\"0.0.0.0:2778\", \"[::]:2778\"]";
+    Some(finding("warn", "server", message, Some(hint)))
 }
 
 /// Whether the CAs that prove other domains can be read, where no domain here has links: else the
@@ -104,12 +138,39 @@ fn store(config: &Config) -> Finding {
             let message = format!("{} can be read by others", path.display());
             finding("error", "store", message, Some("chmod 700"))
         }
-        Ok(_) => fine("store", format!("{} is there", path.display())),
-        Err(_) => {
-            let message = format!("{} is not there and will be made", path.display());
-            finding("warn", "store", message, None)
+        Ok(_) => match may_use(path) {
+            Ok(()) => fine("store", format!("{} is there", path.display())),
+            Err(error) => cannot_use(path, &error),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            // The nearest folder that is there will have it.
+            let above = path.ancestors().skip(1).map(|above| match above.as_os_str().is_empty() {
+                true => Path::new("."),
+                false => above,
+            });
+            let above = above.into_iter().find(|above| above.exists()).unwrap_or(path);
+            match may_use(above) {
+                Err(error) => cannot_use(above, &error),
+                Ok(()) => {
+                    let message = format!("{} is not there and will be made", path.display());
+                    finding("warn", "store", message, None)
+                }
+            }
         }
+        Err(error) => cannot_use(path, &error),
     }
+}
+
+/// Whether this user may read, write and enter a folder.
+fn may_use(folder: &Path) -> std::io::Result<()> {
+    use rustix::fs::Access;
+    let wanted = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+    Ok(rustix::fs::access(folder, wanted)?)
+}
+
+fn cannot_use(path: &Path, error: &std::io::Error) -> Finding {
+    let message = format!("{} cannot be written and read: {}", path.display(), plain(error));
+    finding("error", "store", message, Some("run check as the server's user, who must own it"))
 }
 
 /// Whether a server runs, which is told and is no fault either way.
@@ -117,7 +178,17 @@ async fn running(config: &Config) -> Finding {
     let socket = &config.server.control;
     match control::ask(socket, &Request::List).await {
         Ok(Some(_)) => fine("server", format!("a server answers on {}", socket.display())),
-        _ => finding("warn", "server", "no server runs with this configuration".to_owned(), None),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            let message = format!(
+                "{}: permission denied: whether a server runs is not known",
+                socket.display()
+            );
+            finding("warn", "server", message, Some("run check as the server's user"))
+        }
+        Err(error) => finding("warn", "server", format!("{}: {error}", socket.display()), None),
+        Ok(None) => {
+            finding("warn", "server", "no server runs with this configuration".to_owned(), None)
+        }
     }
 }
 

@@ -128,7 +128,13 @@ async fn reload(path: &Path) -> Result<(), Failure> {
     let socket = &config.server.control;
     match control::ask(socket, &Request::Reload).await {
         Ok(Some(Response::Refused { exit, message, hint })) => Err(Failure { exit, message, hint }),
-        Ok(Some(_)) => Ok(()),
+        Ok(Some(Response::Reloaded { warnings })) => {
+            for warning in warnings {
+                eprintln!("warning: {warning}");
+            }
+            Ok(())
+        }
+        Ok(Some(_)) => Err(Failure::new(3, format!("{}: no such answer", socket.display()))),
         Ok(None) => Err(Failure {
             exit: 3,
             message: format!("no server listens on {}", socket.display()),

@@ -47,6 +47,9 @@ pub(super) struct Arguments {
     /// and the DNS by which they find each other.
     #[arg(long, conflicts_with_all = ["listen", "accounts", "domain", "http"])]
     two_domains: bool,
+    /// Stop when stdin ends: whoever started this one is gone.
+    #[arg(long, hide = true)]
+    while_stdin: bool,
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -71,7 +74,24 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     add_accounts(&host, &config, &arguments).await?;
     let running = Running::start(host, listeners, &path).await?;
     eprintln!("profiles: {}", arguments.data.join("profiles").display());
-    serve::until_told(running, &path).await
+    let end = async {
+        match arguments.while_stdin {
+            true => stdin_ended().await,
+            false => std::future::pending().await,
+        }
+    };
+    serve::until_told(running, &path, end).await
+}
+
+/// Waits until stdin is closed.
+async fn stdin_ended() {
+    let (tell, ended) = tokio::sync::oneshot::channel();
+    // A thread of its own: one that is still reading keeps nobody from ending.
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        let _ = tell.send(());
+    });
+    let _ = ended.await;
 }
 
 /// Makes the folder, the certificates and the configuration; the listeners are bound first, so

@@ -27,7 +27,7 @@ use tokio::time::{Instant, timeout};
 use super::Failure;
 use crate::config::{Config, ConfigError, seconds};
 use crate::link::handshake;
-use crate::net::certificate;
+use crate::net::certificate::Validity;
 use crate::net::tls::Configurations;
 
 /// A server that does not accept our certificate says so after its half of the handshake; it is
@@ -188,7 +188,7 @@ fn tell_step(service: Service, step: &Step, json: bool) {
 /// How links look for domains, as far as the arguments do not say otherwise.
 fn settings(config: Option<&Config>, arguments: &Arguments) -> Result<Settings, Failure> {
     let configured = config.map_or_else(|| Ok(Settings::default()), Config::locating);
-    let mut settings = configured.map_err(|message| Failure::new(2, message))?;
+    let mut settings = configured.map_err(|error| Failure::new(2, error.message))?;
     if !arguments.dns.is_empty() {
         settings.dns.clone_from(&arguments.dns);
     }
@@ -236,7 +236,7 @@ async fn try_tls(
 ) -> Result<Proven, AttemptError> {
     let mut stream = handshake(caller.tls.clone(), domain, stream).await?;
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let until = chain.first().and_then(certificate::until);
+    let until = chain.first().and_then(Validity::of).map(|validity| validity.until);
     let mut refused = None;
     if caller.shown.is_some() {
         let mut octet = [0];

@@ -17,11 +17,15 @@ pub(super) async fn run(path: &Path) -> Result<(), Failure> {
     let host = Running::open(config.clone()).await?;
     let listeners = bind_all(&config).await?;
     let running = Running::start(host, listeners, path).await?;
-    until_told(running, path).await
+    until_told(running, path, std::future::pending()).await
 }
 
-/// Says that the server is ready, runs it until SIGTERM or SIGINT, and stops it.
-pub(super) async fn until_told(running: Running, path: &Path) -> Result<(), Failure> {
+/// Says that the server is ready, runs it until SIGTERM, SIGINT or `end`, and stops it.
+pub(super) async fn until_told(
+    running: Running,
+    path: &Path,
+    end: impl Future<Output = ()>,
+) -> Result<(), Failure> {
     use std::io::Write;
     let no_signal = |error| Failure::new(5, format!("signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signal)?;
@@ -36,12 +40,14 @@ pub(super) async fn until_told(running: Running, path: &Path) -> Result<(), Fail
     let _ = out.flush();
     let _ = sd_notify::notify(&[NotifyState::Ready]);
     let watchdog = tokio::spawn(watch());
+    tokio::pin!(end);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            () = &mut end => break,
             _ = hangup.recv() => match running.reload(path) {
-                Ok(()) => {}
+                Ok(_) => {}
                 Err(error) => tracing::error!(%error, "not reloaded; all is as it was"),
             },
         }

@@ -31,6 +31,8 @@ const DOMAINS: [(&str, &str, &str); 2] =
     [("a", "a.localhost", "alice"), ("b", "b.localhost", "bob")];
 /// Seconds for which the DNS' answers hold.
 const TTL: u32 = 60;
+/// The zone above the domains.
+const ABOVE: &str = "localhost.";
 /// How long a connection to the DNS may be silent.
 const DNS_IDLE: Duration = Duration::from_secs(5);
 /// Bytes of an answer over TCP.
@@ -52,9 +54,12 @@ pub(super) async fn run(data: &Path) -> Result<(), Failure> {
     }
     trust_each_other(data)?;
     let _dns = serve_dns(udp, tcp, &listen).map_err(|error| Failure::new(5, error))?;
-    let mut servers = Vec::new();
+    let (mut servers, mut held) = (Vec::new(), Vec::new());
     for (short, name, account) in DOMAINS {
-        servers.push(start(&data.join(short), name, account).map_err(system)?);
+        let mut server = start(&data.join(short), name, account).map_err(system)?;
+        // Held until we end: the servers end with it.
+        held.extend(server.stdin.take());
+        servers.push(server);
     }
     for (server, (short, name, account)) in servers.iter_mut().zip(DOMAINS) {
         let line = ready(server).await?;
@@ -70,28 +75,34 @@ pub(super) async fn run(data: &Path) -> Result<(), Failure> {
     until_told(servers).await
 }
 
-/// Runs until SIGTERM or SIGINT, or until one of the servers ends.
+/// Runs until SIGTERM or SIGINT. A server that ends by itself is told, and the other goes on.
 async fn until_told(servers: Vec<Child>) -> Result<(), Failure> {
     let no_signal = |error| Failure::new(5, format!("signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signal)?;
     let [mut a, mut b]: [Child; 2] =
         servers.try_into().map_err(|_| Failure::new(5, "two servers were to be started"))?;
-    let ended = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
-        status = a.wait() => Some(status),
-        status = b.wait() => Some(status),
-    };
+    let [name_a, name_b] = DOMAINS.map(|(_, name, _)| name);
+    let mut ended = Vec::new();
+    loop {
+        let told = |name: &'static str, status: std::io::Result<std::process::ExitStatus>| {
+            let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+            eprintln!("the server of {name} has ended: {how}");
+            name
+        };
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            status = a.wait(), if !ended.contains(&name_a) => ended.push(told(name_a, status)),
+            status = b.wait(), if !ended.contains(&name_b) => ended.push(told(name_b, status)),
+        }
+    }
     for server in [&mut a, &mut b] {
         stop(server).await;
     }
-    match ended {
-        None => Ok(()),
-        Some(status) => {
-            let code = status.ok().and_then(|status| status.code()).unwrap_or(5);
-            Err(Failure::new(u8::try_from(code).unwrap_or(5), "one of the servers has ended"))
-        }
+    match ended.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::new(5, format!("ended by itself: {}", ended.join(", ")))),
     }
 }
 
@@ -106,9 +117,9 @@ async fn stop(server: &mut Child) {
 
 fn start(data: &Path, name: &str, account: &str) -> std::io::Result<Child> {
     Command::new(std::env::current_exe()?)
-        .args(["quickstart", "--domain", name, "--accounts", account, "--data"])
+        .args(["quickstart", "--while-stdin", "--domain", name, "--accounts", account, "--data"])
         .arg(data)
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
@@ -184,10 +195,21 @@ fn serve_dns(
         let origin = Name::from_ascii(format!("{name}.")).map_err(|error| error.to_string())?;
         catalog.upsert(LowerName::new(&origin), vec![zone]);
     }
+    // Other names under localhost do not exist; without a zone above them they would be refused.
+    let above = Name::from_ascii(ABOVE).map_err(|error| error.to_string())?;
+    catalog.upsert(LowerName::new(&above), vec![Arc::new(empty(&above, &above))]);
     let mut server = Server::new(catalog);
     server.register_socket(udp);
     server.register_listener(tcp, DNS_IDLE, DNS_ANSWER_BYTES);
     Ok(server)
+}
+
+/// A zone with nothing but its SOA.
+fn empty(origin: &Name, host: &Name) -> InMemoryZoneHandler<TokioRuntimeProvider> {
+    let mut zone = InMemoryZoneHandler::empty(origin.clone(), ZoneType::Primary, AxfrPolicy::Deny);
+    let soa = SOA::new(host.clone(), origin.clone(), 1, 3600, 600, 86_400, TTL);
+    zone.upsert_mut(Record::from_rdata(origin.clone(), TTL, RData::SOA(soa)), 0);
+    zone
 }
 
 /// What an administrator would write: two SRV records and the host that they name.
@@ -198,13 +220,7 @@ fn zone(
     let origin = Name::from_ascii(format!("{name}."))?;
     let host = Name::from_ascii(format!("host.{name}."))?;
     let domain = Domain::parse(name)?;
-    let mut zone = InMemoryZoneHandler::<TokioRuntimeProvider>::empty(
-        origin.clone(),
-        ZoneType::Primary,
-        AxfrPolicy::Deny,
-    );
-    let soa = SOA::new(host.clone(), origin.clone(), 1, 3600, 600, 86_400, TTL);
-    zone.upsert_mut(Record::from_rdata(origin, TTL, RData::SOA(soa)), 0);
+    let mut zone = empty(&origin, &host);
     let address = RData::A(A(Ipv4Addr::LOCALHOST));
     zone.upsert_mut(Record::from_rdata(host.clone(), TTL, address), 0);
     for service in Service::ALL {

@@ -141,7 +141,9 @@ fn done(response: Response) -> Result<Option<String>, Failure> {
     match response {
         Response::Done { password } => Ok(password),
         Response::Refused { exit, message, hint } => Err(Failure { exit, message, hint }),
-        Response::Accounts(_) => Err(Failure::new(5, "the server answered something else")),
+        Response::Accounts(_) | Response::Reloaded { .. } => {
+            Err(Failure::new(5, "the server answered something else"))
+        }
     }
 }
 

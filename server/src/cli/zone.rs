@@ -4,6 +4,7 @@
 //! Nothing in it is an error: a server may run before its zone is written, and where there is no
 //! DNS. Connecting to what is found is left to `imppd resolve`.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -35,6 +36,9 @@ struct Looked<'a> {
 
 /// Looks all hosted domains up.
 pub(super) async fn check(config: &Config) -> Vec<Finding> {
+    if !config.federation.enabled {
+        return vec![fine("federation", "links to other domains are turned off".to_owned())];
+    }
     let Ok(settings) = config.locating() else { return Vec::new() };
     // As others see us: our own address is what they should find, and neither a static route nor
     // the order of ours leads them.
@@ -84,6 +88,7 @@ impl Looked<'_> {
             let (target, addresses) = (&found.target, addresses(found));
             findings
                 .push(fine(AREA, format!("{word} of {domain} is found on {target} ({addresses})")));
+            findings.extend(self.other_port(found));
         } else if let Some(steps) = self.failed() {
             let message = format!("DNS does not say where {word} of {domain} is: {steps}");
             findings.push(finding("warn", AREA, message, Some(EACH_STEP)));
@@ -110,6 +115,27 @@ impl Looked<'_> {
         let told: Vec<String> =
             self.plan.steps.iter().filter(failed).take(STEPS_MAX).map(Step::to_string).collect();
         (!told.is_empty()).then(|| told.join("; "))
+    }
+
+    /// An SRV record with a port on which this server does not listen.
+    fn other_port(&self, found: &Candidate) -> Option<Finding> {
+        let listen: Vec<SocketAddr> =
+            self.config.server.listen.iter().filter_map(|text| text.parse().ok()).collect();
+        let serves = self.config.federation.services.iter().any(|s| s == self.service.word());
+        let port = found.addresses.first()?.port();
+        if !serves || listen.iter().any(|own| own.port() == port) {
+            return None;
+        }
+        let (word, target) = (self.service.word(), &found.target);
+        let ports: Vec<String> = listen.iter().map(|own| own.port().to_string()).collect();
+        let message = format!(
+            "{word} of {} is found on {target}, and this server listens on port {}",
+            self.domain,
+            ports.join(", ")
+        );
+        let hint =
+            "right only if another server, or something that passes connections on, is there";
+        Some(finding("warn", AREA, message, Some(hint)))
     }
 
     /// What others make no use of.
@@ -143,8 +169,7 @@ impl Looked<'_> {
             return format!("{name} 3600 IN SRV 0 0 0 . if no server has it");
         }
         let listen = self.config.server.listen.iter();
-        let port =
-            listen.filter_map(|listen| Some(listen.parse::<std::net::SocketAddr>().ok()?.port()));
+        let port = listen.filter_map(|listen| Some(listen.parse::<SocketAddr>().ok()?.port()));
         let port = port.into_iter().find(|port| *port != 0).unwrap_or(PORT);
         format!("{name} 3600 IN SRV 0 0 {port} {}", self.host())
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use impp_protocol::Domain;
 use serde::{Deserialize, Deserializer};
+use toml::de::{DeTable, DeValue};
 
 /// A configuration that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +30,7 @@ impl ConfigError {
 
     /// What the TOML parser found, with the line, and the nearest key for an unknown one.
     pub fn from_toml(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
-        let line = error.span().map(|span| 1 + text[..span.start].matches('\n').count());
+        let line = error.span().map(|span| line_of(text, span.start));
         let message = error.message().lines().next().unwrap_or_default().to_owned();
         // serde says: unknown field `x`, expected one of `a`, `b`
         let mut quoted = message.split('`').skip(1).step_by(2);
@@ -44,6 +45,35 @@ impl ConfigError {
     }
 }
 
+/// A setting that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingError {
+    /// Its section, and which one of those that can be repeated.
+    pub(super) section: (&'static str, usize),
+    /// Its name there.
+    pub(super) name: &'static str,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl SettingError {
+    /// The line on which the setting is, if it is in the text at all.
+    pub(super) fn line(&self, text: &str) -> Option<usize> {
+        let root = DeTable::parse(text).ok()?;
+        let (section, index) = self.section;
+        let section = root.get_ref().get(section)?.get_ref();
+        let section = match section {
+            DeValue::Array(_) => section.get(index)?.get_ref(),
+            _ => section,
+        };
+        Some(line_of(text, section.get(self.name)?.span().start))
+    }
+}
+
+fn line_of(text: &str, at: usize) -> usize {
+    1 + text[..at].matches('\n').count()
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.place, self.message)
@@ -51,6 +81,16 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+/// An error of the system, in words.
+pub fn plain(error: &std::io::Error) -> String {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::NotFound => "there is no such file".to_owned(),
+        ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _ => error.to_string(),
+    }
+}
 
 fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let scored = known.map(|key| (strsim::jaro_winkler(unknown, key), key));

@@ -1,13 +1,19 @@
 //! Settings about other domains: how they are found, proven, and what each may use.
 
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use impp_locate::{Policy, Settings};
 use impp_protocol::Domain;
 use serde::Deserialize;
 
 use super::setting::section;
-use super::{Config, error};
+use super::{Config, SettingError, error};
+
+/// Where DNS servers listen.
+const DNS_PORT: u16 = 53;
 
 section! {
     /// Other domains: how they are found and proven, and what one of them may use. A domain of a
@@ -88,32 +94,54 @@ impl Config {
     /// How other domains are looked for.
     ///
     /// # Errors
-    /// The setting that cannot be read, in words.
-    pub fn locating(&self) -> Result<Settings, String> {
+    /// The setting that cannot be read.
+    pub fn locating(&self) -> Result<Settings, SettingError> {
         let links = &self.federation;
+        let federation = ("federation", 0);
         let mut routes = std::collections::HashMap::new();
-        for route in &self.route {
-            let targets: Result<Vec<_>, _> =
-                route.targets.iter().map(|target| parsed("targets", target)).collect();
-            routes.insert(route.domain.clone(), targets?);
+        for (index, route) in self.route.iter().enumerate() {
+            let targets = all(("route", index), "targets", &route.targets)?;
+            routes.insert(route.domain.clone(), targets);
         }
-        let all = |name: &str, texts: &[String]| -> Result<Vec<_>, String> {
-            texts.iter().map(|text| parsed(name, text)).collect()
-        };
-        let allow: Result<Vec<_>, _> =
-            links.allow_addresses.iter().map(|text| parsed("allow_addresses", text)).collect();
+        let allow = all(federation, "allow_addresses", &links.allow_addresses)?;
+        let own = all(("server", 0), "listen", &self.server.listen)?;
         Ok(Settings {
-            order: parsed("order", &links.order)?,
-            dns: all("dns", &links.dns)?,
-            policy: Policy { allow: allow?, own: all("listen", &self.server.listen)? },
+            order: parsed(federation, "order", &links.order)?,
+            dns: links.dns.iter().map(|text| dns_server(text)).collect::<Result<_, _>>()?,
+            policy: Policy { allow, own },
             routes,
         })
     }
 }
 
-fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
-    name: &str,
+fn dns_server(text: &str) -> Result<SocketAddr, SettingError> {
+    text.parse().map_err(|_| {
+        // The port is what is forgotten.
+        let example = match text.parse::<IpAddr>() {
+            Ok(address) => SocketAddr::new(address, DNS_PORT).to_string(),
+            Err(_) => "192.0.2.53:53".to_owned(),
+        };
+        let message = format!("dns = \"{text}\": expected ADDRESS:PORT, such as {example}");
+        SettingError { section: ("federation", 0), name: "dns", message }
+    })
+}
+
+fn all<T: FromStr<Err: Display>>(
+    section: (&'static str, usize),
+    name: &'static str,
+    texts: &[String],
+) -> Result<Vec<T>, SettingError> {
+    texts.iter().map(|text| parsed(section, name, text)).collect()
+}
+
+fn parsed<T: FromStr<Err: Display>>(
+    section: (&'static str, usize),
+    name: &'static str,
     text: &str,
-) -> Result<T, String> {
-    text.parse().map_err(|error| format!("{name} = \"{text}\": {error}"))
+) -> Result<T, SettingError> {
+    let wrong = |error| {
+        let message = format!("{name} = \"{text}\": {error}");
+        SettingError { section, name, message }
+    };
+    text.parse().map_err(wrong)
 }

@@ -15,7 +15,7 @@ use impp_protocol::Domain;
 use serde::Deserialize;
 
 pub use document::default_document;
-pub use error::ConfigError;
+pub use error::{ConfigError, SettingError, plain};
 pub use federation::{Federation, StaticRoute};
 use setting::section;
 
@@ -172,8 +172,9 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] naming the file, the line, and where there is one a remedy.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| ConfigError::new(path, None, format!("cannot be read: {error}")))?;
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            ConfigError::new(path, None, format!("cannot be read: {}", plain(&error)))
+        })?;
         let mut config = Config::parse(&text, path)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let absolute = |path: &mut PathBuf| *path = folder.join(&*path);
@@ -200,85 +201,120 @@ impl Config {
     pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         let config: Config =
             toml::from_str(text).map_err(|error| ConfigError::from_toml(path, text, &error))?;
-        config.consistent(path)?;
-        Ok(config)
+        if config.domain.is_empty() {
+            let message = "no [[domain]]: name at least one domain to host".to_owned();
+            return Err(ConfigError::new(path, None, message));
+        }
+        match config.consistent() {
+            Ok(()) => Ok(config),
+            Err(wrong) => Err(ConfigError::new(path, wrong.line(text), wrong.message)),
+        }
     }
 
-    fn consistent(&self, path: &Path) -> Result<(), ConfigError> {
-        let wrong = |message: String| Err(ConfigError::new(path, None, message));
-        if self.domain.is_empty() {
-            return wrong("no [[domain]]: name at least one domain to host".to_owned());
+    /// Puts back everything that needs a restart to what it is in the running server, and names
+    /// what would have changed: `[federation] dns`.
+    pub fn keep_fixed(&mut self, running: &Config) -> Vec<String> {
+        let sections = [
+            ("server", self.server.keep_fixed(&running.server)),
+            ("tls", self.tls.keep_fixed(&running.tls)),
+            ("limits", self.limits.keep_fixed(&running.limits)),
+            ("times", self.times.keep_fixed(&running.times)),
+            ("inbox", self.inbox.keep_fixed(&running.inbox)),
+            ("federation", self.federation.keep_fixed(&running.federation)),
+            ("log", self.log.keep_fixed(&running.log)),
+        ];
+        let named = |(section, names): (&str, Vec<&str>)| -> Vec<String> {
+            names.into_iter().map(|name| format!("[{section}] {name}")).collect()
+        };
+        let mut changed: Vec<String> = sections.into_iter().flat_map(named).collect();
+        if self.route != running.route {
+            self.route.clone_from(&running.route);
+            changed.push("[[route]]".to_owned());
         }
+        changed
+    }
+
+    fn consistent(&self) -> Result<(), SettingError> {
+        let wrong = |section, name, message| Err(SettingError { section, name, message });
         for (index, hosted) in self.domain.iter().enumerate() {
-            if self.domain[..index].iter().any(|other| other.name == hosted.name) {
-                return wrong(format!("domain \"{}\" stands twice", hosted.name));
+            let (name, place) = (&hosted.name, ("domain", index));
+            if self.domain[..index].iter().any(|other| other.name == *name) {
+                return wrong(place, "name", format!("domain \"{name}\" stands twice"));
+            }
+            if hosted.redirect.as_ref() == Some(name) {
+                return wrong(place, "redirect", format!("redirect of \"{name}\" leads to itself"));
             }
         }
+        let server = ("server", 0);
         if let Some(http) = &self.server.http {
             match http.parse::<std::net::SocketAddr>() {
                 Ok(address) if address.ip().is_loopback() => {}
-                _ => return wrong(format!("http = \"{http}\" is no loopback address:port")),
+                _ => {
+                    let message = format!("http = \"{http}\" is no loopback address:port");
+                    return wrong(server, "http", message);
+                }
             }
         }
         if let Some(other) =
             self.federation.services.iter().find(|s| !["pres", "im"].contains(&&***s))
         {
-            return wrong(format!("services = \"{other}\" is neither pres nor im"));
+            let message = format!("services = \"{other}\" is neither pres nor im");
+            return wrong(("federation", 0), "services", message);
         }
         for listen in &self.server.listen {
             if listen.parse::<std::net::SocketAddr>().is_err() {
-                return wrong(format!("listen = \"{listen}\" is no address:port"));
+                let message = format!("listen = \"{listen}\" is no address:port");
+                return wrong(server, "listen", message);
             }
         }
-        if let Err(message) = self.locating() {
-            return wrong(message);
-        }
+        self.locating()?;
         let (times, limits, links) = (&self.times, &self.limits, &self.federation);
         const DAY: u64 = 86_400;
         let ranges = [
-            ("unsigned_max", limits.unsigned_max, 1, 1_000_000),
-            ("unsigned_per_address_max", limits.unsigned_per_address_max, 1, 1_000_000),
-            ("sign_in_seconds", limits.sign_in_seconds, 1, DAY),
-            ("frame_seconds", limits.frame_seconds, 1, DAY),
-            ("stall_seconds", limits.stall_seconds, 1, DAY),
-            ("push_buffer_bytes", limits.push_buffer_bytes, 4096, 1 << 30),
-            ("requests_in_flight_max", limits.requests_in_flight_max, 1, 65_536),
-            ("requests_per_second", limits.requests_per_second, 1, 1_000_000),
-            ("requests_burst", limits.requests_burst, 1, 1_000_000),
-            ("devices_max", limits.devices_max, 1, 64),
-            ("sessions_max", limits.sessions_max, 1, 1_000_000),
-            ("idle_seconds", times.idle_seconds, 1, DAY),
-            ("resume_window_seconds", times.resume_window_seconds, 0, 30 * DAY),
-            ("grace_seconds", times.grace_seconds, 0, 30 * DAY),
-            ("lease_min_seconds", times.lease_min_seconds, 1, times.lease_max_seconds),
-            ("lease_max_seconds", times.lease_max_seconds, 1, 365 * DAY),
-            ("pace_burst", times.pace_burst, 1, 1_000_000),
-            ("pace_milliseconds", times.pace_milliseconds, 1, 1000 * DAY),
-            ("recovery_seconds", times.recovery_seconds, 0, DAY),
-            ("stop_retry_seconds", times.stop_retry_seconds, 0, DAY),
-            ("retention_days", self.inbox.retention_days, 0, 36_500),
-            ("device_lease_days", times.device_lease_days, 1, 36_500),
-            ("dial_seconds", links.dial_seconds, 1, 600),
-            ("retry_min_milliseconds", links.retry_min_milliseconds, 1, DAY),
-            ("retry_max_seconds", links.retry_max_seconds, 1, DAY),
+            ("limits", "unsigned_max", limits.unsigned_max, 1, 1_000_000),
+            ("limits", "unsigned_per_address_max", limits.unsigned_per_address_max, 1, 1_000_000),
+            ("limits", "sign_in_seconds", limits.sign_in_seconds, 1, DAY),
+            ("limits", "frame_seconds", limits.frame_seconds, 1, DAY),
+            ("limits", "stall_seconds", limits.stall_seconds, 1, DAY),
+            ("limits", "push_buffer_bytes", limits.push_buffer_bytes, 4096, 1 << 30),
+            ("limits", "requests_in_flight_max", limits.requests_in_flight_max, 1, 65_536),
+            ("limits", "requests_per_second", limits.requests_per_second, 1, 1_000_000),
+            ("limits", "requests_burst", limits.requests_burst, 1, 1_000_000),
+            ("limits", "devices_max", limits.devices_max, 1, 64),
+            ("limits", "sessions_max", limits.sessions_max, 1, 1_000_000),
+            ("times", "idle_seconds", times.idle_seconds, 1, DAY),
+            ("times", "resume_window_seconds", times.resume_window_seconds, 0, 30 * DAY),
+            ("times", "grace_seconds", times.grace_seconds, 0, 30 * DAY),
+            ("times", "lease_min_seconds", times.lease_min_seconds, 1, times.lease_max_seconds),
+            ("times", "lease_max_seconds", times.lease_max_seconds, 1, 365 * DAY),
+            ("times", "pace_burst", times.pace_burst, 1, 1_000_000),
+            ("times", "pace_milliseconds", times.pace_milliseconds, 1, 1000 * DAY),
+            ("times", "recovery_seconds", times.recovery_seconds, 0, DAY),
+            ("times", "stop_retry_seconds", times.stop_retry_seconds, 0, DAY),
+            ("inbox", "retention_days", self.inbox.retention_days, 0, 36_500),
+            ("times", "device_lease_days", times.device_lease_days, 1, 36_500),
+            ("federation", "dial_seconds", links.dial_seconds, 1, 600),
+            ("federation", "retry_min_milliseconds", links.retry_min_milliseconds, 1, DAY),
+            ("federation", "retry_max_seconds", links.retry_max_seconds, 1, DAY),
             // With the age that an id may have when it comes in, less than a repeat is known for.
-            ("queue_seconds", links.queue_seconds, 1, 47 * 3600),
-            ("queue_items_max", links.queue_items_max, 1, 10_000_000),
-            ("requests_in_flight_max (of links)", links.requests_in_flight_max, 1, 4096),
-            ("answer_seconds", links.answer_seconds, 1, DAY),
-            ("frames_per_second", links.frames_per_second, 1, 10_000_000),
-            ("frames_burst", links.frames_burst, 1, 10_000_000),
-            ("messages_per_second", links.messages_per_second, 1, 10_000_000),
-            ("messages_burst", links.messages_burst, 1, 10_000_000),
-            ("domains_max", links.domains_max, 1, 1_000_000),
-            ("lease_seconds", links.lease_seconds, 1, times.lease_max_seconds),
-            ("stale_seconds", links.stale_seconds, 0, DAY),
-            ("idle_seconds (of links)", links.idle_seconds, 1, DAY),
-            ("close_seconds", links.close_seconds, 1, 365 * DAY),
+            ("federation", "queue_seconds", links.queue_seconds, 1, 47 * 3600),
+            ("federation", "queue_items_max", links.queue_items_max, 1, 10_000_000),
+            ("federation", "requests_in_flight_max", links.requests_in_flight_max, 1, 4096),
+            ("federation", "answer_seconds", links.answer_seconds, 1, DAY),
+            ("federation", "frames_per_second", links.frames_per_second, 1, 10_000_000),
+            ("federation", "frames_burst", links.frames_burst, 1, 10_000_000),
+            ("federation", "messages_per_second", links.messages_per_second, 1, 10_000_000),
+            ("federation", "messages_burst", links.messages_burst, 1, 10_000_000),
+            ("federation", "domains_max", links.domains_max, 1, 1_000_000),
+            ("federation", "lease_seconds", links.lease_seconds, 1, times.lease_max_seconds),
+            ("federation", "stale_seconds", links.stale_seconds, 0, DAY),
+            ("federation", "idle_seconds", links.idle_seconds, 1, DAY),
+            ("federation", "close_seconds", links.close_seconds, 1, 365 * DAY),
         ];
-        for (name, value, min, max) in ranges {
+        for (section, name, value, min, max) in ranges {
             if !(min..=max).contains(&value) {
-                return wrong(format!("{name} = {value} must be from {min} to {max}"));
+                let message = format!("{name} = {value} must be from {min} to {max}");
+                return wrong((section, 0), name, message);
             }
         }
         Ok(())
@@ -319,13 +355,45 @@ mod tests {
     }
 
     #[test]
+    fn i1_what_needs_a_restart_is_put_back_and_named() {
+        let running = parse("").unwrap();
+        let text = "[server]\nlisten = [\"127.0.0.1:1\"]\n[limits]\ndevices_max = 3\n\
+                    [federation]\ndns = [\"127.0.0.1:53\"]\n[[route]]\ndomain = \"b.example\"\n\
+                    targets = [\"192.0.2.1:2778\"]";
+        let mut new = parse(text).unwrap();
+        let changed = new.keep_fixed(&running);
+        assert_eq!(changed, ["[server] listen", "[federation] dns", "[[route]]"]);
+        assert_eq!(new.limits.devices_max, 3);
+        let limits = new.limits.clone();
+        assert_eq!(new, Config { limits, ..running });
+    }
+
+    #[test]
     fn i1_wrong_values_are_named_with_their_line() {
         for (text, expected) in [
             ("[limits]\n\ndevices_max = \"x\"", "imppd.toml:3: "),
             ("[limits]\ndevices_max = -1", "imppd.toml:2: "),
             ("[limits", "imppd.toml:1: "),
-            ("[server]\nhttp = \"0.0.0.0:80\"", "imppd.toml: http"),
-            ("[server]\nlisten = [\"here\"]", "imppd.toml: listen"),
+            ("[server]\nhttp = \"0.0.0.0:80\"", "imppd.toml:2: http"),
+            ("[server]\nlisten = [\"here\"]", "imppd.toml:2: listen"),
+            ("[times]\n\nidle_seconds = 0", "imppd.toml:3: idle_seconds = 0 must be from 1 to"),
+            ("[federation]\nidle_seconds = 0", "imppd.toml:2: idle_seconds = 0"),
+            ("[times]\nlease_max_seconds = 1", "imppd.toml: lease_min_seconds = 60"),
+            (
+                "[federation]\ndns = [\"127.0.0.9\"]",
+                "imppd.toml:2: dns = \"127.0.0.9\": expected ADDRESS:PORT, such as 127.0.0.9:53",
+            ),
+            ("[federation]\norder = \"x\"", "imppd.toml:2: order = "),
+            (
+                "[[route]]\ndomain = \"b.example\"\ntargets = [\"192.0.2.1:1\"]\n[[route]]\n\
+                 domain = \"c.example\"\ntargets = [\"\"]",
+                "imppd.toml:6: targets = ",
+            ),
+            (
+                "[[domain]]\nname = \"b.example\"\ncertificate = \"c\"\nkey = \"k\"\n\
+                 redirect = \"B.example\"",
+                "imppd.toml:5: redirect of \"b.example\" leads to itself",
+            ),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.starts_with(expected), "{error}");

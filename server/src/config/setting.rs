@@ -51,6 +51,17 @@ macro_rules! section {
                 }, )* ]
             }
 
+            /// Puts back what needs a restart to what it is in the running server, and names
+            /// what would have changed.
+            pub(crate) fn keep_fixed(&mut self, running: &$section) -> Vec<&'static str> {
+                let mut changed = Vec::new();
+                $( if !$reloads && self.$name != running.$name {
+                    self.$name.clone_from(&running.$name);
+                    changed.push(stringify!($name));
+                } )*
+                changed
+            }
+
             /// What the section is about.
             pub const ABOUT: &'static [&'static str] = &[ $($about),+ ];
         }

@@ -31,14 +31,56 @@ pub fn addresses(certificate: &CertificateDer<'_>) -> Vec<Address> {
     addresses
 }
 
-/// Until when the first certificate of a PEM file holds.
-pub fn valid_until(path: &Path) -> Option<Timestamp> {
-    until(&CertificateDer::pem_file_iter(path).ok()?.next()?.ok()?)
+/// From when until when a certificate holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// The first moment.
+    pub from: Timestamp,
+    /// The last one.
+    pub until: Timestamp,
 }
 
-/// Until when a certificate holds.
-pub fn until(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
-    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-    let seconds = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
-    Some(Timestamp::from_millis(seconds.saturating_mul(1000)))
+impl Validity {
+    /// That of the first certificate of a PEM file.
+    pub fn of_file(path: &Path) -> Option<Validity> {
+        Validity::of(&first(path)?)
+    }
+
+    /// That of a certificate.
+    pub fn of(certificate: &CertificateDer<'_>) -> Option<Validity> {
+        let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+        let validity = certificate.validity();
+        let until = timestamp(validity.not_after.timestamp())?;
+        // What began before 1970 holds as from then.
+        let from = timestamp(validity.not_before.timestamp().max(0))?;
+        Some(Validity { from, until })
+    }
+
+    /// Why it does not hold now, in words that follow "the certificate".
+    pub fn fault(self, now: Timestamp) -> Option<String> {
+        if self.until <= now {
+            Some(format!("has expired on {}", self.until))
+        } else if now < self.from {
+            Some(format!("does not hold before {}", self.from))
+        } else {
+            None
+        }
+    }
+}
+
+/// Whether the first certificate of a PEM file may prove a server: it names no purposes, or that
+/// one. `None` if it cannot be read.
+pub fn proves_servers(path: &Path) -> Option<bool> {
+    let certificate = first(path)?;
+    let (_, certificate) = X509Certificate::from_der(&certificate).ok()?;
+    let purposes = certificate.extended_key_usage().ok()?;
+    Some(purposes.is_none_or(|purposes| purposes.value.any || purposes.value.server_auth))
+}
+
+fn first(path: &Path) -> Option<CertificateDer<'static>> {
+    CertificateDer::pem_file_iter(path).ok()?.next()?.ok()
+}
+
+fn timestamp(seconds: i64) -> Option<Timestamp> {
+    Some(Timestamp::from_millis(u64::try_from(seconds).ok()?.saturating_mul(1000)))
 }

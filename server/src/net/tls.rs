@@ -12,13 +12,13 @@ use std::sync::Arc;
 use impp_federation::prove::{self, ProveError, Trust};
 use impp_protocol::Domain;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ResolvesServerCertUsingSni, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-use crate::config::{Config, ConfigError, Hosted};
+use crate::config::{Config, ConfigError, Hosted, plain};
 
 /// Label of the exporter that binds a sign-in to its TLS connection (RFC 9266).
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
@@ -134,16 +134,25 @@ fn unusable(error: rustls::Error) -> ConfigError {
 }
 
 fn certified(hosted: &Hosted) -> Result<CertifiedKey, ConfigError> {
-    let unreadable = |path: &Path, error: rustls::pki_types::pem::Error| {
-        ConfigError::new(path, None, format!("cannot be read as PEM: {error}"))
-    };
     let path = &hosted.certificate;
     let chain: Vec<_> = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
         .map_err(|error| unreadable(path, error))?;
+    if chain.is_empty() {
+        let mut error = ConfigError::new(path, None, "holds no certificate".to_owned());
+        if PrivateKeyDer::from_pem_file(path).is_ok() {
+            error.message.push_str(", but a key");
+            error.hint = Some("certificate = FILE and key = FILE may be exchanged".to_owned());
+        }
+        return Err(error);
+    }
     private(&hosted.key)?;
-    let key = PrivateKeyDer::from_pem_file(&hosted.key)
-        .map_err(|error| unreadable(&hosted.key, error))?;
+    let key = PrivateKeyDer::from_pem_file(&hosted.key).map_err(|error| match error {
+        pem::Error::NoItemsFound => {
+            ConfigError::new(&hosted.key, None, "holds no private key".to_owned())
+        }
+        error => unreadable(&hosted.key, error),
+    })?;
     let key = aws_lc_rs::sign::any_supported_type(&key)
         .map_err(|error| ConfigError::new(&hosted.key, None, error.to_string()))?;
     let certified = CertifiedKey::new(chain, key);
@@ -154,13 +163,21 @@ fn certified(hosted: &Hosted) -> Result<CertifiedKey, ConfigError> {
     Ok(certified)
 }
 
+fn unreadable(path: &Path, error: pem::Error) -> ConfigError {
+    let message = match error {
+        pem::Error::Io(error) => format!("cannot be read: {}", plain(&error)),
+        error => format!("cannot be read as PEM: {error}"),
+    };
+    ConfigError::new(path, None, message)
+}
+
 fn roots(path: &Path) -> Result<Arc<RootCertStore>, ConfigError> {
     let wrong = |message: String| ConfigError::new(path, None, message);
     let mut roots = RootCertStore::empty();
     let certificates =
-        CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))?;
+        CertificateDer::pem_file_iter(path).map_err(|error| unreadable(path, error))?;
     for certificate in certificates {
-        let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
+        let certificate = certificate.map_err(|error| unreadable(path, error))?;
         roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
     }
     if roots.is_empty() {
@@ -175,8 +192,9 @@ fn roots(path: &Path) -> Result<Arc<RootCertStore>, ConfigError> {
 /// [`ConfigError`] with the remedy.
 pub fn private(path: &Path) -> Result<(), ConfigError> {
     use std::os::unix::fs::PermissionsExt;
-    let metadata = std::fs::metadata(path)
-        .map_err(|error| ConfigError::new(path, None, format!("cannot be read: {error}")))?;
+    let metadata = std::fs::metadata(path).map_err(|error| {
+        ConfigError::new(path, None, format!("cannot be read: {}", plain(&error)))
+    })?;
     if metadata.permissions().mode() & 0o077 != 0 {
         let mut error = ConfigError::new(path, None, "can be read by others".to_owned());
         error.hint = Some(format!("chmod 600 {}", path.display()));

@@ -12,15 +12,18 @@ use crate::commands::{
     watch, watchers,
 };
 
-/// Presence and messages from the command line.
+/// IMPP/1 client: presence and messages from the command line.
 #[derive(Debug, Parser)]
-#[command(name = "impp", version, about, max_term_width = 100)]
+#[command(name = "impp", version, about, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Args {
     #[command(flatten)]
     pub global: Global,
     #[command(subcommand)]
     pub command: Command,
 }
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 answered no, or it failed here; 2 a wrong command line or profile; \
+                          3 no server, no answer, or not now; 4 the sign-in failed";
 
 /// Flags that every command takes.
 #[derive(Debug, clap::Args)]

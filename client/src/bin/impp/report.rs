@@ -177,7 +177,7 @@ fn name(error: &ClientError) -> &'static str {
         ClientError::Profile(_) => "profile",
         ClientError::Unreachable { .. } => "connect",
         ClientError::NotLocated(error) => error.kind.code().as_str(),
-        ClientError::Tls { .. } => "tls",
+        ClientError::Tls { .. } | ClientError::NotServed { .. } => "tls",
         ClientError::Timeout(_) => "timeout",
         ClientError::Lost(_) => "lost",
         ClientError::Bye(bye) => bye.reason.as_str(),
@@ -210,6 +210,7 @@ fn hint(error: &ClientError) -> Option<String> {
             }
         },
         ClientError::Tls { untrusted: true, .. } => TRUST,
+        ClientError::NotServed { .. } => "check address and server in the profile",
         error if error.is_sign_in() => "impp login ADDRESS signs in anew",
         ClientError::Timeout(_) => "--timeout SECONDS waits longer",
         _ => return None,

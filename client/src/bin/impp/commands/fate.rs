@@ -55,13 +55,14 @@ impl FateJson {
 fn line(fate: &FateJson) -> String {
     let mut line = format!("{} to {} since {}", fate.fate, fate.to, fate.since);
     if let Some(cause) = &fate.cause {
-        line.push_str(&format!("\n  {cause}"));
+        // What was tried, a step each.
+        line.push_str(&format!("\n  {}", cause.replace("; ", "\n  ")));
     }
     if let Some(by) = fate.by {
         line.push_str(&format!(" (says: {by})"));
     }
     if let Some(next_try) = &fate.next_try {
-        line.push_str(&format!("\n  tried again at {next_try}"));
+        line.push_str(&format!("\n  next try at {next_try}"));
     }
     line
 }

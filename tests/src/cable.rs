@@ -137,11 +137,19 @@ async fn carry(
         (inward.into_split(), onward.into_split());
     let (mut one, mut other) = (vec![0; 16 * 1024], vec![0; 16 * 1024]);
     loop {
-        let (now, _) = *state.borrow_and_update();
+        // A pull while bytes were carried is seen here, and `changed` does not tell of it. What is
+        // written after a pull is not carried, whichever of both is noticed first.
+        let (now, pulled) = *state.borrow_and_update();
+        if pulled != pulls {
+            return;
+        }
         let (dead, one_way) = (now == State::Dead, now == State::OneWay);
         tokio::select! {
             read = in_read.read(&mut one), if !dead => {
                 let Ok(read @ 1..) = read else { return };
+                if state.borrow().1 != pulls {
+                    return;
+                }
                 let carried = counts.carry(read);
                 counts.towards.fetch_add(carried as u64, Ordering::AcqRel);
                 if out_write.write_all(&one[..carried]).await.is_err() || carried < read {
@@ -150,6 +158,9 @@ async fn carry(
             }
             read = out_read.read(&mut other), if !dead && !one_way => {
                 let Ok(read @ 1..) = read else { return };
+                if state.borrow().1 != pulls {
+                    return;
+                }
                 let carried = counts.carry(read);
                 counts.back.fetch_add(carried as u64, Ordering::AcqRel);
                 if in_write.write_all(&other[..carried]).await.is_err() || carried < read {
@@ -157,7 +168,7 @@ async fn carry(
                 }
             }
             changed = state.changed() => {
-                if changed.is_err() || state.borrow().1 != pulls {
+                if changed.is_err() {
                     return;
                 }
             }

@@ -71,13 +71,7 @@ pub async fn deliver(
                 }
                 answer(&host, outcome, &from, &to, now)
             });
-            Ok(Answer::Later(Box::pin(async move {
-                match answered.await {
-                    Ok(Ok(done)) => done.into(),
-                    Ok(Err(error)) => error.into(),
-                    Err(error) => Error::new(Code::Internal, error.to_string()).into(),
-                }
-            })))
+            Ok(Answer::of_task(answered))
         }
         // What was accepted before is not refused now, whatever has changed meanwhile.
         Err(error) => match is_repeat(host, dedup).await? {

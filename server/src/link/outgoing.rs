@@ -15,7 +15,7 @@ use impp_protocol::state::{Fate, FateReport};
 use impp_protocol::{Address, Code, Domain, Error, Timestamp};
 use impp_storage::{self as storage, Expect, Op, RecordKey, Scan, StoreError, Unit};
 
-use super::peer::Peer;
+use super::peer::{Peer, SENDER_PART};
 use super::peers::linked_key;
 use crate::config::seconds;
 use crate::delivery::{self, Bearer, deliver, is_repeat, rejected};
@@ -30,8 +30,6 @@ const ENDINGS_AT_ONCE: usize = 64;
 const AGAIN: Duration = Duration::from_secs(1);
 /// up to this.
 const AGAIN_MAX: Duration = Duration::from_secs(60);
-/// One sender may have messages waiting for so large a part of the other domains that there can be.
-const SENDER_PART: u64 = 8;
 
 /// Takes a message from its sender; the answer comes when the queue on the disk has it.
 ///
@@ -103,13 +101,7 @@ pub async fn accept(host: &Arc<Host>, message: Message, from: Address) -> Result
             storage::Outcome::Rejected(rejection) => Err(rejected(rejection, &message.to)),
         }
     });
-    Ok(Answer::Later(Box::pin(async move {
-        match answered.await {
-            Ok(Ok(done)) => done.into(),
-            Ok(Err(error)) => error.into(),
-            Err(error) => Error::new(Code::Internal, error.to_string()).into(),
-        }
-    })))
+    Ok(Answer::of_task(answered))
 }
 
 /// A place in the queue of a domain.
@@ -189,11 +181,7 @@ async fn store(host: &Arc<Host>, peer: &Arc<Peer>, endings: Vec<Ending>) {
     let mut ops = Vec::new();
     for ending in &ended {
         let Place::Ended(fate, cause) = &ending.place else { continue };
-        ops.push(forget(ending));
-        // The log of an account that is gone stays empty.
-        if host.accounts.get(&ending.from).is_some() {
-            ops.push(delivery::fate_of(&ending.from, &report(ending, *fate, cause.clone())));
-        }
+        ops.extend(last_ops(host, ending, &report(ending, *fate, cause.clone())));
     }
     if !ops.is_empty() && keep_storing(host, ops).await {
         let mut inner = peer.lock();
@@ -240,8 +228,14 @@ fn report(ending: &Ending, fate: Fate, cause: Option<Cause>) -> FateReport {
     FateReport { id: ending.id, to: ending.recipient.clone(), fate, code, by, text }
 }
 
-fn forget(ending: &Ending) -> Op {
-    delete(&ending.from, ending.ticket)
+/// What ends a message on the disk: it waits no more, and its sender's log has its fate. The log of
+/// an account that is gone stays empty.
+fn last_ops(host: &Host, ending: &Ending, report: &FateReport) -> Vec<Op> {
+    let mut ops = vec![delete(&ending.from, ending.ticket)];
+    if host.accounts.get(&ending.from).is_some() {
+        ops.push(delivery::fate_of(&ending.from, report));
+    }
+    ops
 }
 
 fn delete(from: &Address, ticket: Ticket) -> Op {
@@ -300,11 +294,7 @@ async fn end_here(
     ending: &Ending,
     report: FateReport,
 ) -> Result<(), Error> {
-    let mut ops = vec![forget(ending)];
-    if host.accounts.get(&ending.from).is_some() {
-        ops.push(delivery::fate_of(&ending.from, &report));
-    }
-    host.store(ops).await.map_err(|error| storage_error(&error))?;
+    host.store(last_ops(host, ending, &report)).await.map_err(|error| storage_error(&error))?;
     peer.lock().queue.remove(ending.ticket);
     peer.changed.notify_one();
     host.log_grew(&ending.from);

@@ -29,8 +29,9 @@ use crate::sessions::SessionId;
 const MEMORY_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// The same for all domains: each gets its part of it, so that very many have little each.
 const MEMORY_BYTES_ALL: u64 = 32 * 1024 * 1024;
-/// One sender may have so large a part of the places of a queue: the others find places too.
-const SENDER_PART: u64 = 8;
+/// One sender may have so large a part of the places of a queue, and of the domains for which
+/// something can wait: the others find places too.
+pub(super) const SENDER_PART: u64 = 8;
 /// But so many at least, as far as there are.
 const SENDER_ITEMS_MIN: u64 = 100;
 /// Links to one domain that are kept: its servers may be several. A further one replaces the
@@ -363,12 +364,12 @@ impl Peer {
         let mut until = inner.queue.next_deadline();
         // Without links what waits comes to its end all the same.
         let dials = host.federates(&self.local);
-        for (index, service) in [Service::Presence, Service::Messages].into_iter().enumerate() {
+        for service in Service::ALL {
             let wanted = dials && inner.wants(service, presence_wanted);
             if !wanted || inner.link(service).is_some() {
                 continue;
             }
-            match inner.tries[index].next {
+            match inner.tries[index_of(service)].next {
                 Some(next) if next > now => {
                     until = Some(until.map_or(next, |until| until.min(next)));
                 }
@@ -433,13 +434,7 @@ impl Peer {
             inner.asks = left;
             Vec::from_iter::<VecDeque<Ask>>(failed)
         };
-        let error = || {
-            let mut error = Error::new(cause.code, why).by(cause.by);
-            if error.code == Code::Untrusted && error.text.is_none() {
-                error.text = Some("the other side could not prove its domain".to_owned());
-            }
-            error
-        };
+        let error = || Error::new(cause.code, why).by(cause.by);
         for ask in asks {
             let _ = ask.answer.send(Err(error()));
         }

@@ -57,6 +57,19 @@ pub enum Answer {
 /// What a handler says.
 pub type Handled = Result<Done, Error>;
 
+impl Answer {
+    /// What a task comes to say, which does its work also if nobody waits for the answer.
+    pub fn of_task(task: tokio::task::JoinHandle<Handled>) -> Answer {
+        Answer::Later(Box::pin(async move {
+            match task.await {
+                Ok(Ok(done)) => done.into(),
+                Ok(Err(error)) => error.into(),
+                Err(error) => Error::new(Code::Internal, error.to_string()).into(),
+            }
+        }))
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Session {

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use asking::Asked;
 
 use super::home::{self, AllGroups, Taken};
-use super::incoming::{self};
+use super::incoming;
 use super::opening::{self, FAREWELL};
 use super::peer::{Link, Peer, backoff};
 use super::peers::note_linked;

@@ -1,0 +1,243 @@
+//! Tests of the machine that follows presence.
+
+use super::super::held::samples::{document, notify, patch, snapshot};
+use super::*;
+
+fn address(text: &str) -> Address {
+    Address::parse(text).unwrap()
+}
+
+fn machine(wanted: Wanted) -> Machine {
+    let mut machine = Machine::new(address("alice@a.example"), wanted);
+    machine.handle_connected();
+    machine
+}
+
+fn bob() -> Wanted {
+    Wanted { presence: vec![address("bob@a.example")], ..Wanted::default() }
+}
+
+/// The requests that wait, with those tokens.
+fn requests(machine: &mut Machine) -> Vec<(Command, u64)> {
+    std::iter::from_fn(|| machine.poll_request()).collect()
+}
+
+fn subscribe_of(requests: &[(Command, u64)]) -> (&Subscribe, u64) {
+    match requests {
+        [(Command::Subscribe(subscribe), token)] => (subscribe, *token),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn events(machine: &mut Machine) -> Vec<String> {
+    let short = |event| match event {
+        Event::Subscribed { presentity, state } => {
+            format!("subscribed {presentity} {}", state.map_or("-", |s| s.as_str()))
+        }
+        Event::Notify { state, change, content, reason, .. } => {
+            let kind = change.map_or("-", |change| change.kind.as_str());
+            let note = content.map(|(_, document)| document.person["note"].to_string());
+            let reason = reason.map_or("-", |reason| reason.as_str());
+            format!("{state} {kind} {} {reason}", note.unwrap_or_default())
+        }
+        Event::Ended { cause, .. } => format!("ended {}", cause.as_str()),
+        other => format!("{other:?}"),
+    };
+    std::iter::from_fn(|| machine.poll_event()).map(short).collect()
+}
+
+fn answer(machine: &mut Machine, token: u64, answer: Result<Done, Error>) {
+    machine.handle(Instant::now(), Incoming::Answer { token, answer }).unwrap();
+}
+
+fn take(machine: &mut Machine, notify: Notify) {
+    machine.handle(Instant::now(), Incoming::Notify(notify)).unwrap();
+}
+
+fn state(state: SubscriptionState) -> Result<Done, Error> {
+    Ok(Done { state: Some(state), ..Done::empty() })
+}
+
+#[test]
+fn subscribed_comes_first_then_snapshot_then_patch() {
+    let mut machine = machine(bob());
+    let asked = requests(&mut machine);
+    let (subscribe, token) = subscribe_of(&asked);
+    assert_eq!((subscribe.lease, subscribe.version), (None, None));
+    answer(&mut machine, token, state(SubscriptionState::Active));
+    take(&mut machine, snapshot(&document("here")));
+    take(&mut machine, patch(&document("here"), &document("gone")));
+    assert_eq!(
+        events(&mut machine),
+        ["subscribed bob@a.example active", "active snapshot here -", "active patch gone -"]
+    );
+}
+
+#[test]
+fn what_is_stale_is_still_held_and_what_is_unknown_is_not() {
+    let mut machine = machine(bob());
+    let (stale, unknown) = (SubscriptionState::Stale, SubscriptionState::Unknown);
+    let told = |state| Notify::of(address("bob@a.example"), What::Presence, state);
+    take(&mut machine, snapshot(&document("here")));
+    take(&mut machine, told(stale));
+    take(&mut machine, told(SubscriptionState::Active));
+    take(&mut machine, patch(&document("here"), &document("gone")));
+    take(&mut machine, told(stale));
+    assert_eq!(
+        events(&mut machine)[1..],
+        [
+            "active snapshot here -",
+            "stale - here -",
+            "active - here -",
+            "active patch gone -",
+            "stale - gone -"
+        ]
+    );
+    // A new connection names what is held, and all is well again.
+    requests(&mut machine);
+    machine.handle_connected();
+    let asked = requests(&mut machine);
+    let (subscribe, token) = subscribe_of(&asked);
+    assert_eq!(subscribe.version, Some(Version::of(&document("gone").encode())));
+    answer(&mut machine, token, state(SubscriptionState::Active));
+    take(&mut machine, told(unknown));
+    assert_eq!(events(&mut machine), ["active - gone -", "unknown -  -"]);
+    machine.handle_connected();
+    let asked = requests(&mut machine);
+    assert_eq!(subscribe_of(&asked).0.version, None);
+}
+
+#[test]
+fn a_new_connection_asks_from_what_is_held_and_tells_nothing_twice() {
+    let mut machine = machine(bob());
+    take(&mut machine, snapshot(&document("here")));
+    events(&mut machine);
+    machine.handle_connected();
+    let asked = requests(&mut machine);
+    let (subscribe, token) = subscribe_of(&asked);
+    assert_eq!(subscribe.version, Some(Version::of(&document("here").encode())));
+    answer(&mut machine, token, state(SubscriptionState::Active));
+    take(&mut machine, snapshot(&document("here")));
+    assert!(events(&mut machine).is_empty());
+}
+
+#[test]
+fn a_patch_that_does_not_fit_asks_for_a_snapshot_once() {
+    let mut machine = machine(bob());
+    take(&mut machine, snapshot(&document("here")));
+    requests(&mut machine);
+    events(&mut machine);
+    take(&mut machine, patch(&document("x"), &document("y")));
+    take(&mut machine, patch(&document("y"), &document("z")));
+    let asked = requests(&mut machine);
+    assert_eq!(subscribe_of(&asked).0.version, None);
+    assert!(events(&mut machine).is_empty());
+    take(&mut machine, snapshot(&document("z")));
+    assert_eq!(events(&mut machine), ["active snapshot z -"]);
+}
+
+#[test]
+fn pending_then_approved_then_rejected() {
+    let mut machine = machine(bob());
+    let token = subscribe_of(&requests(&mut machine)).1;
+    answer(&mut machine, token, state(SubscriptionState::Pending));
+    let event = Some(SubscriptionEvent::Approved);
+    take(&mut machine, Notify { event, ..snapshot(&document("here")) });
+    let event = Some(SubscriptionEvent::Rejected);
+    take(&mut machine, Notify { event, ..notify(SubscriptionState::Terminated) });
+    assert_eq!(
+        events(&mut machine),
+        ["subscribed bob@a.example pending", "active snapshot here approved", "ended rejected"]
+    );
+    assert!(!machine.is_following());
+}
+
+#[test]
+fn a_passing_trouble_is_waited_out_a_refusal_ends() {
+    let mut machine = machine(bob());
+    let token = subscribe_of(&requests(&mut machine)).1;
+    let after = Duration::from_secs(2);
+    answer(&mut machine, token, Err(Error::new(Code::RateLimited, "slow").retry_after(after)));
+    assert!(!machine.has_request());
+    let due = machine.poll_timeout().unwrap();
+    machine.handle_timeout(due);
+    assert_eq!(machine.poll_timeout(), None);
+    let token = subscribe_of(&requests(&mut machine)).1;
+    answer(&mut machine, token, Err(Error::new(Code::Refused, "no")));
+    assert_eq!(events(&mut machine), ["ended refused"]);
+}
+
+#[test]
+fn contacts_are_expanded_and_compared_on_a_new_connection() {
+    let contact = |name: &str, follow| Contact {
+        address: address(name),
+        name: None,
+        groups: Vec::new(),
+        follow,
+        grant: state::Grant::Status,
+        subscription: follow.then_some(SubscriptionState::Active),
+    };
+    let contacts = |entries: Vec<Contact>| {
+        let content = Some(state::encode(&Contacts { entries }));
+        Ok(Done { content, ..Done::empty() })
+    };
+    let mut machine = machine(Wanted { contacts: true, ..Wanted::default() });
+    let asked = requests(&mut machine);
+    let (subscribe, token) = subscribe_of(&asked);
+    assert!(subscribe.expand && subscribe.what == What::Contacts);
+    let both = vec![contact("bob@a.example", true), contact("dan@a.example", false)];
+    answer(&mut machine, token, contacts(both));
+    take(&mut machine, snapshot(&document("here")));
+    assert_eq!(events(&mut machine), ["subscribed bob@a.example active", "active snapshot here -"]);
+    machine.handle_connected();
+    let token = subscribe_of(&requests(&mut machine)).1;
+    answer(&mut machine, token, contacts(vec![contact("eve@a.example", true)]));
+    assert_eq!(events(&mut machine), ["ended terminated", "subscribed eve@a.example active"]);
+}
+
+#[test]
+fn a_contact_who_is_unknown_on_a_new_connection_is_not_shown_as_before() {
+    for now in [Some(SubscriptionState::Unknown), Some(SubscriptionState::Pending), None] {
+        let contacts = |subscription| {
+            let entry = Contact {
+                address: address("bob@a.example"),
+                name: None,
+                groups: vec![],
+                follow: true,
+                grant: state::Grant::None,
+                subscription,
+            };
+            let content = Some(state::encode(&Contacts { entries: vec![entry] }));
+            Ok(Done { content, ..Done::empty() })
+        };
+        let mut machine = machine(Wanted { contacts: true, ..Wanted::default() });
+        let token = subscribe_of(&requests(&mut machine)).1;
+        answer(&mut machine, token, contacts(Some(SubscriptionState::Active)));
+        take(&mut machine, snapshot(&document("here")));
+        events(&mut machine);
+        machine.handle_connected();
+        let token = subscribe_of(&requests(&mut machine)).1;
+        answer(&mut machine, token, contacts(now));
+        assert_ne!(events(&mut machine), [""; 0], "bob is shown as here, and is {now:?}");
+    }
+}
+
+#[test]
+fn the_log_goes_on_behind_the_last_page_and_acks_are_repeated() {
+    let mut machine = machine(Wanted { log: true, ..Wanted::default() });
+    let (log, oldest) = (Bytes::from_static(b"c1"), Bytes::new());
+    let page = Page { items: Vec::new(), cursor: log.clone(), more: false, oldest };
+    let snapshot = Some(state::encode(&page));
+    take(&mut machine, Notify { what: What::Log, snapshot, ..notify(SubscriptionState::Active) });
+    assert!(matches!(machine.poll_event(), Some(Event::Page(_))));
+    machine.ack(log.clone());
+    machine.handle_connected();
+    let asked = requests(&mut machine);
+    let [(Command::Subscribe(subscribe), _), (Command::Ack(ack), token)] = &asked[..] else {
+        panic!("{asked:?}");
+    };
+    assert_eq!((subscribe.cursor.as_ref(), &ack.cursor), (Some(&log), &log));
+    answer(&mut machine, *token, Ok(Done::empty()));
+    assert!(!machine.is_acking());
+    assert!(matches!(machine.poll_event(), Some(Event::Acked(_))));
+}

@@ -119,8 +119,8 @@ impl Store for MemoryStore {
                     }
                 }
             }
-            let LogState { last, oldest, .. } = row.state(state.oldest(row.id));
-            Ok(Page { items: filler.items, last, oldest })
+            let LogState { oldest, .. } = row.state(state.oldest(row.id));
+            Ok(Page { items: filler.items, more: filler.more, oldest })
         })
     }
 

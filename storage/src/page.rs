@@ -30,10 +30,12 @@ impl Item {
 /// A run of items of one log, with the log's bounds as of the same moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// In order; there is more exactly if the last one's seq is below `last`.
+    /// In order.
     pub items: Vec<Item>,
-    /// The highest seq ever given in this log, zero if none was.
-    pub last: u64,
+    /// Whether the log holds items behind these. Seen, not counted: numbers were given to items that
+    /// are gone, so that the highest one ever given says nothing of it. A page with more behind it
+    /// holds at least one item, so who reads on gets on.
+    pub more: bool,
     /// The lowest seq still held, `last + 1` if none is.
     pub oldest: u64,
 }
@@ -41,6 +43,8 @@ pub struct Page {
 /// Collects items up to two limits, but at least one.
 pub(crate) struct Filler {
     pub(crate) items: Vec<Item>,
+    /// An item came for which there was no room.
+    pub(crate) more: bool,
     bytes: usize,
     items_max: usize,
     bytes_max: usize,
@@ -48,7 +52,7 @@ pub(crate) struct Filler {
 
 impl Filler {
     pub(crate) fn new(items_max: usize, bytes_max: usize) -> Filler {
-        Filler { items: Vec::new(), bytes: 0, items_max: items_max.max(1), bytes_max }
+        Filler { items: Vec::new(), more: false, bytes: 0, items_max: items_max.max(1), bytes_max }
     }
 
     /// Takes the item if the page has room for it; false ends the page.
@@ -56,14 +60,11 @@ impl Filler {
         let bytes = self.bytes.saturating_add(item.size());
         let first = self.items.is_empty();
         if !first && (self.items.len() >= self.items_max || bytes > self.bytes_max) {
+            self.more = true;
             return false;
         }
         self.bytes = bytes;
         self.items.push(item);
         true
-    }
-
-    pub(crate) fn is_full(&self) -> bool {
-        self.items.len() >= self.items_max
     }
 }

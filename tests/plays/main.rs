@@ -27,6 +27,7 @@ mod links_stubborn;
 mod locate;
 mod locate_client;
 mod locate_search;
+mod log_trimmed;
 mod mended;
 mod messages;
 mod messages_crash;

@@ -310,5 +310,6 @@ fn fitting(watchers: &[Address], room: usize) -> usize {
         bytes += entry_bytes(watcher);
         bytes > room
     });
-    over.unwrap_or(watchers.len())
+    // One at least, or whoever splits a list by this goes round for ever.
+    over.map_or(watchers.len(), |over| over.max(1))
 }

@@ -39,7 +39,7 @@ impl Session {
                 return Ok(answer(&found));
             }
             match page.items.last() {
-                Some(last) if last.seq < page.last => after = last.seq,
+                Some(last) if page.more => after = last.seq,
                 _ => break,
             }
         }

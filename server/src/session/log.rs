@@ -131,7 +131,7 @@ impl Session {
         let page = Page {
             items: items.collect(),
             cursor: self.cursor(host, next),
-            more: read.last > next,
+            more: read.more,
             oldest: self.cursor(host, read.oldest.saturating_sub(1)),
         };
         Ok((page, next))

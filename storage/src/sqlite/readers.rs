@@ -157,16 +157,14 @@ fn read(connection: &mut Connection, query: &ReadLog) -> rusqlite::Result<Page> 
         let mut statement = transaction.prepare_cached(READ_ITEMS)?;
         let after = i64::try_from(query.after).unwrap_or(i64::MAX);
         let mut rows = statement.query([row.id.cast_signed(), after])?;
-        while !filler.is_full()
-            && let Some(row) = rows.next()?
-        {
+        while let Some(row) = rows.next()? {
             if !filler.take(item(row)?) {
                 break;
             }
         }
     }
-    let LogState { last, oldest, .. } = row.state(oldest(&transaction, row.id)?);
-    Ok(Page { items: filler.items, last, oldest })
+    let LogState { oldest, .. } = row.state(oldest(&transaction, row.id)?);
+    Ok(Page { items: filler.items, more: filler.more, oldest })
 }
 
 fn log_state(connection: &mut Connection, owner: &Address) -> rusqlite::Result<LogState> {

@@ -148,6 +148,19 @@ mod tests {
     }
 
     #[test]
+    fn f5_that_something_does_not_exist_holds_for_three_hours_at_most() {
+        let (mut cache, now) = (Cache::default(), Instant::now());
+        let ceiling = Some(NEGATIVE_TTL_SECONDS_MAX);
+        for says in [NEGATIVE_TTL_SECONDS_MAX + 1, 86_400, 1 << 31] {
+            cache.put("a.", RecordKind::A, &Reply::NoName(Some(says)), now);
+            assert_eq!(cache.get("a.", RecordKind::A, now), Some(Reply::NoName(ceiling)));
+            cache.put("b.", RecordKind::A, &Reply::NoRecord(Some(says)), now);
+            assert_eq!(cache.get("b.", RecordKind::A, now), Some(Reply::NoRecord(ceiling)));
+        }
+        assert_eq!(NEGATIVE_TTL_SECONDS_MAX, 3 * 3600);
+    }
+
+    #[test]
     fn f5_a_ttl_of_0_or_2_to_the_31_is_harmless() {
         let (mut cache, now) = (Cache::default(), Instant::now());
         cache.put("a.", RecordKind::A, &addresses(1, 0), now);

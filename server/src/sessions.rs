@@ -57,6 +57,8 @@ pub struct News {
     pub volatile: VecDeque<Bytes>,
     /// It has to end, and why.
     pub bye: Option<Bye>,
+    /// It has no connection: what is not stored is not kept for it.
+    absent: bool,
 }
 
 impl Mailbox {
@@ -113,6 +115,9 @@ impl Mailbox {
     /// Passes a message that is not stored, or drops it if too much waits.
     pub fn volatile(&self, message: Bytes) {
         self.tell(|news| {
+            if news.absent {
+                return;
+            }
             let waiting: usize = news.volatile.iter().map(Bytes::len).sum();
             if news.volatile.len() < VOLATILE_MAX && waiting + message.len() <= VOLATILE_BYTES_MAX {
                 news.volatile.push_back(message);
@@ -128,9 +133,12 @@ impl Mailbox {
         }
     }
 
-    /// Drops messages that are not stored: there is no connection to pass them to.
-    pub fn forget_volatile(&self) {
-        self.news.lock().unwrap_or_else(PoisonError::into_inner).volatile.clear();
+    /// There is no connection any more, or one again. Messages that are not stored are dropped until
+    /// then: whoever returns is not told what was said to nobody.
+    pub fn set_absent(&self, absent: bool) {
+        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        news.absent = absent;
+        news.volatile.clear();
     }
 
     /// Says after a while that a presentity may have changed.

@@ -64,6 +64,23 @@ fn f2_a_certificate_outside_its_time_is_refused_with_the_date() {
     refused(&authority, &authority.issue(never), "ends before it begins");
 }
 
+/// A certificate is judged by the time that it is now, not by that of a start or a build.
+#[test]
+fn f2_a_certificate_of_an_hour_holds_in_that_hour_alone() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let authority = Authority::new("root");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let now = date_time_ymd(1970, 1, 1) + now;
+    let between = |from, until| {
+        let mut leaf = leaf(NAME);
+        (leaf.params.not_before, leaf.params.not_after) = (from, until);
+        authority.issue(leaf)
+    };
+    assert_eq!(both(&authority, &between(now - HOUR, now + HOUR)), (Ok(()), Ok(())));
+    refused(&authority, &between(now - HOUR * 2, now - HOUR), "expired on");
+    refused(&authority, &between(now + HOUR, now + HOUR * 2), "does not hold before");
+}
+
 #[test]
 fn f2_a_ca_that_is_not_trusted_vouches_for_nobody() {
     let authority = Authority::new("root");

@@ -23,6 +23,7 @@ mod asked;
 mod late;
 mod random;
 mod said;
+mod unsure;
 
 const TERMS: Terms = Terms {
     lease: Duration::from_secs(3600),

@@ -6,6 +6,8 @@
 
 mod across;
 mod contents;
+#[cfg(test)]
+mod due;
 mod groups;
 mod layers;
 mod pace;

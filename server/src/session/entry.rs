@@ -136,3 +136,6 @@ fn random<const N: usize>() -> Result<[u8; N], Error> {
     getrandom::fill(&mut bytes).map_err(|error| Error::new(Code::Internal, error.to_string()))?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests;

@@ -123,6 +123,7 @@ impl Session {
     /// [`StoreError`] if the return cannot be noted.
     pub async fn resume(&mut self, host: &Arc<Host>) -> Result<(), StoreError> {
         self.log = None;
+        self.mailbox.set_absent(false);
         for (presentity, followed) in &mut self.followed {
             *followed = Followed::default();
             self.mailbox.presentity_dirty(presentity);
@@ -304,7 +305,7 @@ impl Session {
         let now = host.clock.now();
         let window = seconds(host.config.load().times.resume_window_seconds);
         let (id, address) = (self.mailbox.id, self.account.address.clone());
-        self.mailbox.forget_volatile();
+        self.mailbox.set_absent(true);
         let rebound = host.change(&address, |principal, now| {
             principal.presentity.rebind(id, Some(now.after(grace)));
             ((), crate::presentity::Effects::default())

@@ -1,0 +1,152 @@
+//! Accounts that are gone or revoked just while something is done in their name.
+
+use std::path::Path;
+
+use impp_protocol::command::Auth;
+use impp_protocol::sasl::Password;
+use impp_protocol::sasl::scram::Nonce;
+use impp_protocol::{Command, Domain};
+use impp_storage::{MemoryStore, Scan};
+
+use super::*;
+use crate::accounts::new_verifier;
+use crate::config::Config;
+use crate::link::outgoing;
+use crate::records::{AccountState, QUEUED, Services};
+use crate::session::Answer;
+use crate::session::sign_in::{Proof, SignIn};
+
+const EXPORTER: Exporter = [7; 32];
+
+fn address(text: &str) -> Address {
+    Address::parse(text).unwrap()
+}
+
+/// A server of a.example and c.example with an account in each.
+async fn start() -> Arc<Host> {
+    let domain =
+        |name| format!("[[domain]]\nname = \"{name}\"\ncertificate = \"c\"\nkey = \"k\"\n");
+    let route = "[[route]]\ndomain = \"b.example\"\ntargets = [\"127.0.0.1:1\"]\n".to_owned();
+    let text = route + &domain("a.example") + &domain("c.example");
+    let config = Config::parse(&text, Path::new("imppd.toml")).unwrap();
+    let host = Host::start(config, Arc::new(MemoryStore::new().unwrap())).await.unwrap();
+    for account in ["alice@a.example", "carol@c.example"] {
+        let password = Password::prepare("a password of some length").unwrap();
+        let verifier = new_verifier(&password, false).unwrap();
+        let (services, now) = (Services { pres: true, im: true }, host.clock.now());
+        let address = address(account);
+        let added = host.accounts.add(&*host.store, now, &address, services, verifier, vec![]);
+        added.await.unwrap();
+    }
+    host
+}
+
+async fn change(host: &Host, account: &str, state: AccountState) {
+    let (now, address) = (host.clock.now(), address(account));
+    let changed = host.accounts.change(&*host.store, now, &address, Some(state), None, vec![]);
+    changed.await.unwrap();
+}
+
+fn device() -> Device {
+    Device { id: [1; 16], name: None }
+}
+
+async fn alice(host: &Arc<Host>) -> Session {
+    let account = host.accounts.get(&address("alice@a.example")).unwrap();
+    enter(host, account, device(), None).await.unwrap().0
+}
+
+/// Whoever was disabled or removed after the password was proven, and before the session is there,
+/// gets none.
+#[tokio::test]
+async fn c10_who_is_revoked_while_signing_in_is_not_in() {
+    for state in [AccountState::Disabled, AccountState::Removed] {
+        let host = start().await;
+        let proven = host.accounts.get(&address("alice@a.example")).unwrap();
+        change(&host, "alice@a.example", state).await;
+        let refused = enter(&host, proven, device(), None).await.unwrap_err();
+        assert_eq!(refused.code, Code::AuthFailed);
+        assert!(host.sessions.is_empty());
+    }
+}
+
+/// A session whose account has been revoked is not taken up again, though nobody has ended it yet.
+#[tokio::test]
+async fn c10_who_is_revoked_while_resuming_is_not_in() {
+    for state in [AccountState::Disabled, AccountState::Removed] {
+        let host = start().await;
+        let session = alice(&host).await;
+        let (id, ticket) = (session.mailbox.id, session.mailbox.ticket());
+        session.park(&host, Duration::from_secs(600)).await;
+        change(&host, "alice@a.example", state).await;
+        let auth = Auth {
+            mechanism: None,
+            data: Some(ticket.client_proof(&EXPORTER).to_vec().into()),
+            device: Some(device().id),
+            device_name: None,
+            resume: Some(id.0),
+        };
+        let refused = resume(&host, &auth, &EXPORTER).await.unwrap_err();
+        assert_eq!(refused.code, Code::Expired);
+        assert!(host.sessions.is_empty());
+    }
+}
+
+/// What an account asked to be sent before it was removed, and what comes to be stored after, goes
+/// with it.
+#[tokio::test]
+async fn c10_what_is_queued_while_its_sender_is_removed_goes() {
+    let host = start().await;
+    change(&host, "alice@a.example", AccountState::Removed).await;
+    let mut id = *uuid::Uuid::now_v7().as_bytes();
+    id[15] = 1;
+    let from = address("alice@a.example");
+    let message = impp_protocol::command::Message {
+        from: Some(from.clone()),
+        ..impp_protocol::command::Message::new(id, address("bob@b.example"), "late".into())
+    };
+    let answer = match outgoing::accept(&host, message, from).await.unwrap() {
+        Answer::Now(command) => command,
+        Answer::Later(later) => later.await,
+    };
+    assert!(matches!(answer, Command::Ok(_)), "{answer:?}");
+    assert_eq!(host.peers.queued(), 0);
+    let scan = Scan {
+        domain: Domain::parse("a.example").unwrap(),
+        table: QUEUED,
+        prefix: Vec::new(),
+        after: None,
+        max: 10,
+    };
+    assert!(host.store.scan(scan).await.unwrap().is_empty());
+}
+
+/// A client certificate that names an account of another domain hosted here signs nobody in on a
+/// connection for this one.
+#[tokio::test]
+async fn c12_a_certificate_is_for_the_domain_that_is_called() {
+    let host = start().await;
+    let sign_in = |named: &[&str], asked: &str| {
+        let proof = Proof {
+            exporter: EXPORTER,
+            domain: Domain::parse("a.example").unwrap(),
+            certificate: named.iter().map(|text| address(text)).collect(),
+        };
+        let auth = Auth {
+            mechanism: Some("EXTERNAL".to_owned()),
+            data: Some(asked.to_owned().into()),
+            device: Some([1; 16]),
+            device_name: None,
+            resume: None,
+        };
+        let nonce = Nonce::from_random([1; 18]);
+        let done = SignIn::default().handle(auth, &host.accounts, &[0; 32], &proof, nonce);
+        done.map(drop).map_err(|error| error.code)
+    };
+    assert_eq!(sign_in(&["alice@a.example"], ""), Ok(()));
+    for asked in ["", "carol@c.example"] {
+        assert_eq!(sign_in(&["carol@c.example"], asked), Err(Code::Refused));
+    }
+    // And it does not stand in the way of the one that fits.
+    assert_eq!(sign_in(&["carol@c.example", "alice@a.example"], ""), Ok(()));
+}

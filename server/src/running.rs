@@ -10,6 +10,7 @@ use std::time::Duration;
 use impp_protocol::Timestamp;
 use impp_protocol::command::{Bye, ByeReason};
 use impp_storage::{Expect, Op, Options, SqliteStore, StoreError};
+use tokio::net::lookup_host;
 
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Hosted, seconds};
@@ -179,9 +180,16 @@ impl Running {
 /// # Errors
 /// [`RunError::Bind`] naming the address.
 pub async fn bind_all(config: &Config) -> Result<Vec<Listener>, RunError> {
+    let mut addresses = Vec::new();
+    for text in &config.server.listen {
+        // A name, which only quickstart takes, is that of this machine.
+        let found = lookup_host(text).await.map(|mut found| found.next());
+        let found = found.and_then(|found| found.ok_or_else(|| io::ErrorKind::NotFound.into()));
+        addresses.push(found.map_err(|error| bind(format!("listen {text}"), error))?);
+    }
     let mut listeners = Vec::new();
-    for address in &config.server.listen {
-        let bound = Listener::bind(address).await;
+    for address in &addresses {
+        let bound = Listener::bind(*address, &addresses).await;
         listeners.push(bound.map_err(|error| bind(format!("listen {address}"), error))?);
     }
     Ok(listeners)

@@ -298,6 +298,38 @@ async fn health_is_told_over_http() {
     assert_eq!(server.http("/nothing").0, 404);
 }
 
+/// The documented pair of addresses: both families on one port, in either order, and `check` says
+/// beforehand what a start would.
+#[tokio::test]
+async fn both_families_are_served_on_one_port() {
+    let mut server = Server::quickstart();
+    let port = server.address().port();
+    let pair = [format!("0.0.0.0:{port}"), format!("[::]:{port}")];
+    let check = |server: &Server| {
+        let output = imppd(&["check", "--config", server.config().to_str().unwrap()]);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    for listen in [vec![&pair[0], &pair[1]], vec![&pair[1], &pair[0]], vec![&pair[1]]] {
+        server.stop();
+        server.set("server.listen", toml_edit::Array::from_iter(listen.iter().copied()));
+        let (code, found) = check(&server);
+        assert!(code == Some(0) && found.contains("can be listened on"), "{listen:?}: {found}");
+        server.restart_on(&listen.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>());
+        for family in ["127.0.0.1", "::1"] {
+            std::net::TcpStream::connect((family, port)).unwrap();
+        }
+        Peer::sign_in(&server, "alice").await.leave().await;
+    }
+    server.stop();
+    let taken = std::net::TcpListener::bind(server.address()).unwrap();
+    let (code, found) = check(&server);
+    assert!(code == Some(1) && found.contains(&format!("listen [::]:{port}: ")), "{found}");
+    drop(taken);
+    server.set("server.listen", toml_edit::Array::from_iter(["127.0.0.1:1", "0.0.0.0:1"]));
+    let (code, found) = check(&server);
+    assert!(code == Some(1) && found.contains("is within"), "{found}");
+}
+
 /// `check` says of each area whether it will work.
 #[tokio::test]
 async fn check_finds_what_a_start_would() {

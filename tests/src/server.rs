@@ -211,10 +211,17 @@ impl Server {
 
     /// Starts it again, on the same port and with the configuration as it is now.
     pub fn restart(&mut self) {
+        self.restart_on(&[self.address]);
+    }
+
+    /// Starts it again where it listens on these addresses.
+    pub fn restart_on(&mut self, listen: &[SocketAddr]) {
         assert!(self.process.is_none(), "the server runs");
         let config = self.config();
         let process = Process::spawn(&["serve".as_ref(), "--config".as_ref(), config.as_os_str()]);
-        assert_eq!(process.line(), format!("ready: {} on {}", self.domain, self.address));
+        for address in listen {
+            assert_eq!(process.line(), format!("ready: {} on {address}", self.domain));
+        }
         self.process = Some(process);
     }
 

@@ -14,6 +14,7 @@ use crate::config::{Config, ConfigError, Hosted, plain};
 use crate::control::{self, Request};
 use crate::net::certificate::{self, Validity};
 use crate::net::tls::Configurations;
+use crate::running::{RunError, bind_all};
 
 /// A certificate that holds shorter than this is warned of.
 const CERTIFICATE_DAYS_WARN: u64 = 14;
@@ -60,7 +61,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
             findings.extend(authorities(&config));
             findings.push(store(&config));
             let (running, zone) = tokio::join!(running(&config), zone::check(&config));
-            findings.push(running);
+            findings.extend(running);
             findings.extend(zone);
         }
     }
@@ -173,10 +174,11 @@ fn cannot_use(path: &Path, error: &std::io::Error) -> Finding {
     finding("error", "store", message, Some("run check as the server's user, who must own it"))
 }
 
-/// Whether a server runs, which is told and is no fault either way.
-async fn running(config: &Config) -> Finding {
+/// Whether a server runs, which is told and is no fault either way; if none, whether one could
+/// listen.
+async fn running(config: &Config) -> Vec<Finding> {
     let socket = &config.server.control;
-    match control::ask(socket, &Request::List).await {
+    let running = match control::ask(socket, &Request::List).await {
         Ok(Some(_)) => fine("server", format!("a server answers on {}", socket.display())),
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
             let message = format!(
@@ -187,9 +189,40 @@ async fn running(config: &Config) -> Finding {
         }
         Err(error) => finding("warn", "server", format!("{}: {error}", socket.display()), None),
         Ok(None) => {
-            finding("warn", "server", "no server runs with this configuration".to_owned(), None)
+            let none = "no server runs with this configuration".to_owned();
+            return vec![finding("warn", "server", none, None), free(config).await];
+        }
+    };
+    vec![running]
+}
+
+/// Whether the addresses can be listened on, by doing it for a moment.
+async fn free(config: &Config) -> Finding {
+    let error = match bind_everything(config).await {
+        Ok(()) => return fine("server", "its addresses can be listened on".to_owned()),
+        Err(error) => error,
+    };
+    let denied = matches!(&error, RunError::Bind { error, .. }
+        if error.kind() == std::io::ErrorKind::PermissionDenied);
+    match denied {
+        true => {
+            let hint = "run check as the server's user; below port 1024 it needs a capability";
+            finding("warn", "server", error.to_string(), Some(hint))
+        }
+        false => {
+            let hint = "does another program listen there, and is the address this machine's?";
+            finding("error", "server", error.to_string(), Some(hint))
         }
     }
+}
+
+async fn bind_everything(config: &Config) -> Result<(), RunError> {
+    let _listeners = bind_all(config).await?;
+    if let Some(http) = &config.server.http {
+        let bound = tokio::net::TcpListener::bind(http).await;
+        bound.map_err(|error| RunError::Bind { what: format!("http {http}"), error })?;
+    }
+    Ok(())
 }
 
 pub(super) fn finding(

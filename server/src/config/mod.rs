@@ -8,6 +8,7 @@ mod error;
 mod federation;
 mod setting;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,7 +23,8 @@ use setting::section;
 section! {
     /// Where the server listens and keeps its things.
     pub struct Server {
-        /// Addresses to listen on for clients and servers, address:port.
+        /// Addresses to listen on for clients and servers, address:port. [::] takes IPv4 along,
+        /// where the system does so, unless the same port is listed on an IPv4 address too.
         listen: Vec<String> = vec!["127.0.0.1:2778".to_owned()], reloads false;
         /// The folder of the store. It is made if it is missing; only its owner may read it.
         store: PathBuf = "store".into(), reloads false;
@@ -247,7 +249,7 @@ impl Config {
         }
         let server = ("server", 0);
         if let Some(http) = &self.server.http {
-            match http.parse::<std::net::SocketAddr>() {
+            match http.parse::<SocketAddr>() {
                 Ok(address) if address.ip().is_loopback() => {}
                 _ => {
                     let message = format!("http = \"{http}\" is no loopback address:port");
@@ -261,11 +263,8 @@ impl Config {
             let message = format!("services = \"{other}\" is neither pres nor im");
             return wrong(("federation", 0), "services", message);
         }
-        for listen in &self.server.listen {
-            if listen.parse::<std::net::SocketAddr>().is_err() {
-                let message = format!("listen = \"{listen}\" is no address:port");
-                return wrong(server, "listen", message);
-            }
+        if let Err(message) = listening(&self.server.listen) {
+            return wrong(server, "listen", message);
         }
         self.locating()?;
         let (times, limits, links) = (&self.times, &self.limits, &self.federation);
@@ -321,6 +320,29 @@ impl Config {
     }
 }
 
+/// Whether these are addresses that one process can listen on together.
+fn listening(texts: &[String]) -> Result<(), String> {
+    let mut before: Vec<SocketAddr> = Vec::new();
+    for text in texts {
+        let no_address = |_| format!("listen = \"{text}\" is no address:port");
+        let address: SocketAddr = text.parse().map_err(no_address)?;
+        if let Some(other) = before.iter().find(|other| collide(address, **other)) {
+            return Err(format!(
+                "listen = \"{text}\" is within \"{other}\": one of them is enough"
+            ));
+        }
+        before.push(address);
+    }
+    Ok(())
+}
+
+/// Whether the system refuses one of them after the other. `[::]` leaves IPv4 to those who name it.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
+    let within = a == b || a.is_unspecified() || b.is_unspecified();
+    one.port() != 0 && one.port() == other.port() && a.is_ipv4() == b.is_ipv4() && within
+}
+
 /// Whole seconds of a setting as a duration.
 pub fn seconds(setting: u64) -> Duration {
     Duration::from_secs(setting)
@@ -369,6 +391,18 @@ mod tests {
     }
 
     #[test]
+    fn addresses_that_can_be_listened_on_together_are_taken() {
+        for listen in [
+            r#"["0.0.0.0:1", "[::]:1"]"#,
+            r#"["127.0.0.1:1", "[::]:1", "127.0.0.2:1"]"#,
+            r#"["127.0.0.1:0", "127.0.0.1:0"]"#,
+            r#"["127.0.0.1:1", "127.0.0.1:2"]"#,
+        ] {
+            parse(&format!("[server]\nlisten = {listen}")).unwrap();
+        }
+    }
+
+    #[test]
     fn i1_wrong_values_are_named_with_their_line() {
         for (text, expected) in [
             ("[limits]\n\ndevices_max = \"x\"", "imppd.toml:3: "),
@@ -376,6 +410,10 @@ mod tests {
             ("[limits", "imppd.toml:1: "),
             ("[server]\nhttp = \"0.0.0.0:80\"", "imppd.toml:2: http"),
             ("[server]\nlisten = [\"here\"]", "imppd.toml:2: listen"),
+            (
+                "[server]\nlisten = [\"127.0.0.1:1\", \"0.0.0.0:1\"]",
+                "imppd.toml:2: listen = \"0.0.0.0:1\" is within \"127.0.0.1:1\"",
+            ),
             ("[times]\n\nidle_seconds = 0", "imppd.toml:3: idle_seconds = 0 must be from 1 to"),
             ("[federation]\nidle_seconds = 0", "imppd.toml:2: idle_seconds = 0"),
             ("[times]\nlease_max_seconds = 1", "imppd.toml: lease_min_seconds = 60"),

@@ -3,7 +3,7 @@
 //! What happens on a connection is in `connection`.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use rustls::ServerConfig;
 use rustls::server::{Acceptor, ClientHello};
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::Instant;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -34,6 +34,9 @@ const REST: Duration = Duration::from_millis(100);
 /// slow peer has not taken is with us, where presence is conflated.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
+/// Connections that the system keeps until they are accepted.
+const BACKLOG: u32 = 1024;
+
 /// A bound listener.
 #[derive(Debug)]
 pub struct Listener {
@@ -43,12 +46,21 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds an address.
+    /// Binds an address, one of `all`.
     ///
     /// # Errors
     /// The system's.
-    pub async fn bind(address: &str) -> io::Result<Listener> {
-        let listener = TcpListener::bind(address).await?;
+    pub async fn bind(address: SocketAddr, all: &[SocketAddr]) -> io::Result<Listener> {
+        let listener = match leaves_ipv4(address, all) {
+            true => {
+                let socket = TcpSocket::new_v6()?;
+                SockRef::from(&socket).set_only_v6(true)?;
+                socket.set_reuseaddr(true)?;
+                socket.bind(address)?;
+                socket.listen(BACKLOG)?
+            }
+            false => TcpListener::bind(address).await?,
+        };
         Ok(Listener { address: listener.local_addr()?, listener })
     }
 
@@ -73,6 +85,14 @@ impl Listener {
             }
         }
     }
+}
+
+/// Whether `[::]` takes IPv6 alone: the same port is listed on an IPv4 address too. Otherwise the
+/// system decides, and most serve both families. Port 0 is never the same: each is another free one.
+fn leaves_ipv4(address: SocketAddr, all: &[SocketAddr]) -> bool {
+    let shares =
+        |other: &SocketAddr| other.ip().to_canonical().is_ipv4() && other.port() == address.port();
+    address.ip() == Ipv6Addr::UNSPECIFIED && address.port() != 0 && all.iter().any(shares)
 }
 
 /// Closes a connection that there is no place for, without waiting.
@@ -152,5 +172,26 @@ fn choose(tls: &Configurations, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
             links.clone()
         }
         _ => tls.clients.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv6_is_bound_alone_only_beside_ipv4_on_the_same_port() {
+        for (address, other, alone) in [
+            ("[::]:2778", "0.0.0.0:2778", true),
+            ("[::]:2778", "127.0.0.1:2778", true),
+            ("[::]:2778", "0.0.0.0:2779", false),
+            ("[::]:2778", "[::1]:2778", false),
+            ("[::1]:2778", "0.0.0.0:2778", false),
+            ("0.0.0.0:2778", "[::]:2778", false),
+            ("[::]:0", "0.0.0.0:0", false),
+        ] {
+            let all = [other, address].map(|text| text.parse().unwrap());
+            assert_eq!(leaves_ipv4(all[1], &all), alone, "{address} beside {other}");
+        }
     }
 }

@@ -23,8 +23,8 @@ use setting::section;
 section! {
     /// Where the server listens and keeps its things.
     pub struct Server {
-        /// Addresses to listen on for clients and servers, address:port. [::] takes IPv4 along,
-        /// where the system does so, unless the same port is listed on an IPv4 address too.
+        /// Addresses to listen on for clients and servers, address:port. The IPv6 wildcard takes IPv4
+        /// along, where the system does so, unless the port is listed on an IPv4 address too.
         listen: Vec<String> = vec!["127.0.0.1:2778".to_owned()], reloads false;
         /// The folder of the store. It is made if it is missing; only its owner may read it.
         store: PathBuf = "store".into(), reloads false;

@@ -113,6 +113,11 @@ impl Accounts {
         (account.state != AccountState::Removed).then_some(account)
     }
 
+    /// Whether an address is that of an account that can be used.
+    pub fn is_enabled(&self, address: &Address) -> bool {
+        self.accounts.get(address).is_some_and(|now| now.state == AccountState::Enabled)
+    }
+
     /// Whether the account is still as it was when it was looked up, and enabled.
     pub fn is_current(&self, account: &Account) -> bool {
         self.accounts

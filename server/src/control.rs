@@ -249,7 +249,7 @@ async fn act(host: &Arc<Host>, request: Request) -> Result<Response, AccountErro
             let Ok(address) = Address::parse(&address) else { return Ok(no_address(&address)) };
             let state = Some(AccountState::Disabled);
             host.accounts.change(store, now, &address, state, None, vec![]).await?;
-            host.end_sessions(&address, ByeReason::Revoked, "the account was disabled").await;
+            disabled(host, &address).await?;
             Ok(Response::Done { password: None })
         }
         Request::Enable { address } => {
@@ -280,6 +280,19 @@ async fn act(host: &Arc<Host>, request: Request) -> Result<Response, AccountErro
         }
         Request::Reload => Ok(refused(2, "only a running server reloads".to_owned(), None)),
     }
+}
+
+/// An account was disabled: nothing goes on in its name. What it shows ends, its sessions end, and
+/// what it has waiting for other domains comes to its fate; that is stored by the queues.
+async fn disabled(host: &Arc<Host>, address: &Address) -> Result<(), AccountError> {
+    let withdrawn = host.change(address, |principal, now| {
+        ((), principal.presentity.withdraw(now, &principal.policy))
+    });
+    // The rest is done also if this cannot be stored; it is told all the same.
+    let withdrawn = withdrawn.await;
+    host.end_sessions(address, ByeReason::Revoked, "the account was disabled").await;
+    host.peers.end_sender(address);
+    Ok(withdrawn?)
 }
 
 /// Removes an account: its name stays taken, everything it had goes, its watchers are told.

@@ -258,11 +258,32 @@ impl Host {
         self.config.load().federation.enabled && is_global(domain)
     }
 
-    /// Looks at a principal; nothing is stored and nobody woken.
+    /// Looks at a principal as it is now: layers whose time has come end first, however late the
+    /// timer is. Beyond that nothing is stored and nobody woken.
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be loaded.
     pub async fn look<R>(
+        &self,
+        owner: &Address,
+        act: impl FnOnce(&mut Principal, Timestamp) -> R,
+    ) -> Result<R, StoreError> {
+        self.load(owner).await?;
+        let now = self.clock.now();
+        let is_due = |principal: &Principal| principal.presentity.layers().is_due(now);
+        if self.principals.get(owner).is_some_and(|principal| is_due(&principal)) {
+            let expired = self.change(owner, |principal, now| {
+                ((), principal.presentity.expire(now, &principal.policy))
+            });
+            if let Err(error) = expired.await {
+                // They have ended all the same; their records are judged when they are loaded.
+                tracing::error!(%error, "the end of a lease could not be stored");
+            }
+        }
+        self.act_on(owner, act).await
+    }
+
+    async fn act_on<R>(
         &self,
         owner: &Address,
         act: impl FnOnce(&mut Principal, Timestamp) -> R,
@@ -289,7 +310,7 @@ impl Host {
         act: impl FnOnce(&mut Principal, Timestamp) -> (R, Effects),
     ) -> Result<R, StoreError> {
         let (answer, wake, stored) = self
-            .look(owner, |principal, now| {
+            .act_on(owner, |principal, now| {
                 let (answer, mut effects) = act(principal, now);
                 self.standing.note(owner, &principal.presentity, &effects.watchers);
                 let ops = principal.records(owner, &mut effects, |a| self.accounts.is_local(a));
@@ -470,16 +491,16 @@ impl Host {
     }
 
     async fn load_now(&self, owner: &Address) -> Result<(), StoreError> {
-        let config = self.config.load();
+        let (config, now) = (self.config.load(), self.clock.now());
         let around = Circumstances {
-            now: self.clock.now(),
+            now,
             pace: pace_limit(&config.times),
             recovering_until: self
                 .crashed
                 .then(|| self.clock.started().after(seconds(config.times.recovery_seconds)))
-                .filter(|until| *until > self.clock.now()),
+                .filter(|until| *until > now),
         };
-        let principal = Principal::load(&*self.store, owner, around).await?;
+        let (principal, mut ended) = Principal::load(&*self.store, owner, around).await?;
         let deadline = principal.presentity.next_deadline();
         // Whoever was first has the newer state.
         if let Entry::Vacant(vacant) = self.principals.entry(owner.clone()) {
@@ -489,6 +510,9 @@ impl Host {
                 presentity,
                 presentity.watchers().map(|(watcher, _)| watcher),
             );
+            let ops = principal.records(owner, &mut ended, |a| self.accounts.is_local(a));
+            // Not waited for: what is not deleted now is when it is loaded the next time.
+            let _ = self.submit(now, ops);
             drop(vacant.insert(principal));
             self.timers.set(Due::Presentity(owner.clone()), deadline);
         }

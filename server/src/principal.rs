@@ -47,7 +47,8 @@ pub struct Circumstances {
 }
 
 impl Principal {
-    /// Reads a principal from the store.
+    /// Reads a principal from the store, as it is now; and what of it has ended since it was stored,
+    /// which is to be stored in its turn.
     ///
     /// # Errors
     /// [`StoreError`], also where a record is damaged; it names the record.
@@ -55,16 +56,23 @@ impl Principal {
         store: &dyn Store,
         owner: &Address,
         around: Circumstances,
-    ) -> Result<Principal, StoreError> {
+    ) -> Result<(Principal, Effects), StoreError> {
         let policy = load_policy(store, owner).await?;
-        let layers = load_layers(store, owner, around.now).await?;
+        let mut layers = load_layers(store, owner).await?;
+        // Nobody may have looked when a lease ended: nobody is shown what is of the past.
+        let (_, layers_ended) = layers.expire(around.now);
+        let mut ended = Effects { layers_ended, ..Effects::default() };
         let mut watchers = HashMap::new();
         for (key, record) in scan(store, owner, WATCHER).await? {
             let address = other_of(owner, WATCHER, &key)?;
             let record: WatcherRecord = parsed(owner, WATCHER, &key, &record)?;
             let decision = policy.decide(owner, &address, Purpose::Subscribe, around.now, None);
-            let watching = restored(record, decision)
+            let mut watching = restored(record, decision)
                 .ok_or_else(|| damaged(owner, WATCHER, &key, "unknown state or device"))?;
+            if watching.expire(around.now) {
+                watching.settle(around.now);
+                ended.watchers.insert(address.clone());
+            }
             watchers.insert(address, watching);
         }
         let mut presentity = Presentity::new(
@@ -78,7 +86,7 @@ impl Principal {
         // Nobody listens yet: the decisions are only brought up to date with the owner's sphere.
         presentity.decide_anew(around.now, &policy);
         let held = scan(store, owner, HELD).await?.len() as u64;
-        Ok(Principal { policy, presentity, rates: Rates::default(), held })
+        Ok((Principal { policy, presentity, rates: Rates::default(), held }, ended))
     }
 
     /// What has to be stored after a change.
@@ -156,11 +164,7 @@ async fn load_policy(store: &dyn Store, owner: &Address) -> Result<Policy, Store
     Ok(Policy { rules, text, number, contacts })
 }
 
-async fn load_layers(
-    store: &dyn Store,
-    owner: &Address,
-    now: Timestamp,
-) -> Result<Layers, StoreError> {
+async fn load_layers(store: &dyn Store, owner: &Address) -> Result<Layers, StoreError> {
     let mut layers = Layers::default();
     for (key, record) in scan(store, owner, LAYER).await? {
         let layer: LayerRecord = parsed(owner, LAYER, &key, &record)?;
@@ -170,8 +174,7 @@ async fn load_layers(
         let (Some(device), Some(document)) = (device, document) else {
             return Err(damaged(owner, LAYER, &key, "device or document unreadable"));
         };
-        // One that has ended meanwhile is ended, and its record deleted, by the first timer.
-        layers.restore(device, document, Timestamp::from_millis(layer.until).max(now));
+        layers.restore(device, document, Timestamp::from_millis(layer.until));
     }
     Ok(layers)
 }

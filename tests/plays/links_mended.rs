@@ -10,7 +10,7 @@ use impp_tests::peer::{fetch, message};
 use impp_tests::server::Start;
 use impp_tests::{Domains, Peer, eventually};
 
-async fn one(settings: impl Fn(Start) -> Start) -> (Domains, BadPeer) {
+pub(crate) async fn one(settings: impl Fn(Start) -> Start) -> (Domains, BadPeer) {
     let domains = Domains::with(&["a.example"], |_, start| settings(start)).await;
     let evil = BadPeer::among(&domains, "evil.example").await;
     (domains, evil)

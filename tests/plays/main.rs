@@ -8,6 +8,7 @@ mod client;
 mod corpus;
 mod delivery;
 mod edges;
+mod ended;
 mod external;
 mod framing;
 mod framing_values;

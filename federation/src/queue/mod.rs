@@ -380,6 +380,23 @@ impl Queue {
         tickets.into_iter().for_each(|ticket| self.remove(ticket));
     }
 
+    /// A sender's account cannot be used any more: what of its messages is on the disk ends, as failed
+    /// for this cause where none can have been taken, and otherwise as unknown. An answer that still
+    /// comes is of no message.
+    pub fn end_sender(&mut self, from: &Address, cause: &Cause) {
+        let of = |entry: &&Entry| {
+            entry.of.from == *from && matches!(entry.stage, Stage::Waiting | Stage::Out)
+        };
+        let tickets: Vec<Ticket> = self.items.values().filter(of).map(|e| e.of.ticket).collect();
+        for ticket in tickets {
+            let is_out = self.came_back(ticket).is_some();
+            let Some(item) = self.items.get(&ticket) else { continue };
+            // What is out may come to be whole after we have looked.
+            let fate = if is_out || item.of.maybe_taken { Fate::Unknown } else { Fate::Failed };
+            self.end(ticket, Place::Ended(fate, Some(cause.clone())));
+        }
+    }
+
     /// Whether a sender has messages waiting.
     pub fn has_sender(&self, from: &Address) -> bool {
         self.of_sender.contains_key(from)

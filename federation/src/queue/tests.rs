@@ -405,3 +405,36 @@ fn nothing_is_ever_stuck() {
         assert!(queue.names.is_empty() && queue.of_sender.is_empty() && queue.bytes == 0);
     }
 }
+
+/// What a disabled account has waiting is sent no more: what was never out has failed, of what was
+/// nobody knows, and a late answer changes neither. Others go on.
+#[test]
+fn what_a_disabled_account_has_waiting_comes_to_its_fate_at_once() {
+    let mut queue = queue();
+    let (a, x, y) = ("a@a.example", "x@b.example", "y@b.example");
+    for (ticket, from, to) in [(1, a, x), (2, a, x), (3, a, y), (4, "o@a.example", x)] {
+        add(&mut queue, ticket, from, to);
+    }
+    queue.reserve(item(5, a, y)).unwrap();
+    assert_eq!(send(&mut queue, at(0)), Some(1));
+    let cause = Cause::here(Code::Refused, "disabled");
+    queue.end_sender(&address(a), &cause);
+    queue.answered(at(1), 1, Ok(()), 0);
+    let mut ends: Vec<_> = std::iter::from_fn(|| queue.next_ending())
+        .map(|ending| match ending.place {
+            Place::Ended(fate, Some(why)) if why == cause => (ending.ticket, fate),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    ends.sort_by_key(|(ticket, _)| *ticket);
+    assert_eq!(ends, [(1, Fate::Unknown), (2, Fate::Failed), (3, Fate::Failed)]);
+    [1, 2, 3].into_iter().for_each(|ticket| queue.remove(ticket));
+    // Not on the disk yet: it is ended when it is.
+    assert_eq!(sent(&mut queue, at(1)), [4]);
+    queue.ready(5, None);
+    queue.end_sender(&address(a), &cause);
+    assert_eq!(ended(&mut queue), (5, Place::Ended(Fate::Failed, Some(cause))));
+    queue.answered(at(2), 4, Ok(()), 0);
+    assert_eq!(ended(&mut queue).0, 4);
+    assert!(queue.is_empty());
+}

@@ -234,7 +234,9 @@ async fn follow(
     if let Whom::Presentity = whom {
         link.takes(presentity);
     }
+    let mut before = None;
     let asked = change(host, link, whom, presentity, |presentity, policy, now| {
+        before = presentity.watcher(watcher).cloned();
         let stands = presentity.watcher(watcher).is_some_and(Watching::is_kept_by_server);
         if !stands && host.standing.count(&link.local, &link.remote) >= most {
             return (None, Effects::default());
@@ -245,8 +247,13 @@ async fn follow(
     });
     let asked = asked.await;
     if asked.is_err() {
-        // What could not be stored keeps nothing.
-        let_go().await?;
+        // What could not be stored keeps nothing, and ends nothing that stood before.
+        let before = before.as_ref();
+        let undone = change(host, link, whom, presentity, |presentity, _, now| {
+            let link = Some(link.id);
+            ((), presentity.unsubscribe_unstored(now, watcher, bond, link, before))
+        });
+        undone.await.map_err(|error| storage_error(&error))?;
     }
     if !matches!(asked, Ok(Some(Asked::Stands(_)))) {
         link.taken(presentity);

@@ -16,7 +16,7 @@ use impp_protocol::{Address, Code, Domain, Error, Timestamp};
 use impp_storage::{self as storage, Expect, Op, RecordKey, Scan, StoreError, Unit};
 
 use super::peer::{Peer, SENDER_PART};
-use super::peers::linked_key;
+use super::peers::{disabled, linked_key};
 use crate::config::seconds;
 use crate::delivery::{self, Bearer, deliver, is_repeat, rejected};
 use crate::host::Host;
@@ -76,17 +76,23 @@ pub async fn accept(host: &Arc<Host>, message: Message, from: Address) -> Result
     let answered = tokio::spawn(async move {
         let outcome = pending.await;
         let committed = matches!(outcome, Ok(storage::Outcome::Committed { .. }));
-        // Removed between the two: its records may have been looked for before this one was there.
-        let gone = host.accounts.get(&from).is_none();
-        {
+        // Looked at under the queue's lock: whoever removes or disables the account comes to the queue
+        // after that, and finds it; or has been there, and is seen here. Removed between the two: its
+        // records may have been looked for before this one was there.
+        let gone = {
             let mut inner = peer.lock();
+            let gone = host.accounts.get(&from).is_none();
             if committed && !gone {
                 inner.queue.ready(ticket, Some(body));
+                if !host.accounts.is_enabled(&from) {
+                    inner.queue.end_sender(&from, &disabled(&from));
+                }
                 inner.raise();
             } else {
                 inner.queue.remove(ticket);
             }
-        }
+            gone
+        };
         peer.changed.notify_one();
         if committed && gone {
             let _ = host.store(vec![delete(&from, ticket)]).await;
@@ -383,8 +389,14 @@ pub async fn restore(host: &Arc<Host>) -> Result<(), StoreError> {
         for (ticket, item) in items {
             host.peers.taken(ticket);
             let remote = item.to.domain();
-            let entered =
-                host.peers.with_held(host, &local, &remote, |inner| inner.queue.restore(item));
+            let from = item.from.clone();
+            let entered = host.peers.with_held(host, &local, &remote, |inner| {
+                inner.queue.restore(item);
+                // Disabled while no server ran, or just before a crash.
+                if host.accounts.get(&from).is_some() && !host.accounts.is_enabled(&from) {
+                    inner.queue.end_sender(&from, &disabled(&from));
+                }
+            });
             if let Err(error) = entered {
                 tracing::error!(%remote, %error, "a message waits on the disk until a restart");
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use dashmap::mapref::entry::Entry;
 use dashmap::{DashMap, DashSet};
-use impp_federation::queue::{Standing, Ticket};
+use impp_federation::queue::{Cause, Standing, Ticket};
 use impp_federation::settle::Candidate;
 use impp_protocol::command::{Done, Message};
 use impp_protocol::{Address, Code, Command, Domain, Error, Timestamp};
@@ -261,6 +261,17 @@ impl Peers {
         }
     }
 
+    /// An account cannot be used any more: what it has waiting comes to its end.
+    pub fn end_sender(&self, from: &Address) {
+        for peer in self.of_domain(&from.domain()) {
+            let mut inner = peer.lock();
+            inner.queue.end_sender(from, &disabled(from));
+            inner.raise();
+            drop(inner);
+            peer.changed.notify_one();
+        }
+    }
+
     /// The entries of a domain here. No entry of the table is held while one of its queues is.
     fn of_domain(&self, local: &Domain) -> Vec<Arc<Peer>> {
         self.table.iter().filter(|e| e.key().0 == *local).map(|e| e.value().clone()).collect()
@@ -285,6 +296,11 @@ impl Peers {
     pub fn taken(&self, ticket: Ticket) {
         self.tickets.fetch_max(ticket, Ordering::AcqRel);
     }
+}
+
+/// Why messages of a disabled account are not sent.
+pub(super) fn disabled(from: &Address) -> Cause {
+    Cause::here(Code::Refused, format!("the account {from} was disabled before it was sent"))
 }
 
 /// Notes on the disk that a link to a domain is open, or no more: after a crash, what was queued

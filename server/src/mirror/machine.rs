@@ -123,6 +123,36 @@ impl Mirror {
         (state, effects)
     }
 
+    /// Takes back what [`Mirror::follow`] did for `bond` and `listener`, which could not be stored;
+    /// `before` is the follower as it was. What others keep, and a later renewal, stays; a lease that
+    /// stood before stands again.
+    pub fn unfollow_unstored(
+        &mut self,
+        now: Timestamp,
+        watcher: &Address,
+        bond: Bond,
+        listener: Option<SessionId>,
+        before: Option<&Follower>,
+    ) -> Effects {
+        let stood = |session| before.is_some_and(|b| b.listeners.contains(&session));
+        let listener = listener.filter(|session| !stood(*session));
+        let ours = self.follower(watcher).is_some_and(|follower| follower.bonds.contains(&bond));
+        let kept = before.and_then(|b| b.bonds.iter().find(|other| other.is_same(bond)));
+        match (ours, kept) {
+            (true, Some(kept)) => {
+                let was = self.kept(watcher);
+                let mut effects = self.unfollow(now, watcher, &[], listener);
+                if let Some(follower) = self.followers.get_mut(watcher) {
+                    follower.keep(*kept);
+                }
+                self.note(watcher, was, &mut effects);
+                effects
+            }
+            (true, None) => self.unfollow(now, watcher, &[bond], listener),
+            (false, _) => self.unfollow(now, watcher, &[], listener),
+        }
+    }
+
     /// A session, device or contact list lets go.
     pub fn unfollow(
         &mut self,

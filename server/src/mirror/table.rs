@@ -216,8 +216,9 @@ impl Mirrors {
         wait: bool,
     ) -> Result<Following, Error> {
         let link = self.enter(host, key, watcher)?;
-        let mut answered = None;
+        let (mut answered, mut before) = (None, None);
         let applied = self.apply_slot(host, key, Some(link), |slot, now| {
+            before = slot.mirror.follower(watcher).cloned();
             let (state, effects) = slot.mirror.follow(now, watcher, bond, listener);
             if wait && slot.mirror.follower(watcher).is_some_and(Follower::waits) {
                 let (tell, told) = oneshot::channel();
@@ -239,8 +240,12 @@ impl Mirrors {
         if let Some(stored) = stored
             && let Err(error) = stored.done().await
         {
-            // What could not be stored keeps nothing.
-            let undone = self.unfollow(host, key, watcher, listener, |other| other.is_same(bond));
+            // What could not be stored keeps nothing, and ends nothing that stood before.
+            let undone = self.apply(host, key, |mirror, now| {
+                let before = before.as_ref();
+                ((), mirror.unfollow_unstored(now, watcher, bond, listener, before))
+            });
+            let undone = self::stored(undone.and_then(|((), stored)| stored));
             undone.await.map_err(|error| storage_error(&error))?;
             return Err(storage_error(&error));
         }

@@ -11,18 +11,18 @@ use impp_protocol::{Address, Timestamp};
 use super::*;
 use crate::policy::Policy;
 
-const SESSION: SessionId = SessionId([3; 16]);
+pub(super) const SESSION: SessionId = SessionId([3; 16]);
 
-fn at(seconds: u64) -> Timestamp {
+pub(super) fn at(seconds: u64) -> Timestamp {
     Timestamp::from_millis(1_000_000_000_000 + seconds * 1000)
 }
 
-fn bob() -> Address {
+pub(super) fn bob() -> Address {
     Address::parse("bob@b.example").unwrap()
 }
 
 /// Alice, whom bob may see for ten seconds, and who follows over a session or a link.
-fn world(bond: Bond) -> (Presentity, Policy) {
+pub(super) fn world(bond: Bond) -> (Presentity, Policy) {
     let (from, until) = (at(0), at(10));
     let text = format!(
         "[[rule]]\nid = \"b\"\nwho = [\"bob@b.example\"]\nhandling = \"allow\"\n\

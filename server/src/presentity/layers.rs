@@ -33,6 +33,24 @@ struct Layer {
     order: u64,
 }
 
+/// A device's layer, or that it has none, to be put back.
+#[derive(Clone, Debug)]
+pub struct Saved {
+    device: DeviceId,
+    layer: Option<Layer>,
+}
+
+impl Saved {
+    /// Whether it was one with a lease.
+    pub fn is_leased(&self) -> bool {
+        matches!(&self.layer, Some(Layer { lease: Lease::Until(_), .. }))
+    }
+
+    fn order(&self) -> Option<u64> {
+        self.layer.as_ref().map(|layer| layer.order)
+    }
+}
+
 /// All layers of one presentity.
 #[derive(Clone, Debug, Default)]
 pub struct Layers {
@@ -68,6 +86,23 @@ impl Layers {
             None => self.layers.push(layer),
         }
         Ok(())
+    }
+
+    /// A device's layer as it is.
+    pub fn saved(&self, device: DeviceId) -> Saved {
+        let layer = self.layers.iter().find(|layer| layer.device == device).cloned();
+        Saved { device, layer }
+    }
+
+    /// Takes back the change of one layer from `before` to `after`, if it is still as that left it;
+    /// layers of other devices, and what came later, stay. Whether anything changed.
+    pub fn put_back(&mut self, before: Saved, after: &Saved) -> bool {
+        if self.saved(after.device).order() != after.order() {
+            return false;
+        }
+        self.remove(after.device);
+        self.layers.extend(before.layer);
+        true
     }
 
     /// Takes a layer back from the store.
@@ -115,6 +150,18 @@ impl Layers {
             _ => true,
         });
         (self.layers.len() != before, leased)
+    }
+
+    /// Ends all; the devices whose leased layers went.
+    pub fn end_all(&mut self) -> Vec<DeviceId> {
+        let layers = std::mem::take(&mut self.layers).into_iter();
+        let leased = layers.filter(|layer| matches!(layer.lease, Lease::Until(_)));
+        leased.map(|layer| layer.device).collect()
+    }
+
+    /// Whether [`Layers::expire`] has something to end.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.next_deadline().is_some_and(|at| at <= now)
     }
 
     /// When the next layer expires.

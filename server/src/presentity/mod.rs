@@ -11,6 +11,8 @@ mod due;
 mod groups;
 mod layers;
 mod pace;
+#[cfg(test)]
+mod unstored;
 mod watching;
 
 use std::collections::{BTreeSet, HashMap};
@@ -24,7 +26,7 @@ use impp_protocol::{Address, Timestamp};
 pub use across::{GroupTold, Joined, PulledGroups};
 pub use contents::{Contents, Held};
 pub use groups::{Groups, set_version};
-pub use layers::{LAYERS_MAX, Layers, Lease};
+pub use layers::{LAYERS_MAX, Layers, Lease, Saved};
 pub use pace::{Pace, PaceLimit};
 pub use watching::{Bond, Kept, THEIR_SERVER, Watching};
 
@@ -158,8 +160,21 @@ impl Presentity {
         Ok(self.put_layers(now, layers, policy))
     }
 
-    /// Puts layers in place of those there are; also back, where a change could not be stored.
-    pub fn put_layers(&mut self, now: Timestamp, layers: Layers, policy: &Policy) -> Effects {
+    /// Takes back the change of one device's layer, which could not be stored.
+    pub fn put_back(
+        &mut self,
+        now: Timestamp,
+        before: Saved,
+        after: &Saved,
+        policy: &Policy,
+    ) -> Effects {
+        match self.layers.put_back(before, after) {
+            true => self.changed(now, policy),
+            false => Effects::default(),
+        }
+    }
+
+    fn put_layers(&mut self, now: Timestamp, layers: Layers, policy: &Policy) -> Effects {
         self.layers = layers;
         self.changed(now, policy)
     }
@@ -174,6 +189,16 @@ impl Presentity {
         let mut layers = self.layers.clone();
         layers.remove(device);
         self.put_layers(now, layers, policy)
+    }
+
+    /// Ends all that is published, whoever publishes it: the account may not be used any more. It is
+    /// shown at once, whatever the pace.
+    pub fn withdraw(&mut self, now: Timestamp, policy: &Policy) -> Effects {
+        let layers_ended = self.layers.end_all();
+        (self.document, self.deferred) = (self.layers.compose(), None);
+        let mut effects = self.policy_changed(now, policy);
+        effects.layers_ended = layers_ended;
+        effects
     }
 
     /// A session has lost its connection, or found one again.
@@ -284,6 +309,35 @@ impl Presentity {
             self.note(watcher, kept, &mut effects);
         }
         self.trim_ended();
+        effects
+    }
+
+    /// Takes back what [`Presentity::subscribe`] did for `bond` and `listener`, which could not be
+    /// stored; `before` is the watcher as it was. What others keep, and a later renewal, stays; a
+    /// lease that stood before stands again.
+    pub fn unsubscribe_unstored(
+        &mut self,
+        now: Timestamp,
+        watcher: &Address,
+        bond: Bond,
+        listener: Option<SessionId>,
+        before: Option<&Watching>,
+    ) -> Effects {
+        let mut effects = Effects::default();
+        let Some(watching) = self.watchers.get_mut(watcher) else { return effects };
+        let kept = watching.kept();
+        let listened = |session| before.is_some_and(|b| b.listeners.contains(&session));
+        if let Some(session) = listener.filter(|session| !listened(*session)) {
+            watching.listeners.retain(|other| *other != session);
+        }
+        if watching.bonds.contains(&bond) {
+            watching.release(bond);
+            let stood = before.and_then(|b| b.bonds.iter().find(|other| other.is_same(bond)));
+            watching.bonds.extend(stood);
+            watching.settle(now);
+            effects.wake.extend(watching.listeners.iter().copied());
+        }
+        self.note(watcher, kept, &mut effects);
         effects
     }
 

@@ -150,7 +150,10 @@ impl Session {
         if changed.is_err() {
             // What could not be stored grants nothing.
             let undone = host.change(owner, |principal, now| {
-                principal.policy.set_contact(address, before);
+                // What somebody else has made of it since is theirs.
+                if principal.policy.contacts.get(address) == record.as_ref() {
+                    principal.policy.set_contact(address, before);
+                }
                 ((), principal.presentity.policy_changed(now, &principal.policy))
             });
             undone.await.stored()?;

@@ -103,15 +103,19 @@ impl Session {
             return Ok(following.await?.state);
         }
         let pending_max = host.config.load().limits.pending_max as usize;
+        let mut before = None;
         let asked = host.change(presentity, |principal, now| {
             let (presentity, policy) = (&mut principal.presentity, &principal.policy);
+            before = presentity.watcher(watcher).cloned();
             presentity.subscribe(now, watcher, bond, listener, pending_max, policy)
         });
         let asked = asked.await;
         if asked.is_err() {
-            // What could not be stored keeps nothing.
-            let undone = host.change(presentity, |principal, now| {
-                ((), principal.presentity.unsubscribe(now, watcher, &[bond], listener))
+            // What could not be stored keeps nothing, and ends nothing that stood before.
+            let (undone, before) = (presentity, before.as_ref());
+            let undone = host.change(undone, |principal, now| {
+                let presentity = &mut principal.presentity;
+                ((), presentity.unsubscribe_unstored(now, watcher, bond, listener, before))
             });
             undone.await.stored()?;
         }

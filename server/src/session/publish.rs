@@ -52,37 +52,45 @@ impl Session {
             publish.lease.map(|asked| granted(asked, &host.config.load().times)).transpose()?;
         let until = lease.map(|lease| host.clock.now().after(lease));
         let bond = until.map_or(Lease::Bound(id), Lease::Until);
-        let mut before = None;
+        let mut undo = None;
         let published = host.change(&owner, |principal, now| {
+            // Looked at here, as an account that is disabled withdraws what it shows here too.
+            if !host.accounts.is_current(&self.account) {
+                return (Err(no_longer()), Default::default());
+            }
             let (presentity, policy) = (&mut principal.presentity, &principal.policy);
-            let old = presentity.layers().clone();
+            let before = presentity.layers().saved(device);
             match presentity.publish(now, device, &patch, publish.replace, bond, policy) {
                 Ok(mut effects) => {
-                    let was_leased = matches!(old.of(device), Some((_, Lease::Until(_))));
+                    let was_leased = before.is_leased();
                     let layer = presentity.layers().of(device).map(|(document, _)| document);
                     // What was leased and is not any more must not come back after a restart.
                     if until.is_some() || was_leased {
                         effects.ops.push(layer_op(&owner, device, layer.zip(until)));
                     }
-                    before = Some(old);
+                    undo = Some((before, presentity.layers().saved(device)));
                     (Ok(()), effects)
                 }
-                Err(fault) => (Err(fault), Default::default()),
+                Err(_) => (Err(too_large()), Default::default()),
             }
         });
         let published = published.await;
         if published.is_err()
-            && let Some(before) = before
+            && let Some((before, after)) = undo
         {
-            // What could not be stored is not shown either.
+            // What could not be stored is not shown either: this layer alone goes back.
             let undone = host.change(&owner, |principal, now| {
-                ((), principal.presentity.put_layers(now, before, &principal.policy))
+                ((), principal.presentity.put_back(now, before, &after, &principal.policy))
             });
             undone.await.stored()?;
         }
-        published.stored()?.map_err(|_| too_large())?;
+        published.stored()??;
         Ok(Done { lease, ..Done::empty() })
     }
+}
+
+fn no_longer() -> Error {
+    Error::new(Code::Refused, "the account was changed; sign in again")
 }
 
 fn too_large() -> Error {

@@ -28,6 +28,7 @@ mod links_stubborn;
 mod locate;
 mod locate_client;
 mod locate_search;
+mod log_level;
 mod log_trimmed;
 mod mended;
 mod messages;

@@ -6,6 +6,7 @@
 mod document;
 mod error;
 mod federation;
+mod level;
 mod setting;
 
 use std::net::SocketAddr;
@@ -246,6 +247,9 @@ impl Config {
             if hosted.redirect.as_ref() == Some(name) {
                 return wrong(place, "redirect", format!("redirect of \"{name}\" leads to itself"));
             }
+        }
+        if let Err(message) = level::check(&self.log.level) {
+            return wrong(("log", 0), "level", message);
         }
         let server = ("server", 0);
         if let Some(http) = &self.server.http {

@@ -47,6 +47,8 @@ async fn metrics(State(host): State<Arc<Host>>) -> impl IntoResponse {
     let syncs = host.store.stats().syncs;
     let counted = host.metrics.store_syncs.get();
     host.metrics.store_syncs.inc_by(syncs.saturating_sub(counted));
+    let dropped = crate::log::dropped();
+    host.metrics.log_dropped.inc_by(dropped.saturating_sub(host.metrics.log_dropped.get()));
     host.metrics.queued.set(host.peers.queued() as i64);
     ([(header::CONTENT_TYPE, OPENMETRICS)], host.metrics.render())
 }

@@ -16,6 +16,7 @@
 //! | `accounts.rs`, `records.rs`, `secrets.rs` | who can sign in; what is stored, and how |
 //! | `host.rs` | what all connections share |
 //! | `control.rs`, `http.rs`, `metrics.rs` | the operator's ways in |
+//! | `log.rs` | the log on standard error |
 
 pub mod accounts;
 pub mod cli;
@@ -26,6 +27,7 @@ pub mod delivery;
 pub mod host;
 pub mod http;
 pub mod link;
+pub mod log;
 pub mod metrics;
 pub mod mirror;
 pub mod net;

@@ -53,6 +53,8 @@ pub struct Metrics {
     pub refused: Family<Refusal, Counter>,
     /// What other domains have said that they were not asked for.
     pub unsolicited: Counter,
+    /// Lines of the log that could not be written.
+    pub log_dropped: Counter,
     /// What other domains have said that did not fit what they said before.
     pub repairs: Counter,
     /// Connections closed before TLS because too many had not signed in.
@@ -80,6 +82,7 @@ impl Default for Metrics {
             store_syncs: Counter::default(),
             refused: Family::default(),
             unsolicited: Counter::default(),
+            log_dropped: Counter::default(),
             repairs: Counter::default(),
             crowded: Counter::default(),
             links: Gauge::default(),
@@ -105,6 +108,11 @@ impl Default for Metrics {
         );
         registry.register("impp_store_syncs", "Synced commits", m.store_syncs.clone());
         registry.register("impp_refused", "Errors answered, by code", m.refused.clone());
+        registry.register(
+            "impp_log_lines_dropped",
+            "Lines of the log that could not be written",
+            m.log_dropped.clone(),
+        );
         registry.register(
             "impp_unsolicited",
             "Notifications and answers of other domains that nobody has asked for",

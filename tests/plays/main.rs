@@ -29,6 +29,7 @@ mod locate;
 mod locate_client;
 mod locate_search;
 mod log_level;
+mod log_lost;
 mod log_trimmed;
 mod mended;
 mod messages;

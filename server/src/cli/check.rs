@@ -66,7 +66,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
     }
     for finding in &findings {
-        println!("{}", serde_json::to_string(finding).unwrap_or_default());
+        data!("{}", serde_json::to_string(finding).unwrap_or_default());
     }
     let errors = findings.iter().filter(|finding| finding.level == "error").count();
     if errors == 0 { Ok(()) } else { Err(Failure::new(1, format!("{errors} errors found"))) }

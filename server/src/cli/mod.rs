@@ -1,5 +1,25 @@
 //! The commands of `imppd`: one file each. Data on standard output, words on standard error.
 
+/// A line of data on standard output. That nobody reads it is no reason to panic.
+macro_rules! data {
+    ($($text:tt)*) => {{
+        let _ = std::io::Write::write_fmt(
+            &mut std::io::stdout(),
+            format_args!("{}\n", format_args!($($text)*)),
+        );
+    }};
+}
+
+/// A line in words on standard error. That nobody reads it is no reason to panic.
+macro_rules! words {
+    ($($text:tt)*) => {{
+        let _ = std::io::Write::write_fmt(
+            &mut std::io::stderr(),
+            format_args!("{}\n", format_args!($($text)*)),
+        );
+    }};
+}
+
 mod check;
 mod quickstart;
 mod resolve;
@@ -81,7 +101,7 @@ impl Failure {
         if let Some(hint) = hint {
             error["hint"] = hint.into();
         }
-        eprintln!("{}", serde_json::json!({ "error": error }));
+        words!("{}", serde_json::json!({ "error": error }));
         Failure { exit, message: String::new(), hint: None }
     }
 }
@@ -98,10 +118,10 @@ pub fn main() -> ExitCode {
         Err(Failure { exit, message, hint }) => {
             // What has been said already is empty.
             if !message.is_empty() {
-                eprintln!("error: {message}");
+                words!("error: {message}");
             }
             if let Some(hint) = hint {
-                eprintln!("hint: {hint}");
+                words!("hint: {hint}");
             }
             ExitCode::from(exit)
         }
@@ -114,7 +134,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(WithConfig { config }) => serve::run(&config).await,
         Command::Reload(WithConfig { config }) => reload(&config).await,
         Command::Config(ConfigCommand::Default) => {
-            print!("{}", default_document(&[]));
+            data!("{}", default_document(&[]).trim_end());
             Ok(())
         }
         Command::Check(arguments) => check::run(&arguments).await,
@@ -130,7 +150,7 @@ async fn reload(path: &Path) -> Result<(), Failure> {
         Ok(Some(Response::Refused { exit, message, hint })) => Err(Failure { exit, message, hint }),
         Ok(Some(Response::Reloaded { warnings })) => {
             for warning in warnings {
-                eprintln!("warning: {warning}");
+                words!("warning: {warning}");
             }
             Ok(())
         }

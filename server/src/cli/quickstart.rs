@@ -65,7 +65,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         }
     };
     let config = Config::load(&path)?;
-    serve::start_log(&config.log)?;
+    let _log = serve::start_log(&config.log)?;
     let host = Running::open(config.clone()).await?;
     let listeners = match listeners {
         Some(listeners) => listeners,
@@ -73,7 +73,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     add_accounts(&host, &config, &arguments).await?;
     let running = Running::start(host, listeners, &path).await?;
-    eprintln!("profiles: {}", arguments.data.join("profiles").display());
+    words!("profiles: {}", arguments.data.join("profiles").display());
     let end = async {
         match arguments.while_stdin {
             true => stdin_ended().await,

@@ -131,8 +131,8 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let settings = settings(config.as_ref(), arguments)?;
     let caller = caller(config.as_ref(), arguments)?;
     match &caller.shown {
-        Some(domain) => eprintln!("as {domain}"),
-        None => eprintln!("note: {UNPROVEN_CALLER}"),
+        Some(domain) => words!("as {domain}"),
+        None => words!("note: {UNPROVEN_CALLER}"),
     }
     let limit = seconds(config.unwrap_or_default().federation.dial_seconds);
     let services = arguments.service.map_or(Service::ALL.to_vec(), |service| vec![service]);
@@ -149,7 +149,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
             Err(error) => Ended::not_reached(&arguments.domain, service, &error),
         };
         if !arguments.json {
-            println!("{}: {}: {}", ended.service, ended.outcome, ended.message);
+            data!("{}: {}: {}", ended.service, ended.outcome, ended.message);
         }
         all.push(ended);
     }
@@ -159,13 +159,13 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
 /// Says the outcome of all.
 fn end(arguments: &Arguments, all: &[Ended]) -> Result<(), Failure> {
     for refused in all.iter().filter_map(|ended| ended.refused.as_ref()) {
-        eprintln!("warning: {refused}");
+        words!("warning: {refused}");
     }
     let Some(worst) = all.iter().rev().max_by_key(|ended| ended.exit) else { return Ok(()) };
     if arguments.json {
         let outcome = worst.outcome;
         let last = Outcome { domain: arguments.domain.as_str(), outcome, services: all };
-        println!("{}", serde_json::to_string(&last).unwrap_or_default());
+        data!("{}", serde_json::to_string(&last).unwrap_or_default());
     }
     if worst.exit == 0 {
         return Ok(());
@@ -179,9 +179,9 @@ fn tell_step(service: Service, step: &Step, json: bool) {
     let word = service.word();
     if json {
         let told = ToldStep { service: word, step };
-        println!("{}", serde_json::to_string(&told).unwrap_or_default());
+        data!("{}", serde_json::to_string(&told).unwrap_or_default());
     } else {
-        println!("{word}: {step}");
+        data!("{word}: {step}");
     }
 }
 
@@ -213,7 +213,7 @@ fn caller(config: Option<&Config>, arguments: &Arguments) -> Result<Caller, Fail
         Failure::from(ConfigError::new(&error.path, None, error.message.clone()))
     })?;
     if trust.is_empty() {
-        eprintln!("note: this system trusts no CA; --ca names a file of certificates to believe");
+        words!("note: this system trusts no CA; --ca names a file of certificates to believe");
     }
     let tls = prove::dial_config(&trust, throw_away().map_err(wrong)?);
     Ok(Caller { tls: tls.map_err(|error| wrong(error.to_string()))?, shown: None })

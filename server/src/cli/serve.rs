@@ -1,19 +1,18 @@
 //! `imppd serve`: run the server until it is told to stop.
 
 use std::path::Path;
-use std::sync::Once;
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 use super::Failure;
 use crate::config::{Config, Log};
+use crate::log;
 use crate::running::{Running, bind_all};
 
 pub(super) async fn run(path: &Path) -> Result<(), Failure> {
     let config = Config::load(path)?;
-    start_log(&config.log)?;
+    let _log = start_log(&config.log)?;
     let host = Running::open(config.clone()).await?;
     let listeners = bind_all(&config).await?;
     let running = Running::start(host, listeners, path).await?;
@@ -68,16 +67,6 @@ async fn watch() {
 }
 
 /// Starts the log on standard error.
-pub(super) fn start_log(log: &Log) -> Result<(), Failure> {
-    static ONCE: Once = Once::new();
-    let filter = EnvFilter::try_new(&log.level)
-        .map_err(|error| Failure::new(2, format!("log level \"{}\": {error}", log.level)))?;
-    ONCE.call_once(|| {
-        let builder = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_ansi(false)
-            .with_writer(std::io::stderr);
-        if log.json { builder.json().init() } else { builder.init() }
-    });
-    Ok(())
+pub(super) fn start_log(log: &Log) -> Result<log::Running, Failure> {
+    log::start(log).map_err(|error| Failure::new(2, error.to_string()))
 }

@@ -68,10 +68,10 @@ pub(super) async fn run(data: &Path) -> Result<(), Failure> {
             let made = data.join(short).join("profiles").join(format!("{account}.toml"));
             std::fs::copy(made, profile).map_err(system)?;
         }
-        println!("{line}");
-        eprintln!("{name}: {}", data.join(short).display());
+        data!("{line}");
+        words!("{name}: {}", data.join(short).display());
     }
-    eprintln!("profiles: {}", data.join("profiles").display());
+    words!("profiles: {}", data.join("profiles").display());
     until_told(servers).await
 }
 
@@ -87,7 +87,7 @@ async fn until_told(servers: Vec<Child>) -> Result<(), Failure> {
     loop {
         let told = |name: &'static str, status: std::io::Result<std::process::ExitStatus>| {
             let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-            eprintln!("the server of {name} has ended: {how}");
+            words!("the server of {name} has ended: {how}");
             name
         };
         tokio::select! {

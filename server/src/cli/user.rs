@@ -92,7 +92,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
                 let password = made.as_ref().or(given.as_ref());
                 profile(&config, &address, password.map_or("", |text| text), &file)?;
             } else if let Some(password) = made {
-                println!("password: {password}");
+                data!("password: {password}");
             }
             Ok(())
         }
@@ -100,7 +100,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
             let password = password(password_stdin)?;
             let request = Request::Passwd { address, password };
             if let Some(password) = done(ask(&config, request).await?)? {
-                println!("password: {password}");
+                data!("password: {password}");
             }
             Ok(())
         }
@@ -110,7 +110,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Action::List => match ask(&config, Request::List).await? {
             Response::Accounts(accounts) => {
                 for account in accounts {
-                    println!("{}", serde_json::to_string(&account).unwrap_or_default());
+                    data!("{}", serde_json::to_string(&account).unwrap_or_default());
                 }
                 Ok(())
             }

@@ -106,6 +106,7 @@ impl Process {
 }
 
 impl Drop for Process {
+    #[expect(clippy::print_stderr, reason = "beside the test that fails, where it is captured")]
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -148,7 +148,7 @@ fn r2_3_3_explain_agrees_with_what_is_seen() {
     for (name, decision, fields, matched) in cases {
         let address = format!("{name}@localhost");
         let told = alice.run(&["rules", "explain", &address]).one();
-        assert_eq!(keys(&told), ["decision", "fields", "owner", "rules", "watcher"]);
+        assert_eq!(keys(&told), ["decision", "fetch", "fields", "owner", "rules", "watcher"]);
         assert_eq!(
             (&told["owner"], &told["watcher"]),
             (&"alice@localhost".into(), &address.into())
@@ -182,6 +182,32 @@ fn r2_3_3_explain_agrees_with_what_is_seen() {
             _ => assert_eq!(error(&fetched, 1)["name"], "refused"),
         }
     }
+}
+
+/// Where looking once is handled apart, `rules explain` tells both, each as it is served.
+#[test]
+fn r2_3_2_explain_tells_of_following_and_of_looking_once() {
+    let server = Server::quickstart();
+    let (alice, bob) = (Impp::of(&server, "alice"), Impp::of(&server, "bob"));
+    alice.run(&["status", "set", "open", "--note", "shown"]).one();
+    set_rules(
+        &server,
+        "[[rule]]\nid = \"once\"\nwho = [\"bob@localhost\"]\nhandling = \"block\"\n\
+         fetch = \"allow\"\nfields = [\"all\"]\n",
+    );
+    let told = alice.run(&["rules", "explain", "bob@localhost"]).one();
+    assert_eq!((&told["decision"], &told["fields"]), (&"block".into(), &serde_json::json!([])));
+    let once = &told["fetch"];
+    assert_eq!(
+        (&once["decision"], &once["fields"]),
+        (&"allow".into(), &serde_json::json!(["all"]))
+    );
+    assert_eq!(once["rules"][0]["id"], "once");
+    // As it is served.
+    let seen = bob.run(&["fetch", "alice@localhost"]).one();
+    assert_eq!(seen["document"]["person"]["note"], "shown");
+    let refused = bob.run(&["watch", "alice@localhost", "--count", "1", "--for", "20"]);
+    assert_eq!(refused.code, 1, "{}", refused.stderr);
 }
 
 /// `rules explain --delivery` says what becomes of somebody's messages, and by which rule.

@@ -24,11 +24,17 @@ fields! {
         1 owner: Address,
         /// About whom.
         2 watcher: Address,
-        /// The handling, or for delivery the action.
+        /// The handling of who follows, or for delivery the action.
         3 decision: String,
-        /// The fields that they see; `all` for all.
+        /// The fields that they see who follow; `all` for all.
         4 fields: Vec<String>,
-        /// Every rule, in the order of the text.
+        /// Every rule, in the order of the text, as it takes who follows.
         5 rules: Vec<RuleTrace>,
+        /// The handling of who looks once; not for delivery.
+        6 fetch_decision: Option<String>,
+        /// The fields that they see who look once.
+        7 fetch_fields: Vec<String>,
+        /// Every rule, as it takes who looks once.
+        8 fetch_rules: Vec<RuleTrace>,
     }
 }

@@ -49,31 +49,53 @@ impl Session {
                 let policy = &principal.policy;
                 let contact = policy.grant(&watcher);
                 let sphere = principal.presentity.sphere();
-                let (decision, fields, rules) = if fetch.delivery {
+                if fetch.delivery {
                     let question =
                         DeliveryQuestion { owner: &owner, sender: &watcher, now, sphere, contact };
                     let told = explain_delivery(&policy.rules, &question);
-                    (told.decision.action().to_string(), vec![], told.rules)
-                } else {
-                    let purpose = Purpose::Subscribe;
+                    return Explanation {
+                        owner: owner.clone(),
+                        watcher: about,
+                        decision: told.decision.action().to_string(),
+                        fields: vec![],
+                        rules: traces(told.rules),
+                        fetch_decision: None,
+                        fetch_fields: vec![],
+                        fetch_rules: vec![],
+                    };
+                }
+                // Following and looking once may be handled apart: each by the decision that serves.
+                let told = |purpose| {
                     let (owner, watcher) = (&owner, &watcher);
                     let question = Question { owner, watcher, purpose, now, sphere, contact };
-                    let told = explain(&policy.rules, &question);
-                    (told.decision.handling().to_string(), told.fields, told.rules)
+                    explain(&policy.rules, &question)
                 };
-                let trace = |rule: impp_acl::RuleTrace| RuleTrace {
-                    id: rule.id,
-                    matched: rule.matched,
-                    why: rule.why,
-                    grants: rule.grants,
-                };
-                let rules = rules.into_iter().map(trace).collect();
-                Explanation { owner: owner.clone(), watcher: about, decision, fields, rules }
+                let (follow, once) = (told(Purpose::Subscribe), told(Purpose::Fetch));
+                Explanation {
+                    owner: owner.clone(),
+                    watcher: about,
+                    decision: follow.decision.handling().to_string(),
+                    fields: follow.fields,
+                    rules: traces(follow.rules),
+                    fetch_decision: Some(once.decision.handling().to_string()),
+                    fetch_fields: once.fields,
+                    fetch_rules: traces(once.rules),
+                }
             })
             .await
             .stored()?;
         Ok(Done { content: Some(state::encode(&explanation)), ..Done::empty() })
     }
+}
+
+fn traces(rules: Vec<impp_acl::RuleTrace>) -> Vec<RuleTrace> {
+    let trace = |rule: impp_acl::RuleTrace| RuleTrace {
+        id: rule.id,
+        matched: rule.matched,
+        why: rule.why,
+        grants: rule.grants,
+    };
+    rules.into_iter().map(trace).collect()
 }
 
 /// The text of an owner's rules and its version.

@@ -57,9 +57,19 @@ struct ExplanationJson {
     decision: String,
     fields: Vec<String>,
     rules: Vec<RuleJson>,
+    /// The same of who looks once; not for delivery.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fetch: Option<RulingJson>,
 }
 
 #[derive(Serialize)]
+struct RulingJson {
+    decision: String,
+    fields: Vec<String>,
+    rules: Vec<RuleJson>,
+}
+
+#[derive(PartialEq, Serialize)]
 struct RuleJson {
     id: String,
     matched: bool,
@@ -163,28 +173,50 @@ fn json(explanation: Explanation) -> ExplanationJson {
         why: rule.why,
         grants: rule.grants,
     };
+    let fetch = explanation.fetch_decision.map(|decision| RulingJson {
+        decision,
+        fields: explanation.fetch_fields,
+        rules: explanation.fetch_rules.into_iter().map(rule).collect(),
+    });
     ExplanationJson {
         owner: explanation.owner.to_string(),
         watcher: explanation.watcher.to_string(),
         decision: explanation.decision,
         fields: explanation.fields,
         rules: explanation.rules.into_iter().map(rule).collect(),
+        fetch,
     }
 }
 
+/// What becomes of somebody; twice where who follows and who looks once see different things.
 fn text(item: &ExplanationJson) -> String {
-    let mut text = format!("{}: {}", item.watcher, item.decision);
-    if !item.fields.is_empty() {
-        text.push_str(&format!(", sees {}", item.fields.join(", ")));
+    let apart = item.fetch.as_ref().filter(|fetch| {
+        (&fetch.decision, &fetch.fields, &fetch.rules)
+            != (&item.decision, &item.fields, &item.rules)
+    });
+    let purpose = |word: &str| apart.map(|_| format!(" ({word})")).unwrap_or_default();
+    let mut text = format!("{}{}: ", item.watcher, purpose("to follow"));
+    text.push_str(&ruling(&item.decision, &item.fields, &item.rules));
+    if let Some(fetch) = apart {
+        text.push_str(&format!("\n{}{}: ", item.watcher, purpose("to look once")));
+        text.push_str(&ruling(&fetch.decision, &fetch.fields, &fetch.rules));
     }
-    for rule in &item.rules {
+    printable(&text)
+}
+
+fn ruling(decision: &str, fields: &[String], rules: &[RuleJson]) -> String {
+    let mut text = decision.to_owned();
+    if !fields.is_empty() {
+        text.push_str(&format!(", sees {}", fields.join(", ")));
+    }
+    for rule in rules {
         let mark = if rule.matched { '+' } else { '-' };
         text.push_str(&format!("\n{mark} {}: {}", rule.id, rule.why));
         if !rule.grants.is_empty() {
             text.push_str(&format!(" ({})", rule.grants.join(", ")));
         }
     }
-    printable(&text)
+    text
 }
 
 #[cfg(test)]
@@ -233,7 +265,18 @@ mod tests {
                 why: "in group friends".to_owned(),
                 grants: vec!["status".to_owned()],
             }],
+            fetch_decision: None,
+            fetch_fields: vec![],
+            fetch_rules: vec![],
         };
+        let apart = Explanation { fetch_decision: Some("block".to_owned()), ..explanation.clone() };
+        assert_eq!(
+            text(&json(apart)),
+            concat!(
+                "bob@a.example (to follow): allow, sees status\n+ friends: in group friends (status)",
+                "\nbob@a.example (to look once): block"
+            )
+        );
         let item = json(explanation);
         assert_eq!(
             serde_json::to_string(&item).unwrap(),

@@ -36,6 +36,7 @@ mod messages;
 mod messages_crash;
 mod messages_flow;
 mod operate;
+mod password_lost;
 mod presence;
 mod presence_leases;
 mod presence_views;

@@ -92,7 +92,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
                 let password = made.as_ref().or(given.as_ref());
                 profile(&config, &address, password.map_or("", |text| text), &file)?;
             } else if let Some(password) = made {
-                data!("password: {password}");
+                print_password(&password)?;
             }
             Ok(())
         }
@@ -100,7 +100,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
             let password = password(password_stdin)?;
             let request = Request::Passwd { address, password };
             if let Some(password) = done(ask(&config, request).await?)? {
-                data!("password: {password}");
+                print_password(&password)?;
             }
             Ok(())
         }
@@ -117,6 +117,18 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
             other => done(other).map(drop),
         },
     }
+}
+
+/// Prints a password that was made. It stands nowhere else, so that it matters whether it came out.
+fn print_password(password: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    let mut out = std::io::stdout();
+    let printed = writeln!(out, "password: {password}").and_then(|()| out.flush());
+    printed.map_err(|error| Failure {
+        exit: 5,
+        message: format!("the account has a new password that could not be printed: {error}"),
+        hint: Some("give it another one: imppd user passwd ADDRESS".to_owned()),
+    })
 }
 
 async fn simple(config: &Config, request: Request) -> Result<(), Failure> {

@@ -270,25 +270,32 @@ impl Host {
     ) -> Result<R, StoreError> {
         self.load(owner).await?;
         let now = self.clock.now();
-        let is_due = |principal: &Principal| principal.presentity.layers().is_due(now);
-        if self.principals.get(owner).is_some_and(|principal| is_due(&principal)) {
-            let expired = self.change(owner, |principal, now| {
-                ((), principal.presentity.expire(now, &principal.policy))
-            });
-            if let Err(error) = expired.await {
-                // They have ended all the same; their records are judged when they are loaded.
-                tracing::error!(%error, "the end of a lease could not be stored");
-            }
+        let found = self.principals.get(owner);
+        let is_due = found.is_some_and(|found| found.presentity.layers().is_due(now));
+        if is_due && let Err(error) = self.expire(owner).await {
+            // They have ended all the same; their records are judged when they are loaded.
+            tracing::error!(%error, "the end of a lease could not be stored");
         }
-        self.act_on(owner, act).await
+        self.act_on(owner, act)
     }
 
-    async fn act_on<R>(
+    /// Does what time has made due of a presentity.
+    ///
+    /// # Errors
+    /// As [`Host::change`].
+    pub async fn expire(&self, owner: &Address) -> Result<(), StoreError> {
+        self.change(owner, |principal, now| {
+            ((), principal.presentity.expire(now, &principal.policy))
+        })
+        .await
+    }
+
+    /// Acts on a principal that is loaded.
+    fn act_on<R>(
         &self,
         owner: &Address,
         act: impl FnOnce(&mut Principal, Timestamp) -> R,
     ) -> Result<R, StoreError> {
-        self.load(owner).await?;
         match self.principals.get_mut(owner) {
             Some(mut principal) => {
                 let answer = act(&mut principal, self.clock.now());
@@ -309,19 +316,18 @@ impl Host {
         owner: &Address,
         act: impl FnOnce(&mut Principal, Timestamp) -> (R, Effects),
     ) -> Result<R, StoreError> {
-        let (answer, wake, stored) = self
-            .act_on(owner, |principal, now| {
-                let (answer, mut effects) = act(principal, now);
-                self.standing.note(owner, &principal.presentity, &effects.watchers);
-                let ops = principal.records(owner, &mut effects, |a| self.accounts.is_local(a));
-                // Queued under the lock, so that the store sees changes in their order; the same
-                // for the timer.
-                let stored = self.submit(now, ops);
-                let deadline = principal.presentity.next_deadline();
-                self.timers.set(Due::Presentity(owner.clone()), deadline);
-                (answer, effects.wake, stored)
-            })
-            .await?;
+        self.load(owner).await?;
+        let (answer, wake, stored) = self.act_on(owner, |principal, now| {
+            let (answer, mut effects) = act(principal, now);
+            self.standing.note(owner, &principal.presentity, &effects.watchers);
+            let ops = principal.records(owner, &mut effects, |a| self.accounts.is_local(a));
+            // Queued under the lock, so that the store sees changes in their order; the same
+            // for the timer.
+            let stored = self.submit(now, ops);
+            let deadline = principal.presentity.next_deadline();
+            self.timers.set(Due::Presentity(owner.clone()), deadline);
+            (answer, effects.wake, stored)
+        })?;
         // Nobody is woken before the commit; but also after a failed one, as memory has changed.
         let stored = stored.done().await;
         self.wake(owner, &wake);
@@ -446,10 +452,7 @@ impl Host {
     async fn do_due(self: &Arc<Host>, due: Due) {
         match due {
             Due::Presentity(owner) => {
-                let done = self.change(&owner, |principal, now| {
-                    ((), principal.presentity.expire(now, &principal.policy))
-                });
-                if let Err(error) = done.await {
+                if let Err(error) = self.expire(&owner).await {
                     tracing::error!(%error, "a lease could not be ended in the store");
                 }
             }

@@ -44,11 +44,14 @@ async fn health(State(host): State<Arc<Host>>) -> impl IntoResponse {
 }
 
 async fn metrics(State(host): State<Arc<Host>>) -> impl IntoResponse {
-    let syncs = host.store.stats().syncs;
-    let counted = host.metrics.store_syncs.get();
-    host.metrics.store_syncs.inc_by(syncs.saturating_sub(counted));
-    let dropped = crate::log::dropped();
-    host.metrics.log_dropped.inc_by(dropped.saturating_sub(host.metrics.log_dropped.get()));
+    // Counted elsewhere, and brought up to date when somebody looks.
+    let counted = [
+        (&host.metrics.store_syncs, host.store.stats().syncs),
+        (&host.metrics.log_dropped, crate::log::dropped()),
+    ];
+    for (counter, total) in counted {
+        counter.inc_by(total.saturating_sub(counter.get()));
+    }
     host.metrics.queued.set(host.peers.queued() as i64);
     ([(header::CONTENT_TYPE, OPENMETRICS)], host.metrics.render())
 }

@@ -46,7 +46,7 @@ pub enum LogError {
 
 /// The running log. When it is dropped, what waits is written, as far as a reader takes it.
 #[derive(Debug)]
-pub struct Running {
+pub struct LogThread {
     guard: Option<WorkerGuard>,
     writing: Arc<AtomicBool>,
 }
@@ -55,7 +55,7 @@ pub struct Running {
 ///
 /// # Errors
 /// [`LogError`].
-pub fn start(log: &Log) -> Result<Running, LogError> {
+pub fn start(log: &Log) -> Result<LogThread, LogError> {
     let filter = EnvFilter::try_new(&log.level)?;
     // A descriptor of its own: whoever else writes to standard error does not wait for its lock.
     let file = File::from(io::stderr().as_fd().try_clone_to_owned()?);
@@ -74,10 +74,10 @@ pub fn start(log: &Log) -> Result<Running, LogError> {
     } else {
         builder.try_init()?
     }
-    Ok(Running { guard: Some(guard), writing })
+    Ok(LogThread { guard: Some(guard), writing })
 }
 
-impl Drop for Running {
+impl Drop for LogThread {
     fn drop(&mut self) {
         let is_writing = || self.writing.load(Ordering::Acquire);
         if is_writing() {

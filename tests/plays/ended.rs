@@ -54,3 +54,25 @@ async fn c10_a_disabled_account_shows_nothing_and_sends_nothing() {
     let mut link = eventually("a link", async || evil.try_accept().await).await;
     assert_eq!(&link.message().await.1.body[..], b"in time");
 }
+
+/// Disabled while no server ran: the server that starts sends nothing of what waited.
+#[tokio::test(flavor = "multi_thread")]
+async fn c10_an_account_disabled_while_no_server_ran_sends_nothing() {
+    let (mut domains, _evil) = one(|start| start.set("federation.dial_seconds", 1)).await;
+    let mut bob = Peer::sign_in(&domains["a.example"], "bob").await;
+    bob.queue("mallory@evil.example", "too late").await;
+    drop(bob);
+    let server = &mut domains["a.example"];
+    server.kill9();
+    server.user_ok(&["disable", "bob@a.example"]);
+    server.restart();
+    eventually("an empty queue", async || {
+        (server.metrics().get("impp_queued_messages") == 0.0).then_some(())
+    })
+    .await;
+    server.user_ok(&["enable", "bob@a.example"]);
+    let mut bob = Peer::sign_in(server, "bob").await;
+    let fate = bob.log().await.into_iter().find_map(|item| item.fate).unwrap();
+    // No link was open: it cannot have been taken.
+    assert_eq!((fate.fate, fate.code), (Fate::Failed, Some(Code::Refused)));
+}

@@ -67,6 +67,6 @@ async fn watch() {
 }
 
 /// Starts the log on standard error.
-pub(super) fn start_log(log: &Log) -> Result<log::Running, Failure> {
+pub(super) fn start_log(log: &Log) -> Result<log::LogThread, Failure> {
     log::start(log).map_err(|error| Failure::new(2, error.to_string()))
 }

@@ -9,7 +9,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::error::nearest;
 
-/// The levels, as the documentation of the setting names them.
+/// The levels that there are.
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 /// What logs in this program: a filter names one of these, or a module within.
 const TARGETS: [&str; 10] = [

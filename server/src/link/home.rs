@@ -237,7 +237,7 @@ async fn follow(
     let mut before = None;
     let asked = change(host, link, whom, presentity, |presentity, policy, now| {
         before = presentity.watcher(watcher).cloned();
-        let stands = presentity.watcher(watcher).is_some_and(Watching::is_kept_by_server);
+        let stands = before.as_ref().is_some_and(Watching::is_kept_by_server);
         if !stands && host.standing.count(&link.local, &link.remote) >= most {
             return (None, Effects::default());
         }

@@ -138,19 +138,18 @@ impl Mirror {
         let listener = listener.filter(|session| !stood(*session));
         let ours = self.follower(watcher).is_some_and(|follower| follower.bonds.contains(&bond));
         let kept = before.and_then(|b| b.bonds.iter().find(|other| other.is_same(bond)));
-        match (ours, kept) {
-            (true, Some(kept)) => {
-                let was = self.kept(watcher);
-                let mut effects = self.unfollow(now, watcher, &[], listener);
-                if let Some(follower) = self.followers.get_mut(watcher) {
-                    follower.keep(*kept);
-                }
-                self.note(watcher, was, &mut effects);
-                effects
+        let was = self.kept(watcher);
+        let released: &[Bond] = match (ours, kept, self.followers.get_mut(watcher)) {
+            (true, None, _) => &[bond],
+            (true, Some(kept), Some(follower)) => {
+                follower.keep(*kept);
+                &[]
             }
-            (true, None) => self.unfollow(now, watcher, &[bond], listener),
-            (false, _) => self.unfollow(now, watcher, &[], listener),
-        }
+            _ => &[],
+        };
+        let mut effects = self.unfollow(now, watcher, released, listener);
+        self.note(watcher, was, &mut effects);
+        effects
     }
 
     /// A session, device or contact list lets go.

@@ -164,6 +164,17 @@ fn home(owner: &Address, now: Timestamp, old: Option<&Presentity>) -> Presentity
     Presentity::new(owner.clone(), layers, watchers, now, pace, None)
 }
 
+/// A world in which all watchers follow what is published, are answered and told.
+fn followed(grants: &[Grant]) -> World {
+    let mut world = World::new(grants);
+    world.publish();
+    for index in 0..grants.len() {
+        world.follow(index, Bond::Contact);
+    }
+    world.flow();
+    world
+}
+
 impl World {
     fn new(grants: &[Grant]) -> World {
         let owner = address("alice@a.example");

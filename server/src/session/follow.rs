@@ -112,9 +112,8 @@ impl Session {
         let asked = asked.await;
         if asked.is_err() {
             // What could not be stored keeps nothing, and ends nothing that stood before.
-            let (undone, before) = (presentity, before.as_ref());
-            let undone = host.change(undone, |principal, now| {
-                let presentity = &mut principal.presentity;
+            let undone = host.change(presentity, |principal, now| {
+                let (presentity, before) = (&mut principal.presentity, before.as_ref());
                 ((), presentity.unsubscribe_unstored(now, watcher, bond, listener, before))
             });
             undone.await.stored()?;

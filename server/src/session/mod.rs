@@ -289,12 +289,7 @@ impl Session {
             match pulled.await? {
                 Pulled::Nothing => return Ok(None),
                 Pulled::Told(told) => return Ok(Some(told)),
-                Pulled::Due => {
-                    let expire = host.change(presentity, |principal, now| {
-                        ((), principal.presentity.expire(now, &principal.policy))
-                    });
-                    expire.await?;
-                }
+                Pulled::Due => host.expire(presentity).await?,
             }
         }
     }

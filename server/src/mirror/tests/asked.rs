@@ -4,16 +4,6 @@ use impp_protocol::state::SubscriptionEvent;
 
 use super::*;
 
-fn followed(grants: &[Grant]) -> World {
-    let mut world = World::new(grants);
-    world.publish();
-    for index in 0..grants.len() {
-        world.follow(index, Bond::Contact);
-    }
-    world.flow();
-    world
-}
-
 fn state(world: &World, index: usize) -> Option<SubscriptionState> {
     world.mirror.follower(&watcher(index)).map(|follower| follower.state)
 }

@@ -2,17 +2,6 @@
 
 use super::*;
 
-/// All watchers follow and are answered; what they are then told is taken away.
-fn followed(grants: &[Grant]) -> World {
-    let mut world = World::new(grants);
-    world.publish();
-    for index in 0..grants.len() {
-        world.follow(index, Bond::Contact);
-    }
-    world.flow();
-    world
-}
-
 /// The notifications that are on the way.
 fn on_the_way(world: &World) -> Vec<&Notify> {
     world.to_mirror.iter().filter_map(Frame::notify).collect()

@@ -2,16 +2,6 @@
 
 use super::*;
 
-fn followed(grants: &[Grant]) -> World {
-    let mut world = World::new(grants);
-    world.publish();
-    for index in 0..grants.len() {
-        world.follow(index, Bond::Contact);
-    }
-    world.flow();
-    world
-}
-
 /// Former contents of those who see nothing any more are gone with the last of them, though they
 /// still follow.
 #[test]

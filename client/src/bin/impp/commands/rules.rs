@@ -54,15 +54,15 @@ struct VersionJson {
 struct ExplanationJson {
     owner: String,
     watcher: String,
-    decision: String,
-    fields: Vec<String>,
-    rules: Vec<RuleJson>,
+    /// What becomes of who follows, or of messages.
+    #[serde(flatten)]
+    ruling: RulingJson,
     /// The same of who looks once; not for delivery.
     #[serde(skip_serializing_if = "Option::is_none")]
     fetch: Option<RulingJson>,
 }
 
-#[derive(Serialize)]
+#[derive(PartialEq, Serialize)]
 struct RulingJson {
     decision: String,
     fields: Vec<String>,
@@ -181,42 +181,43 @@ fn json(explanation: Explanation) -> ExplanationJson {
     ExplanationJson {
         owner: explanation.owner.to_string(),
         watcher: explanation.watcher.to_string(),
-        decision: explanation.decision,
-        fields: explanation.fields,
-        rules: explanation.rules.into_iter().map(rule).collect(),
+        ruling: RulingJson {
+            decision: explanation.decision,
+            fields: explanation.fields,
+            rules: explanation.rules.into_iter().map(rule).collect(),
+        },
         fetch,
     }
 }
 
 /// What becomes of somebody; twice where who follows and who looks once see different things.
 fn text(item: &ExplanationJson) -> String {
-    let apart = item.fetch.as_ref().filter(|fetch| {
-        (&fetch.decision, &fetch.fields, &fetch.rules)
-            != (&item.decision, &item.fields, &item.rules)
-    });
-    let purpose = |word: &str| apart.map(|_| format!(" ({word})")).unwrap_or_default();
-    let mut text = format!("{}{}: ", item.watcher, purpose("to follow"));
-    text.push_str(&ruling(&item.decision, &item.fields, &item.rules));
-    if let Some(fetch) = apart {
-        text.push_str(&format!("\n{}{}: ", item.watcher, purpose("to look once")));
-        text.push_str(&ruling(&fetch.decision, &fetch.fields, &fetch.rules));
-    }
-    printable(&text)
+    let watcher = &item.watcher;
+    printable(&match item.fetch.as_ref().filter(|fetch| **fetch != item.ruling) {
+        None => format!("{watcher}: {}", item.ruling.text()),
+        Some(fetch) => format!(
+            "{watcher} (to follow): {}\n{watcher} (to look once): {}",
+            item.ruling.text(),
+            fetch.text()
+        ),
+    })
 }
 
-fn ruling(decision: &str, fields: &[String], rules: &[RuleJson]) -> String {
-    let mut text = decision.to_owned();
-    if !fields.is_empty() {
-        text.push_str(&format!(", sees {}", fields.join(", ")));
-    }
-    for rule in rules {
-        let mark = if rule.matched { '+' } else { '-' };
-        text.push_str(&format!("\n{mark} {}: {}", rule.id, rule.why));
-        if !rule.grants.is_empty() {
-            text.push_str(&format!(" ({})", rule.grants.join(", ")));
+impl RulingJson {
+    fn text(&self) -> String {
+        let mut text = self.decision.clone();
+        if !self.fields.is_empty() {
+            text.push_str(&format!(", sees {}", self.fields.join(", ")));
         }
+        for rule in &self.rules {
+            let mark = if rule.matched { '+' } else { '-' };
+            text.push_str(&format!("\n{mark} {}: {}", rule.id, rule.why));
+            if !rule.grants.is_empty() {
+                text.push_str(&format!(" ({})", rule.grants.join(", ")));
+            }
+        }
+        text
     }
-    text
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use impp_protocol::state::{Fate, FateReport};
 use impp_protocol::{Address, Code, Domain, Error, Timestamp};
 use impp_storage::{self as storage, Expect, Op, RecordKey, Scan, StoreError, Unit};
 
-use super::peer::{Peer, SENDER_PART};
+use super::peer::{Inner, Peer, SENDER_PART};
 use super::peers::{disabled, linked_key};
 use crate::config::seconds;
 use crate::delivery::{self, Bearer, deliver, is_repeat, rejected};
@@ -76,27 +76,17 @@ pub async fn accept(host: &Arc<Host>, message: Message, from: Address) -> Result
     let answered = tokio::spawn(async move {
         let outcome = pending.await;
         let committed = matches!(outcome, Ok(storage::Outcome::Committed { .. }));
-        // Looked at under the queue's lock: whoever removes or disables the account comes to the queue
-        // after that, and finds it; or has been there, and is seen here. Removed between the two: its
-        // records may have been looked for before this one was there.
-        let gone = {
+        {
             let mut inner = peer.lock();
-            let gone = host.accounts.get(&from).is_none();
-            if committed && !gone {
+            if committed {
                 inner.queue.ready(ticket, Some(body));
-                if !host.accounts.is_enabled(&from) {
-                    inner.queue.end_sender(&from, &disabled(&from));
-                }
+                end_unless_enabled(&host, &mut inner, &from);
                 inner.raise();
             } else {
                 inner.queue.remove(ticket);
             }
-            gone
-        };
-        peer.changed.notify_one();
-        if committed && gone {
-            let _ = host.store(vec![delete(&from, ticket)]).await;
         }
+        peer.changed.notify_one();
         match outcome.map_err(|error| storage_error(&error))? {
             storage::Outcome::Committed { .. } => {
                 host.metrics.messages.inc();
@@ -108,6 +98,15 @@ pub async fn accept(host: &Arc<Host>, message: Message, from: Address) -> Result
         }
     });
     Ok(Answer::of_task(answered))
+}
+
+/// Nothing goes out in the name of an account that was disabled or removed. Looked at under the
+/// queue's lock: whoever does that comes to the queue after it, and finds what is there; or has been
+/// there, and is seen here. What is of a removed account ends without a fate (`last_ops`).
+fn end_unless_enabled(host: &Host, inner: &mut Inner, from: &Address) {
+    if !host.accounts.is_enabled(from) {
+        inner.queue.end_sender(from, &disabled(from));
+    }
 }
 
 /// A place in the queue of a domain.
@@ -392,10 +391,8 @@ pub async fn restore(host: &Arc<Host>) -> Result<(), StoreError> {
             let from = item.from.clone();
             let entered = host.peers.with_held(host, &local, &remote, |inner| {
                 inner.queue.restore(item);
-                // Disabled while no server ran, or just before a crash.
-                if host.accounts.get(&from).is_some() && !host.accounts.is_enabled(&from) {
-                    inner.queue.end_sender(&from, &disabled(&from));
-                }
+                // Disabled or removed while no server ran, or just before a crash.
+                end_unless_enabled(host, inner, &from);
             });
             if let Err(error) = entered {
                 tracing::error!(%remote, %error, "a message waits on the disk until a restart");

@@ -57,6 +57,19 @@ impl Domain {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether one of the two is the other, or ends with it by whole labels: who runs the shorter one
+    /// gave the longer one away.
+    pub fn is_nested_with(&self, other: &Domain) -> bool {
+        let (long, short) = match self.0.len() < other.0.len() {
+            true => (other, self),
+            false => (self, other),
+        };
+        match long.0.strip_suffix(&*short.0) {
+            Some(rest) => rest.is_empty() || rest.ends_with('.'),
+            None => false,
+        }
+    }
 }
 
 /// A principal's address in canonical form.
@@ -289,6 +302,23 @@ mod tests {
         );
         assert_eq!(canonical(&"a".repeat(2000)), Err(AddressError::TooLong));
         assert!(canonical(&format!("a@{}.com", "b".repeat(64))).is_err());
+    }
+
+    #[test]
+    fn domains_are_nested_by_whole_labels() {
+        let domain = |text: &str| Domain::parse(text).unwrap();
+        for (one, other, nested) in [
+            ("example.org", "example.org", true),
+            ("people.example.org", "example.org", true),
+            ("a.b.example.org", "example.org", true),
+            ("badexample.org", "example.org", false),
+            ("a.example.org", "b.example.org", false),
+            ("example.org", "example.com", false),
+            ("org.example", "org", false),
+        ] {
+            assert_eq!(domain(one).is_nested_with(&domain(other)), nested, "{one} {other}");
+            assert_eq!(domain(other).is_nested_with(&domain(one)), nested, "{other} {one}");
+        }
     }
 
     #[test]

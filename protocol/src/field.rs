@@ -134,8 +134,22 @@ impl Reader {
     /// # Errors
     /// [`FieldError`] naming this field, or an unknown one before it.
     pub fn field<F: Field>(&mut self, number: u64, field: &'static str) -> Result<F, FieldError> {
-        let raw = self.find(number, field)?;
-        F::read(raw).map_err(|fault| FieldError { field, number, fault })
+        F::read_from(self, number, field)
+    }
+
+    /// The fields from `first` to `last`, as they are.
+    fn range(&mut self, first: u64, last: u64) -> Result<Vec<(u64, Raw)>, FieldError> {
+        let mut found = Vec::new();
+        while let Some(number) = self.peek()?.filter(|number| *number <= last) {
+            match self.next.take() {
+                Some(field) if number >= first => found.push(field),
+                field => {
+                    self.next = field;
+                    self.skip_unknown()?;
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Ends the map: what is left may only be unknown fields that need not be understood.
@@ -263,6 +277,54 @@ pub trait Field: Sized {
     /// # Errors
     /// [`Fault`] of its value, or [`Fault::Missing`].
     fn read(raw: Option<Raw>) -> Result<Self, Fault>;
+
+    /// Reads the field where it stands in its map.
+    ///
+    /// # Errors
+    /// [`FieldError`] naming this field, or an unknown one before it.
+    fn read_from(
+        reader: &mut Reader,
+        number: u64,
+        field: &'static str,
+    ) -> Result<Self, FieldError> {
+        let raw = reader.find(number, field)?;
+        Self::read(raw).map_err(|fault| FieldError { field, number, fault })
+    }
+}
+
+/// The fields up to number `LAST` that only servers write and that this version does not know, as
+/// they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stamps<const LAST: u64>(Vec<(u64, Raw)>);
+
+impl<const LAST: u64> Stamps<LAST> {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<const LAST: u64> Field for Stamps<LAST> {
+    fn write(&self, _number: u64, writer: &mut Writer) {
+        for (number, raw) in &self.0 {
+            match raw {
+                Raw::Int(int) => writer.int(*number, *int),
+                Raw::Bytes(bytes) => writer.bytes(*number, bytes),
+            }
+        }
+    }
+
+    fn read(_raw: Option<Raw>) -> Result<Self, Fault> {
+        Ok(Stamps::default())
+    }
+
+    fn read_from(
+        reader: &mut Reader,
+        number: u64,
+        _field: &'static str,
+    ) -> Result<Self, FieldError> {
+        reader.range(number, LAST).map(Stamps)
+    }
 }
 
 impl<T: Value> Field for T {

@@ -61,6 +61,7 @@ fn words(kind: &str) -> String {
         "Fate" => "fate",
         "RequestKind" => "request kind",
         "Decision" => "decision",
+        "Stamps<63>" => "anything",
         "Pair" => "map pair",
         "Part" => "map part",
         "WirePart" => "map part change",

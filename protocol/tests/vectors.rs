@@ -121,20 +121,11 @@ fn page() -> Page {
 }
 
 fn message() -> Message {
+    let id = [1, 0x93, 0, 0, 0, 0, 0x70, 0, 0x80, 0, 0, 0, 0, 0, 0, 1];
+    let body = Bytes::from_static("h\u{e9}llo".as_bytes());
     Message {
-        id: [1, 0x93, 0, 0, 0, 0, 0x70, 0, 0x80, 0, 0, 0, 0, 0, 0, 1],
-        to: address("bob@a.example"),
-        from: None,
-        content_type: None,
-        body: Bytes::from_static("h\u{e9}llo".as_bytes()),
         created: Some(Timestamp::from_millis(1_700_000_000_000)),
-        expires: None,
-        reply_to: None,
-        thread: None,
-        headers: vec![],
-        volatile: false,
-        sender: None,
-        hops: None,
+        ..Message::new(id, address("bob@a.example"), body)
     }
 }
 

@@ -85,7 +85,8 @@ pub async fn deliver(
 
 /// What a repeat of the message is told by.
 pub fn dedup(message: &Message, from: &Address) -> Dedup {
-    let digest = Sha256::digest(message.encode()).into();
+    // However it came here: a home that moves, or a redirect that is set anew, makes no second one.
+    let digest = Sha256::digest(message.unstamped().encode()).into();
     Dedup { id: message.id, from: from.clone(), to: message.to.clone(), digest }
 }
 
@@ -237,7 +238,15 @@ fn unit(
         ops.push(copy_sent(&from));
         ops.push(fate_of(
             &from,
-            &FateReport { id, to: to.clone(), fate, code: None, by: None, text: None },
+            &FateReport {
+                id,
+                to: to.clone(),
+                fate,
+                code: None,
+                by: None,
+                text: None,
+                address: None,
+            },
         ));
     }
     Unit { dedup: Some(dedup), body: Some(body), time: now, ops }

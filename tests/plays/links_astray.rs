@@ -64,8 +64,7 @@ async fn f8_a_message_that_is_moved_in_circles_ends_as_a_loop() {
         loop {
             let (number, message) = link.message().await;
             hops.push(message.hops.unwrap());
-            let next = if message.to.local() == "x" { "y" } else { "x" };
-            link.refuse(number, moved(&format!("{next}@evil.example"))).await;
+            link.refuse(number, moved("x@evil.example")).await;
         }
     };
     let report = tokio::select! {
@@ -75,21 +74,13 @@ async fn f8_a_message_that_is_moved_in_circles_ends_as_a_loop() {
     assert_eq!((report.fate, report.code), (Fate::Failed, Some(Code::Loop)));
     assert_eq!(hops, [8, 7, 6, 5, 4, 3, 2, 1]);
     assert_eq!(report.to, "x@evil.example".parse().unwrap(), "as its sender has named it");
-    // To an address here, to a domain without links, to one that does not exist.
-    let mut bob = Peer::open_inbox(&domains["a.example"], "bob").await;
-    for (to, fate, code) in [
-        ("bob@a.example", Fate::Delivered, None),
-        ("x@localhost", Fate::Failed, Some(Code::UnknownDomain)),
-        ("x@no.example", Fate::Failed, Some(Code::UnknownDomain)),
-    ] {
-        let id = alice.queue("x@evil.example", to).await;
-        let (number, message) = link.message().await;
-        assert_eq!(message.id, id);
-        link.refuse(number, moved(to)).await;
-        let report = alice.fate(id).await;
-        assert_eq!((report.fate, report.code), (fate, code), "{report:?}");
-    }
-    assert_eq!(bob.texts(1).await, ["bob@a.example"]);
+    // To a domain that does not exist.
+    let id = alice.queue("x@evil.example", "below").await;
+    let (number, message) = link.message().await;
+    assert_eq!(message.id, id);
+    link.refuse(number, moved("x@no.evil.example")).await;
+    let report = alice.fate(id).await;
+    assert_eq!((report.fate, report.code), (Fate::Failed, Some(Code::UnknownDomain)));
     // Without an address it is refused, and no more.
     let id = alice.queue("x@evil.example", "nowhere").await;
     let (number, _) = link.message().await;

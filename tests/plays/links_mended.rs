@@ -167,25 +167,26 @@ async fn b11_a_server_without_links_looks_for_nobody() {
 /// message does.
 #[tokio::test(flavor = "multi_thread")]
 async fn d_5_3_2_a_redirected_message_comes_to_an_end() {
-    let (domains, evil) = one(|start| {
+    let domains = Domains::with(&["a.example"], |_, start| {
         start
             .set("federation.domains_max", 1)
             .set("inbox.items_max", 1)
             .set("federation.queue_seconds", 5)
     })
     .await;
+    let people = BadPeer::among(&domains, "people.a.example").await;
     let server = &domains["a.example"];
     Peer::open_inbox(server, "bob").await;
     let mut alice = Peer::sign_in(server, "alice").await;
     alice.send("bob@a.example", "fills it").await;
-    let id = alice.queue("x@evil.example", "one").await;
-    let mut link = evil.accept().await;
+    let id = alice.queue("x@people.a.example", "one").await;
+    let mut link = people.accept().await;
     let (number, _) = link.message().await;
-    link.refuse(number, moved("x@other.example")).await;
+    link.refuse(number, moved("x@no.people.a.example")).await;
     let fate = alice.fate(id).await;
     assert_eq!((fate.fate, fate.code), (Fate::Failed, Some(Code::UnknownDomain)));
     // To an inbox here that is full; it is offered again and again until its time is over.
-    let id = alice.queue("x@evil.example", "two").await;
+    let id = alice.queue("bob@people.a.example", "two").await;
     let answers = async {
         loop {
             let (number, _) = link.message().await;

@@ -206,16 +206,20 @@ async fn d_5_3_2_a_redirect_is_followed_and_a_ring_of_them_ends() {
     domains["people.example.org"].add("erin");
     let mut erin = Peer::open_inbox(&domains["people.example.org"], "erin").await;
     let id = alice.queue("erin@example.org", "where are you?").await;
-    assert_eq!(erin.texts(1).await, ["where are you?"]);
+    let came = erin.received(1).await;
+    assert_eq!(came[0].body, "where are you?");
+    assert_eq!(came[0].redirected_from, Some("erin@example.org".parse().unwrap()));
     let fate = alice.fate(id).await;
     assert_eq!((fate.fate, fate.to), (Fate::Delivered, "erin@example.org".parse().unwrap()));
     let id = alice.queue("nobody@example.org", "hello").await;
     let fate = alice.fate(id).await;
     assert_eq!((fate.fate, fate.code), (Fate::Failed, Some(Code::Loop)), "{fate:?}");
-    // Whoever is where the redirect leads back to is found there.
+    // To another's domain nobody is led, also not by an operator's mistake.
     domains["people.example.org"].redirect(Some("a.example"));
-    let id = erin.queue("carol@example.org", "and you?").await;
-    assert_eq!(erin.fate(id).await.fate, Fate::Delivered);
+    let id = erin.queue("nobody@example.org", "and you?").await;
+    let fate = erin.fate(id).await;
+    assert_eq!((fate.fate, fate.code), (Fate::Failed, Some(Code::Moved)), "{fate:?}");
+    assert_eq!(fate.address, Some("nobody@a.example".parse().unwrap()));
 }
 
 /// What a full inbox refuses waits, and holds up nobody else.

@@ -40,6 +40,7 @@ mod password_lost;
 mod presence;
 mod presence_leases;
 mod presence_views;
+mod redirects;
 mod removal;
 mod resume;
 mod resume_edges;

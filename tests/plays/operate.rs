@@ -349,6 +349,10 @@ async fn check_finds_what_a_start_would() {
     };
     server.set("federation.enabled", false);
     assert!(found("links to other domains are turned off").contains("\"ok\""));
+    server.redirect(Some("elsewhere.example"));
+    assert!(found("redirect of localhost: to elsewhere.example").contains("\"warn\""));
+    server.redirect(Some("people.localhost"));
+    assert!(!String::from_utf8(check().stdout).unwrap().contains("redirect of"));
     std::fs::remove_file(server.data().join("tls/cert.pem")).unwrap();
     let output = check();
     assert_eq!(output.status.code(), Some(1));

@@ -61,19 +61,12 @@ impl Client {
         // A repeat must be the same to the byte, whenever it is made: all times come from the id.
         let created = id_time(&id).unwrap_or(now);
         let message = Message {
-            id: id.into_bytes(),
-            to: outgoing.to,
-            from: None,
             content_type: outgoing.content_type,
-            body: outgoing.body,
             created: Some(created),
             expires: outgoing.expires.map(|after| created.after(after)),
-            reply_to: None,
             thread: outgoing.thread,
-            headers: Vec::new(),
             volatile: outgoing.volatile,
-            sender: None,
-            hops: None,
+            ..Message::new(id.into_bytes(), outgoing.to, outgoing.body)
         };
         if let Some(over) = message.over_limit() {
             return Err(ClientError::TooLarge(over));

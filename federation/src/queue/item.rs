@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use impp_protocol::state::Fate;
-use impp_protocol::{Address, By, Code, Timestamp};
+use impp_protocol::{Address, By, Code, Error, Timestamp};
 
 use super::{HOPS_MAX, Pair, Ticket};
 
@@ -15,12 +15,30 @@ pub struct Cause {
     pub by: By,
     /// In words.
     pub text: Option<String>,
+    /// The new address of who has moved.
+    pub address: Option<Address>,
 }
 
 impl Cause {
     /// This server's word.
     pub fn here(code: Code, text: impl Into<String>) -> Cause {
-        Cause { code, by: By::Server, text: Some(text.into()) }
+        Cause { code, by: By::Server, text: Some(text.into()), address: None }
+    }
+
+    /// What an answer says.
+    pub fn said(error: &Error) -> Cause {
+        let address = error.address.clone().filter(|_| error.code == Code::Moved);
+        Cause { code: error.code, by: error.by, text: error.text.clone(), address }
+    }
+
+    /// A redirect that is not followed.
+    fn astray(by: By, old: &Address, new: &Address) -> Cause {
+        let text = format!(
+            "{old} is said to be {new} now; that is not the same user above or below the domain \
+             {}, so nothing was sent there. Write to the new address if you know it to be right",
+            old.domain_str()
+        );
+        Cause { code: Code::Moved, by, text: Some(text), address: Some(new.clone()) }
     }
 
     pub(super) fn too_long() -> Cause {
@@ -100,6 +118,8 @@ pub struct Sending {
     pub from: Address,
     /// Where it is sent.
     pub to: Address,
+    /// Its recipient as the sender named it.
+    pub recipient: Address,
     /// How many more servers may pass it on.
     pub hops: u64,
     /// Its bytes, if they are in memory.
@@ -117,6 +137,8 @@ pub struct Ending {
     pub from: Address,
     /// Its recipient as the sender named it.
     pub recipient: Address,
+    /// Where it was sent last.
+    pub to: Address,
     /// How many more servers may pass it on.
     pub hops: u64,
     /// What became of it.
@@ -162,6 +184,22 @@ impl Item {
     }
 }
 
+/// Whether a message is sent on from `old`, where it was sent last, to `new`, which `old` is said to
+/// be now: to the same user only, where one domain is part of the other. So who answers for an
+/// address cannot have messages sent, in their senders' names, to somebody else. The domain that the
+/// sender named counts too: else two redirects over a common parent led to a stranger.
+///
+/// # Errors
+/// What the sender is told: the new address, and that the message is not sent there.
+pub fn follow(recipient: &Address, old: &Address, new: &Address, by: By) -> Result<(), Cause> {
+    let domain = new.domain();
+    let nested = domain.is_nested_with(&old.domain()) && domain.is_nested_with(&recipient.domain());
+    if nested && new.local() == recipient.local() {
+        return Ok(());
+    }
+    Err(Cause::astray(by, old, new))
+}
+
 impl Entry {
     pub(super) fn new(of: Item) -> Entry {
         Entry { of, body: None, out_whole: false, cuts: 0, last: None, stage: Stage::Reserved }
@@ -180,6 +218,7 @@ impl Entry {
             ticket: self.of.ticket,
             from: self.of.from.clone(),
             to: self.of.to.clone(),
+            recipient: self.of.recipient.clone(),
             hops: self.of.hops,
             body: self.body.clone(),
         }
@@ -192,6 +231,7 @@ impl Entry {
             id: self.of.id,
             from: self.of.from.clone(),
             recipient: self.of.recipient.clone(),
+            to: self.of.to.clone(),
             hops: self.of.hops,
             place: place.clone(),
         })

@@ -23,7 +23,7 @@ use impp_protocol::state::Fate;
 use impp_protocol::{Address, By, Code, Error, Timestamp};
 
 use crate::backoff::Backoff;
-pub use item::{Cause, Ending, Item, Place, Sending, Standing};
+pub use item::{Cause, Ending, Item, Place, Sending, Standing, follow};
 use item::{Entry, Stage};
 use turns::Turns;
 
@@ -168,9 +168,15 @@ impl Queue {
 
     /// Takes a message that is on the disk already, whatever the limits.
     pub fn restore(&mut self, item: Item) {
-        let ticket = item.ticket;
+        let (ticket, maybe_taken) = (item.ticket, item.maybe_taken);
+        let followed = follow(&item.recipient, &item.recipient, &item.to, By::Home);
         self.insert(item);
         self.ready(ticket, None);
+        // Earlier versions followed where this one does not.
+        if let Err(astray) = followed {
+            let fate = if maybe_taken { Fate::Unknown } else { Fate::Failed };
+            self.end(ticket, Place::Ended(fate, Some(astray)));
+        }
     }
 
     /// The message is on the disk: it may be sent. `body` is kept if there is room.
@@ -275,12 +281,16 @@ impl Queue {
             Ok(()) => return self.end(ticket, Place::Ended(Fate::Delivered, None)),
             Err(error) => error,
         };
-        if let (Code::Moved, Some(address)) = (error.code, error.address.clone()) {
-            return self.end(ticket, Place::Moved(address));
-        }
         // What the other side says as "server" is, from here, its home server.
         let by = if error.by == By::Server { By::Home } else { error.by };
-        let cause = Cause { code: error.code, by, text: error.text.clone() };
+        let error = Error { by, ..error };
+        let mut cause = Cause::said(&error);
+        if let Some(new) = cause.address.clone() {
+            match follow(&item.of.recipient, &item.of.to, &new, by) {
+                Ok(()) => return self.end(ticket, Place::Moved(new)),
+                Err(astray) => cause = astray,
+            }
+        }
         if error.code.is_permanent() {
             // Too late to be known again says nothing of the time before.
             let late = error.code == Code::OutOfWindow && item.of.maybe_taken;
@@ -366,7 +376,7 @@ impl Queue {
     /// A message that was to end elsewhere is not taken there for now: it waits on.
     pub fn waits_on(&mut self, now: Timestamp, ticket: Ticket, error: &Error, random: u64) {
         let Some(item) = self.items.get_mut(&ticket) else { return };
-        item.last = Some(Cause { code: error.code, by: error.by, text: error.text.clone() });
+        item.last = Some(Cause::said(error));
         item.stage = Stage::Waiting;
         self.deadlines.insert((item.deadline(), ticket));
         let pair = item.pair();

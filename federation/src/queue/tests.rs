@@ -110,9 +110,64 @@ fn a_permanent_refusal_is_the_end_said_by_the_other_home_server() {
     add(&mut queue, 1, "a@a.example", "x@b.example");
     sent(&mut queue, at(0));
     queue.answered(at(0), 1, Err(refusal(Code::Refused)), 0);
-    let cause = Cause { code: Code::Refused, by: By::Home, text: Some("no".to_owned()) };
+    let cause = Cause { by: By::Home, ..Cause::here(Code::Refused, "no") };
     assert_eq!(ended(&mut queue), (1, Place::Ended(Fate::Failed, Some(cause))));
     assert!(queue.is_empty());
+}
+
+/// Who answers for an address has messages sent on to the same user, up or down the domain that
+/// the sender has named, and to nobody else.
+#[test]
+fn e10_a_redirect_is_followed_to_the_same_user_of_a_nested_domain_only() {
+    let sent_to = |recipient: &str, to: &str| {
+        let item = item(1, "a@a.example", recipient);
+        Item { to: address(to), ..item }
+    };
+    for (recipient, to, new, followed) in [
+        ("x@b.example", "x@b.example", "x@people.b.example", true),
+        ("x@people.b.example", "x@people.b.example", "x@b.example", true),
+        ("x@b.example", "x@people.b.example", "x@b.example", true),
+        ("x@b.example", "x@b.example", "x@b.example", true),
+        ("x@b.example", "x@b.example", "y@b.example", false),
+        ("x@b.example", "x@b.example", "y@people.b.example", false),
+        ("x@b.example", "x@b.example", "x@c.example", false),
+        ("x@b.example", "x@b.example", "x@notb.example", false),
+        ("x@b.example", "x@b.example", "a@a.example", false),
+        ("x@one.b.example", "x@b.example", "x@two.b.example", false),
+        ("x@b.example", "x@one.b.example", "x@two.b.example", false),
+    ] {
+        let mut queue = queue();
+        queue.insert(sent_to(recipient, to));
+        queue.ready(1, None);
+        sent(&mut queue, at(0));
+        let moved = Error { address: Some(address(new)), ..refusal(Code::Moved) };
+        queue.answered(at(0), 1, Err(moved), 0);
+        match ended(&mut queue).1 {
+            Place::Moved(place) => {
+                assert!(followed, "{recipient} {to} {new}");
+                assert_eq!(place, address(new));
+            }
+            Place::Ended(fate, Some(cause)) => {
+                assert!(!followed, "{recipient} {to} {new}");
+                assert_eq!((fate, cause.code, cause.by), (Fate::Failed, Code::Moved, By::Home));
+                assert_eq!(cause.address, Some(address(new)));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// What an earlier version sent on its way to a stranger goes no further.
+#[test]
+fn e10_what_is_on_its_way_to_a_stranger_ends_when_it_is_read_back() {
+    for (maybe_taken, expected) in [(false, Fate::Failed), (true, Fate::Unknown)] {
+        let mut queue = queue();
+        let item = item(1, "a@a.example", "x@b.example");
+        queue.restore(Item { to: address("victim@c.example"), maybe_taken, ..item });
+        assert_eq!(sent(&mut queue, at(0)), []);
+        let (_, Place::Ended(fate, Some(cause))) = ended(&mut queue) else { panic!("no end") };
+        assert_eq!((fate, cause.address), (expected, Some(address("victim@c.example"))));
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::address::Address;
-use crate::field::{FieldError, Reader, Writer};
+use crate::field::{FieldError, Reader, Stamps, Writer};
 use crate::schema::{Map, fields};
 use crate::time::Timestamp;
 
@@ -55,6 +55,10 @@ fields! {
         12 sender: Option<Address>,
         /// Links: how many more servers may pass it on.
         13 hops: Option<u64>,
+        /// The recipient whom its sender named, if a redirect led on from there. Servers write it.
+        48 redirected_from: Option<Address>,
+        /// Up to 63: what only servers write, in later versions. Nobody passes it on.
+        49 later_stamps: Stamps<63>,
     }
 }
 
@@ -75,7 +79,22 @@ impl Message {
             volatile: false,
             sender: None,
             hops: None,
+            redirected_from: None,
+            later_stamps: Stamps::default(),
         }
+    }
+
+    /// Whether it has what only servers write, [`from`](Message::from) aside.
+    pub fn is_stamped(&self) -> bool {
+        self.sender.is_some() || *self != self.unstamped()
+    }
+
+    /// The message as its sender wrote it, without what servers stamp on it on its way: what a
+    /// repeat is told by, and what its size is measured by.
+    #[must_use]
+    pub fn unstamped(&self) -> Message {
+        let (hops, redirected_from, later_stamps) = (None, None, Stamps::default());
+        Message { hops, redirected_from, later_stamps, ..self.clone() }
     }
 
     /// The first of the message's parts that exceeds its limit, named with the limit.
@@ -90,7 +109,7 @@ impl Message {
             .or_else(|| label("content_type", self.content_type.as_ref()))
             .or_else(|| label("thread", self.thread.as_ref()))
             .or_else(|| self.headers.iter().find_map(|h| label("header name", Some(&h.name))))
-            .or_else(|| over("message", self.encode().len(), MESSAGE_BYTES_MAX))
+            .or_else(|| over("message", self.unstamped().encode().len(), MESSAGE_BYTES_MAX))
             .or_else(|| {
                 let count = self.headers.len();
                 (count > HEADERS_MAX)

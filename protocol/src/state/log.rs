@@ -48,6 +48,8 @@ fields! {
         5 by: Option<By>,
         /// For people: what went wrong.
         6 text: Option<String>,
+        /// With moved: the new address, to which the message was not sent.
+        7 address: Option<Address>,
     }
 }
 
@@ -70,6 +72,8 @@ fields! {
         7 text: Option<String>,
         /// When it is tried again.
         8 next_try: Option<Timestamp>,
+        /// With moved: the new address, to which the message was not sent.
+        9 address: Option<Address>,
     }
 }
 

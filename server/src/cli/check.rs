@@ -57,6 +57,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
             let now = Clock::start().now();
             findings.extend(config.domain.iter().filter_map(|hosted| validity(hosted, now)));
             findings.extend(config.domain.iter().filter_map(purpose));
+            findings.extend(config.domain.iter().filter_map(redirect));
             findings.extend(listening(&config));
             findings.extend(authorities(&config));
             findings.push(store(&config));
@@ -101,6 +102,15 @@ fn purpose(hosted: &Hosted) -> Option<Finding> {
         let hint = "have one made with the extended key usage serverAuth, or with none";
         finding("error", CERTIFICATE, message, Some(hint))
     })
+}
+
+/// Whether a redirect leads where no server follows it.
+fn redirect(hosted: &Hosted) -> Option<Finding> {
+    let to = hosted.redirect.as_ref().filter(|to| !to.is_nested_with(&hosted.name))?;
+    let message =
+        format!("redirect of {}: to {to} no server sends what was meant for it", hosted.name);
+    let hint = "only a domain above or below is followed to; senders are told the new address";
+    Some(finding("warn", "config", message, Some(hint)))
 }
 
 /// Whether anybody beyond this machine can reach domains that are meant to be reached.

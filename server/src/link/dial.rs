@@ -7,7 +7,7 @@ use std::sync::Arc;
 use impp_federation::prove::{self, HandshakeError};
 use impp_federation::queue::Cause;
 use impp_locate::{AttemptError, NotReached, Service};
-use impp_protocol::{By, Code, Domain, Error};
+use impp_protocol::{Code, Domain, Error};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -121,7 +121,7 @@ pub async fn handshake(
 
 fn not_opened(error: &NotReached) -> NotOpened {
     let kind = error.kind;
-    let cause = Cause { code: kind.code(), by: By::Server, text: Some(words::line(&error.text)) };
+    let cause = Cause::here(kind.code(), words::line(&error.text));
     NotOpened { cause, definite: kind.is_definite() }
 }
 

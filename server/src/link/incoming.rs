@@ -5,8 +5,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use impp_federation::queue::follow;
 use impp_protocol::command::Message;
-use impp_protocol::{Address, Code, Error};
+use impp_protocol::field::Stamps;
+use impp_protocol::{Address, By, Code, Error};
 
 use tokio::time::Instant;
 
@@ -51,8 +53,14 @@ pub async fn message(
         let text = format!("{} was sent from address to address", message.to);
         return Err(request(Error::new(Code::Loop, text)));
     }
-    // What is stored, and what a repeat is told by, is the message without its way.
-    message.hops = None;
+    if let Some(named) = &message.redirected_from
+        && follow(named, named, &message.to, By::Home).is_err()
+    {
+        let text = format!("redirected_from: {named} does not lead to {}", message.to);
+        return Err(request(Error::new(Code::Refused, text)));
+    }
+    // What is stored is the message without the rest of its way, and what this version does not know.
+    (message.hops, message.later_stamps) = (None, Stamps::default());
     if let Some(over) = message.over_limit() {
         return Err(request(Error::new(Code::TooLarge, over)));
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use impp_federation::queue::{Cause, Ending, Full, Item, Place, Sending, Ticket};
+use impp_federation::queue::{Cause, Ending, Full, Item, Place, Sending, Ticket, follow};
 use impp_protocol::command::{Done, Message, Outcome};
 use impp_protocol::state::{Fate, FateReport};
 use impp_protocol::{Address, Code, Domain, Error, Timestamp};
@@ -157,7 +157,13 @@ pub async fn load(host: &Host, sending: &Sending) -> Result<Option<Message>, Sto
         },
     };
     let message = Message::decode(body).map_err(|error| damaged(&error.to_string()))?;
-    Ok(Some(Message { to: sending.to.clone(), hops: Some(sending.hops), ..message }))
+    let (hops, redirected_from) = (Some(sending.hops), stamp(&sending.recipient, &sending.to));
+    Ok(Some(Message { to: sending.to.clone(), hops, redirected_from, ..message }))
+}
+
+/// What says that a message was sent on: whom its sender named.
+fn stamp(recipient: &Address, to: &Address) -> Option<Address> {
+    (recipient != to).then(|| recipient.clone())
 }
 
 /// Stores the ends that messages have come to, in a task of its own.
@@ -226,11 +232,13 @@ async fn keep_storing(host: &Arc<Host>, ops: Vec<Op>) -> bool {
 }
 
 fn report(ending: &Ending, fate: Fate, cause: Option<Cause>) -> FateReport {
-    let (code, by, text) = match cause {
-        Some(Cause { code, by, text }) => (Some(code), Some(by), text),
-        None => (None, None, None),
-    };
-    FateReport { id: ending.id, to: ending.recipient.clone(), fate, code, by, text }
+    let (id, to) = (ending.id, ending.recipient.clone());
+    match cause {
+        Some(Cause { code, by, text, address }) => {
+            FateReport { id, to, fate, code: Some(code), by: Some(by), text, address }
+        }
+        None => FateReport { id, to, fate, code: None, by: None, text: None, address: None },
+    }
 }
 
 /// What ends a message on the disk: it waits no more, and its sender's log has its fate. The log of
@@ -274,19 +282,21 @@ async fn move_on(host: &Arc<Host>, peer: &Arc<Peer>, ending: &Ending) -> Result<
             let moved = Moved { to, hops, record, body, version: kept.version };
             return moved.send(host, peer, ending, message.expires).await;
         }
-        let message = Message { to: to.clone(), ..message.clone() };
+        let redirected_from = stamp(&ending.recipient, &to);
+        let message = Message { to: to.clone(), redirected_from, ..message.clone() };
         let delivered = deliver(host, message, ending.from.clone(), Bearer::Queue).await;
         match settled(delivered).await {
             Ok(()) => {
                 let report = report(ending, Fate::Delivered, None);
                 return end_here(host, peer, ending, report).await;
             }
-            Err(Error { code: Code::Moved, address: Some(next), .. }) => {
-                (to, hops) = (next, hops - 1);
+            Err(Error { code: Code::Moved, address: Some(next), by, .. }) => {
+                match follow(&ending.recipient, &to, &next, by) {
+                    Ok(()) => (to, hops) = (next, hops - 1),
+                    Err(astray) => break astray,
+                }
             }
-            Err(error) if error.code.is_permanent() => {
-                break Cause { code: error.code, by: error.by, text: error.text };
-            }
+            Err(error) if error.code.is_permanent() => break Cause::said(&error),
             Err(error) => return Err(error),
         }
     };

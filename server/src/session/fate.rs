@@ -55,10 +55,10 @@ fn answer(whereabouts: &Whereabouts) -> Done {
 fn waiting(id: [u8; 16], standing: Standing) -> Whereabouts {
     let Standing { to, since, cause, next_try } = standing;
     let (code, by, text) = match cause {
-        Some(Cause { code, by, text }) => (Some(code), Some(by), text),
+        Some(Cause { code, by, text, address: _ }) => (Some(code), Some(by), text),
         None => (None, None, None),
     };
-    Whereabouts { id, to, fate: None, since, code, by, text, next_try }
+    Whereabouts { id, to, fate: None, since, code, by, text, next_try, address: None }
 }
 
 fn ended(item: &Item, id: [u8; 16]) -> Option<Whereabouts> {
@@ -75,5 +75,6 @@ fn ended(item: &Item, id: [u8; 16]) -> Option<Whereabouts> {
         by: report.by,
         text: report.text,
         next_try: None,
+        address: report.address,
     })
 }

@@ -34,8 +34,9 @@ impl Session {
         if message.from.as_ref().is_some_and(|claimed| *claimed != from) {
             return Err(Error::new(Code::Refused, format!("from: you are {from}")));
         }
-        if message.sender.is_some() || message.hops.is_some() {
-            return Err(Error::new(Code::Refused, "sender, hops: only servers write these"));
+        if message.is_stamped() {
+            let text = "sender, hops, redirected_from, fields 48 to 63: only servers write these";
+            return Err(Error::new(Code::Refused, text));
         }
         if let Some(over) = message.over_limit() {
             return Err(Error::new(Code::TooLarge, over));

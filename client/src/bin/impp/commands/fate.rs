@@ -27,6 +27,8 @@ struct FateJson {
     by: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next_try: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<String>,
 }
 
 pub async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
@@ -48,6 +50,7 @@ impl FateJson {
             cause,
             by: found.by.map(|by| by.as_str()),
             next_try: found.next_try.map(|time| time.to_string()),
+            address: found.address.as_ref().map(ToString::to_string),
         }
     }
 }
@@ -63,6 +66,9 @@ fn line(fate: &FateJson) -> String {
     }
     if let Some(next_try) = &fate.next_try {
         line.push_str(&format!("\n  next try at {next_try}"));
+    }
+    if let Some(address) = &fate.address {
+        line.push_str(&format!("\n  impp send {address} TEXT sends it to the new address"));
     }
     line
 }

@@ -44,11 +44,15 @@ pub struct ItemJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     sender: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    redirected_from: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     fate: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -119,6 +123,7 @@ fn of_message(message: &Message) -> ItemJson {
         headers: message.headers.iter().map(header).collect(),
         volatile: message.volatile,
         sender: message.sender.as_ref().map(ToString::to_string),
+        redirected_from: message.redirected_from.as_ref().map(ToString::to_string),
         ..ItemJson::default()
     }
 }
@@ -130,6 +135,7 @@ fn fate(report: &FateReport) -> ItemJson {
         to: report.to.to_string(),
         fate: Some(report.fate.as_str()),
         cause: report.code.map(|code| code.as_str()),
+        address: report.address.as_ref().map(ToString::to_string),
         ..ItemJson::default()
     }
 }
@@ -143,11 +149,18 @@ pub fn text(item: &ItemJson) -> String {
     let time = item.received.as_ref().or(item.since.as_ref()).or(item.created.as_ref());
     let time = time.map(String::as_str).unwrap_or_default();
     if let Some(fate) = item.fate {
-        let cause = item.cause.map_or(String::new(), |cause| format!(" ({cause})"));
+        let cause = match (item.cause, &item.address) {
+            (Some(cause), Some(address)) => format!(" ({cause}, said to be {address} now)"),
+            (Some(cause), None) => format!(" ({cause})"),
+            (None, _) => String::new(),
+        };
         return format!("{time} {} to {}: {fate}{cause}", item.id, item.to);
     }
     let who = match (&item.from, item.item) {
-        (Some(from), "message") => from.clone(),
+        (Some(from), "message") => match &item.redirected_from {
+            Some(named) => format!("{from} (to {named}, redirected)"),
+            None => from.clone(),
+        },
         (None, "message") => "somebody".to_owned(),
         _ => format!("to {}", item.to),
     };
@@ -168,23 +181,15 @@ mod tests {
     use impp_client::protocol::{Code, Timestamp};
 
     fn message(content_type: Option<&str>, body: &'static [u8]) -> Message {
+        let id = [
+            0x01, 0x89, 0x0a, 0x5d, 0xac, 0x96, 0x77, 0x4b, 0xbc, 0xce, 0xb3, 0x02, 0x09, 0x9a,
+            0x80, 0x57,
+        ];
+        let body = Bytes::from_static(body);
         Message {
-            id: [
-                0x01, 0x89, 0x0a, 0x5d, 0xac, 0x96, 0x77, 0x4b, 0xbc, 0xce, 0xb3, 0x02, 0x09, 0x9a,
-                0x80, 0x57,
-            ],
-            to: "alice@a.example".parse().unwrap(),
             from: Some("bob@a.example".parse().unwrap()),
             content_type: content_type.map(str::to_owned),
-            body: Bytes::from_static(body),
-            created: None,
-            expires: None,
-            reply_to: None,
-            thread: None,
-            headers: Vec::new(),
-            volatile: false,
-            sender: None,
-            hops: None,
+            ..Message::new(id, "alice@a.example".parse().unwrap(), body)
         }
     }
 
@@ -232,15 +237,30 @@ mod tests {
             code: Some(Code::Refused),
             by: None,
             text: None,
+            address: None,
         };
-        let item = Item {
+        let item = |report| Item {
             kind: ItemKind::Fate,
             message: None,
             fate: Some(report),
             ..received(&message(None, b""))
         };
-        let line = serde_json::to_string(&json(&item).unwrap()).unwrap();
+        let line = serde_json::to_string(&json(&item(report.clone())).unwrap()).unwrap();
         assert!(line.contains(r#""item":"fate""#) && line.contains(r#""cause":"refused""#));
+        let address = Some("bob@c.example".parse().unwrap());
+        let moved = json(&item(FateReport { code: Some(Code::Moved), address, ..report })).unwrap();
+        assert_eq!(moved.address.as_deref(), Some("bob@c.example"));
+        assert!(text(&moved).ends_with("failed (moved, said to be bob@c.example now)"));
+    }
+
+    #[test]
+    fn a_message_that_was_redirected_says_so() {
+        let named = Some("alice@people.a.example".parse().unwrap());
+        let item = json(&received(&Message { redirected_from: named, ..message(None, b"hi") }));
+        let item = item.unwrap();
+        assert_eq!(item.redirected_from.as_deref(), Some("alice@people.a.example"));
+        let line = "2026-12-01T09:00:00Z bob@a.example (to alice@people.a.example, redirected): hi";
+        assert_eq!(text(&item), line);
     }
 
     #[test]

@@ -170,12 +170,10 @@ async fn f11_f12_waiting_for_a_peer_that_is_away_costs_no_processor() {
 /// The server's own users and another domain are served, as a measure of what else goes on.
 async fn others_are_served(server: &Server, alice: &mut Peer, bob: &mut Peer) {
     for n in 0..5 {
-        let started = Instant::now();
         let outcome = alice.send("bob@a.example", &format!("local {n}")).await;
         assert_eq!(outcome, Outcome::Delivered);
         let id = alice.queue("trent@good.example", &format!("good {n}")).await;
         alice.until_ended(id).await;
-        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     }
     bob.texts(5).await;
     bob.ack_all().await;
@@ -186,8 +184,11 @@ async fn others_are_served(server: &Server, alice: &mut Peer, bob: &mut Peer) {
 /// A peer that hardly reads, or not at all, at each place on the way to a link and on it.
 #[tokio::test(flavor = "multi_thread")]
 async fn f12_a_slow_or_dead_peer_holds_up_nobody_else() {
+    // Nothing is given up by itself before the play gives up: whoever is served meanwhile has not
+    // waited for that.
     let settings = |start: Start| {
-        let start = start.set("federation.answer_seconds", 2).set("federation.dial_seconds", 1);
+        let start = start.set("federation.answer_seconds", 600).set("federation.dial_seconds", 600);
+        let start = start.set("federation.idle_seconds", 600).set("limits.stall_seconds", 600);
         start.set("federation.queue_bytes_max", 12 * MIB as i64)
     };
     let (domains, evil) = one(settings).await;
@@ -218,7 +219,14 @@ async fn f12_a_slow_or_dead_peer_holds_up_nobody_else() {
     // Before TLS, before HELLO, and as soon as it is open: nothing is said, nothing read.
     let silent = evil.accept_tcp().await;
     others_are_served(server, &mut alice, &mut bob).await;
+    server.set("federation.dial_seconds", 1);
+    domains.reload();
+    drop(silent);
+    let silent = evil.accept_tcp().await;
     alice.held_up(id, "in time").await;
+    server.set("federation.dial_seconds", 600);
+    domains.reload();
+    drop(silent);
     // Tries that were given up meanwhile are found ended.
     let half_open = loop {
         if let Ok(wire) = evil.accept_tls().await {
@@ -226,14 +234,15 @@ async fn f12_a_slow_or_dead_peer_holds_up_nobody_else() {
         }
     };
     others_are_served(server, &mut alice, &mut bob).await;
+    drop(half_open);
     let dead = loop {
         if let Some(link) = evil.try_accept().await {
             break link;
         }
     };
     others_are_served(server, &mut alice, &mut bob).await;
+    drop(dead);
     alice.held_up(id, "evil.example").await;
-    drop((silent, half_open, dead));
     // One octet now and then, below TLS.
     let mut wire = loop {
         if let Ok(mut wire) = evil.accept_tls().await
@@ -253,7 +262,8 @@ async fn f12_a_slow_or_dead_peer_holds_up_nobody_else() {
     others_are_served(server, &mut alice, &mut bob).await;
     let grown = server.resident_bytes().saturating_sub(before);
     assert!(grown < 64 * MIB, "grown by {} MiB", grown / MIB);
-    // It is given up, and at last all get through.
+    // It ends, and at last all get through.
+    slow.abort();
     let mut taken = 0;
     while taken < ids.len() {
         let Some(mut link) = evil.try_accept().await else { continue };
@@ -265,7 +275,6 @@ async fn f12_a_slow_or_dead_peer_holds_up_nobody_else() {
         }
     }
     alice.until_ended(id).await;
-    slow.abort();
     good.abort();
 }
 

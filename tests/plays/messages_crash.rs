@@ -414,7 +414,8 @@ async fn g10_on_a_slow_disk_many_senders_share_a_sync() {
     const DEVICES: u8 = 16;
     const EACH: usize = 4;
     let names: Vec<String> = (0..ACCOUNTS).map(|n| format!("u{n}")).collect();
-    let server = Server::with().accounts(&names).start();
+    // Nobody answers PINGs while the others sign in.
+    let server = Server::with().accounts(&names).set("times.idle_seconds", 3600).start();
     let mut peers = Vec::new();
     for name in &names {
         for device in 1..=DEVICES {
@@ -422,7 +423,8 @@ async fn g10_on_a_slow_disk_many_senders_share_a_sync() {
         }
     }
     let senders = peers.len();
-    let inject = "inject=fdatasync,fsync:delay_enter=50000";
+    // So slow that also on a slow machine the next of all have come when one has ended.
+    let inject = "inject=fdatasync,fsync:delay_enter=500000";
     let options = ["-e", "trace=fdatasync,fsync", "-e", inject];
     let Some(trace) = Trace::attach(&server, &options) else { return };
     let syncs = || server.metrics().get("impp_store_syncs_total");

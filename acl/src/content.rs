@@ -10,6 +10,16 @@ use impp_protocol::presence::{Document, Patch, Version};
 use crate::view::View;
 
 /// What a view shows, encoded once for all who share it.
+///
+/// It cannot be made from a document, whoever may see that:
+///
+/// ```compile_fail
+/// # use impp_acl::Content;
+/// # use impp_protocol::presence::{Document, Version};
+/// let document = Document::offline();
+/// let snapshot = document.encode();
+/// let _ = Content { document, version: Version::of(&snapshot), snapshot };
+/// ```
 #[derive(Clone, Debug)]
 pub struct Content {
     document: Document,
@@ -18,6 +28,15 @@ pub struct Content {
 }
 
 /// Bytes of presence that may be sent to whoever has the view they were made from.
+///
+/// Other bytes cannot be declared fit to be sent:
+///
+/// ```compile_fail
+/// # use impp_acl::Disclosed;
+/// # use impp_protocol::presence::{Document, Version};
+/// let bytes = Document::offline().encode();
+/// let _ = Disclosed { base: None, version: Version::of(&bytes), bytes };
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disclosed {
     base: Option<Version>,

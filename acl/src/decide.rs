@@ -37,6 +37,13 @@ pub struct Question<'a> {
 }
 
 /// What becomes of a question, and which rules made it so.
+///
+/// Rules alone make it:
+///
+/// ```compile_fail
+/// # use impp_acl::{Decision, Grants, Handling};
+/// let _ = Decision { handling: Handling::Allow, grants: Grants::everything() };
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     pub(crate) handling: Handling,

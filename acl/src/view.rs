@@ -22,7 +22,41 @@ const DEVICE_ALWAYS: [&str; 2] = ["device-id", "timestamp"];
 ///
 /// Nothing makes one but [`Decision::view`] and [`ViewKey::apply`], and for presentities of other
 /// domains [`View::decided_at_home`], so presence cannot be sent to anybody without a decision that
-/// allows it.
+/// allows it. By hand it is neither made nor changed:
+///
+/// ```compile_fail
+/// # use impp_acl::View;
+/// # use impp_protocol::presence::Document;
+/// let _ = View { document: Document::offline() };
+/// ```
+///
+/// ```compile_fail
+/// # use impp_acl::View;
+/// # use impp_protocol::presence::Document;
+/// let _: View = Document::offline().into();
+/// ```
+///
+/// ```compile_fail
+/// # use impp_acl::View;
+/// # use impp_protocol::presence::Document;
+/// fn widen(view: &mut View, full: Document) {
+///     view.document = full;
+/// }
+/// ```
+///
+/// All that these examples and those of [`ViewKey`], [`Content`](crate::Content),
+/// [`Disclosed`](crate::Disclosed) and [`Decision`](crate::Decision) name is there: they are
+/// refused for what they do with it.
+///
+/// ```
+/// use impp_acl::{Content, Decision, Disclosed, Grants, Handling, View, ViewKey};
+/// use impp_protocol::presence::{Document, Version};
+///
+/// fn all(_: Option<(Content, Decision, Disclosed, View, ViewKey)>) {}
+/// all(None);
+/// let bytes = Document::offline().encode();
+/// let _ = (Version::of(&bytes), Handling::Allow, Grants::everything());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct View {
     document: Document,
@@ -50,6 +84,11 @@ impl View {
 }
 
 /// Which view a decision gives: watchers with equal keys see equal documents, always.
+///
+/// ```compile_fail
+/// # use impp_acl::{Grants, ViewKey};
+/// let _ = ViewKey(Grants::everything());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ViewKey(Shown);
 

@@ -1,5 +1,0 @@
-use impp_acl::{Grants, ViewKey};
-
-fn main() {
-    let _ = ViewKey(Grants::everything());
-}

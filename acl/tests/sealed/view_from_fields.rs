@@ -1,6 +1,0 @@
-use impp_acl::View;
-use impp_protocol::presence::Document;
-
-fn main() {
-    let _ = View { document: Document::offline() };
-}

@@ -58,7 +58,7 @@ fn uri(text: &str) -> SanType {
 
 /// A certificate of a trusted authority signs in as the address that it names, and as no other.
 #[tokio::test]
-async fn r2_1_3_a_certificate_signs_in_as_the_address_it_names() {
+async fn a_certificate_signs_in_as_the_address_it_names() {
     let mut server = Server::quickstart();
     let (trusted, foreign) = (Authority::new(), Authority::new());
     std::fs::write(server.data().join("clients.pem"), &trusted.pem).unwrap();

@@ -26,7 +26,7 @@ proptest! {
     }
 
     #[test]
-    fn a9_a_rule_more_never_hides(
+    fn a_rule_more_never_hides(
         spec in any::spec(), rule in any::rule(), asking in any::asking()
     ) {
         let mut more = spec.clone();

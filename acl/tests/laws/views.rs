@@ -19,7 +19,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn a9_filtering_twice_is_filtering_once(
+    fn filtering_twice_is_filtering_once(
         spec in any::spec(), asking in any::asking(), full in any::document()
     ) {
         let decision = decide(&spec.parse(), &asking.question());
@@ -29,7 +29,7 @@ proptest! {
     }
 
     #[test]
-    fn a9_a_rule_more_never_hides_a_field(
+    fn a_rule_more_never_hides_a_field(
         spec in any::spec(), rule in any::rule(), asking in any::asking(), full in any::document()
     ) {
         let mut more = spec.clone();

@@ -347,7 +347,7 @@ async fn r5_1_8_others_cannot_cancel_a_subscription_and_its_ends_can() {
 
 /// Neither learns where the other is: no address of the one's machine is in what the other gets.
 #[tokio::test(flavor = "multi_thread")]
-async fn r5_1_17_r5_1_18_r5_4_5_no_address_of_a_machine_reaches_the_other() {
+async fn r5_1_17_r5_1_18_r5_2_5_r5_2_6_r5_4_5_no_address_of_a_machine_reaches_the_other() {
     let domains = Domains::two().await;
     let here = std::net::Ipv4Addr::new(127, 0, 9, 7);
     let there = std::net::Ipv4Addr::new(127, 0, 9, 8);

@@ -10,6 +10,7 @@ mod delivery;
 mod edges;
 mod ended;
 mod external;
+mod few_lines;
 mod framing;
 mod framing_values;
 mod link_tls;

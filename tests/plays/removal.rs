@@ -61,7 +61,7 @@ async fn full_life(server: &Server) {
 
 /// Of a removed account nothing is kept but its name, which is not given again.
 #[tokio::test]
-async fn nothing_of_a_removed_account_stays_on_the_disk() {
+async fn i9_nothing_of_a_removed_account_stays_on_the_disk() {
     let server = Server::quickstart();
     full_life(&server).await;
     let kinds = records_of(&server, "alice");
@@ -82,7 +82,7 @@ async fn nothing_of_a_removed_account_stays_on_the_disk() {
 
 /// Whoever watches an account that is removed is told at once, and gets nothing any more.
 #[tokio::test]
-async fn watchers_of_a_removed_account_are_told() {
+async fn i9_watchers_of_a_removed_account_are_told() {
     let server = Server::quickstart();
     let mut alice = Peer::sign_in(&server, "alice").await;
     alice.set_rules(OPEN_PRESENCE).await;
@@ -98,7 +98,7 @@ async fn watchers_of_a_removed_account_are_told() {
 
 /// And so is the other domain's server for its watchers.
 #[tokio::test(flavor = "multi_thread")]
-async fn watchers_elsewhere_of_a_removed_account_are_told() {
+async fn i9_watchers_elsewhere_of_a_removed_account_are_told() {
     let domains = Domains::with(&["a.example"], |_, start| start).await;
     let server = &domains["a.example"];
     let evil = BadPeer::among(&domains, "evil.example").await;
@@ -132,7 +132,7 @@ async fn watchers_elsewhere_of_a_removed_account_are_told() {
 
 /// What it followed does not name it any more.
 #[tokio::test]
-async fn whom_a_removed_account_followed_is_not_watched_by_it() {
+async fn i9_whom_a_removed_account_followed_is_not_watched_by_it() {
     let server = Server::quickstart();
     let mut bob = Peer::sign_in(&server, "bob").await;
     let mut alice = Peer::sign_in(&server, "alice").await;

@@ -53,7 +53,7 @@ async fn not_offered(peer: &mut Peer, requests: Vec<Command>) {
 
 /// With presence alone all of presence works, and all of messages is not offered.
 #[tokio::test]
-async fn r2_1_1_presence_runs_without_messages() {
+async fn d_3_r2_1_1_presence_runs_without_messages() {
     let server = strangers(&["bob"]);
     server.add_with("pat", "pres");
     let mut alice = Peer::sign_in(&server, "alice").await;
@@ -77,7 +77,7 @@ async fn r2_1_1_presence_runs_without_messages() {
 
 /// With messages alone all of messages works, and all of presence is not offered.
 #[tokio::test]
-async fn r2_1_1_messages_run_without_presence() {
+async fn d_3_r2_1_1_messages_run_without_presence() {
     let server = strangers(&["bob"]);
     server.add_with("ian", "im");
     let mut ian = Peer::sign_in(&server, "ian").await;

@@ -21,8 +21,9 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::accounts::{AccountError, new_verifier};
+use crate::devices;
 use crate::host::{Home, Host};
-use crate::principal::scan;
+use crate::principal::{hex, scan, unhex};
 use crate::records::{self, AccountState, Services};
 
 /// Longest line either way in bytes, and the longest answer.
@@ -69,6 +70,13 @@ pub enum Request {
         /// Its address.
         address: String,
     },
+    /// List the devices of an account, or take one away.
+    Devices {
+        /// Its address.
+        address: String,
+        /// The device to take away, in hexadecimal digits.
+        remove: Option<String>,
+    },
     /// List the accounts.
     List,
     /// Read the configuration again.
@@ -91,6 +99,8 @@ pub enum Response {
     },
     /// The accounts.
     Accounts(Vec<Listed>),
+    /// The devices of an account.
+    Devices(Vec<ListedDevice>),
     /// Not done.
     Refused {
         /// The exit code of the command.
@@ -113,6 +123,20 @@ pub struct Listed {
     pub services: Vec<String>,
     /// When it was made, RFC 3339.
     pub created: String,
+    /// How many sessions it has.
+    pub sessions: usize,
+}
+
+/// A device as `user devices` prints it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ListedDevice {
+    /// Its id, in hexadecimal digits.
+    pub device: String,
+    /// What it calls itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// When it was last used, RFC 3339; exact to the hour.
+    pub last_seen: String,
     /// How many sessions it has.
     pub sessions: usize,
 }
@@ -241,7 +265,9 @@ async fn act(host: &Arc<Host>, request: Request) -> Result<Response, AccountErro
                 Ok(made) => made,
                 Err(response) => return Ok(*response),
             };
-            host.accounts.change(store, now, &address, None, Some(verifier), vec![]).await?;
+            // Its devices have to show that they know the new one.
+            let changed = vec![devices::password_changed_op(&address, now)];
+            host.accounts.change(store, now, &address, None, Some(verifier), changed).await?;
             host.end_sessions(&address, ByeReason::Revoked, "the password was changed").await;
             Ok(Response::Done { password })
         }
@@ -263,6 +289,16 @@ async fn act(host: &Arc<Host>, request: Request) -> Result<Response, AccountErro
             remove(host, &address, now).await?;
             Ok(Response::Done { password: None })
         }
+        Request::Devices { address, remove } => {
+            let Ok(address) = Address::parse(&address) else { return Ok(no_address(&address)) };
+            if host.accounts.get(&address).is_none() {
+                return Err(AccountError::NotFound(address));
+            }
+            match remove {
+                Some(device) => remove_device(host, &address, &device).await,
+                None => Ok(Response::Devices(list_devices(host, &address).await?)),
+            }
+        }
         Request::List => {
             let listed = host.accounts.list().into_iter().map(|account| {
                 let services = account.services;
@@ -280,6 +316,36 @@ async fn act(host: &Arc<Host>, request: Request) -> Result<Response, AccountErro
         }
         Request::Reload => Ok(refused(2, "only a running server reloads".to_owned(), None)),
     }
+}
+
+async fn list_devices(
+    host: &Arc<Host>,
+    address: &Address,
+) -> Result<Vec<ListedDevice>, AccountError> {
+    let sessions = host.sessions.of(address);
+    let listed = devices::all(host, address).await?.into_iter().map(|known| ListedDevice {
+        device: hex(&known.id),
+        last_seen: known.last_seen().to_string(),
+        sessions: sessions.iter().filter(|mailbox| mailbox.device == known.id).count(),
+        name: known.record.name,
+    });
+    Ok(listed.collect())
+}
+
+async fn remove_device(
+    host: &Arc<Host>,
+    address: &Address,
+    text: &str,
+) -> Result<Response, AccountError> {
+    let Some(device) = unhex(&text.to_ascii_lowercase()) else {
+        let text = format!("\"{text}\" is no device: 32 hexadecimal digits are");
+        return Ok(refused(2, text, None));
+    };
+    if devices::remove(host, address, device).await? {
+        return Ok(Response::Done { password: None });
+    }
+    let hint = format!("imppd user devices {address} lists them");
+    Ok(refused(1, format!("{address} has no device {text}"), Some(hint)))
 }
 
 /// An account was disabled: nothing goes on in its name. What it shows ends, its sessions end, and

@@ -3,6 +3,8 @@
 //!
 //! The same requests are served on the store itself where no server runs.
 
+mod devices;
+
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -20,10 +22,11 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
+pub use devices::ListedDevice;
+
 use crate::accounts::{AccountError, new_verifier};
-use crate::devices;
 use crate::host::{Home, Host};
-use crate::principal::{hex, scan, unhex};
+use crate::principal::scan;
 use crate::records::{self, AccountState, Services};
 
 /// Longest line either way in bytes, and the longest answer.
@@ -123,20 +126,6 @@ pub struct Listed {
     pub services: Vec<String>,
     /// When it was made, RFC 3339.
     pub created: String,
-    /// How many sessions it has.
-    pub sessions: usize,
-}
-
-/// A device as `user devices` prints it.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct ListedDevice {
-    /// Its id, in hexadecimal digits.
-    pub device: String,
-    /// What it calls itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// When it was last used, RFC 3339; exact to the hour.
-    pub last_seen: String,
     /// How many sessions it has.
     pub sessions: usize,
 }
@@ -266,7 +255,7 @@ async fn act(host: &Arc<Host>, request: Request) -> Result<Response, AccountErro
                 Err(response) => return Ok(*response),
             };
             // Its devices have to show that they know the new one.
-            let changed = vec![devices::password_changed_op(&address, now)];
+            let changed = vec![crate::devices::password_changed_op(&address, now)];
             host.accounts.change(store, now, &address, None, Some(verifier), changed).await?;
             host.end_sessions(&address, ByeReason::Revoked, "the password was changed").await;
             Ok(Response::Done { password })
@@ -295,8 +284,8 @@ async fn act(host: &Arc<Host>, request: Request) -> Result<Response, AccountErro
                 return Err(AccountError::NotFound(address));
             }
             match remove {
-                Some(device) => remove_device(host, &address, &device).await,
-                None => Ok(Response::Devices(list_devices(host, &address).await?)),
+                Some(device) => devices::remove(host, &address, &device).await,
+                None => Ok(Response::Devices(devices::list(host, &address).await?)),
             }
         }
         Request::List => {
@@ -316,36 +305,6 @@ async fn act(host: &Arc<Host>, request: Request) -> Result<Response, AccountErro
         }
         Request::Reload => Ok(refused(2, "only a running server reloads".to_owned(), None)),
     }
-}
-
-async fn list_devices(
-    host: &Arc<Host>,
-    address: &Address,
-) -> Result<Vec<ListedDevice>, AccountError> {
-    let sessions = host.sessions.of(address);
-    let listed = devices::all(host, address).await?.into_iter().map(|known| ListedDevice {
-        device: hex(&known.id),
-        last_seen: known.last_seen().to_string(),
-        sessions: sessions.iter().filter(|mailbox| mailbox.device == known.id).count(),
-        name: known.record.name,
-    });
-    Ok(listed.collect())
-}
-
-async fn remove_device(
-    host: &Arc<Host>,
-    address: &Address,
-    text: &str,
-) -> Result<Response, AccountError> {
-    let Some(device) = unhex(&text.to_ascii_lowercase()) else {
-        let text = format!("\"{text}\" is no device: 32 hexadecimal digits are");
-        return Ok(refused(2, text, None));
-    };
-    if devices::remove(host, address, device).await? {
-        return Ok(Response::Done { password: None });
-    }
-    let hint = format!("imppd user devices {address} lists them");
-    Ok(refused(1, format!("{address} has no device {text}"), Some(hint)))
 }
 
 /// An account was disabled: nothing goes on in its name. What it shows ends, its sessions end, and

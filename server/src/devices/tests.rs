@@ -4,7 +4,7 @@ use std::path::Path;
 
 use impp_protocol::sasl::Password;
 use impp_protocol::state::ItemKind;
-use impp_storage::{MemoryStore, ReadLog};
+use impp_storage::{MemoryStore, Options, ReadLog, SqliteStore, Store};
 
 use super::room::DAY;
 use super::*;
@@ -24,12 +24,16 @@ fn alice() -> Address {
 
 /// A server with one account that may have so many devices.
 async fn start(max: usize) -> Arc<Host> {
+    start_on(Arc::new(MemoryStore::new().unwrap()), max).await
+}
+
+async fn start_on(store: Arc<dyn Store>, max: usize) -> Arc<Host> {
     let text = format!(
         "[limits]\ndevices_max = {max}\n\
          [[domain]]\nname = \"a.example\"\ncertificate = \"c\"\nkey = \"k\"\n"
     );
     let config = Config::parse(&text, Path::new("imppd.toml")).unwrap();
-    let host = Host::start(config, Arc::new(MemoryStore::new().unwrap())).await.unwrap();
+    let host = Host::start(config, store).await.unwrap();
     let verifier = new_verifier(&Password::prepare("a password of some length").unwrap(), false);
     let (services, now) = (Services { pres: true, im: true }, host.clock.now());
     let (accounts, verifier) = (&host.accounts, verifier.unwrap());
@@ -124,7 +128,10 @@ async fn a_device_whose_session_waits_to_be_resumed_makes_no_room() {
 /// room.
 #[tokio::test]
 async fn new_devices_at_once_take_no_more_places_than_there_are() {
-    let host = start(8).await;
+    // A store that has to be waited for, so that they do come at once.
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&folder.path().join("store"), Options::default()).unwrap();
+    let host = start_on(Arc::new(store), 8).await;
     for device in 1..=6 {
         visit(&host, device).await.unwrap();
         last_used(&host, device, (10 + u64::from(device)) * DAY_MILLIS).await;

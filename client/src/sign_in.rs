@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use impp_protocol::command::{Auth, Command, Done, Hello, PROTOCOL_VERSION, Request};
+use impp_protocol::command::{Auth, Command, Done, EVERY_ITEM, Hello, PROTOCOL_VERSION, Request};
 use impp_protocol::frame::{self, FRAME_BYTES_MAX};
 use impp_protocol::sasl::resume::Ticket;
 use impp_protocol::sasl::scram::{self, Binding, Exporter, NONCE_RANDOM_BYTES, Nonce, SaltedKeys};
@@ -129,7 +129,8 @@ fn resumption(ticket: &Ticket, identity: &Identity, exporter: &Exporter) -> Comm
 }
 
 fn client_hello(identity: &Identity) -> Hello {
-    Hello { agent: Some(identity.agent.clone()), ..Hello::empty() }
+    let features = vec![EVERY_ITEM.to_owned()];
+    Hello { features, agent: Some(identity.agent.clone()), ..Hello::empty() }
 }
 
 /// The mechanism's first message, and the machine that takes the answer if it expects one.

@@ -49,6 +49,9 @@ pub enum Fault {
     /// A value outside the ones defined.
     #[error("not one of the values defined")]
     Value,
+    /// A value of an enumeration that grows, defined after this was written.
+    #[error("not one of the values known here")]
+    Foreign,
     /// An encoding of the value that is not its only one.
     #[error("not in canonical form")]
     NotCanonical,
@@ -378,7 +381,11 @@ impl<T: Octets> Field for Vec<T> {
                 return Err(Fault::TooLong);
             }
             let (next, item) = sized(rest).map_err(Fault::from)?;
-            items.push(T::from_raw(Raw::Bytes(bytes.slice_ref(item)))?);
+            match T::from_raw(Raw::Bytes(bytes.slice_ref(item))) {
+                // Of a kind that came later: the others are none the worse.
+                Err(Fault::Foreign) => {}
+                read => items.push(read?),
+            }
             rest = next;
         }
         Ok(items)

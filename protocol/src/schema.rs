@@ -81,8 +81,13 @@ macro_rules! fields {
 
             fn from_raw(raw: $crate::field::Raw) -> Result<$name, $crate::field::Fault> {
                 let bytes = <bytes::Bytes as $crate::field::Value>::from_raw(raw)?;
-                <$name as $crate::schema::Map>::get($crate::field::Reader::new(bytes))
-                    .map_err(|error| $crate::field::Fault::Inside(error.field))
+                <$name as $crate::schema::Map>::get($crate::field::Reader::new(bytes)).map_err(
+                    |error| match error.fault {
+                        // A list looks for it: the whole is none of its items then.
+                        $crate::field::Fault::Foreign => $crate::field::Fault::Foreign,
+                        _ => $crate::field::Fault::Inside(error.field),
+                    },
+                )
             }
         }
 
@@ -90,9 +95,17 @@ macro_rules! fields {
     };
 }
 
-/// Declares an enumeration that travels as a small integer: `Name = number, "text"`.
+/// Declares an enumeration that travels as a small integer: `Name = number, "text"`. One that is
+/// `open` may grow: in a list, an item with a number that is not known here is passed over.
 macro_rules! numbers {
+    ( $(#[$meta:meta])* pub open enum $name:ident { $($rows:tt)* } ) => {
+        $crate::schema::numbers! { @other Foreign $(#[$meta])* pub enum $name { $($rows)* } }
+    };
+    ( $(#[$meta:meta])* pub enum $name:ident { $($rows:tt)* } ) => {
+        $crate::schema::numbers! { @other Value $(#[$meta])* pub enum $name { $($rows)* } }
+    };
     (
+        @other $other:ident
         $(#[$meta:meta])*
         pub enum $name:ident {
             $( $(#[doc = $doc:literal])+ $variant:ident = $number:literal, $text:literal; )*
@@ -147,7 +160,7 @@ macro_rules! numbers {
 
             fn from_raw(raw: $crate::field::Raw) -> Result<$name, $crate::field::Fault> {
                 let number = <u64 as $crate::field::Value>::from_raw(raw)?;
-                $name::from_number(number).ok_or($crate::field::Fault::Value)
+                $name::from_number(number).ok_or($crate::field::Fault::$other)
             }
         }
     };

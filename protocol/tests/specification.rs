@@ -59,6 +59,7 @@ fn words(kind: &str) -> String {
         "Grant" => "grant",
         "ItemKind" => "item kind",
         "Fate" => "fate",
+        "DeviceEvent" => "device event",
         "RequestKind" => "request kind",
         "Decision" => "decision",
         "Stamps<63>" => "anything",
@@ -69,6 +70,7 @@ fn words(kind: &str) -> String {
         "Contact" => "map contact",
         "RuleTrace" => "map rule trace",
         "FateReport" => "map fate report",
+        "DeviceReport" => "map device report",
         "Item" => "map item",
         "Device" => "map device",
         "RequestEntry" => "map request entry",
@@ -193,6 +195,7 @@ fn tables() -> BTreeMap<String, String> {
         ("page", Page::FIELDS),
         ("item", Item::FIELDS),
         ("fate report", FateReport::FIELDS),
+        ("device report", DeviceReport::FIELDS),
         ("whereabouts", Whereabouts::FIELDS),
         ("devices", Devices::FIELDS),
         ("device", Device::FIELDS),
@@ -220,6 +223,7 @@ fn tables() -> BTreeMap<String, String> {
     add("grants", numbers(Grant::ALL));
     add("item kinds", numbers(ItemKind::ALL));
     add("fates", numbers(Fate::ALL));
+    add("device events", numbers(DeviceEvent::ALL));
     add("request kinds", numbers(RequestKind::ALL));
     add("decisions", numbers(Decision::ALL));
     add("fields of presence", registry());

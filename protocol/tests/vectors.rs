@@ -16,7 +16,8 @@ use impp_protocol::sasl::resume::Ticket;
 use impp_protocol::sasl::scram::{Binding, Client, Iterations, Nonce, Server, Verifier};
 use impp_protocol::sasl::{Mechanism, Password};
 use impp_protocol::state::{
-    self, Contact, ContactEdit, Grant, Item, ItemKind, Page, SubscriptionState,
+    self, Contact, ContactEdit, DeviceEvent, DeviceReport, Grant, Item, ItemKind, Page,
+    SubscriptionState,
 };
 use impp_protocol::{Address, Code, Command, Domain, Error, Request, Timestamp, What};
 
@@ -115,9 +116,30 @@ fn page() -> Page {
         time: Timestamp::from_millis(1_700_000_000_123),
         message: Some(message.encode()),
         fate: None,
+        device: None,
     };
     let oldest = Bytes::from_static(&[0xc0; 24]);
     Page { items: vec![item], cursor, more: false, oldest }
+}
+
+/// Alice's log where her old phone had to make room.
+fn page_of_device() -> Page {
+    let page = page();
+    let report = DeviceReport {
+        id: [0xd1; 16],
+        name: Some("phone".to_owned()),
+        event: DeviceEvent::MadeRoom,
+        last_seen: Timestamp::from_millis(1_690_000_000_000),
+        newcomer: Some([0xd2; 16]),
+        newcomer_name: None,
+    };
+    let of_device = |item: Item| Item {
+        kind: ItemKind::Device,
+        message: None,
+        device: Some(report.clone()),
+        ..item
+    };
+    Page { items: page.items.into_iter().map(of_device).collect(), ..page }
 }
 
 fn message() -> Message {
@@ -197,6 +219,8 @@ fn vectors() -> Vec<Vector> {
     let fetch = Fetch { max: Some(10), ..Fetch::of(address("alice@a.example"), What::Log) };
     let content = Some(state::encode(&page()));
     let ok_page = Done { content, ..Done::empty() };
+    let content = Some(state::encode(&page_of_device()));
+    let ok_page_device = Done { content, ..Done::empty() };
     let ack = Ack { address: address("alice@a.example"), cursor: page().cursor };
     let contact = Contact {
         address: address("bob@a.example"),
@@ -241,6 +265,7 @@ fn vectors() -> Vec<Vector> {
         vector("ping", "are you there?", 7, Ping {}),
         vector("fetch", "at most ten items of alice's own log, from the oldest", 8, fetch),
         vector("ok-page", "one message from bob, and no more", 8, ok_page),
+        vector("ok-page-device", "a device made room for another", 8, ok_page_device),
         vector("ack", "this device has it", 9, ack),
         vector("publish-contact", "bob is followed and may see the status", 10, publish_contact),
         vector("bye", "the server stops; come back in 3 seconds", 0, bye),

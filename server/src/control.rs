@@ -3,6 +3,8 @@
 //!
 //! The same requests are served on the store itself where no server runs.
 
+mod devices;
+
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -19,6 +21,8 @@ use impp_storage::{Expect, Op, RecordKey, Table};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+
+pub use devices::ListedDevice;
 
 use crate::accounts::{AccountError, new_verifier};
 use crate::host::{Home, Host};
@@ -69,6 +73,13 @@ pub enum Request {
         /// Its address.
         address: String,
     },
+    /// List the devices of an account, or take one away.
+    Devices {
+        /// Its address.
+        address: String,
+        /// The device to take away, in hexadecimal digits.
+        remove: Option<String>,
+    },
     /// List the accounts.
     List,
     /// Read the configuration again.
@@ -91,6 +102,8 @@ pub enum Response {
     },
     /// The accounts.
     Accounts(Vec<Listed>),
+    /// The devices of an account.
+    Devices(Vec<ListedDevice>),
     /// Not done.
     Refused {
         /// The exit code of the command.
@@ -241,7 +254,9 @@ async fn act(host: &Arc<Host>, request: Request) -> Result<Response, AccountErro
                 Ok(made) => made,
                 Err(response) => return Ok(*response),
             };
-            host.accounts.change(store, now, &address, None, Some(verifier), vec![]).await?;
+            // Its devices have to show that they know the new one.
+            let changed = vec![crate::devices::password_changed_op(&address, now)];
+            host.accounts.change(store, now, &address, None, Some(verifier), changed).await?;
             host.end_sessions(&address, ByeReason::Revoked, "the password was changed").await;
             Ok(Response::Done { password })
         }
@@ -262,6 +277,16 @@ async fn act(host: &Arc<Host>, request: Request) -> Result<Response, AccountErro
             let Ok(address) = Address::parse(&address) else { return Ok(no_address(&address)) };
             remove(host, &address, now).await?;
             Ok(Response::Done { password: None })
+        }
+        Request::Devices { address, remove } => {
+            let Ok(address) = Address::parse(&address) else { return Ok(no_address(&address)) };
+            if host.accounts.get(&address).is_none() {
+                return Err(AccountError::NotFound(address));
+            }
+            match remove {
+                Some(device) => devices::remove(host, &address, &device).await,
+                None => Ok(Response::Devices(devices::list(host, &address).await?)),
+            }
         }
         Request::List => {
             let listed = host.accounts.list().into_iter().map(|account| {

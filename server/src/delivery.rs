@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use impp_acl::{DeliveryAction, Watcher};
 use impp_protocol::command::{Done, Message, Outcome};
-use impp_protocol::state::{self, Fate, FateReport, ItemKind};
+use impp_protocol::state::{self, DeviceReport, Fate, FateReport, ItemKind};
 use impp_protocol::{Address, By, Code, Error, Timestamp};
 use impp_storage::{self as storage, Append, Dedup, Expect, Limit, Op, Rejection, Unit};
 use sha2::{Digest, Sha256};
@@ -268,6 +268,12 @@ pub fn copy_sent(from: &Address) -> Op {
 pub fn fate_of(from: &Address, report: &FateReport) -> Op {
     let head = state::encode(report);
     Op::Append(Append { head, with_body: false, ..append(from, ItemKind::Fate) })
+}
+
+/// What became of a device, in its owner's log.
+pub fn device_gone(owner: &Address, report: &DeviceReport) -> Op {
+    let head = state::encode(report);
+    Op::Append(Append { head, with_body: false, ..append(owner, ItemKind::Device) })
 }
 
 /// An item that is the unit's body and does not count.

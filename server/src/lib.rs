@@ -8,6 +8,7 @@
 //! | `link/` | links to other domains |
 //! | `mirror/` | presence of other domains for watchers here |
 //! | `delivery.rs` | a message into an inbox here |
+//! | `devices/` | the devices of an account, and which makes room |
 //! | `session/` | signing in, and what a signed-in device asks |
 //! | `presentity/` | layers, watchers, what each is shown: pure |
 //! | `mirror/` | presentities of other domains, as their followers here see them |
@@ -24,6 +25,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod delivery;
+pub mod devices;
 pub mod host;
 pub mod http;
 pub mod link;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use impp_protocol::address::AddressError;
 use impp_protocol::sasl::scram::{Iterations, Key, Verifier};
 use impp_protocol::state::Grant;
-use impp_protocol::{Address, Domain};
+use impp_protocol::{Address, Domain, Timestamp};
 use impp_storage::{RecordKey, Table};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -40,8 +40,17 @@ pub const QUEUED: Table = Table(10);
 /// Until when messages may have gone out to another domain, by that domain.
 pub const LINKED: Table = Table(11);
 
+/// Who makes room among the devices of an account, by user part and [`ROOM_MADE`] or
+/// [`ROOM_PASSWORD`].
+pub const ROOM: Table = Table(12);
+
+/// In [`ROOM`]: when devices made room, a [`RoomRecord`].
+pub const ROOM_MADE: &str = "made";
+/// In [`ROOM`]: when the operator last changed the password, milliseconds since 1970.
+pub const ROOM_PASSWORD: &str = "password";
+
 /// All tables in which an account has records of its own, by its user part and more.
-pub const OF_ACCOUNT: &[Table] = &[CONTACT, DEVICE, LAYER, WATCHER, HELD, FOLLOWED, QUEUED];
+pub const OF_ACCOUNT: &[Table] = &[CONTACT, DEVICE, LAYER, WATCHER, HELD, FOLLOWED, QUEUED, ROOM];
 
 /// The key of what belongs to `owner` alone, or with `rest` of one thing of it.
 pub fn key(table: Table, owner: &Address, rest: &[&str]) -> RecordKey {
@@ -183,8 +192,23 @@ pub struct ContactRecord {
 pub struct DeviceRecord {
     /// What it calls itself.
     pub name: Option<String>,
-    /// When it was last signed in, milliseconds since 1970.
+    /// When it was last used, milliseconds since 1970.
     pub last_seen: u64,
+}
+
+impl DeviceRecord {
+    /// The record of a device that is used now.
+    pub fn new(name: Option<String>, now: Timestamp) -> DeviceRecord {
+        DeviceRecord { name, last_seen: now.as_millis() }
+    }
+}
+
+/// When devices of an account made room for others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoomRecord {
+    /// Milliseconds since 1970; those of the last day are kept.
+    pub made: Vec<u64>,
 }
 
 /// A leased layer of presence.

@@ -3,14 +3,15 @@
 //! What a session does is in `session`; signals carry no data, only that there is news.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use dashmap::DashMap;
-use impp_protocol::Address;
 use impp_protocol::command::{Bye, ByeReason};
 use impp_protocol::sasl::resume::Ticket;
+use impp_protocol::{Address, Timestamp};
 
 use crate::net::pipe::Signal;
 
@@ -42,6 +43,10 @@ pub struct Mailbox {
     follows: Mutex<BTreeSet<Address>>,
     /// What resumes the session.
     ticket: Mutex<Ticket>,
+    /// When the use of its device was last stored, milliseconds since 1970.
+    seen: AtomicU64,
+    /// It was taken away, whether or not it has said goodbye yet.
+    revoked: AtomicBool,
 }
 
 /// What a session has to look at.
@@ -72,6 +77,8 @@ impl Mailbox {
             news: Mutex::default(),
             follows: Mutex::default(),
             ticket: Mutex::new(ticket),
+            seen: AtomicU64::new(0),
+            revoked: AtomicBool::new(false),
         }
     }
 
@@ -161,6 +168,9 @@ impl Mailbox {
 
     /// Ends the session; the first reason stays, but nothing stays before revocation.
     pub fn end(&self, bye: Bye) {
+        if bye.reason == ByeReason::Revoked {
+            self.revoked.store(true, Ordering::Release);
+        }
         self.tell(|news| {
             if bye.reason == ByeReason::Revoked || news.bye.is_none() {
                 news.bye = Some(bye);
@@ -181,8 +191,25 @@ impl Mailbox {
 
     /// Whether the session was taken away.
     pub fn is_revoked(&self) -> bool {
-        let news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
-        news.bye.as_ref().is_some_and(|bye| bye.reason == ByeReason::Revoked)
+        self.revoked.load(Ordering::Acquire)
+    }
+
+    /// The use of the device was stored, as of then.
+    pub fn seen_at(&self, time: Timestamp) {
+        self.seen.store(time.as_millis(), Ordering::Relaxed);
+    }
+
+    /// Whether its use was last stored so long ago, or longer.
+    pub fn is_use_due(&self, now: Timestamp, after: Duration) -> bool {
+        now.since(Timestamp::from_millis(self.seen.load(Ordering::Relaxed))) >= after
+    }
+
+    /// The same, and whoever is told yes is the one to store it.
+    pub fn take_use(&self, now: Timestamp, after: Duration) -> bool {
+        let seen = self.seen.load(Ordering::Relaxed);
+        let (is_due, now) = (self.is_use_due(now, after), now.as_millis());
+        let (this, last) = (Ordering::Relaxed, Ordering::Relaxed);
+        is_due && self.seen.compare_exchange(seen, now, this, last).is_ok()
     }
 
     /// What resumes the session now.

@@ -7,6 +7,7 @@ mod bounded;
 mod client;
 mod corpus;
 mod delivery;
+mod devices;
 mod edges;
 mod ended;
 mod external;

@@ -65,8 +65,9 @@ async fn i9_nothing_of_a_removed_account_stays_on_the_disk() {
     let server = Server::quickstart();
     full_life(&server).await;
     let kinds = records_of(&server, "alice");
-    // The account, rules, contacts, devices, layers, watchers, what is held and what is followed.
-    for kind in [ACCOUNT, 2, 3, 4, 5, 6, 7, 9] {
+    // The account, rules, contacts, devices, layers, watchers, what is held and what is followed, and
+    // who makes room.
+    for kind in [ACCOUNT, 2, 3, 4, 5, 6, 7, 9, 12] {
         assert!(kinds.contains(&kind), "table {kind} has nothing of alice: {kinds:?}");
     }
     let mut bob = Peer::sign_in(&server, "bob").await;

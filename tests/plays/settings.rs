@@ -17,6 +17,7 @@ use impp_tests::server::{Start, imppd};
 use impp_tests::wire::{Dial, bytes_of};
 use impp_tests::{Peer, Server, Wire, eventually};
 
+use crate::devices::{unused_for, visit};
 use crate::settings_links as links;
 
 /// Rules by which everybody sees all.
@@ -93,7 +94,7 @@ bounds! {
         pace_burst = 8 => changes_at_once;
         pace_milliseconds = 4000 => changes_one_by_one;
         recovery_seconds = 1 => an_owner_who_does_not_return;
-        device_lease_days = 1 => a_device_of_long_ago;
+        device_lease_days = 8 => devices_of_long_ago;
         stop_retry_seconds = 100 => a_stop;
     }
     inbox {
@@ -499,25 +500,20 @@ async fn an_owner_who_does_not_return(setting: Setting) {
     assert_ne!(told.version, Some(held));
 }
 
-async fn a_device_of_long_ago(setting: Setting) {
-    let mut server = setting.on(Server::with()).set("limits.devices_max", 1).start();
-    Peer::sign_in_on(&server, "alice", 1).await.leave().await;
-    let second = Peer::over(Wire::dial(&server).await, &server.profile("alice"), 2).await;
-    assert_eq!(second.unwrap_err().code, Code::Full);
+/// Devices whose lease has ended make room beyond the four that may in a day.
+async fn devices_of_long_ago(setting: Setting) {
+    let mut server = setting.on(Server::with()).set("limits.devices_max", 5).start();
+    for device in 1..=5 {
+        visit(&server, device).await.unwrap();
+    }
+    assert_eq!(visit(&server, 6).await.unwrap_err().code, Code::Full);
     server.stop();
-    two_days_ago(&server);
+    unused_for(&server, None, 9);
     server.restart();
-    Peer::sign_in_on(&server, "alice", 2).await;
-}
-
-/// All devices have been seen two days ago for the last time.
-fn two_days_ago(server: &Server) {
-    let store = rusqlite::Connection::open(server.data().join("store/store.sqlite")).unwrap();
-    const DEVICE: u8 = 4;
-    let sql = "UPDATE record SET value = CAST(json_set(CAST(value AS TEXT), '$.last_seen',
-               json_extract(CAST(value AS TEXT), '$.last_seen') - 2 * 86400000) AS BLOB)
-               WHERE kind = ?1";
-    assert!(store.execute(sql, [DEVICE]).unwrap() > 0);
+    for device in 11..=15 {
+        visit(&server, device).await.unwrap();
+    }
+    assert_eq!(visit(&server, 16).await.unwrap_err().code, Code::Full);
 }
 
 async fn a_stop(setting: Setting) {

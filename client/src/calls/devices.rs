@@ -15,7 +15,7 @@ impl Client {
         self.fetch_own::<Devices>(What::Devices).await.map(|devices| devices.entries)
     }
 
-    /// Removes a device: its cursor and session end.
+    /// Removes a device: its layer and its sessions end, and the others are told.
     ///
     /// # Errors
     /// [`ClientError`].

@@ -9,6 +9,10 @@ use crate::time::Timestamp;
 /// The version of the protocol that this crate speaks.
 pub const PROTOCOL_VERSION: u64 = 1;
 
+/// The feature of a client that passes over items of a log whose kind it does not know: it is sent
+/// all there are. A client without it is sent those of the first three kinds.
+pub const EVERY_ITEM: &str = "every-item";
+
 fields! {
     /// HELLO: the first frame of each side, with request number 0.
     pub struct Hello {

@@ -9,13 +9,15 @@ use crate::time::Timestamp;
 
 numbers! {
     /// What an item of the log is.
-    pub enum ItemKind {
+    pub open enum ItemKind {
         /// A message received.
         Received = 1, "message";
         /// A copy of a message sent from one of the owner's devices.
         Sent = 2, "sent";
         /// The fate of a message sent.
         Fate = 3, "fate";
+        /// One of the owner's devices is none any more.
+        Device = 4, "device";
     }
 }
 
@@ -50,6 +52,34 @@ fields! {
         6 text: Option<String>,
         /// With moved: the new address, to which the message was not sent.
         7 address: Option<Address>,
+    }
+}
+
+numbers! {
+    /// Why a device is none any more.
+    pub open enum DeviceEvent {
+        /// The owner removed it from another device, or the operator of the server did.
+        Removed = 1, "removed";
+        /// It was the one unused longest when a new device signed in and there was no room.
+        MadeRoom = 2, "made-room";
+    }
+}
+
+fields! {
+    /// A device that is none any more.
+    pub struct DeviceReport {
+        /// The device.
+        1 id: [u8; 16],
+        /// What it called itself.
+        2 name: Option<String>,
+        /// Why it is none any more.
+        3 event: DeviceEvent,
+        /// When it was last used.
+        4 last_seen: Timestamp,
+        /// Made room: the device that has its place.
+        5 newcomer: Option<[u8; 16]>,
+        /// Made room: what that calls itself.
+        6 newcomer_name: Option<String>,
     }
 }
 
@@ -90,6 +120,8 @@ fields! {
         4 message: Option<Bytes>,
         /// Fate: the report.
         5 fate: Option<FateReport>,
+        /// Device: the report.
+        6 device: Option<DeviceReport>,
     }
 }
 
@@ -104,5 +136,54 @@ fields! {
         3 more: bool,
         /// The cursor before the oldest item that is still held.
         4 oldest: Bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::field::{Fault, Reader, Value, Writer};
+    use crate::schema::Map;
+
+    /// The fields of an item of some kind, with a field that came later.
+    fn item(kind: u64) -> Bytes {
+        let mut writer = Writer::default();
+        writer.field(1, &kind);
+        writer.field(2, &Bytes::from_static(b"behind it"));
+        writer.field(3, &Timestamp::from_millis(1_700_000_000_000));
+        writer.field(40, &7u64);
+        writer.into_bytes()
+    }
+
+    /// Items of kinds that came after a reader was written are passed over, the others are read.
+    #[test]
+    fn items_of_kinds_that_came_later_are_passed_over() {
+        let mut page = Writer::default();
+        page.field(1, &vec![item(1), item(200), item(3), item(99)]);
+        page.field(2, &Bytes::from_static(b"end"));
+        page.field(4, &Bytes::from_static(b"start"));
+        let page = Page::get(Reader::new(page.into_bytes())).unwrap();
+        let kinds: Vec<ItemKind> = page.items.iter().map(|item| item.kind).collect();
+        assert_eq!(kinds, [ItemKind::Received, ItemKind::Fate]);
+        assert_eq!(page.cursor, "end");
+    }
+
+    /// So are reports of what became of a device in a way that came later; where there is no list,
+    /// there is nothing to pass over.
+    #[test]
+    fn what_is_no_item_of_a_list_is_refused() {
+        let error = Item::get(Reader::new(item(200))).unwrap_err();
+        assert_eq!((error.field, error.fault), ("kind", Fault::Foreign));
+        let mut report = Writer::default();
+        report.field(1, &[1; 16]);
+        report.field(3, &200u64);
+        report.field(4, &Timestamp::from_millis(1_700_000_000_000));
+        let mut whole = Writer::default();
+        whole.field(1, &4u64);
+        whole.field(2, &Bytes::from_static(b"behind it"));
+        whole.field(3, &Timestamp::from_millis(1_700_000_000_000));
+        whole.field(6, &report.into_bytes());
+        let whole = crate::field::Raw::Bytes(whole.into_bytes());
+        assert_eq!(Item::from_raw(whole), Err(Fault::Foreign));
     }
 }

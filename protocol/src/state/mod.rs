@@ -9,7 +9,7 @@ mod subscription;
 
 pub use contacts::{CONTACT_GROUPS_MAX, Contact, ContactEdit, Contacts, Grant};
 pub use explanation::{Explanation, RuleTrace};
-pub use log::{Fate, FateReport, Item, ItemKind, Page, Whereabouts};
+pub use log::{DeviceEvent, DeviceReport, Fate, FateReport, Item, ItemKind, Page, Whereabouts};
 pub use owned::{
     Decision, Device, DeviceEdit, Devices, RequestEdit, RequestEntry, RequestKind, Requests,
 };

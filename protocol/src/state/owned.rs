@@ -11,7 +11,7 @@ fields! {
         1 id: [u8; 16],
         /// What it calls itself.
         2 name: Option<String>,
-        /// When it was last signed in.
+        /// When it was last used: signed in, or the end of a session.
         3 last_seen: Timestamp,
         /// Whether it is the one asking.
         4 current: bool,

@@ -63,6 +63,14 @@ enum Action {
         /// user@domain
         address: String,
     },
+    /// List the devices of an account, one JSON object a line, or take one away.
+    Devices {
+        /// user@domain
+        address: String,
+        /// Take this one away: what it shows and its sessions end, and there is room for another.
+        #[arg(long, value_name = "ID")]
+        remove: Option<String>,
+    },
     /// List the accounts, one JSON object a line.
     List,
 }
@@ -107,6 +115,17 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Action::Remove { address } => simple(&config, Request::Remove { address }).await,
         Action::Disable { address } => simple(&config, Request::Disable { address }).await,
         Action::Enable { address } => simple(&config, Request::Enable { address }).await,
+        Action::Devices { address, remove } => {
+            match ask(&config, Request::Devices { address, remove }).await? {
+                Response::Devices(devices) => {
+                    for device in devices {
+                        data!("{}", serde_json::to_string(&device).unwrap_or_default());
+                    }
+                    Ok(())
+                }
+                other => done(other).map(drop),
+            }
+        }
         Action::List => match ask(&config, Request::List).await? {
             Response::Accounts(accounts) => {
                 for account in accounts {
@@ -153,7 +172,7 @@ fn done(response: Response) -> Result<Option<String>, Failure> {
     match response {
         Response::Done { password } => Ok(password),
         Response::Refused { exit, message, hint } => Err(Failure { exit, message, hint }),
-        Response::Accounts(_) | Response::Reloaded { .. } => {
+        Response::Accounts(_) | Response::Devices(_) | Response::Reloaded { .. } => {
             Err(Failure::new(5, "the server answered something else"))
         }
     }

@@ -67,7 +67,8 @@ section! {
         requests_per_second: u64 = 200, reloads true;
         /// Requests that one connection may make at once after a rest.
         requests_burst: u64 = 1000, reloads true;
-        /// Devices of one account.
+        /// Devices of one account. A new one takes the place of the one unused longest, if that was not
+        /// used for 7 days; at most four do in 24 hours.
         devices_max: u64 = 16, reloads true;
         /// Sessions of one account.
         sessions_max: u64 = 64, reloads true;
@@ -100,7 +101,8 @@ section! {
         /// After a start, a presentity whose sessions have not returned is not shown as closed to
         /// those who saw it open.
         recovery_seconds: u64 = 60, reloads true;
-        /// A device that has not signed in for so long may be forgotten for a new one.
+        /// A device that was not used for so long makes room for a new one without being counted among
+        /// the four that may in 24 hours. Less than 7 is taken for 7.
         device_lease_days: u64 = 60, reloads true;
         /// At an orderly stop, clients are told to come back after this and up to as much again.
         stop_retry_seconds: u64 = 2, reloads true;

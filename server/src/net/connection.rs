@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use impp_protocol::command::{
-    BODY_BYTES_MAX, ByeReason, CommandError, Hello, PROTOCOL_VERSION, Ping,
+    BODY_BYTES_MAX, ByeReason, CommandError, EVERY_ITEM, Hello, PROTOCOL_VERSION, Ping,
 };
 use impp_protocol::frame::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNSIGNED, Frame, FrameError};
 use impp_protocol::sasl::scram::Nonce;
@@ -64,6 +64,8 @@ pub struct Connection {
     unanswered: Option<u64>,
     /// The client has ended the session itself.
     finished: bool,
+    /// The client's HELLO says that it takes items of every kind.
+    every_item: bool,
 }
 
 /// An answer that waits, with its request's number.
@@ -94,6 +96,7 @@ impl Connection {
             pings: 0,
             unanswered: None,
             finished: false,
+            every_item: false,
             host,
         }
     }
@@ -296,6 +299,7 @@ impl Connection {
             let text = format!("version {}, only {PROTOCOL_VERSION} is spoken", hello.version);
             return self.break_off(0, Error::new(Code::Unsupported, text));
         }
+        self.every_item = hello.features.iter().any(|feature| feature == EVERY_ITEM);
         let config = self.host.config.load();
         let mechanisms = match self.proof() {
             Some(proof) => offered(&proof),
@@ -338,7 +342,7 @@ impl Connection {
             return match resumed {
                 Ok((session, done)) => {
                     self.answer(number, done.into());
-                    self.phase = Phase::SignedIn(Box::new(session));
+                    self.signed_in(session);
                 }
                 Err(error) => self.not_signed_in(number, error, place, failed),
             };
@@ -351,7 +355,7 @@ impl Connection {
                 Ok((session, done)) => {
                     self.count_sign_in(&sign_in, true);
                     self.answer(number, done.into());
-                    self.phase = Phase::SignedIn(Box::new(session));
+                    self.signed_in(session);
                     return;
                 }
                 Err(error) => progress = Err(error),
@@ -368,6 +372,11 @@ impl Connection {
                 self.not_signed_in(number, error, place, failed);
             }
         }
+    }
+
+    fn signed_in(&mut self, mut session: Session) {
+        session.every_item = self.every_item;
+        self.phase = Phase::SignedIn(Box::new(session));
     }
 
     /// The client may try again, but not for ever.

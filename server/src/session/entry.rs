@@ -9,11 +9,11 @@ use impp_protocol::sasl::resume::Ticket;
 use impp_protocol::sasl::scram::Exporter;
 use impp_protocol::{Address, Code, Error};
 
-use super::devices::enter_device;
 use super::sign_in::Device;
 use super::{Session, Stored};
 use crate::accounts::Account;
 use crate::config::seconds;
+use crate::devices;
 use crate::host::{Host, bye};
 use crate::sessions::{Mailbox, SessionId};
 
@@ -32,10 +32,11 @@ pub async fn enter(
     device: Device,
     data: Option<Vec<u8>>,
 ) -> Result<(Session, Done), Error> {
-    enter_device(host, &account, device.id, device.name).await?;
+    let seen = devices::enter(host, &account, device.id, device.name).await?;
     let id = SessionId(random()?);
     let ticket = Ticket::new(id.0, random()?);
     let mailbox = Arc::new(Mailbox::new(id, account.address.clone(), device.id, ticket));
+    mailbox.seen_at(seen);
     let session = Session::new(mailbox, account.clone());
     let max = host.config.load().limits.sessions_max as usize;
     while host.sessions.of(&account.address).len() >= max {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use impp_protocol::command::{Ack, Done, Fetch, Notify, Subscribe};
-use impp_protocol::state::{self, FateReport, Item, ItemKind, Page, SubscriptionState};
+use impp_protocol::state::{
+    self, DeviceReport, FateReport, Item, ItemKind, Page, SubscriptionState,
+};
 use impp_protocol::{Code, Error, What};
 use impp_storage::{Op, ReadLog, StoreError};
 
@@ -119,13 +121,19 @@ impl Session {
         let next = read.items.last().map_or(after, |item| item.seq);
         let items = read.items.into_iter().filter_map(|item| {
             let kind = ItemKind::from_number(u64::from(item.kind))?;
-            let fate = (kind == ItemKind::Fate).then(|| state::decode::<FateReport>(item.head));
+            if kind == ItemKind::Device && !self.every_item {
+                return None;
+            }
+            let head = item.head;
+            let fate = (kind == ItemKind::Fate).then(|| state::decode::<FateReport>(head.clone()));
+            let device = (kind == ItemKind::Device).then(|| state::decode::<DeviceReport>(head));
             Some(Item {
                 kind,
                 cursor: self.cursor(host, item.seq),
                 time: item.time,
                 message: item.body,
                 fate: fate.and_then(Result::ok),
+                device: device.and_then(Result::ok),
             })
         });
         let page = Page {

@@ -4,7 +4,7 @@
 //! principals' machines.
 
 mod contacts;
-pub mod devices;
+mod devices;
 mod elsewhere;
 pub mod entry;
 mod fate;
@@ -82,6 +82,8 @@ pub struct Session {
     expanded: bool,
     by_contact: BTreeSet<Address>,
     log: Option<log::Following>,
+    /// Whether the client is sent items of the log of every kind; it said so in its HELLO.
+    pub every_item: bool,
     /// Says to answers that wait for other domains that the connection ends.
     hurry: tokio::sync::watch::Sender<()>,
 }
@@ -107,7 +109,16 @@ impl Session {
     pub fn new(mailbox: Arc<Mailbox>, account: Arc<Account>) -> Session {
         let (followed, by_contact) = (HashMap::new(), BTreeSet::new());
         let hurry = tokio::sync::watch::Sender::new(());
-        Session { mailbox, account, followed, expanded: false, by_contact, log: None, hurry }
+        Session {
+            mailbox,
+            account,
+            followed,
+            expanded: false,
+            by_contact,
+            log: None,
+            every_item: false,
+            hurry,
+        }
     }
 
     /// The connection ends: what waits for other domains is answered as far as it is known.
@@ -129,6 +140,7 @@ impl Session {
             self.mailbox.presentity_dirty(presentity);
         }
         self.mailbox.contacts_changed();
+        crate::devices::note_use_soon(host, &self.mailbox);
         let id = self.mailbox.id;
         host.timers.set(Due::Session(id), None);
         host.change(&self.account.address, |principal, _| {
@@ -152,6 +164,7 @@ impl Session {
             let text = "watcher: only servers write this";
             return Answer::Now(Error::new(Code::Refused, text).into());
         }
+        crate::devices::note_use_soon(host, &self.mailbox);
         if let Some(answer) = self.ask_elsewhere(host, &command).await {
             return answer;
         }
@@ -317,11 +330,13 @@ impl Session {
         {
             Box::pin(session.end(host)).await;
         }
+        crate::devices::note_use(host, &mailbox).await;
     }
 
     /// The session ends, with all that is bound to it.
     pub async fn end(self, host: &Arc<Host>) {
         self.forget(host);
+        crate::devices::note_use(host, &self.mailbox).await;
         let id = self.mailbox.id;
         let bond = [crate::presentity::Bond::Session(id)];
         for presentity in self.followed.keys() {

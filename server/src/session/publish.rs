@@ -55,7 +55,8 @@ impl Session {
         let mut undo = None;
         let published = host.change(&owner, |principal, now| {
             // Looked at here, as an account that is disabled withdraws what it shows here too.
-            if !host.accounts.is_current(&self.account) {
+            // So does a device that is taken away.
+            if !host.accounts.is_current(&self.account) || self.mailbox.is_revoked() {
                 return (Err(no_longer()), Default::default());
             }
             let (presentity, policy) = (&mut principal.presentity, &principal.policy);

@@ -19,7 +19,7 @@ pub struct Args {
 enum Action {
     /// Which devices there are.
     List,
-    /// Remove one: what it has not fetched is no longer kept for it.
+    /// Remove one: what it shows ends, and its sessions; the others find word of it in the inbox.
     Remove(Remove),
 }
 

@@ -3,8 +3,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
+use impp_client::profile::device_to_hex;
 use impp_client::protocol::command::Message;
-use impp_client::protocol::state::{FateReport, Item, ItemKind};
+use impp_client::protocol::state::{DeviceReport, FateReport, Item, ItemKind};
 use impp_client::{ClientError, id_time};
 use serde::Serialize;
 use uuid::Uuid;
@@ -17,9 +18,11 @@ pub struct ItemJson {
     item: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
     id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
     to: String,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     content_type: Option<String>,
@@ -53,6 +56,22 @@ pub struct ItemJson {
     cause: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<String>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    device: Option<DeviceJson>,
+}
+
+/// A device that is none any more.
+#[derive(Debug, Serialize)]
+struct DeviceJson {
+    device: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    event: &'static str,
+    last_seen: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    newcomer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    newcomer_name: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -73,6 +92,12 @@ pub fn json(item: &Item) -> Result<ItemJson, Failure> {
     match (item.kind, &item.message, &item.fate) {
         (ItemKind::Fate, _, Some(report)) => Ok(ItemJson { cursor, since: time, ..fate(report) }),
         (ItemKind::Fate, _, None) => Err(broken(&"a fate without a report")),
+        (ItemKind::Device, ..) => {
+            let report =
+                item.device.as_ref().ok_or_else(|| broken(&"a device without a report"))?;
+            let (item, device) = (ItemKind::Device.as_str(), Some(device(report)));
+            Ok(ItemJson { item, cursor, since: time, device, ..ItemJson::default() })
+        }
         (kind, Some(bytes), _) => {
             let message = Message::decode(bytes.clone()).map_err(|error| broken(&error))?;
             let item = kind.as_str();
@@ -140,6 +165,34 @@ fn fate(report: &FateReport) -> ItemJson {
     }
 }
 
+fn device(report: &DeviceReport) -> DeviceJson {
+    DeviceJson {
+        device: device_to_hex(&report.id),
+        name: report.name.clone(),
+        event: report.event.as_str(),
+        last_seen: report.last_seen.to_string(),
+        newcomer: report.newcomer.as_ref().map(device_to_hex),
+        newcomer_name: report.newcomer_name.clone(),
+    }
+}
+
+/// `device 0102… "phone" was removed`.
+fn device_text(device: &DeviceJson) -> String {
+    let named = |id: &str, name: &Option<String>| match name {
+        Some(name) => format!("device {id} \"{}\"", printable(name)),
+        None => format!("device {id}"),
+    };
+    let gone = named(&device.device, &device.name);
+    let last = &device.last_seen;
+    match &device.newcomer {
+        Some(new) => {
+            let new = named(new, &device.newcomer_name);
+            format!("{gone}, last used {last}, made room for {new}")
+        }
+        None => format!("{gone}, last used {last}, was removed"),
+    }
+}
+
 fn is_text(content_type: &str) -> bool {
     content_type.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("text/"))
 }
@@ -155,6 +208,9 @@ pub fn text(item: &ItemJson) -> String {
             (None, _) => String::new(),
         };
         return format!("{time} {} to {}: {fate}{cause}", item.id, item.to);
+    }
+    if let Some(device) = &item.device {
+        return format!("{time} {}", device_text(device));
     }
     let who = match (&item.from, item.item) {
         (Some(from), "message") => match &item.redirected_from {
@@ -177,7 +233,7 @@ pub fn text(item: &ItemJson) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use impp_client::protocol::state::Fate;
+    use impp_client::protocol::state::{DeviceEvent, Fate};
     use impp_client::protocol::{Code, Timestamp};
 
     fn message(content_type: Option<&str>, body: &'static [u8]) -> Message {
@@ -200,6 +256,7 @@ mod tests {
             time: Timestamp::parse("2026-12-01T09:00:00Z").unwrap(),
             message: Some(message.encode()),
             fate: None,
+            device: None,
         }
     }
 
@@ -261,6 +318,35 @@ mod tests {
         assert_eq!(item.redirected_from.as_deref(), Some("alice@people.a.example"));
         let line = "2026-12-01T09:00:00Z bob@a.example (to alice@people.a.example, redirected): hi";
         assert_eq!(text(&item), line);
+    }
+
+    #[test]
+    fn a_device_that_made_room_says_for_which() {
+        let report = DeviceReport {
+            id: [1; 16],
+            name: Some("phone".to_owned()),
+            event: DeviceEvent::MadeRoom,
+            last_seen: Timestamp::parse("2026-11-01T09:00:00Z").unwrap(),
+            newcomer: Some([2; 16]),
+            newcomer_name: None,
+        };
+        let (kind, bobs) = (ItemKind::Device, message(None, b""));
+        let item = Item { kind, message: None, device: Some(report), ..received(&bobs) };
+        let item = json(&item).unwrap();
+        let (one, two) = ("01".repeat(16), "02".repeat(16));
+        assert_eq!(
+            serde_json::to_string(&item).unwrap(),
+            format!(
+                "{{\"item\":\"device\",\"cursor\":\"__4\",\"since\":\"2026-12-01T09:00:00Z\",\
+                 \"device\":\"{one}\",\"name\":\"phone\",\"event\":\"made-room\",\
+                 \"last_seen\":\"2026-11-01T09:00:00Z\",\"newcomer\":\"{two}\"}}"
+            )
+        );
+        let words = format!(
+            "2026-12-01T09:00:00Z device {one} \"phone\", last used 2026-11-01T09:00:00Z, made room \
+             for device {two}"
+        );
+        assert_eq!(text(&item), words);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! `impp inbox`: messages that came, once or as they come. Nothing is acknowledged unless asked.
+//! `impp inbox`: messages that came, once or as they come, and what became of the account's devices.
+//! Nothing is acknowledged unless asked.
 //!
 //! What an item looks like is left to `item`.
 
@@ -190,7 +191,8 @@ impl Reading {
             if entry.kind == ItemKind::Received {
                 self.count();
             }
-            if self.all || entry.kind == ItemKind::Received {
+            // What became of a device its owner should see, whoever did it.
+            if self.all || matches!(entry.kind, ItemKind::Received | ItemKind::Device) {
                 out.item(&item::json(&entry)?, item::text)?;
             }
             newest = Some(entry.cursor);

@@ -1,0 +1,337 @@
+//! Devices of accounts: entering one that signs in, noting its use, and parting with one, whoever
+//! asks for that: its owner, the operator, or a new device that needs its place.
+//!
+//! Which one makes room is decided in `room`; what a client may ask is left to `session`, what the
+//! operator may to `control`.
+
+mod room;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use impp_protocol::command::ByeReason;
+use impp_protocol::state::{DeviceEvent, DeviceReport};
+use impp_protocol::{Address, Code, Error, Timestamp};
+use impp_storage::{Expect, Op, Outcome, StoreError};
+
+use crate::accounts::Account;
+use crate::config::seconds;
+use crate::delivery::device_gone;
+use crate::host::{Host, bye};
+use crate::principal::{hex, layer_op, scan, unhex};
+use crate::records::{self, DEVICE, DeviceRecord, ROOM, RoomRecord};
+use crate::session::Stored;
+use crate::sessions::{DeviceId, Mailbox};
+use room::{Around, NoRoom, ROOMS_PER_DAY_MAX, Room, Seen, apart, counted, room};
+
+/// The last use of a device is stored at most so often.
+const LAST_SEEN: Duration = Duration::from_secs(3600);
+/// So often is tried again what others changed meanwhile. Each time one of those who try got it, so
+/// it is as many as can sign in at once on one account.
+const TRIES_MAX: usize = 64;
+
+/// A device as it is stored.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Its id.
+    pub id: DeviceId,
+    /// What is known of it. What cannot be read is a device without a name, last used in 1970.
+    pub record: DeviceRecord,
+    /// The version of its record.
+    version: u64,
+}
+
+impl Known {
+    fn read(id: DeviceId, record: &impp_storage::Record) -> Known {
+        let unreadable = |_| DeviceRecord { name: None, last_seen: 0 };
+        let (value, version) = (&record.value, record.version);
+        Known { id, record: records::from_bytes(value).unwrap_or_else(unreadable), version }
+    }
+
+    /// When it was last used, as stored.
+    pub fn last_seen(&self) -> Timestamp {
+        Timestamp::from_millis(self.record.last_seen)
+    }
+}
+
+/// The devices of an account, by id.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn all(host: &Host, owner: &Address) -> Result<Vec<Known>, StoreError> {
+    let records = scan(&*host.store, owner, DEVICE).await?;
+    let known = records.iter().filter_map(|(key, record)| {
+        let id = records::last_part(key).and_then(unhex)?;
+        Some(Known::read(id, record))
+    });
+    Ok(known.collect())
+}
+
+/// Enters a device that signs in, and answers when its use was last stored.
+///
+/// # Errors
+/// full if the account has as many as it may and none makes room; busy; or the store's.
+pub async fn enter(
+    host: &Arc<Host>,
+    account: &Account,
+    device: DeviceId,
+    name: Option<String>,
+) -> Result<Timestamp, Error> {
+    let key = records::key(DEVICE, &account.address, &[&hex(&device)]);
+    for _ in 0..TRIES_MAX {
+        let entered = match host.store.get(key.clone()).await.stored()? {
+            Some(record) => {
+                let known = Known::read(device, &record);
+                returned(host, account, known, name.as_ref()).await?
+            }
+            None => newcomer(host, account, device, name.clone()).await?,
+        };
+        if let Some(seen) = entered {
+            return Ok(seen);
+        }
+    }
+    let text = "the devices of the account are being changed; try again";
+    Err(Error::new(Code::Busy, text).retry_after(Duration::from_secs(1)))
+}
+
+/// A device that is known has signed in. `None` if it was changed meanwhile.
+async fn returned(
+    host: &Host,
+    account: &Account,
+    known: Known,
+    name: Option<&String>,
+) -> Result<Option<Timestamp>, Error> {
+    let (now, last) = (host.clock.now(), known.last_seen());
+    let renamed = name.is_some() && known.record.name.as_ref() != name;
+    if apart(now, last) < LAST_SEEN && !renamed {
+        // Whoever signs in with a password that was changed within the hour has shown to know it.
+        let changed = password_changed(host, &account.address).await.stored()?;
+        if changed.is_none_or(|changed| last >= changed) {
+            return Ok(Some(last));
+        }
+    }
+    let name = name.cloned().or(known.record.name);
+    let key = records::key(DEVICE, &account.address, &[&hex(&known.id)]);
+    // On condition: what made room just now is not brought back.
+    let put = put(key, Expect::Version(known.version), &DeviceRecord::new(name, now));
+    entered(host.store(vec![put]).await, now)
+}
+
+/// A new device has signed in: it has its place, or that of another. `None` if the devices were
+/// changed meanwhile.
+async fn newcomer(
+    host: &Arc<Host>,
+    account: &Account,
+    device: DeviceId,
+    name: Option<String>,
+) -> Result<Option<Timestamp>, Error> {
+    let (owner, now, config) = (&account.address, host.clock.now(), host.config.load());
+    // Before the devices: who was entered since has changed it, and then this is tried again.
+    let made_key = records::key(ROOM, owner, &[records::ROOM_MADE]);
+    let before = host.store.get(made_key.clone()).await.stored()?;
+    let known = all(host, owner).await.stored()?;
+    let made = before.as_ref().and_then(|record| records::from_bytes(&record.value).ok());
+    let RoomRecord { made } = made.unwrap_or_default();
+    let made: Vec<Timestamp> = made.into_iter().map(Timestamp::from_millis).collect();
+    let in_use = in_use(host, owner);
+    let seen = |known: &Known| {
+        let (id, last) = (known.id, known.last_seen());
+        Seen { id, last, in_use: in_use.contains(&id) }
+    };
+    let devices: Vec<Seen> = known.iter().map(seen).collect();
+    let max = config.limits.devices_max as usize;
+    let around = Around {
+        now,
+        max,
+        lease: seconds(config.times.device_lease_days * 86_400),
+        made: &made,
+        password: password_changed(host, owner).await.stored()?,
+    };
+    let found = room(&devices, around).map_err(|why| full(owner, max, why))?;
+    let counts = matches!(found, Room::Of { counts: true, .. });
+    let made = counted(now, &made).chain(counts.then_some(now));
+    let made = RoomRecord { made: made.map(Timestamp::as_millis).collect() };
+    // Written by each new device, so that of two at once one sees the other.
+    let expect = before.map_or(Expect::Absent, |record| Expect::Version(record.version));
+    let entry = records::key(DEVICE, owner, &[&hex(&device)]);
+    let ops = vec![
+        put(entry, Expect::Absent, &DeviceRecord::new(name.clone(), now)),
+        put(made_key, expect, &made),
+    ];
+    let gone = match found {
+        Room::Free => None,
+        Room::Of { device, .. } => known.into_iter().find(|known| known.id == device),
+    };
+    let Some(gone) = gone else { return entered(host.store(ops).await, now) };
+    let why = Why::MadeRoom { newcomer: device, name };
+    Ok(part_with(host, owner, gone, why, ops).await.stored()?.then_some(now))
+}
+
+/// What it means to the sign-in how storing the device ended. Signing in does not depend on the
+/// disk: what was stored can still be read.
+fn entered(
+    stored: Result<Outcome, StoreError>,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, Error> {
+    match stored {
+        Ok(Outcome::Committed { .. } | Outcome::Duplicate { .. }) => Ok(Some(now)),
+        Ok(Outcome::Rejected(_)) => Ok(None),
+        Err(StoreError::NoSpace | StoreError::Failed { .. }) => Ok(Some(now)),
+        Err(error) => Err(error).stored(),
+    }
+}
+
+/// The refusal, with the one way out that does not lead through the same door.
+fn full(owner: &Address, max: usize, why: NoRoom) -> Error {
+    let why = match why {
+        NoRoom::AllUsed => "each was used within the last 7 days".to_owned(),
+        NoRoom::EnoughToday => {
+            format!("{ROOMS_PER_DAY_MAX} have made room for others in the last 24 hours")
+        }
+    };
+    let text = format!(
+        "the account has {max} devices, and {why}; the operator of the server can remove one: \
+         imppd user devices {owner} --remove ID"
+    );
+    Error::new(Code::Full, text)
+}
+
+/// Notes that a device is in use, where that is known no better than to the hour.
+pub async fn note_use(host: &Host, mailbox: &Mailbox) {
+    let now = host.clock.now();
+    // What ends since the password or the device was taken away is no use of it.
+    if mailbox.is_revoked() || !mailbox.take_use(now, LAST_SEEN) {
+        return;
+    }
+    let key = records::key(DEVICE, &mailbox.account, &[&hex(&mailbox.device)]);
+    let noted = async {
+        let Some(record) = host.store.get(key.clone()).await? else { return Ok(()) };
+        let known = Known::read(mailbox.device, &record);
+        let record = DeviceRecord::new(known.record.name, now);
+        // Who changed it meanwhile has noted the use, or taken the device away.
+        host.store(vec![put(key, Expect::Version(known.version), &record)]).await.map(drop)
+    };
+    if let Err::<(), StoreError>(error) = noted.await {
+        tracing::debug!(%error, "the use of a device could not be noted");
+    }
+}
+
+/// Notes it beside what is asked, which does not wait for it.
+pub fn note_use_soon(host: &Arc<Host>, mailbox: &Arc<Mailbox>) {
+    if mailbox.is_use_due(host.clock.now(), LAST_SEEN) {
+        let (host, mailbox) = (host.clone(), mailbox.clone());
+        tokio::spawn(async move { note_use(&host, &mailbox).await });
+    }
+}
+
+/// The operation that notes that the operator changed a password.
+pub fn password_changed_op(owner: &Address, now: Timestamp) -> Op {
+    let key = records::key(ROOM, owner, &[records::ROOM_PASSWORD]);
+    put(key, Expect::Any, &now.as_millis())
+}
+
+async fn password_changed(host: &Host, owner: &Address) -> Result<Option<Timestamp>, StoreError> {
+    let record = host.store.get(records::key(ROOM, owner, &[records::ROOM_PASSWORD])).await?;
+    let millis = record.and_then(|record| records::from_bytes(&record.value).ok());
+    Ok(millis.map(Timestamp::from_millis))
+}
+
+/// Takes a device away, as its owner or the operator asks; whether there was one.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn remove(
+    host: &Arc<Host>,
+    owner: &Address,
+    device: DeviceId,
+) -> Result<bool, StoreError> {
+    let key = records::key(DEVICE, owner, &[&hex(&device)]);
+    for _ in 0..TRIES_MAX {
+        let Some(record) = host.store.get(key.clone()).await? else { return Ok(false) };
+        let known = Known::read(device, &record);
+        if part_with(host, owner, known, Why::Removed, Vec::new()).await? {
+            return Ok(true);
+        }
+    }
+    Err(StoreError::Busy)
+}
+
+/// Why a device goes.
+#[derive(Clone, Debug)]
+enum Why {
+    /// Its owner or the operator says so.
+    Removed,
+    /// A new one has its place.
+    MadeRoom { newcomer: DeviceId, name: Option<String> },
+}
+
+/// Parts with a device: its record and its leased layer go, the log says so, and `more` is done in
+/// the same step; then what it shows ends, and its sessions. `false`, and nothing is changed, if the
+/// device or what `more` expects has changed meanwhile.
+async fn part_with(
+    host: &Arc<Host>,
+    owner: &Address,
+    known: Known,
+    why: Why,
+    more: Vec<Op>,
+) -> Result<bool, StoreError> {
+    let (device, key) = (known.id, records::key(DEVICE, owner, &[&hex(&known.id)]));
+    let mut ops = vec![
+        Op::Put { key, expect: Expect::Version(known.version), value: None },
+        layer_op(owner, device, None),
+    ];
+    ops.extend(more);
+    // Who has no inbox has no log to be told in.
+    if host.accounts.get(owner).is_some_and(|account| account.services.im) {
+        ops.push(device_gone(owner, &report(known, why)));
+    }
+    match host.store(ops).await? {
+        Outcome::Committed { .. } | Outcome::Duplicate { .. } => {}
+        Outcome::Rejected(_) => return Ok(false),
+    }
+    for mailbox in host.sessions.of(owner) {
+        if mailbox.device == device {
+            let bye = bye(ByeReason::Revoked, "the device was removed");
+            host.end_session(&mailbox, bye).await;
+        }
+    }
+    // After its sessions were told, so that none of them publishes behind this.
+    let withdrawn = host.change(owner, |principal, now| {
+        let (presentity, policy) = (&mut principal.presentity, &principal.policy);
+        if presentity.layers().of(device).is_none() {
+            return ((), Default::default());
+        }
+        let mut effects = presentity.unpublish(now, device, policy);
+        effects.ops.push(layer_op(owner, device, None));
+        ((), effects)
+    });
+    // The device is gone all the same, and its layer is not shown.
+    if let Err(error) = withdrawn.await {
+        tracing::warn!(%error, "the end of a layer could not be stored");
+    }
+    host.log_grew(owner);
+    Ok(true)
+}
+
+fn report(known: Known, why: Why) -> DeviceReport {
+    let (event, newcomer, newcomer_name) = match why {
+        Why::Removed => (DeviceEvent::Removed, None, None),
+        Why::MadeRoom { newcomer, name } => (DeviceEvent::MadeRoom, Some(newcomer), name),
+    };
+    let (id, last_seen) = (known.id, known.last_seen());
+    DeviceReport { id, name: known.record.name, event, last_seen, newcomer, newcomer_name }
+}
+
+/// The devices of an account that have sessions, parked ones too; but for those that are being ended.
+fn in_use(host: &Host, owner: &Address) -> BTreeSet<DeviceId> {
+    let mailboxes = host.sessions.of(owner).into_iter();
+    mailboxes.filter(|mailbox| !mailbox.is_revoked()).map(|mailbox| mailbox.device).collect()
+}
+
+fn put<T: serde::Serialize>(key: impp_storage::RecordKey, expect: Expect, value: &T) -> Op {
+    Op::Put { key, expect, value: Some(records::to_bytes(value)) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,228 @@
+//! Devices that come and go over a store in memory.
+
+use std::path::Path;
+
+use impp_protocol::sasl::Password;
+use impp_protocol::state::ItemKind;
+use impp_storage::{MemoryStore, Options, ReadLog, SqliteStore, Store};
+
+use super::room::DAY;
+use super::*;
+use crate::accounts::new_verifier;
+use crate::config::Config;
+use crate::presentity::Lease;
+use crate::records::Services;
+use crate::session::Session;
+use crate::session::entry::enter as sign_in;
+use crate::session::sign_in::Device;
+
+const DAY_MILLIS: u64 = 86_400_000;
+
+fn alice() -> Address {
+    Address::parse("alice@a.example").unwrap()
+}
+
+/// A server with one account that may have so many devices.
+async fn start(max: usize) -> Arc<Host> {
+    start_on(Arc::new(MemoryStore::new().unwrap()), max).await
+}
+
+async fn start_on(store: Arc<dyn Store>, max: usize) -> Arc<Host> {
+    let text = format!(
+        "[limits]\ndevices_max = {max}\n\
+         [[domain]]\nname = \"a.example\"\ncertificate = \"c\"\nkey = \"k\"\n"
+    );
+    let config = Config::parse(&text, Path::new("imppd.toml")).unwrap();
+    let host = Host::start(config, store).await.unwrap();
+    let verifier = new_verifier(&Password::prepare("a password of some length").unwrap(), false);
+    let (services, now) = (Services { pres: true, im: true }, host.clock.now());
+    let (accounts, verifier) = (&host.accounts, verifier.unwrap());
+    accounts.add(&*host.store, now, &alice(), services, verifier, vec![]).await.unwrap();
+    host
+}
+
+async fn session(host: &Arc<Host>, device: u8) -> Result<Session, Error> {
+    let account = host.accounts.get(&alice()).unwrap();
+    let device = Device { id: [device; 16], name: Some(format!("device {device}")) };
+    sign_in(host, account, device, None).await.map(|(session, _)| session)
+}
+
+/// Signs in on a device and leaves.
+async fn visit(host: &Arc<Host>, device: u8) -> Result<(), Code> {
+    match session(host, device).await {
+        Ok(session) => {
+            session.end(host).await;
+            Ok(())
+        }
+        Err(error) => Err(error.code),
+    }
+}
+
+/// Has a device been used for the last time so long ago.
+async fn last_used(host: &Host, device: u8, ago: u64) {
+    let key = records::key(DEVICE, &alice(), &[&hex(&[device; 16])]);
+    let last_seen = host.clock.now().as_millis() - ago;
+    let record = DeviceRecord { name: None, last_seen };
+    host.store(vec![put(key, Expect::Any, &record)]).await.unwrap();
+}
+
+async fn ids(host: &Host) -> Vec<u8> {
+    all(host, &alice()).await.unwrap().iter().map(|known| known.id[0]).collect()
+}
+
+/// The devices of which the log says that they are gone.
+async fn told_gone(host: &Host) -> Vec<(u8, DeviceEvent, Option<u8>)> {
+    let query = ReadLog { owner: alice(), after: 0, items_max: 100, bytes_max: 1 << 20 };
+    let items = host.store.read(query).await.unwrap().items.into_iter();
+    let device = u8::try_from(ItemKind::Device.number()).unwrap();
+    let reports = items.filter(|item| item.kind == device).map(|item| {
+        let report: DeviceReport = impp_protocol::state::decode(item.head).unwrap();
+        (report.id[0], report.event, report.newcomer.map(|id| id[0]))
+    });
+    reports.collect()
+}
+
+/// The device unused longest goes with its layer, and the log says for which.
+#[tokio::test]
+async fn the_device_unused_longest_makes_room_and_shows_nothing_any_more() {
+    let host = start(2).await;
+    for (device, days) in [(1, 20), (2, 30)] {
+        visit(&host, device).await.unwrap();
+        last_used(&host, device, days * DAY_MILLIS).await;
+    }
+    let owner = alice();
+    let shown = host.change(&owner, |principal, now| {
+        let (presentity, policy) = (&mut principal.presentity, &principal.policy);
+        let (patch, lease) = (Default::default(), Lease::Until(now.after(DAY)));
+        let mut effects = presentity.publish(now, [2; 16], &patch, true, lease, policy).unwrap();
+        let layer = presentity.layers().of([2; 16]).map(|(document, _)| (document, now.after(DAY)));
+        effects.ops.push(layer_op(&alice(), [2; 16], layer));
+        ((), effects)
+    });
+    shown.await.unwrap();
+    assert_eq!(scan(&*host.store, &alice(), records::LAYER).await.unwrap().len(), 1);
+    visit(&host, 3).await.unwrap();
+    assert_eq!(ids(&host).await, [1, 3]);
+    assert_eq!(told_gone(&host).await, [(2, DeviceEvent::MadeRoom, Some(3))]);
+    assert_eq!(scan(&*host.store, &alice(), records::LAYER).await.unwrap().len(), 0);
+    let layer = |principal: &mut crate::principal::Principal, _| {
+        principal.presentity.layers().of([2; 16]).is_some()
+    };
+    assert!(!host.look(&alice(), layer).await.unwrap());
+}
+
+/// A device with a session, though it has no connection and is old, is in use.
+#[tokio::test]
+async fn a_device_whose_session_waits_to_be_resumed_makes_no_room() {
+    let host = start(2).await;
+    let parked = session(&host, 1).await.unwrap();
+    parked.park(&host, Duration::from_secs(600)).await;
+    visit(&host, 2).await.unwrap();
+    last_used(&host, 1, 30 * DAY_MILLIS).await;
+    last_used(&host, 2, 20 * DAY_MILLIS).await;
+    visit(&host, 3).await.unwrap();
+    assert_eq!(ids(&host).await, [1, 3]);
+}
+
+/// However many come at once, there are never more devices than may be, and no more than four make
+/// room.
+#[tokio::test]
+async fn new_devices_at_once_take_no_more_places_than_there_are() {
+    // A store that has to be waited for, so that they do come at once.
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&folder.path().join("store"), Options::default()).unwrap();
+    let host = start_on(Arc::new(store), 8).await;
+    for device in 1..=6 {
+        visit(&host, device).await.unwrap();
+        last_used(&host, device, (10 + u64::from(device)) * DAY_MILLIS).await;
+    }
+    let newcomers = (101..=130).map(|device| {
+        let host = host.clone();
+        tokio::spawn(async move { visit(&host, device).await })
+    });
+    let mut entered = 0;
+    for newcomer in newcomers.collect::<Vec<_>>() {
+        match newcomer.await.unwrap() {
+            Ok(()) => entered += 1,
+            Err(code) => assert_eq!(code, Code::Full),
+        }
+    }
+    // Two places were free.
+    assert_eq!((entered, ids(&host).await.len()), (6, 8));
+    let gone: Vec<u8> = told_gone(&host).await.into_iter().map(|(gone, ..)| gone).collect();
+    assert_eq!(gone, [6, 5, 4, 3]);
+}
+
+/// The use of a device is stored when its session ends, is lost, or is taken up again; not when it
+/// was taken away.
+#[tokio::test]
+async fn the_use_of_a_device_is_stored_when_its_session_ends() {
+    let host = start(2).await;
+    let long_ago = Timestamp::from_millis(0);
+    for how in ["end", "park", "resume", "revoke"] {
+        visit(&host, 1).await.unwrap();
+        let mut session = session(&host, 1).await.unwrap();
+        last_used(&host, 1, 30 * DAY_MILLIS).await;
+        session.mailbox.seen_at(long_ago);
+        let mailbox = session.mailbox.clone();
+        match how {
+            "end" => session.end(&host).await,
+            "park" => session.park(&host, Duration::ZERO).await,
+            "resume" => {
+                session.resume(&host).await.unwrap();
+                // It is stored beside it.
+                while mailbox.is_use_due(host.clock.now(), LAST_SEEN) {
+                    tokio::task::yield_now().await;
+                }
+            }
+            _ => {
+                mailbox.end(bye(ByeReason::Revoked, "gone"));
+                session.end(&host).await;
+            }
+        }
+        let noted = async || {
+            let known = all(&host, &alice()).await.unwrap();
+            apart(known[0].last_seen(), host.clock.now()) < LAST_SEEN
+        };
+        if how == "resume" {
+            while !noted().await {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert_eq!(noted().await, how != "revoke", "{how}");
+    }
+}
+
+/// What a session that goes on asks is a use, once an hour.
+#[tokio::test]
+async fn the_use_of_a_device_is_taken_once_an_hour() {
+    let host = start(2).await;
+    let mailbox = session(&host, 1).await.unwrap().mailbox;
+    let now = host.clock.now();
+    assert!(!mailbox.is_use_due(now, LAST_SEEN), "signing in has stored it");
+    let later = now.after(LAST_SEEN);
+    assert!(mailbox.is_use_due(later, LAST_SEEN));
+    assert!(mailbox.take_use(later, LAST_SEEN) && !mailbox.take_use(later, LAST_SEEN));
+}
+
+/// A device that is taken away has no session any more, and what it shows is withdrawn; nor can what
+/// is left of its session publish.
+#[tokio::test]
+async fn a_device_that_is_removed_publishes_nothing_behind_it() {
+    let host = start(2).await;
+    let mut session = session(&host, 1).await.unwrap();
+    assert!(remove(&host, &alice(), [1; 16]).await.unwrap());
+    assert!(!remove(&host, &alice(), [1; 16]).await.unwrap(), "it is gone");
+    assert_eq!(told_gone(&host).await, [(1, DeviceEvent::Removed, None)]);
+    // The connection has not taken the goodbye yet.
+    let publish = impp_protocol::command::Publish {
+        lease: Some(Duration::from_secs(3600)),
+        ..impp_protocol::command::Publish::of(alice(), impp_protocol::What::Presence, None)
+    };
+    let answer = session.handle(&host, publish.into()).await;
+    let crate::session::Answer::Now(impp_protocol::Command::Error(error)) = answer else {
+        panic!("it was published")
+    };
+    assert_eq!(error.code, Code::Refused);
+    assert_eq!(scan(&*host.store, &alice(), records::LAYER).await.unwrap().len(), 0);
+}

@@ -41,6 +41,10 @@ section! {
         retry_min_milliseconds: u64 = 1000, reloads true;
         /// up to this.
         retry_max_seconds: u64 = 300, reloads true;
+        /// Connections to one address and port within a minute that prove no server, whichever
+        /// domains lead there; then it is left alone for the rest of the minute. More where very
+        /// many domains have one server.
+        unproven_connects_per_minute: u64 = 10, reloads true;
         /// How long a message is tried before its sender is told that it failed.
         queue_seconds: u64 = 86_400, reloads true;
         /// Messages that wait for one domain; then senders are answered `full`.

@@ -3,14 +3,15 @@
 //!
 //! What an entry does is in `peer`.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dashmap::mapref::entry::Entry;
 use dashmap::{DashMap, DashSet};
 use impp_federation::queue::{Cause, Standing, Ticket};
 use impp_federation::settle::Candidate;
+use impp_federation::unproven::Unproven;
 use impp_protocol::command::{Done, Message};
 use impp_protocol::{Address, Code, Command, Domain, Error, Timestamp};
 use impp_storage::{Expect, Op, Outcome, Pending, RecordKey, Unit};
@@ -38,6 +39,8 @@ pub struct Peers {
     tickets: AtomicU64,
     /// Pairs that somebody wants and there was no place for.
     put_off: DashSet<(Domain, Domain)>,
+    /// Where connecting has led to nobody.
+    unproven: Mutex<Unproven>,
 }
 
 impl Peers {
@@ -229,6 +232,11 @@ impl Peers {
                 }
             });
         }
+    }
+
+    /// Where connecting has led to nobody in the last while.
+    pub(super) fn unproven(&self) -> MutexGuard<'_, Unproven> {
+        self.unproven.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where a queued message waits.

@@ -6,6 +6,7 @@ pub mod backoff;
 pub mod prove;
 pub mod queue;
 pub mod settle;
+pub mod shares;
 pub mod unproven;
 
 pub use impp_locate as locate;

@@ -3,11 +3,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use impp_protocol::state::Fate;
-use impp_protocol::{Code, What};
-use impp_tests::peer::{fetch, subscribe};
-use impp_tests::{BadPeer, Domains, Peer};
+use impp_protocol::command::{ByeReason, Message, Subscribe};
+use impp_protocol::state::{Contact, ContactEdit, Fate, Grant, encode};
+use impp_protocol::{Code, Command, What};
+use impp_tests::peer::{fetch, message, publish, subscribe};
+use impp_tests::{BadPeer, Domains, Peer, eventually};
 use tokio::net::TcpListener;
 
 /// Somebody who has nothing to do with this: takes every connection, on whatever loopback address,
@@ -132,4 +134,132 @@ async fn f5_connections_that_prove_a_server_are_not_counted() {
     let (number, _) = link.message().await;
     link.take(number).await;
     assert_eq!(alice.fate(id).await.fate, Fate::Delivered);
+}
+
+fn unsubscribe(address: &str) -> Subscribe {
+    Subscribe { lease: Some(Duration::ZERO), ..subscribe(address, What::Presence) }
+}
+
+/// A domain that nobody serves, and one of its users.
+fn dead(domains: &Domains, n: usize) -> String {
+    let host = "dead.example";
+    for service in ["pres", "im"] {
+        domains.dns.srv(&format!("d{n}.example"), service, 0, 0, 1, host);
+    }
+    domains.dns.address_of(host, IpAddr::V4(Ipv4Addr::LOCALHOST));
+    format!("x@d{n}.example")
+}
+
+/// Of sixteen domains one account has two, whatever it needs them for; others find theirs, also
+/// those that it has, and a place comes back when the last need of it is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn f12_one_account_has_its_share_of_the_domains_whatever_it_needs_them_for() {
+    let domains =
+        Domains::with(&["a.example"], |_, start| start.set("federation.domains_max", 16)).await;
+    let server = &domains["a.example"];
+    let to: Vec<String> = (0..10).map(|n| dead(&domains, n)).collect();
+    let mut alice = Peer::sign_in(server, "alice").await;
+    let mut bob = Peer::sign_in(server, "bob").await;
+    alice.done(subscribe(&to[0], What::Presence)).await;
+    alice.queue(&to[1], "waits").await;
+    // Each way is refused in the same words.
+    let contact = Contact {
+        address: to[2].parse().unwrap(),
+        name: None,
+        groups: Vec::new(),
+        follow: true,
+        grant: Grant::Status,
+        subscription: None,
+    };
+    let contacts = encode(&ContactEdit { set: Some(contact), remove: None });
+    let refused: [Command; 5] = [
+        subscribe(&to[2], What::Presence).into(),
+        fetch(&to[2], What::Presence).into(),
+        message(&to[2], "waits").into(),
+        Message { volatile: true, ..message(&to[2], "hi") }.into(),
+        publish("alice@a.example", What::Contacts, Some(contacts)).into(),
+    ];
+    for command in refused {
+        let told = format!("{command:?}");
+        let error = alice.request(command).await.expect_err(&told);
+        assert_eq!(error.code, Code::Full, "{told}");
+        let text = error.text.unwrap_or_default();
+        assert!(
+            text.contains("in 2 other domains, and that is the most for one account"),
+            "{text}"
+        );
+    }
+    // What it has costs nothing more.
+    alice.done(subscribe("y@d0.example", What::Presence)).await;
+    alice.queue("y@d0.example", "waits").await;
+    // A place that two need counts for both.
+    bob.done(subscribe(&to[0], What::Presence)).await;
+    bob.done(subscribe(&to[2], What::Presence)).await;
+    assert_eq!(bob.refused(fetch(&to[3], What::Presence)).await, Code::Full);
+    // Nothing is needed of the one any more but by somebody else, of the other by nobody.
+    bob.done(unsubscribe(&to[0])).await;
+    bob.done(unsubscribe(&to[2])).await;
+    for there in &to[4..6] {
+        eventually("a place that comes back", async || {
+            bob.request(subscribe(there, What::Presence)).await.ok()
+        })
+        .await;
+    }
+    assert_eq!(bob.refused(subscribe(&to[6], What::Presence)).await, Code::Full);
+}
+
+/// A restart changes nothing of who has which places.
+#[tokio::test(flavor = "multi_thread")]
+async fn f12_an_account_has_its_share_of_the_domains_after_a_restart() {
+    let mut domains =
+        Domains::with(&["a.example"], |_, start| start.set("federation.domains_max", 16)).await;
+    let to: Vec<String> = (0..3).map(|n| dead(&domains, n)).collect();
+    let mut alice = Peer::sign_in(&domains["a.example"], "alice").await;
+    alice.queue(&to[0], "waits").await;
+    let lease = Some(Duration::from_secs(3600));
+    alice.done(Subscribe { lease, ..subscribe(&to[1], What::Presence) }).await;
+    domains["a.example"].kill9();
+    domains["a.example"].restart();
+    let mut alice = Peer::sign_in(&domains["a.example"], "alice").await;
+    assert_eq!(alice.refused(subscribe(&to[2], What::Presence)).await, Code::Full);
+    alice.done(subscribe(&to[1], What::Presence)).await;
+    alice.done(unsubscribe(&to[1])).await;
+    eventually("a place that comes back", async || {
+        alice.request(subscribe(&to[2], What::Presence)).await.ok()
+    })
+    .await;
+}
+
+/// Links that an account had opened are its own, also while they lie idle: they are closed when it
+/// needs their places.
+#[tokio::test(flavor = "multi_thread")]
+async fn f12_links_that_lie_idle_are_paid_for_and_make_room() {
+    let domains =
+        Domains::with(&["a.example"], |_, start| start.set("federation.domains_max", 16)).await;
+    let server = &domains["a.example"];
+    let mut evil = Vec::new();
+    for n in 0..5 {
+        evil.push(BadPeer::among(&domains, &format!("evil{n}.example")).await);
+    }
+    let mut alice = Peer::sign_in(server, "alice").await;
+    let mut links = Vec::new();
+    for peer in &evil[..2] {
+        let id = alice.queue(&peer.account("x").to_string(), "hello").await;
+        let mut link = peer.accept().await;
+        let (number, _) = link.message().await;
+        link.take(number).await;
+        assert_eq!(alice.fate(id).await.fate, Fate::Delivered);
+        links.push(link);
+    }
+    assert_eq!(server.metrics().get("impp_links"), 2.0);
+    let third = evil[2].account("x").to_string();
+    assert_eq!(alice.refused(message(&third, "hello")).await, Code::Full);
+    for mut link in links {
+        assert_eq!(link.bye().await.reason, ByeReason::Idle);
+    }
+    eventually("a place that comes back", async || {
+        alice.request(message(&third, "hello")).await.ok()
+    })
+    .await;
+    evil[2].accept().await;
 }

@@ -5,6 +5,7 @@ use impp_protocol::state::Fate;
 use impp_protocol::{Address, By, Code, Timestamp};
 
 use super::{HOPS_MAX, Pair, Ticket};
+use crate::shares::Claim;
 
 /// Why a message waits or has failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub struct Item {
     pub bytes: u64,
     /// Whether it may have been taken by the other side already.
     pub maybe_taken: bool,
+    /// Its sender's claim to a place for the domain, held as long as it waits.
+    pub claim: Option<Claim>,
 }
 
 /// A message and where it is.
@@ -158,6 +161,7 @@ impl Item {
             expires: None,
             bytes: 0,
             maybe_taken: false,
+            claim: None,
         }
     }
 }

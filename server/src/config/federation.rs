@@ -67,7 +67,8 @@ section! {
         subscriptions_max: u64 = 100_000, reloads true;
         /// Bytes of presence of one other domain that are kept for its watchers here.
         presence_bytes_max: u64 = 64 * 1024 * 1024, reloads true;
-        /// Other domains with links or waiting messages at once.
+        /// Other domains at once with links, or of which somebody needs something: who is followed,
+        /// asked or written to there. One account has an eighth of them at most.
         domains_max: u64 = 4096, reloads true;
         /// The lease of a subscription between domains; it is refreshed at half time.
         lease_seconds: u64 = 3600, reloads true;

@@ -160,7 +160,8 @@ async fn f12_one_account_has_its_share_of_the_domains_whatever_it_needs_them_for
     let to: Vec<String> = (0..10).map(|n| dead(&domains, n)).collect();
     let mut alice = Peer::sign_in(server, "alice").await;
     let mut bob = Peer::sign_in(server, "bob").await;
-    alice.done(subscribe(&to[0], What::Presence)).await;
+    // An answer of a server that is dead is waited for; the place is taken before.
+    let mut follows = vec![alice.ask(subscribe(&to[0], What::Presence)).await];
     alice.queue(&to[1], "waits").await;
     // Each way is refused in the same words.
     let contact = Contact {
@@ -190,22 +191,25 @@ async fn f12_one_account_has_its_share_of_the_domains_whatever_it_needs_them_for
         );
     }
     // What it has costs nothing more.
-    alice.done(subscribe("y@d0.example", What::Presence)).await;
+    follows.push(alice.ask(subscribe("y@d0.example", What::Presence)).await);
     alice.queue("y@d0.example", "waits").await;
     // A place that two need counts for both.
-    bob.done(subscribe(&to[0], What::Presence)).await;
-    bob.done(subscribe(&to[2], What::Presence)).await;
+    bob.ask(subscribe(&to[0], What::Presence)).await;
+    bob.ask(subscribe(&to[2], What::Presence)).await;
     assert_eq!(bob.refused(fetch(&to[3], What::Presence)).await, Code::Full);
     // Nothing is needed of the one any more but by somebody else, of the other by nobody.
     bob.done(unsubscribe(&to[0])).await;
     bob.done(unsubscribe(&to[2])).await;
     for there in &to[4..6] {
         eventually("a place that comes back", async || {
-            bob.request(subscribe(there, What::Presence)).await.ok()
+            bob.request(message(there, "waits")).await.ok()
         })
         .await;
     }
     assert_eq!(bob.refused(subscribe(&to[6], What::Presence)).await, Code::Full);
+    for number in follows {
+        alice.answer(number).await.expect("that it is followed");
+    }
 }
 
 /// A restart changes nothing of who has which places.
@@ -222,10 +226,10 @@ async fn f12_an_account_has_its_share_of_the_domains_after_a_restart() {
     domains["a.example"].restart();
     let mut alice = Peer::sign_in(&domains["a.example"], "alice").await;
     assert_eq!(alice.refused(subscribe(&to[2], What::Presence)).await, Code::Full);
-    alice.done(subscribe(&to[1], What::Presence)).await;
+    alice.ask(subscribe(&to[1], What::Presence)).await;
     alice.done(unsubscribe(&to[1])).await;
     eventually("a place that comes back", async || {
-        alice.request(subscribe(&to[2], What::Presence)).await.ok()
+        alice.request(message(&to[2], "waits")).await.ok()
     })
     .await;
 }
@@ -262,4 +266,25 @@ async fn f12_links_that_lie_idle_are_paid_for_and_make_room() {
     })
     .await;
     evil[2].accept().await;
+}
+
+/// Who has a place made pays for it no longer than for what it needs itself, where others go on
+/// needing it.
+#[tokio::test(flavor = "multi_thread")]
+async fn f12_a_place_that_others_go_on_needing_is_theirs() {
+    let domains =
+        Domains::with(&["a.example"], |_, start| start.set("federation.domains_max", 16)).await;
+    let to: Vec<String> = (0..4).map(|n| dead(&domains, n)).collect();
+    let mut alice = Peer::sign_in(&domains["a.example"], "alice").await;
+    let mut bob = Peer::sign_in(&domains["a.example"], "bob").await;
+    alice.ask(subscribe(&to[0], What::Presence)).await;
+    // What is asked later comes later: the place was made for her.
+    alice.queue(&to[1], "waits").await;
+    bob.queue(&to[0], "waits").await;
+    alice.done(unsubscribe(&to[0])).await;
+    // Her next one finds room at once, and bob's message is still there.
+    alice.queue(&to[2], "waits").await;
+    assert_eq!(alice.refused(message(&to[3], "waits")).await, Code::Full);
+    bob.queue(&to[3], "waits").await;
+    assert_eq!(bob.refused(message(&to[1], "waits")).await, Code::Full);
 }

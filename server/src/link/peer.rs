@@ -66,7 +66,7 @@ pub struct Ask {
     /// Who waits.
     pub answer: oneshot::Sender<Result<Done, Error>>,
     /// Held as long as it waits for a link.
-    pub _claim: Claim,
+    pub claim: Claim,
 }
 
 /// See the module.

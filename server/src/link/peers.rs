@@ -204,7 +204,7 @@ impl Peers {
             if inner.asks.len() >= ASKS_MAX {
                 return Err(Error::new(Code::Busy, format!("too much is asked of {remote}")));
             }
-            inner.asks.push_back(Ask { command, answer, _claim: claim.clone() });
+            inner.asks.push_back(Ask { command, answer, claim: claim.clone() });
             Ok(())
         })?
         .1?;

@@ -1,4 +1,5 @@
-//! The way to other domains: what waits for them, how they are proven, which link is kept.
+//! The way to other domains: what waits for them and for whom, how they are proven, whom to leave
+//! alone, which link is kept.
 //!
 //! Pure machines; the tasks and sockets of links are the server's.
 

@@ -122,7 +122,9 @@ impl Peers {
         match self.table.entry((local.clone(), remote.clone())) {
             Entry::Occupied(found) => Ok(found.get().clone()),
             Entry::Vacant(vacant) => {
-                let peer = Peer::start(host, local.clone(), remote.clone(), paid.cloned());
+                // One of its own: what the account needs may be over before the place is gone.
+                let paid = paid.map(|of| self.shares.claim_held(of.account(), of.remote()));
+                let peer = Peer::start(host, local.clone(), remote.clone(), paid);
                 vacant.insert(peer.clone());
                 self.count.fetch_add(1, Ordering::Relaxed);
                 Ok(peer)

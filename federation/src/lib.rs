@@ -1,4 +1,5 @@
-//! The way to other domains: what waits for them, how they are proven, which link is kept.
+//! The way to other domains: what waits for them and for whom, how they are proven, whom to leave
+//! alone, which link is kept.
 //!
 //! Pure machines; the tasks and sockets of links are the server's.
 
@@ -6,6 +7,8 @@ pub mod backoff;
 pub mod prove;
 pub mod queue;
 pub mod settle;
+pub mod shares;
+pub mod unproven;
 
 pub use impp_locate as locate;
 use impp_protocol::Domain;

@@ -21,6 +21,9 @@ pub const ADDRESSES_MAX: usize = 6;
 /// The next address is tried if the one before has not connected after this.
 pub const STAGGER: Duration = Duration::from_millis(250);
 
+/// Addresses of one family and target that are looked at.
+const FAMILY_MAX: usize = 32;
+
 type Connecting = Pin<Box<dyn Future<Output = Tried> + Send>>;
 
 struct Tried {
@@ -29,9 +32,13 @@ struct Tried {
     started: Instant,
 }
 
+/// Says of an address whether it may be connected to now, and if not, why.
+pub type MayConnect<'a> = &'a (dyn Fn(SocketAddr) -> Result<(), String> + Sync);
+
 /// A race of connections to the addresses of one target.
 pub(crate) struct Race<'a> {
     target: &'a str,
+    may_connect: MayConnect<'a>,
     /// What the addresses must pass; nothing for those that the operator wrote.
     policy: Option<&'a Policy>,
     waiting: VecDeque<SocketAddr>,
@@ -39,24 +46,21 @@ pub(crate) struct Race<'a> {
     start_next: Instant,
 }
 
-/// Addresses in the order in which they are tried: the families take turns, IPv6 first.
+/// Addresses in the order in which they are tried: the families take turns, IPv6 first. Each has
+/// its own bound, so that many of one leave none of the other out.
 pub(crate) fn interleave(addresses: &[IpAddr]) -> Vec<IpAddr> {
-    let mut unique: Vec<IpAddr> = Vec::new();
+    let (mut six, mut four): (Vec<IpAddr>, Vec<IpAddr>) = Default::default();
     for address in addresses {
-        if !unique.contains(address) && unique.len() < 64 {
-            unique.push(*address);
+        let family = if address.is_ipv6() { &mut six } else { &mut four };
+        if family.len() < FAMILY_MAX && !family.contains(address) {
+            family.push(*address);
         }
     }
-    let mut six = unique.iter().filter(|address| address.is_ipv6());
-    let mut four = unique.iter().filter(|address| address.is_ipv4());
-    let mut order = Vec::with_capacity(unique.len());
-    loop {
-        let pair = [six.next(), four.next()];
-        if pair == [None, None] {
-            return order;
-        }
-        order.extend(pair.into_iter().flatten());
+    let mut order = Vec::with_capacity(six.len() + four.len());
+    for turn in 0..six.len().max(four.len()) {
+        order.extend([six.get(turn), four.get(turn)].into_iter().flatten());
     }
+    order
 }
 
 /// Connects, if the policy lets it: the last word before a packet leaves.
@@ -80,10 +84,12 @@ impl<'a> Race<'a> {
     pub(crate) fn new(
         target: &'a str,
         policy: Option<&'a Policy>,
+        may_connect: MayConnect<'a>,
         addresses: impl IntoIterator<Item = SocketAddr>,
     ) -> Race<'a> {
         Race {
             target,
+            may_connect,
             policy,
             waiting: addresses.into_iter().collect(),
             running: FuturesUnordered::new(),
@@ -104,7 +110,7 @@ impl<'a> Race<'a> {
     ) -> Option<(TcpStream, SocketAddr)> {
         loop {
             if self.running.is_empty() || Instant::now() >= self.start_next {
-                self.start();
+                self.start(steps);
             }
             if self.running.is_empty() {
                 return None;
@@ -131,8 +137,14 @@ impl<'a> Race<'a> {
         }
     }
 
-    fn start(&mut self) {
-        let Some(address) = self.waiting.pop_front() else { return };
+    /// Starts with the next address that may be connected to.
+    fn start(&mut self, steps: &mut Vec<Step>) {
+        let address = loop {
+            let Some(address) = self.waiting.pop_front() else { return };
+            let Err(why) = (self.may_connect)(address) else { break address };
+            let what = format!("{address} of {}", self.target);
+            steps.push(Step::Skipped { what, why });
+        };
         let policy = self.policy.cloned();
         let started = Instant::now();
         self.start_next = started + STAGGER;
@@ -175,6 +187,32 @@ mod tests {
         assert_eq!(order, list(&["::2", "1.0.0.1", "::3", "1.0.0.2", "1.0.0.3"]));
     }
 
+    #[test]
+    fn f5_many_addresses_of_one_family_leave_none_of_the_other_out() {
+        let six = (0..300).map(|n| IpAddr::from([0x2001, 0, 0, 0, 0, 0, 0, n]));
+        let four = [IpAddr::from([1, 0, 0, 1])];
+        let order = interleave(&six.chain(four).collect::<Vec<_>>());
+        assert_eq!((order[1], order.len()), (four[0], FAMILY_MAX + 1));
+    }
+
+    fn anywhere(_: SocketAddr) -> Result<(), String> {
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn what_may_not_be_connected_to_is_passed_over_and_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (live, closed) = (listener.local_addr().unwrap(), dead().await);
+        let may = |address| if address == live { Ok(()) } else { Err("not now".to_owned()) };
+        let mut steps = Vec::new();
+        let mut race = Race::new("b.example:1", None, &may, [closed, live]);
+        assert_eq!(race.next(soon(), &mut steps).await.unwrap().1, live);
+        assert_eq!(steps[0].to_string(), format!("skipped {closed} of b.example:1: not now"));
+        let may = |_| Err("not now".to_owned());
+        let mut race = Race::new("b.example:1", None, &may, [closed, live]);
+        assert!(race.next(soon(), &mut steps).await.is_none());
+    }
+
     async fn dead() -> SocketAddr {
         TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
     }
@@ -188,7 +226,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let live = listener.local_addr().unwrap();
         let mut steps = Vec::new();
-        let mut race = Race::new("b.example:1", None, [dead().await, dead().await, live, live]);
+        let mut race =
+            Race::new("b.example:1", None, &anywhere, [dead().await, dead().await, live, live]);
         let (_stream, address) = race.next(soon(), &mut steps).await.unwrap();
         assert_eq!((address, steps.len()), (live, 3));
         assert!(race.next(soon(), &mut steps).await.is_some(), "the rest is still there");
@@ -201,7 +240,7 @@ mod tests {
         let live = listener.local_addr().unwrap();
         let policy = Policy::default();
         let mut steps = Vec::new();
-        let mut race = Race::new("b.example:1", Some(&policy), [live]);
+        let mut race = Race::new("b.example:1", Some(&policy), &anywhere, [live]);
         assert!(race.next(soon(), &mut steps).await.is_none());
         assert!(steps[0].to_string().contains("a loopback address is refused"), "{steps:?}");
     }

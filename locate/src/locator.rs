@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::addresses::Policy;
+use crate::connect::MayConnect;
 use crate::dns::Dns;
 use crate::order::Order;
 use crate::outcome::{AttemptError, NotReached, Reached};
@@ -47,7 +48,8 @@ impl Locator {
     }
 
     /// Finds a server of `domain` for `service`, connects, and has `attempt` complete the
-    /// connection; the first one that it completes is the answer. Nothing is tried after
+    /// connection; the first one that it completes is the answer. It connects to
+    /// [`CONNECTS_MAX`](crate::CONNECTS_MAX) addresses at most, whatever the records say. Nothing is tried after
     /// `deadline`, nor awaited longer. Records that led to nobody are asked for anew the next time,
     /// whatever their TTL.
     ///
@@ -63,8 +65,27 @@ impl Locator {
     where
         F: Future<Output = Result<T, AttemptError>>,
     {
+        self.reach_if(domain, service, deadline, &|_| Ok(()), attempt).await
+    }
+
+    /// The same where each address is asked for first: an address that may not be connected to is
+    /// passed over, and its step says why.
+    ///
+    /// # Errors
+    /// As [`Locator::reach`].
+    pub async fn reach_if<T, F>(
+        &self,
+        domain: &Domain,
+        service: Service,
+        deadline: Instant,
+        may_connect: MayConnect<'_>,
+        attempt: impl Fn(TcpStream, SocketAddr) -> F,
+    ) -> Result<Reached<T>, NotReached>
+    where
+        F: Future<Output = Result<T, AttemptError>>,
+    {
         let mut search = Search::new(&self.settings, &self.dns, domain, service, deadline);
-        match search.run(&attempt).await {
+        match search.run(may_connect, &attempt).await {
             Ok((value, address, target, via)) => {
                 Ok(Reached { value, address, target, via, steps: search.steps })
             }

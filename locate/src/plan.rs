@@ -25,7 +25,8 @@ pub struct Candidate {
     pub target: String,
     /// How it was found.
     pub via: Via,
-    /// Its addresses, in the order in which they would be tried.
+    /// Its addresses, in the order in which they would be tried. Of all servers' together a search
+    /// connects to [`CONNECTS_MAX`](crate::CONNECTS_MAX), to each once.
     pub addresses: Vec<SocketAddr>,
     /// Addresses of it that are not connected to, and why.
     pub refused: Vec<(IpAddr, String)>,

@@ -12,11 +12,12 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::addresses::Policy;
 use crate::cache::{Datum, Reply};
-use crate::connect::{ADDRESSES_MAX, Race, interleave};
+use crate::connect::{ADDRESSES_MAX, MayConnect, Race, interleave};
 use crate::dns::Dns;
 use crate::locator::Settings;
 use crate::order::Source;
 use crate::outcome::{AttemptError, NotReachedKind, Via};
+use crate::places::{CONNECTS_MAX, Places, Share};
 use crate::plan::Candidate;
 use crate::service::Service;
 use crate::srv::{SrvRecord, TARGETS_MAX, choose};
@@ -37,6 +38,14 @@ pub(crate) struct Search<'a> {
     srv_possible: bool,
     /// A server that speaks for the domain did not prove to be it.
     untrusted: bool,
+    /// Which addresses it connects to.
+    places: Places,
+}
+
+/// How a search connects, and what it makes of a connection.
+struct Trying<'t, A> {
+    may_connect: MayConnect<'t>,
+    attempt: &'t A,
 }
 
 /// What the SRV records of a domain say.
@@ -63,22 +72,25 @@ impl<'a> Search<'a> {
             absent: true,
             srv_possible: false,
             untrusted: false,
+            places: Places::default(),
         }
     }
 
     pub(crate) async fn run<T, F>(
         &mut self,
+        may_connect: MayConnect<'_>,
         attempt: &impl Fn(TcpStream, SocketAddr) -> F,
     ) -> Result<(T, SocketAddr, String, Via), NotReachedKind>
     where
         F: Future<Output = Result<T, AttemptError>>,
     {
+        let trying = Trying { may_connect, attempt };
         if is_single_label(self.domain) {
             self.skip_single_label();
             return Err(NotReachedKind::UnknownDomain);
         }
         if let Some(targets) = self.route() {
-            let found = self.try_targets(&targets, Via::Route, 0, attempt).await;
+            let found = self.try_targets(&targets, Via::Route, 0, &trying).await;
             return found.ok_or_else(|| self.kind());
         }
         let sources = self.settings.order.sources();
@@ -91,7 +103,7 @@ impl<'a> Search<'a> {
                 },
                 Source::Addresses => (vec![own_target(self.domain)], self.via_address()),
             };
-            if let Some(found) = self.try_targets(&targets, via, later, attempt).await {
+            if let Some(found) = self.try_targets(&targets, via, later, &trying).await {
                 return Ok(found);
             }
         }
@@ -231,48 +243,82 @@ impl<'a> Search<'a> {
         found
     }
 
-    /// Tries targets one after the other; each has its share of the time left, and `later` ways
-    /// that are tried after them have theirs.
-    async fn try_targets<T, F>(
+    /// Tries targets one after the other. Each has its part of the time and of the places that are
+    /// left, and `later` ways that are tried after them have theirs. Places that others did not need
+    /// go round once more.
+    async fn try_targets<T, F, A>(
         &mut self,
         targets: &[Target],
         via: Via,
         later: usize,
-        attempt: &impl Fn(TcpStream, SocketAddr) -> F,
+        trying: &Trying<'_, A>,
     ) -> Option<(T, SocketAddr, String, Via)>
     where
+        A: Fn(TcpStream, SocketAddr) -> F,
         F: Future<Output = Result<T, AttemptError>>,
     {
+        let mut waiting = Vec::new();
         for (index, target) in targets.iter().enumerate() {
             if self.left().is_zero() {
                 self.skip(target.to_string(), "no time is left");
                 continue;
             }
-            let until = share(self.deadline, targets.len() - index + later);
-            let candidate = self.candidate(target, via, until).await;
-            if let Some((value, address)) = self.try_candidate(&candidate, until, attempt).await {
+            let parts = targets.len() - index + later;
+            let until = share(self.deadline, parts);
+            let mut candidate = self.candidate(target, via, until).await;
+            let share = self.places.share(&candidate.addresses, parts);
+            let rest = self.limit(&mut candidate, share);
+            if let Some((value, address)) = self.try_candidate(&candidate, until, trying).await {
+                return Some((value, address, candidate.target, via));
+            }
+            if !rest.is_empty() {
+                waiting.push(Candidate { addresses: rest, ..candidate });
+            }
+        }
+        let again = waiting.len();
+        for (index, mut candidate) in waiting.into_iter().enumerate() {
+            let until = share(self.deadline, again - index + later);
+            let share = self.places.share_rest(&candidate.addresses, later);
+            let rest = self.limit(&mut candidate, share);
+            if !rest.is_empty() {
+                let why = format!("only {CONNECTS_MAX} addresses are tried in one search");
+                self.skip(format!("{} addresses of {}", rest.len(), candidate.target), why);
+            }
+            if let Some((value, address)) = self.try_candidate(&candidate, until, trying).await {
                 return Some((value, address, candidate.target, via));
             }
         }
         None
     }
 
-    async fn try_candidate<T, F>(
+    /// Leaves a server those of its addresses that have places; the others that are new.
+    fn limit(&mut self, candidate: &mut Candidate, share: Share) -> Vec<SocketAddr> {
+        for address in &share.known {
+            let what = format!("{address} of {}", candidate.target);
+            self.skip(what, "another target leads there too");
+        }
+        candidate.addresses = share.taken;
+        share.waiting
+    }
+
+    async fn try_candidate<T, F, A>(
         &mut self,
         candidate: &Candidate,
         until: Instant,
-        attempt: &impl Fn(TcpStream, SocketAddr) -> F,
+        trying: &Trying<'_, A>,
     ) -> Option<(T, SocketAddr)>
     where
+        A: Fn(TcpStream, SocketAddr) -> F,
         F: Future<Output = Result<T, AttemptError>>,
     {
         let policy = self.policy(candidate.via);
-        let mut race = Race::new(&candidate.target, policy, candidate.addresses.iter().copied());
+        let addresses = candidate.addresses.iter().copied();
+        let mut race = Race::new(&candidate.target, policy, trying.may_connect, addresses);
         while let Some((stream, address)) = race.next(until, &mut self.steps).await {
             let started = Instant::now();
             let limit = share(until, race.left() + 1);
             let late = || AttemptError::Failed("not completed in time".to_owned());
-            let tried = timeout_at(limit, attempt(stream, address)).await;
+            let tried = timeout_at(limit, (trying.attempt)(stream, address)).await;
             let tried = tried.unwrap_or_else(|_| Err(late()));
             let error = tried.as_ref().err();
             let untrusted = matches!(error, Some(AttemptError::Untrusted(_)));

@@ -10,6 +10,7 @@ use std::sync::{Arc, Weak};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use impp_federation::shares::Claim;
 use impp_federation::{Hosted, Locate, Route, is_global};
 use impp_locate::Locator;
 use impp_protocol::command::{Bye, ByeReason, Done};
@@ -151,8 +152,11 @@ impl Host {
         let locator =
             Locator::new(config.locating().map_err(|error| StartError::Config(error.message))?);
         let timers = Timers::default();
+        let peers = Peers::default();
+        let load =
+            || Mirrors::load(&*store, &domains, clock.now(), &config, &timers, peers.shares());
         let mirrors = match config.federation.enabled {
-            true => Mirrors::load(&*store, &domains, clock.now(), &config, &timers).await?,
+            true => load().await?,
             false => Mirrors::default(),
         };
         let routes = Box::new(Hosted::new(domains, config.federation.enabled));
@@ -174,7 +178,7 @@ impl Host {
             timers,
             boot,
             locator,
-            peers: Peers::default(),
+            peers,
             nobody: Nobody::default(),
             stopping: AtomicBool::new(false),
             this: this.clone(),
@@ -235,17 +239,17 @@ impl Host {
         }
     }
 
-    /// Asks the other domain's server something, and waits for its answer.
+    /// Asks the other domain's server something in the name of whoever has this claim, and waits for
+    /// its answer.
     ///
     /// # Errors
     /// Its answer, or unreachable.
     pub async fn ask_remote(
         self: &Arc<Host>,
-        local: &Domain,
-        remote: &Domain,
+        claim: Claim,
         command: Command,
     ) -> Result<Done, Error> {
-        self.peers.ask(self, local, remote, command).await
+        self.peers.ask(self, claim, command).await
     }
 
     /// Whether an address is in another domain that somebody here can reach.

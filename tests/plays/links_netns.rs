@@ -20,6 +20,7 @@ fn quick(start: Start) -> Start {
         .set("federation.dial_seconds", 2)
         .set("federation.retry_min_milliseconds", 100)
         .set("federation.retry_max_seconds", 1)
+        .set("federation.unproven_connects_per_minute", 1000)
         .set("times.pace_burst", 1000)
 }
 

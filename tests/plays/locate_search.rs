@@ -234,7 +234,8 @@ async fn f5_a_thousand_records_lead_to_eight_tries() {
     let dead = dead_port().await;
     for n in 0..1000 {
         dns.srv(B, "im", n, 0, dead, &format!("h{n}.b.example"));
-        dns.a(&format!("h{n}.b.example"), Ipv4Addr::LOCALHOST);
+        let [high, low] = n.to_be_bytes();
+        dns.a(&format!("h{n}.b.example"), Ipv4Addr::new(127, 0, 64 + high, low));
     }
     let error = reach(&locator(&dns, Order::Srv)).await.unwrap_err();
     assert_eq!(error.kind, NotReachedKind::Unreachable);

@@ -16,6 +16,7 @@ mod framing;
 mod framing_values;
 mod link_tls;
 mod links_astray;
+mod links_bounded;
 mod links_crash;
 mod links_forged;
 mod links_frames;

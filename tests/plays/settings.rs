@@ -106,6 +106,7 @@ bounds! {
         dial_seconds = 20 => links::who_does_not_answer_a_dial;
         retry_min_milliseconds = 86_400 => links::the_first_wait;
         retry_max_seconds = 1 => links::the_longest_wait;
+        unproven_connects_per_minute = 2 => links::who_proves_nothing;
         queue_seconds = 1 => links::what_is_tried_too_long;
         queue_items_max = 1 => links::one_queued_more;
         queue_bytes_max = 1000 => links::one_queued_byte_more;

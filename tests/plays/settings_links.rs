@@ -10,7 +10,7 @@ use impp_tests::peer::{message, subscribe};
 use impp_tests::presence::{Watcher, open};
 use impp_tests::server::Server;
 use impp_tests::wire::bytes_of;
-use impp_tests::{BadPeer, Domains, Peer};
+use impp_tests::{BadPeer, Domains, Peer, eventually};
 
 use crate::settings::{OPEN_PRESENCE, Setting, large, soon};
 
@@ -35,6 +35,11 @@ fn down(domains: &Domains, domain: &str) -> String {
     domains.dns.srv(domain, "im", 0, 0, 1, &host);
     domains.dns.address_of(&host, "127.0.3.1".parse().unwrap());
     format!("x@{domain}")
+}
+
+/// What is there without waiting.
+async fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(Duration::ZERO, future).await.ok()
 }
 
 fn here(domains: &Domains) -> &Server {
@@ -78,6 +83,25 @@ pub async fn the_longest_wait(setting: Setting) {
     for _ in 0..5 {
         soon("another try", async { drop(evil.accept_tcp().await) }).await;
     }
+}
+
+pub async fn who_proves_nothing(setting: Setting) {
+    let (domains, evil) = with(setting, &[]).await;
+    let mut alice = Peer::sign_in(here(&domains), "alice").await;
+    let id = alice.queue("x@evil.example", "hello").await;
+    for _ in 0..setting.value {
+        drop(evil.accept_tcp().await);
+    }
+    alice.held_up(id, "2 connections there within a minute have proven no server").await;
+    // Each further try is over without a connection.
+    const NO_LINKS: &str = "impp_links_refused_total{reason=\"unreachable\"}";
+    let tried = here(&domains).metrics().get(NO_LINKS);
+    eventually("further tries", async || {
+        (here(&domains).metrics().get(NO_LINKS) >= tried + 2.0).then_some(())
+    })
+    .await;
+    let one_more = at_once(evil.accept_tcp()).await;
+    assert!(one_more.is_none(), "one more connection");
 }
 
 pub async fn what_is_tried_too_long(setting: Setting) {

@@ -5,6 +5,7 @@ use impp_protocol::state::Fate;
 use impp_protocol::{Address, By, Code, Error, Timestamp};
 
 use super::{HOPS_MAX, Pair, Ticket};
+use crate::shares::Claim;
 
 /// Why a message waits or has failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +72,8 @@ pub struct Item {
     pub bytes: u64,
     /// Whether it may have been taken by the other side already.
     pub maybe_taken: bool,
+    /// Its sender's claim to a place for the domain, held as long as it waits.
+    pub claim: Option<Claim>,
 }
 
 /// A message and where it is.
@@ -180,6 +183,7 @@ impl Item {
             expires: None,
             bytes: 0,
             maybe_taken: false,
+            claim: None,
         }
     }
 }

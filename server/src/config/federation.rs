@@ -41,6 +41,10 @@ section! {
         retry_min_milliseconds: u64 = 1000, reloads true;
         /// up to this.
         retry_max_seconds: u64 = 300, reloads true;
+        /// Connections to one address and port within a minute that prove no server, whichever
+        /// domains lead there; then it is left alone for the rest of the minute. More where very
+        /// many domains have one server.
+        unproven_connects_per_minute: u64 = 10, reloads true;
         /// How long a message is tried before its sender is told that it failed.
         queue_seconds: u64 = 86_400, reloads true;
         /// Messages that wait for one domain; then senders are answered `full`.
@@ -63,7 +67,8 @@ section! {
         subscriptions_max: u64 = 100_000, reloads true;
         /// Bytes of presence of one other domain that are kept for its watchers here.
         presence_bytes_max: u64 = 64 * 1024 * 1024, reloads true;
-        /// Other domains with links or waiting messages at once.
+        /// Other domains at once with links, or of which somebody needs something: who is followed,
+        /// asked or written to there. One account has an eighth of them at most.
         domains_max: u64 = 4096, reloads true;
         /// The lease of a subscription between domains; it is refreshed at half time.
         lease_seconds: u64 = 3600, reloads true;

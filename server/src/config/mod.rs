@@ -301,6 +301,13 @@ impl Config {
             ("federation", "dial_seconds", links.dial_seconds, 1, 600),
             ("federation", "retry_min_milliseconds", links.retry_min_milliseconds, 1, DAY),
             ("federation", "retry_max_seconds", links.retry_max_seconds, 1, DAY),
+            (
+                "federation",
+                "unproven_connects_per_minute",
+                links.unproven_connects_per_minute,
+                1,
+                1000,
+            ),
             // With the age that an id may have when it comes in, less than a repeat is known for.
             ("federation", "queue_seconds", links.queue_seconds, 1, 47 * 3600),
             ("federation", "queue_items_max", links.queue_items_max, 1, 10_000_000),

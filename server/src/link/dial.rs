@@ -2,12 +2,14 @@
 //!
 //! Where it is looked for is decided by `impp_locate`.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use impp_federation::prove::{self, HandshakeError};
 use impp_federation::queue::Cause;
 use impp_locate::{AttemptError, NotReached, Service};
-use impp_protocol::{Code, Domain, Error};
+use impp_protocol::{Code, Domain, Error, Timestamp};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -50,8 +52,10 @@ pub async fn dial(
     service: Service,
 ) -> Result<(Arc<Peer>, Arc<Link>, Pipe), NotOpened> {
     let by = Instant::now() + seconds(host.config.load().federation.dial_seconds);
-    let attempt = |stream: TcpStream, _| connect(host, local, remote, stream, by);
-    let reached = host.locator.reach(remote, service, by, attempt).await;
+    let calls = Calls { host, made: Mutex::default() };
+    let may_connect = |address| calls.may_connect(address);
+    let attempt = |stream, address| connect(&calls, local, remote, stream, address, by);
+    let reached = host.locator.reach_if(remote, service, by, &may_connect, attempt).await;
     let (pipe, opened) = reached.map_err(|error| not_opened(&error))?.value;
     if !opened.services.serve(service) {
         let word = service.word();
@@ -69,13 +73,41 @@ pub async fn dial(
     }
 }
 
+/// The connections of one try, each of which counts against its address until it has proven a
+/// server.
+struct Calls<'a> {
+    host: &'a Arc<Host>,
+    /// When each was made; a search connects to an address once.
+    made: Mutex<HashMap<SocketAddr, Timestamp>>,
+}
+
+impl Calls<'_> {
+    fn may_connect(&self, address: SocketAddr) -> Result<(), String> {
+        let most = self.host.config.load().federation.unproven_connects_per_minute;
+        let now = self.host.clock.now();
+        let taken = self.host.peers.unproven().connect(now, address, most as usize);
+        taken.map_err(|too_often| too_often.to_string())?;
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(address, now);
+        Ok(())
+    }
+
+    fn proven(&self, address: SocketAddr) {
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
+        if let Some(made) = made {
+            self.host.peers.unproven().proven(address, made);
+        }
+    }
+}
+
 async fn connect(
-    host: &Arc<Host>,
+    calls: &Calls<'_>,
     local: &Domain,
     remote: &Domain,
     stream: TcpStream,
+    address: SocketAddr,
     by: Instant,
 ) -> Result<(Pipe, Opened), AttemptError> {
+    let host = calls.host;
     let failed = |text: String| AttemptError::Failed(text);
     let tls = host.tls.load().as_ref().and_then(|tls| tls.dial.get(local).cloned());
     let tls = tls.ok_or_else(|| failed(format!("{local} has no certificate for links")))?;
@@ -83,6 +115,7 @@ async fn connect(
         Ok(shaken) => shaken?,
         Err(_) => return Err(failed("no TLS within the time".to_owned())),
     };
+    calls.proven(address);
     let mut pipe = Pipe::new(stream, by);
     match opening::call(host, &mut pipe, local, remote, by).await {
         Ok(opened) => Ok((pipe, opened)),

@@ -3,6 +3,7 @@
 //! | module | duty |
 //! |---|---|
 //! | `peers`, `peer` | the other domains there is something for; what waits for each; when to dial |
+//! | `claims` | which account pays for a place in their table, and for how many |
 //! | `dial`, `opening` | reaching another server, and the HELLOs that open a link from either end |
 //! | `connection` | an open link: frames in and out, deadlines, requests and answers |
 //! | `incoming` | what the other side asks |
@@ -16,6 +17,7 @@
 //! The order of messages and their fates is decided by `impp_federation::queue`, proof by
 //! `impp_federation::prove`, where a domain is by `impp_locate`.
 
+mod claims;
 mod connection;
 mod dial;
 pub mod home;

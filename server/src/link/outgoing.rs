@@ -10,12 +10,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use impp_federation::queue::{Cause, Ending, Full, Item, Place, Sending, Ticket, follow};
+use impp_federation::shares::Claim;
 use impp_protocol::command::{Done, Message, Outcome};
 use impp_protocol::state::{Fate, FateReport};
 use impp_protocol::{Address, Code, Domain, Error, Timestamp};
 use impp_storage::{self as storage, Expect, Op, RecordKey, Scan, StoreError, Unit};
 
-use super::peer::{Inner, Peer, SENDER_PART};
+use super::peer::{Inner, Peer};
 use super::peers::{disabled, linked_key};
 use crate::config::seconds;
 use crate::delivery::{self, Bearer, deliver, is_repeat, rejected};
@@ -39,10 +40,10 @@ pub async fn accept(host: &Arc<Host>, message: Message, from: Address) -> Result
     let now = host.clock.now();
     let late = message.expires.is_some_and(|expires| expires <= now);
     let late = || late.then(|| Error::new(Code::Expired, "expires: that time has passed"));
-    let (local, remote) = (from.domain(), message.to.domain());
+    let remote = message.to.domain();
     if message.volatile {
         late().map_or(Ok(()), Err)?;
-        host.peers.pass_on(host, &local, message);
+        host.peers.pass_on(host, &host.peers.claim(host, &from, &remote)?, message);
         return Ok(Answer::Now(delivery::sent(now).into()));
     }
     let dedup = delivery::dedup(&message, &from);
@@ -53,10 +54,9 @@ pub async fn accept(host: &Arc<Host>, message: Message, from: Address) -> Result
         bytes: body.len() as u64,
         ..item(host, ticket, &message.id, &from, &message.to, now)
     };
-    let reserved = match late().or_else(|| too_many_domains(host, &from)) {
-        Some(error) => Err(error),
-        None => reserve(host, &local, &remote, item),
-    };
+    let reserved = late()
+        .map_or_else(|| host.peers.claim(host, &from, &remote), Err)
+        .and_then(|claim| reserve(host, &claim, item));
     let peer = match reserved {
         Ok(peer) => peer,
         // What was accepted before is not refused now.
@@ -110,14 +110,9 @@ fn end_unless_enabled(host: &Host, inner: &mut Inner, from: &Address) {
 }
 
 /// A place in the queue of a domain.
-fn reserve(
-    host: &Arc<Host>,
-    local: &Domain,
-    remote: &Domain,
-    item: Item,
-) -> Result<Arc<Peer>, Error> {
-    let (peer, reserved) =
-        host.peers.with(host, local, remote, |inner| inner.queue.reserve(item))?;
+fn reserve(host: &Arc<Host>, claim: &Claim, item: Item) -> Result<Arc<Peer>, Error> {
+    let (item, remote) = (Item { claim: Some(claim.clone()), ..item }, claim.remote());
+    let (peer, reserved) = host.peers.with(host, claim, |inner| inner.queue.reserve(item))?;
     match reserved {
         Ok(()) => Ok(peer),
         Err(full) => {
@@ -128,15 +123,6 @@ fn reserve(
             Err(Error::new(Code::Full, text))
         }
     }
-}
-
-/// One sender does not take the places of all other domains.
-fn too_many_domains(host: &Host, from: &Address) -> Option<Error> {
-    let most = (host.config.load().federation.domains_max / SENDER_PART).max(1) as usize;
-    // Nobody has many where there are few.
-    let too_many = host.peers.len() >= most && host.peers.domains_of(from) >= most;
-    let text = format!("messages of yours wait for {most} domains; try again later");
-    too_many.then(|| Error::new(Code::Full, text))
 }
 
 fn queued(now: Timestamp, outcome: Outcome) -> Done {
@@ -340,6 +326,8 @@ impl Moved {
             hops: self.hops,
             bytes: self.body.len() as u64,
             expires,
+            // Its sender pays there too.
+            claim: Some(host.peers.claim_held(host, &ending.from, &remote)?),
             ..item(host, ending.ticket, &ending.id, &ending.from, &self.to, since)
         };
         // There must be a place for it before it leaves the one it has.
@@ -399,6 +387,8 @@ pub async fn restore(host: &Arc<Host>) -> Result<(), StoreError> {
             host.peers.taken(ticket);
             let remote = item.to.domain();
             let from = item.from.clone();
+            let claim = Some(host.peers.shares().claim_held(&from, &remote));
+            let item = Item { claim, ..item };
             let entered = host.peers.with_held(host, &local, &remote, |inner| {
                 inner.queue.restore(item);
                 // Disabled or removed while no server ran, or just before a crash.

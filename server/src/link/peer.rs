@@ -11,6 +11,7 @@ use std::time::Duration;
 use impp_federation::backoff::Backoff;
 use impp_federation::queue::{Cause, Limits, Queue};
 use impp_federation::settle::{Candidate, Verdict, settle};
+use impp_federation::shares::Claim;
 use impp_locate::Service;
 use impp_protocol::command::{Done, Message};
 use impp_protocol::{Code, Command, Domain, Error, Timestamp};
@@ -29,8 +30,8 @@ use crate::sessions::SessionId;
 const MEMORY_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// The same for all domains: each gets its part of it, so that very many have little each.
 const MEMORY_BYTES_ALL: u64 = 32 * 1024 * 1024;
-/// One sender may have so large a part of the places of a queue, and of the domains for which
-/// something can wait: the others find places too.
+/// One account may have so large a part of the places of a queue, and of those for other domains:
+/// the others find places too.
 pub(super) const SENDER_PART: u64 = 8;
 /// But so many at least, as far as there are.
 const SENDER_ITEMS_MIN: u64 = 100;
@@ -64,6 +65,8 @@ pub struct Ask {
     pub command: Command,
     /// Who waits.
     pub answer: oneshot::Sender<Result<Done, Error>>,
+    /// Held as long as it waits for a link.
+    pub claim: Claim,
 }
 
 /// See the module.
@@ -87,20 +90,38 @@ pub struct Inner {
     pub queue: Queue,
     /// Requests of which somebody waits for the answer.
     pub asks: VecDeque<Ask>,
-    /// Messages that are not stored.
-    pub volatile: VecDeque<Message>,
+    /// Messages that are not stored, and what their senders hold for them.
+    pub volatile: VecDeque<(Message, Claim)>,
     /// The entry is out of the table.
     pub closed: bool,
     /// Something has come in since the task last looked.
     pub touched: bool,
     /// Links that open just now.
     pub opening: usize,
+    /// Of whom the place was made for: links that lie idle are paid for too. Nobody, if the other
+    /// side has called.
+    pub paid: Option<Claim>,
+    /// A link is sought just now.
+    dialling: bool,
     /// How many messages the other side may still send: whatever becomes of them, each leaves a
     /// record by which a repeat is known.
     pub taken: Rate,
     links: Vec<Arc<Link>>,
     /// For each service: failures to reach it in a row, and when it is tried again.
     tries: [Try; 2],
+}
+
+/// What a place is to domains of which nobody here needs anything.
+#[derive(Debug)]
+pub enum Spare {
+    /// Something goes on.
+    Busy,
+    /// The other side uses a link.
+    Theirs,
+    /// These links lie idle.
+    Idle(Vec<Arc<Link>>),
+    /// There is nothing.
+    Empty,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -208,6 +229,20 @@ impl Inner {
         self.links.is_empty() && self.opening == 0
     }
 
+    /// What there is if nobody here needs anything of it.
+    pub fn spare(&self) -> Spare {
+        let waits = !self.queue.is_empty() || !self.asks.is_empty() || !self.volatile.is_empty();
+        if self.closed || self.dialling || self.opening > 0 || waits {
+            Spare::Busy
+        } else if self.links.is_empty() {
+            Spare::Empty
+        } else if self.links.iter().any(|link| link.mailbox.watchers() > 0) {
+            Spare::Theirs
+        } else {
+            Spare::Idle(self.links.clone())
+        }
+    }
+
     /// After the other side has asked to be left alone for a while.
     pub fn rest(&mut self, remote: &Domain, until: Timestamp) {
         for attempt in &mut self.tries {
@@ -274,7 +309,12 @@ enum Step {
 
 impl Peer {
     /// An entry and its task.
-    pub fn start(host: &Arc<Host>, local: Domain, remote: Domain) -> Arc<Peer> {
+    pub fn start(
+        host: &Arc<Host>,
+        local: Domain,
+        remote: Domain,
+        paid: Option<Claim>,
+    ) -> Arc<Peer> {
         let links = &host.config.load().federation;
         let (rate, burst) = (links.messages_per_second, links.messages_burst);
         let inner = Inner {
@@ -285,6 +325,8 @@ impl Peer {
             closed: false,
             touched: false,
             opening: 0,
+            paid,
+            dialling: false,
             links: Vec::new(),
             tries: Default::default(),
         };
@@ -361,6 +403,10 @@ impl Peer {
         idle: &mut Option<Timestamp>,
     ) -> Step {
         let mut inner = self.lock();
+        // Its place was given to another.
+        if inner.closed {
+            return Step::End;
+        }
         let mut until = inner.queue.next_deadline();
         // Without links what waits comes to its end all the same.
         let dials = host.federates(&self.local);
@@ -393,12 +439,22 @@ impl Peer {
         if end > now {
             return Step::Wait(Some(end));
         }
-        inner.closed = true;
+        (inner.closed, inner.paid) = (true, None);
         Step::End
     }
 
     async fn dial(self: &Arc<Peer>, host: &Arc<Host>, service: Service) {
-        match dial::dial(host, &self.local, &self.remote, service).await {
+        let (local, remote) = (&self.local, &self.remote);
+        {
+            let mut inner = self.lock();
+            inner.dialling = true;
+            if inner.paid.is_none() {
+                inner.paid = host.peers.shares().of_any(local, remote, None);
+            }
+        }
+        let dialled = dial::dial(host, local, remote, service).await;
+        self.lock().dialling = false;
+        match dialled {
             Ok((peer, link, pipe)) => {
                 tokio::spawn(connection::serve(host.clone(), peer, link, pipe));
             }

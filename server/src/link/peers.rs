@@ -1,16 +1,18 @@
 //! The table of other domains: one entry for each pair of a domain here and one elsewhere, as long
 //! as there is a link or something waits.
 //!
-//! What an entry does is in `peer`.
+//! What an entry does is in `peer`, who pays for it in `claims`.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dashmap::mapref::entry::Entry;
 use dashmap::{DashMap, DashSet};
 use impp_federation::queue::{Cause, Standing, Ticket};
 use impp_federation::settle::Candidate;
+use impp_federation::shares::{Claim, Shares};
+use impp_federation::unproven::Unproven;
 use impp_protocol::command::{Done, Message};
 use impp_protocol::{Address, Code, Command, Domain, Error, Timestamp};
 use impp_storage::{Expect, Op, Outcome, Pending, RecordKey, Unit};
@@ -38,23 +40,27 @@ pub struct Peers {
     tickets: AtomicU64,
     /// Pairs that somebody wants and there was no place for.
     put_off: DashSet<(Domain, Domain)>,
+    /// Where connecting has led to nobody.
+    unproven: Mutex<Unproven>,
+    /// Who needs which of them.
+    pub(super) shares: Shares,
 }
 
 impl Peers {
     /// Does something with the entry of a pair of domains, which is made if it is not there, and
-    /// has it looked at.
+    /// has it looked at. Nobody gets there without a claim.
     ///
     /// # Errors
     /// busy, if there are too many.
     pub fn with<R>(
         &self,
         host: &Arc<Host>,
-        local: &Domain,
-        remote: &Domain,
+        claim: &Claim,
         act: impl FnOnce(&mut Inner) -> R,
     ) -> Result<(Arc<Peer>, R), Error> {
         let most = host.config.load().federation.domains_max;
-        self.with_at_most(host, local, remote, most, act)
+        let (local, remote) = (claim.account().domain(), claim.remote());
+        self.with_at_most(host, &local, remote, most, Some(claim), act)
     }
 
     /// The same for what is there already, on the disk or as a link: there is room for as many again.
@@ -69,7 +75,7 @@ impl Peers {
         act: impl FnOnce(&mut Inner) -> R,
     ) -> Result<(Arc<Peer>, R), Error> {
         let most = host.config.load().federation.domains_max.saturating_mul(2);
-        self.with_at_most(host, local, remote, most, act)
+        self.with_at_most(host, local, remote, most, None, act)
     }
 
     fn with_at_most<R>(
@@ -78,10 +84,11 @@ impl Peers {
         local: &Domain,
         remote: &Domain,
         most: u64,
+        paid: Option<&Claim>,
         act: impl FnOnce(&mut Inner) -> R,
     ) -> Result<(Arc<Peer>, R), Error> {
         loop {
-            let peer = self.entry(host, local, remote, most)?;
+            let peer = self.entry(host, local, remote, most, paid)?;
             let mut inner = peer.lock();
             // One that has just ended is out of the table at once.
             if inner.closed {
@@ -104,23 +111,34 @@ impl Peers {
         local: &Domain,
         remote: &Domain,
         most: u64,
+        paid: Option<&Claim>,
     ) -> Result<Arc<Peer>, Error> {
-        let key = (local.clone(), remote.clone());
-        if let Some(peer) = self.table.get(&key) {
-            return Ok(peer.value().clone());
+        if let Some(peer) = self.find(local, remote) {
+            return Ok(peer);
         }
         if self.len() as u64 >= most {
             return Err(Error::new(Code::Busy, "too many other domains at once"));
         }
-        match self.table.entry(key) {
+        match self.table.entry((local.clone(), remote.clone())) {
             Entry::Occupied(found) => Ok(found.get().clone()),
             Entry::Vacant(vacant) => {
-                let peer = Peer::start(host, local.clone(), remote.clone());
+                // One of its own: what the account needs may be over before the place is gone.
+                let paid = paid.map(|of| self.shares.claim_held(of.account(), of.remote()));
+                let peer = Peer::start(host, local.clone(), remote.clone(), paid);
                 vacant.insert(peer.clone());
                 self.count.fetch_add(1, Ordering::Relaxed);
                 Ok(peer)
             }
         }
+    }
+
+    pub(super) fn find(&self, local: &Domain, remote: &Domain) -> Option<Arc<Peer>> {
+        self.table.get(&(local.clone(), remote.clone())).map(|peer| peer.value().clone())
+    }
+
+    /// Who has claims to places.
+    pub fn shares(&self) -> &Shares {
+        &self.shares
     }
 
     /// Takes an entry that has ended out of the table.
@@ -175,12 +193,12 @@ impl Peers {
     pub async fn ask(
         &self,
         host: &Arc<Host>,
-        local: &Domain,
-        remote: &Domain,
+        claim: Claim,
         command: Command,
     ) -> Result<Done, Error> {
         let (answer, answered) = oneshot::channel();
-        self.with(host, local, remote, |inner| {
+        let remote = claim.remote();
+        self.with(host, &claim, |inner| {
             if inner.backs_off(service_of(&command), host.clock.now()) {
                 let text = format!("{remote} could not be reached just now; try again later");
                 return Err(Error::new(Code::Unreachable, text));
@@ -188,7 +206,7 @@ impl Peers {
             if inner.asks.len() >= ASKS_MAX {
                 return Err(Error::new(Code::Busy, format!("too much is asked of {remote}")));
             }
-            inner.asks.push_back(Ask { command, answer });
+            inner.asks.push_back(Ask { command, answer, claim: claim.clone() });
             Ok(())
         })?
         .1?;
@@ -198,11 +216,10 @@ impl Peers {
     }
 
     /// Passes a message that is not stored, or drops it if too much waits.
-    pub fn pass_on(&self, host: &Arc<Host>, local: &Domain, message: Message) {
-        let remote = message.to.domain();
-        let passed = self.with(host, local, &remote, |inner| {
+    pub fn pass_on(&self, host: &Arc<Host>, claim: &Claim, message: Message) {
+        let passed = self.with(host, claim, |inner| {
             if inner.volatile.len() < VOLATILE_MAX {
-                inner.volatile.push_back(message);
+                inner.volatile.push_back((message, claim.clone()));
             }
         });
         if let Err(error) = passed {
@@ -210,10 +227,21 @@ impl Peers {
         }
     }
 
-    /// Has a pair of domains looked at: there is something to ask. If there are too many others it
-    /// is looked at after a while.
+    /// Has a pair of domains looked at: there is something to ask. Nobody's claim is needed to say
+    /// over a link that somebody does not follow any more. If there are too many others it is looked
+    /// at after a while.
     pub fn wanted(&self, host: &Arc<Host>, local: &Domain, remote: &Domain) {
-        if self.with(host, local, remote, |_| ()).is_ok() {
+        let Some(claim) = self.shares.of_any(local, remote, None) else {
+            if let Some(peer) = self.find(local, remote) {
+                let mut inner = peer.lock();
+                inner.touched = true;
+                inner.raise();
+                drop(inner);
+                peer.changed.notify_one();
+            }
+            return;
+        };
+        if self.with(host, &claim, |_| ()).is_ok() {
             return;
         }
         // One for each pair that somebody follows; these are bounded.
@@ -231,6 +259,11 @@ impl Peers {
         }
     }
 
+    /// Where connecting has led to nobody in the last while.
+    pub(super) fn unproven(&self) -> MutexGuard<'_, Unproven> {
+        self.unproven.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Where a queued message waits.
     pub fn standing(&self, from: &Address, id: [u8; 16]) -> Option<Standing> {
         let peers = self.of_domain(&from.domain());
@@ -245,12 +278,6 @@ impl Peers {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// In how many queues a sender has messages waiting.
-    pub fn domains_of(&self, from: &Address) -> usize {
-        let has = |peer: &Arc<Peer>| peer.lock().queue.has_sender(from);
-        self.of_domain(&from.domain()).iter().filter(|peer| has(peer)).count()
     }
 
     /// An account is gone: nothing more goes out in its name.

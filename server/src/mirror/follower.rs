@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use impp_federation::shares::Claim;
 use impp_protocol::Timestamp;
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 
@@ -52,6 +53,8 @@ pub struct Follower {
     /// When the home was last asked again because it had said that its lease has run out.
     lapsed: Option<Timestamp>,
     pub(super) failures: u32,
+    /// Its claim to a place for the domain; nothing if nobody here keeps it.
+    claim: Option<Claim>,
 }
 
 /// What goes on between the servers.
@@ -88,7 +91,13 @@ impl Follower {
             heard: false,
             lapsed: None,
             failures: 0,
+            claim: None,
         }
+    }
+
+    /// It pays for a place as long as it is kept.
+    pub(super) fn claimed(&mut self, claim: Claim) {
+        self.claim = self.is_kept().then_some(claim);
     }
 
     /// One whom the store remembers. The home may keep it for up to a lease.
@@ -249,6 +258,7 @@ impl Follower {
     /// Nobody here follows any more.
     pub(super) fn end(&mut self, now: Timestamp, event: SubscriptionEvent) {
         self.bonds.clear();
+        self.claim = None;
         self.turn(now, SubscriptionState::Terminated, Some(event));
     }
 
@@ -262,6 +272,7 @@ impl Follower {
     pub(super) fn release(&mut self, bond: Bond) -> bool {
         let before = self.bonds.len();
         self.bonds.retain(|other| !other.is_same(bond));
+        self.claim = self.claim.take().filter(|_| self.is_kept());
         self.bonds.len() != before
     }
 
@@ -269,6 +280,7 @@ impl Follower {
     pub(super) fn expire(&mut self, now: Timestamp) -> bool {
         let before = self.bonds.len();
         self.bonds.retain(|bond| !matches!(bond, Bond::Lease(_, until) if *until <= now));
+        self.claim = self.claim.take().filter(|_| self.is_kept());
         self.bonds.len() != before
     }
 

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use impp_federation::shares::Claim;
 use impp_protocol::command::{Done, Subscribe};
 use impp_protocol::presence::Version;
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
@@ -121,6 +122,13 @@ impl Mirror {
         effects.asks = self.asks_for(now, watcher);
         self.note(watcher, before, &mut effects);
         (state, effects)
+    }
+
+    /// A follower has this claim to a place for the presentity's domain, as long as it is kept.
+    pub fn claimed(&mut self, watcher: &Address, claim: Claim) {
+        if let Some(follower) = self.followers.get_mut(watcher) {
+            follower.claimed(claim);
+        }
     }
 
     /// Takes back what [`Mirror::follow`] did for `bond` and `listener`, which could not be stored;

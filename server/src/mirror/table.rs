@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use dashmap::DashMap;
+use impp_federation::shares::Shares;
 use impp_protocol::command::{Done, Notify, Subscribe};
 use impp_protocol::presence::Version;
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
@@ -84,6 +85,7 @@ impl Mirrors {
         now: Timestamp,
         config: &Config,
         timers: &Timers,
+        shares: &Shares,
     ) -> Result<Mirrors, StoreError> {
         let (mirrors, terms) = (Mirrors::default(), terms(config));
         for domain in domains {
@@ -101,6 +103,11 @@ impl Mirrors {
             }
         }
         for mut slot in mirrors.mirrors.iter_mut() {
+            let remote = slot.key().presentity.domain();
+            let watchers: Vec<Address> = slot.mirror.followers().map(|(w, _)| w.clone()).collect();
+            for watcher in watchers {
+                slot.mirror.claimed(&watcher, shares.claim_held(&watcher, &remote));
+            }
             let deadline = slot.mirror.next_deadline(now, terms);
             timers.set(Due::Mirror(slot.key().clone()), deadline);
         }
@@ -215,11 +222,13 @@ impl Mirrors {
         listener: Option<SessionId>,
         wait: bool,
     ) -> Result<Following, Error> {
+        let claim = host.peers.claim(host, watcher, &key.presentity.domain())?;
         let link = self.enter(host, key, watcher)?;
         let (mut answered, mut before) = (None, None);
         let applied = self.apply_slot(host, key, Some(link), |slot, now| {
             before = slot.mirror.follower(watcher).cloned();
             let (state, effects) = slot.mirror.follow(now, watcher, bond, listener);
+            slot.mirror.claimed(watcher, claim);
             if wait && slot.mirror.follower(watcher).is_some_and(Follower::waits) {
                 let (tell, told) = oneshot::channel();
                 slot.waiting.retain(|(_, waiting)| !waiting.is_closed());

@@ -93,9 +93,14 @@ impl Session {
         if !fits {
             return Err(Error::new(Code::Full, format!("the contact list holds {limit} entries")));
         }
+        let mut _place = None;
         if contact.follow {
             self.needs_presence()?;
             needs_presentity(host, self.address(), &contact.address)?;
+            if let Home::Elsewhere(key) = host.home_of(&owner, &contact.address)? {
+                // Said before the entry is there, which stays whatever becomes of the following.
+                _place = Some(host.peers.claim(host, &owner, &key.presentity.domain())?);
+            }
         }
         let (address, follow) = (contact.address, contact.follow);
         let (name, groups, grant) = (contact.name, contact.groups, contact.grant);

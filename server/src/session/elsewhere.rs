@@ -49,7 +49,7 @@ impl Session {
             (Ok(()), Command::Subscribe(subscribe)) => {
                 self.follow_elsewhere(host, key, subscribe).await
             }
-            (Ok(()), Command::Fetch(fetch)) => Ok(self.fetch_elsewhere(host, key, fetch)),
+            (Ok(()), Command::Fetch(fetch)) => self.fetch_elsewhere(host, key, fetch),
             (Ok(()), _) => return None,
         };
         Some(answer.unwrap_or_else(|error| Answer::Now(error.into())))
@@ -115,12 +115,19 @@ impl Session {
         })))
     }
 
-    fn fetch_elsewhere(&self, host: &Arc<Host>, key: MirrorKey, fetch: &Fetch) -> Answer {
+    fn fetch_elsewhere(
+        &self,
+        host: &Arc<Host>,
+        key: MirrorKey,
+        fetch: &Fetch,
+    ) -> Result<Answer, Error> {
         let watcher = self.address().clone();
         let known = host.mirrors.look(&key, |mirror| mirror.fetch(&watcher, fetch.version));
         if let Some(done) = known.flatten() {
-            return Answer::Now(done.into());
+            return Ok(Answer::Now(done.into()));
         }
+        let remote = key.presentity.domain();
+        let claim = host.peers.claim(host, &watcher, &remote)?;
         let ask = Fetch {
             version: fetch.version,
             watcher: Some(watcher),
@@ -128,8 +135,7 @@ impl Session {
         };
         let (host, mut hurry) = (host.clone(), self.hurry.subscribe());
         let later: Later = Box::pin(async move {
-            let remote = key.presentity.domain();
-            let asked = host.ask_remote(&key.local, &remote, ask.into());
+            let asked = host.ask_remote(claim, ask.into());
             let answer = tokio::select! {
                 answer = tokio::time::timeout(ANSWER_MAX, asked) => answer.ok(),
                 _ = hurry.changed() => None,
@@ -142,7 +148,7 @@ impl Session {
                 Err(error) => error.into(),
             }
         });
-        Answer::Later(later)
+        Ok(Answer::Later(later))
     }
 }
 

@@ -111,7 +111,7 @@ impl Open {
             let mut inner = self.peer.lock();
             inner.asks.iter().position(fits).and_then(|at| inner.asks.remove(at))
         };
-        let Some(Ask { command, answer }) = ask else { return false };
+        let Some(Ask { command, answer, .. }) = ask else { return false };
         self.ask(command, Asked::For(answer));
         true
     }
@@ -120,7 +120,7 @@ impl Open {
         if !self.link.opened.services.im {
             return false;
         }
-        let Some(message) = self.peer.lock().volatile.pop_front() else { return false };
+        let Some((message, _)) = self.peer.lock().volatile.pop_front() else { return false };
         let now = self.host.clock.now();
         if message.expires.is_none_or(|expires| expires > now) {
             let hops = Some(impp_federation::queue::HOPS_MAX);

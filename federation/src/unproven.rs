@@ -1,0 +1,218 @@
+//! How often an address is connected to in vain: whoever writes a domain's records names it, and
+//! many domains may name somebody who has nothing to do with any of them.
+//!
+//! Connecting, and what proves a server, are left to whoever dials.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use impp_protocol::Timestamp;
+
+/// For so long a connection counts that proved nobody.
+pub const WINDOW: Duration = Duration::from_secs(60);
+/// Addresses with their ports that are remembered. When they are more, those with the fewest and
+/// oldest connections are forgotten: whom very many domains name is among the last.
+pub const ADDRESSES_MAX: usize = 8192;
+
+/// So many are left when some are forgotten, so that it is not done for each new one.
+const KEPT: usize = ADDRESSES_MAX / 8 * 7;
+
+/// The connections of the last while that have not led to a proven server, by address and port. One
+/// that is just being made counts, until it is said to be [`proven`](Unproven::proven).
+#[derive(Debug, Default)]
+pub struct Unproven {
+    /// When they were made, the oldest first.
+    connects: HashMap<SocketAddr, VecDeque<Timestamp>>,
+}
+
+/// An address was connected to too often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooOften {
+    /// So often.
+    pub most: usize,
+    /// For so long it is left alone.
+    pub rest: Duration,
+}
+
+impl fmt::Display for TooOften {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (most, seconds) = (self.most, self.rest.as_millis().div_ceil(1000));
+        write!(f, "{most} connections there within a minute have proven no server, and that is ")?;
+        write!(f, "the most; it is left alone for {seconds} s")
+    }
+}
+
+impl Unproven {
+    /// An address is to be connected to; `most` within [`WINDOW`] may prove nobody.
+    ///
+    /// # Errors
+    /// It was connected to so often.
+    pub fn connect(
+        &mut self,
+        now: Timestamp,
+        address: SocketAddr,
+        most: usize,
+    ) -> Result<(), TooOften> {
+        let address = canonical(address);
+        if self.connects.len() >= ADDRESSES_MAX && !self.connects.contains_key(&address) {
+            self.make_room(now);
+        }
+        let made = self.connects.entry(address).or_default();
+        while made.front().is_some_and(|at| at.after(WINDOW) <= now) {
+            made.pop_front();
+        }
+        if made.len() >= most
+            && let Some(next) = made.get(made.len() - most.max(1))
+        {
+            return Err(TooOften { most, rest: next.after(WINDOW).since(now) });
+        }
+        made.push_back(now);
+        Ok(())
+    }
+
+    /// The connection that was made to an address at a time has led to a server that proved to be its
+    /// domain's: its place is there for another.
+    pub fn proven(&mut self, address: SocketAddr, made_at: Timestamp) {
+        let address = canonical(address);
+        let Some(made) = self.connects.get_mut(&address) else { return };
+        if let Some(place) = made.iter().position(|at| *at == made_at) {
+            made.remove(place);
+        }
+        if made.is_empty() {
+            self.connects.remove(&address);
+        }
+    }
+
+    fn make_room(&mut self, now: Timestamp) {
+        self.connects.retain(|_, made| made.back().is_some_and(|at| at.after(WINDOW) > now));
+        let over = self.connects.len().saturating_sub(KEPT);
+        if over == 0 {
+            return;
+        }
+        let by_use = |(address, made): (&SocketAddr, &VecDeque<Timestamp>)| {
+            (made.len(), made.back().copied(), *address)
+        };
+        let mut least: Vec<_> = self.connects.iter().map(by_use).collect();
+        least.select_nth_unstable(over - 1);
+        for (_, _, address) in &least[..over] {
+            self.connects.remove(address);
+        }
+    }
+}
+
+/// One host, however its address is written.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: usize = 10;
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_millis(1_000_000_000 + seconds * 1000)
+    }
+
+    fn host(n: u32) -> SocketAddr {
+        SocketAddr::from((std::net::Ipv4Addr::from(0x0a00_0000 + n), 2778))
+    }
+
+    #[test]
+    fn f5_ten_in_a_minute_then_rest_until_the_first_is_a_minute_old() {
+        let mut unproven = Unproven::default();
+        for second in 0..10 {
+            assert_eq!(unproven.connect(at(second), host(1), MOST), Ok(()));
+        }
+        let rest = |seconds| Err(TooOften { most: MOST, rest: Duration::from_secs(seconds) });
+        assert_eq!(unproven.connect(at(10), host(1), MOST), rest(50));
+        assert_eq!(unproven.connect(at(10), host(2), MOST), Ok(()));
+        assert_eq!(unproven.connect(at(59), host(1), MOST), rest(1));
+        assert_eq!(unproven.connect(at(60), host(1), MOST), Ok(()));
+        assert_eq!(unproven.connect(at(60), host(1), MOST), rest(1));
+        // The ports of a host are others', and its spellings are not.
+        let port = SocketAddr::new(host(1).ip(), 1);
+        assert_eq!(unproven.connect(at(60), port, MOST), Ok(()));
+        let spelled = "[::ffff:10.0.0.1]:2778".parse().unwrap();
+        assert_eq!(unproven.connect(at(60), spelled, MOST), rest(1));
+        // A smaller number holds at once.
+        assert_eq!(
+            unproven.connect(at(60), host(1), 1),
+            rest(60).map_err(|_| TooOften { most: 1, rest: Duration::from_secs(60) })
+        );
+    }
+
+    #[test]
+    fn f5_what_is_proven_gives_its_place_back() {
+        let mut unproven = Unproven::default();
+        for _ in 0..1000 {
+            unproven.connect(at(0), host(1), MOST).unwrap();
+            unproven.proven(host(1), at(0));
+        }
+        assert!(unproven.connects.is_empty());
+        unproven.proven(host(1), at(0));
+        for _ in 0..MOST {
+            unproven.connect(at(1), host(1), MOST).unwrap();
+        }
+        assert!(unproven.connect(at(1), host(1), MOST).is_err());
+        // One that does not count any more gives nothing.
+        unproven.proven(host(1), at(0));
+        assert!(unproven.connect(at(1), host(1), MOST).is_err());
+        unproven.proven(host(1), at(1));
+        assert_eq!(unproven.connect(at(1), host(1), MOST), Ok(()));
+    }
+
+    #[test]
+    fn f5_the_table_is_bounded_and_whom_many_name_is_not_forgotten() {
+        let mut unproven = Unproven::default();
+        for _ in 0..MOST {
+            unproven.connect(at(0), host(0), MOST).unwrap();
+        }
+        for n in 1..100_000 {
+            assert_eq!(unproven.connect(at(u64::from(n) / 10_000), host(n), MOST), Ok(()));
+            assert!(unproven.connects.len() <= ADDRESSES_MAX);
+        }
+        assert!(unproven.connect(at(10), host(0), MOST).is_err());
+        // What is too old makes room before anything else does.
+        for n in 0..ADDRESSES_MAX as u32 {
+            unproven.connect(at(100), host(200_000 + n), MOST).unwrap();
+        }
+        assert_eq!(unproven.connects.len(), ADDRESSES_MAX);
+    }
+
+    /// Whatever is tried and proven in whatever order: of the connections to one address that began
+    /// within one minute, no more than the limit prove nobody.
+    #[test]
+    fn f5_no_minute_has_more_that_prove_nobody() {
+        let mut random: u64 = 7;
+        let mut dice = |max: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 33) % max
+        };
+        for _ in 0..50 {
+            let (mut unproven, mut now) = (Unproven::default(), 0);
+            let (mut open, mut vain): (Vec<u64>, Vec<u64>) = Default::default();
+            for _ in 0..400 {
+                now += dice(5);
+                match dice(4) {
+                    0 if !open.is_empty() => {
+                        let made = open.swap_remove(dice(open.len() as u64) as usize);
+                        unproven.proven(host(1), at(made));
+                    }
+                    1 if !open.is_empty() => {
+                        vain.push(open.swap_remove(dice(open.len() as u64) as usize));
+                    }
+                    _ => {
+                        open.extend(unproven.connect(at(now), host(1), MOST).is_ok().then_some(now))
+                    }
+                }
+            }
+            vain.sort_unstable();
+            let crowded = vain.windows(MOST + 1).find(|some| some[MOST] - some[0] < 60);
+            assert_eq!(crowded, None);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Who pays for a place in the table of other domains: the accounts that need something there, each
+//! for itself, and whoever had the place made, until it is gone. An account has its share of the
+//! places and no more, whatever it needs them for.
+//!
+//! Counting is left to `impp_federation::shares`.
+
+use std::sync::Arc;
+
+use impp_federation::shares::Claim;
+use impp_protocol::command::ByeReason;
+use impp_protocol::{Address, Code, Domain, Error};
+
+use super::peer::{Peer, SENDER_PART, Spare};
+use super::peers::Peers;
+use crate::host::{Host, bye};
+
+impl Peers {
+    /// The claim by which an account may ask, follow or write to another domain, and which is held as
+    /// long as that goes on.
+    ///
+    /// # Errors
+    /// full, if it has its share of domains already.
+    pub fn claim(&self, host: &Host, account: &Address, remote: &Domain) -> Result<Claim, Error> {
+        self.claim_at_most(account, remote, share(host))
+    }
+
+    /// The same for what is accepted already and is sent on to another domain: there is room for as
+    /// many again, as [`Peers::with_held`] has it.
+    ///
+    /// # Errors
+    /// full.
+    pub fn claim_held(
+        &self,
+        host: &Host,
+        account: &Address,
+        remote: &Domain,
+    ) -> Result<Claim, Error> {
+        self.claim_at_most(account, remote, share(host).saturating_mul(2))
+    }
+
+    fn claim_at_most(
+        &self,
+        account: &Address,
+        remote: &Domain,
+        most: usize,
+    ) -> Result<Claim, Error> {
+        let claimed = self.shares.claim(account, remote, most).or_else(|full| {
+            match self.give_up_one(account) {
+                true => self.shares.claim(account, remote, most),
+                false => Err(full),
+            }
+        });
+        claimed.map_err(|_| {
+            let text = format!(
+                "what you follow, ask for or have waiting is in {most} other domains, and that is \
+                 the most for one account; follow nobody in one of them, or try again later"
+            );
+            Error::new(Code::Full, text)
+        })
+    }
+
+    /// Gives up a place that an account has of a domain of which it needs nothing any more; whether
+    /// there was one. Links that nobody uses are said goodbye, so that there is one soon.
+    fn give_up_one(&self, account: &Address) -> bool {
+        let local = account.domain();
+        // A single claim may be the place's own.
+        self.shares.single(account).iter().any(|remote| {
+            let Some(peer) = self.find(&local, remote) else { return false };
+            self.give_up(&peer, account)
+        })
+    }
+
+    fn give_up(&self, peer: &Arc<Peer>, account: &Address) -> bool {
+        let (local, remote) = (&peer.local, &peer.remote);
+        let mut inner = peer.lock();
+        if inner.paid.as_ref().is_none_or(|claim| claim.account() != account) {
+            return false;
+        }
+        // Whoever needs the place pays for it from now on.
+        if let Some(other) = self.shares.of_any(local, remote, Some(account)) {
+            inner.paid = Some(other);
+            return true;
+        }
+        match inner.spare() {
+            Spare::Busy => false,
+            Spare::Theirs => {
+                inner.paid = None;
+                true
+            }
+            Spare::Idle(links) => {
+                for link in links {
+                    link.mailbox.end(bye(ByeReason::Idle, "nothing is to be said"));
+                }
+                false
+            }
+            Spare::Empty => {
+                (inner.closed, inner.paid) = (true, None);
+                drop(inner);
+                self.forget(peer);
+                peer.changed.notify_one();
+                true
+            }
+        }
+    }
+}
+
+/// Of how many domains one account may have places.
+fn share(host: &Host) -> usize {
+    (host.config.load().federation.domains_max / SENDER_PART).max(1) as usize
+}

@@ -10,9 +10,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
 
-use crate::config::Log;
+use crate::config::{Log, level};
 
 /// Lines that wait to be written; further ones are dropped.
 const LINES_MAX: usize = 8192;
@@ -35,13 +37,13 @@ pub fn dropped() -> u64 {
 pub enum LogError {
     /// The level is none.
     #[error("log level: {0}")]
-    Level(#[from] tracing_subscriber::filter::ParseError),
+    Level(String),
     /// Standard error cannot be used.
     #[error("standard error: {0}")]
     Output(#[from] io::Error),
     /// There is a log already.
     #[error("log: {0}")]
-    Twice(#[from] Box<dyn std::error::Error + Send + Sync>),
+    Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
 /// The running log. When it is dropped, what waits is written, as far as a reader takes it.
@@ -56,7 +58,7 @@ pub struct LogThread {
 /// # Errors
 /// [`LogError`].
 pub fn start(log: &Log) -> Result<LogThread, LogError> {
-    let filter = EnvFilter::try_new(&log.level)?;
+    let filter = level::parse(&log.level).map_err(LogError::Level)?;
     // A descriptor of its own: whoever else writes to standard error does not wait for its lock.
     let file = File::from(io::stderr().as_fd().try_clone_to_owned()?);
     let writing = Arc::new(AtomicBool::new(false));
@@ -64,16 +66,9 @@ pub fn start(log: &Log) -> Result<LogThread, LogError> {
     let (writer, guard) =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_MAX).finish(output);
     let _ = CROWDED.set(writer.error_counter());
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(false)
-        .log_internal_errors(false)
-        .with_writer(writer);
-    if log.json {
-        builder.json().try_init()?
-    } else {
-        builder.try_init()?
-    }
+    let lines = fmt::layer().with_ansi(false).log_internal_errors(false).with_writer(writer);
+    let lines = if log.json { lines.json().boxed() } else { lines.boxed() };
+    tracing_subscriber::registry().with(lines.with_filter(filter)).try_init()?;
     Ok(LogThread { guard: Some(guard), writing })
 }
 

@@ -6,7 +6,7 @@
 mod document;
 mod error;
 mod federation;
-mod level;
+pub mod level;
 mod setting;
 
 use std::net::SocketAddr;
@@ -124,7 +124,7 @@ section! {
 section! {
     /// What the server writes to standard error. Never bodies, never secrets.
     pub struct Log {
-        /// What is logged: error, warn, info, debug; or a filter such as "info,impp_server=debug".
+        /// What is logged: error, warn, info, debug; or by parts such as "info,impp_server=debug".
         level: String = "info".to_owned(), reloads false;
         /// One JSON object a line instead of text.
         json: bool = false, reloads false;
@@ -250,7 +250,7 @@ impl Config {
                 return wrong(place, "redirect", format!("redirect of \"{name}\" leads to itself"));
             }
         }
-        if let Err(message) = level::check(&self.log.level) {
+        if let Err(message) = level::parse(&self.log.level) {
             return wrong(("log", 0), "level", message);
         }
         let server = ("server", 0);

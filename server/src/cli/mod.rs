@@ -2,12 +2,7 @@
 
 /// A line of data on standard output. That nobody reads it is no reason to panic.
 macro_rules! data {
-    ($($text:tt)*) => {{
-        let _ = std::io::Write::write_fmt(
-            &mut std::io::stdout(),
-            format_args!("{}\n", format_args!($($text)*)),
-        );
-    }};
+    ($($text:tt)*) => { $crate::cli::put(format_args!($($text)*)) };
 }
 
 /// A line in words on standard error. That nobody reads it is no reason to panic.
@@ -28,8 +23,10 @@ mod two_domains;
 mod user;
 mod zone;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
 use impp_storage::StoreError;
@@ -106,6 +103,17 @@ impl Failure {
     }
 }
 
+/// Whether a line of data found no room.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// Writes a line of data. One whose reader has gone has read enough; what else goes wrong is told by
+/// [`main`], so that nobody takes a part for the whole.
+fn put(line: std::fmt::Arguments<'_>) {
+    let written = writeln!(std::io::stdout(), "{line}");
+    let is_lost = written.is_err_and(|error| error.kind() != std::io::ErrorKind::BrokenPipe);
+    LOST.fetch_or(is_lost, Ordering::Relaxed);
+}
+
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -114,6 +122,10 @@ pub fn main() -> ExitCode {
         Err(error) => Err(Failure::new(5, format!("the system gives no threads: {error}"))),
     };
     match result {
+        Ok(()) if LOST.load(Ordering::Relaxed) => {
+            words!("error: standard output: not all of it could be written");
+            ExitCode::from(5)
+        }
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { exit, message, hint }) => {
             // What has been said already is empty.

@@ -30,13 +30,17 @@ pub(super) async fn until_told(
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signal)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(no_signal)?;
-    let mut out = std::io::stdout();
+    let mut ready = String::new();
     for domain in running.host.accounts.domains() {
         for address in &running.addresses {
-            let _ = writeln!(out, "ready: {domain} on {address}");
+            ready.push_str(&format!("ready: {domain} on {address}\n"));
         }
     }
-    let _ = out.flush();
+    // In a thread of its own: that nobody reads it holds up nothing.
+    std::thread::spawn(move || {
+        let mut out = std::io::stdout();
+        out.write_all(ready.as_bytes()).and_then(|()| out.flush())
+    });
     let _ = sd_notify::notify(&[NotifyState::Ready]);
     let watchdog = tokio::spawn(watch());
     tokio::pin!(end);

@@ -79,6 +79,22 @@ impl Shares {
         places.filter(|(_, claims)| **claims == 1).map(|(remote, _)| remote.clone()).collect()
     }
 
+    /// How many claims an account holds of a domain.
+    pub fn claims(&self, account: &Address, remote: &Domain) -> usize {
+        let table = self.lock();
+        table.accounts.get(account).and_then(|places| places.get(remote)).copied().unwrap_or(0)
+    }
+
+    /// Whether somebody of our domain has a claim of the other.
+    pub fn is_claimed(&self, local: &Domain, remote: &Domain) -> bool {
+        self.lock().places.contains_key(&(local.clone(), remote.clone()))
+    }
+
+    /// How many places somebody has a claim of.
+    pub fn places(&self) -> u64 {
+        self.lock().places.len() as u64
+    }
+
     /// How many domains an account has places of.
     pub fn domains_of(&self, account: &Address) -> usize {
         self.lock().accounts.get(account).map_or(0, HashMap::len)

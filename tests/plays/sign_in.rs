@@ -288,6 +288,24 @@ async fn c10_a_new_password_ends_every_session() {
     Peer::over(Wire::dial(&server).await, &profile, 1).await.unwrap();
 }
 
+/// Who has begun to sign in with the password of before does not get in with it.
+#[tokio::test]
+async fn c10_a_sign_in_that_began_before_a_new_password_fails() {
+    let server = Server::quickstart();
+    let (profile, mut wire) = (server.profile("alice"), Wire::dial(&server).await);
+    let binding = Binding::TlsExporter(wire.exporter());
+    let (client, data) = scram(&profile, binding);
+    wire.send(0, hello()).await;
+    wire.send(1, first_auth(&profile, 1, binding.mechanism().name(), data)).await;
+    wire.hello().await;
+    let Command::Challenge(challenge) = wire.next().await.command else { panic!("no CHALLENGE") };
+    server.user_ok(&["passwd", "alice@localhost"]);
+    let (_, proof) = client.handle_challenge(&challenge.data, None).unwrap();
+    wire.send(2, next_auth(proof)).await;
+    let Command::Error(error) = wire.next().await.command else { panic!("signed in") };
+    assert_eq!(error.code, Code::AuthFailed);
+}
+
 /// An account that is removed is out at once, and its name is not given again.
 #[tokio::test]
 async fn c10_removal_ends_every_session() {

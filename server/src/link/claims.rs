@@ -76,6 +76,11 @@ impl Peers {
         if inner.paid.as_ref().is_none_or(|claim| claim.account() != account) {
             return false;
         }
+        // Somebody of the account may have begun to need it: a claim is taken before the place is
+        // looked for, under whose lock we are.
+        if self.shares.claims(account, remote) != 1 {
+            return false;
+        }
         // Whoever needs the place pays for it from now on.
         if let Some(other) = self.shares.of_any(local, remote, Some(account)) {
             inner.paid = Some(other);
@@ -91,7 +96,9 @@ impl Peers {
                 for link in links {
                     link.mailbox.end(bye(ByeReason::Idle, "nothing is to be said"));
                 }
-                false
+                // It is gone in a moment.
+                inner.paid = None;
+                true
             }
             Spare::Empty => {
                 (inner.closed, inner.paid) = (true, None);

@@ -52,7 +52,7 @@ pub async fn dial(
     service: Service,
 ) -> Result<(Arc<Peer>, Arc<Link>, Pipe), NotOpened> {
     let by = Instant::now() + seconds(host.config.load().federation.dial_seconds);
-    let calls = Calls { host, made: Mutex::default() };
+    let calls = Calls { host, remote, made: Mutex::default() };
     let may_connect = |address| calls.may_connect(address);
     let attempt = |stream, address| connect(&calls, local, remote, stream, address, by);
     let reached = host.locator.reach_if(remote, service, by, &may_connect, attempt).await;
@@ -77,15 +77,21 @@ pub async fn dial(
 /// server.
 struct Calls<'a> {
     host: &'a Arc<Host>,
+    remote: &'a Domain,
     /// When each was made; a search connects to an address once.
     made: Mutex<HashMap<SocketAddr, Timestamp>>,
 }
 
 impl Calls<'_> {
     fn may_connect(&self, address: SocketAddr) -> Result<(), String> {
-        let most = self.host.config.load().federation.unproven_connects_per_minute;
+        let config = self.host.config.load();
+        // Where the operator says that a server is, no zone names somebody else.
+        if config.route.iter().any(|route| route.domain == *self.remote) {
+            return Ok(());
+        }
+        let most = config.federation.unproven_connects_per_minute as usize;
         let now = self.host.clock.now();
-        let taken = self.host.peers.unproven().connect(now, address, most as usize);
+        let taken = self.host.peers.unproven().connect(now, self.remote, address, most);
         taken.map_err(|too_often| too_often.to_string())?;
         self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(address, now);
         Ok(())
@@ -94,7 +100,7 @@ impl Calls<'_> {
     fn proven(&self, address: SocketAddr) {
         let made = self.made.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
         if let Some(made) = made {
-            self.host.peers.unproven().proven(address, made);
+            self.host.peers.unproven().proven(self.remote, address, made);
         }
     }
 }

@@ -58,9 +58,8 @@ impl Peers {
         claim: &Claim,
         act: impl FnOnce(&mut Inner) -> R,
     ) -> Result<(Arc<Peer>, R), Error> {
-        let most = host.config.load().federation.domains_max;
         let (local, remote) = (claim.account().domain(), claim.remote());
-        self.with_at_most(host, &local, remote, most, Some(claim), act)
+        self.with_paid(host, &local, remote, Some(claim), act)
     }
 
     /// The same for what is there already, on the disk or as a link: there is room for as many again.
@@ -74,21 +73,19 @@ impl Peers {
         remote: &Domain,
         act: impl FnOnce(&mut Inner) -> R,
     ) -> Result<(Arc<Peer>, R), Error> {
-        let most = host.config.load().federation.domains_max.saturating_mul(2);
-        self.with_at_most(host, local, remote, most, None, act)
+        self.with_paid(host, local, remote, None, act)
     }
 
-    fn with_at_most<R>(
+    fn with_paid<R>(
         &self,
         host: &Arc<Host>,
         local: &Domain,
         remote: &Domain,
-        most: u64,
         paid: Option<&Claim>,
         act: impl FnOnce(&mut Inner) -> R,
     ) -> Result<(Arc<Peer>, R), Error> {
         loop {
-            let peer = self.entry(host, local, remote, most, paid)?;
+            let peer = self.entry(host, local, remote, paid)?;
             let mut inner = peer.lock();
             // One that has just ended is out of the table at once.
             if inner.closed {
@@ -110,13 +107,21 @@ impl Peers {
         host: &Arc<Host>,
         local: &Domain,
         remote: &Domain,
-        most: u64,
         paid: Option<&Claim>,
     ) -> Result<Arc<Peer>, Error> {
         if let Some(peer) = self.find(local, remote) {
             return Ok(peer);
         }
-        if self.len() as u64 >= most {
+        let most = host.config.load().federation.domains_max;
+        let (all, claimed) = (self.len() as u64, self.shares.places());
+        // Whom somebody here needs and who calls take no room from each other. Who asks has its claim
+        // already.
+        let has_room = match paid {
+            Some(_) => claimed <= most,
+            None if self.shares.is_claimed(local, remote) => claimed <= most.saturating_mul(2),
+            None => all.saturating_sub(claimed) < most,
+        };
+        if !has_room {
             return Err(Error::new(Code::Busy, "too many other domains at once"));
         }
         match self.table.entry((local.clone(), remote.clone())) {

@@ -250,6 +250,8 @@ impl Connection {
             }
             (Phase::SignedIn(session), Command::Ok(_)) if self.unanswered == Some(number) => {
                 self.unanswered = None;
+                // Who only listens uses its device too.
+                session.is_there(&self.host);
                 self.phase = Phase::SignedIn(session);
             }
             (Phase::SignedIn(mut session), command) => {

@@ -155,6 +155,11 @@ impl Session {
         &self.account.address
     }
 
+    /// The client has said that it is there.
+    pub fn is_there(&self, host: &Arc<Host>) {
+        crate::devices::note_use_soon(host, &self.mailbox);
+    }
+
     /// Does what the client asks.
     pub async fn handle(&mut self, host: &Arc<Host>, command: Command) -> Answer {
         if let Command::Subscribe(Subscribe { watcher: Some(_), .. })

@@ -44,7 +44,8 @@ pub struct SignIn {
 enum Step {
     #[default]
     Start,
-    Challenged(Box<Challenged>, Device),
+    /// The account is the one whose keys the challenge is of, if there is one.
+    Challenged(Box<Challenged>, Option<Arc<Account>>, Device),
     Over,
 }
 
@@ -80,10 +81,12 @@ impl SignIn {
         nonce: Nonce,
     ) -> Result<Progress, Error> {
         match std::mem::replace(&mut self.step, Step::Over) {
-            Step::Challenged(challenged, device) if auth.mechanism.is_none() => {
+            Step::Challenged(challenged, account, device) if auth.mechanism.is_none() => {
                 let message = auth.data.unwrap_or_default();
                 let proven = challenged.finish(&message).map_err(|error| answer(&error))?;
-                let account = enabled(accounts, proven.account())?;
+                // Who was given another password since has proven to know the old one.
+                let account = account.filter(|account| accounts.is_current(account));
+                let account = account.ok_or_else(|| answer(&AuthError::Failed))?;
                 Ok(Progress::Done(account, device, Some(proven.server_final().to_vec())))
             }
             _ => self.begin(auth, accounts, decoy_secret, proof, nonce),
@@ -129,7 +132,7 @@ impl SignIn {
         let verifier = account.as_ref().map_or(&decoy, |account| &account.verifier);
         let (challenged, data) =
             server.challenge(&address, verifier, &nonce).map_err(|error| answer(&error))?;
-        self.step = Step::Challenged(Box::new(challenged), device);
+        self.step = Step::Challenged(Box::new(challenged), account, device);
         Ok(Progress::Challenge(Challenge { data: data.into() }))
     }
 }

@@ -230,6 +230,10 @@ impl Machine {
         match asked {
             _ if passing => {
                 let wait = error.retry_after.unwrap_or(RETRY_DEFAULT);
+                if let Asked::Presence(presentity) = &asked {
+                    let presentity = presentity.clone();
+                    self.events.push_back(Event::PutOff { presentity, error, wait });
+                }
                 self.retries.push((now + wait, asked));
                 Ok(())
             }

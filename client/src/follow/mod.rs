@@ -84,6 +84,15 @@ pub enum Event {
         /// When there will be another try.
         wait: std::time::Duration,
     },
+    /// The server does not take a subscription for now; it is asked again.
+    PutOff {
+        /// Of whom.
+        presentity: Address,
+        /// Why.
+        error: Error,
+        /// After so long.
+        wait: std::time::Duration,
+    },
     /// There is a connection again.
     Back,
 }

@@ -26,6 +26,7 @@ pub(super) async fn until_told(
     end: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
     use std::io::Write;
+    raise_open_files();
     let no_signal = |error| Failure::new(5, format!("signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signal)?;
@@ -73,4 +74,16 @@ async fn watch() {
 /// Starts the log on standard error.
 pub(super) fn start_log(log: &Log) -> Result<log::LogThread, Failure> {
     log::start(log).map_err(|error| Failure::new(2, error.to_string()))
+}
+
+/// Takes as many open files as the system allows: a connection is one, and the usual first limit is
+/// less than the connections that the settings allow.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        tracing::warn!(%error, ?current, ?maximum, "the limit on open files could not be raised");
+    }
 }

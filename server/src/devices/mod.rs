@@ -191,7 +191,8 @@ fn full(owner: &Address, max: usize, why: NoRoom) -> Error {
         }
     };
     let text = format!(
-        "the account has {max} devices, and {why}; the operator of the server can remove one: \
+        "the account has {max} devices, and {why}; remove one from a device that is signed in \
+         (impp devices remove ID), or have the operator of the server do it: \
          imppd user devices {owner} --remove ID"
     );
     Error::new(Code::Full, text)

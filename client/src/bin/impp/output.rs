@@ -60,6 +60,12 @@ pub fn printable(text: &str) -> String {
     text.chars().map(show).collect()
 }
 
+/// A name that somebody gave to a thing, in quotes and within its line, whatever is in it: it cannot
+/// pass for words of ours.
+pub fn quoted(name: &str) -> String {
+    format!("{name:?}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,5 +74,11 @@ mod tests {
     fn nobody_elses_text_moves_the_cursor() {
         assert_eq!(printable("a\u{1b}[2Jb\r\n\tc\u{9b}"), "a\\u{1b}[2Jb\\r\n\tc\\u{9b}");
         assert_eq!(printable("x\u{202e}y ü"), "x\\u{202e}y ü");
+    }
+
+    #[test]
+    fn a_name_stays_in_its_quotes_and_its_line() {
+        let name = "pc\", was removed\n2026\tü\u{200b}\u{2028}";
+        assert_eq!(quoted(name), r#""pc\", was removed\n2026\tü\u{200b}\u{2028}""#);
     }
 }

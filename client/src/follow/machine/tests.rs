@@ -41,6 +41,9 @@ fn events(machine: &mut Machine) -> Vec<String> {
             format!("{state} {kind} {} {reason}", note.unwrap_or_default())
         }
         Event::Ended { cause, .. } => format!("ended {}", cause.as_str()),
+        Event::PutOff { presentity, error, wait } => {
+            format!("put off {presentity} {} {}", error.code, wait.as_secs())
+        }
         other => format!("{other:?}"),
     };
     std::iter::from_fn(|| machine.poll_event()).map(short).collect()
@@ -164,7 +167,7 @@ fn a_passing_trouble_is_waited_out_a_refusal_ends() {
     assert_eq!(machine.poll_timeout(), None);
     let token = subscribe_of(&requests(&mut machine)).1;
     answer(&mut machine, token, Err(Error::new(Code::Refused, "no")));
-    assert_eq!(events(&mut machine), ["ended refused"]);
+    assert_eq!(events(&mut machine), ["put off bob@a.example rate-limited 2", "ended refused"]);
 }
 
 #[test]

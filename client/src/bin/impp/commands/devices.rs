@@ -6,7 +6,7 @@ use impp_client::profile::{device_from_hex, device_to_hex};
 use impp_client::protocol::state::Device;
 use serde::Serialize;
 
-use crate::output::{Output, printable};
+use crate::output::{Output, quoted};
 use crate::report::Failure;
 
 #[derive(Debug, clap::Args)]
@@ -45,7 +45,7 @@ pub async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), F
     }
     for device in client.devices().await? {
         out.item(&json(&device), |item| {
-            let name = printable(item.name.as_deref().unwrap_or("(no name)"));
+            let name = item.name.as_deref().map_or("(no name)".to_owned(), quoted);
             let current = if item.current { ", this one" } else { "" };
             format!("{}  {name}, last seen {}{current}", item.device, item.last_seen)
         })?;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::document::{self, DocumentJson};
-use crate::output::Output;
+use crate::output::{Output, printable};
 use crate::report::Failure;
 use crate::stop::Stop;
 
@@ -86,6 +86,11 @@ fn handle(event: &Event, follower: &Follower<'_>, out: &mut Output) -> Result<bo
     match event {
         Event::Lost { error, wait } => {
             out.note(&format!("{error}; trying again in {:.1} s", wait.as_secs_f32()));
+        }
+        Event::PutOff { presentity, error, wait } => {
+            let wait = wait.as_secs_f32();
+            let error = printable(&error.to_string());
+            out.note(&format!("{presentity}: {error}; asking again in {wait:.0} s"));
         }
         Event::Back => out.note("connected again"),
         _ => {}

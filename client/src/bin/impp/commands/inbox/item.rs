@@ -10,7 +10,7 @@ use impp_client::{ClientError, id_time};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::output::printable;
+use crate::output::{printable, quoted};
 use crate::report::Failure;
 
 #[derive(Debug, Default, Serialize)]
@@ -179,7 +179,7 @@ fn device(report: &DeviceReport) -> DeviceJson {
 /// `device 0102… "phone" was removed`.
 fn device_text(device: &DeviceJson) -> String {
     let named = |id: &str, name: &Option<String>| match name {
-        Some(name) => format!("device {id} \"{}\"", printable(name)),
+        Some(name) => format!("device {id} {}", quoted(name)),
         None => format!("device {id}"),
     };
     let gone = named(&device.device, &device.name);

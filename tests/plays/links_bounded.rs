@@ -8,6 +8,7 @@ use std::time::Duration;
 use impp_protocol::command::{ByeReason, Message, Subscribe};
 use impp_protocol::state::{Contact, ContactEdit, Fate, Grant, encode};
 use impp_protocol::{Code, Command, What};
+use impp_tests::impp::Impp;
 use impp_tests::peer::{fetch, message, publish, subscribe};
 use impp_tests::{BadPeer, Domains, Peer, eventually};
 use tokio::net::TcpListener;
@@ -310,6 +311,24 @@ async fn f12_links_that_lie_idle_are_paid_for_and_make_room() {
         (server.metrics().get("impp_links") == 2.0).then_some(())
     })
     .await;
+}
+
+/// Whoever watches is told why nothing comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_who_waits_for_a_place_is_told() {
+    let domains =
+        Domains::with(&["a.example"], |_, start| start.set("federation.domains_max", 16)).await;
+    let server = &domains["a.example"];
+    let to: Vec<String> = (0..3).map(|n| dead(&domains, n)).collect();
+    let mut alice = Peer::sign_in(server, "alice").await;
+    for to in &to[..2] {
+        alice.queue(to, "waits").await;
+    }
+    let watched = Impp::of(server, "alice").run(&["watch", &to[2], "--for", "2"]);
+    assert_eq!(watched.code, 0, "{watched:?}");
+    let told = format!("{}: full: ", to[2]);
+    assert!(watched.stderr.contains(&told), "{watched:?}");
+    assert!(watched.stderr.contains("asking again in"), "{watched:?}");
 }
 
 /// Who has a place made pays for it no longer than for what it needs itself, where others go on

@@ -160,11 +160,7 @@ fn document() -> Document {
     document
 }
 
-fn vectors() -> Vec<Vector> {
-    let mut changed = document();
-    changed.person.insert(FieldName::parse("note").unwrap(), "reading".into());
-    let patch = Patch::between(&document(), &changed);
-    let (old, new) = (Version::of(&document().encode()), Version::of(&changed.encode()));
+fn hellos() -> [Vector; 2] {
     let hello = Hello {
         version: 1,
         features: vec![],
@@ -190,14 +186,28 @@ fn vectors() -> Vec<Vector> {
         requests_max: Some(64),
         ..hello.clone()
     };
-    let publish = Publish {
+    [
+        vector("hello", "a client speaks version 1", 0, hello),
+        vector("hello-server", "the server tells its time, limits and mechanisms", 0, server_hello),
+    ]
+}
+
+fn publish() -> Publish {
+    Publish {
         address: address("alice@a.example"),
         what: What::Presence,
         content: Some(Patch::between(&Document::default(), &document()).encode()),
         lease: Some(Duration::from_secs(3600)),
         replace: true,
         base: None,
-    };
+    }
+}
+
+fn of_presence() -> [Vector; 4] {
+    let mut changed = document();
+    changed.person.insert(FieldName::parse("note").unwrap(), "reading".into());
+    let patch = Patch::between(&document(), &changed);
+    let (old, new) = (Version::of(&document().encode()), Version::of(&changed.encode()));
     let subscribe = Subscribe::of(address("alice@a.example"), What::Presence);
     let notify = Notify {
         version: Some(old),
@@ -211,6 +221,34 @@ fn vectors() -> Vec<Vector> {
         patch: Some(patch.encode()),
         ..notify.clone()
     };
+    [
+        vector("publish", "alice's device is open, with a note, for an hour", 3, publish()),
+        vector("subscribe", "follow alice as long as the session lives", 4, subscribe),
+        vector("notify-snapshot", "all that the watcher may see of alice", 0, notify),
+        vector("notify-patch", "her note has changed", 0, patched),
+    ]
+}
+
+fn publish_contact() -> Publish {
+    let contact = Contact {
+        address: address("bob@a.example"),
+        name: Some("Bob".to_owned()),
+        groups: vec!["work".to_owned()],
+        follow: true,
+        grant: Grant::Status,
+        subscription: None,
+    };
+    let edit = ContactEdit { set: Some(contact), remove: None };
+    Publish {
+        what: What::Contacts,
+        content: Some(state::encode(&edit)),
+        lease: None,
+        replace: false,
+        ..publish()
+    }
+}
+
+fn vectors() -> Vec<Vector> {
     let delivered = Done {
         outcome: Some(Outcome::Delivered),
         time: Some(Timestamp::from_millis(1_700_000_000_123)),
@@ -222,38 +260,16 @@ fn vectors() -> Vec<Vector> {
     let content = Some(state::encode(&page_of_device()));
     let ok_page_device = Done { content, ..Done::empty() };
     let ack = Ack { address: address("alice@a.example"), cursor: page().cursor };
-    let contact = Contact {
-        address: address("bob@a.example"),
-        name: Some("Bob".to_owned()),
-        groups: vec!["work".to_owned()],
-        follow: true,
-        grant: Grant::Status,
-        subscription: None,
-    };
-    let edit = ContactEdit { set: Some(contact), remove: None };
-    let publish_contact = Publish {
-        what: What::Contacts,
-        content: Some(state::encode(&edit)),
-        lease: None,
-        replace: false,
-        ..publish.clone()
-    };
     let bye = Bye {
         reason: ByeReason::Stopping,
         text: None,
         retry_after: Some(Duration::from_secs(3)),
         server: None,
     };
-    let mut vectors = vec![
-        vector("hello", "a client speaks version 1", 0, hello),
-        vector("hello-server", "the server tells its time, limits and mechanisms", 0, server_hello),
-    ];
+    let mut vectors = Vec::from(hellos());
     vectors.extend(sign_in());
+    vectors.extend(of_presence());
     vectors.extend([
-        vector("publish", "alice's device is open, with a note, for an hour", 3, publish),
-        vector("subscribe", "follow alice as long as the session lives", 4, subscribe),
-        vector("notify-snapshot", "all that the watcher may see of alice", 0, notify),
-        vector("notify-patch", "her note has changed", 0, patched),
         vector("message", "a message to bob, text/plain", 5, message()),
         vector("ok-delivered", "bob's home server has it", 5, delivered),
         vector(
@@ -267,7 +283,7 @@ fn vectors() -> Vec<Vector> {
         vector("ok-page", "one message from bob, and no more", 8, ok_page),
         vector("ok-page-device", "a device made room for another", 8, ok_page_device),
         vector("ack", "this device has it", 9, ack),
-        vector("publish-contact", "bob is followed and may see the status", 10, publish_contact),
+        vector("publish-contact", "bob is followed and may see the status", 10, publish_contact()),
         vector("bye", "the server stops; come back in 3 seconds", 0, bye),
     ]);
     vectors

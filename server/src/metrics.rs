@@ -90,7 +90,15 @@ impl Default for Metrics {
             forged: Counter::default(),
             queued: Gauge::default(),
         };
-        let m = &mut metrics;
+        metrics.register();
+        metrics.register_links();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let m = self;
         let registry = &mut m.registry;
         registry.register("impp_connections", "TLS connections", m.connections.clone());
         registry.register("impp_sessions", "Sessions", m.sessions.clone());
@@ -114,6 +122,18 @@ impl Default for Metrics {
             m.log_dropped.clone(),
         );
         registry.register(
+            "impp_crowded",
+            "Connections closed because too many had not signed in",
+            m.crowded.clone(),
+        );
+    }
+
+    /// Those of other domains.
+    fn register_links(&mut self) {
+        let m = self;
+        let registry = &mut m.registry;
+        registry.register("impp_links", "Open links to other domains", m.links.clone());
+        registry.register(
             "impp_unsolicited",
             "Notifications and answers of other domains that nobody has asked for",
             m.unsolicited.clone(),
@@ -123,12 +143,6 @@ impl Default for Metrics {
             "Notifications of other domains that did not fit; all was asked for again",
             m.repairs.clone(),
         );
-        registry.register(
-            "impp_crowded",
-            "Connections closed because too many had not signed in",
-            m.crowded.clone(),
-        );
-        registry.register("impp_links", "Open links to other domains", m.links.clone());
         registry.register(
             "impp_links_refused",
             "Links that were not opened, by reason",
@@ -144,11 +158,8 @@ impl Default for Metrics {
             "Messages that wait for other domains",
             m.queued.clone(),
         );
-        metrics
     }
-}
 
-impl Metrics {
     /// Counts an error answered.
     pub fn refuse(&self, code: impp_protocol::Code) {
         self.refused.get_or_create(&Refusal { code: code.as_str().to_owned() }).inc();

@@ -283,11 +283,16 @@ mod grant {
     use impp_protocol::state::Grant;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub fn serialize<S: Serializer>(grant: &Grant, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        grant: &Grant,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(grant.as_str())
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Grant, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Grant, D::Error> {
         let name = String::deserialize(deserializer)?;
         Grant::from_name(&name).ok_or_else(|| serde::de::Error::custom("no such grant"))
     }

@@ -12,7 +12,7 @@ macro_rules! battery {
     ($($(#[$doc:meta])* async fn $case:ident($store:ident: &dyn Store) $body:block)*) => {
         mod cases {
             use super::*;
-            $($(#[$doc])* pub async fn $case($store: &dyn Store) $body)*
+            $($(#[$doc])* pub(crate) async fn $case($store: &dyn Store) $body)*
         }
         mod memory {
             $(#[tokio::test]

@@ -1,7 +1,13 @@
 //! The arrows between crates (docs/architecture.md): what each may depend on, and that the pure
 //! ones know no runtime, socket, file or log.
+//!
+//! Inside the server: which way its paths lead (`rooms`), and how large things are (`sizes`).
 
 #![allow(clippy::unwrap_used)]
+
+mod rooms;
+mod sizes;
+mod sources;
 
 use std::collections::BTreeSet;
 use std::process::Command;

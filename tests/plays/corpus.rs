@@ -9,7 +9,7 @@ use impp_tests::server::Profile;
 use impp_tests::wire::{bytes_of, hello};
 
 /// Everything before sign-in, in one flight.
-pub fn opening() -> Vec<u8> {
+pub(crate) fn opening() -> Vec<u8> {
     let profile = Profile { address: "alice@localhost".into(), password: "none".into() };
     let first = b"n,,n=alice@localhost,r=abcdefghijkl".to_vec();
     let auth = first_auth(&profile, 1, "SCRAM-SHA-256", first);
@@ -17,7 +17,7 @@ pub fn opening() -> Vec<u8> {
 }
 
 /// Frames of a signed-in alice.
-pub fn requests() -> Vec<Vec<u8>> {
+pub(crate) fn requests() -> Vec<Vec<u8>> {
     let commands: [Command; 6] = [
         message("bob@localhost", "hi").into(),
         publish("alice@localhost", What::Presence, Some(note("hi").encode())).into(),
@@ -31,7 +31,7 @@ pub fn requests() -> Vec<Vec<u8>> {
 }
 
 /// A patch that opens a tuple and sets the person's note.
-pub fn note(text: &str) -> Patch {
+pub(crate) fn note(text: &str) -> Patch {
     let set = |name: &str, value: &str| FieldsPatch {
         set: [(FieldName::parse(name).unwrap(), value.into())].into(),
         ..FieldsPatch::default()

@@ -18,7 +18,7 @@ const DEVICE: u8 = 4;
 
 /// Has devices, of a server that does not run, been used for the last time so many days before they
 /// were; all of them, or the one of [`Peer`] with this number.
-pub fn unused_for(server: &Server, device: Option<u8>, days: u32) {
+pub(crate) fn unused_for(server: &Server, device: Option<u8>, days: u32) {
     let store = Connection::open(server.data().join("store/store.sqlite")).unwrap();
     let sql = "UPDATE record SET value = CAST(json_set(CAST(value AS TEXT), '$.last_seen',
                json_extract(CAST(value AS TEXT), '$.last_seen') - ?1 * 86400000) AS BLOB)
@@ -28,7 +28,7 @@ pub fn unused_for(server: &Server, device: Option<u8>, days: u32) {
 }
 
 /// Signs in as alice on a device of hers, and leaves.
-pub async fn visit(server: &Server, device: u8) -> Result<(), Error> {
+pub(crate) async fn visit(server: &Server, device: u8) -> Result<(), Error> {
     let wire = Wire::dial(server).await;
     Peer::over(wire, &server.profile("alice"), device).await?.leave().await;
     Ok(())

@@ -181,6 +181,42 @@ async fn others_are_served(server: &Server, alice: &mut Peer, bob: &mut Peer) {
     assert!(memory < 256, "{memory} MiB");
 }
 
+/// Messages for evil.example: more than is kept in memory, and then more than is kept at all. The ids
+/// of those taken.
+async fn more_than_is_kept(alice: &mut Peer) -> Vec<[u8; 16]> {
+    let (body, mut ids, mut full) = ("x".repeat(60_000), Vec::new(), 0);
+    for n in 0..250 {
+        let message = message(&format!("u{}@evil.example", n % 50), &body);
+        let id = message.id;
+        match alice.request(message).await {
+            Ok(done) => {
+                assert_eq!(done.outcome, Some(Outcome::Queued));
+                ids.push(id);
+            }
+            Err(error) => {
+                assert_eq!(error.code, Code::Full, "{error:?}");
+                full += 1;
+            }
+        }
+    }
+    assert!(full > 20 && ids.len() > 150, "{} taken, {full} not", ids.len());
+    ids
+}
+
+/// Takes so many messages, over as many links as it takes.
+async fn take_all(evil: &BadPeer, count: usize) {
+    let mut taken = 0;
+    while taken < count {
+        let Some(mut link) = evil.try_accept().await else { continue };
+        while taken < count
+            && let Some((number, _)) = link.try_message().await
+        {
+            link.take(number).await;
+            taken += 1;
+        }
+    }
+}
+
 /// A peer that hardly reads, or not at all, at each place on the way to a link and on it.
 #[tokio::test(flavor = "multi_thread")]
 async fn f12_a_slow_or_dead_peer_holds_up_nobody_else() {
@@ -198,23 +234,7 @@ async fn f12_a_slow_or_dead_peer_holds_up_nobody_else() {
     let mut bob = Peer::open_inbox(server, "bob").await;
     others_are_served(server, &mut alice, &mut bob).await;
     let before = server.resident_bytes();
-    // More than is kept in memory, and then more than is kept at all.
-    let (body, mut ids, mut full) = ("x".repeat(60_000), Vec::new(), 0);
-    for n in 0..250 {
-        let message = message(&format!("u{}@evil.example", n % 50), &body);
-        let id = message.id;
-        match alice.request(message).await {
-            Ok(done) => {
-                assert_eq!(done.outcome, Some(Outcome::Queued));
-                ids.push(id);
-            }
-            Err(error) => {
-                assert_eq!(error.code, Code::Full, "{error:?}");
-                full += 1;
-            }
-        }
-    }
-    assert!(full > 20 && ids.len() > 150, "{} taken, {full} not", ids.len());
+    let ids = more_than_is_kept(&mut alice).await;
     let id = *ids.last().unwrap();
     // Before TLS, before HELLO, and as soon as it is open: nothing is said, nothing read.
     let silent = evil.accept_tcp().await;
@@ -264,16 +284,7 @@ async fn f12_a_slow_or_dead_peer_holds_up_nobody_else() {
     assert!(grown < 64 * MIB, "grown by {} MiB", grown / MIB);
     // It ends, and at last all get through.
     slow.abort();
-    let mut taken = 0;
-    while taken < ids.len() {
-        let Some(mut link) = evil.try_accept().await else { continue };
-        while taken < ids.len()
-            && let Some((number, _)) = link.try_message().await
-        {
-            link.take(number).await;
-            taken += 1;
-        }
-    }
+    take_all(&evil, ids.len()).await;
     alice.until_ended(id).await;
     good.abort();
 }

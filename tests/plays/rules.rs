@@ -15,24 +15,24 @@ use impp_tests::running::Running;
 use impp_tests::{Server, eventually};
 
 /// A rule about one account of the domain.
-pub fn rule(who: &str, handling: &str, rest: &str) -> String {
+pub(crate) fn rule(who: &str, handling: &str, rest: &str) -> String {
     format!(
         "[[rule]]\nid = \"{who}\"\nwho = [\"{who}@localhost\"]\nhandling = \"{handling}\"\n{rest}\n"
     )
 }
 
 /// What lets see all.
-pub const ALL: &str = "fields = [\"all\"]";
+pub(crate) const ALL: &str = "fields = [\"all\"]";
 
 /// A server with these accounts, none in another's contact list, and alice among them.
-pub fn strangers(names: &[&str]) -> Server {
+pub(crate) fn strangers(names: &[&str]) -> Server {
     let server = at_once().accounts(["alice"]).start();
     names.iter().for_each(|name| server.add(name));
     server
 }
 
 /// The owner's word on a request.
-pub async fn decide(owner: &mut Peer, from: &Address, decision: Decision) {
+pub(crate) async fn decide(owner: &mut Peer, from: &Address, decision: Decision) {
     let edit = state::encode(&RequestEdit { from: from.clone(), decision });
     let own = owner.address.clone();
     owner.done(publish(own.as_str(), What::Requests, Some(edit))).await;

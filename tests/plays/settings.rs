@@ -21,12 +21,12 @@ use crate::devices::{unused_for, visit};
 use crate::settings_links as links;
 
 /// Rules by which everybody sees all.
-pub const OPEN_PRESENCE: &str =
+pub(crate) const OPEN_PRESENCE: &str =
     "[[rule]]\nid = \"all\"\nwho = [\"authenticated\"]\nhandling = \"allow\"\nfields = [\"all\"]\n";
 
 /// A setting and the small value that is tried.
 #[derive(Clone, Copy, Debug)]
-pub struct Setting {
+pub(crate) struct Setting {
     /// Its name, `section.key`.
     pub name: &'static str,
     /// The value.
@@ -35,7 +35,7 @@ pub struct Setting {
 
 impl Setting {
     /// Adds it to the settings of a server.
-    pub fn on(self, start: Start) -> Start {
+    pub(crate) fn on(self, start: Start) -> Start {
         start.set(self.name, self.value)
     }
 
@@ -45,7 +45,7 @@ impl Setting {
     }
 
     /// The value as seconds.
-    pub fn seconds(self) -> Duration {
+    pub(crate) fn seconds(self) -> Duration {
         Duration::from_secs(self.value.unsigned_abs())
     }
 }
@@ -192,7 +192,7 @@ fn the_defaults_are_those_of_the_file_that_is_delivered() {
 }
 
 /// What has to happen long before the default would let it.
-pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     // The least default of the settings that are shown so is 10 s.
     const SOON: Duration = Duration::from_secs(8);
     let happened = tokio::time::timeout(SOON, future).await;
@@ -200,7 +200,7 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 }
 
 /// A message with so many bytes.
-pub fn large(to: &str, bytes: usize) -> Message {
+pub(crate) fn large(to: &str, bytes: usize) -> Message {
     message(to, &"x".repeat(bytes))
 }
 

@@ -47,7 +47,7 @@ fn here(domains: &Domains) -> &Server {
 }
 
 /// Of a time that is longer than usual a try is given more than it would usually get.
-pub async fn who_does_not_answer_a_dial(setting: Setting) {
+pub(crate) async fn who_does_not_answer_a_dial(setting: Setting) {
     let (domains, evil) = with(setting, &[]).await;
     let mut alice = Peer::sign_in(here(&domains), "alice").await;
     let start = Instant::now();
@@ -59,7 +59,7 @@ pub async fn who_does_not_answer_a_dial(setting: Setting) {
     assert!(took > setting.seconds() * 2 / 5, "{took:?}");
 }
 
-pub async fn the_first_wait(setting: Setting) {
+pub(crate) async fn the_first_wait(setting: Setting) {
     const FAR: Duration = Duration::from_secs(10);
     let (domains, _evil) = with(setting, &[("federation.retry_max_seconds", 300)]).await;
     let mut alice = Peer::sign_in(here(&domains), "alice").await;
@@ -75,7 +75,7 @@ pub async fn the_first_wait(setting: Setting) {
     assert!(waits.iter().all(|wait| *wait < Duration::from_secs(120)), "{waits:?}");
 }
 
-pub async fn the_longest_wait(setting: Setting) {
+pub(crate) async fn the_longest_wait(setting: Setting) {
     let (domains, evil) = with(setting, &[("federation.retry_min_milliseconds", 20_000)]).await;
     let mut alice = Peer::sign_in(here(&domains), "alice").await;
     alice.queue("x@evil.example", "hello").await;
@@ -85,7 +85,7 @@ pub async fn the_longest_wait(setting: Setting) {
     }
 }
 
-pub async fn who_proves_nothing(setting: Setting) {
+pub(crate) async fn who_proves_nothing(setting: Setting) {
     let (domains, evil) = with(setting, &[]).await;
     let mut alice = Peer::sign_in(here(&domains), "alice").await;
     let id = alice.queue("x@evil.example", "hello").await;
@@ -104,7 +104,7 @@ pub async fn who_proves_nothing(setting: Setting) {
     assert!(one_more.is_none(), "one more connection");
 }
 
-pub async fn what_is_tried_too_long(setting: Setting) {
+pub(crate) async fn what_is_tried_too_long(setting: Setting) {
     let (domains, _evil) = with(setting, &[]).await;
     let mut alice = Peer::sign_in(here(&domains), "alice").await;
     let id = alice.queue(&down(&domains, "down.example"), "hello").await;
@@ -112,7 +112,7 @@ pub async fn what_is_tried_too_long(setting: Setting) {
     assert_eq!(report.fate, Fate::Failed, "{report:?}");
 }
 
-pub async fn one_queued_more(setting: Setting) {
+pub(crate) async fn one_queued_more(setting: Setting) {
     let (domains, _evil) = with(setting, &[]).await;
     let mut alice = Peer::sign_in(here(&domains), "alice").await;
     let mut bob = Peer::sign_in(here(&domains), "bob").await;
@@ -122,7 +122,7 @@ pub async fn one_queued_more(setting: Setting) {
     assert_eq!(bob.refused(message(&to, "one more")).await, Code::Full);
 }
 
-pub async fn one_queued_byte_more(setting: Setting) {
+pub(crate) async fn one_queued_byte_more(setting: Setting) {
     let (domains, _evil) = with(setting, &[]).await;
     let mut alice = Peer::sign_in(here(&domains), "alice").await;
     let to = down(&domains, "down.example");
@@ -130,7 +130,7 @@ pub async fn one_queued_byte_more(setting: Setting) {
     assert_eq!(alice.refused(large(&to, 500)).await, Code::Full);
 }
 
-pub async fn what_waits_for_the_store(setting: Setting) {
+pub(crate) async fn what_waits_for_the_store(setting: Setting) {
     const MESSAGES: usize = 40;
     let (domains, evil) = with(setting, &[]).await;
     let server = here(&domains);
@@ -148,7 +148,7 @@ pub async fn what_waits_for_the_store(setting: Setting) {
     assert!(syncs >= MESSAGES as f64, "{syncs} syncs: more than one waited");
 }
 
-pub async fn no_answer(setting: Setting) {
+pub(crate) async fn no_answer(setting: Setting) {
     let (domains, evil) = with(setting, &[]).await;
     let mut alice = Peer::sign_in(here(&domains), "alice").await;
     alice.queue("x@evil.example", "hello").await;
@@ -157,7 +157,7 @@ pub async fn no_answer(setting: Setting) {
     soon("the end of the link", link.ending()).await;
 }
 
-pub async fn frames(setting: Setting) {
+pub(crate) async fn frames(setting: Setting) {
     const FRAMES: u64 = 300;
     let others = [("federation.frames_per_second", 50), ("federation.frames_burst", 10)];
     let (domains, evil) = with(setting, &others).await;
@@ -171,7 +171,7 @@ pub async fn frames(setting: Setting) {
     assert!(took > Duration::from_secs((FRAMES - 10) / 50 - 1), "{took:?}");
 }
 
-pub async fn messages(setting: Setting) {
+pub(crate) async fn messages(setting: Setting) {
     let others = [("federation.messages_per_second", 1), ("federation.messages_burst", 3)];
     let (domains, evil) = with(setting, &others).await;
     let server = here(&domains);
@@ -190,7 +190,7 @@ pub async fn messages(setting: Setting) {
     assert!(taken <= at_most, "{taken} messages taken, {at_most} may be");
 }
 
-pub async fn one_followed_more(setting: Setting) {
+pub(crate) async fn one_followed_more(setting: Setting) {
     let (domains, evil) = with(setting, &[]).await;
     let server = here(&domains);
     let mut alice = Peer::sign_in(server, "alice").await;
@@ -209,7 +209,7 @@ pub async fn one_followed_more(setting: Setting) {
     link.request(follow("first")).await.unwrap();
 }
 
-pub async fn presence_too_large(setting: Setting) {
+pub(crate) async fn presence_too_large(setting: Setting) {
     let domains = Domains::with(&["a.example", "b.example"], |name, start| match name {
         "a.example" => setting.on(start),
         _ => start,
@@ -224,7 +224,7 @@ pub async fn presence_too_large(setting: Setting) {
     alice.until(|held| held.state == Some(SubscriptionState::Unknown)).await;
 }
 
-pub async fn one_domain_more(setting: Setting) {
+pub(crate) async fn one_domain_more(setting: Setting) {
     let (domains, _evil) = with(setting, &[]).await;
     let mut alice = Peer::sign_in(here(&domains), "alice").await;
     let mut bob = Peer::sign_in(here(&domains), "bob").await;
@@ -235,7 +235,7 @@ pub async fn one_domain_more(setting: Setting) {
     bob.queue(&first, "hello").await;
 }
 
-pub async fn the_lease_asked_for(setting: Setting) {
+pub(crate) async fn the_lease_asked_for(setting: Setting) {
     let (domains, evil) = with(setting, &[]).await;
     let mut alice = Peer::sign_in(here(&domains), "alice").await;
     alice.ask(subscribe("x@evil.example", What::Presence)).await;
@@ -245,7 +245,7 @@ pub async fn the_lease_asked_for(setting: Setting) {
     assert_eq!(asked.lease, Some(setting.seconds()));
 }
 
-pub async fn a_lost_link(setting: Setting) {
+pub(crate) async fn a_lost_link(setting: Setting) {
     let domains = Domains::with(&["a.example", "b.example"], |_, start| {
         setting.on(start.set("federation.idle_seconds", 1))
     })
@@ -259,7 +259,7 @@ pub async fn a_lost_link(setting: Setting) {
     alice.until(|held| held.state == Some(SubscriptionState::Stale)).await;
 }
 
-pub async fn silence(setting: Setting) {
+pub(crate) async fn silence(setting: Setting) {
     let (domains, evil) = with(setting, &[]).await;
     let link = evil.call(here(&domains)).await;
     let ending = soon("the end of the link", link.ending()).await;
@@ -267,7 +267,7 @@ pub async fn silence(setting: Setting) {
     assert_eq!(ending.others.len(), 1, "one PING: {:?}", ending.others);
 }
 
-pub async fn nothing_to_say(setting: Setting) {
+pub(crate) async fn nothing_to_say(setting: Setting) {
     let (domains, evil) = with(setting, &[]).await;
     let mut link = evil.call(here(&domains)).await;
     assert_eq!(soon("the end of the link", link.bye()).await.reason, ByeReason::Idle);

@@ -10,9 +10,9 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
-pub const OWNER: &str = "alice@x.example";
+pub(crate) const OWNER: &str = "alice@x.example";
 /// Everybody who ever asks; the last is nobody.
-pub const WATCHERS: [&str; 6] =
+pub(crate) const WATCHERS: [&str; 6] =
     ["a@x.example", "b@x.example", "c@y.example", "d@sub.x.example", "alice@x.example", ""];
 const WHO: [&str; 11] = [
     "a@x.example",
@@ -27,14 +27,14 @@ const WHO: [&str; 11] = [
     "anyone",
     "anonymous",
 ];
-pub const FIELDS: [&str; 7] =
+pub(crate) const FIELDS: [&str; 7] =
     ["class", "contact", "device-id", "mood", "note", "status", "timestamp"];
 const TUPLES: [&str; 6] = ["class:work", "class:home", "id:t1", "id:im", "scheme:sip", "all"];
 const SPHERES: [&str; 3] = ["work", "Home", "x"];
 
 /// A rule before it is text; `handling` is the action of a delivery rule.
 #[derive(Clone, Debug)]
-pub struct RuleSpec {
+pub(crate) struct RuleSpec {
     pub who: Vec<&'static str>,
     pub except: Vec<&'static str>,
     pub handling: usize,
@@ -48,7 +48,7 @@ pub struct RuleSpec {
 
 /// Rules before they are text.
 #[derive(Clone, Debug)]
-pub struct Spec {
+pub(crate) struct Spec {
     pub groups: BTreeMap<&'static str, Vec<&'static str>>,
     pub rules: Vec<RuleSpec>,
     pub delivery: Vec<RuleSpec>,
@@ -56,7 +56,7 @@ pub struct Spec {
 
 /// A question that owns what it looks at.
 #[derive(Clone, Debug)]
-pub struct Asking {
+pub(crate) struct Asking {
     pub owner: Address,
     pub watcher: Watcher,
     pub purpose: Purpose,
@@ -66,7 +66,7 @@ pub struct Asking {
 }
 
 impl Asking {
-    pub fn question(&self) -> Question<'_> {
+    pub(crate) fn question(&self) -> Question<'_> {
         Question {
             owner: &self.owner,
             watcher: &self.watcher,
@@ -77,7 +77,7 @@ impl Asking {
         }
     }
 
-    pub fn letter(&self) -> DeliveryQuestion<'_> {
+    pub(crate) fn letter(&self) -> DeliveryQuestion<'_> {
         DeliveryQuestion {
             owner: &self.owner,
             sender: &self.watcher,
@@ -89,7 +89,7 @@ impl Asking {
 }
 
 impl Spec {
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = "[groups]\n".to_owned();
         for (name, members) in &self.groups {
             text += &format!("{name} = {members:?}\n");
@@ -115,7 +115,7 @@ impl Spec {
         text
     }
 
-    pub fn parse(&self) -> RuleSet {
+    pub(crate) fn parse(&self) -> RuleSet {
         RuleSet::parse(&self.text()).unwrap()
     }
 }
@@ -135,7 +135,7 @@ impl RuleSpec {
     }
 }
 
-pub fn rule() -> impl Strategy<Value = RuleSpec> {
+pub(crate) fn rule() -> impl Strategy<Value = RuleSpec> {
     let span = (0..8u64, 1..4u64).prop_map(|(from, length)| (from, from + length));
     let mut names = FIELDS.to_vec();
     names.push("all");
@@ -152,7 +152,7 @@ pub fn rule() -> impl Strategy<Value = RuleSpec> {
         })
 }
 
-pub fn spec() -> impl Strategy<Value = Spec> {
+pub(crate) fn spec() -> impl Strategy<Value = Spec> {
     let members = || subsequence(WATCHERS[..5].to_vec(), 0..4);
     (members(), members(), vec(rule(), 0..6), vec(rule(), 0..6)).prop_map(
         |(g, h, rules, delivery)| Spec {
@@ -163,7 +163,7 @@ pub fn spec() -> impl Strategy<Value = Spec> {
     )
 }
 
-pub fn asking() -> impl Strategy<Value = Asking> {
+pub(crate) fn asking() -> impl Strategy<Value = Asking> {
     (
         select(WATCHERS.to_vec()),
         prop_oneof![Just(Purpose::Subscribe), Just(Purpose::Fetch)],
@@ -197,7 +197,7 @@ fn fields() -> impl Strategy<Value = Fields> {
     })
 }
 
-pub fn document() -> impl Strategy<Value = Document> {
+pub(crate) fn document() -> impl Strategy<Value = Document> {
     let id = |ids: Vec<&'static str>| select(ids).prop_map(|id| PartId::parse(id).unwrap());
     let random = (
         fields(),

@@ -23,7 +23,7 @@ use crate::client::Client;
 use crate::error::ClientError;
 
 /// Most parts that a list is read in: a server that never comes to its end is not followed there.
-pub const LIST_PARTS_MAX: usize = 1024;
+pub(crate) const LIST_PARTS_MAX: usize = 1024;
 
 /// A list that may be longer than one answer, so that it is read in parts.
 trait List: Map {

@@ -142,23 +142,23 @@ pub(super) mod samples {
     use impp_protocol::state::SubscriptionState;
     use impp_protocol::{Address, What};
 
-    pub fn document(note: &str) -> Document {
+    pub(crate) fn document(note: &str) -> Document {
         let mut document = Document::offline();
         document.person.insert(FieldName::parse("note").unwrap(), note.into());
         document
     }
 
-    pub fn notify(state: SubscriptionState) -> Notify {
+    pub(crate) fn notify(state: SubscriptionState) -> Notify {
         Notify::of(Address::parse("bob@a.example").unwrap(), What::Presence, state)
     }
 
-    pub fn snapshot(new: &Document) -> Notify {
+    pub(crate) fn snapshot(new: &Document) -> Notify {
         let bytes = new.encode();
         let version = Some(Version::of(&bytes));
         Notify { version, snapshot: Some(bytes), ..notify(SubscriptionState::Active) }
     }
 
-    pub fn patch(old: &Document, new: &Document) -> Notify {
+    pub(crate) fn patch(old: &Document, new: &Document) -> Notify {
         Notify {
             base: Some(Version::of(&old.encode())),
             version: Some(Version::of(&new.encode())),

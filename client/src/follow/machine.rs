@@ -14,7 +14,7 @@ use crate::connection::Incoming;
 use crate::error::ClientError;
 
 /// The wait before a request is repeated that met a passing trouble, if the server names none.
-pub const RETRY_DEFAULT: Duration = Duration::from_secs(5);
+pub(super) const RETRY_DEFAULT: Duration = Duration::from_secs(5);
 
 /// What a follower knows. Its queues are emptied by the shell before it hands in the next thing,
 /// so they are bounded by the number of those followed.

@@ -15,7 +15,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ServerConfig};
 
 /// A CA, with the certificates between it and its root.
-pub struct Authority {
+pub(crate) struct Authority {
     params: CertificateParams,
     key: Vec<u8>,
     pub certificate: CertificateDer<'static>,
@@ -26,24 +26,24 @@ pub struct Authority {
 }
 
 /// A certificate to be.
-pub struct Leaf {
+pub(crate) struct Leaf {
     pub params: CertificateParams,
 }
 
 /// A certificate with its chain and key.
-pub struct Presented {
+pub(crate) struct Presented {
     pub chain: Vec<CertificateDer<'static>>,
     key: Vec<u8>,
 }
 
 impl Authority {
     /// A root.
-    pub fn new(name: &str) -> Authority {
+    pub(crate) fn new(name: &str) -> Authority {
         Authority::with(name, |_| {})
     }
 
     /// A root that is odd in some way.
-    pub fn with(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Authority {
+    pub(crate) fn with(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name = named(name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -62,14 +62,14 @@ impl Authority {
     }
 
     /// A CA below this one.
-    pub fn subordinate(&self, name: &str, serial: u64) -> Authority {
+    pub(crate) fn subordinate(&self, name: &str, serial: u64) -> Authority {
         self.subordinate_like(&Authority::with(name, |params| {
             params.serial_number = Some(SerialNumber::from(serial));
         }))
     }
 
     /// The same CA, its certificate issued by this one.
-    pub fn subordinate_like(&self, other: &Authority) -> Authority {
+    pub(crate) fn subordinate_like(&self, other: &Authority) -> Authority {
         let key = keys(&other.key);
         let certificate = other.params.signed_by(&key, &self.issuer()).unwrap();
         let mut above = vec![certificate.der().clone()];
@@ -84,7 +84,7 @@ impl Authority {
         }
     }
 
-    pub fn issue(&self, leaf: Leaf) -> Presented {
+    pub(crate) fn issue(&self, leaf: Leaf) -> Presented {
         let key = KeyPair::generate().unwrap();
         let certificate = leaf.params.signed_by(&key, &self.issuer()).unwrap();
         let mut chain = vec![certificate.der().clone()];
@@ -93,12 +93,12 @@ impl Authority {
     }
 
     /// Signs a revocation list, which [`Authority::trust`] contains from then on.
-    pub fn revoke(&mut self, list: &CertificateRevocationListParams) {
+    pub(crate) fn revoke(&mut self, list: &CertificateRevocationListParams) {
         self.crl = Some(list.signed_by(&self.issuer()).unwrap().pem().unwrap());
     }
 
     /// What a server uses that trusts this CA.
-    pub fn trust(&self) -> Trust {
+    pub(crate) fn trust(&self) -> Trust {
         let folder = tempfile::tempdir().unwrap();
         let (ca, crl) = (folder.path().join("ca.pem"), folder.path().join("crl.pem"));
         std::fs::write(&ca, &self.pem).unwrap();
@@ -107,17 +107,17 @@ impl Authority {
     }
 
     /// The configuration of a server that trusts this CA and calls.
-    pub fn dial(&self, presented: &Presented) -> Arc<ClientConfig> {
+    pub(crate) fn dial(&self, presented: &Presented) -> Arc<ClientConfig> {
         dial_config(&self.trust(), presented.key()).unwrap()
     }
 
     /// The configuration of a server that trusts this CA and is called.
-    pub fn accept(&self, presented: &Presented) -> Arc<ServerConfig> {
+    pub(crate) fn accept(&self, presented: &Presented) -> Arc<ServerConfig> {
         let resolver = Arc::new(SingleCertAndKey::from(presented.key()));
         accept_config(&self.trust(), resolver).unwrap()
     }
 
-    pub fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.pem.clone()
     }
 
@@ -128,7 +128,7 @@ impl Authority {
 
 impl Leaf {
     /// With another name.
-    pub fn also(mut self, name: &str) -> Leaf {
+    pub(crate) fn also(mut self, name: &str) -> Leaf {
         self.params.subject_alt_names.push(match name.parse::<IpAddr>() {
             Ok(address) => SanType::IpAddress(address),
             Err(_) => SanType::DnsName(name.try_into().unwrap()),
@@ -136,34 +136,34 @@ impl Leaf {
         self
     }
 
-    pub fn serial(mut self, serial: u64) -> Leaf {
+    pub(crate) fn serial(mut self, serial: u64) -> Leaf {
         self.params.serial_number = Some(SerialNumber::from(serial));
         self
     }
 }
 
 impl Presented {
-    pub fn self_signed(leaf: Leaf) -> Presented {
+    pub(crate) fn self_signed(leaf: Leaf) -> Presented {
         let key = KeyPair::generate().unwrap();
         let certificate = leaf.params.self_signed(&key).unwrap();
         Presented { chain: vec![certificate.der().clone()], key: key.serialize_der() }
     }
 
-    pub fn key(&self) -> Arc<CertifiedKey> {
+    pub(crate) fn key(&self) -> Arc<CertifiedKey> {
         let key = PrivateKeyDer::try_from(self.key.clone()).unwrap();
         Arc::new(CertifiedKey::new(self.chain.clone(), any_supported_type(&key).unwrap()))
     }
 }
 
 /// A certificate for a name.
-pub fn leaf(name: &str) -> Leaf {
+pub(crate) fn leaf(name: &str) -> Leaf {
     let mut params = CertificateParams::default();
     params.distinguished_name = named("somebody");
     Leaf { params }.also(name)
 }
 
 /// A list with one certificate, by its serial number, that holds until a year begins.
-pub fn one_is_revoked(serial: u64, year: i32) -> CertificateRevocationListParams {
+pub(crate) fn one_is_revoked(serial: u64, year: i32) -> CertificateRevocationListParams {
     CertificateRevocationListParams {
         this_update: date_time_ymd(2019, 1, 1),
         next_update: date_time_ymd(year, 1, 1),

@@ -17,28 +17,28 @@ use rustls::{
 use crate::certificates::{Authority, Presented, leaf};
 
 /// What one end says to a certificate.
-pub type Verdict = Result<(), HandshakeError>;
+pub(crate) type Verdict = Result<(), HandshakeError>;
 
 /// How a handshake ended for each side.
-pub struct Ended {
+pub(crate) struct Ended {
     pub dialled: Result<ClientConnection, Error>,
     pub accepted: Result<ServerConnection, Error>,
 }
 
 impl Ended {
-    pub fn dialled_links(&self) -> Verdict {
+    pub(crate) fn dialled_links(&self) -> Verdict {
         let tls = self.dialled.as_ref().map_err(HandshakeError::of)?;
         speaks_links(tls)
     }
 
-    pub fn accepted_links(&self) -> Verdict {
+    pub(crate) fn accepted_links(&self) -> Verdict {
         let tls = self.accepted.as_ref().map_err(HandshakeError::of)?;
         speaks_links(tls)
     }
 }
 
 /// What a server that trusts `authority` says to `presented` when it calls `name`.
-pub fn called(authority: &Authority, presented: &Presented, name: &str) -> Verdict {
+pub(crate) fn called(authority: &Authority, presented: &Presented, name: &str) -> Verdict {
     let friend = Authority::new("friend");
     let dial = authority.dial(&friend.issue(leaf("dialler.example")));
     shake(dial, friend.accept(presented), name).dialled_links()
@@ -46,7 +46,7 @@ pub fn called(authority: &Authority, presented: &Presented, name: &str) -> Verdi
 
 /// What a server that trusts `authority` says to `presented` when it is called by it, which says
 /// that it speaks for `name`.
-pub fn calling(authority: &Authority, presented: &Presented, name: &str) -> Verdict {
+pub(crate) fn calling(authority: &Authority, presented: &Presented, name: &str) -> Verdict {
     let friend = Authority::new("friend");
     let accept = authority.accept(&friend.issue(leaf("acceptor.example")));
     let ended = shake(friend.dial(presented), accept, "acceptor.example");
@@ -57,7 +57,7 @@ pub fn calling(authority: &Authority, presented: &Presented, name: &str) -> Verd
 }
 
 /// Lets the two talk until neither has anything to say.
-pub fn shake(dial: Arc<ClientConfig>, accept: Arc<ServerConfig>, name: &str) -> Ended {
+pub(crate) fn shake(dial: Arc<ClientConfig>, accept: Arc<ServerConfig>, name: &str) -> Ended {
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let mut dialler: Connection = ClientConnection::new(dial, name).unwrap().into();
     let mut acceptor: Connection = ServerConnection::new(accept).unwrap().into();
@@ -88,7 +88,7 @@ fn pass(from: &mut Connection, to: &mut Connection) -> Result<(), Error> {
 }
 
 /// One who trusts a CA, presents no certificate and speaks links.
-pub fn anonymous(authority: &Authority) -> Arc<ClientConfig> {
+pub(crate) fn anonymous(authority: &Authority) -> Arc<ClientConfig> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&TLS13])
         .unwrap()
@@ -99,14 +99,14 @@ pub fn anonymous(authority: &Authority) -> Arc<ClientConfig> {
 }
 
 /// One who presents a certificate and keeps the tickets that it gets.
-pub fn keeping_tickets(authority: &Authority, presented: &Presented) -> Arc<ClientConfig> {
+pub(crate) fn keeping_tickets(authority: &Authority, presented: &Presented) -> Arc<ClientConfig> {
     let mut config = (*authority.dial(presented)).clone();
     config.resumption = Resumption::in_memory_sessions(8);
     Arc::new(config)
 }
 
 /// One who speaks TLS 1.2 only.
-pub fn old_client(authority: &Authority, presented: &Presented) -> Arc<ClientConfig> {
+pub(crate) fn old_client(authority: &Authority, presented: &Presented) -> Arc<ClientConfig> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&TLS12])
         .unwrap()
@@ -117,7 +117,7 @@ pub fn old_client(authority: &Authority, presented: &Presented) -> Arc<ClientCon
 }
 
 /// A server that speaks TLS 1.2 only.
-pub fn old_server(presented: &Presented) -> Arc<ServerConfig> {
+pub(crate) fn old_server(presented: &Presented) -> Arc<ServerConfig> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&TLS12])
         .unwrap()

@@ -154,7 +154,7 @@ pub(super) mod samples {
         btree_map("[a-d]{1,2}".prop_map(|id| PartId::parse(&id).unwrap()), any_fields(), 0..4)
     }
 
-    pub fn any_document() -> impl Strategy<Value = Document> {
+    pub(crate) fn any_document() -> impl Strategy<Value = Document> {
         (any_fields(), any_parts(), any_parts()).prop_map(|(person, tuples, devices)| Document {
             person,
             tuples,

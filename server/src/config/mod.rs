@@ -240,6 +240,21 @@ impl Config {
     }
 
     fn consistent(&self) -> Result<(), SettingError> {
+        self.hosting()?;
+        self.serving()?;
+        self.locating()?;
+        for (section, name, value, min, max) in self.ranges().into_iter().chain(self.link_ranges())
+        {
+            if !(min..=max).contains(&value) {
+                let message = format!("{name} = {value} must be from {min} to {max}");
+                return Err(SettingError { section: (section, 0), name, message });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether each domain stands once, and leads elsewhere if it leads anywhere.
+    fn hosting(&self) -> Result<(), SettingError> {
         let wrong = |section, name, message| Err(SettingError { section, name, message });
         for (index, hosted) in self.domain.iter().enumerate() {
             let (name, place) = (&hosted.name, ("domain", index));
@@ -250,6 +265,12 @@ impl Config {
                 return wrong(place, "redirect", format!("redirect of \"{name}\" leads to itself"));
             }
         }
+        Ok(())
+    }
+
+    /// Whether it can listen, log and serve so.
+    fn serving(&self) -> Result<(), SettingError> {
+        let wrong = |section, name, message| Err(SettingError { section, name, message });
         if let Err(message) = level::parse(&self.log.level) {
             return wrong(("log", 0), "level", message);
         }
@@ -272,10 +293,13 @@ impl Config {
         if let Err(message) = listening(&self.server.listen) {
             return wrong(server, "listen", message);
         }
-        self.locating()?;
-        let (times, limits, links) = (&self.times, &self.limits, &self.federation);
-        const DAY: u64 = 86_400;
-        let ranges = [
+        Ok(())
+    }
+
+    /// What numbers may be.
+    fn ranges(&self) -> Vec<Range> {
+        let (times, limits) = (&self.times, &self.limits);
+        vec![
             ("limits", "unsigned_max", limits.unsigned_max, 1, 1_000_000),
             ("limits", "unsigned_per_address_max", limits.unsigned_per_address_max, 1, 1_000_000),
             ("limits", "sign_in_seconds", limits.sign_in_seconds, 1, DAY),
@@ -298,16 +322,17 @@ impl Config {
             ("times", "stop_retry_seconds", times.stop_retry_seconds, 0, DAY),
             ("inbox", "retention_days", self.inbox.retention_days, 0, 36_500),
             ("times", "device_lease_days", times.device_lease_days, 1, 36_500),
+        ]
+    }
+
+    fn link_ranges(&self) -> Vec<Range> {
+        let (times, links) = (&self.times, &self.federation);
+        let per_minute = links.unproven_connects_per_minute;
+        vec![
             ("federation", "dial_seconds", links.dial_seconds, 1, 600),
             ("federation", "retry_min_milliseconds", links.retry_min_milliseconds, 1, DAY),
             ("federation", "retry_max_seconds", links.retry_max_seconds, 1, DAY),
-            (
-                "federation",
-                "unproven_connects_per_minute",
-                links.unproven_connects_per_minute,
-                1,
-                1000,
-            ),
+            ("federation", "unproven_connects_per_minute", per_minute, 1, 1000),
             // With the age that an id may have when it comes in, less than a repeat is known for.
             ("federation", "queue_seconds", links.queue_seconds, 1, 47 * 3600),
             ("federation", "queue_items_max", links.queue_items_max, 1, 10_000_000),
@@ -322,16 +347,14 @@ impl Config {
             ("federation", "stale_seconds", links.stale_seconds, 0, DAY),
             ("federation", "idle_seconds", links.idle_seconds, 1, DAY),
             ("federation", "close_seconds", links.close_seconds, 1, 365 * DAY),
-        ];
-        for (section, name, value, min, max) in ranges {
-            if !(min..=max).contains(&value) {
-                let message = format!("{name} = {value} must be from {min} to {max}");
-                return wrong((section, 0), name, message);
-            }
-        }
-        Ok(())
+        ]
     }
 }
+
+/// Section and name of a number, what it is, and the least and the most that it may be.
+type Range = (&'static str, &'static str, u64, u64, u64);
+
+const DAY: u64 = 86_400;
 
 /// Whether these are addresses that one process can listen on together.
 fn listening(texts: &[String]) -> Result<(), String> {

@@ -71,7 +71,7 @@ macro_rules! section {
 pub(super) use section;
 
 /// How a setting's value is written in TOML.
-pub trait ToToml {
+pub(super) trait ToToml {
     /// The value, or `None` for an absent one.
     fn to_toml(&self) -> Option<String>;
 }

@@ -7,16 +7,16 @@ use impp_protocol::Timestamp;
 use crate::sessions::DeviceId;
 
 /// A device that was used within so long is not taken away for another.
-pub const RECENT: Duration = Duration::from_secs(7 * DAY.as_secs());
+pub(super) const RECENT: Duration = Duration::from_secs(7 * DAY.as_secs());
 /// So many devices make room in any [`DAY`], however many sign in: who has stolen a password, or a
 /// program that draws a new device each time, does not clear out all that an owner has.
-pub const ROOMS_PER_DAY_MAX: usize = 4;
+pub(super) const ROOMS_PER_DAY_MAX: usize = 4;
 /// See [`ROOMS_PER_DAY_MAX`].
-pub const DAY: Duration = Duration::from_secs(86_400);
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
 
 /// What is known of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub(super) struct Seen {
     /// The device.
     pub id: DeviceId,
     /// When it was last used.
@@ -27,7 +27,7 @@ pub struct Seen {
 
 /// What else it depends on.
 #[derive(Clone, Copy, Debug)]
-pub struct Around<'a> {
+pub(super) struct Around<'a> {
     /// The time.
     pub now: Timestamp,
     /// Devices that the account may have.
@@ -43,7 +43,7 @@ pub struct Around<'a> {
 
 /// Where a new device goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
+pub(super) enum Room {
     /// There is room.
     Free,
     /// This one makes room.
@@ -57,7 +57,7 @@ pub enum Room {
 
 /// Why there is no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoRoom {
+pub(super) enum NoRoom {
     /// All were used of late.
     AllUsed,
     /// As many as may have made room today.
@@ -69,7 +69,7 @@ pub enum NoRoom {
 ///
 /// # Errors
 /// [`NoRoom`].
-pub fn room(devices: &[Seen], around: Around<'_>) -> Result<Room, NoRoom> {
+pub(super) fn room(devices: &[Seen], around: Around<'_>) -> Result<Room, NoRoom> {
     if devices.len() < around.max {
         return Ok(Room::Free);
     }
@@ -87,13 +87,13 @@ pub fn room(devices: &[Seen], around: Around<'_>) -> Result<Room, NoRoom> {
 }
 
 /// Those times that still count.
-pub fn counted(now: Timestamp, made: &[Timestamp]) -> impl Iterator<Item = Timestamp> {
+pub(super) fn counted(now: Timestamp, made: &[Timestamp]) -> impl Iterator<Item = Timestamp> {
     made.iter().copied().filter(move |time| apart(now, *time) < DAY)
 }
 
 /// How far two times are apart, whichever is first: after a clock that ran ahead was set right, what
 /// it wrote is no more of today than what is as long past.
-pub fn apart(a: Timestamp, b: Timestamp) -> Duration {
+pub(super) fn apart(a: Timestamp, b: Timestamp) -> Duration {
     a.since(b).max(b.since(a))
 }
 

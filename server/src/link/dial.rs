@@ -45,7 +45,7 @@ impl NotOpened {
 ///
 /// # Errors
 /// [`NotOpened`].
-pub async fn dial(
+pub(super) async fn dial(
     host: &Arc<Host>,
     local: &Domain,
     remote: &Domain,
@@ -140,7 +140,7 @@ async fn connect(
 ///
 /// # Errors
 /// [`AttemptError`], and whether it is that it did not prove it.
-pub async fn handshake(
+pub(crate) async fn handshake(
     tls: Arc<ClientConfig>,
     remote: &Domain,
     stream: TcpStream,

@@ -23,7 +23,7 @@ const ID_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Why a frame is not served.
 #[derive(Debug)]
-pub enum Refused {
+pub(super) enum Refused {
     /// The request fails.
     Request(Error),
     /// The other side speaks for whom it has not proven to speak for: the link ends.
@@ -31,7 +31,7 @@ pub enum Refused {
 }
 
 /// Takes a message; the answer comes when the store has it.
-pub async fn message(
+pub(super) async fn message(
     host: &Arc<Host>,
     peer: &Peer,
     link: &LinkMailbox,
@@ -79,7 +79,7 @@ pub async fn message(
 ///
 /// # Errors
 /// [`Refused::Forged`].
-pub fn speaks_for(link: &LinkMailbox, address: &Address) -> Result<(), Refused> {
+pub(super) fn speaks_for(link: &LinkMailbox, address: &Address) -> Result<(), Refused> {
     if address.domain_str() == link.remote.as_str() {
         return Ok(());
     }
@@ -91,7 +91,7 @@ pub fn speaks_for(link: &LinkMailbox, address: &Address) -> Result<(), Refused> 
 ///
 /// # Errors
 /// unknown-domain.
-pub fn concerns_us(link: &LinkMailbox, address: &Address) -> Result<(), Error> {
+pub(super) fn concerns_us(link: &LinkMailbox, address: &Address) -> Result<(), Error> {
     if address.domain_str() == link.local.as_str() {
         return Ok(());
     }

@@ -18,7 +18,7 @@ const NOBODIES_MAX: usize = 1024;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Nobodies {
+pub(super) struct Nobodies {
     known: HashMap<Address, Presentity>,
     /// Oldest first; some of them may be known no more.
     order: VecDeque<Address>,
@@ -32,7 +32,7 @@ impl Nobodies {
     ///
     /// # Errors
     /// [`RulesError`], if the rules of new accounts are broken.
-    pub fn ask<R>(
+    pub(super) fn ask<R>(
         &mut self,
         address: &Address,
         now: Timestamp,
@@ -55,22 +55,22 @@ impl Nobodies {
     }
 
     /// One of them that was asked for something.
-    pub fn find(&mut self, address: &Address) -> Option<&mut Presentity> {
+    pub(super) fn find(&mut self, address: &Address) -> Option<&mut Presentity> {
         self.known.get_mut(address)
     }
 
     /// Whether one is known.
-    pub fn contains(&self, address: &Address) -> bool {
+    pub(super) fn contains(&self, address: &Address) -> bool {
         self.known.contains_key(address)
     }
 
     /// It exists now.
-    pub fn forget(&mut self, address: &Address) {
+    pub(super) fn forget(&mut self, address: &Address) {
         self.known.remove(address);
     }
 
     /// Does what is due of all; those of whom there is something to say.
-    pub fn expire(&mut self, now: Timestamp) -> Vec<Address> {
+    pub(super) fn expire(&mut self, now: Timestamp) -> Vec<Address> {
         let mut changed = Vec::new();
         if self.soonest.is_none_or(|at| at > now) {
             return changed;
@@ -89,12 +89,12 @@ impl Nobodies {
     }
 
     /// When [`Nobodies::expire`] has something to do.
-    pub fn next_deadline(&self) -> Option<Timestamp> {
+    pub(super) fn next_deadline(&self) -> Option<Timestamp> {
         self.soonest
     }
 
     /// Those that were dropped since this was asked last.
-    pub fn take_dropped(&mut self) -> Vec<Address> {
+    pub(super) fn take_dropped(&mut self) -> Vec<Address> {
         std::mem::take(&mut self.dropped)
     }
 
@@ -112,14 +112,14 @@ impl Nobodies {
 ///
 /// # Errors
 /// [`RulesError`].
-pub fn policy(address: &Address) -> Result<Policy, RulesError> {
+pub(super) fn policy(address: &Address) -> Result<Policy, RulesError> {
     let text = default_rules(&address.domain());
     let rules = RuleSet::parse(&text)?;
     Ok(Policy { rules, text, number: 0, contacts: Default::default() })
 }
 
 /// One who never signs in.
-pub fn nobody(address: &Address, now: Timestamp) -> Presentity {
+pub(super) fn nobody(address: &Address, now: Timestamp) -> Presentity {
     let pace = PaceLimit { burst: 1, interval: Duration::from_secs(1) };
     let (layers, watchers) = Default::default();
     Presentity::new(address.clone(), layers, watchers, now, pace, None)

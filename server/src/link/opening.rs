@@ -19,7 +19,7 @@ use crate::host::{Host, bye};
 use crate::net::pipe::{Event, Pipe, Signal};
 
 /// How long the last frames may take to be written.
-pub const FAREWELL: Duration = Duration::from_secs(5);
+pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The services that a server serves for its domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Services {
 ///
 /// # Errors
 /// Why there is none, in the other side's words or ours.
-pub async fn call(
+pub(super) async fn call(
     host: &Host,
     pipe: &mut Pipe,
     local: &Domain,
@@ -81,7 +81,7 @@ pub async fn call(
 ///
 /// # Errors
 /// Why there is none, as it is to be told.
-pub async fn answer(
+pub(super) async fn answer(
     host: &Host,
     pipe: &mut Pipe,
     by: Instant,
@@ -111,7 +111,7 @@ pub async fn answer(
 }
 
 /// Says why there is no link, and closes.
-pub async fn refuse(mut pipe: Pipe, error: Error) {
+pub(super) async fn refuse(mut pipe: Pipe, error: Error) {
     let reason = match error.code {
         Code::Busy => ByeReason::Busy,
         _ => ByeReason::Protocol,
@@ -169,7 +169,7 @@ fn say(pipe: &mut Pipe, command: Command) -> Result<(), Error> {
 }
 
 /// What is said of bytes that are no frame.
-pub fn unreadable(error: &FrameError) -> Error {
+pub(super) fn unreadable(error: &FrameError) -> Error {
     let code = match error {
         FrameError::TooLarge { .. } => Code::TooLarge,
         FrameError::Malformed(_) => Code::Malformed,

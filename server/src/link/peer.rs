@@ -269,7 +269,7 @@ impl Inner {
 }
 
 /// The service that a request belongs to.
-pub fn service_of(command: &Command) -> Service {
+pub(super) fn service_of(command: &Command) -> Service {
     match command {
         Command::Message(_) => Service::Messages,
         _ => Service::Presence,
@@ -290,7 +290,7 @@ fn limits(host: &Host) -> Limits {
 }
 
 /// How long tries are apart.
-pub fn backoff(links: &Federation) -> Backoff {
+pub(super) fn backoff(links: &Federation) -> Backoff {
     Backoff {
         min: Duration::from_millis(links.retry_min_milliseconds),
         max: seconds(links.retry_max_seconds),

@@ -337,7 +337,12 @@ pub(super) fn disabled(from: &Address) -> Cause {
 
 /// Notes on the disk that a link to a domain is open, or no more: after a crash, what was queued
 /// before that may have gone out.
-pub fn note_linked(host: &Host, local: &Domain, remote: &Domain, open: bool) -> Pending<Outcome> {
+pub(super) fn note_linked(
+    host: &Host,
+    local: &Domain,
+    remote: &Domain,
+    open: bool,
+) -> Pending<Outcome> {
     let now = host.clock.now();
     let record = LinkedRecord { open, until: now.as_millis() };
     let key = linked_key(local, remote);
@@ -347,7 +352,7 @@ pub fn note_linked(host: &Host, local: &Domain, remote: &Domain, open: bool) -> 
 }
 
 /// Where [`note_linked`] notes.
-pub fn linked_key(local: &Domain, remote: &Domain) -> RecordKey {
+pub(super) fn linked_key(local: &Domain, remote: &Domain) -> RecordKey {
     let key = remote.as_str().as_bytes().to_vec();
     RecordKey { domain: local.clone(), table: LINKED, key }
 }

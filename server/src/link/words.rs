@@ -10,7 +10,7 @@ const CHARS_MAX: usize = 1000;
 
 /// An error of another server, made fit: its words, and its code where that is about signing in,
 /// which is between our users and us.
-pub fn fit(mut error: Error) -> Error {
+pub(super) fn fit(mut error: Error) -> Error {
     if matches!(error.code, Code::AuthFailed | Code::NotSignedIn) {
         error.code = Code::Internal;
     }
@@ -19,7 +19,7 @@ pub fn fit(mut error: Error) -> Error {
 }
 
 /// A text, made fit.
-pub fn line(text: &str) -> String {
+pub(super) fn line(text: &str) -> String {
     let mut line = text.replace("\n  ", "; ").replace(is_odd, " ");
     if let Some((end, _)) = line.char_indices().nth(CHARS_MAX) {
         line.truncate(end);

@@ -21,14 +21,14 @@ pub(super) struct Agenda {
 
 impl Agenda {
     /// A follower has changed.
-    pub fn changed(&mut self, watcher: &Address) {
+    pub(super) fn changed(&mut self, watcher: &Address) {
         if !self.all_changed && !self.changed.contains(watcher) {
             self.changed.insert(watcher.clone());
         }
     }
 
     /// All may have changed.
-    pub fn all_changed(&mut self) {
+    pub(super) fn all_changed(&mut self) {
         self.all_changed = true;
         self.changed.clear();
     }

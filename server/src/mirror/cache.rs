@@ -60,12 +60,12 @@ pub(super) struct Cache {
 
 impl Cache {
     /// The group with this handle.
-    pub fn find(&self, handle: u64) -> Option<GroupId> {
+    pub(super) fn find(&self, handle: u64) -> Option<GroupId> {
         self.handles.get(&handle).copied()
     }
 
     /// The group with this handle, made if it is not there.
-    pub fn open(&mut self, handle: u64) -> GroupId {
+    pub(super) fn open(&mut self, handle: u64) -> GroupId {
         if let Some(id) = self.find(handle) {
             return id;
         }
@@ -78,7 +78,7 @@ impl Cache {
     }
 
     /// A watcher moves from one group to another.
-    pub fn enter(&mut self, watcher: &Address, from: Option<GroupId>, to: GroupId) {
+    pub(super) fn enter(&mut self, watcher: &Address, from: Option<GroupId>, to: GroupId) {
         if from == Some(to) {
             return;
         }
@@ -104,7 +104,7 @@ impl Cache {
     }
 
     /// A watcher leaves its group; one that is empty goes, with what it saw.
-    pub fn leave(&mut self, watcher: &Address, from: Option<GroupId>) {
+    pub(super) fn leave(&mut self, watcher: &Address, from: Option<GroupId>) {
         self.take_out(watcher, from);
         if self.groups.is_empty() {
             self.former.clear();
@@ -128,7 +128,7 @@ impl Cache {
     }
 
     /// A watcher keeps what it sees, but is not in the home's group any more.
-    pub fn detach(&mut self, watcher: &Address, from: GroupId) -> Option<GroupId> {
+    pub(super) fn detach(&mut self, watcher: &Address, from: GroupId) -> Option<GroupId> {
         let kept = self.groups.get(&from)?.kept.clone()?;
         let same = |group: &Group| {
             group.handle.is_none() && group.kept.as_ref().is_some_and(|k| k.version == kept.version)
@@ -143,7 +143,7 @@ impl Cache {
     }
 
     /// The handles are void: the link is gone, or what they mean is in doubt.
-    pub fn forget_handles(&mut self) {
+    pub(super) fn forget_handles(&mut self) {
         self.handles.clear();
         for group in self.groups.values_mut() {
             group.handle = None;
@@ -151,28 +151,28 @@ impl Cache {
     }
 
     /// The members of a group.
-    pub fn members(&self, id: GroupId) -> impl Iterator<Item = &Address> {
+    pub(super) fn members(&self, id: GroupId) -> impl Iterator<Item = &Address> {
         self.groups.get(&id).into_iter().flat_map(|group| &group.members)
     }
 
     /// The version of the set of a group's watchers.
-    pub fn set(&mut self, id: GroupId) -> Option<Version> {
+    pub(super) fn set(&mut self, id: GroupId) -> Option<Version> {
         let group = self.groups.get_mut(&id)?;
         Some(*group.set.get_or_insert_with(|| set_version(group.members.iter())))
     }
 
     /// What a group sees.
-    pub fn kept(&self, id: Option<GroupId>) -> Option<&Kept> {
+    pub(super) fn kept(&self, id: Option<GroupId>) -> Option<&Kept> {
         self.groups.get(&id?)?.kept.as_ref()
     }
 
     /// Whether a group's content had no room.
-    pub fn is_dropped(&self, id: GroupId) -> bool {
+    pub(super) fn is_dropped(&self, id: GroupId) -> bool {
         self.groups.get(&id).is_some_and(|group| group.dropped)
     }
 
     /// What a patch for a group may start from, by the home's version.
-    pub fn base(&self, id: GroupId, version: Version) -> Option<&Kept> {
+    pub(super) fn base(&self, id: GroupId, version: Version) -> Option<&Kept> {
         let group = self.groups.get(&id)?;
         let own = group.kept.iter().chain(&group.brought).chain(&group.recent);
         own.chain(&self.former).find(|kept| kept.version == version)
@@ -180,7 +180,7 @@ impl Cache {
 
     /// What a group sees from now on, unless that takes more than `room` bytes more than what it has
     /// seen; whether it did.
-    pub fn put(&mut self, id: GroupId, kept: Kept, room: usize) -> bool {
+    pub(super) fn put(&mut self, id: GroupId, kept: Kept, room: usize) -> bool {
         let Some(group) = self.groups.get_mut(&id) else { return false };
         group.patches.clear();
         group.brought.clear();
@@ -202,7 +202,7 @@ impl Cache {
 
     /// What to send to a session of a member of this group that holds `held`: nothing if that is the
     /// newest, a patch, or the whole. A claim is only compared with what all of this group have seen.
-    pub fn disclose(&mut self, id: Option<GroupId>, held: Held) -> Option<Disclosed> {
+    pub(super) fn disclose(&mut self, id: Option<GroupId>, held: Held) -> Option<Disclosed> {
         let content = &self.kept(id)?.content;
         let version = match held {
             Held::Nothing => return Some(content.snapshot()),
@@ -238,7 +238,7 @@ impl Cache {
     }
 
     /// The bytes of all contents.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         let groups = self.groups.values();
         let all = groups.flat_map(|g| g.kept.iter().chain(&g.recent).chain(&g.brought));
         all.chain(&self.former).map(|kept| kept.content.size()).sum()

@@ -8,38 +8,38 @@ use bytes::Bytes;
 use impp_protocol::{Address, Timestamp};
 use impp_storage::*;
 
-pub const RECORDS: Table = Table(7);
+pub(crate) const RECORDS: Table = Table(7);
 
-pub fn address(text: &str) -> Address {
+pub(crate) fn address(text: &str) -> Address {
     Address::parse(text).unwrap()
 }
 
-pub fn alice() -> Address {
+pub(crate) fn alice() -> Address {
     address("alice@a.example")
 }
 
-pub fn bob() -> Address {
+pub(crate) fn bob() -> Address {
     address("bob@a.example")
 }
 
-pub fn at(millis: u64) -> Timestamp {
+pub(crate) fn at(millis: u64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
 /// A UUIDv7-like id of a time.
-pub fn id(millis: u64, tail: u64) -> [u8; 16] {
+pub(crate) fn id(millis: u64, tail: u64) -> [u8; 16] {
     ((u128::from(millis) << 80) | u128::from(tail)).to_be_bytes()
 }
 
-pub fn dedup(millis: u64, tail: u64, digest: u8) -> Dedup {
+pub(crate) fn dedup(millis: u64, tail: u64, digest: u8) -> Dedup {
     Dedup { id: id(millis, tail), from: bob(), to: alice(), digest: [digest; 32] }
 }
 
-pub fn unit(ops: Vec<Op>) -> Unit {
+pub(crate) fn unit(ops: Vec<Op>) -> Unit {
     Unit { dedup: None, body: None, time: at(1000), ops }
 }
 
-pub fn appending(owner: &Address, head: &str) -> Append {
+pub(crate) fn appending(owner: &Address, head: &str) -> Append {
     Append {
         owner: owner.clone(),
         fence: 0,
@@ -51,37 +51,37 @@ pub fn appending(owner: &Address, head: &str) -> Append {
     }
 }
 
-pub fn append(owner: &Address, head: &str) -> Op {
+pub(crate) fn append(owner: &Address, head: &str) -> Op {
     Op::Append(appending(owner, head))
 }
 
-pub fn key(text: &str) -> RecordKey {
+pub(crate) fn key(text: &str) -> RecordKey {
     RecordKey { domain: alice().domain(), table: RECORDS, key: text.into() }
 }
 
-pub fn put(text: &str, expect: Expect, value: &str) -> Op {
+pub(crate) fn put(text: &str, expect: Expect, value: &str) -> Op {
     let value = Some(Bytes::copy_from_slice(value.as_bytes()));
     Op::Put { key: key(text), expect, value }
 }
 
-pub fn delete(text: &str, expect: Expect) -> Op {
+pub(crate) fn delete(text: &str, expect: Expect) -> Op {
     Op::Put { key: key(text), expect, value: None }
 }
 
-pub fn custody(owner: &Address, upto: u64) -> Op {
+pub(crate) fn custody(owner: &Address, upto: u64) -> Op {
     Op::Custody { owner: owner.clone(), upto }
 }
 
-pub fn trim(owner: &Address, before: u64) -> Op {
+pub(crate) fn trim(owner: &Address, before: u64) -> Op {
     Op::Trim { owner: owner.clone(), before: at(before) }
 }
 
-pub async fn submit(store: &dyn Store, ops: Vec<Op>) -> Outcome {
+pub(crate) async fn submit(store: &dyn Store, ops: Vec<Op>) -> Outcome {
     store.submit(unit(ops)).await.unwrap()
 }
 
 /// Submits what must be committed; answers the seqs.
-pub async fn commit(store: &dyn Store, unit: Unit) -> Vec<u64> {
+pub(crate) async fn commit(store: &dyn Store, unit: Unit) -> Vec<u64> {
     match store.submit(unit).await.unwrap() {
         Outcome::Committed { seqs, .. } => seqs,
         other => panic!("not committed: {other:?}"),
@@ -89,36 +89,36 @@ pub async fn commit(store: &dyn Store, unit: Unit) -> Vec<u64> {
 }
 
 /// Submits puts that must be committed; answers the versions.
-pub async fn versions(store: &dyn Store, ops: Vec<Op>) -> Vec<u64> {
+pub(crate) async fn versions(store: &dyn Store, ops: Vec<Op>) -> Vec<u64> {
     match submit(store, ops).await {
         Outcome::Committed { versions, .. } => versions,
         other => panic!("not committed: {other:?}"),
     }
 }
 
-pub async fn page(store: &dyn Store, owner: &Address, after: u64) -> Page {
+pub(crate) async fn page(store: &dyn Store, owner: &Address, after: u64) -> Page {
     let query = ReadLog { owner: owner.clone(), after, items_max: 1000, bytes_max: usize::MAX };
     store.read(query).await.unwrap()
 }
 
-pub async fn heads(store: &dyn Store, owner: &Address) -> Vec<String> {
+pub(crate) async fn heads(store: &dyn Store, owner: &Address) -> Vec<String> {
     let page = page(store, owner, 0).await;
     page.items.iter().map(|item| String::from_utf8_lossy(&item.head).into_owned()).collect()
 }
 
-pub async fn state(store: &dyn Store, owner: &Address) -> LogState {
+pub(crate) async fn state(store: &dyn Store, owner: &Address) -> LogState {
     store.log_state(owner.clone()).await.unwrap()
 }
 
-pub fn open(dir: &Path) -> SqliteStore {
+pub(crate) fn open(dir: &Path) -> SqliteStore {
     SqliteStore::open(dir, small()).unwrap()
 }
 
 /// As by default, with a reserve that is made quickly.
-pub fn small() -> Options {
+pub(crate) fn small() -> Options {
     Options { reserve_bytes: 64 * 1024, ..Options::default() }
 }
 
-pub fn memory() -> Arc<dyn Store> {
+pub(crate) fn memory() -> Arc<dyn Store> {
     Arc::new(MemoryStore::new().unwrap())
 }

@@ -15,7 +15,7 @@ use crate::commands::{
 /// IMPP/1 client: presence and messages from the command line.
 #[derive(Debug, Parser)]
 #[command(name = "impp", version, about, max_term_width = 100, after_help = EXIT_CODES)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     pub global: Global,
     #[command(subcommand)]
@@ -27,7 +27,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done; 1 answered no, or it failed here; 
 
 /// Flags that every command takes.
 #[derive(Debug, clap::Args)]
-pub struct Global {
+pub(crate) struct Global {
     /// Print one JSON object per line, errors too.
     #[arg(long, global = true)]
     pub json: bool,
@@ -46,14 +46,14 @@ pub struct Global {
 const TIMEOUT_SECONDS_MAX: u64 = 24 * 3600;
 
 impl Global {
-    pub fn timeout(&self) -> Duration {
+    pub(crate) fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout)
     }
 }
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Sign in once and keep how in a profile.
     Login(login::Args),
     /// Publish your presence, show it, take it back.

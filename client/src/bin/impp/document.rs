@@ -7,7 +7,7 @@ use serde::Serialize;
 
 /// A document as scripts read it: fields by name, tuples and devices with their id.
 #[derive(Debug, Serialize)]
-pub struct DocumentJson {
+pub(crate) struct DocumentJson {
     person: FieldsJson,
     tuples: Vec<PartJson>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -24,7 +24,7 @@ struct PartJson {
 }
 
 impl DocumentJson {
-    pub fn of(document: &Document) -> DocumentJson {
+    pub(crate) fn of(document: &Document) -> DocumentJson {
         DocumentJson {
             person: fields(&document.person),
             tuples: parts(&document.tuples),
@@ -42,7 +42,7 @@ fn parts(parts: &BTreeMap<PartId, Fields>) -> Vec<PartJson> {
 }
 
 /// The document in one line: `open: "in a meeting"`.
-pub fn line(document: &Document) -> String {
+pub(crate) fn line(document: &Document) -> String {
     let statuses = document.tuples.values().filter_map(|tuple| tuple.get("status"));
     let mut statuses: Vec<&str> = statuses.map(|status| &**status).collect();
     // Somebody is open if any of their tuples is.
@@ -56,7 +56,7 @@ pub fn line(document: &Document) -> String {
 }
 
 /// The document in full.
-pub fn lines(document: &Document) -> String {
+pub(crate) fn lines(document: &Document) -> String {
     let mut text = String::new();
     let mut put = |name: &str, value: &str| {
         let value = value.replace('\n', "\n    ");

@@ -7,18 +7,18 @@ use serde::Serialize;
 use crate::report::Failure;
 
 /// Stdout in one of the two forms.
-pub struct Output {
+pub(crate) struct Output {
     json: bool,
     out: BufWriter<Stdout>,
 }
 
 impl Output {
-    pub fn new(json: bool) -> Output {
+    pub(crate) fn new(json: bool) -> Output {
         Output { json, out: BufWriter::new(std::io::stdout()) }
     }
 
     /// Prints one object: as JSON, or as `text` says it to people (nothing if that is empty).
-    pub fn item<T: Serialize>(
+    pub(crate) fn item<T: Serialize>(
         &mut self,
         item: &T,
         text: impl FnOnce(&T) -> String,
@@ -38,19 +38,19 @@ impl Output {
     }
 
     /// Hands all to who reads it.
-    pub fn flush(&mut self) -> Result<(), Failure> {
+    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
         self.out.flush().map_err(Failure::Output)
     }
 
     /// Words to the person at the terminal; never data.
-    pub fn note(&self, words: &str) {
+    pub(crate) fn note(&self, words: &str) {
         let _ = writeln!(std::io::stderr(), "{words}");
     }
 }
 
 /// Somebody else's text, harmless to a terminal: control characters but line feed and tab, and
 /// bidirectional overrides, are shown as what they are.
-pub fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let show = |c: char| match c {
         '\n' | '\t' => c.to_string(),
         '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => c.escape_unicode().to_string(),
@@ -62,7 +62,7 @@ pub fn printable(text: &str) -> String {
 
 /// A name that somebody gave to a thing, in quotes and within its line, whatever is in it: it cannot
 /// pass for words of ours.
-pub fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     format!("{name:?}")
 }
 

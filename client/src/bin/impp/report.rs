@@ -12,7 +12,7 @@ use crate::output::printable;
 
 /// Why a command was not done.
 #[derive(Debug)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The library says so.
     Client(ClientError),
     /// The command line, or a file that it names, is wrong.
@@ -34,21 +34,21 @@ impl From<ClientError> for Failure {
 }
 
 impl Failure {
-    pub fn usage(message: impl Into<String>) -> Failure {
+    pub(crate) fn usage(message: impl Into<String>) -> Failure {
         Failure::Usage { message: message.into(), hint: None }
     }
 
-    pub fn usage_hint(message: impl Into<String>, hint: impl Into<String>) -> Failure {
+    pub(crate) fn usage_hint(message: impl Into<String>, hint: impl Into<String>) -> Failure {
         Failure::Usage { message: message.into(), hint: Some(hint.into()) }
     }
 
-    pub fn system(what: &str, error: &std::io::Error) -> Failure {
+    pub(crate) fn system(what: &str, error: &std::io::Error) -> Failure {
         Failure::System(format!("{what}: {error}"))
     }
 }
 
 /// Says what went wrong; gives the exit code.
-pub fn failure(failure: &Failure, json: bool) -> ExitCode {
+pub(crate) fn failure(failure: &Failure, json: bool) -> ExitCode {
     let told = Told::of(failure);
     let text = if json {
         serde_json::to_string(&Wrapped { error: &told }).unwrap_or_else(|_| told.message.clone())
@@ -61,7 +61,7 @@ pub fn failure(failure: &Failure, json: bool) -> ExitCode {
 }
 
 /// What clap says about the command line, or the help that was asked for.
-pub fn usage(error: &clap::Error) -> ExitCode {
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     let json = std::env::args_os().any(|argument| argument == "--json");
     if !error.use_stderr() || !json {
         let _ = error.print();

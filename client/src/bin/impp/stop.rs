@@ -5,13 +5,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::report::Failure;
 
 /// Taken from the moment it is made.
-pub struct Stop {
+pub(crate) struct Stop {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Stop {
-    pub fn new() -> Result<Stop, Failure> {
+    pub(crate) fn new() -> Result<Stop, Failure> {
         let take = |kind| signal(kind).map_err(|error| Failure::system("signals", &error));
         let (interrupt, terminate) =
             (take(SignalKind::interrupt())?, take(SignalKind::terminate())?);
@@ -19,7 +19,7 @@ impl Stop {
     }
 
     /// Waits for either.
-    pub async fn wait(&mut self) {
+    pub(crate) async fn wait(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

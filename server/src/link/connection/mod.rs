@@ -87,7 +87,7 @@ struct Open {
 }
 
 /// Serves an open link to its end.
-pub async fn serve(host: Arc<Host>, peer: Arc<Peer>, link: Arc<Link>, pipe: Pipe) {
+pub(super) async fn serve(host: Arc<Host>, peer: Arc<Peer>, link: Arc<Link>, pipe: Pipe) {
     let now = Instant::now();
     let links = &host.config.load().federation;
     let rate = Rate::new(now, links.frames_per_second, links.frames_burst);

@@ -10,7 +10,7 @@ use crate::output::{Output, printable};
 use crate::report::Failure;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     action: Option<Action>,
 }
@@ -62,7 +62,7 @@ struct ContactJson {
     subscription: Option<&'static str>,
 }
 
-pub async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
     match &args.action {
         None | Some(Action::List) => {
             for contact in client.contacts().await? {

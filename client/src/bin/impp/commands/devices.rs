@@ -10,7 +10,7 @@ use crate::output::{Output, quoted};
 use crate::report::Failure;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     action: Option<Action>,
 }
@@ -39,7 +39,7 @@ struct DeviceJson {
     current: bool,
 }
 
-pub async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
     if let Some(Action::Remove(remove)) = &args.action {
         return Ok(client.remove_device(remove.device).await?);
     }

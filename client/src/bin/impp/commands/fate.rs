@@ -9,7 +9,7 @@ use crate::output::Output;
 use crate::report::Failure;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The id that `impp send` printed.
     #[arg(value_name = "UUID")]
     id: Uuid,
@@ -31,7 +31,7 @@ struct FateJson {
     address: Option<String>,
 }
 
-pub async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
     let found = client.fate(args.id).await?;
     out.item(&FateJson::new(args.id, &found), line)
 }

@@ -8,7 +8,7 @@ use crate::document::{self, DocumentJson};
 use crate::output::Output;
 use crate::report::Failure;
 
-pub type Args = Who;
+pub(crate) type Args = Who;
 
 #[derive(Serialize)]
 struct FetchedJson {
@@ -20,7 +20,7 @@ struct FetchedJson {
     document: Option<DocumentJson>,
 }
 
-pub async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
     let fetched = client.presence(&args.address).await?;
     let (version, document) = fetched.content.unzip();
     let item = FetchedJson {

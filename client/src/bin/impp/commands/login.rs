@@ -15,7 +15,7 @@ use crate::output::Output;
 use crate::report::Failure;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Your address.
     address: Address,
     /// Where the server is, HOST:PORT; without it DNS says, by the domain of the address.
@@ -39,7 +39,7 @@ struct LoginJson {
     device: String,
 }
 
-pub async fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(args: &Args, global: &Global, out: &mut Output) -> Result<(), Failure> {
     let path = match &global.profile {
         Some(path) => path.clone(),
         None => profile::default_path(&args.address, |name| std::env::var_os(name))

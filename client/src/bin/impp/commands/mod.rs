@@ -1,18 +1,18 @@
 //! The commands, one file each: its arguments, what it asks, what it prints.
 
-pub mod contacts;
-pub mod devices;
-pub mod fate;
-pub mod fetch;
-pub mod inbox;
-pub mod login;
-pub mod requests;
-pub mod rules;
-pub mod send;
-pub mod status;
-pub mod subscriptions;
-pub mod watch;
-pub mod watchers;
+pub(crate) mod contacts;
+pub(crate) mod devices;
+pub(crate) mod fate;
+pub(crate) mod fetch;
+pub(crate) mod inbox;
+pub(crate) mod login;
+pub(crate) mod requests;
+pub(crate) mod rules;
+pub(crate) mod send;
+pub(crate) mod status;
+pub(crate) mod subscriptions;
+pub(crate) mod watch;
+pub(crate) mod watchers;
 
 use impp_client::Client;
 use impp_client::protocol::Address;
@@ -22,7 +22,11 @@ use crate::output::Output;
 use crate::report::Failure;
 
 /// Does what the command line says.
-pub async fn run(command: &Command, client: &Client, out: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(
+    command: &Command,
+    client: &Client,
+    out: &mut Output,
+) -> Result<(), Failure> {
     match command {
         // It makes the profile that the client here is of.
         Command::Login(_) => Ok(()),
@@ -43,7 +47,7 @@ pub async fn run(command: &Command, client: &Client, out: &mut Output) -> Result
 
 /// An address on the command line.
 #[derive(Debug, clap::Args)]
-pub struct Who {
+pub(crate) struct Who {
     /// Whom: user@domain.
     #[arg(value_name = "ADDRESS")]
     pub address: Address,

@@ -10,7 +10,7 @@ use crate::output::Output;
 use crate::report::Failure;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     action: Option<Action>,
 }
@@ -34,7 +34,7 @@ struct RequestJson {
     since: String,
 }
 
-pub async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
     let (who, decision) = match &args.action {
         None | Some(Action::List) => return list(client, out).await,
         Some(Action::Allow(who)) => (who, Decision::Allow),

@@ -14,7 +14,7 @@ use crate::output::{Output, printable};
 use crate::report::Failure;
 
 #[derive(Debug, Subcommand)]
-pub enum Args {
+pub(crate) enum Args {
     /// The rules as they are, in TOML.
     Show,
     /// Replace them by those in a file.
@@ -24,7 +24,7 @@ pub enum Args {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Set {
+pub(crate) struct Set {
     /// The file, in TOML.
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -34,7 +34,7 @@ pub struct Set {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Explain {
+pub(crate) struct Explain {
     #[command(flatten)]
     who: Who,
     /// Whether they may write to you, instead of what they see.
@@ -77,7 +77,7 @@ struct RuleJson {
     grants: Vec<String>,
 }
 
-pub async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
     match args {
         Args::Show => {
             let (rules, version) = client.rules().await?;

@@ -14,7 +14,7 @@ use crate::output::Output;
 use crate::report::Failure;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Whom.
     #[arg(value_name = "ADDRESS")]
     to: Address,
@@ -45,7 +45,7 @@ struct SentJson {
     time: String,
 }
 
-pub async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
     let outgoing = Outgoing {
         to: args.to.clone(),
         id: args.id,

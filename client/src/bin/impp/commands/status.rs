@@ -19,7 +19,7 @@ use crate::output::Output;
 use crate::report::Failure;
 
 #[derive(Debug, Subcommand)]
-pub enum Args {
+pub(crate) enum Args {
     /// Publish your presence.
     Set(Set),
     /// What you publish from this device.
@@ -29,7 +29,7 @@ pub enum Args {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Set {
+pub(crate) struct Set {
     /// Whether you can be reached.
     status: Status,
     /// A note for people.
@@ -71,7 +71,7 @@ struct PublishedJson {
     lease: Option<u64>,
 }
 
-pub async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
     match args {
         Args::Set(set) => {
             let document = layer(set, client.address(), client.device())?;

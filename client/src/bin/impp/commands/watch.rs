@@ -15,7 +15,7 @@ use crate::report::Failure;
 use crate::stop::Stop;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Whom; without any all contacts that you follow.
     #[arg(value_name = "ADDRESS")]
     addresses: Vec<Address>,
@@ -45,7 +45,7 @@ struct EventJson {
     reason: Option<&'static str>,
 }
 
-pub async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
     let mut stop = Stop::new()?;
     let wanted = Wanted {
         presence: args.addresses.clone(),

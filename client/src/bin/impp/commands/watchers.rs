@@ -10,7 +10,7 @@ use crate::output::Output;
 use crate::report::Failure;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     action: Option<Action>,
 }
@@ -30,7 +30,7 @@ struct WatcherJson {
     proven: bool,
 }
 
-pub async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
     if let Some(Action::Remove(who)) = &args.action {
         return Ok(client.remove_watcher(&who.address).await?);
     }

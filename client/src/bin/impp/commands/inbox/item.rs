@@ -14,7 +14,7 @@ use crate::output::{printable, quoted};
 use crate::report::Failure;
 
 #[derive(Debug, Default, Serialize)]
-pub struct ItemJson {
+pub(super) struct ItemJson {
     item: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<String>,
@@ -84,7 +84,7 @@ struct HeaderJson {
 const TYPE_DEFAULT: &str = "text/plain";
 
 /// An item of the log.
-pub fn json(item: &Item) -> Result<ItemJson, Failure> {
+pub(super) fn json(item: &Item) -> Result<ItemJson, Failure> {
     let broken = |what: &dyn std::fmt::Display| {
         Failure::from(ClientError::Protocol(format!("item of the log: {what}")))
     };
@@ -108,17 +108,17 @@ pub fn json(item: &Item) -> Result<ItemJson, Failure> {
 }
 
 /// A message that is in no log.
-pub fn volatile(message: &Message) -> ItemJson {
+pub(super) fn volatile(message: &Message) -> ItemJson {
     ItemJson { item: ItemKind::Received.as_str(), ..of_message(message) }
 }
 
 /// The text of a cursor.
-pub fn cursor(cursor: &Bytes) -> String {
+pub(super) fn cursor(cursor: &Bytes) -> String {
     URL_SAFE_NO_PAD.encode(cursor)
 }
 
 /// Reads the text of a cursor.
-pub fn parse_cursor(text: &str) -> Result<Bytes, &'static str> {
+pub(super) fn parse_cursor(text: &str) -> Result<Bytes, &'static str> {
     let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| "not a cursor that inbox printed")?;
     Ok(bytes.into())
 }
@@ -198,7 +198,7 @@ fn is_text(content_type: &str) -> bool {
 }
 
 /// `2026-12-01T09:00:00Z bob@localhost: hello`.
-pub fn text(item: &ItemJson) -> String {
+pub(super) fn text(item: &ItemJson) -> String {
     let time = item.received.as_ref().or(item.since.as_ref()).or(item.created.as_ref());
     let time = time.map(String::as_str).unwrap_or_default();
     if let Some(fate) = item.fate {

@@ -18,7 +18,7 @@ use crate::report::Failure;
 use crate::stop::Stop;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Go on as messages come, until Ctrl-C or --count.
     #[arg(long)]
     follow: bool,
@@ -55,7 +55,7 @@ struct EndJson {
     oldest: Option<String>,
 }
 
-pub async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
     let mut reading = Reading {
         all: args.all,
         left: [args.max, args.count].into_iter().flatten().min(),

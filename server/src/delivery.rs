@@ -15,10 +15,10 @@ use impp_storage::{self as storage, Append, Dedup, Expect, Limit, Op, Rejection,
 use sha2::{Digest, Sha256};
 
 use crate::accounts::Account;
+use crate::answers::{Answer, Handled, Stored, storage_error};
 use crate::host::Host;
-use crate::principal::hex;
+use crate::ids::hex;
 use crate::records::{self, HELD};
-use crate::session::{Answer, Handled, Stored, storage_error};
 
 /// How long a repeat is recognised: longer than its id can be accepted, with room for a queue.
 pub const DEDUP_KEPT: Duration = Duration::from_secs(72 * 3600);

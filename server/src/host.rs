@@ -16,12 +16,12 @@ use impp_locate::Locator;
 use impp_protocol::command::{Bye, ByeReason, Done};
 use impp_protocol::{Address, Code, Command, Domain, Error, Timestamp};
 use impp_storage::{Op, Outcome, Pending, RecordKey, Store, StoreError, UNIT_OPS_MAX, Unit};
-
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::accounts::{Account, AccountError, Accounts};
 use crate::clock::Clock;
 use crate::config::{Config, seconds};
+use crate::ids::SessionId;
 use crate::link::{LinkMailbox, Peers, Standing};
 use crate::metrics::Metrics;
 use crate::mirror::{MirrorKey, Mirrors};
@@ -34,7 +34,7 @@ use crate::principal::{Circumstances, Principal, layer_op, pace_limit};
 use crate::records;
 use crate::secrets::Secrets;
 use crate::session::Session;
-use crate::sessions::{Mailbox, SessionId, Sessions};
+use crate::sessions::{Mailbox, Sessions};
 use crate::timers::{Due, Timers};
 
 /// Timers that are worked on at once.

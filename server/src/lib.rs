@@ -5,8 +5,6 @@
 //! | `cli/` | the commands of `imppd` |
 //! | `config/` | the configuration file, its documentation and errors |
 //! | `net/` | sockets, TLS, frames, deadlines |
-//! | `link/` | links to other domains |
-//! | `mirror/` | presence of other domains for watchers here |
 //! | `delivery.rs` | a message into an inbox here |
 //! | `devices/` | the devices of an account, and which makes room |
 //! | `session/` | signing in, and what a signed-in device asks |
@@ -16,10 +14,13 @@
 //! | `principal.rs`, `policy.rs` | a principal's rules, contacts and presentity, from the store |
 //! | `accounts.rs`, `records.rs`, `secrets.rs` | who can sign in; what is stored, and how |
 //! | `host.rs` | what all connections share |
+//! | `answers.rs`, `notify.rs` | what is answered, and presence on its way to a watcher |
+//! | `ids.rs`, `signal.rs` | names of devices and sessions; waking a connection's task |
 //! | `control.rs`, `http.rs`, `metrics.rs` | the operator's ways in |
 //! | `log.rs` | the log on standard error |
 
 pub mod accounts;
+pub mod answers;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -28,12 +29,14 @@ pub mod delivery;
 pub mod devices;
 pub mod host;
 pub mod http;
+pub mod ids;
 pub mod link;
 pub mod log;
 pub mod metrics;
 pub mod mirror;
 pub mod net;
 pub mod nobody;
+pub mod notify;
 pub mod policy;
 pub mod presentity;
 pub mod principal;
@@ -43,6 +46,7 @@ pub mod running;
 pub mod secrets;
 pub mod session;
 pub mod sessions;
+pub mod signal;
 pub mod timers;
 
 /// A random number, to spread what would happen at once. Without randomness it is not spread.

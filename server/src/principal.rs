@@ -14,13 +14,13 @@ use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Timestamp};
 use impp_storage::{Expect, Op, Record, SCAN_ITEMS_MAX, Scan, Store, StoreError, Table};
 
+use crate::ids::{DeviceId, hex, unhex};
 use crate::policy::Policy;
 use crate::presentity::{Bond, Effects, Layers, Lease, PaceLimit, Presentity, Watching};
 use crate::rates::Rates;
 use crate::records::{
     self, CONTACT, FOLLOWED, HELD, LAYER, LayerRecord, RULES, WATCHER, WatcherRecord,
 };
-use crate::sessions::DeviceId;
 
 /// See the module.
 #[derive(Debug)]
@@ -132,21 +132,6 @@ pub fn layer_op(owner: &Address, device: DeviceId, layer: Option<(Bytes, Timesta
         expect: Expect::Any,
         value: record.map(|record| records::to_bytes(&record)),
     }
-}
-
-/// Sixteen bytes in hex.
-pub fn hex(bytes: &[u8; 16]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The sixteen bytes of [`hex`].
-pub fn unhex(text: &str) -> Option<[u8; 16]> {
-    let pair = |index: usize| u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok();
-    let mut bytes = [0; 16];
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = pair(index)?;
-    }
-    (text.len() == 32).then_some(bytes)
 }
 
 async fn load_policy(store: &dyn Store, owner: &Address) -> Result<Policy, StoreError> {

@@ -12,8 +12,8 @@ use impp_storage::{RecordKey, Table};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::ids::hex;
 use crate::presentity::Kept;
-use crate::principal::hex;
 
 /// Accounts, by user part.
 pub const ACCOUNT: Table = Table(1);

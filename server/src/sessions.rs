@@ -7,25 +7,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::ids::{DeviceId, SessionId};
+use crate::signal::Signal;
 use bytes::Bytes;
 use dashmap::DashMap;
 use impp_protocol::command::{Bye, ByeReason};
 use impp_protocol::sasl::resume::Ticket;
 use impp_protocol::{Address, Timestamp};
 
-use crate::net::pipe::Signal;
-
 /// Messages with `store: never` that wait for one session; further ones are dropped.
 pub const VOLATILE_MAX: usize = 64;
 /// Their bytes.
 pub const VOLATILE_BYTES_MAX: usize = 128 * 1024;
-
-/// A device: 128 bits that the client made.
-pub type DeviceId = [u8; 16];
-
-/// A session, unique in this run of the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId(pub [u8; 16]);
 
 /// Where others leave word for a session.
 #[derive(Debug)]

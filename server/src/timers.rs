@@ -8,8 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use impp_protocol::{Address, Timestamp};
 use tokio::sync::Notify;
 
+use crate::ids::SessionId;
 use crate::mirror::MirrorKey;
-use crate::sessions::SessionId;
 
 /// What a timer is about; each has at most one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

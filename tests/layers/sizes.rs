@@ -39,7 +39,6 @@ const LARGE_FILES: Exceptions = &[
     ("server/src/mirror/table.rs", 608),
     ("server/src/net/connection.rs", 498),
     ("server/src/presentity/mod.rs", 614),
-    ("server/src/session/mod.rs", 470),
 ];
 const LARGE_FUNCTIONS: Exceptions = &[
     ("client/src/profile/mod.rs Profile::parse", 601),

@@ -9,7 +9,7 @@ use super::{Response, refused};
 use crate::accounts::AccountError;
 use crate::devices;
 use crate::host::Host;
-use crate::principal::{hex, unhex};
+use crate::ids::{hex, unhex};
 
 /// A device as `user devices` prints it.
 #[derive(Debug, Serialize, Deserialize)]

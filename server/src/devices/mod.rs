@@ -16,13 +16,14 @@ use impp_protocol::{Address, Code, Error, Timestamp};
 use impp_storage::{Expect, Op, Outcome, StoreError};
 
 use crate::accounts::Account;
+use crate::answers::Stored;
 use crate::config::seconds;
 use crate::delivery::device_gone;
 use crate::host::{Host, bye};
-use crate::principal::{hex, layer_op, scan, unhex};
+use crate::ids::{DeviceId, hex, unhex};
+use crate::principal::{layer_op, scan};
 use crate::records::{self, DEVICE, DeviceRecord, ROOM, RoomRecord};
-use crate::session::Stored;
-use crate::sessions::{DeviceId, Mailbox};
+use crate::sessions::Mailbox;
 use room::{Around, NoRoom, ROOMS_PER_DAY_MAX, Room, Seen, apart, counted, room};
 
 /// The last use of a device is stored at most so often.

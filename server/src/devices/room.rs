@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
+use crate::ids::DeviceId;
 use impp_protocol::Timestamp;
-
-use crate::sessions::DeviceId;
 
 /// A device that was used within so long is not taken away for another.
 pub(super) const RECENT: Duration = Duration::from_secs(7 * DAY.as_secs());

@@ -220,7 +220,7 @@ async fn a_device_that_is_removed_publishes_nothing_behind_it() {
         ..impp_protocol::command::Publish::of(alice(), impp_protocol::What::Presence, None)
     };
     let answer = session.handle(&host, publish.into()).await;
-    let crate::session::Answer::Now(impp_protocol::Command::Error(error)) = answer else {
+    let crate::answers::Answer::Now(impp_protocol::Command::Error(error)) = answer else {
         panic!("it was published")
     };
     assert_eq!(error.code, Code::Refused);

@@ -16,15 +16,16 @@ use impp_storage::{Expect, Op, StoreError};
 
 use super::mailbox::LinkMailbox;
 use super::nobodies::{nobody, policy};
+use crate::answers::{Stored, crowded, refused, storage_error};
 use crate::config::seconds;
 use crate::host::Host;
+use crate::notify::{disclose, fetched, put};
 use crate::policy::Policy;
 use crate::presentity::{
     Asked, Bond, Effects, GroupTold, Groups, Joined, Presentity, PulledGroups, THEIR_SERVER,
     Watching,
 };
 use crate::records::{self, WATCHER};
-use crate::session::{disclose, fetched, put, storage_error};
 
 /// When what could not be read is looked at again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -258,14 +259,13 @@ async fn follow(
     if !matches!(asked, Ok(Some(Asked::Stands(_)))) {
         link.taken(presentity);
     }
-    let asked = asked.map_err(|error| storage_error(&error))?;
-    match asked.ok_or_else(|| {
+    match asked.stored()?.ok_or_else(|| {
         let text = format!("{most} watchers of one domain, and that is the most");
         Error::new(Code::Full, text)
     })? {
         Asked::Stands(_) => Ok(Standing::Follows(lease)),
-        Asked::Refused => Err(crate::session::refused(presentity)),
-        Asked::Crowded => Err(crate::session::crowded()),
+        Asked::Refused => Err(refused(presentity)),
+        Asked::Crowded => Err(crowded()),
     }
 }
 

@@ -13,9 +13,9 @@ use impp_protocol::{Address, By, Code, Error};
 use tokio::time::Instant;
 
 use super::{LinkMailbox, Peer};
+use crate::answers::Answer;
 use crate::delivery::{Bearer, deliver, out_of_window, time_of};
 use crate::host::Host;
-use crate::session::Answer;
 
 /// An id may be so much ahead of our clock: the server that took it first has checked it by its
 /// own, and the record of it is kept by the time that it says.

@@ -11,8 +11,8 @@ use impp_protocol::command::Bye;
 use impp_protocol::{Address, Domain};
 
 use super::nobodies::Nobodies;
-use crate::net::pipe::Signal;
-use crate::sessions::SessionId;
+use crate::ids::SessionId;
+use crate::signal::Signal;
 
 /// See the module.
 #[derive(Debug)]

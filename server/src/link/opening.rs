@@ -16,7 +16,8 @@ use tokio::time::Instant;
 use super::words;
 use crate::config::seconds;
 use crate::host::{Host, bye};
-use crate::net::pipe::{Event, Pipe, Signal};
+use crate::net::pipe::{Event, Pipe};
+use crate::signal::Signal;
 
 /// How long the last frames may take to be written.
 pub(super) const FAREWELL: Duration = Duration::from_secs(5);

@@ -18,12 +18,12 @@ use impp_storage::{self as storage, Expect, Op, RecordKey, Scan, StoreError, Uni
 
 use super::peer::{Inner, Peer};
 use super::peers::{disabled, linked_key};
+use crate::answers::{Answer, storage_error};
 use crate::config::seconds;
 use crate::delivery::{self, Bearer, deliver, is_repeat, rejected};
 use crate::host::Host;
 use crate::random;
 use crate::records::{self, LINKED, LinkedRecord, QUEUED, QueuedRecord};
-use crate::session::{Answer, storage_error};
 
 /// Fates that are stored at once.
 const ENDINGS_AT_ONCE: usize = 64;

@@ -22,9 +22,9 @@ use super::dial::{self, NotOpened};
 use super::{LinkMailbox, Opened, connection, outgoing};
 use crate::config::{Federation, seconds};
 use crate::host::Host;
+use crate::ids::SessionId;
 use crate::net::rate::Rate;
 use crate::random;
-use crate::sessions::SessionId;
 
 /// Bytes of waiting messages of one domain that are in memory too.
 const MEMORY_BYTES_MAX: u64 = 4 * 1024 * 1024;

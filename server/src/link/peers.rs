@@ -21,8 +21,8 @@ use tokio::sync::oneshot;
 use super::peer::{Ask, Inner, Link, Peer, service_of};
 use super::{LinkMailbox, Opened};
 use crate::host::Host;
+use crate::ids::SessionId;
 use crate::records::{self, LINKED, LinkedRecord};
-use crate::sessions::SessionId;
 
 /// Requests of others that wait for a link to one domain; further ones are answered `busy`.
 const ASKS_MAX: usize = 1024;

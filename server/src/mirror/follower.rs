@@ -12,9 +12,9 @@ use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 
 use super::Terms;
 use super::cache::GroupId;
+use crate::ids::SessionId;
 use crate::presentity::{Bond, Kept};
 use crate::records::WatcherRecord;
-use crate::sessions::SessionId;
 
 /// Between two times that the home says that a lease has run out there: else the two would ask and
 /// end in a circle.
@@ -319,7 +319,7 @@ impl Follower {
 pub(super) fn kept_of(record: &WatcherRecord) -> Option<Kept> {
     let mut leases = BTreeMap::new();
     for (device, until) in &record.leases {
-        leases.insert(crate::principal::unhex(device)?, Timestamp::from_millis(*until));
+        leases.insert(crate::ids::unhex(device)?, Timestamp::from_millis(*until));
     }
     Some(Kept {
         state: SubscriptionState::from_name(&record.state)?,

@@ -15,9 +15,9 @@ use super::agenda::Agenda;
 use super::cache::Cache;
 use super::follower::{Follower, Upstream, kept_of};
 use super::{Effects, Terms};
+use crate::ids::SessionId;
 use crate::presentity::{Bond, Held, Kept, Pulled, Told};
 use crate::records::WatcherRecord;
-use crate::sessions::SessionId;
 
 /// However short a lease the home grants, it is refreshed as if it were so long, or as long as was
 /// asked for.

@@ -17,13 +17,12 @@ mod tests;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::ids::SessionId;
 use impp_protocol::{Address, Domain, Error};
 
 pub use follower::Follower;
 pub use machine::Mirror;
 pub use table::{Following, Mirrors};
-
-use crate::sessions::SessionId;
 
 /// A presentity of another domain, as one of our domains sees it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -16,12 +16,12 @@ use impp_storage::{Expect, Op, SCAN_ITEMS_MAX, Scan, Store, StoreError};
 use tokio::sync::oneshot;
 
 use super::{Effects, Follower, Mirror, MirrorKey, Terms};
+use crate::answers::storage_error;
 use crate::config::{Config, seconds};
 use crate::host::{Commits, Host};
+use crate::ids::SessionId;
 use crate::presentity::{Bond, Held, Pulled, Told};
 use crate::records::{self, FOLLOWED, WatcherRecord};
-use crate::session::storage_error;
-use crate::sessions::SessionId;
 use crate::timers::{Due, Timers};
 
 /// Our domain and another.

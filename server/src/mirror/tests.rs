@@ -11,13 +11,13 @@ use impp_protocol::{Address, Code, Error, Timestamp, What};
 use proptest::prelude::*;
 
 use super::{Mirror, Terms};
+use crate::ids::SessionId;
 use crate::policy::Policy;
 use crate::presentity::{
     Asked, Bond, Fetched, GroupTold, Groups, Held, Joined, Layers, Lease, PaceLimit, Presentity,
     Pulled, PulledGroups, THEIR_SERVER, Watching,
 };
 use crate::records::WatcherRecord;
-use crate::sessions::SessionId;
 
 mod asked;
 mod late;

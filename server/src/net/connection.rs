@@ -21,14 +21,16 @@ use tokio::time::Instant;
 use super::admission::Place;
 use super::certificate;
 use super::liveness::{Doing, Liveness, Overdue, Patience};
-use super::pipe::{Event, Pipe, Signal};
+use super::pipe::{Event, Pipe};
 use super::rate::Rate;
 use super::tls::EXPORTER_LABEL;
+use crate::answers::{Answer, Later};
 use crate::config::seconds;
 use crate::host::{Host, bye};
+use crate::session::Session;
 use crate::session::entry::{enter, resume};
 use crate::session::sign_in::{Progress, Proof, SignIn, offered};
-use crate::session::{Answer, Later, Session};
+use crate::signal::Signal;
 
 /// How long the last frames may take to be written.
 const FAREWELL: Duration = Duration::from_secs(5);

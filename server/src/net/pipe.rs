@@ -7,10 +7,8 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use atomic_waker::AtomicWaker;
 use bytes::{Buf, BytesMut};
 use impp_protocol::frame::{self, Frame, FrameError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -18,6 +16,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_rustls::TlsStream;
 
 use super::gate::Gate;
+use crate::signal::Signal;
 
 /// Bytes read from a socket at once.
 const READ_BYTES: usize = 16 * 1024;
@@ -28,27 +27,6 @@ const OUTPUT_BYTES_KEPT: usize = 4 * 1024;
 
 thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
-}
-
-/// Wakes the task of a connection from elsewhere; a wake is never lost, many are one.
-#[derive(Debug, Default)]
-pub struct Signal {
-    raised: AtomicBool,
-    waker: AtomicWaker,
-}
-
-impl Signal {
-    /// Wakes the task.
-    pub fn raise(&self) {
-        if !self.raised.swap(true, Ordering::AcqRel) {
-            self.waker.wake();
-        }
-    }
-
-    fn poll(&self, context: &mut Context<'_>) -> bool {
-        self.waker.register(context.waker());
-        self.raised.swap(false, Ordering::AcqRel)
-    }
 }
 
 /// What happened on a connection.

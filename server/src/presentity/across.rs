@@ -13,7 +13,7 @@ use impp_protocol::{Address, Timestamp};
 
 use super::groups::{Class, Groups, Step};
 use super::{Presentity, Watching};
-use crate::sessions::SessionId;
+use crate::ids::SessionId;
 
 /// Bytes of addresses in one NOTIFY, at most; further ones come in the next.
 const JOINED_BYTES_MAX: usize = 40 * 1024;

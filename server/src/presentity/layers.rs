@@ -2,12 +2,11 @@
 //!
 //! Who may publish is left to the session, storing leased layers to the host.
 
+use crate::ids::{DeviceId, SessionId};
 use bytes::Bytes;
 use impp_protocol::Timestamp;
 use impp_protocol::field::Fault;
 use impp_protocol::presence::{Document, Patch};
-
-use crate::sessions::{DeviceId, SessionId};
 
 /// Most layers of one presentity; more than devices.
 pub const LAYERS_MAX: usize = 64;

@@ -30,8 +30,8 @@ pub use layers::{LAYERS_MAX, Layers, Lease, Saved};
 pub use pace::{Pace, PaceLimit};
 pub use watching::{Bond, Kept, THEIR_SERVER, Watching};
 
+use crate::ids::{DeviceId, SessionId};
 use crate::policy::Policy;
-use crate::sessions::{DeviceId, SessionId};
 
 /// Watchers whose subscriptions have ended and of whom word is kept, at most.
 const ENDED_MAX: usize = 256;

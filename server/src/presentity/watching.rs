@@ -3,11 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::ids::{DeviceId, SessionId};
 use impp_acl::{Decision, Handling};
 use impp_protocol::Timestamp;
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
-
-use crate::sessions::{DeviceId, SessionId};
 
 /// Stands for a device where the watcher's own server keeps a subscription, for a watcher of
 /// another domain: it refreshes the lease, whatever keeps the subscription there.

@@ -10,7 +10,8 @@ use impp_protocol::{Address, Code, Error};
 use impp_storage::{Expect, Op};
 
 use super::follow::needs_presentity;
-use super::{Handled, Session, Stored, lists};
+use super::{Session, lists};
+use crate::answers::{Handled, Stored};
 use crate::host::{Home, Host};
 use crate::presentity::Bond;
 use crate::records::{self, CONTACT, ContactRecord};

@@ -6,7 +6,8 @@ use impp_protocol::command::{Done, Publish};
 use impp_protocol::state::{self, Device, DeviceEdit, Devices};
 use impp_protocol::{Code, Error};
 
-use super::{Handled, Session, Stored};
+use super::Session;
+use crate::answers::{Handled, Stored};
 use crate::devices;
 use crate::host::Host;
 

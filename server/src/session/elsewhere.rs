@@ -13,7 +13,8 @@ use impp_protocol::state::SubscriptionState;
 use impp_protocol::{Address, By, Code, Command, Error, What};
 
 use super::publish::granted;
-use super::{Answer, Followed, Handled, Later, Session, offered};
+use super::{Followed, Session, offered};
+use crate::answers::{Answer, Handled, Later};
 use crate::host::{Home, Host};
 use crate::mirror::{Following, MirrorKey};
 use crate::presentity::{Bond, Held};

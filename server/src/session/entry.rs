@@ -9,13 +9,15 @@ use impp_protocol::sasl::resume::Ticket;
 use impp_protocol::sasl::scram::Exporter;
 use impp_protocol::{Address, Code, Error};
 
+use super::Session;
 use super::sign_in::Device;
-use super::{Session, Stored};
 use crate::accounts::Account;
+use crate::answers::Stored;
 use crate::config::seconds;
 use crate::devices;
 use crate::host::{Host, bye};
-use crate::sessions::{Mailbox, SessionId};
+use crate::ids::SessionId;
+use crate::sessions::Mailbox;
 
 /// How long the old connection of a session may take to let go of it.
 const HANDOVER: Duration = Duration::from_secs(2);

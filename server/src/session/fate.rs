@@ -10,7 +10,8 @@ use impp_protocol::state::{self, FateReport, ItemKind, Whereabouts};
 use impp_protocol::{Code, Error};
 use impp_storage::{Item, ReadLog};
 
-use super::{Handled, Session, Stored};
+use super::Session;
+use crate::answers::{Handled, Stored};
 use crate::host::Host;
 
 /// Items of the log that are read at once.

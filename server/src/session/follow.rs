@@ -7,12 +7,14 @@ use std::time::Duration;
 use impp_acl::Watcher;
 use impp_protocol::command::{Done, Fetch, Subscribe};
 use impp_protocol::state::{self, Contact, Contacts, SubscriptionEvent, SubscriptionState};
-use impp_protocol::{Address, By, Code, Error, What};
+use impp_protocol::{Address, Code, Error, What};
 
 use super::publish::granted;
-use super::{Followed, Handled, Session, Stored, lists};
+use super::{Followed, Session, lists};
+use crate::answers::{Handled, Stored, crowded, refused};
 use crate::host::{Home, Host};
-use crate::presentity::{Asked, Bond, Fetched, Held};
+use crate::notify::fetched;
+use crate::presentity::{Asked, Bond, Held};
 
 impl Session {
     /// Follows a thing, refreshes that, or ends it.
@@ -230,27 +232,13 @@ impl Session {
         self.needs_presence()?;
         needs_presentity(host, self.address(), &fetch.address)?;
         let watcher = Watcher::Principal(self.account.address.clone());
-        let fetched = host
+        let found = host
             .look(&fetch.address, |principal, now| {
                 principal.presentity.fetch(now, &watcher, fetch.version, &principal.policy)
             })
             .await
             .stored()?;
-        self::fetched(&fetch.address, fetched)
-    }
-}
-
-/// The answer to one who looks once.
-pub(crate) fn fetched(presentity: &Address, fetched: Fetched) -> Handled {
-    let stands = |state| Done { state: Some(state), ..Done::empty() };
-    match fetched {
-        Fetched::Shown(version, content) => Ok(Done {
-            version: Some(version),
-            content: content.map(|content| content.bytes()),
-            ..stands(SubscriptionState::Active)
-        }),
-        Fetched::Pending => Ok(stands(SubscriptionState::Pending)),
-        Fetched::Refused => Err(refused(presentity)),
+        fetched(&fetch.address, found)
     }
 }
 
@@ -270,18 +258,6 @@ pub(super) fn needs_presentity(
         return Ok(());
     }
     Err(Error::new(Code::NotOffered, format!("{address} has no presence")))
-}
-
-/// The rules of the presentity's owner say no.
-pub(crate) fn refused(presentity: &Address) -> Error {
-    let text = format!("{presentity} does not let you see this");
-    Error::new(Code::Refused, text).by(By::Recipient)
-}
-
-/// Too many wait for the presentity's owner.
-pub(crate) fn crowded() -> Error {
-    let text = "too many wait for this owner's decision";
-    Error::new(Code::Full, text).by(By::Recipient)
 }
 
 pub(super) fn ended() -> Done {

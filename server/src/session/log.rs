@@ -12,9 +12,11 @@ use impp_protocol::state::{
 use impp_protocol::{Code, Error, What};
 use impp_storage::{Op, ReadLog, StoreError};
 
-use super::{Handled, Session, Stored, put};
+use super::Session;
+use crate::answers::{Handled, Stored};
 use crate::config::seconds;
 use crate::host::Host;
+use crate::notify::put;
 
 /// Items in one page, at most.
 const PAGE_ITEMS_MAX: u64 = 256;

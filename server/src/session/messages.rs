@@ -8,7 +8,8 @@ use std::time::Duration;
 use impp_protocol::command::Message;
 use impp_protocol::{Code, Error, Timestamp};
 
-use super::{Answer, Session};
+use super::Session;
+use crate::answers::Answer;
 use crate::delivery::{self, Bearer, out_of_window};
 use crate::host::Host;
 use crate::link;

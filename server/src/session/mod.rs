@@ -19,56 +19,26 @@ pub mod sign_in;
 mod watchers;
 
 use std::collections::{BTreeSet, HashMap};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use impp_acl::Disclosed;
 use impp_protocol::command::{Bye, Done, Fetch, Message, Notify, Subscribe};
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
-use impp_protocol::{Address, Code, Command, Error, Request, What};
+use impp_protocol::{Address, Code, Command, Error, What};
 use impp_storage::StoreError;
 
-pub(crate) use follow::{crowded, fetched, refused};
-
 use crate::accounts::Account;
+use crate::answers::Answer;
 use crate::config::seconds;
 use crate::host::{Home, Host};
+use crate::notify::{disclose, put};
 use crate::presentity::{Held, Pulled, Told};
 use crate::sessions::Mailbox;
 use crate::timers::Due;
 
 /// When what could not be read is looked at again.
 const AGAIN: Duration = Duration::from_secs(1);
-
-/// An answer that waits for the store.
-pub type Later = Pin<Box<dyn Future<Output = Command> + Send>>;
-
-/// The answer to a request, now or when the store has it.
-#[expect(clippy::large_enum_variant, reason = "each lives for one match")]
-pub enum Answer {
-    /// At once.
-    Now(Command),
-    /// Later; further requests need not wait for it.
-    Later(Later),
-}
-
-/// What a handler says.
-pub type Handled = Result<Done, Error>;
-
-impl Answer {
-    /// What a task comes to say, which does its work also if nobody waits for the answer.
-    pub fn of_task(task: tokio::task::JoinHandle<Handled>) -> Answer {
-        Answer::Later(Box::pin(async move {
-            match task.await {
-                Ok(Ok(done)) => done.into(),
-                Ok(Err(error)) => error.into(),
-                Err(error) => Error::new(Code::Internal, error.to_string()).into(),
-            }
-        }))
-    }
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -414,57 +384,4 @@ impl Session {
 fn offered(offered: bool, service: &str) -> Result<(), Error> {
     let text = format!("this account does not have the service of {service}");
     if offered { Ok(()) } else { Err(Error::new(Code::NotOffered, text)) }
-}
-
-/// The one place where presence enters a NOTIFY.
-pub(crate) fn disclose(notify: &mut Notify, content: &Disclosed) {
-    notify.version = Some(content.version());
-    notify.base = content.base();
-    match content.base() {
-        Some(_) => notify.patch = Some(content.bytes()),
-        None => notify.snapshot = Some(content.bytes()),
-    }
-}
-
-/// Appends an unsolicited frame.
-pub(crate) fn put(out: &mut BytesMut, command: Command) {
-    let kind = command.kind();
-    if let Err(error) = (Request { number: 0, command }).put(out) {
-        tracing::error!(%kind, %error, "a frame of the server's own could not be written");
-    }
-}
-
-/// What is said of the store's trouble.
-pub(crate) fn storage_error(error: &StoreError) -> Error {
-    let retry = Duration::from_secs(1);
-    match error {
-        StoreError::Busy => Error::new(Code::Busy, "the store is busy").retry_after(retry),
-        StoreError::Stopped => Error::new(Code::Stopping, "the server is stopping"),
-        StoreError::NoSpace => {
-            Error::new(Code::Storage, "the server's disk is full; nothing was stored")
-        }
-        StoreError::Failed { .. } => {
-            Error::new(Code::Storage, "the server's store has failed; nothing was stored")
-        }
-        StoreError::TooLarge { .. } => Error::new(Code::TooLarge, error.to_string()),
-        _ => {
-            tracing::error!(%error, "the store");
-            Error::new(Code::Internal, "the store could not be read")
-        }
-    }
-}
-
-/// Lets handlers use `?` on the store's answers.
-pub trait Stored<T> {
-    /// The error as the client gets it.
-    ///
-    /// # Errors
-    /// What the store's trouble means to the client.
-    fn stored(self) -> Result<T, Error>;
-}
-
-impl<T> Stored<T> for Result<T, StoreError> {
-    fn stored(self) -> Result<T, Error> {
-        self.map_err(|error| storage_error(&error))
-    }
 }

@@ -7,7 +7,8 @@ use impp_protocol::command::{Done, Publish};
 use impp_protocol::presence::Patch;
 use impp_protocol::{Code, Error, What};
 
-use super::{Handled, Session, Stored};
+use super::Session;
+use crate::answers::{Handled, Stored};
 use crate::config::{Times, seconds};
 use crate::host::Host;
 use crate::presentity::Lease;

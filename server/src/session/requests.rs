@@ -14,10 +14,12 @@ use impp_protocol::{Address, Code, Error, Timestamp};
 use impp_storage::{Expect, Op, Outcome, Record, Rejection, Unit};
 
 use super::rules::edit_rules;
-use super::{Handled, Session, Stored, lists};
+use super::{Session, lists};
+use crate::answers::{Handled, Stored};
 use crate::delivery::{one_less_held, received};
 use crate::host::Host;
-use crate::principal::{scan, unhex};
+use crate::ids::unhex;
+use crate::principal::scan;
 use crate::records::HELD;
 
 /// A held message: its key in the store, who sent it, and the record.

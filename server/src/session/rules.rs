@@ -12,7 +12,8 @@ use impp_protocol::state::{self, Explanation, RuleTrace};
 use impp_protocol::{Address, Code, Error};
 use impp_storage::{Expect, Op, Outcome};
 
-use super::{Handled, Session, Stored};
+use super::Session;
+use crate::answers::{Handled, Stored};
 use crate::host::Host;
 use crate::records::{self, RULES};
 

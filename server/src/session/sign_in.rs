@@ -10,9 +10,9 @@ use impp_protocol::sasl::{AuthError, Mechanism, asks_for, external_authzid};
 use impp_protocol::{Address, Code, Domain, Error};
 
 use crate::accounts::{Account, Accounts};
+use crate::ids::DeviceId;
 use crate::presentity::THEIR_SERVER;
 use crate::records::AccountState;
-use crate::sessions::DeviceId;
 
 /// What the connection itself proves.
 #[derive(Clone, Debug)]

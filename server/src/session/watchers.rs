@@ -12,7 +12,8 @@ use impp_protocol::state::{
 use impp_protocol::{Address, Code, Error, Timestamp};
 
 use super::follow::needs_presentity;
-use super::{Handled, Session, Stored, lists};
+use super::{Session, lists};
+use crate::answers::{Handled, Stored};
 use crate::host::{Home, Host};
 use crate::presentity::Bond;
 use crate::principal::scan;

@@ -9,7 +9,7 @@ use impp_protocol::{By, Code, Error};
 use super::super::home::{self, Taken};
 use super::super::incoming::{self, Refused};
 use super::{Open, Taking};
-use crate::session::Answer;
+use crate::answers::Answer;
 
 impl Open {
     pub(super) fn answer(&mut self, number: u64, taken: Result<Answer, Refused>) {

@@ -19,14 +19,16 @@ use impp_protocol::{Address, Code, Command, Domain, Error, Request, What};
 use impp_storage::{MemoryStore, Store};
 
 use crate::accounts::new_verifier;
+use crate::answers::{Answer, Later};
 use crate::config::Config;
 use crate::host::Host;
+use crate::ids::SessionId;
 use crate::link::home::{self, AllGroups};
 use crate::link::mailbox::LinkMailbox;
 use crate::presentity::Groups;
 use crate::records::Services;
-use crate::session::{Answer, Later, Session};
-use crate::sessions::{Mailbox, SessionId};
+use crate::session::Session;
+use crate::sessions::Mailbox;
 
 fn address(text: &str) -> Address {
     Address::parse(text).unwrap()

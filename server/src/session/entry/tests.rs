@@ -10,10 +10,10 @@ use impp_storage::{MemoryStore, Scan};
 
 use super::*;
 use crate::accounts::new_verifier;
+use crate::answers::Answer;
 use crate::config::Config;
 use crate::link::outgoing;
 use crate::records::{AccountState, QUEUED, Services};
-use crate::session::Answer;
 use crate::session::sign_in::{Proof, SignIn};
 
 const EXPORTER: Exporter = [7; 32];

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use impp_protocol::command::{
     BODY_BYTES_MAX, ByeReason, CommandError, EVERY_ITEM, Hello, PROTOCOL_VERSION, Ping,
 };
@@ -27,9 +26,8 @@ use super::tls::EXPORTER_LABEL;
 use crate::answers::{Answer, Later};
 use crate::config::seconds;
 use crate::host::{Host, bye};
-use crate::session::Session;
-use crate::session::entry::{enter, resume};
 use crate::session::sign_in::{Progress, Proof, SignIn, offered};
+use crate::session::{Session, entry};
 use crate::signal::Signal;
 
 /// How long the last frames may take to be written.
@@ -341,7 +339,7 @@ impl Connection {
             return self.break_off(number, Error::new(Code::Internal, "no channel binding"));
         };
         if auth.resume.is_some() {
-            let resumed = resume(&self.host, &auth, &proof.exporter).await;
+            let resumed = entry::resume(&self.host, &auth, &proof.exporter).await;
             self.host.metrics.sign_in("resume", resumed.is_ok());
             return match resumed {
                 Ok((session, done)) => {
@@ -355,7 +353,7 @@ impl Connection {
         let (accounts, secret) = (&self.host.accounts, &self.host.secrets.decoy);
         let mut progress = sign_in.handle(auth, accounts, secret, &proof, nonce);
         if let Ok(Progress::Done(account, device, data)) = progress {
-            match enter(&self.host, account, device, data).await {
+            match entry::enter(&self.host, account, device, data).await {
                 Ok((session, done)) => {
                     self.count_sign_in(&sign_in, true);
                     self.answer(number, done.into());

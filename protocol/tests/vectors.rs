@@ -336,7 +336,7 @@ fn same_as_file(name: &str, text: &str) {
 }
 
 #[test]
-fn accepted_frames_are_those_of_the_file_and_read_back() {
+fn d_6_3_accepted_frames_are_those_of_the_file_and_read_back() {
     let mut text = String::from("# Frames in hex, each read and written alike by every client.\n");
     for Vector { name, meaning, request } in vectors() {
         let mut bytes = BytesMut::new();
@@ -351,7 +351,7 @@ fn accepted_frames_are_those_of_the_file_and_read_back() {
 }
 
 #[test]
-fn refused_frames_are_those_of_the_file_and_are_refused() {
+fn d_6_3_refused_frames_are_those_of_the_file_and_are_refused() {
     let mut text = String::from("# Frames in hex that every reader refuses, and why.\n");
     for (name, meaning, bytes) in REFUSED {
         let bytes = unhex(bytes);

@@ -114,7 +114,7 @@ async fn r2_3_5_refuse_is_told_to_the_sender() {
 /// Accepted, held and dropped are alike to the sender, in the answer and in the log, for stored
 /// messages and for others; the owner gets the accepted one alone.
 #[tokio::test]
-async fn r2_3_5_drop_is_silent_and_the_sender_cannot_tell() {
+async fn d9_r2_3_5_drop_is_silent_and_the_sender_cannot_tell() {
     let server = strangers(&["anna", "drop", "hold"]);
     let mut alice = Peer::sign_in(&server, "alice").await;
     let rules = delivery("anna", "accept") + &delivery("hold", "hold") + &delivery("drop", "drop");

@@ -10,6 +10,7 @@ use impp_tests::impp::Impp;
 use impp_tests::peer::{fetch, message};
 use impp_tests::presence::{Watcher, at_once, document, open, person};
 use impp_tests::server::imppd;
+use impp_tests::trace::Trace;
 use impp_tests::wire::{Dial, raw_frame};
 use impp_tests::{Domains, Peer, Server};
 
@@ -446,4 +447,50 @@ async fn d_5_3_3_clients_reach_other_domains_through_their_home_server() {
     assert!(!format!("{sent:?}{:?}", link.hello).contains(&*password));
     link.take(number).await;
     assert_eq!(alice.fate(id).await.fate, Fate::Delivered);
+}
+
+/// All that a client gets comes over connections that it has opened: the server opens none.
+#[tokio::test]
+async fn d_5_2_1_3_the_server_connects_to_no_client() {
+    let server = at_once().start();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.set_rules(&format!("{OPEN_PRESENCE}{OPEN_INBOX}")).await;
+    let Some(trace) = Trace::attach(&server, &["-e", "trace=connect,accept4"]) else { return };
+    let mut bob = Watcher::sign_in(&server, "bob", ALICE).await;
+    alice.show(&open("here")).await;
+    bob.until_note("here").await;
+    bob.peer.send(ALICE, "hello").await;
+    alice.texts(1).await;
+    let calls = trace.detach();
+    assert!(calls.contains("accept4("), "{calls}");
+    assert!(!calls.contains("connect("), "{calls}");
+}
+
+/// What people do on a first day, by the client's program: with both services, with presence alone,
+/// and with messages alone.
+#[test]
+fn d_6_7_scenarios_with_both_services_and_with_each_alone() {
+    for (services, presence, messages) in
+        [("pres,im", true, true), ("pres", true, false), ("im", false, true)]
+    {
+        let server = Server::quickstart();
+        for name in ["ann", "ben"] {
+            server.add_with(name, services);
+        }
+        let (ann, ben) = (Impp::of(&server, "ann"), Impp::of(&server, "ben"));
+        let offered = |ran: impp_tests::impp::Ran, offered: bool| {
+            assert_eq!(ran.code, i32::from(!offered), "{services}: {ran:?}");
+            ran.objects
+        };
+        // Adding a contact is both services'.
+        let added = ann.run(&["contacts", "add", "ben@localhost", "--no-follow"]);
+        assert_eq!(added.code, 0, "{services}: {added:?}");
+        offered(ben.run(&["status", "set", "open", "--note", "in", "--lease", "600"]), presence);
+        offered(ben.run(&["contacts", "add", "ann@localhost", "--grant", "all"]), presence);
+        let seen = offered(ann.run(&["fetch", "ben@localhost"]), presence);
+        assert_eq!(seen.first().is_some_and(|seen| seen.to_string().contains("\"in\"")), presence);
+        offered(ann.run(&["send", "ann@localhost", "to myself"]), messages);
+        let inbox = offered(ann.run(&["inbox"]), messages);
+        assert_eq!(inbox.first().is_some_and(|item| item["body"] == "to myself"), messages);
+    }
 }

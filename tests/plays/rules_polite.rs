@@ -88,7 +88,7 @@ async fn pry(watcher: &mut Peer, owner: &str, out: &mut Vec<Frame>) {
 /// To who is politely blocked the owner looks really offline: answers, states, contents, versions
 /// and what comes later are equal to the byte, whatever the owner does meanwhile.
 #[tokio::test]
-async fn r5_1_15_a_polite_block_cannot_be_told_from_offline() {
+async fn d9_r5_1_15_a_polite_block_cannot_be_told_from_offline() {
     let server = strangers(&["olive", "peter", "dave", "bob"]);
     let mut olive = Peer::sign_in(&server, "olive").await;
     let mut peter = Peer::sign_in(&server, "peter").await;

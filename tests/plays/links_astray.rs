@@ -6,7 +6,7 @@ use std::time::Duration;
 use impp_protocol::command::{ByeReason, Done, Fetch, Subscribe};
 use impp_protocol::state::Fate;
 use impp_protocol::{Code, Command, Error, What};
-use impp_tests::badpeer::{BadPeer, Link};
+use impp_tests::badpeer::{BadPeer, Link, moved};
 use impp_tests::server::Start;
 use impp_tests::wire::bytes_of;
 use impp_tests::{Domains, Peer, eventually};
@@ -53,10 +53,6 @@ async fn f8_records_that_lead_back_to_the_caller_are_found_out_without_a_storm()
 async fn f8_a_message_that_is_moved_in_circles_ends_as_a_loop() {
     let (domains, evil) = one(|start| start).await;
     let mut alice = Peer::sign_in(&domains["a.example"], "alice").await;
-    let moved = |to: &str| Error {
-        address: Some(to.parse().unwrap()),
-        ..Error::new(Code::Moved, "it has moved")
-    };
     let id = alice.queue("x@evil.example", "round").await;
     let mut link = evil.accept().await;
     let mut hops = Vec::new();

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use impp_protocol::command::{ByeReason, Message, Outcome, Subscribe};
 use impp_protocol::state::{Fate, SubscriptionState};
-use impp_protocol::{By, Code, Error, Timestamp, What};
-use impp_tests::badpeer::BadPeer;
+use impp_protocol::{By, Code, Timestamp, What};
+use impp_tests::badpeer::{BadPeer, moved};
 use impp_tests::peer::{fetch, message};
 use impp_tests::server::Start;
 use impp_tests::{Domains, Peer, eventually};
@@ -14,10 +14,6 @@ pub(crate) async fn one(settings: impl Fn(Start) -> Start) -> (Domains, BadPeer)
     let domains = Domains::with(&["a.example"], |_, start| settings(start)).await;
     let evil = BadPeer::among(&domains, "evil.example").await;
     (domains, evil)
-}
-
-fn moved(to: &str) -> Error {
-    Error { address: Some(to.parse().unwrap()), ..Error::new(Code::Moved, "elsewhere") }
 }
 
 fn now() -> Timestamp {

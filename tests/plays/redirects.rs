@@ -4,8 +4,8 @@
 use impp_protocol::command::{Message, Outcome};
 use impp_protocol::field::Writer;
 use impp_protocol::state::Fate;
-use impp_protocol::{Address, By, Code, Error};
-use impp_tests::badpeer::BadPeer;
+use impp_protocol::{Address, By, Code};
+use impp_tests::badpeer::{BadPeer, moved};
 use impp_tests::impp::Impp;
 use impp_tests::peer::message;
 use impp_tests::server::Server;
@@ -19,10 +19,6 @@ async fn one(evil: &str) -> (Domains, BadPeer) {
     let domains = Domains::with(&["a.example"], |_, start| start).await;
     let evil = BadPeer::among(&domains, evil).await;
     (domains, evil)
-}
-
-fn moved(to: &str) -> Error {
-    Error { address: Some(to.parse().unwrap()), ..Error::new(Code::Moved, "elsewhere") }
 }
 
 fn address(text: &str) -> Address {

@@ -215,6 +215,11 @@ impl BadPeer {
     }
 }
 
+/// That somebody has another address now.
+pub fn moved(to: &str) -> Error {
+    Error { address: Some(to.parse().unwrap()), ..Error::new(Code::Moved, "elsewhere") }
+}
+
 impl Link {
     /// After the HELLOs.
     pub fn open(wire: Wire, hello: Hello) -> Link {

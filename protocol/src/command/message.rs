@@ -86,7 +86,10 @@ impl Message {
 
     /// Whether it has what only servers write, [`from`](Message::from) aside.
     pub fn is_stamped(&self) -> bool {
-        self.sender.is_some() || *self != self.unstamped()
+        self.sender.is_some()
+            || self.hops.is_some()
+            || self.redirected_from.is_some()
+            || !self.later_stamps.is_empty()
     }
 
     /// The message as its sender wrote it, without what servers stamp on it on its way: what a

@@ -7,6 +7,8 @@ use impp_protocol::command::Done;
 use impp_protocol::{Address, By, Code, Command, Error};
 use impp_storage::StoreError;
 
+use crate::principals::ChangeError;
+
 /// An answer that waits for the store.
 pub type Later = Pin<Box<dyn Future<Output = Command> + Send>>;
 
@@ -56,8 +58,9 @@ pub fn storage_error(error: &StoreError) -> Error {
         StoreError::NoSpace => {
             Error::new(Code::Storage, "the server's disk is full; nothing was stored")
         }
+        // What was on its way may be there: the next start tells.
         StoreError::Failed { .. } => {
-            Error::new(Code::Storage, "the server's store has failed; nothing was stored")
+            Error::new(Code::Storage, "the server's store has failed; it is not known what it has")
         }
         StoreError::TooLarge { .. } => Error::new(Code::TooLarge, error.to_string()),
         _ => {
@@ -79,5 +82,14 @@ pub trait Stored<T> {
 impl<T> Stored<T> for Result<T, StoreError> {
     fn stored(self) -> Result<T, Error> {
         self.map_err(|error| storage_error(&error))
+    }
+}
+
+impl<T> Stored<T> for Result<T, ChangeError> {
+    fn stored(self) -> Result<T, Error> {
+        self.map_err(|error| match error {
+            ChangeError::Store(error) => storage_error(&error),
+            ChangeError::Conflict => Error::new(Code::Conflict, error.to_string()),
+        })
     }
 }

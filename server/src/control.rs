@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use impp_presence::Change;
 use impp_protocol::command::ByeReason;
 use impp_protocol::sasl::Password;
 use impp_protocol::state::SubscriptionEvent;
@@ -26,7 +27,7 @@ pub use devices::ListedDevice;
 
 use crate::accounts::{AccountError, new_verifier};
 use crate::host::{Home, Host};
-use crate::principal::scan;
+use crate::keeping::scan;
 use crate::records::{self, AccountState, Services};
 
 /// Longest line either way in bytes, and the longest answer.
@@ -310,14 +311,12 @@ async fn act(host: &Arc<Host>, request: Request) -> Result<Response, AccountErro
 /// An account was disabled: nothing goes on in its name. What it shows ends, its sessions end, and
 /// what it has waiting for other domains comes to its fate; that is stored by the queues.
 async fn disabled(host: &Arc<Host>, address: &Address) -> Result<(), AccountError> {
-    let withdrawn = host.change(address, |principal, now| {
-        ((), principal.presentity.withdraw(now, &principal.policy))
-    });
+    let withdrawn = host.principals.change(address, Change::Withdraw);
     // The rest is done also if this cannot be stored; it is told all the same.
     let withdrawn = withdrawn.await;
     host.end_sessions(address, ByeReason::Revoked, "the account was disabled").await;
     host.peers.end_sender(address);
-    Ok(withdrawn?)
+    Ok(withdrawn.map(drop)?)
 }
 
 /// Removes an account: its name stays taken, everything it had goes, its watchers are told.
@@ -334,18 +333,14 @@ async fn remove(host: &Arc<Host>, address: &Address, now: Timestamp) -> Result<(
             let event = SubscriptionEvent::Timeout;
             host.mirrors.end_following(host, &key, address, event).await?;
         } else if host.accounts.get(&presentity).is_some() {
-            let ended = host.change(&presentity, |principal, now| {
-                let event = SubscriptionEvent::Timeout;
-                let effects = principal.presentity.end_watching(now, address, event);
-                ((), effects.unwrap_or_default())
-            });
-            ended.await?;
+            let end = Change::End(address.clone(), SubscriptionEvent::Timeout);
+            host.principals.change(&presentity, end).await?;
         }
     }
     // What it has waiting for other domains.
     host.peers.forget_sender(address);
     // Who followed it.
-    host.change(address, |principal, now| ((), principal.presentity.close(now))).await?;
+    host.principals.change(address, Change::Close).await?;
     let own = records::key(records::RULES, address, &[]);
     let mut ops = vec![Op::Put { key: own, expect: Expect::Any, value: None }];
     for table in records::OF_ACCOUNT {
@@ -356,7 +351,7 @@ async fn remove(host: &Arc<Host>, address: &Address, now: Timestamp) -> Result<(
     for chunk in ops.chunks(impp_storage::UNIT_OPS_MAX) {
         host.store(chunk.to_vec()).await?;
     }
-    host.drop_principal(address);
+    host.principals.forget(address);
     Ok(())
 }
 

@@ -65,7 +65,7 @@ pub async fn deliver(
                 let outcome = pending.await;
                 let stored = matches!(outcome, Ok(storage::Outcome::Committed { .. }));
                 if nobody && !stored {
-                    host.nobody.release(&to);
+                    host.ghosts.lock().release(&to);
                 } else if action == DeliveryAction::Hold && !stored {
                     one_less_held(&host, &to).await;
                 }
@@ -123,7 +123,8 @@ async fn judge(
             if host.config.load().federation.tell_unknown {
                 return Err(error);
             }
-            return match host.nobody.hold(&message.to, host.config.load().limits.pending_max) {
+            let most = host.config.load().limits.pending_max;
+            return match host.ghosts.lock().hold(&message.to, most) {
                 true => Ok(Judged::Nobody),
                 false => Err(full(&message.to)),
             };
@@ -132,17 +133,16 @@ async fn judge(
     };
     let held_max = host.config.load().limits.pending_max;
     let action = host
+        .principals
         .look(&message.to, |principal, now| {
             let (owner, sender) = (&message.to, Watcher::Principal(from.clone()));
-            let sphere = principal.presentity.sphere();
-            let decision = principal.policy.decide_delivery(owner, &sender, now, sphere);
-            if let Some(rate) = decision.rate() {
+            let (action, rate) = principal.presentity.delivery(now, &sender);
+            if let Some(rate) = rate {
                 principal.rates.take(now, from, rate).map_err(|wait| {
                     let text = format!("{owner} takes no more messages from you for now");
                     Error::new(Code::RateLimited, text).by(By::Recipient).retry_after(wait)
                 })?;
             }
-            let action = decision.action();
             if action == DeliveryAction::Hold && !message.volatile {
                 // In the words of a full inbox: that messages are held is not for the sender
                 // to know.
@@ -164,7 +164,7 @@ async fn judge(
 
 /// A message that was counted as held is not any more.
 pub async fn one_less_held(host: &Host, owner: &Address) {
-    let counted = host.look(owner, |principal, _| {
+    let counted = host.principals.look(owner, |principal, _| {
         principal.held = principal.held.saturating_sub(1);
     });
     if let Err(error) = counted.await {

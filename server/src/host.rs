@@ -3,38 +3,39 @@
 //! One entry of a table is held at a time, and never across an await. What a session may ask is
 //! in `session`.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
 use impp_federation::shares::Claim;
 use impp_federation::{Hosted, Locate, Route, is_global};
 use impp_locate::Locator;
+use impp_presence::followed::MirrorKey;
+use impp_presence::ghosts::GhostInboxes;
 use impp_protocol::command::{Bye, ByeReason, Done};
 use impp_protocol::{Address, Code, Command, Domain, Error, Timestamp};
-use impp_storage::{Op, Outcome, Pending, RecordKey, Store, StoreError, UNIT_OPS_MAX, Unit};
-use tokio::sync::{Mutex, Semaphore};
+use impp_storage::{Op, Outcome, RecordKey, Store, StoreError, Unit};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use crate::accounts::{Account, AccountError, Accounts};
 use crate::clock::Clock;
-use crate::config::{Config, seconds};
+use crate::config::Config;
 use crate::ids::SessionId;
-use crate::link::{LinkMailbox, Peers, Standing};
+use crate::link::{LinkMailbox, Peers};
+use crate::listeners::Listeners;
 use crate::metrics::Metrics;
-use crate::mirror::{MirrorKey, Mirrors};
+use crate::mirrors::Mirrors;
 use crate::net::admission::Admission;
 use crate::net::complaints::Complaints;
 use crate::net::tls::Configurations;
-use crate::nobody::Nobody;
-use crate::presentity::Effects;
-use crate::principal::{Circumstances, Principal, layer_op, pace_limit};
+use crate::principals::{Around, Principals};
 use crate::records;
 use crate::secrets::Secrets;
 use crate::session::Session;
 use crate::sessions::{Mailbox, Sessions};
+use crate::standing::Standing;
 use crate::timers::{Due, Timers};
 
 /// Timers that are worked on at once.
@@ -43,7 +44,7 @@ const DUE_AT_ONCE_MAX: usize = 64;
 /// See the module.
 pub struct Host {
     /// The configuration in force.
-    pub config: ArcSwap<Config>,
+    pub config: Arc<ArcSwap<Config>>,
     /// The TLS configurations in force; `None` in a program that only works on the store.
     pub tls: ArcSwapOption<Configurations>,
     /// The store.
@@ -51,7 +52,11 @@ pub struct Host {
     /// The time.
     pub clock: Clock,
     /// Who can sign in.
-    pub accounts: Accounts,
+    pub accounts: Arc<Accounts>,
+    /// Their presentities.
+    pub principals: Arc<Principals>,
+    /// Who is woken when a presentity may have changed.
+    pub listeners: Arc<Listeners>,
     /// Sessions by id and account.
     pub sessions: Sessions,
     /// Sessions that have lost their connection and can be resumed.
@@ -59,7 +64,7 @@ pub struct Host {
     /// Links to other domains that are open.
     pub links: DashMap<SessionId, Arc<LinkMailbox>>,
     /// Watchers of other domains that keep a subscription here.
-    pub standing: Standing,
+    pub standing: Arc<Standing>,
     /// Presentities of other domains that are followed from here.
     pub mirrors: Mirrors,
     /// Who may connect.
@@ -67,29 +72,24 @@ pub struct Host {
     /// Whom the log has complained of.
     pub complaints: Complaints,
     /// Counters.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     /// Keys.
     pub secrets: Secrets,
     /// Leases, graces, windows.
-    pub timers: Timers,
+    pub timers: Arc<Timers>,
     /// This run of the server, as other servers know it.
     pub boot: [u8; 16],
     /// Finds other domains' servers.
     pub locator: Locator,
     /// Other domains: what waits for them, and links.
     pub peers: Peers,
-    /// Addresses that do not exist here, as other domains see them.
-    pub nobody: Nobody,
+    /// Addresses that do not exist here, as other domains see their inboxes.
+    pub ghosts: Mutex<GhostInboxes>,
     /// No links are opened any more.
     pub stopping: AtomicBool,
     /// Itself, for what it starts.
     this: Weak<Host>,
     routes: Box<dyn Locate>,
-    /// Whether the server that ran before did not stop in good order.
-    crashed: bool,
-    principals: DashMap<Address, Principal>,
-    /// Principals that are just read.
-    loading: DashMap<Address, Arc<Mutex<()>>>,
 }
 
 /// Where a presentity is.
@@ -99,24 +99,6 @@ pub enum Home {
     Here,
     /// On another one.
     Elsewhere(MirrorKey),
-}
-
-/// What is on its way to the disk.
-#[must_use]
-pub struct Commits(Vec<Pending<Outcome>>);
-
-impl Commits {
-    /// Waits until all of it is there.
-    ///
-    /// # Errors
-    /// The first [`StoreError`].
-    pub async fn done(self) -> Result<(), StoreError> {
-        let mut result = Ok(());
-        for commit in self.0 {
-            result = result.and(commit.await.map(drop));
-        }
-        result
-    }
 }
 
 /// What kept a server from starting.
@@ -144,49 +126,59 @@ impl Host {
     pub async fn start(config: Config, store: Arc<dyn Store>) -> Result<Arc<Host>, StartError> {
         let clock = Clock::start();
         let domains: Vec<_> = config.domain.iter().map(|hosted| hosted.name.clone()).collect();
-        let accounts = Accounts::load(&*store, domains.clone()).await?;
+        let accounts = Accounts::load(&*store, domains).await?;
         let crashed = store.get(running_key()?).await?.is_some();
         let secrets = load_secrets(&*store, clock.now()).await?;
         let mut boot = [0; 16];
         getrandom::fill(&mut boot)?;
         let locator =
             Locator::new(config.locating().map_err(|error| StartError::Config(error.message))?);
-        let timers = Timers::default();
+        let around = Around::new(config, store, clock, accounts);
         let peers = Peers::default();
-        let load =
-            || Mirrors::load(&*store, &domains, clock.now(), &config, &timers, peers.shares());
-        let mirrors = match config.federation.enabled {
-            true => load().await?,
-            false => Mirrors::default(),
-        };
-        let routes = Box::new(Hosted::new(domains, config.federation.enabled));
-        Ok(Arc::new_cyclic(|this| Host {
-            config: ArcSwap::from_pointee(config),
+        let mirrors = Mirrors::load(&around, peers.shares()).await?;
+        Ok(Host::assemble(around, crashed, secrets, boot, locator, peers, mirrors))
+    }
+
+    fn assemble(
+        around: Around,
+        crashed: bool,
+        secrets: Secrets,
+        boot: [u8; 16],
+        locator: Locator,
+        peers: Peers,
+        mirrors: Mirrors,
+    ) -> Arc<Host> {
+        let others = around.config.load().federation.enabled;
+        let routes = Box::new(Hosted::new(around.accounts.domains().to_vec(), others));
+        let principals = Arc::new(Principals::new(around.clone(), crashed));
+        let Around { config, store, clock, accounts, listeners, timers, standing, metrics } =
+            around;
+        Arc::new_cyclic(|this| Host {
+            config,
             tls: ArcSwapOption::empty(),
             store,
             clock,
             accounts,
-            sessions: Sessions::default(),
+            principals,
+            sessions: Sessions::new(Arc::clone(&listeners)),
+            listeners,
             parked: DashMap::new(),
             links: DashMap::new(),
-            standing: Standing::default(),
+            standing,
             mirrors,
             admission: Arc::default(),
             complaints: Complaints::default(),
-            metrics: Metrics::default(),
+            metrics,
             secrets,
             timers,
             boot,
             locator,
             peers,
-            nobody: Nobody::default(),
+            ghosts: Mutex::default(),
             stopping: AtomicBool::new(false),
             this: this.clone(),
             routes,
-            crashed,
-            principals: DashMap::new(),
-            loading: DashMap::new(),
-        }))
+        })
     }
 
     /// The account that an address names.
@@ -262,96 +254,6 @@ impl Host {
         self.config.load().federation.enabled && is_global(domain)
     }
 
-    /// Looks at a principal as it is now: layers whose time has come end first, however late the
-    /// timer is. Beyond that nothing is stored and nobody woken.
-    ///
-    /// # Errors
-    /// [`StoreError`] if it cannot be loaded.
-    pub async fn look<R>(
-        &self,
-        owner: &Address,
-        act: impl FnOnce(&mut Principal, Timestamp) -> R,
-    ) -> Result<R, StoreError> {
-        self.load(owner).await?;
-        let now = self.clock.now();
-        let found = self.principals.get(owner);
-        let is_due = found.is_some_and(|found| found.presentity.layers().is_due(now));
-        if is_due && let Err(error) = self.expire(owner).await {
-            // They have ended all the same; their records are judged when they are loaded.
-            tracing::error!(%error, "the end of a lease could not be stored");
-        }
-        self.act_on(owner, act)
-    }
-
-    /// Does what time has made due of a presentity.
-    ///
-    /// # Errors
-    /// As [`Host::change`].
-    pub async fn expire(&self, owner: &Address) -> Result<(), StoreError> {
-        self.change(owner, |principal, now| {
-            ((), principal.presentity.expire(now, &principal.policy))
-        })
-        .await
-    }
-
-    /// Acts on a principal that is loaded.
-    fn act_on<R>(
-        &self,
-        owner: &Address,
-        act: impl FnOnce(&mut Principal, Timestamp) -> R,
-    ) -> Result<R, StoreError> {
-        match self.principals.get_mut(owner) {
-            Some(mut principal) => {
-                let answer = act(&mut principal, self.clock.now());
-                self.metrics.view_encodes.inc_by(principal.presentity.take_encodes());
-                Ok(answer)
-            }
-            None => Err(StoreError::Busy),
-        }
-    }
-
-    /// Changes a principal. What follows is stored before this returns, and then whoever has to
-    /// look is woken.
-    ///
-    /// # Errors
-    /// [`StoreError`] if it cannot be loaded or what follows cannot be stored.
-    pub async fn change<R>(
-        &self,
-        owner: &Address,
-        act: impl FnOnce(&mut Principal, Timestamp) -> (R, Effects),
-    ) -> Result<R, StoreError> {
-        self.load(owner).await?;
-        let (answer, wake, stored) = self.act_on(owner, |principal, now| {
-            let (answer, mut effects) = act(principal, now);
-            self.standing.note(owner, &principal.presentity, &effects.watchers);
-            let ops = principal.records(owner, &mut effects, |a| self.accounts.is_local(a));
-            // Queued under the lock, so that the store sees changes in their order; the same
-            // for the timer.
-            let stored = self.submit(now, ops);
-            let deadline = principal.presentity.next_deadline();
-            self.timers.set(Due::Presentity(owner.clone()), deadline);
-            (answer, effects.wake, stored)
-        })?;
-        // Nobody is woken before the commit; but also after a failed one, as memory has changed.
-        let stored = stored.done().await;
-        self.wake(owner, &wake);
-        stored.map(|()| answer)
-    }
-
-    /// Queues operations for the store, in order: as one unit, or in parts if they are more than a
-    /// unit takes, as when very many watchers are concerned. A crash between two parts leaves records
-    /// that are brought up to date when they are loaded.
-    pub fn submit(&self, now: Timestamp, mut ops: Vec<Op>) -> Commits {
-        let mut commits = Vec::new();
-        while !ops.is_empty() {
-            let rest = ops.split_off(ops.len().min(UNIT_OPS_MAX));
-            let unit = Unit { dedup: None, body: None, time: now, ops };
-            commits.push(self.store.submit(unit));
-            ops = rest;
-        }
-        Commits(commits)
-    }
-
     /// Stores operations as one unit.
     ///
     /// # Errors
@@ -359,17 +261,6 @@ impl Host {
     pub async fn store(&self, ops: Vec<Op>) -> Result<Outcome, StoreError> {
         let unit = Unit { dedup: None, body: None, time: self.clock.now(), ops };
         self.store.submit(unit).await
-    }
-
-    /// Says to sessions and links that a presentity may have changed.
-    pub fn wake(&self, presentity: &Address, listeners: &BTreeSet<SessionId>) {
-        for id in listeners {
-            if let Some(mailbox) = self.sessions.get(*id) {
-                mailbox.presentity_dirty(presentity);
-            } else if let Some(link) = self.links.get(id) {
-                link.presentity_dirty(presentity);
-            }
-        }
     }
 
     /// Says to an account's sessions that its log has grown.
@@ -394,12 +285,6 @@ impl Host {
         }
     }
 
-    /// Forgets a principal whose account is gone; what it had is asked from the store again.
-    pub fn drop_principal(&self, owner: &Address) {
-        self.principals.remove(owner);
-        self.timers.set(Due::Presentity(owner.clone()), None);
-    }
-
     /// Notes in the store that a server runs, or that it has stopped in good order.
     ///
     /// # Errors
@@ -416,14 +301,7 @@ impl Host {
     /// # Errors
     /// [`StoreError`].
     pub async fn save_bound_layers(&self, until: Timestamp) -> Result<(), StoreError> {
-        let mut ops = Vec::new();
-        for principal in &self.principals {
-            let layers = principal.presentity.layers();
-            ops.extend(layers.bound().filter_map(|device| {
-                let (document, _) = layers.of(device)?;
-                Some(layer_op(principal.key(), device, Some((document, until))))
-            }));
-        }
+        let ops = self.principals.bound_layers(until);
         for chunk in ops.chunks(impp_storage::UNIT_OPS_MAX / 8) {
             self.store(chunk.to_vec()).await?;
         }
@@ -456,8 +334,8 @@ impl Host {
     async fn do_due(self: &Arc<Host>, due: Due) {
         match due {
             Due::Presentity(owner) => {
-                if let Err(error) = self.expire(&owner).await {
-                    tracing::error!(%error, "a lease could not be ended in the store");
+                if let Err(error) = self.principals.expire(&owner).await {
+                    tracing::error!(%error, "a presentity could not be read");
                 }
             }
             Due::Mirror(key) => {
@@ -471,59 +349,6 @@ impl Host {
                 }
             }
         }
-    }
-
-    /// Has a principal here read from the store, if it is not there; what is wrong with it is told
-    /// to whoever asks for it.
-    pub async fn ready(&self, owner: &Address) {
-        if self.accounts.get(owner).is_some() {
-            let _ = self.load(owner).await;
-        }
-    }
-
-    async fn load(&self, owner: &Address) -> Result<(), StoreError> {
-        if self.principals.contains_key(owner) {
-            return Ok(());
-        }
-        // Read once, however many ask for it at the same time.
-        let one = self.loading.entry(owner.clone()).or_default().clone();
-        let turn = one.lock().await;
-        let loaded = match self.principals.contains_key(owner) {
-            true => Ok(()),
-            false => self.load_now(owner).await,
-        };
-        drop(turn);
-        self.loading.remove(owner);
-        loaded
-    }
-
-    async fn load_now(&self, owner: &Address) -> Result<(), StoreError> {
-        let (config, now) = (self.config.load(), self.clock.now());
-        let around = Circumstances {
-            now,
-            pace: pace_limit(&config.times),
-            recovering_until: self
-                .crashed
-                .then(|| self.clock.started().after(seconds(config.times.recovery_seconds)))
-                .filter(|until| *until > now),
-        };
-        let (principal, mut ended) = Principal::load(&*self.store, owner, around).await?;
-        let deadline = principal.presentity.next_deadline();
-        // Whoever was first has the newer state.
-        if let Entry::Vacant(vacant) = self.principals.entry(owner.clone()) {
-            let presentity = &principal.presentity;
-            self.standing.note(
-                owner,
-                presentity,
-                presentity.watchers().map(|(watcher, _)| watcher),
-            );
-            let ops = principal.records(owner, &mut ended, |a| self.accounts.is_local(a));
-            // Not waited for: what is not deleted now is when it is loaded the next time.
-            let _ = self.submit(now, ops);
-            drop(vacant.insert(principal));
-            self.timers.set(Due::Presentity(owner.clone()), deadline);
-        }
-        Ok(())
     }
 }
 

@@ -1,11 +1,6 @@
-//! Names of devices and sessions, and how sixteen octets are written.
+//! How sixteen octets are written.
 
-/// A device: 128 bits that the client made.
-pub type DeviceId = [u8; 16];
-
-/// A session, unique in this run of the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId(pub [u8; 16]);
+pub use impp_presence::{DeviceId, SessionId};
 
 /// Sixteen bytes in hex.
 pub fn hex(bytes: &[u8; 16]) -> String {

@@ -8,11 +8,11 @@
 //! | `delivery.rs` | a message into an inbox here |
 //! | `devices/` | the devices of an account, and which makes room |
 //! | `session/` | signing in, and what a signed-in device asks |
-//! | `presentity/` | layers, watchers, what each is shown: pure |
-//! | `mirror/` | presentities of other domains, as their followers here see them |
+//! | `mirrors.rs` | presentities of other domains that are followed from here |
 //! | `link/` | links to the servers of other domains |
-//! | `principal.rs`, `policy.rs` | a principal's rules, contacts and presentity, from the store |
-//! | `accounts.rs`, `records.rs`, `secrets.rs` | who can sign in; what is stored, and how |
+//! | `principals/` | presentities of the hosted domains: loading, changing, waking |
+//! | `listeners.rs`, `standing.rs` | who is woken; how many watchers other domains have here |
+//! | `accounts.rs`, `records.rs`, `keeping.rs`, `secrets.rs` | who can sign in; what is stored, and how |
 //! | `host.rs` | what all connections share |
 //! | `answers.rs`, `notify.rs` | what is answered, and presence on its way to a watcher |
 //! | `ids.rs`, `signal.rs` | names of devices and sessions; waking a connection's task |
@@ -30,16 +30,15 @@ pub mod devices;
 pub mod host;
 pub mod http;
 pub mod ids;
+pub mod keeping;
 pub mod link;
+pub mod listeners;
 pub mod log;
 pub mod metrics;
-pub mod mirror;
+pub mod mirrors;
 pub mod net;
-pub mod nobody;
 pub mod notify;
-pub mod policy;
-pub mod presentity;
-pub mod principal;
+pub mod principals;
 pub mod rates;
 pub mod records;
 pub mod running;
@@ -47,6 +46,7 @@ pub mod secrets;
 pub mod session;
 pub mod sessions;
 pub mod signal;
+pub mod standing;
 pub mod timers;
 
 /// A random number, to spread what would happen at once. Without randomness it is not spread.

@@ -2,12 +2,12 @@
 
 use bytes::BytesMut;
 use impp_acl::Disclosed;
+use impp_presence::Fetched;
 use impp_protocol::command::{Done, Notify};
 use impp_protocol::state::SubscriptionState;
 use impp_protocol::{Address, Command, Request};
 
 use crate::answers::{Handled, refused};
-use crate::presentity::Fetched;
 
 /// The one place where presence enters a NOTIFY.
 pub fn disclose(notify: &mut Notify, content: &Disclosed) {

@@ -4,16 +4,16 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use impp_presence::{Contact, Kept};
 use impp_protocol::address::AddressError;
 use impp_protocol::sasl::scram::{Iterations, Key, Verifier};
-use impp_protocol::state::Grant;
+use impp_protocol::state::{Grant, SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Domain, Timestamp};
 use impp_storage::{RecordKey, Table};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::hex;
-use crate::presentity::Kept;
+use crate::ids::{hex, unhex};
 
 /// Accounts, by user part.
 pub const ACCOUNT: Table = Table(1);
@@ -186,6 +186,20 @@ pub struct ContactRecord {
     pub grant: Grant,
 }
 
+impl From<&Contact> for ContactRecord {
+    fn from(contact: &Contact) -> ContactRecord {
+        let Contact { name, groups, follow, grant } = contact.clone();
+        ContactRecord { name, groups, follow, grant }
+    }
+}
+
+impl From<ContactRecord> for Contact {
+    fn from(record: ContactRecord) -> Contact {
+        let ContactRecord { name, groups, follow, grant } = record;
+        Contact { name, groups, follow, grant }
+    }
+}
+
 /// A device of an account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -238,10 +252,15 @@ pub struct WatcherRecord {
     pub by_contact: bool,
 }
 
+/// Among the leases of a [`WatcherRecord`], that of the watcher's own server. No device has it.
+const SERVER: [u8; 16] = [0; 16];
+
 impl WatcherRecord {
     /// The record of what is kept of a watcher or follower.
     pub fn of(kept: &Kept) -> WatcherRecord {
-        let leases = kept.leases.iter().map(|(device, until)| (hex(device), until.as_millis()));
+        let server = kept.server.iter().map(|until| (&SERVER, until));
+        let leases = kept.leases.iter().chain(server);
+        let leases = leases.map(|(device, until)| (hex(device), until.as_millis()));
         WatcherRecord {
             state: kept.state.as_str().to_owned(),
             event: kept.event.as_str().to_owned(),
@@ -249,6 +268,22 @@ impl WatcherRecord {
             leases: leases.collect(),
             by_contact: kept.by_contact,
         }
+    }
+
+    /// What is kept; nothing if the record cannot be read.
+    pub fn kept(&self) -> Option<Kept> {
+        let mut leases = std::collections::BTreeMap::new();
+        for (device, until) in &self.leases {
+            leases.insert(unhex(device)?, Timestamp::from_millis(*until));
+        }
+        Some(Kept {
+            state: SubscriptionState::from_name(&self.state)?,
+            event: SubscriptionEvent::from_name(&self.event)?,
+            since: Timestamp::from_millis(self.since),
+            server: leases.remove(&SERVER),
+            leases,
+            by_contact: self.by_contact,
+        })
     }
 }
 

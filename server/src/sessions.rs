@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::ids::{DeviceId, SessionId};
+use crate::listeners::{Listener, Listeners};
 use crate::signal::Signal;
 use bytes::Bytes;
 use dashmap::DashMap;
@@ -73,16 +74,6 @@ impl Mailbox {
             seen: AtomicU64::new(0),
             revoked: AtomicBool::new(false),
         }
-    }
-
-    /// Says that a presentity may have changed.
-    pub fn presentity_dirty(&self, presentity: &Address) {
-        self.tell(|news| {
-            // The set is bounded by what the session follows.
-            if !news.dirty.contains(presentity) {
-                news.dirty.insert(presentity.clone());
-            }
-        });
     }
 
     /// Says that the account's log may have grown.
@@ -233,14 +224,32 @@ impl Mailbox {
     }
 }
 
+impl Listener for Mailbox {
+    fn presentity_dirty(&self, presentity: &Address) {
+        self.tell(|news| {
+            // The set is bounded by what the session follows.
+            if !news.dirty.contains(presentity) {
+                news.dirty.insert(presentity.clone());
+            }
+        });
+    }
+}
+
 /// All sessions of this server.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sessions {
+    listeners: Arc<Listeners>,
     by_id: DashMap<SessionId, Arc<Mailbox>>,
     by_account: DashMap<Address, Vec<Arc<Mailbox>>>,
 }
 
 impl Sessions {
+    /// None yet; each listens.
+    pub fn new(listeners: Arc<Listeners>) -> Sessions {
+        let (by_id, by_account) = Default::default();
+        Sessions { listeners, by_id, by_account }
+    }
+
     /// Enters a session, unless its account has `max` already.
     pub fn enter(&self, mailbox: &Arc<Mailbox>, max: usize) -> bool {
         let mut of_account = self.by_account.entry(mailbox.account.clone()).or_default();
@@ -250,12 +259,14 @@ impl Sessions {
         of_account.push(mailbox.clone());
         drop(of_account);
         self.by_id.insert(mailbox.id, mailbox.clone());
+        self.listeners.enter(mailbox.id, mailbox.clone());
         true
     }
 
     /// Forgets a session.
     pub fn leave(&self, mailbox: &Mailbox) {
         self.by_id.remove(&mailbox.id);
+        self.listeners.leave(mailbox.id);
         self.by_account.remove_if_mut(&mailbox.account, |_, sessions| {
             sessions.retain(|other| other.id != mailbox.id);
             sessions.is_empty()

@@ -5,11 +5,11 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 
+use impp_presence::followed::MirrorKey;
 use impp_protocol::{Address, Timestamp};
 use tokio::sync::Notify;
 
 use crate::ids::SessionId;
-use crate::mirror::MirrorKey;
 
 /// What a timer is about; each has at most one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -18,12 +18,20 @@ use serde_json::Value;
 const ARROWS: &[(&str, &[&str])] = &[
     ("impp-protocol", &[]),
     ("impp-acl", &["impp-protocol"]),
+    ("impp-presence", &["impp-protocol", "impp-acl"]),
     ("impp-storage", &["impp-protocol"]),
     ("impp-locate", &["impp-protocol"]),
     ("impp-federation", &["impp-protocol", "impp-acl", "impp-storage", "impp-locate"]),
     (
         "impp-server",
-        &["impp-protocol", "impp-acl", "impp-storage", "impp-locate", "impp-federation"],
+        &[
+            "impp-protocol",
+            "impp-acl",
+            "impp-presence",
+            "impp-storage",
+            "impp-locate",
+            "impp-federation",
+        ],
     ),
     ("impp-client", &["impp-protocol", "impp-locate"]),
     (
@@ -31,6 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "impp-protocol",
             "impp-acl",
+            "impp-presence",
             "impp-storage",
             "impp-locate",
             "impp-federation",
@@ -78,7 +87,7 @@ fn arrows_between_crates_point_one_way() {
 fn pure_crates_stay_pure() {
     for package in packages() {
         let name = package["name"].as_str().unwrap().to_owned();
-        if matches!(&*name, "impp-protocol" | "impp-acl") {
+        if matches!(&*name, "impp-protocol" | "impp-acl" | "impp-presence") {
             for impure in IMPURE {
                 assert!(!dependencies(&package).contains(*impure), "{name} depends on {impure}");
             }

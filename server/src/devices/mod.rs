@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use impp_presence::Change;
 use impp_protocol::command::ByeReason;
 use impp_protocol::state::{DeviceEvent, DeviceReport};
 use impp_protocol::{Address, Code, Error, Timestamp};
@@ -21,7 +22,7 @@ use crate::config::seconds;
 use crate::delivery::device_gone;
 use crate::host::{Host, bye};
 use crate::ids::{DeviceId, hex, unhex};
-use crate::principal::{layer_op, scan};
+use crate::keeping::{layer, scan};
 use crate::records::{self, DEVICE, DeviceRecord, ROOM, RoomRecord};
 use crate::sessions::Mailbox;
 use room::{Around, NoRoom, ROOMS_PER_DAY_MAX, Room, Seen, apart, counted, room};
@@ -281,7 +282,7 @@ async fn part_with(
     let (device, key) = (known.id, records::key(DEVICE, owner, &[&hex(&known.id)]));
     let mut ops = vec![
         Op::Put { key, expect: Expect::Version(known.version), value: None },
-        layer_op(owner, device, None),
+        layer(owner, device, None),
     ];
     ops.extend(more);
     // Who has no inbox has no log to be told in.
@@ -299,15 +300,7 @@ async fn part_with(
         }
     }
     // After its sessions were told, so that none of them publishes behind this.
-    let withdrawn = host.change(owner, |principal, now| {
-        let (presentity, policy) = (&mut principal.presentity, &principal.policy);
-        if presentity.layers().of(device).is_none() {
-            return ((), Default::default());
-        }
-        let mut effects = presentity.unpublish(now, device, policy);
-        effects.ops.push(layer_op(owner, device, None));
-        ((), effects)
-    });
+    let withdrawn = host.principals.change(owner, Change::Part(device));
     // The device is gone all the same, and its layer is not shown.
     if let Err(error) = withdrawn.await {
         tracing::warn!(%error, "the end of a layer could not be stored");

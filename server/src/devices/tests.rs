@@ -10,11 +10,11 @@ use super::room::DAY;
 use super::*;
 use crate::accounts::new_verifier;
 use crate::config::Config;
-use crate::presentity::Lease;
 use crate::records::Services;
 use crate::session::Session;
 use crate::session::entry::enter as sign_in;
 use crate::session::sign_in::Device;
+use impp_presence::Lease;
 
 const DAY_MILLIS: u64 = 86_400_000;
 
@@ -90,25 +90,19 @@ async fn the_device_unused_longest_makes_room_and_shows_nothing_any_more() {
         visit(&host, device).await.unwrap();
         last_used(&host, device, days * DAY_MILLIS).await;
     }
-    let owner = alice();
-    let shown = host.change(&owner, |principal, now| {
-        let (presentity, policy) = (&mut principal.presentity, &principal.policy);
-        let (patch, lease) = (Default::default(), Lease::Until(now.after(DAY)));
-        let mut effects = presentity.publish(now, [2; 16], &patch, true, lease, policy).unwrap();
-        let layer = presentity.layers().of([2; 16]).map(|(document, _)| (document, now.after(DAY)));
-        effects.ops.push(layer_op(&alice(), [2; 16], layer));
-        ((), effects)
-    });
-    shown.await.unwrap();
+    let lease = Lease::Until(host.clock.now().after(DAY));
+    let patch = impp_protocol::presence::Patch::default();
+    let publish = Change::Publish { device: [2; 16], patch, replace: true, lease };
+    host.principals.change(&alice(), publish).await.unwrap();
     assert_eq!(scan(&*host.store, &alice(), records::LAYER).await.unwrap().len(), 1);
     visit(&host, 3).await.unwrap();
     assert_eq!(ids(&host).await, [1, 3]);
     assert_eq!(told_gone(&host).await, [(2, DeviceEvent::MadeRoom, Some(3))]);
     assert_eq!(scan(&*host.store, &alice(), records::LAYER).await.unwrap().len(), 0);
-    let layer = |principal: &mut crate::principal::Principal, _| {
+    let layer = |principal: &mut crate::principals::Principal, _| {
         principal.presentity.layers().of([2; 16]).is_some()
     };
-    assert!(!host.look(&alice(), layer).await.unwrap());
+    assert!(!host.principals.look(&alice(), layer).await.unwrap());
 }
 
 /// A device with a session, though it has no connection and is old, is in use.

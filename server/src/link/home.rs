@@ -8,6 +8,10 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use impp_acl::{RulesError, Watcher};
+use impp_presence::{
+    Answer, Asked, Bond, Change, GroupTold, Groups, Joined, Keeper, Presentity, PulledGroups,
+    Write, ghosts,
+};
 use impp_protocol::command::{Done, Fetch, Notify, Subscribe};
 use impp_protocol::presence::Version;
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
@@ -15,16 +19,12 @@ use impp_protocol::{Address, By, Code, Command, Error, Timestamp, What};
 use impp_storage::{Expect, Op, StoreError};
 
 use super::mailbox::LinkMailbox;
-use super::nobodies::{nobody, policy};
 use crate::answers::{Stored, crowded, refused, storage_error};
 use crate::config::seconds;
 use crate::host::Host;
+use crate::listeners::Listener;
 use crate::notify::{disclose, fetched, put};
-use crate::policy::Policy;
-use crate::presentity::{
-    Asked, Bond, Effects, GroupTold, Groups, Joined, Presentity, PulledGroups, THEIR_SERVER,
-    Watching,
-};
+use crate::principals::{ChangeError, Principal};
 use crate::records::{self, WATCHER};
 
 /// When what could not be read is looked at again.
@@ -147,13 +147,12 @@ pub async fn fetch(host: &Arc<Host>, link: &LinkMailbox, fetch: Fetch) -> Result
     let seen = match whom(host, &address)? {
         Whom::Nobody => {
             let broken = |error: RulesError| Error::new(Code::Internal, error.to_string());
-            let (now, policy) = (host.clock.now(), policy(&address).map_err(broken)?);
-            nobody(&address, now).fetch(now, &asker, fetch.version, &policy)
+            let now = host.clock.now();
+            ghosts::ghost(&address, now).map_err(broken)?.fetch(now, &asker, fetch.version)
         }
         Whom::Presentity => host
-            .look(&address, |principal, now| {
-                principal.presentity.fetch(now, &asker, fetch.version, &principal.policy)
-            })
+            .principals
+            .look(&address, |principal, now| principal.presentity.fetch(now, &asker, fetch.version))
             .await
             .map_err(|error| storage_error(&error).by_home())?,
     };
@@ -169,10 +168,10 @@ pub async fn tell(
     out: &mut BytesMut,
     room: usize,
 ) {
-    for presentity in link.nobodies().expire(host.clock.now()) {
+    for presentity in link.ghosts().expire(host.clock.now(), link.id) {
         link.presentity_dirty(&presentity);
     }
-    for presentity in link.nobodies().take_dropped() {
+    for presentity in link.ghosts().take_dropped() {
         let dropped = groups.remove(&presentity);
         link.count_watchers(dropped.map_or(0, |of| of.len()), 0);
     }
@@ -192,9 +191,11 @@ pub async fn tell(
 /// The link is lost: nobody hears over it any more. Leases stay. What is still taken must not go on.
 pub async fn link_lost(host: &Arc<Host>, link: &LinkMailbox, groups: AllGroups) {
     let mut presentities = link.unanswered();
-    presentities.extend(groups.into_keys().filter(|address| !link.nobodies().contains(address)));
+    presentities.extend(groups.into_keys().filter(|address| !link.ghosts().contains(address)));
     for presentity in presentities {
-        let lost = host.look(&presentity, |principal, _| principal.presentity.link_lost(link.id));
+        let lost = host.principals.look(&presentity, |principal, _| {
+            principal.presentity.link_lost(link.id);
+        });
         if let Err(error) = lost.await {
             tracing::warn!(%error, "the loss of a link could not be noted");
         }
@@ -218,54 +219,38 @@ async fn follow(
     let lease = subscribe.lease.unwrap_or(seconds(config.federation.lease_seconds)).min(longest);
     let whom = whom(host, presentity)?;
     if let Whom::Presentity = whom {
-        link.nobodies().forget(presentity);
+        link.ghosts().forget(presentity);
     }
-    let bond = Bond::Lease(THEIR_SERVER, host.clock.now().after(lease));
-    let let_go = async || {
-        let ended = change(host, link, whom, presentity, |presentity, _, now| {
-            ((), presentity.unsubscribe(now, watcher, &[bond], Some(link.id)))
-        });
-        ended.await.map_err(|error| storage_error(&error))
-    };
+    let bond = Bond::Server(host.clock.now().after(lease));
+    let (watcher, listener) = (watcher.clone(), Some(link.id));
     if lease.is_zero() {
-        return let_go().await.map(|()| Standing::Ended);
+        let keepers = vec![Keeper::Server];
+        let release = Change::Release { watcher, keepers, listener };
+        change(host, link, whom, presentity, release, |_| true).await.stored()?;
+        return Ok(Standing::Ended);
     }
     let most = config.federation.subscriptions_max as usize;
     let pending_max = config.limits.pending_max as usize;
     if let Whom::Presentity = whom {
         link.takes(presentity);
     }
-    let mut before = None;
-    let asked = change(host, link, whom, presentity, |presentity, policy, now| {
-        before = presentity.watcher(watcher).cloned();
-        let stands = before.as_ref().is_some_and(Watching::is_kept_by_server);
-        if !stands && host.standing.count(&link.local, &link.remote) >= most {
-            return (None, Effects::default());
-        }
-        let link = Some(link.id);
-        let (asked, effects) = presentity.subscribe(now, watcher, bond, link, pending_max, policy);
-        (Some(asked), effects)
-    });
-    let asked = asked.await;
-    if asked.is_err() {
-        // What could not be stored keeps nothing, and ends nothing that stood before.
-        let before = before.as_ref();
-        let undone = change(host, link, whom, presentity, |presentity, _, now| {
-            let link = Some(link.id);
-            ((), presentity.unsubscribe_unstored(now, watcher, bond, link, before))
-        });
-        undone.await.map_err(|error| storage_error(&error))?;
-    }
-    if !matches!(asked, Ok(Some(Asked::Stands(_)))) {
+    let has_room = |principal: &mut Principal| {
+        principal.presentity.is_kept_by_server(&watcher)
+            || host.standing.count(&link.local, &link.remote) < most
+    };
+    let follow = Change::Follow { watcher: watcher.clone(), bond, listener, pending_max };
+    let asked = change(host, link, whom, presentity, follow, has_room).await;
+    if !matches!(asked, Ok(Some(Answer::Asked(Asked::Stands(_))))) {
         link.taken(presentity);
     }
-    match asked.stored()?.ok_or_else(|| {
-        let text = format!("{most} watchers of one domain, and that is the most");
-        Error::new(Code::Full, text)
-    })? {
-        Asked::Stands(_) => Ok(Standing::Follows(lease)),
-        Asked::Refused => Err(refused(presentity)),
-        Asked::Crowded => Err(crowded()),
+    match asked.stored()? {
+        None => {
+            let text = format!("{most} watchers of one domain, and that is the most");
+            Err(Error::new(Code::Full, text))
+        }
+        Some(Answer::Asked(Asked::Stands(_))) => Ok(Standing::Follows(lease)),
+        Some(Answer::Asked(Asked::Crowded)) => Err(crowded()),
+        Some(_) => Err(refused(presentity)),
     }
 }
 
@@ -301,37 +286,38 @@ fn whom(host: &Host, address: &Address) -> Result<Whom, Error> {
     }
 }
 
-/// Changes a presentity, or one who does not exist and must look the same: then the store is asked
-/// to forget what it never had, so that the answer comes as late.
-async fn change<R>(
+/// Changes a presentity if it is as it has to be, or one who does not exist and must look the same: then
+/// the store is asked to forget what it never had, so that the answer comes as late.
+async fn change(
     host: &Arc<Host>,
     link: &LinkMailbox,
     whom: Whom,
     address: &Address,
-    act: impl FnOnce(&mut Presentity, &Policy, Timestamp) -> (R, Effects),
-) -> Result<R, StoreError> {
+    change: Change,
+    fits: impl FnOnce(&mut Principal) -> bool,
+) -> Result<Option<Answer>, ChangeError> {
     if let Whom::Presentity = whom {
-        return host
-            .change(address, |principal, now| {
-                act(&mut principal.presentity, &principal.policy, now)
-            })
-            .await;
+        let fits = |principal: &mut Principal| fits(principal).then_some(()).ok_or(());
+        return Ok(host.principals.change_if(address, change, fits).await?.ok());
     }
-    let asked = link.nobodies().ask(address, host.clock.now(), act);
+    let asked = link.ghosts().ask(address, host.clock.now(), change);
     let (answer, effects) =
         asked.map_err(|error| StoreError::Damaged { what: error.to_string() })?;
-    let forget = |watcher: &Address| {
-        let key = records::key(WATCHER, address, &[watcher.as_str()]);
-        Op::Put { key, expect: Expect::Any, value: None }
+    let forget = |write: &Write| match write {
+        Write::Watcher(watcher, _) => {
+            let key = records::key(WATCHER, address, &[watcher.as_str()]);
+            Some(Op::Put { key, expect: Expect::Any, value: None })
+        }
+        Write::Layer(..) | Write::Contact(..) | Write::Rules(..) => None,
     };
-    let ops: Vec<Op> = effects.watchers.iter().map(forget).collect();
+    let ops: Vec<Op> = effects.writes.iter().filter_map(forget).collect();
     if !ops.is_empty() {
         host.store(ops).await?;
     }
     if effects.wake.contains(&link.id) {
         link.presentity_dirty(address);
     }
-    Ok(answer)
+    Ok(Some(answer))
 }
 
 /// Looks at a presentity, or at one who does not exist and was asked for over this link.
@@ -341,10 +327,10 @@ async fn look<R>(
     address: &Address,
     act: impl FnOnce(&mut Presentity, Timestamp) -> R,
 ) -> Result<R, StoreError> {
-    if let Some(nobody) = link.nobodies().find(address) {
-        return Ok(act(nobody, host.clock.now()));
+    if let Some(ghost) = link.ghosts().find(address) {
+        return Ok(act(ghost, host.clock.now()));
     }
-    host.look(address, |principal, now| act(&mut principal.presentity, now)).await
+    host.principals.look(address, |principal, now| act(&mut principal.presentity, now)).await
 }
 
 async fn join(
@@ -394,8 +380,8 @@ async fn tell_of(
 ) -> Result<(), StoreError> {
     let Some(of) = groups.get_mut(presentity) else { return Ok(()) };
     let before = of.len();
-    let told = if !link.nobodies().contains(presentity) && host.account(presentity).is_err() {
-        of.close()
+    let told = if !link.ghosts().contains(presentity) && host.account(presentity).is_err() {
+        close(of)
     } else {
         let left = room.saturating_sub(out.len()).max(PULL_BYTES_MIN);
         pull(host, link, of, presentity, left).await?
@@ -438,14 +424,11 @@ async fn expire(
     link: &LinkMailbox,
     presentity: &Address,
 ) -> Result<(), StoreError> {
-    let whom = match link.nobodies().contains(presentity) {
-        true => Whom::Nobody,
-        false => Whom::Presentity,
-    };
-    change(host, link, whom, presentity, |presentity, policy, now| {
-        ((), presentity.expire(now, policy))
-    })
-    .await
+    if let Some(ghost) = link.ghosts().find(presentity) {
+        ghost.expire(host.clock.now());
+        return Ok(());
+    }
+    host.principals.expire(presentity).await
 }
 
 fn notify(presentity: &Address, told: GroupTold) -> Notify {
@@ -463,20 +446,18 @@ fn ended() -> Done {
     Done { state, lease: Some(Duration::ZERO), ..Done::empty() }
 }
 
-impl Groups {
-    /// The presentity is gone: all are told so.
-    fn close(&mut self) -> Vec<GroupTold> {
-        let told = GroupTold {
-            group: None,
-            watchers: self.take(),
-            state: SubscriptionState::Terminated,
-            event: Some(SubscriptionEvent::Noresource),
-            content: None,
-            version: None,
-            set: None,
-        };
-        told.split()
-    }
+/// The presentity is gone: all are told so.
+fn close(groups: &mut Groups) -> Vec<GroupTold> {
+    let told = GroupTold {
+        group: None,
+        watchers: groups.take(),
+        state: SubscriptionState::Terminated,
+        event: Some(SubscriptionEvent::Noresource),
+        content: None,
+        version: None,
+        set: None,
+    };
+    told.split()
 }
 
 /// What this server says as the home of a presentity.

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use impp_presence::ghosts::Ghosts;
 use impp_protocol::command::Bye;
 use impp_protocol::{Address, Domain};
 
-use super::nobodies::Nobodies;
 use crate::ids::SessionId;
+use crate::listeners::Listener;
 use crate::signal::Signal;
 
 /// See the module.
@@ -31,26 +32,15 @@ pub struct LinkMailbox {
     draining: AtomicBool,
     /// Presentities with requests that were taken and not answered, and how many.
     taking: Mutex<HashMap<Address, usize>>,
-    nobodies: Mutex<Nobodies>,
+    ghosts: Mutex<Ghosts>,
 }
 
 impl LinkMailbox {
     /// An empty mailbox.
     pub fn new(id: SessionId, local: Domain, remote: Domain) -> LinkMailbox {
         let (signal, dirty, bye, watchers, draining) = Default::default();
-        let (taking, nobodies) = Default::default();
-        LinkMailbox { id, local, remote, signal, dirty, bye, watchers, draining, taking, nobodies }
-    }
-
-    /// Says that a presentity of ours may have changed. The set is bounded by what is followed over
-    /// the link.
-    pub fn presentity_dirty(&self, presentity: &Address) {
-        let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
-        if !dirty.contains(presentity) {
-            dirty.insert(presentity.clone());
-        }
-        drop(dirty);
-        self.signal.raise();
+        let (taking, ghosts) = Default::default();
+        LinkMailbox { id, local, remote, signal, dirty, bye, watchers, draining, taking, ghosts }
     }
 
     /// Says after a while that a presentity may have changed.
@@ -114,8 +104,8 @@ impl LinkMailbox {
     }
 
     /// Those who do not exist and were asked for over this link.
-    pub(super) fn nobodies(&self) -> MutexGuard<'_, Nobodies> {
-        self.nobodies.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn ghosts(&self) -> MutexGuard<'_, Ghosts> {
+        self.ghosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many watchers of the other domain hear over this link.
@@ -126,5 +116,17 @@ impl LinkMailbox {
     /// There were so many of one presentity, and are so many now.
     pub(super) fn count_watchers(&self, before: usize, after: usize) {
         self.watchers.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+    }
+}
+
+impl Listener for LinkMailbox {
+    fn presentity_dirty(&self, presentity: &Address) {
+        let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
+        // The set is bounded by what is followed over the link.
+        if !dirty.contains(presentity) {
+            dirty.insert(presentity.clone());
+        }
+        drop(dirty);
+        self.signal.raise();
     }
 }

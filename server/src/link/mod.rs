@@ -8,8 +8,6 @@
 //! | `connection` | an open link: frames in and out, deadlines, requests and answers |
 //! | `incoming` | what the other side asks |
 //! | `home` | what the other side's watchers are told of presentities here |
-//! | `nobodies` | those asked for who do not exist, and must not be told from others |
-//! | `standing` | how many watchers of another domain there are |
 //! | `outgoing` | messages from here: into the queue, onto the link, to their fates |
 //! | `mailbox` | where the rest of the server leaves word for a link |
 //! | `words` | what the other side says in words, made fit for logs |
@@ -23,12 +21,10 @@ mod dial;
 pub mod home;
 mod incoming;
 pub mod mailbox;
-mod nobodies;
 mod opening;
 pub mod outgoing;
 mod peer;
 mod peers;
-mod standing;
 mod words;
 
 use std::net::IpAddr;
@@ -42,7 +38,6 @@ pub use mailbox::LinkMailbox;
 pub use opening::{Opened, Services};
 pub use peer::{Link, Peer};
 pub use peers::Peers;
-pub use standing::Standing;
 
 use crate::host::Host;
 use crate::net::admission::Place;

@@ -189,6 +189,7 @@ impl Peers {
         })?;
         attached?;
         host.links.insert(link.mailbox.id, link.mailbox.clone());
+        host.listeners.enter(link.mailbox.id, link.mailbox.clone());
         host.metrics.links.inc();
         peer.tell_mirrors(host);
         Ok((peer, link))

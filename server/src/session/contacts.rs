@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
+use impp_presence::{Bond, Change, Contact as Entry, Keeper};
 use impp_protocol::command::{Done, Fetch, LABEL_BYTES_MAX, Publish};
 use impp_protocol::state::{
     self, CONTACT_GROUPS_MAX, Contact, ContactEdit, Contacts, SubscriptionState,
 };
 use impp_protocol::{Address, Code, Error};
-use impp_storage::{Expect, Op};
 
 use super::follow::needs_presentity;
 use super::{Session, lists};
 use crate::answers::{Handled, Stored};
 use crate::host::{Home, Host};
-use crate::presentity::Bond;
-use crate::records::{self, CONTACT, ContactRecord};
+use crate::principals::Principal;
 
 impl Session {
     pub(super) async fn fetch_contacts(&mut self, host: &Arc<Host>, fetch: Fetch) -> Handled {
@@ -37,20 +36,16 @@ impl Session {
     /// The contact list, and how each subscription stands.
     pub(super) async fn contact_entries(&self, host: &Arc<Host>) -> Result<Vec<Contact>, Error> {
         let contacts = host
-            .look(self.address(), |principal, _| principal.policy.contacts.clone())
+            .principals
+            .look(self.address(), |principal, _| principal.presentity.policy().contacts.clone())
             .await
             .stored()?;
         let mut entries = Vec::new();
-        for (address, record) in contacts {
-            let subscription = self.stands(host, &address).await?;
-            entries.push(Contact {
-                address,
-                name: record.name,
-                groups: record.groups,
-                follow: record.follow,
-                grant: record.grant,
-                subscription,
-            });
+        for (address, entry) in &*contacts {
+            let subscription = self.stands(host, address).await?;
+            let Entry { name, groups, follow, grant } = entry.clone();
+            let address = address.clone();
+            entries.push(Contact { address, name, groups, follow, grant, subscription });
         }
         Ok(entries)
     }
@@ -70,11 +65,10 @@ impl Session {
             Ok(Home::Here) if needs_presentity(host, self.address(), presentity).is_ok() => {}
             Ok(Home::Here) | Err(_) => return Ok(None),
         }
-        host.look(presentity, |principal, _| {
+        let state = host.principals.look(presentity, |principal, _| {
             principal.presentity.watcher(self.address()).map(|watching| watching.state)
-        })
-        .await
-        .stored()
+        });
+        state.await.stored()
     }
 
     async fn set_contact(&mut self, host: &Arc<Host>, contact: Contact) -> Handled {
@@ -83,16 +77,6 @@ impl Session {
         let owner = self.address().clone();
         if contact.address == owner {
             return Err(Error::new(Code::Refused, "you are no contact of your own"));
-        }
-        let fits = host
-            .look(&owner, |principal, _| {
-                let contacts = &principal.policy.contacts;
-                contacts.len() < limit || contacts.contains_key(&contact.address)
-            })
-            .await
-            .stored()?;
-        if !fits {
-            return Err(Error::new(Code::Full, format!("the contact list holds {limit} entries")));
         }
         let mut _place = None;
         if contact.follow {
@@ -105,8 +89,19 @@ impl Session {
         }
         let (address, follow) = (contact.address, contact.follow);
         let (name, groups, grant) = (contact.name, contact.groups, contact.grant);
-        let record = ContactRecord { name, groups, follow, grant };
-        self.store_contact(host, &address, Some(record)).await?;
+        let entry = Entry { name, groups, follow, grant };
+        let put = Change::PutContact(address.clone(), Some(entry));
+        let fits = |principal: &mut Principal| {
+            let contacts = &principal.presentity.policy().contacts;
+            match contacts.len() < limit || contacts.contains_key(&address) {
+                true => Ok(()),
+                false => {
+                    let text = format!("the contact list holds {limit} entries");
+                    Err(Error::new(Code::Full, text))
+                }
+            }
+        };
+        host.principals.change_if(&owner, put, fits).await.stored()??;
         let state = if follow {
             // A refusal ends the subscription, not the entry.
             let asked = self.ask(host, &address, Bond::Contact, false).await;
@@ -120,69 +115,35 @@ impl Session {
     }
 
     async fn remove_contact(&mut self, host: &Arc<Host>, address: &Address) -> Handled {
-        let known = host
-            .look(self.address(), |principal, _| principal.policy.contacts.contains_key(address))
-            .await
-            .stored()?;
-        if !known {
-            return Err(Error::new(Code::NotFound, format!("{address} is no contact")));
-        }
-        self.store_contact(host, address, None).await?;
+        let known = |principal: &mut Principal| match principal
+            .presentity
+            .policy()
+            .contacts
+            .contains_key(address)
+        {
+            true => Ok(()),
+            false => Err(Error::new(Code::NotFound, format!("{address} is no contact"))),
+        };
+        let take = Change::PutContact(address.clone(), None);
+        host.principals.change_if(self.address(), take, known).await.stored()??;
         self.let_go(host, address).await?;
         self.contacts_changed(host);
         Ok(Done::empty())
     }
 
-    async fn store_contact(
-        &self,
-        host: &Arc<Host>,
-        address: &Address,
-        record: Option<ContactRecord>,
-    ) -> Result<(), Error> {
-        let owner = self.address();
-        let mut before = None;
-        let changed = host.change(owner, |principal, now| {
-            before = principal.policy.contacts.get(address).cloned();
-            principal.policy.set_contact(address, record.clone());
-            let mut effects = principal.presentity.policy_changed(now, &principal.policy);
-            effects.ops.push(Op::Put {
-                key: records::key(CONTACT, owner, &[address.as_str()]),
-                expect: Expect::Any,
-                value: record.as_ref().map(records::to_bytes),
-            });
-            ((), effects)
-        });
-        let changed = changed.await;
-        if changed.is_err() {
-            // What could not be stored grants nothing.
-            let undone = host.change(owner, |principal, now| {
-                // What somebody else has made of it since is theirs.
-                if principal.policy.contacts.get(address) == record.as_ref() {
-                    principal.policy.set_contact(address, before);
-                }
-                ((), principal.presentity.policy_changed(now, &principal.policy))
-            });
-            undone.await.stored()?;
-        }
-        changed.stored()
-    }
-
     /// The contact list does not keep a subscription any more.
     async fn let_go(&self, host: &Arc<Host>, presentity: &Address) -> Result<(), Error> {
-        match host.home_of(self.address(), presentity) {
+        let (watcher, keepers) = (self.address().clone(), vec![Keeper::Contact]);
+        match host.home_of(&watcher, presentity) {
             Ok(Home::Elsewhere(key)) => {
-                let contact = |bond| bond == Bond::Contact;
-                let left = host.mirrors.unfollow(host, &key, self.address(), None, contact);
+                let left = host.mirrors.unfollow(host, &key, &watcher, None, &keepers);
                 return left.await.stored();
             }
-            Ok(Home::Here) if needs_presentity(host, self.address(), presentity).is_ok() => {}
+            Ok(Home::Here) if needs_presentity(host, &watcher, presentity).is_ok() => {}
             Ok(Home::Here) | Err(_) => return Ok(()),
         }
-        let left = host.change(presentity, |principal, now| {
-            let bonds = [Bond::Contact];
-            ((), principal.presentity.unsubscribe(now, self.address(), &bonds, None))
-        });
-        left.await.stored()
+        let release = Change::Release { watcher, keepers, listener: None };
+        host.principals.change(presentity, release).await.stored().map(drop)
     }
 
     fn contacts_changed(&self, host: &Host) {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use impp_presence::Lease;
 use impp_protocol::command::{Done, Publish};
 use impp_protocol::state::{self, Device, DeviceEdit, Devices};
 use impp_protocol::{Code, Error};
@@ -37,9 +38,13 @@ impl Session {
         self.needs_presence()?;
         let device = self.mailbox.device;
         let layer = host
+            .principals
             .look(self.address(), |principal, now| {
                 let (document, lease) = principal.presentity.layers().of(device)?;
-                let lease = crate::principal::until_of(lease).map(|until| until.since(now));
+                let lease = match lease {
+                    Lease::Until(until) => Some(until.since(now)),
+                    Lease::Bound(_) | Lease::Grace(..) => None,
+                };
                 Some((document, lease))
             })
             .await

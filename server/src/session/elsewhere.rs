@@ -7,6 +7,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use impp_acl::View;
+use impp_presence::followed::MirrorKey;
+use impp_presence::{Bond, Held};
 use impp_protocol::command::{Done, Fetch, Subscribe};
 use impp_protocol::presence::{Document, Version};
 use impp_protocol::state::SubscriptionState;
@@ -16,8 +18,8 @@ use super::publish::granted;
 use super::{Followed, Session, offered};
 use crate::answers::{Answer, Handled, Later};
 use crate::host::{Home, Host};
-use crate::mirror::{Following, MirrorKey};
-use crate::presentity::{Bond, Held};
+use crate::listeners::Listener;
+use crate::mirrors::Following;
 
 /// The home's answer is waited for so long; then SUBSCRIBE is answered that the state is unknown,
 /// and the rest comes by NOTIFY; FETCH that the home is unreachable.
@@ -104,7 +106,7 @@ impl Session {
                 }
             };
             if told.is_none() {
-                let left = host.mirrors.unfollow(&host, &key, &watcher, Some(id), |_| false);
+                let left = host.mirrors.unfollow(&host, &key, &watcher, Some(id), &[]);
                 if let Err(error) = left.await {
                     tracing::warn!(%error, "the end of a subscription could not be stored");
                 }

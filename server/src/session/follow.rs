@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use impp_acl::Watcher;
+use impp_presence::{Answer, Asked, Bond, Change, Held, Keeper};
 use impp_protocol::command::{Done, Fetch, Subscribe};
 use impp_protocol::state::{self, Contact, Contacts, SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Code, Error, What};
@@ -14,7 +15,6 @@ use super::{Followed, Session, lists};
 use crate::answers::{Handled, Stored, crowded, refused};
 use crate::host::{Home, Host};
 use crate::notify::fetched;
-use crate::presentity::{Asked, Bond, Held};
 
 impl Session {
     /// Follows a thing, refreshes that, or ends it.
@@ -64,6 +64,7 @@ impl Session {
         };
         let state = self.ask(host, &presentity, bond, true).await?;
         let version = host
+            .principals
             .look(&presentity, |principal, now| {
                 principal.presentity.version_for(now, &self.account.address)
             })
@@ -105,25 +106,12 @@ impl Session {
             return Ok(following.await?.state);
         }
         let pending_max = host.config.load().limits.pending_max as usize;
-        let mut before = None;
-        let asked = host.change(presentity, |principal, now| {
-            let (presentity, policy) = (&mut principal.presentity, &principal.policy);
-            before = presentity.watcher(watcher).cloned();
-            presentity.subscribe(now, watcher, bond, listener, pending_max, policy)
-        });
-        let asked = asked.await;
-        if asked.is_err() {
-            // What could not be stored keeps nothing, and ends nothing that stood before.
-            let undone = host.change(presentity, |principal, now| {
-                let (presentity, before) = (&mut principal.presentity, before.as_ref());
-                ((), presentity.unsubscribe_unstored(now, watcher, bond, listener, before))
-            });
-            undone.await.stored()?;
-        }
-        match asked.stored()? {
-            Asked::Stands(state) => Ok(state),
-            Asked::Refused => Err(refused(presentity)),
-            Asked::Crowded => Err(crowded()),
+        let watcher = watcher.clone();
+        let follow = Change::Follow { watcher, bond, listener, pending_max };
+        match host.principals.change(presentity, follow).await.stored()? {
+            Answer::Asked(Asked::Stands(state)) => Ok(state),
+            Answer::Asked(Asked::Crowded) => Err(crowded()),
+            _ => Err(refused(presentity)),
         }
     }
 
@@ -131,30 +119,19 @@ impl Session {
         self.unfollowed(presentity);
         let (id, device) = (self.mailbox.id, self.mailbox.device);
         // What this session or its device keeps goes; what others keep, stays.
-        let own = |bond: Bond| match bond {
-            Bond::Session(of) => of == id,
-            Bond::Lease(of, _) => of == device,
-            Bond::Contact => false,
-        };
-        match host.home_of(self.address(), presentity) {
-            Ok(Home::Here) if host.account(presentity).is_ok() => {}
-            Ok(Home::Elsewhere(key)) => {
-                let watcher = self.address();
-                let left = host.mirrors.unfollow(host, &key, watcher, Some(id), own);
-                return left.await.stored().map(|()| ended());
+        let keepers = vec![Keeper::Session(id), Keeper::Device(device)];
+        let (watcher, listener) = (self.address().clone(), Some(id));
+        match host.home_of(&watcher, presentity) {
+            Ok(Home::Here) if host.account(presentity).is_ok() => {
+                let release = Change::Release { watcher, keepers, listener };
+                host.principals.change(presentity, release).await.stored()?;
             }
-            Ok(Home::Here) | Err(_) => return Ok(ended()),
+            Ok(Home::Elsewhere(key)) => {
+                let left = host.mirrors.unfollow(host, &key, &watcher, listener, &keepers);
+                left.await.stored()?;
+            }
+            Ok(Home::Here) | Err(_) => {}
         }
-        let cancelled = host.change(presentity, |principal, now| {
-            let watcher = &self.account.address;
-            let bonds: Vec<Bond> = match principal.presentity.watcher(watcher) {
-                Some(watching) => watching.bonds.clone(),
-                None => vec![],
-            };
-            let bonds: Vec<Bond> = bonds.into_iter().filter(|bond| own(*bond)).collect();
-            ((), principal.presentity.unsubscribe(now, watcher, &bonds, Some(id)))
-        });
-        cancelled.await.stored()?;
         Ok(ended())
     }
 
@@ -233,8 +210,9 @@ impl Session {
         needs_presentity(host, self.address(), &fetch.address)?;
         let watcher = Watcher::Principal(self.account.address.clone());
         let found = host
+            .principals
             .look(&fetch.address, |principal, now| {
-                principal.presentity.fetch(now, &watcher, fetch.version, &principal.policy)
+                principal.presentity.fetch(now, &watcher, fetch.version)
             })
             .await
             .stored()?;

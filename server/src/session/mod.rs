@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use impp_presence::{Change, Held, Keeper, Pulled, Told};
 use impp_protocol::command::{Bye, Done, Fetch, Message, Notify, Subscribe};
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Code, Command, Error, What};
@@ -32,8 +33,9 @@ use crate::accounts::Account;
 use crate::answers::Answer;
 use crate::config::seconds;
 use crate::host::{Home, Host};
+use crate::listeners::Listener;
 use crate::notify::{disclose, put};
-use crate::presentity::{Held, Pulled, Told};
+use crate::principals::ChangeError;
 use crate::sessions::Mailbox;
 use crate::timers::Due;
 
@@ -101,8 +103,8 @@ impl Session {
     /// says.
     ///
     /// # Errors
-    /// [`StoreError`] if the return cannot be noted.
-    pub async fn resume(&mut self, host: &Arc<Host>) -> Result<(), StoreError> {
+    /// [`ChangeError`] if the return cannot be noted.
+    pub async fn resume(&mut self, host: &Arc<Host>) -> Result<(), ChangeError> {
         self.log = None;
         self.mailbox.set_absent(false);
         for (presentity, followed) in &mut self.followed {
@@ -113,11 +115,8 @@ impl Session {
         crate::devices::note_use_soon(host, &self.mailbox);
         let id = self.mailbox.id;
         host.timers.set(Due::Session(id), None);
-        host.change(&self.account.address, |principal, _| {
-            principal.presentity.rebind(id, None);
-            ((), crate::presentity::Effects::default())
-        })
-        .await
+        let rebound = host.principals.change(&self.account.address, Change::Rebind(id, None));
+        rebound.await.map(drop)
     }
 
     /// Whose it is.
@@ -271,13 +270,13 @@ impl Session {
             }
         }
         loop {
-            let pulled = host.look(presentity, |principal, now| {
+            let pulled = host.principals.look(presentity, |principal, now| {
                 principal.presentity.pull(now, watcher, id, held, state)
             });
             match pulled.await? {
                 Pulled::Nothing => return Ok(None),
                 Pulled::Told(told) => return Ok(Some(told)),
-                Pulled::Due => host.expire(presentity).await?,
+                Pulled::Due => host.principals.expire(presentity).await?,
             }
         }
     }
@@ -289,10 +288,7 @@ impl Session {
         let window = seconds(host.config.load().times.resume_window_seconds);
         let (id, address) = (self.mailbox.id, self.account.address.clone());
         self.mailbox.set_absent(true);
-        let rebound = host.change(&address, |principal, now| {
-            principal.presentity.rebind(id, Some(now.after(grace)));
-            ((), crate::presentity::Effects::default())
-        });
+        let rebound = host.principals.change(&address, Change::Rebind(id, Some(now.after(grace))));
         if let Err(error) = rebound.await {
             tracing::warn!(%error, "a lost connection could not be noted");
         }
@@ -313,31 +309,25 @@ impl Session {
         self.forget(host);
         crate::devices::note_use(host, &self.mailbox).await;
         let id = self.mailbox.id;
-        let bond = [crate::presentity::Bond::Session(id)];
+        let keepers = vec![Keeper::Session(id)];
         for presentity in self.followed.keys() {
-            let watcher = &self.account.address;
-            let left = async {
-                match host.home_of(watcher, presentity) {
-                    Ok(Home::Elsewhere(key)) => {
-                        let own = |other| bond.contains(&other);
-                        host.mirrors.unfollow(host, &key, watcher, Some(id), own).await
-                    }
-                    _ => {
-                        host.change(presentity, |principal, now| {
-                            let presentity = &mut principal.presentity;
-                            ((), presentity.unsubscribe(now, watcher, &bond, Some(id)))
-                        })
-                        .await
-                    }
+            let (watcher, listener) = (self.account.address.clone(), Some(id));
+            let left = match host.home_of(&watcher, presentity) {
+                Ok(Home::Elsewhere(key)) => {
+                    let left = host.mirrors.unfollow(host, &key, &watcher, listener, &keepers);
+                    left.await.map_err(ChangeError::from)
+                }
+                _ => {
+                    let keepers = keepers.clone();
+                    let release = Change::Release { watcher, keepers, listener };
+                    host.principals.change(presentity, release).await.map(drop)
                 }
             };
-            if let Err(error) = left.await {
+            if let Err(error) = left {
                 tracing::warn!(%error, "the end of a subscription could not be stored");
             }
         }
-        let ended = host.change(&self.account.address, |principal, now| {
-            ((), principal.presentity.end_session(now, id, &principal.policy))
-        });
+        let ended = host.principals.change(&self.account.address, Change::EndSession(id));
         if let Err(error) = ended.await {
             tracing::warn!(%error, "the end of a session could not be stored");
         }

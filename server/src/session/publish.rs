@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use impp_presence::{Answer, Change, Lease};
 use impp_protocol::command::{Done, Publish};
 use impp_protocol::presence::Patch;
 use impp_protocol::{Code, Error, What};
@@ -11,8 +12,7 @@ use super::Session;
 use crate::answers::{Handled, Stored};
 use crate::config::{Times, seconds};
 use crate::host::Host;
-use crate::presentity::Lease;
-use crate::principal::layer_op;
+use crate::principals::Principal;
 
 impl Session {
     /// Changes a state of the caller's.
@@ -35,14 +35,7 @@ impl Session {
         let (id, device) = (self.mailbox.id, self.mailbox.device);
         let owner = self.account.address.clone();
         if publish.lease == Some(Duration::ZERO) {
-            let unpublish = host.change(&owner, |principal, now| {
-                let (presentity, policy) = (&mut principal.presentity, &principal.policy);
-                let had = presentity.layers().of(device).is_some();
-                let mut effects = presentity.unpublish(now, device, policy);
-                effects.ops.extend(had.then(|| layer_op(&owner, device, None)));
-                ((), effects)
-            });
-            unpublish.await.stored()?;
+            host.principals.change(&owner, Change::Unpublish(device)).await.stored()?;
             return Ok(Done { lease: Some(Duration::ZERO), ..Done::empty() });
         }
         let patch = match publish.content {
@@ -52,42 +45,21 @@ impl Session {
         let lease =
             publish.lease.map(|asked| granted(asked, &host.config.load().times)).transpose()?;
         let until = lease.map(|lease| host.clock.now().after(lease));
-        let bond = until.map_or(Lease::Bound(id), Lease::Until);
-        let mut undo = None;
-        let published = host.change(&owner, |principal, now| {
-            // Looked at here, as an account that is disabled withdraws what it shows here too.
-            // So does a device that is taken away.
-            if !host.accounts.is_current(&self.account) || self.mailbox.is_revoked() {
-                return (Err(no_longer()), Default::default());
-            }
-            let (presentity, policy) = (&mut principal.presentity, &principal.policy);
-            let before = presentity.layers().saved(device);
-            match presentity.publish(now, device, &patch, publish.replace, bond, policy) {
-                Ok(mut effects) => {
-                    let was_leased = before.is_leased();
-                    let layer = presentity.layers().of(device).map(|(document, _)| document);
-                    // What was leased and is not any more must not come back after a restart.
-                    if until.is_some() || was_leased {
-                        effects.ops.push(layer_op(&owner, device, layer.zip(until)));
-                    }
-                    undo = Some((before, presentity.layers().saved(device)));
-                    (Ok(()), effects)
-                }
-                Err(_) => (Err(too_large()), Default::default()),
-            }
-        });
-        let published = published.await;
-        if published.is_err()
-            && let Some((before, after)) = undo
+        let (replace, bound) = (publish.replace, Lease::Bound(id));
+        let lease_kept = until.map_or(bound, Lease::Until);
+        let change = Change::Publish { device, patch, replace, lease: lease_kept };
+        // Looked at there, as an account that is disabled withdraws what it shows there too. So does a
+        // device that is taken away.
+        let fits = |_: &mut Principal| match host.accounts.is_current(&self.account)
+            && !self.mailbox.is_revoked()
         {
-            // What could not be stored is not shown either: this layer alone goes back.
-            let undone = host.change(&owner, |principal, now| {
-                ((), principal.presentity.put_back(now, before, &after, &principal.policy))
-            });
-            undone.await.stored()?;
+            true => Ok(()),
+            false => Err(no_longer()),
+        };
+        match host.principals.change_if(&owner, change, fits).await.stored()?? {
+            Answer::Unfit(_) => Err(too_large()),
+            _ => Ok(Done { lease, ..Done::empty() }),
         }
-        published.stored()??;
-        Ok(Done { lease, ..Done::empty() })
     }
 }
 

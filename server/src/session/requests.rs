@@ -7,9 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use impp_acl::{DeliveryRuling, FieldSet, Ruling, with_decision, with_delivery_decision};
 use impp_protocol::command::{Done, Fetch, Publish};
-use impp_protocol::state::{
-    self, Decision, RequestEdit, RequestEntry, RequestKind, Requests, SubscriptionState,
-};
+use impp_protocol::state::{self, Decision, RequestEdit, RequestEntry, RequestKind, Requests};
 use impp_protocol::{Address, Code, Error, Timestamp};
 use impp_storage::{Expect, Op, Outcome, Record, Rejection, Unit};
 
@@ -19,7 +17,7 @@ use crate::answers::{Handled, Stored};
 use crate::delivery::{one_less_held, received};
 use crate::host::Host;
 use crate::ids::unhex;
-use crate::principal::scan;
+use crate::keeping::scan;
 use crate::records::HELD;
 
 /// A held message: its key in the store, who sent it, and the record.
@@ -90,22 +88,18 @@ impl Session {
     }
 
     async fn asking(&self, host: &Arc<Host>) -> Result<Vec<RequestEntry>, Error> {
-        let waits = |state: SubscriptionState| {
-            matches!(state, SubscriptionState::Pending | SubscriptionState::Waiting)
-        };
-        host.look(self.address(), |principal, _| {
+        let look = host.principals.look(self.address(), |principal, _| {
             let watchers = principal.presentity.watchers();
             watchers
-                .filter(|(_, watching)| waits(watching.state))
+                .filter(|(_, watching)| watching.is_waiting())
                 .map(|(from, watching)| RequestEntry {
                     kind: RequestKind::Subscribe,
                     from: from.clone(),
                     since: watching.since,
                 })
                 .collect()
-        })
-        .await
-        .stored()
+        });
+        look.await.stored()
     }
 
     async fn held(&self, host: &Arc<Host>) -> Result<Vec<Held>, Error> {

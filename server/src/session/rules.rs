@@ -7,15 +7,15 @@ use std::sync::Arc;
 use impp_acl::{
     DeliveryQuestion, Purpose, Question, RuleSet, RulesError, Watcher, explain, explain_delivery,
 };
+use impp_presence::{Answer, Change};
 use impp_protocol::command::{Done, Fetch, Publish};
 use impp_protocol::state::{self, Explanation, RuleTrace};
 use impp_protocol::{Address, Code, Error};
-use impp_storage::{Expect, Op, Outcome};
 
 use super::Session;
 use crate::answers::{Handled, Stored};
 use crate::host::Host;
-use crate::records::{self, RULES};
+use crate::principals::ChangeError;
 
 /// How often an edit by the server is tried again when the owner edits at the same time.
 const EDITS_MAX: usize = 3;
@@ -45,9 +45,10 @@ impl Session {
         };
         let owner = self.address().clone();
         let explanation = host
+            .principals
             .look(&owner, |principal, now| {
                 let watcher = Watcher::Principal(about.clone());
-                let policy = &principal.policy;
+                let policy = principal.presentity.policy();
                 let contact = policy.grant(&watcher);
                 let sphere = principal.presentity.sphere();
                 if fetch.delivery {
@@ -101,9 +102,11 @@ fn traces(rules: Vec<impp_acl::RuleTrace>) -> Vec<RuleTrace> {
 
 /// The text of an owner's rules and its version.
 async fn rules_of(host: &Arc<Host>, owner: &Address) -> Result<(String, u64), Error> {
-    host.look(owner, |principal, _| (principal.policy.text.clone(), principal.policy.number))
-        .await
-        .stored()
+    let look = host.principals.look(owner, |principal, _| {
+        let policy = principal.presentity.policy();
+        (policy.text.to_string(), policy.number)
+    });
+    look.await.stored()
 }
 
 /// Changes an owner's rules by an edit of their text, again if they were changed meanwhile.
@@ -132,29 +135,18 @@ async fn replace_rules(
     base: u64,
 ) -> Result<u64, Error> {
     let rules = RuleSet::parse(&text).map_err(|error| unusable(&error))?;
-    let put = Op::Put {
-        key: records::key(RULES, owner, &[]),
-        expect: if base == 0 { Expect::Absent } else { Expect::Version(base) },
-        value: Some(text.clone().into()),
-    };
-    let Outcome::Committed { versions, .. } = host.store(vec![put]).await.stored()? else {
+    let (rules, text) = (rules.into(), text.into());
+    let replaced = host.principals.change(owner, Change::PutRules { rules, text, base }).await;
+    if replaced == Err(ChangeError::Conflict) {
         let newest = rules_of(host, owner).await?.1;
         let mut error = Error::new(Code::Conflict, format!("the rules' version is {newest}"));
         error.version = Some(newest);
         return Err(error);
-    };
-    let number = versions.first().copied().unwrap_or_default();
-    let changed = host.change(owner, |principal, now| {
-        // Of two changes, the later one in the store stands, whoever comes here first.
-        if number > principal.policy.number {
-            principal.policy.rules = rules;
-            principal.policy.text = text;
-            principal.policy.number = number;
-        }
-        ((), principal.presentity.policy_changed(now, &principal.policy))
-    });
-    changed.await.stored()?;
-    Ok(number)
+    }
+    match replaced.stored()? {
+        Answer::Numbered(number) => Ok(number),
+        _ => Ok(rules_of(host, owner).await?.1),
+    }
 }
 
 fn unusable(error: &RulesError) -> Error {

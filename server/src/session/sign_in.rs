@@ -11,8 +11,10 @@ use impp_protocol::{Address, Code, Domain, Error};
 
 use crate::accounts::{Account, Accounts};
 use crate::ids::DeviceId;
-use crate::presentity::THEIR_SERVER;
 use crate::records::AccountState;
+
+/// In stored records it stands for the server of a watcher's domain.
+const NO_DEVICE: DeviceId = [0; 16];
 
 /// What the connection itself proves.
 #[derive(Clone, Debug)]
@@ -104,7 +106,7 @@ impl SignIn {
         let wrong = |text: &str| Err(Error::new(Code::Malformed, text));
         let Some(name) = auth.mechanism else { return wrong("mechanism: missing") };
         let Some(id) = auth.device else { return wrong("device: missing") };
-        if id == THEIR_SERVER {
+        if id == NO_DEVICE {
             return wrong("device: draw 16 random octets; all zero is none");
         }
         let device = Device { id, name: auth.device_name };

@@ -2,27 +2,27 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
+use impp_presence::{Answer, Change};
 use impp_protocol::command::{Done, Fetch, Publish};
 use impp_protocol::state::{
     self, Subscription, SubscriptionEdit, SubscriptionEvent, Subscriptions, WatcherEdit,
     WatcherEntry, Watchers,
 };
-use impp_protocol::{Address, Code, Error, Timestamp};
+use impp_protocol::{Address, Code, Error};
 
 use super::follow::needs_presentity;
 use super::{Session, lists};
 use crate::answers::{Handled, Stored};
 use crate::host::{Home, Host};
-use crate::presentity::Bond;
-use crate::principal::scan;
+use crate::keeping::scan;
 use crate::records::{self, FOLLOWED};
 
 impl Session {
     pub(super) async fn fetch_watchers(&mut self, host: &Arc<Host>, fetch: Fetch) -> Handled {
         self.needs_presence()?;
         let mut entries: Vec<WatcherEntry> = host
+            .principals
             .look(self.address(), |principal, _| {
                 let watchers = principal.presentity.watchers();
                 watchers
@@ -109,16 +109,16 @@ impl Session {
                 let now = host.clock.now();
                 let look = host.mirrors.look(&key, |mirror| {
                     let follower = mirror.follower(self.address())?;
-                    let expires_in = expires_in(&follower.bonds, now);
+                    let expires_in = follower.bonds.ends_in(now);
                     let known = !follower.bonds.is_empty() || !follower.listeners.is_empty();
                     known.then_some((follower.state, follower.event, expires_in))
                 });
                 look.flatten()
             }
             Ok(Home::Here) if needs_presentity(host, self.address(), &presentity).is_ok() => {
-                let look = host.look(&presentity, |principal, now| {
+                let look = host.principals.look(&presentity, |principal, now| {
                     let watching = principal.presentity.watcher(self.address())?;
-                    let expires_in = expires_in(&watching.bonds, now);
+                    let expires_in = watching.bonds.ends_in(now);
                     Some((watching.state, watching.event, expires_in))
                 });
                 look.await.stored()?
@@ -134,15 +134,6 @@ impl Session {
     }
 }
 
-/// When what these keep ends by itself. What a session or the contact list keeps does not.
-fn expires_in(bonds: &[Bond], now: Timestamp) -> Option<Duration> {
-    let leases = bonds.iter().map(|bond| match bond {
-        Bond::Lease(_, until) => Some(until.since(now)),
-        Bond::Session(_) | Bond::Contact => None,
-    });
-    leases.collect::<Option<Vec<_>>>().and_then(|leases| leases.into_iter().max())
-}
-
 /// Ends all subscriptions of a watcher; whether there were any.
 async fn end_watching(
     host: &Arc<Host>,
@@ -150,11 +141,7 @@ async fn end_watching(
     watcher: &Address,
     event: SubscriptionEvent,
 ) -> Result<bool, Error> {
-    let ended = host.change(presentity, |principal, now| {
-        match principal.presentity.end_watching(now, watcher, event) {
-            Some(effects) => (true, effects),
-            None => (false, Default::default()),
-        }
-    });
-    ended.await.stored()
+    let end = Change::End(watcher.clone(), event);
+    let ended = host.principals.change(presentity, end).await.stored()?;
+    Ok(ended == Answer::Ended(true))
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use impp_federation::queue::Ticket;
 use impp_locate::Service;
+use impp_presence::followed::MirrorKey;
 use impp_protocol::command::{Done, Message};
 use impp_protocol::{Address, Code, Command, Error};
 use tokio::sync::oneshot;
@@ -13,7 +14,6 @@ use tokio::time::Instant;
 use super::super::peer::{Ask, service_of};
 use super::super::{outgoing, words};
 use super::{Ending, OUTPUT_BYTES_MAX, Open};
-use crate::mirror::MirrorKey;
 use crate::random;
 
 /// Of the requests that the other side takes, those of messages, as the others, get at most so

@@ -183,6 +183,7 @@ impl Open {
         }
         // Not before: an orderly stop waits for it.
         host.links.remove(&link.mailbox.id);
+        host.listeners.leave(link.mailbox.id);
         host.metrics.links.dec();
     }
 

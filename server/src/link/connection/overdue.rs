@@ -42,10 +42,10 @@ impl Open {
         let later = later.filter(|at| *at > self.host.clock.now());
         let later = later.map(|at| self.host.clock.instant(at));
         let idle_close = self.spoke + seconds(links.close_seconds);
-        let nobodies = self.link.mailbox.nobodies().next_deadline();
-        let nobodies = nobodies.filter(|_| self.ending == Ending::No);
-        let nobodies = nobodies.map(|at| self.host.clock.instant(at));
-        [live, unanswered, said, self.paused, later, nobodies]
+        let ghosts = self.link.mailbox.ghosts().next_deadline();
+        let ghosts = ghosts.filter(|_| self.ending == Ending::No);
+        let ghosts = ghosts.map(|at| self.host.clock.instant(at));
+        [live, unanswered, said, self.paused, later, ghosts]
             .into_iter()
             .flatten()
             .fold(idle_close, Instant::min)

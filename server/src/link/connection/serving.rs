@@ -43,7 +43,7 @@ impl Open {
         let (host, mailbox) = (self.host.clone(), self.link.mailbox.clone());
         // What is asked takes effect in the order in which it came: the presentity is there, and
         // each request is begun before the next one is read. Only the disk is waited for.
-        host.ready(&subscribe.address).await;
+        host.principals.ready(&subscribe.address).await;
         let mut taking: Taking =
             Box::pin(async move { (number, home::subscribe(&host, &mailbox, subscribe).await) });
         match (&mut taking).now_or_never() {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use impp_presence::{Change, Groups};
 use impp_protocol::command::{Done, Fetch, Notify, Publish, Subscribe};
 use impp_protocol::frame::{FRAME_BYTES_MAX, take};
 use impp_protocol::presence::{Document, FieldName, PartId, Patch, Version};
@@ -25,7 +26,6 @@ use crate::host::Host;
 use crate::ids::SessionId;
 use crate::link::home::{self, AllGroups};
 use crate::link::mailbox::LinkMailbox;
-use crate::presentity::Groups;
 use crate::records::Services;
 use crate::session::Session;
 use crate::sessions::Mailbox;
@@ -96,11 +96,13 @@ impl Pair {
         self.down().await;
         self.link = link(number);
         self.a.links.insert(self.link.id, self.link.clone());
+        self.a.listeners.enter(self.link.id, self.link.clone());
         self.b.mirrors.link_up(&self.b, &domain("b.example"), &domain("a.example"), self.link.id);
     }
 
     async fn down(&mut self) {
         self.a.links.remove(&self.link.id);
+        self.a.listeners.leave(self.link.id);
         home::link_lost(&self.a, &self.link, std::mem::take(&mut self.groups)).await;
         let (local, remote) = (domain("b.example"), domain("a.example"));
         self.b.mirrors.link_down(&self.b, &local, &remote, self.link.id);
@@ -150,11 +152,10 @@ impl Pair {
     async fn set_rule(&self, rule: &str) {
         let text = format!("[[rule]]\nid = \"all\"\nwho = [\"authenticated\"]\n{rule}\n");
         let alice = address("alice@a.example");
-        let changed = self.a.change(&alice, |principal, now| {
-            principal.policy.rules = impp_acl::RuleSet::parse(&text).unwrap();
-            ((), principal.presentity.policy_changed(now, &principal.policy))
-        });
-        changed.await.unwrap();
+        let base = self.a.principals.look(&alice, |alice, _| alice.presentity.policy().number);
+        let (base, rules) = (base.await.unwrap(), impp_acl::RuleSet::parse(&text).unwrap().into());
+        let put = Change::PutRules { rules, text: text.into(), base };
+        self.a.principals.change(&alice, put).await.unwrap();
     }
 }
 
@@ -291,12 +292,8 @@ async fn r3_3_3_a_rule_of_the_home_reaches_the_watching_side() {
     assert_eq!((news[0].state, note(&news[0])), (SubscriptionState::Active, None));
     assert_eq!(news[0].event, Some(SubscriptionEvent::Approved));
     let alice = address("alice@a.example");
-    let ended = pair.a.change(&alice, |principal, now| {
-        let (watcher, event) = (address("bob@b.example"), SubscriptionEvent::Deactivated);
-        let effects = principal.presentity.end_watching(now, &watcher, event);
-        ((), effects.unwrap_or_default())
-    });
-    ended.await.unwrap();
+    let end = Change::End(address("bob@b.example"), SubscriptionEvent::Deactivated);
+    pair.a.principals.change(&alice, end).await.unwrap();
     pair.carry().await;
     let news = told(&pair.b, &mut bob).await;
     assert_eq!(news[0].state, SubscriptionState::Terminated);
@@ -410,7 +407,7 @@ async fn contacts_of_other_domains_are_followed_and_remembered() {
     done(bob.handle(&pair.b, cancel.into()).await);
     pair.carry().await;
     let alice = address("alice@a.example");
-    let watched = pair.a.look(&alice, |principal, _| {
+    let watched = pair.a.principals.look(&alice, |principal, _| {
         let watching = principal.presentity.watcher(&address("bob@b.example"));
         watching.map(|watching| watching.state)
     });
@@ -476,10 +473,10 @@ async fn a_link_that_goes_before_it_has_answered_leaves_nothing() {
     }
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let alice = address("alice@a.example");
-    let left = pair.a.change(&alice, |principal, now| {
-        let effects = principal.presentity.expire(now, &principal.policy);
+    pair.a.principals.expire(&alice).await.unwrap();
+    let left = pair.a.principals.look(&alice, |principal, _| {
         let all = principal.presentity.watchers();
-        (all.filter(|(_, watching)| !watching.listeners.is_empty()).count(), effects)
+        all.filter(|(_, watching)| !watching.listeners.is_empty()).count()
     });
     assert_eq!(left.await.unwrap(), 0, "they are never trimmed");
 }
@@ -512,10 +509,7 @@ async fn f14_who_does_not_exist_lapses_as_who_never_comes_does() {
     }
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let alice = address("alice@a.example");
-    let expired = pair
-        .a
-        .change(&alice, |principal, now| ((), principal.presentity.expire(now, &principal.policy)));
-    expired.await.unwrap();
+    pair.a.principals.expire(&alice).await.unwrap();
     let mut out = BytesMut::new();
     home::tell(&pair.a, &pair.link, &mut pair.groups, &mut out, 1 << 20).await;
     while let Some(frame) = take(&mut out, FRAME_BYTES_MAX).unwrap() {
@@ -581,6 +575,7 @@ async fn whoever_is_added_while_links_ask_for_it_is_followed_as_any_other() {
     let answer = home::answer(&pair.a, &pair.link, &mut pair.groups, taken).await;
     assert!(matches!(answer, Command::Ok(_)), "{answer:?}");
     let dora = address("dora@a.example");
-    let waits = pair.a.look(&dora, |principal, _| principal.presentity.watchers().count());
+    let waits =
+        pair.a.principals.look(&dora, |principal, _| principal.presentity.watchers().count());
     assert_eq!(waits.await.unwrap(), 1);
 }

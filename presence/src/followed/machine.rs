@@ -1,0 +1,607 @@
+//! The mirror of one presentity: its followers here, what they are shown, and what its home is asked.
+//!
+//! What the home says unasked is in `notified`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use impp_protocol::command::{Done, Subscribe};
+use impp_protocol::presence::Version;
+use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
+use impp_protocol::{Address, Code, Error, Timestamp, What};
+
+use super::agenda::Agenda;
+use super::cache::Cache;
+use super::follower::{Follower, Upstream};
+use super::{Effects, Terms};
+use crate::bonds::{Bond, Keeper};
+use crate::ids::SessionId;
+use crate::presentity::{Held, Pulled, Told};
+use crate::watching::Kept;
+
+/// However short a lease the home grants, it is refreshed as if it were so long, or as long as was
+/// asked for.
+const LEASE_MIN: Duration = Duration::from_secs(60);
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Mirror {
+    pub(super) presentity: Address,
+    pub(super) followers: BTreeMap<Address, Follower>,
+    pub(super) cache: Cache,
+    pub(super) agenda: Agenda,
+    /// Since when there is a link, if there is.
+    pub(super) linked: Option<Timestamp>,
+    /// When what is known here was last asked for again because it did not fit.
+    pub(super) repaired: Option<Timestamp>,
+    /// When that is to be done again.
+    pub(super) repair_at: Option<Timestamp>,
+}
+
+impl Mirror {
+    /// Nobody follows.
+    pub fn new(presentity: Address, linked: Option<Timestamp>) -> Mirror {
+        let (followers, cache, agenda) = Default::default();
+        Mirror { presentity, followers, cache, agenda, linked, repaired: None, repair_at: None }
+    }
+
+    /// Takes a follower back from the store.
+    pub fn restore(&mut self, now: Timestamp, watcher: Address, kept: Kept, terms: Terms) {
+        let follower = Follower::restored(now, kept, terms.lease);
+        self.agenda.changed(&watcher);
+        self.followers.insert(watcher, follower);
+    }
+
+    /// One who follows, or of whom word is still due.
+    pub fn follower(&self, watcher: &Address) -> Option<&Follower> {
+        self.followers.get(watcher)
+    }
+
+    /// All of them.
+    pub fn followers(&self) -> impl Iterator<Item = (&Address, &Follower)> {
+        self.followers.iter()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.followers.len()
+    }
+
+    /// Whether it can be forgotten.
+    pub fn is_empty(&self) -> bool {
+        self.followers.is_empty()
+    }
+
+    /// Whether anybody here wants to follow.
+    pub fn is_wanted(&self) -> bool {
+        self.followers.values().any(Follower::is_kept)
+    }
+
+    /// The bytes of presence that are kept.
+    pub fn bytes(&self) -> usize {
+        self.cache.bytes()
+    }
+
+    /// Somebody follows, for a session, a device or a contact list; how they stand so far.
+    pub fn follow(
+        &mut self,
+        now: Timestamp,
+        watcher: &Address,
+        bond: Bond,
+        listener: Option<SessionId>,
+    ) -> (SubscriptionState, Effects) {
+        let mut effects = Effects::default();
+        let before = self.kept(watcher);
+        let follower = self.followers.entry(watcher.clone()).or_insert_with(|| Follower::new(now));
+        if !follower.is_kept() {
+            // The end of what was before may still be on its way.
+            let subscribe = Some(SubscriptionEvent::Subscribe);
+            if follower.turn(now, SubscriptionState::Unknown, subscribe) {
+                effects.wake.extend(follower.listeners.iter().copied());
+            }
+            (follower.failures, follower.heard) = (0, false);
+            if matches!(follower.upstream, Upstream::Rests(_)) {
+                follower.upstream = Upstream::Due(now);
+            }
+        }
+        follower.bonds.keep(bond);
+        if let Some(session) = listener {
+            if !follower.listeners.contains(&session) {
+                follower.listeners.push(session);
+            }
+            effects.wake.remove(&session);
+        }
+        let state = follower.state;
+        effects.asks = self.asks_for(now, watcher);
+        self.note(watcher, before, &mut effects);
+        (state, effects)
+    }
+
+    /// Takes back what [`Mirror::follow`] did for `bond` and `listener`, which could not be stored;
+    /// `before` is the follower as it was. What others keep, and a later renewal, stays; a lease that
+    /// stood before stands again.
+    pub fn unfollow_unstored(
+        &mut self,
+        now: Timestamp,
+        watcher: &Address,
+        bond: Bond,
+        listener: Option<SessionId>,
+        before: Option<&Follower>,
+    ) -> Effects {
+        let stood = |session| before.is_some_and(|b| b.listeners.contains(&session));
+        let listener = listener.filter(|session| !stood(*session));
+        let keeper = bond.keeper();
+        let ours = self.follower(watcher).is_some_and(|f| f.bonds.of(keeper) == Some(bond));
+        let kept = before.and_then(|before| before.bonds.of(keeper));
+        let was = self.kept(watcher);
+        let released: &[Keeper] = match (ours, kept, self.followers.get_mut(watcher)) {
+            (true, None, _) => &[keeper],
+            (true, Some(kept), Some(follower)) => {
+                follower.bonds.keep(kept);
+                &[]
+            }
+            _ => &[],
+        };
+        let mut effects = self.unfollow(now, watcher, released, listener);
+        self.note(watcher, was, &mut effects);
+        effects
+    }
+
+    /// A session, device or contact list lets go.
+    pub fn unfollow(
+        &mut self,
+        now: Timestamp,
+        watcher: &Address,
+        keepers: &[Keeper],
+        listener: Option<SessionId>,
+    ) -> Effects {
+        let mut effects = Effects::default();
+        let before = self.kept(watcher);
+        if let Some(follower) = self.followers.get_mut(watcher) {
+            if let Some(session) = listener {
+                follower.listeners.retain(|other| *other != session);
+            }
+            let released = keepers.iter().filter(|keeper| follower.bonds.release(**keeper)).count();
+            if released > 0 && !follower.is_kept() {
+                self.end(now, watcher, SubscriptionEvent::Timeout, &mut effects);
+            }
+        }
+        self.note(watcher, before, &mut effects);
+        self.tidy(watcher);
+        effects
+    }
+
+    /// Ends all subscriptions of a follower; `None` if there are none.
+    pub fn end_following(
+        &mut self,
+        now: Timestamp,
+        watcher: &Address,
+        event: SubscriptionEvent,
+    ) -> Option<Effects> {
+        self.followers.get(watcher).filter(|follower| follower.is_kept())?;
+        let mut effects = Effects::default();
+        let before = self.kept(watcher);
+        self.end(now, watcher, event, &mut effects);
+        self.note(watcher, before, &mut effects);
+        self.tidy(watcher);
+        Some(effects)
+    }
+
+    /// What a session has to tell its client, which holds `held` and was told `state`.
+    pub fn pull(
+        &mut self,
+        watcher: &Address,
+        session: SessionId,
+        held: Held,
+        state: Option<SubscriptionState>,
+    ) -> Pulled {
+        let found = self.followers.get_mut(watcher);
+        let Some(follower) = found.filter(|follower| follower.listeners.contains(&session)) else {
+            return Pulled::Told(Told::ended(SubscriptionEvent::Deactivated));
+        };
+        let ended = follower.state == SubscriptionState::Terminated;
+        if ended {
+            follower.listeners.retain(|other| *other != session);
+        }
+        let news = state != Some(follower.state);
+        let known = |state| matches!(state, SubscriptionState::Stale | SubscriptionState::Unknown);
+        // Nobody has done anything where only the other domain cannot be reached, or is again.
+        let silent = known(follower.state)
+            || (follower.state == SubscriptionState::Active && state.is_some_and(known));
+        let event = (news && !silent).then_some(follower.event);
+        let mut told = Told { state: follower.state, event, content: None };
+        if follower.sees() {
+            told.content = self.cache.disclose(follower.group, held);
+        }
+        if ended {
+            self.tidy(watcher);
+        }
+        match news || told.content.is_some() {
+            true => Pulled::Told(told),
+            false => Pulled::Nothing,
+        }
+    }
+
+    /// The version that a follower is shown, if it is shown anything.
+    pub fn version_for(&self, watcher: &Address) -> Option<Version> {
+        let follower = self.followers.get(watcher).filter(|follower| follower.sees())?;
+        self.cache.kept(follower.group).map(|kept| kept.content.version())
+    }
+
+    /// The answer for one who looks once and follows too: what it is shown, if that is surely new.
+    pub fn fetch(&mut self, watcher: &Address, held: Option<Version>) -> Option<Done> {
+        let follower = self.followers.get(watcher)?;
+        let version = self.version_for(watcher)?;
+        if follower.state != SubscriptionState::Active || follower.unsure.is_some() {
+            return None;
+        }
+        let content = match held == Some(version) {
+            true => None,
+            false => Some(self.cache.disclose(follower.group, Held::Nothing)?.bytes()),
+        };
+        let state = Some(SubscriptionState::Active);
+        Some(Done { state, version: Some(version), content, ..Done::empty() })
+    }
+
+    /// A link to the home is there, another than before: all followers are asked again.
+    pub fn link_up(&mut self, now: Timestamp, terms: Terms) -> Effects {
+        self.unlink(now, terms);
+        self.linked = Some(now);
+        Effects { asks: self.any_asks(now), ..Effects::default() }
+    }
+
+    /// The link is gone.
+    pub fn link_down(&mut self, now: Timestamp, terms: Terms) {
+        self.unlink(now, terms);
+        self.linked = None;
+    }
+
+    /// What the home is to be asked now, at most `max` requests.
+    pub fn requests(
+        &mut self,
+        now: Timestamp,
+        max: usize,
+        terms: Terms,
+    ) -> Vec<(Address, Subscribe)> {
+        if self.linked.is_none() {
+            return vec![];
+        }
+        let mut requests = Vec::new();
+        for watcher in self.asking(now, max, terms) {
+            let Some(follower) = self.followers.get_mut(&watcher) else { continue };
+            let Some(ends) = follower.request(now) else { continue };
+            let kept = self.cache.kept(follower.group).filter(|_| !ends && !follower.lost);
+            let version = kept.map(|kept| kept.version);
+            follower.upstream = Upstream::Asked { ends, bare: version.is_none() };
+            let lease = if ends { Default::default() } else { terms.lease };
+            let subscribe = Subscribe {
+                lease: Some(lease),
+                version,
+                watcher: Some(watcher.clone()),
+                ..Subscribe::of(self.presentity.clone(), What::Presence)
+            };
+            self.agenda.changed(&watcher);
+            requests.push((watcher, subscribe));
+        }
+        requests
+    }
+
+    /// The next request that the home is to be asked now.
+    pub fn next_request(&mut self, now: Timestamp, terms: Terms) -> Option<(Address, Subscribe)> {
+        self.requests(now, 1, terms).pop()
+    }
+
+    /// The home has answered what it was asked for a follower.
+    pub fn answered(
+        &mut self,
+        now: Timestamp,
+        watcher: &Address,
+        result: Result<Done, Error>,
+        terms: Terms,
+    ) -> Effects {
+        let mut effects = Effects::default();
+        let before = self.kept(watcher);
+        let asked = self.followers.get(watcher).map(|follower| follower.upstream);
+        let Some(Upstream::Asked { ends, bare }) = asked else {
+            effects.unsolicited = 1;
+            return effects;
+        };
+        match result {
+            _ if ends => self.over_there(now, watcher),
+            Ok(done) => self.stands(now, watcher, &done, bare, terms, &mut effects),
+            Err(error) if error.code.is_permanent() => {
+                let event = match error.code {
+                    Code::Refused => SubscriptionEvent::Rejected,
+                    _ => SubscriptionEvent::Noresource,
+                };
+                self.over_there(now, watcher);
+                self.ended(now, watcher, event, Some(error), &mut effects);
+            }
+            Err(error) => {
+                self.detach(watcher);
+                if let Some(follower) = self.followers.get_mut(watcher) {
+                    if !follower.sees() {
+                        self.cache.leave(watcher, follower.group.take());
+                    }
+                    follower.failed(now, error.retry_after);
+                    effects.answered.push((watcher.clone(), Ok(())));
+                }
+            }
+        }
+        self.note(watcher, before, &mut effects);
+        self.tidy(watcher);
+        effects.asks |= self.asks_for(now, watcher);
+        effects
+    }
+
+    /// The home does not exist or does not serve presence: whoever has never had an answer of it
+    /// gets this one.
+    pub fn unreachable(&mut self, now: Timestamp, error: &Error) -> Effects {
+        let mut effects = Effects::default();
+        for watcher in self.followers.keys().cloned().collect::<Vec<_>>() {
+            let Some(follower) = self.followers.get(&watcher) else { continue };
+            let never = !follower.heard && follower.standing.is_none() && follower.waits();
+            if never && follower.is_kept() {
+                let before = follower.kept();
+                let event = SubscriptionEvent::Noresource;
+                self.ended(now, &watcher, event, Some(error.clone()), &mut effects);
+                self.note(&watcher, before, &mut effects);
+                self.tidy(&watcher);
+            }
+        }
+        effects
+    }
+
+    /// Does what is due: leases end, what was not confirmed is stale, the home is asked again.
+    pub fn expire(&mut self, now: Timestamp, terms: Terms) -> Effects {
+        let mut effects = Effects::default();
+        for watcher in self.followers.keys().cloned().collect::<Vec<_>>() {
+            let before = self.kept(&watcher);
+            let Some(follower) = self.followers.get_mut(&watcher) else { continue };
+            let wake: Vec<SessionId> = follower.listeners.clone();
+            if follower.bonds.expire(now) && !follower.is_kept() {
+                self.end(now, &watcher, SubscriptionEvent::Timeout, &mut effects);
+            }
+            let Some(follower) = self.followers.get_mut(&watcher) else { continue };
+            if follower.standing.is_some_and(|until| until <= now) {
+                // The home has let go, or will not be heard of: what it showed is void.
+                follower.standing = None;
+                // What the home was told is held is kept until it answers, but not shown.
+                if !follower.is_asked() {
+                    self.cache.leave(&watcher, follower.group.take());
+                    follower.upstream = Upstream::Due(now);
+                }
+                if follower.is_kept() && follower.turn(now, SubscriptionState::Unknown, None) {
+                    effects.wake.extend(&wake);
+                }
+            }
+            if follower.stale_at(self.linked, terms).is_some_and(|at| at <= now)
+                && follower.turn(now, SubscriptionState::Stale, None)
+            {
+                effects.wake.extend(&wake);
+            }
+            self.note(&watcher, before, &mut effects);
+            self.tidy(&watcher);
+        }
+        if self.repair_at.is_some_and(|at| at <= now) {
+            self.repair(now, &mut effects);
+        }
+        self.agenda.all_changed();
+        effects.asks |= self.any_asks(now);
+        effects
+    }
+
+    /// Whether there is something to ask for anybody.
+    fn any_asks(&self, now: Timestamp) -> bool {
+        self.followers.values().any(|follower| follower.request(now).is_some())
+    }
+
+    /// Whether there is something to ask for this follower.
+    pub(super) fn asks_for(&self, now: Timestamp, watcher: &Address) -> bool {
+        self.followers.get(watcher).is_some_and(|follower| follower.request(now).is_some())
+    }
+
+    /// The home says how a follower stands, and in which group.
+    fn stands(
+        &mut self,
+        now: Timestamp,
+        watcher: &Address,
+        done: &Done,
+        bare: bool,
+        terms: Terms,
+        effects: &mut Effects,
+    ) {
+        let Some(follower) = self.followers.get_mut(watcher) else { return };
+        let lease = done.lease.unwrap_or(terms.lease).max(LEASE_MIN).min(terms.lease);
+        follower.stands(now, lease, bare);
+        let changed = match (done.state, done.group) {
+            (Some(SubscriptionState::Active), Some(handle)) => {
+                return self.stands_in(now, watcher, handle, done.version, effects);
+            }
+            // Nothing is shown yet: what is shown stays.
+            (Some(SubscriptionState::Active), None) => {
+                self.detach(watcher);
+                let Some(follower) = self.followers.get_mut(watcher) else { return };
+                follower.placed = true;
+                follower.is_kept() && follower.activate(now)
+            }
+            (Some(SubscriptionState::Pending), _) => {
+                self.cache.leave(watcher, follower.group.take());
+                let event = Some(SubscriptionEvent::Subscribe);
+                follower.is_kept() && follower.turn(now, SubscriptionState::Pending, event)
+            }
+            _ => {
+                let event = SubscriptionEvent::Deactivated;
+                self.over_there(now, watcher);
+                return self.ended(now, watcher, event, None, effects);
+            }
+        };
+        self.said(watcher, changed, effects);
+    }
+
+    fn stands_in(
+        &mut self,
+        now: Timestamp,
+        watcher: &Address,
+        handle: u64,
+        version: Option<Version>,
+        effects: &mut Effects,
+    ) {
+        let Some(follower) = self.followers.get_mut(watcher) else { return };
+        let held = self.cache.kept(follower.group).cloned();
+        let group = self.cache.open(handle);
+        self.cache.enter(watcher, follower.group, group);
+        follower.group = Some(group);
+        let changed = follower.is_kept()
+            && match self.cache.is_dropped(group) {
+                true => follower.turn(now, SubscriptionState::Unknown, None),
+                false => follower.activate(now),
+            };
+        match (self.cache.kept(Some(group)), held) {
+            (Some(kept), _) if Some(kept.version) == version => {}
+            (None, Some(held)) if Some(held.version) == version => {
+                self.cache.put(group, held, usize::MAX);
+                // Others were in it before there was anything to see.
+                for member in self.cache.members(group) {
+                    let found = self.followers.get(member).filter(|member| member.sees());
+                    effects.wake.extend(found.into_iter().flat_map(|member| &member.listeners));
+                }
+            }
+            // It comes.
+            (None, _) => {}
+            (Some(_), _) => self.repair_soon(now, effects),
+        }
+        self.said(watcher, changed, effects);
+    }
+
+    /// The home has said how a follower stands.
+    fn said(&mut self, watcher: &Address, changed: bool, effects: &mut Effects) {
+        let Some(follower) = self.followers.get(watcher) else { return };
+        effects.answered.push((watcher.clone(), Ok(())));
+        if changed || follower.sees() {
+            effects.wake.extend(&follower.listeners);
+        }
+    }
+
+    /// The home has let go of a follower, as it was asked to.
+    fn over_there(&mut self, now: Timestamp, watcher: &Address) {
+        let Some(follower) = self.followers.get_mut(watcher) else { return };
+        follower.upstream = Upstream::Due(now);
+        self.let_go(watcher);
+    }
+
+    /// The home has let go of a follower. What it was told is held is kept until it answers.
+    fn let_go(&mut self, watcher: &Address) {
+        let Some(follower) = self.followers.get_mut(watcher) else { return };
+        (follower.standing, follower.placed, follower.lost) = (None, false, false);
+        if !follower.is_asked() {
+            self.cache.leave(watcher, follower.group.take());
+        }
+    }
+
+    /// The home does not let a follower follow, or not any more.
+    pub(super) fn ended(
+        &mut self,
+        now: Timestamp,
+        watcher: &Address,
+        event: SubscriptionEvent,
+        error: Option<Error>,
+        effects: &mut Effects,
+    ) {
+        self.let_go(watcher);
+        let Some(follower) = self.followers.get_mut(watcher) else { return };
+        if follower.is_kept() {
+            follower.end(now, event);
+            effects.wake.extend(&follower.listeners);
+        }
+        effects.answered.push((watcher.clone(), error.map_or(Ok(()), Err)));
+    }
+
+    /// Nobody here keeps a follower any more. In the home's groups it stays until the home knows.
+    fn end(
+        &mut self,
+        now: Timestamp,
+        watcher: &Address,
+        event: SubscriptionEvent,
+        effects: &mut Effects,
+    ) {
+        let Some(follower) = self.followers.get_mut(watcher) else { return };
+        follower.end(now, event);
+        effects.wake.extend(&follower.listeners);
+        effects.answered.push((watcher.clone(), Ok(())));
+        if !follower.placed && !follower.is_asked() {
+            self.cache.leave(watcher, follower.group.take());
+        }
+        effects.asks |= self.asks_for(now, watcher);
+    }
+
+    /// A follower is in none of the home's groups any more, but keeps what it was shown.
+    pub(super) fn detach(&mut self, watcher: &Address) {
+        let Some(follower) = self.followers.get_mut(watcher) else { return };
+        follower.placed = false;
+        let Some(group) = follower.group.take() else { return };
+        follower.group = self.cache.detach(watcher, group);
+        if follower.group.is_none() {
+            self.cache.leave(watcher, Some(group));
+        }
+    }
+
+    /// What the home has said does not fit: it is asked for all, at once or after a rest.
+    pub(super) fn repair_soon(&mut self, now: Timestamp, effects: &mut Effects) {
+        effects.repairs += 1;
+        self.cache.forget_handles();
+        let rested = self.repaired.map(|last| last.after(super::notified::REPAIR_PAUSE));
+        match rested {
+            Some(at) if at > now => self.repair_at = Some(at),
+            _ => self.repair(now, effects),
+        }
+    }
+
+    fn repair(&mut self, now: Timestamp, effects: &mut Effects) {
+        (self.repaired, self.repair_at) = (Some(now), None);
+        self.agenda.all_changed();
+        for follower in self.followers.values_mut().filter(|follower| follower.placed) {
+            follower.lost = true;
+            if matches!(follower.upstream, Upstream::Rests(_)) {
+                follower.upstream = Upstream::Due(now);
+            }
+        }
+        effects.asks = true;
+    }
+
+    fn unlink(&mut self, now: Timestamp, terms: Terms) {
+        self.cache.forget_handles();
+        self.repair_at = None;
+        self.agenda.all_changed();
+        for (watcher, follower) in &mut self.followers {
+            follower.unlink(now, terms.lease);
+            if !follower.sees() {
+                self.cache.leave(watcher, follower.group.take());
+            }
+        }
+    }
+
+    pub(super) fn kept(&self, watcher: &Address) -> Option<Kept> {
+        self.followers.get(watcher).and_then(Follower::kept)
+    }
+
+    /// Notes that a follower's record has to be written, if it has.
+    pub(super) fn note(&mut self, watcher: &Address, before: Option<Kept>, effects: &mut Effects) {
+        self.agenda.changed(watcher);
+        if self.kept(watcher) != before {
+            effects.records.insert(watcher.clone());
+        }
+        if !self.followers.get(watcher).is_some_and(Follower::is_kept) {
+            effects.let_go.insert(watcher.clone());
+        }
+    }
+
+    /// Forgets a follower of whom nothing has to be known.
+    pub(super) fn tidy(&mut self, watcher: &Address) {
+        if self.followers.get(watcher).is_some_and(Follower::is_over)
+            && let Some(follower) = self.followers.remove(watcher)
+        {
+            self.cache.leave(watcher, follower.group);
+        }
+    }
+}

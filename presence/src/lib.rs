@@ -1,0 +1,35 @@
+//! Presence itself: what principals publish, who watches them and what each is shown, and what is
+//! followed of other domains. Pure machines: time comes in, what to store and whom to wake comes
+//! out.
+//!
+//! Storing, waking and sending are left to the server; who may see what to `impp_acl`. Nothing of a
+//! document gets out of here but by [`impp_acl::Disclosed`].
+//!
+//! | file | holds |
+//! |---|---|
+//! | `ids.rs` | names of devices, sessions and links |
+//! | `bonds.rs` | what keeps a subscription, at either end of it |
+//! | `watching.rs`, `watchers.rs` | one watcher; all of a presentity, and when which is due |
+//! | `policy.rs` | an owner's rules and contacts, as decisions look at them |
+//! | `presentity/` | a presentity: what is shown, and what is on its way to the disk |
+//! | `ghosts.rs` | addresses that do not exist, and must not be told from others |
+//! | `followed/` | a presentity of another domain, as its followers here see it |
+
+pub mod followed;
+pub mod ghosts;
+
+mod bonds;
+mod ids;
+mod policy;
+mod presentity;
+mod watchers;
+mod watching;
+
+pub use bonds::{Bond, Bonds, Keeper};
+pub use ids::{DeviceId, SessionId};
+pub use policy::{Contact, Policy};
+pub use presentity::{
+    Answer, Asked, Change, Effects, Fetched, GroupTold, Groups, Held, Joined, LAYERS_MAX, Layers,
+    Lease, PaceLimit, Presentity, Pulled, PulledGroups, Saved, Staging, Told, Write, set_version,
+};
+pub use watching::{Kept, Watching};

@@ -1,0 +1,329 @@
+//! What can be asked of a presentity, as values, and what each does to its state.
+//!
+//! What of it is seen, and when, is left to `staging`: here a change is simply made.
+
+use std::sync::Arc;
+
+use impp_acl::{Handling, Purpose, RuleSet};
+use impp_protocol::field::Fault;
+use impp_protocol::presence::{Document, Patch};
+use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
+use impp_protocol::{Address, Timestamp};
+
+use super::layers::{Layers, Lease};
+use crate::bonds::{Bond, Keeper};
+use crate::ids::{DeviceId, SessionId};
+use crate::policy::{Contact, Policy};
+use crate::watchers::Watchers;
+use crate::watching::Watching;
+
+/// Watchers of one other domain may have one of so many places of those who wait for the owner: none
+/// keeps the others out.
+const REMOTE_SHARE: usize = 4;
+
+/// A change of a presentity, of what its owner allows, or of who watches it.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A device says something of its owner.
+    Publish {
+        /// Which.
+        device: DeviceId,
+        /// What, as a change of what it has said.
+        patch: Patch,
+        /// Or instead of that.
+        replace: bool,
+        /// How long it holds.
+        lease: Lease,
+    },
+    /// A device takes back what it has said.
+    Unpublish(DeviceId),
+    /// A session has lost its connection, and what is bound to it stays until then; or it has found
+    /// one again.
+    Rebind(SessionId, Option<Timestamp>),
+    /// A session has ended: so does what is bound to it.
+    EndSession(SessionId),
+    /// A device is gone, and with it what it has said. It is seen at once, whatever the store says.
+    Part(DeviceId),
+    /// All that is published ends: the account may not be used any more. It is seen at once, whatever
+    /// the pace and the store say.
+    Withdraw,
+    /// The presentity is gone; as for [`Change::Withdraw`].
+    Close,
+    /// Somebody asks to follow.
+    Follow {
+        /// Who.
+        watcher: Address,
+        /// What keeps it.
+        bond: Bond,
+        /// Who is to be told.
+        listener: Option<SessionId>,
+        /// If they would wait for the owner: at most so many may, and of one other domain a part of
+        /// these.
+        pending_max: usize,
+    },
+    /// A watcher lets go of what keeps the subscription.
+    Release {
+        /// Who.
+        watcher: Address,
+        /// What.
+        keepers: Vec<Keeper>,
+        /// Who is not to be told any more.
+        listener: Option<SessionId>,
+    },
+    /// All subscriptions of a watcher end: the owner does it (RFC 2779 5.1.16), or the watcher
+    /// itself from elsewhere.
+    End(Address, SubscriptionEvent),
+    /// The owner's contact list has this entry now, or none.
+    PutContact(Address, Option<Contact>),
+    /// The owner has other rules.
+    PutRules {
+        /// These.
+        rules: Arc<RuleSet>,
+        /// As the owner wrote them.
+        text: Arc<str>,
+        /// The version of those that they replace; if it is not that, nothing changes.
+        base: u64,
+    },
+}
+
+/// What comes of a [`Change`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is made.
+    Done,
+    /// It is not: what is published would exceed limits.
+    Unfit(Fault),
+    /// How who asks to follow stands.
+    Asked(Asked),
+    /// Whether there was something to end.
+    Ended(bool),
+    /// It is made: the rules have this version.
+    Numbered(u64),
+}
+
+/// The answer to one who asks to follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// They stand so.
+    Stands(SubscriptionState),
+    /// No.
+    Refused,
+    /// Too many wait for the owner's decision.
+    Crowded,
+}
+
+impl Change {
+    /// Whether it is true already, and is seen at once, whatever the store and the pace say.
+    pub(super) fn is_at_once(&self) -> bool {
+        matches!(self, Change::Part(_) | Change::Withdraw | Change::Close)
+    }
+
+    /// A session or link is gone: if the change is made once more, nobody listens for it.
+    pub(super) fn unlisten(&mut self, session: SessionId) {
+        if let Change::Follow { listener, .. } = self {
+            listener.take_if(|listener| *listener == session);
+        }
+    }
+}
+
+/// All that a change changes.
+#[derive(Debug)]
+pub(super) struct State {
+    pub owner: Address,
+    pub policy: Policy,
+    pub layers: Layers,
+    /// What the layers compose.
+    pub document: Arc<Document>,
+    pub watchers: Watchers,
+}
+
+impl State {
+    /// Makes a change.
+    pub(super) fn make(&mut self, now: Timestamp, change: &Change) -> Answer {
+        match change {
+            Change::Publish { device, patch, replace, lease } => {
+                match self.layers.publish(*device, patch, *replace, *lease) {
+                    Ok(()) => self.recompose(now),
+                    Err(fault) => return Answer::Unfit(fault),
+                }
+            }
+            Change::Unpublish(device) | Change::Part(device) => {
+                self.layers.remove(*device);
+                self.recompose(now);
+            }
+            Change::Rebind(session, grace) => self.layers.rebind(*session, *grace),
+            Change::EndSession(session) => {
+                self.layers.end_session(*session);
+                self.recompose(now);
+            }
+            Change::Withdraw => {
+                self.layers.end_all();
+                self.recompose(now);
+            }
+            Change::Close => self.close(now),
+            Change::Follow { watcher, bond, listener, pending_max } => {
+                let asked = self.follow(now, watcher, *bond, *listener, *pending_max);
+                self.watchers.trim();
+                return Answer::Asked(asked);
+            }
+            Change::Release { watcher, keepers, listener } => {
+                self.release(now, watcher, keepers, *listener);
+            }
+            Change::End(watcher, event) => {
+                let is_live = |w: &Watching| w.state != SubscriptionState::Terminated;
+                if !self.watchers.get(watcher).is_some_and(is_live) {
+                    return Answer::Ended(false);
+                }
+                self.terminate(now, watcher, *event);
+                self.watchers.trim();
+                return Answer::Ended(true);
+            }
+            Change::PutContact(address, entry) => {
+                self.policy.set_contact(address, entry.clone());
+                self.decide_all(now);
+            }
+            Change::PutRules { rules, text, .. } => {
+                (self.policy.rules, self.policy.text) = (rules.clone(), text.clone());
+                self.decide_all(now);
+            }
+        }
+        self.watchers.trim();
+        Answer::Done
+    }
+
+    /// Does what time has made due: layers and leases end, decisions change.
+    pub(super) fn expire(&mut self, now: Timestamp) {
+        if self.layers.is_due(now) {
+            self.layers.expire(now);
+            self.recompose(now);
+        }
+        for who in self.watchers.due(now) {
+            self.watchers.edit(&who, |watching| {
+                let Some(watching) = watching else { return };
+                if watching.bonds.expire(now) {
+                    watching.settle(now);
+                }
+            });
+            self.decide(now, &who);
+        }
+        self.watchers.trim();
+    }
+
+    /// Brings all decisions up to date.
+    pub(super) fn decide_all(&mut self, now: Timestamp) {
+        let all: Vec<Address> = self.watchers.iter().map(|(who, _)| who.clone()).collect();
+        for who in all {
+            self.decide(now, &who);
+        }
+    }
+
+    fn decide(&mut self, now: Timestamp, who: &Address) {
+        let Some(watching) = self.watchers.get(who) else { return };
+        let (owner, sphere) = (&self.owner, self.document.sphere());
+        let decision = self.policy.decide(owner, who, Purpose::Subscribe, now, sphere);
+        if decision != watching.decision {
+            self.watchers.edit(who, |watching| {
+                if let Some(watching) = watching {
+                    watching.decide(now, decision);
+                }
+            });
+        }
+    }
+
+    /// The layers have changed; where that decides who may see, that is decided.
+    fn recompose(&mut self, now: Timestamp) {
+        let sphere = |document: &Document| document.sphere().map(str::to_lowercase);
+        let before = sphere(&self.document);
+        self.document = Arc::new(self.layers.compose());
+        if sphere(&self.document) != before {
+            self.decide_all(now);
+        }
+    }
+
+    fn close(&mut self, now: Timestamp) {
+        let all: Vec<Address> = self.watchers.iter().map(|(who, _)| who.clone()).collect();
+        for who in all {
+            self.terminate(now, &who, SubscriptionEvent::Noresource);
+        }
+        self.layers = Layers::default();
+        self.document = Arc::new(self.layers.compose());
+    }
+
+    fn terminate(&mut self, now: Timestamp, who: &Address, event: SubscriptionEvent) {
+        self.watchers.edit(who, |watching| {
+            if let Some(watching) = watching {
+                watching.terminate(now, event);
+            }
+        });
+    }
+
+    fn follow(
+        &mut self,
+        now: Timestamp,
+        watcher: &Address,
+        bond: Bond,
+        listener: Option<SessionId>,
+        pending_max: usize,
+    ) -> Asked {
+        let (owner, sphere) = (&self.owner, self.document.sphere());
+        let decision = self.policy.decide(owner, watcher, Purpose::Subscribe, now, sphere);
+        let waits = self.watchers.get(watcher).is_some_and(Watching::is_waiting);
+        let remote = matches!(bond, Bond::Server(_));
+        if decision.handling() == Handling::Confirm && !waits {
+            let share = (pending_max / REMOTE_SHARE).max(1);
+            let full = self.watchers.waiting() >= pending_max;
+            if full || (remote && self.watchers.waiting_of(watcher.domain_str()) >= share) {
+                return Asked::Crowded;
+            }
+        }
+        self.watchers.edit(watcher, |entry| {
+            let old = entry.take();
+            // Other sessions of the same watcher go on listening: all of them stand alike.
+            let listeners = old.as_ref().map(|old| old.listeners.clone()).unwrap_or_default();
+            let live = |old: &Watching| {
+                matches!(old.state, SubscriptionState::Active | SubscriptionState::Pending)
+            };
+            let watching = match old.filter(live) {
+                Some(mut watching) => {
+                    watching.decide(now, decision);
+                    Some(watching)
+                }
+                None => Watching::asked(now, decision),
+            };
+            let Some(mut watching) = watching else { return Asked::Refused };
+            watching.listeners = listeners;
+            let mut answer = Asked::Refused;
+            if watching.state != SubscriptionState::Terminated {
+                answer = Asked::Stands(watching.state);
+                watching.bonds.keep(bond);
+                match listener {
+                    Some(link) if remote => watching.listen_only(link),
+                    Some(session) => watching.listen(session),
+                    None => {}
+                }
+            }
+            *entry = Some(watching);
+            answer
+        })
+    }
+
+    fn release(
+        &mut self,
+        now: Timestamp,
+        watcher: &Address,
+        keepers: &[Keeper],
+        listener: Option<SessionId>,
+    ) {
+        if self.watchers.get(watcher).is_none() {
+            return;
+        }
+        self.watchers.edit(watcher, |watching| {
+            let Some(watching) = watching else { return };
+            watching.listeners.retain(|other| Some(*other) != listener);
+            let released = keepers.iter().filter(|keeper| watching.bonds.release(**keeper)).count();
+            if released > 0 {
+                watching.settle(now);
+            }
+        });
+    }
+}

@@ -1,0 +1,258 @@
+//! The layers of a presentity, one for each device that publishes, and the document they compose.
+//!
+//! Who may publish is left to the session, storing leased layers to the server. Layers are cheap to
+//! clone.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use impp_protocol::Timestamp;
+use impp_protocol::field::Fault;
+use impp_protocol::presence::{DOCUMENT_BYTES_MAX, Document, Patch};
+
+use crate::ids::{DeviceId, SessionId};
+
+/// Most layers of one presentity; more than devices.
+pub const LAYERS_MAX: usize = 64;
+
+/// How long a layer stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lease {
+    /// Until then, whatever happens to the connection; it survives a restart.
+    Until(Timestamp),
+    /// As long as the session has a connection.
+    Bound(SessionId),
+    /// Its session has lost the connection; it stays until then.
+    Grace(SessionId, Timestamp),
+}
+
+/// What one device publishes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Layer {
+    device: DeviceId,
+    document: Arc<Document>,
+    lease: Lease,
+    /// Rises with every publication: the newest shows.
+    order: u64,
+}
+
+/// A leased layer as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// The document, encoded.
+    pub document: Bytes,
+    /// When the lease ends.
+    pub until: Timestamp,
+}
+
+/// All layers of one presentity.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layers {
+    layers: Vec<Layer>,
+    published: u64,
+}
+
+impl Layers {
+    /// Changes the layer of a device, which is made if it is not there.
+    ///
+    /// # Errors
+    /// [`Fault`] if limits would be exceeded: of the layer, of their number, of all of them together.
+    /// Nothing changed then.
+    pub(crate) fn publish(
+        &mut self,
+        device: DeviceId,
+        patch: &Patch,
+        replace: bool,
+        lease: Lease,
+    ) -> Result<(), Fault> {
+        let index = self.layers.iter().position(|layer| layer.device == device);
+        let mut document = match index {
+            Some(index) if !replace => (*self.layers[index].document).clone(),
+            _ => Document::default(),
+        };
+        patch.apply(&mut document)?;
+        if index.is_none() && self.layers.len() == LAYERS_MAX {
+            return Err(Fault::TooLong);
+        }
+        let order = self.published + 1;
+        let layer = Layer { device, document: Arc::new(document), lease, order };
+        let others = self.layers.iter().filter(|other| other.device != device);
+        let layers: Vec<Layer> = others.cloned().chain([layer]).collect();
+        let layers = Layers { layers, published: order };
+        // All layers together fit a frame, so that whatever they come to compose does.
+        if layers.size() > DOCUMENT_BYTES_MAX {
+            return Err(Fault::TooLong);
+        }
+        // Layers within limits may exceed them together.
+        Patch::between(&Document::default(), &layers.compose()).apply(&mut Document::default())?;
+        *self = layers;
+        Ok(())
+    }
+
+    /// Takes a layer back from the store.
+    pub fn restore(&mut self, device: DeviceId, document: Document, until: Timestamp) {
+        self.published += 1;
+        let (lease, order) = (Lease::Until(until), self.published);
+        let document = Arc::new(document);
+        self.layers.push(Layer { device, document, lease, order });
+    }
+
+    /// Ends the layer of a device.
+    pub(crate) fn remove(&mut self, device: DeviceId) {
+        self.layers.retain(|layer| layer.device != device);
+    }
+
+    /// Moves the layers bound to a session into their grace, or back.
+    pub(crate) fn rebind(&mut self, session: SessionId, grace: Option<Timestamp>) {
+        for layer in &mut self.layers {
+            if matches!(layer.lease, Lease::Bound(of) | Lease::Grace(of, _) if of == session) {
+                layer.lease =
+                    grace.map_or(Lease::Bound(session), |until| Lease::Grace(session, until));
+            }
+        }
+    }
+
+    /// Ends the layers bound to a session.
+    pub(crate) fn end_session(&mut self, session: SessionId) {
+        self.layers.retain(
+            |layer| !matches!(layer.lease, Lease::Bound(of) | Lease::Grace(of, _) if of == session),
+        );
+    }
+
+    /// Ends what has expired.
+    pub fn expire(&mut self, now: Timestamp) {
+        self.layers.retain(|layer| match layer.lease {
+            Lease::Until(until) | Lease::Grace(_, until) => until > now,
+            Lease::Bound(_) => true,
+        });
+    }
+
+    /// Ends all.
+    pub(crate) fn end_all(&mut self) {
+        self.layers.clear();
+    }
+
+    /// Whether [`Layers::expire`] has something to end.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.next_deadline().is_some_and(|at| at <= now)
+    }
+
+    /// When the next layer expires.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        let deadline = |layer: &Layer| match layer.lease {
+            Lease::Until(until) | Lease::Grace(_, until) => Some(until),
+            Lease::Bound(_) => None,
+        };
+        self.layers.iter().filter_map(deadline).min()
+    }
+
+    /// What a device has published itself, encoded for the store and for its own eyes.
+    #[expect(clippy::disallowed_methods, reason = "the owner's own layer: no watcher gets it")]
+    pub fn of(&self, device: DeviceId) -> Option<(Bytes, Lease)> {
+        let layer = self.find(device)?;
+        Some((layer.document.encode(), layer.lease))
+    }
+
+    /// What of a device's layer survives a restart: nothing but a lease does.
+    pub fn saved(&self, device: DeviceId) -> Option<Saved> {
+        let (document, lease) = self.of(device)?;
+        match lease {
+            Lease::Until(until) => Some(Saved { document, until }),
+            Lease::Bound(_) | Lease::Grace(..) => None,
+        }
+    }
+
+    /// The devices whose layers, or their leases, are not the same in both.
+    pub(crate) fn unlike(&self, other: &Layers) -> Vec<DeviceId> {
+        let devices = |of: &Layers| of.layers.iter().map(|layer| layer.device).collect::<Vec<_>>();
+        let (mut all, more) = (devices(self), devices(other));
+        all.extend(more.into_iter().filter(|device| self.find(*device).is_none()));
+        all.retain(|device| self.find(*device) != other.find(*device));
+        all
+    }
+
+    fn find(&self, device: DeviceId) -> Option<&Layer> {
+        self.layers.iter().find(|layer| layer.device == device)
+    }
+
+    /// The length of all layers together; what they compose is never longer.
+    pub fn size(&self) -> usize {
+        self.layers.iter().map(|layer| layer.document.size()).sum()
+    }
+
+    /// The devices whose layers are bound to sessions, or in their grace.
+    pub fn bound(&self) -> impl Iterator<Item = DeviceId> {
+        let bound = |layer: &&Layer| !matches!(layer.lease, Lease::Until(_));
+        self.layers.iter().filter(bound).map(|layer| layer.device)
+    }
+
+    /// Whether nobody publishes.
+    pub fn is_empty(&self) -> bool {
+        self.layers.is_empty()
+    }
+
+    /// The document that the layers make together: tuples and devices are united, and of what
+    /// several layers say the newest shows. Without layers it is [`Document::offline`].
+    pub fn compose(&self) -> Document {
+        let mut layers: Vec<&Layer> = self.layers.iter().collect();
+        layers.sort_by_key(|layer| layer.order);
+        let mut whole = Document::default();
+        for Layer { document, .. } in layers {
+            whole.person.extend(document.person.clone());
+            whole.tuples.extend(document.tuples.clone());
+            whole.devices.extend(document.devices.clone());
+        }
+        if whole == Document::default() { Document::offline() } else { whole }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use impp_protocol::presence::{FieldName, PartId};
+
+    fn patch(tuple: &str, note: Option<&str>) -> Patch {
+        let mut document = Document::default();
+        let fields = [(FieldName::parse("status").unwrap(), "open".into())];
+        document.tuples.insert(PartId::parse(tuple).unwrap(), fields.into());
+        if let Some(note) = note {
+            document.person.insert(FieldName::parse("note").unwrap(), note.into());
+        }
+        Patch::between(&Document::default(), &document)
+    }
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    #[test]
+    fn the_newest_layer_shows_and_when_it_ends_the_next_one_again() {
+        let mut layers = Layers::default();
+        let (phone, laptop) = ([1; 16], [2; 16]);
+        layers.publish(phone, &patch("phone", Some("old")), true, Lease::Until(at(100))).unwrap();
+        layers.publish(laptop, &patch("laptop", Some("new")), true, Lease::Until(at(50))).unwrap();
+        let both = layers.compose();
+        assert_eq!((both.tuples.len(), &*both.person["note"]), (2, "new"));
+        assert_eq!(layers.next_deadline(), Some(at(50)));
+        layers.expire(at(50));
+        let one = layers.compose();
+        assert_eq!((one.tuples.len(), &*one.person["note"]), (1, "old"));
+        layers.remove(phone);
+        assert_eq!(layers.compose(), Document::offline());
+    }
+
+    #[test]
+    fn a_bound_layer_outlives_its_connection_by_the_grace() {
+        let (mut layers, session) = (Layers::default(), SessionId([9; 16]));
+        layers.publish([1; 16], &patch("t", None), true, Lease::Bound(session)).unwrap();
+        assert_eq!(layers.next_deadline(), None);
+        layers.rebind(session, Some(at(30)));
+        layers.expire(at(29));
+        layers.rebind(session, None);
+        layers.expire(at(31));
+        assert!(!layers.is_empty());
+        layers.rebind(session, Some(at(60)));
+        layers.expire(at(60));
+        assert!(layers.is_empty());
+    }
+}

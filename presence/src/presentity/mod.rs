@@ -1,0 +1,278 @@
+//! The presentity: layers, rules, watchers and what each is shown. A pure machine: changes and the
+//! time come in, what to store and whom to wake comes out.
+//!
+//! Storing, waking and sending are left to the server. Nothing of a document gets out of here but by
+//! [`impp_acl::Disclosed`].
+//!
+//! | file | holds |
+//! |---|---|
+//! | `change.rs` | what can be asked, as values; what each does |
+//! | `staging.rs`, `step.rs` | staged, committed, shown: how a change comes to be seen |
+//! | `showing.rs` | whom it wakes, at which pace; what time makes due |
+//! | `layers.rs`, `contents.rs`, `pace.rs` | what is published; what views show; how often |
+//! | `across.rs`, `groups.rs` | what a link says to the server of watchers elsewhere |
+
+mod across;
+mod change;
+mod contents;
+mod groups;
+mod layers;
+mod pace;
+mod showing;
+mod staging;
+mod step;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use impp_acl::{DeliveryAction, Disclosed, Handling, Purpose, Rate, ViewKey, Watcher};
+use impp_protocol::presence::{Document, Version};
+use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
+use impp_protocol::{Address, Timestamp};
+
+pub use across::{GroupTold, Joined, PulledGroups};
+pub use change::{Answer, Asked, Change};
+pub use contents::Held;
+pub use groups::{Groups, set_version};
+pub use layers::{LAYERS_MAX, Layers, Lease, Saved};
+pub use pace::PaceLimit;
+pub use staging::Staging;
+pub use step::Write;
+
+use crate::ids::SessionId;
+use crate::policy::Policy;
+use crate::watchers::Watchers;
+use crate::watching::Watching;
+use change::State;
+use contents::Contents;
+use pace::Pace;
+use staging::Staged;
+
+/// What follows from a change, or from the end of one.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// What is to be stored: with a staged change, as one unit; else whenever it can.
+    pub writes: Vec<Write>,
+    /// Changes staged before that have something to store only now, as what they repeated was not
+    /// stored; it goes before `writes`.
+    pub again: Vec<(u64, Vec<Write>)>,
+    /// Sessions and links that have to look.
+    pub wake: BTreeSet<SessionId>,
+    /// Staged changes that are shown now, and what came of them.
+    pub answers: Vec<(u64, Answer)>,
+}
+
+/// What a session has to tell its client about a presentity.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// How the subscription stands.
+    pub state: SubscriptionState,
+    /// Why, if that changed since it was last told.
+    pub event: Option<SubscriptionEvent>,
+    /// The content, if it changed.
+    pub content: Option<Disclosed>,
+}
+
+/// What a session finds when it looks at a presentity that it follows.
+#[derive(Clone, Debug)]
+pub enum Pulled {
+    /// Nothing new.
+    Nothing,
+    /// Something to tell.
+    Told(Told),
+    /// Time has changed what was decided: [`Presentity::expire`] comes first.
+    Due,
+}
+
+/// The answer to one who looks once.
+#[derive(Debug)]
+pub enum Fetched {
+    /// This may be seen; `None` if the asker holds it already.
+    Shown(Version, Option<Disclosed>),
+    /// The owner has to decide.
+    Pending,
+    /// No.
+    Refused,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Presentity {
+    /// As it is with all that is staged.
+    newest: State,
+    /// What is on its way to the disk, in its order.
+    staged: VecDeque<Staged>,
+    /// How many changes were ever staged.
+    staged_ever: u64,
+    /// What is shown; views of it are made as they are needed.
+    shown: Arc<Document>,
+    contents: Contents,
+    pace: Pace,
+    pace_limit: PaceLimit,
+    /// A change waits for the pace until then.
+    deferred: Option<Timestamp>,
+    /// After a crash, until then: nobody is shown as closed who was not shown otherwise since.
+    /// Alike whatever the owner does and whoever looks, so that it tells nothing of either.
+    recovering_until: Option<Timestamp>,
+}
+
+impl Presentity {
+    /// A presentity with what the store has of it, brought up to date: what has ended by now is to be
+    /// stored in its turn.
+    pub fn restored(
+        owner: Address,
+        policy: Policy,
+        layers: Layers,
+        watchers: HashMap<Address, Watching>,
+        now: Timestamp,
+        pace_limit: PaceLimit,
+        recovering_until: Option<Timestamp>,
+    ) -> (Presentity, Effects) {
+        let document = Arc::new(layers.compose());
+        let watchers = Watchers::restored(watchers);
+        let newest = State { owner, policy, layers, document: document.clone(), watchers };
+        let mut presentity = Presentity {
+            newest,
+            staged: VecDeque::new(),
+            staged_ever: 0,
+            shown: document,
+            contents: Contents::default(),
+            pace: Pace::rested(now, pace_limit),
+            pace_limit,
+            deferred: None,
+            recovering_until,
+        };
+        // Nobody listens yet: nobody is shown what is of the past, and decisions are those of now.
+        let ((), effects) = presentity.beneath(now, true, |state| {
+            state.expire(now);
+            state.decide_all(now);
+        });
+        (presentity, effects)
+    }
+
+    /// What a session has to tell its client, which holds `held` and was told `state`.
+    pub fn pull(
+        &mut self,
+        now: Timestamp,
+        watcher: &Address,
+        session: SessionId,
+        held: Held,
+        state: Option<SubscriptionState>,
+    ) -> Pulled {
+        let found = self.watcher(watcher);
+        let Some(watching) = found.filter(|watching| watching.listeners.contains(&session)) else {
+            return Pulled::Told(Told::ended(SubscriptionEvent::Deactivated));
+        };
+        // What was decided is looked at when bytes leave, not when they were queued.
+        if watching.is_due(now) {
+            return Pulled::Due;
+        }
+        if self.is_held_back(watcher) {
+            return Pulled::Nothing;
+        }
+        let event = (state != Some(watching.state)).then_some(watching.event);
+        let mut told = Told { state: watching.state, event, content: None };
+        let key = watching.decision.view_key().filter(|_| watching.is_active());
+        if told.state == SubscriptionState::Terminated {
+            self.unlisten(watcher, session);
+        }
+        if let Some(key) = key
+            && (matches!(held, Held::Sent(_)) || !self.is_withheld(now, &key))
+        {
+            told.content = self.contents.disclose(&key, &self.shown, held);
+        }
+        match told.event.is_some() || told.content.is_some() {
+            true => Pulled::Told(told),
+            false => Pulled::Nothing,
+        }
+    }
+
+    /// Somebody looks once. What is being granted or published is not seen yet; what is being taken
+    /// away is not seen any more.
+    pub fn fetch(&self, now: Timestamp, watcher: &Watcher, held: Option<Version>) -> Fetched {
+        let mut seen: Option<impp_acl::View> = None;
+        for (policy, sphere) in self.grounds() {
+            let owner = &self.newest.owner;
+            let decision = policy.decide_for(owner, watcher, Purpose::Fetch, now, sphere);
+            match decision.view_key() {
+                Some(key) => {
+                    let full =
+                        seen.as_ref().map_or(&**self.shown_document(), |view| view.document());
+                    seen = Some(key.apply(full));
+                }
+                None if decision.handling() == Handling::Confirm => return Fetched::Pending,
+                None => return Fetched::Refused,
+            }
+        }
+        let Some(seen) = seen else { return Fetched::Refused };
+        let content = seen.content();
+        let version = content.version();
+        Fetched::Shown(version, (held != Some(version)).then(|| content.snapshot()))
+    }
+
+    /// What becomes of a message for the owner, and how many such ones its sender may send; as for
+    /// [`Presentity::fetch`], of what is and what is being made the less.
+    pub fn delivery(&self, now: Timestamp, sender: &Watcher) -> (DeliveryAction, Option<Rate>) {
+        let owner = &self.newest.owner;
+        let decisions = self.grounds().map(|(policy, sphere)| {
+            let decision = policy.decide_delivery(owner, sender, now, sphere);
+            (decision.action(), decision.rate())
+        });
+        let less = |a: (DeliveryAction, Option<Rate>), b: (DeliveryAction, Option<Rate>)| {
+            if b.0 < a.0 { b } else { a }
+        };
+        decisions.reduce(less).unwrap_or((DeliveryAction::Refuse, None))
+    }
+
+    /// The version that a watcher's view has now, if it has one and that may be told.
+    pub fn version_for(&mut self, now: Timestamp, watcher: &Address) -> Option<Version> {
+        let watching = self.watcher(watcher).filter(|watching| watching.is_active())?;
+        let key = watching.decision.view_key()?;
+        if self.is_held_back(watcher) || self.is_withheld(now, &key) {
+            return None;
+        }
+        Some(self.contents.view(&key, &self.shown).version())
+    }
+
+    /// The sphere that the owner is in, if it says so.
+    pub fn sphere(&self) -> Option<&str> {
+        self.shown_document().sphere()
+    }
+
+    /// Takes the count of view encodings since the last time.
+    pub fn take_encodes(&mut self) -> u64 {
+        self.contents.take_encodes()
+    }
+
+    /// What is published, as far as it is stored where it has to be.
+    fn shown_document(&self) -> &Arc<Document> {
+        let before = self.staged.iter().find_map(|staged| staged.before.layers.as_ref());
+        before.map_or(&self.newest.document, |(_, document)| document)
+    }
+
+    /// Something is staged that takes from a watcher what it sees, or changes that: it gets nothing
+    /// until it is decided what becomes of it, and is woken then.
+    fn is_held_back(&self, watcher: &Address) -> bool {
+        let mut versions = self.versions_of(watcher);
+        let key = |watching: Option<&Watching>| {
+            watching.filter(|w| w.is_active()).and_then(|w| w.decision.view_key())
+        };
+        let Some(shown) = key(versions.next().flatten()) else { return false };
+        versions.any(|later| key(later).as_ref() != Some(&shown))
+    }
+
+    /// For a while after a crash whoever looks offline may only not have returned yet.
+    fn is_withheld(&mut self, now: Timestamp, key: &ViewKey) -> bool {
+        self.recovering_until.is_some_and(|until| now < until)
+            && self.contents.view(key, &self.shown).is_offline()
+    }
+}
+
+impl Told {
+    /// The subscription has ended.
+    pub fn ended(event: SubscriptionEvent) -> Told {
+        Told { state: SubscriptionState::Terminated, event: Some(event), content: None }
+    }
+}

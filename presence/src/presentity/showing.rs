@@ -1,0 +1,152 @@
+//! What has changed is shown: whom to wake, and when. A presentity is shown changing at its pace; at
+//! once where a change decides who may see.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use impp_acl::ViewKey;
+use impp_protocol::presence::Version;
+use impp_protocol::{Address, Timestamp};
+
+use super::step::Before;
+use super::{Effects, Presentity};
+use crate::watching::Watching;
+
+impl Presentity {
+    /// Shows a step that is not staged any more: what there was before it is in `before`.
+    pub(super) fn show(
+        &mut self,
+        now: Timestamp,
+        before: &Before,
+        at_once: bool,
+        effects: &mut Effects,
+    ) {
+        let mut moved = false;
+        for (who, old) in &before.watchers {
+            let (old, new) = (old.as_ref(), self.watcher(who));
+            let stands =
+                |w: Option<&Watching>| w.map(|w| (w.state, w.event, w.decision.view_key()));
+            if stands(old) != stands(new) {
+                moved |= new.is_some_and(Watching::is_active);
+                let listened = |session| old.is_some_and(|old| old.listeners.contains(session));
+                // Who asks to follow just now is told by the answer.
+                let listeners = new.into_iter().flat_map(|new| &new.listeners);
+                effects.wake.extend(listeners.filter(|session| listened(session)));
+            }
+            // Another link has taken the place of one, which is to say so.
+            if let (Some(old), Some(new)) = (old, new)
+                && new.bonds.is_kept_by_server()
+                && !new.listeners.is_empty()
+            {
+                let replaced = old.listeners.iter().filter(|other| !new.listeners.contains(other));
+                effects.wake.extend(replaced);
+            }
+        }
+        if before.layers.is_some() {
+            self.shown = Arc::clone(self.shown_document());
+            if at_once || moved || before.policy.is_some() {
+                self.renew(effects);
+            } else if self.deferred.is_none() {
+                self.paced(now, effects);
+            }
+        } else if before.policy.is_some() {
+            self.renew(effects);
+        }
+        if at_once {
+            self.deferred = None;
+        }
+    }
+
+    /// Does what is due: layers and leases end, decisions change with time, a paced change goes out, a
+    /// recovery ends. That layers and leases have ended is true whether it is stored or not.
+    pub fn expire(&mut self, now: Timestamp) -> Effects {
+        let mut effects = Effects::default();
+        if self.ends_at().is_some_and(|at| at <= now) {
+            effects = self.beneath(now, false, |state| state.expire(now)).1;
+        }
+        if self.recovering_until.is_some_and(|until| until <= now) {
+            // Whoever was told nothing is told now.
+            self.recovering_until = None;
+            let all = self.newest.watchers.iter().flat_map(|(_, watching)| &watching.listeners);
+            effects.wake.extend(all);
+        }
+        if self.deferred.is_some_and(|at| at <= now) {
+            self.deferred = None;
+            self.paced(now, &mut effects);
+        }
+        effects
+    }
+
+    /// When [`Presentity::expire`] has something to do.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        let watched = !self.newest.watchers.is_empty();
+        let recovery = self.recovering_until.filter(|_| watched);
+        self.ends_at().into_iter().chain(self.deferred).chain(recovery).min()
+    }
+
+    /// When time ends something that is shown, or staged.
+    fn ends_at(&self) -> Option<Timestamp> {
+        let of_watcher = |w: &Option<Watching>| w.as_ref().and_then(Watching::next_deadline);
+        let of_before = |before: &Before| {
+            let layers = before.layers.as_ref().and_then(|(layers, _)| layers.next_deadline());
+            before.watchers.values().filter_map(of_watcher).chain(layers).min()
+        };
+        let staged = self.staged.iter().filter_map(|staged| of_before(&staged.before));
+        let newest = &self.newest;
+        staged.chain(newest.layers.next_deadline()).chain(newest.watchers.next_deadline()).min()
+    }
+
+    fn paced(&mut self, now: Timestamp, effects: &mut Effects) {
+        if self.views().next().is_none() {
+            // Nobody watches: nothing to spend the pace on, and no view to keep.
+            return self.renew(effects);
+        }
+        match self.pace.take(now, self.pace_limit) {
+            Ok(()) => self.renew(effects),
+            Err(at) => self.deferred = Some(at),
+        }
+    }
+
+    /// Makes every view in use anew, once, and wakes those whose view changed.
+    fn renew(&mut self, effects: &mut Effects) {
+        let keys: Vec<ViewKey> = self.views().collect();
+        let old: HashMap<&ViewKey, Option<Version>> =
+            keys.iter().map(|key| (key, self.contents.version(key))).collect();
+        self.contents.renew(keys.iter(), &self.shown);
+        let staged = self.staged.iter().flat_map(|staged| staged.before.watchers.values());
+        let staged: Vec<&Watching> = staged.flatten().filter(|w| w.is_active()).collect();
+        for key in &keys {
+            if old.get(key).copied().flatten() == self.contents.version(key) {
+                continue;
+            }
+            let also = staged.iter().copied();
+            let also = also.filter(|w| w.decision.view_key().as_ref() == Some(key));
+            let all = self.newest.watchers.of_view(key).chain(also);
+            effects.wake.extend(all.flat_map(|watching| &watching.listeners));
+        }
+    }
+
+    /// What is shown to anybody, now or with what is staged.
+    fn views(&self) -> impl Iterator<Item = ViewKey> {
+        let newest = self.newest.watchers.views().map(|(key, _)| key.clone());
+        let staged = self.staged.iter().flat_map(|staged| staged.before.watchers.values());
+        let staged = staged.flatten().filter(|watching| watching.is_active());
+        let staged = staged.filter_map(|watching| watching.decision.view_key());
+        let known = |key: &ViewKey| self.newest.watchers.of_view(key).next().is_some();
+        newest.chain(staged.filter(move |key| !known(key)))
+    }
+
+    /// One watcher, as it is shown.
+    pub fn watcher(&self, who: &Address) -> Option<&Watching> {
+        self.versions_of(who).next().flatten()
+    }
+
+    /// The watchers, with how each is shown.
+    pub fn watchers(&self) -> impl Iterator<Item = (&Address, &Watching)> {
+        let newest = self.newest.watchers.iter().map(|(who, _)| who);
+        let gone = self.staged.iter().flat_map(|staged| staged.before.watchers.keys());
+        let is_gone = |who: &&Address| self.newest.watchers.get(who).is_none();
+        let gone: std::collections::BTreeSet<&Address> = gone.filter(is_gone).collect();
+        newest.chain(gone).filter_map(|who| Some((who, self.watcher(who)?)))
+    }
+}

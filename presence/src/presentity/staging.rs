@@ -1,0 +1,338 @@
+//! How a change comes to be seen: *staged*, it is made on top of what is staged already, and what is
+//! to be stored is known; *committed*, the store has it; *shown*, all that was staged before it is
+//! shown too, and only now is it seen by who looks, pulls or is woken.
+//!
+//! What was not stored takes away exactly its own change: it is taken back with all that was staged
+//! after it, and that is made anew. A change with nothing to store is shown at once, beneath what is
+//! staged. For this, each staged change keeps how it found what it has changed; so nothing is copied
+//! whole, however many watch.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use impp_protocol::{Address, Timestamp};
+
+use super::change::{Answer, Change, State};
+use super::layers::Layers;
+use super::step::{Before, Key, Write};
+use super::{Effects, Presentity};
+use crate::ids::SessionId;
+use crate::policy::Policy;
+use crate::watching::Watching;
+
+/// What has become of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Staging {
+    /// There was nothing to store: it is shown.
+    Shown(Answer),
+    /// It is shown when [`Presentity::committed`] says so, by this number.
+    Staged(u64),
+}
+
+/// A change on its way to the disk.
+#[derive(Debug)]
+pub(super) struct Staged {
+    id: u64,
+    now: Timestamp,
+    change: Change,
+    answer: Answer,
+    /// How it found what it has changed.
+    pub before: Before,
+    /// What it has had written, and what the store has of that if it fails, as long as nothing else
+    /// was written of it since.
+    wrote: BTreeMap<Key, Write>,
+    /// It had nothing to store, as it only repeats what is staged before it.
+    repeats: bool,
+    committed: bool,
+    /// The version that its rules got.
+    number: Option<u64>,
+}
+
+impl Presentity {
+    /// Stages a change, or shows it at once if nothing of it is to be stored, or if it is true already.
+    /// What the effects say is to be stored as one unit, after all that was to be before.
+    pub fn stage(&mut self, now: Timestamp, change: Change) -> (Staging, Effects) {
+        if change.is_at_once() {
+            let (answer, effects) = self.beneath(now, true, |state| state.make(now, &change));
+            return (Staging::Shown(answer), effects);
+        }
+        let (answer, mut before) = self.newest.step(|state| state.make(now, &change));
+        let mut writes = self.newest.writes_since(&before);
+        if let Change::PutRules { text, base, .. } = &change {
+            writes.push(Write::Rules(text.clone(), *base));
+        }
+        let mut effects = Effects::default();
+        if writes.is_empty() && self.staged.is_empty() {
+            self.show(now, &before, false, &mut effects);
+            return (Staging::Shown(answer), effects);
+        }
+        if writes.is_empty() {
+            self.newest.restore(before);
+            if !self.depends_on_staged(now, &change) {
+                let make = |state: &mut State| state.make(now, &change);
+                let (answer, effects) = self.beneath(now, false, make);
+                return (Staging::Shown(answer), effects);
+            }
+            before = self.newest.step(|state| state.make(now, &change)).1;
+        }
+        let id = self.staged_ever;
+        self.staged_ever += 1;
+        let wrote = self.wrote(&writes, &before);
+        // What only repeats what is staged is stored with that.
+        let (repeats, committed) = (writes.is_empty(), writes.is_empty());
+        let number = None;
+        let staged = Staged { id, now, change, answer, before, wrote, repeats, committed, number };
+        self.staged.push_back(staged);
+        (Staging::Staged(id), Effects { writes, ..effects })
+    }
+
+    /// Whether a change that has nothing to store had something, if what is staged were not.
+    fn depends_on_staged(&mut self, now: Timestamp, change: &Change) -> bool {
+        let mut later = std::mem::take(&mut self.staged);
+        self.roll_back(&mut later);
+        let (_, before) = self.newest.step(|state| state.make(now, change));
+        let depends = !self.newest.writes_since(&before).is_empty();
+        self.newest.restore(before);
+        self.make_again(later, &mut Before::default());
+        depends
+    }
+
+    /// Stages a change and shows it, where there is no store.
+    pub fn make(&mut self, now: Timestamp, change: Change) -> (Answer, Effects) {
+        match self.stage(now, change) {
+            (Staging::Shown(answer), effects) => (answer, effects),
+            (Staging::Staged(id), Effects { writes, .. }) => {
+                let effects = self.committed(now, id, None);
+                let answer = effects.answers.iter().find(|(of, _)| *of == id);
+                let answer = answer.map_or(Answer::Done, |(_, answer)| *answer);
+                (answer, Effects { writes, ..effects })
+            }
+        }
+    }
+
+    /// The store has what a staged change is about; the version that rules got, if it is about these.
+    /// It is shown when all that were staged before it are.
+    pub fn committed(&mut self, now: Timestamp, id: u64, rules: Option<u64>) -> Effects {
+        let mut effects = Effects::default();
+        if let Some(index) = self.staged.iter().position(|staged| staged.id == id) {
+            self.staged[index].committed = true;
+            if let Some(number) = rules {
+                self.number_rules(index, number);
+            }
+        }
+        self.show_committed(now, &mut effects);
+        effects
+    }
+
+    /// A staged change was not stored: it alone is taken back, and what was staged after it is made
+    /// anew. `partly` if some of it may have been stored.
+    pub fn failed(&mut self, now: Timestamp, id: u64, partly: bool) -> Effects {
+        let mut effects = Effects::default();
+        let Some(index) = self.staged.iter().position(|staged| staged.id == id) else {
+            return effects;
+        };
+        let mut later = self.staged.split_off(index);
+        // What the store comes to have of each thing.
+        let mut stored = BTreeMap::new();
+        for (key, write) in later.front().map(|failed| failed.wrote.clone()).unwrap_or_default() {
+            // Whoever writes it next finds what this one has found.
+            let next = later.iter_mut().skip(1).find_map(|staged| staged.wrote.get_mut(&key));
+            match next {
+                Some(found) => *found = write,
+                None => drop(stored.insert(key, write)),
+            }
+        }
+        let mut whole = self.roll_back(&mut later);
+        let failed = later.pop_front();
+        // Who was held back meanwhile looks again.
+        let touched = whole.watchers.keys().filter_map(|who| self.newest.watchers.get(who));
+        effects.wake.extend(touched.flat_map(|watching| &watching.listeners));
+        effects.again = self.make_again(later, &mut whole);
+        self.note_again(&effects.again, &whole, &mut stored);
+        effects.writes = self.corrections(&whole, &stored);
+        if let Some(failed) = failed.filter(|_| partly) {
+            let keys = failed.wrote.into_keys().filter(|key| *key != Key::Rules);
+            effects.writes.extend(keys.map(|key| self.newest.write(&key)));
+        }
+        self.forget_written(&effects.writes);
+        self.show_committed(now, &mut effects);
+        effects
+    }
+
+    /// Does something that is seen at once, beneath all that is staged.
+    pub(super) fn beneath<R>(
+        &mut self,
+        now: Timestamp,
+        at_once: bool,
+        act: impl FnOnce(&mut State) -> R,
+    ) -> (R, Effects) {
+        let mut effects = Effects::default();
+        let mut later = std::mem::take(&mut self.staged);
+        let mut whole = self.roll_back(&mut later);
+        let (answer, before) = self.newest.step(act);
+        whole.and(&before);
+        self.show(now, &before, at_once, &mut effects);
+        effects.again = self.make_again(later, &mut whole);
+        let mut stored = BTreeMap::new();
+        self.note_again(&effects.again, &whole, &mut stored);
+        effects.writes = self.corrections(&whole, &stored);
+        self.forget_written(&effects.writes);
+        (answer, effects)
+    }
+
+    /// What the store would come to have otherwise than it is in the newest state: it has what is in
+    /// `stored`, and else what was in the newest state before, which is in `whole`.
+    fn corrections(&self, whole: &Before, stored: &BTreeMap<Key, Write>) -> Vec<Write> {
+        let mut keys = whole.keys(&self.newest);
+        keys.extend(stored.keys().cloned());
+        // Rules are stored by their own change alone, and by their version.
+        keys.remove(&Key::Rules);
+        let is_right = |key: &Key| {
+            let known = || whole.write(key, &self.newest);
+            stored.get(key).cloned().unwrap_or_else(known) == self.newest.write(key)
+        };
+        keys.iter().filter(|key| !is_right(key)).map(|key| self.newest.write(key)).collect()
+    }
+
+    /// What the store has of these things if they are not written.
+    fn wrote(&self, writes: &[Write], before: &Before) -> BTreeMap<Key, Write> {
+        let keys = writes.iter().map(Write::key);
+        keys.map(|key| (key.clone(), before.write(&key, &self.newest))).collect()
+    }
+
+    /// These are written anew, after all that is staged.
+    fn forget_written(&mut self, writes: &[Write]) {
+        for staged in &mut self.staged {
+            writes.iter().for_each(|write| drop(staged.wrote.remove(&write.key())));
+        }
+    }
+
+    /// Takes staged changes back, the last one first; how things were before that.
+    fn roll_back(&mut self, staged: &mut VecDeque<Staged>) -> Before {
+        let mut whole = Before::default();
+        for staged in staged.iter_mut().rev() {
+            let before = std::mem::take(&mut staged.before);
+            let ((), back) = self.newest.step(|state| state.restore(before));
+            whole.and(&back);
+        }
+        whole
+    }
+
+    /// Makes staged changes anew that were taken back. What had nothing to store, as it only repeated
+    /// what was staged before, may have now.
+    fn make_again(
+        &mut self,
+        later: VecDeque<Staged>,
+        whole: &mut Before,
+    ) -> Vec<(u64, Vec<Write>)> {
+        let mut again = Vec::new();
+        for mut staged in later {
+            let Staged { now, change, number, .. } = &staged;
+            let (answer, before) = self.newest.step(|state| {
+                let answer = state.make(*now, change);
+                state.policy.number = number.unwrap_or(state.policy.number);
+                answer
+            });
+            whole.and(&before);
+            if staged.repeats {
+                let writes = self.newest.writes_since(&before);
+                (staged.repeats, staged.committed) = (writes.is_empty(), writes.is_empty());
+                if !writes.is_empty() {
+                    again.push((staged.id, writes));
+                }
+            }
+            (staged.answer, staged.before) = (answer, before);
+            self.staged.push_back(staged);
+        }
+        again
+    }
+
+    /// What is written again finds what the store comes to have by then: `stored` says what of that is
+    /// not as it was in the newest state before, which is in `whole`.
+    fn note_again(
+        &mut self,
+        again: &[(u64, Vec<Write>)],
+        whole: &Before,
+        stored: &mut BTreeMap<Key, Write>,
+    ) {
+        for (id, writes) in again {
+            let Some(staged) = self.staged.iter_mut().find(|staged| staged.id == *id) else {
+                continue;
+            };
+            for write in writes {
+                let found = || whole.write(&write.key(), &self.newest);
+                let found = stored.insert(write.key(), write.clone()).unwrap_or_else(found);
+                staged.wrote.insert(write.key(), found);
+            }
+        }
+    }
+
+    fn show_committed(&mut self, now: Timestamp, effects: &mut Effects) {
+        while self.staged.front().is_some_and(|staged| staged.committed)
+            && let Some(staged) = self.staged.pop_front()
+        {
+            self.show(now, &staged.before, false, effects);
+            let answer = staged.number.map_or(staged.answer, Answer::Numbered);
+            effects.answers.push((staged.id, answer));
+        }
+    }
+
+    /// The rules of a staged change have got their version: so have all later states with them.
+    fn number_rules(&mut self, index: usize, number: u64) {
+        let Change::PutRules { rules, .. } = &self.staged[index].change else { return };
+        let rules = rules.clone();
+        self.staged[index].number = Some(number);
+        let later = self.staged.range_mut(index + 1..).filter_map(|s| s.before.policy.as_mut());
+        for policy in later.chain([&mut self.newest.policy]) {
+            if Arc::ptr_eq(&policy.rules, &rules) {
+                policy.number = number;
+            }
+        }
+    }
+
+    /// Nobody is told over this session or link any more, whatever is staged.
+    pub(super) fn unlisten(&mut self, who: &Address, listener: SessionId) {
+        self.newest.watchers.unlisten(who, listener);
+        for staged in &mut self.staged {
+            staged.change.unlisten(listener);
+            if let Some(Some(watching)) = staged.before.watchers.get_mut(who) {
+                watching.listeners.retain(|other| *other != listener);
+            }
+        }
+    }
+
+    /// A watcher as it is shown, and then as it will be with each staged change.
+    pub(super) fn versions_of(&self, who: &Address) -> impl Iterator<Item = Option<&Watching>> {
+        let before = self.staged.iter().filter_map(|staged| staged.before.watchers.get(who));
+        before.map(Option::as_ref).chain([self.newest.watchers.get(who)])
+    }
+
+    /// The policies and spheres by which is decided: as shown, and then with each staged change.
+    pub(super) fn grounds(&self) -> impl Iterator<Item = (&Policy, Option<&str>)> {
+        (0..=self.staged.len()).map(|from| {
+            let later = || self.staged.range(from..).map(|staged| &staged.before);
+            let policy = later().find_map(|before| before.policy.as_ref());
+            let document = later().find_map(|before| before.layers.as_ref());
+            let document = document.map_or(&self.newest.document, |(_, document)| document);
+            (policy.unwrap_or(&self.newest.policy), document.sphere())
+        })
+    }
+
+    /// Whether the server of a watcher's domain keeps its subscription, once all is stored: so it
+    /// counts.
+    pub fn is_kept_by_server(&self, who: &Address) -> bool {
+        self.newest.watchers.get(who).is_some_and(|watching| watching.bonds.is_kept_by_server())
+    }
+
+    /// The layers that are shown.
+    pub fn layers(&self) -> &Layers {
+        let before = self.staged.iter().find_map(|staged| staged.before.layers.as_ref());
+        before.map_or(&self.newest.layers, |(layers, _)| layers)
+    }
+
+    /// Rules and contacts that the owner is told of.
+    pub fn policy(&self) -> &Policy {
+        let before = self.staged.iter().find_map(|staged| staged.before.policy.as_ref());
+        before.unwrap_or(&self.newest.policy)
+    }
+}

@@ -1,0 +1,50 @@
+//! Alice, whose rules are about bob.
+
+mod due;
+mod staged;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use impp_acl::RuleSet;
+use impp_protocol::presence::{Document, FieldName, Patch};
+use impp_protocol::{Address, Timestamp};
+
+use super::{Change, Layers, Lease, PaceLimit, Presentity};
+use crate::bonds::Bond;
+use crate::ids::{DeviceId, SessionId};
+use crate::policy::Policy;
+
+const SESSION: SessionId = SessionId([3; 16]);
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_millis(1_000_000_000_000 + seconds * 1000)
+}
+
+fn bob() -> Address {
+    Address::parse("bob@b.example").unwrap()
+}
+
+/// A rule by which bob may see something, as `more` has it.
+fn policy(more: &str) -> Policy {
+    let text = format!("[[rule]]\nid = \"b\"\nwho = [\"bob@b.example\"]\n{more}\n");
+    Policy::new(RuleSet::parse(&text).unwrap(), &text, 0)
+}
+
+fn alice(policy: Policy) -> Presentity {
+    let alice = Address::parse("alice@a.example").unwrap();
+    let pace = PaceLimit { burst: 1000, interval: Duration::from_secs(1) };
+    let (layers, watchers) = (Layers::default(), HashMap::new());
+    Presentity::restored(alice, policy, layers, watchers, at(1), pace, None).0
+}
+
+fn follow(bond: Bond, listener: SessionId) -> Change {
+    Change::Follow { watcher: bob(), bond, listener: Some(listener), pending_max: 10 }
+}
+
+fn says(device: DeviceId, note: &str, until: u64) -> Change {
+    let mut document = Document::default();
+    document.person.insert(FieldName::parse("note").unwrap(), note.into());
+    let patch = Patch::between(&Document::default(), &document);
+    Change::Publish { device, patch, replace: true, lease: Lease::Until(at(until)) }
+}

@@ -1,0 +1,184 @@
+//! A watcher of a presentity: what keeps the subscription, how it stands, what was decided
+//! (RFC 3857 4.7.1).
+
+use std::collections::BTreeMap;
+
+use impp_acl::{Decision, Handling};
+use impp_protocol::Timestamp;
+use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
+
+use crate::bonds::{Bond, Bonds, Keeper};
+use crate::ids::{DeviceId, SessionId};
+
+/// What of a watcher, or of one who follows elsewhere, survives the server: its record changes when
+/// this does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// How it stands.
+    pub state: SubscriptionState,
+    /// What brought it there.
+    pub event: SubscriptionEvent,
+    /// Since when.
+    pub since: Timestamp,
+    /// Leases by device.
+    pub leases: BTreeMap<DeviceId, Timestamp>,
+    /// Until when the server of the watcher's domain keeps it.
+    pub server: Option<Timestamp>,
+    /// Whether the watcher's contact list asks for it.
+    pub by_contact: bool,
+}
+
+/// One watcher. All subscriptions of one principal stand alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watching {
+    /// How they stand.
+    pub state: SubscriptionState,
+    /// What brought them there.
+    pub event: SubscriptionEvent,
+    /// Since when.
+    pub since: Timestamp,
+    /// What the rules say.
+    pub decision: Decision,
+    /// What keeps them; none if only word of them is kept.
+    pub bonds: Bonds,
+    /// Sessions that get notifications; of a watcher of another domain, the link.
+    pub listeners: Vec<SessionId>,
+}
+
+impl Watching {
+    /// A watcher that has just asked; `None` if the decision is to refuse.
+    pub fn asked(now: Timestamp, decision: Decision) -> Option<Watching> {
+        let state = match decision.handling() {
+            Handling::Block => return None,
+            Handling::Confirm => SubscriptionState::Pending,
+            Handling::PoliteBlock | Handling::Allow => SubscriptionState::Active,
+        };
+        let event = SubscriptionEvent::Subscribe;
+        let (bonds, listeners) = Default::default();
+        Some(Watching { state, event, since: now, decision, bonds, listeners })
+    }
+
+    /// A watcher whom the store remembers. A request that only a session kept waits now.
+    pub fn restored(kept: &Kept, decision: Decision) -> Watching {
+        let mut bonds = Bonds::restored(&kept.leases, kept.by_contact);
+        if let Some(until) = kept.server {
+            bonds.keep(Bond::Server(until));
+        }
+        let Kept { state, event, since, .. } = *kept;
+        let listeners = Vec::new();
+        let mut watching = Watching { state, event, since, decision, bonds, listeners };
+        watching.settle(since);
+        watching
+    }
+
+    /// What survives of it. An active subscription that only a session keeps ends with the server;
+    /// a request waits.
+    pub fn kept(&self) -> Option<Kept> {
+        let leases = self.bonds.leases();
+        let server = self.bonds.of(Keeper::Server).and_then(Bond::until);
+        let by_contact = self.bonds.of(Keeper::Contact).is_some();
+        let keep = match self.state {
+            // The latter two are for watchers elsewhere to say of us.
+            SubscriptionState::Terminated
+            | SubscriptionState::Stale
+            | SubscriptionState::Unknown => false,
+            SubscriptionState::Active => by_contact || !leases.is_empty() || server.is_some(),
+            SubscriptionState::Pending | SubscriptionState::Waiting => true,
+        };
+        let (state, event, since) = (self.state, self.event, self.since);
+        keep.then_some(Kept { state, event, since, leases, server, by_contact })
+    }
+
+    /// Makes this link the only listener: a watcher of another domain has one, the newest.
+    pub(crate) fn listen_only(&mut self, link: SessionId) {
+        self.listeners.clear();
+        self.listeners.push(link);
+    }
+
+    /// Adds a session that gets notifications.
+    pub(crate) fn listen(&mut self, session: SessionId) {
+        if !self.listeners.contains(&session) {
+            self.listeners.push(session);
+        }
+    }
+
+    /// Whether it waits for the owner, kept or not.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, SubscriptionState::Pending | SubscriptionState::Waiting)
+    }
+
+    /// Whether it is shown what its decision says.
+    pub fn is_active(&self) -> bool {
+        self.state == SubscriptionState::Active
+    }
+
+    /// Whether it has ended, and there is nobody left to be told.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.state == SubscriptionState::Terminated && self.listeners.is_empty()
+    }
+
+    /// Whether it ended because nobody kept it, and not by the owner's will.
+    pub fn is_lapsed(&self) -> bool {
+        matches!(self.state, SubscriptionState::Terminated | SubscriptionState::Waiting)
+            && self.event == SubscriptionEvent::Timeout
+    }
+
+    /// Whether time has changed what was decided.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.decision.until().is_some_and(|until| until <= now)
+    }
+
+    /// When the next lease ends, or the decision may change by time alone.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.bonds.next_end().into_iter().chain(self.decision.until()).min()
+    }
+
+    /// Takes a new decision.
+    pub(crate) fn decide(&mut self, now: Timestamp, decision: Decision) {
+        use SubscriptionEvent::{Approved, Rejected};
+        use SubscriptionState::{Active, Pending, Terminated, Waiting};
+        let next = match (self.state, decision.handling()) {
+            (Active | Pending | Waiting, Handling::Block) => Some((Terminated, Rejected)),
+            (Active, Handling::Confirm) => Some((Pending, SubscriptionEvent::Subscribe)),
+            (Pending, Handling::PoliteBlock | Handling::Allow) => Some((Active, Approved)),
+            (Waiting, Handling::PoliteBlock | Handling::Allow) => Some((Terminated, Approved)),
+            _ => None,
+        };
+        self.decision = decision;
+        if let Some((state, event)) = next {
+            self.turn(now, state, event);
+        }
+    }
+
+    /// After a bond went: nobody keeps the subscription any more, so it ends, or waits if the
+    /// owner has not decided.
+    pub(crate) fn settle(&mut self, now: Timestamp) {
+        if !self.bonds.is_empty() {
+            return;
+        }
+        match self.state {
+            SubscriptionState::Active => {
+                self.turn(now, SubscriptionState::Terminated, SubscriptionEvent::Timeout);
+            }
+            SubscriptionState::Pending => {
+                self.turn(now, SubscriptionState::Waiting, SubscriptionEvent::Timeout);
+            }
+            SubscriptionState::Waiting
+            | SubscriptionState::Terminated
+            | SubscriptionState::Stale
+            | SubscriptionState::Unknown => {}
+        }
+    }
+
+    /// Ends all subscriptions of the watcher.
+    pub(crate) fn terminate(&mut self, now: Timestamp, event: SubscriptionEvent) {
+        self.turn(now, SubscriptionState::Terminated, event);
+    }
+
+    fn turn(&mut self, now: Timestamp, state: SubscriptionState, event: SubscriptionEvent) {
+        (self.state, self.event, self.since) = (state, event, now);
+        if state == SubscriptionState::Terminated {
+            self.bonds.clear();
+        }
+    }
+}

@@ -1,16 +1,15 @@
-//! The way to other domains: what waits for them and for whom, how they are proven, whom to leave
-//! alone, which link is kept.
+//! The way to other domains: what waits for them and for whom, whom to leave alone, which link is
+//! kept.
 //!
-//! Pure machines; the tasks and sockets of links are the server's.
+//! Pure machines; the tasks and sockets of links are the server's, where a domain is finds `locate`,
+//! and what proves one is in `trust`.
 
 pub mod backoff;
-pub mod prove;
 pub mod queue;
 pub mod settle;
 pub mod shares;
 pub mod unproven;
 
-pub use impp_locate as locate;
 use impp_protocol::Domain;
 
 /// Where what is for a domain goes.

@@ -1,8 +1,9 @@
-//! The daemon `imppd`: presence and instant messages of the domains it hosts.
+//! The daemon: presence and instant messages of the domains it hosts, and the commands for it. The
+//! program is the crate `imppd`.
 //!
 //! | file | holds |
 //! |---|---|
-//! | `cli/` | the commands of `imppd` |
+//! | `cli/` | the commands of `imppd`, but for `quickstart` |
 //! | `config/` | the configuration file, its documentation and errors |
 //! | `net/` | sockets, TLS, frames, deadlines |
 //! | `delivery.rs` | a message into an inbox here |

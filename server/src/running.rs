@@ -10,6 +10,8 @@ use std::time::Duration;
 use impp_protocol::Timestamp;
 use impp_protocol::command::{Bye, ByeReason};
 use impp_storage::{Expect, Op, Options, SqliteStore, StoreError};
+use impp_trust::certificate::Validity;
+use impp_trust::files;
 use tokio::net::lookup_host;
 
 use crate::clock::Clock;
@@ -18,7 +20,6 @@ use crate::control::{self, Response};
 use crate::delivery::DEDUP_KEPT;
 use crate::host::{Host, StartError, bye};
 use crate::link;
-use crate::net::certificate::Validity;
 use crate::net::listen::Listener;
 use crate::net::tls::Configurations;
 use crate::records;
@@ -227,7 +228,7 @@ fn put_in_force(host: &Host, config: &Config, tls: Configurations) -> Vec<String
     let now = Clock::start().now();
     let out_of_time = |hosted: &Hosted| {
         let path = &hosted.certificate;
-        let why = Validity::of_file(path)?.fault(now)?;
+        let why = Validity::of(&files::first(path)?)?.fault(now)?;
         Some(format!("{}: the certificate of {} {why}", path.display(), hosted.name))
     };
     let mut warnings: Vec<String> = config.domain.iter().filter_map(out_of_time).collect();

@@ -21,7 +21,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("impp-presence", &["impp-protocol", "impp-acl"]),
     ("impp-storage", &["impp-protocol"]),
     ("impp-locate", &["impp-protocol"]),
-    ("impp-federation", &["impp-protocol", "impp-acl", "impp-storage", "impp-locate"]),
+    ("impp-federation", &["impp-protocol"]),
+    ("impp-trust", &["impp-protocol"]),
     (
         "impp-server",
         &[
@@ -31,8 +32,11 @@ const ARROWS: &[(&str, &[&str])] = &[
             "impp-storage",
             "impp-locate",
             "impp-federation",
+            "impp-trust",
         ],
     ),
+    ("impp-quickstart", &["impp-protocol", "impp-locate", "impp-server"]),
+    ("imppd", &["impp-server", "impp-quickstart"]),
     ("impp-client", &["impp-protocol", "impp-locate"]),
     (
         "impp-tests",
@@ -43,22 +47,52 @@ const ARROWS: &[(&str, &[&str])] = &[
             "impp-storage",
             "impp-locate",
             "impp-federation",
+            "impp-trust",
             "impp-server",
+            "impp-quickstart",
             "impp-client",
         ],
     ),
 ];
 
-/// What the pure crates never depend on.
+/// The pure crates, and what of [`IMPURE`] each depends on all the same: `trust` proves within
+/// rustls.
+const PURE: &[(&str, &[&str])] = &[
+    ("impp-protocol", &[]),
+    ("impp-acl", &[]),
+    ("impp-presence", &[]),
+    ("impp-presence", &[]),
+    ("impp-federation", &[]),
+    ("impp-trust", &["rustls"]),
+];
+
+/// What does I/O, or takes time and chance from the system.
 const IMPURE: &[&str] =
     &["tokio", "rustls", "tokio-rustls", "rusqlite", "tracing", "log", "dashmap", "getrandom"];
 
-fn packages() -> Vec<Value> {
+/// What only the demonstration needs, and crates that never come to it, by whatever way.
+const DEMONSTRATION: &[&str] = &["rcgen", "hickory-server"];
+const WITHOUT_DEMONSTRATION: &[&str] = &["impp-server", "impp-trust", "impp-client"];
+
+fn cargo(arguments: &[&str]) -> Vec<u8> {
     let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
-    let arguments = ["metadata", "--no-deps", "--format-version", "1", "--offline"];
     let output = Command::new(cargo).args(arguments).output().unwrap();
-    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+fn packages() -> Vec<Value> {
+    let text = cargo(&["metadata", "--no-deps", "--format-version", "1", "--offline"]);
+    let metadata: Value = serde_json::from_slice(&text).unwrap();
     metadata["packages"].as_array().unwrap().clone()
+}
+
+/// All that is built into a crate: its dependencies and theirs, without those of tests and builds.
+fn built_in(name: &str) -> BTreeSet<String> {
+    let text =
+        cargo(&["tree", "-p", name, "-e", "normal", "--prefix", "none", "-f", "{p}", "--offline"]);
+    let text = String::from_utf8(text).unwrap();
+    text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
 }
 
 /// The names of a package's dependencies, those of its tests left out.
@@ -87,10 +121,21 @@ fn arrows_between_crates_point_one_way() {
 fn pure_crates_stay_pure() {
     for package in packages() {
         let name = package["name"].as_str().unwrap().to_owned();
-        if matches!(&*name, "impp-protocol" | "impp-acl" | "impp-presence") {
-            for impure in IMPURE {
-                assert!(!dependencies(&package).contains(*impure), "{name} depends on {impure}");
-            }
+        let Some((_, but)) = PURE.iter().find(|(pure, _)| *pure == name) else { continue };
+        for impure in IMPURE.iter().filter(|impure| !but.contains(impure)) {
+            assert!(!dependencies(&package).contains(*impure), "{name} depends on {impure}");
+        }
+    }
+}
+
+/// What the demonstration makes certificates and serves DNS with is in no way of the daemon's.
+#[test]
+fn the_daemon_makes_no_certificates_and_serves_no_dns() {
+    for name in WITHOUT_DEMONSTRATION {
+        let built_in = built_in(name);
+        assert!(built_in.contains("impp-protocol"), "{name}: cargo tree says {built_in:?}");
+        for one in DEMONSTRATION {
+            assert!(!built_in.contains(*one), "{name} has {one} built in");
         }
     }
 }

@@ -20,8 +20,19 @@ const FUNCTION_TOKENS_MAX: usize = 500;
 const FIELDS_MAX: usize = 8;
 const FUNCTIONS_MAX: usize = 20;
 
-const CRATES: &[&str] =
-    &["protocol", "acl", "presence", "storage", "locate", "federation", "server", "client"];
+const CRATES: &[&str] = &[
+    "protocol",
+    "acl",
+    "presence",
+    "storage",
+    "locate",
+    "federation",
+    "trust",
+    "server",
+    "quickstart",
+    "imppd",
+    "client",
+];
 
 /// What is larger today, and how large.
 type Exceptions = &'static [(&'static str, usize)];
@@ -42,7 +53,6 @@ const LARGE_FUNCTIONS: Exceptions = &[
     ("client/src/profile/mod.rs Profile::parse", 601),
     ("client/src/sign_in.rs sign_in", 661),
     ("presence/src/presentity/groups.rs Groups::plan", 913),
-    ("server/src/cli/quickstart.rs add_accounts", 514),
     ("server/src/cli/user.rs run", 647),
     ("server/src/control.rs act", 874),
     ("server/src/devices/mod.rs newcomer", 649),
@@ -53,7 +63,7 @@ const LARGE_FUNCTIONS: Exceptions = &[
     ("server/src/session/elsewhere.rs Session::follow_elsewhere", 678),
     ("server/src/session/sign_in.rs SignIn::begin", 513),
 ];
-const HANDED_ABOUT: Exceptions = &[("Config", 23), ("Host", 184)];
+const HANDED_ABOUT: Exceptions = &[("Config", 22), ("Host", 183)];
 
 /// Everything of these crates, by the name of the folder.
 fn all() -> Vec<(String, Source)> {

@@ -4,15 +4,15 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use impp_federation::prove::Trust;
 use impp_protocol::Timestamp;
+use impp_trust::certificate::{Validity, proves_servers};
+use impp_trust::{Trust, files};
 use serde::Serialize;
 
 use super::{Failure, zone};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Hosted, plain};
 use crate::control::{self, Request};
-use crate::net::certificate::{self, Validity};
 use crate::net::tls::Configurations;
 use crate::running::{RunError, bind_all};
 
@@ -24,7 +24,7 @@ const RENEW: &str = "replace the files and run `imppd reload`";
 
 /// Arguments of `imppd check`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub struct Arguments {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
@@ -75,7 +75,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 /// How long a domain's certificate holds; `None` if it cannot be read, which has been told.
 fn validity(hosted: &Hosted, now: Timestamp) -> Option<Finding> {
-    let validity = Validity::of_file(&hosted.certificate)?;
+    let validity = Validity::of(&files::first(&hosted.certificate)?)?;
     if let Some(fault) = validity.fault(now) {
         let message = format!("the certificate of {} {fault}", hosted.name);
         let hint = if now < validity.from { CLOCK } else { RENEW };
@@ -92,7 +92,8 @@ fn validity(hosted: &Hosted, now: Timestamp) -> Option<Finding> {
 
 /// Whether a domain's certificate is for something else than servers.
 fn purpose(hosted: &Hosted) -> Option<Finding> {
-    let wrong = certificate::proves_servers(&hosted.certificate) == Some(false);
+    let certificate = files::first(&hosted.certificate)?;
+    let wrong = proves_servers(&certificate) == Some(false);
     wrong.then(|| {
         let message = format!(
             "the certificate of {} is not for server authentication: clients and other domains \

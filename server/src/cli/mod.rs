@@ -1,4 +1,6 @@
 //! The commands of `imppd`: one file each. Data on standard output, words on standard error.
+//!
+//! The program itself is the crate `imppd`, the demonstration `impp-quickstart`.
 
 /// A line of data on standard output. That nobody reads it is no reason to panic.
 macro_rules! data {
@@ -7,19 +9,13 @@ macro_rules! data {
 
 /// A line in words on standard error. That nobody reads it is no reason to panic.
 macro_rules! words {
-    ($($text:tt)*) => {{
-        let _ = std::io::Write::write_fmt(
-            &mut std::io::stderr(),
-            format_args!("{}\n", format_args!($($text)*)),
-        );
-    }};
+    ($($text:tt)*) => { $crate::cli::say(format_args!($($text)*)) };
 }
 
+pub mod account;
 mod check;
-mod quickstart;
 mod resolve;
-mod serve;
-mod two_domains;
+pub mod serve;
 mod user;
 mod zone;
 
@@ -28,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::{Parser, Subcommand};
+use clap::Subcommand;
 use impp_storage::StoreError;
 
 use crate::accounts::AccountError;
@@ -37,18 +33,9 @@ use crate::control::{self, Request, Response};
 use crate::host::StartError;
 use crate::running::RunError;
 
-/// Presence and instant messaging server.
-#[derive(Debug, Parser)]
-#[command(name = "imppd", version)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
+/// What the server's program can be told to do.
 #[derive(Debug, Subcommand)]
-enum Command {
-    /// Make everything that a first server needs, and run it.
-    Quickstart(quickstart::Arguments),
+pub enum Command {
     /// Run the server of a configuration.
     Serve(WithConfig),
     /// Make the running server read its configuration again: all of it or, if it is wrong, none.
@@ -64,15 +51,16 @@ enum Command {
     User(user::Arguments),
 }
 
+/// What can be done about the configuration file.
 #[derive(Debug, Subcommand)]
-enum ConfigCommand {
+pub enum ConfigCommand {
     /// Print the configuration file with every setting at its default.
     Default,
 }
 
 /// A command that needs the configuration.
 #[derive(Debug, clap::Args)]
-struct WithConfig {
+pub struct WithConfig {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
@@ -80,14 +68,18 @@ struct WithConfig {
 
 /// What ends a command, and its exit code.
 #[derive(Debug)]
-struct Failure {
-    exit: u8,
-    message: String,
-    hint: Option<String>,
+pub struct Failure {
+    /// The exit code.
+    pub exit: u8,
+    /// What is wrong; empty if it has been said already.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
 }
 
 impl Failure {
-    fn new(exit: u8, message: impl Into<String>) -> Failure {
+    /// One of which nobody knows a remedy.
+    pub fn new(exit: u8, message: impl Into<String>) -> Failure {
         Failure { exit, message: message.into(), hint: None }
     }
 
@@ -108,17 +100,21 @@ static LOST: AtomicBool = AtomicBool::new(false);
 
 /// Writes a line of data. One whose reader has gone has read enough; what else goes wrong is told by
 /// [`main`], so that nobody takes a part for the whole.
-fn put(line: std::fmt::Arguments<'_>) {
+pub fn put(line: std::fmt::Arguments<'_>) {
     let written = writeln!(std::io::stdout(), "{line}");
     let is_lost = written.is_err_and(|error| error.kind() != std::io::ErrorKind::BrokenPipe);
     LOST.fetch_or(is_lost, Ordering::Relaxed);
 }
 
-/// Runs the command that the arguments name.
-pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+/// Writes a line in words.
+pub fn say(line: std::fmt::Arguments<'_>) {
+    let _ = std::io::stderr().write_fmt(format_args!("{line}\n"));
+}
+
+/// Runs a command to its end, and says what has gone wrong.
+pub fn main(command: impl Future<Output = Result<(), Failure>>) -> ExitCode {
     let result = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(run(arguments.command)),
+        Ok(runtime) => runtime.block_on(command),
         Err(error) => Err(Failure::new(5, format!("the system gives no threads: {error}"))),
     };
     match result {
@@ -140,9 +136,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-async fn run(command: Command) -> Result<(), Failure> {
+/// Runs one of the server's commands.
+///
+/// # Errors
+/// [`Failure`], which [`main`] says.
+pub async fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Quickstart(arguments) => quickstart::run(arguments).await,
         Command::Serve(WithConfig { config }) => serve::run(&config).await,
         Command::Reload(WithConfig { config }) => reload(&config).await,
         Command::Config(ConfigCommand::Default) => {

@@ -9,16 +9,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use impp_federation::prove::{self, HandshakeError, Trust};
 use impp_locate::{
     AttemptError, Locator, Network, NotReached, NotReachedKind, Order, Reached, Service, Settings,
     Step, Via,
 };
 use impp_protocol::{Domain, Timestamp};
+use impp_trust::certificate::Validity;
+use impp_trust::{HandshakeError, Trust, look_config};
 use rustls::ClientConfig;
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::PrivateKeyDer;
-use rustls::sign::CertifiedKey;
 use serde::Serialize;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -27,7 +25,6 @@ use tokio::time::{Instant, timeout};
 use super::Failure;
 use crate::config::{Config, ConfigError, seconds};
 use crate::link::handshake;
-use crate::net::certificate::Validity;
 use crate::net::tls::Configurations;
 
 /// A server that does not accept our certificate says so after its half of the handshake; it is
@@ -38,7 +35,7 @@ const UNPROVEN_CALLER: &str = "no certificate of a domain is shown, so the other
 
 /// Arguments of `imppd resolve`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub struct Arguments {
     /// The domain to look for.
     domain: Domain,
     /// Look for it as the server of this configuration does, with the certificate of its first
@@ -206,27 +203,15 @@ fn caller(config: Option<&Config>, arguments: &Arguments) -> Result<Caller, Fail
             return Ok(Caller { tls, shown: Some(shown) });
         }
     }
-    let wrong = |error: String| Failure::new(2, error);
     let links = config.map(|config| &config.federation);
     let ca = arguments.ca.as_deref().or(links.and_then(|links| links.ca.as_deref()));
-    let trust = Trust::load(ca, links.and_then(|links| links.crl.as_deref())).map_err(|error| {
-        Failure::from(ConfigError::new(&error.path, None, error.message.clone()))
-    })?;
+    let trust =
+        Trust::load(ca, links.and_then(|links| links.crl.as_deref())).map_err(ConfigError::from)?;
     if trust.is_empty() {
         words!("note: this system trusts no CA; --ca names a file of certificates to believe");
     }
-    let tls = prove::dial_config(&trust, throw_away().map_err(wrong)?);
-    Ok(Caller { tls: tls.map_err(|error| wrong(error.to_string()))?, shown: None })
-}
-
-/// A certificate that proves nothing, as a link needs one.
-fn throw_away() -> Result<Arc<CertifiedKey>, String> {
-    let told = |error: rcgen::Error| format!("certificate: {error}");
-    let names = vec!["resolve.invalid".to_owned()];
-    let made = rcgen::generate_simple_self_signed(names).map_err(told)?;
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der())?;
-    let key = aws_lc_rs::sign::any_supported_type(&key).map_err(|error| error.to_string())?;
-    Ok(Arc::new(CertifiedKey::new(vec![made.cert.der().clone()], key)))
+    let tls = look_config(&trust).map_err(|error| Failure::new(2, error.to_string()))?;
+    Ok(Caller { tls, shown: None })
 }
 
 async fn try_tls(

@@ -20,7 +20,10 @@ pub(super) async fn run(path: &Path) -> Result<(), Failure> {
 }
 
 /// Says that the server is ready, runs it until SIGTERM, SIGINT or `end`, and stops it.
-pub(super) async fn until_told(
+///
+/// # Errors
+/// [`Failure`]: the system hands on no signals, or the store failed at the stop.
+pub async fn until_told(
     running: Running,
     path: &Path,
     end: impl Future<Output = ()>,
@@ -71,8 +74,11 @@ async fn watch() {
     }
 }
 
-/// Starts the log on standard error.
-pub(super) fn start_log(log: &Log) -> Result<log::LogThread, Failure> {
+/// Starts the log on standard error, as long as what is returned is held.
+///
+/// # Errors
+/// [`Failure`]: its level is no level.
+pub fn start_log(log: &Log) -> Result<log::LogThread, Failure> {
     log::start(log).map_err(|error| Failure::new(2, error.to_string()))
 }
 

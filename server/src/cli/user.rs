@@ -1,11 +1,12 @@
 //! `imppd user`: accounts, through the running server or else on the store itself.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Subcommand;
 
 use super::Failure;
+use super::account::{done, profile};
 use crate::config::Config;
 use crate::control::{self, Request, Response};
 use crate::records::Services;
@@ -13,7 +14,7 @@ use crate::running::Running;
 
 /// Arguments of `imppd user`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub struct Arguments {
     /// The configuration file.
     #[arg(long, value_name = "FILE", global = true, conflicts_with = "data")]
     config: Option<PathBuf>,
@@ -168,16 +169,6 @@ async fn ask(config: &Config, request: Request) -> Result<Response, Failure> {
     Ok(response)
 }
 
-fn done(response: Response) -> Result<Option<String>, Failure> {
-    match response {
-        Response::Done { password } => Ok(password),
-        Response::Refused { exit, message, hint } => Err(Failure { exit, message, hint }),
-        Response::Accounts(_) | Response::Devices(_) | Response::Reloaded { .. } => {
-            Err(Failure::new(5, "the server answered something else"))
-        }
-    }
-}
-
 fn services_of(names: &[String]) -> Result<Services, Failure> {
     let mut services = Services { pres: false, im: false };
     for name in names {
@@ -208,36 +199,4 @@ fn password(from_stdin: bool) -> Result<Option<String>, Failure> {
         return Err(Failure::new(2, "no password on standard input"));
     }
     Ok(Some(line.to_owned()))
-}
-
-/// Writes a profile for `impp`, readable by its owner alone.
-pub(super) fn profile(
-    config: &Config,
-    address: &str,
-    password: &str,
-    file: &Path,
-) -> Result<(), Failure> {
-    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
-    let mut text = format!("address = {}\n", quoted(address));
-    if let Some(listen) = config.server.listen.first() {
-        text.push_str(&format!("server = {}\n", quoted(listen)));
-    }
-    text.push_str(&format!("password = {}\n", quoted(password)));
-    // A certificate authority of quickstart's stands beside the certificate.
-    let authority = config.domain.first().map(|hosted| hosted.certificate.with_file_name("ca.pem"));
-    if let Some(authority) = authority.filter(|path| path.exists()) {
-        let authority = authority.canonicalize().unwrap_or(authority);
-        text.push_str(&format!("trust = {}\n", quoted(&authority.display().to_string())));
-    }
-    write_private(file, &text)
-}
-
-/// Writes a new file that only its owner may read.
-pub(super) fn write_private(file: &Path, text: &str) -> Result<(), Failure> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let failed = |error: std::io::Error| Failure::new(5, format!("{}: {error}", file.display()));
-    let mut options = std::fs::OpenOptions::new();
-    let mut out = options.write(true).create_new(true).mode(0o600).open(file).map_err(failed)?;
-    out.write_all(text.as_bytes()).map_err(failed)
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use impp_protocol::Domain;
+use impp_trust::FileError;
 use serde::{Deserialize, Deserializer};
 use toml::de::{DeTable, DeValue};
 
@@ -81,6 +82,13 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+/// A file that the configuration names.
+impl From<FileError> for ConfigError {
+    fn from(FileError { path, message, hint }: FileError) -> ConfigError {
+        ConfigError { hint, ..ConfigError::new(&path, None, message) }
+    }
+}
 
 /// An error of the system, in words.
 pub fn plain(error: &std::io::Error) -> String {

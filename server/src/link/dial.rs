@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use impp_federation::prove::{self, HandshakeError};
 use impp_federation::queue::Cause;
 use impp_locate::{AttemptError, NotReached, Service};
 use impp_protocol::{Code, Domain, Error, Timestamp};
+use impp_trust::{HandshakeError, speaks_links};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -154,7 +154,7 @@ pub(crate) async fn handshake(
         HandshakeError::Unproven(unproven) => AttemptError::Untrusted(unproven.to_string()),
         error => failed(error.to_string()),
     })?;
-    prove::speaks_links(stream.get_ref().1).map_err(|error| failed(error.to_string()))?;
+    speaks_links(stream.get_ref().1).map_err(|error| failed(error.to_string()))?;
     Ok(stream)
 }
 

@@ -13,7 +13,7 @@
 //! | `words` | what the other side says in words, made fit for logs |
 //!
 //! The order of messages and their fates is decided by `impp_federation::queue`, proof by
-//! `impp_federation::prove`, where a domain is by `impp_locate`.
+//! `impp_trust`, where a domain is by `impp_locate`.
 
 mod claims;
 mod connection;

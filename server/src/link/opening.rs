@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use impp_federation::prove::{self, HandshakeError};
 use impp_federation::settle::Identity;
 use impp_locate::Service;
 use impp_protocol::command::{BODY_BYTES_MAX, ByeReason, Hello, PROTOCOL_VERSION};
 use impp_protocol::frame::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNSIGNED, FrameError};
 use impp_protocol::{Code, Command, Domain, Error, Request};
+use impp_trust::{HandshakeError, proves};
 use tokio::time::Instant;
 
 use super::words;
@@ -105,7 +105,7 @@ pub(super) async fn answer(
         return Err(Error::new(Code::Refused, text));
     }
     let chain = pipe.tls().peer_certificates().unwrap_or_default();
-    prove::proves(chain, remote)
+    proves(chain, remote)
         .map_err(|error| Error::new(Code::Untrusted, format!("{remote}: {error}")))?;
     say(pipe, self::hello(host, &local))?;
     Ok((local, remote.clone(), opened))

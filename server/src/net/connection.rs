@@ -15,10 +15,10 @@ use impp_protocol::command::{
 use impp_protocol::frame::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNSIGNED, Frame, FrameError};
 use impp_protocol::sasl::scram::Nonce;
 use impp_protocol::{Code, Command, Domain, Error, Kind, Request};
+use impp_trust::certificate;
 use tokio::time::Instant;
 
 use super::admission::Place;
-use super::certificate;
 use super::liveness::{Doing, Liveness, Overdue, Patience};
 use super::pipe::{Event, Pipe};
 use super::rate::Rate;

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use impp_federation::prove::HandshakeError;
+use impp_trust::HandshakeError;
 use rustls::ServerConfig;
 use rustls::server::{Acceptor, ClientHello};
 use socket2::SockRef;

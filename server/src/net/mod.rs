@@ -3,7 +3,6 @@
 //! What frames mean is left to `session`.
 
 pub mod admission;
-pub mod certificate;
 pub mod complaints;
 pub mod connection;
 pub mod gate;

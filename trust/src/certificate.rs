@@ -1,13 +1,10 @@
 //! What is read in certificates: the addresses that a client's names (for EXTERNAL; SAN URIs `im:`
 //! and `pres:`, and rfc822Names), and how long one holds.
 //!
-//! Whether the certificate is trusted was TLS's to check.
-
-use std::path::Path;
+//! Whether anybody vouches for the certificate is left to `chain`, and for a client's to TLS.
 
 use impp_protocol::{Address, Timestamp};
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -41,12 +38,7 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// That of the first certificate of a PEM file.
-    pub fn of_file(path: &Path) -> Option<Validity> {
-        Validity::of(&first(path)?)
-    }
-
-    /// That of a certificate.
+    /// That of a certificate; `None` if it cannot be read.
     pub fn of(certificate: &CertificateDer<'_>) -> Option<Validity> {
         let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
         let validity = certificate.validity();
@@ -68,17 +60,12 @@ impl Validity {
     }
 }
 
-/// Whether the first certificate of a PEM file may prove a server: it names no purposes, or that
-/// one. `None` if it cannot be read.
-pub fn proves_servers(path: &Path) -> Option<bool> {
-    let certificate = first(path)?;
-    let (_, certificate) = X509Certificate::from_der(&certificate).ok()?;
+/// Whether a certificate may prove a server: it names no purposes, or that one. `None` if it cannot
+/// be read.
+pub fn proves_servers(certificate: &CertificateDer<'_>) -> Option<bool> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     let purposes = certificate.extended_key_usage().ok()?;
     Some(purposes.is_none_or(|purposes| purposes.value.any || purposes.value.server_auth))
-}
-
-fn first(path: &Path) -> Option<CertificateDer<'static>> {
-    CertificateDer::pem_file_iter(path).ok()?.next()?.ok()
 }
 
 fn timestamp(seconds: i64) -> Option<Timestamp> {

@@ -1,7 +1,7 @@
 //! What proves a domain on a link and what does not: certificates of every kind through whole TLS
 //! handshakes, presented by the server that is called and by the one that calls.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_types)]
 
 mod certificates;
 mod handshake;
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use certificates::{Authority, Presented, leaf, one_is_revoked};
 use handshake::{Verdict, called, calling, shake};
-use impp_federation::prove::{HandshakeError, Unproven, dial_config, proves};
 use impp_protocol::Domain;
+use impp_trust::{HandshakeError, Unproven, dial_config, look_config, proves};
 use rcgen::{
     BasicConstraints, CidrSubnet, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
     NameConstraints, SanType, date_time_ymd,
@@ -268,7 +268,7 @@ fn f2_a_maze_of_intermediates_is_refused_in_bounded_time() {
 fn f2_who_presents_nothing_is_refused() {
     let authority = Authority::new("root");
     let server = authority.issue(leaf(NAME));
-    let ended = shake(handshake::anonymous(&authority), authority.accept(&server), NAME);
+    let ended = shake(look_config(&authority.trust()).unwrap(), authority.accept(&server), NAME);
     let error = ended.accepted.unwrap_err();
     assert_eq!(HandshakeError::of(&error), Unproven::NoCertificate.into());
     assert_eq!(
@@ -387,7 +387,7 @@ fn f15_no_early_data_is_offered() {
 
 #[test]
 fn i1_files_that_cannot_be_used_are_named_with_the_reason() {
-    use impp_federation::prove::Trust;
+    use impp_trust::Trust;
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let path = folder.path().join(name);
@@ -410,4 +410,35 @@ fn i1_files_that_cannot_be_used_are_named_with_the_reason() {
     let junk = "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n";
     let junk = file("junk.crl", junk);
     assert!(told(Some(&good), Some(&junk)).contains("revocation list 1 cannot be used"));
+}
+
+#[test]
+fn i1_certificates_and_keys_that_do_not_fit_are_named_with_the_reason() {
+    use impp_trust::files::certified;
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str, mode: u32| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    };
+    let made = || rcgen::generate_simple_self_signed(vec![NAME.to_owned()]).unwrap();
+    let (own, other) = (made(), made());
+    let certificate = file("cert.pem", &own.cert.pem(), 0o644);
+    let key = file("key.pem", &own.signing_key.serialize_pem(), 0o600);
+    assert_eq!(certified(&certificate, &key).unwrap().cert[0], *own.cert.der());
+    let open = file("open.pem", &own.signing_key.serialize_pem(), 0o640);
+    let other = file("other.pem", &other.signing_key.serialize_pem(), 0o600);
+    for (certificate, key, words, hint) in [
+        (&key, &certificate, "key.pem: holds no certificate, but a key", Some("exchanged")),
+        (&certificate, &open, "open.pem: can be read by others", Some("chmod 600")),
+        (&certificate, &other, "other.pem: does not belong to", None),
+        (&certificate, &folder.path().join("no.pem"), "no.pem: cannot be read: there is no", None),
+    ] {
+        let error = certified(certificate, key).unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+        let told = error.hint.unwrap_or_default();
+        assert!(told.contains(hint.unwrap_or_default()) && told.is_empty() == hint.is_none());
+    }
 }

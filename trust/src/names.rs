@@ -6,7 +6,7 @@ use impp_protocol::Domain;
 use rustls::pki_types::CertificateDer;
 use webpki::EndEntityCert;
 
-use super::words::Unproven;
+use crate::words::Unproven;
 
 /// Whether a certificate, the first of `chain`, is one for `domain`.
 ///
@@ -24,7 +24,7 @@ pub fn proves(chain: &[CertificateDer<'_>], domain: &Domain) -> Result<(), Unpro
 }
 
 /// The same for a domain's canonical text.
-pub(super) fn names(leaf: &CertificateDer<'_>, domain: &str) -> Result<(), Unproven> {
+pub(crate) fn names(leaf: &CertificateDer<'_>, domain: &str) -> Result<(), Unproven> {
     let leaf = EndEntityCert::try_from(leaf).map_err(Unproven::from)?;
     if leaf.valid_dns_names().any(|name| name.eq_ignore_ascii_case(domain)) {
         return Ok(());

@@ -1,59 +1,41 @@
 //! `imppd quickstart --two-domains`: two domains on one machine, each a server of its own, and the
 //! DNS by which alone they find each other.
 //!
-//! What one server needs is made by `quickstart`.
+//! What one server needs is made by `folder`, the DNS is served by `dns`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::Arc;
-use std::time::Duration;
 
-use hickory_server::Server;
-use hickory_server::net::runtime::TokioRuntimeProvider;
-use hickory_server::proto::rr::rdata::{A, SOA, SRV};
-use hickory_server::proto::rr::{LowerName, Name, RData, Record};
-use hickory_server::store::in_memory::InMemoryZoneHandler;
-use hickory_server::zone_handler::{AxfrPolicy, Catalog, ZoneHandler, ZoneType};
-use impp_locate::Service;
-use impp_protocol::Domain;
+use impp_server::cli::{Failure, put, say};
+use impp_server::config::Config;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::net::{TcpListener, UdpSocket};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::Failure;
-use super::quickstart::{folder, make};
-use crate::config::Config;
+use crate::dns;
+use crate::folder::{folder, make};
 
 /// The domains: short name, name, account.
 const DOMAINS: [(&str, &str, &str); 2] =
     [("a", "a.localhost", "alice"), ("b", "b.localhost", "bob")];
-/// Seconds for which the DNS' answers hold.
-const TTL: u32 = 60;
-/// The zone above the domains.
-const ABOVE: &str = "localhost.";
-/// How long a connection to the DNS may be silent.
-const DNS_IDLE: Duration = Duration::from_secs(5);
-/// Bytes of an answer over TCP.
-const DNS_ANSWER_BYTES: usize = 4096;
 
-pub(super) async fn run(data: &Path) -> Result<(), Failure> {
+pub(crate) async fn run(data: &Path) -> Result<(), Failure> {
     let system = |error: std::io::Error| Failure::new(5, format!("{}: {error}", data.display()));
     folder(data)?;
     folder(&data.join("profiles"))?;
     let configs = DOMAINS.map(|(short, ..)| data.join(short).join("imppd.toml"));
-    let (udp, tcp) = dns_sockets(known_dns(&configs[0])?).await?;
-    let dns = udp.local_addr().map_err(system)?;
+    let (udp, tcp) = dns::sockets(known_dns(&configs[0])?).await?;
+    let dns_at = udp.local_addr().map_err(system)?;
     let mut listen = Vec::new();
     for ((short, name, _), config) in DOMAINS.iter().zip(&configs) {
         if !config.exists() {
-            make_one(data, short, name, dns).await?;
+            make_one(data, short, name, dns_at).await?;
         }
-        listen.push(listening(config)?);
+        listen.push((*name, listening(config)?));
     }
     trust_each_other(data)?;
-    let _dns = serve_dns(udp, tcp, &listen).map_err(|error| Failure::new(5, error))?;
+    let _dns = dns::serve(udp, tcp, &listen).map_err(|error| Failure::new(5, error))?;
     let (mut servers, mut held) = (Vec::new(), Vec::new());
     for (short, name, account) in DOMAINS {
         let mut server = start(&data.join(short), name, account).map_err(system)?;
@@ -61,18 +43,29 @@ pub(super) async fn run(data: &Path) -> Result<(), Failure> {
         held.extend(server.stdin.take());
         servers.push(server);
     }
-    for (server, (short, name, account)) in servers.iter_mut().zip(DOMAINS) {
-        let line = ready(server).await?;
-        let profile = data.join("profiles").join(format!("{account}@{short}.toml"));
-        if !profile.exists() {
-            let made = data.join(short).join("profiles").join(format!("{account}.toml"));
-            std::fs::copy(made, profile).map_err(system)?;
-        }
-        data!("{line}");
-        words!("{name}: {}", data.join(short).display());
+    for (server, domain) in servers.iter_mut().zip(DOMAINS) {
+        accepts(server, data, domain).await?;
     }
-    words!("profiles: {}", data.join("profiles").display());
+    say(format_args!("profiles: {}", data.join("profiles").display()));
     until_told(servers).await
+}
+
+/// Waits until a server accepts, puts its account's profile beside the other's, and says so.
+async fn accepts(
+    server: &mut Child,
+    data: &Path,
+    (short, name, account): (&str, &str, &str),
+) -> Result<(), Failure> {
+    let line = ready(server).await?;
+    let profile = data.join("profiles").join(format!("{account}@{short}.toml"));
+    if !profile.exists() {
+        let made = data.join(short).join("profiles").join(format!("{account}.toml"));
+        std::fs::copy(made, profile)
+            .map_err(|error| Failure::new(5, format!("{}: {error}", data.display())))?;
+    }
+    put(format_args!("{line}"));
+    say(format_args!("{name}: {}", data.join(short).display()));
+    Ok(())
 }
 
 /// Runs until SIGTERM or SIGINT. A server that ends by itself is told, and the other goes on.
@@ -87,7 +80,7 @@ async fn until_told(servers: Vec<Child>) -> Result<(), Failure> {
     loop {
         let told = |name: &'static str, status: std::io::Result<std::process::ExitStatus>| {
             let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-            words!("the server of {name} has ended: {how}");
+            say(format_args!("the server of {name} has ended: {how}"));
             name
         };
         tokio::select! {
@@ -171,62 +164,4 @@ fn known_dns(config: &Path) -> Result<SocketAddr, Failure> {
     }
     let dns = Config::load(config)?.federation.dns;
     Ok(dns.first().and_then(|address| address.parse().ok()).unwrap_or(anywhere))
-}
-
-/// Both sockets on one port.
-async fn dns_sockets(wanted: SocketAddr) -> Result<(UdpSocket, TcpListener), Failure> {
-    let failed = |error: std::io::Error| Failure {
-        hint: Some("is the demonstration running already?".to_owned()),
-        ..Failure::new(3, format!("DNS on {wanted}: {error}"))
-    };
-    let udp = UdpSocket::bind(wanted).await.map_err(failed)?;
-    let tcp = TcpListener::bind(udp.local_addr().map_err(failed)?).await.map_err(failed)?;
-    Ok((udp, tcp))
-}
-
-fn serve_dns(
-    udp: UdpSocket,
-    tcp: TcpListener,
-    listen: &[SocketAddr],
-) -> Result<Server<Catalog>, String> {
-    let mut catalog = Catalog::new();
-    for ((_, name, _), listen) in DOMAINS.iter().zip(listen) {
-        let zone = zone(name, *listen).map_err(|error| error.to_string())?;
-        let origin = Name::from_ascii(format!("{name}.")).map_err(|error| error.to_string())?;
-        catalog.upsert(LowerName::new(&origin), vec![zone]);
-    }
-    // Other names under localhost do not exist; without a zone above them they would be refused.
-    let above = Name::from_ascii(ABOVE).map_err(|error| error.to_string())?;
-    catalog.upsert(LowerName::new(&above), vec![Arc::new(empty(&above, &above))]);
-    let mut server = Server::new(catalog);
-    server.register_socket(udp);
-    server.register_listener(tcp, DNS_IDLE, DNS_ANSWER_BYTES);
-    Ok(server)
-}
-
-/// A zone with nothing but its SOA.
-fn empty(origin: &Name, host: &Name) -> InMemoryZoneHandler<TokioRuntimeProvider> {
-    let mut zone = InMemoryZoneHandler::empty(origin.clone(), ZoneType::Primary, AxfrPolicy::Deny);
-    let soa = SOA::new(host.clone(), origin.clone(), 1, 3600, 600, 86_400, TTL);
-    zone.upsert_mut(Record::from_rdata(origin.clone(), TTL, RData::SOA(soa)), 0);
-    zone
-}
-
-/// What an administrator would write: two SRV records and the host that they name.
-fn zone(
-    name: &str,
-    listen: SocketAddr,
-) -> Result<Arc<dyn ZoneHandler>, Box<dyn std::error::Error>> {
-    let origin = Name::from_ascii(format!("{name}."))?;
-    let host = Name::from_ascii(format!("host.{name}."))?;
-    let domain = Domain::parse(name)?;
-    let mut zone = empty(&origin, &host);
-    let address = RData::A(A(Ipv4Addr::LOCALHOST));
-    zone.upsert_mut(Record::from_rdata(host.clone(), TTL, address), 0);
-    for service in Service::ALL {
-        let owner = Name::from_ascii(service.owner_name(&domain))?;
-        let srv = RData::SRV(SRV::new(0, 0, listen.port(), host.clone()));
-        zone.upsert_mut(Record::from_rdata(owner, TTL, srv), 0);
-    }
-    Ok(Arc::new(zone))
 }

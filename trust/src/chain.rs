@@ -16,9 +16,9 @@ use webpki::{
     RevocationOptionsBuilder, UnknownStatusPolicy,
 };
 
-use super::names::names;
-use super::trust::Trust;
-use super::words::Unproven;
+use crate::names::names;
+use crate::trust::Trust;
+use crate::words::Unproven;
 
 /// Certificates in a chain: the domain's own and six others, which is the longest path there is.
 /// With so many, all ways through them are at most 1,957.
@@ -33,20 +33,20 @@ struct Chain {
 
 /// The check of a dialling server: of the certificate of who was called.
 #[derive(Debug)]
-pub(super) struct Dialling(Chain);
+pub(crate) struct Dialling(Chain);
 
 /// The check of an accepting server: of the certificate of who calls.
 #[derive(Debug)]
-pub(super) struct Accepting(Chain);
+pub(crate) struct Accepting(Chain);
 
 impl Dialling {
-    pub(super) fn new(trust: Trust, algorithms: WebPkiSupportedAlgorithms) -> Dialling {
+    pub(crate) fn new(trust: Trust, algorithms: WebPkiSupportedAlgorithms) -> Dialling {
         Dialling(Chain { trust, algorithms })
     }
 }
 
 impl Accepting {
-    pub(super) fn new(trust: Trust, algorithms: WebPkiSupportedAlgorithms) -> Accepting {
+    pub(crate) fn new(trust: Trust, algorithms: WebPkiSupportedAlgorithms) -> Accepting {
         Accepting(Chain { trust, algorithms })
     }
 }
@@ -116,8 +116,9 @@ impl ServerCertVerifier for Dialling {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let ServerName::DnsName(domain) = called else { return Err(Error::UnsupportedNameType) };
-        self.0.check(leaf, others, now, &[KeyUsage::server_auth()])?;
-        names(leaf, domain.as_ref())?;
+        let checked = self.0.check(leaf, others, now, &[KeyUsage::server_auth()]);
+        let proven = checked.and_then(|()| names(leaf, domain.as_ref()));
+        proven.map_err(|unproven| refused(unproven, now))?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -157,7 +158,9 @@ impl ClientCertVerifier for Accepting {
         others: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.0.check(leaf, others, now, &[KeyUsage::server_auth(), KeyUsage::client_auth()])?;
+        let usages = [KeyUsage::server_auth(), KeyUsage::client_auth()];
+        let checked = self.0.check(leaf, others, now, &usages);
+        checked.map_err(|unproven| refused(unproven, now))?;
         Ok(ClientCertVerified::assertion())
     }
 
@@ -189,8 +192,6 @@ fn no_tls12() -> Error {
     Error::General("links speak TLS 1.3 only".to_owned())
 }
 
-impl From<Unproven> for Error {
-    fn from(unproven: Unproven) -> Error {
-        Error::InvalidCertificate(unproven.into_certificate_error())
-    }
+fn refused(unproven: Unproven, now: UnixTime) -> Error {
+    Error::InvalidCertificate(unproven.into_certificate_error(now))
 }

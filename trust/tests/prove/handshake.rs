@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use impp_federation::prove::{HandshakeError, proves, speaks_links};
 use impp_protocol::Domain;
+use impp_trust::{HandshakeError, proves, speaks_links};
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
-use rustls::version::{TLS12, TLS13};
+use rustls::version::TLS12;
 use rustls::{
     ClientConfig, ClientConnection, Connection, Error, RootCertStore, ServerConfig,
     ServerConnection,
@@ -85,17 +85,6 @@ fn pass(from: &mut Connection, to: &mut Connection) -> Result<(), Error> {
         to.process_new_packets()?;
     }
     Ok(())
-}
-
-/// One who trusts a CA, presents no certificate and speaks links.
-pub(crate) fn anonymous(authority: &Authority) -> Arc<ClientConfig> {
-    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_protocol_versions(&[&TLS13])
-        .unwrap()
-        .with_root_certificates(roots(authority))
-        .with_no_client_auth();
-    config.alpn_protocols = vec![impp_protocol::ALPN_LINK.to_vec()];
-    Arc::new(config)
 }
 
 /// One who presents a certificate and keeps the tickets that it gets.

@@ -159,10 +159,9 @@ impl Unproven {
     }
 
     /// As an error of TLS, in the form from which it makes the most telling alert for the other
-    /// side; [`Unproven::of`] reads it back.
-    pub(super) fn into_certificate_error(self) -> CertificateError {
+    /// side; [`Unproven::of`] reads it back. `now` is when the certificate was judged.
+    pub(crate) fn into_certificate_error(self, now: UnixTime) -> CertificateError {
         use CertificateError as Error;
-        let now = UnixTime::now();
         match self {
             Unproven::Unreadable => Error::BadEncoding,
             Unproven::Expired(at) => Error::ExpiredContext { time: now, not_after: time(at) },

@@ -1,0 +1,115 @@
+//! The folder of a first server: its certificates, from an authority of its own, and its
+//! configuration.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+
+use impp_protocol::{Address, Domain};
+use impp_server::cli::Failure;
+use impp_server::cli::account::write_private;
+use impp_server::config::{Config, default_document};
+use impp_server::net::listen::Listener;
+use impp_server::running::bind_all;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+
+/// Longest path of a control socket in bytes; the system's limit is 108.
+const SOCKET_PATH_BYTES_MAX: usize = 100;
+
+/// Makes the folder, the certificates and the configuration; the listeners are bound first, so
+/// that the configuration can name their real port.
+pub(crate) async fn make(
+    data: &Path,
+    domain: &str,
+    accounts: &[String],
+    listen: &str,
+    http: Option<&str>,
+    more: &[(&'static str, &'static str, String)],
+) -> Result<Vec<Listener>, Failure> {
+    let usage = |message: String| Failure::new(2, message);
+    let path = &data.join("imppd.toml");
+    let domain =
+        Domain::parse(domain).map_err(|error| usage(format!("domain \"{domain}\": {error}")))?;
+    for name in accounts {
+        Address::new(name, &domain)
+            .map_err(|error| usage(format!("account \"{name}\": {error}")))?;
+    }
+    let mut wanted = Config::default();
+    wanted.server.listen = vec![listen.to_owned()];
+    let listeners = bind_all(&wanted).await?;
+    folder(data)?;
+    let tls = data.join("tls");
+    folder(&tls)?;
+    if !tls.join("cert.pem").exists() {
+        certificates(&tls, &domain)?;
+    }
+    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let listen = listeners.first().map(|listener| listener.address.to_string());
+    let mut set = vec![
+        ("server", "listen", format!("[{}]", quoted(&listen.unwrap_or_default()))),
+        ("server", "control", quoted(&control_path(data)?)),
+        ("domain", "name", quoted(domain.as_str())),
+        ("domain", "certificate", quoted("tls/cert.pem")),
+        ("domain", "key", quoted("tls/key.pem")),
+    ];
+    if let Some(http) = http {
+        set.push(("server", "http", quoted(http)));
+    }
+    set.extend_from_slice(more);
+    // Read once before it is written: a wrong --http is refused and leaves no file.
+    let text = default_document(&set);
+    Config::parse(&text, path)?;
+    write_private(path, &text)?;
+    Ok(listeners)
+}
+
+/// `control.sock` in the folder, or a short path where the folder's is too long for a socket.
+fn control_path(data: &Path) -> Result<String, Failure> {
+    let beside = data.join("control.sock");
+    let whole = std::path::absolute(&beside).unwrap_or(beside);
+    if whole.as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
+        return Ok("control.sock".to_owned());
+    }
+    let mut hasher = DefaultHasher::new();
+    whole.hash(&mut hasher);
+    let short = std::env::temp_dir().join(format!("imppd-{:016x}", hasher.finish()));
+    folder(&short)?;
+    Ok(short.join("control.sock").display().to_string())
+}
+
+/// Makes a folder that only its owner may read, if it is not there.
+pub(crate) fn folder(path: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    let failed = |error: std::io::Error| Failure::new(5, format!("{}: {error}", path.display()));
+    if !path.exists() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// An authority of the server's own, and a certificate for the domain from it.
+fn certificates(folder: &Path, domain: &Domain) -> Result<(), Failure> {
+    let failed = |error: rcgen::Error| Failure::new(5, format!("certificate: {error}"));
+    let authority_key = KeyPair::generate().map_err(failed)?;
+    let mut authority = CertificateParams::new(Vec::new()).map_err(failed)?;
+    let name = format!("imppd quickstart of {domain}");
+    authority.distinguished_name.push(DnType::CommonName, name);
+    authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let authority_pem = authority.self_signed(&authority_key).map_err(failed)?.pem();
+    let issuer = Issuer::new(authority, &authority_key);
+    let key = KeyPair::generate().map_err(failed)?;
+    let mut leaf = CertificateParams::new(vec![domain.as_str().to_owned()]).map_err(failed)?;
+    leaf.distinguished_name.push(DnType::CommonName, domain.as_str());
+    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    leaf.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let leaf = leaf.signed_by(&key, &issuer).map_err(failed)?;
+    write_private(&folder.join("ca.pem"), &authority_pem)?;
+    write_private(&folder.join("ca-key.pem"), &authority_key.serialize_pem())?;
+    write_private(&folder.join("key.pem"), &key.serialize_pem())?;
+    write_private(&folder.join("cert.pem"), &leaf.pem())
+}

@@ -1,0 +1,93 @@
+//! Making an account: with a password, with a profile for `impp`, with a place in another's contact
+//! list.
+//!
+//! What is done to accounts on request is `control`'s.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use impp_protocol::state::{Grant, SubscriptionEvent, SubscriptionState};
+use impp_protocol::{Address, Timestamp};
+use impp_storage::{Expect, Op};
+
+use super::Failure;
+use crate::config::Config;
+use crate::control::{self, Request, Response};
+use crate::host::Host;
+use crate::records::{self, CONTACT, ContactRecord, FOLLOWED, Services, WATCHER, WatcherRecord};
+
+/// Makes an account with every service and a random password, which stands nowhere else.
+///
+/// # Errors
+/// [`Failure`]: there is or was one, or the store failed.
+pub async fn add(host: &Arc<Host>, address: &Address) -> Result<String, Failure> {
+    let services = Services { pres: true, im: true };
+    let add = Request::Add { address: address.to_string(), password: None, services };
+    Ok(done(control::handle(host, add).await)?.unwrap_or_default())
+}
+
+/// The password that was made, if one was and nothing was refused.
+pub(super) fn done(response: Response) -> Result<Option<String>, Failure> {
+    match response {
+        Response::Done { password } => Ok(password),
+        Response::Refused { exit, message, hint } => Err(Failure { exit, message, hint }),
+        Response::Accounts(_) | Response::Devices(_) | Response::Reloaded { .. } => {
+            Err(Failure::new(5, "the server answered something else"))
+        }
+    }
+}
+
+/// What puts `other` into the contact list of `owner`, following and granting all, and the
+/// subscription that comes of it; what is there already stays as it is.
+pub fn befriended(owner: &Address, other: &Address, now: Timestamp) -> Vec<Op> {
+    let contact = ContactRecord { name: None, groups: vec![], follow: true, grant: Grant::All };
+    let watcher = WatcherRecord {
+        state: SubscriptionState::Active.as_str().to_owned(),
+        event: SubscriptionEvent::Subscribe.as_str().to_owned(),
+        since: now.as_millis(),
+        leases: Default::default(),
+        by_contact: true,
+    };
+    let put = |key, value| Op::Put { key, expect: Expect::Absent, value: Some(value) };
+    vec![
+        put(records::key(CONTACT, owner, &[other.as_str()]), records::to_bytes(&contact)),
+        put(records::key(WATCHER, other, &[owner.as_str()]), records::to_bytes(&watcher)),
+        put(
+            records::key(FOLLOWED, owner, &[other.as_str()]),
+            records::to_bytes(&serde_json::Map::new()),
+        ),
+    ]
+}
+
+/// Writes a profile for `impp`, readable by its owner alone.
+///
+/// # Errors
+/// [`Failure`]: the file is there, or cannot be written.
+pub fn profile(config: &Config, address: &str, password: &str, file: &Path) -> Result<(), Failure> {
+    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let mut text = format!("address = {}\n", quoted(address));
+    if let Some(listen) = config.server.listen.first() {
+        text.push_str(&format!("server = {}\n", quoted(listen)));
+    }
+    text.push_str(&format!("password = {}\n", quoted(password)));
+    // A certificate authority of quickstart's stands beside the certificate.
+    let authority = config.domain.first().map(|hosted| hosted.certificate.with_file_name("ca.pem"));
+    if let Some(authority) = authority.filter(|path| path.exists()) {
+        let authority = authority.canonicalize().unwrap_or(authority);
+        text.push_str(&format!("trust = {}\n", quoted(&authority.display().to_string())));
+    }
+    write_private(file, &text)
+}
+
+/// Writes a new file that only its owner may read.
+///
+/// # Errors
+/// [`Failure`]: the file is there, or cannot be written.
+pub fn write_private(file: &Path, text: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let failed = |error: std::io::Error| Failure::new(5, format!("{}: {error}", file.display()));
+    let mut options = std::fs::OpenOptions::new();
+    let mut out = options.write(true).create_new(true).mode(0o600).open(file).map_err(failed)?;
+    out.write_all(text.as_bytes()).map_err(failed)
+}

@@ -59,4 +59,5 @@ mod store;
 mod stores;
 mod two_domains;
 mod unnoticed;
+mod unstored;
 mod volatile;

@@ -8,10 +8,11 @@ use std::time::Duration;
 use impp_protocol::command::{Message, Outcome, Ping, Publish, Subscribe};
 use impp_protocol::state::{self, ContactEdit, Contacts, ItemKind, Subscription, Subscriptions};
 use impp_protocol::{Code, What};
+use impp_tests::disk::SmallDisk;
 use impp_tests::peer::{Peer, fetch, message, publish, subscribe};
 use impp_tests::server::Profile;
 use impp_tests::trace::Trace;
-use impp_tests::wait::{skipped, within};
+use impp_tests::wait::within;
 use impp_tests::{Server, Wire, eventually};
 use tokio::sync::Notify;
 
@@ -204,51 +205,12 @@ async fn g7_after_a_failed_sync_nothing_is_acknowledged() {
     }
 }
 
-/// A file system of its own, as small as it is asked for. Unmounted when dropped.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    /// None if that cannot be made here, which is then said on stderr.
-    fn mount(bytes: u64) -> Option<SmallDisk> {
-        let folder = tempfile::tempdir().unwrap();
-        let size = format!("size={bytes},mode=700");
-        let mount = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
-            .arg(folder.path())
-            .output();
-        match mount {
-            Ok(output) if output.status.success() => Some(SmallDisk(folder)),
-            other => {
-                skipped(&format!("no tmpfs can be mounted: {other:?}"));
-                None
-            }
-        }
-    }
-
-    /// Takes all that is left; the file that does.
-    fn fill(&self) -> std::path::PathBuf {
-        let path = self.0.path().join("filler");
-        let mut file = std::fs::OpenOptions::new().append(true).create(true).open(&path).unwrap();
-        for size in [64 * 1024, 4096, 1] {
-            let block = vec![0; size];
-            while std::io::Write::write_all(&mut file, &block).is_ok() {}
-        }
-        path
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
 /// On a full disk senders are told before OK, reading and signing in go on, nothing that was
 /// acknowledged is lost, and with room it goes on by itself.
 #[tokio::test]
 async fn g8_a_full_disk_is_told_before_ok_and_heals() {
     let Some(disk) = SmallDisk::mount(64 * 1024 * 1024) else { return };
-    let store = disk.0.path().join("store");
+    let store = disk.path().join("store");
     std::fs::create_dir(&store).unwrap();
     let server = Server::with().set("limits.requests_per_second", 1_000_000).store(&store).start();
     let mut alice = Peer::sign_in(&server, "alice").await;
@@ -292,7 +254,7 @@ async fn g8_a_full_disk_is_told_before_ok_and_heals() {
 #[tokio::test]
 async fn g8_on_a_full_disk_custody_can_be_taken() {
     let Some(disk) = SmallDisk::mount(64 * 1024 * 1024) else { return };
-    let store = disk.0.path().join("store");
+    let store = disk.path().join("store");
     std::fs::create_dir(&store).unwrap();
     let server = Server::with().store(&store).start();
     let mut alice = Peer::sign_in(&server, "alice").await;

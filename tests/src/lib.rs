@@ -9,6 +9,7 @@ pub mod badpeer;
 pub mod binaries;
 pub mod cable;
 pub mod dice;
+pub mod disk;
 pub mod dns;
 pub mod domains;
 pub mod fates;

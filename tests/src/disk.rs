@@ -1,0 +1,53 @@
+//! Disks that a play fills up.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::wait::skipped;
+
+/// A file system of its own, as small as it is asked for. Unmounted when dropped.
+#[derive(Debug)]
+pub struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// None if that cannot be made here, which is then said on stderr.
+    pub fn mount(bytes: u64) -> Option<SmallDisk> {
+        let folder = tempfile::tempdir().unwrap();
+        let size = format!("size={bytes},mode=700");
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(folder.path())
+            .output();
+        match mount {
+            Ok(output) if output.status.success() => Some(SmallDisk(folder)),
+            other => {
+                skipped(&format!("no tmpfs can be mounted: {other:?}"));
+                None
+            }
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Takes all that is left; the file that does.
+    pub fn fill(&self) -> PathBuf {
+        let path = self.0.path().join("filler");
+        let mut file = OpenOptions::new().append(true).create(true).open(&path).unwrap();
+        for size in [64 * 1024, 4096, 1] {
+            let block = vec![0; size];
+            while file.write_all(&block).is_ok() {}
+        }
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}

@@ -126,6 +126,11 @@ impl Change {
     }
 }
 
+/// The sphere that a document says, as rules compare it.
+pub(super) fn sphere(document: &Document) -> Option<String> {
+    document.sphere().map(str::to_lowercase)
+}
+
 /// All that a change changes.
 #[derive(Debug)]
 pub(super) struct State {
@@ -232,7 +237,6 @@ impl State {
 
     /// The layers have changed; where that decides who may see, that is decided.
     fn recompose(&mut self, now: Timestamp) {
-        let sphere = |document: &Document| document.sphere().map(str::to_lowercase);
         let before = sphere(&self.document);
         self.document = Arc::new(self.layers.compose());
         if sphere(&self.document) != before {

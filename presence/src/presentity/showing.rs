@@ -8,6 +8,7 @@ use impp_acl::ViewKey;
 use impp_protocol::presence::Version;
 use impp_protocol::{Address, Timestamp};
 
+use super::change::sphere;
 use super::step::Before;
 use super::{Effects, Presentity};
 use crate::watching::Watching;
@@ -42,8 +43,10 @@ impl Presentity {
                 effects.wake.extend(replaced);
             }
         }
-        if before.layers.is_some() {
+        if let Some((_, old)) = &before.layers {
             self.shown = Arc::clone(self.shown_document());
+            // Whoever may see from now on must not be shown what was private before.
+            moved |= sphere(old) != sphere(&self.shown);
             if at_once || moved || before.policy.is_some() {
                 self.renew(effects);
             } else if self.deferred.is_none() {

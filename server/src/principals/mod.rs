@@ -302,13 +302,14 @@ impl Principals {
                 (presentity.failed(now, id, partly), Some(error.into()))
             }
         };
-        if let Some(error) = error
-            && let Some(Waiting { tell, watchers }) = principal.waiting.remove(&id)
-        {
-            self.note(owner, &principal, &watchers);
-            let _ = tell.send(Err(error));
+        let failed = error.and_then(|error| Some((principal.waiting.remove(&id)?, error)));
+        if let Some((Waiting { watchers, .. }, _)) = &failed {
+            self.note(owner, &principal, watchers);
         }
         self.follow_up(owner, entry, &mut principal, effects, now);
+        if let Some((Waiting { tell, .. }, error)) = failed {
+            let _ = tell.send(Err(error));
+        }
     }
 
     /// All that follows from a step: what else is to be stored, the timer, who is told, who is woken.
@@ -338,13 +339,14 @@ impl Principals {
         self.around.metrics.view_encodes.inc_by(principal.presentity.take_encodes());
         let deadline = principal.presentity.next_deadline();
         self.around.timers.set(Due::Presentity(owner.clone()), deadline);
+        // Before the answer: whoever is asked after it has heard of what it is about.
+        self.around.listeners.wake(owner, &wake);
         for (id, answer) in answers {
             if let Some(Waiting { tell, .. }) = principal.waiting.remove(&id) {
                 // Whoever has stopped waiting does not hear it.
                 let _ = tell.send(Ok(answer));
             }
         }
-        self.around.listeners.wake(owner, &wake);
     }
 
     fn submit(&self, owner: &Address, writes: Vec<Write>, now: Timestamp) -> Commits {

@@ -27,9 +27,6 @@ use crate::link::{LinkMailbox, Peers};
 use crate::listeners::Listeners;
 use crate::metrics::Metrics;
 use crate::mirrors::Mirrors;
-use crate::net::admission::Admission;
-use crate::net::complaints::Complaints;
-use crate::net::tls::Configurations;
 use crate::principals::{Around, Principals};
 use crate::records;
 use crate::secrets::Secrets;
@@ -37,6 +34,9 @@ use crate::session::Session;
 use crate::sessions::{Mailbox, Sessions};
 use crate::standing::Standing;
 use crate::timers::{Due, Timers};
+use crate::tls::Configurations;
+use crate::wire::admission::Admission;
+use crate::wire::complaints::Complaints;
 
 /// Timers that are worked on at once.
 const DUE_AT_ONCE_MAX: usize = 64;

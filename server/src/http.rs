@@ -13,6 +13,7 @@ use impp_storage::Health;
 use tokio::net::TcpListener;
 
 use crate::host::Host;
+use crate::log::lost;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -47,7 +48,7 @@ async fn metrics(State(host): State<Arc<Host>>) -> impl IntoResponse {
     // Counted elsewhere, and brought up to date when somebody looks.
     let counted = [
         (&host.metrics.store_syncs, host.store.stats().syncs),
-        (&host.metrics.log_dropped, crate::log::dropped()),
+        (&host.metrics.log_dropped, lost::lines()),
     ];
     for (counter, total) in counted {
         counter.inc_by(total.saturating_sub(counter.get()));

@@ -5,7 +5,9 @@
 //! |---|---|
 //! | `cli/` | the commands of `imppd`, but for `quickstart` |
 //! | `config/` | the configuration file, its documentation and errors |
-//! | `net/` | sockets, TLS, frames, deadlines |
+//! | `tls/` | TLS configurations, and what certificates name |
+//! | `wire/` | frames over TLS: how fast and how long a peer may, and who gets a place |
+//! | `net/` | accepting, and clients' connections |
 //! | `delivery.rs` | a message into an inbox here |
 //! | `devices/` | the devices of an account, and which makes room |
 //! | `session/` | signing in, and what a signed-in device asks |
@@ -17,8 +19,8 @@
 //! | `host.rs` | what all connections share |
 //! | `answers.rs`, `notify.rs` | what is answered, and presence on its way to a watcher |
 //! | `ids.rs`, `signal.rs` | names of devices and sessions; waking a connection's task |
-//! | `control.rs`, `http.rs`, `metrics.rs` | the operator's ways in |
-//! | `log.rs` | the log on standard error |
+//! | `control/`, `http.rs`, `metrics.rs` | the operator's ways in |
+//! | `log/` | the log on standard error |
 
 pub mod accounts;
 pub mod answers;
@@ -49,6 +51,8 @@ pub mod sessions;
 pub mod signal;
 pub mod standing;
 pub mod timers;
+pub mod tls;
+pub mod wire;
 
 /// A random number, to spread what would happen at once. Without randomness it is not spread.
 pub fn random() -> u64 {

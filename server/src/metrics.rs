@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
+use impp_protocol::{Code, Command};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -160,13 +161,16 @@ impl Metrics {
         );
     }
 
-    /// Counts an error answered.
-    pub fn refuse(&self, code: impp_protocol::Code) {
-        self.refused.get_or_create(&Refusal { code: code.as_str().to_owned() }).inc();
+    /// Counts what is written, if it is an error.
+    pub fn written(&self, command: &Command) {
+        if let Command::Error(error) = command {
+            let code = error.code.as_str().to_owned();
+            self.refused.get_or_create(&Refusal { code }).inc();
+        }
     }
 
     /// Counts a link that was not opened.
-    pub fn refuse_link(&self, code: impp_protocol::Code) {
+    pub fn refuse_link(&self, code: Code) {
         self.no_links.get_or_create(&NoLink { reason: code.as_str().to_owned() }).inc();
     }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,13 +16,13 @@ use tokio::net::lookup_host;
 
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Hosted, seconds};
-use crate::control::{self, Response};
+use crate::control::{self, Request, Response};
 use crate::delivery::DEDUP_KEPT;
 use crate::host::{Host, StartError, bye};
 use crate::link;
 use crate::net::listen::Listener;
-use crate::net::tls::Configurations;
 use crate::records;
+use crate::tls::Configurations;
 
 /// How long an orderly stop waits for connections to end.
 const STOP_MAX: Duration = Duration::from_secs(15);
@@ -95,15 +95,8 @@ impl Running {
             ),
             None => None,
         };
-        let reload = {
-            let (host, path) = (host.clone(), config_path.to_owned());
-            move || match reload(&host, &path) {
-                Ok(warnings) => Response::Reloaded { warnings },
-                Err(error) => control::refused(2, error.to_string(), error.hint),
-            }
-        };
         let socket = &config.server.control;
-        control::listen(host.clone(), socket, reload)
+        control::listen(socket, answering(host.clone(), config_path.to_owned()))
             .map_err(|error| bind(format!("control socket {}", socket.display()), error))?;
         host.note_running(true).await?;
         tokio::spawn(host.clone().run_timers());
@@ -198,6 +191,22 @@ pub async fn bind_all(config: &Config) -> Result<Vec<Listener>, RunError> {
 
 fn bind(what: String, error: io::Error) -> RunError {
     RunError::Bind { what, error }
+}
+
+/// What is asked on the control socket, done.
+fn answering(host: Arc<Host>, config: PathBuf) -> control::Answering {
+    Arc::new(move |request| {
+        let (host, config) = (host.clone(), config.clone());
+        Box::pin(async move {
+            match request {
+                Request::Reload => match reload(&host, &config) {
+                    Ok(warnings) => Response::Reloaded { warnings },
+                    Err(error) => control::refused(2, error.to_string(), error.hint),
+                },
+                request => control::handle(&host, request).await,
+            }
+        })
+    })
 }
 
 /// All or nothing: a file that cannot be used changes nothing.

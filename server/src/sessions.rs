@@ -15,6 +15,8 @@ use dashmap::DashMap;
 use impp_protocol::command::{Bye, ByeReason};
 use impp_protocol::sasl::resume::Ticket;
 use impp_protocol::{Address, Timestamp};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 /// Messages with `store: never` that wait for one session; further ones are dropped.
 pub const VOLATILE_MAX: usize = 64;
@@ -37,6 +39,8 @@ pub struct Mailbox {
     follows: Mutex<BTreeSet<Address>>,
     /// What resumes the session.
     ticket: Mutex<Ticket>,
+    /// Wakes whoever waits to take the session over.
+    moved: Notify,
     /// When the use of its device was last stored, milliseconds since 1970.
     seen: AtomicU64,
     /// It was taken away, whether or not it has said goodbye yet.
@@ -71,6 +75,7 @@ impl Mailbox {
             news: Mutex::default(),
             follows: Mutex::default(),
             ticket: Mutex::new(ticket),
+            moved: Notify::new(),
             seen: AtomicU64::new(0),
             revoked: AtomicBool::new(false),
         }
@@ -196,6 +201,17 @@ impl Mailbox {
         is_due && self.seen.compare_exchange(seen, now, this, last).is_ok()
     }
 
+    /// The session was put aside, or has ended: whoever waits to take it over looks again.
+    pub fn let_go(&self) {
+        self.moved.notify_waiters();
+    }
+
+    /// Waits until it is let go, or taken over by somebody else; from this call on nothing of that
+    /// is missed.
+    pub fn moved(&self) -> Notified<'_> {
+        self.moved.notified()
+    }
+
     /// What resumes the session now.
     pub fn ticket(&self) -> Ticket {
         self.ticket.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -207,6 +223,7 @@ impl Mailbox {
         let current = *ticket == *old;
         if current {
             *ticket = new;
+            self.let_go();
         }
         current
     }
@@ -271,6 +288,7 @@ impl Sessions {
             sessions.retain(|other| other.id != mailbox.id);
             sessions.is_empty()
         });
+        mailbox.let_go();
     }
 
     /// The mailbox of a session.

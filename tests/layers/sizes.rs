@@ -47,19 +47,16 @@ const LARGE_FILES: Exceptions = &[
     ("server/src/link/outgoing.rs", 542),
     ("server/src/link/peer.rs", 508),
     ("server/src/mirrors/mod.rs", 548),
-    ("server/src/net/connection.rs", 498),
 ];
 const LARGE_FUNCTIONS: Exceptions = &[
     ("client/src/profile/mod.rs Profile::parse", 601),
     ("client/src/sign_in.rs sign_in", 661),
     ("presence/src/presentity/groups.rs Groups::plan", 913),
     ("server/src/cli/user.rs run", 647),
-    ("server/src/control.rs act", 874),
     ("server/src/devices/mod.rs newcomer", 649),
     ("server/src/link/home.rs follow", 723),
     ("server/src/link/outgoing.rs accept", 756),
     ("server/src/link/outgoing.rs move_on", 593),
-    ("server/src/net/connection.rs Connection::take_command", 512),
     ("server/src/session/elsewhere.rs Session::follow_elsewhere", 678),
     ("server/src/session/sign_in.rs SignIn::begin", 513),
 ];

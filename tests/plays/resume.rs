@@ -2,7 +2,7 @@
 //! same device, once.
 
 use bytes::BytesMut;
-use impp_protocol::command::{Auth, ByeReason, Command, Done, Ping};
+use impp_protocol::command::{Auth, Bye, ByeReason, Command, Done, Ping};
 use impp_protocol::presence::Version;
 use impp_protocol::sasl::resume::Ticket;
 use impp_protocol::{Code, Error, What};
@@ -86,6 +86,19 @@ async fn d_5_5_3_a_session_moves_from_a_connection_that_still_stands() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// A BYE with a number is a breach: it ends the connection, and the session can be resumed as after
+/// any other.
+#[tokio::test]
+async fn a_session_stays_after_a_goodbye_that_is_none() {
+    let server = Server::quickstart();
+    let (mut alice, ticket) = following(&server).await;
+    let bye = Bye { reason: ByeReason::Done, text: None, retry_after: None, server: None };
+    alice.wire().send(9, bye).await;
+    let ending = alice.ending().await;
+    assert_eq!(ending.code(), Code::Malformed);
+    try_resume(&server, |_| (), &ticket).await.expect("resumed");
 }
 
 /// A ticket resumes once; the next one came with the answer.

@@ -13,8 +13,8 @@ use super::{Failure, zone};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Hosted, plain};
 use crate::control::{self, Request};
-use crate::net::tls::Configurations;
 use crate::running::{RunError, bind_all};
+use crate::tls::Configurations;
 
 /// A certificate that holds shorter than this is warned of.
 const CERTIFICATE_DAYS_WARN: u64 = 14;

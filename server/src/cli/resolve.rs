@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout};
 use super::Failure;
 use crate::config::{Config, ConfigError, seconds};
 use crate::link::handshake;
-use crate::net::tls::Configurations;
+use crate::tls::Configurations;
 
 /// A server that does not accept our certificate says so after its half of the handshake; it is
 /// listened to for so long.

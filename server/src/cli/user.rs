@@ -170,21 +170,10 @@ async fn ask(config: &Config, request: Request) -> Result<Response, Failure> {
 }
 
 fn services_of(names: &[String]) -> Result<Services, Failure> {
-    let mut services = Services { pres: false, im: false };
-    for name in names {
-        match name.as_str() {
-            "pres" => services.pres = true,
-            "im" => services.im = true,
-            other => {
-                return Err(Failure {
-                    exit: 2,
-                    message: format!("unknown service \"{other}\""),
-                    hint: Some("services are pres and im".to_owned()),
-                });
-            }
-        }
-    }
-    Ok(services)
+    control::services_of(names).map_err(|message| {
+        let hint = Some("services are pres and im".to_owned());
+        Failure { exit: 2, message, hint }
+    })
 }
 
 fn password(from_stdin: bool) -> Result<Option<String>, Failure> {

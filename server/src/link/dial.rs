@@ -23,8 +23,8 @@ use super::peers::Peers;
 use super::words;
 use crate::config::seconds;
 use crate::host::Host;
-use crate::net::gate::Gate;
-use crate::net::pipe::Pipe;
+use crate::wire::gate::Gate;
+use crate::wire::pipe::Pipe;
 
 /// Why there is no link.
 #[derive(Debug)]

@@ -40,8 +40,8 @@ pub use peer::{Link, Peer};
 pub use peers::Peers;
 
 use crate::host::Host;
-use crate::net::admission::Place;
-use crate::net::pipe::Pipe;
+use crate::wire::admission::Place;
+use crate::wire::pipe::Pipe;
 
 /// Serves a connection on which another domain's server has called, to its end.
 pub async fn accept(host: Arc<Host>, mut pipe: Pipe, peer: IpAddr, place: Place, by: Instant) {

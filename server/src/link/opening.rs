@@ -3,12 +3,10 @@
 //!
 //! TLS is up already and, on the dialling end, has proven the domain that was called.
 
-use std::time::Duration;
-
 use impp_federation::settle::Identity;
 use impp_locate::Service;
 use impp_protocol::command::{BODY_BYTES_MAX, ByeReason, Hello, PROTOCOL_VERSION};
-use impp_protocol::frame::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNSIGNED, FrameError};
+use impp_protocol::frame::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNSIGNED};
 use impp_protocol::{Code, Command, Domain, Error, Request};
 use impp_trust::{HandshakeError, proves};
 use tokio::time::Instant;
@@ -16,11 +14,8 @@ use tokio::time::Instant;
 use super::words;
 use crate::config::seconds;
 use crate::host::{Host, bye};
-use crate::net::pipe::{Event, Pipe};
 use crate::signal::Signal;
-
-/// How long the last frames may take to be written.
-pub(super) const FAREWELL: Duration = Duration::from_secs(5);
+use crate::wire::pipe::{Event, Pipe, unreadable};
 
 /// The services that a server serves for its domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +116,7 @@ pub(super) async fn refuse(mut pipe: Pipe, error: Error) {
     for command in farewell {
         let _ = say(&mut pipe, command);
     }
-    pipe.finish(Instant::now() + FAREWELL).await;
+    pipe.finish().await;
 }
 
 fn hello(host: &Host, local: &Domain) -> Command {
@@ -167,15 +162,6 @@ fn opened(host: &Host, hello: &Hello) -> Result<Opened, Error> {
 fn say(pipe: &mut Pipe, command: Command) -> Result<(), Error> {
     let put = (Request { number: 0, command }).put(pipe.output());
     put.map_err(|error| Error::new(Code::Internal, error.to_string()))
-}
-
-/// What is said of bytes that are no frame.
-pub(super) fn unreadable(error: &FrameError) -> Error {
-    let code = match error {
-        FrameError::TooLarge { .. } => Code::TooLarge,
-        FrameError::Malformed(_) => Code::Malformed,
-    };
-    Error::new(code, error.to_string())
 }
 
 /// Writes what there is, and reads the other side's HELLO.

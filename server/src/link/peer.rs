@@ -23,8 +23,8 @@ use super::{LinkMailbox, Opened, connection, outgoing};
 use crate::config::{Federation, seconds};
 use crate::host::Host;
 use crate::ids::SessionId;
-use crate::net::rate::Rate;
 use crate::random;
+use crate::wire::rate::Rate;
 
 /// Bytes of waiting messages of one domain that are in memory too.
 const MEMORY_BYTES_MAX: u64 = 4 * 1024 * 1024;

@@ -17,14 +17,14 @@ use tokio::time::Instant;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::admission::{Crowded, Place};
 use super::connection::Connection;
-use super::gate::Gate;
-use super::pipe::Pipe;
-use super::tls::Configurations;
 use crate::config::seconds;
 use crate::host::Host;
 use crate::link;
+use crate::tls::Configurations;
+use crate::wire::admission::{Crowded, Place};
+use crate::wire::gate::Gate;
+use crate::wire::pipe::Pipe;
 
 /// What a client is told that is refused before TLS: a fatal alert, access denied (RFC 8446 6.2).
 const ALERT_ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];

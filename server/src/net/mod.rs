@@ -1,13 +1,6 @@
-//! The shell around sockets: accepting, TLS, reading and writing frames.
+//! Clients at the door: accepting, TLS, and their connections.
 //!
-//! What frames mean is left to `session`.
+//! A connection of another domain's server is handed to `link`; what clients ask, to `session`.
 
-pub mod admission;
-pub mod complaints;
 pub mod connection;
-pub mod gate;
 pub mod listen;
-pub mod liveness;
-pub mod pipe;
-pub mod rate;
-pub mod tls;

@@ -21,8 +21,6 @@ use crate::sessions::Mailbox;
 
 /// How long the old connection of a session may take to let go of it.
 const HANDOVER: Duration = Duration::from_secs(2);
-/// How often that is looked at.
-const HANDOVER_STEP: Duration = Duration::from_millis(10);
 
 /// Makes the session of an account that has proven itself.
 ///
@@ -82,7 +80,7 @@ pub async fn resume(
     }
     let fresh = Ticket::new(id.0, random()?);
     let grace = seconds(host.config.load().times.grace_seconds);
-    let mut session = take_over(host, &mailbox).await.ok_or_else(gone)?;
+    let mut session = take_over(host, &mailbox, &ticket).await.ok_or_else(gone)?;
     // Of two that come with one ticket, the first has it.
     if !mailbox.renew(&ticket, fresh) {
         session.park(host, grace).await;
@@ -102,15 +100,20 @@ pub async fn resume(
 }
 
 /// Takes the session from where it waits; one that still has a connection is taken from that.
-async fn take_over(host: &Arc<Host>, mailbox: &Mailbox) -> Option<Session> {
+async fn take_over(host: &Arc<Host>, mailbox: &Mailbox, ticket: &Ticket) -> Option<Session> {
     let waiting = async {
         loop {
+            let moved = mailbox.moved();
             if let Some((_, session)) = host.parked.remove(&mailbox.id) {
                 return Some(session);
             }
             host.sessions.get(mailbox.id)?;
+            // Who came first with this ticket is not sent away again.
+            if mailbox.ticket() != *ticket {
+                return None;
+            }
             mailbox.end(bye(ByeReason::Replaced, "the session goes on on another connection"));
-            tokio::time::sleep(HANDOVER_STEP).await;
+            moved.await;
         }
     };
     let session = tokio::time::timeout(HANDOVER, waiting).await.ok()??;

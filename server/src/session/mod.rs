@@ -295,6 +295,7 @@ impl Session {
         let mailbox = self.mailbox.clone();
         host.timers.set(Due::Session(id), Some(now.after(window)));
         host.parked.insert(id, self);
+        mailbox.let_go();
         // Whoever ended it meanwhile did not find it.
         if mailbox.is_revoked()
             && let Some((_, session)) = host.parked.remove(&id)

@@ -83,7 +83,7 @@ impl Open {
     pub(super) fn has_room(&self) -> bool {
         self.ending == Ending::No
             && !self.link.is_draining()
-            && self.pipe.output_len() < OUTPUT_BYTES_MAX
+            && self.driver.output_len() < OUTPUT_BYTES_MAX
             && (self.asked.len() as u64) < self.link.opened.requests_max
     }
 

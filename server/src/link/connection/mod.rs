@@ -10,29 +10,28 @@ mod serving;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use impp_federation::queue::Cause;
-use impp_protocol::command::{Bye, ByeReason, CommandError, Done};
-use impp_protocol::frame::{FRAME_BYTES_MAX, Frame};
+use impp_protocol::command::{Bye, ByeReason, Done};
+use impp_protocol::frame::FRAME_BYTES_MAX;
 use impp_protocol::{Code, Command, Error, Request, What};
 use tokio::time::Instant;
 
 use asking::Asked;
+use serving::Finished;
 
-use super::home::{self, AllGroups, Taken};
+use super::home::{self, AllGroups};
 use super::incoming;
-use super::opening::{self, FAREWELL};
 use super::peer::{Link, Peer, backoff};
 use super::peers::note_linked;
+use crate::config::seconds;
 use crate::host::{Host, bye};
-use crate::net::liveness::Liveness;
-use crate::net::pipe::{Event, Pipe};
-use crate::net::rate::Rate;
 use crate::random;
+use crate::wire::driver::{Driver, Excess, Heard, Next, Terms};
+use crate::wire::liveness::Patience;
+use crate::wire::pipe::{FAREWELL, Pipe};
+use crate::wire::rate::Rate;
 
 /// Bytes that wait to be written before no more is prepared.
 const OUTPUT_BYTES_MAX: usize = 256 * 1024;
@@ -40,9 +39,6 @@ const OUTPUT_BYTES_MAX: usize = 256 * 1024;
 const PAUSE: Duration = Duration::from_millis(50);
 /// The longest rest that another server can ask for.
 const REST_MAX: Duration = Duration::from_secs(3600);
-
-/// An answer of ours that waits for the store, with its request's number.
-type Numbered = std::pin::Pin<Box<dyn Future<Output = (u64, Command)> + Send>>;
 
 /// How far the end of the link is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,18 +51,11 @@ enum Ending {
     Over,
 }
 
-/// A subscription of the other side's that waits for the store, with its request's number.
-type Taking = std::pin::Pin<Box<dyn Future<Output = (u64, Taken)> + Send>>;
-
 struct Open {
     host: Arc<Host>,
     peer: Arc<Peer>,
     link: Arc<Link>,
-    pipe: Pipe,
-    waiting: FuturesUnordered<Numbered>,
-    answered: Vec<(u64, Command)>,
-    taking: FuturesUnordered<Taking>,
-    taken: Vec<(u64, Taken)>,
+    driver: Driver<Finished>,
     /// The watchers of the other side.
     groups: AllGroups,
     /// By number, which rises with time.
@@ -75,10 +64,6 @@ struct Open {
     /// The kind of request that was sent last.
     turn: u8,
     number: u64,
-    rate: Rate,
-    /// Nothing is read until then.
-    paused: Option<Instant>,
-    liveness: Liveness,
     /// When something but PINGs was last said, by either side.
     spoke: Instant,
     ending: Ending,
@@ -92,19 +77,12 @@ pub(super) async fn serve(host: Arc<Host>, peer: Arc<Peer>, link: Arc<Link>, pip
     let links = &host.config.load().federation;
     let rate = Rate::new(now, links.frames_per_second, links.frames_burst);
     let open = Open {
-        pipe,
-        waiting: FuturesUnordered::new(),
-        answered: Vec::new(),
-        taking: FuturesUnordered::new(),
-        taken: Vec::new(),
+        driver: Driver::new(now, pipe, rate, Excess::Paused(PAUSE)),
         groups: AllGroups::new(),
         asked: BTreeMap::new(),
         messages_out: 0,
         turn: 0,
         number: 0,
-        rate,
-        paused: None,
-        liveness: Liveness::new(now),
         spoke: now,
         ending: Ending::No,
         bye_heard: false,
@@ -123,24 +101,20 @@ impl Open {
             if self.ending == Ending::Over {
                 break;
             }
-            match self.wait().await {
-                Event::Input => self.liveness.heard(Instant::now()),
-                Event::Output => self.liveness.progress(Instant::now()),
-                Event::Woken => {
-                    for (number, command) in std::mem::take(&mut self.answered) {
-                        self.put(number, command);
-                    }
-                    for (number, taken) in std::mem::take(&mut self.taken) {
-                        self.answer_subscribe(number, taken).await;
+            let (terms, by) = (self.terms(), self.next_deadline());
+            match self.driver.next(&self.link.mailbox.signal, &terms, Some(by)).await {
+                Next::Moved => {}
+                Next::Woken(finished) => {
+                    for (number, finished) in finished {
+                        self.answer_finished(number, finished).await;
                     }
                 }
-                Event::Deadline => self.overdue(),
-                Event::Closed => self.ending = Ending::Over,
+                Next::Overdue(overdue) => self.overdue(overdue),
+                Next::Closed => self.ending = Ending::Over,
             }
         }
         self.detach().await;
-        let Open { pipe, .. } = self;
-        pipe.finish(Instant::now() + FAREWELL).await;
+        self.driver.finish().await;
     }
 
     /// The link is no more: what was asked over it is asked again over the next.
@@ -173,7 +147,7 @@ impl Open {
         };
         self.peer.tell_mirrors(host);
         // What has not been done yet is not done any more: it would listen over this link.
-        self.taking = FuturesUnordered::new();
+        self.driver.forget();
         home::link_lost(host, &link.mailbox, std::mem::take(&mut self.groups)).await;
         self.peer.changed.notify_one();
         if let Some(noted) = noted
@@ -187,59 +161,31 @@ impl Open {
         host.metrics.links.dec();
     }
 
-    async fn wait(&mut self) -> Event {
-        let (deadline, reading) = (self.deadline(), self.may_read());
-        let Open { pipe, waiting, answered, taking, taken, link, .. } = self;
-        let others = |context: &mut Context<'_>| {
-            while let Poll::Ready(Some(answer)) = waiting.poll_next_unpin(context) {
-                answered.push(answer);
-            }
-            while let Poll::Ready(Some(done)) = taking.poll_next_unpin(context) {
-                taken.push(done);
-            }
-            !answered.is_empty() || !taken.is_empty()
-        };
-        pipe.event(&link.mailbox.signal, reading, deadline, others).await
-    }
-
-    /// Requests are read as long as answers can be kept, and not faster than the rate.
-    fn may_read(&self) -> bool {
-        let in_flight_max = self.host.config.load().federation.requests_in_flight_max;
-        self.paused.is_none()
-            && self.pipe.output_len() < OUTPUT_BYTES_MAX
-            && ((self.waiting.len() + self.taking.len()) as u64) < in_flight_max
+    /// What holds now.
+    fn terms(&self) -> Terms {
+        let config = self.host.config.load();
+        Terms {
+            frame_bytes_max: FRAME_BYTES_MAX,
+            output_bytes_max: OUTPUT_BYTES_MAX,
+            in_flight_max: config.federation.requests_in_flight_max,
+            patience: Patience {
+                idle: Some(seconds(config.federation.idle_seconds)),
+                frame: seconds(config.limits.frame_seconds),
+                stall: seconds(config.limits.stall_seconds),
+            },
+        }
     }
 
     async fn take_frames(&mut self) {
-        if self.paused.is_some_and(|until| until <= Instant::now()) {
-            self.paused = None;
-        }
-        while self.may_read() && self.ending != Ending::Over {
-            match self.pipe.take(FRAME_BYTES_MAX) {
-                Ok(Some(frame)) => {
-                    self.liveness.frame_ended();
-                    if self.rate.take(Instant::now()).is_err() {
-                        self.paused = Some(Instant::now() + PAUSE);
-                    }
-                    self.take_frame(frame).await;
+        while self.ending != Ending::Over
+            && let Some(heard) = self.driver.hear(&self.terms())
+        {
+            match heard {
+                Heard::Request(Request { number, command }) => {
+                    self.take_command(number, command).await;
                 }
-                Ok(None) => break,
-                Err(error) => self.break_off(0, opening::unreadable(&error)),
-            }
-        }
-        let part_left = self.pipe.is_mid_frame() && self.may_read();
-        self.liveness.frames_taken(Instant::now(), part_left);
-    }
-
-    async fn take_frame(&mut self, frame: Frame) {
-        let number = frame.request;
-        match Request::decode(frame) {
-            Ok(Request { number, command }) => self.take_command(number, command).await,
-            Err(error @ CommandError::UnknownKind(_)) => {
-                self.put(number, Error::new(Code::Unsupported, error.to_string()).into());
-            }
-            Err(error @ CommandError::Malformed { .. }) => {
-                self.break_off(number, Error::new(Code::Malformed, error.to_string()));
+                Heard::Refused(number, error) => self.put(number, error.into()),
+                Heard::Breach(number, error) => self.break_off(number, error),
             }
         }
     }
@@ -299,22 +245,15 @@ impl Open {
 
     /// Sends what waits, as long as there is room.
     async fn tell(&mut self) {
-        if self.pipe.output_len() == 0 {
-            self.liveness.progress(Instant::now());
-        }
         if let Some(bye) = self.link.mailbox.take_bye() {
             self.say_bye(bye);
         }
         while self.has_room() && self.send_one().await {}
         if self.ending == Ending::No {
-            let Open { host, link, groups, pipe, .. } = self;
-            home::tell(host, &link.mailbox, groups, pipe.output(), OUTPUT_BYTES_MAX).await;
+            let Open { host, link, groups, driver, .. } = self;
+            home::tell(host, &link.mailbox, groups, driver.output(), OUTPUT_BYTES_MAX).await;
         }
-        let quiet = self.asked.is_empty()
-            && self.waiting.is_empty()
-            && self.answered.is_empty()
-            && self.taking.is_empty()
-            && self.taken.is_empty();
+        let quiet = self.asked.is_empty() && self.driver.is_quiet();
         if quiet && self.bye_heard {
             self.ending = Ending::Over;
         } else if quiet && self.link.is_draining() && self.ending == Ending::No {
@@ -324,14 +263,9 @@ impl Open {
 
     /// Writes a frame.
     fn put(&mut self, number: u64, command: Command) {
-        if let Command::Error(error) = &command {
-            self.host.metrics.refuse(error.code);
-        }
-        if self.pipe.output_len() == 0 {
-            self.liveness.progress(Instant::now());
-        }
+        self.host.metrics.written(&command);
         let kind = command.kind();
-        if let Err(error) = (Request { number, command }).put(self.pipe.output()) {
+        if let Err(error) = self.driver.put(number, command) {
             tracing::error!(%kind, %error, "a frame for a link could not be written");
         }
     }

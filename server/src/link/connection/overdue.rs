@@ -10,27 +10,13 @@ use super::asking::Asked;
 use super::{Ending, Open};
 use crate::config::seconds;
 use crate::host::bye;
-use crate::net::liveness::{Doing, Overdue, Patience};
+use crate::wire::liveness::Overdue;
 
 impl Open {
-    pub(super) fn patience(&self) -> Patience {
-        let config = self.host.config.load();
-        Patience {
-            idle: Some(seconds(config.federation.idle_seconds)),
-            frame: seconds(config.limits.frame_seconds),
-            stall: seconds(config.limits.stall_seconds),
-        }
-    }
-
-    pub(super) fn doing(&self) -> Doing {
-        Doing { reading: self.may_read(), writing: self.pipe.output_len() > 0 }
-    }
-
-    pub(super) fn deadline(&self) -> Instant {
+    /// When to look again, whatever the other side does.
+    pub(super) fn next_deadline(&self) -> Instant {
         let config = self.host.config.load();
         let links = &config.federation;
-        let now = Instant::now();
-        let live = self.liveness.deadline(now, &self.patience(), self.doing());
         let oldest = self.asked.values().next();
         let unanswered = oldest.map(|(_, since)| *since + seconds(links.answer_seconds));
         let said = match self.ending {
@@ -45,16 +31,16 @@ impl Open {
         let ghosts = self.link.mailbox.ghosts().next_deadline();
         let ghosts = ghosts.filter(|_| self.ending == Ending::No);
         let ghosts = ghosts.map(|at| self.host.clock.instant(at));
-        [live, unanswered, said, self.paused, later, ghosts]
+        [unanswered, said, later, ghosts]
             .into_iter()
             .flatten()
             .fold(idle_close, Instant::min)
-            .max(now + Duration::from_millis(1))
+            .max(Instant::now() + Duration::from_millis(1))
     }
 
     /// A deadline has passed: a PING is due, or the end.
-    pub(super) fn overdue(&mut self) {
-        let (patience, doing, now) = (self.patience(), self.doing(), Instant::now());
+    pub(super) fn overdue(&mut self, overdue: Overdue) {
+        let now = Instant::now();
         let config = self.host.config.load_full();
         let links = &config.federation;
         let passed = |since: Instant, wait: u64| now >= since + seconds(wait);
@@ -64,7 +50,7 @@ impl Open {
         } else if unanswered.is_some_and(|(_, since)| passed(*since, links.answer_seconds)) {
             self.give_up("an answer took too long");
         } else {
-            match self.liveness.overdue(now, &patience, doing) {
+            match overdue {
                 Overdue::End(text) => self.give_up(text),
                 Overdue::Ping => self.ask(Ping {}.into(), Asked::Ping),
                 Overdue::Nothing if passed(self.spoke, links.close_seconds) => self.idle_close(),
@@ -85,7 +71,7 @@ impl Open {
         let watched = self.link.opened.services.serve(Service::Presence)
             && (mailbox.watchers() > 0
                 || self.host.mirrors.wanted(&mailbox.local, &mailbox.remote));
-        if watched || !self.asked.is_empty() || !self.waiting.is_empty() {
+        if watched || !self.asked.is_empty() || !self.driver.is_quiet() {
             self.spoke = Instant::now();
         } else {
             self.say_bye(bye(ByeReason::Idle, "nothing is to be said"));

@@ -4,19 +4,28 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use impp_protocol::command::{Fetch, Subscribe};
-use impp_protocol::{By, Code, Error};
+use impp_protocol::{By, Code, Command, Error};
 
 use super::super::home::{self, Taken};
 use super::super::incoming::{self, Refused};
-use super::{Open, Taking};
+use super::Open;
 use crate::answers::Answer;
+
+/// What a request of the other side's has come to.
+pub(super) enum Finished {
+    /// This is answered.
+    Answer(Command),
+    /// A watcher of its follows, or not; which of its groups it is in is said in the answer, and
+    /// found when that is written.
+    Subscribed(Taken),
+}
 
 impl Open {
     pub(super) fn answer(&mut self, number: u64, taken: Result<Answer, Refused>) {
         match taken {
             Ok(Answer::Now(command)) => self.put(number, command),
             Ok(Answer::Later(later)) => {
-                self.waiting.push(Box::pin(async move { (number, later.await) }));
+                self.driver.waits(number, async move { Finished::Answer(later.await) });
             }
             Err(Refused::Request(error)) => self.put(number, error.into()),
             Err(Refused::Forged(error)) => {
@@ -44,17 +53,23 @@ impl Open {
         // What is asked takes effect in the order in which it came: the presentity is there, and
         // each request is begun before the next one is read. Only the disk is waited for.
         host.principals.ready(&subscribe.address).await;
-        let mut taking: Taking =
-            Box::pin(async move { (number, home::subscribe(&host, &mailbox, subscribe).await) });
+        let mut taking = Box::pin(async move { home::subscribe(&host, &mailbox, subscribe).await });
         match (&mut taking).now_or_never() {
-            Some(taken) => self.taken.push(taken),
-            None => self.taking.push(taking),
+            Some(taken) => self.driver.ended(number, Finished::Subscribed(taken)),
+            None => {
+                self.driver.waits(number, async move { Finished::Subscribed(taking.await) });
+            }
         }
     }
 
-    pub(super) async fn answer_subscribe(&mut self, number: u64, taken: Taken) {
-        let mailbox = self.link.mailbox.clone();
-        let answer = home::answer(&self.host, &mailbox, &mut self.groups, taken).await;
+    pub(super) async fn answer_finished(&mut self, number: u64, finished: Finished) {
+        let answer = match finished {
+            Finished::Answer(command) => command,
+            Finished::Subscribed(taken) => {
+                let mailbox = self.link.mailbox.clone();
+                home::answer(&self.host, &mailbox, &mut self.groups, taken).await
+            }
+        };
         self.put(number, answer);
     }
 
@@ -66,11 +81,11 @@ impl Open {
             return self.answer(number, Err(refused));
         }
         let (host, mailbox) = (self.host.clone(), self.link.mailbox.clone());
-        self.waiting.push(Box::pin(async move {
-            match home::fetch(&host, &mailbox, fetch).await {
-                Ok(done) => (number, done.into()),
-                Err(error) => (number, error.into()),
-            }
-        }));
+        self.driver.waits(number, async move {
+            Finished::Answer(match home::fetch(&host, &mailbox, fetch).await {
+                Ok(done) => done.into(),
+                Err(error) => error.into(),
+            })
+        });
     }
 }

@@ -51,6 +51,17 @@ fn device() -> Device {
     Device { id: [1; 16], name: None }
 }
 
+/// What resumes a session now.
+fn resuming(mailbox: &Mailbox) -> Auth {
+    Auth {
+        mechanism: None,
+        data: Some(mailbox.ticket().client_proof(&EXPORTER).to_vec().into()),
+        device: Some(device().id),
+        device_name: None,
+        resume: Some(mailbox.id.0),
+    }
+}
+
 async fn alice(host: &Arc<Host>) -> Session {
     let account = host.accounts.get(&address("alice@a.example")).unwrap();
     enter(host, account, device(), None).await.unwrap().0
@@ -76,20 +87,40 @@ async fn c10_who_is_revoked_while_resuming_is_not_in() {
     for state in [AccountState::Disabled, AccountState::Removed] {
         let host = start().await;
         let session = alice(&host).await;
-        let (id, ticket) = (session.mailbox.id, session.mailbox.ticket());
+        let auth = resuming(&session.mailbox);
         session.park(&host, Duration::from_secs(600)).await;
         change(&host, "alice@a.example", state).await;
-        let auth = Auth {
-            mechanism: None,
-            data: Some(ticket.client_proof(&EXPORTER).to_vec().into()),
-            device: Some(device().id),
-            device_name: None,
-            resume: Some(id.0),
-        };
         let refused = resume(&host, &auth, &EXPORTER).await.unwrap_err();
         assert_eq!(refused.code, Code::Expired);
         assert!(host.sessions.is_empty());
     }
+}
+
+/// Of two that come with one ticket while the session still has a connection, one has it, and the
+/// other does not take it away again.
+#[tokio::test]
+async fn c9_of_two_with_one_ticket_one_has_the_session_and_keeps_it() {
+    let host = start().await;
+    let session = alice(&host).await;
+    let mailbox = session.mailbox.clone();
+    let auth = resuming(&mailbox);
+    let connection = async {
+        std::future::poll_fn(|context| match mailbox.signal.poll(context) {
+            true => std::task::Poll::Ready(()),
+            false => std::task::Poll::Pending,
+        })
+        .await;
+        assert_eq!(mailbox.take_bye().map(|bye| bye.reason), Some(ByeReason::Replaced));
+        session.park(&host, Duration::from_secs(600)).await;
+    };
+    let begun = tokio::time::Instant::now();
+    let resume = || resume(&host, &auth, &EXPORTER);
+    let (one, other, ()) = tokio::join!(resume(), resume(), connection);
+    let (had, refused) = if one.is_ok() { (one, other) } else { (other, one) };
+    assert!(had.is_ok(), "{:?}", had.err());
+    assert_eq!(refused.unwrap_err().code, Code::Expired);
+    assert_eq!(mailbox.take_bye(), None);
+    assert!(begun.elapsed() < HANDOVER);
 }
 
 /// What an account asked to be sent before it was removed, and what comes to be stored after, goes

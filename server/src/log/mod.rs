@@ -2,14 +2,16 @@
 //! or has no room holds up nothing else: what it cannot take is dropped, counted, and told when it
 //! takes lines again.
 
+pub mod lost;
+
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
@@ -20,17 +22,6 @@ use crate::config::{Log, level};
 const LINES_MAX: usize = 8192;
 /// How long the end waits for a line that is just being written.
 const LAST_LINE_MAX: Duration = Duration::from_millis(100);
-
-/// Lines that found no room.
-static CROWDED: OnceLock<ErrorCounter> = OnceLock::new();
-/// Lines that could not be written.
-static UNWRITTEN: AtomicU64 = AtomicU64::new(0);
-
-/// Lines of the log that were dropped since the start.
-pub fn dropped() -> u64 {
-    let crowded = CROWDED.get().map_or(0, ErrorCounter::dropped_lines);
-    crowded as u64 + UNWRITTEN.load(Ordering::Relaxed)
-}
 
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +56,7 @@ pub fn start(log: &Log) -> Result<LogThread, LogError> {
     let output = Output { file, json: log.json, writing: writing.clone(), told: 0 };
     let (writer, guard) =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_MAX).finish(output);
-    let _ = CROWDED.set(writer.error_counter());
+    lost::count_crowded(writer.error_counter());
     let lines = fmt::layer().with_ansi(false).log_internal_errors(false).with_writer(writer);
     let lines = if log.json { lines.json().boxed() } else { lines.boxed() };
     tracing_subscriber::registry().with(lines.with_filter(filter)).try_init()?;
@@ -103,7 +94,7 @@ impl Output {
     }
 
     fn tell_dropped(&mut self) {
-        let count = dropped();
+        let count = lost::lines();
         if count == self.told {
             return;
         }
@@ -122,7 +113,7 @@ impl Write for Output {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         match self.put(line) {
             true => self.tell_dropped(),
-            false => drop(UNWRITTEN.fetch_add(1, Ordering::Relaxed)),
+            false => lost::count_unwritten(),
         }
         Ok(line.len())
     }

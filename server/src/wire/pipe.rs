@@ -8,9 +8,11 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use impp_protocol::frame::{self, Frame, FrameError};
+use impp_protocol::{Code, Error};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::TlsStream;
@@ -28,6 +30,9 @@ const OUTPUT_BYTES_KEPT: usize = 4 * 1024;
 thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
 }
+
+/// How long the last frames may take to be written.
+pub const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What happened on a connection.
 #[derive(Debug)]
@@ -161,8 +166,8 @@ impl Pipe {
         .await
     }
 
-    /// Writes what there is and closes, as far as the peer lets it before `deadline`.
-    pub async fn finish(mut self, deadline: Instant) {
+    /// Writes what there is and closes, as far as the peer lets it within [`FAREWELL`].
+    pub async fn finish(mut self) {
         let closing = std::future::poll_fn(|context| {
             loop {
                 match self.poll_write(context) {
@@ -175,7 +180,7 @@ impl Pipe {
                 }
             }
         });
-        let _ = tokio::time::timeout_at(deadline, closing).await;
+        let _ = tokio::time::timeout(FAREWELL, closing).await;
     }
 
     /// Writes some of the output; `false` if there is nothing left, also in TLS.
@@ -200,4 +205,13 @@ impl Pipe {
             Poll::Ready(Ok(buffer.filled().len()))
         })
     }
+}
+
+/// What is said of bytes that are no frame.
+pub fn unreadable(error: &FrameError) -> Error {
+    let code = match error {
+        FrameError::TooLarge { .. } => Code::TooLarge,
+        FrameError::Malformed(_) => Code::Malformed,
+    };
+    Error::new(code, error.to_string())
 }

@@ -3,7 +3,6 @@
 //! One entry of a table is held at a time, and never across an await. What a session may ask is
 //! in `session`.
 
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -33,6 +32,7 @@ use crate::secrets::Secrets;
 use crate::session::Session;
 use crate::sessions::{Mailbox, Sessions};
 use crate::standing::Standing;
+use crate::stopping::Stopping;
 use crate::timers::{Due, Timers};
 use crate::tls::Configurations;
 use crate::wire::admission::Admission;
@@ -85,8 +85,8 @@ pub struct Host {
     pub peers: Peers,
     /// Addresses that do not exist here, as other domains see their inboxes.
     pub ghosts: Mutex<GhostInboxes>,
-    /// No links are opened any more.
-    pub stopping: AtomicBool,
+    /// Whether it stops, and who is waited for.
+    pub stopping: Stopping,
     /// Itself, for what it starts.
     this: Weak<Host>,
     routes: Box<dyn Locate>,
@@ -175,7 +175,7 @@ impl Host {
             locator,
             peers,
             ghosts: Mutex::default(),
-            stopping: AtomicBool::new(false),
+            stopping: Stopping::default(),
             this: this.clone(),
             routes,
         })

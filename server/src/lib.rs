@@ -19,6 +19,7 @@
 //! | `host.rs` | what all connections share |
 //! | `answers.rs`, `notify.rs` | what is answered, and presence on its way to a watcher |
 //! | `ids.rs`, `signal.rs` | names of devices and sessions; waking a connection's task |
+//! | `running.rs`, `stopping.rs` | from a configuration to accepting; an orderly stop |
 //! | `control/`, `http.rs`, `metrics.rs` | the operator's ways in |
 //! | `log/` | the log on standard error |
 
@@ -50,6 +51,7 @@ pub mod session;
 pub mod sessions;
 pub mod signal;
 pub mod standing;
+pub mod stopping;
 pub mod timers;
 pub mod tls;
 pub mod wire;

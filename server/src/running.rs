@@ -4,7 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use impp_protocol::Timestamp;
@@ -60,7 +59,6 @@ pub struct Running {
     pub addresses: Vec<SocketAddr>,
     /// Where /metrics is, if anywhere.
     pub http: Option<SocketAddr>,
-    accepting: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Running {
@@ -102,9 +100,11 @@ impl Running {
         tokio::spawn(host.clone().run_timers());
         tokio::spawn(sweep(host.clone()));
         link::outgoing::restore(&host).await?;
-        let run = |listener: Listener| tokio::spawn(listener.run(host.clone()));
-        let accepting = listeners.into_iter().map(run).collect();
-        Ok(Running { host, addresses, http, accepting })
+        for listener in listeners {
+            let stopped = host.stopping.begun.clone();
+            tokio::spawn(stopped.run_until_cancelled_owned(listener.run(host.clone())));
+        }
+        Ok(Running { host, addresses, http })
     }
 
     /// Reads the configuration again. The log has what of it does not work, or needs a restart; so
@@ -122,10 +122,7 @@ impl Running {
     /// # Errors
     /// [`StoreError`] if the store could not be put away.
     pub async fn stop(self) -> Result<(), StoreError> {
-        for accepting in self.accepting {
-            accepting.abort();
-        }
-        self.host.stopping.store(true, Ordering::Release);
+        self.host.stopping.begun.cancel();
         let config = self.host.config.load_full();
         let base = config.times.stop_retry_seconds;
         for mailbox in self.host.sessions.all() {
@@ -146,13 +143,8 @@ impl Running {
                 server: None,
             });
         }
-        let busy = |host: &Host| host.metrics.connections.get() > 0 || !host.links.is_empty();
-        let waiting = async {
-            while busy(&self.host) {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        if tokio::time::timeout(STOP_MAX, waiting).await.is_err() {
+        self.host.stopping.serving.close();
+        if tokio::time::timeout(STOP_MAX, self.host.stopping.serving.wait()).await.is_err() {
             tracing::warn!("some connections did not end in time");
         }
         let _ = std::fs::remove_file(&config.server.control);

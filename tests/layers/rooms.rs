@@ -30,6 +30,7 @@ const MODULES: &[(&str, &str)] = &[
     ("ids", "ground"),
     ("log::lost", "ground"),
     ("signal", "ground"),
+    ("stopping", "ground"),
     ("wire", "ground"),
     ("accounts", "core"),
     ("answers", "core"),

@@ -130,6 +130,20 @@ async fn i1_certificates_that_cannot_be_used_are_told_in_words() {
     assert!(words.contains("cert.pem: cannot be read: there is no such file"), "{words}");
 }
 
+/// Who has not signed in is told that the server stops, too, and holds it up no longer than others.
+#[tokio::test]
+async fn i4_who_has_not_signed_in_is_told_of_a_stop() {
+    let mut server = Server::quickstart();
+    let silent = impp_tests::wire::Wire::dial(&server).await;
+    let (greeted, _) = impp_tests::wire::Wire::greeted(&server).await;
+    server.stop();
+    for mut wire in [silent, greeted] {
+        let bye = wire.ending().await.bye.expect("a BYE");
+        assert_eq!(bye.reason, ByeReason::Stopping);
+        assert!(bye.retry_after.is_some());
+    }
+}
+
 /// New handshakes use the new certificate, old connections live, half a pair is refused.
 #[tokio::test]
 async fn i2_a_certificate_is_renewed_under_way() {

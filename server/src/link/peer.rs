@@ -373,7 +373,7 @@ impl Peer {
             }
             outgoing::store_endings(&host, &self);
             let presence_wanted = host.mirrors.wanted(&self.local, &self.remote);
-            let step = match host.stopping.load(Ordering::Acquire) {
+            let step = match host.stopping.begun.is_cancelled() {
                 // What waits is on the disk.
                 true => Step::Wait(None),
                 false => self.step(&host, now, presence_wanted, &mut idle_since),

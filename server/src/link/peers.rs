@@ -165,7 +165,7 @@ impl Peers {
         opened: Opened,
         dialled_here: bool,
     ) -> Result<(Arc<Peer>, Arc<Link>), Error> {
-        if host.stopping.load(Ordering::Acquire) {
+        if host.stopping.begun.is_cancelled() {
             return Err(Error::new(Code::Stopping, "the server is stopping"));
         }
         let mut id = [0; 16];

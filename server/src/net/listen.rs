@@ -127,8 +127,9 @@ async fn serve(host: Arc<Host>, stream: TcpStream, peer: IpAddr, place: Place) {
     match stream.get_ref().1.alpn_protocol() {
         Some(impp_protocol::ALPN_CLIENT) => {
             let pipe = Pipe::new(stream, deadline);
+            let connection = Connection::new(host.clone(), pipe, peer, place, deadline);
             host.metrics.connections.inc();
-            Connection::new(host.clone(), pipe, peer, place, deadline).run().await;
+            host.stopping.serving.track_future(connection.run()).await;
             host.metrics.connections.dec();
         }
         Some(impp_protocol::ALPN_LINK) => {

@@ -95,6 +95,8 @@ pub(super) async fn serve(host: Arc<Host>, peer: Arc<Peer>, link: Arc<Link>, pip
 
 impl Open {
     async fn run(mut self) {
+        // An orderly stop waits until the link is detached, and for no peer to close its side.
+        let tracked = self.host.stopping.serving.token();
         while self.ending != Ending::Over {
             self.take_frames().await;
             self.tell().await;
@@ -114,6 +116,7 @@ impl Open {
             }
         }
         self.detach().await;
+        drop(tracked);
         self.driver.finish().await;
     }
 
@@ -155,7 +158,6 @@ impl Open {
         {
             tracing::warn!(%error, "the end of a link could not be noted");
         }
-        // Not before: an orderly stop waits for it.
         host.links.remove(&link.mailbox.id);
         host.listeners.leave(link.mailbox.id);
         host.metrics.links.dec();

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use impp_protocol::command::{ByeReason, Ping};
+use impp_protocol::command::{Bye, ByeReason, Ping};
 use impp_protocol::frame::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNSIGNED};
 use impp_protocol::{Code, Command, Error, Request};
 use tokio::time::Instant;
@@ -91,14 +91,15 @@ impl Connection {
                 break;
             }
             match self.next().await {
-                Next::Moved => {}
-                Next::Woken(ended) => {
+                Some(Next::Moved) => {}
+                Some(Next::Woken(ended)) => {
                     for (number, command) in ended {
                         self.answer(number, command);
                     }
                 }
-                Next::Overdue(overdue) => self.overdue(overdue),
-                Next::Closed => {
+                Some(Next::Overdue(overdue)) => self.overdue(overdue),
+                None => self.stop(),
+                Some(Next::Closed) => {
                     // The peer may have closed only its own side: what it asked is answered.
                     self.answer_waiting().await;
                     break;
@@ -131,16 +132,28 @@ impl Connection {
         }
     }
 
-    async fn next(&mut self) -> Next<Command> {
+    /// `None` if the server stops and there is no session yet: a session is told itself.
+    async fn next(&mut self) -> Option<Next<Command>> {
         let terms = self.terms();
-        let Connection { driver, signal, phase, sign_in_deadline, .. } = self;
+        let Connection { host, driver, signal, phase, sign_in_deadline, .. } = self;
         match phase {
             Phase::SignedIn(session) => {
                 let mailbox = session.mailbox.clone();
-                driver.next(&mailbox.signal, &terms, None).await
+                Some(driver.next(&mailbox.signal, &terms, None).await)
             }
-            _ => driver.next(signal, &terms, Some(*sign_in_deadline)).await,
+            _ => {
+                let next = driver.next(signal, &terms, Some(*sign_in_deadline));
+                host.stopping.begun.run_until_cancelled(next).await
+            }
         }
+    }
+
+    /// The server stops.
+    fn stop(&mut self) {
+        let retry_after = Some(seconds(self.host.config.load().times.stop_retry_seconds));
+        let stopping = bye(ByeReason::Stopping, "the server is stopping");
+        self.answer(0, Bye { retry_after, ..stopping }.into());
+        self.let_go();
     }
 
     /// What holds now: more once the client has signed in.

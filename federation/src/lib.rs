@@ -43,16 +43,11 @@ impl Hosted {
     }
 }
 
-/// Whether a domain has a name that can be found from elsewhere: localhost and the like cannot.
-pub fn is_global(domain: &Domain) -> bool {
-    domain.as_str().contains('.')
-}
-
 impl Locate for Hosted {
     fn locate(&self, domain: &Domain) -> Route {
         match self.domains.contains(domain) {
             true => Route::Local,
-            false if self.others && is_global(domain) => Route::Remote,
+            false if self.others && domain.is_global() => Route::Remote,
             false => Route::Unknown,
         }
     }

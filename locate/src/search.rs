@@ -85,7 +85,7 @@ impl<'a> Search<'a> {
         F: Future<Output = Result<T, AttemptError>>,
     {
         let trying = Trying { may_connect, attempt };
-        if is_single_label(self.domain) {
+        if !self.domain.is_global() {
             self.skip_single_label();
             return Err(NotReachedKind::UnknownDomain);
         }
@@ -112,7 +112,7 @@ impl<'a> Search<'a> {
 
     pub(crate) async fn plan(&mut self) -> (Vec<Candidate>, Option<NotReachedKind>) {
         let mut candidates = Vec::new();
-        if is_single_label(self.domain) {
+        if !self.domain.is_global() {
             self.skip_single_label();
             return (candidates, Some(NotReachedKind::UnknownDomain));
         }
@@ -380,10 +380,6 @@ impl<'a> Search<'a> {
 /// Whether an answer proves that there is no such record; an empty one without SOA does not.
 fn is_proof(reply: &Reply) -> bool {
     matches!(reply, Reply::NoName(_) | Reply::NoRecord(Some(_)))
-}
-
-fn is_single_label(domain: &Domain) -> bool {
-    !domain.as_str().contains('.')
 }
 
 fn own_target(domain: &Domain) -> Target {

@@ -58,6 +58,12 @@ impl Domain {
         &self.0
     }
 
+    /// Whether the name means the same everywhere: one of a single label, such as localhost, means
+    /// something else on each network, so it is in no DNS, has no links, and proves itself to nobody.
+    pub fn is_global(&self) -> bool {
+        self.0.contains('.')
+    }
+
     /// Whether one of the two is the other, or ends with it by whole labels: who runs the shorter one
     /// gave the longer one away.
     pub fn is_nested_with(&self, other: &Domain) -> bool {

@@ -120,10 +120,10 @@ async fn judge(
     }
     let recipient = match recipient(host, &message.to) {
         Err(error) if *bearer == Bearer::Link && error.code != Code::Moved => {
-            if host.config.load().federation.tell_unknown {
+            if host.settings.load().federation.tell_unknown {
                 return Err(error);
             }
-            let most = host.config.load().limits.pending_max;
+            let most = host.settings.load().limits.pending_max;
             return match host.ghosts.lock().hold(&message.to, most) {
                 true => Ok(Judged::Nobody),
                 false => Err(full(&message.to)),
@@ -131,7 +131,7 @@ async fn judge(
         }
         recipient => recipient?,
     };
-    let held_max = host.config.load().limits.pending_max;
+    let held_max = host.settings.load().limits.pending_max;
     let action = host
         .principals
         .look(&message.to, |principal, now| {
@@ -254,7 +254,7 @@ fn unit(
 
 /// A message into an inbox, as far as its quota allows; the unit's body is the message.
 pub fn received(host: &Host, owner: &Address) -> Op {
-    let inbox = &host.config.load().inbox;
+    let inbox = &host.settings.load().inbox;
     let limit = Some(Limit { items: inbox.items_max, bytes: inbox.bytes_max });
     Op::Append(Append { counted: true, limit, ..append(owner, ItemKind::Received) })
 }
@@ -312,7 +312,7 @@ pub fn sent(now: Timestamp) -> Done {
 }
 
 fn recipient(host: &Host, to: &Address) -> Result<Arc<Account>, Error> {
-    let account = host.account(to)?;
+    let account = host.routes.account(to)?;
     if account.services.im {
         Ok(account)
     } else {

@@ -5,20 +5,17 @@
 
 use std::sync::{Arc, Weak};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
 use dashmap::DashMap;
 use impp_federation::shares::Claim;
-use impp_federation::{Hosted, Locate, Route, is_global};
 use impp_locate::Locator;
-use impp_presence::followed::MirrorKey;
 use impp_presence::ghosts::GhostInboxes;
 use impp_protocol::command::{Bye, ByeReason, Done};
-use impp_protocol::{Address, Code, Command, Domain, Error, Timestamp};
+use impp_protocol::{Address, Command, Domain, Error, Timestamp};
 use impp_storage::{Op, Outcome, RecordKey, Store, StoreError, Unit};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use crate::accounts::{Account, AccountError, Accounts};
+use crate::accounts::{AccountError, Accounts};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ids::SessionId;
@@ -28,13 +25,14 @@ use crate::metrics::Metrics;
 use crate::mirrors::Mirrors;
 use crate::principals::{Around, Principals};
 use crate::records;
+use crate::routes::Routes;
 use crate::secrets::Secrets;
 use crate::session::Session;
 use crate::sessions::{Mailbox, Sessions};
+use crate::settings::{Settings, Snapshot};
 use crate::standing::Standing;
 use crate::stopping::Stopping;
 use crate::timers::{Due, Timers};
-use crate::tls::Configurations;
 use crate::wire::admission::Admission;
 use crate::wire::complaints::Complaints;
 
@@ -43,10 +41,8 @@ const DUE_AT_ONCE_MAX: usize = 64;
 
 /// See the module.
 pub struct Host {
-    /// The configuration in force.
-    pub config: Arc<ArcSwap<Config>>,
-    /// The TLS configurations in force; `None` in a program that only works on the store.
-    pub tls: ArcSwapOption<Configurations>,
+    /// The settings in force.
+    pub settings: Arc<Settings>,
     /// The store.
     pub store: Arc<dyn Store>,
     /// The time.
@@ -58,47 +54,39 @@ pub struct Host {
     /// Who is woken when a presentity may have changed.
     pub listeners: Arc<Listeners>,
     /// Sessions by id and account.
-    pub sessions: Sessions,
+    pub sessions: Arc<Sessions>,
     /// Sessions that have lost their connection and can be resumed.
     pub parked: DashMap<SessionId, Session>,
     /// Links to other domains that are open.
-    pub links: DashMap<SessionId, Arc<LinkMailbox>>,
+    pub links: Arc<DashMap<SessionId, Arc<LinkMailbox>>>,
     /// Watchers of other domains that keep a subscription here.
     pub standing: Arc<Standing>,
     /// Presentities of other domains that are followed from here.
-    pub mirrors: Mirrors,
+    pub mirrors: Arc<Mirrors>,
     /// Who may connect.
     pub admission: Arc<Admission>,
     /// Whom the log has complained of.
-    pub complaints: Complaints,
+    pub complaints: Arc<Complaints>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Keys.
-    pub secrets: Secrets,
+    pub secrets: Arc<Secrets>,
     /// Leases, graces, windows.
     pub timers: Arc<Timers>,
     /// This run of the server, as other servers know it.
     pub boot: [u8; 16],
     /// Finds other domains' servers.
-    pub locator: Locator,
+    pub locator: Arc<Locator>,
     /// Other domains: what waits for them, and links.
-    pub peers: Peers,
+    pub peers: Arc<Peers>,
     /// Addresses that do not exist here, as other domains see their inboxes.
-    pub ghosts: Mutex<GhostInboxes>,
+    pub ghosts: Arc<Mutex<GhostInboxes>>,
     /// Whether it stops, and who is waited for.
-    pub stopping: Stopping,
+    pub stopping: Arc<Stopping>,
+    /// Where addresses lead.
+    pub routes: Arc<Routes>,
     /// Itself, for what it starts.
     this: Weak<Host>,
-    routes: Box<dyn Locate>,
-}
-
-/// Where a presentity is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Home {
-    /// On this server.
-    Here,
-    /// On another one.
-    Elsewhere(MirrorKey),
 }
 
 /// What kept a server from starting.
@@ -133,7 +121,8 @@ impl Host {
         getrandom::fill(&mut boot)?;
         let locator =
             Locator::new(config.locating().map_err(|error| StartError::Config(error.message))?);
-        let around = Around::new(config, store, clock, accounts);
+        let settings = Settings::new(Snapshot { config, tls: None });
+        let around = Around::new(settings, store, clock, accounts);
         let peers = Peers::default();
         let mirrors = Mirrors::load(&around, peers.shares()).await?;
         Ok(Host::assemble(around, crashed, secrets, boot, locator, peers, mirrors))
@@ -148,80 +137,36 @@ impl Host {
         peers: Peers,
         mirrors: Mirrors,
     ) -> Arc<Host> {
-        let others = around.config.load().federation.enabled;
-        let routes = Box::new(Hosted::new(around.accounts.domains().to_vec(), others));
+        let (settings, accounts) = (&around.settings, &around.accounts);
+        let routes = Arc::new(Routes::new(Arc::clone(settings), Arc::clone(accounts)));
         let principals = Arc::new(Principals::new(around.clone(), crashed));
-        let Around { config, store, clock, accounts, listeners, timers, standing, metrics } =
+        let Around { settings, store, clock, accounts, listeners, timers, standing, metrics } =
             around;
         Arc::new_cyclic(|this| Host {
-            config,
-            tls: ArcSwapOption::empty(),
+            settings,
             store,
             clock,
             accounts,
             principals,
-            sessions: Sessions::new(Arc::clone(&listeners)),
+            sessions: Arc::new(Sessions::new(Arc::clone(&listeners))),
             listeners,
             parked: DashMap::new(),
-            links: DashMap::new(),
+            links: Arc::default(),
             standing,
-            mirrors,
+            mirrors: Arc::new(mirrors),
             admission: Arc::default(),
-            complaints: Complaints::default(),
+            complaints: Arc::default(),
             metrics,
-            secrets,
+            secrets: Arc::new(secrets),
             timers,
             boot,
-            locator,
-            peers,
-            ghosts: Mutex::default(),
-            stopping: Stopping::default(),
-            this: this.clone(),
+            locator: Arc::new(locator),
+            peers: Arc::new(peers),
+            ghosts: Arc::default(),
+            stopping: Arc::default(),
             routes,
+            this: this.clone(),
         })
-    }
-
-    /// The account that an address names.
-    ///
-    /// # Errors
-    /// unknown-domain or not-found.
-    pub fn account(&self, address: &Address) -> Result<Arc<Account>, Error> {
-        match self.routes.locate(&address.domain()) {
-            Route::Local => self.accounts.get(address).ok_or_else(|| self.no_account(address)),
-            Route::Remote | Route::Unknown => Err(no_route(address)),
-        }
-    }
-
-    fn no_account(&self, address: &Address) -> Error {
-        let config = self.config.load();
-        let domain = address.domain();
-        let hosted = config.domain.iter().find(|hosted| hosted.name == domain);
-        let moved = hosted
-            .and_then(|hosted| hosted.redirect.as_ref())
-            .and_then(|domain| Address::new(address.local(), domain).ok());
-        match moved {
-            Some(moved) => {
-                let text = format!("{address} is {moved}");
-                Error { address: Some(moved), ..Error::new(Code::Moved, text) }
-            }
-            None => Error::new(Code::NotFound, format!("{address} does not exist")),
-        }
-    }
-
-    /// Where a presentity is, as a principal of this server asks for it.
-    ///
-    /// # Errors
-    /// unknown-domain.
-    pub fn home_of(&self, asker: &Address, presentity: &Address) -> Result<Home, Error> {
-        match self.routes.locate(&presentity.domain()) {
-            Route::Local => Ok(Home::Here),
-            // A domain that cannot be found from elsewhere can prove itself to nobody.
-            Route::Remote if is_global(&asker.domain()) => {
-                let (local, presentity) = (asker.domain(), presentity.clone());
-                Ok(Home::Elsewhere(MirrorKey { local, presentity }))
-            }
-            Route::Remote | Route::Unknown => Err(no_route(presentity)),
-        }
     }
 
     /// There is something to ask the other domain: a link is needed, or has to look.
@@ -242,16 +187,6 @@ impl Host {
         command: Command,
     ) -> Result<Done, Error> {
         self.peers.ask(self, claim, command).await
-    }
-
-    /// Whether an address is in another domain that somebody here can reach.
-    pub fn is_remote(&self, who: &Address, address: &Address) -> bool {
-        matches!(self.home_of(who, address), Ok(Home::Elsewhere(_)))
-    }
-
-    /// Whether a domain can have links: not one of a single label, such as localhost.
-    pub fn federates(&self, domain: &Domain) -> bool {
-        self.config.load().federation.enabled && is_global(domain)
     }
 
     /// Stores operations as one unit.
@@ -356,10 +291,6 @@ impl std::fmt::Debug for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Host").field("sessions", &self.sessions.len()).finish_non_exhaustive()
     }
-}
-
-fn no_route(address: &Address) -> Error {
-    Error::new(Code::UnknownDomain, format!("no route to domain {}", address.domain()))
 }
 
 /// Where the store notes that a server runs.

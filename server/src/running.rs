@@ -21,6 +21,7 @@ use crate::host::{Host, StartError, bye};
 use crate::link;
 use crate::net::listen::Listener;
 use crate::records;
+use crate::settings::Snapshot;
 use crate::tls::Configurations;
 
 /// How long an orderly stop waits for connections to end.
@@ -82,8 +83,10 @@ impl Running {
         listeners: Vec<Listener>,
         config_path: &Path,
     ) -> Result<Running, RunError> {
-        let config = host.config.load_full();
-        put_in_force(&host, &config, Configurations::load(&config)?);
+        let config = Config::clone(&host.settings.load());
+        let tls = Configurations::load(&config)?;
+        put_in_force(&host, config, tls);
+        let config = host.settings.load_full();
         let addresses = listeners.iter().map(|listener| listener.address).collect();
         let http = match &config.server.http {
             Some(address) => Some(
@@ -123,7 +126,7 @@ impl Running {
     /// [`StoreError`] if the store could not be put away.
     pub async fn stop(self) -> Result<(), StoreError> {
         self.host.stopping.begun.cancel();
-        let config = self.host.config.load_full();
+        let config = self.host.settings.load_full();
         let base = config.times.stop_retry_seconds;
         for mailbox in self.host.sessions.all() {
             // Not all at once: up to as much again, by the session's random id.
@@ -204,7 +207,7 @@ fn answering(host: Arc<Host>, config: PathBuf) -> control::Answering {
 /// All or nothing: a file that cannot be used changes nothing.
 fn reload(host: &Host, path: &Path) -> Result<Vec<String>, ConfigError> {
     let mut new = Config::load(path)?;
-    let mut fixed = new.keep_fixed(&host.config.load());
+    let mut fixed = new.keep_fixed(&host.settings.load());
     if !new.domain.iter().map(|hosted| &hosted.name).eq(host.accounts.domains()) {
         fixed.push("[[domain]] name".to_owned());
     }
@@ -214,18 +217,17 @@ fn reload(host: &Host, path: &Path) -> Result<Vec<String>, ConfigError> {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    warnings.extend(put_in_force(host, &new, tls));
-    host.config.store(Arc::new(new));
+    warnings.extend(put_in_force(host, new, tls));
     // What a link has proven, it has proven to the certificates of before: it opens again at once.
-    for link in &host.links {
+    for link in host.links.iter() {
         link.end(bye(ByeReason::Idle, "certificates were read again"));
     }
     tracing::info!("configuration reloaded");
     Ok(warnings)
 }
 
-/// Serves with these certificates from now on; what will not work with them is logged.
-fn put_in_force(host: &Host, config: &Config, tls: Configurations) -> Vec<String> {
+/// Serves with these settings and certificates from now on; what will not work with them is logged.
+fn put_in_force(host: &Host, config: Config, tls: Configurations) -> Vec<String> {
     let now = Clock::start().now();
     let out_of_time = |hosted: &Hosted| {
         let path = &hosted.certificate;
@@ -237,7 +239,7 @@ fn put_in_force(host: &Host, config: &Config, tls: Configurations) -> Vec<String
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    host.tls.store(Some(Arc::new(tls)));
+    host.settings.put_in_force(Snapshot { config, tls: Some(Arc::new(tls)) });
     warnings
 }
 

@@ -182,8 +182,8 @@ impl Profile {
             Some(server) if has_port(server) => Some(server.clone()),
             Some(host) => Some(format!("{host}:{PORT}")),
             None => {
-                let domain = self.address.domain_str();
-                (!domain.contains('.')).then(|| format!("{domain}:{PORT}"))
+                let domain = self.address.domain();
+                (!domain.is_global()).then(|| format!("{domain}:{PORT}"))
             }
         }
     }

@@ -108,8 +108,7 @@ fn purpose(hosted: &Hosted) -> Option<Finding> {
 /// Whether a redirect leads where no server follows it.
 fn redirect(hosted: &Hosted) -> Option<Finding> {
     let to = hosted.redirect.as_ref()?;
-    let text = to.as_str();
-    if to.is_nested_with(&hosted.name) && (text.contains('.') || text == "localhost") {
+    if to.is_nested_with(&hosted.name) && (to.is_global() || to.as_str() == "localhost") {
         return None;
     }
     let message =
@@ -123,7 +122,7 @@ fn listening(config: &Config) -> Option<Finding> {
     let listen = &config.server.listen;
     let addresses: Vec<SocketAddr> = listen.iter().filter_map(|text| text.parse().ok()).collect();
     let outside = addresses.iter().any(|address| !address.ip().is_loopback());
-    if outside || !config.domain.iter().any(|hosted| hosted.name.as_str().contains('.')) {
+    if outside || !config.domain.iter().any(|hosted| hosted.name.is_global()) {
         return None;
     }
     let message = format!("listen = {listen:?}: only reachable from this machine");
@@ -135,7 +134,7 @@ fn listening(config: &Config) -> Option<Finding> {
 /// TLS of links has found it out.
 fn authorities(config: &Config) -> Option<Finding> {
     let links = &config.federation;
-    if config.domain.iter().any(|hosted| hosted.name.as_str().contains('.')) && links.enabled {
+    if config.domain.iter().any(|hosted| hosted.name.is_global()) && links.enabled {
         return None;
     }
     let error = Trust::load(links.ca.as_deref(), links.crl.as_deref()).err()?;

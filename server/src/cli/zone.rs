@@ -48,7 +48,7 @@ pub(super) async fn check(config: &Config) -> Vec<Finding> {
     let locator = &Locator::new(settings);
     let deadline = Instant::now() + LOOKUPS_MAX;
     let asked = config.domain.iter().map(|hosted| &hosted.name).map(async |domain| {
-        if !domain.as_str().contains('.') {
+        if !domain.is_global() {
             let message = format!("{domain} is a single label: it has no links, nor any records");
             return vec![fine(AREA, message)];
         }

@@ -18,9 +18,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Request, Response, devices, refused};
 use crate::accounts::{AccountError, Accounts, new_verifier};
-use crate::host::{Home, Host};
+use crate::host::Host;
 use crate::keeping::scan;
 use crate::records::{self, AccountState, Services};
+use crate::routes::Home;
 use crate::sessions::Sessions;
 
 /// Random bytes of a password that the server makes.
@@ -156,7 +157,7 @@ async fn remove(host: &Arc<Host>, address: &Address, now: Timestamp) -> Result<(
     for (key, _) in scan(&*host.store, address, records::FOLLOWED).await? {
         let presentity = records::last_part(&key).map(Address::parse_canonical);
         let Some(Ok(presentity)) = presentity else { continue };
-        if let Ok(Home::Elsewhere(key)) = host.home_of(address, &presentity) {
+        if let Ok(Home::Elsewhere(key)) = host.routes.home_of(address, &presentity) {
             let event = SubscriptionEvent::Timeout;
             host.mirrors.end_following(host, &key, address, event).await?;
         } else if host.accounts.get(&presentity).is_some() {

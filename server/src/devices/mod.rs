@@ -128,7 +128,7 @@ async fn newcomer(
     device: DeviceId,
     name: Option<String>,
 ) -> Result<Option<Timestamp>, Error> {
-    let (owner, now, config) = (&account.address, host.clock.now(), host.config.load());
+    let (owner, now, config) = (&account.address, host.clock.now(), host.settings.load());
     // Before the devices: who was entered since has changed it, and then this is tried again.
     let made_key = records::key(ROOM, owner, &[records::ROOM_MADE]);
     let before = host.store.get(made_key.clone()).await.stored()?;

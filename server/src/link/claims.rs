@@ -113,5 +113,5 @@ impl Peers {
 
 /// Of how many domains one account may have places.
 fn share(host: &Host) -> usize {
-    (host.config.load().federation.domains_max / SENDER_PART).max(1) as usize
+    (host.settings.load().federation.domains_max / SENDER_PART).max(1) as usize
 }

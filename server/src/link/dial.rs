@@ -51,7 +51,7 @@ pub(super) async fn dial(
     remote: &Domain,
     service: Service,
 ) -> Result<(Arc<Peer>, Arc<Link>, Pipe), NotOpened> {
-    let by = Instant::now() + seconds(host.config.load().federation.dial_seconds);
+    let by = Instant::now() + seconds(host.settings.load().federation.dial_seconds);
     let calls = Calls { host, remote, made: Mutex::default() };
     let may_connect = |address| calls.may_connect(address);
     let attempt = |stream, address| connect(&calls, local, remote, stream, address, by);
@@ -84,7 +84,7 @@ struct Calls<'a> {
 
 impl Calls<'_> {
     fn may_connect(&self, address: SocketAddr) -> Result<(), String> {
-        let config = self.host.config.load();
+        let config = self.host.settings.load();
         // Where the operator says that a server is, no zone names somebody else.
         if config.route.iter().any(|route| route.domain == *self.remote) {
             return Ok(());
@@ -115,7 +115,7 @@ async fn connect(
 ) -> Result<(Pipe, Opened), AttemptError> {
     let host = calls.host;
     let failed = |text: String| AttemptError::Failed(text);
-    let tls = host.tls.load().as_ref().and_then(|tls| tls.dial.get(local).cloned());
+    let tls = host.settings.load().tls.as_ref().and_then(|tls| tls.dial.get(local).cloned());
     let tls = tls.ok_or_else(|| failed(format!("{local} has no certificate for links")))?;
     let stream = match tokio::time::timeout_at(by, handshake(tls, remote, stream)).await {
         Ok(shaken) => shaken?,

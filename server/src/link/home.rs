@@ -214,7 +214,7 @@ async fn follow(
         let text = format!("{} cannot be followed from other domains", subscribe.what);
         return Err(Error::new(Code::Unsupported, text));
     }
-    let config = host.config.load();
+    let config = host.settings.load();
     let longest = seconds(config.times.lease_max_seconds);
     let lease = subscribe.lease.unwrap_or(seconds(config.federation.lease_seconds)).min(longest);
     let whom = whom(host, presentity)?;
@@ -263,7 +263,7 @@ fn whom(host: &Host, address: &Address) -> Result<Whom, Error> {
     if account.as_ref().is_some_and(|account| account.services.pres) {
         return Ok(Whom::Presentity);
     }
-    let config = host.config.load();
+    let config = host.settings.load();
     let hosted = config.domain.iter().find(|hosted| hosted.name.as_str() == address.domain_str());
     if account.is_none()
         && let Some(elsewhere) = hosted.and_then(|hosted| hosted.redirect.as_ref())
@@ -380,7 +380,7 @@ async fn tell_of(
 ) -> Result<(), StoreError> {
     let Some(of) = groups.get_mut(presentity) else { return Ok(()) };
     let before = of.len();
-    let told = if !link.ghosts().contains(presentity) && host.account(presentity).is_err() {
+    let told = if !link.ghosts().contains(presentity) && host.routes.account(presentity).is_err() {
         close(of)
     } else {
         let left = room.saturating_sub(out.len()).max(PULL_BYTES_MIN);

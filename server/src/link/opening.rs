@@ -95,7 +95,7 @@ pub(super) async fn answer(
     if host.accounts.domains().contains(remote) {
         return Err(Error::new(Code::Refused, format!("{remote} is served here")));
     }
-    if !host.federates(remote) || !host.federates(&local) {
+    if !host.routes.federates(remote) || !host.routes.federates(&local) {
         let text = format!("no links between {local} and {remote}");
         return Err(Error::new(Code::Refused, text));
     }
@@ -120,7 +120,7 @@ pub(super) async fn refuse(mut pipe: Pipe, error: Error) {
 }
 
 fn hello(host: &Host, local: &Domain) -> Command {
-    let config = host.config.load();
+    let config = host.settings.load();
     let links = &config.federation;
     Hello {
         version: PROTOCOL_VERSION,
@@ -150,7 +150,7 @@ fn opened(host: &Host, hello: &Hello) -> Result<Opened, Error> {
     if boot == host.boot {
         return Err(Error::new(Code::Loop, "the way to this domain leads back to its caller"));
     }
-    let in_flight_max = host.config.load().federation.requests_in_flight_max;
+    let in_flight_max = host.settings.load().federation.requests_in_flight_max;
     Ok(Opened {
         identity: Identity { instance, boot },
         services: Services::from_names(&hello.features),

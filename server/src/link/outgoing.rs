@@ -248,7 +248,7 @@ fn delete(from: &Address, ticket: Ticket) -> Op {
 /// Why it has to wait where it is.
 async fn move_on(host: &Arc<Host>, peer: &Arc<Peer>, ending: &Ending) -> Result<(), Error> {
     let Place::Moved(to) = &ending.place else { return Ok(()) };
-    let stored = |error: StoreError| storage_error(&error);
+    let stored = |error| storage_error(&error);
     let kept = host.store.get(key(&ending.from, ending.ticket)).await.map_err(stored)?;
     let Some(kept) = kept else {
         peer.lock().queue.remove(ending.ticket);
@@ -264,7 +264,7 @@ async fn move_on(host: &Arc<Host>, peer: &Arc<Peer>, ending: &Ending) -> Result<
             let text = format!("{} was sent from address to address", ending.recipient);
             break Cause::here(Code::Loop, text);
         }
-        if host.is_remote(&ending.from, &to) {
+        if host.routes.is_remote(&ending.from, &to) {
             let moved = Moved { to, hops, record, body, version: kept.version };
             return moved.send(host, peer, ending, message.expires).await;
         }
@@ -413,7 +413,7 @@ async fn restore_linked(
     now: Timestamp,
 ) -> Result<Vec<(Domain, Timestamp)>, StoreError> {
     let mut linked = Vec::new();
-    let kept = seconds(host.config.load().federation.queue_seconds);
+    let kept = seconds(host.settings.load().federation.queue_seconds);
     for (key, value) in all(host, local, LINKED).await? {
         let record: LinkedRecord = records::from_bytes(&value).map_err(|error| damaged(&error))?;
         let name = String::from_utf8_lossy(&key).into_owned();
@@ -439,7 +439,7 @@ async fn restore_linked(
 /// # Errors
 /// The store's.
 pub async fn forget_linked(host: &Host, now: Timestamp) -> Result<(), StoreError> {
-    let kept = seconds(host.config.load().federation.queue_seconds);
+    let kept = seconds(host.settings.load().federation.queue_seconds);
     for local in host.accounts.domains() {
         let mut ops = Vec::new();
         for (key, value) in all(host, local, LINKED).await? {
@@ -507,7 +507,7 @@ fn item(
     to: &Address,
     since: Timestamp,
 ) -> Item {
-    let tried = seconds(host.config.load().federation.queue_seconds);
+    let tried = seconds(host.settings.load().federation.queue_seconds);
     Item::new(ticket, *id, from.clone(), to.clone(), since, since.after(tried))
 }
 

@@ -278,7 +278,7 @@ pub(super) fn service_of(command: &Command) -> Service {
 
 /// What a queue may hold.
 fn limits(host: &Host) -> Limits {
-    let links = &host.config.load().federation;
+    let links = &host.settings.load().federation;
     let (items_max, domains) = (links.queue_items_max, host.peers.len().max(1) as u64);
     Limits {
         items_max,
@@ -315,7 +315,7 @@ impl Peer {
         remote: Domain,
         paid: Option<Claim>,
     ) -> Arc<Peer> {
-        let links = &host.config.load().federation;
+        let links = &host.settings.load().federation;
         let (rate, burst) = (links.messages_per_second, links.messages_burst);
         let inner = Inner {
             queue: Queue::new(limits(host)),
@@ -409,7 +409,7 @@ impl Peer {
         }
         let mut until = inner.queue.next_deadline();
         // Without links what waits comes to its end all the same.
-        let dials = host.federates(&self.local);
+        let dials = host.routes.federates(&self.local);
         for service in Service::ALL {
             let wanted = dials && inner.wants(service, presence_wanted);
             if !wanted || inner.link(service).is_some() {
@@ -475,7 +475,7 @@ impl Peer {
                 // The other side has called meanwhile: the way from here does not matter.
                 return;
             }
-            let backoff = backoff(&host.config.load().federation);
+            let backoff = backoff(&host.settings.load().federation);
             let next = inner.tries[index_of(service)].failed(now, backoff);
             if service == Service::Messages {
                 inner.volatile.clear();

@@ -112,7 +112,7 @@ impl Peers {
         if let Some(peer) = self.find(local, remote) {
             return Ok(peer);
         }
-        let most = host.config.load().federation.domains_max;
+        let most = host.settings.load().federation.domains_max;
         let (all, claimed) = (self.len() as u64, self.shares.places());
         // Whom somebody here needs and who calls take no room from each other. Who asks has its claim
         // already.

@@ -67,7 +67,7 @@ impl Mirrors {
     /// # Errors
     /// [`StoreError`], also where a record is damaged; it names the record.
     pub async fn load(around: &Around, shares: &Shares) -> Result<Mirrors, StoreError> {
-        let (config, now) = (around.config.load_full(), around.clock.now());
+        let (config, now) = (around.settings.load_full(), around.clock.now());
         let (mirrors, terms) = (Mirrors::default(), terms(&config));
         if !config.federation.enabled {
             return Ok(mirrors);
@@ -134,7 +134,7 @@ impl Mirrors {
         link: SessionId,
         max: usize,
     ) -> Vec<(MirrorKey, Address, Subscribe)> {
-        let (terms, now) = (terms(&host.config.load()), host.clock.now());
+        let (terms, now) = (terms(&host.settings.load()), host.clock.now());
         let mut requests = Vec::new();
         while requests.len() < max {
             let pair = (local.clone(), remote.clone());
@@ -170,7 +170,7 @@ impl Mirrors {
         watcher: &Address,
         result: Result<Done, Error>,
     ) {
-        let terms = terms(&host.config.load());
+        let terms = terms(&host.settings.load());
         self.hear(host, link, key, |mirror, now| mirror.answered(now, watcher, result, terms));
     }
 
@@ -178,7 +178,7 @@ impl Mirrors {
     pub fn notified(&self, host: &Host, link: SessionId, local: &Domain, notify: &Notify) {
         let (local, presentity) = (local.clone(), notify.address.clone());
         let key = MirrorKey { local, presentity };
-        let most = host.config.load().federation.presence_bytes_max as usize;
+        let most = host.settings.load().federation.presence_bytes_max as usize;
         let bytes = self.peers.get(&pair(&key)).map_or(0, |peer| peer.total.bytes);
         let room = most.saturating_sub(bytes);
         self.hear(host, link, &key, |mirror, now| mirror.notified(now, notify, room));
@@ -309,7 +309,7 @@ impl Mirrors {
     /// # Errors
     /// [`StoreError`].
     pub async fn expire(&self, host: &Host, key: &MirrorKey) -> Result<(), StoreError> {
-        let terms = terms(&host.config.load());
+        let terms = terms(&host.settings.load());
         let applied = self.apply(host, key, |mirror, now| ((), mirror.expire(now, terms)));
         stored(applied.and_then(|((), stored)| stored)).await
     }
@@ -366,7 +366,7 @@ impl Mirrors {
 
     /// Tells a mirror of its link, if it has not heard of it.
     fn sync_link(&self, host: &Host, key: &MirrorKey) {
-        let terms = terms(&host.config.load());
+        let terms = terms(&host.settings.load());
         let applied = self.apply_slot(host, key, None, |slot, now| {
             // Looked at only now, so that no older link comes after a newer one.
             let link = self.peers.get(&pair(key)).and_then(|peer| peer.link);
@@ -392,7 +392,7 @@ impl Mirrors {
         watcher: &Address,
     ) -> Result<Option<SessionId>, Error> {
         let known = self.look(key, |mirror| mirror.follower(watcher).is_some());
-        let most = host.config.load().federation.subscriptions_max as usize;
+        let most = host.settings.load().federation.subscriptions_max as usize;
         let mut peer = self.peers.entry(pair(key)).or_default();
         if known != Some(true) && peer.total.followers >= most {
             let text = format!("{most} are followed in that domain, and that is the most");
@@ -438,7 +438,7 @@ impl Mirrors {
         make: Option<Option<SessionId>>,
         act: impl FnOnce(&mut Slot, Timestamp) -> (R, Effects),
     ) -> Option<(R, Option<Commits>)> {
-        let (terms, now) = (terms(&host.config.load()), host.clock.now());
+        let (terms, now) = (terms(&host.settings.load()), host.clock.now());
         let mut slot = match make {
             Some(link) => {
                 let new = || Slot::new(key, link, now);

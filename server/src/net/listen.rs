@@ -75,7 +75,7 @@ impl Listener {
                     continue;
                 }
             };
-            let limits = &host.config.load().limits;
+            let limits = &host.settings.load().limits;
             let (total, per_source) = (limits.unsigned_max, limits.unsigned_per_address_max);
             match host.admission.enter(peer.ip(), total, per_source) {
                 Ok(place) => {
@@ -105,8 +105,8 @@ fn refuse(host: &Host, stream: TcpStream, peer: IpAddr, crowded: Crowded) {
 }
 
 async fn serve(host: Arc<Host>, stream: TcpStream, peer: IpAddr, place: Place) {
-    let Some(tls) = host.tls.load_full() else { return };
-    let deadline = Instant::now() + seconds(host.config.load().limits.sign_in_seconds);
+    let Some(tls) = host.settings.load_full().tls.clone() else { return };
+    let deadline = Instant::now() + seconds(host.settings.load().limits.sign_in_seconds);
     let _ = stream.set_nodelay(true);
     let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES);
     // The handshake's state is large and short-lived: it is not part of this task's own.

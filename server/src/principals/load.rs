@@ -48,8 +48,8 @@ impl Principals {
         self: &Arc<Self>,
         owner: &Address,
     ) -> Result<Arc<Mutex<Principal>>, StoreError> {
-        let Around { config, clock, store, .. } = &self.around;
-        let (config, now) = (config.load_full(), clock.now());
+        let Around { settings, clock, store, .. } = &self.around;
+        let (config, now) = (settings.load_full(), clock.now());
         let recovering = || clock.started().after(seconds(config.times.recovery_seconds));
         let around = Circumstances {
             now,

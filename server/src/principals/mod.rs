@@ -11,7 +11,6 @@ mod load;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use impp_presence::{Answer, Change, Effects, Presentity, Staging, Write};
 use impp_protocol::{Address, Timestamp};
@@ -21,11 +20,11 @@ use tokio::sync::oneshot;
 
 use crate::accounts::{AccountError, Accounts};
 use crate::clock::Clock;
-use crate::config::Config;
 use crate::keeping::{self, Commits, Committed};
 use crate::listeners::Listeners;
 use crate::metrics::Metrics;
 use crate::rates::Rates;
+use crate::settings::Settings;
 use crate::standing::Standing;
 use crate::timers::{Due, Timers};
 
@@ -91,7 +90,7 @@ pub struct Principals {
 #[derive(Clone)]
 pub struct Around {
     /// The settings.
-    pub config: Arc<ArcSwap<Config>>,
+    pub settings: Arc<Settings>,
     /// Where they are kept.
     pub store: Arc<dyn Store>,
     /// The time.
@@ -110,10 +109,15 @@ pub struct Around {
 
 impl Around {
     /// What is new with each start, around what is not.
-    pub fn new(config: Config, store: Arc<dyn Store>, clock: Clock, accounts: Accounts) -> Around {
-        let (config, accounts) = (Arc::new(ArcSwap::from_pointee(config)), Arc::new(accounts));
+    pub fn new(
+        settings: Settings,
+        store: Arc<dyn Store>,
+        clock: Clock,
+        accounts: Accounts,
+    ) -> Around {
+        let (settings, accounts) = (Arc::new(settings), Arc::new(accounts));
         let (listeners, timers, standing, metrics) = Default::default();
-        Around { config, store, clock, accounts, listeners, timers, standing, metrics }
+        Around { settings, store, clock, accounts, listeners, timers, standing, metrics }
     }
 }
 

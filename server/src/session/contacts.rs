@@ -12,8 +12,9 @@ use impp_protocol::{Address, Code, Error};
 use super::follow::needs_presentity;
 use super::{Session, lists};
 use crate::answers::{Handled, Stored};
-use crate::host::{Home, Host};
+use crate::host::Host;
 use crate::principals::Principal;
+use crate::routes::Home;
 
 impl Session {
     pub(super) async fn fetch_contacts(&mut self, host: &Arc<Host>, fetch: Fetch) -> Handled {
@@ -55,7 +56,7 @@ impl Session {
         host: &Arc<Host>,
         presentity: &Address,
     ) -> Result<Option<SubscriptionState>, Error> {
-        match host.home_of(self.address(), presentity) {
+        match host.routes.home_of(self.address(), presentity) {
             Ok(Home::Elsewhere(key)) => {
                 let stands = host.mirrors.look(&key, |mirror| {
                     mirror.follower(self.address()).map(|follower| follower.state)
@@ -73,7 +74,7 @@ impl Session {
 
     async fn set_contact(&mut self, host: &Arc<Host>, contact: Contact) -> Handled {
         check(&contact)?;
-        let limit = host.config.load().limits.contacts_max as usize;
+        let limit = host.settings.load().limits.contacts_max as usize;
         let owner = self.address().clone();
         if contact.address == owner {
             return Err(Error::new(Code::Refused, "you are no contact of your own"));
@@ -82,7 +83,7 @@ impl Session {
         if contact.follow {
             self.needs_presence()?;
             needs_presentity(host, self.address(), &contact.address)?;
-            if let Home::Elsewhere(key) = host.home_of(&owner, &contact.address)? {
+            if let Home::Elsewhere(key) = host.routes.home_of(&owner, &contact.address)? {
                 // Said before the entry is there, which stays whatever becomes of the following.
                 _place = Some(host.peers.claim(host, &owner, &key.presentity.domain())?);
             }
@@ -134,7 +135,7 @@ impl Session {
     /// The contact list does not keep a subscription any more.
     async fn let_go(&self, host: &Arc<Host>, presentity: &Address) -> Result<(), Error> {
         let (watcher, keepers) = (self.address().clone(), vec![Keeper::Contact]);
-        match host.home_of(&watcher, presentity) {
+        match host.routes.home_of(&watcher, presentity) {
             Ok(Home::Elsewhere(key)) => {
                 let left = host.mirrors.unfollow(host, &key, &watcher, None, &keepers);
                 return left.await.stored();

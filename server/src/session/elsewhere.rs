@@ -17,9 +17,10 @@ use impp_protocol::{Address, By, Code, Command, Error, What};
 use super::publish::granted;
 use super::{Followed, Session, offered};
 use crate::answers::{Answer, Handled, Later};
-use crate::host::{Home, Host};
+use crate::host::Host;
 use crate::listeners::Listener;
 use crate::mirrors::Following;
+use crate::routes::Home;
 
 /// The home's answer is waited for so long; then SUBSCRIBE is answered that the state is unknown,
 /// and the rest comes by NOTIFY; FETCH that the home is unreachable.
@@ -43,7 +44,9 @@ impl Session {
             Command::Fetch(fetch) => (&fetch.address, fetch.what),
             _ => return None,
         };
-        let Ok(Home::Elsewhere(key)) = host.home_of(self.address(), address) else { return None };
+        let Ok(Home::Elsewhere(key)) = host.routes.home_of(self.address(), address) else {
+            return None;
+        };
         if what != What::Presence {
             return None;
         }
@@ -67,7 +70,7 @@ impl Session {
         let presentity = key.presentity.clone();
         self.needs_room(host, &presentity)?;
         let lease =
-            subscribe.lease.map(|asked| granted(asked, &host.config.load().times)).transpose()?;
+            subscribe.lease.map(|asked| granted(asked, &host.settings.load().times)).transpose()?;
         let id = self.mailbox.id;
         let bond = match lease {
             Some(lease) => Bond::Lease(self.mailbox.device, host.clock.now().after(lease)),

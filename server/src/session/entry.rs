@@ -38,7 +38,7 @@ pub async fn enter(
     let mailbox = Arc::new(Mailbox::new(id, account.address.clone(), device.id, ticket));
     mailbox.seen_at(seen);
     let session = Session::new(mailbox, account.clone());
-    let max = host.config.load().limits.sessions_max as usize;
+    let max = host.settings.load().limits.sessions_max as usize;
     while host.sessions.of(&account.address).len() >= max {
         // Whoever has no connection makes room, the oldest first.
         let Some(parked) = parked(host, &account.address) else { break };
@@ -79,7 +79,7 @@ pub async fn resume(
         return Err(gone());
     }
     let fresh = Ticket::new(id.0, random()?);
-    let grace = seconds(host.config.load().times.grace_seconds);
+    let grace = seconds(host.settings.load().times.grace_seconds);
     let mut session = take_over(host, &mailbox, &ticket).await.ok_or_else(gone)?;
     // Of two that come with one ticket, the first has it.
     if !mailbox.renew(&ticket, fresh) {
@@ -132,7 +132,7 @@ fn welcome(host: &Host, session: &Session) -> Done {
     Done {
         address: Some(session.account.address.clone()),
         resume: Some(session.mailbox.ticket().encode().into()),
-        window: Some(seconds(host.config.load().times.resume_window_seconds)),
+        window: Some(seconds(host.settings.load().times.resume_window_seconds)),
         ..Done::empty()
     }
 }

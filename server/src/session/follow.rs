@@ -13,8 +13,9 @@ use impp_protocol::{Address, Code, Error, What};
 use super::publish::granted;
 use super::{Followed, Session, lists};
 use crate::answers::{Handled, Stored, crowded, refused};
-use crate::host::{Home, Host};
+use crate::host::Host;
 use crate::notify::fetched;
+use crate::routes::Home;
 
 impl Session {
     /// Follows a thing, refreshes that, or ends it.
@@ -57,7 +58,7 @@ impl Session {
         self.needs_room(host, &presentity)?;
         needs_presentity(host, self.address(), &presentity)?;
         let lease =
-            subscribe.lease.map(|asked| granted(asked, &host.config.load().times)).transpose()?;
+            subscribe.lease.map(|asked| granted(asked, &host.settings.load().times)).transpose()?;
         let bond = match lease {
             Some(lease) => Bond::Lease(self.mailbox.device, host.clock.now().after(lease)),
             None => Bond::Session(self.mailbox.id),
@@ -82,7 +83,7 @@ impl Session {
 
     /// A session follows so many at most.
     pub(super) fn needs_room(&self, host: &Host, presentity: &Address) -> Result<(), Error> {
-        let limit = host.config.load().limits.subscriptions_max as usize;
+        let limit = host.settings.load().limits.subscriptions_max as usize;
         if self.followed.len() < limit || self.followed.contains_key(presentity) {
             return Ok(());
         }
@@ -100,12 +101,12 @@ impl Session {
     ) -> Result<SubscriptionState, Error> {
         let watcher = &self.account.address;
         let listener = listen.then_some(self.mailbox.id);
-        if let Home::Elsewhere(key) = host.home_of(watcher, presentity)? {
+        if let Home::Elsewhere(key) = host.routes.home_of(watcher, presentity)? {
             // Who waits for other domains does so where nobody else has to wait.
             let following = host.mirrors.follow(host, &key, watcher, bond, listener, false);
             return Ok(following.await?.state);
         }
-        let pending_max = host.config.load().limits.pending_max as usize;
+        let pending_max = host.settings.load().limits.pending_max as usize;
         let watcher = watcher.clone();
         let follow = Change::Follow { watcher, bond, listener, pending_max };
         match host.principals.change(presentity, follow).await.stored()? {
@@ -121,8 +122,8 @@ impl Session {
         // What this session or its device keeps goes; what others keep, stays.
         let keepers = vec![Keeper::Session(id), Keeper::Device(device)];
         let (watcher, listener) = (self.address().clone(), Some(id));
-        match host.home_of(&watcher, presentity) {
-            Ok(Home::Here) if host.account(presentity).is_ok() => {
+        match host.routes.home_of(&watcher, presentity) {
+            Ok(Home::Here) if host.routes.account(presentity).is_ok() => {
                 let release = Change::Release { watcher, keepers, listener };
                 host.principals.change(presentity, release).await.stored()?;
             }
@@ -229,10 +230,10 @@ pub(super) fn needs_presentity(
     asker: &Address,
     address: &Address,
 ) -> Result<(), Error> {
-    if let Home::Elsewhere(_) = host.home_of(asker, address)? {
+    if let Home::Elsewhere(_) = host.routes.home_of(asker, address)? {
         return Ok(());
     }
-    if host.account(address)?.services.pres {
+    if host.routes.account(address)?.services.pres {
         return Ok(());
     }
     Err(Error::new(Code::NotOffered, format!("{address} has no presence")))

@@ -69,7 +69,7 @@ impl Session {
         self.needs_messages()?;
         let upto = self.position(host, Some(ack.cursor)).await?;
         let owner = self.account.address.clone();
-        let retention = seconds(host.config.load().inbox.retention_days * 86_400);
+        let retention = seconds(host.settings.load().inbox.retention_days * 86_400);
         let before = host.clock.now().before(retention);
         let custody = Op::Custody { owner: owner.clone(), upto };
         host.store(vec![custody, Op::Trim { owner, before }]).await.stored()?;

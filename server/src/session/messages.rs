@@ -44,7 +44,7 @@ impl Session {
         }
         in_window(&message.id, now)?;
         message.from = Some(from.clone());
-        if host.is_remote(&from, &message.to) {
+        if host.routes.is_remote(&from, &message.to) {
             return link::outgoing::accept(host, message, from).await;
         }
         delivery::deliver(host, message, from, Bearer::Session).await

@@ -32,10 +32,11 @@ use impp_storage::StoreError;
 use crate::accounts::Account;
 use crate::answers::Answer;
 use crate::config::seconds;
-use crate::host::{Home, Host};
+use crate::host::Host;
 use crate::listeners::Listener;
 use crate::notify::{disclose, put};
 use crate::principals::ChangeError;
+use crate::routes::Home;
 use crate::sessions::Mailbox;
 use crate::timers::Due;
 
@@ -257,8 +258,8 @@ impl Session {
     ) -> Result<Option<Told>, StoreError> {
         let Followed { held, state, .. } = *followed;
         let (watcher, id) = (&self.account.address, self.mailbox.id);
-        match host.home_of(watcher, presentity) {
-            Ok(Home::Here) if host.account(presentity).is_ok() => {}
+        match host.routes.home_of(watcher, presentity) {
+            Ok(Home::Here) if host.routes.account(presentity).is_ok() => {}
             Ok(Home::Elsewhere(key)) => {
                 return Ok(match host.mirrors.pull(host, &key, watcher, id, held, state) {
                     Pulled::Told(told) => Some(told),
@@ -285,7 +286,7 @@ impl Session {
     /// stays for its grace.
     pub async fn park(self, host: &Arc<Host>, grace: Duration) {
         let now = host.clock.now();
-        let window = seconds(host.config.load().times.resume_window_seconds);
+        let window = seconds(host.settings.load().times.resume_window_seconds);
         let (id, address) = (self.mailbox.id, self.account.address.clone());
         self.mailbox.set_absent(true);
         let rebound = host.principals.change(&address, Change::Rebind(id, Some(now.after(grace))));
@@ -313,7 +314,7 @@ impl Session {
         let keepers = vec![Keeper::Session(id)];
         for presentity in self.followed.keys() {
             let (watcher, listener) = (self.account.address.clone(), Some(id));
-            let left = match host.home_of(&watcher, presentity) {
+            let left = match host.routes.home_of(&watcher, presentity) {
                 Ok(Home::Elsewhere(key)) => {
                     let left = host.mirrors.unfollow(host, &key, &watcher, listener, &keepers);
                     left.await.map_err(ChangeError::from)

@@ -43,7 +43,7 @@ impl Session {
             None => Patch::default(),
         };
         let lease =
-            publish.lease.map(|asked| granted(asked, &host.config.load().times)).transpose()?;
+            publish.lease.map(|asked| granted(asked, &host.settings.load().times)).transpose()?;
         let until = lease.map(|lease| host.clock.now().after(lease));
         let (replace, bound) = (publish.replace, Lease::Bound(id));
         let lease_kept = until.map_or(bound, Lease::Until);

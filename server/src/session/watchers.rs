@@ -14,9 +14,10 @@ use impp_protocol::{Address, Code, Error};
 use super::follow::needs_presentity;
 use super::{Session, lists};
 use crate::answers::{Handled, Stored};
-use crate::host::{Home, Host};
+use crate::host::Host;
 use crate::keeping::scan;
 use crate::records::{self, FOLLOWED};
+use crate::routes::Home;
 
 impl Session {
     pub(super) async fn fetch_watchers(&mut self, host: &Arc<Host>, fetch: Fetch) -> Handled {
@@ -83,7 +84,7 @@ impl Session {
             .map_err(|error| Error::new(Code::Malformed, format!("content: {error}")))?;
         let presentity = edit.cancel;
         let event = SubscriptionEvent::Timeout;
-        let ended = match host.home_of(self.address(), &presentity) {
+        let ended = match host.routes.home_of(self.address(), &presentity) {
             Ok(Home::Elsewhere(key)) => {
                 let ended = host.mirrors.end_following(host, &key, self.address(), event);
                 ended.await.stored()?
@@ -104,7 +105,7 @@ impl Session {
         host: &Arc<Host>,
         presentity: Address,
     ) -> Result<Option<Subscription>, Error> {
-        let found = match host.home_of(self.address(), &presentity) {
+        let found = match host.routes.home_of(self.address(), &presentity) {
             Ok(Home::Elsewhere(key)) => {
                 let now = host.clock.now();
                 let look = host.mirrors.look(&key, |mirror| {

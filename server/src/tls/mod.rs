@@ -52,7 +52,7 @@ impl Configurations {
             dial: BTreeMap::new(),
             warnings: Vec::new(),
         };
-        keys.retain(|(hosted, _)| config.federation.enabled && has_links(&hosted.name));
+        keys.retain(|(hosted, _)| config.federation.enabled && hosted.name.is_global());
         if !keys.is_empty() {
             made.add_links(config, &keys)?;
         }
@@ -83,11 +83,6 @@ impl Configurations {
         self.dial = dial;
         Ok(())
     }
-}
-
-/// Whether a domain can have links: a name of one label means something else on each network.
-fn has_links(domain: &Domain) -> bool {
-    domain.as_str().contains('.')
 }
 
 fn for_clients(

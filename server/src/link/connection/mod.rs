@@ -74,7 +74,7 @@ struct Open {
 /// Serves an open link to its end.
 pub(super) async fn serve(host: Arc<Host>, peer: Arc<Peer>, link: Arc<Link>, pipe: Pipe) {
     let now = Instant::now();
-    let links = &host.config.load().federation;
+    let links = &host.settings.load().federation;
     let rate = Rate::new(now, links.frames_per_second, links.frames_burst);
     let open = Open {
         driver: Driver::new(now, pipe, rate, Excess::Paused(PAUSE)),
@@ -143,7 +143,7 @@ impl Open {
                     Asked::Presence(..) | Asked::Volatile | Asked::Ping => {}
                 }
             }
-            let backoff = backoff(&host.config.load().federation);
+            let backoff = backoff(&host.settings.load().federation);
             inner.detach(link, now, backoff);
             inner.raise();
             inner.is_apart().then(|| note_linked(host, local, remote, false))
@@ -165,7 +165,7 @@ impl Open {
 
     /// What holds now.
     fn terms(&self) -> Terms {
-        let config = self.host.config.load();
+        let config = self.host.settings.load();
         Terms {
             frame_bytes_max: FRAME_BYTES_MAX,
             output_bytes_max: OUTPUT_BYTES_MAX,

@@ -15,7 +15,7 @@ use crate::wire::liveness::Overdue;
 impl Open {
     /// When to look again, whatever the other side does.
     pub(super) fn next_deadline(&self) -> Instant {
-        let config = self.host.config.load();
+        let config = self.host.settings.load();
         let links = &config.federation;
         let oldest = self.asked.values().next();
         let unanswered = oldest.map(|(_, since)| *since + seconds(links.answer_seconds));
@@ -41,7 +41,7 @@ impl Open {
     /// A deadline has passed: a PING is due, or the end.
     pub(super) fn overdue(&mut self, overdue: Overdue) {
         let now = Instant::now();
-        let config = self.host.config.load_full();
+        let config = self.host.settings.load_full();
         let links = &config.federation;
         let passed = |since: Instant, wait: u64| now >= since + seconds(wait);
         let unanswered = self.asked.values().next();

@@ -66,7 +66,7 @@ impl Connection {
         sign_in_deadline: Instant,
     ) -> Connection {
         let now = Instant::now();
-        let limits = &host.config.load().limits;
+        let limits = &host.settings.load().limits;
         let rate = Rate::new(now, limits.requests_per_second, limits.requests_burst);
         Connection {
             driver: Driver::new(now, pipe, rate, Excess::Refused),
@@ -126,7 +126,7 @@ impl Connection {
             if self.finished {
                 session.end(&self.host).await;
             } else {
-                let grace = seconds(self.host.config.load().times.grace_seconds) + longer;
+                let grace = seconds(self.host.settings.load().times.grace_seconds) + longer;
                 session.park(&self.host, grace).await;
             }
         }
@@ -150,7 +150,7 @@ impl Connection {
 
     /// The server stops.
     fn stop(&mut self) {
-        let retry_after = Some(seconds(self.host.config.load().times.stop_retry_seconds));
+        let retry_after = Some(seconds(self.host.settings.load().times.stop_retry_seconds));
         let stopping = bye(ByeReason::Stopping, "the server is stopping");
         self.answer(0, Bye { retry_after, ..stopping }.into());
         self.let_go();
@@ -158,7 +158,7 @@ impl Connection {
 
     /// What holds now: more once the client has signed in.
     fn terms(&self) -> Terms {
-        let config = self.host.config.load();
+        let config = self.host.settings.load();
         let limits = &config.limits;
         let signed_in = matches!(self.phase, Phase::SignedIn(_));
         Terms {
@@ -252,7 +252,7 @@ impl Connection {
     /// Tells the client what is new, as long as there is room.
     async fn tell(&mut self) {
         let Phase::SignedIn(session) = &mut self.phase else { return };
-        let room = self.host.config.load().limits.push_buffer_bytes as usize;
+        let room = self.host.settings.load().limits.push_buffer_bytes as usize;
         if let Some(bye) = session.tell(&self.host, self.driver.output(), room).await {
             self.finished |= matches!(bye.reason, ByeReason::Revoked);
             let longer = bye.retry_after.unwrap_or_default();
@@ -284,7 +284,7 @@ impl Connection {
     fn let_go(&mut self) {
         if let Phase::SignedIn(session) = std::mem::replace(&mut self.phase, Phase::Ending) {
             let host = self.host.clone();
-            let grace = seconds(host.config.load().times.grace_seconds);
+            let grace = seconds(host.settings.load().times.grace_seconds);
             tokio::spawn(async move { session.park(&host, grace).await });
         }
     }

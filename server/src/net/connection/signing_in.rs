@@ -36,7 +36,7 @@ impl Connection {
             return self.break_off(0, Error::new(Code::Unsupported, text));
         }
         self.every_item = hello.features.iter().any(|feature| feature == EVERY_ITEM);
-        let config = self.host.config.load();
+        let config = self.host.settings.load();
         let mechanisms = match self.proof() {
             Some(proof) => offered(&proof),
             None => Vec::new(),

@@ -1,0 +1,100 @@
+//! Where addresses lead: to an account here, or to another domain.
+//!
+//! How another domain is reached is left to the links.
+
+use std::sync::Arc;
+
+use impp_federation::{Hosted, Locate, Route};
+use impp_presence::followed::MirrorKey;
+use impp_protocol::{Address, Code, Domain, Error};
+
+use crate::accounts::{Account, Accounts};
+use crate::settings::Settings;
+
+/// See the module.
+pub struct Routes {
+    settings: Arc<Settings>,
+    accounts: Arc<Accounts>,
+    table: Box<dyn Locate>,
+}
+
+/// Where a presentity is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// On this server.
+    Here,
+    /// On another one.
+    Elsewhere(MirrorKey),
+}
+
+impl Routes {
+    /// The hosted domains are those of the accounts; others lead elsewhere, if the settings say so.
+    pub fn new(settings: Arc<Settings>, accounts: Arc<Accounts>) -> Routes {
+        let others = settings.load().federation.enabled;
+        let table = Box::new(Hosted::new(accounts.domains().to_vec(), others));
+        Routes { settings, accounts, table }
+    }
+
+    /// The account that an address names.
+    ///
+    /// # Errors
+    /// unknown-domain or not-found.
+    pub fn account(&self, address: &Address) -> Result<Arc<Account>, Error> {
+        match self.table.locate(&address.domain()) {
+            Route::Local => self.accounts.get(address).ok_or_else(|| self.no_account(address)),
+            Route::Remote | Route::Unknown => Err(no_route(address)),
+        }
+    }
+
+    fn no_account(&self, address: &Address) -> Error {
+        let config = self.settings.load();
+        let domain = address.domain();
+        let hosted = config.domain.iter().find(|hosted| hosted.name == domain);
+        let moved = hosted
+            .and_then(|hosted| hosted.redirect.as_ref())
+            .and_then(|domain| Address::new(address.local(), domain).ok());
+        match moved {
+            Some(moved) => {
+                let text = format!("{address} is {moved}");
+                Error { address: Some(moved), ..Error::new(Code::Moved, text) }
+            }
+            None => Error::new(Code::NotFound, format!("{address} does not exist")),
+        }
+    }
+
+    /// Where a presentity is, as a principal of this server asks for it.
+    ///
+    /// # Errors
+    /// unknown-domain.
+    pub fn home_of(&self, asker: &Address, presentity: &Address) -> Result<Home, Error> {
+        match self.table.locate(&presentity.domain()) {
+            Route::Local => Ok(Home::Here),
+            // A domain that cannot be found from elsewhere can prove itself to nobody.
+            Route::Remote if asker.domain().is_global() => {
+                let (local, presentity) = (asker.domain(), presentity.clone());
+                Ok(Home::Elsewhere(MirrorKey { local, presentity }))
+            }
+            Route::Remote | Route::Unknown => Err(no_route(presentity)),
+        }
+    }
+
+    /// Whether an address is in another domain that somebody here can reach.
+    pub fn is_remote(&self, who: &Address, address: &Address) -> bool {
+        matches!(self.home_of(who, address), Ok(Home::Elsewhere(_)))
+    }
+
+    /// Whether a domain can have links: not one of a single label, such as localhost.
+    pub fn federates(&self, domain: &Domain) -> bool {
+        self.settings.load().federation.enabled && domain.is_global()
+    }
+}
+
+impl std::fmt::Debug for Routes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Routes").finish_non_exhaustive()
+    }
+}
+
+fn no_route(address: &Address) -> Error {
+    Error::new(Code::UnknownDomain, format!("no route to domain {}", address.domain()))
+}

@@ -55,6 +55,14 @@ pub enum AccountError {
         /// What is wrong.
         reason: String,
     },
+    /// What it follows could not be ended.
+    #[error("that it follows {presentity} could not be ended: {reason}")]
+    Followed {
+        /// Whom it follows.
+        presentity: Address,
+        /// Why not.
+        reason: String,
+    },
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -25,6 +25,14 @@ pub enum Answer {
 pub type Handled = Result<Done, Error>;
 
 impl Answer {
+    /// What a handler says, at once.
+    pub fn now(handled: Handled) -> Answer {
+        Answer::Now(match handled {
+            Ok(done) => done.into(),
+            Err(error) => error.into(),
+        })
+    }
+
     /// What a task comes to say, which does its work also if nobody waits for the answer.
     pub fn of_task(task: tokio::task::JoinHandle<Handled>) -> Answer {
         Answer::Later(Box::pin(async move {

@@ -6,11 +6,13 @@
 use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use impp_federation::shares::Claim;
 use impp_locate::Locator;
 use impp_presence::ghosts::GhostInboxes;
 use impp_protocol::command::{Bye, ByeReason, Done};
-use impp_protocol::{Address, Command, Domain, Error, Timestamp};
+use impp_protocol::{Address, Code, Command, Domain, Error, Timestamp};
 use impp_storage::{Op, Outcome, RecordKey, Store, StoreError, Unit};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -22,8 +24,8 @@ use crate::ids::SessionId;
 use crate::link::{LinkMailbox, Peers};
 use crate::listeners::Listeners;
 use crate::metrics::Metrics;
-use crate::mirrors::Mirrors;
 use crate::principals::{Around, Principals};
+use crate::reach::{Beyond, Mirrors, Reach};
 use crate::records;
 use crate::routes::Routes;
 use crate::secrets::Secrets;
@@ -61,6 +63,8 @@ pub struct Host {
     pub links: Arc<DashMap<SessionId, Arc<LinkMailbox>>>,
     /// Watchers of other domains that keep a subscription here.
     pub standing: Arc<Standing>,
+    /// The one door to presentities, here or elsewhere.
+    pub reach: Arc<Reach>,
     /// Presentities of other domains that are followed from here.
     pub mirrors: Arc<Mirrors>,
     /// Who may connect.
@@ -124,7 +128,7 @@ impl Host {
         let settings = Settings::new(Snapshot { config, tls: None });
         let around = Around::new(settings, store, clock, accounts);
         let peers = Peers::default();
-        let mirrors = Mirrors::load(&around, peers.shares()).await?;
+        let mirrors = Mirrors::load(around.clone(), peers.shares()).await?;
         Ok(Host::assemble(around, crashed, secrets, boot, locator, peers, mirrors))
     }
 
@@ -140,9 +144,12 @@ impl Host {
         let (settings, accounts) = (&around.settings, &around.accounts);
         let routes = Arc::new(Routes::new(Arc::clone(settings), Arc::clone(accounts)));
         let principals = Arc::new(Principals::new(around.clone(), crashed));
+        let mirrors = Arc::new(mirrors);
+        let all = (Arc::clone(&routes), Arc::clone(&principals), Arc::clone(&mirrors));
+        let reach = Arc::new(Reach::new(all.0, all.1, all.2));
         let Around { settings, store, clock, accounts, listeners, timers, standing, metrics } =
             around;
-        Arc::new_cyclic(|this| Host {
+        let host = Arc::new_cyclic(|this| Host {
             settings,
             store,
             clock,
@@ -153,7 +160,8 @@ impl Host {
             parked: DashMap::new(),
             links: Arc::default(),
             standing,
-            mirrors: Arc::new(mirrors),
+            reach,
+            mirrors,
             admission: Arc::default(),
             complaints: Arc::default(),
             metrics,
@@ -166,27 +174,10 @@ impl Host {
             stopping: Arc::default(),
             routes,
             this: this.clone(),
-        })
-    }
-
-    /// There is something to ask the other domain: a link is needed, or has to look.
-    pub fn link_wanted(&self, local: &Domain, remote: &Domain) {
-        if let Some(host) = self.this.upgrade() {
-            self.peers.wanted(&host, local, remote);
-        }
-    }
-
-    /// Asks the other domain's server something in the name of whoever has this claim, and waits for
-    /// its answer.
-    ///
-    /// # Errors
-    /// Its answer, or unreachable.
-    pub async fn ask_remote(
-        self: &Arc<Host>,
-        claim: Claim,
-        command: Command,
-    ) -> Result<Done, Error> {
-        self.peers.ask(self, claim, command).await
+        });
+        let beyond: Weak<Host> = Arc::downgrade(&host);
+        host.mirrors.reach_beyond(beyond);
+        host
     }
 
     /// Stores operations as one unit.
@@ -274,7 +265,7 @@ impl Host {
                 }
             }
             Due::Mirror(key) => {
-                if let Err(error) = self.mirrors.expire(self, &key).await {
+                if let Err(error) = self.mirrors.expire(&key).await {
                     tracing::error!(%error, "the end of a subscription could not be stored");
                 }
             }
@@ -284,6 +275,29 @@ impl Host {
                 }
             }
         }
+    }
+}
+
+impl Beyond for Host {
+    fn claim(&self, account: &Address, remote: &Domain) -> Result<Claim, Error> {
+        self.peers.claim(self, account, remote)
+    }
+
+    fn wanted(&self, local: &Domain, remote: &Domain) {
+        if let Some(host) = self.this.upgrade() {
+            self.peers.wanted(&host, local, remote);
+        }
+    }
+
+    fn ask(&self, claim: Claim, command: Command) -> BoxFuture<'static, Result<Done, Error>> {
+        let host = self.this.upgrade();
+        async move {
+            match host {
+                Some(host) => host.peers.ask(&host, claim, command).await,
+                None => Err(Error::new(Code::Stopping, "the server is stopping")),
+            }
+        }
+        .boxed()
     }
 }
 

@@ -11,7 +11,7 @@
 //! | `delivery.rs` | a message into an inbox here |
 //! | `devices/` | the devices of an account, and which makes room |
 //! | `session/` | signing in, and what a signed-in device asks |
-//! | `mirrors.rs` | presentities of other domains that are followed from here |
+//! | `reach/` | one door to a presentity, here or elsewhere; those of other domains that are followed |
 //! | `link/` | links to the servers of other domains |
 //! | `principals/` | presentities of the hosted domains: loading, changing, waking |
 //! | `listeners.rs`, `standing.rs` | who is woken; how many watchers other domains have here |
@@ -39,7 +39,6 @@ pub mod link;
 pub mod listeners;
 pub mod log;
 pub mod metrics;
-pub mod mirrors;
 pub mod net;
 pub mod notify;
 pub mod principals;

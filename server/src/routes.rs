@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use impp_federation::{Hosted, Locate, Route};
-use impp_presence::followed::MirrorKey;
 use impp_protocol::{Address, Code, Domain, Error};
 
 use crate::accounts::{Account, Accounts};
@@ -19,12 +18,12 @@ pub struct Routes {
 }
 
 /// Where a presentity is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Home {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Where {
     /// On this server.
     Here,
-    /// On another one.
-    Elsewhere(MirrorKey),
+    /// On the server of another domain.
+    Elsewhere,
 }
 
 impl Routes {
@@ -66,21 +65,18 @@ impl Routes {
     ///
     /// # Errors
     /// unknown-domain.
-    pub fn home_of(&self, asker: &Address, presentity: &Address) -> Result<Home, Error> {
+    pub fn locate(&self, asker: &Address, presentity: &Address) -> Result<Where, Error> {
         match self.table.locate(&presentity.domain()) {
-            Route::Local => Ok(Home::Here),
+            Route::Local => Ok(Where::Here),
             // A domain that cannot be found from elsewhere can prove itself to nobody.
-            Route::Remote if asker.domain().is_global() => {
-                let (local, presentity) = (asker.domain(), presentity.clone());
-                Ok(Home::Elsewhere(MirrorKey { local, presentity }))
-            }
+            Route::Remote if asker.domain().is_global() => Ok(Where::Elsewhere),
             Route::Remote | Route::Unknown => Err(no_route(presentity)),
         }
     }
 
     /// Whether an address is in another domain that somebody here can reach.
     pub fn is_remote(&self, who: &Address, address: &Address) -> bool {
-        matches!(self.home_of(who, address), Ok(Home::Elsewhere(_)))
+        matches!(self.locate(who, address), Ok(Where::Elsewhere))
     }
 
     /// Whether a domain can have links: not one of a single label, such as localhost.

@@ -50,7 +50,6 @@ const MODULES: &[(&str, &str)] = &[
     ("sessions", "core"),
     ("settings", "core"),
     ("timers", "core"),
-    ("mirrors", "reach"),
     ("reach", "reach"),
     ("tls", "core"),
     ("delivery", "messages"),

@@ -46,7 +46,6 @@ const LARGE_FILES: Exceptions = &[
     ("server/src/link/home.rs", 475),
     ("server/src/link/outgoing.rs", 542),
     ("server/src/link/peer.rs", 508),
-    ("server/src/mirrors/mod.rs", 548),
 ];
 const LARGE_FUNCTIONS: Exceptions = &[
     ("client/src/profile/mod.rs Profile::parse", 601),
@@ -57,7 +56,6 @@ const LARGE_FUNCTIONS: Exceptions = &[
     ("server/src/link/home.rs follow", 723),
     ("server/src/link/outgoing.rs accept", 756),
     ("server/src/link/outgoing.rs move_on", 593),
-    ("server/src/session/elsewhere.rs Session::follow_elsewhere", 678),
     ("server/src/session/sign_in.rs SignIn::begin", 513),
 ];
 const HANDED_ABOUT: Exceptions = &[("Config", 22), ("Host", 183)];

@@ -12,7 +12,7 @@ use impp_protocol::command::ByeReason;
 use impp_protocol::sasl::Password;
 use impp_protocol::sasl::scram::Verifier;
 use impp_protocol::state::SubscriptionEvent;
-use impp_protocol::{Address, Timestamp};
+use impp_protocol::{Address, Error, Timestamp};
 use impp_storage::{Expect, Op, RecordKey, Table};
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,6 @@ use crate::accounts::{AccountError, Accounts, new_verifier};
 use crate::host::Host;
 use crate::keeping::scan;
 use crate::records::{self, AccountState, Services};
-use crate::routes::Home;
 use crate::sessions::Sessions;
 
 /// Random bytes of a password that the server makes.
@@ -61,7 +60,7 @@ pub async fn handle(host: &Arc<Host>, request: Request) -> Response {
         Err(Undone::Error(error)) => error,
     };
     let exit = match &error {
-        AccountError::Store(_) | AccountError::Damaged { .. } => 5,
+        AccountError::Store(_) | AccountError::Damaged { .. } | AccountError::Followed { .. } => 5,
         AccountError::ForeignDomain(_) => 2,
         _ => 1,
     };
@@ -157,13 +156,12 @@ async fn remove(host: &Arc<Host>, address: &Address, now: Timestamp) -> Result<(
     for (key, _) in scan(&*host.store, address, records::FOLLOWED).await? {
         let presentity = records::last_part(&key).map(Address::parse_canonical);
         let Some(Ok(presentity)) = presentity else { continue };
-        if let Ok(Home::Elsewhere(key)) = host.routes.home_of(address, &presentity) {
-            let event = SubscriptionEvent::Timeout;
-            host.mirrors.end_following(host, &key, address, event).await?;
-        } else if host.accounts.get(&presentity).is_some() {
-            let end = Change::End(address.clone(), SubscriptionEvent::Timeout);
-            host.principals.change(&presentity, end).await?;
-        }
+        let ended = host.reach.end(&presentity, address, SubscriptionEvent::Timeout);
+        let failed = |error: Error| {
+            let reason = error.to_string();
+            AccountError::Followed { presentity: presentity.clone(), reason }
+        };
+        ended.await.map_err(failed)?;
     }
     // What it has waiting for other domains.
     host.peers.forget_sender(address);

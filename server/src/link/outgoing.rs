@@ -400,7 +400,7 @@ pub async fn restore(host: &Arc<Host>) -> Result<(), StoreError> {
         }
     }
     for (local, remote) in host.mirrors.pairs() {
-        host.link_wanted(&local, &remote);
+        host.peers.wanted(host, &local, &remote);
     }
     Ok(())
 }

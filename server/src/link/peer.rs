@@ -349,10 +349,10 @@ impl Peer {
         let now = self.lock().link(Service::Presence).map(|link| link.mailbox.id);
         match (std::mem::replace(&mut *told, now), now) {
             (before, Some(now)) if before != Some(now) => {
-                host.mirrors.link_up(host, &self.local, &self.remote, now);
+                host.mirrors.link_up(&self.local, &self.remote, now);
             }
             (Some(before), None) => {
-                host.mirrors.link_down(host, &self.local, &self.remote, before);
+                host.mirrors.link_down(&self.local, &self.remote, before);
             }
             _ => {}
         }
@@ -495,7 +495,7 @@ impl Peer {
             let _ = ask.answer.send(Err(error()));
         }
         if service == Service::Presence && definite {
-            host.mirrors.unreachable(host, local, remote, &error());
+            host.mirrors.unreachable(local, remote, &error());
         }
     }
 }

@@ -134,6 +134,11 @@ impl Principals {
         Principals { around, crashed, entries, loading }
     }
 
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.around.settings
+    }
+
     /// Looks at a principal as it is now: what time has ended is ended first, however late the timer
     /// is.
     ///

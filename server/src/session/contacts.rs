@@ -9,12 +9,11 @@ use impp_protocol::state::{
 };
 use impp_protocol::{Address, Code, Error};
 
-use super::follow::needs_presentity;
 use super::{Session, lists};
 use crate::answers::{Handled, Stored};
 use crate::host::Host;
 use crate::principals::Principal;
-use crate::routes::Home;
+use crate::reach::{Follow, Release};
 
 impl Session {
     pub(super) async fn fetch_contacts(&mut self, host: &Arc<Host>, fetch: Fetch) -> Handled {
@@ -43,33 +42,13 @@ impl Session {
             .stored()?;
         let mut entries = Vec::new();
         for (address, entry) in &*contacts {
-            let subscription = self.stands(host, address).await?;
+            let stands = host.reach.stands(address, self.address()).await?;
+            let subscription = stands.map(|stands| stands.state);
             let Entry { name, groups, follow, grant } = entry.clone();
             let address = address.clone();
             entries.push(Contact { address, name, groups, follow, grant, subscription });
         }
         Ok(entries)
-    }
-
-    async fn stands(
-        &self,
-        host: &Arc<Host>,
-        presentity: &Address,
-    ) -> Result<Option<SubscriptionState>, Error> {
-        match host.routes.home_of(self.address(), presentity) {
-            Ok(Home::Elsewhere(key)) => {
-                let stands = host.mirrors.look(&key, |mirror| {
-                    mirror.follower(self.address()).map(|follower| follower.state)
-                });
-                return Ok(stands.flatten());
-            }
-            Ok(Home::Here) if needs_presentity(host, self.address(), presentity).is_ok() => {}
-            Ok(Home::Here) | Err(_) => return Ok(None),
-        }
-        let state = host.principals.look(presentity, |principal, _| {
-            principal.presentity.watcher(self.address()).map(|watching| watching.state)
-        });
-        state.await.stored()
     }
 
     async fn set_contact(&mut self, host: &Arc<Host>, contact: Contact) -> Handled {
@@ -82,11 +61,8 @@ impl Session {
         let mut _place = None;
         if contact.follow {
             self.needs_presence()?;
-            needs_presentity(host, self.address(), &contact.address)?;
-            if let Home::Elsewhere(key) = host.routes.home_of(&owner, &contact.address)? {
-                // Said before the entry is there, which stays whatever becomes of the following.
-                _place = Some(host.peers.claim(host, &owner, &key.presentity.domain())?);
-            }
+            // Said before the entry is there, which stays whatever becomes of the following.
+            _place = host.reach.admit(&owner, &contact.address)?;
         }
         let (address, follow) = (contact.address, contact.follow);
         let (name, groups, grant) = (contact.name, contact.groups, contact.grant);
@@ -105,8 +81,10 @@ impl Session {
         host.principals.change_if(&owner, put, fits).await.stored()??;
         let state = if follow {
             // A refusal ends the subscription, not the entry.
-            let asked = self.ask(host, &address, Bond::Contact, false).await;
-            asked.unwrap_or(SubscriptionState::Terminated)
+            let (watcher, bond) = (owner.clone(), Bond::Contact);
+            let follow = Follow { watcher, bond, listener: None, wait: false };
+            let follows = host.reach.follow(&address, follow).await;
+            follows.map_or(SubscriptionState::Terminated, |follows| follows.state)
         } else {
             self.let_go(host, &address).await?;
             SubscriptionState::Terminated
@@ -135,16 +113,8 @@ impl Session {
     /// The contact list does not keep a subscription any more.
     async fn let_go(&self, host: &Arc<Host>, presentity: &Address) -> Result<(), Error> {
         let (watcher, keepers) = (self.address().clone(), vec![Keeper::Contact]);
-        match host.routes.home_of(&watcher, presentity) {
-            Ok(Home::Elsewhere(key)) => {
-                let left = host.mirrors.unfollow(host, &key, &watcher, None, &keepers);
-                return left.await.stored();
-            }
-            Ok(Home::Here) if needs_presentity(host, &watcher, presentity).is_ok() => {}
-            Ok(Home::Here) | Err(_) => return Ok(()),
-        }
-        let release = Change::Release { watcher, keepers, listener: None };
-        host.principals.change(presentity, release).await.stored().map(drop)
+        let release = Release { watcher, keepers, listener: None };
+        host.reach.release(presentity, release).await
     }
 
     fn contacts_changed(&self, host: &Host) {

@@ -1,41 +1,61 @@
 //! SUBSCRIBE and FETCH: following presence, reading it once, and dispatch to other things.
+//!
+//! Where the presence is, here or in another domain, is left to `reach`. What another domain has to be
+//! asked for is answered later, and nobody else waits for it.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use impp_acl::Watcher;
-use impp_presence::{Answer, Asked, Bond, Change, Held, Keeper};
+use impp_presence::{Bond, Held, Keeper};
 use impp_protocol::command::{Done, Fetch, Subscribe};
+use impp_protocol::presence::Version;
 use impp_protocol::state::{self, Contact, Contacts, SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Code, Error, What};
+use tokio::sync::oneshot;
 
 use super::publish::granted;
 use super::{Followed, Session, lists};
-use crate::answers::{Handled, Stored, crowded, refused};
+use crate::answers::{Answer, Handled};
 use crate::host::Host;
-use crate::notify::fetched;
-use crate::routes::Home;
+use crate::listeners::Listener;
+use crate::reach::{Follow, Follows, Looked, Release};
+
+/// Another domain's answer is waited for so long; then SUBSCRIBE is answered that the state is unknown,
+/// and the rest comes by NOTIFY; FETCH that the home is unreachable.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// What was answered, once it was: what the client holds and the state it was told; nothing if it
+/// does not follow.
+pub(super) type Waits = Arc<OnceLock<Option<(Held, SubscriptionState)>>>;
 
 impl Session {
     /// Follows a thing, refreshes that, or ends it.
-    pub(super) async fn subscribe(&mut self, host: &Arc<Host>, subscribe: Subscribe) -> Handled {
-        match subscribe.what {
+    pub(super) async fn subscribe(&mut self, host: &Arc<Host>, subscribe: Subscribe) -> Answer {
+        let handled = match subscribe.what {
             What::Presence if subscribe.lease == Some(Duration::ZERO) => {
                 self.unfollow(host, &subscribe.address).await
             }
-            What::Presence => self.follow(host, subscribe).await,
+            What::Presence => match self.follow(host, subscribe).await {
+                Ok(answer) => return answer,
+                Err(error) => Err(error),
+            },
             What::Contacts if subscribe.expand => self.expand(host, subscribe).await,
             What::Log => self.subscribe_log(host, subscribe).await,
             other => Err(Error::new(Code::Unsupported, format!("{other} cannot be followed"))),
-        }
+        };
+        Answer::now(handled)
     }
 
     /// Reads a thing once.
-    pub(super) async fn fetch(&mut self, host: &Arc<Host>, fetch: Fetch) -> Handled {
-        if fetch.what == What::Presence {
-            return self.fetch_presence(host, fetch).await;
+    pub(super) async fn fetch(&mut self, host: &Arc<Host>, fetch: Fetch) -> Answer {
+        match fetch.what {
+            What::Presence => self.look(host, fetch).await,
+            _ => Answer::now(self.fetch_own(host, fetch).await),
         }
+    }
+
+    async fn fetch_own(&mut self, host: &Arc<Host>, fetch: Fetch) -> Handled {
         self.needs_own(&fetch.address)?;
         match fetch.what {
             What::Rules => self.fetch_rules(host).await,
@@ -52,33 +72,96 @@ impl Session {
         }
     }
 
-    async fn follow(&mut self, host: &Arc<Host>, subscribe: Subscribe) -> Handled {
+    async fn follow(&mut self, host: &Arc<Host>, subscribe: Subscribe) -> Result<Answer, Error> {
         self.needs_presence()?;
-        let presentity = subscribe.address;
+        let (presentity, claimed) = (subscribe.address, subscribe.version);
         self.needs_room(host, &presentity)?;
-        needs_presentity(host, self.address(), &presentity)?;
-        let lease =
-            subscribe.lease.map(|asked| granted(asked, &host.settings.load().times)).transpose()?;
+        let lease = subscribe.lease;
+        let lease = lease.map(|asked| granted(asked, &host.settings.load().times)).transpose()?;
         let bond = match lease {
             Some(lease) => Bond::Lease(self.mailbox.device, host.clock.now().after(lease)),
             None => Bond::Session(self.mailbox.id),
         };
-        let state = self.ask(host, &presentity, bond, true).await?;
-        let version = host
-            .principals
-            .look(&presentity, |principal, now| {
-                principal.presentity.version_for(now, &self.account.address)
-            })
-            .await
-            .stored()?;
-        let held = match subscribe.version {
-            None => Held::Nothing,
-            // The answer says that this is what it would be sent.
-            Some(held) if version == Some(held) => Held::Sent(held),
-            Some(held) => Held::Claimed(held),
+        let (watcher, listener) = (self.address().clone(), Some(self.mailbox.id));
+        let follow = Follow { watcher, bond, listener, wait: true };
+        let Follows { state, version, answered } = host.reach.follow(&presentity, follow).await?;
+        let Some(answered) = answered else {
+            let held = held(state, version, claimed);
+            self.now_follows(&presentity, Followed::answered(held, state));
+            return Ok(Answer::now(Ok(stands(state, lease, version))));
         };
-        self.now_follows(&presentity, Followed::answered(held, state));
-        Ok(Done { state: Some(state), lease, version, ..Done::empty() })
+        Ok(self.follow_later(host, presentity, claimed, lease, answered))
+    }
+
+    /// The answer that waits for another domain.
+    fn follow_later(
+        &mut self,
+        host: &Arc<Host>,
+        presentity: Address,
+        claimed: Option<Version>,
+        lease: Option<Duration>,
+        answered: oneshot::Receiver<Result<(), Error>>,
+    ) -> Answer {
+        let waits = Waits::default();
+        let followed = Followed { waits: Some(waits.clone()), ..Followed::default() };
+        self.now_follows(&presentity, followed);
+        let (reach, mailbox) = (host.reach.clone(), self.mailbox.clone());
+        let (watcher, mut hurry) = (self.address().clone(), self.hurry.subscribe());
+        Answer::Later(Box::pin(async move {
+            let answered = tokio::select! {
+                answered = tokio::time::timeout(ANSWER_MAX, answered) => answered.ok(),
+                _ = hurry.changed() => None,
+            };
+            let (command, told) = match answered {
+                Some(Ok(Err(error))) => (error.into(), None),
+                _ => {
+                    let found = reach.stands(&presentity, &watcher).await.ok().flatten();
+                    let state = found.map_or(SubscriptionState::Terminated, |found| found.state);
+                    let version = found.and_then(|found| found.version);
+                    let ended = state == SubscriptionState::Terminated;
+                    let told = (!ended).then(|| (held(state, version, claimed), state));
+                    (stands(state, lease, version).into(), told)
+                }
+            };
+            if told.is_none() {
+                let (keepers, listener) = (Vec::new(), Some(mailbox.id));
+                let left = reach.release(&presentity, Release { watcher, keepers, listener });
+                if let Err(error) = left.await {
+                    tracing::warn!(%error, "the end of a subscription could not be stored");
+                }
+            }
+            // From now on there may be NOTIFY; the answer is written before.
+            let _ = waits.set(told);
+            mailbox.presentity_dirty(&presentity);
+            command
+        }))
+    }
+
+    /// Looks once at presence.
+    async fn look(&self, host: &Arc<Host>, fetch: Fetch) -> Answer {
+        if let Err(error) = self.needs_presence() {
+            return Answer::now(Err(error));
+        }
+        match host.reach.look(&fetch.address, self.address(), fetch.version).await {
+            Looked::Now(handled) => Answer::now(handled),
+            Looked::Later(asked) => {
+                let (remote, mut hurry) = (fetch.address.domain(), self.hurry.subscribe());
+                Answer::Later(Box::pin(async move {
+                    let answer = tokio::select! {
+                        answer = tokio::time::timeout(ANSWER_MAX, asked) => answer.ok(),
+                        _ = hurry.changed() => None,
+                    };
+                    let late = || {
+                        let text = format!("{remote} has not answered yet");
+                        Err(Error::new(Code::Unreachable, text))
+                    };
+                    match answer.unwrap_or_else(late) {
+                        Ok(done) => done.into(),
+                        Err(error) => error.into(),
+                    }
+                }))
+            }
+        }
     }
 
     /// A session follows so many at most.
@@ -91,48 +174,13 @@ impl Session {
         Err(Error::new(Code::Full, text))
     }
 
-    /// Asks a presentity to be followed.
-    pub(super) async fn ask(
-        &self,
-        host: &Arc<Host>,
-        presentity: &Address,
-        bond: Bond,
-        listen: bool,
-    ) -> Result<SubscriptionState, Error> {
-        let watcher = &self.account.address;
-        let listener = listen.then_some(self.mailbox.id);
-        if let Home::Elsewhere(key) = host.routes.home_of(watcher, presentity)? {
-            // Who waits for other domains does so where nobody else has to wait.
-            let following = host.mirrors.follow(host, &key, watcher, bond, listener, false);
-            return Ok(following.await?.state);
-        }
-        let pending_max = host.settings.load().limits.pending_max as usize;
-        let watcher = watcher.clone();
-        let follow = Change::Follow { watcher, bond, listener, pending_max };
-        match host.principals.change(presentity, follow).await.stored()? {
-            Answer::Asked(Asked::Stands(state)) => Ok(state),
-            Answer::Asked(Asked::Crowded) => Err(crowded()),
-            _ => Err(refused(presentity)),
-        }
-    }
-
     async fn unfollow(&mut self, host: &Arc<Host>, presentity: &Address) -> Handled {
         self.unfollowed(presentity);
         let (id, device) = (self.mailbox.id, self.mailbox.device);
         // What this session or its device keeps goes; what others keep, stays.
         let keepers = vec![Keeper::Session(id), Keeper::Device(device)];
         let (watcher, listener) = (self.address().clone(), Some(id));
-        match host.routes.home_of(&watcher, presentity) {
-            Ok(Home::Here) if host.routes.account(presentity).is_ok() => {
-                let release = Change::Release { watcher, keepers, listener };
-                host.principals.change(presentity, release).await.stored()?;
-            }
-            Ok(Home::Elsewhere(key)) => {
-                let left = host.mirrors.unfollow(host, &key, &watcher, listener, &keepers);
-                left.await.stored()?;
-            }
-            Ok(Home::Here) | Err(_) => {}
-        }
+        host.reach.release(presentity, Release { watcher, keepers, listener }).await?;
         Ok(ended())
     }
 
@@ -172,9 +220,10 @@ impl Session {
         host: &Arc<Host>,
         presentity: &Address,
     ) -> Option<SubscriptionState> {
-        needs_presentity(host, self.address(), presentity).ok()?;
-        let bond = Bond::Session(self.mailbox.id);
-        let state = self.ask(host, presentity, bond, true).await.ok()?;
+        // Who waits for other domains does so where nobody else has to wait.
+        let (watcher, bond) = (self.address().clone(), Bond::Session(self.mailbox.id));
+        let follow = Follow { watcher, bond, listener: Some(self.mailbox.id), wait: false };
+        let state = host.reach.follow(presentity, follow).await.ok()?.state;
         let held = self.followed.get(presentity).map_or(Held::Nothing, |followed| followed.held);
         let held = if state == SubscriptionState::Unknown { Held::Nothing } else { held };
         self.now_follows(presentity, Followed::answered(held, state));
@@ -205,38 +254,26 @@ impl Session {
         self.by_contact = wanted;
         ended
     }
+}
 
-    async fn fetch_presence(&mut self, host: &Arc<Host>, fetch: Fetch) -> Handled {
-        self.needs_presence()?;
-        needs_presentity(host, self.address(), &fetch.address)?;
-        let watcher = Watcher::Principal(self.account.address.clone());
-        let found = host
-            .principals
-            .look(&fetch.address, |principal, now| {
-                principal.presentity.fetch(now, &watcher, fetch.version)
-            })
-            .await
-            .stored()?;
-        fetched(&fetch.address, found)
+/// What a client holds that was told a state and a version; nothing unless it may be shown
+/// something.
+fn held(state: SubscriptionState, version: Option<Version>, claimed: Option<Version>) -> Held {
+    match (state, claimed) {
+        (SubscriptionState::Active | SubscriptionState::Stale, Some(held)) => {
+            // The answer says that this is what it would be sent.
+            if version == Some(held) { Held::Sent(held) } else { Held::Claimed(held) }
+        }
+        _ => Held::Nothing,
     }
 }
 
-/// The address must be one whose presence is here, or of another domain that may be asked.
-///
-/// # Errors
-/// unknown-domain, not-found or not-offered.
-pub(super) fn needs_presentity(
-    host: &Host,
-    asker: &Address,
-    address: &Address,
-) -> Result<(), Error> {
-    if let Home::Elsewhere(_) = host.routes.home_of(asker, address)? {
-        return Ok(());
-    }
-    if host.routes.account(address)?.services.pres {
-        return Ok(());
-    }
-    Err(Error::new(Code::NotOffered, format!("{address} has no presence")))
+fn stands(state: SubscriptionState, lease: Option<Duration>, version: Option<Version>) -> Done {
+    let lease = match state {
+        SubscriptionState::Terminated => Some(Duration::ZERO),
+        _ => lease,
+    };
+    Done { state: Some(state), lease, version, ..Done::empty() }
 }
 
 pub(super) fn ended() -> Done {

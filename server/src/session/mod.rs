@@ -5,7 +5,6 @@
 
 mod contacts;
 mod devices;
-mod elsewhere;
 pub mod entry;
 mod fate;
 mod follow;
@@ -23,11 +22,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use impp_presence::{Change, Held, Keeper, Pulled, Told};
+use impp_presence::{Change, Held, Keeper, Told};
 use impp_protocol::command::{Bye, Done, Fetch, Message, Notify, Subscribe};
-use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
+use impp_protocol::state::SubscriptionState;
 use impp_protocol::{Address, Code, Command, Error, What};
-use impp_storage::StoreError;
 
 use crate::accounts::Account;
 use crate::answers::Answer;
@@ -36,7 +34,7 @@ use crate::host::Host;
 use crate::listeners::Listener;
 use crate::notify::{disclose, put};
 use crate::principals::ChangeError;
-use crate::routes::Home;
+use crate::reach::{Pull, Release};
 use crate::sessions::Mailbox;
 use crate::timers::Due;
 
@@ -67,7 +65,7 @@ struct Followed {
     held: Held,
     state: Option<SubscriptionState>,
     /// The answer is still to come, from another domain: nothing is told before.
-    waits: Option<elsewhere::Waits>,
+    waits: Option<follow::Waits>,
 }
 
 impl Followed {
@@ -140,14 +138,11 @@ impl Session {
             return Answer::Now(Error::new(Code::Refused, text).into());
         }
         crate::devices::note_use_soon(host, &self.mailbox);
-        if let Some(answer) = self.ask_elsewhere(host, &command).await {
-            return answer;
-        }
         let handled = match command {
             Command::Message(message) => return self.message(host, message).await,
             Command::Publish(publish) => self.publish(host, publish).await,
-            Command::Subscribe(subscribe) => self.subscribe(host, subscribe).await,
-            Command::Fetch(fetch) => self.fetch(host, fetch).await,
+            Command::Subscribe(subscribe) => return self.subscribe(host, subscribe).await,
+            Command::Fetch(fetch) => return self.fetch(host, fetch).await,
             Command::Ack(ack) => self.ack(host, ack).await,
             Command::Ping(_) => Ok(Done::empty()),
             other => {
@@ -155,10 +150,7 @@ impl Session {
                 Err(Error::new(Code::WrongState, text))
             }
         };
-        Answer::Now(match handled {
-            Ok(done) => done.into(),
-            Err(error) => error.into(),
-        })
+        Answer::now(handled)
     }
 
     /// Appends what the client has to be told, as long as `out` has less than `room` bytes; what
@@ -213,7 +205,7 @@ impl Session {
         host: &Arc<Host>,
         presentity: &Address,
         out: &mut BytesMut,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), Error> {
         let Some(mut followed) = self.followed.get(presentity).cloned() else { return Ok(()) };
         match followed.waits.as_ref().map(|waits| waits.get()) {
             None => {}
@@ -227,7 +219,10 @@ impl Session {
                 self.followed.insert(presentity.clone(), followed.clone());
             }
         }
-        let Some(told) = self.look(host, presentity, &followed).await? else { return Ok(()) };
+        let (watcher, session) = (&self.account.address, self.mailbox.id);
+        let Followed { held, state, .. } = followed;
+        let pull = Pull { watcher, session, held, state };
+        let Some(told) = host.reach.pull(presentity, pull).await? else { return Ok(()) };
         host.metrics.notifications.inc();
         let Told { state, event, content } = told;
         let mut notify = Notify::of(presentity.clone(), What::Presence, state);
@@ -247,39 +242,6 @@ impl Session {
             self.followed.insert(presentity.clone(), Followed::answered(held, state));
         }
         Ok(())
-    }
-
-    /// What there is to tell of a presentity, after what time has made due was done.
-    async fn look(
-        &self,
-        host: &Arc<Host>,
-        presentity: &Address,
-        followed: &Followed,
-    ) -> Result<Option<Told>, StoreError> {
-        let Followed { held, state, .. } = *followed;
-        let (watcher, id) = (&self.account.address, self.mailbox.id);
-        match host.routes.home_of(watcher, presentity) {
-            Ok(Home::Here) if host.routes.account(presentity).is_ok() => {}
-            Ok(Home::Elsewhere(key)) => {
-                return Ok(match host.mirrors.pull(host, &key, watcher, id, held, state) {
-                    Pulled::Told(told) => Some(told),
-                    Pulled::Nothing | Pulled::Due => None,
-                });
-            }
-            Ok(Home::Here) | Err(_) => {
-                return Ok(Some(Told::ended(SubscriptionEvent::Noresource)));
-            }
-        }
-        loop {
-            let pulled = host.principals.look(presentity, |principal, now| {
-                principal.presentity.pull(now, watcher, id, held, state)
-            });
-            match pulled.await? {
-                Pulled::Nothing => return Ok(None),
-                Pulled::Told(told) => return Ok(Some(told)),
-                Pulled::Due => host.principals.expire(presentity).await?,
-            }
-        }
     }
 
     /// The connection is lost: the session can be resumed for a while, and what is bound to it
@@ -314,17 +276,8 @@ impl Session {
         let keepers = vec![Keeper::Session(id)];
         for presentity in self.followed.keys() {
             let (watcher, listener) = (self.account.address.clone(), Some(id));
-            let left = match host.routes.home_of(&watcher, presentity) {
-                Ok(Home::Elsewhere(key)) => {
-                    let left = host.mirrors.unfollow(host, &key, &watcher, listener, &keepers);
-                    left.await.map_err(ChangeError::from)
-                }
-                _ => {
-                    let keepers = keepers.clone();
-                    let release = Change::Release { watcher, keepers, listener };
-                    host.principals.change(presentity, release).await.map(drop)
-                }
-            };
+            let release = Release { watcher, keepers: keepers.clone(), listener };
+            let left = host.reach.release(presentity, release).await;
             if let Err(error) = left {
                 tracing::warn!(%error, "the end of a subscription could not be stored");
             }

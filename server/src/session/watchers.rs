@@ -11,13 +11,12 @@ use impp_protocol::state::{
 };
 use impp_protocol::{Address, Code, Error};
 
-use super::follow::needs_presentity;
 use super::{Session, lists};
 use crate::answers::{Handled, Stored};
 use crate::host::Host;
 use crate::keeping::scan;
+use crate::reach::Stands;
 use crate::records::{self, FOLLOWED};
-use crate::routes::Home;
 
 impl Session {
     pub(super) async fn fetch_watchers(&mut self, host: &Arc<Host>, fetch: Fetch) -> Handled {
@@ -84,16 +83,7 @@ impl Session {
             .map_err(|error| Error::new(Code::Malformed, format!("content: {error}")))?;
         let presentity = edit.cancel;
         let event = SubscriptionEvent::Timeout;
-        let ended = match host.routes.home_of(self.address(), &presentity) {
-            Ok(Home::Elsewhere(key)) => {
-                let ended = host.mirrors.end_following(host, &key, self.address(), event);
-                ended.await.stored()?
-            }
-            Ok(Home::Here) if needs_presentity(host, self.address(), &presentity).is_ok() => {
-                end_watching(host, &presentity, self.address(), event).await?
-            }
-            Ok(Home::Here) | Err(_) => false,
-        };
+        let ended = host.reach.end(&presentity, self.address(), event).await?;
         if ended {
             return Ok(Done::empty());
         }
@@ -105,32 +95,10 @@ impl Session {
         host: &Arc<Host>,
         presentity: Address,
     ) -> Result<Option<Subscription>, Error> {
-        let found = match host.routes.home_of(self.address(), &presentity) {
-            Ok(Home::Elsewhere(key)) => {
-                let now = host.clock.now();
-                let look = host.mirrors.look(&key, |mirror| {
-                    let follower = mirror.follower(self.address())?;
-                    let expires_in = follower.bonds.ends_in(now);
-                    let known = !follower.bonds.is_empty() || !follower.listeners.is_empty();
-                    known.then_some((follower.state, follower.event, expires_in))
-                });
-                look.flatten()
-            }
-            Ok(Home::Here) if needs_presentity(host, self.address(), &presentity).is_ok() => {
-                let look = host.principals.look(&presentity, |principal, now| {
-                    let watching = principal.presentity.watcher(self.address())?;
-                    let expires_in = watching.bonds.ends_in(now);
-                    Some((watching.state, watching.event, expires_in))
-                });
-                look.await.stored()?
-            }
-            Ok(Home::Here) | Err(_) => None,
-        };
-        Ok(found.map(|(state, event, expires_in)| Subscription {
-            presentity,
-            state,
-            event,
-            expires_in,
+        let found = host.reach.stands(&presentity, self.address()).await?;
+        Ok(found.filter(|stands| stands.is_known).map(|stands| {
+            let Stands { state, event, ends_in: expires_in, .. } = stands;
+            Subscription { presentity, state, event, expires_in }
         }))
     }
 }

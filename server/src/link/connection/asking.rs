@@ -71,7 +71,7 @@ impl Open {
             }
             Asked::Presence(key, watcher) => {
                 let link = self.link.mailbox.id;
-                self.host.mirrors.answered(&self.host, link, &key, &watcher, answer);
+                self.host.mirrors.answered(link, &key, &watcher, answer);
             }
             Asked::For(waiting) => {
                 let _ = waiting.send(answer);
@@ -169,7 +169,7 @@ impl Open {
             return false;
         }
         let (local, remote) = (&mailbox.local, &mailbox.remote);
-        let next = self.host.mirrors.next_requests(&self.host, local, remote, mailbox.id, 1);
+        let next = self.host.mirrors.next_requests(local, remote, mailbox.id, 1);
         let any = !next.is_empty();
         for (key, watcher, subscribe) in next {
             self.ask(subscribe.into(), Asked::Presence(key, watcher));

@@ -206,7 +206,7 @@ impl Open {
             }
             Command::Notify(notify) if number == 0 => {
                 let mailbox = &self.link.mailbox;
-                self.host.mirrors.notified(&self.host, mailbox.id, &mailbox.local, &notify);
+                self.host.mirrors.notified(mailbox.id, &mailbox.local, &notify);
             }
             command if number == 0 => {
                 let text = format!("{}: a request has a number from 1", command.kind());

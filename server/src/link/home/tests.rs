@@ -97,7 +97,7 @@ impl Pair {
         self.link = link(number);
         self.a.links.insert(self.link.id, self.link.clone());
         self.a.listeners.enter(self.link.id, self.link.clone());
-        self.b.mirrors.link_up(&self.b, &domain("b.example"), &domain("a.example"), self.link.id);
+        self.b.mirrors.link_up(&domain("b.example"), &domain("a.example"), self.link.id);
     }
 
     async fn down(&mut self) {
@@ -105,7 +105,7 @@ impl Pair {
         self.a.listeners.leave(self.link.id);
         home::link_lost(&self.a, &self.link, std::mem::take(&mut self.groups)).await;
         let (local, remote) = (domain("b.example"), domain("a.example"));
-        self.b.mirrors.link_down(&self.b, &local, &remote, self.link.id);
+        self.b.mirrors.link_down(&local, &remote, self.link.id);
     }
 
     /// Carries everything there is; the notifications.
@@ -113,7 +113,7 @@ impl Pair {
         let (local, remote) = (domain("b.example"), domain("a.example"));
         let mut carried = Vec::new();
         loop {
-            let requests = self.b.mirrors.next_requests(&self.b, &local, &remote, self.link.id, 2);
+            let requests = self.b.mirrors.next_requests(&local, &remote, self.link.id, 2);
             let mut any = !requests.is_empty();
             self.asked += requests.len();
             for (key, watcher, subscribe) in requests {
@@ -124,7 +124,7 @@ impl Pair {
                     Command::Error(error) => Err(error),
                     other => panic!("{other:?}"),
                 };
-                self.b.mirrors.answered(&self.b, self.link.id, &key, &watcher, result);
+                self.b.mirrors.answered(self.link.id, &key, &watcher, result);
             }
             let mut out = BytesMut::new();
             home::tell(&self.a, &self.link, &mut self.groups, &mut out, 1 << 20).await;
@@ -132,7 +132,7 @@ impl Pair {
                 let Command::Notify(notify) = Request::decode(frame).unwrap().command else {
                     panic!("something else is told");
                 };
-                self.b.mirrors.notified(&self.b, self.link.id, &local, &notify);
+                self.b.mirrors.notified(self.link.id, &local, &notify);
                 carried.push(notify);
                 any = true;
             }
@@ -447,7 +447,7 @@ async fn nobody_waits_for_a_domain_that_does_not_answer_but_who_asked() {
     let nowhere = Subscribe::of(address("dora@d.example"), What::Presence);
     let answer = later(carol.handle(&pair.b, nowhere.into()).await);
     let error = Error::new(Code::UnknownDomain, "no such domain");
-    pair.b.mirrors.unreachable(&pair.b, &domain("b.example"), &domain("d.example"), &error);
+    pair.b.mirrors.unreachable(&domain("b.example"), &domain("d.example"), &error);
     let Command::Error(error) = answer.await else { panic!("unknown") };
     assert_eq!(error.code, Code::UnknownDomain);
 }

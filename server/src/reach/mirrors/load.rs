@@ -1,0 +1,89 @@
+//! Who follows presentities of other domains beyond sessions, read from the store.
+
+use impp_federation::shares::Shares;
+use impp_presence::followed::{MirrorKey, Terms};
+use impp_protocol::{Address, Domain, Timestamp};
+use impp_storage::{SCAN_ITEMS_MAX, Scan, StoreError};
+
+use super::shared::pair;
+use super::{Mirrors, Slot, terms};
+use crate::principals::Around;
+use crate::records::{self, FOLLOWED, WatcherRecord};
+use crate::timers::Due;
+
+impl Mirrors {
+    /// Reads who follows presentities of other domains beyond sessions.
+    ///
+    /// # Errors
+    /// [`StoreError`], also where a record is damaged; it names the record.
+    pub async fn load(around: Around, shares: &Shares) -> Result<Mirrors, StoreError> {
+        let (config, now) = (around.settings.load_full(), around.clock.now());
+        let (beyond, all, peers) = Default::default();
+        let mirrors = Mirrors { around, beyond, mirrors: all, peers };
+        if !config.federation.enabled {
+            return Ok(mirrors);
+        }
+        let (terms, around) = (terms(&config), &mirrors.around);
+        let domains = around.accounts.domains();
+        for domain in domains {
+            let mut after = None;
+            loop {
+                let (table, prefix) = (FOLLOWED, Vec::new());
+                let range =
+                    Scan { domain: domain.clone(), table, prefix, after, max: SCAN_ITEMS_MAX };
+                let page = around.store.scan(range).await?;
+                let Some((last, _)) = page.last() else { break };
+                after = Some(last.clone());
+                for (key, record) in page {
+                    mirrors.restore(domain, domains, &key, &record.value, now, terms)?;
+                }
+            }
+        }
+        for mut slot in mirrors.mirrors.iter_mut() {
+            let remote = slot.key().presentity.domain();
+            let watchers: Vec<Address> = slot.mirror.followers().map(|(w, _)| w.clone()).collect();
+            for watcher in watchers {
+                let claim = shares.claim_held(&watcher, &remote);
+                slot.claims.insert(watcher, claim);
+            }
+            let deadline = slot.mirror.next_deadline(now, terms);
+            around.timers.set(Due::Mirror(slot.key().clone()), deadline);
+        }
+        Ok(mirrors)
+    }
+
+    fn restore(
+        &self,
+        domain: &Domain,
+        hosted: &[Domain],
+        key: &[u8],
+        value: &[u8],
+        now: Timestamp,
+        terms: Terms,
+    ) -> Result<(), StoreError> {
+        let damaged = || {
+            let key = String::from_utf8_lossy(key).replace('\0', " ");
+            StoreError::Damaged { what: format!("record {} of {domain} ({key})", FOLLOWED.0) }
+        };
+        let text = std::str::from_utf8(key).map_err(|_| damaged())?;
+        let (local, presentity) = text.split_once('\0').ok_or_else(damaged)?;
+        let presentity = Address::parse_canonical(presentity).map_err(|_| damaged())?;
+        if hosted.contains(&presentity.domain()) {
+            return Ok(());
+        }
+        // Whoever was followed when this server still hosted the domain has no record.
+        let Ok(record) = records::from_bytes::<WatcherRecord>(value) else { return Ok(()) };
+        let watcher = Address::new(local, domain).map_err(|_| damaged())?;
+        let key = MirrorKey { local: domain.clone(), presentity };
+        let mut peer = self.peers.entry(pair(&key)).or_default();
+        peer.presentities.insert(key.presentity.clone());
+        drop(peer);
+        let mut slot =
+            self.mirrors.entry(key.clone()).or_insert_with(|| Slot::new(&key, None, now));
+        slot.mirror.restore(now, watcher, record.kept().ok_or_else(damaged)?, terms);
+        let (before, after) = (slot.counted, slot.count());
+        drop(slot);
+        self.peers.entry(pair(&key)).or_default().total.change(before, after);
+        Ok(())
+    }
+}

@@ -19,6 +19,7 @@ mod explain;
 mod grants;
 mod identity;
 mod parse;
+mod permit;
 mod rules;
 mod view;
 
@@ -32,6 +33,7 @@ pub use error::RulesError;
 pub use explain::{DeliveryExplanation, Explanation, RuleTrace, explain, explain_delivery};
 pub use grants::{FieldSet, Grants, Selector, TupleSet};
 pub use identity::{Grant, Group, Watcher, Who};
+pub use permit::{Acting, By, NotYours, Scope, Service, Shape, Thing, thing};
 pub use rules::{
     Delegate, DeliveryAction, DeliveryRule, FIELDS_MAX, GROUP_MEMBERS_MAX, GROUPS_MAX, Handling,
     ID_BYTES_MAX, RULES_BYTES_MAX, RULES_MAX, Rate, Right, Rule, RuleSet, SPHERES_MAX,

@@ -3,7 +3,7 @@
 //! One entry of a table is held at a time, and never across an await. What a session may ask is
 //! in `session`.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use dashmap::DashMap;
 use futures_util::FutureExt;
@@ -24,13 +24,13 @@ use crate::ids::SessionId;
 use crate::link::{LinkMailbox, Peers};
 use crate::listeners::Listeners;
 use crate::metrics::Metrics;
-use crate::principals::{Around, Principals};
+use crate::principals::{Ground, Principals};
 use crate::reach::{Beyond, Mirrors, Reach};
 use crate::records;
 use crate::routes::Routes;
 use crate::secrets::Secrets;
-use crate::session::Session;
-use crate::sessions::{Mailbox, Sessions};
+use crate::session::{Devices, Live, Serving, Things};
+use crate::sessions::Sessions;
 use crate::settings::{Settings, Snapshot};
 use crate::standing::Standing;
 use crate::stopping::Stopping;
@@ -57,8 +57,10 @@ pub struct Host {
     pub listeners: Arc<Listeners>,
     /// Sessions by id and account.
     pub sessions: Arc<Sessions>,
-    /// Sessions that have lost their connection and can be resumed.
-    pub parked: DashMap<SessionId, Session>,
+    /// What sessions are served from.
+    pub serving: OnceLock<Arc<Serving>>,
+    /// Those that live.
+    pub live: Arc<Live>,
     /// Links to other domains that are open.
     pub links: Arc<DashMap<SessionId, Arc<LinkMailbox>>>,
     /// Watchers of other domains that keep a subscription here.
@@ -126,14 +128,14 @@ impl Host {
         let locator =
             Locator::new(config.locating().map_err(|error| StartError::Config(error.message))?);
         let settings = Settings::new(Snapshot { config, tls: None });
-        let around = Around::new(settings, store, clock, accounts);
+        let around = Ground::new(settings, store, clock, accounts);
         let peers = Peers::default();
         let mirrors = Mirrors::load(around.clone(), peers.shares()).await?;
         Ok(Host::assemble(around, crashed, secrets, boot, locator, peers, mirrors))
     }
 
     fn assemble(
-        around: Around,
+        around: Ground,
         crashed: bool,
         secrets: Secrets,
         boot: [u8; 16],
@@ -147,17 +149,19 @@ impl Host {
         let mirrors = Arc::new(mirrors);
         let all = (Arc::clone(&routes), Arc::clone(&principals), Arc::clone(&mirrors));
         let reach = Arc::new(Reach::new(all.0, all.1, all.2));
-        let Around { settings, store, clock, accounts, listeners, timers, standing, metrics } =
+        let Ground { settings, store, clock, accounts, listeners, timers, standing, metrics } =
             around;
+        let sessions = Arc::new(Sessions::new(Arc::clone(&listeners)));
         let host = Arc::new_cyclic(|this| Host {
             settings,
             store,
             clock,
             accounts,
             principals,
-            sessions: Arc::new(Sessions::new(Arc::clone(&listeners))),
+            live: Arc::new(Live::new(Arc::clone(&sessions))),
+            sessions,
             listeners,
-            parked: DashMap::new(),
+            serving: OnceLock::new(),
             links: Arc::default(),
             standing,
             reach,
@@ -189,26 +193,42 @@ impl Host {
         self.store.submit(unit).await
     }
 
+    /// What sessions are served from.
+    pub fn serving(&self) -> &Arc<Serving> {
+        self.serving.get_or_init(|| {
+            let around = self.around();
+            let devices =
+                Arc::new(Devices::new(&around, self.principals.clone(), self.live.clone()));
+            Arc::new(Serving {
+                things: Things::new(self, devices.clone()),
+                reach: self.reach.clone(),
+                principals: self.principals.clone(),
+                devices,
+                live: self.live.clone(),
+                settings: around.settings,
+                clock: around.clock,
+                timers: around.timers,
+                metrics: around.metrics,
+            })
+        })
+    }
+
+    fn around(&self) -> Ground {
+        Ground {
+            settings: self.settings.clone(),
+            store: self.store.clone(),
+            clock: self.clock,
+            accounts: self.accounts.clone(),
+            listeners: self.listeners.clone(),
+            timers: self.timers.clone(),
+            standing: self.standing.clone(),
+            metrics: self.metrics.clone(),
+        }
+    }
+
     /// Says to an account's sessions that its log has grown.
     pub fn log_grew(&self, owner: &Address) {
-        for mailbox in self.sessions.of(owner) {
-            mailbox.log_grew();
-        }
-    }
-
-    /// Ends all sessions of an account, with or without a connection.
-    pub async fn end_sessions(self: &Arc<Host>, account: &Address, reason: ByeReason, text: &str) {
-        for mailbox in self.sessions.of(account) {
-            self.end_session(&mailbox, bye(reason, text)).await;
-        }
-    }
-
-    /// Ends one session, with or without a connection.
-    pub async fn end_session(self: &Arc<Host>, mailbox: &Mailbox, bye: Bye) {
-        mailbox.end(bye);
-        if let Some((_, session)) = self.parked.remove(&mailbox.id) {
-            Box::pin(session.end(self)).await;
-        }
+        self.sessions.log_grew(owner);
     }
 
     /// Notes in the store that a server runs, or that it has stopped in good order.
@@ -270,8 +290,8 @@ impl Host {
                 }
             }
             Due::Session(id) => {
-                if let Some((_, session)) = self.parked.remove(&id) {
-                    session.end(self).await;
+                if let Some(session) = self.live.take(id) {
+                    session.end().await;
                 }
             }
         }

@@ -9,7 +9,7 @@
 //! | `wire/` | frames over TLS: how fast and how long a peer may, and who gets a place |
 //! | `net/` | accepting, and clients' connections |
 //! | `delivery.rs` | a message into an inbox here |
-//! | `devices/` | the devices of an account, and which makes room |
+
 //! | `session/` | signing in, and what a signed-in device asks |
 //! | `reach/` | one door to a presentity, here or elsewhere; those of other domains that are followed |
 //! | `link/` | links to the servers of other domains |
@@ -30,7 +30,6 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod delivery;
-pub mod devices;
 pub mod host;
 pub mod http;
 pub mod ids;

@@ -301,6 +301,13 @@ impl Sessions {
         self.by_account.get(account).map(|entry| entry.value().clone()).unwrap_or_default()
     }
 
+    /// Says to an account's sessions that its log has grown.
+    pub fn log_grew(&self, owner: &Address) {
+        for mailbox in self.of(owner) {
+            mailbox.log_grew();
+        }
+    }
+
     /// Every session.
     pub fn all(&self) -> Vec<Arc<Mailbox>> {
         self.by_id.iter().map(|entry| entry.value().clone()).collect()

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod permits;
 mod rooms;
 mod sizes;
 mod sources;

@@ -54,7 +54,6 @@ const MODULES: &[(&str, &str)] = &[
     ("tls", "core"),
     ("delivery", "messages"),
     ("link::outgoing", "messages"),
-    ("devices", "session"),
     ("session", "session"),
     ("link", "link"),
     ("control", "front"),

@@ -52,7 +52,7 @@ const LARGE_FUNCTIONS: Exceptions = &[
     ("client/src/sign_in.rs sign_in", 661),
     ("presence/src/presentity/groups.rs Groups::plan", 913),
     ("server/src/cli/user.rs run", 647),
-    ("server/src/devices/mod.rs newcomer", 649),
+    ("server/src/session/devices/mod.rs Devices::newcomer", 644),
     ("server/src/link/home.rs follow", 723),
     ("server/src/link/outgoing.rs accept", 756),
     ("server/src/link/outgoing.rs move_on", 593),

@@ -127,9 +127,9 @@ async fn change_password(
 ) -> Result<Option<String>, Undone> {
     let (verifier, made) = verifier(given)?;
     // Its devices have to show that they know the new one.
-    let changed = vec![crate::devices::password_changed_op(address, now)];
+    let changed = vec![crate::session::devices::password_changed_op(address, now)];
     host.accounts.change(&*host.store, now, address, None, Some(verifier), changed).await?;
-    host.end_sessions(address, ByeReason::Revoked, "the password was changed").await;
+    host.live.end_all(address, ByeReason::Revoked, "the password was changed").await;
     Ok(made)
 }
 
@@ -141,7 +141,7 @@ async fn disable(host: &Arc<Host>, address: &Address, now: Timestamp) -> Result<
     let withdrawn = host.principals.change(address, Change::Withdraw);
     // The rest is done also if this cannot be stored; it is told all the same.
     let withdrawn = withdrawn.await;
-    host.end_sessions(address, ByeReason::Revoked, "the account was disabled").await;
+    host.live.end_all(address, ByeReason::Revoked, "the account was disabled").await;
     host.peers.end_sender(address);
     Ok(withdrawn.map(drop)?)
 }
@@ -151,7 +151,7 @@ async fn remove(host: &Arc<Host>, address: &Address, now: Timestamp) -> Result<(
     let state = Some(AccountState::Removed);
     let purge = vec![Op::Purge { owner: address.clone() }];
     host.accounts.change(&*host.store, now, address, state, None, purge).await?;
-    host.end_sessions(address, ByeReason::Revoked, "the account was removed").await;
+    host.live.end_all(address, ByeReason::Revoked, "the account was removed").await;
     // What it followed.
     for (key, _) in scan(&*host.store, address, records::FOLLOWED).await? {
         let presentity = records::last_part(&key).map(Address::parse_canonical);

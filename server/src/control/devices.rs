@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use impp_acl::{Acting, Scope};
 use impp_protocol::Address;
 use serde::{Deserialize, Serialize};
 
 use super::{Response, refused};
 use crate::accounts::AccountError;
-use crate::devices;
 use crate::host::Host;
 use crate::ids::{hex, unhex};
 
@@ -31,7 +31,7 @@ pub(super) async fn list(
     address: &Address,
 ) -> Result<Vec<ListedDevice>, AccountError> {
     let sessions = host.sessions.of(address);
-    let listed = devices::all(host, address).await?.into_iter().map(|known| ListedDevice {
+    let listed = host.serving().devices.all(address).await?.into_iter().map(|known| ListedDevice {
         device: hex(&known.id),
         last_seen: known.last_seen().to_string(),
         sessions: sessions.iter().filter(|mailbox| mailbox.device == known.id).count(),
@@ -50,7 +50,8 @@ pub(super) async fn remove(
         let text = format!("\"{text}\" is no device: 32 hexadecimal digits are");
         return Ok(refused(2, text, None));
     };
-    if devices::remove(host, address, device).await? {
+    let acting = Acting::administrator(address, Scope::Account);
+    if host.serving().devices.remove(&acting, device).await? {
         return Ok(Response::Done { password: None });
     }
     let hint = format!("imppd user devices {address} lists them");

@@ -14,7 +14,7 @@ use impp_protocol::{Address, Timestamp};
 use impp_storage::{Record, Store, StoreError, Table};
 use parking_lot::Mutex;
 
-use super::{Around, Principal, Principals};
+use super::{Ground, Principal, Principals};
 use crate::config::{Times, seconds};
 use crate::ids::unhex;
 use crate::keeping::scan;
@@ -48,7 +48,7 @@ impl Principals {
         self: &Arc<Self>,
         owner: &Address,
     ) -> Result<Arc<Mutex<Principal>>, StoreError> {
-        let Around { settings, clock, store, .. } = &self.around;
+        let Ground { settings, clock, store, .. } = &self.around;
         let (config, now) = (settings.load_full(), clock.now());
         let recovering = || clock.started().after(seconds(config.times.recovery_seconds));
         let around = Circumstances {

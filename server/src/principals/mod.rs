@@ -77,7 +77,7 @@ impl Principal {
 /// See the module.
 #[derive(Debug)]
 pub struct Principals {
-    around: Around,
+    around: Ground,
     /// The server that ran before did not stop in good order: for a while nobody is shown as closed who
     /// may only not have returned yet.
     crashed: bool,
@@ -88,7 +88,7 @@ pub struct Principals {
 
 /// What of the server principals need.
 #[derive(Clone)]
-pub struct Around {
+pub struct Ground {
     /// The settings.
     pub settings: Arc<Settings>,
     /// Where they are kept.
@@ -107,29 +107,29 @@ pub struct Around {
     pub metrics: Arc<Metrics>,
 }
 
-impl Around {
+impl Ground {
     /// What is new with each start, around what is not.
     pub fn new(
         settings: Settings,
         store: Arc<dyn Store>,
         clock: Clock,
         accounts: Accounts,
-    ) -> Around {
+    ) -> Ground {
         let (settings, accounts) = (Arc::new(settings), Arc::new(accounts));
         let (listeners, timers, standing, metrics) = Default::default();
-        Around { settings, store, clock, accounts, listeners, timers, standing, metrics }
+        Ground { settings, store, clock, accounts, listeners, timers, standing, metrics }
     }
 }
 
-impl std::fmt::Debug for Around {
+impl std::fmt::Debug for Ground {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Around").finish_non_exhaustive()
+        f.debug_struct("Ground").finish_non_exhaustive()
     }
 }
 
 impl Principals {
     /// None is loaded yet; `crashed` if the server that ran before did not stop in good order.
-    pub fn new(around: Around, crashed: bool) -> Principals {
+    pub fn new(around: Ground, crashed: bool) -> Principals {
         let (entries, loading) = Default::default();
         Principals { around, crashed, entries, loading }
     }

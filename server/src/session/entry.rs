@@ -7,15 +7,14 @@ use std::time::Duration;
 use impp_protocol::command::{Auth, ByeReason, Done};
 use impp_protocol::sasl::resume::Ticket;
 use impp_protocol::sasl::scram::Exporter;
-use impp_protocol::{Address, Code, Error};
+use impp_protocol::{Code, Error};
 
-use super::Session;
 use super::sign_in::Device;
-use crate::accounts::Account;
+use super::{Client, Live, Serving, Session};
+use crate::accounts::{Account, Accounts};
 use crate::answers::Stored;
 use crate::config::seconds;
-use crate::devices;
-use crate::host::{Host, bye};
+use crate::host::bye;
 use crate::ids::SessionId;
 use crate::sessions::Mailbox;
 
@@ -27,35 +26,37 @@ const HANDOVER: Duration = Duration::from_secs(2);
 /// # Errors
 /// full, if the account has too many devices or sessions; or the store's.
 pub async fn enter(
-    host: &Arc<Host>,
+    serving: &Arc<Serving>,
+    accounts: &Accounts,
     account: Arc<Account>,
     device: Device,
-    data: Option<Vec<u8>>,
-) -> Result<(Session, Done), Error> {
-    let seen = devices::enter(host, &account, device.id, device.name).await?;
+    every_item: bool,
+) -> Result<Session, Error> {
+    let Serving { devices, live, settings, metrics, .. } = &**serving;
+    let seen = devices.enter(&account, device.id, device.name).await?;
     let id = SessionId(random()?);
     let ticket = Ticket::new(id.0, random()?);
     let mailbox = Arc::new(Mailbox::new(id, account.address.clone(), device.id, ticket));
     mailbox.seen_at(seen);
-    let session = Session::new(mailbox, account.clone());
-    let max = host.settings.load().limits.sessions_max as usize;
-    while host.sessions.of(&account.address).len() >= max {
+    let client = Client { mailbox, account: account.clone(), every_item };
+    let session = Session::new(client, serving.clone());
+    let max = settings.load().limits.sessions_max as usize;
+    while live.sessions.of(&account.address).len() >= max {
         // Whoever has no connection makes room, the oldest first.
-        let Some(parked) = parked(host, &account.address) else { break };
-        parked.end(host).await;
+        let Some(parked) = live.take_oldest(&account.address) else { break };
+        parked.end().await;
     }
-    if !host.sessions.enter(&session.mailbox, max) {
+    if !live.sessions.enter(&session.client.mailbox, max) {
         let text = format!("the account has {max} sessions, and that is the most");
         return Err(Error::new(Code::Full, text));
     }
-    host.metrics.sessions.inc();
+    metrics.sessions.inc();
     // Whoever was disabled or given another password while this sign-in went on is not in.
-    if !host.accounts.is_current(&account) {
-        session.forget(host);
+    if !accounts.is_current(&account) {
+        session.forget();
         return Err(Error::new(Code::AuthFailed, "sign-in failed"));
     }
-    let done = Done { data: data.map(Into::into), ..welcome(host, &session) };
-    Ok((session, done))
+    Ok(session)
 }
 
 /// Takes up a session again, without password and without a look at the store.
@@ -63,51 +64,54 @@ pub async fn enter(
 /// # Errors
 /// expired, alike for a session that is gone and a ticket that is not its own.
 pub async fn resume(
-    host: &Arc<Host>,
+    serving: &Serving,
+    accounts: &Accounts,
     auth: &Auth,
     exporter: &Exporter,
+    every_item: bool,
 ) -> Result<(Session, Done), Error> {
     let gone = || Error::new(Code::Expired, "the session is gone; sign in anew");
     let (Some(id), Some(device), Some(proof)) = (auth.resume, auth.device, &auth.data) else {
         return Err(Error::new(Code::Malformed, "resume: needs the device and data"));
     };
     let id = SessionId(id);
-    let mailbox = host.sessions.get(id).filter(|mailbox| mailbox.device == device);
+    let mailbox = serving.live.sessions.get(id).filter(|mailbox| mailbox.device == device);
     let mailbox = mailbox.ok_or_else(gone)?;
     let ticket = mailbox.ticket();
     if !ticket.is_proven_by_client(exporter, proof) {
         return Err(gone());
     }
     let fresh = Ticket::new(id.0, random()?);
-    let grace = seconds(host.settings.load().times.grace_seconds);
-    let mut session = take_over(host, &mailbox, &ticket).await.ok_or_else(gone)?;
+    let grace = seconds(serving.settings.load().times.grace_seconds);
+    let mut session = take_over(&serving.live, &mailbox, &ticket).await.ok_or_else(gone)?;
     // Of two that come with one ticket, the first has it.
     if !mailbox.renew(&ticket, fresh) {
-        session.park(host, grace).await;
+        session.park(grace).await;
         return Err(gone());
     }
-    if !host.accounts.is_current(&session.account) || mailbox.is_revoked() {
-        session.end(host).await;
+    if !accounts.is_current(&session.client.account) || mailbox.is_revoked() {
+        session.end().await;
         return Err(gone());
     }
-    if let Err(error) = session.resume(host).await {
-        session.park(host, grace).await;
+    if let Err(error) = session.resume().await {
+        session.park(grace).await;
         return Err(error).stored();
     }
+    session.client.every_item = every_item;
     let data = Some(ticket.server_proof(exporter).to_vec().into());
-    let done = Done { data, resumed: true, ..welcome(host, &session) };
+    let done = Done { data, resumed: true, ..session.welcome() };
     Ok((session, done))
 }
 
 /// Takes the session from where it waits; one that still has a connection is taken from that.
-async fn take_over(host: &Arc<Host>, mailbox: &Mailbox, ticket: &Ticket) -> Option<Session> {
+async fn take_over(live: &Live, mailbox: &Mailbox, ticket: &Ticket) -> Option<Session> {
     let waiting = async {
         loop {
             let moved = mailbox.moved();
-            if let Some((_, session)) = host.parked.remove(&mailbox.id) {
+            if let Some(session) = live.take(mailbox.id) {
                 return Some(session);
             }
-            host.sessions.get(mailbox.id)?;
+            live.sessions.get(mailbox.id)?;
             // Who came first with this ticket is not sent away again.
             if mailbox.ticket() != *ticket {
                 return None;
@@ -122,18 +126,15 @@ async fn take_over(host: &Arc<Host>, mailbox: &Mailbox, ticket: &Ticket) -> Opti
     Some(session)
 }
 
-/// The oldest session of an account that has no connection.
-fn parked(host: &Host, account: &Address) -> Option<Session> {
-    let mut sessions = host.sessions.of(account).into_iter();
-    sessions.find_map(|mailbox| host.parked.remove(&mailbox.id)).map(|(_, session)| session)
-}
-
-fn welcome(host: &Host, session: &Session) -> Done {
-    Done {
-        address: Some(session.account.address.clone()),
-        resume: Some(session.mailbox.ticket().encode().into()),
-        window: Some(seconds(host.settings.load().times.resume_window_seconds)),
-        ..Done::empty()
+impl Session {
+    /// What the client is told of its session.
+    pub fn welcome(&self) -> Done {
+        Done {
+            address: Some(self.address().clone()),
+            resume: Some(self.client.mailbox.ticket().encode().into()),
+            window: Some(seconds(self.serving.settings.load().times.resume_window_seconds)),
+            ..Done::empty()
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use impp_acl::Service;
 use impp_presence::{Bond, Held, Keeper};
 use impp_protocol::command::{Done, Fetch, Subscribe};
 use impp_protocol::presence::Version;
@@ -14,8 +15,9 @@ use impp_protocol::state::{self, Contact, Contacts, SubscriptionEvent, Subscript
 use impp_protocol::{Address, Code, Error, What};
 use tokio::sync::oneshot;
 
-use super::publish::granted;
-use super::{Followed, Session, lists};
+use super::things::presence::granted;
+use super::things::{lists, offered, permit};
+use super::{Followed, Session};
 use crate::answers::{Answer, Handled};
 use crate::host::Host;
 use crate::listeners::Listener;
@@ -31,17 +33,17 @@ pub(super) type Waits = Arc<OnceLock<Option<(Held, SubscriptionState)>>>;
 
 impl Session {
     /// Follows a thing, refreshes that, or ends it.
-    pub(super) async fn subscribe(&mut self, host: &Arc<Host>, subscribe: Subscribe) -> Answer {
+    pub(super) async fn subscribe(&mut self, subscribe: Subscribe) -> Answer {
         let handled = match subscribe.what {
             What::Presence if subscribe.lease == Some(Duration::ZERO) => {
-                self.unfollow(host, &subscribe.address).await
+                self.unfollow(&subscribe.address).await
             }
-            What::Presence => match self.follow(host, subscribe).await {
+            What::Presence => match self.follow(subscribe).await {
                 Ok(answer) => return answer,
                 Err(error) => Err(error),
             },
-            What::Contacts if subscribe.expand => self.expand(host, subscribe).await,
-            What::Log => self.subscribe_log(host, subscribe).await,
+            What::Contacts if subscribe.expand => self.expand(subscribe).await,
+            What::Log => self.subscribe_log(subscribe).await,
             other => Err(Error::new(Code::Unsupported, format!("{other} cannot be followed"))),
         };
         Answer::now(handled)
@@ -50,53 +52,39 @@ impl Session {
     /// Reads a thing once.
     pub(super) async fn fetch(&mut self, host: &Arc<Host>, fetch: Fetch) -> Answer {
         match fetch.what {
-            What::Presence => self.look(host, fetch).await,
-            _ => Answer::now(self.fetch_own(host, fetch).await),
+            What::Presence => self.look(fetch).await,
+            _ => Answer::now(self.serving.things.fetch(host, &self.client, fetch).await),
         }
     }
 
-    async fn fetch_own(&mut self, host: &Arc<Host>, fetch: Fetch) -> Handled {
-        self.needs_own(&fetch.address)?;
-        match fetch.what {
-            What::Rules => self.fetch_rules(host).await,
-            What::Contacts => self.fetch_contacts(host, fetch).await,
-            What::Requests => self.fetch_requests(host, fetch).await,
-            What::Watchers => self.fetch_watchers(host, fetch).await,
-            What::Subscriptions => self.fetch_subscriptions(host, fetch).await,
-            What::Devices => self.fetch_devices(host).await,
-            What::Layer => self.fetch_layer(host).await,
-            What::Explain => self.fetch_explain(host, fetch).await,
-            What::Log => self.fetch_log(host, fetch).await,
-            What::Fate => self.fetch_fate(host, fetch).await,
-            other => Err(Error::new(Code::Unsupported, format!("{other} cannot be fetched"))),
-        }
-    }
-
-    async fn follow(&mut self, host: &Arc<Host>, subscribe: Subscribe) -> Result<Answer, Error> {
-        self.needs_presence()?;
+    async fn follow(&mut self, subscribe: Subscribe) -> Result<Answer, Error> {
+        offered(&self.client.account, Service::Presence)?;
         let (presentity, claimed) = (subscribe.address, subscribe.version);
-        self.needs_room(host, &presentity)?;
+        self.needs_room(&presentity)?;
         let lease = subscribe.lease;
-        let lease = lease.map(|asked| granted(asked, &host.settings.load().times)).transpose()?;
+        let lease =
+            lease.map(|asked| granted(asked, &self.serving.settings.load().times)).transpose()?;
         let bond = match lease {
-            Some(lease) => Bond::Lease(self.mailbox.device, host.clock.now().after(lease)),
-            None => Bond::Session(self.mailbox.id),
+            Some(lease) => {
+                Bond::Lease(self.client.mailbox.device, self.serving.clock.now().after(lease))
+            }
+            None => Bond::Session(self.client.mailbox.id),
         };
-        let (watcher, listener) = (self.address().clone(), Some(self.mailbox.id));
+        let (watcher, listener) = (self.address().clone(), Some(self.client.mailbox.id));
         let follow = Follow { watcher, bond, listener, wait: true };
-        let Follows { state, version, answered } = host.reach.follow(&presentity, follow).await?;
+        let Follows { state, version, answered } =
+            self.serving.reach.follow(&presentity, follow).await?;
         let Some(answered) = answered else {
             let held = held(state, version, claimed);
             self.now_follows(&presentity, Followed::answered(held, state));
             return Ok(Answer::now(Ok(stands(state, lease, version))));
         };
-        Ok(self.follow_later(host, presentity, claimed, lease, answered))
+        Ok(self.follow_later(presentity, claimed, lease, answered))
     }
 
     /// The answer that waits for another domain.
     fn follow_later(
         &mut self,
-        host: &Arc<Host>,
         presentity: Address,
         claimed: Option<Version>,
         lease: Option<Duration>,
@@ -105,7 +93,7 @@ impl Session {
         let waits = Waits::default();
         let followed = Followed { waits: Some(waits.clone()), ..Followed::default() };
         self.now_follows(&presentity, followed);
-        let (reach, mailbox) = (host.reach.clone(), self.mailbox.clone());
+        let (reach, mailbox) = (self.serving.reach.clone(), self.client.mailbox.clone());
         let (watcher, mut hurry) = (self.address().clone(), self.hurry.subscribe());
         Answer::Later(Box::pin(async move {
             let answered = tokio::select! {
@@ -138,11 +126,11 @@ impl Session {
     }
 
     /// Looks once at presence.
-    async fn look(&self, host: &Arc<Host>, fetch: Fetch) -> Answer {
-        if let Err(error) = self.needs_presence() {
+    async fn look(&self, fetch: Fetch) -> Answer {
+        if let Err(error) = offered(&self.client.account, Service::Presence) {
             return Answer::now(Err(error));
         }
-        match host.reach.look(&fetch.address, self.address(), fetch.version).await {
+        match self.serving.reach.look(&fetch.address, self.address(), fetch.version).await {
             Looked::Now(handled) => Answer::now(handled),
             Looked::Later(asked) => {
                 let (remote, mut hurry) = (fetch.address.domain(), self.hurry.subscribe());
@@ -165,8 +153,8 @@ impl Session {
     }
 
     /// A session follows so many at most.
-    pub(super) fn needs_room(&self, host: &Host, presentity: &Address) -> Result<(), Error> {
-        let limit = host.settings.load().limits.subscriptions_max as usize;
+    pub(super) fn needs_room(&self, presentity: &Address) -> Result<(), Error> {
+        let limit = self.serving.settings.load().limits.subscriptions_max as usize;
         if self.followed.len() < limit || self.followed.contains_key(presentity) {
             return Ok(());
         }
@@ -174,40 +162,40 @@ impl Session {
         Err(Error::new(Code::Full, text))
     }
 
-    async fn unfollow(&mut self, host: &Arc<Host>, presentity: &Address) -> Handled {
+    async fn unfollow(&mut self, presentity: &Address) -> Handled {
         self.unfollowed(presentity);
-        let (id, device) = (self.mailbox.id, self.mailbox.device);
+        let (id, device) = (self.client.mailbox.id, self.client.mailbox.device);
         // What this session or its device keeps goes; what others keep, stays.
         let keepers = vec![Keeper::Session(id), Keeper::Device(device)];
         let (watcher, listener) = (self.address().clone(), Some(id));
-        host.reach.release(presentity, Release { watcher, keepers, listener }).await?;
+        self.serving.reach.release(presentity, Release { watcher, keepers, listener }).await?;
         Ok(ended())
     }
 
     /// Follows the presence of all contacts, as long as the session lives.
-    async fn expand(&mut self, host: &Arc<Host>, subscribe: Subscribe) -> Handled {
-        self.needs_own(&subscribe.address)?;
-        self.needs_presence()?;
+    async fn expand(&mut self, subscribe: Subscribe) -> Handled {
+        let acting = permit(&self.client, &subscribe.address, What::Contacts)?;
+        offered(&self.client.account, Service::Presence)?;
         if subscribe.lease == Some(Duration::ZERO) {
             self.expanded = false;
             for presentity in std::mem::take(&mut self.by_contact) {
-                self.unfollow(host, &presentity).await?;
+                self.unfollow(&presentity).await?;
             }
             return Ok(ended());
         }
         self.expanded = true;
         let left = std::mem::take(&mut self.by_contact);
-        let contacts = self.contact_entries(host).await?;
+        let contacts = self.serving.things.contacts.entries(&acting).await?;
         let mut entries = Vec::new();
         for mut contact in contacts.into_iter().filter(|contact| contact.follow) {
             // Whoever asks anew holds nothing, and gets all.
             self.followed.remove(&contact.address);
-            contact.subscription = self.follow_contact(host, &contact.address).await;
+            contact.subscription = self.follow_contact(&contact.address).await;
             self.by_contact.insert(contact.address.clone());
             entries.push(contact);
         }
         for presentity in left.difference(&self.by_contact.clone()) {
-            self.unfollow(host, presentity).await?;
+            self.unfollow(presentity).await?;
         }
         let key = |contact: &Contact| lists::by_address(&contact.address);
         let (entries, next) = lists::part(entries, None, key);
@@ -217,13 +205,12 @@ impl Session {
     /// Follows one contact; `None` if it refuses or does not exist.
     pub(super) async fn follow_contact(
         &mut self,
-        host: &Arc<Host>,
         presentity: &Address,
     ) -> Option<SubscriptionState> {
         // Who waits for other domains does so where nobody else has to wait.
-        let (watcher, bond) = (self.address().clone(), Bond::Session(self.mailbox.id));
-        let follow = Follow { watcher, bond, listener: Some(self.mailbox.id), wait: false };
-        let state = host.reach.follow(presentity, follow).await.ok()?.state;
+        let (watcher, bond) = (self.address().clone(), Bond::Session(self.client.mailbox.id));
+        let follow = Follow { watcher, bond, listener: Some(self.client.mailbox.id), wait: false };
+        let state = self.serving.reach.follow(presentity, follow).await.ok()?.state;
         let held = self.followed.get(presentity).map_or(Held::Nothing, |followed| followed.held);
         let held = if state == SubscriptionState::Unknown { Held::Nothing } else { held };
         self.now_follows(presentity, Followed::answered(held, state));
@@ -232,21 +219,21 @@ impl Session {
 
     /// The contact list has changed: new contacts are followed, removed ones not any more.
     /// Those whose following ended by it are returned, and why.
-    pub(super) async fn expand_again(
-        &mut self,
-        host: &Arc<Host>,
-    ) -> Vec<(Address, SubscriptionEvent)> {
-        let Ok(contacts) = self.contact_entries(host).await else { return vec![] };
+    pub(super) async fn expand_again(&mut self) -> Vec<(Address, SubscriptionEvent)> {
+        let own = &self.client.account.address;
+        let Ok(acting) = permit(&self.client, own, What::Contacts) else { return vec![] };
+        let contacts = self.serving.things.contacts.entries(&acting).await;
+        let Ok(contacts) = contacts else { return vec![] };
         let mut ended = Vec::new();
         let wanted: BTreeSet<Address> =
             contacts.into_iter().filter(|c| c.follow).map(|c| c.address).collect();
         for presentity in wanted.difference(&self.by_contact.clone()) {
-            if self.follow_contact(host, presentity).await.is_none() {
+            if self.follow_contact(presentity).await.is_none() {
                 ended.push((presentity.clone(), SubscriptionEvent::Rejected));
             }
         }
         for presentity in self.by_contact.clone().difference(&wanted) {
-            if let Err(error) = self.unfollow(host, presentity).await {
+            if let Err(error) = self.unfollow(presentity).await {
                 tracing::warn!(%error, "a removed contact is still followed");
             }
             ended.push((presentity.clone(), SubscriptionEvent::Timeout));

@@ -5,10 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use impp_acl::Service;
 use impp_protocol::command::Message;
 use impp_protocol::{Code, Error, Timestamp};
 
 use super::Session;
+use super::things::offered;
 use crate::answers::Answer;
 use crate::delivery::{self, Bearer, out_of_window};
 use crate::host::Host;
@@ -29,8 +31,8 @@ impl Session {
     }
 
     async fn accept(&self, host: &Arc<Host>, mut message: Message) -> Result<Answer, Error> {
-        self.needs_messages()?;
-        let (from, now) = (self.account.address.clone(), host.clock.now());
+        offered(&self.client.account, Service::Messages)?;
+        let (from, now) = (self.address().clone(), self.serving.clock.now());
         // The sender is who signed in, whatever the frame says.
         if message.from.as_ref().is_some_and(|claimed| *claimed != from) {
             return Err(Error::new(Code::Refused, format!("from: you are {from}")));

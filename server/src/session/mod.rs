@@ -1,60 +1,76 @@
 //! A session: what a signed-in device asks, follows, and still has to be told.
 //!
-//! The connection's bytes and deadlines are left to `net::connection`; decisions to the
-//! principals' machines.
+//! What it asks of things is in `things`, where presence is in `reach`. A session tells events and no
+//! bytes: what form they have on a wire is left to whoever carries them.
 
-mod contacts;
-mod devices;
+pub mod devices;
 pub mod entry;
-mod fate;
+mod events;
 mod follow;
-mod lists;
-mod log;
+mod live;
 mod messages;
-mod publish;
-mod requests;
-mod rules;
 pub mod sign_in;
-mod watchers;
+mod telling;
+#[cfg(test)]
+mod tests;
+mod things;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use impp_presence::{Change, Held, Keeper, Told};
-use impp_protocol::command::{Bye, Done, Fetch, Message, Notify, Subscribe};
+use impp_presence::{Change, Held, Keeper};
+use impp_protocol::command::{Done, Fetch, Subscribe};
 use impp_protocol::state::SubscriptionState;
-use impp_protocol::{Address, Code, Command, Error, What};
+use impp_protocol::{Address, Code, Command, Error};
 
-use crate::accounts::Account;
 use crate::answers::Answer;
+use crate::clock::Clock;
 use crate::config::seconds;
 use crate::host::Host;
 use crate::listeners::Listener;
-use crate::notify::{disclose, put};
-use crate::principals::ChangeError;
-use crate::reach::{Pull, Release};
-use crate::sessions::Mailbox;
-use crate::timers::Due;
+use crate::metrics::Metrics;
+use crate::principals::{ChangeError, Principals};
+use crate::reach::{Reach, Release};
+use crate::settings::Settings;
+use crate::timers::{Due, Timers};
+pub use devices::Devices;
+pub use events::{Event, Front};
+pub use live::Live;
+pub use things::{Client, Things};
 
-/// When what could not be read is looked at again.
-const AGAIN: Duration = Duration::from_secs(1);
+/// What sessions are served from.
+pub struct Serving {
+    /// What they may ask of things.
+    pub things: Things,
+    /// Where presence is.
+    pub reach: Arc<Reach>,
+    /// Those of this server.
+    pub principals: Arc<Principals>,
+    /// The devices that sign in.
+    pub devices: Arc<Devices>,
+    /// The sessions that live.
+    pub live: Arc<Live>,
+    /// The settings.
+    pub settings: Arc<Settings>,
+    /// The time.
+    pub clock: Clock,
+    /// When a session that is parked ends.
+    pub timers: Arc<Timers>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
 
 /// See the module.
-#[derive(Debug)]
 pub struct Session {
-    /// Where others leave word.
-    pub mailbox: Arc<Mailbox>,
     /// Whose it is.
-    pub account: Arc<Account>,
+    pub client: Client,
+    serving: Arc<Serving>,
     followed: HashMap<Address, Followed>,
     /// Whether the contact list is followed as it changes, and whom it names.
     expanded: bool,
     by_contact: BTreeSet<Address>,
-    log: Option<log::Following>,
-    /// Whether the client is sent items of the log of every kind; it said so in its HELLO.
-    pub every_item: bool,
+    log: Option<telling::Following>,
     /// Says to answers that wait for other domains that the connection ends.
     hurry: tokio::sync::watch::Sender<()>,
 }
@@ -77,19 +93,11 @@ impl Followed {
 
 impl Session {
     /// A new session.
-    pub fn new(mailbox: Arc<Mailbox>, account: Arc<Account>) -> Session {
+    pub fn new(client: Client, serving: Arc<Serving>) -> Session {
         let (followed, by_contact) = (HashMap::new(), BTreeSet::new());
         let hurry = tokio::sync::watch::Sender::new(());
-        Session {
-            mailbox,
-            account,
-            followed,
-            expanded: false,
-            by_contact,
-            log: None,
-            every_item: false,
-            hurry,
-        }
+        let (expanded, log) = (false, None);
+        Session { client, serving, followed, expanded, by_contact, log, hurry }
     }
 
     /// The connection ends: what waits for other domains is answered as far as it is known.
@@ -103,29 +111,30 @@ impl Session {
     ///
     /// # Errors
     /// [`ChangeError`] if the return cannot be noted.
-    pub async fn resume(&mut self, host: &Arc<Host>) -> Result<(), ChangeError> {
+    pub async fn resume(&mut self) -> Result<(), ChangeError> {
         self.log = None;
-        self.mailbox.set_absent(false);
+        self.client.mailbox.set_absent(false);
         for (presentity, followed) in &mut self.followed {
             *followed = Followed::default();
-            self.mailbox.presentity_dirty(presentity);
+            self.client.mailbox.presentity_dirty(presentity);
         }
-        self.mailbox.contacts_changed();
-        crate::devices::note_use_soon(host, &self.mailbox);
-        let id = self.mailbox.id;
-        host.timers.set(Due::Session(id), None);
-        let rebound = host.principals.change(&self.account.address, Change::Rebind(id, None));
+        self.client.mailbox.contacts_changed();
+        self.serving.devices.note_use_soon(&self.client.mailbox);
+        let id = self.client.mailbox.id;
+        self.serving.timers.set(Due::Session(id), None);
+        let rebound =
+            self.serving.principals.change(&self.client.account.address, Change::Rebind(id, None));
         rebound.await.map(drop)
     }
 
     /// Whose it is.
     pub fn address(&self) -> &Address {
-        &self.account.address
+        &self.client.account.address
     }
 
     /// The client has said that it is there.
-    pub fn is_there(&self, host: &Arc<Host>) {
-        crate::devices::note_use_soon(host, &self.mailbox);
+    pub fn is_there(&self) {
+        self.serving.devices.note_use_soon(&self.client.mailbox);
     }
 
     /// Does what the client asks.
@@ -137,13 +146,15 @@ impl Session {
             let text = "watcher: only servers write this";
             return Answer::Now(Error::new(Code::Refused, text).into());
         }
-        crate::devices::note_use_soon(host, &self.mailbox);
+        self.serving.devices.note_use_soon(&self.client.mailbox);
         let handled = match command {
             Command::Message(message) => return self.message(host, message).await,
-            Command::Publish(publish) => self.publish(host, publish).await,
-            Command::Subscribe(subscribe) => return self.subscribe(host, subscribe).await,
+            Command::Publish(publish) => {
+                self.serving.things.publish(host, &self.client, publish).await
+            }
+            Command::Subscribe(subscribe) => return self.subscribe(subscribe).await,
             Command::Fetch(fetch) => return self.fetch(host, fetch).await,
-            Command::Ack(ack) => self.ack(host, ack).await,
+            Command::Ack(ack) => self.ack(ack).await,
             Command::Ping(_) => Ok(Done::empty()),
             other => {
                 let text = format!("{} is not for clients to send now", other.kind());
@@ -153,136 +164,48 @@ impl Session {
         Answer::now(handled)
     }
 
-    /// Appends what the client has to be told, as long as `out` has less than `room` bytes; what
-    /// does not fit is looked at again when there is room.
-    pub async fn tell(&mut self, host: &Arc<Host>, out: &mut BytesMut, room: usize) -> Option<Bye> {
-        if let Some(bye) = self.mailbox.take_bye() {
-            return Some(bye);
-        }
-        if out.len() >= room {
-            return None;
-        }
-        let news = self.mailbox.take();
-        let mut volatile = news.volatile.into_iter();
-        for message in volatile.by_ref() {
-            if let Ok(message) = Message::decode(message) {
-                put(out, message.into());
-            }
-            if out.len() >= room {
-                break;
-            }
-        }
-        self.mailbox.volatile_again(volatile);
-        if news.contacts && self.expanded {
-            for (address, event) in self.expand_again(host).await {
-                let notify = Notify::of(address, What::Presence, SubscriptionState::Terminated);
-                put(out, Notify { event: Some(event), ..notify }.into());
-            }
-        }
-        if news.log
-            && let Some(log) = &mut self.log
-        {
-            log.grown = true;
-        }
-        for presentity in news.dirty {
-            if out.len() >= room {
-                self.mailbox.presentity_dirty(&presentity);
-            } else if let Err(error) = self.tell_presence(host, &presentity, out).await {
-                // The others are told all the same; this one is looked at again after a while.
-                tracing::error!(%error, "a followed presentity could not be read");
-                self.mailbox.presentity_dirty_later(presentity, AGAIN);
-            }
-        }
-        if let Err(error) = self.tell_log(host, out, room).await {
-            tracing::error!(%error, "a followed log could not be read");
-            self.mailbox.log_grew_later(AGAIN);
-        }
-        None
-    }
-
-    async fn tell_presence(
-        &mut self,
-        host: &Arc<Host>,
-        presentity: &Address,
-        out: &mut BytesMut,
-    ) -> Result<(), Error> {
-        let Some(mut followed) = self.followed.get(presentity).cloned() else { return Ok(()) };
-        match followed.waits.as_ref().map(|waits| waits.get()) {
-            None => {}
-            Some(None) => return Ok(()),
-            Some(Some(None)) => {
-                self.unfollowed(presentity);
-                return Ok(());
-            }
-            Some(Some(Some((held, state)))) => {
-                followed = Followed::answered(*held, *state);
-                self.followed.insert(presentity.clone(), followed.clone());
-            }
-        }
-        let (watcher, session) = (&self.account.address, self.mailbox.id);
-        let Followed { held, state, .. } = followed;
-        let pull = Pull { watcher, session, held, state };
-        let Some(told) = host.reach.pull(presentity, pull).await? else { return Ok(()) };
-        host.metrics.notifications.inc();
-        let Told { state, event, content } = told;
-        let mut notify = Notify::of(presentity.clone(), What::Presence, state);
-        notify.event = event;
-        let held = match (&content, state) {
-            (Some(content), _) => Held::Sent(content.version()),
-            (None, SubscriptionState::Active | SubscriptionState::Stale) => followed.held,
-            (None, _) => Held::Nothing,
-        };
-        if let Some(content) = content {
-            disclose(&mut notify, &content);
-        }
-        put(out, notify.into());
-        if state == SubscriptionState::Terminated {
-            self.unfollowed(presentity);
-        } else {
-            self.followed.insert(presentity.clone(), Followed::answered(held, state));
-        }
-        Ok(())
-    }
-
     /// The connection is lost: the session can be resumed for a while, and what is bound to it
     /// stays for its grace.
-    pub async fn park(self, host: &Arc<Host>, grace: Duration) {
-        let now = host.clock.now();
-        let window = seconds(host.settings.load().times.resume_window_seconds);
-        let (id, address) = (self.mailbox.id, self.account.address.clone());
-        self.mailbox.set_absent(true);
-        let rebound = host.principals.change(&address, Change::Rebind(id, Some(now.after(grace))));
+    pub async fn park(self, grace: Duration) {
+        let now = self.serving.clock.now();
+        let window = seconds(self.serving.settings.load().times.resume_window_seconds);
+        let (id, address) = (self.client.mailbox.id, self.client.account.address.clone());
+        self.client.mailbox.set_absent(true);
+        let rebound =
+            self.serving.principals.change(&address, Change::Rebind(id, Some(now.after(grace))));
         if let Err(error) = rebound.await {
             tracing::warn!(%error, "a lost connection could not be noted");
         }
-        let mailbox = self.mailbox.clone();
-        host.timers.set(Due::Session(id), Some(now.after(window)));
-        host.parked.insert(id, self);
+        let mailbox = self.client.mailbox.clone();
+        let serving = self.serving.clone();
+        serving.timers.set(Due::Session(id), Some(now.after(window)));
+        serving.live.park(self);
         mailbox.let_go();
         // Whoever ended it meanwhile did not find it.
         if mailbox.is_revoked()
-            && let Some((_, session)) = host.parked.remove(&id)
+            && let Some(session) = serving.live.take(id)
         {
-            Box::pin(session.end(host)).await;
+            Box::pin(session.end()).await;
         }
-        crate::devices::note_use(host, &mailbox).await;
+        serving.devices.note_use(&mailbox).await;
     }
 
     /// The session ends, with all that is bound to it.
-    pub async fn end(self, host: &Arc<Host>) {
-        self.forget(host);
-        crate::devices::note_use(host, &self.mailbox).await;
-        let id = self.mailbox.id;
+    pub async fn end(self) {
+        self.forget();
+        self.serving.devices.note_use(&self.client.mailbox).await;
+        let id = self.client.mailbox.id;
         let keepers = vec![Keeper::Session(id)];
         for presentity in self.followed.keys() {
-            let (watcher, listener) = (self.account.address.clone(), Some(id));
+            let (watcher, listener) = (self.client.account.address.clone(), Some(id));
             let release = Release { watcher, keepers: keepers.clone(), listener };
-            let left = host.reach.release(presentity, release).await;
+            let left = self.serving.reach.release(presentity, release).await;
             if let Err(error) = left {
                 tracing::warn!(%error, "the end of a subscription could not be stored");
             }
         }
-        let ended = host.principals.change(&self.account.address, Change::EndSession(id));
+        let ended =
+            self.serving.principals.change(&self.client.account.address, Change::EndSession(id));
         if let Err(error) = ended.await {
             tracing::warn!(%error, "the end of a session could not be stored");
         }
@@ -290,43 +213,25 @@ impl Session {
 
     fn now_follows(&mut self, presentity: &Address, followed: Followed) {
         self.followed.insert(presentity.clone(), followed);
-        self.mailbox.now_follows(presentity);
-        self.mailbox.presentity_dirty(presentity);
+        self.client.mailbox.now_follows(presentity);
+        self.client.mailbox.presentity_dirty(presentity);
     }
 
     fn unfollowed(&mut self, presentity: &Address) {
         self.followed.remove(presentity);
-        self.mailbox.unfollowed(presentity);
+        self.client.mailbox.unfollowed(presentity);
     }
 
     /// Takes the session out of the tables.
-    pub fn forget(&self, host: &Host) {
-        host.sessions.leave(&self.mailbox);
-        host.timers.set(Due::Session(self.mailbox.id), None);
-        host.metrics.sessions.dec();
-    }
-
-    /// The service of presence is asked for.
-    fn needs_presence(&self) -> Result<(), Error> {
-        offered(self.account.services.pres, "presence")
-    }
-
-    /// The service of messages is asked for.
-    fn needs_messages(&self) -> Result<(), Error> {
-        offered(self.account.services.im, "messages")
-    }
-
-    /// The thing named must be the caller's own.
-    fn needs_own(&self, address: &Address) -> Result<(), Error> {
-        if *address == self.account.address {
-            return Ok(());
-        }
-        let text = format!("you are {}, and that is {address}'s own", self.account.address);
-        Err(Error::new(Code::Refused, text))
+    pub fn forget(&self) {
+        self.serving.live.sessions.leave(&self.client.mailbox);
+        self.serving.timers.set(Due::Session(self.client.mailbox.id), None);
+        self.serving.metrics.sessions.dec();
     }
 }
 
-fn offered(offered: bool, service: &str) -> Result<(), Error> {
-    let text = format!("this account does not have the service of {service}");
-    if offered { Ok(()) } else { Err(Error::new(Code::NotOffered, text)) }
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("client", &self.client).finish_non_exhaustive()
+    }
 }

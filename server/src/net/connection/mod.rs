@@ -3,6 +3,7 @@
 //!
 //! What requests do is left to `session`.
 
+mod frames;
 mod signing_in;
 
 use std::net::IpAddr;
@@ -25,6 +26,7 @@ use crate::wire::driver::{Driver, Excess, Heard, Next, Terms};
 use crate::wire::liveness::{Overdue, Patience};
 use crate::wire::pipe::Pipe;
 use crate::wire::rate::Rate;
+use frames::Frames;
 
 /// Where the connection is.
 enum Phase {
@@ -124,10 +126,10 @@ impl Connection {
     async fn lose(&mut self, longer: Duration) {
         if let Phase::SignedIn(session) = std::mem::replace(&mut self.phase, Phase::Ending) {
             if self.finished {
-                session.end(&self.host).await;
+                session.end().await;
             } else {
                 let grace = seconds(self.host.settings.load().times.grace_seconds) + longer;
-                session.park(&self.host, grace).await;
+                session.park(grace).await;
             }
         }
     }
@@ -138,7 +140,7 @@ impl Connection {
         let Connection { host, driver, signal, phase, sign_in_deadline, .. } = self;
         match phase {
             Phase::SignedIn(session) => {
-                let mailbox = session.mailbox.clone();
+                let mailbox = session.client.mailbox.clone();
                 Some(driver.next(&mailbox.signal, &terms, None).await)
             }
             _ => {
@@ -210,7 +212,7 @@ impl Connection {
             (Phase::SignedIn(session), Command::Ok(_)) if self.unanswered == Some(number) => {
                 self.unanswered = None;
                 // Who only listens uses its device too.
-                session.is_there(&self.host);
+                session.is_there();
                 self.phase = Phase::SignedIn(session);
             }
             (Phase::SignedIn(mut session), command) => {
@@ -253,7 +255,8 @@ impl Connection {
     async fn tell(&mut self) {
         let Phase::SignedIn(session) = &mut self.phase else { return };
         let room = self.host.settings.load().limits.push_buffer_bytes as usize;
-        if let Some(bye) = session.tell(&self.host, self.driver.output(), room).await {
+        let mut frames = Frames { out: self.driver.output(), room };
+        if let Some(bye) = session.tell(&mut frames).await {
             self.finished |= matches!(bye.reason, ByeReason::Revoked);
             let longer = bye.retry_after.unwrap_or_default();
             self.answer(0, bye.into());
@@ -283,9 +286,8 @@ impl Connection {
     /// The connection ends from this side; the session stays for its grace.
     fn let_go(&mut self) {
         if let Phase::SignedIn(session) = std::mem::replace(&mut self.phase, Phase::Ending) {
-            let host = self.host.clone();
-            let grace = seconds(host.settings.load().times.grace_seconds);
-            tokio::spawn(async move { session.park(&host, grace).await });
+            let grace = seconds(self.host.settings.load().times.grace_seconds);
+            tokio::spawn(session.park(grace));
         }
     }
 

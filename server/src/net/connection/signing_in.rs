@@ -2,7 +2,7 @@
 //!
 //! What proves who somebody is, is left to `session::sign_in`.
 
-use impp_protocol::command::{Auth, BODY_BYTES_MAX, EVERY_ITEM, Hello, PROTOCOL_VERSION};
+use impp_protocol::command::{Auth, BODY_BYTES_MAX, Done, EVERY_ITEM, Hello, PROTOCOL_VERSION};
 use impp_protocol::frame::FRAME_BYTES_MAX;
 use impp_protocol::sasl::scram::Nonce;
 use impp_protocol::{Code, Domain, Error, Kind};
@@ -72,24 +72,19 @@ impl Connection {
         let (Some(proof), Ok(())) = (proof, getrandom::fill(&mut random)) else {
             return self.break_off(number, Error::new(Code::Internal, "no channel binding"));
         };
+        let (accounts, every) = (self.host.accounts.clone(), self.every_item);
+        let accounts = &*accounts;
         if auth.resume.is_some() {
-            let resumed = entry::resume(&self.host, &auth, &proof.exporter).await;
-            self.host.metrics.sign_in("resume", resumed.is_ok());
-            return match resumed {
-                Ok((session, done)) => {
-                    self.answer(number, done.into());
-                    self.signed_in(session);
-                }
-                Err(error) => self.not_signed_in(number, error, place, failed),
-            };
+            return self.resume(number, &auth, place, failed, &proof).await;
         }
         let nonce = Nonce::from_random(random);
-        let (accounts, secret) = (&self.host.accounts, &self.host.secrets.decoy);
+        let secret = &self.host.secrets.decoy;
         let mut progress = sign_in.handle(auth, accounts, secret, &proof, nonce);
         if let Ok(Progress::Done(account, device, data)) = progress {
-            match entry::enter(&self.host, account, device, data).await {
-                Ok((session, done)) => {
+            match entry::enter(self.host.serving(), accounts, account, device, every).await {
+                Ok(session) => {
                     self.count_sign_in(&sign_in, true);
+                    let done = Done { data: data.map(Into::into), ..session.welcome() };
                     self.answer(number, done.into());
                     self.signed_in(session);
                     return;
@@ -110,8 +105,21 @@ impl Connection {
         }
     }
 
-    fn signed_in(&mut self, mut session: Session) {
-        session.every_item = self.every_item;
+    async fn resume(&mut self, number: u64, auth: &Auth, place: Place, failed: u32, proof: &Proof) {
+        let (serving, accounts) = (self.host.serving(), &self.host.accounts);
+        let every = self.every_item;
+        let resumed = entry::resume(serving, accounts, auth, &proof.exporter, every).await;
+        self.host.metrics.sign_in("resume", resumed.is_ok());
+        match resumed {
+            Ok((session, done)) => {
+                self.answer(number, done.into());
+                self.signed_in(session);
+            }
+            Err(error) => self.not_signed_in(number, error, place, failed),
+        }
+    }
+
+    fn signed_in(&mut self, session: Session) {
         self.phase = Phase::SignedIn(Box::new(session));
     }
 

@@ -7,7 +7,7 @@ use impp_storage::{SCAN_ITEMS_MAX, Scan, StoreError};
 
 use super::shared::pair;
 use super::{Mirrors, Slot, terms};
-use crate::principals::Around;
+use crate::principals::Ground;
 use crate::records::{self, FOLLOWED, WatcherRecord};
 use crate::timers::Due;
 
@@ -16,7 +16,7 @@ impl Mirrors {
     ///
     /// # Errors
     /// [`StoreError`], also where a record is damaged; it names the record.
-    pub async fn load(around: Around, shares: &Shares) -> Result<Mirrors, StoreError> {
+    pub async fn load(around: Ground, shares: &Shares) -> Result<Mirrors, StoreError> {
         let (config, now) = (around.settings.load_full(), around.clock.now());
         let (beyond, all, peers) = Default::default();
         let mirrors = Mirrors { around, beyond, mirrors: all, peers };

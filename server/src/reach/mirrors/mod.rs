@@ -27,14 +27,14 @@ use crate::answers::storage_error;
 use crate::config::{Config, seconds};
 use crate::ids::SessionId;
 use crate::keeping::Commits;
-use crate::principals::Around;
+use crate::principals::Ground;
 use crate::records::{self, FOLLOWED, WatcherRecord};
 use crate::timers::Due;
 use shared::{Counted, Pair, Peer, pair};
 
 /// See the module.
 pub struct Mirrors {
-    around: Around,
+    around: Ground,
     /// The links; there are none before the server runs.
     beyond: OnceLock<Weak<dyn Beyond>>,
     mirrors: DashMap<MirrorKey, Slot>,

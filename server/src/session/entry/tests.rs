@@ -5,13 +5,14 @@ use std::path::Path;
 use impp_protocol::command::Auth;
 use impp_protocol::sasl::Password;
 use impp_protocol::sasl::scram::Nonce;
-use impp_protocol::{Command, Domain};
+use impp_protocol::{Address, Command, Domain};
 use impp_storage::{MemoryStore, Scan};
 
 use super::*;
 use crate::accounts::new_verifier;
 use crate::answers::Answer;
 use crate::config::Config;
+use crate::host::Host;
 use crate::link::outgoing;
 use crate::records::{AccountState, QUEUED, Services};
 use crate::session::sign_in::{Proof, SignIn};
@@ -64,7 +65,7 @@ fn resuming(mailbox: &Mailbox) -> Auth {
 
 async fn alice(host: &Arc<Host>) -> Session {
     let account = host.accounts.get(&address("alice@a.example")).unwrap();
-    enter(host, account, device(), None).await.unwrap().0
+    enter(host.serving(), &host.accounts, account, device(), true).await.unwrap()
 }
 
 /// Whoever was disabled or removed after the password was proven, and before the session is there,
@@ -75,7 +76,8 @@ async fn c10_who_is_revoked_while_signing_in_is_not_in() {
         let host = start().await;
         let proven = host.accounts.get(&address("alice@a.example")).unwrap();
         change(&host, "alice@a.example", state).await;
-        let refused = enter(&host, proven, device(), None).await.unwrap_err();
+        let refused =
+            enter(host.serving(), &host.accounts, proven, device(), true).await.unwrap_err();
         assert_eq!(refused.code, Code::AuthFailed);
         assert!(host.sessions.is_empty());
     }
@@ -87,10 +89,11 @@ async fn c10_who_is_revoked_while_resuming_is_not_in() {
     for state in [AccountState::Disabled, AccountState::Removed] {
         let host = start().await;
         let session = alice(&host).await;
-        let auth = resuming(&session.mailbox);
-        session.park(&host, Duration::from_secs(600)).await;
+        let auth = resuming(&session.client.mailbox);
+        session.park(Duration::from_secs(600)).await;
         change(&host, "alice@a.example", state).await;
-        let refused = resume(&host, &auth, &EXPORTER).await.unwrap_err();
+        let refused =
+            resume(host.serving(), &host.accounts, &auth, &EXPORTER, true).await.unwrap_err();
         assert_eq!(refused.code, Code::Expired);
         assert!(host.sessions.is_empty());
     }
@@ -102,7 +105,7 @@ async fn c10_who_is_revoked_while_resuming_is_not_in() {
 async fn c9_of_two_with_one_ticket_one_has_the_session_and_keeps_it() {
     let host = start().await;
     let session = alice(&host).await;
-    let mailbox = session.mailbox.clone();
+    let mailbox = session.client.mailbox.clone();
     let auth = resuming(&mailbox);
     let connection = async {
         std::future::poll_fn(|context| match mailbox.signal.poll(context) {
@@ -111,10 +114,10 @@ async fn c9_of_two_with_one_ticket_one_has_the_session_and_keeps_it() {
         })
         .await;
         assert_eq!(mailbox.take_bye().map(|bye| bye.reason), Some(ByeReason::Replaced));
-        session.park(&host, Duration::from_secs(600)).await;
+        session.park(Duration::from_secs(600)).await;
     };
     let begun = tokio::time::Instant::now();
-    let resume = || resume(&host, &auth, &EXPORTER);
+    let resume = || resume(host.serving(), &host.accounts, &auth, &EXPORTER, true);
     let (one, other, ()) = tokio::join!(resume(), resume(), connection);
     let (had, refused) = if one.is_ok() { (one, other) } else { (other, one) };
     assert!(had.is_ok(), "{:?}", had.err());

@@ -1,8 +1,9 @@
-//! Both ends of subscriptions: who watches the caller, and what the caller follows.
+//! Both ends of subscriptions: who watches an owner, and what the owner follows.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use impp_acl::Acting;
 use impp_presence::{Answer, Change};
 use impp_protocol::command::{Done, Fetch, Publish};
 use impp_protocol::state::{
@@ -10,20 +11,29 @@ use impp_protocol::state::{
     WatcherEntry, Watchers,
 };
 use impp_protocol::{Address, Code, Error};
+use impp_storage::Store;
 
-use super::{Session, lists};
+use super::lists;
 use crate::answers::{Handled, Stored};
-use crate::host::Host;
 use crate::keeping::scan;
-use crate::reach::Stands;
+use crate::principals::Principals;
+use crate::reach::{Reach, Stands};
 use crate::records::{self, FOLLOWED};
+use crate::sessions::Sessions;
 
-impl Session {
-    pub(super) async fn fetch_watchers(&mut self, host: &Arc<Host>, fetch: Fetch) -> Handled {
-        self.needs_presence()?;
-        let mut entries: Vec<WatcherEntry> = host
+/// See the module.
+pub(super) struct BothEnds {
+    pub principals: Arc<Principals>,
+    pub reach: Arc<Reach>,
+    pub sessions: Arc<Sessions>,
+    pub store: Arc<dyn Store>,
+}
+
+impl BothEnds {
+    pub(super) async fn fetch_watchers(&self, acting: &Acting, fetch: Fetch) -> Handled {
+        let mut entries: Vec<WatcherEntry> = self
             .principals
-            .look(self.address(), |principal, _| {
+            .look(acting.owner(), |principal, _| {
                 let watchers = principal.presentity.watchers();
                 watchers
                     .map(|(watcher, watching)| WatcherEntry {
@@ -43,47 +53,42 @@ impl Session {
         Ok(lists::answer(state::encode(&Watchers { entries }), next))
     }
 
-    pub(super) async fn publish_watchers(&mut self, host: &Arc<Host>, publish: Publish) -> Handled {
-        self.needs_presence()?;
+    pub(super) async fn publish_watchers(&self, acting: &Acting, publish: Publish) -> Handled {
         let edit: WatcherEdit = state::decode(publish.content.unwrap_or_default())
             .map_err(|error| Error::new(Code::Malformed, format!("content: {error}")))?;
         let event = SubscriptionEvent::Deactivated;
-        if end_watching(host, self.address(), &edit.remove, event).await? {
+        let end = Change::End(edit.remove.clone(), event);
+        let ended = self.principals.change(acting.owner(), end).await.stored()?;
+        if ended == Answer::Ended(true) {
             return Ok(Done::empty());
         }
         Err(Error::new(Code::NotFound, format!("{} does not watch you", edit.remove)))
     }
 
-    pub(super) async fn fetch_subscriptions(&mut self, host: &Arc<Host>, fetch: Fetch) -> Handled {
-        self.needs_presence()?;
+    pub(super) async fn fetch_subscriptions(&self, acting: &Acting, fetch: Fetch) -> Handled {
         let mut presentities = BTreeSet::new();
-        for (key, _) in scan(&*host.store, self.address(), FOLLOWED).await.stored()? {
+        for (key, _) in scan(&*self.store, acting.owner(), FOLLOWED).await.stored()? {
             let text = records::last_part(&key).unwrap_or_default();
             presentities.extend(Address::parse_canonical(text));
         }
-        for mailbox in host.sessions.of(self.address()) {
+        for mailbox in self.sessions.of(acting.owner()) {
             presentities.extend(mailbox.follows());
         }
         let mut entries = Vec::new();
         for presentity in presentities {
-            entries.extend(self.subscription(host, presentity).await?);
+            entries.extend(self.subscription(acting, presentity).await?);
         }
         let key = |entry: &Subscription| lists::by_address(&entry.presentity);
         let (entries, next) = lists::part(entries, fetch.cursor.as_ref(), key);
         Ok(lists::answer(state::encode(&Subscriptions { entries }), next))
     }
 
-    pub(super) async fn publish_subscriptions(
-        &mut self,
-        host: &Arc<Host>,
-        publish: Publish,
-    ) -> Handled {
-        self.needs_presence()?;
+    pub(super) async fn publish_subscriptions(&self, acting: &Acting, publish: Publish) -> Handled {
         let edit: SubscriptionEdit = state::decode(publish.content.unwrap_or_default())
             .map_err(|error| Error::new(Code::Malformed, format!("content: {error}")))?;
         let presentity = edit.cancel;
         let event = SubscriptionEvent::Timeout;
-        let ended = host.reach.end(&presentity, self.address(), event).await?;
+        let ended = self.reach.end(&presentity, acting.owner(), event).await?;
         if ended {
             return Ok(Done::empty());
         }
@@ -92,25 +97,13 @@ impl Session {
 
     async fn subscription(
         &self,
-        host: &Arc<Host>,
+        acting: &Acting,
         presentity: Address,
     ) -> Result<Option<Subscription>, Error> {
-        let found = host.reach.stands(&presentity, self.address()).await?;
+        let found = self.reach.stands(&presentity, acting.owner()).await?;
         Ok(found.filter(|stands| stands.is_known).map(|stands| {
             let Stands { state, event, ends_in: expires_in, .. } = stands;
             Subscription { presentity, state, event, expires_in }
         }))
     }
-}
-
-/// Ends all subscriptions of a watcher; whether there were any.
-async fn end_watching(
-    host: &Arc<Host>,
-    presentity: &Address,
-    watcher: &Address,
-    event: SubscriptionEvent,
-) -> Result<bool, Error> {
-    let end = Change::End(watcher.clone(), event);
-    let ended = host.principals.change(presentity, end).await.stored()?;
-    Ok(ended == Answer::Ended(true))
 }

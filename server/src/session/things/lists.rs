@@ -9,7 +9,7 @@ const PART_BYTES_MAX: usize = 56 * 1024;
 
 /// The entries behind the cursor `after` that fit one answer; `key` is what a cursor names, by
 /// which the entries are sorted.
-pub(super) fn part<T: Value>(
+pub(in crate::session) fn part<T: Value>(
     entries: Vec<T>,
     after: Option<&Bytes>,
     key: impl Fn(&T) -> Bytes,
@@ -33,11 +33,11 @@ pub(super) fn part<T: Value>(
 }
 
 /// The answer that carries a list, or part of it.
-pub(super) fn answer(content: Bytes, next: Option<Bytes>) -> Done {
+pub(in crate::session) fn answer(content: Bytes, next: Option<Bytes>) -> Done {
     Done { content: Some(content), next, ..Done::empty() }
 }
 
 /// The key of an entry that is named by an address.
-pub(super) fn by_address(address: &impp_protocol::Address) -> Bytes {
+pub(in crate::session) fn by_address(address: &impp_protocol::Address) -> Bytes {
     Bytes::copy_from_slice(address.as_str().as_bytes())
 }

@@ -1,24 +1,30 @@
-//! What waits for the caller's decision: subscriptions and held messages. A decision becomes a
+//! What waits for an owner's decision: subscriptions and held messages. A decision becomes a
 //! rule.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use impp_acl::{DeliveryRuling, FieldSet, Ruling, with_decision, with_delivery_decision};
+use impp_acl::{Acting, DeliveryRuling, FieldSet, Ruling, with_decision, with_delivery_decision};
 use impp_protocol::command::{Done, Fetch, Publish};
 use impp_protocol::state::{self, Decision, RequestEdit, RequestEntry, RequestKind, Requests};
 use impp_protocol::{Address, Code, Error, Timestamp};
-use impp_storage::{Expect, Op, Outcome, Record, Rejection, Unit};
+use impp_storage::{Expect, Op, Outcome, Record, Rejection, Store, Unit};
 
-use super::rules::edit_rules;
-use super::{Session, lists};
+use super::lists;
+use super::rules::Rules;
 use crate::answers::{Handled, Stored};
 use crate::delivery::{one_less_held, received};
 use crate::host::Host;
 use crate::ids::unhex;
 use crate::keeping::scan;
 use crate::records::HELD;
+
+/// See the module.
+pub(super) struct Waiting {
+    pub rules: Rules,
+    pub store: Arc<dyn Store>,
+}
 
 /// A held message: its key in the store, who sent it, and the record.
 struct Held {
@@ -28,11 +34,11 @@ struct Held {
     record: Record,
 }
 
-impl Session {
-    pub(super) async fn fetch_requests(&mut self, host: &Arc<Host>, fetch: Fetch) -> Handled {
-        let mut entries = self.asking(host).await?;
+impl Waiting {
+    pub(super) async fn fetch(&self, acting: &Acting, fetch: Fetch) -> Handled {
+        let mut entries = self.asking(acting).await?;
         let mut by_sender = BTreeMap::new();
-        for held in self.held(host).await? {
+        for held in self.held(acting).await? {
             let since = by_sender.entry(held.from).or_insert(held.since);
             *since = held.since.min(*since);
         }
@@ -50,24 +56,28 @@ impl Session {
         Ok(lists::answer(state::encode(&Requests { entries }), next))
     }
 
-    pub(super) async fn publish_requests(&mut self, host: &Arc<Host>, publish: Publish) -> Handled {
+    pub(super) async fn publish(
+        &self,
+        host: &Arc<Host>,
+        acting: &Acting,
+        publish: Publish,
+    ) -> Handled {
         let edit: RequestEdit = state::decode(publish.content.unwrap_or_default())
             .map_err(|error| Error::new(Code::Malformed, format!("content: {error}")))?;
-        let asks = self.asking(host).await?.iter().any(|entry| entry.from == edit.from);
-        let mut held = self.held(host).await?;
+        let asks = self.asking(acting).await?.iter().any(|entry| entry.from == edit.from);
+        let mut held = self.held(acting).await?;
         held.retain(|held| held.from == edit.from);
         if !asks && held.is_empty() {
             let text = format!("{} does not wait for a decision", edit.from);
             return Err(Error::new(Code::NotFound, text));
         }
-        let owner = self.address().clone();
         if asks {
             let ruling = match edit.decision {
                 Decision::Allow => Ruling::Allow(FieldSet::status()),
                 Decision::Polite => Ruling::Polite,
                 Decision::Deny => Ruling::Deny,
             };
-            edit_rules(host, &owner, |text| with_decision(text, &edit.from, &ruling)).await?;
+            self.rules.edit(acting, |text| with_decision(text, &edit.from, &ruling)).await?;
         }
         if !held.is_empty() {
             let ruling = match edit.decision {
@@ -75,20 +85,21 @@ impl Session {
                 Decision::Polite => DeliveryRuling::Drop,
                 Decision::Deny => DeliveryRuling::Refuse,
             };
-            edit_rules(host, &owner, |text| with_delivery_decision(text, &edit.from, ruling))
+            self.rules
+                .edit(acting, |text| with_delivery_decision(text, &edit.from, ruling))
                 .await?;
             // Whatever was held while the rule was written is held under the old one.
-            held = self.held(host).await?;
+            held = self.held(acting).await?;
             held.retain(|held| held.from == edit.from);
             for held in held {
-                self.release(host, held, edit.decision == Decision::Allow).await?;
+                self.release(host, acting, held, edit.decision == Decision::Allow).await?;
             }
         }
         Ok(Done::empty())
     }
 
-    async fn asking(&self, host: &Arc<Host>) -> Result<Vec<RequestEntry>, Error> {
-        let look = host.principals.look(self.address(), |principal, _| {
+    async fn asking(&self, acting: &Acting) -> Result<Vec<RequestEntry>, Error> {
+        let look = self.rules.principals.look(acting.owner(), |principal, _| {
             let watchers = principal.presentity.watchers();
             watchers
                 .filter(|(_, watching)| watching.is_waiting())
@@ -102,8 +113,8 @@ impl Session {
         look.await.stored()
     }
 
-    async fn held(&self, host: &Arc<Host>) -> Result<Vec<Held>, Error> {
-        let records = scan(&*host.store, self.address(), HELD).await.stored()?;
+    async fn held(&self, acting: &Acting) -> Result<Vec<Held>, Error> {
+        let records = scan(&*self.store, acting.owner(), HELD).await.stored()?;
         let read = |(key, record): (Vec<u8>, Record)| {
             let mut parts = key.split(|byte| *byte == 0).skip(1);
             let from = std::str::from_utf8(parts.next()?).ok()?;
@@ -118,8 +129,14 @@ impl Session {
     }
 
     /// A held message goes into the log, or away.
-    async fn release(&self, host: &Arc<Host>, held: Held, accept: bool) -> Result<(), Error> {
-        let owner = self.address().clone();
+    async fn release(
+        &self,
+        host: &Arc<Host>,
+        acting: &Acting,
+        held: Held,
+        accept: bool,
+    ) -> Result<(), Error> {
+        let owner = acting.owner().clone();
         let mut ops = vec![Op::Put {
             key: impp_storage::RecordKey { domain: owner.domain(), table: HELD, key: held.key },
             expect: Expect::Version(held.record.version),

@@ -1,32 +1,37 @@
-//! The caller's rules: reading, replacing, and explaining them.
+//! An owner's rules: reading, replacing, and explaining them.
 //!
 //! What they mean is `impp_acl`'s.
 
 use std::sync::Arc;
 
 use impp_acl::{
-    DeliveryQuestion, Purpose, Question, RuleSet, RulesError, Watcher, explain, explain_delivery,
+    Acting, DeliveryQuestion, Purpose, Question, RuleSet, RulesError, Watcher, explain,
+    explain_delivery,
 };
 use impp_presence::{Answer, Change};
 use impp_protocol::command::{Done, Fetch, Publish};
 use impp_protocol::state::{self, Explanation, RuleTrace};
-use impp_protocol::{Address, Code, Error};
+use impp_protocol::{Code, Error};
 
-use super::Session;
 use crate::answers::{Handled, Stored};
-use crate::host::Host;
-use crate::principals::ChangeError;
+use crate::principals::{ChangeError, Principals};
 
 /// How often an edit by the server is tried again when the owner edits at the same time.
 const EDITS_MAX: usize = 3;
 
-impl Session {
-    pub(super) async fn fetch_rules(&mut self, host: &Arc<Host>) -> Handled {
-        let (text, number) = rules_of(host, self.address()).await?;
+/// See the module.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    pub principals: Arc<Principals>,
+}
+
+impl Rules {
+    pub(super) async fn fetch(&self, acting: &Acting) -> Handled {
+        let (text, number) = self.of(acting).await?;
         Ok(Done { content: Some(text.into()), number: Some(number), ..Done::empty() })
     }
 
-    pub(super) async fn publish_rules(&mut self, host: &Arc<Host>, publish: Publish) -> Handled {
+    pub(super) async fn publish(&self, acting: &Acting, publish: Publish) -> Handled {
         let wrong = |text: &str| Err(Error::new(Code::Malformed, text));
         let Some(content) = publish.content else { return wrong("content: missing") };
         let Some(base) = publish.base else {
@@ -35,16 +40,16 @@ impl Session {
         let Ok(text) = String::from_utf8(content.to_vec()) else {
             return wrong("content: not UTF-8");
         };
-        let number = replace_rules(host, self.address(), text, base).await?;
+        let number = self.replace(acting, text, base).await?;
         Ok(Done { number: Some(number), ..Done::empty() })
     }
 
-    pub(super) async fn fetch_explain(&mut self, host: &Arc<Host>, fetch: Fetch) -> Handled {
+    pub(super) async fn explain(&self, acting: &Acting, fetch: Fetch) -> Handled {
         let Some(about) = fetch.about else {
             return Err(Error::new(Code::Malformed, "about: missing"));
         };
-        let owner = self.address().clone();
-        let explanation = host
+        let owner = acting.owner().clone();
+        let explanation = self
             .principals
             .look(&owner, |principal, now| {
                 let watcher = Watcher::Principal(about.clone());
@@ -88,6 +93,51 @@ impl Session {
             .stored()?;
         Ok(Done { content: Some(state::encode(&explanation)), ..Done::empty() })
     }
+
+    /// The text of an owner's rules and its version.
+    async fn of(&self, acting: &Acting) -> Result<(String, u64), Error> {
+        let look = self.principals.look(acting.owner(), |principal, _| {
+            let policy = principal.presentity.policy();
+            (policy.text.to_string(), policy.number)
+        });
+        look.await.stored()
+    }
+
+    /// Changes an owner's rules by an edit of their text, again if they were changed meanwhile.
+    pub(super) async fn edit(
+        &self,
+        acting: &Acting,
+        edit: impl Fn(&str) -> Result<String, RulesError>,
+    ) -> Result<(), Error> {
+        let mut last = Error::new(Code::Conflict, "the rules are being changed; try again");
+        for _ in 0..EDITS_MAX {
+            let (text, number) = self.of(acting).await?;
+            match self.replace(acting, edit(&text).map_err(|e| unusable(&e))?, number).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.code == Code::Conflict => last = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last)
+    }
+
+    /// Replaces rules, if `base` is still their version; the new one.
+    async fn replace(&self, acting: &Acting, text: String, base: u64) -> Result<u64, Error> {
+        let rules = RuleSet::parse(&text).map_err(|error| unusable(&error))?;
+        let (rules, text) = (rules.into(), text.into());
+        let replaced =
+            self.principals.change(acting.owner(), Change::PutRules { rules, text, base }).await;
+        if replaced == Err(ChangeError::Conflict) {
+            let newest = self.of(acting).await?.1;
+            let mut error = Error::new(Code::Conflict, format!("the rules' version is {newest}"));
+            error.version = Some(newest);
+            return Err(error);
+        }
+        match replaced.stored()? {
+            Answer::Numbered(number) => Ok(number),
+            _ => Ok(self.of(acting).await?.1),
+        }
+    }
 }
 
 fn traces(rules: Vec<impp_acl::RuleTrace>) -> Vec<RuleTrace> {
@@ -98,55 +148,6 @@ fn traces(rules: Vec<impp_acl::RuleTrace>) -> Vec<RuleTrace> {
         grants: rule.grants,
     };
     rules.into_iter().map(trace).collect()
-}
-
-/// The text of an owner's rules and its version.
-async fn rules_of(host: &Arc<Host>, owner: &Address) -> Result<(String, u64), Error> {
-    let look = host.principals.look(owner, |principal, _| {
-        let policy = principal.presentity.policy();
-        (policy.text.to_string(), policy.number)
-    });
-    look.await.stored()
-}
-
-/// Changes an owner's rules by an edit of their text, again if they were changed meanwhile.
-pub(super) async fn edit_rules(
-    host: &Arc<Host>,
-    owner: &Address,
-    edit: impl Fn(&str) -> Result<String, RulesError>,
-) -> Result<(), Error> {
-    let mut last = Error::new(Code::Conflict, "the rules are being changed; try again");
-    for _ in 0..EDITS_MAX {
-        let (text, number) = rules_of(host, owner).await?;
-        match replace_rules(host, owner, edit(&text).map_err(|e| unusable(&e))?, number).await {
-            Ok(_) => return Ok(()),
-            Err(error) if error.code == Code::Conflict => last = error,
-            Err(error) => return Err(error),
-        }
-    }
-    Err(last)
-}
-
-/// Replaces rules, if `base` is still their version; the new one.
-async fn replace_rules(
-    host: &Arc<Host>,
-    owner: &Address,
-    text: String,
-    base: u64,
-) -> Result<u64, Error> {
-    let rules = RuleSet::parse(&text).map_err(|error| unusable(&error))?;
-    let (rules, text) = (rules.into(), text.into());
-    let replaced = host.principals.change(owner, Change::PutRules { rules, text, base }).await;
-    if replaced == Err(ChangeError::Conflict) {
-        let newest = rules_of(host, owner).await?.1;
-        let mut error = Error::new(Code::Conflict, format!("the rules' version is {newest}"));
-        error.version = Some(newest);
-        return Err(error);
-    }
-    match replaced.stored()? {
-        Answer::Numbered(number) => Ok(number),
-        _ => Ok(rules_of(host, owner).await?.1),
-    }
 }
 
 fn unusable(error: &RulesError) -> Error {

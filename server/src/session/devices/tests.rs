@@ -10,6 +10,7 @@ use super::room::DAY;
 use super::*;
 use crate::accounts::new_verifier;
 use crate::config::Config;
+use crate::host::Host;
 use crate::records::Services;
 use crate::session::Session;
 use crate::session::entry::enter as sign_in;
@@ -17,6 +18,10 @@ use crate::session::sign_in::Device;
 use impp_presence::Lease;
 
 const DAY_MILLIS: u64 = 86_400_000;
+
+fn acting() -> Acting {
+    Acting::administrator(&alice(), impp_acl::Scope::Account)
+}
 
 fn alice() -> Address {
     Address::parse("alice@a.example").unwrap()
@@ -44,14 +49,14 @@ async fn start_on(store: Arc<dyn Store>, max: usize) -> Arc<Host> {
 async fn session(host: &Arc<Host>, device: u8) -> Result<Session, Error> {
     let account = host.accounts.get(&alice()).unwrap();
     let device = Device { id: [device; 16], name: Some(format!("device {device}")) };
-    sign_in(host, account, device, None).await.map(|(session, _)| session)
+    sign_in(host.serving(), &host.accounts, account, device, true).await
 }
 
 /// Signs in on a device and leaves.
 async fn visit(host: &Arc<Host>, device: u8) -> Result<(), Code> {
     match session(host, device).await {
         Ok(session) => {
-            session.end(host).await;
+            session.end().await;
             Ok(())
         }
         Err(error) => Err(error.code),
@@ -66,8 +71,8 @@ async fn last_used(host: &Host, device: u8, ago: u64) {
     host.store(vec![put(key, Expect::Any, &record)]).await.unwrap();
 }
 
-async fn ids(host: &Host) -> Vec<u8> {
-    all(host, &alice()).await.unwrap().iter().map(|known| known.id[0]).collect()
+async fn ids(host: &Arc<Host>) -> Vec<u8> {
+    host.serving().devices.all(&alice()).await.unwrap().iter().map(|known| known.id[0]).collect()
 }
 
 /// The devices of which the log says that they are gone.
@@ -110,7 +115,7 @@ async fn the_device_unused_longest_makes_room_and_shows_nothing_any_more() {
 async fn a_device_whose_session_waits_to_be_resumed_makes_no_room() {
     let host = start(2).await;
     let parked = session(&host, 1).await.unwrap();
-    parked.park(&host, Duration::from_secs(600)).await;
+    parked.park(Duration::from_secs(600)).await;
     visit(&host, 2).await.unwrap();
     last_used(&host, 1, 30 * DAY_MILLIS).await;
     last_used(&host, 2, 20 * DAY_MILLIS).await;
@@ -157,13 +162,13 @@ async fn the_use_of_a_device_is_stored_when_its_session_ends() {
         visit(&host, 1).await.unwrap();
         let mut session = session(&host, 1).await.unwrap();
         last_used(&host, 1, 30 * DAY_MILLIS).await;
-        session.mailbox.seen_at(long_ago);
-        let mailbox = session.mailbox.clone();
+        session.client.mailbox.seen_at(long_ago);
+        let mailbox = session.client.mailbox.clone();
         match how {
-            "end" => session.end(&host).await,
-            "park" => session.park(&host, Duration::ZERO).await,
+            "end" => session.end().await,
+            "park" => session.park(Duration::ZERO).await,
             "resume" => {
-                session.resume(&host).await.unwrap();
+                session.resume().await.unwrap();
                 // It is stored beside it.
                 while mailbox.is_use_due(host.clock.now(), LAST_SEEN) {
                     tokio::task::yield_now().await;
@@ -171,11 +176,11 @@ async fn the_use_of_a_device_is_stored_when_its_session_ends() {
             }
             _ => {
                 mailbox.end(bye(ByeReason::Revoked, "gone"));
-                session.end(&host).await;
+                session.end().await;
             }
         }
         let noted = async || {
-            let known = all(&host, &alice()).await.unwrap();
+            let known = host.serving().devices.all(&alice()).await.unwrap();
             apart(known[0].last_seen(), host.clock.now()) < LAST_SEEN
         };
         if how == "resume" {
@@ -191,7 +196,7 @@ async fn the_use_of_a_device_is_stored_when_its_session_ends() {
 #[tokio::test]
 async fn the_use_of_a_device_is_taken_once_an_hour() {
     let host = start(2).await;
-    let mailbox = session(&host, 1).await.unwrap().mailbox;
+    let mailbox = session(&host, 1).await.unwrap().client.mailbox;
     let now = host.clock.now();
     assert!(!mailbox.is_use_due(now, LAST_SEEN), "signing in has stored it");
     let later = now.after(LAST_SEEN);
@@ -205,8 +210,8 @@ async fn the_use_of_a_device_is_taken_once_an_hour() {
 async fn a_device_that_is_removed_publishes_nothing_behind_it() {
     let host = start(2).await;
     let mut session = session(&host, 1).await.unwrap();
-    assert!(remove(&host, &alice(), [1; 16]).await.unwrap());
-    assert!(!remove(&host, &alice(), [1; 16]).await.unwrap(), "it is gone");
+    assert!(host.serving().devices.remove(&acting(), [1; 16]).await.unwrap());
+    assert!(!host.serving().devices.remove(&acting(), [1; 16]).await.unwrap(), "it is gone");
     assert_eq!(told_gone(&host).await, [(1, DeviceEvent::Removed, None)]);
     // The connection has not taken the goodbye yet.
     let publish = impp_protocol::command::Publish {

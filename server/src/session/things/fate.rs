@@ -1,16 +1,16 @@
-//! Where a message that the caller sent is: waiting for another domain, or at its end.
+//! Where a message that an owner sent is: waiting for another domain, or at its end.
 //!
-//! Waiting is asked from the queues, ends from the caller's log: there each is told once.
+//! Waiting is asked from the queues, ends from the owner's log: there each is told once.
 
 use std::sync::Arc;
 
+use impp_acl::Acting;
 use impp_federation::queue::{Cause, Standing};
 use impp_protocol::command::{Done, Fetch};
 use impp_protocol::state::{self, FateReport, ItemKind, Whereabouts};
 use impp_protocol::{Code, Error};
-use impp_storage::{Item, ReadLog};
+use impp_storage::{Item, ReadLog, Store};
 
-use super::Session;
 use crate::answers::{Handled, Stored};
 use crate::host::Host;
 
@@ -19,23 +19,26 @@ const READ_ITEMS_MAX: usize = 256;
 /// Their bytes.
 const READ_BYTES_MAX: usize = 256 * 1024;
 
-impl Session {
-    /// Answers FETCH of a fate.
-    pub(super) async fn fetch_fate(&self, host: &Arc<Host>, fetch: Fetch) -> Handled {
-        self.needs_messages()?;
+/// See the module.
+pub(super) struct Fates {
+    pub store: Arc<dyn Store>,
+}
+
+impl Fates {
+    pub(super) async fn fetch(&self, host: &Arc<Host>, acting: &Acting, fetch: Fetch) -> Handled {
         let id = fetch.id.ok_or_else(|| Error::new(Code::Malformed, "id: of which message?"))?;
-        if let Some(standing) = host.peers.standing(self.address(), id) {
+        if let Some(standing) = host.peers.standing(acting.owner(), id) {
             return Ok(answer(&waiting(id, standing)));
         }
         let mut after = 0;
         loop {
             let query = ReadLog {
-                owner: self.address().clone(),
+                owner: acting.owner().clone(),
                 after,
                 items_max: READ_ITEMS_MAX,
                 bytes_max: READ_BYTES_MAX,
             };
-            let page = host.store.read(query).await.stored()?;
+            let page = self.store.read(query).await.stored()?;
             if let Some(found) = page.items.iter().find_map(|item| ended(item, id)) {
                 return Ok(answer(&found));
             }

@@ -1,7 +1,8 @@
-//! The caller's contact list: whom it follows, and what it grants them.
+//! An owner's contact list: whom it follows, and what it grants them.
 
 use std::sync::Arc;
 
+use impp_acl::{Acting, Service};
 use impp_presence::{Bond, Change, Contact as Entry, Keeper};
 use impp_protocol::command::{Done, Fetch, LABEL_BYTES_MAX, Publish};
 use impp_protocol::state::{
@@ -9,40 +10,55 @@ use impp_protocol::state::{
 };
 use impp_protocol::{Address, Code, Error};
 
-use super::{Session, lists};
+use super::{Client, lists, offered};
 use crate::answers::{Handled, Stored};
-use crate::host::Host;
-use crate::principals::Principal;
-use crate::reach::{Follow, Release};
+use crate::principals::{Principal, Principals};
+use crate::reach::{Follow, Reach, Release};
+use crate::sessions::Sessions;
+use crate::settings::Settings;
 
-impl Session {
-    pub(super) async fn fetch_contacts(&mut self, host: &Arc<Host>, fetch: Fetch) -> Handled {
-        let entries = self.contact_entries(host).await?;
+/// See the module.
+#[derive(Debug)]
+pub(in crate::session) struct ContactList {
+    pub principals: Arc<Principals>,
+    pub reach: Arc<Reach>,
+    pub sessions: Arc<Sessions>,
+    pub settings: Arc<Settings>,
+}
+
+impl ContactList {
+    pub(super) async fn fetch(&self, acting: &Acting, fetch: Fetch) -> Handled {
+        let entries = self.entries(acting).await?;
         let key = |contact: &Contact| lists::by_address(&contact.address);
         let (entries, next) = lists::part(entries, fetch.cursor.as_ref(), key);
         Ok(lists::answer(state::encode(&Contacts { entries }), next))
     }
 
-    pub(super) async fn publish_contacts(&mut self, host: &Arc<Host>, publish: Publish) -> Handled {
+    pub(super) async fn publish(
+        &self,
+        acting: &Acting,
+        client: &Client,
+        publish: Publish,
+    ) -> Handled {
         let edit: ContactEdit = state::decode(publish.content.unwrap_or_default())
             .map_err(|error| Error::new(Code::Malformed, format!("content: {error}")))?;
         match (edit.set, edit.remove) {
-            (Some(contact), None) => self.set_contact(host, contact).await,
-            (None, Some(address)) => self.remove_contact(host, &address).await,
+            (Some(contact), None) => self.set(acting, client, contact).await,
+            (None, Some(address)) => self.remove(acting, &address).await,
             _ => Err(Error::new(Code::Malformed, "content: expected set or remove, and only one")),
         }
     }
 
     /// The contact list, and how each subscription stands.
-    pub(super) async fn contact_entries(&self, host: &Arc<Host>) -> Result<Vec<Contact>, Error> {
-        let contacts = host
+    pub(in crate::session) async fn entries(&self, acting: &Acting) -> Result<Vec<Contact>, Error> {
+        let contacts = self
             .principals
-            .look(self.address(), |principal, _| principal.presentity.policy().contacts.clone())
+            .look(acting.owner(), |principal, _| principal.presentity.policy().contacts.clone())
             .await
             .stored()?;
         let mut entries = Vec::new();
         for (address, entry) in &*contacts {
-            let stands = host.reach.stands(address, self.address()).await?;
+            let stands = self.reach.stands(address, acting.owner()).await?;
             let subscription = stands.map(|stands| stands.state);
             let Entry { name, groups, follow, grant } = entry.clone();
             let address = address.clone();
@@ -51,18 +67,18 @@ impl Session {
         Ok(entries)
     }
 
-    async fn set_contact(&mut self, host: &Arc<Host>, contact: Contact) -> Handled {
+    async fn set(&self, acting: &Acting, client: &Client, contact: Contact) -> Handled {
         check(&contact)?;
-        let limit = host.settings.load().limits.contacts_max as usize;
-        let owner = self.address().clone();
+        let limit = self.settings.load().limits.contacts_max as usize;
+        let owner = acting.owner().clone();
         if contact.address == owner {
             return Err(Error::new(Code::Refused, "you are no contact of your own"));
         }
         let mut _place = None;
         if contact.follow {
-            self.needs_presence()?;
+            offered(&client.account, Service::Presence)?;
             // Said before the entry is there, which stays whatever becomes of the following.
-            _place = host.reach.admit(&owner, &contact.address)?;
+            _place = self.reach.admit(&owner, &contact.address)?;
         }
         let (address, follow) = (contact.address, contact.follow);
         let (name, groups, grant) = (contact.name, contact.groups, contact.grant);
@@ -78,22 +94,22 @@ impl Session {
                 }
             }
         };
-        host.principals.change_if(&owner, put, fits).await.stored()??;
+        self.principals.change_if(&owner, put, fits).await.stored()??;
         let state = if follow {
             // A refusal ends the subscription, not the entry.
             let (watcher, bond) = (owner.clone(), Bond::Contact);
             let follow = Follow { watcher, bond, listener: None, wait: false };
-            let follows = host.reach.follow(&address, follow).await;
+            let follows = self.reach.follow(&address, follow).await;
             follows.map_or(SubscriptionState::Terminated, |follows| follows.state)
         } else {
-            self.let_go(host, &address).await?;
+            self.let_go(acting, &address).await?;
             SubscriptionState::Terminated
         };
-        self.contacts_changed(host);
+        self.changed(acting);
         Ok(Done { state: follow.then_some(state), ..Done::empty() })
     }
 
-    async fn remove_contact(&mut self, host: &Arc<Host>, address: &Address) -> Handled {
+    async fn remove(&self, acting: &Acting, address: &Address) -> Handled {
         let known = |principal: &mut Principal| match principal
             .presentity
             .policy()
@@ -104,21 +120,21 @@ impl Session {
             false => Err(Error::new(Code::NotFound, format!("{address} is no contact"))),
         };
         let take = Change::PutContact(address.clone(), None);
-        host.principals.change_if(self.address(), take, known).await.stored()??;
-        self.let_go(host, address).await?;
-        self.contacts_changed(host);
+        self.principals.change_if(acting.owner(), take, known).await.stored()??;
+        self.let_go(acting, address).await?;
+        self.changed(acting);
         Ok(Done::empty())
     }
 
     /// The contact list does not keep a subscription any more.
-    async fn let_go(&self, host: &Arc<Host>, presentity: &Address) -> Result<(), Error> {
-        let (watcher, keepers) = (self.address().clone(), vec![Keeper::Contact]);
+    async fn let_go(&self, acting: &Acting, presentity: &Address) -> Result<(), Error> {
+        let (watcher, keepers) = (acting.owner().clone(), vec![Keeper::Contact]);
         let release = Release { watcher, keepers, listener: None };
-        host.reach.release(presentity, release).await
+        self.reach.release(presentity, release).await
     }
 
-    fn contacts_changed(&self, host: &Host) {
-        for mailbox in host.sessions.of(self.address()) {
+    fn changed(&self, acting: &Acting) {
+        for mailbox in self.sessions.of(acting.owner()) {
             mailbox.contacts_changed();
         }
     }

@@ -1,0 +1,363 @@
+//! Devices of accounts: entering one that signs in, noting its use, and parting with one, whoever
+//! asks for that: its owner, the operator, or a new device that needs its place.
+//!
+//! Which one makes room is decided in `room`; what a client may ask is left to `session`, what the
+//! operator may to `control`.
+
+mod room;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use impp_acl::Acting;
+use impp_presence::Change;
+use impp_protocol::command::ByeReason;
+use impp_protocol::state::{DeviceEvent, DeviceReport};
+use impp_protocol::{Address, Code, Error, Timestamp};
+use impp_storage::{Expect, Op, Outcome, Store, StoreError, Unit};
+
+use crate::accounts::{Account, Accounts};
+use crate::answers::Stored;
+use crate::clock::Clock;
+use crate::config::seconds;
+use crate::delivery::device_gone;
+use crate::host::bye;
+use crate::ids::{DeviceId, hex, unhex};
+use crate::keeping::{layer, scan};
+use crate::principals::{Ground, Principals};
+use crate::records::{self, DEVICE, DeviceRecord, ROOM, RoomRecord};
+use crate::session::Live;
+use crate::sessions::Mailbox;
+use crate::settings::Settings;
+use room::{Around, NoRoom, ROOMS_PER_DAY_MAX, Room, Seen, apart, counted, room};
+
+/// The last use of a device is stored at most so often.
+const LAST_SEEN: Duration = Duration::from_secs(3600);
+/// So often is tried again what others changed meanwhile. Each time one of those who try got it, so
+/// it is as many as can sign in at once on one account.
+const TRIES_MAX: usize = 64;
+
+/// A device as it is stored.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Its id.
+    pub id: DeviceId,
+    /// What is known of it. What cannot be read is a device without a name, last used in 1970.
+    pub record: DeviceRecord,
+    /// The version of its record.
+    version: u64,
+}
+
+impl Known {
+    fn read(id: DeviceId, record: &impp_storage::Record) -> Known {
+        let unreadable = |_| DeviceRecord { name: None, last_seen: 0 };
+        let (value, version) = (&record.value, record.version);
+        Known { id, record: records::from_bytes(value).unwrap_or_else(unreadable), version }
+    }
+
+    /// When it was last used, as stored.
+    pub fn last_seen(&self) -> Timestamp {
+        Timestamp::from_millis(self.record.last_seen)
+    }
+}
+
+/// Why a device goes.
+#[derive(Clone, Debug)]
+enum Why {
+    /// Its owner or the operator says so.
+    Removed,
+    /// A new one has its place.
+    MadeRoom { newcomer: DeviceId, name: Option<String> },
+}
+
+/// See the module.
+pub struct Devices {
+    store: Arc<dyn Store>,
+    clock: Clock,
+    settings: Arc<Settings>,
+    accounts: Arc<Accounts>,
+    principals: Arc<Principals>,
+    live: Arc<Live>,
+}
+
+impl Devices {
+    /// Of accounts and principals, and of the sessions that live.
+    pub fn new(ground: &Ground, principals: Arc<Principals>, live: Arc<Live>) -> Devices {
+        let Ground { store, clock, settings, accounts, .. } = ground.clone();
+        Devices { store, clock, settings, accounts, principals, live }
+    }
+
+    /// The devices of an account, by id.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn all(&self, owner: &Address) -> Result<Vec<Known>, StoreError> {
+        let records = scan(&*self.store, owner, DEVICE).await?;
+        let known = records.iter().filter_map(|(key, record)| {
+            let id = records::last_part(key).and_then(unhex)?;
+            Some(Known::read(id, record))
+        });
+        Ok(known.collect())
+    }
+
+    /// Enters a device that signs in, and answers when its use was last stored.
+    ///
+    /// # Errors
+    /// full if the account has as many as it may and none makes room; busy; or the store's.
+    pub async fn enter(
+        &self,
+        account: &Account,
+        device: DeviceId,
+        name: Option<String>,
+    ) -> Result<Timestamp, Error> {
+        let key = records::key(DEVICE, &account.address, &[&hex(&device)]);
+        for _ in 0..TRIES_MAX {
+            let entered = match self.store.get(key.clone()).await.stored()? {
+                Some(record) => {
+                    let known = Known::read(device, &record);
+                    self.returned(account, known, name.as_ref()).await?
+                }
+                None => self.newcomer(account, device, name.clone()).await?,
+            };
+            if let Some(seen) = entered {
+                return Ok(seen);
+            }
+        }
+        let text = "the devices of the account are being changed; try again";
+        Err(Error::new(Code::Busy, text).retry_after(Duration::from_secs(1)))
+    }
+
+    /// A device that is known has signed in. `None` if it was changed meanwhile.
+    async fn returned(
+        &self,
+        account: &Account,
+        known: Known,
+        name: Option<&String>,
+    ) -> Result<Option<Timestamp>, Error> {
+        let (now, last) = (self.clock.now(), known.last_seen());
+        let renamed = name.is_some() && known.record.name.as_ref() != name;
+        if apart(now, last) < LAST_SEEN && !renamed {
+            // Whoever signs in with a password that was changed within the hour has shown to know it.
+            let changed = self.password_changed(&account.address).await.stored()?;
+            if changed.is_none_or(|changed| last >= changed) {
+                return Ok(Some(last));
+            }
+        }
+        let name = name.cloned().or(known.record.name);
+        let key = records::key(DEVICE, &account.address, &[&hex(&known.id)]);
+        // On condition: what made room just now is not brought back.
+        let put = put(key, Expect::Version(known.version), &DeviceRecord::new(name, now));
+        entered(self.commit(vec![put]).await, now)
+    }
+
+    /// A new device has signed in: it has its place, or that of another. `None` if the devices were
+    /// changed meanwhile.
+    async fn newcomer(
+        &self,
+        account: &Account,
+        device: DeviceId,
+        name: Option<String>,
+    ) -> Result<Option<Timestamp>, Error> {
+        let (owner, now, config) = (&account.address, self.clock.now(), self.settings.load());
+        // Before the devices: who was entered since has changed it, and then this is tried again.
+        let made_key = records::key(ROOM, owner, &[records::ROOM_MADE]);
+        let before = self.store.get(made_key.clone()).await.stored()?;
+        let known = self.all(owner).await.stored()?;
+        let made = before.as_ref().and_then(|record| records::from_bytes(&record.value).ok());
+        let RoomRecord { made } = made.unwrap_or_default();
+        let made: Vec<Timestamp> = made.into_iter().map(Timestamp::from_millis).collect();
+        let in_use = self.in_use(owner);
+        let seen = |known: &Known| {
+            let (id, last) = (known.id, known.last_seen());
+            Seen { id, last, in_use: in_use.contains(&id) }
+        };
+        let devices: Vec<Seen> = known.iter().map(seen).collect();
+        let max = config.limits.devices_max as usize;
+        let around = Around {
+            now,
+            max,
+            lease: seconds(config.times.device_lease_days * 86_400),
+            made: &made,
+            password: self.password_changed(owner).await.stored()?,
+        };
+        let found = room(&devices, around).map_err(|why| full(owner, max, why))?;
+        let counts = matches!(found, Room::Of { counts: true, .. });
+        let made = counted(now, &made).chain(counts.then_some(now));
+        let made = RoomRecord { made: made.map(Timestamp::as_millis).collect() };
+        // Written by each new device, so that of two at once one sees the other.
+        let expect = before.map_or(Expect::Absent, |record| Expect::Version(record.version));
+        let entry = records::key(DEVICE, owner, &[&hex(&device)]);
+        let ops = vec![
+            put(entry, Expect::Absent, &DeviceRecord::new(name.clone(), now)),
+            put(made_key, expect, &made),
+        ];
+        let gone = match found {
+            Room::Free => None,
+            Room::Of { device, .. } => known.into_iter().find(|known| known.id == device),
+        };
+        let Some(gone) = gone else { return entered(self.commit(ops).await, now) };
+        let why = Why::MadeRoom { newcomer: device, name };
+        Ok(self.part_with(owner, gone, why, ops).await.stored()?.then_some(now))
+    }
+
+    /// Notes that a device is in use, where that is known no better than to the hour.
+    pub async fn note_use(&self, mailbox: &Mailbox) {
+        let now = self.clock.now();
+        // What ends since the password or the device was taken away is no use of it.
+        if mailbox.is_revoked() || !mailbox.take_use(now, LAST_SEEN) {
+            return;
+        }
+        let key = records::key(DEVICE, &mailbox.account, &[&hex(&mailbox.device)]);
+        let noted = async {
+            let Some(record) = self.store.get(key.clone()).await? else { return Ok(()) };
+            let known = Known::read(mailbox.device, &record);
+            let record = DeviceRecord::new(known.record.name, now);
+            // Who changed it meanwhile has noted the use, or taken the device away.
+            self.commit(vec![put(key, Expect::Version(known.version), &record)]).await.map(drop)
+        };
+        if let Err::<(), StoreError>(error) = noted.await {
+            tracing::debug!(%error, "the use of a device could not be noted");
+        }
+    }
+
+    /// Notes it beside what is asked, which does not wait for it.
+    pub fn note_use_soon(self: &Arc<Self>, mailbox: &Arc<Mailbox>) {
+        if mailbox.is_use_due(self.clock.now(), LAST_SEEN) {
+            let (devices, mailbox) = (self.clone(), mailbox.clone());
+            tokio::spawn(async move { devices.note_use(&mailbox).await });
+        }
+    }
+
+    async fn password_changed(&self, owner: &Address) -> Result<Option<Timestamp>, StoreError> {
+        let record = self.store.get(records::key(ROOM, owner, &[records::ROOM_PASSWORD])).await?;
+        let millis = record.and_then(|record| records::from_bytes(&record.value).ok());
+        Ok(millis.map(Timestamp::from_millis))
+    }
+
+    /// Takes a device away; whether there was one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn remove(&self, acting: &Acting, device: DeviceId) -> Result<bool, StoreError> {
+        let owner = acting.owner();
+        let key = records::key(DEVICE, owner, &[&hex(&device)]);
+        for _ in 0..TRIES_MAX {
+            let Some(record) = self.store.get(key.clone()).await? else { return Ok(false) };
+            let known = Known::read(device, &record);
+            if self.part_with(owner, known, Why::Removed, Vec::new()).await? {
+                return Ok(true);
+            }
+        }
+        Err(StoreError::Busy)
+    }
+
+    /// Parts with a device: its record and its leased layer go, the log says so, and `more` is done in
+    /// the same step; then what it shows ends, and its sessions. `false`, and nothing is changed, if the
+    /// device or what `more` expects has changed meanwhile.
+    async fn part_with(
+        &self,
+        owner: &Address,
+        known: Known,
+        why: Why,
+        more: Vec<Op>,
+    ) -> Result<bool, StoreError> {
+        let (device, key) = (known.id, records::key(DEVICE, owner, &[&hex(&known.id)]));
+        let mut ops = vec![
+            Op::Put { key, expect: Expect::Version(known.version), value: None },
+            layer(owner, device, None),
+        ];
+        ops.extend(more);
+        // Who has no inbox has no log to be told in.
+        if self.accounts.get(owner).is_some_and(|account| account.services.im) {
+            ops.push(device_gone(owner, &report(known, why)));
+        }
+        match self.commit(ops).await? {
+            Outcome::Committed { .. } | Outcome::Duplicate { .. } => {}
+            Outcome::Rejected(_) => return Ok(false),
+        }
+        for mailbox in self.live.sessions.of(owner) {
+            if mailbox.device == device {
+                let bye = bye(ByeReason::Revoked, "the device was removed");
+                self.live.end(&mailbox, bye).await;
+            }
+        }
+        // After its sessions were told, so that none of them publishes behind this.
+        let withdrawn = self.principals.change(owner, Change::Part(device));
+        // The device is gone all the same, and its layer is not shown.
+        if let Err(error) = withdrawn.await {
+            tracing::warn!(%error, "the end of a layer could not be stored");
+        }
+        self.live.sessions.log_grew(owner);
+        Ok(true)
+    }
+
+    /// The devices of an account that have sessions, parked ones too; but for those that are being ended.
+    fn in_use(&self, owner: &Address) -> BTreeSet<DeviceId> {
+        let mailboxes = self.live.sessions.of(owner).into_iter();
+        mailboxes.filter(|mailbox| !mailbox.is_revoked()).map(|mailbox| mailbox.device).collect()
+    }
+
+    async fn commit(&self, ops: Vec<Op>) -> Result<Outcome, StoreError> {
+        let unit = Unit { dedup: None, body: None, time: self.clock.now(), ops };
+        self.store.submit(unit).await
+    }
+}
+
+impl std::fmt::Debug for Devices {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Devices").finish_non_exhaustive()
+    }
+}
+
+/// What it means to the sign-in how storing the device ended. Signing in does not depend on the
+/// disk: what was stored can still be read.
+fn entered(
+    stored: Result<Outcome, StoreError>,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, Error> {
+    match stored {
+        Ok(Outcome::Committed { .. } | Outcome::Duplicate { .. }) => Ok(Some(now)),
+        Ok(Outcome::Rejected(_)) => Ok(None),
+        Err(StoreError::NoSpace | StoreError::Failed { .. }) => Ok(Some(now)),
+        Err(error) => Err(error).stored(),
+    }
+}
+
+/// The refusal, with the one way out that does not lead through the same door.
+fn full(owner: &Address, max: usize, why: NoRoom) -> Error {
+    let why = match why {
+        NoRoom::AllUsed => "each was used within the last 7 days".to_owned(),
+        NoRoom::EnoughToday => {
+            format!("{ROOMS_PER_DAY_MAX} have made room for others in the last 24 hours")
+        }
+    };
+    let text = format!(
+        "the account has {max} devices, and {why}; remove one from a device that is signed in \
+         (impp devices remove ID), or have the operator of the server do it: \
+         imppd user devices {owner} --remove ID"
+    );
+    Error::new(Code::Full, text)
+}
+
+/// The operation that notes that the operator changed a password.
+pub fn password_changed_op(owner: &Address, now: Timestamp) -> Op {
+    let key = records::key(ROOM, owner, &[records::ROOM_PASSWORD]);
+    put(key, Expect::Any, &now.as_millis())
+}
+
+fn report(known: Known, why: Why) -> DeviceReport {
+    let (event, newcomer, newcomer_name) = match why {
+        Why::Removed => (DeviceEvent::Removed, None, None),
+        Why::MadeRoom { newcomer, name } => (DeviceEvent::MadeRoom, Some(newcomer), name),
+    };
+    let (id, last_seen) = (known.id, known.last_seen());
+    DeviceReport { id, name: known.record.name, event, last_seen, newcomer, newcomer_name }
+}
+
+fn put<T: serde::Serialize>(key: impp_storage::RecordKey, expect: Expect, value: &T) -> Op {
+    Op::Put { key, expect, value: Some(records::to_bytes(value)) }
+}
+
+#[cfg(test)]
+mod tests;

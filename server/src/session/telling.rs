@@ -1,0 +1,163 @@
+//! What a session tells its client unasked: presence that it follows, its log, messages that are not
+//! stored.
+
+use std::time::Duration;
+
+use impp_presence::{Held, Told};
+use impp_protocol::command::{Ack, Bye, Done, Notify, Subscribe};
+use impp_protocol::state::SubscriptionState;
+use impp_protocol::{Address, Error, What};
+
+use super::things::log::PAGE_ITEMS_MAX;
+use super::things::permit;
+use super::{Event, Followed, Front, Session};
+use crate::answers::{Handled, Stored};
+use crate::listeners::Listener;
+use crate::notify::disclose;
+use crate::reach::Pull;
+
+/// When what could not be read is looked at again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// A log that the client follows.
+#[derive(Debug)]
+pub(super) struct Following {
+    /// The position behind which the next page starts.
+    after: u64,
+    /// Whether there may be something behind it.
+    grown: bool,
+}
+
+impl Session {
+    /// Tells the client what there is, as long as there is room; what does not fit is looked at again
+    /// when there is.
+    pub async fn tell(&mut self, front: &mut dyn Front) -> Option<Bye> {
+        if let Some(bye) = self.client.mailbox.take_bye() {
+            return Some(bye);
+        }
+        if !front.has_room() {
+            return None;
+        }
+        let news = self.client.mailbox.take();
+        let mut volatile = news.volatile.into_iter();
+        for message in volatile.by_ref() {
+            front.tell(Event::Message(message));
+            if !front.has_room() {
+                break;
+            }
+        }
+        self.client.mailbox.volatile_again(volatile);
+        if news.contacts && self.expanded {
+            for (address, event) in self.expand_again().await {
+                let notify = Notify::of(address, What::Presence, SubscriptionState::Terminated);
+                front.tell(Event::Presence(Notify { event: Some(event), ..notify }));
+            }
+        }
+        if news.log
+            && let Some(log) = &mut self.log
+        {
+            log.grown = true;
+        }
+        for presentity in news.dirty {
+            if !front.has_room() {
+                self.client.mailbox.presentity_dirty(&presentity);
+            } else if let Err(error) = self.tell_presence(&presentity, front).await {
+                // The others are told all the same; this one is looked at again after a while.
+                tracing::error!(%error, "a followed presentity could not be read");
+                self.client.mailbox.presentity_dirty_later(presentity, AGAIN);
+            }
+        }
+        if let Err(error) = self.tell_log(front).await {
+            tracing::error!(%error, "a followed log could not be read");
+            self.client.mailbox.log_grew_later(AGAIN);
+        }
+        None
+    }
+
+    async fn tell_presence(
+        &mut self,
+        presentity: &Address,
+        front: &mut dyn Front,
+    ) -> Result<(), Error> {
+        let Some(mut followed) = self.followed.get(presentity).cloned() else { return Ok(()) };
+        match followed.waits.as_ref().map(|waits| waits.get()) {
+            None => {}
+            Some(None) => return Ok(()),
+            Some(Some(None)) => {
+                self.unfollowed(presentity);
+                return Ok(());
+            }
+            Some(Some(Some((held, state)))) => {
+                followed = Followed::answered(*held, *state);
+                self.followed.insert(presentity.clone(), followed.clone());
+            }
+        }
+        let (watcher, session) = (&self.client.account.address, self.client.mailbox.id);
+        let Followed { held, state, .. } = followed;
+        let pull = Pull { watcher, session, held, state };
+        let Some(told) = self.serving.reach.pull(presentity, pull).await? else { return Ok(()) };
+        self.serving.metrics.notifications.inc();
+        let Told { state, event, content } = told;
+        let mut notify = Notify::of(presentity.clone(), What::Presence, state);
+        notify.event = event;
+        let held = match (&content, state) {
+            (Some(content), _) => Held::Sent(content.version()),
+            (None, SubscriptionState::Active | SubscriptionState::Stale) => followed.held,
+            (None, _) => Held::Nothing,
+        };
+        if let Some(content) = content {
+            disclose(&mut notify, &content);
+        }
+        front.tell(Event::Presence(notify));
+        if state == SubscriptionState::Terminated {
+            self.unfollowed(presentity);
+        } else {
+            self.followed.insert(presentity.clone(), Followed::answered(held, state));
+        }
+        Ok(())
+    }
+
+    /// Follows the log from a cursor.
+    pub(super) async fn subscribe_log(&mut self, subscribe: Subscribe) -> Handled {
+        let acting = permit(&self.client, &subscribe.address, What::Log)?;
+        if subscribe.lease == Some(Duration::ZERO) {
+            self.log = None;
+            return Ok(Done { state: Some(SubscriptionState::Terminated), ..Done::empty() });
+        }
+        let after = self.serving.things.logs.position(&acting, subscribe.cursor).await?;
+        self.log = Some(Following { after, grown: true });
+        self.client.mailbox.log_grew();
+        Ok(Done { state: Some(SubscriptionState::Active), ..Done::empty() })
+    }
+
+    /// Takes custody for this device.
+    pub(super) async fn ack(&self, ack: Ack) -> Handled {
+        let acting = permit(&self.client, &ack.address, What::Log)?;
+        self.serving.things.logs.ack(&acting, ack).await
+    }
+
+    /// Tells pages of the followed log as long as there is room.
+    async fn tell_log(&mut self, front: &mut dyn Front) -> Result<(), Error> {
+        while let Some(following) = &self.log
+            && following.grown
+        {
+            if !front.has_room() {
+                // Looked at again when the output has drained.
+                self.client.mailbox.log_grew();
+                return Ok(());
+            }
+            let acting = permit(&self.client, &self.client.account.address, What::Log)?;
+            let (after, every) = (following.after, self.client.every_item);
+            let logs = &self.serving.things.logs;
+            let (page, next) = logs.page(&acting, after, PAGE_ITEMS_MAX, every).await.stored()?;
+            let more = page.more;
+            if !page.items.is_empty() {
+                front.tell(Event::Page(acting.owner().clone(), page));
+            }
+            if let Some(following) = &mut self.log {
+                *following = Following { after: next, grown: more };
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,145 @@
+//! Sessions without a byte on a wire: commands in, answers and events out.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use impp_protocol::command::{Fetch, Message, Publish, Subscribe};
+use impp_protocol::presence::{Document, FieldName, Patch};
+use impp_protocol::sasl::Password;
+use impp_protocol::state::{ItemKind, SubscriptionState};
+use impp_protocol::{Address, Code, Command, Error, What};
+use impp_storage::MemoryStore;
+
+use super::entry::enter;
+use super::sign_in::Device;
+use super::{Event, Front, Session};
+use crate::accounts::new_verifier;
+use crate::answers::Answer;
+use crate::config::Config;
+use crate::host::Host;
+use crate::records::Services;
+
+/// Whoever is told, with room for so many events.
+struct Ears {
+    heard: Vec<Event>,
+    room: usize,
+}
+
+impl Front for Ears {
+    fn has_room(&self) -> bool {
+        self.heard.len() < self.room
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.heard.push(event);
+    }
+}
+
+async fn events(session: &mut Session, room: usize) -> Vec<Event> {
+    let mut ears = Ears { heard: Vec::new(), room };
+    assert_eq!(session.tell(&mut ears).await, None);
+    ears.heard
+}
+
+fn address(name: &str) -> Address {
+    Address::parse(&format!("{name}@a.example")).unwrap()
+}
+
+async fn start() -> Arc<Host> {
+    let text = "[[domain]]\nname = \"a.example\"\ncertificate = \"c\"\nkey = \"k\"\n";
+    let config = Config::parse(text, Path::new("imppd.toml")).unwrap();
+    let host = Host::start(config, Arc::new(MemoryStore::new().unwrap())).await.unwrap();
+    for (name, im) in [("alice", true), ("bob", true), ("carol", false)] {
+        let password = Password::prepare("a password of some length").unwrap();
+        let verifier = new_verifier(&password, false).unwrap();
+        let (services, now) = (Services { pres: true, im }, host.clock.now());
+        let (address, store) = (address(name), &*host.store);
+        let added = host.accounts.add(store, now, &address, services, verifier, vec![]);
+        added.await.unwrap();
+    }
+    host
+}
+
+async fn sign_in(host: &Arc<Host>, name: &str) -> Session {
+    let account = host.accounts.get(&address(name)).unwrap();
+    let device = Device { id: [name.len() as u8; 16], name: None };
+    enter(host.serving(), &host.accounts, account, device, true).await.unwrap()
+}
+
+async fn ask(host: &Arc<Host>, session: &mut Session, command: impl Into<Command>) -> Command {
+    match session.handle(host, command.into()).await {
+        Answer::Now(command) => command,
+        Answer::Later(later) => later.await,
+    }
+}
+
+fn refused(answer: Command) -> Error {
+    match answer {
+        Command::Error(error) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "what a client publishes")]
+fn note(text: &str) -> Publish {
+    let mut document = Document::default();
+    document.person.insert(FieldName::parse("note").unwrap(), text.into());
+    let patch = Patch::between(&Document::default(), &document).encode();
+    Publish { replace: true, ..Publish::of(address("alice"), What::Presence, Some(patch)) }
+}
+
+/// What is published, sent and stored comes to who follows it as events, as far as there is room; the
+/// rest comes when there is.
+#[tokio::test]
+async fn a_session_tells_events_as_far_as_there_is_room() {
+    let host = start().await;
+    let (mut alice, mut bob) = (sign_in(&host, "alice").await, sign_in(&host, "bob").await);
+    let rules = "[[rule]]\nid = \"b\"\nwho = [\"bob@a.example\"]\nhandling = \"allow\"\n\
+                 fields = [\"all\"]\n\n[[delivery]]\nid = \"d\"\nwho = [\"authenticated\"]\n\
+                 action = \"accept\"\n";
+    let put = Publish::of(address("alice"), What::Rules, Some(rules.into()));
+    let put = ask(&host, &mut alice, Publish { base: Some(0), ..put }).await;
+    assert!(matches!(put, Command::Ok(_)), "{put:?}");
+    ask(&host, &mut alice, note("here")).await;
+    let follow = Subscribe::of(address("alice"), What::Presence);
+    let Command::Ok(done) = ask(&host, &mut bob, follow).await else { panic!("refused") };
+    assert_eq!(done.state, Some(SubscriptionState::Active));
+    let own = Subscribe::of(address("bob"), What::Log);
+    ask(&host, &mut bob, own).await;
+    let message = Message::new(*uuid::Uuid::now_v7().as_bytes(), address("bob"), "hi".into());
+    let sent = ask(&host, &mut alice, message).await;
+    assert!(matches!(sent, Command::Ok(_)), "{sent:?}");
+    let mut heard = Vec::new();
+    while heard.len() < 2 {
+        let now = events(&mut bob, 1).await;
+        assert_eq!(now.len(), 1, "{heard:?}");
+        heard.extend(now);
+    }
+    let [Event::Presence(notify), Event::Page(owner, page)] = &heard[..] else {
+        panic!("{heard:?}")
+    };
+    assert!(notify.address == address("alice") && notify.snapshot.is_some());
+    assert_eq!(*owner, address("bob"));
+    assert_eq!(page.items.iter().map(|i| i.kind).collect::<Vec<_>>(), [ItemKind::Received]);
+    assert!(events(&mut bob, 10).await.is_empty());
+}
+
+/// Another's things are refused, whatever is asked of them, and those of a service that an account has
+/// not are not offered.
+#[tokio::test]
+async fn nobody_is_permitted_anothers_things() {
+    let host = start().await;
+    let (mut bob, mut carol) = (sign_in(&host, "bob").await, sign_in(&host, "carol").await);
+    let all = What::ALL.iter().map(|(what, ..)| *what);
+    for what in all.filter(|what| *what != What::Presence) {
+        let fetch = Fetch::of(address("alice"), what);
+        assert_eq!(refused(ask(&host, &mut bob, fetch).await).code, Code::Refused, "{what}");
+        let publish = Publish::of(address("alice"), what, Some("x".into()));
+        assert_eq!(refused(ask(&host, &mut bob, publish).await).code, Code::Refused, "{what}");
+    }
+    assert_eq!(refused(ask(&host, &mut bob, note("forged")).await).code, Code::Refused);
+    for what in [What::Log, What::Fate] {
+        let fetch = Fetch::of(address("carol"), what);
+        assert_eq!(refused(ask(&host, &mut carol, fetch).await).code, Code::NotOffered, "{what}");
+    }
+}

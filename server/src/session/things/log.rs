@@ -1,0 +1,117 @@
+//! An owner's log: reading it from a cursor, taking custody.
+//!
+//! Storing it is left to the store, sealing cursors to `secrets`, following it to the session.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use impp_acl::Acting;
+use impp_protocol::command::{Ack, Done, Fetch};
+use impp_protocol::state::{self, DeviceReport, FateReport, Item, ItemKind, Page};
+use impp_protocol::{Code, Error};
+use impp_storage::{Op, ReadLog, Store, StoreError, Unit};
+
+use crate::answers::{Handled, Stored};
+use crate::clock::Clock;
+use crate::config::seconds;
+use crate::secrets::Secrets;
+use crate::settings::Settings;
+
+/// Items in one page, at most.
+pub(in crate::session) const PAGE_ITEMS_MAX: u64 = 256;
+/// Bytes of items in one page, at most, unless the first alone is larger.
+const PAGE_BYTES_MAX: usize = 48 * 1024;
+
+/// See the module.
+pub(in crate::session) struct Logs {
+    pub store: Arc<dyn Store>,
+    pub settings: Arc<Settings>,
+    pub secrets: Arc<Secrets>,
+    pub clock: Clock,
+}
+
+impl Logs {
+    /// Reads one page, with items of every kind or those that an older client knows.
+    pub(super) async fn fetch(&self, acting: &Acting, every: bool, fetch: Fetch) -> Handled {
+        if fetch.wait {
+            return Err(Error::new(Code::Unsupported, "waiting is not served yet"));
+        }
+        let after = self.position(acting, fetch.cursor).await?;
+        let max = fetch.max.unwrap_or(PAGE_ITEMS_MAX).clamp(1, PAGE_ITEMS_MAX);
+        let (page, _) = self.page(acting, after, max, every).await.stored()?;
+        Ok(Done { content: Some(state::encode(&page)), ..Done::empty() })
+    }
+
+    /// Takes custody for the device that asks.
+    pub(in crate::session) async fn ack(&self, acting: &Acting, ack: Ack) -> Handled {
+        let upto = self.position(acting, Some(ack.cursor)).await?;
+        let (owner, now) = (acting.owner().clone(), self.clock.now());
+        let retention = seconds(self.settings.load().inbox.retention_days * 86_400);
+        let custody = Op::Custody { owner: owner.clone(), upto };
+        let ops = vec![custody, Op::Trim { owner, before: now.before(retention) }];
+        self.store.submit(Unit { dedup: None, body: None, time: now, ops }).await.stored()?;
+        Ok(Done::empty())
+    }
+
+    /// What is behind a place, and where the next page starts.
+    pub(in crate::session) async fn page(
+        &self,
+        acting: &Acting,
+        after: u64,
+        max: u64,
+        every: bool,
+    ) -> Result<(Page, u64), StoreError> {
+        let query = ReadLog {
+            owner: acting.owner().clone(),
+            after,
+            items_max: max as usize,
+            bytes_max: PAGE_BYTES_MAX,
+        };
+        let read = self.store.read(query).await?;
+        let next = read.items.last().map_or(after, |item| item.seq);
+        let items = read.items.into_iter().filter_map(|item| {
+            let kind = ItemKind::from_number(u64::from(item.kind))?;
+            if kind == ItemKind::Device && !every {
+                return None;
+            }
+            let head = item.head;
+            let fate = (kind == ItemKind::Fate).then(|| state::decode::<FateReport>(head.clone()));
+            let device = (kind == ItemKind::Device).then(|| state::decode::<DeviceReport>(head));
+            Some(Item {
+                kind,
+                cursor: self.cursor(acting, item.seq),
+                time: item.time,
+                message: item.body,
+                fate: fate.and_then(Result::ok),
+                device: device.and_then(Result::ok),
+            })
+        });
+        let page = Page {
+            items: items.collect(),
+            cursor: self.cursor(acting, next),
+            more: read.more,
+            oldest: self.cursor(acting, read.oldest.saturating_sub(1)),
+        };
+        Ok((page, next))
+    }
+
+    fn cursor(&self, acting: &Acting, seq: u64) -> Bytes {
+        self.secrets.seal_cursor(acting.owner(), self.store.incarnation(), seq)
+    }
+
+    /// The place that a cursor stands for; it must be in the log as it is, and not behind its end,
+    /// as one may be whose store was put back to an older state.
+    pub(in crate::session) async fn position(
+        &self,
+        acting: &Acting,
+        cursor: Option<Bytes>,
+    ) -> Result<u64, Error> {
+        let Some(cursor) = cursor else { return Ok(0) };
+        let owner = acting.owner();
+        let opened = self.secrets.open_cursor(owner, self.store.incarnation(), &cursor);
+        let last = self.store.log_state(owner.clone()).await.stored()?.last;
+        opened
+            .filter(|position| *position <= last)
+            .ok_or_else(|| Error::new(Code::BadCursor, "the cursor is none of this log"))
+    }
+}

@@ -17,7 +17,8 @@ fn handlers(root: &Path) -> Vec<(String, Vec<String>)> {
             let Item::Impl(block) = item else { continue };
             for item in &block.items {
                 let ImplItem::Fn(function) = item else { continue };
-                if function.sig.asyncness.is_none() || function.vis == Visibility::Inherited {
+                if function.sig.asyncness.is_none() || matches!(function.vis, Visibility::Inherited)
+                {
                     continue;
                 }
                 let types = function.sig.inputs.iter().filter_map(|input| match input {

@@ -67,6 +67,8 @@ pub struct Session {
     pub client: Client,
     serving: Arc<Serving>,
     followed: HashMap<Address, Followed>,
+    /// What has ended, as the client was told; maybe on a connection that was lost just then.
+    ended: Ended,
     /// Whether the contact list is followed as it changes, and whom it names.
     expanded: bool,
     by_contact: BTreeSet<Address>,
@@ -84,6 +86,27 @@ struct Followed {
     waits: Option<follow::Waits>,
 }
 
+/// Presentities whose end was told and may not have arrived: since the client was last heard after a
+/// PING, and since the time before.
+#[derive(Debug, Default)]
+struct Ended {
+    newer: BTreeSet<Address>,
+    older: BTreeSet<Address>,
+}
+
+impl Ended {
+    /// The client has answered what was sent after the older ones.
+    fn heard(&mut self) {
+        self.older = std::mem::take(&mut self.newer);
+    }
+
+    /// It is followed anew.
+    fn remove(&mut self, presentity: &Address) {
+        self.newer.remove(presentity);
+        self.older.remove(presentity);
+    }
+}
+
 impl Followed {
     /// What was answered.
     fn answered(held: Held, state: SubscriptionState) -> Followed {
@@ -96,8 +119,8 @@ impl Session {
     pub fn new(client: Client, serving: Arc<Serving>) -> Session {
         let (followed, by_contact) = (HashMap::new(), BTreeSet::new());
         let hurry = tokio::sync::watch::Sender::new(());
-        let (expanded, log) = (false, None);
-        Session { client, serving, followed, expanded, by_contact, log, hurry }
+        let (expanded, log, ended) = (false, None, Ended::default());
+        Session { client, serving, followed, ended, expanded, by_contact, log, hurry }
     }
 
     /// The connection ends: what waits for other domains is answered as far as it is known.
@@ -114,6 +137,11 @@ impl Session {
     pub async fn resume(&mut self) -> Result<(), ChangeError> {
         self.log = None;
         self.client.mailbox.set_absent(false);
+        // So is the end of what has ended: whoever looks, and does not listen any more, is told so.
+        let Ended { newer, older } = std::mem::take(&mut self.ended);
+        for presentity in newer.into_iter().chain(older) {
+            self.followed.entry(presentity).or_default();
+        }
         for (presentity, followed) in &mut self.followed {
             *followed = Followed::default();
             self.client.mailbox.presentity_dirty(presentity);
@@ -132,8 +160,9 @@ impl Session {
         &self.client.account.address
     }
 
-    /// The client has said that it is there.
-    pub fn is_there(&self) {
+    /// The client has answered a PING: it is there, and has what was sent before.
+    pub fn is_there(&mut self) {
+        self.ended.heard();
         self.serving.devices.note_use_soon(&self.client.mailbox);
     }
 
@@ -212,9 +241,19 @@ impl Session {
     }
 
     fn now_follows(&mut self, presentity: &Address, followed: Followed) {
+        self.ended.remove(presentity);
         self.followed.insert(presentity.clone(), followed);
         self.client.mailbox.now_follows(presentity);
         self.client.mailbox.presentity_dirty(presentity);
+    }
+
+    /// The end of it is told. As many are remembered as can be followed.
+    fn told_end(&mut self, presentity: &Address) {
+        self.unfollowed(presentity);
+        let most = self.serving.settings.load().limits.subscriptions_max as usize;
+        if self.ended.newer.len() < most {
+            self.ended.newer.insert(presentity.clone());
+        }
     }
 
     fn unfollowed(&mut self, presentity: &Address) {

@@ -110,7 +110,7 @@ impl Session {
         }
         front.tell(Event::Presence(notify));
         if state == SubscriptionState::Terminated {
-            self.unfollowed(presentity);
+            self.told_end(presentity);
         } else {
             self.followed.insert(presentity.clone(), Followed::answered(held, state));
         }

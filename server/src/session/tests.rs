@@ -6,7 +6,7 @@ use std::sync::Arc;
 use impp_protocol::command::{Fetch, Message, Publish, Subscribe};
 use impp_protocol::presence::{Document, FieldName, Patch};
 use impp_protocol::sasl::Password;
-use impp_protocol::state::{ItemKind, SubscriptionState};
+use impp_protocol::state::{self, ItemKind, SubscriptionState, WatcherEdit};
 use impp_protocol::{Address, Code, Command, Error, What};
 use impp_storage::MemoryStore;
 
@@ -122,6 +122,31 @@ async fn a_session_tells_events_as_far_as_there_is_room() {
     assert_eq!(*owner, address("bob"));
     assert_eq!(page.items.iter().map(|i| i.kind).collect::<Vec<_>>(), [ItemKind::Received]);
     assert!(events(&mut bob, 10).await.is_empty());
+}
+
+/// The end of a subscription that was told on a connection that is lost, and may not have arrived, is
+/// told again on the next one; once the client has answered what came after it, it is not.
+#[tokio::test]
+async fn r5_1_9_an_end_that_may_not_have_arrived_is_told_again() {
+    let host = start().await;
+    let (mut alice, mut bob) = (sign_in(&host, "alice").await, sign_in(&host, "bob").await);
+    for answers in [0, 1, 2] {
+        ask(&host, &mut bob, Subscribe::of(address("alice"), What::Presence)).await;
+        events(&mut bob, 10).await;
+        let remove = state::encode(&WatcherEdit { remove: address("bob") });
+        let ended = Publish::of(address("alice"), What::Watchers, Some(remove));
+        let ended = ask(&host, &mut alice, ended).await;
+        assert!(matches!(ended, Command::Ok(_)), "{ended:?}");
+        assert_eq!(events(&mut bob, 10).await.len(), 1);
+        (0..answers).for_each(|_| bob.is_there());
+        bob.resume().await.unwrap();
+        let again = events(&mut bob, 10).await;
+        let is_end = |event: &Event| match event {
+            Event::Presence(notify) => notify.state == SubscriptionState::Terminated,
+            _ => false,
+        };
+        assert_eq!(again.iter().filter(|event| is_end(event)).count(), usize::from(answers < 2));
+    }
 }
 
 /// Another's things are refused, whatever is asked of them, and those of a service that an account has

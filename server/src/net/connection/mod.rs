@@ -209,7 +209,7 @@ impl Connection {
                 let proof = self.proof();
                 self.auth(number, auth, place, sign_in, failed, proof).await;
             }
-            (Phase::SignedIn(session), Command::Ok(_)) if self.unanswered == Some(number) => {
+            (Phase::SignedIn(mut session), Command::Ok(_)) if self.unanswered == Some(number) => {
                 self.unanswered = None;
                 // Who only listens uses its device too.
                 session.is_there();

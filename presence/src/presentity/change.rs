@@ -148,7 +148,7 @@ impl State {
         match change {
             Change::Publish { device, patch, replace, lease } => {
                 match self.layers.publish(*device, patch, *replace, *lease) {
-                    Ok(()) => self.recompose(now),
+                    Ok(document) => self.compose(now, document),
                     Err(fault) => return Answer::Unfit(fault),
                 }
             }
@@ -235,10 +235,15 @@ impl State {
         }
     }
 
-    /// The layers have changed; where that decides who may see, that is decided.
+    /// The layers have changed.
     fn recompose(&mut self, now: Timestamp) {
+        self.compose(now, self.layers.compose());
+    }
+
+    /// The layers compose this now; where that decides who may see, that is decided.
+    fn compose(&mut self, now: Timestamp, document: Document) {
         let before = sphere(&self.document);
-        self.document = Arc::new(self.layers.compose());
+        self.document = Arc::new(document);
         if sphere(&self.document) != before {
             self.decide_all(now);
         }

@@ -26,11 +26,26 @@ pub enum Lease {
     Grace(SessionId, Timestamp),
 }
 
+/// A document and its encoding, made once: of this its length is known, and it is what is stored.
+#[derive(Debug, PartialEq, Eq)]
+struct Said {
+    document: Document,
+    encoded: Bytes,
+}
+
+impl Said {
+    #[expect(clippy::disallowed_methods, reason = "the owner's own layer: no watcher gets it")]
+    fn new(document: Document) -> Arc<Said> {
+        let encoded = document.encode();
+        Arc::new(Said { document, encoded })
+    }
+}
+
 /// What one device publishes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Layer {
     device: DeviceId,
-    document: Arc<Document>,
+    said: Arc<Said>,
     lease: Lease,
     /// Rises with every publication: the newest shows.
     order: u64,
@@ -53,7 +68,7 @@ pub struct Layers {
 }
 
 impl Layers {
-    /// Changes the layer of a device, which is made if it is not there.
+    /// Changes the layer of a device, which is made if it is not there; what all compose then.
     ///
     /// # Errors
     /// [`Fault`] if limits would be exceeded: of the layer, of their number, of all of them together.
@@ -64,18 +79,18 @@ impl Layers {
         patch: &Patch,
         replace: bool,
         lease: Lease,
-    ) -> Result<(), Fault> {
+    ) -> Result<Document, Fault> {
         let index = self.layers.iter().position(|layer| layer.device == device);
-        let mut document = match index {
-            Some(index) if !replace => (*self.layers[index].document).clone(),
+        let document = match index {
+            Some(index) if !replace => self.layers[index].said.document.clone(),
             _ => Document::default(),
         };
-        patch.apply(&mut document)?;
+        let said = Said::new(patch.applied(document)?);
         if index.is_none() && self.layers.len() == LAYERS_MAX {
             return Err(Fault::TooLong);
         }
         let order = self.published + 1;
-        let layer = Layer { device, document: Arc::new(document), lease, order };
+        let layer = Layer { device, said, lease, order };
         let others = self.layers.iter().filter(|other| other.device != device);
         let layers: Vec<Layer> = others.cloned().chain([layer]).collect();
         let layers = Layers { layers, published: order };
@@ -84,17 +99,17 @@ impl Layers {
             return Err(Fault::TooLong);
         }
         // Layers within limits may exceed them together.
-        Patch::between(&Document::default(), &layers.compose()).apply(&mut Document::default())?;
+        let composed = layers.compose();
+        composed.check_counts()?;
         *self = layers;
-        Ok(())
+        Ok(composed)
     }
 
     /// Takes a layer back from the store.
     pub fn restore(&mut self, device: DeviceId, document: Document, until: Timestamp) {
         self.published += 1;
         let (lease, order) = (Lease::Until(until), self.published);
-        let document = Arc::new(document);
-        self.layers.push(Layer { device, document, lease, order });
+        self.layers.push(Layer { device, said: Said::new(document), lease, order });
     }
 
     /// Ends the layer of a device.
@@ -147,10 +162,9 @@ impl Layers {
     }
 
     /// What a device has published itself, encoded for the store and for its own eyes.
-    #[expect(clippy::disallowed_methods, reason = "the owner's own layer: no watcher gets it")]
     pub fn of(&self, device: DeviceId) -> Option<(Bytes, Lease)> {
         let layer = self.find(device)?;
-        Some((layer.document.encode(), layer.lease))
+        Some((layer.said.encoded.clone(), layer.lease))
     }
 
     /// What of a device's layer survives a restart: nothing but a lease does.
@@ -177,7 +191,7 @@ impl Layers {
 
     /// The length of all layers together; what they compose is never longer.
     pub fn size(&self) -> usize {
-        self.layers.iter().map(|layer| layer.document.size()).sum()
+        self.layers.iter().map(|layer| layer.said.encoded.len()).sum()
     }
 
     /// The devices whose layers are bound to sessions, or in their grace.
@@ -197,7 +211,7 @@ impl Layers {
         let mut layers: Vec<&Layer> = self.layers.iter().collect();
         layers.sort_by_key(|layer| layer.order);
         let mut whole = Document::default();
-        for Layer { document, .. } in layers {
+        for document in layers.into_iter().map(|layer| &layer.said.document) {
             whole.person.extend(document.person.clone());
             whole.tuples.extend(document.tuples.clone());
             whole.devices.extend(document.devices.clone());

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::name::{FieldName, FieldType};
+use crate::field::Fault;
 use crate::time::Timestamp;
 
 /// Most tuples in a document; as many devices.
@@ -75,9 +76,16 @@ impl Document {
         document
     }
 
-    /// The length of its encoding in bytes.
-    pub fn size(&self) -> usize {
-        self.encode().len()
+    /// Looks that there are no more parts than may be, and no more fields in any.
+    ///
+    /// # Errors
+    /// [`Fault::TooLong`] if there are.
+    pub fn check_counts(&self) -> Result<(), Fault> {
+        let parts = self.tuples.values().chain(self.devices.values());
+        let most = parts.chain([&self.person]).map(Fields::len).max();
+        let fits = most.is_none_or(|most| most <= FIELDS_MAX)
+            && self.tuples.len().max(self.devices.len()) <= TUPLES_MAX;
+        if fits { Ok(()) } else { Err(Fault::TooLong) }
     }
 
     /// The sphere that the document tells: of all persons' fields that have one, if they agree

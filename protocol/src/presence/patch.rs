@@ -120,18 +120,20 @@ impl Patch {
     /// # Errors
     /// [`Fault::TooLong`] if the document would exceed its limits; it is left as it was.
     pub fn apply(&self, document: &mut Document) -> Result<(), Fault> {
-        let mut changed = document.clone();
-        self.person.apply(&mut changed.person);
-        apply_parts(&self.tuples, &mut changed.tuples);
-        apply_parts(&self.devices, &mut changed.devices);
-        let parts = changed.tuples.values().chain(changed.devices.values());
-        let too_many_fields =
-            parts.chain([&changed.person]).any(|fields| fields.len() > FIELDS_MAX);
-        if too_many_fields || changed.tuples.len().max(changed.devices.len()) > TUPLES_MAX {
-            return Err(Fault::TooLong);
-        }
-        *document = changed;
+        *document = self.applied(document.clone())?;
         Ok(())
+    }
+
+    /// What the change makes of a document.
+    ///
+    /// # Errors
+    /// [`Fault::TooLong`] if that would exceed the limits.
+    pub fn applied(&self, mut document: Document) -> Result<Document, Fault> {
+        self.person.apply(&mut document.person);
+        apply_parts(&self.tuples, &mut document.tuples);
+        apply_parts(&self.devices, &mut document.devices);
+        document.check_counts()?;
+        Ok(document)
     }
 
     /// Names of all fields that the patch sets or unsets, and of what it removes.

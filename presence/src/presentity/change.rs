@@ -185,7 +185,8 @@ impl State {
             }
             Change::PutContact(address, entry) => {
                 self.policy.set_contact(address, entry.clone());
-                self.decide_all(now);
+                // An entry is about nobody else.
+                self.decide(now, address);
             }
             Change::PutRules { rules, text, .. } => {
                 (self.policy.rules, self.policy.text) = (rules.clone(), text.clone());

@@ -39,6 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("impp-quickstart", &["impp-protocol", "impp-locate", "impp-server"]),
     ("imppd", &["impp-server", "impp-quickstart"]),
     ("impp-client", &["impp-protocol", "impp-locate"]),
+    ("impp-bench", &["impp-protocol", "impp-acl", "impp-presence"]),
     (
         "impp-tests",
         &[
@@ -61,7 +62,6 @@ const ARROWS: &[(&str, &[&str])] = &[
 const PURE: &[(&str, &[&str])] = &[
     ("impp-protocol", &[]),
     ("impp-acl", &[]),
-    ("impp-presence", &[]),
     ("impp-presence", &[]),
     ("impp-federation", &[]),
     ("impp-trust", &["rustls"]),

@@ -32,6 +32,7 @@ const CRATES: &[&str] = &[
     "quickstart",
     "imppd",
     "client",
+    "bench",
 ];
 
 /// What is larger today, and how large.

@@ -256,6 +256,23 @@ mod tests {
     }
 
     #[test]
+    fn layers_that_fit_alone_are_refused_where_they_do_not_fit_together() {
+        let tuples = |of: &str| {
+            let mut document = Document::default();
+            for index in 0..16 {
+                let id = PartId::parse(&format!("{of}{index}")).unwrap();
+                document.tuples.insert(id, Default::default());
+            }
+            Patch::between(&Document::default(), &document)
+        };
+        let (mut layers, lease) = (Layers::default(), Lease::Until(at(100)));
+        layers.publish([1; 16], &tuples("a"), true, lease).unwrap();
+        let before = layers.clone();
+        let second = layers.publish([2; 16], &tuples("b"), true, lease);
+        assert_eq!((second, layers), (Err(Fault::TooLong), before));
+    }
+
+    #[test]
     fn a_bound_layer_outlives_its_connection_by_the_grace() {
         let (mut layers, session) = (Layers::default(), SessionId([9; 16]));
         layers.publish([1; 16], &patch("t", None), true, Lease::Bound(session)).unwrap();

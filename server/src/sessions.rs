@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::ids::{DeviceId, SessionId};
-use crate::listeners::{Listener, Listeners};
+use crate::listeners::{Again, Listener, Listeners};
 use crate::signal::Signal;
 use bytes::Bytes;
 use dashmap::DashMap;
@@ -35,6 +35,8 @@ pub struct Mailbox {
     /// Wakes its connection.
     pub signal: Signal,
     news: Mutex<News>,
+    /// Presentities that could not be read.
+    again: Again,
     /// What the session follows, for those who list it.
     follows: Mutex<BTreeSet<Address>>,
     /// What resumes the session.
@@ -73,6 +75,7 @@ impl Mailbox {
             device,
             signal: Signal::default(),
             news: Mutex::default(),
+            again: Again::default(),
             follows: Mutex::default(),
             ticket: Mutex::new(ticket),
             moved: Notify::new(),
@@ -138,12 +141,8 @@ impl Mailbox {
     }
 
     /// Says after a while that a presentity may have changed.
-    pub fn presentity_dirty_later(self: &Arc<Mailbox>, presentity: Address, after: Duration) {
-        let mailbox = self.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(after).await;
-            mailbox.presentity_dirty(&presentity);
-        });
+    pub fn presentity_dirty_later(self: &Arc<Mailbox>, presentity: Address) {
+        self.again.later(self, presentity, |mailbox| &mailbox.again);
     }
 
     /// Says after a while that the log may have grown.

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use impp_protocol::Timestamp;
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
+use impp_protocol::{Address, Timestamp};
 
 use super::Terms;
 use super::cache::GroupId;
@@ -22,6 +22,16 @@ const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(300);
 /// However long the home asks to be left alone, it is asked again after this.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+
+/// A home that has failed is asked again by its followers one after the other, and not by all in one
+/// instant: up to half as long again after the wait, in so many steps.
+const SHARES: u32 = 512;
+
+/// A follower's place among the others, as good as by chance and always the same.
+fn share_of(who: &Address) -> u32 {
+    let digest = impp_protocol::presence::Version::of(who.as_str().as_bytes());
+    u32::from(digest.0[0])
+}
 
 /// See the module. All subscriptions of one principal stand alike.
 #[derive(Clone, Debug)]
@@ -194,12 +204,13 @@ impl Follower {
 
     /// The home could not answer: it is asked again later. It knows of nothing held any more, so
     /// nothing is lost.
-    pub(super) fn failed(&mut self, now: Timestamp, after: Option<Duration>) {
+    pub(super) fn failed(&mut self, now: Timestamp, who: &Address, after: Option<Duration>) {
         (self.lost, self.heard) = (false, true);
         let after = after.map(|after| after.min(RETRY_AFTER_MAX));
         let wait = RETRY_MIN.saturating_mul(1 << self.failures.min(16)).min(RETRY_MAX);
         self.failures = self.failures.saturating_add(1);
-        self.upstream = Upstream::Due(now.after(wait.max(after.unwrap_or_default())));
+        let wait = wait.max(after.unwrap_or_default());
+        self.upstream = Upstream::Due(now.after(wait + wait * share_of(who) / SHARES));
         self.unsure = self.unsure.or(Some(now));
     }
 

@@ -323,7 +323,7 @@ impl Mirror {
                     if !follower.sees() {
                         self.cache.leave(watcher, follower.group.take());
                     }
-                    follower.failed(now, error.retry_after);
+                    follower.failed(now, watcher, error.retry_after);
                     effects.answered.push((watcher.clone(), Ok(())));
                 }
             }

@@ -64,7 +64,7 @@ impl Session {
             } else if let Err(error) = self.tell_presence(&presentity, front).await {
                 // The others are told all the same; this one is looked at again after a while.
                 tracing::error!(%error, "a followed presentity could not be read");
-                self.client.mailbox.presentity_dirty_later(presentity, AGAIN);
+                self.client.mailbox.presentity_dirty_later(presentity);
             }
         }
         if let Err(error) = self.tell_log(front).await {

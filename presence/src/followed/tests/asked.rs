@@ -301,6 +301,27 @@ fn a_home_that_asks_to_be_left_alone_for_ever_is_asked_again_in_an_hour() {
     assert_eq!(world.ask(1), 1);
     let busy = Error::new(Code::Busy, "later").retry_after(Duration::from_secs(1 << 40));
     world.mirror.answered(world.now, &watcher(0), Err(busy), TERMS);
-    world.now = world.now.after(Duration::from_secs(3600));
+    // And a little later, so that not all who follow come at once.
+    world.now = world.now.after(Duration::from_secs(5400));
     assert_eq!(world.ask(1), 1);
+}
+
+/// Many followers of a home that has failed do not all come back in one instant.
+#[test]
+fn those_who_follow_a_home_that_failed_come_back_one_after_the_other() {
+    let all = vec![Grant::All; 200];
+    let mut world = followed(&all);
+    world.advance(1800);
+    assert_eq!(world.ask(1000), 200);
+    for index in 0..200 {
+        let busy = Error::new(Code::Busy, "later").retry_after(Duration::from_secs(60));
+        world.mirror.answered(world.now, &watcher(index), Err(busy), TERMS);
+    }
+    let mut most = 0;
+    for _ in 0..91 {
+        world.now = world.now.after(Duration::from_secs(1));
+        most = most.max(world.mirror.requests(world.now, 1000, TERMS).len());
+    }
+    assert!(world.mirror.requests(world.now, 1000, TERMS).is_empty(), "somebody is not asked for");
+    assert!((1..40).contains(&most), "{most} at once");
 }

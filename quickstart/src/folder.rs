@@ -8,8 +8,8 @@ use impp_protocol::{Address, Domain};
 use impp_server::cli::Failure;
 use impp_server::cli::account::write_private;
 use impp_server::config::{Config, default_document};
+use impp_server::life::bind_all;
 use impp_server::net::listen::Listener;
-use impp_server::running::bind_all;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,

@@ -8,14 +8,13 @@ mod folder;
 mod two_domains;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use impp_protocol::Address;
-use impp_server::cli::account::{add, befriended, profile};
+use impp_server::cli::account::{add, befriend, profile};
 use impp_server::cli::{Failure, say, serve};
 use impp_server::config::Config;
-use impp_server::host::Host;
-use impp_server::running::{Running, bind_all};
+use impp_server::control::Administration;
+use impp_server::life::{Server, bind_all};
 
 use folder::{folder, make};
 
@@ -64,13 +63,13 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     let config = Config::load(&path)?;
     let _log = serve::start_log(&config.log)?;
-    let host = Running::open(config.clone()).await?;
+    let server = Server::open(config.clone()).await?;
     let listeners = match listeners {
         Some(listeners) => listeners,
         None => bind_all(&config).await?,
     };
-    add_accounts(&host, &config, &arguments).await?;
-    let running = Running::start(host, listeners, &path).await?;
+    add_accounts(&server.administration, &config, &arguments).await?;
+    let running = server.start(listeners, &path).await?;
     say(format_args!("profiles: {}", arguments.data.join("profiles").display()));
     let end = async {
         match arguments.while_stdin {
@@ -78,7 +77,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
             false => std::future::pending().await,
         }
     };
-    serve::until_told(running, &path, end).await
+    serve::until_told(running, end).await
 }
 
 /// Waits until stdin is closed.
@@ -94,11 +93,11 @@ async fn stdin_ended() {
 
 /// Makes accounts that are missing, each with a profile, in each other's contact lists.
 async fn add_accounts(
-    host: &Arc<Host>,
+    server: &Administration,
     config: &Config,
     arguments: &Arguments,
 ) -> Result<(), Failure> {
-    let Some(domain) = host.accounts.domains().first().cloned() else { return Ok(()) };
+    let Some(domain) = server.accounts.domains().first().cloned() else { return Ok(()) };
     let profiles = arguments.data.join("profiles");
     folder(&profiles)?;
     let mut all = Vec::new();
@@ -108,16 +107,16 @@ async fn add_accounts(
         all.push(address);
     }
     for (index, address) in all.iter().enumerate() {
-        if host.accounts.get(address).is_some() {
+        if server.accounts.get(address).is_some() {
             continue;
         }
-        let password = add(host, address).await?;
+        let password = add(server, address).await?;
         let file = profiles.join(format!("{}.toml", address.local()));
         let _ = std::fs::remove_file(&file);
         profile(config, address.as_str(), &password, &file)?;
         for (_, other) in all.iter().enumerate().filter(|(other, _)| *other != index) {
-            host.store(befriended(address, other, host.clock.now())).await?;
-            host.store(befriended(other, address, host.clock.now())).await?;
+            befriend(server, address, other).await?;
+            befriend(server, other, address).await?;
         }
     }
     Ok(())

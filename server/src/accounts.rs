@@ -221,7 +221,7 @@ impl Accounts {
         let key = records::key(ACCOUNT, &account.address, &[]);
         let put = Op::Put { key, expect, value: Some(records::to_bytes(&record)) };
         let ops = std::iter::once(put).chain(more).collect();
-        match store.submit(Unit { dedup: None, body: None, time: now, ops }).await? {
+        match store.submit(Unit::of(now, ops)).await? {
             Outcome::Committed { versions, .. } => {
                 account.version = versions.first().copied().unwrap_or_default();
                 self.accounts.insert(account.address.clone(), Arc::new(account));

@@ -9,23 +9,35 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use impp_storage::Health;
+use impp_storage::{Health, Store};
 use tokio::net::TcpListener;
 
-use crate::host::Host;
 use crate::log::lost;
+use crate::messages::Outgoing;
+use crate::metrics::Metrics;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What can be looked at.
+#[derive(Clone)]
+pub struct Looked {
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// Whether it can be written to.
+    pub store: Arc<dyn Store>,
+    /// What waits for other domains.
+    pub outgoing: Arc<Outgoing>,
+}
 
 /// Binds the address and serves for as long as the runtime lives; the address bound.
 ///
 /// # Errors
 /// The system's if it cannot be bound.
-pub async fn start(host: Arc<Host>, address: &str) -> io::Result<SocketAddr> {
+pub async fn start(looked: Looked, address: &str) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
     let routes = Router::new().route("/healthz", get(health)).route("/metrics", get(metrics));
-    let app = routes.with_state(host);
+    let app = routes.with_state(looked);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, app).await {
             tracing::error!(%error, "http");
@@ -34,8 +46,8 @@ pub async fn start(host: Arc<Host>, address: &str) -> io::Result<SocketAddr> {
     Ok(address)
 }
 
-async fn health(State(host): State<Arc<Host>>) -> impl IntoResponse {
-    match host.store.health() {
+async fn health(State(server): State<Looked>) -> impl IntoResponse {
+    match server.store.health() {
         Health::Ok => (StatusCode::OK, "ok\n".to_owned()),
         Health::NoSpace => (StatusCode::SERVICE_UNAVAILABLE, "the disk is full\n".to_owned()),
         Health::Failed(reason) => {
@@ -44,15 +56,15 @@ async fn health(State(host): State<Arc<Host>>) -> impl IntoResponse {
     }
 }
 
-async fn metrics(State(host): State<Arc<Host>>) -> impl IntoResponse {
+async fn metrics(State(server): State<Looked>) -> impl IntoResponse {
     // Counted elsewhere, and brought up to date when somebody looks.
     let counted = [
-        (&host.metrics.store_syncs, host.store.stats().syncs),
-        (&host.metrics.log_dropped, lost::lines()),
+        (&server.metrics.store_syncs, server.store.stats().syncs),
+        (&server.metrics.log_dropped, lost::lines()),
     ];
     for (counter, total) in counted {
         counter.inc_by(total.saturating_sub(counter.get()));
     }
-    host.metrics.queued.set(host.peers.queued() as i64);
-    ([(header::CONTENT_TYPE, OPENMETRICS)], host.metrics.render())
+    server.metrics.queued.set(server.outgoing.queued() as i64);
+    ([(header::CONTENT_TYPE, OPENMETRICS)], server.metrics.render())
 }

@@ -40,7 +40,7 @@ impl Commits {
         let mut commits = Vec::new();
         while !ops.is_empty() {
             let rest = ops.split_off(ops.len().min(UNIT_OPS_MAX));
-            let unit = Unit { dedup: None, body: None, time: now, ops };
+            let unit = Unit::of(now, ops);
             commits.push(store.submit(unit));
             ops = rest;
         }

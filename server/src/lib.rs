@@ -8,18 +8,16 @@
 //! | `tls/` | TLS configurations, and what certificates name |
 //! | `wire/` | frames over TLS: how fast and how long a peer may, and who gets a place |
 //! | `net/` | accepting, and clients' connections |
-//! | `delivery.rs` | a message into an inbox here |
-
+//! | `messages/` | a message into an inbox here, and what waits for other domains |
 //! | `session/` | signing in, and what a signed-in device asks |
 //! | `reach/` | one door to a presentity, here or elsewhere; those of other domains that are followed |
 //! | `link/` | links to the servers of other domains |
 //! | `principals/` | presentities of the hosted domains: loading, changing, waking |
 //! | `listeners.rs`, `standing.rs` | who is woken; how many watchers other domains have here |
 //! | `accounts.rs`, `records.rs`, `keeping.rs`, `secrets.rs` | who can sign in; what is stored, and how |
-//! | `host.rs` | what all connections share |
 //! | `answers.rs`, `notify.rs` | what is answered, and presence on its way to a watcher |
 //! | `ids.rs`, `signal.rs` | names of devices and sessions; waking a connection's task |
-//! | `running.rs`, `stopping.rs` | from a configuration to accepting; an orderly stop |
+//! | `life/`, `stopping.rs` | the server put together, started, reloaded, stopped |
 //! | `control/`, `http.rs`, `metrics.rs` | the operator's ways in |
 //! | `log/` | the log on standard error |
 
@@ -29,14 +27,14 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
-pub mod delivery;
-pub mod host;
 pub mod http;
 pub mod ids;
 pub mod keeping;
+pub mod life;
 pub mod link;
 pub mod listeners;
 pub mod log;
+pub mod messages;
 pub mod metrics;
 pub mod net;
 pub mod notify;
@@ -45,7 +43,6 @@ pub mod rates;
 pub mod reach;
 pub mod records;
 pub mod routes;
-pub mod running;
 pub mod secrets;
 pub mod session;
 pub mod sessions;

@@ -46,19 +46,21 @@ impl Routes {
     }
 
     fn no_account(&self, address: &Address) -> Error {
-        let config = self.settings.load();
-        let domain = address.domain();
-        let hosted = config.domain.iter().find(|hosted| hosted.name == domain);
-        let moved = hosted
-            .and_then(|hosted| hosted.redirect.as_ref())
-            .and_then(|domain| Address::new(address.local(), domain).ok());
-        match moved {
+        match self.redirected(address) {
             Some(moved) => {
                 let text = format!("{address} is {moved}");
                 Error { address: Some(moved), ..Error::new(Code::Moved, text) }
             }
             None => Error::new(Code::NotFound, format!("{address} does not exist")),
         }
+    }
+
+    /// Where the operator has sent who asks for an address here without an account.
+    pub fn redirected(&self, address: &Address) -> Option<Address> {
+        let config = self.settings.load();
+        let domain = address.domain();
+        let hosted = config.domain.iter().find(|hosted| hosted.name == domain)?;
+        Address::new(address.local(), hosted.redirect.as_ref()?).ok()
     }
 
     /// Where a presentity is, as a principal of this server asks for it.

@@ -295,16 +295,16 @@ impl Sessions {
         self.by_id.get(&id).map(|entry| entry.value().clone())
     }
 
+    /// Says to an account's sessions that its log has grown.
+    pub fn log_grew(&self, account: &Address) {
+        for mailbox in self.of(account) {
+            mailbox.log_grew();
+        }
+    }
+
     /// The sessions of an account.
     pub fn of(&self, account: &Address) -> Vec<Arc<Mailbox>> {
         self.by_account.get(account).map(|entry| entry.value().clone()).unwrap_or_default()
-    }
-
-    /// Says to an account's sessions that its log has grown.
-    pub fn log_grew(&self, owner: &Address) {
-        for mailbox in self.of(owner) {
-            mailbox.log_grew();
-        }
     }
 
     /// Every session.

@@ -37,6 +37,13 @@ pub struct Unit {
     pub ops: Vec<Op>,
 }
 
+impl Unit {
+    /// Operations alone: with no message, and nothing that tells a repeat.
+    pub fn of(time: Timestamp, ops: Vec<Op>) -> Unit {
+        Unit { dedup: None, body: None, time, ops }
+    }
+}
+
 /// The name of a unit that may be sent again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dedup {

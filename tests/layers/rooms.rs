@@ -36,7 +36,6 @@ const MODULES: &[(&str, &str)] = &[
     ("answers", "core"),
     ("clock", "core"),
     ("config", "core"),
-    ("host", "core"),
     ("metrics", "core"),
     ("notify", "core"),
     ("keeping", "core"),
@@ -52,20 +51,16 @@ const MODULES: &[(&str, &str)] = &[
     ("timers", "core"),
     ("reach", "reach"),
     ("tls", "core"),
-    ("delivery", "messages"),
-    ("link::outgoing", "messages"),
+    ("messages", "messages"),
     ("session", "session"),
     ("link", "link"),
     ("control", "front"),
     ("http", "front"),
     ("net", "front"),
     ("log", "life"),
-    ("running", "life"),
+    ("life", "life"),
     ("cli", "cli"),
 ];
-
-/// Paths that lead up, each from one module to one room. It may only fall.
-const UPWARD: usize = 6;
 
 /// The room of a module, and its rank. The root of the crate is in none.
 fn room(module: &[String]) -> Option<(&'static str, usize)> {
@@ -179,15 +174,13 @@ fn server() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../server/src")
 }
 
-/// What may only fall has not risen; when it falls, the number here falls with it.
 #[test]
 fn paths_inside_the_server_lead_down() {
     let upward = upward(&server());
     let list: Vec<String> = upward.iter().map(|(from, to)| format!("  {from} → {to}")).collect();
-    assert_eq!(
-        upward.len(),
-        UPWARD,
-        "paths that lead up; UPWARD may only fall:\n{}",
+    assert!(
+        list.is_empty(),
+        "paths that lead up, each from a module to a room:\n{}",
         list.join("\n")
     );
 }
@@ -210,10 +203,10 @@ fn an_upward_path_is_found_wherever_it_stands() {
         ("use crate::cli::main;", &["cli::main"][..]),
         ("pub use crate::{cli::{self, zone}, net as n};", &["cli::self", "cli::zone", "net"]),
         (
-            "fn f() { let x = super::super::session::open(crate::host::Host::new()); }",
-            &["host::Host::new", "session::open"],
+            "fn f() { let x = super::super::session::open(crate::life::Server::new()); }",
+            &["life::Server::new", "session::open"],
         ),
-        ("fn f() { info!(\"{}\", crate::running::now()); }", &["running::now"]),
+        ("fn f() { info!(\"{}\", crate::life::now()); }", &["life::now"]),
         ("type T = Box<dyn Fn(&crate::http::Answer)>;", &["http::Answer"]),
     ] {
         let mut found = BTreeSet::new();

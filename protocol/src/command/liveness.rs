@@ -46,3 +46,10 @@ fields! {
         4 server: Option<String>,
     }
 }
+
+impl Bye {
+    /// A BYE without further advice.
+    pub fn new(reason: ByeReason, text: &str) -> Bye {
+        Bye { reason, text: Some(text.to_owned()), retry_after: None, server: None }
+    }
+}

@@ -4,26 +4,24 @@
 //! What is done to accounts on request is `control`'s.
 
 use std::path::Path;
-use std::sync::Arc;
 
+use impp_protocol::Address;
 use impp_protocol::state::{Grant, SubscriptionEvent, SubscriptionState};
-use impp_protocol::{Address, Timestamp};
-use impp_storage::{Expect, Op};
+use impp_storage::{Expect, Op, Unit};
 
 use super::Failure;
 use crate::config::Config;
-use crate::control::{self, Request, Response};
-use crate::host::Host;
+use crate::control::{self, Administration, Request, Response};
 use crate::records::{self, CONTACT, ContactRecord, FOLLOWED, Services, WATCHER, WatcherRecord};
 
 /// Makes an account with every service and a random password, which stands nowhere else.
 ///
 /// # Errors
 /// [`Failure`]: there is or was one, or the store failed.
-pub async fn add(host: &Arc<Host>, address: &Address) -> Result<String, Failure> {
+pub async fn add(server: &Administration, address: &Address) -> Result<String, Failure> {
     let services = Services { pres: true, im: true };
     let add = Request::Add { address: address.to_string(), password: None, services };
-    Ok(done(control::handle(host, add).await)?.unwrap_or_default())
+    Ok(done(control::handle(server, add).await)?.unwrap_or_default())
 }
 
 /// The password that was made, if one was and nothing was refused.
@@ -37,9 +35,17 @@ pub(super) fn done(response: Response) -> Result<Option<String>, Failure> {
     }
 }
 
-/// What puts `other` into the contact list of `owner`, following and granting all, and the
-/// subscription that comes of it; what is there already stays as it is.
-pub fn befriended(owner: &Address, other: &Address, now: Timestamp) -> Vec<Op> {
+/// Puts `other` into the contact list of `owner`, following and granting all, with the subscription
+/// that comes of it; what is there already stays as it is.
+///
+/// # Errors
+/// [`Failure`]: the store failed.
+pub async fn befriend(
+    server: &Administration,
+    owner: &Address,
+    other: &Address,
+) -> Result<(), Failure> {
+    let now = server.clock.now();
     let contact = ContactRecord { name: None, groups: vec![], follow: true, grant: Grant::All };
     let watcher = WatcherRecord {
         state: SubscriptionState::Active.as_str().to_owned(),
@@ -49,14 +55,16 @@ pub fn befriended(owner: &Address, other: &Address, now: Timestamp) -> Vec<Op> {
         by_contact: true,
     };
     let put = |key, value| Op::Put { key, expect: Expect::Absent, value: Some(value) };
-    vec![
+    let ops = vec![
         put(records::key(CONTACT, owner, &[other.as_str()]), records::to_bytes(&contact)),
         put(records::key(WATCHER, other, &[owner.as_str()]), records::to_bytes(&watcher)),
         put(
             records::key(FOLLOWED, owner, &[other.as_str()]),
             records::to_bytes(&serde_json::Map::new()),
         ),
-    ]
+    ];
+    server.store.submit(Unit::of(now, ops)).await?;
+    Ok(())
 }
 
 /// Writes a profile for `impp`, readable by its owner alone.

@@ -13,7 +13,7 @@ use super::{Failure, zone};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Hosted, plain};
 use crate::control::{self, Request};
-use crate::running::{RunError, bind_all};
+use crate::life::{RunError, bind_all};
 use crate::tls::Configurations;
 
 /// A certificate that holds shorter than this is warned of.

@@ -30,8 +30,7 @@ use impp_storage::StoreError;
 use crate::accounts::AccountError;
 use crate::config::{Config, ConfigError, default_document};
 use crate::control::{self, Request, Response};
-use crate::host::StartError;
-use crate::running::RunError;
+use crate::life::{RunError, StartError};
 
 /// What the server's program can be told to do.
 #[derive(Debug, Subcommand)]

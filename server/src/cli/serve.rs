@@ -7,27 +7,23 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failure;
 use crate::config::{Config, Log};
+use crate::life::{Running, Server, bind_all};
 use crate::log;
-use crate::running::{Running, bind_all};
 
 pub(super) async fn run(path: &Path) -> Result<(), Failure> {
     let config = Config::load(path)?;
     let _log = start_log(&config.log)?;
-    let host = Running::open(config.clone()).await?;
+    let server = Server::open(config.clone()).await?;
     let listeners = bind_all(&config).await?;
-    let running = Running::start(host, listeners, path).await?;
-    until_told(running, path, std::future::pending()).await
+    let running = server.start(listeners, path).await?;
+    until_told(running, std::future::pending()).await
 }
 
 /// Says that the server is ready, runs it until SIGTERM, SIGINT or `end`, and stops it.
 ///
 /// # Errors
 /// [`Failure`]: the system hands on no signals, or the store failed at the stop.
-pub async fn until_told(
-    running: Running,
-    path: &Path,
-    end: impl Future<Output = ()>,
-) -> Result<(), Failure> {
+pub async fn until_told(running: Running, end: impl Future<Output = ()>) -> Result<(), Failure> {
     use std::io::Write;
     raise_open_files();
     let no_signal = |error| Failure::new(5, format!("signals: {error}"));
@@ -35,7 +31,7 @@ pub async fn until_told(
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signal)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(no_signal)?;
     let mut ready = String::new();
-    for domain in running.host.accounts.domains() {
+    for domain in running.domains() {
         for address in &running.addresses {
             ready.push_str(&format!("ready: {domain} on {address}\n"));
         }
@@ -53,7 +49,7 @@ pub async fn until_told(
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             () = &mut end => break,
-            _ = hangup.recv() => match running.reload(path) {
+            _ = hangup.recv() => match running.reload() {
                 Ok(_) => {}
                 Err(error) => tracing::error!(%error, "not reloaded; all is as it was"),
             },

@@ -9,8 +9,8 @@ use super::Failure;
 use super::account::{done, profile};
 use crate::config::Config;
 use crate::control::{self, Request, Response};
+use crate::life::Server;
 use crate::records::Services;
-use crate::running::Running;
 
 /// Arguments of `imppd user`.
 #[derive(Debug, clap::Args)]
@@ -163,9 +163,9 @@ async fn ask(config: &Config, request: Request) -> Result<Response, Failure> {
         Ok(None) => {}
         Err(error) => return Err(Failure::new(3, format!("{}: {error}", socket.display()))),
     }
-    let host = Running::open(config.clone()).await?;
-    let response = control::handle(&host, request).await;
-    host.store.close().await?;
+    let server = Server::open(config.clone()).await?;
+    let response = control::handle(&server.administration, request).await;
+    server.administration.store.close().await?;
     Ok(response)
 }
 

@@ -3,8 +3,6 @@
 //!
 //! Which records an account has is in `records`, how they are changed in `accounts`.
 
-use std::sync::Arc;
-
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use impp_presence::Change;
@@ -13,12 +11,11 @@ use impp_protocol::sasl::Password;
 use impp_protocol::sasl::scram::Verifier;
 use impp_protocol::state::SubscriptionEvent;
 use impp_protocol::{Address, Error, Timestamp};
-use impp_storage::{Expect, Op, RecordKey, Table};
+use impp_storage::{Expect, Op, RecordKey, Table, Unit};
 use serde::{Deserialize, Serialize};
 
-use super::{Request, Response, devices, refused};
+use super::{Administration, Request, Response, devices, refused};
 use crate::accounts::{AccountError, Accounts, new_verifier};
-use crate::host::Host;
 use crate::keeping::scan;
 use crate::records::{self, AccountState, Services};
 use crate::sessions::Sessions;
@@ -54,8 +51,8 @@ impl<E: Into<AccountError>> From<E> for Undone {
 }
 
 /// Does what is asked of the accounts.
-pub async fn handle(host: &Arc<Host>, request: Request) -> Response {
-    let error = match act(host, request).await {
+pub async fn handle(server: &Administration, request: Request) -> Response {
+    let error = match act(server, request).await {
         Ok(response) | Err(Undone::Refused(response)) => return response,
         Err(Undone::Error(error)) => error,
     };
@@ -65,43 +62,43 @@ pub async fn handle(host: &Arc<Host>, request: Request) -> Response {
         _ => 1,
     };
     let hint = matches!(error, AccountError::ForeignDomain(_)).then(|| {
-        let domains = host.accounts.domains();
+        let domains = server.accounts.domains();
         format!("hosted: {}", domains.iter().map(|d| d.as_str()).collect::<Vec<_>>().join(", "))
     });
     refused(exit, error.to_string(), hint)
 }
 
-async fn act(host: &Arc<Host>, request: Request) -> Result<Response, Undone> {
-    let (store, now) = (&*host.store, host.clock.now());
+async fn act(server: &Administration, request: Request) -> Result<Response, Undone> {
+    let (store, now) = (&*server.store, server.clock.now());
     let mut made = None;
     match request {
         Request::Add { address, password, services } => {
             let address = address_of(&address)?;
             let (verifier, password) = verifier(password)?;
-            host.accounts.add(store, now, &address, services, verifier, vec![]).await?;
+            server.accounts.add(store, now, &address, services, verifier, vec![]).await?;
             made = password;
         }
         Request::Passwd { address, password } => {
-            made = change_password(host, &address_of(&address)?, password, now).await?;
+            made = change_password(server, &address_of(&address)?, password, now).await?;
         }
-        Request::Disable { address } => disable(host, &address_of(&address)?, now).await?,
+        Request::Disable { address } => disable(server, &address_of(&address)?, now).await?,
         Request::Enable { address } => {
             let address = address_of(&address)?;
             let state = Some(AccountState::Enabled);
-            host.accounts.change(store, now, &address, state, None, vec![]).await?;
+            server.accounts.change(store, now, &address, state, None, vec![]).await?;
         }
-        Request::Remove { address } => remove(host, &address_of(&address)?, now).await?,
+        Request::Remove { address } => remove(server, &address_of(&address)?, now).await?,
         Request::Devices { address, remove } => {
             let address = address_of(&address)?;
-            if host.accounts.get(&address).is_none() {
+            if server.accounts.get(&address).is_none() {
                 return Err(AccountError::NotFound(address).into());
             }
             return match remove {
-                Some(device) => Ok(devices::remove(host, &address, &device).await?),
-                None => Ok(Response::Devices(devices::list(host, &address).await?)),
+                Some(device) => Ok(devices::remove(server, &address, &device).await?),
+                None => Ok(Response::Devices(devices::list(server, &address).await?)),
             };
         }
-        Request::List => return Ok(list(&host.accounts, &host.sessions)),
+        Request::List => return Ok(list(&server.accounts, &server.live.sessions)),
         Request::Reload => return Ok(refused(2, "only a running server reloads", None)),
     }
     Ok(Response::Done { password: made })
@@ -120,7 +117,7 @@ fn list(accounts: &Accounts, sessions: &Sessions) -> Response {
 
 /// Gives an account another password, and returns the one that was made.
 async fn change_password(
-    host: &Arc<Host>,
+    server: &Administration,
     address: &Address,
     given: Option<String>,
     now: Timestamp,
@@ -128,35 +125,43 @@ async fn change_password(
     let (verifier, made) = verifier(given)?;
     // Its devices have to show that they know the new one.
     let changed = vec![crate::session::devices::password_changed_op(address, now)];
-    host.accounts.change(&*host.store, now, address, None, Some(verifier), changed).await?;
-    host.live.end_all(address, ByeReason::Revoked, "the password was changed").await;
+    server.accounts.change(&*server.store, now, address, None, Some(verifier), changed).await?;
+    server.live.end_all(address, ByeReason::Revoked, "the password was changed").await;
     Ok(made)
 }
 
 /// Disables an account: nothing goes on in its name. What it shows ends, its sessions end, and what
 /// it has waiting for other domains comes to its fate; that is stored by the queues.
-async fn disable(host: &Arc<Host>, address: &Address, now: Timestamp) -> Result<(), AccountError> {
+async fn disable(
+    server: &Administration,
+    address: &Address,
+    now: Timestamp,
+) -> Result<(), AccountError> {
     let state = Some(AccountState::Disabled);
-    host.accounts.change(&*host.store, now, address, state, None, vec![]).await?;
-    let withdrawn = host.principals.change(address, Change::Withdraw);
+    server.accounts.change(&*server.store, now, address, state, None, vec![]).await?;
+    let withdrawn = server.principals.change(address, Change::Withdraw);
     // The rest is done also if this cannot be stored; it is told all the same.
     let withdrawn = withdrawn.await;
-    host.live.end_all(address, ByeReason::Revoked, "the account was disabled").await;
-    host.peers.end_sender(address);
+    server.live.end_all(address, ByeReason::Revoked, "the account was disabled").await;
+    server.outgoing.end_sender(address);
     Ok(withdrawn.map(drop)?)
 }
 
 /// Removes an account: its name stays taken, everything it had goes, its watchers are told.
-async fn remove(host: &Arc<Host>, address: &Address, now: Timestamp) -> Result<(), AccountError> {
+async fn remove(
+    server: &Administration,
+    address: &Address,
+    now: Timestamp,
+) -> Result<(), AccountError> {
     let state = Some(AccountState::Removed);
     let purge = vec![Op::Purge { owner: address.clone() }];
-    host.accounts.change(&*host.store, now, address, state, None, purge).await?;
-    host.live.end_all(address, ByeReason::Revoked, "the account was removed").await;
+    server.accounts.change(&*server.store, now, address, state, None, purge).await?;
+    server.live.end_all(address, ByeReason::Revoked, "the account was removed").await;
     // What it followed.
-    for (key, _) in scan(&*host.store, address, records::FOLLOWED).await? {
+    for (key, _) in scan(&*server.store, address, records::FOLLOWED).await? {
         let presentity = records::last_part(&key).map(Address::parse_canonical);
         let Some(Ok(presentity)) = presentity else { continue };
-        let ended = host.reach.end(&presentity, address, SubscriptionEvent::Timeout);
+        let ended = server.reach.end(&presentity, address, SubscriptionEvent::Timeout);
         let failed = |error: Error| {
             let reason = error.to_string();
             AccountError::Followed { presentity: presentity.clone(), reason }
@@ -164,20 +169,20 @@ async fn remove(host: &Arc<Host>, address: &Address, now: Timestamp) -> Result<(
         ended.await.map_err(failed)?;
     }
     // What it has waiting for other domains.
-    host.peers.forget_sender(address);
+    server.outgoing.forget_sender(address);
     // Who followed it.
-    host.principals.change(address, Change::Close).await?;
+    server.principals.change(address, Change::Close).await?;
     let own = records::key(records::RULES, address, &[]);
     let mut ops = vec![Op::Put { key: own, expect: Expect::Any, value: None }];
     for table in records::OF_ACCOUNT {
-        for (key, _) in scan(&*host.store, address, *table).await? {
+        for (key, _) in scan(&*server.store, address, *table).await? {
             ops.push(delete(address, *table, key));
         }
     }
     for chunk in ops.chunks(impp_storage::UNIT_OPS_MAX) {
-        host.store(chunk.to_vec()).await?;
+        server.store.submit(Unit::of(now, chunk.to_vec())).await?;
     }
-    host.principals.forget(address);
+    server.principals.forget(address);
     Ok(())
 }
 

@@ -1,14 +1,11 @@
 //! The devices of an account, as the operator lists and removes them.
 
-use std::sync::Arc;
-
 use impp_acl::{Acting, Scope};
 use impp_protocol::Address;
 use serde::{Deserialize, Serialize};
 
-use super::{Response, refused};
+use super::{Administration, Response, refused};
 use crate::accounts::AccountError;
-use crate::host::Host;
 use crate::ids::{hex, unhex};
 
 /// A device as `user devices` prints it.
@@ -27,11 +24,11 @@ pub struct ListedDevice {
 
 /// The devices of an account.
 pub(super) async fn list(
-    host: &Arc<Host>,
+    server: &Administration,
     address: &Address,
 ) -> Result<Vec<ListedDevice>, AccountError> {
-    let sessions = host.sessions.of(address);
-    let listed = host.serving().devices.all(address).await?.into_iter().map(|known| ListedDevice {
+    let sessions = server.live.sessions.of(address);
+    let listed = server.devices.all(address).await?.into_iter().map(|known| ListedDevice {
         device: hex(&known.id),
         last_seen: known.last_seen().to_string(),
         sessions: sessions.iter().filter(|mailbox| mailbox.device == known.id).count(),
@@ -42,7 +39,7 @@ pub(super) async fn list(
 
 /// Takes a device away.
 pub(super) async fn remove(
-    host: &Arc<Host>,
+    server: &Administration,
     address: &Address,
     text: &str,
 ) -> Result<Response, AccountError> {
@@ -51,7 +48,7 @@ pub(super) async fn remove(
         return Ok(refused(2, text, None));
     };
     let acting = Acting::administrator(address, Scope::Account);
-    if host.serving().devices.remove(&acting, device).await? {
+    if server.devices.remove(&acting, device).await? {
         return Ok(Response::Done { password: None });
     }
     let hint = format!("imppd user devices {address} lists them");

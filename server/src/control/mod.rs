@@ -12,6 +12,9 @@ mod devices;
 mod paths;
 mod socket;
 
+use std::sync::Arc;
+
+use impp_storage::Store;
 use serde::{Deserialize, Serialize};
 
 pub use accounts::{Listed, handle, random_password, services_of};
@@ -20,7 +23,13 @@ pub use devices::ListedDevice;
 pub use paths::Answering;
 pub use socket::listen;
 
+use crate::accounts::Accounts;
+use crate::clock::Clock;
+use crate::messages::Outgoing;
+use crate::principals::Principals;
+use crate::reach::Reach;
 use crate::records::Services;
+use crate::session::{Devices, Live};
 
 /// Most bytes of what is asked, and of what is answered: the list of an account's devices is short,
 /// that of all accounts is not.
@@ -28,6 +37,26 @@ const BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// This program as it names itself to the other side: what is not understood may be of another one.
 const AGENT: &str = concat!("imppd/", env!("CARGO_PKG_VERSION"));
+
+/// What the operator's requests are about.
+pub struct Administration {
+    /// The accounts.
+    pub accounts: Arc<Accounts>,
+    /// Where they and all they have are kept.
+    pub store: Arc<dyn Store>,
+    /// The time.
+    pub clock: Clock,
+    /// What they show.
+    pub principals: Arc<Principals>,
+    /// Whom they follow.
+    pub reach: Arc<Reach>,
+    /// Their sessions.
+    pub live: Arc<Live>,
+    /// Their devices.
+    pub devices: Arc<Devices>,
+    /// What they have waiting for other domains.
+    pub outgoing: Arc<Outgoing>,
+}
 
 /// What can be asked.
 #[derive(Debug, PartialEq, Eq)]

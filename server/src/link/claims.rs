@@ -7,12 +7,12 @@
 use std::sync::Arc;
 
 use impp_federation::shares::Claim;
-use impp_protocol::command::ByeReason;
+use impp_protocol::command::{Bye, ByeReason};
 use impp_protocol::{Address, Code, Domain, Error};
 
-use super::peer::{Peer, SENDER_PART, Spare};
+use super::peer::{GivenUp, Peer};
 use super::peers::Peers;
-use crate::host::{Host, bye};
+use crate::messages::SENDER_PART;
 
 impl Peers {
     /// The claim by which an account may ask, follow or write to another domain, and which is held as
@@ -20,22 +20,17 @@ impl Peers {
     ///
     /// # Errors
     /// full, if it has its share of domains already.
-    pub fn claim(&self, host: &Host, account: &Address, remote: &Domain) -> Result<Claim, Error> {
-        self.claim_at_most(account, remote, share(host))
+    pub fn claim(&self, account: &Address, remote: &Domain) -> Result<Claim, Error> {
+        self.claim_at_most(account, remote, self.share())
     }
 
     /// The same for what is accepted already and is sent on to another domain: there is room for as
-    /// many again, as [`Peers::with_held`] has it.
+    /// many again.
     ///
     /// # Errors
     /// full.
-    pub fn claim_held(
-        &self,
-        host: &Host,
-        account: &Address,
-        remote: &Domain,
-    ) -> Result<Claim, Error> {
-        self.claim_at_most(account, remote, share(host).saturating_mul(2))
+    pub fn claim_held(&self, account: &Address, remote: &Domain) -> Result<Claim, Error> {
+        self.claim_at_most(account, remote, self.share().saturating_mul(2))
     }
 
     fn claim_at_most(
@@ -71,47 +66,33 @@ impl Peers {
     }
 
     fn give_up(&self, peer: &Arc<Peer>, account: &Address) -> bool {
-        let (local, remote) = (&peer.local, &peer.remote);
-        let mut inner = peer.lock();
-        if inner.paid.as_ref().is_none_or(|claim| claim.account() != account) {
-            return false;
-        }
+        let (local, remote) = (peer.local(), peer.remote());
         // Somebody of the account may have begun to need it: a claim is taken before the place is
-        // looked for, under whose lock we are.
-        if self.shares.claims(account, remote) != 1 {
-            return false;
-        }
-        // Whoever needs the place pays for it from now on.
-        if let Some(other) = self.shares.of_any(local, remote, Some(account)) {
-            inner.paid = Some(other);
-            return true;
-        }
-        match inner.spare() {
-            Spare::Busy => false,
-            Spare::Theirs => {
-                inner.paid = None;
-                true
-            }
-            Spare::Idle(links) => {
-                for link in links {
-                    link.mailbox.end(bye(ByeReason::Idle, "nothing is to be said"));
-                }
+        // looked for, whose lock is held.
+        let payer = || {
+            let own = self.shares.claims(account, remote) != 1;
+            (!own).then(|| self.shares.of_any(local, remote, Some(account)))
+        };
+        match peer.give_up(account, payer) {
+            GivenUp::No => false,
+            GivenUp::Free => true,
+            GivenUp::Idle(links) => {
                 // It is gone in a moment.
-                inner.paid = None;
+                for link in links {
+                    link.mailbox.end(Bye::new(ByeReason::Idle, "nothing is to be said"));
+                }
                 true
             }
-            Spare::Empty => {
-                (inner.closed, inner.paid) = (true, None);
-                drop(inner);
+            GivenUp::Ended => {
                 self.forget(peer);
-                peer.changed.notify_one();
+                peer.waiting.changed.notify_one();
                 true
             }
         }
     }
-}
 
-/// Of how many domains one account may have places.
-fn share(host: &Host) -> usize {
-    (host.settings.load().federation.domains_max / SENDER_PART).max(1) as usize
+    /// Of how many domains one account may have places.
+    fn share(&self) -> usize {
+        (self.serving.settings.load().federation.domains_max / SENDER_PART).max(1) as usize
+    }
 }

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use super::{LinkMailbox, Peer};
 use crate::answers::Answer;
-use crate::delivery::{Bearer, deliver, out_of_window, time_of};
-use crate::host::Host;
+use crate::clock::Clock;
+use crate::messages::{Bearer, Delivery, out_of_window, time_of};
 
 /// An id may be so much ahead of our clock: the server that took it first has checked it by its
 /// own, and the record of it is kept by the time that it says.
@@ -32,7 +32,8 @@ pub(super) enum Refused {
 
 /// Takes a message; the answer comes when the store has it.
 pub(super) async fn message(
-    host: &Arc<Host>,
+    delivery: &Arc<Delivery>,
+    clock: Clock,
     peer: &Peer,
     link: &LinkMailbox,
     mut message: Message,
@@ -64,15 +65,15 @@ pub(super) async fn message(
     if let Some(over) = message.over_limit() {
         return Err(request(Error::new(Code::TooLarge, over)));
     }
-    if time_of(&message.id).map_err(request)? > host.clock.now().after(ID_AHEAD_MAX) {
+    if time_of(&message.id).map_err(request)? > clock.now().after(ID_AHEAD_MAX) {
         return Err(request(out_of_window("lies in the future")));
     }
     // Alike for every recipient, so that it tells nothing of any.
-    if let Err(wait) = peer.lock().taken.take(Instant::now()) {
+    if let Err(wait) = peer.takes_message(Instant::now()) {
         let text = "too many messages from your domain; slow down";
         return Err(request(Error::new(Code::RateLimited, text).retry_after(wait)));
     }
-    deliver(host, message, from, Bearer::Link).await.map_err(request)
+    delivery.deliver(message, from, Bearer::Link).await.map_err(request)
 }
 
 /// The other side must have proven the domain of whom it speaks for.

@@ -3,16 +3,15 @@
 //! What the link does with them is left to its task.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use impp_presence::ghosts::Ghosts;
 use impp_protocol::command::Bye;
 use impp_protocol::{Address, Domain};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::ids::SessionId;
-use crate::listeners::Listener;
+use crate::listeners::{Again, Listener};
 use crate::signal::Signal;
 
 /// See the module.
@@ -26,69 +25,80 @@ pub struct LinkMailbox {
     pub remote: Domain,
     /// Wakes its task.
     pub signal: Signal,
-    dirty: Mutex<HashSet<Address>>,
-    bye: Mutex<Option<Bye>>,
-    watchers: AtomicUsize,
-    draining: AtomicBool,
-    /// Presentities with requests that were taken and not answered, and how many.
-    taking: Mutex<HashMap<Address, usize>>,
+    news: Mutex<News>,
+    /// What could not be looked at.
+    again: Again,
+    asking: Mutex<Asking>,
     ghosts: Mutex<Ghosts>,
+}
+
+/// Who hears over it, or wants to.
+#[derive(Debug, Default)]
+struct Asking {
+    watchers: usize,
+    /// Presentities with requests that were taken and not answered, and how many.
+    taking: HashMap<Address, usize>,
+}
+
+/// What its task has to look at.
+#[derive(Debug, Default)]
+struct News {
+    /// Presentities that may have changed; bounded by what is followed over the link.
+    dirty: HashSet<Address>,
+    /// The link has to end, and why.
+    bye: Option<Bye>,
+    /// Nothing new is asked over it.
+    draining: bool,
 }
 
 impl LinkMailbox {
     /// An empty mailbox.
     pub fn new(id: SessionId, local: Domain, remote: Domain) -> LinkMailbox {
-        let (signal, dirty, bye, watchers, draining) = Default::default();
-        let (taking, ghosts) = Default::default();
-        LinkMailbox { id, local, remote, signal, dirty, bye, watchers, draining, taking, ghosts }
+        let (signal, news, again, asking, ghosts) = Default::default();
+        LinkMailbox { id, local, remote, signal, news, again, asking, ghosts }
     }
 
     /// Says after a while that a presentity may have changed.
-    pub fn presentity_dirty_later(self: &Arc<Self>, presentity: Address, after: Duration) {
-        let mailbox = self.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(after).await;
-            mailbox.presentity_dirty(&presentity);
-        });
+    pub fn presentity_dirty_later(self: &Arc<Self>, presentity: Address) {
+        self.again.later(self, presentity, |mailbox| &mailbox.again);
     }
 
     /// Takes what may have changed.
     pub fn take(&self) -> HashSet<Address> {
-        std::mem::take(&mut self.dirty.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.news.lock().dirty)
     }
 
     /// Ends the link; the first reason stays.
     pub fn end(&self, bye: Bye) {
-        self.bye.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(bye);
+        self.news.lock().bye.get_or_insert(bye);
         self.signal.raise();
     }
 
     /// Takes the goodbye that is to be said.
     pub fn take_bye(&self) -> Option<Bye> {
-        self.bye.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.news.lock().bye.take()
     }
 
     /// Another link is kept, or either side has said goodbye.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Release);
+        self.news.lock().draining = true;
         self.signal.raise();
     }
 
     /// Whether nothing new is asked over it.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+        self.news.lock().draining
     }
 
     /// A request is taken: from now on the presentity may know of this link. There are at most as
     /// many as accounts.
     pub(super) fn takes(&self, presentity: &Address) {
-        let mut taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
-        *taking.entry(presentity.clone()).or_default() += 1;
+        *self.asking.lock().taking.entry(presentity.clone()).or_default() += 1;
     }
 
     /// It is answered: whether the presentity knows of this link is in the groups.
     pub(super) fn taken(&self, presentity: &Address) {
-        let mut taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
+        let taking = &mut self.asking.lock().taking;
         if let Some(count) = taking.get_mut(presentity) {
             *count -= 1;
             if *count == 0 {
@@ -99,34 +109,33 @@ impl LinkMailbox {
 
     /// The presentities of requests that were not answered.
     pub(super) fn unanswered(&self) -> HashSet<Address> {
-        let taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
-        taking.keys().cloned().collect()
+        self.asking.lock().taking.keys().cloned().collect()
     }
 
     /// Those who do not exist and were asked for over this link.
     pub(super) fn ghosts(&self) -> MutexGuard<'_, Ghosts> {
-        self.ghosts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ghosts.lock()
     }
 
     /// How many watchers of the other domain hear over this link.
     pub fn watchers(&self) -> usize {
-        self.watchers.load(Ordering::Relaxed)
+        self.asking.lock().watchers
     }
 
     /// There were so many of one presentity, and are so many now.
     pub(super) fn count_watchers(&self, before: usize, after: usize) {
-        self.watchers.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+        let watchers = &mut self.asking.lock().watchers;
+        *watchers = (*watchers + after).saturating_sub(before);
     }
 }
 
 impl Listener for LinkMailbox {
     fn presentity_dirty(&self, presentity: &Address) {
-        let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
-        // The set is bounded by what is followed over the link.
-        if !dirty.contains(presentity) {
-            dirty.insert(presentity.clone());
+        let mut news = self.news.lock();
+        if !news.dirty.contains(presentity) {
+            news.dirty.insert(presentity.clone());
         }
-        drop(dirty);
+        drop(news);
         self.signal.raise();
     }
 }

@@ -3,17 +3,23 @@
 //!
 //! TLS is up already and, on the dialling end, has proven the domain that was called.
 
+use std::sync::Arc;
+
 use impp_federation::settle::Identity;
 use impp_locate::Service;
-use impp_protocol::command::{BODY_BYTES_MAX, ByeReason, Hello, PROTOCOL_VERSION};
+use impp_protocol::command::{BODY_BYTES_MAX, Bye, ByeReason, Hello, PROTOCOL_VERSION};
 use impp_protocol::frame::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNSIGNED};
 use impp_protocol::{Code, Command, Domain, Error, Request};
 use impp_trust::{HandshakeError, proves};
 use tokio::time::Instant;
 
 use super::words;
+use crate::accounts::Accounts;
+use crate::clock::Clock;
 use crate::config::seconds;
-use crate::host::{Host, bye};
+use crate::principals::Ground;
+use crate::routes::Routes;
+use crate::settings::Settings;
 use crate::signal::Signal;
 use crate::wire::pipe::{Event, Pipe, unreadable};
 
@@ -52,58 +58,125 @@ impl Services {
     }
 }
 
-/// Opens a link from the dialling end.
-///
-/// # Errors
-/// Why there is none, in the other side's words or ours.
-pub(super) async fn call(
-    host: &Host,
-    pipe: &mut Pipe,
-    local: &Domain,
-    remote: &Domain,
-    by: Instant,
-) -> Result<Opened, Error> {
-    say(pipe, hello(host, local))?;
-    let hello = read_hello(pipe, by).await?;
-    let opened = opened(host, &hello)?;
-    if hello.domains != [remote.clone()] {
-        let text = format!("HELLO: domains: {remote} was called, and another answers");
-        return Err(Error::new(Code::Untrusted, text));
-    }
-    Ok(opened)
+/// What this server says of itself to others, and whom it lets call.
+#[derive(Debug)]
+pub struct Openings {
+    clock: Clock,
+    settings: Arc<Settings>,
+    accounts: Arc<Accounts>,
+    routes: Arc<Routes>,
+    /// What it is beyond a restart: its store.
+    instance: [u8; 16],
+    /// This run of it.
+    boot: [u8; 16],
 }
 
-/// Opens a link from the end that was called: which domain was, which calls, and what it says.
-///
-/// # Errors
-/// Why there is none, as it is to be told.
-pub(super) async fn answer(
-    host: &Host,
-    pipe: &mut Pipe,
-    by: Instant,
-) -> Result<(Domain, Domain, Opened), Error> {
-    let called = pipe.accepted().and_then(|tls| tls.server_name());
-    let called = called.and_then(|name| Domain::parse(name).ok());
-    let local = called.filter(|name| host.accounts.domains().contains(name));
-    let local =
-        local.ok_or_else(|| Error::new(Code::UnknownDomain, "SNI: no domain hosted here"))?;
-    let hello = read_hello(pipe, by).await?;
-    let [remote] = &*hello.domains else {
-        return Err(Error::new(Code::Malformed, "HELLO: domains: one, that the caller speaks for"));
-    };
-    let opened = opened(host, &hello)?;
-    if host.accounts.domains().contains(remote) {
-        return Err(Error::new(Code::Refused, format!("{remote} is served here")));
+impl Openings {
+    /// For the domains of these accounts.
+    pub fn new(ground: &Ground, routes: Arc<Routes>, boot: [u8; 16]) -> Openings {
+        let Ground { store, clock, settings, accounts, .. } = ground.clone();
+        Openings { clock, settings, accounts, routes, instance: store.incarnation(), boot }
     }
-    if !host.routes.federates(remote) || !host.routes.federates(&local) {
-        let text = format!("no links between {local} and {remote}");
-        return Err(Error::new(Code::Refused, text));
+
+    /// Opens a link from the dialling end.
+    ///
+    /// # Errors
+    /// Why there is none, in the other side's words or ours.
+    pub(super) async fn call(
+        &self,
+        pipe: &mut Pipe,
+        local: &Domain,
+        remote: &Domain,
+        by: Instant,
+    ) -> Result<Opened, Error> {
+        say(pipe, self.hello(local))?;
+        let hello = read_hello(pipe, by).await?;
+        let opened = self.opened(&hello)?;
+        if hello.domains != [remote.clone()] {
+            let text = format!("HELLO: domains: {remote} was called, and another answers");
+            return Err(Error::new(Code::Untrusted, text));
+        }
+        Ok(opened)
     }
-    let chain = pipe.tls().peer_certificates().unwrap_or_default();
-    proves(chain, remote)
-        .map_err(|error| Error::new(Code::Untrusted, format!("{remote}: {error}")))?;
-    say(pipe, self::hello(host, &local))?;
-    Ok((local, remote.clone(), opened))
+
+    /// Opens a link from the end that was called: which domain was, which calls, and what it says.
+    ///
+    /// # Errors
+    /// Why there is none, as it is to be told.
+    pub(super) async fn answer(
+        &self,
+        pipe: &mut Pipe,
+        by: Instant,
+    ) -> Result<(Domain, Domain, Opened), Error> {
+        let called = pipe.accepted().and_then(|tls| tls.server_name());
+        let called = called.and_then(|name| Domain::parse(name).ok());
+        let local = called.filter(|name| self.accounts.domains().contains(name));
+        let local =
+            local.ok_or_else(|| Error::new(Code::UnknownDomain, "SNI: no domain hosted here"))?;
+        let hello = read_hello(pipe, by).await?;
+        let [remote] = &*hello.domains else {
+            return Err(Error::new(
+                Code::Malformed,
+                "HELLO: domains: one, that the caller speaks for",
+            ));
+        };
+        let opened = self.opened(&hello)?;
+        if self.accounts.domains().contains(remote) {
+            return Err(Error::new(Code::Refused, format!("{remote} is served here")));
+        }
+        if !self.routes.federates(remote) || !self.routes.federates(&local) {
+            let text = format!("no links between {local} and {remote}");
+            return Err(Error::new(Code::Refused, text));
+        }
+        let chain = pipe.tls().peer_certificates().unwrap_or_default();
+        proves(chain, remote)
+            .map_err(|error| Error::new(Code::Untrusted, format!("{remote}: {error}")))?;
+        say(pipe, self.hello(&local))?;
+        Ok((local, remote.clone(), opened))
+    }
+
+    fn hello(&self, local: &Domain) -> Command {
+        let config = self.settings.load();
+        let links = &config.federation;
+        Hello {
+            version: PROTOCOL_VERSION,
+            features: links.services.clone(),
+            agent: Some(concat!("imppd/", env!("CARGO_PKG_VERSION")).to_owned()),
+            time: Some(self.clock.now()),
+            domains: vec![local.clone()],
+            mechanisms: Vec::new(),
+            frame_max: Some(FRAME_BYTES_MAX as u64),
+            body_max: Some(BODY_BYTES_MAX as u64),
+            idle: Some(seconds(links.idle_seconds)),
+            requests_max: Some(links.requests_in_flight_max),
+            instance: Some(self.instance),
+            boot: Some(self.boot),
+        }
+        .into()
+    }
+
+    fn opened(&self, hello: &Hello) -> Result<Opened, Error> {
+        if hello.version != PROTOCOL_VERSION {
+            let text = format!("version {}, only {PROTOCOL_VERSION} is spoken", hello.version);
+            return Err(Error::new(Code::Unsupported, text));
+        }
+        let (Some(instance), Some(boot)) = (hello.instance, hello.boot) else {
+            return Err(Error::new(
+                Code::Malformed,
+                "HELLO: instance and boot are needed on a link",
+            ));
+        };
+        if boot == self.boot {
+            return Err(Error::new(Code::Loop, "the way to this domain leads back to its caller"));
+        }
+        let in_flight_max = self.settings.load().federation.requests_in_flight_max;
+        Ok(Opened {
+            identity: Identity { instance, boot },
+            services: Services::from_names(&hello.features),
+            // What the other side would take beyond that is of no use.
+            requests_max: hello.requests_max.unwrap_or(1).clamp(1, in_flight_max.max(1)),
+        })
+    }
 }
 
 /// Says why there is no link, and closes.
@@ -112,51 +185,11 @@ pub(super) async fn refuse(mut pipe: Pipe, error: Error) {
         Code::Busy => ByeReason::Busy,
         _ => ByeReason::Protocol,
     };
-    let farewell = [error.into(), bye(reason, "see the error before").into()];
+    let farewell = [error.into(), Bye::new(reason, "see the error before").into()];
     for command in farewell {
         let _ = say(&mut pipe, command);
     }
     pipe.finish().await;
-}
-
-fn hello(host: &Host, local: &Domain) -> Command {
-    let config = host.settings.load();
-    let links = &config.federation;
-    Hello {
-        version: PROTOCOL_VERSION,
-        features: links.services.clone(),
-        agent: Some(concat!("imppd/", env!("CARGO_PKG_VERSION")).to_owned()),
-        time: Some(host.clock.now()),
-        domains: vec![local.clone()],
-        mechanisms: Vec::new(),
-        frame_max: Some(FRAME_BYTES_MAX as u64),
-        body_max: Some(BODY_BYTES_MAX as u64),
-        idle: Some(seconds(links.idle_seconds)),
-        requests_max: Some(links.requests_in_flight_max),
-        instance: Some(host.store.incarnation()),
-        boot: Some(host.boot),
-    }
-    .into()
-}
-
-fn opened(host: &Host, hello: &Hello) -> Result<Opened, Error> {
-    if hello.version != PROTOCOL_VERSION {
-        let text = format!("version {}, only {PROTOCOL_VERSION} is spoken", hello.version);
-        return Err(Error::new(Code::Unsupported, text));
-    }
-    let (Some(instance), Some(boot)) = (hello.instance, hello.boot) else {
-        return Err(Error::new(Code::Malformed, "HELLO: instance and boot are needed on a link"));
-    };
-    if boot == host.boot {
-        return Err(Error::new(Code::Loop, "the way to this domain leads back to its caller"));
-    }
-    let in_flight_max = host.settings.load().federation.requests_in_flight_max;
-    Ok(Opened {
-        identity: Identity { instance, boot },
-        services: Services::from_names(&hello.features),
-        // What the other side would take beyond that is of no use.
-        requests_max: hello.requests_max.unwrap_or(1).clamp(1, in_flight_max.max(1)),
-    })
 }
 
 fn say(pipe: &mut Pipe, command: Command) -> Result<(), Error> {

@@ -17,10 +17,9 @@ use tokio::time::Instant;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::Entrance;
 use super::connection::Connection;
 use crate::config::seconds;
-use crate::host::Host;
-use crate::link;
 use crate::tls::Configurations;
 use crate::wire::admission::{Crowded, Place};
 use crate::wire::gate::Gate;
@@ -65,7 +64,7 @@ impl Listener {
     }
 
     /// Accepts for ever.
-    pub async fn run(self, host: Arc<Host>) {
+    pub async fn run(self, entrance: Arc<Entrance>) {
         loop {
             let (stream, peer) = match self.listener.accept().await {
                 Ok(accepted) => accepted,
@@ -75,13 +74,13 @@ impl Listener {
                     continue;
                 }
             };
-            let limits = &host.settings.load().limits;
+            let limits = &entrance.settings.load().limits;
             let (total, per_source) = (limits.unsigned_max, limits.unsigned_per_address_max);
-            match host.admission.enter(peer.ip(), total, per_source) {
+            match entrance.admission.enter(peer.ip(), total, per_source) {
                 Ok(place) => {
-                    tokio::spawn(serve(host.clone(), stream, peer.ip(), place));
+                    tokio::spawn(serve(entrance.clone(), stream, peer.ip(), place));
                 }
-                Err(crowded) => refuse(&host, stream, peer.ip(), crowded),
+                Err(crowded) => refuse(&entrance, stream, peer.ip(), crowded),
             }
         }
     }
@@ -96,17 +95,17 @@ fn leaves_ipv4(address: SocketAddr, all: &[SocketAddr]) -> bool {
 }
 
 /// Closes a connection that there is no place for, without waiting.
-fn refuse(host: &Host, stream: TcpStream, peer: IpAddr, crowded: Crowded) {
-    host.metrics.crowded.inc();
+fn refuse(entrance: &Entrance, stream: TcpStream, peer: IpAddr, crowded: Crowded) {
+    entrance.metrics.crowded.inc();
     let _ = stream.try_write(&ALERT_ACCESS_DENIED);
-    if host.complaints.may_complain(peer, host.clock.now()) {
+    if entrance.complaints.may_complain(peer, entrance.clock.now()) {
         tracing::warn!(%peer, ?crowded, "connection refused: too many have not signed in");
     }
 }
 
-async fn serve(host: Arc<Host>, stream: TcpStream, peer: IpAddr, place: Place) {
-    let Some(tls) = host.settings.load_full().tls.clone() else { return };
-    let deadline = Instant::now() + seconds(host.settings.load().limits.sign_in_seconds);
+async fn serve(entrance: Arc<Entrance>, stream: TcpStream, peer: IpAddr, place: Place) {
+    let Some(tls) = entrance.settings.load_full().tls.clone() else { return };
+    let deadline = Instant::now() + seconds(entrance.settings.load().limits.sign_in_seconds);
     let _ = stream.set_nodelay(true);
     let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES);
     // The handshake's state is large and short-lived: it is not part of this task's own.
@@ -117,7 +116,7 @@ async fn serve(host: Arc<Host>, stream: TcpStream, peer: IpAddr, place: Place) {
             if let Some(mut socket) = socket {
                 let _ = tokio::time::timeout_at(deadline, socket.shutdown()).await;
             }
-            if host.complaints.may_complain(peer, host.clock.now()) {
+            if entrance.complaints.may_complain(peer, entrance.clock.now()) {
                 tracing::info!(%peer, %error, "no TLS connection");
             }
             return;
@@ -127,15 +126,16 @@ async fn serve(host: Arc<Host>, stream: TcpStream, peer: IpAddr, place: Place) {
     match stream.get_ref().1.alpn_protocol() {
         Some(impp_protocol::ALPN_CLIENT) => {
             let pipe = Pipe::new(stream, deadline);
-            let connection = Connection::new(host.clone(), pipe, peer, place, deadline);
-            host.metrics.connections.inc();
-            host.stopping.serving.track_future(connection.run()).await;
-            host.metrics.connections.dec();
+            let connection = Connection::new(entrance.clone(), pipe, peer, place, deadline);
+            entrance.metrics.connections.inc();
+            entrance.stopping.serving.track_future(connection.run()).await;
+            entrance.metrics.connections.dec();
         }
         Some(impp_protocol::ALPN_LINK) => {
             let pipe = Pipe::new(stream, deadline);
             // Clients are many and links few: those need not be as large as these.
-            Box::pin(link::accept(host, pipe, peer, place, deadline)).await;
+            let accepted = entrance.peers.accept(pipe, peer, place, deadline, &entrance.complaints);
+            Box::pin(accepted).await;
         }
         // Who does not say what it speaks is not spoken to.
         _ => {

@@ -86,7 +86,7 @@ pub struct Principals {
     loading: DashMap<Address, Arc<tokio::sync::Mutex<()>>>,
 }
 
-/// What of the server principals need.
+/// What of the server principals need, and what stands on them is made from.
 #[derive(Clone)]
 pub struct Ground {
     /// The settings.

@@ -4,17 +4,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use impp_protocol::command::{Auth, ByeReason, Done};
+use impp_protocol::command::{Auth, Bye, ByeReason, Done};
 use impp_protocol::sasl::resume::Ticket;
 use impp_protocol::sasl::scram::Exporter;
 use impp_protocol::{Code, Error};
 
 use super::sign_in::Device;
-use super::{Client, Live, Serving, Session};
+use super::{Client, Live, Rooms, Serving, Session};
 use crate::accounts::{Account, Accounts};
 use crate::answers::Stored;
 use crate::config::seconds;
-use crate::host::bye;
 use crate::ids::SessionId;
 use crate::sessions::Mailbox;
 
@@ -32,7 +31,7 @@ pub async fn enter(
     device: Device,
     every_item: bool,
 ) -> Result<Session, Error> {
-    let Serving { devices, live, settings, metrics, .. } = &**serving;
+    let Serving { devices, rooms: Rooms { live, .. }, settings, metrics, .. } = &**serving;
     let seen = devices.enter(&account, device.id, device.name).await?;
     let id = SessionId(random()?);
     let ticket = Ticket::new(id.0, random()?);
@@ -75,7 +74,7 @@ pub async fn resume(
         return Err(Error::new(Code::Malformed, "resume: needs the device and data"));
     };
     let id = SessionId(id);
-    let mailbox = serving.live.sessions.get(id).filter(|mailbox| mailbox.device == device);
+    let mailbox = serving.rooms.live.sessions.get(id).filter(|mailbox| mailbox.device == device);
     let mailbox = mailbox.ok_or_else(gone)?;
     let ticket = mailbox.ticket();
     if !ticket.is_proven_by_client(exporter, proof) {
@@ -83,7 +82,7 @@ pub async fn resume(
     }
     let fresh = Ticket::new(id.0, random()?);
     let grace = seconds(serving.settings.load().times.grace_seconds);
-    let mut session = take_over(&serving.live, &mailbox, &ticket).await.ok_or_else(gone)?;
+    let mut session = take_over(&serving.rooms.live, &mailbox, &ticket).await.ok_or_else(gone)?;
     // Of two that come with one ticket, the first has it.
     if !mailbox.renew(&ticket, fresh) {
         session.park(grace).await;
@@ -116,7 +115,7 @@ async fn take_over(live: &Live, mailbox: &Mailbox, ticket: &Ticket) -> Option<Se
             if mailbox.ticket() != *ticket {
                 return None;
             }
-            mailbox.end(bye(ByeReason::Replaced, "the session goes on on another connection"));
+            mailbox.end(Bye::new(ByeReason::Replaced, "the session goes on on another connection"));
             moved.await;
         }
     };

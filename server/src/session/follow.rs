@@ -19,7 +19,6 @@ use super::things::presence::granted;
 use super::things::{lists, offered, permit};
 use super::{Followed, Session};
 use crate::answers::{Answer, Handled};
-use crate::host::Host;
 use crate::listeners::Listener;
 use crate::reach::{Follow, Follows, Looked, Release};
 
@@ -50,10 +49,10 @@ impl Session {
     }
 
     /// Reads a thing once.
-    pub(super) async fn fetch(&mut self, host: &Arc<Host>, fetch: Fetch) -> Answer {
+    pub(super) async fn fetch(&mut self, fetch: Fetch) -> Answer {
         match fetch.what {
             What::Presence => self.look(fetch).await,
-            _ => Answer::now(self.serving.things.fetch(host, &self.client, fetch).await),
+            _ => Answer::now(self.serving.things.fetch(&self.client, fetch).await),
         }
     }
 
@@ -73,7 +72,7 @@ impl Session {
         let (watcher, listener) = (self.address().clone(), Some(self.client.mailbox.id));
         let follow = Follow { watcher, bond, listener, wait: true };
         let Follows { state, version, answered } =
-            self.serving.reach.follow(&presentity, follow).await?;
+            self.serving.rooms.reach.follow(&presentity, follow).await?;
         let Some(answered) = answered else {
             let held = held(state, version, claimed);
             self.now_follows(&presentity, Followed::answered(held, state));
@@ -93,7 +92,7 @@ impl Session {
         let waits = Waits::default();
         let followed = Followed { waits: Some(waits.clone()), ..Followed::default() };
         self.now_follows(&presentity, followed);
-        let (reach, mailbox) = (self.serving.reach.clone(), self.client.mailbox.clone());
+        let (reach, mailbox) = (self.serving.rooms.reach.clone(), self.client.mailbox.clone());
         let (watcher, mut hurry) = (self.address().clone(), self.hurry.subscribe());
         Answer::Later(Box::pin(async move {
             let answered = tokio::select! {
@@ -130,7 +129,7 @@ impl Session {
         if let Err(error) = offered(&self.client.account, Service::Presence) {
             return Answer::now(Err(error));
         }
-        match self.serving.reach.look(&fetch.address, self.address(), fetch.version).await {
+        match self.serving.rooms.reach.look(&fetch.address, self.address(), fetch.version).await {
             Looked::Now(handled) => Answer::now(handled),
             Looked::Later(asked) => {
                 let (remote, mut hurry) = (fetch.address.domain(), self.hurry.subscribe());
@@ -168,7 +167,8 @@ impl Session {
         // What this session or its device keeps goes; what others keep, stays.
         let keepers = vec![Keeper::Session(id), Keeper::Device(device)];
         let (watcher, listener) = (self.address().clone(), Some(id));
-        self.serving.reach.release(presentity, Release { watcher, keepers, listener }).await?;
+        let release = Release { watcher, keepers, listener };
+        self.serving.rooms.reach.release(presentity, release).await?;
         Ok(ended())
     }
 
@@ -210,7 +210,7 @@ impl Session {
         // Who waits for other domains does so where nobody else has to wait.
         let (watcher, bond) = (self.address().clone(), Bond::Session(self.client.mailbox.id));
         let follow = Follow { watcher, bond, listener: Some(self.client.mailbox.id), wait: false };
-        let state = self.serving.reach.follow(presentity, follow).await.ok()?.state;
+        let state = self.serving.rooms.reach.follow(presentity, follow).await.ok()?.state;
         let held = self.followed.get(presentity).map_or(Held::Nothing, |followed| followed.held);
         let held = if state == SubscriptionState::Unknown { Held::Nothing } else { held };
         self.now_follows(presentity, Followed::answered(held, state));

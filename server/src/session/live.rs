@@ -7,7 +7,6 @@ use impp_protocol::Address;
 use impp_protocol::command::{Bye, ByeReason};
 
 use super::Session;
-use crate::host::bye;
 use crate::ids::SessionId;
 use crate::sessions::{Mailbox, Sessions};
 
@@ -52,7 +51,7 @@ impl Live {
     /// Ends all sessions of an account, with or without a connection.
     pub async fn end_all(&self, account: &Address, reason: ByeReason, text: &str) {
         for mailbox in self.sessions.of(account) {
-            self.end(&mailbox, bye(reason, text)).await;
+            self.end(&mailbox, Bye::new(reason, text)).await;
         }
     }
 }

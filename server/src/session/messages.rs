@@ -1,20 +1,17 @@
 //! MESSAGE from a client: what it may say, and where it goes.
 //!
-//! Into an inbox here is `delivery`'s, to another domain `link`'s.
+//! Into an inbox here, and to another domain, is left to `messages`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use impp_acl::Service;
 use impp_protocol::command::Message;
 use impp_protocol::{Code, Error, Timestamp};
 
-use super::Session;
 use super::things::offered;
+use super::{Rooms, Session};
 use crate::answers::Answer;
-use crate::delivery::{self, Bearer, out_of_window};
-use crate::host::Host;
-use crate::link;
+use crate::messages::{Bearer, out_of_window, time_of};
 
 /// A message's id may be so much older than the server's time,
 const ID_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -23,14 +20,14 @@ const ID_AHEAD_MAX: Duration = Duration::from_secs(600);
 
 impl Session {
     /// Takes a message; the answer comes when the store has it.
-    pub(super) async fn message(&mut self, host: &Arc<Host>, message: Message) -> Answer {
-        match self.accept(host, message).await {
+    pub(super) async fn message(&mut self, message: Message) -> Answer {
+        match self.accept(message).await {
             Ok(answer) => answer,
             Err(error) => Answer::Now(error.into()),
         }
     }
 
-    async fn accept(&self, host: &Arc<Host>, mut message: Message) -> Result<Answer, Error> {
+    async fn accept(&self, mut message: Message) -> Result<Answer, Error> {
         offered(&self.client.account, Service::Messages)?;
         let (from, now) = (self.address().clone(), self.serving.clock.now());
         // The sender is who signed in, whatever the frame says.
@@ -46,16 +43,17 @@ impl Session {
         }
         in_window(&message.id, now)?;
         message.from = Some(from.clone());
-        if host.routes.is_remote(&from, &message.to) {
-            return link::outgoing::accept(host, message, from).await;
+        let Rooms { routes, outgoing, delivery, .. } = &self.serving.rooms;
+        if routes.is_remote(&from, &message.to) {
+            return outgoing.accept(message, from).await;
         }
-        delivery::deliver(host, message, from, Bearer::Session).await
+        delivery.deliver(message, from, Bearer::Session).await
     }
 }
 
 /// An id is a UUIDv7 whose time is near the server's, so that a repeat is always recognised.
 fn in_window(id: &[u8; 16], now: Timestamp) -> Result<(), Error> {
-    let made = delivery::time_of(id)?;
+    let made = time_of(id)?;
     if made.after(ID_AGE_MAX) < now {
         return Err(out_of_window("is too old"));
     }

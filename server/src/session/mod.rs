@@ -27,11 +27,13 @@ use impp_protocol::{Address, Code, Command, Error};
 use crate::answers::Answer;
 use crate::clock::Clock;
 use crate::config::seconds;
-use crate::host::Host;
 use crate::listeners::Listener;
+use crate::messages::{Delivery, Outgoing};
 use crate::metrics::Metrics;
-use crate::principals::{ChangeError, Principals};
+use crate::principals::{ChangeError, Ground, Principals};
 use crate::reach::{Reach, Release};
+use crate::routes::Routes;
+use crate::secrets::Secrets;
 use crate::settings::Settings;
 use crate::timers::{Due, Timers};
 pub use devices::Devices;
@@ -39,18 +41,33 @@ pub use events::{Event, Front};
 pub use live::Live;
 pub use things::{Client, Things};
 
+/// The rooms that sessions stand on, beside the ground.
+#[derive(Clone)]
+pub struct Rooms {
+    /// Where messages go.
+    pub routes: Arc<Routes>,
+    /// The presentities of this server.
+    pub principals: Arc<Principals>,
+    /// All presentities.
+    pub reach: Arc<Reach>,
+    /// The sessions that live.
+    pub live: Arc<Live>,
+    /// Messages into inboxes here.
+    pub delivery: Arc<Delivery>,
+    /// Messages to other domains.
+    pub outgoing: Arc<Outgoing>,
+    /// Keys.
+    pub secrets: Arc<Secrets>,
+}
+
 /// What sessions are served from.
 pub struct Serving {
     /// What they may ask of things.
     pub things: Things,
-    /// Where presence is.
-    pub reach: Arc<Reach>,
-    /// Those of this server.
-    pub principals: Arc<Principals>,
     /// The devices that sign in.
     pub devices: Arc<Devices>,
-    /// The sessions that live.
-    pub live: Arc<Live>,
+    /// What sessions stand on.
+    pub rooms: Rooms,
     /// The settings.
     pub settings: Arc<Settings>,
     /// The time.
@@ -59,6 +76,17 @@ pub struct Serving {
     pub timers: Arc<Timers>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+}
+
+impl Serving {
+    /// From these rooms.
+    pub fn new(ground: &Ground, rooms: Rooms) -> Serving {
+        let devices = Devices::new(ground, rooms.principals.clone(), rooms.live.clone());
+        let devices = Arc::new(devices);
+        let things = Things::new(ground, &rooms, devices.clone());
+        let Ground { settings, clock, timers, metrics, .. } = ground.clone();
+        Serving { things, devices, rooms, settings, clock, timers, metrics }
+    }
 }
 
 /// See the module.
@@ -150,9 +178,7 @@ impl Session {
         self.serving.devices.note_use_soon(&self.client.mailbox);
         let id = self.client.mailbox.id;
         self.serving.timers.set(Due::Session(id), None);
-        let rebound =
-            self.serving.principals.change(&self.client.account.address, Change::Rebind(id, None));
-        rebound.await.map(drop)
+        self.change(Change::Rebind(id, None)).await
     }
 
     /// Whose it is.
@@ -167,7 +193,7 @@ impl Session {
     }
 
     /// Does what the client asks.
-    pub async fn handle(&mut self, host: &Arc<Host>, command: Command) -> Answer {
+    pub async fn handle(&mut self, command: Command) -> Answer {
         if let Command::Subscribe(Subscribe { watcher: Some(_), .. })
         | Command::Fetch(Fetch { watcher: Some(_), .. }) = command
         {
@@ -177,12 +203,10 @@ impl Session {
         }
         self.serving.devices.note_use_soon(&self.client.mailbox);
         let handled = match command {
-            Command::Message(message) => return self.message(host, message).await,
-            Command::Publish(publish) => {
-                self.serving.things.publish(host, &self.client, publish).await
-            }
+            Command::Message(message) => return self.message(message).await,
+            Command::Publish(publish) => self.serving.things.publish(&self.client, publish).await,
             Command::Subscribe(subscribe) => return self.subscribe(subscribe).await,
-            Command::Fetch(fetch) => return self.fetch(host, fetch).await,
+            Command::Fetch(fetch) => return self.fetch(fetch).await,
             Command::Ack(ack) => self.ack(ack).await,
             Command::Ping(_) => Ok(Done::empty()),
             other => {
@@ -198,21 +222,20 @@ impl Session {
     pub async fn park(self, grace: Duration) {
         let now = self.serving.clock.now();
         let window = seconds(self.serving.settings.load().times.resume_window_seconds);
-        let (id, address) = (self.client.mailbox.id, self.client.account.address.clone());
+        let id = self.client.mailbox.id;
         self.client.mailbox.set_absent(true);
-        let rebound =
-            self.serving.principals.change(&address, Change::Rebind(id, Some(now.after(grace))));
-        if let Err(error) = rebound.await {
+        let rebind = Change::Rebind(id, Some(now.after(grace)));
+        if let Err(error) = self.change(rebind).await {
             tracing::warn!(%error, "a lost connection could not be noted");
         }
         let mailbox = self.client.mailbox.clone();
         let serving = self.serving.clone();
         serving.timers.set(Due::Session(id), Some(now.after(window)));
-        serving.live.park(self);
+        serving.rooms.live.park(self);
         mailbox.let_go();
         // Whoever ended it meanwhile did not find it.
         if mailbox.is_revoked()
-            && let Some(session) = serving.live.take(id)
+            && let Some(session) = serving.rooms.live.take(id)
         {
             Box::pin(session.end()).await;
         }
@@ -228,16 +251,19 @@ impl Session {
         for presentity in self.followed.keys() {
             let (watcher, listener) = (self.client.account.address.clone(), Some(id));
             let release = Release { watcher, keepers: keepers.clone(), listener };
-            let left = self.serving.reach.release(presentity, release).await;
+            let left = self.serving.rooms.reach.release(presentity, release).await;
             if let Err(error) = left {
                 tracing::warn!(%error, "the end of a subscription could not be stored");
             }
         }
-        let ended =
-            self.serving.principals.change(&self.client.account.address, Change::EndSession(id));
-        if let Err(error) = ended.await {
+        if let Err(error) = self.change(Change::EndSession(id)).await {
             tracing::warn!(%error, "the end of a session could not be stored");
         }
+    }
+
+    /// Changes the presentity whose owner has signed in.
+    async fn change(&self, change: Change) -> Result<(), ChangeError> {
+        self.serving.rooms.principals.change(self.address(), change).await.map(drop)
     }
 
     fn now_follows(&mut self, presentity: &Address, followed: Followed) {
@@ -263,7 +289,7 @@ impl Session {
 
     /// Takes the session out of the tables.
     pub fn forget(&self) {
-        self.serving.live.sessions.leave(&self.client.mailbox);
+        self.serving.rooms.live.sessions.leave(&self.client.mailbox);
         self.serving.timers.set(Due::Session(self.client.mailbox.id), None);
         self.serving.metrics.sessions.dec();
     }

@@ -95,7 +95,9 @@ impl Session {
         let (watcher, session) = (&self.client.account.address, self.client.mailbox.id);
         let Followed { held, state, .. } = followed;
         let pull = Pull { watcher, session, held, state };
-        let Some(told) = self.serving.reach.pull(presentity, pull).await? else { return Ok(()) };
+        let Some(told) = self.serving.rooms.reach.pull(presentity, pull).await? else {
+            return Ok(());
+        };
         self.serving.metrics.notifications.inc();
         let Told { state, event, content } = told;
         let mut notify = Notify::of(presentity.clone(), What::Presence, state);

@@ -16,7 +16,7 @@ use super::{Event, Front, Session};
 use crate::accounts::new_verifier;
 use crate::answers::Answer;
 use crate::config::Config;
-use crate::host::Host;
+use crate::life::Server;
 use crate::records::Services;
 
 /// Whoever is told, with room for so many events.
@@ -45,29 +45,29 @@ fn address(name: &str) -> Address {
     Address::parse(&format!("{name}@a.example")).unwrap()
 }
 
-async fn start() -> Arc<Host> {
+async fn start() -> Server {
     let text = "[[domain]]\nname = \"a.example\"\ncertificate = \"c\"\nkey = \"k\"\n";
     let config = Config::parse(text, Path::new("imppd.toml")).unwrap();
-    let host = Host::start(config, Arc::new(MemoryStore::new().unwrap())).await.unwrap();
+    let server = Server::load(config, Arc::new(MemoryStore::new().unwrap())).await.unwrap();
     for (name, im) in [("alice", true), ("bob", true), ("carol", false)] {
         let password = Password::prepare("a password of some length").unwrap();
         let verifier = new_verifier(&password, false).unwrap();
-        let (services, now) = (Services { pres: true, im }, host.clock.now());
-        let (address, store) = (address(name), &*host.store);
-        let added = host.accounts.add(store, now, &address, services, verifier, vec![]);
+        let (services, now) = (Services { pres: true, im }, server.ground.clock.now());
+        let (address, store) = (address(name), &*server.ground.store);
+        let added = server.ground.accounts.add(store, now, &address, services, verifier, vec![]);
         added.await.unwrap();
     }
-    host
+    server
 }
 
-async fn sign_in(host: &Arc<Host>, name: &str) -> Session {
-    let account = host.accounts.get(&address(name)).unwrap();
+async fn sign_in(server: &Server, name: &str) -> Session {
+    let account = server.ground.accounts.get(&address(name)).unwrap();
     let device = Device { id: [name.len() as u8; 16], name: None };
-    enter(host.serving(), &host.accounts, account, device, true).await.unwrap()
+    enter(&server.entrance.serving, &server.ground.accounts, account, device, true).await.unwrap()
 }
 
-async fn ask(host: &Arc<Host>, session: &mut Session, command: impl Into<Command>) -> Command {
-    match session.handle(host, command.into()).await {
+async fn ask(session: &mut Session, command: impl Into<Command>) -> Command {
+    match session.handle(command.into()).await {
         Answer::Now(command) => command,
         Answer::Later(later) => later.await,
     }
@@ -92,22 +92,22 @@ fn note(text: &str) -> Publish {
 /// rest comes when there is.
 #[tokio::test]
 async fn a_session_tells_events_as_far_as_there_is_room() {
-    let host = start().await;
-    let (mut alice, mut bob) = (sign_in(&host, "alice").await, sign_in(&host, "bob").await);
+    let server = start().await;
+    let (mut alice, mut bob) = (sign_in(&server, "alice").await, sign_in(&server, "bob").await);
     let rules = "[[rule]]\nid = \"b\"\nwho = [\"bob@a.example\"]\nhandling = \"allow\"\n\
                  fields = [\"all\"]\n\n[[delivery]]\nid = \"d\"\nwho = [\"authenticated\"]\n\
                  action = \"accept\"\n";
     let put = Publish::of(address("alice"), What::Rules, Some(rules.into()));
-    let put = ask(&host, &mut alice, Publish { base: Some(0), ..put }).await;
+    let put = ask(&mut alice, Publish { base: Some(0), ..put }).await;
     assert!(matches!(put, Command::Ok(_)), "{put:?}");
-    ask(&host, &mut alice, note("here")).await;
+    ask(&mut alice, note("here")).await;
     let follow = Subscribe::of(address("alice"), What::Presence);
-    let Command::Ok(done) = ask(&host, &mut bob, follow).await else { panic!("refused") };
+    let Command::Ok(done) = ask(&mut bob, follow).await else { panic!("refused") };
     assert_eq!(done.state, Some(SubscriptionState::Active));
     let own = Subscribe::of(address("bob"), What::Log);
-    ask(&host, &mut bob, own).await;
+    ask(&mut bob, own).await;
     let message = Message::new(*uuid::Uuid::now_v7().as_bytes(), address("bob"), "hi".into());
-    let sent = ask(&host, &mut alice, message).await;
+    let sent = ask(&mut alice, message).await;
     assert!(matches!(sent, Command::Ok(_)), "{sent:?}");
     let mut heard = Vec::new();
     while heard.len() < 2 {
@@ -128,14 +128,14 @@ async fn a_session_tells_events_as_far_as_there_is_room() {
 /// told again on the next one; once the client has answered what came after it, it is not.
 #[tokio::test]
 async fn r5_1_9_an_end_that_may_not_have_arrived_is_told_again() {
-    let host = start().await;
-    let (mut alice, mut bob) = (sign_in(&host, "alice").await, sign_in(&host, "bob").await);
+    let server = start().await;
+    let (mut alice, mut bob) = (sign_in(&server, "alice").await, sign_in(&server, "bob").await);
     for answers in [0, 1, 2] {
-        ask(&host, &mut bob, Subscribe::of(address("alice"), What::Presence)).await;
+        ask(&mut bob, Subscribe::of(address("alice"), What::Presence)).await;
         events(&mut bob, 10).await;
         let remove = state::encode(&WatcherEdit { remove: address("bob") });
         let ended = Publish::of(address("alice"), What::Watchers, Some(remove));
-        let ended = ask(&host, &mut alice, ended).await;
+        let ended = ask(&mut alice, ended).await;
         assert!(matches!(ended, Command::Ok(_)), "{ended:?}");
         assert_eq!(events(&mut bob, 10).await.len(), 1);
         (0..answers).for_each(|_| bob.is_there());
@@ -153,18 +153,18 @@ async fn r5_1_9_an_end_that_may_not_have_arrived_is_told_again() {
 /// not are not offered.
 #[tokio::test]
 async fn nobody_is_permitted_anothers_things() {
-    let host = start().await;
-    let (mut bob, mut carol) = (sign_in(&host, "bob").await, sign_in(&host, "carol").await);
+    let server = start().await;
+    let (mut bob, mut carol) = (sign_in(&server, "bob").await, sign_in(&server, "carol").await);
     let all = What::ALL.iter().map(|(what, ..)| *what);
     for what in all.filter(|what| *what != What::Presence) {
         let fetch = Fetch::of(address("alice"), what);
-        assert_eq!(refused(ask(&host, &mut bob, fetch).await).code, Code::Refused, "{what}");
+        assert_eq!(refused(ask(&mut bob, fetch).await).code, Code::Refused, "{what}");
         let publish = Publish::of(address("alice"), what, Some("x".into()));
-        assert_eq!(refused(ask(&host, &mut bob, publish).await).code, Code::Refused, "{what}");
+        assert_eq!(refused(ask(&mut bob, publish).await).code, Code::Refused, "{what}");
     }
-    assert_eq!(refused(ask(&host, &mut bob, note("forged")).await).code, Code::Refused);
+    assert_eq!(refused(ask(&mut bob, note("forged")).await).code, Code::Refused);
     for what in [What::Log, What::Fate] {
         let fetch = Fetch::of(address("carol"), what);
-        assert_eq!(refused(ask(&host, &mut carol, fetch).await).code, Code::NotOffered, "{what}");
+        assert_eq!(refused(ask(&mut carol, fetch).await).code, Code::NotOffered, "{what}");
     }
 }

@@ -11,8 +11,8 @@ use impp_protocol::{Address, Code, Command, Error};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::super::peer::{Ask, service_of};
-use super::super::{outgoing, words};
+use super::super::links::Ask;
+use super::super::words;
 use super::{Ending, OUTPUT_BYTES_MAX, Open};
 use crate::random;
 
@@ -63,15 +63,14 @@ impl Open {
         match asked {
             Asked::Message(ticket) => {
                 self.messages_out -= 1;
-                let now = self.host.clock.now();
+                let (now, waiting) = (self.serving.clock.now(), &self.peer.waiting);
                 let answer = answer.map(drop);
-                self.peer.lock().queue.answered(now, ticket, answer, random());
-                outgoing::store_endings(&self.host, &self.peer);
-                self.peer.changed.notify_one();
+                waiting.settle(|queue| queue.answered(now, ticket, answer, random()));
+                self.serving.fates.store_endings(waiting);
             }
             Asked::Presence(key, watcher) => {
                 let link = self.link.mailbox.id;
-                self.host.mirrors.answered(link, &key, &watcher, answer);
+                self.serving.mirrors.answered(link, &key, &watcher, answer);
             }
             Asked::For(waiting) => {
                 let _ = waiting.send(answer);
@@ -105,13 +104,8 @@ impl Open {
     }
 
     pub(super) fn send_ask(&mut self) -> bool {
-        let services = self.link.opened.services;
-        let fits = |ask: &Ask| services.serve(service_of(&ask.command));
-        let ask = {
-            let mut inner = self.peer.lock();
-            inner.asks.iter().position(fits).and_then(|at| inner.asks.remove(at))
-        };
-        let Some(Ask { command, answer, .. }) = ask else { return false };
+        let next = self.peer.next_ask(self.link.opened.services);
+        let Some(Ask { command, answer, .. }) = next else { return false };
         self.ask(command, Asked::For(answer));
         true
     }
@@ -120,8 +114,8 @@ impl Open {
         if !self.link.opened.services.im {
             return false;
         }
-        let Some((message, _)) = self.peer.lock().volatile.pop_front() else { return false };
-        let now = self.host.clock.now();
+        let Some(message) = self.peer.waiting.next_volatile() else { return false };
+        let now = self.serving.clock.now();
         if message.expires.is_none_or(|expires| expires > now) {
             let hops = Some(impp_federation::queue::HOPS_MAX);
             self.ask(Message { hops, ..message }.into(), Asked::Volatile);
@@ -138,23 +132,20 @@ impl Open {
         if !self.link.opened.services.im || self.messages_out >= self.share() {
             return false;
         }
-        let now = self.host.clock.now();
-        let Some(sending) = self.peer.lock().queue.next_send(now) else { return false };
-        // Nothing goes out in the name of an account that is gone.
-        let loaded = match self.host.accounts.get(&sending.from) {
-            Some(_) => outgoing::load(&self.host, &sending).await,
-            None => Ok(None),
-        };
-        match loaded {
+        let now = self.serving.clock.now();
+        let waiting = self.peer.waiting.clone();
+        let Some(sending) = waiting.with(|queue| queue.next_send(now)) else { return false };
+        let ticket = sending.ticket;
+        match self.serving.fates.load(&sending).await {
             Ok(Some(message)) => {
                 self.messages_out += 1;
-                self.peer.lock().queue.goes_out(sending.ticket);
-                self.ask(message.into(), Asked::Message(sending.ticket));
+                waiting.with(|queue| queue.goes_out(ticket));
+                self.ask(message.into(), Asked::Message(ticket));
             }
-            Ok(None) => self.peer.lock().queue.remove(sending.ticket),
+            Ok(None) => waiting.with(|queue| queue.remove(ticket)),
             Err(error) => {
                 tracing::error!(%error, "a waiting message could not be read");
-                self.peer.lock().queue.unsent(now, sending.ticket, random());
+                waiting.with(|queue| queue.unsent(now, ticket, random()));
             }
         }
         true
@@ -162,14 +153,14 @@ impl Open {
 
     pub(super) fn send_presence(&mut self) -> bool {
         let mailbox = self.link.mailbox.clone();
-        let current = self.peer.lock().link(Service::Presence).map(|link| link.mailbox.id);
+        let current = self.peer.link_for(Service::Presence);
         if current != Some(mailbox.id)
             || self.asked.len() as u64 - self.messages_out >= self.share()
         {
             return false;
         }
         let (local, remote) = (&mailbox.local, &mailbox.remote);
-        let next = self.host.mirrors.next_requests(local, remote, mailbox.id, 1);
+        let next = self.serving.mirrors.next_requests(local, remote, mailbox.id, 1);
         let any = !next.is_empty();
         for (key, watcher, subscribe) in next {
             self.ask(subscribe.into(), Asked::Presence(key, watcher));

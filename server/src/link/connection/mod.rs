@@ -21,13 +21,18 @@ use tokio::time::Instant;
 use asking::Asked;
 use serving::Finished;
 
-use super::home::{self, AllGroups};
+use super::home::{AllGroups, Home};
 use super::incoming;
-use super::peer::{Link, Peer, backoff};
-use super::peers::note_linked;
+use super::links::Link;
+use super::open::OpenLinks;
+use super::peer::Peer;
+use crate::clock::Clock;
 use crate::config::seconds;
-use crate::host::{Host, bye};
+use crate::messages::{Delivery, Fates, backoff};
+use crate::metrics::Metrics;
 use crate::random;
+use crate::reach::Mirrors;
+use crate::settings::Settings;
 use crate::wire::driver::{Driver, Excess, Heard, Next, Terms};
 use crate::wire::liveness::Patience;
 use crate::wire::pipe::{FAREWELL, Pipe};
@@ -51,8 +56,29 @@ enum Ending {
     Over,
 }
 
+/// What open links need of the server.
+#[derive(Debug)]
+pub struct Serving {
+    /// The time.
+    pub clock: Clock,
+    /// The settings.
+    pub settings: Arc<Settings>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Where links are known.
+    pub open: OpenLinks,
+    /// Whom the other side watches.
+    pub home: Arc<Home>,
+    /// To whom it writes.
+    pub delivery: Arc<Delivery>,
+    /// What becomes of messages from here.
+    pub fates: Arc<Fates>,
+    /// What is followed there.
+    pub mirrors: Arc<Mirrors>,
+}
+
 struct Open {
-    host: Arc<Host>,
+    serving: Arc<Serving>,
     peer: Arc<Peer>,
     link: Arc<Link>,
     driver: Driver<Finished>,
@@ -72,9 +98,9 @@ struct Open {
 }
 
 /// Serves an open link to its end.
-pub(super) async fn serve(host: Arc<Host>, peer: Arc<Peer>, link: Arc<Link>, pipe: Pipe) {
+pub(super) async fn serve(serving: Arc<Serving>, peer: Arc<Peer>, link: Arc<Link>, pipe: Pipe) {
     let now = Instant::now();
-    let links = &host.settings.load().federation;
+    let links = &serving.settings.load().federation;
     let rate = Rate::new(now, links.frames_per_second, links.frames_burst);
     let open = Open {
         driver: Driver::new(now, pipe, rate, Excess::Paused(PAUSE)),
@@ -86,7 +112,7 @@ pub(super) async fn serve(host: Arc<Host>, peer: Arc<Peer>, link: Arc<Link>, pip
         spoke: now,
         ending: Ending::No,
         bye_heard: false,
-        host,
+        serving,
         peer,
         link,
     };
@@ -96,7 +122,7 @@ pub(super) async fn serve(host: Arc<Host>, peer: Arc<Peer>, link: Arc<Link>, pip
 impl Open {
     async fn run(mut self) {
         // An orderly stop waits until the link is detached, and for no peer to close its side.
-        let tracked = self.host.stopping.serving.token();
+        let tracked = self.serving.open.serving();
         while self.ending != Ending::Over {
             self.take_frames().await;
             self.tell().await;
@@ -122,18 +148,17 @@ impl Open {
 
     /// The link is no more: what was asked over it is asked again over the next.
     async fn detach(&mut self) {
-        let (host, link) = (&self.host, &self.link);
-        let now = host.clock.now();
+        let (serving, link) = (&self.serving, &self.link);
+        let (now, open) = (serving.clock.now(), &serving.open);
         let (local, remote) = (&link.mailbox.local, &link.mailbox.remote);
         tracing::info!(%local, %remote, "link closed");
-        let noted = {
-            let mut inner = self.peer.lock();
+        self.peer.waiting.with(|queue| {
             for (asked, _) in std::mem::take(&mut self.asked).into_values() {
                 match asked {
                     Asked::Message(ticket) => {
                         let text = format!("the link to {remote} was cut before it answered");
                         let cause = Cause::here(Code::Unreachable, text);
-                        inner.queue.cut(now, ticket, cause, random());
+                        queue.cut(now, ticket, cause, random());
                     }
                     Asked::For(answer) => {
                         let text = format!("the link to {remote} was cut");
@@ -143,29 +168,26 @@ impl Open {
                     Asked::Presence(..) | Asked::Volatile | Asked::Ping => {}
                 }
             }
-            let backoff = backoff(&host.settings.load().federation);
-            inner.detach(link, now, backoff);
-            inner.raise();
-            inner.is_apart().then(|| note_linked(host, local, remote, false))
-        };
-        self.peer.tell_mirrors(host);
+        });
+        let backoff = backoff(&serving.settings.load().federation);
+        let note = || open.note(local, remote, false);
+        let noted = self.peer.detach(link, now, backoff, note);
+        self.peer.tell_mirrors(&serving.mirrors);
         // What has not been done yet is not done any more: it would listen over this link.
         self.driver.forget();
-        home::link_lost(host, &link.mailbox, std::mem::take(&mut self.groups)).await;
-        self.peer.changed.notify_one();
+        let groups = std::mem::take(&mut self.groups);
+        serving.home.link_lost(&link.mailbox, groups).await;
         if let Some(noted) = noted
             && let Err(error) = noted.await
         {
             tracing::warn!(%error, "the end of a link could not be noted");
         }
-        host.links.remove(&link.mailbox.id);
-        host.listeners.leave(link.mailbox.id);
-        host.metrics.links.dec();
+        open.leave(&link.mailbox);
     }
 
     /// What holds now.
     fn terms(&self) -> Terms {
-        let config = self.host.settings.load();
+        let config = self.serving.settings.load();
         Terms {
             frame_bytes_max: FRAME_BYTES_MAX,
             output_bytes_max: OUTPUT_BYTES_MAX,
@@ -202,11 +224,11 @@ impl Open {
             Command::Error(error) => self.take_answer(number, Err(error)),
             Command::Bye(bye) if number == 0 => self.take_bye(&bye),
             Command::Notify(notify) if number == 0 && notify.what != What::Presence => {
-                self.host.metrics.unsolicited.inc();
+                self.serving.metrics.unsolicited.inc();
             }
             Command::Notify(notify) if number == 0 => {
                 let mailbox = &self.link.mailbox;
-                self.host.mirrors.notified(mailbox.id, &mailbox.local, &notify);
+                self.serving.mirrors.notified(mailbox.id, &mailbox.local, &notify);
             }
             command if number == 0 => {
                 let text = format!("{}: a request has a number from 1", command.kind());
@@ -214,8 +236,9 @@ impl Open {
             }
             Command::Ping(_) => self.put(number, Done::empty().into()),
             Command::Message(message) => {
-                let taken =
-                    incoming::message(&self.host, &self.peer, &self.link.mailbox, message).await;
+                let (serving, peer, mailbox) = (&self.serving, &self.peer, &self.link.mailbox);
+                let (delivery, clock) = (&serving.delivery, serving.clock);
+                let taken = incoming::message(delivery, clock, peer, mailbox, message).await;
                 self.answer(number, taken);
             }
             Command::Subscribe(subscribe) => self.subscribe(number, subscribe).await,
@@ -230,15 +253,10 @@ impl Open {
     /// The other side asks for nothing more: what it has asked is answered, what was asked of it
     /// is waited for.
     fn take_bye(&mut self, bye: &Bye) {
-        let now = self.host.clock.now();
-        let mut inner = self.peer.lock();
-        if let Some(after) = bye.retry_after {
-            inner.rest(&self.link.mailbox.remote, now.after(after.min(REST_MAX)));
-        }
-        self.link.drain();
-        drop(inner);
-        self.peer.tell_mirrors(&self.host);
-        self.peer.changed.notify_one();
+        let now = self.serving.clock.now();
+        let rest = bye.retry_after.map(|after| now.after(after.min(REST_MAX)));
+        self.peer.drains(&self.link, rest);
+        self.peer.tell_mirrors(&self.serving.mirrors);
         self.bye_heard = true;
         if bye.reason == ByeReason::Protocol {
             self.ending = Ending::Over;
@@ -252,20 +270,21 @@ impl Open {
         }
         while self.has_room() && self.send_one().await {}
         if self.ending == Ending::No {
-            let Open { host, link, groups, driver, .. } = self;
-            home::tell(host, &link.mailbox, groups, driver.output(), OUTPUT_BYTES_MAX).await;
+            let Open { serving, link, groups, driver, .. } = self;
+            let (home, out) = (&serving.home, driver.output());
+            home.tell(&link.mailbox, groups, out, OUTPUT_BYTES_MAX).await;
         }
         let quiet = self.asked.is_empty() && self.driver.is_quiet();
         if quiet && self.bye_heard {
             self.ending = Ending::Over;
         } else if quiet && self.link.is_draining() && self.ending == Ending::No {
-            self.say_bye(bye(ByeReason::Redundant, "another link is kept"));
+            self.say_bye(Bye::new(ByeReason::Redundant, "another link is kept"));
         }
     }
 
     /// Writes a frame.
     fn put(&mut self, number: u64, command: Command) {
-        self.host.metrics.written(&command);
+        self.serving.metrics.written(&command);
         let kind = command.kind();
         if let Err(error) = self.driver.put(number, command) {
             tracing::error!(%kind, %error, "a frame for a link could not be written");
@@ -277,7 +296,7 @@ impl Open {
         let remote = &self.link.mailbox.remote;
         tracing::warn!(%remote, %error, "the other side breaks the protocol");
         self.put(number, error.into());
-        self.put(0, bye(ByeReason::Protocol, "see the error before").into());
+        self.put(0, Bye::new(ByeReason::Protocol, "see the error before").into());
         self.ending = Ending::Over;
     }
 
@@ -285,7 +304,7 @@ impl Open {
     fn say_bye(&mut self, bye: Bye) {
         if self.ending == Ending::No {
             self.link.drain();
-            self.peer.tell_mirrors(&self.host);
+            self.peer.tell_mirrors(&self.serving.mirrors);
             self.put(0, bye.into());
             self.ending = Ending::Said(Instant::now() + FAREWELL);
         }

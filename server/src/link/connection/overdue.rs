@@ -3,19 +3,18 @@
 use std::time::Duration;
 
 use impp_locate::Service;
-use impp_protocol::command::{ByeReason, Ping};
+use impp_protocol::command::{Bye, ByeReason, Ping};
 use tokio::time::Instant;
 
 use super::asking::Asked;
 use super::{Ending, Open};
 use crate::config::seconds;
-use crate::host::bye;
 use crate::wire::liveness::Overdue;
 
 impl Open {
     /// When to look again, whatever the other side does.
     pub(super) fn next_deadline(&self) -> Instant {
-        let config = self.host.settings.load();
+        let config = self.serving.settings.load();
         let links = &config.federation;
         let oldest = self.asked.values().next();
         let unanswered = oldest.map(|(_, since)| *since + seconds(links.answer_seconds));
@@ -24,13 +23,16 @@ impl Open {
             Ending::No | Ending::Over => None,
         };
         // Without room nothing that waits can be sent; what is due already was looked at just now.
-        let later = self.has_room().then(|| self.peer.lock().queue.next_deadline()).flatten();
-        let later = later.filter(|at| *at > self.host.clock.now());
-        let later = later.map(|at| self.host.clock.instant(at));
+        let later = self
+            .has_room()
+            .then(|| self.peer.waiting.with(|queue| queue.next_deadline()))
+            .flatten();
+        let later = later.filter(|at| *at > self.serving.clock.now());
+        let later = later.map(|at| self.serving.clock.instant(at));
         let idle_close = self.spoke + seconds(links.close_seconds);
         let ghosts = self.link.mailbox.ghosts().next_deadline();
         let ghosts = ghosts.filter(|_| self.ending == Ending::No);
-        let ghosts = ghosts.map(|at| self.host.clock.instant(at));
+        let ghosts = ghosts.map(|at| self.serving.clock.instant(at));
         [unanswered, said, later, ghosts]
             .into_iter()
             .flatten()
@@ -41,7 +43,7 @@ impl Open {
     /// A deadline has passed: a PING is due, or the end.
     pub(super) fn overdue(&mut self, overdue: Overdue) {
         let now = Instant::now();
-        let config = self.host.settings.load_full();
+        let config = self.serving.settings.load_full();
         let links = &config.federation;
         let passed = |since: Instant, wait: u64| now >= since + seconds(wait);
         let unanswered = self.asked.values().next();
@@ -61,7 +63,7 @@ impl Open {
 
     pub(super) fn give_up(&mut self, why: &str) {
         tracing::warn!(remote = %self.link.mailbox.remote, why, "a link is given up");
-        self.put(0, bye(ByeReason::Timeout, why).into());
+        self.put(0, Bye::new(ByeReason::Timeout, why).into());
         self.ending = Ending::Over;
     }
 
@@ -70,11 +72,11 @@ impl Open {
         let mailbox = &self.link.mailbox;
         let watched = self.link.opened.services.serve(Service::Presence)
             && (mailbox.watchers() > 0
-                || self.host.mirrors.wanted(&mailbox.local, &mailbox.remote));
+                || self.serving.mirrors.wanted(&mailbox.local, &mailbox.remote));
         if watched || !self.asked.is_empty() || !self.driver.is_quiet() {
             self.spoke = Instant::now();
         } else {
-            self.say_bye(bye(ByeReason::Idle, "nothing is to be said"));
+            self.say_bye(Bye::new(ByeReason::Idle, "nothing is to be said"));
         }
     }
 }

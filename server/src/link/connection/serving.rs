@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use impp_protocol::command::{Fetch, Subscribe};
 use impp_protocol::{By, Code, Command, Error};
 
-use super::super::home::{self, Taken};
+use super::super::home::Taken;
 use super::super::incoming::{self, Refused};
 use super::Open;
 use crate::answers::Answer;
@@ -30,7 +30,7 @@ impl Open {
             Err(Refused::Request(error)) => self.put(number, error.into()),
             Err(Refused::Forged(error)) => {
                 let mailbox = &self.link.mailbox;
-                self.host.metrics.forged.inc();
+                self.serving.metrics.forged.inc();
                 tracing::warn!(local = %mailbox.local, remote = %mailbox.remote, %error, "forged");
                 self.break_off(number, error);
             }
@@ -49,11 +49,11 @@ impl Open {
             let error = Error::new(Code::Busy, "another link is kept; ask there").by(By::Home);
             return self.put(number, error.into());
         }
-        let (host, mailbox) = (self.host.clone(), self.link.mailbox.clone());
+        let (home, mailbox) = (self.serving.home.clone(), self.link.mailbox.clone());
         // What is asked takes effect in the order in which it came: the presentity is there, and
         // each request is begun before the next one is read. Only the disk is waited for.
-        host.principals.ready(&subscribe.address).await;
-        let mut taking = Box::pin(async move { home::subscribe(&host, &mailbox, subscribe).await });
+        home.ready(&subscribe.address).await;
+        let mut taking = Box::pin(async move { home.subscribe(&mailbox, subscribe).await });
         match (&mut taking).now_or_never() {
             Some(taken) => self.driver.ended(number, Finished::Subscribed(taken)),
             None => {
@@ -67,7 +67,7 @@ impl Open {
             Finished::Answer(command) => command,
             Finished::Subscribed(taken) => {
                 let mailbox = self.link.mailbox.clone();
-                home::answer(&self.host, &mailbox, &mut self.groups, taken).await
+                self.serving.home.answer(&mailbox, &mut self.groups, taken).await
             }
         };
         self.put(number, answer);
@@ -80,9 +80,9 @@ impl Open {
         {
             return self.answer(number, Err(refused));
         }
-        let (host, mailbox) = (self.host.clone(), self.link.mailbox.clone());
+        let (home, mailbox) = (self.serving.home.clone(), self.link.mailbox.clone());
         self.driver.waits(number, async move {
-            Finished::Answer(match home::fetch(&host, &mailbox, fetch).await {
+            Finished::Answer(match home.fetch(&mailbox, fetch).await {
                 Ok(done) => done.into(),
                 Err(error) => error.into(),
             })

@@ -22,9 +22,9 @@ use impp_storage::{MemoryStore, Store};
 use crate::accounts::new_verifier;
 use crate::answers::{Answer, Later};
 use crate::config::Config;
-use crate::host::Host;
 use crate::ids::SessionId;
-use crate::link::home::{self, AllGroups};
+use crate::life::Server;
+use crate::link::home::{AllGroups, Home};
 use crate::link::mailbox::LinkMailbox;
 use crate::records::Services;
 use crate::session::{Client, Event, Front, Session};
@@ -38,7 +38,7 @@ fn domain(text: &str) -> Domain {
     Domain::parse(text).unwrap()
 }
 
-async fn start(name: &str, more: &str, store: Arc<dyn Store>) -> Arc<Host> {
+async fn start(name: &str, more: &str, store: Arc<dyn Store>) -> Server {
     // Nobody answers there; what is asked is carried here.
     let route =
         |domain| format!("[[route]]\ndomain = \"{domain}.example\"\ntargets = [\"127.0.0.1:1\"]\n");
@@ -51,30 +51,40 @@ async fn start(name: &str, more: &str, store: Arc<dyn Store>) -> Arc<Host> {
     if more.contains("redirect") {
         config.domain[0].redirect = Some(domain("c.example"));
     }
-    Host::start(config, store).await.unwrap()
+    Server::load(config, store).await.unwrap()
 }
 
-async fn add(host: &Host, text: &str) {
+async fn add(server: &Server, text: &str) {
     let password = Password::prepare("a password of some length").unwrap();
     let verifier = new_verifier(&password, false).unwrap();
     let services = Services { pres: true, im: true };
-    let (store, now) = (&*host.store, host.clock.now());
-    host.accounts.add(store, now, &address(text), services, verifier, vec![]).await.unwrap();
+    let (store, now) = (&*server.ground.store, server.ground.clock.now());
+    server
+        .ground
+        .accounts
+        .add(store, now, &address(text), services, verifier, vec![])
+        .await
+        .unwrap();
 }
 
-fn session(host: &Host, text: &str, number: u8) -> Session {
-    let account = host.accounts.get(&address(text)).unwrap();
+fn session(server: &Server, text: &str, number: u8) -> Session {
+    let account = server.ground.accounts.get(&address(text)).unwrap();
     let id = [number; 16];
     let ticket = Ticket::new(id, [0; 32]);
     let mailbox = Arc::new(Mailbox::new(SessionId(id), address(text), [number; 16], ticket));
-    assert!(host.sessions.enter(&mailbox, 10));
-    Session::new(Client { mailbox, account, every_item: true }, host.serving().clone())
+    assert!(server.rooms.live.sessions.enter(&mailbox, 10));
+    Session::new(Client { mailbox, account, every_item: true }, server.entrance.serving.clone())
+}
+
+/// What a server says of its presentities to others.
+fn home_of(server: &Server) -> Home {
+    Home::new(&server.ground, server.rooms.routes.clone(), server.rooms.principals.clone())
 }
 
 /// Two servers, a.example and b.example; b's principals watch a's.
 struct Pair {
-    a: Arc<Host>,
-    b: Arc<Host>,
+    a: Server,
+    b: Server,
     link: Arc<LinkMailbox>,
     groups: AllGroups,
     asked: usize,
@@ -96,14 +106,14 @@ impl Pair {
         self.down().await;
         self.link = link(number);
         self.a.links.insert(self.link.id, self.link.clone());
-        self.a.listeners.enter(self.link.id, self.link.clone());
+        self.a.ground.listeners.enter(self.link.id, self.link.clone());
         self.b.mirrors.link_up(&domain("b.example"), &domain("a.example"), self.link.id);
     }
 
     async fn down(&mut self) {
         self.a.links.remove(&self.link.id);
-        self.a.listeners.leave(self.link.id);
-        home::link_lost(&self.a, &self.link, std::mem::take(&mut self.groups)).await;
+        self.a.ground.listeners.leave(self.link.id);
+        home_of(&self.a).link_lost(&self.link, std::mem::take(&mut self.groups)).await;
         let (local, remote) = (domain("b.example"), domain("a.example"));
         self.b.mirrors.link_down(&local, &remote, self.link.id);
     }
@@ -117,8 +127,8 @@ impl Pair {
             let mut any = !requests.is_empty();
             self.asked += requests.len();
             for (key, watcher, subscribe) in requests {
-                let taken = home::subscribe(&self.a, &self.link, subscribe).await;
-                let answer = home::answer(&self.a, &self.link, &mut self.groups, taken).await;
+                let taken = home_of(&self.a).subscribe(&self.link, subscribe).await;
+                let answer = home_of(&self.a).answer(&self.link, &mut self.groups, taken).await;
                 let result = match over(answer) {
                     Command::Ok(done) => Ok(done),
                     Command::Error(error) => Err(error),
@@ -127,7 +137,7 @@ impl Pair {
                 self.b.mirrors.answered(self.link.id, &key, &watcher, result);
             }
             let mut out = BytesMut::new();
-            home::tell(&self.a, &self.link, &mut self.groups, &mut out, 1 << 20).await;
+            home_of(&self.a).tell(&self.link, &mut self.groups, &mut out, 1 << 20).await;
             while let Some(frame) = take(&mut out, FRAME_BYTES_MAX).unwrap() {
                 let Command::Notify(notify) = Request::decode(frame).unwrap().command else {
                     panic!("something else is told");
@@ -152,10 +162,11 @@ impl Pair {
     async fn set_rule(&self, rule: &str) {
         let text = format!("[[rule]]\nid = \"all\"\nwho = [\"authenticated\"]\n{rule}\n");
         let alice = address("alice@a.example");
-        let base = self.a.principals.look(&alice, |alice, _| alice.presentity.policy().number);
+        let base =
+            self.a.rooms.principals.look(&alice, |alice, _| alice.presentity.policy().number);
         let (base, rules) = (base.await.unwrap(), impp_acl::RuleSet::parse(&text).unwrap().into());
         let put = Change::PutRules { rules, text: text.into(), base };
-        self.a.principals.change(&alice, put).await.unwrap();
+        self.a.rooms.principals.change(&alice, put).await.unwrap();
     }
 }
 
@@ -172,7 +183,7 @@ fn over(command: Command) -> Command {
 }
 
 #[expect(clippy::disallowed_methods, reason = "what a client publishes")]
-async fn publish(host: &Arc<Host>, alice: &mut Session, note: &str) {
+async fn publish(alice: &mut Session, note: &str) {
     let mut document = Document::default();
     let open = [(FieldName::parse("status").unwrap(), "open".into())];
     document.tuples.insert(PartId::parse("im").unwrap(), open.into());
@@ -182,7 +193,7 @@ async fn publish(host: &Arc<Host>, alice: &mut Session, note: &str) {
         replace: true,
         ..Publish::of(address("alice@a.example"), What::Presence, Some(patch))
     };
-    done(alice.handle(host, publish.into()).await);
+    done(alice.handle(publish.into()).await);
 }
 
 fn done(answer: Answer) -> Done {
@@ -210,7 +221,7 @@ async fn ok(later: Later) -> Done {
 /// Follows alice; the answer comes when the link has carried the question.
 async fn follow(pair: &mut Pair, session: &mut Session) -> Done {
     let ask = Subscribe::of(address("alice@a.example"), What::Presence);
-    let answer = later(session.handle(&pair.b, ask.into()).await);
+    let answer = later(session.handle(ask.into()).await);
     pair.carry().await;
     ok(answer).await
 }
@@ -249,20 +260,20 @@ async fn r3_3_1_a_second_watcher_of_a_domain_is_served_from_what_the_first_one_g
     let mut bob = session(&pair.b, "bob@b.example", 2);
     let mut carol = session(&pair.b, "carol@b.example", 3);
     pair.allow("all").await;
-    publish(&pair.a, &mut alice, "one").await;
+    publish(&mut alice, "one").await;
     let answer = follow(&mut pair, &mut bob).await;
     assert_eq!(answer.state, Some(SubscriptionState::Active));
     let first = told(&mut bob).await;
     assert_eq!((first.len(), note(&first[0]).as_deref()), (1, Some("one")));
     // The second one is asked for by name, and nothing of the document comes again.
     let ask = Subscribe::of(address("alice@a.example"), What::Presence);
-    let answer = later(carol.handle(&pair.b, ask.into()).await);
+    let answer = later(carol.handle(ask.into()).await);
     assert!(told(&mut carol).await.is_empty(), "told before the answer");
     assert!(pair.carry().await.is_empty());
     assert_eq!(ok(answer).await.version, first[0].version);
     assert_eq!(note(&told(&mut carol).await[0]).as_deref(), Some("one"));
     // One change, one notification, nobody named.
-    publish(&pair.a, &mut alice, "two").await;
+    publish(&mut alice, "two").await;
     let carried = pair.carry().await;
     assert_eq!((carried.len(), carried[0].watchers.len()), (1, 0));
     for session in [&mut bob, &mut carol] {
@@ -276,14 +287,17 @@ async fn r3_3_1_a_second_watcher_of_a_domain_is_served_from_what_the_first_one_g
         version: carried[0].version,
         ..Subscribe::of(address("alice@a.example"), What::Presence)
     };
-    let answer = done(other.handle(&pair.b, ask.into()).await);
+    let answer = done(other.handle(ask.into()).await);
     assert_eq!(answer.version, carried[0].version);
     assert!(told(&mut other).await.is_empty());
     let fetch = Fetch::of(address("alice@a.example"), What::Presence);
-    let fetched = done(other.handle(&pair.b, fetch.into()).await);
+    let fetched = done(other.handle(fetch.into()).await);
     assert_eq!(Version::of(&fetched.content.unwrap()), carried[0].version.unwrap());
     assert_eq!(pair.asked, asked);
-    assert_eq!((pair.b.metrics.unsolicited.get(), pair.b.metrics.repairs.get()), (0, 0));
+    assert_eq!(
+        (pair.b.ground.metrics.unsolicited.get(), pair.b.ground.metrics.repairs.get()),
+        (0, 0)
+    );
 }
 
 #[tokio::test]
@@ -291,7 +305,7 @@ async fn r3_3_3_a_rule_of_the_home_reaches_the_watching_side() {
     let mut pair = Pair::new("").await;
     let mut alice = session(&pair.a, "alice@a.example", 1);
     let mut bob = session(&pair.b, "bob@b.example", 2);
-    publish(&pair.a, &mut alice, "secret").await;
+    publish(&mut alice, "secret").await;
     let answer = follow(&mut pair, &mut bob).await;
     assert_eq!((answer.state, answer.version), (Some(SubscriptionState::Pending), None));
     assert!(told(&mut bob).await.is_empty());
@@ -302,7 +316,7 @@ async fn r3_3_3_a_rule_of_the_home_reaches_the_watching_side() {
     assert_eq!(news[0].event, Some(SubscriptionEvent::Approved));
     let alice = address("alice@a.example");
     let end = Change::End(address("bob@b.example"), SubscriptionEvent::Deactivated);
-    pair.a.principals.change(&alice, end).await.unwrap();
+    pair.a.rooms.principals.change(&alice, end).await.unwrap();
     pair.carry().await;
     let news = told(&mut bob).await;
     assert_eq!(news[0].state, SubscriptionState::Terminated);
@@ -329,11 +343,11 @@ async fn r5_1_6_only_for_watchers_of_its_own_domain_a_server_may_ask() {
             watcher: ask.watcher.clone(),
             ..Fetch::of(address(presentity), What::Presence)
         };
-        let taken = home::subscribe(&pair.a, &pair.link, ask).await;
-        let answer = home::answer(&pair.a, &pair.link, &mut groups, taken).await;
+        let taken = home_of(&pair.a).subscribe(&pair.link, ask).await;
+        let answer = home_of(&pair.a).answer(&pair.link, &mut groups, taken).await;
         let Command::Error(error) = answer else { panic!("{answer:?}") };
         assert_eq!(error.code, Code::Refused);
-        let fetched = home::fetch(&pair.a, &pair.link, fetch).await;
+        let fetched = home_of(&pair.a).fetch(&pair.link, fetch).await;
         assert_eq!(fetched.unwrap_err().code, Code::Refused);
         assert!(groups.is_empty());
     }
@@ -348,8 +362,8 @@ async fn f14_who_does_not_exist_cannot_be_told_from_who_never_comes() {
     };
     let answer = async |pair: &Pair, text: &str| {
         let mut groups = AllGroups::new();
-        let taken = home::subscribe(&pair.a, &pair.link, ask(text)).await;
-        home::answer(&pair.a, &pair.link, &mut groups, taken).await
+        let taken = home_of(&pair.a).subscribe(&pair.link, ask(text)).await;
+        home_of(&pair.a).answer(&pair.link, &mut groups, taken).await
     };
     let pair = Pair::new("").await;
     let known = answer(&pair, "alice@a.example").await;
@@ -359,8 +373,8 @@ async fn f14_who_does_not_exist_cannot_be_told_from_who_never_comes() {
         ..Fetch::of(address(text), What::Presence)
     };
     assert_eq!(
-        home::fetch(&pair.a, &pair.link, fetch("alice@a.example")).await,
-        home::fetch(&pair.a, &pair.link, fetch("nobody@a.example")).await
+        home_of(&pair.a).fetch(&pair.link, fetch("alice@a.example")).await,
+        home_of(&pair.a).fetch(&pair.link, fetch("nobody@a.example")).await
     );
     let pair = Pair::new("[federation]\ntell_unknown = true").await;
     let Command::Error(error) = answer(&pair, "nobody@a.example").await else { panic!() };
@@ -376,7 +390,7 @@ async fn contacts_of_other_domains_are_followed_and_remembered() {
     let mut alice = session(&pair.a, "alice@a.example", 1);
     let mut bob = session(&pair.b, "bob@b.example", 2);
     pair.allow("all").await;
-    publish(&pair.a, &mut alice, "one").await;
+    publish(&mut alice, "one").await;
     let contact = Contact {
         address: address("alice@a.example"),
         name: None,
@@ -387,10 +401,10 @@ async fn contacts_of_other_domains_are_followed_and_remembered() {
     };
     let edit = state::encode(&ContactEdit { set: Some(contact), remove: None });
     let edit = Publish::of(address("bob@b.example"), What::Contacts, Some(edit));
-    done(bob.handle(&pair.b, edit.into()).await);
+    done(bob.handle(edit.into()).await);
     let expand =
         Subscribe { expand: true, ..Subscribe::of(address("bob@b.example"), What::Contacts) };
-    let contacts = done(bob.handle(&pair.b, expand.into()).await).content.unwrap();
+    let contacts = done(bob.handle(expand.into()).await).content.unwrap();
     let contacts: Contacts = state::decode(contacts).unwrap();
     assert_eq!(contacts.entries[0].subscription, Some(SubscriptionState::Unknown));
     pair.carry().await;
@@ -399,7 +413,7 @@ async fn contacts_of_other_domains_are_followed_and_remembered() {
     // Another run of the server goes on where this one was.
     bob.end().await;
     pair.down().await;
-    pair.b = start("b.example", "", pair.b.store.clone()).await;
+    pair.b = start("b.example", "", pair.b.ground.store.clone()).await;
     let pairs = pair.b.mirrors.pairs();
     assert_eq!(pairs, [(domain("b.example"), domain("a.example"))]);
     assert!(pair.b.mirrors.wanted(&pairs[0].0, &pairs[0].1));
@@ -407,21 +421,21 @@ async fn contacts_of_other_domains_are_followed_and_remembered() {
     pair.carry().await;
     let mut bob = session(&pair.b, "bob@b.example", 5);
     let list = Fetch::of(address("bob@b.example"), What::Subscriptions);
-    let listed = done(bob.handle(&pair.b, list.clone().into()).await).content.unwrap();
+    let listed = done(bob.handle(list.clone().into()).await).content.unwrap();
     let listed: Subscriptions = state::decode(listed).unwrap();
     assert_eq!(listed.entries[0].state, SubscriptionState::Active);
     // And it can be cancelled from anywhere; the home hears it.
     let cancel = state::encode(&SubscriptionEdit { cancel: address("alice@a.example") });
     let cancel = Publish::of(address("bob@b.example"), What::Subscriptions, Some(cancel));
-    done(bob.handle(&pair.b, cancel.into()).await);
+    done(bob.handle(cancel.into()).await);
     pair.carry().await;
     let alice = address("alice@a.example");
-    let watched = pair.a.principals.look(&alice, |principal, _| {
+    let watched = pair.a.rooms.principals.look(&alice, |principal, _| {
         let watching = principal.presentity.watcher(&address("bob@b.example"));
         watching.map(|watching| watching.state)
     });
     assert_eq!(watched.await.unwrap(), Some(SubscriptionState::Terminated));
-    let listed = done(bob.handle(&pair.b, list.into()).await).content.unwrap();
+    let listed = done(bob.handle(list.into()).await).content.unwrap();
     assert!(state::decode::<Subscriptions>(listed).unwrap().entries.is_empty());
     assert!(!pair.b.mirrors.wanted(&pairs[0].0, &pairs[0].1));
 }
@@ -432,7 +446,7 @@ async fn nobody_waits_for_a_domain_that_does_not_answer_but_who_asked() {
     pair.down().await;
     let mut bob = session(&pair.b, "bob@b.example", 2);
     let ask = Subscribe::of(address("alice@a.example"), What::Presence);
-    let answer = later(bob.handle(&pair.b, ask.clone().into()).await);
+    let answer = later(bob.handle(ask.clone().into()).await);
     // The connection ends before the home has answered.
     bob.hurry();
     assert_eq!(ok(answer).await.state, Some(SubscriptionState::Unknown));
@@ -445,7 +459,7 @@ async fn nobody_waits_for_a_domain_that_does_not_answer_but_who_asked() {
     // A refusal is the answer.
     let mut carol = session(&pair.b, "carol@b.example", 3);
     pair.set_rule("handling = \"block\"").await;
-    let answer = later(carol.handle(&pair.b, ask.into()).await);
+    let answer = later(carol.handle(ask.into()).await);
     pair.carry().await;
     let Command::Error(error) = answer.await else { panic!("refused") };
     assert_eq!(error.code, Code::Refused);
@@ -454,7 +468,7 @@ async fn nobody_waits_for_a_domain_that_does_not_answer_but_who_asked() {
     assert_eq!(news[0].event, Some(SubscriptionEvent::Rejected));
     // And so is that there is no such domain.
     let nowhere = Subscribe::of(address("dora@d.example"), What::Presence);
-    let answer = later(carol.handle(&pair.b, nowhere.into()).await);
+    let answer = later(carol.handle(nowhere.into()).await);
     let error = Error::new(Code::UnknownDomain, "no such domain");
     pair.b.mirrors.unreachable(&domain("b.example"), &domain("d.example"), &error);
     let Command::Error(error) = answer.await else { panic!("unknown") };
@@ -477,13 +491,13 @@ async fn a_link_that_goes_before_it_has_answered_leaves_nothing() {
         let link = link(200 + index);
         let ask = ask_for(&format!("w{index}@b.example"), 1);
         // The link's task ends while the request waits for the store.
-        drop(home::subscribe(&pair.a, &link, ask).await);
-        home::link_lost(&pair.a, &link, AllGroups::new()).await;
+        drop(home_of(&pair.a).subscribe(&link, ask).await);
+        home_of(&pair.a).link_lost(&link, AllGroups::new()).await;
     }
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let alice = address("alice@a.example");
-    pair.a.principals.expire(&alice).await.unwrap();
-    let left = pair.a.principals.look(&alice, |principal, _| {
+    pair.a.rooms.principals.expire(&alice).await.unwrap();
+    let left = pair.a.rooms.principals.look(&alice, |principal, _| {
         let all = principal.presentity.watchers();
         all.filter(|(_, watching)| !watching.listeners.is_empty()).count()
     });
@@ -498,8 +512,8 @@ async fn the_watchers_of_a_domain_are_bounded_over_links() {
     for round in 0..3 {
         for index in 0..2 {
             let ask = ask_for(&format!("w{round}-{index}@b.example"), 86_400);
-            let taken = home::subscribe(&pair.a, &pair.link, ask).await;
-            let answer = home::answer(&pair.a, &pair.link, &mut pair.groups, taken).await;
+            let taken = home_of(&pair.a).subscribe(&pair.link, ask).await;
+            let answer = home_of(&pair.a).answer(&pair.link, &mut pair.groups, taken).await;
             taken_in += usize::from(matches!(answer, Command::Ok(_)));
         }
         pair.up(110 + round).await;
@@ -513,14 +527,14 @@ async fn f14_who_does_not_exist_lapses_as_who_never_comes_does() {
     let mut lapses = Vec::new();
     for whom in ["alice@a.example", "nobody@a.example"] {
         let ask = Subscribe { address: address(whom), ..ask_for("bob@b.example", 1) };
-        let taken = home::subscribe(&pair.a, &pair.link, ask).await;
-        let _ = home::answer(&pair.a, &pair.link, &mut pair.groups, taken).await;
+        let taken = home_of(&pair.a).subscribe(&pair.link, ask).await;
+        let _ = home_of(&pair.a).answer(&pair.link, &mut pair.groups, taken).await;
     }
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let alice = address("alice@a.example");
-    pair.a.principals.expire(&alice).await.unwrap();
+    pair.a.rooms.principals.expire(&alice).await.unwrap();
     let mut out = BytesMut::new();
-    home::tell(&pair.a, &pair.link, &mut pair.groups, &mut out, 1 << 20).await;
+    home_of(&pair.a).tell(&pair.link, &mut pair.groups, &mut out, 1 << 20).await;
     while let Some(frame) = take(&mut out, FRAME_BYTES_MAX).unwrap() {
         if let Command::Notify(notify) = Request::decode(frame).unwrap().command {
             lapses.push(format!("{} {} {:?}", notify.address, notify.state, notify.event));
@@ -538,8 +552,8 @@ async fn f14_who_does_not_exist_has_as_many_places_as_who_never_comes() {
         for index in [0, 1, 2, 0] {
             let watcher = format!("w{index}@b.example");
             let ask = Subscribe { address: address(whom), ..ask_for(&watcher, 60) };
-            let taken = home::subscribe(&pair.a, &pair.link, ask).await;
-            codes.push(match home::answer(&pair.a, &pair.link, &mut pair.groups, taken).await {
+            let taken = home_of(&pair.a).subscribe(&pair.link, ask).await;
+            codes.push(match home_of(&pair.a).answer(&pair.link, &mut pair.groups, taken).await {
                 Command::Ok(done) => Ok(done.state),
                 Command::Error(error) => Err((error.code, error.by, error.text)),
                 other => panic!("{other:?}"),
@@ -552,8 +566,8 @@ async fn f14_who_does_not_exist_has_as_many_places_as_who_never_comes() {
     let taken: Vec<bool> = answers[0].iter().map(Result::is_ok).collect();
     assert_eq!(taken, [true, true, false, true]);
     let other = LinkMailbox::new(SessionId([9; 16]), domain("a.example"), domain("d.example"));
-    let taken = home::subscribe(&pair.a, &other, ask_for("w@d.example", 60)).await;
-    let answer = home::answer(&pair.a, &other, &mut AllGroups::new(), taken).await;
+    let taken = home_of(&pair.a).subscribe(&other, ask_for("w@d.example", 60)).await;
+    let answer = home_of(&pair.a).answer(&other, &mut AllGroups::new(), taken).await;
     assert!(matches!(answer, Command::Ok(_)), "{answer:?}");
 }
 
@@ -563,12 +577,12 @@ async fn f14_of_many_who_do_not_exist_the_oldest_are_forgotten() {
     for index in 0..1100 {
         let whom = address(&format!("nobody{index}@a.example"));
         let ask = Subscribe { address: whom, ..ask_for("bob@b.example", 60) };
-        let taken = home::subscribe(&pair.a, &pair.link, ask).await;
-        let answer = home::answer(&pair.a, &pair.link, &mut pair.groups, taken).await;
+        let taken = home_of(&pair.a).subscribe(&pair.link, ask).await;
+        let answer = home_of(&pair.a).answer(&pair.link, &mut pair.groups, taken).await;
         assert!(matches!(answer, Command::Ok(_)), "{answer:?}");
     }
     let mut out = BytesMut::new();
-    home::tell(&pair.a, &pair.link, &mut pair.groups, &mut out, 1 << 20).await;
+    home_of(&pair.a).tell(&pair.link, &mut pair.groups, &mut out, 1 << 20).await;
     assert!(out.is_empty(), "nobody is told of it");
     assert_eq!((pair.groups.len(), pair.link.watchers()), (1024, 1024));
 }
@@ -577,14 +591,14 @@ async fn f14_of_many_who_do_not_exist_the_oldest_are_forgotten() {
 async fn whoever_is_added_while_links_ask_for_it_is_followed_as_any_other() {
     let mut pair = Pair::new("").await;
     let ask = || Subscribe { address: address("dora@a.example"), ..ask_for("bob@b.example", 60) };
-    let taken = home::subscribe(&pair.a, &pair.link, ask()).await;
-    home::answer(&pair.a, &pair.link, &mut pair.groups, taken).await;
+    let taken = home_of(&pair.a).subscribe(&pair.link, ask()).await;
+    home_of(&pair.a).answer(&pair.link, &mut pair.groups, taken).await;
     add(&pair.a, "dora@a.example").await;
-    let taken = home::subscribe(&pair.a, &pair.link, ask()).await;
-    let answer = home::answer(&pair.a, &pair.link, &mut pair.groups, taken).await;
+    let taken = home_of(&pair.a).subscribe(&pair.link, ask()).await;
+    let answer = home_of(&pair.a).answer(&pair.link, &mut pair.groups, taken).await;
     assert!(matches!(answer, Command::Ok(_)), "{answer:?}");
     let dora = address("dora@a.example");
     let waits =
-        pair.a.principals.look(&dora, |principal, _| principal.presentity.watchers().count());
+        pair.a.rooms.principals.look(&dora, |principal, _| principal.presentity.watchers().count());
     assert_eq!(waits.await.unwrap(), 1);
 }

@@ -15,9 +15,9 @@ use impp_protocol::frame::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNSIGNED};
 use impp_protocol::{Code, Command, Error, Request};
 use tokio::time::Instant;
 
+use super::Entrance;
 use crate::answers::Answer;
 use crate::config::seconds;
-use crate::host::{Host, bye};
 use crate::session::Session;
 use crate::session::sign_in::SignIn;
 use crate::signal::Signal;
@@ -42,7 +42,7 @@ enum Phase {
 
 /// See the module.
 pub struct Connection {
-    host: Arc<Host>,
+    entrance: Arc<Entrance>,
     driver: Driver<Command>,
     peer: IpAddr,
     phase: Phase,
@@ -61,14 +61,14 @@ pub struct Connection {
 impl Connection {
     /// A connection that has just been accepted.
     pub fn new(
-        host: Arc<Host>,
+        entrance: Arc<Entrance>,
         pipe: Pipe,
         peer: IpAddr,
         place: Place,
         sign_in_deadline: Instant,
     ) -> Connection {
         let now = Instant::now();
-        let limits = &host.settings.load().limits;
+        let limits = &entrance.settings.load().limits;
         let rate = Rate::new(now, limits.requests_per_second, limits.requests_burst);
         Connection {
             driver: Driver::new(now, pipe, rate, Excess::Refused),
@@ -80,7 +80,7 @@ impl Connection {
             unanswered: None,
             finished: false,
             every_item: false,
-            host,
+            entrance,
         }
     }
 
@@ -128,7 +128,7 @@ impl Connection {
             if self.finished {
                 session.end().await;
             } else {
-                let grace = seconds(self.host.settings.load().times.grace_seconds) + longer;
+                let grace = seconds(self.entrance.settings.load().times.grace_seconds) + longer;
                 session.park(grace).await;
             }
         }
@@ -137,7 +137,7 @@ impl Connection {
     /// `None` if the server stops and there is no session yet: a session is told itself.
     async fn next(&mut self) -> Option<Next<Command>> {
         let terms = self.terms();
-        let Connection { host, driver, signal, phase, sign_in_deadline, .. } = self;
+        let Connection { entrance, driver, signal, phase, sign_in_deadline, .. } = self;
         match phase {
             Phase::SignedIn(session) => {
                 let mailbox = session.client.mailbox.clone();
@@ -145,22 +145,22 @@ impl Connection {
             }
             _ => {
                 let next = driver.next(signal, &terms, Some(*sign_in_deadline));
-                host.stopping.begun.run_until_cancelled(next).await
+                entrance.stopping.begun.run_until_cancelled(next).await
             }
         }
     }
 
     /// The server stops.
     fn stop(&mut self) {
-        let retry_after = Some(seconds(self.host.settings.load().times.stop_retry_seconds));
-        let stopping = bye(ByeReason::Stopping, "the server is stopping");
+        let retry_after = Some(seconds(self.entrance.settings.load().times.stop_retry_seconds));
+        let stopping = Bye::new(ByeReason::Stopping, "the server is stopping");
         self.answer(0, Bye { retry_after, ..stopping }.into());
         self.let_go();
     }
 
     /// What holds now: more once the client has signed in.
     fn terms(&self) -> Terms {
-        let config = self.host.settings.load();
+        let config = self.entrance.settings.load();
         let limits = &config.limits;
         let signed_in = matches!(self.phase, Phase::SignedIn(_));
         Terms {
@@ -242,7 +242,7 @@ impl Connection {
             let text = format!("{}: a request has a number from 1", command.kind());
             return Err(Error::new(Code::Malformed, text));
         }
-        match session.handle(&self.host, command).await {
+        match session.handle(command).await {
             Answer::Now(command) => Ok(Some(command)),
             Answer::Later(later) => {
                 self.driver.waits(number, later);
@@ -254,7 +254,7 @@ impl Connection {
     /// Tells the client what is new, as long as there is room.
     async fn tell(&mut self) {
         let Phase::SignedIn(session) = &mut self.phase else { return };
-        let room = self.host.settings.load().limits.push_buffer_bytes as usize;
+        let room = self.entrance.settings.load().limits.push_buffer_bytes as usize;
         let mut frames = Frames { out: self.driver.output(), room };
         if let Some(bye) = session.tell(&mut frames).await {
             self.finished |= matches!(bye.reason, ByeReason::Revoked);
@@ -266,7 +266,7 @@ impl Connection {
 
     /// Writes an answer, or an unsolicited frame with number 0.
     fn answer(&mut self, number: u64, command: Command) {
-        self.host.metrics.written(&command);
+        self.entrance.metrics.written(&command);
         let kind = command.kind();
         if let Err(error) = self.driver.put(number, command) {
             tracing::error!(%kind, %error, "an answer does not fit a frame");
@@ -279,14 +279,14 @@ impl Connection {
     fn break_off(&mut self, number: u64, error: Error) {
         tracing::debug!(peer = %self.peer, %error, "protocol");
         self.answer(number, error.into());
-        self.answer(0, bye(ByeReason::Protocol, "see the error before").into());
+        self.answer(0, Bye::new(ByeReason::Protocol, "see the error before").into());
         self.let_go();
     }
 
     /// The connection ends from this side; the session stays for its grace.
     fn let_go(&mut self) {
         if let Phase::SignedIn(session) = std::mem::replace(&mut self.phase, Phase::Ending) {
-            let grace = seconds(self.host.settings.load().times.grace_seconds);
+            let grace = seconds(self.entrance.settings.load().times.grace_seconds);
             tokio::spawn(session.park(grace));
         }
     }
@@ -303,7 +303,7 @@ impl Connection {
             Overdue::Nothing if self.is_late() => "signing in took too long",
             Overdue::Nothing => return,
         };
-        self.answer(0, bye(ByeReason::Timeout, end).into());
+        self.answer(0, Bye::new(ByeReason::Timeout, end).into());
         self.let_go();
     }
 

@@ -36,7 +36,7 @@ impl Connection {
             return self.break_off(0, Error::new(Code::Unsupported, text));
         }
         self.every_item = hello.features.iter().any(|feature| feature == EVERY_ITEM);
-        let config = self.host.settings.load();
+        let config = self.entrance.settings.load();
         let mechanisms = match self.proof() {
             Some(proof) => offered(&proof),
             None => Vec::new(),
@@ -45,8 +45,8 @@ impl Connection {
             version: PROTOCOL_VERSION,
             features: Vec::new(),
             agent: Some(concat!("imppd/", env!("CARGO_PKG_VERSION")).to_owned()),
-            time: Some(self.host.clock.now()),
-            domains: self.host.accounts.domains().to_vec(),
+            time: Some(self.entrance.clock.now()),
+            domains: self.entrance.accounts.domains().to_vec(),
             mechanisms: mechanisms.iter().map(|mechanism| mechanism.name().to_owned()).collect(),
             frame_max: Some(FRAME_BYTES_MAX as u64),
             body_max: Some(BODY_BYTES_MAX as u64),
@@ -72,16 +72,16 @@ impl Connection {
         let (Some(proof), Ok(())) = (proof, getrandom::fill(&mut random)) else {
             return self.break_off(number, Error::new(Code::Internal, "no channel binding"));
         };
-        let (accounts, every) = (self.host.accounts.clone(), self.every_item);
+        let (accounts, every) = (self.entrance.accounts.clone(), self.every_item);
         let accounts = &*accounts;
         if auth.resume.is_some() {
             return self.resume(number, &auth, place, failed, &proof).await;
         }
         let nonce = Nonce::from_random(random);
-        let secret = &self.host.secrets.decoy;
+        let secret = &self.entrance.secrets.decoy;
         let mut progress = sign_in.handle(auth, accounts, secret, &proof, nonce);
         if let Ok(Progress::Done(account, device, data)) = progress {
-            match entry::enter(self.host.serving(), accounts, account, device, every).await {
+            match entry::enter(&self.entrance.serving, accounts, account, device, every).await {
                 Ok(session) => {
                     self.count_sign_in(&sign_in, true);
                     let done = Done { data: data.map(Into::into), ..session.welcome() };
@@ -106,10 +106,10 @@ impl Connection {
     }
 
     async fn resume(&mut self, number: u64, auth: &Auth, place: Place, failed: u32, proof: &Proof) {
-        let (serving, accounts) = (self.host.serving(), &self.host.accounts);
+        let (serving, accounts) = (&self.entrance.serving, &self.entrance.accounts);
         let every = self.every_item;
         let resumed = entry::resume(serving, accounts, auth, &proof.exporter, every).await;
-        self.host.metrics.sign_in("resume", resumed.is_ok());
+        self.entrance.metrics.sign_in("resume", resumed.is_ok());
         match resumed {
             Ok((session, done)) => {
                 self.answer(number, done.into());
@@ -134,7 +134,7 @@ impl Connection {
 
     fn count_sign_in(&self, sign_in: &SignIn, ok: bool) {
         let mechanism = sign_in.mechanism.map_or("unknown", |mechanism| mechanism.name());
-        self.host.metrics.sign_in(mechanism, ok);
+        self.entrance.metrics.sign_in(mechanism, ok);
     }
 
     pub(super) fn proof(&self) -> Option<Proof> {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use impp_acl::Acting;
 use impp_presence::Change;
-use impp_protocol::command::ByeReason;
+use impp_protocol::command::{Bye, ByeReason};
 use impp_protocol::state::{DeviceEvent, DeviceReport};
 use impp_protocol::{Address, Code, Error, Timestamp};
 use impp_storage::{Expect, Op, Outcome, Store, StoreError, Unit};
@@ -21,10 +21,9 @@ use crate::accounts::{Account, Accounts};
 use crate::answers::Stored;
 use crate::clock::Clock;
 use crate::config::seconds;
-use crate::delivery::device_gone;
-use crate::host::bye;
 use crate::ids::{DeviceId, hex, unhex};
 use crate::keeping::{layer, scan};
+use crate::messages::device_gone;
 use crate::principals::{Ground, Principals};
 use crate::records::{self, DEVICE, DeviceRecord, ROOM, RoomRecord};
 use crate::session::Live;
@@ -278,7 +277,7 @@ impl Devices {
         }
         for mailbox in self.live.sessions.of(owner) {
             if mailbox.device == device {
-                let bye = bye(ByeReason::Revoked, "the device was removed");
+                let bye = Bye::new(ByeReason::Revoked, "the device was removed");
                 self.live.end(&mailbox, bye).await;
             }
         }
@@ -299,7 +298,7 @@ impl Devices {
     }
 
     async fn commit(&self, ops: Vec<Op>) -> Result<Outcome, StoreError> {
-        let unit = Unit { dedup: None, body: None, time: self.clock.now(), ops };
+        let unit = Unit::of(self.clock.now(), ops);
         self.store.submit(unit).await
     }
 }

@@ -10,7 +10,7 @@ use super::room::DAY;
 use super::*;
 use crate::accounts::new_verifier;
 use crate::config::Config;
-use crate::host::Host;
+use crate::life::Server;
 use crate::records::Services;
 use crate::session::Session;
 use crate::session::entry::enter as sign_in;
@@ -28,33 +28,33 @@ fn alice() -> Address {
 }
 
 /// A server with one account that may have so many devices.
-async fn start(max: usize) -> Arc<Host> {
+async fn start(max: usize) -> Server {
     start_on(Arc::new(MemoryStore::new().unwrap()), max).await
 }
 
-async fn start_on(store: Arc<dyn Store>, max: usize) -> Arc<Host> {
+async fn start_on(store: Arc<dyn Store>, max: usize) -> Server {
     let text = format!(
         "[limits]\ndevices_max = {max}\n\
          [[domain]]\nname = \"a.example\"\ncertificate = \"c\"\nkey = \"k\"\n"
     );
     let config = Config::parse(&text, Path::new("imppd.toml")).unwrap();
-    let host = Host::start(config, store).await.unwrap();
+    let server = Server::load(config, store).await.unwrap();
     let verifier = new_verifier(&Password::prepare("a password of some length").unwrap(), false);
-    let (services, now) = (Services { pres: true, im: true }, host.clock.now());
-    let (accounts, verifier) = (&host.accounts, verifier.unwrap());
-    accounts.add(&*host.store, now, &alice(), services, verifier, vec![]).await.unwrap();
-    host
+    let (services, now) = (Services { pres: true, im: true }, server.ground.clock.now());
+    let (accounts, verifier) = (&server.ground.accounts, verifier.unwrap());
+    accounts.add(&*server.ground.store, now, &alice(), services, verifier, vec![]).await.unwrap();
+    server
 }
 
-async fn session(host: &Arc<Host>, device: u8) -> Result<Session, Error> {
-    let account = host.accounts.get(&alice()).unwrap();
+async fn session(server: &Server, device: u8) -> Result<Session, Error> {
+    let account = server.ground.accounts.get(&alice()).unwrap();
     let device = Device { id: [device; 16], name: Some(format!("device {device}")) };
-    sign_in(host.serving(), &host.accounts, account, device, true).await
+    sign_in(&server.entrance.serving, &server.ground.accounts, account, device, true).await
 }
 
 /// Signs in on a device and leaves.
-async fn visit(host: &Arc<Host>, device: u8) -> Result<(), Code> {
-    match session(host, device).await {
+async fn visit(server: &Server, device: u8) -> Result<(), Code> {
+    match session(server, device).await {
         Ok(session) => {
             session.end().await;
             Ok(())
@@ -64,21 +64,31 @@ async fn visit(host: &Arc<Host>, device: u8) -> Result<(), Code> {
 }
 
 /// Has a device been used for the last time so long ago.
-async fn last_used(host: &Host, device: u8, ago: u64) {
+async fn last_used(server: &Server, device: u8, ago: u64) {
     let key = records::key(DEVICE, &alice(), &[&hex(&[device; 16])]);
-    let last_seen = host.clock.now().as_millis() - ago;
+    let last_seen = server.ground.clock.now().as_millis() - ago;
     let record = DeviceRecord { name: None, last_seen };
-    host.store(vec![put(key, Expect::Any, &record)]).await.unwrap();
+    let unit = Unit::of(server.ground.clock.now(), vec![put(key, Expect::Any, &record)]);
+    server.ground.store.submit(unit).await.unwrap();
 }
 
-async fn ids(host: &Arc<Host>) -> Vec<u8> {
-    host.serving().devices.all(&alice()).await.unwrap().iter().map(|known| known.id[0]).collect()
+async fn ids(server: &Server) -> Vec<u8> {
+    server
+        .entrance
+        .serving
+        .devices
+        .all(&alice())
+        .await
+        .unwrap()
+        .iter()
+        .map(|known| known.id[0])
+        .collect()
 }
 
 /// The devices of which the log says that they are gone.
-async fn told_gone(host: &Host) -> Vec<(u8, DeviceEvent, Option<u8>)> {
+async fn told_gone(server: &Server) -> Vec<(u8, DeviceEvent, Option<u8>)> {
     let query = ReadLog { owner: alice(), after: 0, items_max: 100, bytes_max: 1 << 20 };
-    let items = host.store.read(query).await.unwrap().items.into_iter();
+    let items = server.ground.store.read(query).await.unwrap().items.into_iter();
     let device = u8::try_from(ItemKind::Device.number()).unwrap();
     let reports = items.filter(|item| item.kind == device).map(|item| {
         let report: DeviceReport = impp_protocol::state::decode(item.head).unwrap();
@@ -90,37 +100,37 @@ async fn told_gone(host: &Host) -> Vec<(u8, DeviceEvent, Option<u8>)> {
 /// The device unused longest goes with its layer, and the log says for which.
 #[tokio::test]
 async fn the_device_unused_longest_makes_room_and_shows_nothing_any_more() {
-    let host = start(2).await;
+    let server = start(2).await;
     for (device, days) in [(1, 20), (2, 30)] {
-        visit(&host, device).await.unwrap();
-        last_used(&host, device, days * DAY_MILLIS).await;
+        visit(&server, device).await.unwrap();
+        last_used(&server, device, days * DAY_MILLIS).await;
     }
-    let lease = Lease::Until(host.clock.now().after(DAY));
+    let lease = Lease::Until(server.ground.clock.now().after(DAY));
     let patch = impp_protocol::presence::Patch::default();
     let publish = Change::Publish { device: [2; 16], patch, replace: true, lease };
-    host.principals.change(&alice(), publish).await.unwrap();
-    assert_eq!(scan(&*host.store, &alice(), records::LAYER).await.unwrap().len(), 1);
-    visit(&host, 3).await.unwrap();
-    assert_eq!(ids(&host).await, [1, 3]);
-    assert_eq!(told_gone(&host).await, [(2, DeviceEvent::MadeRoom, Some(3))]);
-    assert_eq!(scan(&*host.store, &alice(), records::LAYER).await.unwrap().len(), 0);
+    server.rooms.principals.change(&alice(), publish).await.unwrap();
+    assert_eq!(scan(&*server.ground.store, &alice(), records::LAYER).await.unwrap().len(), 1);
+    visit(&server, 3).await.unwrap();
+    assert_eq!(ids(&server).await, [1, 3]);
+    assert_eq!(told_gone(&server).await, [(2, DeviceEvent::MadeRoom, Some(3))]);
+    assert_eq!(scan(&*server.ground.store, &alice(), records::LAYER).await.unwrap().len(), 0);
     let layer = |principal: &mut crate::principals::Principal, _| {
         principal.presentity.layers().of([2; 16]).is_some()
     };
-    assert!(!host.principals.look(&alice(), layer).await.unwrap());
+    assert!(!server.rooms.principals.look(&alice(), layer).await.unwrap());
 }
 
 /// A device with a session, though it has no connection and is old, is in use.
 #[tokio::test]
 async fn a_device_whose_session_waits_to_be_resumed_makes_no_room() {
-    let host = start(2).await;
-    let parked = session(&host, 1).await.unwrap();
+    let server = start(2).await;
+    let parked = session(&server, 1).await.unwrap();
     parked.park(Duration::from_secs(600)).await;
-    visit(&host, 2).await.unwrap();
-    last_used(&host, 1, 30 * DAY_MILLIS).await;
-    last_used(&host, 2, 20 * DAY_MILLIS).await;
-    visit(&host, 3).await.unwrap();
-    assert_eq!(ids(&host).await, [1, 3]);
+    visit(&server, 2).await.unwrap();
+    last_used(&server, 1, 30 * DAY_MILLIS).await;
+    last_used(&server, 2, 20 * DAY_MILLIS).await;
+    visit(&server, 3).await.unwrap();
+    assert_eq!(ids(&server).await, [1, 3]);
 }
 
 /// However many come at once, there are never more devices than may be, and no more than four make
@@ -130,14 +140,14 @@ async fn new_devices_at_once_take_no_more_places_than_there_are() {
     // A store that has to be waited for, so that they do come at once.
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&folder.path().join("store"), Options::default()).unwrap();
-    let host = start_on(Arc::new(store), 8).await;
+    let server = Arc::new(start_on(Arc::new(store), 8).await);
     for device in 1..=6 {
-        visit(&host, device).await.unwrap();
-        last_used(&host, device, (10 + u64::from(device)) * DAY_MILLIS).await;
+        visit(&server, device).await.unwrap();
+        last_used(&server, device, (10 + u64::from(device)) * DAY_MILLIS).await;
     }
     let newcomers = (101..=130).map(|device| {
-        let host = host.clone();
-        tokio::spawn(async move { visit(&host, device).await })
+        let server = server.clone();
+        tokio::spawn(async move { visit(&server, device).await })
     });
     let mut entered = 0;
     for newcomer in newcomers.collect::<Vec<_>>() {
@@ -147,8 +157,8 @@ async fn new_devices_at_once_take_no_more_places_than_there_are() {
         }
     }
     // Two places were free.
-    assert_eq!((entered, ids(&host).await.len()), (6, 8));
-    let gone: Vec<u8> = told_gone(&host).await.into_iter().map(|(gone, ..)| gone).collect();
+    assert_eq!((entered, ids(&server).await.len()), (6, 8));
+    let gone: Vec<u8> = told_gone(&server).await.into_iter().map(|(gone, ..)| gone).collect();
     assert_eq!(gone, [6, 5, 4, 3]);
 }
 
@@ -156,12 +166,12 @@ async fn new_devices_at_once_take_no_more_places_than_there_are() {
 /// was taken away.
 #[tokio::test]
 async fn the_use_of_a_device_is_stored_when_its_session_ends() {
-    let host = start(2).await;
+    let server = start(2).await;
     let long_ago = Timestamp::from_millis(0);
     for how in ["end", "park", "resume", "revoke"] {
-        visit(&host, 1).await.unwrap();
-        let mut session = session(&host, 1).await.unwrap();
-        last_used(&host, 1, 30 * DAY_MILLIS).await;
+        visit(&server, 1).await.unwrap();
+        let mut session = session(&server, 1).await.unwrap();
+        last_used(&server, 1, 30 * DAY_MILLIS).await;
         session.client.mailbox.seen_at(long_ago);
         let mailbox = session.client.mailbox.clone();
         match how {
@@ -170,18 +180,18 @@ async fn the_use_of_a_device_is_stored_when_its_session_ends() {
             "resume" => {
                 session.resume().await.unwrap();
                 // It is stored beside it.
-                while mailbox.is_use_due(host.clock.now(), LAST_SEEN) {
+                while mailbox.is_use_due(server.ground.clock.now(), LAST_SEEN) {
                     tokio::task::yield_now().await;
                 }
             }
             _ => {
-                mailbox.end(bye(ByeReason::Revoked, "gone"));
+                mailbox.end(Bye::new(ByeReason::Revoked, "gone"));
                 session.end().await;
             }
         }
         let noted = async || {
-            let known = host.serving().devices.all(&alice()).await.unwrap();
-            apart(known[0].last_seen(), host.clock.now()) < LAST_SEEN
+            let known = server.entrance.serving.devices.all(&alice()).await.unwrap();
+            apart(known[0].last_seen(), server.ground.clock.now()) < LAST_SEEN
         };
         if how == "resume" {
             while !noted().await {
@@ -195,9 +205,9 @@ async fn the_use_of_a_device_is_stored_when_its_session_ends() {
 /// What a session that goes on asks is a use, once an hour.
 #[tokio::test]
 async fn the_use_of_a_device_is_taken_once_an_hour() {
-    let host = start(2).await;
-    let mailbox = session(&host, 1).await.unwrap().client.mailbox;
-    let now = host.clock.now();
+    let server = start(2).await;
+    let mailbox = session(&server, 1).await.unwrap().client.mailbox;
+    let now = server.ground.clock.now();
     assert!(!mailbox.is_use_due(now, LAST_SEEN), "signing in has stored it");
     let later = now.after(LAST_SEEN);
     assert!(mailbox.is_use_due(later, LAST_SEEN));
@@ -208,20 +218,23 @@ async fn the_use_of_a_device_is_taken_once_an_hour() {
 /// is left of its session publish.
 #[tokio::test]
 async fn a_device_that_is_removed_publishes_nothing_behind_it() {
-    let host = start(2).await;
-    let mut session = session(&host, 1).await.unwrap();
-    assert!(host.serving().devices.remove(&acting(), [1; 16]).await.unwrap());
-    assert!(!host.serving().devices.remove(&acting(), [1; 16]).await.unwrap(), "it is gone");
-    assert_eq!(told_gone(&host).await, [(1, DeviceEvent::Removed, None)]);
+    let server = start(2).await;
+    let mut session = session(&server, 1).await.unwrap();
+    assert!(server.entrance.serving.devices.remove(&acting(), [1; 16]).await.unwrap());
+    assert!(
+        !server.entrance.serving.devices.remove(&acting(), [1; 16]).await.unwrap(),
+        "it is gone"
+    );
+    assert_eq!(told_gone(&server).await, [(1, DeviceEvent::Removed, None)]);
     // The connection has not taken the goodbye yet.
     let publish = impp_protocol::command::Publish {
         lease: Some(Duration::from_secs(3600)),
         ..impp_protocol::command::Publish::of(alice(), impp_protocol::What::Presence, None)
     };
-    let answer = session.handle(&host, publish.into()).await;
+    let answer = session.handle(publish.into()).await;
     let crate::answers::Answer::Now(impp_protocol::Command::Error(error)) = answer else {
         panic!("it was published")
     };
     assert_eq!(error.code, Code::Refused);
-    assert_eq!(scan(&*host.store, &alice(), records::LAYER).await.unwrap().len(), 0);
+    assert_eq!(scan(&*server.ground.store, &alice(), records::LAYER).await.unwrap().len(), 0);
 }

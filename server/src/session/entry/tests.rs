@@ -12,8 +12,7 @@ use super::*;
 use crate::accounts::new_verifier;
 use crate::answers::Answer;
 use crate::config::Config;
-use crate::host::Host;
-use crate::link::outgoing;
+use crate::life::Server;
 use crate::records::{AccountState, QUEUED, Services};
 use crate::session::sign_in::{Proof, SignIn};
 
@@ -24,27 +23,41 @@ fn address(text: &str) -> Address {
 }
 
 /// A server of a.example and c.example with an account in each.
-async fn start() -> Arc<Host> {
+async fn start() -> Server {
     let domain =
         |name| format!("[[domain]]\nname = \"{name}\"\ncertificate = \"c\"\nkey = \"k\"\n");
     let route = "[[route]]\ndomain = \"b.example\"\ntargets = [\"127.0.0.1:1\"]\n".to_owned();
     let text = route + &domain("a.example") + &domain("c.example");
     let config = Config::parse(&text, Path::new("imppd.toml")).unwrap();
-    let host = Host::start(config, Arc::new(MemoryStore::new().unwrap())).await.unwrap();
+    let server = Server::load(config, Arc::new(MemoryStore::new().unwrap())).await.unwrap();
     for account in ["alice@a.example", "carol@c.example"] {
         let password = Password::prepare("a password of some length").unwrap();
         let verifier = new_verifier(&password, false).unwrap();
-        let (services, now) = (Services { pres: true, im: true }, host.clock.now());
+        let (services, now) = (Services { pres: true, im: true }, server.ground.clock.now());
         let address = address(account);
-        let added = host.accounts.add(&*host.store, now, &address, services, verifier, vec![]);
+        let added = server.ground.accounts.add(
+            &*server.ground.store,
+            now,
+            &address,
+            services,
+            verifier,
+            vec![],
+        );
         added.await.unwrap();
     }
-    host
+    server
 }
 
-async fn change(host: &Host, account: &str, state: AccountState) {
-    let (now, address) = (host.clock.now(), address(account));
-    let changed = host.accounts.change(&*host.store, now, &address, Some(state), None, vec![]);
+async fn change(server: &Server, account: &str, state: AccountState) {
+    let (now, address) = (server.ground.clock.now(), address(account));
+    let changed = server.ground.accounts.change(
+        &*server.ground.store,
+        now,
+        &address,
+        Some(state),
+        None,
+        vec![],
+    );
     changed.await.unwrap();
 }
 
@@ -63,9 +76,9 @@ fn resuming(mailbox: &Mailbox) -> Auth {
     }
 }
 
-async fn alice(host: &Arc<Host>) -> Session {
-    let account = host.accounts.get(&address("alice@a.example")).unwrap();
-    enter(host.serving(), &host.accounts, account, device(), true).await.unwrap()
+async fn alice(server: &Server) -> Session {
+    let account = server.ground.accounts.get(&address("alice@a.example")).unwrap();
+    enter(&server.entrance.serving, &server.ground.accounts, account, device(), true).await.unwrap()
 }
 
 /// Whoever was disabled or removed after the password was proven, and before the session is there,
@@ -73,13 +86,15 @@ async fn alice(host: &Arc<Host>) -> Session {
 #[tokio::test]
 async fn c10_who_is_revoked_while_signing_in_is_not_in() {
     for state in [AccountState::Disabled, AccountState::Removed] {
-        let host = start().await;
-        let proven = host.accounts.get(&address("alice@a.example")).unwrap();
-        change(&host, "alice@a.example", state).await;
+        let server = start().await;
+        let proven = server.ground.accounts.get(&address("alice@a.example")).unwrap();
+        change(&server, "alice@a.example", state).await;
         let refused =
-            enter(host.serving(), &host.accounts, proven, device(), true).await.unwrap_err();
+            enter(&server.entrance.serving, &server.ground.accounts, proven, device(), true)
+                .await
+                .unwrap_err();
         assert_eq!(refused.code, Code::AuthFailed);
-        assert!(host.sessions.is_empty());
+        assert!(server.rooms.live.sessions.is_empty());
     }
 }
 
@@ -87,15 +102,17 @@ async fn c10_who_is_revoked_while_signing_in_is_not_in() {
 #[tokio::test]
 async fn c10_who_is_revoked_while_resuming_is_not_in() {
     for state in [AccountState::Disabled, AccountState::Removed] {
-        let host = start().await;
-        let session = alice(&host).await;
+        let server = start().await;
+        let session = alice(&server).await;
         let auth = resuming(&session.client.mailbox);
         session.park(Duration::from_secs(600)).await;
-        change(&host, "alice@a.example", state).await;
+        change(&server, "alice@a.example", state).await;
         let refused =
-            resume(host.serving(), &host.accounts, &auth, &EXPORTER, true).await.unwrap_err();
+            resume(&server.entrance.serving, &server.ground.accounts, &auth, &EXPORTER, true)
+                .await
+                .unwrap_err();
         assert_eq!(refused.code, Code::Expired);
-        assert!(host.sessions.is_empty());
+        assert!(server.rooms.live.sessions.is_empty());
     }
 }
 
@@ -103,8 +120,8 @@ async fn c10_who_is_revoked_while_resuming_is_not_in() {
 /// other does not take it away again.
 #[tokio::test]
 async fn c9_of_two_with_one_ticket_one_has_the_session_and_keeps_it() {
-    let host = start().await;
-    let session = alice(&host).await;
+    let server = start().await;
+    let session = alice(&server).await;
     let mailbox = session.client.mailbox.clone();
     let auth = resuming(&mailbox);
     let connection = async {
@@ -117,7 +134,8 @@ async fn c9_of_two_with_one_ticket_one_has_the_session_and_keeps_it() {
         session.park(Duration::from_secs(600)).await;
     };
     let begun = tokio::time::Instant::now();
-    let resume = || resume(host.serving(), &host.accounts, &auth, &EXPORTER, true);
+    let resume =
+        || resume(&server.entrance.serving, &server.ground.accounts, &auth, &EXPORTER, true);
     let (one, other, ()) = tokio::join!(resume(), resume(), connection);
     let (had, refused) = if one.is_ok() { (one, other) } else { (other, one) };
     assert!(had.is_ok(), "{:?}", had.err());
@@ -130,8 +148,8 @@ async fn c9_of_two_with_one_ticket_one_has_the_session_and_keeps_it() {
 /// with it.
 #[tokio::test]
 async fn c10_what_is_queued_while_its_sender_is_removed_goes() {
-    let host = start().await;
-    change(&host, "alice@a.example", AccountState::Removed).await;
+    let server = start().await;
+    change(&server, "alice@a.example", AccountState::Removed).await;
     let mut id = *uuid::Uuid::now_v7().as_bytes();
     id[15] = 1;
     let from = address("alice@a.example");
@@ -139,12 +157,12 @@ async fn c10_what_is_queued_while_its_sender_is_removed_goes() {
         from: Some(from.clone()),
         ..impp_protocol::command::Message::new(id, address("bob@b.example"), "late".into())
     };
-    let answer = match outgoing::accept(&host, message, from).await.unwrap() {
+    let answer = match server.rooms.outgoing.accept(message, from).await.unwrap() {
         Answer::Now(command) => command,
         Answer::Later(later) => later.await,
     };
     assert!(matches!(answer, Command::Ok(_)), "{answer:?}");
-    assert_eq!(host.peers.queued(), 0);
+    assert_eq!(server.rooms.outgoing.queued(), 0);
     let scan = Scan {
         domain: Domain::parse("a.example").unwrap(),
         table: QUEUED,
@@ -152,14 +170,14 @@ async fn c10_what_is_queued_while_its_sender_is_removed_goes() {
         after: None,
         max: 10,
     };
-    assert!(host.store.scan(scan).await.unwrap().is_empty());
+    assert!(server.ground.store.scan(scan).await.unwrap().is_empty());
 }
 
 /// A client certificate that names an account of another domain hosted here signs nobody in on a
 /// connection for this one.
 #[tokio::test]
 async fn c12_a_certificate_is_for_the_domain_that_is_called() {
-    let host = start().await;
+    let server = start().await;
     let sign_in = |named: &[&str], asked: &str| {
         let proof = Proof {
             exporter: EXPORTER,
@@ -174,7 +192,7 @@ async fn c12_a_certificate_is_for_the_domain_that_is_called() {
             resume: None,
         };
         let nonce = Nonce::from_random([1; 18]);
-        let done = SignIn::default().handle(auth, &host.accounts, &[0; 32], &proof, nonce);
+        let done = SignIn::default().handle(auth, &server.ground.accounts, &[0; 32], &proof, nonce);
         done.map(drop).map_err(|error| error.code)
     };
     assert_eq!(sign_in(&["alice@a.example"], ""), Ok(()));

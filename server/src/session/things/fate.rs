@@ -12,7 +12,7 @@ use impp_protocol::{Code, Error};
 use impp_storage::{Item, ReadLog, Store};
 
 use crate::answers::{Handled, Stored};
-use crate::host::Host;
+use crate::messages::Outgoing;
 
 /// Items of the log that are read at once.
 const READ_ITEMS_MAX: usize = 256;
@@ -21,13 +21,14 @@ const READ_BYTES_MAX: usize = 256 * 1024;
 
 /// See the module.
 pub(super) struct Fates {
+    pub outgoing: Arc<Outgoing>,
     pub store: Arc<dyn Store>,
 }
 
 impl Fates {
-    pub(super) async fn fetch(&self, host: &Arc<Host>, acting: &Acting, fetch: Fetch) -> Handled {
+    pub(super) async fn fetch(&self, acting: &Acting, fetch: Fetch) -> Handled {
         let id = fetch.id.ok_or_else(|| Error::new(Code::Malformed, "id: of which message?"))?;
-        if let Some(standing) = host.peers.standing(acting.owner(), id) {
+        if let Some(standing) = self.outgoing.standing(acting.owner(), id) {
             return Ok(answer(&waiting(id, standing)));
         }
         let mut after = 0;

@@ -49,7 +49,7 @@ impl Logs {
         let retention = seconds(self.settings.load().inbox.retention_days * 86_400);
         let custody = Op::Custody { owner: owner.clone(), upto };
         let ops = vec![custody, Op::Trim { owner, before: now.before(retention) }];
-        self.store.submit(Unit { dedup: None, body: None, time: now, ops }).await.stored()?;
+        self.store.submit(Unit::of(now, ops)).await.stored()?;
         Ok(Done::empty())
     }
 

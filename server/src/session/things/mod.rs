@@ -21,7 +21,8 @@ use impp_protocol::{Address, Code, Error, What};
 
 use crate::accounts::Account;
 use crate::answers::Handled;
-use crate::host::Host;
+use crate::principals::Ground;
+use crate::session::Rooms;
 use crate::session::devices::Devices;
 use crate::sessions::Mailbox;
 pub(super) use contacts::ContactList;
@@ -57,20 +58,25 @@ pub struct Things {
 }
 
 impl Things {
-    /// Of what they need of the server.
-    pub fn new(host: &Host, devices: Arc<Devices>) -> Things {
-        let Host { principals, reach, sessions, settings, accounts, store, secrets, .. } = host;
-        let (principals, reach, settings) = (principals.clone(), reach.clone(), settings.clone());
-        let (sessions, store, clock) = (sessions.clone(), store.clone(), host.clock);
-        let rules = Rules { principals: principals.clone() };
+    /// Of what these rooms have.
+    pub fn new(ground: &Ground, rooms: &Rooms, devices: Arc<Devices>) -> Things {
+        let Ground { store, clock, settings, accounts, .. } = ground.clone();
+        let Rooms { principals, reach, live, delivery, outgoing, secrets, .. } = rooms.clone();
+        let (sessions, rules) = (live.sessions.clone(), Rules { principals: principals.clone() });
         Things {
             presence: Presence {
                 principals: principals.clone(),
-                accounts: accounts.clone(),
+                accounts,
                 settings: settings.clone(),
                 clock,
             },
-            requests: Waiting { rules: rules.clone(), store: store.clone() },
+            requests: Waiting {
+                rules: rules.clone(),
+                store: store.clone(),
+                delivery,
+                sessions: sessions.clone(),
+                clock,
+            },
             rules,
             contacts: ContactList {
                 principals: principals.clone(),
@@ -80,13 +86,13 @@ impl Things {
             },
             ends: BothEnds { principals, reach, sessions, store: store.clone() },
             devices: OwnDevices { devices },
-            logs: Logs { store: store.clone(), settings, secrets: secrets.clone(), clock },
-            fates: Fates { store },
+            logs: Logs { store: store.clone(), settings, secrets, clock },
+            fates: Fates { outgoing, store },
         }
     }
 
     /// Reads a thing once.
-    pub(super) async fn fetch(&self, host: &Arc<Host>, client: &Client, fetch: Fetch) -> Handled {
+    pub(super) async fn fetch(&self, client: &Client, fetch: Fetch) -> Handled {
         let acting = &permit(client, &fetch.address, fetch.what)?;
         match fetch.what {
             What::Rules => self.rules.fetch(acting).await,
@@ -98,24 +104,19 @@ impl Things {
             What::Layer => self.presence.layer(acting, client).await,
             What::Explain => self.rules.explain(acting, fetch).await,
             What::Log => self.logs.fetch(acting, client.every_item, fetch).await,
-            What::Fate => self.fates.fetch(host, acting, fetch).await,
+            What::Fate => self.fates.fetch(acting, fetch).await,
             other => Err(Error::new(Code::Unsupported, format!("{other} cannot be fetched"))),
         }
     }
 
     /// Changes a thing.
-    pub(super) async fn publish(
-        &self,
-        host: &Arc<Host>,
-        client: &Client,
-        publish: Publish,
-    ) -> Handled {
+    pub(super) async fn publish(&self, client: &Client, publish: Publish) -> Handled {
         let acting = &permit(client, &publish.address, publish.what)?;
         match publish.what {
             What::Presence => self.presence.publish(acting, client, publish).await,
             What::Rules => self.rules.publish(acting, publish).await,
             What::Contacts => self.contacts.publish(acting, client, publish).await,
-            What::Requests => self.requests.publish(host, acting, publish).await,
+            What::Requests => self.requests.publish(acting, publish).await,
             What::Watchers => self.ends.publish_watchers(acting, publish).await,
             What::Subscriptions => self.ends.publish_subscriptions(acting, publish).await,
             What::Devices => self.devices.publish(acting, publish).await,

@@ -14,16 +14,20 @@ use impp_storage::{Expect, Op, Outcome, Record, Rejection, Store, Unit};
 use super::lists;
 use super::rules::Rules;
 use crate::answers::{Handled, Stored};
-use crate::delivery::{one_less_held, received};
-use crate::host::Host;
+use crate::clock::Clock;
 use crate::ids::unhex;
 use crate::keeping::scan;
+use crate::messages::Delivery;
 use crate::records::HELD;
+use crate::sessions::Sessions;
 
 /// See the module.
 pub(super) struct Waiting {
     pub rules: Rules,
     pub store: Arc<dyn Store>,
+    pub delivery: Arc<Delivery>,
+    pub sessions: Arc<Sessions>,
+    pub clock: Clock,
 }
 
 /// A held message: its key in the store, who sent it, and the record.
@@ -56,12 +60,7 @@ impl Waiting {
         Ok(lists::answer(state::encode(&Requests { entries }), next))
     }
 
-    pub(super) async fn publish(
-        &self,
-        host: &Arc<Host>,
-        acting: &Acting,
-        publish: Publish,
-    ) -> Handled {
+    pub(super) async fn publish(&self, acting: &Acting, publish: Publish) -> Handled {
         let edit: RequestEdit = state::decode(publish.content.unwrap_or_default())
             .map_err(|error| Error::new(Code::Malformed, format!("content: {error}")))?;
         let asks = self.asking(acting).await?.iter().any(|entry| entry.from == edit.from);
@@ -92,7 +91,7 @@ impl Waiting {
             held = self.held(acting).await?;
             held.retain(|held| held.from == edit.from);
             for held in held {
-                self.release(host, acting, held, edit.decision == Decision::Allow).await?;
+                self.release(acting, held, edit.decision == Decision::Allow).await?;
             }
         }
         Ok(Done::empty())
@@ -129,13 +128,7 @@ impl Waiting {
     }
 
     /// A held message goes into the log, or away.
-    async fn release(
-        &self,
-        host: &Arc<Host>,
-        acting: &Acting,
-        held: Held,
-        accept: bool,
-    ) -> Result<(), Error> {
+    async fn release(&self, acting: &Acting, held: Held, accept: bool) -> Result<(), Error> {
         let owner = acting.owner().clone();
         let mut ops = vec![Op::Put {
             key: impp_storage::RecordKey { domain: owner.domain(), table: HELD, key: held.key },
@@ -143,17 +136,17 @@ impl Waiting {
             value: None,
         }];
         if accept {
-            ops.push(received(host, &owner));
+            ops.push(self.delivery.received(&owner));
         }
         let body = accept.then_some(held.record.value);
-        let unit = Unit { dedup: None, body, time: host.clock.now(), ops };
-        match host.store.submit(unit).await.stored()? {
+        let unit = Unit { dedup: None, body, time: self.clock.now(), ops };
+        match self.store.submit(unit).await.stored()? {
             Outcome::Rejected(Rejection::Full { .. }) => {
                 Err(Error::new(Code::Full, "your inbox is full; the messages stay held"))
             }
             Outcome::Committed { .. } => {
-                one_less_held(host, &owner).await;
-                host.log_grew(&owner);
+                self.delivery.one_less_held(&owner).await;
+                self.sessions.log_grew(&owner);
                 Ok(())
             }
             // Another session released it first.

@@ -1,0 +1,244 @@
+//! The life of a server: from a configuration to accepting, and to an orderly stop.
+//!
+//! | module | duty |
+//! |---|---|
+//! | `server` | every room made from those below it |
+//! | `reload` | the configuration, read again |
+//! | `timers` | what is due |
+//! | `sweep` | what nobody needs any more |
+
+mod reload;
+mod server;
+mod sweep;
+mod timers;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use impp_protocol::command::{Bye, ByeReason};
+use impp_protocol::{Domain, Timestamp};
+use impp_storage::{Expect, Op, Options, SqliteStore, StoreError, UNIT_OPS_MAX, Unit};
+use tokio::net::lookup_host;
+
+use crate::config::{Config, ConfigError, seconds};
+use crate::control;
+use crate::net::listen::Listener;
+use crate::records;
+use crate::tls::Configurations;
+use reload::Reload;
+pub use server::{Server, StartError};
+use timers::Housekeeping;
+
+/// How long an orderly stop waits for connections to end.
+const STOP_MAX: Duration = Duration::from_secs(15);
+
+/// What kept a server from running.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration, or a file that it names.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What is in the store.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// An address or socket.
+    #[error("{what}: {error}")]
+    Bind {
+        /// Which one.
+        what: String,
+        /// The system's error.
+        error: io::Error,
+    },
+}
+
+/// See the module.
+pub struct Running {
+    server: Server,
+    reload: Reload,
+    /// Where it listens.
+    pub addresses: Vec<SocketAddr>,
+    /// Where /metrics is, if anywhere.
+    pub http: Option<SocketAddr>,
+}
+
+impl Server {
+    /// Opens the store of a configuration. Nothing runs yet.
+    ///
+    /// # Errors
+    /// [`RunError`].
+    pub async fn open(config: Config) -> Result<Server, RunError> {
+        let path = config.server.store.clone();
+        // Opening reads and checks files; nothing else runs yet.
+        let store = SqliteStore::open(&path, Options::default())?;
+        Ok(Server::load(config, Arc::new(store)).await?)
+    }
+
+    /// Starts to accept.
+    ///
+    /// # Errors
+    /// [`RunError`].
+    pub async fn start(
+        self,
+        listeners: Vec<Listener>,
+        config_path: &Path,
+    ) -> Result<Running, RunError> {
+        let settings = &self.ground.settings;
+        let config = Config::clone(&settings.load());
+        let tls = Configurations::load(&config)?;
+        reload::put_in_force(settings, config, tls);
+        let config = settings.load_full();
+        let addresses = listeners.iter().map(|listener| listener.address).collect();
+        let http = match &config.server.http {
+            Some(address) => Some(
+                crate::http::start(self.looked(), address)
+                    .await
+                    .map_err(|error| bind(format!("http {address}"), error))?,
+            ),
+            None => None,
+        };
+        let reload = Reload {
+            path: config_path.to_owned(),
+            settings: settings.clone(),
+            accounts: self.ground.accounts.clone(),
+            links: self.links.clone(),
+        };
+        let socket = &config.server.control;
+        let answering = reload::answering(self.administration.clone(), reload.clone());
+        control::listen(socket, answering)
+            .map_err(|error| bind(format!("control socket {}", socket.display()), error))?;
+        self.note_running(true).await?;
+        tokio::spawn(self.housekeeping().run());
+        let outgoing = &self.rooms.outgoing;
+        let store = self.ground.store.clone();
+        tokio::spawn(sweep::run(store, self.ground.clock, outgoing.clone()));
+        outgoing.restore().await?;
+        self.entrance.peers.seek();
+        for listener in listeners {
+            let stopped = self.entrance.stopping.begun.clone();
+            let accepting = listener.run(self.entrance.clone());
+            tokio::spawn(stopped.run_until_cancelled_owned(accepting));
+        }
+        Ok(Running { server: self, reload, addresses, http })
+    }
+
+    fn housekeeping(&self) -> Housekeeping {
+        Housekeeping {
+            clock: self.ground.clock,
+            timers: self.ground.timers.clone(),
+            principals: self.rooms.principals.clone(),
+            mirrors: self.mirrors.clone(),
+            live: self.rooms.live.clone(),
+        }
+    }
+
+    /// Notes in the store that a server runs, or that it has stopped in good order.
+    async fn note_running(&self, running: bool) -> Result<(), StoreError> {
+        let clock = self.ground.clock;
+        let value = running.then(|| records::to_bytes(&clock.started().as_millis()));
+        let put = Op::Put { key: server::running_key()?, expect: Expect::Any, value };
+        self.ground.store.submit(Unit::of(clock.now(), vec![put])).await.map(drop)
+    }
+
+    /// Stores the layers that are bound to sessions, as leases until `until`: so their owners are
+    /// not seen to leave while the server restarts.
+    async fn save_bound_layers(&self, until: Timestamp) -> Result<(), StoreError> {
+        let (store, now) = (&self.ground.store, self.ground.clock.now());
+        let ops = self.rooms.principals.bound_layers(until);
+        for chunk in ops.chunks(UNIT_OPS_MAX / 8) {
+            store.submit(Unit::of(now, chunk.to_vec())).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Running {
+    /// The domains that it hosts.
+    pub fn domains(&self) -> &[Domain] {
+        self.server.ground.accounts.domains()
+    }
+
+    /// Reads the configuration again. The log has what of it does not work, or needs a restart; so
+    /// has what is returned.
+    ///
+    /// # Errors
+    /// [`ConfigError`]; everything is as it was then.
+    pub fn reload(&self) -> Result<Vec<String>, ConfigError> {
+        self.reload.now()
+    }
+
+    /// Ends in good order: nobody new is accepted, clients are told when to come back, what was
+    /// acknowledged is on disk.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store could not be put away.
+    pub async fn stop(self) -> Result<(), StoreError> {
+        let Server { ground, rooms, links, entrance, .. } = &self.server;
+        let stopping = &entrance.stopping;
+        stopping.begun.cancel();
+        let config = ground.settings.load_full();
+        let base = config.times.stop_retry_seconds;
+        let bye = |after| Bye {
+            retry_after: Some(seconds(after)),
+            ..Bye::new(ByeReason::Stopping, "the server is stopping")
+        };
+        for mailbox in rooms.live.sessions.all() {
+            // Not all at once: up to as much again, by the session's random id.
+            let jitter = u64::from(mailbox.id.0[0]) * (base + 1) / 256;
+            mailbox.end(bye(base + jitter));
+        }
+        for link in links.iter() {
+            link.end(bye(base));
+        }
+        stopping.serving.close();
+        if tokio::time::timeout(STOP_MAX, stopping.serving.wait()).await.is_err() {
+            tracing::warn!("some connections did not end in time");
+        }
+        let _ = std::fs::remove_file(&config.server.control);
+        let away = seconds(config.times.grace_seconds + 2 * base);
+        let until = ground.clock.now().after(away);
+        let saved = async {
+            self.server.save_bound_layers(until).await?;
+            self.server.note_running(false).await
+        };
+        if let Err(error) = saved.await {
+            tracing::error!(%error, "presence that is bound to sessions could not be kept");
+        }
+        ground.store.close().await
+    }
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+/// Binds all addresses of a configuration.
+///
+/// # Errors
+/// [`RunError::Bind`] naming the address.
+pub async fn bind_all(config: &Config) -> Result<Vec<Listener>, RunError> {
+    let mut addresses = Vec::new();
+    for text in &config.server.listen {
+        // A name, which only quickstart takes, is that of this machine.
+        let found = lookup_host(text).await.map(|mut found| found.next());
+        let found = found.and_then(|found| found.ok_or_else(|| io::ErrorKind::NotFound.into()));
+        addresses.push(found.map_err(|error| bind(format!("listen {text}"), error))?);
+    }
+    let mut listeners = Vec::new();
+    for address in &addresses {
+        let bound = Listener::bind(*address, &addresses).await;
+        listeners.push(bound.map_err(|error| bind(format!("listen {address}"), error))?);
+    }
+    Ok(listeners)
+}
+
+fn bind(what: String, error: io::Error) -> RunError {
+    RunError::Bind { what, error }
+}

@@ -1,0 +1,92 @@
+//! Reading the configuration again, all or nothing, and putting one in force.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use impp_protocol::command::{Bye, ByeReason};
+use impp_trust::certificate::Validity;
+use impp_trust::files;
+
+use crate::accounts::Accounts;
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError, Hosted};
+use crate::control::{self, Administration, Request, Response};
+use crate::ids::SessionId;
+use crate::link::LinkMailbox;
+use crate::settings::{Settings, Snapshot};
+use crate::tls::Configurations;
+
+/// Where a configuration is read from, and who has to hear of another one.
+#[derive(Clone)]
+pub(super) struct Reload {
+    pub path: PathBuf,
+    pub settings: Arc<Settings>,
+    pub accounts: Arc<Accounts>,
+    pub links: Arc<DashMap<SessionId, Arc<LinkMailbox>>>,
+}
+
+impl Reload {
+    /// Reads the configuration again: a file that cannot be used changes nothing. The log has what of
+    /// it does not work, or needs a restart; so has what is returned.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub(super) fn now(&self) -> Result<Vec<String>, ConfigError> {
+        let mut new = Config::load(&self.path)?;
+        let mut fixed = new.keep_fixed(&self.settings.load());
+        if !new.domain.iter().map(|hosted| &hosted.name).eq(self.accounts.domains()) {
+            fixed.push("[[domain]] name".to_owned());
+        }
+        let tls = Configurations::load(&new)?;
+        let restart = fixed.into_iter().map(|name| format!("{name} needs a restart"));
+        let mut warnings: Vec<String> = restart.collect();
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        warnings.extend(put_in_force(&self.settings, new, tls));
+        // What a link has proven, it has proven to the certificates of before: it opens again at once.
+        for link in self.links.iter() {
+            link.end(Bye::new(ByeReason::Idle, "certificates were read again"));
+        }
+        tracing::info!("configuration reloaded");
+        Ok(warnings)
+    }
+}
+
+/// Serves with these settings and certificates from now on; what will not work with them is logged.
+pub(super) fn put_in_force(
+    settings: &Settings,
+    config: Config,
+    tls: Configurations,
+) -> Vec<String> {
+    let now = Clock::start().now();
+    let out_of_time = |hosted: &Hosted| {
+        let path = &hosted.certificate;
+        let why = Validity::of(&files::first(path)?)?.fault(now)?;
+        Some(format!("{}: the certificate of {} {why}", path.display(), hosted.name))
+    };
+    let mut warnings: Vec<String> = config.domain.iter().filter_map(out_of_time).collect();
+    warnings.extend(tls.warnings.iter().cloned());
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    settings.put_in_force(Snapshot { config, tls: Some(Arc::new(tls)) });
+    warnings
+}
+
+/// What is asked on the control socket, done.
+pub(super) fn answering(server: Arc<Administration>, again: Reload) -> control::Answering {
+    Arc::new(move |request| {
+        let (server, again) = (server.clone(), again.clone());
+        Box::pin(async move {
+            match request {
+                Request::Reload => match again.now() {
+                    Ok(warnings) => Response::Reloaded { warnings },
+                    Err(error) => control::refused(2, error.to_string(), error.hint),
+                },
+                request => control::handle(&server, request).await,
+            }
+        })
+    })
+}

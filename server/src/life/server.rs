@@ -1,0 +1,202 @@
+//! The server put together: every room made from those below it. Nobody is handed all of it.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use impp_federation::shares::Shares;
+use impp_locate::Locator;
+use impp_protocol::Timestamp;
+use impp_storage::{Expect, Op, RecordKey, Store, StoreError, Unit};
+
+use crate::accounts::{AccountError, Accounts};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::control::Administration;
+use crate::http::Looked;
+use crate::ids::SessionId;
+use crate::link::{self, Dialler, Home, LinkMailbox, OpenLinks, Openings, Peers};
+use crate::messages::{Delivery, Fates, Linked, Outgoing, Queues};
+use crate::net::Entrance;
+use crate::principals::{Ground, Principals};
+use crate::reach::{Beyond, Mirrors, Reach};
+use crate::records;
+use crate::routes::Routes;
+use crate::secrets::Secrets;
+use crate::session::{self, Live, Rooms};
+use crate::sessions::Sessions;
+use crate::settings::{Settings, Snapshot};
+use crate::stopping::Stopping;
+
+/// See the module.
+pub struct Server {
+    /// What all rooms stand on.
+    pub(crate) ground: Ground,
+    /// What sessions stand on.
+    pub(crate) rooms: Rooms,
+    /// Presentities of other domains that are followed from here.
+    pub(crate) mirrors: Arc<Mirrors>,
+    /// Links to other domains that are open.
+    pub(crate) links: Arc<DashMap<SessionId, Arc<LinkMailbox>>>,
+    /// What the operator asks for.
+    pub administration: Arc<Administration>,
+    /// Where clients and other servers come in.
+    pub(crate) entrance: Arc<Entrance>,
+}
+
+/// What kept a server from starting.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An account cannot be read.
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A setting.
+    #[error("{0}")]
+    Config(String),
+    /// The system gives no random bytes.
+    #[error("no random bytes: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+/// What messages and links are made of, beside the ground.
+struct Beside {
+    routes: Arc<Routes>,
+    principals: Arc<Principals>,
+    sessions: Arc<Sessions>,
+    mirrors: Arc<Mirrors>,
+    links: Arc<DashMap<SessionId, Arc<LinkMailbox>>>,
+    stopping: Arc<Stopping>,
+}
+
+impl Server {
+    /// Reads what the server needs to start, and puts it together.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn load(config: Config, store: Arc<dyn Store>) -> Result<Server, StartError> {
+        let clock = Clock::start();
+        let domains: Vec<_> = config.domain.iter().map(|hosted| hosted.name.clone()).collect();
+        let accounts = Accounts::load(&*store, domains).await?;
+        let crashed = store.get(running_key()?).await?.is_some();
+        let secrets = load_secrets(&*store, clock.now()).await?;
+        let mut boot = [0; 16];
+        getrandom::fill(&mut boot)?;
+        let locator =
+            Locator::new(config.locating().map_err(|error| StartError::Config(error.message))?);
+        let settings = Settings::new(Snapshot { config, tls: None });
+        let ground = Ground::new(settings, store, clock, accounts);
+        let shares = Shares::default();
+        let beside = Beside {
+            routes: Arc::new(Routes::new(ground.settings.clone(), ground.accounts.clone())),
+            principals: Arc::new(Principals::new(ground.clone(), crashed)),
+            sessions: Arc::new(Sessions::new(ground.listeners.clone())),
+            mirrors: Arc::new(Mirrors::load(ground.clone(), &shares).await?),
+            links: Arc::default(),
+            stopping: Arc::default(),
+        };
+        Ok(Server::assemble(ground, beside, secrets, boot, locator, shares))
+    }
+
+    fn assemble(
+        ground: Ground,
+        beside: Beside,
+        secrets: Secrets,
+        boot: [u8; 16],
+        locator: Locator,
+        shares: Shares,
+    ) -> Server {
+        let (delivery, outgoing, peers) = carrying(&ground, &beside, boot, locator, shares);
+        let Beside { routes, principals, sessions, mirrors, links, stopping } = beside;
+        let beyond: Arc<dyn Beyond> = peers.clone();
+        mirrors.reach_beyond(Arc::downgrade(&beyond));
+        let reach = Reach::new(routes.clone(), principals.clone(), mirrors.clone());
+        let (reach, live) = (Arc::new(reach), Arc::new(Live::new(sessions)));
+        let secrets = Arc::new(secrets);
+        let rooms = Rooms { routes, principals, reach, live, delivery, outgoing, secrets };
+        let serving = Arc::new(session::Serving::new(&ground, rooms.clone()));
+        let administration = administration(&ground, &rooms, &serving);
+        let Ground { settings, clock, metrics, accounts, .. } = ground.clone();
+        let entrance = Entrance {
+            settings,
+            clock,
+            metrics,
+            accounts,
+            secrets: rooms.secrets.clone(),
+            stopping,
+            admission: Default::default(),
+            complaints: Default::default(),
+            serving,
+            peers,
+        };
+        let (administration, entrance) = (Arc::new(administration), Arc::new(entrance));
+        Server { ground, rooms, mirrors, links, administration, entrance }
+    }
+
+    /// What can be looked at over HTTP.
+    pub(super) fn looked(&self) -> Looked {
+        let Ground { metrics, store, .. } = self.ground.clone();
+        Looked { metrics, store, outgoing: self.rooms.outgoing.clone() }
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let sessions = &self.rooms.live.sessions.len();
+        f.debug_struct("Server").field("sessions", sessions).finish_non_exhaustive()
+    }
+}
+
+/// Puts together what carries messages, here and to other domains.
+fn carrying(
+    ground: &Ground,
+    beside: &Beside,
+    boot: [u8; 16],
+    locator: Locator,
+    shares: Shares,
+) -> (Arc<Delivery>, Arc<Outgoing>, Arc<Peers>) {
+    let Beside { routes, principals, sessions, mirrors, links, stopping } = beside;
+    let (routes, principals) = (|| routes.clone(), || principals.clone());
+    let delivery = Delivery::new(ground, routes(), principals(), sessions.clone());
+    let (delivery, linked) = (Arc::new(delivery), Arc::new(Linked::new(ground)));
+    let queues = Arc::new(Queues::new(ground));
+    let openings = Openings::new(ground, routes(), boot);
+    let dialler = Dialler::new(ground, routes(), Arc::new(locator), openings);
+    let home = Arc::new(Home::new(ground, routes(), principals()));
+    let open = OpenLinks::new(ground, links.clone(), linked.clone(), stopping.clone());
+    let peers = Peers::new(shares, queues.clone(), dialler, |peers| {
+        let Ground { clock, settings, metrics, .. } = ground.clone();
+        let (delivery, mirrors) = (delivery.clone(), mirrors.clone());
+        let fates = Fates::new(ground, routes(), sessions.clone(), delivery.clone(), peers);
+        let fates = Arc::new(fates);
+        link::Serving { clock, settings, metrics, open, home, delivery, fates, mirrors }
+    });
+    let outgoing = Outgoing::new(ground, sessions.clone(), queues, linked, peers.clone());
+    (delivery, Arc::new(outgoing), peers)
+}
+
+fn administration(ground: &Ground, rooms: &Rooms, serving: &session::Serving) -> Administration {
+    let Ground { accounts, store, clock, .. } = ground.clone();
+    let Rooms { principals, reach, live, outgoing, .. } = rooms.clone();
+    let devices = serving.devices.clone();
+    Administration { accounts, store, clock, principals, reach, live, devices, outgoing }
+}
+
+/// Where the store notes that a server runs.
+pub(super) fn running_key() -> Result<RecordKey, StoreError> {
+    records::meta("running").map_err(|_| StoreError::Damaged { what: "a name".to_owned() })
+}
+
+async fn load_secrets(store: &dyn Store, now: Timestamp) -> Result<Secrets, StartError> {
+    let damaged = || StoreError::Damaged { what: "the server's secrets".to_owned() };
+    let key = records::meta("secrets").map_err(|_| damaged())?;
+    if let Some(record) = store.get(key.clone()).await? {
+        let record = records::from_bytes(&record.value).map_err(|_| damaged())?;
+        return Ok(Secrets::from_record(&record).ok_or_else(damaged)?);
+    }
+    let secrets = Secrets::random()?;
+    let value = Some(records::to_bytes(&secrets.to_record()));
+    store.submit(Unit::of(now, vec![Op::Put { key, expect: Expect::Absent, value }])).await?;
+    Ok(secrets)
+}

@@ -1,0 +1,87 @@
+//! What is asked of every message, wherever it goes: when its id was made, whether it was accepted
+//! before, and what its sender is told of the store's answer.
+
+use std::time::Duration;
+
+use impp_protocol::command::{Done, Message, Outcome};
+use impp_protocol::{Address, By, Code, Error, Timestamp};
+use impp_storage::{Dedup, Rejection, Store};
+use sha2::{Digest, Sha256};
+
+use crate::answers::Stored;
+
+/// How long a repeat is recognised: longer than its id can be accepted, with room for a queue.
+pub const DEDUP_KEPT: Duration = Duration::from_secs(72 * 3600);
+
+/// What a repeat of the message is told by.
+pub(super) fn dedup(message: &Message, from: &Address) -> Dedup {
+    // However it came here: a home that moves, or a redirect that is set anew, makes no second one.
+    let digest = Sha256::digest(message.unstamped().encode()).into();
+    Dedup { id: message.id, from: from.clone(), to: message.to.clone(), digest }
+}
+
+/// Whether the very same message was accepted before: what was is not refused now.
+///
+/// # Errors
+/// The store's.
+pub(super) async fn is_repeat(store: &dyn Store, dedup: Dedup) -> Result<bool, Error> {
+    let digest = dedup.digest;
+    Ok(store.accepted(dedup).await.stored()? == Some(digest))
+}
+
+/// Whether a message comes too late by its own words.
+///
+/// # Errors
+/// expired.
+pub(super) fn in_time(message: &Message, now: Timestamp) -> Result<(), Error> {
+    match message.expires.is_some_and(|expires| expires <= now) {
+        true => Err(Error::new(Code::Expired, "expires: that time has passed")),
+        false => Ok(()),
+    }
+}
+
+/// The answer to a message that is stored, or was.
+pub(super) fn done(now: Timestamp, outcome: Outcome) -> Done {
+    Done { outcome: Some(outcome), time: Some(now), ..Done::empty() }
+}
+
+/// What the store's refusal means to the sender.
+pub(super) fn rejected(rejection: Rejection, to: &Address) -> Error {
+    match rejection {
+        Rejection::Full { .. } => full(to),
+        Rejection::DedupConflict => {
+            Error::new(Code::Conflict, "id: it was used for another message")
+        }
+        Rejection::OutOfWindow => out_of_window("is too old"),
+        Rejection::Conflict { .. } | Rejection::Fenced { .. } => {
+            Error::new(Code::Internal, "the message could not be stored")
+        }
+    }
+}
+
+/// There is no room in the recipient's inbox, or the recipient is not to be known from one who has
+/// none.
+pub(super) fn full(to: &Address) -> Error {
+    Error::new(Code::Full, format!("the inbox of {to} is full")).by(By::Recipient)
+}
+
+/// An id outside the window in which a repeat is recognised.
+pub fn out_of_window(what: &str) -> Error {
+    let text = format!("id: its time {what}; make one from the server's time");
+    Error::new(Code::OutOfWindow, text)
+}
+
+/// The time in a message's id.
+///
+/// # Errors
+/// malformed if it is no UUIDv7.
+pub fn time_of(id: &[u8; 16]) -> Result<Timestamp, Error> {
+    let id = uuid::Uuid::from_bytes(*id);
+    if id.get_version_num() != 7 || id.get_variant() != uuid::Variant::RFC4122 {
+        return Err(Error::new(Code::Malformed, "id: not a UUIDv7"));
+    }
+    let Some((seconds, nanos)) = id.get_timestamp().map(|time| time.to_unix()) else {
+        return Err(Error::new(Code::Malformed, "id: not a UUIDv7"));
+    };
+    Ok(Timestamp::from_millis(seconds * 1000 + u64::from(nanos) / 1_000_000))
+}

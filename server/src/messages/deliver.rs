@@ -1,0 +1,258 @@
+//! A message into an inbox here, in one step with what its sender is told: whoever brings it, a
+//! session or a link, has proven who its sender is.
+//!
+//! What the recipient's delivery rules say is `impp_acl`'s, once-only storing the store's.
+
+use std::sync::Arc;
+
+use impp_acl::{DeliveryAction, Watcher};
+use impp_presence::ghosts::GhostInboxes;
+use impp_protocol::command::{Message, Outcome};
+use impp_protocol::state::{Fate, FateReport};
+use impp_protocol::{Address, By, Code, Error, Timestamp};
+use impp_storage::{self as storage, Dedup, Limit, Op, Store, StoreError, Unit};
+use parking_lot::Mutex;
+
+use super::accept::{dedup, done, full, in_time, is_repeat, rejected};
+use super::held::hold;
+use super::items::{copy_sent, fate_of, received};
+use crate::accounts::Account;
+use crate::answers::{Answer, Handled, Stored, storage_error};
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::principals::{Ground, Principals};
+use crate::routes::Routes;
+use crate::sessions::Sessions;
+use crate::settings::Settings;
+
+/// Who brings a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bearer {
+    /// A session of its sender, whose log gets a copy and the fate.
+    Session,
+    /// A link of the sender's domain, whose server keeps its log.
+    Link,
+    /// Its sender's own queue, where the copy is already: it was redirected to here.
+    Queue,
+}
+
+/// See the module.
+pub struct Delivery {
+    store: Arc<dyn Store>,
+    clock: Clock,
+    settings: Arc<Settings>,
+    routes: Arc<Routes>,
+    pub(super) principals: Arc<Principals>,
+    sessions: Arc<Sessions>,
+    /// Addresses that do not exist here, as other domains see their inboxes.
+    ghosts: Mutex<GhostInboxes>,
+    metrics: Arc<Metrics>,
+}
+
+/// Where a message goes.
+enum Judged {
+    /// Into this inbox, or what its rules say instead.
+    Inbox(Arc<Account>, DeliveryAction),
+    /// There is no such inbox, which other domains are not to know.
+    Nobody,
+}
+
+impl Delivery {
+    /// Into the inboxes of these principals.
+    pub fn new(
+        ground: &Ground,
+        routes: Arc<Routes>,
+        principals: Arc<Principals>,
+        sessions: Arc<Sessions>,
+    ) -> Delivery {
+        let Ground { store, clock, settings, metrics, .. } = ground.clone();
+        let ghosts = Mutex::default();
+        Delivery { store, clock, settings, routes, principals, sessions, ghosts, metrics }
+    }
+
+    /// Takes a message whose `from` is proven; the answer comes when the store has it.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub async fn deliver(
+        self: &Arc<Self>,
+        message: Message,
+        from: Address,
+        bearer: Bearer,
+    ) -> Result<Answer, Error> {
+        let now = self.clock.now();
+        let dedup = dedup(&message, &from);
+        match self.judge(&message, &from, &bearer, now).await {
+            Ok(Judged::Inbox(recipient, action)) if message.volatile => {
+                self.metrics.messages.inc();
+                self.pass_on(&recipient, action, &message);
+                Ok(Answer::Now(done(now, Outcome::Sent).into()))
+            }
+            Ok(Judged::Nobody) if message.volatile => {
+                Ok(Answer::Now(done(now, Outcome::Sent).into()))
+            }
+            Ok(judged) => {
+                let (action, nobody) = match &judged {
+                    Judged::Inbox(_, action) => (*action, false),
+                    // It takes as long, and a repeat is told, as if there were somebody.
+                    Judged::Nobody => (DeliveryAction::Drop, true),
+                };
+                let unit = self.unit(&message, dedup, action, &bearer, now);
+                let (pending, delivery, to) = (self.store.submit(unit), self.clone(), message.to);
+                // Whoever has new items is told, also if the sender is gone by then.
+                let answered = tokio::spawn(async move {
+                    let outcome = pending.await;
+                    let stored = matches!(outcome, Ok(storage::Outcome::Committed { .. }));
+                    if nobody && !stored {
+                        delivery.ghosts.lock().release(&to);
+                    } else if action == DeliveryAction::Hold && !stored {
+                        delivery.one_less_held(&to).await;
+                    }
+                    delivery.answer(outcome, &from, &to, now)
+                });
+                Ok(Answer::of_task(answered))
+            }
+            // What was accepted before is not refused now, whatever has changed meanwhile.
+            Err(error) => match is_repeat(&*self.store, dedup).await? {
+                true => Ok(Answer::Now(done(now, Outcome::Duplicate).into())),
+                false => Err(error),
+            },
+        }
+    }
+
+    /// Whether a message may come in now, to whom, and what happens to it.
+    async fn judge(
+        &self,
+        message: &Message,
+        from: &Address,
+        bearer: &Bearer,
+        now: Timestamp,
+    ) -> Result<Judged, Error> {
+        in_time(message, now)?;
+        let recipient = match self.recipient(&message.to) {
+            Err(error) if *bearer == Bearer::Link && error.code != Code::Moved => {
+                return self.nobody(&message.to, error);
+            }
+            recipient => recipient?,
+        };
+        let held_max = self.settings.load().limits.pending_max;
+        let action = self
+            .principals
+            .look(&message.to, |principal, now| {
+                let (owner, sender) = (&message.to, Watcher::Principal(from.clone()));
+                let (action, rate) = principal.presentity.delivery(now, &sender);
+                if let Some(rate) = rate {
+                    principal.rates.take(now, from, rate).map_err(|wait| {
+                        let text = format!("{owner} takes no more messages from you for now");
+                        Error::new(Code::RateLimited, text).by(By::Recipient).retry_after(wait)
+                    })?;
+                }
+                if action == DeliveryAction::Hold && !message.volatile {
+                    // In the words of a full inbox: that messages are held is not for the sender
+                    // to know.
+                    if principal.held >= held_max {
+                        return Err(full(owner));
+                    }
+                    principal.held += 1;
+                }
+                Ok(action)
+            })
+            .await
+            .stored()??;
+        if action == DeliveryAction::Refuse {
+            let text = format!("{} does not take messages from you", message.to);
+            return Err(Error::new(Code::Refused, text).by(By::Recipient));
+        }
+        Ok(Judged::Inbox(recipient, action))
+    }
+
+    /// Another domain writes to an address without an inbox, which it may be told or not.
+    fn nobody(&self, to: &Address, error: Error) -> Result<Judged, Error> {
+        let settings = self.settings.load();
+        if settings.federation.tell_unknown {
+            return Err(error);
+        }
+        match self.ghosts.lock().hold(to, settings.limits.pending_max) {
+            true => Ok(Judged::Nobody),
+            false => Err(full(to)),
+        }
+    }
+
+    fn recipient(&self, to: &Address) -> Result<Arc<Account>, Error> {
+        let account = self.routes.account(to)?;
+        if account.services.im {
+            Ok(account)
+        } else {
+            Err(Error::new(Code::NotOffered, format!("{to} has no inbox")))
+        }
+    }
+
+    /// What an answered unit means to the sender; whoever has new items is told.
+    fn answer(
+        &self,
+        outcome: Result<storage::Outcome, StoreError>,
+        from: &Address,
+        to: &Address,
+        now: Timestamp,
+    ) -> Handled {
+        match outcome.map_err(|error| storage_error(&error))? {
+            storage::Outcome::Committed { .. } => {
+                self.metrics.messages.inc();
+                self.sessions.log_grew(to);
+                self.sessions.log_grew(from);
+                Ok(done(now, Outcome::Delivered))
+            }
+            storage::Outcome::Duplicate { .. } => Ok(done(now, Outcome::Duplicate)),
+            storage::Outcome::Rejected(rejection) => Err(rejected(rejection, to)),
+        }
+    }
+
+    /// All that one message does to the store.
+    fn unit(
+        &self,
+        message: &Message,
+        dedup: Dedup,
+        action: DeliveryAction,
+        bearer: &Bearer,
+        now: Timestamp,
+    ) -> Unit {
+        let (from, to) = (dedup.from.clone(), &message.to);
+        let body = message.encode();
+        let mut ops = Vec::new();
+        match action {
+            DeliveryAction::Accept => ops.push(self.received(to)),
+            DeliveryAction::Hold => ops.push(hold(message, &from, &body)),
+            DeliveryAction::Drop | DeliveryAction::Refuse => {}
+        }
+        if *bearer == Bearer::Session {
+            // Accepted, held and dropped are alike to the sender.
+            let (code, by, text, address) = (None, None, None, None);
+            let (id, to, fate) = (message.id, to.clone(), Fate::Delivered);
+            ops.push(copy_sent(&from));
+            ops.push(fate_of(&from, &FateReport { id, to, fate, code, by, text, address }));
+        }
+        Unit { dedup: Some(dedup), body: Some(body), time: now, ops }
+    }
+
+    /// A message into an inbox, as far as its quota allows; the unit's body is the message.
+    pub fn received(&self, owner: &Address) -> Op {
+        let inbox = &self.settings.load().inbox;
+        received(owner, Limit { items: inbox.items_max, bytes: inbox.bytes_max })
+    }
+
+    /// A message that is not stored goes to the devices that are connected, or to none.
+    fn pass_on(&self, recipient: &Account, action: DeliveryAction, message: &Message) {
+        if action == DeliveryAction::Accept {
+            let encoded = message.encode();
+            for mailbox in self.sessions.of(&recipient.address) {
+                mailbox.volatile(encoded.clone());
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Delivery").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,28 @@
+//! Messages that wait for their recipient's decision: a record each, counted with the recipient.
+
+use bytes::Bytes;
+use impp_protocol::Address;
+use impp_protocol::command::Message;
+use impp_storage::{Expect, Op};
+
+use super::Delivery;
+use crate::ids::hex;
+use crate::records::{self, HELD};
+
+/// The record of a message that is held.
+pub(super) fn hold(message: &Message, from: &Address, body: &Bytes) -> Op {
+    let key = records::key(HELD, &message.to, &[from.as_str(), &hex(&message.id)]);
+    Op::Put { key, expect: Expect::Any, value: Some(body.clone()) }
+}
+
+impl Delivery {
+    /// A message that was counted as held is not any more.
+    pub async fn one_less_held(&self, owner: &Address) {
+        let counted = self.principals.look(owner, |principal, _| {
+            principal.held = principal.held.saturating_sub(1);
+        });
+        if let Err(error) = counted.await {
+            tracing::error!(%error, "held messages could not be counted");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Until when messages may have gone out to each domain, as the disk has it: after a crash, what was
+//! queued before that may have been taken there, and is not told as failed.
+
+use std::sync::Arc;
+
+use impp_protocol::{Domain, Timestamp};
+use impp_storage::{Expect, Op, Outcome, Pending, RecordKey, Store, StoreError, Unit};
+
+use super::queued::{all, damaged};
+use crate::accounts::Accounts;
+use crate::clock::Clock;
+use crate::config::seconds;
+use crate::principals::Ground;
+use crate::records::{self, LINKED, LinkedRecord};
+use crate::settings::Settings;
+
+/// See the module.
+pub struct Linked {
+    store: Arc<dyn Store>,
+    clock: Clock,
+    settings: Arc<Settings>,
+    accounts: Arc<Accounts>,
+}
+
+impl Linked {
+    /// Of the links of these accounts' domains.
+    pub fn new(ground: &Ground) -> Linked {
+        let Ground { store, clock, settings, accounts, .. } = ground.clone();
+        Linked { store, clock, settings, accounts }
+    }
+
+    /// Notes on the disk that a link to a domain is open, or no more. Queued for the store at once, so
+    /// whoever calls this in some order is noted in that order.
+    pub fn note(&self, local: &Domain, remote: &Domain, open: bool) -> Pending<Outcome> {
+        let record = LinkedRecord { open, until: self.clock.now().as_millis() };
+        self.put(key(local, remote), Expect::Any, Some(record))
+    }
+
+    fn put(
+        &self,
+        key: RecordKey,
+        expect: Expect,
+        record: Option<LinkedRecord>,
+    ) -> Pending<Outcome> {
+        let value = record.map(|record| records::to_bytes(&record));
+        let ops = vec![Op::Put { key, expect, value }];
+        self.store.submit(Unit::of(self.clock.now(), ops))
+    }
+
+    /// Until when messages may have gone out to each domain, at the start. A link that was open at a
+    /// crash is noted as closed now; what no message can need any more is forgotten.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) async fn restore(
+        &self,
+        local: &Domain,
+    ) -> Result<Vec<(Domain, Timestamp)>, StoreError> {
+        let (mut linked, now) = (Vec::new(), self.clock.now());
+        let kept = seconds(self.settings.load().federation.queue_seconds);
+        for (name, value) in all(&*self.store, local, LINKED).await? {
+            let record: LinkedRecord =
+                records::from_bytes(&value).map_err(|error| damaged(&error))?;
+            let name = String::from_utf8_lossy(&name).into_owned();
+            let remote = Domain::parse(&name).map_err(|error| damaged(&error.to_string()))?;
+            // Open until a crash: whatever the clock says now, all that waits may have gone out.
+            let until = match record.open {
+                true => Timestamp::from_millis(u64::MAX),
+                false => Timestamp::from_millis(record.until),
+            };
+            let closed = LinkedRecord { open: false, until: until.min(now).as_millis() };
+            let closed = (until.after(kept) >= now).then_some(closed);
+            if record.open || closed.is_none() {
+                self.put(key(local, &remote), Expect::Any, closed).await?;
+            }
+            linked.push((remote, until));
+        }
+        Ok(linked)
+    }
+
+    /// Forgets which domains had links, as far as no message that waits can need it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn forget(&self, now: Timestamp) -> Result<(), StoreError> {
+        let kept = seconds(self.settings.load().federation.queue_seconds);
+        for local in self.accounts.domains() {
+            for (name, value) in all(&*self.store, local, LINKED).await? {
+                let record: LinkedRecord = records::from_bytes(&value).map_err(|e| damaged(&e))?;
+                let old = Timestamp::from_millis(record.until).after(kept) < now;
+                if record.open || !old {
+                    continue;
+                }
+                let key = RecordKey { domain: local.clone(), table: LINKED, key: name };
+                // One that opens just now is noted meanwhile: only what was seen is forgotten.
+                let known = self.store.get(key.clone()).await?;
+                if let Some(known) = known.filter(|known| known.value == value) {
+                    self.put(key, Expect::Version(known.version), None).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Linked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Linked").finish_non_exhaustive()
+    }
+}
+
+fn key(local: &Domain, remote: &Domain) -> RecordKey {
+    let key = remote.as_str().as_bytes().to_vec();
+    RecordKey { domain: local.clone(), table: LINKED, key }
+}

@@ -1,0 +1,34 @@
+//! Messages: into an inbox here, or into what waits for another domain, and from there to their fates.
+//!
+//! | module | duty |
+//! |---|---|
+//! | `accept` | what is asked of every message: its id, whether it is a repeat |
+//! | `deliver` | into an inbox here, whoever brings it |
+//! | `held` | what waits for its recipient's decision |
+//! | `items` | what messages leave in logs |
+//! | `outgoing` | messages to other domains: into the queue, and back into it at the start |
+//! | `waiting` | what waits for one other domain, and all of these |
+//! | `queued` | what waits, as it is on the disk |
+//! | `linked` | until when what waits may have gone out |
+//! | `fates` | what messages to other domains have come to |
+//!
+//! Who sends is proven by `session` and `link`, which stand above; `link` carries what waits, and is
+//! known here as [`Carriers`] and [`Carrier`].
+
+mod accept;
+mod deliver;
+mod fates;
+mod held;
+mod items;
+mod linked;
+mod outgoing;
+mod queued;
+mod waiting;
+
+pub use accept::{DEDUP_KEPT, out_of_window, time_of};
+pub use deliver::{Bearer, Delivery};
+pub use fates::Fates;
+pub use items::device_gone;
+pub use linked::Linked;
+pub use outgoing::{Carriers, Outgoing};
+pub use waiting::{Carrier, Queues, SENDER_PART, Waiting, backoff};

@@ -1,0 +1,284 @@
+//! Messages to other domains: into the queue, which is on the disk before their senders hear of it,
+//! and back into it at the start.
+//!
+//! What becomes of them is in `fates`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use impp_federation::queue::{Full, HOPS_MAX, Item, Queue, Standing, Ticket};
+use impp_federation::shares::Claim;
+use impp_protocol::command::{Message, Outcome};
+use impp_protocol::{Address, Code, Domain, Error, Timestamp};
+use impp_storage::{self as storage, Expect, Op, Pending, Store, StoreError, Unit};
+
+use super::accept::{dedup, done, in_time, is_repeat, rejected};
+use super::items::copy_sent;
+use super::linked::Linked;
+use super::queued::{all, item, key, record, restored};
+use super::waiting::{Queues, Waiting};
+use crate::answers::{Answer, Handled, storage_error};
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::principals::Ground;
+use crate::reach::Beyond;
+use crate::records::QUEUED;
+use crate::sessions::Sessions;
+use crate::settings::Settings;
+
+/// Links, as messages see them: what is put into a queue is carried from there.
+pub trait Carriers: Beyond {
+    /// What waits for the domain of a claim, made and seen to if there was nothing.
+    ///
+    /// # Errors
+    /// busy, if there are too many other domains.
+    fn waiting(&self, claim: &Claim) -> Result<Arc<Waiting>, Error>;
+
+    /// The same for what is there already, on the disk: there is room for as many again.
+    ///
+    /// # Errors
+    /// busy.
+    fn waiting_held(&self, local: &Domain, remote: &Domain) -> Result<Arc<Waiting>, Error>;
+
+    /// The claim of an account of which something is accepted already and is sent on to another
+    /// domain: there is room for as many again as by [`Beyond::claim`].
+    ///
+    /// # Errors
+    /// full.
+    fn claim_held(&self, account: &Address, remote: &Domain) -> Result<Claim, Error>;
+
+    /// The claim of an account of which something waited before the server started, whatever its
+    /// share.
+    fn claim_kept(&self, account: &Address, remote: &Domain) -> Claim;
+}
+
+/// Puts something into a queue, whichever is there: one may end just before.
+pub(super) fn enter<R>(
+    find: impl Fn() -> Result<Arc<Waiting>, Error>,
+    act: impl Fn(&mut Queue) -> R,
+) -> Result<(Arc<Waiting>, R), Error> {
+    loop {
+        let waiting = find()?;
+        if let Some(entered) = waiting.enter(&act) {
+            return Ok((waiting, entered));
+        }
+        // It is out of the table at once.
+        std::thread::yield_now();
+    }
+}
+
+/// See the module.
+pub struct Outgoing {
+    store: Arc<dyn Store>,
+    clock: Clock,
+    settings: Arc<Settings>,
+    sessions: Arc<Sessions>,
+    metrics: Arc<Metrics>,
+    queues: Arc<Queues>,
+    linked: Arc<Linked>,
+    carriers: Arc<dyn Carriers>,
+}
+
+impl Outgoing {
+    /// Into these queues; nothing of what was there before is, until [`Outgoing::restore`].
+    pub fn new(
+        ground: &Ground,
+        sessions: Arc<Sessions>,
+        queues: Arc<Queues>,
+        linked: Arc<Linked>,
+        carriers: Arc<dyn Carriers>,
+    ) -> Outgoing {
+        let Ground { store, clock, settings, metrics, .. } = ground.clone();
+        Outgoing { store, clock, settings, sessions, metrics, queues, linked, carriers }
+    }
+
+    /// Takes a message from its sender; the answer comes when the queue on the disk has it.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub async fn accept(
+        self: &Arc<Self>,
+        message: Message,
+        from: Address,
+    ) -> Result<Answer, Error> {
+        let now = self.clock.now();
+        if message.volatile {
+            in_time(&message, now)?;
+            self.pass_on(&self.carriers.claim(&from, &message.to.domain())?, &message);
+            return Ok(Answer::Now(done(now, Outcome::Sent).into()));
+        }
+        let (dedup, body) = (dedup(&message, &from), message.encode());
+        let ticket = self.queues.ticket(now);
+        let waiting = match self.reserve(&message, &from, ticket, body.len() as u64, now) {
+            Ok(waiting) => waiting,
+            // What was accepted before is not refused now.
+            Err(_) if is_repeat(&*self.store, dedup.clone()).await? => {
+                return Ok(Answer::Now(done(now, Outcome::Duplicate).into()));
+            }
+            Err(error) => return Err(error),
+        };
+        let record = record(&message.to, &message.to, HOPS_MAX, now, &body);
+        let ops = vec![
+            copy_sent(&from),
+            Op::Put { key: key(&from, ticket), expect: Expect::Absent, value: Some(record) },
+        ];
+        let unit = Unit { dedup: Some(dedup), body: Some(body.clone()), time: now, ops };
+        let (pending, outgoing) = (self.store.submit(unit), self.clone());
+        // It goes on its way also if the sender is gone by then.
+        let answered = tokio::spawn(async move {
+            let outcome = outgoing.stored(pending, &waiting, ticket, &from, body).await;
+            outgoing.answer(outcome, &from, &message.to, now)
+        });
+        Ok(Answer::of_task(answered))
+    }
+
+    /// A place in the queue of a domain.
+    fn reserve(
+        &self,
+        message: &Message,
+        from: &Address,
+        ticket: Ticket,
+        bytes: u64,
+        now: Timestamp,
+    ) -> Result<Arc<Waiting>, Error> {
+        in_time(message, now)?;
+        let (to, remote) = (&message.to, message.to.domain());
+        let claim = self.carriers.claim(from, &remote)?;
+        let item = item(&self.settings.load().federation, ticket, &message.id, from, to, now);
+        let item = Item { expires: message.expires, bytes, claim: Some(claim.clone()), ..item };
+        let (waiting, reserved) =
+            enter(|| self.carriers.waiting(&claim), |queue| queue.reserve(item.clone()))?;
+        reserved.map(|()| waiting).map_err(|full| {
+            let text = match full {
+                Full::Domain => format!("too much waits for {remote} already; try again later"),
+                Full::Sender => format!("too many of yours wait for {remote}; try again later"),
+            };
+            Error::new(Code::Full, text)
+        })
+    }
+
+    /// When the disk has it, or has not.
+    async fn stored(
+        &self,
+        pending: Pending<storage::Outcome>,
+        waiting: &Waiting,
+        ticket: Ticket,
+        from: &Address,
+        body: Bytes,
+    ) -> Result<storage::Outcome, StoreError> {
+        let outcome = pending.await;
+        match outcome {
+            Ok(storage::Outcome::Committed { .. }) => waiting.change(|queue| {
+                queue.ready(ticket, Some(body));
+                self.queues.end_unless_enabled(queue, from);
+            }),
+            _ => waiting.settle(|queue| queue.remove(ticket)),
+        }
+        outcome
+    }
+
+    fn answer(
+        &self,
+        outcome: Result<storage::Outcome, StoreError>,
+        from: &Address,
+        to: &Address,
+        now: Timestamp,
+    ) -> Handled {
+        match outcome.map_err(|error| storage_error(&error))? {
+            storage::Outcome::Committed { .. } => {
+                self.metrics.messages.inc();
+                self.sessions.log_grew(from);
+                Ok(done(now, Outcome::Queued))
+            }
+            storage::Outcome::Duplicate { .. } => Ok(done(now, Outcome::Duplicate)),
+            storage::Outcome::Rejected(rejection) => Err(rejected(rejection, to)),
+        }
+    }
+
+    /// Passes a message that is not stored, or drops it if too much waits.
+    fn pass_on(&self, claim: &Claim, message: &Message) {
+        loop {
+            match self.carriers.waiting(claim).map(|waiting| waiting.pass_on(message, claim)) {
+                Ok(Some(())) => return,
+                Ok(None) => std::thread::yield_now(),
+                Err(error) => {
+                    tracing::debug!(%error, "a message that is not stored was dropped");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Reads what waits from the disk, at the start, and has links sought for it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn restore(&self) -> Result<(), StoreError> {
+        for local in self.queues.accounts.domains().to_vec() {
+            let linked = self.linked.restore(&local).await?;
+            let mut items: Vec<Item> = Vec::new();
+            for (found, value) in all(&*self.store, &local, QUEUED).await? {
+                let item = restored(&self.settings.load().federation, &local, &found, &value)?;
+                let until = linked.iter().find(|(remote, _)| *remote == item.to.domain());
+                let maybe_taken = until.is_some_and(|(_, until)| item.since < *until);
+                items.push(Item { maybe_taken, ..item });
+            }
+            for item in items {
+                self.put_back(&local, item);
+            }
+        }
+        Ok(())
+    }
+
+    fn put_back(&self, local: &Domain, item: Item) {
+        self.queues.taken(item.ticket);
+        let remote = item.to.domain();
+        let claim = Some(self.carriers.claim_kept(&item.from, &remote));
+        let item = Item { claim, ..item };
+        let entered = enter(
+            || self.carriers.waiting_held(local, &remote),
+            |queue| {
+                queue.restore(item.clone());
+                // Disabled or removed while no server ran, or just before a crash.
+                self.queues.end_unless_enabled(queue, &item.from);
+            },
+        );
+        if let Err(error) = entered {
+            tracing::error!(%remote, %error, "a message waits on the disk until a restart");
+        }
+    }
+
+    /// Where a queued message waits.
+    pub fn standing(&self, from: &Address, id: [u8; 16]) -> Option<Standing> {
+        self.queues.standing(from, id)
+    }
+
+    /// An account is gone: nothing more goes out in its name.
+    pub fn forget_sender(&self, from: &Address) {
+        self.queues.forget_sender(from);
+    }
+
+    /// An account cannot be used any more: what it has waiting comes to its end.
+    pub fn end_sender(&self, from: &Address) {
+        self.queues.end_sender(from);
+    }
+
+    /// How many messages wait for other domains.
+    pub fn queued(&self) -> usize {
+        self.queues.queued()
+    }
+
+    /// Forgets of which links nothing that waits can have gone out any more.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn forget_linked(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.linked.forget(now).await
+    }
+}
+
+impl std::fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outgoing").field("queues", &self.queues).finish_non_exhaustive()
+    }
+}

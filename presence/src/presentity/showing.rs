@@ -22,13 +22,14 @@ impl Presentity {
         at_once: bool,
         effects: &mut Effects,
     ) {
-        let mut moved = false;
+        // What waits for the pace is not lost with the wait.
+        let mut decided = before.policy.is_some() || (at_once && self.deferred.is_some());
         for (who, old) in &before.watchers {
             let (old, new) = (old.as_ref(), self.watcher(who));
             let stands =
                 |w: Option<&Watching>| w.map(|w| (w.state, w.event, w.decision.view_key()));
             if stands(old) != stands(new) {
-                moved |= new.is_some_and(Watching::is_active);
+                decided |= before.layers.is_some() && new.is_some_and(Watching::is_active);
                 let listened = |session| old.is_some_and(|old| old.listeners.contains(session));
                 // Who asks to follow just now is told by the answer.
                 let listeners = new.into_iter().flat_map(|new| &new.listeners);
@@ -46,13 +47,12 @@ impl Presentity {
         if let Some((_, old)) = &before.layers {
             self.shown = Arc::clone(self.shown_document());
             // Whoever may see from now on must not be shown what was private before.
-            moved |= sphere(old) != sphere(&self.shown);
-            if at_once || moved || before.policy.is_some() {
-                self.renew(effects);
-            } else if self.deferred.is_none() {
+            decided |= at_once || sphere(old) != sphere(&self.shown);
+            if !decided && self.deferred.is_none() {
                 self.paced(now, effects);
             }
-        } else if before.policy.is_some() {
+        }
+        if decided {
             self.renew(effects);
         }
         if at_once {

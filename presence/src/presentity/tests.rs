@@ -1,6 +1,7 @@
 //! Alice, whose rules are about bob.
 
 mod due;
+mod overtaken;
 mod staged;
 
 use std::collections::HashMap;

@@ -126,6 +126,36 @@ impl Change {
     }
 }
 
+impl Change {
+    /// Something has come while this is on its way to the disk, and is shown before it: what that has
+    /// ended, this does not bring back when it is made once more.
+    pub(super) fn overtaken_by(&mut self, end: &Change) {
+        let ended = match (&*self, end) {
+            (Change::Publish { device, .. }, Change::Withdraw | Change::Close) => Some(*device),
+            (Change::Publish { device, .. }, Change::Part(gone)) => {
+                Some(*device).filter(|device| device == gone)
+            }
+            (Change::Publish { device, lease, .. }, Change::EndSession(session)) => {
+                Some(*device).filter(|_| lease.is_of(*session))
+            }
+            _ => None,
+        };
+        match (&mut *self, end) {
+            (Change::Publish { lease, .. }, Change::Rebind(session, grace)) => {
+                lease.rebind(*session, *grace);
+            }
+            (Change::Follow { watcher, .. }, Change::Close) => {
+                let (watcher, keepers) = (watcher.clone(), Vec::new());
+                *self = Change::Release { watcher, keepers, listener: None };
+            }
+            _ => {}
+        }
+        if let Some(device) = ended {
+            *self = Change::Unpublish(device);
+        }
+    }
+}
+
 /// The sphere that a document says, as rules compare it.
 pub(super) fn sphere(document: &Document) -> Option<String> {
     document.sphere().map(str::to_lowercase)

@@ -26,6 +26,20 @@ pub enum Lease {
     Grace(SessionId, Timestamp),
 }
 
+impl Lease {
+    /// Whether it ends with this session.
+    pub(crate) fn is_of(&self, session: SessionId) -> bool {
+        matches!(self, Lease::Bound(of) | Lease::Grace(of, _) if *of == session)
+    }
+
+    /// A session has lost its connection, and this stays until then, or it has found one again.
+    pub(crate) fn rebind(&mut self, session: SessionId, grace: Option<Timestamp>) {
+        if self.is_of(session) {
+            *self = grace.map_or(Lease::Bound(session), |until| Lease::Grace(session, until));
+        }
+    }
+}
+
 /// A document and its encoding, made once: of this its length is known, and it is what is stored.
 #[derive(Debug, PartialEq, Eq)]
 struct Said {
@@ -120,18 +134,13 @@ impl Layers {
     /// Moves the layers bound to a session into their grace, or back.
     pub(crate) fn rebind(&mut self, session: SessionId, grace: Option<Timestamp>) {
         for layer in &mut self.layers {
-            if matches!(layer.lease, Lease::Bound(of) | Lease::Grace(of, _) if of == session) {
-                layer.lease =
-                    grace.map_or(Lease::Bound(session), |until| Lease::Grace(session, until));
-            }
+            layer.lease.rebind(session, grace);
         }
     }
 
     /// Ends the layers bound to a session.
     pub(crate) fn end_session(&mut self, session: SessionId) {
-        self.layers.retain(
-            |layer| !matches!(layer.lease, Lease::Bound(of) | Lease::Grace(of, _) if of == session),
-        );
+        self.layers.retain(|layer| !layer.lease.is_of(session));
     }
 
     /// Ends what has expired.

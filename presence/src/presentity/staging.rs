@@ -53,6 +53,7 @@ impl Presentity {
     /// What the effects say is to be stored as one unit, after all that was to be before.
     pub fn stage(&mut self, now: Timestamp, change: Change) -> (Staging, Effects) {
         if change.is_at_once() {
+            self.overtake(&change);
             let (answer, effects) = self.beneath(now, true, |state| state.make(now, &change));
             return (Staging::Shown(answer), effects);
         }
@@ -69,6 +70,7 @@ impl Presentity {
         if writes.is_empty() {
             self.newest.restore(before);
             if !self.depends_on_staged(now, &change) {
+                self.overtake(&change);
                 let make = |state: &mut State| state.make(now, &change);
                 let (answer, effects) = self.beneath(now, false, make);
                 return (Staging::Shown(answer), effects);
@@ -84,6 +86,11 @@ impl Presentity {
         let staged = Staged { id, now, change, answer, before, wrote, repeats, committed, number };
         self.staged.push_back(staged);
         (Staging::Staged(id), Effects { writes, ..effects })
+    }
+
+    /// A change is shown before what is staged; see [`Change::overtaken_by`].
+    fn overtake(&mut self, change: &Change) {
+        self.staged.iter_mut().for_each(|staged| staged.change.overtaken_by(change));
     }
 
     /// Whether a change that has nothing to store had something, if what is staged were not.

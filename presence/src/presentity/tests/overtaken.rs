@@ -11,6 +11,17 @@ const PHONE: DeviceId = [1; 16];
 const LAPTOP: DeviceId = [2; 16];
 const ALLOW: &str = "handling = \"allow\"\nfields = [\"all\"]";
 
+fn staged(alice: &mut Presentity, now: Timestamp, change: Change) -> u64 {
+    match alice.stage(now, change) {
+        (Staging::Staged(id), _) => id,
+        (shown, _) => panic!("{shown:?}"),
+    }
+}
+
+fn says_nothing(alice: &Presentity) -> bool {
+    alice.shown_document().person.is_empty()
+}
+
 #[test]
 fn h4_what_waits_for_the_pace_is_not_lost_when_a_device_without_a_layer_goes() {
     for end in [Change::Part(LAPTOP), Change::Withdraw] {
@@ -31,4 +42,44 @@ fn h4_what_waits_for_the_pace_is_not_lost_when_a_device_without_a_layer_goes() {
         let Pulled::Told(told) = pull(&mut alice, held) else { panic!() };
         assert!(told.content.is_some());
     }
+}
+
+#[test]
+fn g8_what_has_ended_does_not_come_back_with_what_was_staged_before() {
+    let bound = |lease| match says(PHONE, "bound", 0) {
+        Change::Publish { device, patch, replace, .. } => {
+            Change::Publish { device, patch, replace, lease }
+        }
+        other => other,
+    };
+    let leased = says(PHONE, "leased", 1000);
+    let session = bound(Lease::Bound(SESSION));
+    for (publish, end) in [
+        (&leased, Change::Part(PHONE)),
+        (&leased, Change::Withdraw),
+        (&leased, Change::Close),
+        (&session, Change::Part(PHONE)),
+        (&session, Change::EndSession(SESSION)),
+    ] {
+        let mut alice = alice(policy(ALLOW));
+        alice.make(at(1), says(PHONE, "before", 1000));
+        let id = staged(&mut alice, at(2), publish.clone());
+        let (staging, _) = alice.stage(at(3), end.clone());
+        assert!(matches!(staging, Staging::Shown(_)), "{end:?}");
+        alice.committed(at(4), id, None);
+        assert!(says_nothing(&alice), "{end:?}: {:?}", alice.layers());
+    }
+}
+
+#[test]
+fn g8_a_lost_connection_counts_for_what_was_staged_before() {
+    let mut alice = alice(policy(ALLOW));
+    alice.make(at(1), says(PHONE, "before", 1000));
+    let Change::Publish { device, patch, replace, .. } = says(PHONE, "bound", 0) else { panic!() };
+    let lease = Lease::Bound(SESSION);
+    let id = staged(&mut alice, at(2), Change::Publish { device, patch, replace, lease });
+    alice.stage(at(3), Change::Rebind(SESSION, Some(at(9))));
+    alice.committed(at(4), id, None);
+    alice.expire(at(9));
+    assert!(says_nothing(&alice));
 }

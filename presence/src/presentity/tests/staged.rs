@@ -265,6 +265,8 @@ fn any_change() -> impl Strategy<Value = Change> {
         4 => publish,
         2 => device.prop_map(Change::Unpublish),
         1 => Just(Change::EndSession(SESSION)),
+        1 => prop::option::of(20_u64..200)
+            .prop_map(|grace| Change::Rebind(SESSION, grace.map(at))),
         1 => prop_oneof![Just(Change::Withdraw), Just(Change::Part(PHONE))],
         5 => follow,
         3 => release,
@@ -326,7 +328,10 @@ proptest! {
                 Step::Stage(change) => {
                     let (staging, mut effects) = alice.stage(at(now), change.clone());
                     match staging {
-                        Staging::Shown(_) => all.push(Made::Change(now, change)),
+                        Staging::Shown(_) => {
+                            staged.iter_mut().for_each(|(.., later)| later.overtaken_by(&change));
+                            all.push(Made::Change(now, change));
+                        }
                         Staging::Staged(id) => {
                             staged.push_back((id, now, change));
                             disk.submit(Some(id), &mut effects);

@@ -130,9 +130,9 @@ impl Watchers {
         due.map(|(_, who)| who.clone()).collect()
     }
 
-    /// When that is so for the next one.
-    pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
-        self.agenda.first().map(|(at, _)| *at)
+    /// When that is so, and for whom, the next one first.
+    pub(crate) fn deadlines(&self) -> impl Iterator<Item = &(Timestamp, Address)> {
+        self.agenda.iter()
     }
 
     /// How many wait for the owner.

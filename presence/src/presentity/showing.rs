@@ -87,16 +87,17 @@ impl Presentity {
         self.ends_at().into_iter().chain(self.deferred).chain(recovery).min()
     }
 
-    /// When time ends something that is shown, or staged.
+    /// When time ends something that is shown. What is staged has its turn when it is shown: to end it
+    /// before would be to end it again and again, as long as the disk hangs.
     fn ends_at(&self) -> Option<Timestamp> {
-        let of_watcher = |w: &Option<Watching>| w.as_ref().and_then(Watching::next_deadline);
-        let of_before = |before: &Before| {
-            let layers = before.layers.as_ref().and_then(|(layers, _)| layers.next_deadline());
-            before.watchers.values().filter_map(of_watcher).chain(layers).min()
-        };
-        let staged = self.staged.iter().filter_map(|staged| of_before(&staged.before));
-        let newest = &self.newest;
-        staged.chain(newest.layers.next_deadline()).chain(newest.watchers.next_deadline()).min()
+        let mut staged = HashMap::new();
+        for (who, watching) in self.staged.iter().flat_map(|staged| &staged.before.watchers) {
+            staged.entry(who).or_insert(watching);
+        }
+        let newest = self.newest.watchers.deadlines().find(|(_, who)| !staged.contains_key(who));
+        let newest = newest.map(|(at, _)| *at);
+        let staged = staged.values().filter_map(|w| w.as_ref().and_then(Watching::next_deadline));
+        staged.chain(newest).chain(self.layers().next_deadline()).min()
     }
 
     fn paced(&mut self, now: Timestamp, effects: &mut Effects) {

@@ -83,3 +83,19 @@ fn g8_a_lost_connection_counts_for_what_was_staged_before() {
     alice.expire(at(9));
     assert!(says_nothing(&alice));
 }
+
+#[test]
+fn a_lease_that_runs_out_on_its_way_to_the_disk_is_no_deadline_before_it_is_shown() {
+    let mut alice = alice(policy(ALLOW));
+    let layer = staged(&mut alice, at(2), says(PHONE, "short", 10));
+    let watcher = staged(&mut alice, at(2), follow(Bond::Lease(PHONE, at(10)), SESSION));
+    alice.expire(at(20));
+    assert_eq!(alice.next_deadline().filter(|due| *due <= at(20)), None, "it is due for ever");
+    for id in [layer, watcher] {
+        alice.committed(at(21), id, None);
+    }
+    assert!(alice.next_deadline().is_some_and(|due| due <= at(21)));
+    alice.expire(at(21));
+    assert!(says_nothing(&alice) && alice.next_deadline().is_none());
+    assert_eq!(alice.watcher(&bob()).unwrap().state, SubscriptionState::Terminated);
+}

@@ -30,10 +30,9 @@ impl Presentity {
                 |w: Option<&Watching>| w.map(|w| (w.state, w.event, w.decision.view_key()));
             if stands(old) != stands(new) {
                 decided |= before.layers.is_some() && new.is_some_and(Watching::is_active);
-                let listened = |session| old.is_some_and(|old| old.listeners.contains(session));
-                // Who asks to follow just now is told by the answer.
-                let listeners = new.into_iter().flat_map(|new| &new.listeners);
-                effects.wake.extend(listeners.filter(|session| listened(session)));
+                // Who asks to follow just now is told by the answer. Who lets go may have been held up
+                // in what it has to say to others.
+                effects.wake.extend(old.into_iter().flat_map(|old| &old.listeners));
             }
             // Another link has taken the place of one, which is to say so.
             if let (Some(old), Some(new)) = (old, new)

@@ -7,7 +7,7 @@
 //! staged. For this, each staged change keeps how it found what it has changed; so nothing is copied
 //! whole, however many watch.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use impp_protocol::{Address, Timestamp};
@@ -174,17 +174,29 @@ impl Presentity {
         act: impl FnOnce(&mut State) -> R,
     ) -> (R, Effects) {
         let mut effects = Effects::default();
+        let held = self.held_back();
         let mut later = std::mem::take(&mut self.staged);
         let mut whole = self.roll_back(&mut later);
         let (answer, before) = self.newest.step(act);
         whole.and(&before);
         self.show(now, &before, at_once, &mut effects);
         effects.again = self.make_again(later, &mut whole);
+        // Nothing may be taken any more from who was held back.
+        let free = held.iter().filter(|who| !self.is_held_back(who));
+        let free = free.filter_map(|who| self.newest.watchers.get(who));
+        effects.wake.extend(free.flat_map(|watching| &watching.listeners));
         let mut stored = BTreeMap::new();
         self.note_again(&effects.again, &whole, &mut stored);
         effects.writes = self.corrections(&whole, &stored);
         self.forget_written(&effects.writes);
         (answer, effects)
+    }
+
+    /// Those who are told nothing, for what is staged.
+    fn held_back(&self) -> Vec<Address> {
+        let staged: BTreeSet<&Address> =
+            self.staged.iter().flat_map(|staged| staged.before.watchers.keys()).collect();
+        staged.into_iter().filter(|who| self.is_held_back(who)).cloned().collect()
     }
 
     /// What the store would come to have otherwise than it is in the newest state: it has what is in

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use impp_acl::RuleSet;
+
 use super::{SESSION, alice, at, bob, follow, policy, says};
-use crate::bonds::Bond;
+use crate::bonds::{Bond, Keeper};
 use crate::ids::DeviceId;
 use crate::presentity::*;
 
@@ -98,4 +100,76 @@ fn a_lease_that_runs_out_on_its_way_to_the_disk_is_no_deadline_before_it_is_show
     alice.expire(at(21));
     assert!(says_nothing(&alice) && alice.next_deadline().is_none());
     assert_eq!(alice.watcher(&bob()).unwrap().state, SubscriptionState::Terminated);
+}
+
+#[test]
+fn who_was_held_up_by_another_watcher_that_leaves_looks_again() {
+    let text = "[[rule]]\nid = \"b\"\nwho = [\"domain:b.example\"]\nhandling = \"allow\"\n\
+                fields = [\"all\"]\n";
+    let mut alice = alice(Policy::new(RuleSet::parse(text).unwrap(), text, 0));
+    let carol = Address::parse("carol@b.example").unwrap();
+    let link = SESSION;
+    for watcher in [bob(), carol.clone()] {
+        let (bond, listener) = (Bond::Server(at(1000)), Some(link));
+        alice.make(at(1), Change::Follow { watcher, bond, listener, pending_max: 10 });
+    }
+    let mut groups = Groups::default();
+    for watcher in [bob(), carol] {
+        alice.join_groups(at(1), link, &mut groups, &watcher, None);
+    }
+    alice.pull_groups(at(1), link, &mut groups, 1 << 20);
+    let (keepers, listener) = (vec![Keeper::Server], Some(link));
+    let leaves = staged(&mut alice, at(2), Change::Release { watcher: bob(), keepers, listener });
+    // The link hears that alice says something, and says nothing, as bob may be in the group.
+    let Change::Publish { device, patch, replace, .. } = says(PHONE, "here", 0) else { panic!() };
+    let lease = Lease::Bound(SessionId([9; 16]));
+    let (_, effects) = alice.stage(at(2), Change::Publish { device, patch, replace, lease });
+    assert!(effects.wake.contains(&link));
+    let pulled = alice.pull_groups(at(2), link, &mut groups, 1 << 20);
+    assert!(matches!(pulled, PulledGroups::Told(told) if told.is_empty()));
+    let effects = alice.committed(at(3), leaves, None);
+    assert!(effects.wake.contains(&link), "carol is told by it");
+}
+
+#[test]
+fn who_is_not_held_back_any_more_looks_again() {
+    let rules = |home: &str| {
+        let text = format!(
+            "[[rule]]\nid = \"h\"\nwho = [\"bob@b.example\"]\nsphere = [\"home\"]\n{home}\n\
+             [[rule]]\nid = \"b\"\nwho = [\"bob@b.example\"]\nhandling = \"allow\"\n\
+             fields = [\"note\"]\n"
+        );
+        Policy::new(RuleSet::parse(&text).unwrap(), &text, 0)
+    };
+    let mut alice = alice(rules("handling = \"allow\"\nfields = [\"note\"]"));
+    let bound = |device, note, sphere: Option<&str>| {
+        let mut document = Document::default();
+        let name = |text: &str| impp_protocol::presence::FieldName::parse(text).unwrap();
+        document.person.insert(name("note"), note);
+        document.person.extend(sphere.map(|sphere| (name("sphere"), sphere.into())));
+        let patch = impp_protocol::presence::Patch::between(&Document::default(), &document);
+        let lease = Lease::Bound(SessionId([9; 16]));
+        Change::Publish { device, patch, replace: true, lease }
+    };
+    alice.make(at(1), bound(PHONE, "one".into(), Some("home")));
+    alice.make(at(1), follow(Bond::Session(SESSION), SESSION));
+    let pull =
+        |alice: &mut Presentity, held, state| alice.pull(at(5), &bob(), SESSION, held, state);
+    let Pulled::Told(told) = pull(&mut alice, Held::Nothing, None) else { panic!() };
+    let (held, state) = (Held::Sent(told.content.unwrap().version()), Some(told.state));
+    // At home bob is to see something else; until that is stored he is held back.
+    let Policy { rules, text, .. } = rules("handling = \"allow\"\nfields = [\"all\"]");
+    let put = staged(&mut alice, at(2), Change::PutRules { rules, text, base: 0 });
+    let (_, effects) = alice.stage(at(3), bound(PHONE, "two".into(), Some("home")));
+    assert!(effects.wake.contains(&SESSION));
+    assert!(matches!(pull(&mut alice, held, state), Pulled::Nothing));
+    // She is not at home any more: these rules take nothing from him now.
+    let (_, gone) = alice.stage(at(4), bound(PHONE, "two".into(), Some("work")));
+    assert!(!alice.is_held_back(&bob()));
+    let stored = alice.committed(at(5), put, Some(1));
+    assert!(gone.wake.contains(&SESSION) || stored.wake.contains(&SESSION), "he stays on \"one\"");
+    assert!(matches!(pull(&mut alice, held, state), Pulled::Told(_)));
+    let sees = Watcher::Principal(bob());
+    assert!(matches!(alice.fetch(at(5), &sees, None), Fetched::Shown(..)));
+    assert_eq!(alice.watcher(&bob()).unwrap().event, SubscriptionEvent::Subscribe);
 }

@@ -7,9 +7,9 @@ use std::path::Path;
 use impp_protocol::{Address, Domain};
 use impp_server::cli::Failure;
 use impp_server::cli::account::write_private;
-use impp_server::config::{Config, default_document};
+use impp_server::core::config::{Config, default_document};
+use impp_server::front::listen::Listener;
 use impp_server::life::bind_all;
-use impp_server::net::listen::Listener;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,

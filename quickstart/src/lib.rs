@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use impp_protocol::Address;
 use impp_server::cli::account::{add, befriend, profile};
 use impp_server::cli::{Failure, say, serve};
-use impp_server::config::Config;
-use impp_server::control::Administration;
+use impp_server::core::config::Config;
+use impp_server::front::control::Administration;
 use impp_server::life::{Server, bind_all};
 
 use folder::{folder, make};

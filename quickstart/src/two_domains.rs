@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use impp_server::cli::{Failure, put, say};
-use impp_server::config::Config;
+use impp_server::core::config::Config;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};

@@ -14,64 +14,20 @@ use crate::sources::{Source, sources};
 /// The rooms, from the ground up. A room may name those before it. Those of one rank do not name each
 /// other.
 const ROOMS: &[(&str, usize)] = &[
-    ("ground", 0),
-    ("core", 2),
-    ("reach", 3),
-    ("messages", 4),
-    ("session", 5),
-    ("link", 5),
-    ("front", 6),
-    ("life", 7),
-    ("cli", 8),
+    ("core", 0),
+    ("wire", 1),
+    ("reach", 2),
+    ("messages", 3),
+    ("session", 4),
+    ("link", 4),
+    ("front", 5),
+    ("life", 6),
+    ("cli", 7),
 ];
 
-/// Which room each module of today belongs to; the longest name that fits.
-const MODULES: &[(&str, &str)] = &[
-    ("ids", "ground"),
-    ("log::lost", "ground"),
-    ("signal", "ground"),
-    ("stopping", "ground"),
-    ("wire", "ground"),
-    ("accounts", "core"),
-    ("answers", "core"),
-    ("clock", "core"),
-    ("config", "core"),
-    ("metrics", "core"),
-    ("notify", "core"),
-    ("keeping", "core"),
-    ("listeners", "core"),
-    ("principals", "core"),
-    ("standing", "core"),
-    ("rates", "core"),
-    ("records", "core"),
-    ("routes", "core"),
-    ("secrets", "core"),
-    ("sessions", "core"),
-    ("settings", "core"),
-    ("timers", "core"),
-    ("reach", "reach"),
-    ("tls", "core"),
-    ("messages", "messages"),
-    ("session", "session"),
-    ("link", "link"),
-    ("control", "front"),
-    ("http", "front"),
-    ("net", "front"),
-    ("log", "life"),
-    ("life", "life"),
-    ("cli", "cli"),
-];
-
-/// The room of a module, and its rank. The root of the crate is in none.
+/// The room of a module, which is its folder, and its rank. The root of the crate is in none.
 fn room(module: &[String]) -> Option<(&'static str, usize)> {
-    let name = module.join("::");
-    let fits = |known: &str| {
-        name.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
-    };
-    let known =
-        MODULES.iter().filter(|(known, _)| fits(known)).max_by_key(|(known, _)| known.len());
-    let (_, room) = known?;
-    ROOMS.iter().find(|(name, _)| name == room).copied()
+    ROOMS.iter().find(|(name, _)| module.first().is_some_and(|first| first == name)).copied()
 }
 
 /// The module that a file is.

@@ -26,7 +26,7 @@ const ANYONE: &str = r#"
 "#;
 
 /// Everything ends soon.
-fn brief() -> Start {
+pub(crate) fn brief() -> Start {
     at_once()
         .set("times.grace_seconds", 1)
         .set("times.lease_min_seconds", 1)
@@ -34,7 +34,7 @@ fn brief() -> Start {
 }
 
 /// Alice, who shows herself to anyone, and dave, who is in nobody's contact list.
-async fn alice_and_dave(server: &Server) -> (Peer, Peer) {
+pub(crate) async fn alice_and_dave(server: &Server) -> (Peer, Peer) {
     server.add("dave");
     let mut alice = Peer::sign_in(server, "alice").await;
     alice.set_rules(ANYONE).await;

@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use impp_protocol::command::Publish;
 use impp_protocol::presence::Document;
+use impp_protocol::state::SubscriptionState;
 use impp_protocol::{Code, What};
 use impp_tests::disk::SmallDisk;
 use impp_tests::peer::{Peer, fetch, publish};
-use impp_tests::presence::{at_once, document, open, person};
+use impp_tests::presence::{Watcher, at_once, document, open, person};
 use impp_tests::trace::Trace;
 use impp_tests::{Server, eventually};
 
+use crate::presence_leases::{alice_and_dave, brief};
 use crate::rules::{ALL, rule, strangers};
 
 /// Looks that are made while the disk hangs.
@@ -56,6 +58,20 @@ async fn g8_a_right_is_taken_at_once_and_given_when_it_is_stored() {
     alice.answer(asked).await.expect("the rules are stored");
     assert_eq!(person(&bob.look("alice@localhost").await, "note"), Some("here"));
     assert_eq!(carol.refused(look()).await, Code::Refused);
+}
+
+/// A lease that runs out while the disk hangs has ended all the same: who followed by it is told, and
+/// does not find it among its subscriptions.
+#[tokio::test]
+async fn d_6_6_a_lease_ends_also_while_the_disk_hangs() {
+    let server = brief().start();
+    let (_alice, mut dave) = alice_and_dave(&server).await;
+    dave.follow_for("alice@localhost", 2).await.unwrap();
+    let Some(_hangs) = hung_disk(&server) else { return };
+    let presentity = "alice@localhost".into();
+    let mut dave = Watcher { peer: dave, presentity, held: <_>::default() };
+    dave.until(|held| held.state == Some(SubscriptionState::Terminated)).await;
+    assert_eq!(dave.peer.subscriptions().await, vec![]);
 }
 
 /// A publication that is refused because the disk is full was seen by nobody, however often they

@@ -10,9 +10,11 @@ use impp_protocol::state::{Grant, SubscriptionEvent, SubscriptionState};
 use impp_storage::{Expect, Op, Unit};
 
 use super::Failure;
-use crate::config::Config;
-use crate::control::{self, Administration, Request, Response};
-use crate::records::{self, CONTACT, ContactRecord, FOLLOWED, Services, WATCHER, WatcherRecord};
+use crate::core::config::Config;
+use crate::core::records::{
+    self, CONTACT, ContactRecord, FOLLOWED, Services, WATCHER, WatcherRecord,
+};
+use crate::front::control::{self, Administration, Request, Response};
 
 /// Makes an account with every service and a random password, which stands nowhere else.
 ///

@@ -10,11 +10,11 @@ use impp_trust::{Trust, files};
 use serde::Serialize;
 
 use super::{Failure, zone};
-use crate::clock::Clock;
-use crate::config::{Config, ConfigError, Hosted, plain};
-use crate::control::{self, Request};
+use crate::core::clock::Clock;
+use crate::core::config::{Config, ConfigError, Hosted, plain};
+use crate::core::tls::Configurations;
+use crate::front::control::{self, Request};
 use crate::life::{RunError, bind_all};
-use crate::tls::Configurations;
 
 /// A certificate that holds shorter than this is warned of.
 const CERTIFICATE_DAYS_WARN: u64 = 14;

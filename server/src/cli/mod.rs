@@ -27,9 +27,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Subcommand;
 use impp_storage::StoreError;
 
-use crate::accounts::AccountError;
-use crate::config::{Config, ConfigError, default_document};
-use crate::control::{self, Request, Response};
+use crate::core::accounts::AccountError;
+use crate::core::config::{Config, ConfigError, default_document};
+use crate::front::control::{self, Request, Response};
 use crate::life::{RunError, StartError};
 
 /// What the server's program can be told to do.

@@ -23,9 +23,9 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::Failure;
-use crate::config::{Config, ConfigError, seconds};
+use crate::core::config::{Config, ConfigError, seconds};
+use crate::core::tls::Configurations;
 use crate::link::handshake;
-use crate::tls::Configurations;
 
 /// A server that does not accept our certificate says so after its half of the handshake; it is
 /// listened to for so long.

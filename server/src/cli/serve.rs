@@ -6,9 +6,9 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failure;
-use crate::config::{Config, Log};
+use crate::core::config::{Config, Log};
+use crate::life::log;
 use crate::life::{Running, Server, bind_all};
-use crate::log;
 
 pub(super) async fn run(path: &Path) -> Result<(), Failure> {
     let config = Config::load(path)?;

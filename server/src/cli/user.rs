@@ -7,10 +7,10 @@ use clap::Subcommand;
 
 use super::Failure;
 use super::account::{done, profile};
-use crate::config::Config;
-use crate::control::{self, Request, Response};
+use crate::core::config::Config;
+use crate::core::records::Services;
+use crate::front::control::{self, Request, Response};
 use crate::life::Server;
-use crate::records::Services;
 
 /// Arguments of `imppd user`.
 #[derive(Debug, clap::Args)]

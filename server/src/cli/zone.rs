@@ -15,7 +15,7 @@ use impp_protocol::{Domain, PORT};
 use tokio::time::Instant;
 
 use super::check::{Finding, finding, fine};
-use crate::config::Config;
+use crate::core::config::Config;
 
 /// How long DNS is waited for, for all domains together.
 const LOOKUPS_MAX: Duration = Duration::from_secs(4);

@@ -3,10 +3,12 @@
 //! | module | duty |
 //! |---|---|
 //! | `server` | every room made from those below it |
+//! | `log` | the log on standard error |
 //! | `reload` | the configuration, read again |
 //! | `timers` | what is due |
 //! | `sweep` | what nobody needs any more |
 
+pub mod log;
 mod reload;
 mod server;
 mod sweep;
@@ -23,11 +25,11 @@ use impp_protocol::{Domain, Timestamp};
 use impp_storage::{Expect, Op, Options, SqliteStore, StoreError, UNIT_OPS_MAX, Unit};
 use tokio::net::lookup_host;
 
-use crate::config::{Config, ConfigError, seconds};
-use crate::control;
-use crate::net::listen::Listener;
-use crate::records;
-use crate::tls::Configurations;
+use crate::core::config::{Config, ConfigError, seconds};
+use crate::core::records;
+use crate::core::tls::Configurations;
+use crate::front::control;
+use crate::front::listen::Listener;
 use reload::Reload;
 pub use server::{Server, StartError};
 use timers::Housekeeping;
@@ -96,7 +98,7 @@ impl Server {
         let addresses = listeners.iter().map(|listener| listener.address).collect();
         let http = match &config.server.http {
             Some(address) => Some(
-                crate::http::start(self.looked(), address)
+                crate::front::http::start(self.looked(), address)
                     .await
                     .map_err(|error| bind(format!("http {address}"), error))?,
             ),

@@ -8,14 +8,14 @@ use impp_protocol::command::{Bye, ByeReason};
 use impp_trust::certificate::Validity;
 use impp_trust::files;
 
-use crate::accounts::Accounts;
-use crate::clock::Clock;
-use crate::config::{Config, ConfigError, Hosted};
-use crate::control::{self, Administration, Request, Response};
-use crate::ids::SessionId;
+use crate::core::accounts::Accounts;
+use crate::core::clock::Clock;
+use crate::core::config::{Config, ConfigError, Hosted};
+use crate::core::ids::SessionId;
+use crate::core::settings::{Settings, Snapshot};
+use crate::core::tls::Configurations;
+use crate::front::control::{self, Administration, Request, Response};
 use crate::link::LinkMailbox;
-use crate::settings::{Settings, Snapshot};
-use crate::tls::Configurations;
 
 /// Where a configuration is read from, and who has to hear of another one.
 #[derive(Clone)]

@@ -8,24 +8,24 @@ use impp_locate::Locator;
 use impp_protocol::Timestamp;
 use impp_storage::{Expect, Op, RecordKey, Store, StoreError, Unit};
 
-use crate::accounts::{AccountError, Accounts};
-use crate::clock::Clock;
-use crate::config::Config;
-use crate::control::Administration;
-use crate::http::Looked;
-use crate::ids::SessionId;
+use crate::core::accounts::{AccountError, Accounts};
+use crate::core::clock::Clock;
+use crate::core::config::Config;
+use crate::core::ids::SessionId;
+use crate::core::principals::{Ground, Principals};
+use crate::core::records;
+use crate::core::routes::Routes;
+use crate::core::secrets::Secrets;
+use crate::core::sessions::Sessions;
+use crate::core::settings::{Settings, Snapshot};
+use crate::core::stopping::Stopping;
+use crate::front::Entrance;
+use crate::front::control::Administration;
+use crate::front::http::Looked;
 use crate::link::{self, Dialler, Home, LinkMailbox, OpenLinks, Openings, Peers};
 use crate::messages::{Delivery, Fates, Linked, Outgoing, Queues};
-use crate::net::Entrance;
-use crate::principals::{Ground, Principals};
 use crate::reach::{Beyond, Mirrors, Reach};
-use crate::records;
-use crate::routes::Routes;
-use crate::secrets::Secrets;
 use crate::session::{self, Live, Rooms};
-use crate::sessions::Sessions;
-use crate::settings::{Settings, Snapshot};
-use crate::stopping::Stopping;
 
 /// See the module.
 pub struct Server {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use impp_protocol::Timestamp;
 use impp_storage::{Expect, Op, Store, StoreError, Unit};
 
-use crate::clock::Clock;
+use crate::core::clock::Clock;
+use crate::core::records;
 use crate::messages::{DEDUP_KEPT, Outgoing};
-use crate::records;
 
 /// How often.
 const SWEEP: Duration = Duration::from_secs(3600);

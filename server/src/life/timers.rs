@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::clock::Clock;
-use crate::principals::Principals;
+use crate::core::clock::Clock;
+use crate::core::principals::Principals;
+use crate::core::timers::{Due, Timers};
 use crate::reach::Mirrors;
 use crate::session::Live;
-use crate::timers::{Due, Timers};
 
 /// Timers that are worked on at once.
 const DUE_AT_ONCE_MAX: usize = 64;

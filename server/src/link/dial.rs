@@ -21,11 +21,11 @@ use tokio_rustls::client::TlsStream;
 
 use super::opening::{self, Opened, Openings};
 use super::words;
-use crate::clock::Clock;
-use crate::config::seconds;
-use crate::principals::Ground;
-use crate::routes::Routes;
-use crate::settings::Settings;
+use crate::core::clock::Clock;
+use crate::core::config::seconds;
+use crate::core::principals::Ground;
+use crate::core::routes::Routes;
+use crate::core::settings::Settings;
 use crate::wire::gate::Gate;
 use crate::wire::pipe::Pipe;
 

@@ -20,16 +20,16 @@ use impp_storage::{Store, StoreError};
 use asked::Whom;
 
 use super::mailbox::LinkMailbox;
-use crate::accounts::Accounts;
-use crate::answers::storage_error;
-use crate::clock::Clock;
-use crate::listeners::Listener;
-use crate::metrics::Metrics;
-use crate::notify::{disclose, fetched, put};
-use crate::principals::{Ground, Principals};
-use crate::routes::Routes;
-use crate::settings::Settings;
-use crate::standing;
+use crate::core::accounts::Accounts;
+use crate::core::answers::storage_error;
+use crate::core::clock::Clock;
+use crate::core::listeners::Listener;
+use crate::core::metrics::Metrics;
+use crate::core::notify::{disclose, fetched, put};
+use crate::core::principals::{Ground, Principals};
+use crate::core::routes::Routes;
+use crate::core::settings::Settings;
+use crate::core::standing;
 
 /// Room that one look at a presentity gets, however little there is: each looks at all watchers.
 const PULL_BYTES_MIN: usize = 16 * 1024;

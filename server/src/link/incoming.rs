@@ -13,8 +13,8 @@ use impp_protocol::{Address, By, Code, Error};
 use tokio::time::Instant;
 
 use super::{LinkMailbox, Peer};
-use crate::answers::Answer;
-use crate::clock::Clock;
+use crate::core::answers::Answer;
+use crate::core::clock::Clock;
 use crate::messages::{Bearer, Delivery, out_of_window, time_of};
 
 /// An id may be so much ahead of our clock: the server that took it first has checked it by its

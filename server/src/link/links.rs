@@ -18,8 +18,8 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{LinkMailbox, Opened};
+use crate::core::random;
 use crate::messages::Waiting;
-use crate::random;
 use crate::wire::rate::Rate;
 
 /// Links to one domain that are kept: its servers may be several. A further one replaces the

@@ -10,9 +10,9 @@ use impp_protocol::command::Bye;
 use impp_protocol::{Address, Domain};
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::ids::SessionId;
-use crate::listeners::{Again, Listener};
-use crate::signal::Signal;
+use crate::core::ids::SessionId;
+use crate::core::listeners::{Again, Listener};
+use crate::core::signal::Signal;
 
 /// See the module.
 #[derive(Debug)]

@@ -10,12 +10,12 @@ use impp_storage::{Outcome, Pending};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::LinkMailbox;
-use crate::ids::SessionId;
-use crate::listeners::Listeners;
+use crate::core::ids::SessionId;
+use crate::core::listeners::Listeners;
+use crate::core::metrics::Metrics;
+use crate::core::principals::Ground;
+use crate::core::stopping::Stopping;
 use crate::messages::Linked;
-use crate::metrics::Metrics;
-use crate::principals::Ground;
-use crate::stopping::Stopping;
 
 /// See the module.
 pub struct OpenLinks {

@@ -14,13 +14,13 @@ use impp_trust::{HandshakeError, proves};
 use tokio::time::Instant;
 
 use super::words;
-use crate::accounts::Accounts;
-use crate::clock::Clock;
-use crate::config::seconds;
-use crate::principals::Ground;
-use crate::routes::Routes;
-use crate::settings::Settings;
-use crate::signal::Signal;
+use crate::core::accounts::Accounts;
+use crate::core::clock::Clock;
+use crate::core::config::seconds;
+use crate::core::principals::Ground;
+use crate::core::routes::Routes;
+use crate::core::settings::Settings;
+use crate::core::signal::Signal;
 use crate::wire::pipe::{Event, Pipe, unreadable};
 
 /// The services that a server serves for its domain.

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::Services;
 use super::links::{Ask, Inner, Link, Spare, service_of};
-use crate::ids::SessionId;
+use crate::core::ids::SessionId;
 use crate::messages::{Carrier, Queues, Waiting};
 use crate::reach::Mirrors;
 use crate::wire::rate::Rate;

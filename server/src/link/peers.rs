@@ -22,7 +22,7 @@ use super::dial::{Dialler, NotOpened};
 use super::links::Link;
 use super::peer::Peer;
 use super::{LinkMailbox, Opened, opening};
-use crate::ids::SessionId;
+use crate::core::ids::SessionId;
 use crate::messages::{Carriers, Queues, Waiting};
 use crate::reach::Beyond;
 use crate::wire::admission::Place;

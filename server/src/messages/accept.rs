@@ -8,7 +8,7 @@ use impp_protocol::{Address, By, Code, Error, Timestamp};
 use impp_storage::{Dedup, Rejection, Store};
 use sha2::{Digest, Sha256};
 
-use crate::answers::Stored;
+use crate::core::answers::Stored;
 
 /// How long a repeat is recognised: longer than its id can be accepted, with room for a queue.
 pub const DEDUP_KEPT: Duration = Duration::from_secs(72 * 3600);

@@ -16,14 +16,14 @@ use parking_lot::Mutex;
 use super::accept::{dedup, done, full, in_time, is_repeat, rejected};
 use super::held::hold;
 use super::items::{copy_sent, fate_of, received};
-use crate::accounts::Account;
-use crate::answers::{Answer, Handled, Stored, storage_error};
-use crate::clock::Clock;
-use crate::metrics::Metrics;
-use crate::principals::{Ground, Principals};
-use crate::routes::Routes;
-use crate::sessions::Sessions;
-use crate::settings::Settings;
+use crate::core::accounts::Account;
+use crate::core::answers::{Answer, Handled, Stored, storage_error};
+use crate::core::clock::Clock;
+use crate::core::metrics::Metrics;
+use crate::core::principals::{Ground, Principals};
+use crate::core::routes::Routes;
+use crate::core::sessions::Sessions;
+use crate::core::settings::Settings;
 
 /// Who brings a message.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,15 +18,15 @@ use super::items::fate_of;
 use super::outgoing::{Carriers, enter};
 use super::queued::{self, delete, item, key, parse, record, stamp};
 use super::waiting::Waiting;
-use crate::accounts::Accounts;
-use crate::answers::{Answer, Stored};
-use crate::clock::Clock;
-use crate::principals::Ground;
-use crate::random;
-use crate::records::QueuedRecord;
-use crate::routes::Routes;
-use crate::sessions::Sessions;
-use crate::settings::Settings;
+use crate::core::accounts::Accounts;
+use crate::core::answers::{Answer, Stored};
+use crate::core::clock::Clock;
+use crate::core::principals::Ground;
+use crate::core::random;
+use crate::core::records::QueuedRecord;
+use crate::core::routes::Routes;
+use crate::core::sessions::Sessions;
+use crate::core::settings::Settings;
 
 /// Fates that are stored at once.
 const ENDINGS_AT_ONCE: usize = 64;

@@ -6,8 +6,8 @@ use impp_protocol::command::Message;
 use impp_storage::{Expect, Op};
 
 use super::Delivery;
-use crate::ids::hex;
-use crate::records::{self, HELD};
+use crate::core::ids::hex;
+use crate::core::records::{self, HELD};
 
 /// The record of a message that is held.
 pub(super) fn hold(message: &Message, from: &Address, body: &Bytes) -> Op {

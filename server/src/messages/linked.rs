@@ -7,12 +7,12 @@ use impp_protocol::{Domain, Timestamp};
 use impp_storage::{Expect, Op, Outcome, Pending, RecordKey, Store, StoreError, Unit};
 
 use super::queued::{all, damaged};
-use crate::accounts::Accounts;
-use crate::clock::Clock;
-use crate::config::seconds;
-use crate::principals::Ground;
-use crate::records::{self, LINKED, LinkedRecord};
-use crate::settings::Settings;
+use crate::core::accounts::Accounts;
+use crate::core::clock::Clock;
+use crate::core::config::seconds;
+use crate::core::principals::Ground;
+use crate::core::records::{self, LINKED, LinkedRecord};
+use crate::core::settings::Settings;
 
 /// See the module.
 pub struct Linked {

@@ -17,14 +17,14 @@ use super::items::copy_sent;
 use super::linked::Linked;
 use super::queued::{all, item, key, record, restored};
 use super::waiting::{Queues, Waiting};
-use crate::answers::{Answer, Handled, storage_error};
-use crate::clock::Clock;
-use crate::metrics::Metrics;
-use crate::principals::Ground;
+use crate::core::answers::{Answer, Handled, storage_error};
+use crate::core::clock::Clock;
+use crate::core::metrics::Metrics;
+use crate::core::principals::Ground;
+use crate::core::records::QUEUED;
+use crate::core::sessions::Sessions;
+use crate::core::settings::Settings;
 use crate::reach::Beyond;
-use crate::records::QUEUED;
-use crate::sessions::Sessions;
-use crate::settings::Settings;
 
 /// Links, as messages see them: what is put into a queue is carried from there.
 pub trait Carriers: Beyond {

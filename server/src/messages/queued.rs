@@ -8,8 +8,8 @@ use impp_protocol::command::Message;
 use impp_protocol::{Address, Domain, Timestamp};
 use impp_storage::{Expect, Op, RecordKey, Scan, Store, StoreError, Table};
 
-use crate::config::{Federation, seconds};
-use crate::records::{self, QUEUED, QueuedRecord};
+use crate::core::config::{Federation, seconds};
+use crate::core::records::{self, QUEUED, QueuedRecord};
 
 /// Records that are read at once.
 const PAGE: usize = 256;

@@ -17,10 +17,10 @@ use impp_protocol::{Address, Code, Domain, Timestamp};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::accounts::Accounts;
-use crate::config::{Federation, seconds};
-use crate::principals::Ground;
-use crate::settings::Settings;
+use crate::core::accounts::Accounts;
+use crate::core::config::{Federation, seconds};
+use crate::core::principals::Ground;
+use crate::core::settings::Settings;
 
 /// Bytes of waiting messages of one domain that are in memory too.
 const MEMORY_BYTES_MAX: u64 = 4 * 1024 * 1024;

@@ -16,7 +16,7 @@ use impp_protocol::{Address, By, Code, Error, What};
 
 use super::mirrors::Mirrors;
 use super::{Follow, Follows, Home, Looked, Pull, Release, Stands};
-use crate::answers::{Handled, Stored};
+use crate::core::answers::{Handled, Stored};
 
 /// See the module.
 #[derive(Debug)]

@@ -12,10 +12,10 @@ use impp_protocol::state::SubscriptionEvent;
 use impp_protocol::{Address, Code, Error};
 
 use super::{Follow, Follows, Home, Looked, Pull, Release, Stands};
-use crate::answers::{Stored, crowded, refused};
-use crate::notify::fetched;
-use crate::principals::Principals;
-use crate::routes::Routes;
+use crate::core::answers::{Stored, crowded, refused};
+use crate::core::notify::fetched;
+use crate::core::principals::Principals;
+use crate::core::routes::Routes;
 
 /// See the module.
 #[derive(Debug)]

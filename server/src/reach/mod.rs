@@ -19,8 +19,8 @@ use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Error};
 use tokio::sync::oneshot;
 
-use crate::principals::Principals;
-use crate::routes::{Routes, Where};
+use crate::core::principals::Principals;
+use crate::core::routes::{Routes, Where};
 pub use beyond::Beyond;
 use elsewhere::Elsewhere;
 use here::Here;

@@ -11,11 +11,11 @@ use impp_protocol::{Code, Error};
 
 use super::sign_in::Device;
 use super::{Client, Live, Rooms, Serving, Session};
-use crate::accounts::{Account, Accounts};
-use crate::answers::Stored;
-use crate::config::seconds;
-use crate::ids::SessionId;
-use crate::sessions::Mailbox;
+use crate::core::accounts::{Account, Accounts};
+use crate::core::answers::Stored;
+use crate::core::config::seconds;
+use crate::core::ids::SessionId;
+use crate::core::sessions::Mailbox;
 
 /// How long the old connection of a session may take to let go of it.
 const HANDOVER: Duration = Duration::from_secs(2);

@@ -18,8 +18,8 @@ use tokio::sync::oneshot;
 use super::things::presence::granted;
 use super::things::{lists, offered, permit};
 use super::{Followed, Session};
-use crate::answers::{Answer, Handled};
-use crate::listeners::Listener;
+use crate::core::answers::{Answer, Handled};
+use crate::core::listeners::Listener;
 use crate::reach::{Follow, Follows, Looked, Release};
 
 /// Another domain's answer is waited for so long; then SUBSCRIBE is answered that the state is unknown,

@@ -7,8 +7,8 @@ use impp_protocol::Address;
 use impp_protocol::command::{Bye, ByeReason};
 
 use super::Session;
-use crate::ids::SessionId;
-use crate::sessions::{Mailbox, Sessions};
+use crate::core::ids::SessionId;
+use crate::core::sessions::{Mailbox, Sessions};
 
 /// See the module.
 #[derive(Debug)]

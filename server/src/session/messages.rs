@@ -10,7 +10,7 @@ use impp_protocol::{Code, Error, Timestamp};
 
 use super::things::offered;
 use super::{Rooms, Session};
-use crate::answers::Answer;
+use crate::core::answers::Answer;
 use crate::messages::{Bearer, out_of_window, time_of};
 
 /// A message's id may be so much older than the server's time,

@@ -9,9 +9,9 @@ use impp_protocol::sasl::scram::{Challenged, Exporter, Nonce, Server, Verifier};
 use impp_protocol::sasl::{AuthError, Mechanism, asks_for, external_authzid};
 use impp_protocol::{Address, Code, Domain, Error};
 
-use crate::accounts::{Account, Accounts};
-use crate::ids::DeviceId;
-use crate::records::AccountState;
+use crate::core::accounts::{Account, Accounts};
+use crate::core::ids::DeviceId;
+use crate::core::records::AccountState;
 
 /// In stored records it stands for the server of a watcher's domain.
 const NO_DEVICE: DeviceId = [0; 16];

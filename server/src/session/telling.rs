@@ -11,9 +11,9 @@ use impp_protocol::{Address, Error, What};
 use super::things::log::PAGE_ITEMS_MAX;
 use super::things::permit;
 use super::{Event, Followed, Front, Session};
-use crate::answers::{Handled, Stored};
-use crate::listeners::Listener;
-use crate::notify::disclose;
+use crate::core::answers::{Handled, Stored};
+use crate::core::listeners::Listener;
+use crate::core::notify::disclose;
 use crate::reach::Pull;
 
 /// When what could not be read is looked at again.

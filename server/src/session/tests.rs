@@ -13,11 +13,11 @@ use impp_storage::MemoryStore;
 use super::entry::enter;
 use super::sign_in::Device;
 use super::{Event, Front, Session};
-use crate::accounts::new_verifier;
-use crate::answers::Answer;
-use crate::config::Config;
+use crate::core::accounts::new_verifier;
+use crate::core::answers::Answer;
+use crate::core::config::Config;
+use crate::core::records::Services;
 use crate::life::Server;
-use crate::records::Services;
 
 /// Whoever is told, with room for so many events.
 struct Ears {

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::liveness::{Doing, Liveness, Overdue, Patience};
 use super::pipe::{Event, Pipe, unreadable};
 use super::rate::Rate;
-use crate::signal::Signal;
+use crate::core::signal::Signal;
 
 /// A connection at work, whose requests in flight come to a `T`.
 pub struct Driver<T> {

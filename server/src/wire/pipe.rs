@@ -18,7 +18,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_rustls::TlsStream;
 
 use super::gate::Gate;
-use crate::signal::Signal;
+use crate::core::signal::Signal;
 
 /// Bytes read from a socket at once.
 const READ_BYTES: usize = 16 * 1024;

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::super::links::Ask;
 use super::super::words;
 use super::{Ending, OUTPUT_BYTES_MAX, Open};
-use crate::random;
+use crate::core::random;
 
 /// Of the requests that the other side takes, those of messages, as the others, get at most so
 /// many sixteenths: neither service holds the other up.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::asking::Asked;
 use super::{Ending, Open};
-use crate::config::seconds;
+use crate::core::config::seconds;
 use crate::wire::liveness::Overdue;
 
 impl Open {

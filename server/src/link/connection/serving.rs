@@ -9,7 +9,7 @@ use impp_protocol::{By, Code, Command, Error};
 use super::super::home::Taken;
 use super::super::incoming::{self, Refused};
 use super::Open;
-use crate::answers::Answer;
+use crate::core::answers::Answer;
 
 /// What a request of the other side's has come to.
 pub(super) enum Finished {

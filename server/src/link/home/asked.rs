@@ -11,12 +11,12 @@ use impp_storage::{Expect, Op, StoreError};
 
 use super::super::mailbox::LinkMailbox;
 use super::{Home, Standing, check};
-use crate::answers::{Stored, crowded, refused};
-use crate::config::seconds;
-use crate::keeping::Commits;
-use crate::listeners::Listener;
-use crate::principals::{ChangeError, Principal};
-use crate::records::{self, WATCHER};
+use crate::core::answers::{Stored, crowded, refused};
+use crate::core::config::seconds;
+use crate::core::keeping::Commits;
+use crate::core::listeners::Listener;
+use crate::core::principals::{ChangeError, Principal};
+use crate::core::records::{self, WATCHER};
 
 /// Who is asked for: a presentity of ours, or nobody, who must not be told from one.
 #[derive(Clone, Copy, Debug)]

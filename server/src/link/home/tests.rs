@@ -19,16 +19,16 @@ use impp_protocol::state::{
 use impp_protocol::{Address, Code, Command, Domain, Error, Request, What};
 use impp_storage::{MemoryStore, Store};
 
-use crate::accounts::new_verifier;
-use crate::answers::{Answer, Later};
-use crate::config::Config;
-use crate::ids::SessionId;
+use crate::core::accounts::new_verifier;
+use crate::core::answers::{Answer, Later};
+use crate::core::config::Config;
+use crate::core::ids::SessionId;
+use crate::core::records::Services;
+use crate::core::sessions::Mailbox;
 use crate::life::Server;
 use crate::link::home::{AllGroups, Home};
 use crate::link::mailbox::LinkMailbox;
-use crate::records::Services;
 use crate::session::{Client, Event, Front, Session};
-use crate::sessions::Mailbox;
 
 fn address(text: &str) -> Address {
     Address::parse(text).unwrap()

@@ -6,7 +6,7 @@ use impp_protocol::{Address, Domain, Error, Timestamp};
 
 use super::shared::pair;
 use super::{Mirrors, terms};
-use crate::ids::SessionId;
+use crate::core::ids::SessionId;
 
 impl Mirrors {
     /// A link is open. What was asked and said over another one counts no more.

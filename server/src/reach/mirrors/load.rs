@@ -7,9 +7,9 @@ use impp_storage::{SCAN_ITEMS_MAX, Scan, StoreError};
 
 use super::shared::pair;
 use super::{Mirrors, Slot, terms};
-use crate::principals::Ground;
-use crate::records::{self, FOLLOWED, WatcherRecord};
-use crate::timers::Due;
+use crate::core::principals::Ground;
+use crate::core::records::{self, FOLLOWED, WatcherRecord};
+use crate::core::timers::Due;
 
 impl Mirrors {
     /// Reads who follows presentities of other domains beyond sessions.

@@ -23,13 +23,13 @@ use tokio::sync::oneshot;
 
 use super::elsewhere::from_home;
 use super::{Beyond, Follow, Follows, Pull};
-use crate::answers::storage_error;
-use crate::config::{Config, seconds};
-use crate::ids::SessionId;
-use crate::keeping::Commits;
-use crate::principals::Ground;
-use crate::records::{self, FOLLOWED, WatcherRecord};
-use crate::timers::Due;
+use crate::core::answers::storage_error;
+use crate::core::config::{Config, seconds};
+use crate::core::ids::SessionId;
+use crate::core::keeping::Commits;
+use crate::core::principals::Ground;
+use crate::core::records::{self, FOLLOWED, WatcherRecord};
+use crate::core::timers::Due;
 use shared::{Counted, Pair, Peer, pair};
 
 /// See the module.

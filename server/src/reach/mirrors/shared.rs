@@ -7,7 +7,7 @@ use impp_presence::followed::MirrorKey;
 use impp_protocol::{Address, Domain};
 
 use super::Mirrors;
-use crate::ids::SessionId;
+use crate::core::ids::SessionId;
 
 /// Our domain and another.
 pub(super) type Pair = (Domain, Domain);

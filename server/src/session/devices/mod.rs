@@ -17,18 +17,18 @@ use impp_protocol::state::{DeviceEvent, DeviceReport};
 use impp_protocol::{Address, Code, Error, Timestamp};
 use impp_storage::{Expect, Op, Outcome, Store, StoreError, Unit};
 
-use crate::accounts::{Account, Accounts};
-use crate::answers::Stored;
-use crate::clock::Clock;
-use crate::config::seconds;
-use crate::ids::{DeviceId, hex, unhex};
-use crate::keeping::{layer, scan};
+use crate::core::accounts::{Account, Accounts};
+use crate::core::answers::Stored;
+use crate::core::clock::Clock;
+use crate::core::config::seconds;
+use crate::core::ids::{DeviceId, hex, unhex};
+use crate::core::keeping::{layer, scan};
+use crate::core::principals::{Ground, Principals};
+use crate::core::records::{self, DEVICE, DeviceRecord, ROOM, RoomRecord};
+use crate::core::sessions::Mailbox;
+use crate::core::settings::Settings;
 use crate::messages::device_gone;
-use crate::principals::{Ground, Principals};
-use crate::records::{self, DEVICE, DeviceRecord, ROOM, RoomRecord};
 use crate::session::Live;
-use crate::sessions::Mailbox;
-use crate::settings::Settings;
 use room::{Around, NoRoom, ROOMS_PER_DAY_MAX, Room, Seen, apart, counted, room};
 
 /// The last use of a device is stored at most so often.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::ids::DeviceId;
+use crate::core::ids::DeviceId;
 use impp_protocol::Timestamp;
 
 /// A device that was used within so long is not taken away for another.

@@ -8,10 +8,10 @@ use impp_storage::{MemoryStore, Options, ReadLog, SqliteStore, Store};
 
 use super::room::DAY;
 use super::*;
-use crate::accounts::new_verifier;
-use crate::config::Config;
+use crate::core::accounts::new_verifier;
+use crate::core::config::Config;
+use crate::core::records::Services;
 use crate::life::Server;
-use crate::records::Services;
 use crate::session::Session;
 use crate::session::entry::enter as sign_in;
 use crate::session::sign_in::Device;
@@ -114,7 +114,7 @@ async fn the_device_unused_longest_makes_room_and_shows_nothing_any_more() {
     assert_eq!(ids(&server).await, [1, 3]);
     assert_eq!(told_gone(&server).await, [(2, DeviceEvent::MadeRoom, Some(3))]);
     assert_eq!(scan(&*server.ground.store, &alice(), records::LAYER).await.unwrap().len(), 0);
-    let layer = |principal: &mut crate::principals::Principal, _| {
+    let layer = |principal: &mut crate::core::principals::Principal, _| {
         principal.presentity.layers().of([2; 16]).is_some()
     };
     assert!(!server.rooms.principals.look(&alice(), layer).await.unwrap());
@@ -232,7 +232,7 @@ async fn a_device_that_is_removed_publishes_nothing_behind_it() {
         ..impp_protocol::command::Publish::of(alice(), impp_protocol::What::Presence, None)
     };
     let answer = session.handle(publish.into()).await;
-    let crate::answers::Answer::Now(impp_protocol::Command::Error(error)) = answer else {
+    let crate::core::answers::Answer::Now(impp_protocol::Command::Error(error)) = answer else {
         panic!("it was published")
     };
     assert_eq!(error.code, Code::Refused);

@@ -9,11 +9,11 @@ use impp_protocol::{Address, Command, Domain};
 use impp_storage::{MemoryStore, Scan};
 
 use super::*;
-use crate::accounts::new_verifier;
-use crate::answers::Answer;
-use crate::config::Config;
+use crate::core::accounts::new_verifier;
+use crate::core::answers::Answer;
+use crate::core::config::Config;
+use crate::core::records::{AccountState, QUEUED, Services};
 use crate::life::Server;
-use crate::records::{AccountState, QUEUED, Services};
 use crate::session::sign_in::{Proof, SignIn};
 
 const EXPORTER: Exporter = [7; 32];

@@ -11,11 +11,11 @@ use impp_protocol::state::{
 use impp_protocol::{Address, Code, Error};
 
 use super::{Client, lists, offered};
-use crate::answers::{Handled, Stored};
-use crate::principals::{Principal, Principals};
+use crate::core::answers::{Handled, Stored};
+use crate::core::principals::{Principal, Principals};
+use crate::core::sessions::Sessions;
+use crate::core::settings::Settings;
 use crate::reach::{Follow, Reach, Release};
-use crate::sessions::Sessions;
-use crate::settings::Settings;
 
 /// See the module.
 #[derive(Debug)]

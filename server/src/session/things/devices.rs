@@ -8,7 +8,7 @@ use impp_protocol::state::{self, Device, DeviceEdit};
 use impp_protocol::{Code, Error};
 
 use super::Client;
-use crate::answers::{Handled, Stored};
+use crate::core::answers::{Handled, Stored};
 use crate::session::devices::Devices;
 
 /// See the module.

@@ -11,7 +11,7 @@ use impp_protocol::state::{self, FateReport, ItemKind, Whereabouts};
 use impp_protocol::{Code, Error};
 use impp_storage::{Item, ReadLog, Store};
 
-use crate::answers::{Handled, Stored};
+use crate::core::answers::{Handled, Stored};
 use crate::messages::Outgoing;
 
 /// Items of the log that are read at once.

@@ -11,11 +11,11 @@ use impp_protocol::state::{self, DeviceReport, FateReport, Item, ItemKind, Page}
 use impp_protocol::{Code, Error};
 use impp_storage::{Op, ReadLog, Store, StoreError, Unit};
 
-use crate::answers::{Handled, Stored};
-use crate::clock::Clock;
-use crate::config::seconds;
-use crate::secrets::Secrets;
-use crate::settings::Settings;
+use crate::core::answers::{Handled, Stored};
+use crate::core::clock::Clock;
+use crate::core::config::seconds;
+use crate::core::secrets::Secrets;
+use crate::core::settings::Settings;
 
 /// Items in one page, at most.
 pub(in crate::session) const PAGE_ITEMS_MAX: u64 = 256;

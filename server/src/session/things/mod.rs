@@ -19,12 +19,12 @@ use impp_acl::{Acting, Service, thing};
 use impp_protocol::command::{Fetch, Publish};
 use impp_protocol::{Address, Code, Error, What};
 
-use crate::accounts::Account;
-use crate::answers::Handled;
-use crate::principals::Ground;
+use crate::core::accounts::Account;
+use crate::core::answers::Handled;
+use crate::core::principals::Ground;
+use crate::core::sessions::Mailbox;
 use crate::session::Rooms;
 use crate::session::devices::Devices;
-use crate::sessions::Mailbox;
 pub(super) use contacts::ContactList;
 use devices::OwnDevices;
 use fate::Fates;

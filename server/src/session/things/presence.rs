@@ -10,12 +10,12 @@ use impp_protocol::presence::Patch;
 use impp_protocol::{Code, Error};
 
 use super::Client;
-use crate::accounts::Accounts;
-use crate::answers::{Handled, Stored};
-use crate::clock::Clock;
-use crate::config::{Times, seconds};
-use crate::principals::{Principal, Principals};
-use crate::settings::Settings;
+use crate::core::accounts::Accounts;
+use crate::core::answers::{Handled, Stored};
+use crate::core::clock::Clock;
+use crate::core::config::{Times, seconds};
+use crate::core::principals::{Principal, Principals};
+use crate::core::settings::Settings;
 
 /// See the module.
 #[derive(Debug)]

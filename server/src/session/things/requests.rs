@@ -13,13 +13,13 @@ use impp_storage::{Expect, Op, Outcome, Record, Rejection, Store, Unit};
 
 use super::lists;
 use super::rules::Rules;
-use crate::answers::{Handled, Stored};
-use crate::clock::Clock;
-use crate::ids::unhex;
-use crate::keeping::scan;
+use crate::core::answers::{Handled, Stored};
+use crate::core::clock::Clock;
+use crate::core::ids::unhex;
+use crate::core::keeping::scan;
+use crate::core::records::HELD;
+use crate::core::sessions::Sessions;
 use crate::messages::Delivery;
-use crate::records::HELD;
-use crate::sessions::Sessions;
 
 /// See the module.
 pub(super) struct Waiting {

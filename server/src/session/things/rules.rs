@@ -13,8 +13,8 @@ use impp_protocol::command::{Done, Fetch, Publish};
 use impp_protocol::state::{self, Explanation, RuleTrace};
 use impp_protocol::{Code, Error};
 
-use crate::answers::{Handled, Stored};
-use crate::principals::{ChangeError, Principals};
+use crate::core::answers::{Handled, Stored};
+use crate::core::principals::{ChangeError, Principals};
 
 /// How often an edit by the server is tried again when the owner edits at the same time.
 const EDITS_MAX: usize = 3;

@@ -7,19 +7,19 @@ use impp_acl::Acting;
 use impp_presence::{Answer, Change};
 use impp_protocol::command::{Done, Fetch, Publish};
 use impp_protocol::state::{
-    self, Subscription, SubscriptionEdit, SubscriptionEvent, Subscriptions, WatcherEdit,
-    WatcherEntry, Watchers,
+    self, Subscription, SubscriptionEdit, SubscriptionEvent, SubscriptionState, Subscriptions,
+    WatcherEdit, WatcherEntry, Watchers,
 };
 use impp_protocol::{Address, Code, Error};
 use impp_storage::Store;
 
 use super::lists;
-use crate::answers::{Handled, Stored};
-use crate::keeping::scan;
-use crate::principals::Principals;
+use crate::core::answers::{Handled, Stored};
+use crate::core::keeping::scan;
+use crate::core::principals::Principals;
+use crate::core::records::{self, FOLLOWED};
+use crate::core::sessions::Sessions;
 use crate::reach::{Reach, Stands};
-use crate::records::{self, FOLLOWED};
-use crate::sessions::Sessions;
 
 /// See the module.
 pub(super) struct BothEnds {
@@ -101,7 +101,10 @@ impl BothEnds {
         presentity: Address,
     ) -> Result<Option<Subscription>, Error> {
         let found = self.reach.stands(&presentity, acting.owner()).await?;
-        Ok(found.filter(|stands| stands.is_known).map(|stands| {
+        // An end is seen before it is stored.
+        let goes_on =
+            |stands: &Stands| stands.is_known && stands.state != SubscriptionState::Terminated;
+        Ok(found.filter(goes_on).map(|stands| {
             let Stands { state, event, ends_in: expires_in, .. } = stands;
             Subscription { presentity, state, event, expires_in }
         }))

@@ -1,0 +1,267 @@
+//! Accounts: who can sign in here, with which services. All are in memory; each change is on disk
+//! before it is answered.
+//!
+//! Ending the sessions of a changed account is left to the host.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use impp_protocol::sasl::Password;
+use impp_protocol::sasl::scram::{Iterations, SALT_BYTES, Verifier};
+use impp_protocol::{Address, Domain, Timestamp};
+use impp_storage::{Expect, Op, Outcome, Rejection, Scan, Store, StoreError, Unit};
+
+use crate::core::records::{self, ACCOUNT, AccountRecord, AccountState, Services, VerifierRecord};
+
+/// An account in memory.
+#[derive(Debug)]
+pub struct Account {
+    /// Its address.
+    pub address: Address,
+    /// Its services.
+    pub services: Services,
+    /// Whether it can be used.
+    pub state: AccountState,
+    /// When it was made.
+    pub created: Timestamp,
+    /// What checks its password.
+    pub verifier: Verifier,
+    version: u64,
+}
+
+/// What kept an account from being changed.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountError {
+    /// There is one already.
+    #[error("{0} exists")]
+    Exists(Address),
+    /// There was one; its name is not given again.
+    #[error("{0} was removed, and its name is not given again")]
+    Removed(Address),
+    /// There is none.
+    #[error("{0} does not exist")]
+    NotFound(Address),
+    /// Its domain is none of this server's.
+    #[error("domain {0} is not hosted here")]
+    ForeignDomain(Domain),
+    /// Somebody else changed it meanwhile.
+    #[error("{0} was changed at the same time; try again")]
+    Conflict(Address),
+    /// A record of the store cannot be read.
+    #[error("account {account}: {reason}")]
+    Damaged {
+        /// The account as its key names it.
+        account: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// What it follows could not be ended.
+    #[error("that it follows {presentity} could not be ended: {reason}")]
+    Followed {
+        /// Whom it follows.
+        presentity: Address,
+        /// Why not.
+        reason: String,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Accounts {
+    domains: Vec<Domain>,
+    accounts: DashMap<Address, Arc<Account>>,
+}
+
+impl Accounts {
+    /// Reads all accounts of the hosted domains.
+    ///
+    /// # Errors
+    /// [`AccountError::Damaged`] naming the first account whose record is not right.
+    pub async fn load(store: &dyn Store, domains: Vec<Domain>) -> Result<Accounts, AccountError> {
+        let accounts = Accounts { domains, accounts: DashMap::new() };
+        for domain in &accounts.domains {
+            let mut after = None;
+            loop {
+                let page = store
+                    .scan(Scan {
+                        domain: domain.clone(),
+                        table: ACCOUNT,
+                        prefix: Vec::new(),
+                        after: after.clone(),
+                        max: impp_storage::SCAN_ITEMS_MAX,
+                    })
+                    .await?;
+                let Some((last, _)) = page.last() else { break };
+                after = Some(last.clone());
+                for (key, record) in page {
+                    let account = read(domain, &key, &record.value, record.version)?;
+                    accounts.accounts.insert(account.address.clone(), Arc::new(account));
+                }
+            }
+        }
+        Ok(accounts)
+    }
+
+    /// The domains hosted.
+    pub fn domains(&self) -> &[Domain] {
+        &self.domains
+    }
+
+    /// Whether an address is in one of the domains hosted.
+    pub fn is_local(&self, address: &Address) -> bool {
+        self.domains.iter().any(|domain| domain.as_str() == address.domain_str())
+    }
+
+    /// An account that exists, enabled or not.
+    pub fn get(&self, address: &Address) -> Option<Arc<Account>> {
+        let account = self.accounts.get(address)?.value().clone();
+        (account.state != AccountState::Removed).then_some(account)
+    }
+
+    /// Whether an address is that of an account that can be used.
+    pub fn is_enabled(&self, address: &Address) -> bool {
+        self.accounts.get(address).is_some_and(|now| now.state == AccountState::Enabled)
+    }
+
+    /// Whether the account is still as it was when it was looked up, and enabled.
+    pub fn is_current(&self, account: &Account) -> bool {
+        self.accounts
+            .get(&account.address)
+            .is_some_and(|now| now.state == AccountState::Enabled && now.version == account.version)
+    }
+
+    /// All accounts that exist, by address.
+    pub fn list(&self) -> Vec<Arc<Account>> {
+        let mut all: Vec<Arc<Account>> = self.accounts.iter().map(|e| e.value().clone()).collect();
+        all.retain(|account| account.state != AccountState::Removed);
+        all.sort_by(|a, b| a.address.cmp(&b.address));
+        all
+    }
+
+    /// The iteration counts that decoys are to show.
+    pub fn iterations_in_use(&self) -> &'static [Iterations] {
+        &[Iterations::RANDOM_PASSWORD, Iterations::CHOSEN_PASSWORD]
+    }
+
+    /// Makes an account, with further records of its own in the same step.
+    ///
+    /// # Errors
+    /// [`AccountError`]; nothing changed then.
+    pub async fn add(
+        &self,
+        store: &dyn Store,
+        now: Timestamp,
+        address: &Address,
+        services: Services,
+        verifier: Verifier,
+        more: Vec<Op>,
+    ) -> Result<(), AccountError> {
+        if !self.is_local(address) {
+            return Err(AccountError::ForeignDomain(address.domain()));
+        }
+        match self.accounts.get(address).map(|account| account.state) {
+            Some(AccountState::Removed) => return Err(AccountError::Removed(address.clone())),
+            Some(_) => return Err(AccountError::Exists(address.clone())),
+            None => {}
+        }
+        let state = AccountState::Enabled;
+        let account = Account {
+            address: address.clone(),
+            services,
+            state,
+            created: now,
+            verifier,
+            version: 0,
+        };
+        self.write(store, now, account, Expect::Absent, more).await
+    }
+
+    /// Changes an account that exists.
+    ///
+    /// # Errors
+    /// [`AccountError`]; nothing changed then.
+    pub async fn change(
+        &self,
+        store: &dyn Store,
+        now: Timestamp,
+        address: &Address,
+        state: Option<AccountState>,
+        verifier: Option<Verifier>,
+        more: Vec<Op>,
+    ) -> Result<(), AccountError> {
+        let old = self.get(address).ok_or_else(|| AccountError::NotFound(address.clone()))?;
+        let account = Account {
+            address: old.address.clone(),
+            services: old.services,
+            state: state.unwrap_or(old.state),
+            created: old.created,
+            verifier: verifier.unwrap_or_else(|| old.verifier.clone()),
+            version: 0,
+        };
+        self.write(store, now, account, Expect::Version(old.version), more).await
+    }
+
+    async fn write(
+        &self,
+        store: &dyn Store,
+        now: Timestamp,
+        mut account: Account,
+        expect: Expect,
+        more: Vec<Op>,
+    ) -> Result<(), AccountError> {
+        let record = AccountRecord {
+            services: account.services,
+            state: account.state,
+            created: account.created.as_millis(),
+            verifier: VerifierRecord::new(&account.verifier),
+        };
+        let key = records::key(ACCOUNT, &account.address, &[]);
+        let put = Op::Put { key, expect, value: Some(records::to_bytes(&record)) };
+        let ops = std::iter::once(put).chain(more).collect();
+        match store.submit(Unit::of(now, ops)).await? {
+            Outcome::Committed { versions, .. } => {
+                account.version = versions.first().copied().unwrap_or_default();
+                self.accounts.insert(account.address.clone(), Arc::new(account));
+                Ok(())
+            }
+            Outcome::Rejected(Rejection::Conflict { .. }) if expect == Expect::Absent => {
+                Err(AccountError::Exists(account.address))
+            }
+            _ => Err(AccountError::Conflict(account.address)),
+        }
+    }
+}
+
+/// A verifier of a password, with a new salt.
+///
+/// # Errors
+/// The system's if it gives no random bytes.
+pub fn new_verifier(password: &Password, chosen: bool) -> Result<Verifier, getrandom::Error> {
+    let mut salt = [0; SALT_BYTES];
+    getrandom::fill(&mut salt)?;
+    let iterations = if chosen { Iterations::CHOSEN_PASSWORD } else { Iterations::RANDOM_PASSWORD };
+    Ok(Verifier::from_password(password, salt, iterations))
+}
+
+fn read(domain: &Domain, key: &[u8], value: &[u8], version: u64) -> Result<Account, AccountError> {
+    let name = String::from_utf8_lossy(key);
+    let damaged =
+        |reason: String| AccountError::Damaged { account: format!("{name}@{domain}"), reason };
+    let address = Address::new(&name, domain).map_err(|error| damaged(error.to_string()))?;
+    if address.local() != name {
+        return Err(damaged("its name is not in canonical form".to_owned()));
+    }
+    let record: AccountRecord = records::from_bytes(value).map_err(damaged)?;
+    let verifier = record.verifier.verifier().map_err(damaged)?;
+    Ok(Account {
+        address,
+        services: record.services,
+        state: record.state,
+        created: Timestamp::from_millis(record.created),
+        verifier,
+        version,
+    })
+}

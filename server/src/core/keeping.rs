@@ -1,0 +1,164 @@
+//! Storing: operations on their way to the disk, all records of an owner, and what the presence of an
+//! owner has stored.
+//!
+//! What records hold is in `records`.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use impp_presence::{DeviceId, Saved, Write};
+use impp_protocol::{Address, Timestamp};
+use impp_storage::{
+    Expect, Op, Outcome, Pending, Record, SCAN_ITEMS_MAX, Scan, Store, StoreError, Table,
+    UNIT_OPS_MAX, Unit,
+};
+
+use crate::core::ids::hex;
+use crate::core::records::{
+    self, CONTACT, ContactRecord, FOLLOWED, LAYER, LayerRecord, RULES, WATCHER, WatcherRecord,
+};
+
+/// What is on its way to the disk.
+#[must_use]
+pub struct Commits(Vec<Pending<Outcome>>);
+
+/// How what was on its way came to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// All of it is there; the versions of the records.
+    All(Vec<u64>),
+    /// Nothing is: another change came first.
+    Conflict,
+    /// Not all of it is; whether some of it is or may be.
+    Failed(StoreError, bool),
+}
+
+impl Commits {
+    /// Queues operations for the store, in order: as one unit, or in parts if they are more than a
+    /// unit takes, as when very many watchers are concerned. A crash between two parts leaves records
+    /// that are brought up to date when they are loaded.
+    pub fn submit(store: &dyn Store, now: Timestamp, mut ops: Vec<Op>) -> Commits {
+        let mut commits = Vec::new();
+        while !ops.is_empty() {
+            let rest = ops.split_off(ops.len().min(UNIT_OPS_MAX));
+            let unit = Unit::of(now, ops);
+            commits.push(store.submit(unit));
+            ops = rest;
+        }
+        Commits(commits)
+    }
+
+    /// Waits until all of it is there.
+    ///
+    /// # Errors
+    /// The first [`StoreError`].
+    pub async fn done(self) -> Result<(), StoreError> {
+        match self.ended().await {
+            Committed::All(_) | Committed::Conflict => Ok(()),
+            Committed::Failed(error, _) => Err(error),
+        }
+    }
+
+    /// Waits for its end.
+    pub async fn ended(self) -> Committed {
+        let (mut all, mut conflict, mut failed) = (Vec::new(), false, None);
+        let mut some = false;
+        for commit in self.0 {
+            match commit.await {
+                Ok(Outcome::Committed { versions, .. }) => {
+                    some = true;
+                    all.extend(versions);
+                }
+                Ok(Outcome::Duplicate { .. }) => some = true,
+                Ok(Outcome::Rejected(_)) => conflict = true,
+                // Whether it was done is not known.
+                Err(error @ (StoreError::Failed { .. } | StoreError::Stopped)) => {
+                    some = true;
+                    failed.get_or_insert(error);
+                }
+                Err(error) => drop(failed.get_or_insert(error)),
+            }
+        }
+        match (failed, conflict) {
+            (Some(error), _) => Committed::Failed(error, some),
+            (None, true) if some => Committed::Failed(StoreError::Busy, some),
+            (None, true) => Committed::Conflict,
+            (None, false) => Committed::All(all),
+        }
+    }
+}
+
+/// The operations by which what presence has written is stored; `is_local` says which watchers have
+/// their other end here.
+pub fn operations(
+    owner: &Address,
+    writes: Vec<Write>,
+    is_local: impl Fn(&Address) -> bool,
+) -> Vec<Op> {
+    let any = Expect::Any;
+    let mut ops = Vec::new();
+    for write in writes {
+        match write {
+            Write::Watcher(watcher, kept) => {
+                let record = kept.as_ref().map(WatcherRecord::of);
+                let key = records::key(WATCHER, owner, &[watcher.as_str()]);
+                let value = record.as_ref().map(records::to_bytes);
+                ops.push(Op::Put { key, expect: any, value });
+                if is_local(&watcher) {
+                    let key = records::key(FOLLOWED, &watcher, &[owner.as_str()]);
+                    let value = record.map(|_| records::to_bytes(&serde_json::Map::new()));
+                    ops.push(Op::Put { key, expect: any, value });
+                }
+            }
+            Write::Layer(device, saved) => ops.push(layer(owner, device, saved)),
+            Write::Contact(contact, entry) => {
+                let key = records::key(CONTACT, owner, &[contact.as_str()]);
+                let record = entry.as_ref().map(ContactRecord::from);
+                let value = record.as_ref().map(records::to_bytes);
+                ops.push(Op::Put { key, expect: any, value });
+            }
+            Write::Rules(text, base) => {
+                let key = records::key(RULES, owner, &[]);
+                let expect = if base == 0 { Expect::Absent } else { Expect::Version(base) };
+                let value = Some(text.as_bytes().to_vec().into());
+                // First, so that the version of the rules is the first one of the answer.
+                ops.insert(0, Op::Put { key, expect, value });
+            }
+        }
+    }
+    ops
+}
+
+/// The operation that stores a leased layer, or deletes it.
+pub fn layer(owner: &Address, device: DeviceId, saved: Option<Saved>) -> Op {
+    let record = saved.map(|Saved { document, until }| LayerRecord {
+        document: BASE64.encode(document),
+        until: until.as_millis(),
+    });
+    Op::Put {
+        key: records::key(LAYER, owner, &[&hex(&device)]),
+        expect: Expect::Any,
+        value: record.map(|record| records::to_bytes(&record)),
+    }
+}
+
+/// All records of one kind of an owner.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn scan(
+    store: &dyn Store,
+    owner: &Address,
+    table: Table,
+) -> Result<Vec<(Vec<u8>, Record)>, StoreError> {
+    let (mut all, max): (Vec<(Vec<u8>, Record)>, _) = (Vec::new(), SCAN_ITEMS_MAX);
+    loop {
+        let (domain, prefix) = (owner.domain(), records::prefix(owner, &[""]));
+        let after = all.last().map(|(key, _)| key.clone());
+        let part = store.scan(Scan { domain, table, prefix, after, max }).await?;
+        let end = part.len() < max;
+        all.extend(part);
+        if end {
+            return Ok(all);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! What all rooms stand on: what is kept, who is woken, what is set.
+//!
+//! | module | duty |
+//! |---|---|
+//! | `principals/` | presentities of the hosted domains: loading, changing, waking |
+//! | `listeners`, `sessions`, `signal` | who is woken; sessions as others see them; waking a task |
+//! | `standing`, `rates`, `timers` | how many watchers other domains have here; what senders may send; what is due |
+//! | `accounts`, `routes`, `secrets` | who can sign in; where addresses lead; keys |
+//! | `records`, `keeping` | what is stored; storing |
+//! | `config/`, `tls/`, `settings` | the configuration file; TLS and what certificates name; both, as they are in force |
+//! | `answers`, `notify` | what is answered; presence on its way to a watcher |
+//! | `ids`, `clock`, `metrics`, `lost` | names of devices and sessions; time; counters; lines that the log has lost |
+//! | `stopping` | who is told that the server stops, and who is waited for |
+
+pub mod accounts;
+pub mod answers;
+pub mod clock;
+pub mod config;
+pub mod ids;
+pub mod keeping;
+pub mod listeners;
+pub mod lost;
+pub mod metrics;
+pub mod notify;
+pub mod principals;
+pub mod rates;
+pub mod records;
+pub mod routes;
+pub mod secrets;
+pub mod sessions;
+pub mod settings;
+pub mod signal;
+pub mod standing;
+pub mod stopping;
+pub mod timers;
+pub mod tls;
+
+/// A random number, to spread what would happen at once. Without randomness it is not spread.
+pub fn random() -> u64 {
+    getrandom::u64().unwrap_or_default()
+}

@@ -1,0 +1,170 @@
+//! A principal read from the store, as it is now: once, however many ask for it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use dashmap::mapref::entry::Entry;
+use impp_acl::{Purpose, RuleSet, default_rules};
+use impp_presence::{Effects, Layers, PaceLimit, Policy, Presentity, Watching};
+use impp_protocol::presence::Document;
+use impp_protocol::{Address, Timestamp};
+use impp_storage::{Record, Store, StoreError, Table};
+use parking_lot::Mutex;
+
+use super::{Ground, Principal, Principals};
+use crate::core::config::{Times, seconds};
+use crate::core::ids::unhex;
+use crate::core::keeping::scan;
+use crate::core::records::{
+    self, CONTACT, ContactRecord, HELD, LAYER, LayerRecord, RULES, WATCHER, WatcherRecord,
+};
+
+impl Principals {
+    /// A principal, read from the store if it is not there.
+    pub(super) async fn load(
+        self: &Arc<Self>,
+        owner: &Address,
+    ) -> Result<Arc<Mutex<Principal>>, StoreError> {
+        if let Some(entry) = self.entries.get(owner) {
+            return Ok(entry.value().clone());
+        }
+        // Read once, however many ask for it at the same time.
+        let one = self.loading.entry(owner.clone()).or_default().clone();
+        let turn = one.lock().await;
+        let known = self.entries.get(owner).map(|entry| entry.value().clone());
+        let loaded = match known {
+            Some(entry) => Ok(entry),
+            None => self.load_now(owner).await,
+        };
+        drop(turn);
+        self.loading.remove(owner);
+        loaded
+    }
+
+    async fn load_now(
+        self: &Arc<Self>,
+        owner: &Address,
+    ) -> Result<Arc<Mutex<Principal>>, StoreError> {
+        let Ground { settings, clock, store, .. } = &self.around;
+        let (config, now) = (settings.load_full(), clock.now());
+        let recovering = || clock.started().after(seconds(config.times.recovery_seconds));
+        let around = Circumstances {
+            now,
+            pace: pace_limit(&config.times),
+            recovering_until: self.crashed.then(recovering).filter(|until| *until > now),
+        };
+        let (principal, ended) = load(&**store, owner, around).await?;
+        // Whoever was first has the newer state.
+        match self.entries.entry(owner.clone()) {
+            Entry::Occupied(entry) => Ok(entry.get().clone()),
+            Entry::Vacant(vacant) => {
+                let entry = Arc::new(Mutex::new(principal));
+                let mut principal = entry.lock();
+                let all = principal.presentity.watchers().map(|(watcher, _)| watcher.clone());
+                self.note(owner, &principal, &all.collect::<Vec<_>>());
+                vacant.insert(entry.clone());
+                self.follow_up(owner, &entry, &mut principal, ended, now);
+                drop(principal);
+                Ok(entry)
+            }
+        }
+    }
+}
+
+/// The pace of the configuration.
+fn pace_limit(times: &Times) -> PaceLimit {
+    PaceLimit { burst: times.pace_burst, interval: Duration::from_millis(times.pace_milliseconds) }
+}
+
+/// What a principal needs to know of the server to be loaded.
+#[derive(Clone, Copy, Debug)]
+struct Circumstances {
+    /// The time.
+    now: Timestamp,
+    /// How fast presence may be shown changing.
+    pace: PaceLimit,
+    /// The end of the recovery window, if the server before this one crashed.
+    recovering_until: Option<Timestamp>,
+}
+
+/// Reads a principal from the store; and what of it has ended since it was stored, which is to be
+/// stored in its turn.
+///
+/// # Errors
+/// [`StoreError`], also where a record is damaged; it names the record.
+async fn load(
+    store: &dyn Store,
+    owner: &Address,
+    around: Circumstances,
+) -> Result<(Principal, Effects), StoreError> {
+    let policy = load_policy(store, owner).await?;
+    let layers = load_layers(store, owner).await?;
+    let mut watchers = HashMap::new();
+    for (key, record) in scan(store, owner, WATCHER).await? {
+        let address = other_of(owner, WATCHER, &key)?;
+        let record: WatcherRecord = parsed(owner, WATCHER, &key, &record)?;
+        let decision = policy.decide(owner, &address, Purpose::Subscribe, around.now, None);
+        let kept = record
+            .kept()
+            .ok_or_else(|| damaged(owner, WATCHER, &key, "unknown state or device"))?;
+        watchers.insert(address, Watching::restored(&kept, decision));
+    }
+    let Circumstances { now, pace, recovering_until } = around;
+    let (presentity, ended) =
+        Presentity::restored(owner.clone(), policy, layers, watchers, now, pace, recovering_until);
+    let held = scan(store, owner, HELD).await?.len() as u64;
+    Ok((Principal::new(presentity, held), ended))
+}
+
+async fn load_policy(store: &dyn Store, owner: &Address) -> Result<Policy, StoreError> {
+    let (text, number) = match store.get(records::key(RULES, owner, &[])).await? {
+        Some(record) => (String::from_utf8_lossy(&record.value).into_owned(), record.version),
+        None => (default_rules(&owner.domain()), 0),
+    };
+    let rules =
+        RuleSet::parse(&text).map_err(|error| damaged(owner, RULES, b"", &error.to_string()))?;
+    let mut contacts = BTreeMap::new();
+    for (key, record) in scan(store, owner, CONTACT).await? {
+        let address = other_of(owner, CONTACT, &key)?;
+        let record: ContactRecord = parsed(owner, CONTACT, &key, &record)?;
+        contacts.insert(address, record.into());
+    }
+    Ok(Policy { contacts: Arc::new(contacts), ..Policy::new(rules, &text, number) })
+}
+
+async fn load_layers(store: &dyn Store, owner: &Address) -> Result<Layers, StoreError> {
+    let mut layers = Layers::default();
+    for (key, record) in scan(store, owner, LAYER).await? {
+        let layer: LayerRecord = parsed(owner, LAYER, &key, &record)?;
+        let device = records::last_part(&key).and_then(unhex);
+        let document =
+            BASE64.decode(&layer.document).ok().and_then(|b| Document::decode(b.into()).ok());
+        let (Some(device), Some(document)) = (device, document) else {
+            return Err(damaged(owner, LAYER, &key, "device or document unreadable"));
+        };
+        layers.restore(device, document, Timestamp::from_millis(layer.until));
+    }
+    Ok(layers)
+}
+
+fn other_of(owner: &Address, table: Table, key: &[u8]) -> Result<Address, StoreError> {
+    let text = records::last_part(key).unwrap_or_default();
+    Address::parse_canonical(text).map_err(|error| damaged(owner, table, key, &error.to_string()))
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(
+    owner: &Address,
+    table: Table,
+    key: &[u8],
+    record: &Record,
+) -> Result<T, StoreError> {
+    records::from_bytes(&record.value).map_err(|reason| damaged(owner, table, key, &reason))
+}
+
+fn damaged(owner: &Address, table: Table, key: &[u8], reason: &str) -> StoreError {
+    let key = String::from_utf8_lossy(key).replace('\0', " ");
+    StoreError::Damaged { what: format!("record {} of {owner} ({key}): {reason}", table.0) }
+}

@@ -1,0 +1,378 @@
+//! The principals of the hosted domains: their presentities, each under its own lock, and what is
+//! counted of them.
+//!
+//! This is the one place that changes a presentity. A change is staged, and queued for the store, under
+//! the lock, so that the store sees changes in their order; a task of its own waits for the store, shows
+//! the change or takes it back, and only then wakes whoever has to look, also if the one who asked has
+//! gone. What a presentity does is left to `impp_presence`, what it looks like on disk to `records`.
+
+mod load;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use impp_presence::{Answer, Change, Effects, Presentity, Staging, Write};
+use impp_protocol::{Address, Timestamp};
+use impp_storage::{Op, Store, StoreError};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::core::accounts::{AccountError, Accounts};
+use crate::core::clock::Clock;
+use crate::core::keeping::{self, Commits, Committed};
+use crate::core::listeners::Listeners;
+use crate::core::metrics::Metrics;
+use crate::core::rates::Rates;
+use crate::core::settings::Settings;
+use crate::core::standing::Standing;
+use crate::core::timers::{Due, Timers};
+
+/// One principal.
+#[derive(Debug)]
+pub struct Principal {
+    /// Rules, contacts, layers and watchers.
+    pub presentity: Presentity,
+    /// What senders may still send.
+    pub rates: Rates,
+    /// Messages held for the owner's decision, or on the way to being held.
+    pub held: u64,
+    waiting: HashMap<u64, Waiting>,
+}
+
+/// A change on its way to the disk.
+#[derive(Debug)]
+struct Waiting {
+    tell: oneshot::Sender<Result<Answer, ChangeError>>,
+    /// Whose subscriptions it is about.
+    watchers: Vec<Address>,
+}
+
+/// Why a change was not made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// The store; it may have been stored only if it says so.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Another change came first.
+    #[error("it was changed meanwhile")]
+    Conflict,
+}
+
+impl From<ChangeError> for AccountError {
+    fn from(error: ChangeError) -> AccountError {
+        match error {
+            ChangeError::Store(error) => error.into(),
+            ChangeError::Conflict => StoreError::Busy.into(),
+        }
+    }
+}
+
+impl Principal {
+    fn new(presentity: Presentity, held: u64) -> Principal {
+        Principal { presentity, rates: Rates::default(), held, waiting: HashMap::new() }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Principals {
+    around: Ground,
+    /// The server that ran before did not stop in good order: for a while nobody is shown as closed who
+    /// may only not have returned yet.
+    crashed: bool,
+    entries: DashMap<Address, Arc<Mutex<Principal>>>,
+    /// Those that are just read.
+    loading: DashMap<Address, Arc<tokio::sync::Mutex<()>>>,
+}
+
+/// What of the server principals need, and what stands on them is made from.
+#[derive(Clone)]
+pub struct Ground {
+    /// The settings.
+    pub settings: Arc<Settings>,
+    /// Where they are kept.
+    pub store: Arc<dyn Store>,
+    /// The time.
+    pub clock: Clock,
+    /// Whose they are.
+    pub accounts: Arc<Accounts>,
+    /// Who is to be woken.
+    pub listeners: Arc<Listeners>,
+    /// When they are to be looked at.
+    pub timers: Arc<Timers>,
+    /// How many of other domains watch.
+    pub standing: Arc<Standing>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Ground {
+    /// What is new with each start, around what is not.
+    pub fn new(
+        settings: Settings,
+        store: Arc<dyn Store>,
+        clock: Clock,
+        accounts: Accounts,
+    ) -> Ground {
+        let (settings, accounts) = (Arc::new(settings), Arc::new(accounts));
+        let (listeners, timers, standing, metrics) = Default::default();
+        Ground { settings, store, clock, accounts, listeners, timers, standing, metrics }
+    }
+}
+
+impl std::fmt::Debug for Ground {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ground").finish_non_exhaustive()
+    }
+}
+
+impl Principals {
+    /// None is loaded yet; `crashed` if the server that ran before did not stop in good order.
+    pub fn new(around: Ground, crashed: bool) -> Principals {
+        let (entries, loading) = Default::default();
+        Principals { around, crashed, entries, loading }
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.around.settings
+    }
+
+    /// Looks at a principal as it is now: what time has ended is ended first, however late the timer
+    /// is.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be loaded.
+    pub async fn look<R>(
+        self: &Arc<Self>,
+        owner: &Address,
+        act: impl FnOnce(&mut Principal, Timestamp) -> R,
+    ) -> Result<R, StoreError> {
+        let entry = self.load(owner).await?;
+        let (mut principal, now) = (entry.lock(), self.around.clock.now());
+        if principal.presentity.layers().is_due(now) {
+            self.expire_now(owner, &entry, &mut principal, now);
+        }
+        let answer = act(&mut principal, now);
+        let encodes = principal.presentity.take_encodes();
+        self.around.metrics.view_encodes.inc_by(encodes);
+        Ok(answer)
+    }
+
+    /// Makes a change. It is on the disk and shown when this returns.
+    ///
+    /// # Errors
+    /// [`ChangeError`]: nothing of it is shown then, unless it is true whatever the store says.
+    pub async fn change(
+        self: &Arc<Self>,
+        owner: &Address,
+        change: Change,
+    ) -> Result<Answer, ChangeError> {
+        let fits = |_: &mut Principal| Ok::<_, std::convert::Infallible>(());
+        match self.change_if(owner, change, fits).await? {
+            Ok(answer) => Ok(answer),
+            Err(never) => match never {},
+        }
+    }
+
+    /// The same, if the principal is as it has to be.
+    ///
+    /// # Errors
+    /// As [`Principals::change`]; within, what `fits` says.
+    pub async fn change_if<E>(
+        self: &Arc<Self>,
+        owner: &Address,
+        change: Change,
+        fits: impl FnOnce(&mut Principal) -> Result<(), E>,
+    ) -> Result<Result<Answer, E>, ChangeError> {
+        let entry = self.load(owner).await?;
+        let told = {
+            let (mut principal, now) = (entry.lock(), self.around.clock.now());
+            if let Err(unfit) = fits(&mut principal) {
+                return Ok(Err(unfit));
+            }
+            let (staging, mut effects) = principal.presentity.stage(now, change);
+            let writes = std::mem::take(&mut effects.writes);
+            let told = match staging {
+                Staging::Shown(answer) => {
+                    self.note(owner, &principal, &watchers_of(&writes));
+                    Ok((answer, self.submit(owner, writes, now)))
+                }
+                Staging::Staged(id) => {
+                    let (tell, told) = oneshot::channel();
+                    let watchers = watchers_of(&writes);
+                    self.note(owner, &principal, &watchers);
+                    principal.waiting.insert(id, Waiting { tell, watchers });
+                    self.store(owner, &entry, id, writes, now);
+                    Err(told)
+                }
+            };
+            self.follow_up(owner, &entry, &mut principal, effects, now);
+            told
+        };
+        match told {
+            Ok((answer, commits)) => Ok(Ok(commits.done().await.map(|()| answer)?)),
+            Err(told) => told.await.unwrap_or(Err(StoreError::Stopped.into())).map(Ok),
+        }
+    }
+
+    /// Does what time has made due of a presentity.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be loaded.
+    pub async fn expire(self: &Arc<Self>, owner: &Address) -> Result<(), StoreError> {
+        let entry = self.load(owner).await?;
+        let (mut principal, now) = (entry.lock(), self.around.clock.now());
+        self.expire_now(owner, &entry, &mut principal, now);
+        Ok(())
+    }
+
+    /// Has a principal read from the store, if it is not there; what is wrong with it is told to
+    /// whoever asks for it.
+    pub async fn ready(self: &Arc<Self>, owner: &Address) {
+        if self.around.accounts.get(owner).is_some() {
+            let _ = self.load(owner).await;
+        }
+    }
+
+    /// Forgets a principal whose account is gone; what it had is asked from the store again.
+    pub fn forget(&self, owner: &Address) {
+        self.entries.remove(owner);
+        self.around.timers.set(Due::Presentity(owner.clone()), None);
+    }
+
+    /// The operations that store layers that are bound to sessions as leases until then: so their
+    /// owners are not seen to leave while the server restarts.
+    pub fn bound_layers(&self, until: Timestamp) -> Vec<Op> {
+        let mut ops = Vec::new();
+        for entry in &self.entries {
+            let principal = entry.value().lock();
+            let layers = principal.presentity.layers();
+            ops.extend(layers.bound().filter_map(|device| {
+                let (document, _) = layers.of(device)?;
+                let saved = impp_presence::Saved { document, until };
+                Some(keeping::layer(entry.key(), device, Some(saved)))
+            }));
+        }
+        ops
+    }
+
+    fn expire_now(
+        self: &Arc<Self>,
+        owner: &Address,
+        entry: &Arc<Mutex<Principal>>,
+        principal: &mut Principal,
+        now: Timestamp,
+    ) {
+        let effects = principal.presentity.expire(now);
+        self.follow_up(owner, entry, principal, effects, now);
+    }
+
+    /// What a staged change has written goes to the store, and a task waits for that.
+    fn store(
+        self: &Arc<Self>,
+        owner: &Address,
+        entry: &Arc<Mutex<Principal>>,
+        id: u64,
+        writes: Vec<Write>,
+        now: Timestamp,
+    ) {
+        if writes.is_empty() {
+            return;
+        }
+        let of_rules = writes.iter().any(|write| matches!(write, Write::Rules(..)));
+        let commits = self.submit(owner, writes, now);
+        let (principals, entry, owner) = (self.clone(), entry.clone(), owner.clone());
+        tokio::spawn(async move {
+            let committed = commits.ended().await;
+            principals.ended(&owner, &entry, id, committed, of_rules);
+        });
+    }
+
+    /// The store has answered for a staged change.
+    fn ended(
+        self: &Arc<Self>,
+        owner: &Address,
+        entry: &Arc<Mutex<Principal>>,
+        id: u64,
+        committed: Committed,
+        of_rules: bool,
+    ) {
+        let (mut principal, now) = (entry.lock(), self.around.clock.now());
+        let presentity = &mut principal.presentity;
+        let (effects, error) = match committed {
+            Committed::All(versions) => {
+                let number = versions.first().copied().filter(|_| of_rules);
+                (presentity.committed(now, id, number), None)
+            }
+            Committed::Conflict => (presentity.failed(now, id, false), Some(ChangeError::Conflict)),
+            Committed::Failed(error, partly) => {
+                (presentity.failed(now, id, partly), Some(error.into()))
+            }
+        };
+        let failed = error.and_then(|error| Some((principal.waiting.remove(&id)?, error)));
+        if let Some((Waiting { watchers, .. }, _)) = &failed {
+            self.note(owner, &principal, watchers);
+        }
+        self.follow_up(owner, entry, &mut principal, effects, now);
+        if let Some((Waiting { tell, .. }, error)) = failed {
+            let _ = tell.send(Err(error));
+        }
+    }
+
+    /// All that follows from a step: what else is to be stored, the timer, who is told, who is woken.
+    fn follow_up(
+        self: &Arc<Self>,
+        owner: &Address,
+        entry: &Arc<Mutex<Principal>>,
+        principal: &mut Principal,
+        effects: Effects,
+        now: Timestamp,
+    ) {
+        let Effects { writes, again, wake, answers } = effects;
+        for (id, writes) in again {
+            self.note(owner, principal, &watchers_of(&writes));
+            self.store(owner, entry, id, writes, now);
+        }
+        if !writes.is_empty() {
+            self.note(owner, principal, &watchers_of(&writes));
+            let commits = self.submit(owner, writes, now);
+            tokio::spawn(async move {
+                if let Err(error) = commits.done().await {
+                    // It is true all the same, and judged anew when it is loaded.
+                    tracing::error!(%error, "the end of a lease could not be stored");
+                }
+            });
+        }
+        self.around.metrics.view_encodes.inc_by(principal.presentity.take_encodes());
+        let deadline = principal.presentity.next_deadline();
+        self.around.timers.set(Due::Presentity(owner.clone()), deadline);
+        // Before the answer: whoever is asked after it has heard of what it is about.
+        self.around.listeners.wake(owner, &wake);
+        for (id, answer) in answers {
+            if let Some(Waiting { tell, .. }) = principal.waiting.remove(&id) {
+                // Whoever has stopped waiting does not hear it.
+                let _ = tell.send(Ok(answer));
+            }
+        }
+    }
+
+    fn submit(&self, owner: &Address, writes: Vec<Write>, now: Timestamp) -> Commits {
+        let is_local = |address: &Address| self.around.accounts.is_local(address);
+        let ops = keeping::operations(owner, writes, is_local);
+        Commits::submit(&*self.around.store, now, ops)
+    }
+
+    fn note(&self, owner: &Address, principal: &Principal, watchers: &[Address]) {
+        self.around.standing.note(owner, &principal.presentity, watchers);
+    }
+}
+
+fn watchers_of(writes: &[Write]) -> Vec<Address> {
+    let watcher = |write: &Write| match write {
+        Write::Watcher(watcher, _) => Some(watcher.clone()),
+        Write::Layer(..) | Write::Contact(..) | Write::Rules(..) => None,
+    };
+    writes.iter().filter_map(watcher).collect()
+}

@@ -1,0 +1,334 @@
+//! What the server keeps in the store's records: tables, keys, and values as JSON, so that an
+//! operator can read them with any tool.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use impp_presence::{Contact, Kept};
+use impp_protocol::address::AddressError;
+use impp_protocol::sasl::scram::{Iterations, Key, Verifier};
+use impp_protocol::state::{Grant, SubscriptionEvent, SubscriptionState};
+use impp_protocol::{Address, Domain, Timestamp};
+use impp_storage::{RecordKey, Table};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::core::ids::{hex, unhex};
+
+/// Accounts, by user part.
+pub const ACCOUNT: Table = Table(1);
+/// Rules, by user part; the value is their text.
+pub const RULES: Table = Table(2);
+/// Entries of contact lists, by user part and contact.
+pub const CONTACT: Table = Table(3);
+/// Devices, by user part and id in hex.
+pub const DEVICE: Table = Table(4);
+/// Leased layers of presence, by user part and device in hex.
+pub const LAYER: Table = Table(5);
+/// Watchers of a presentity, by user part and watcher.
+pub const WATCHER: Table = Table(6);
+/// Messages held for a decision, by user part, sender and id.
+pub const HELD: Table = Table(7);
+/// The server's secrets and other single things, by name.
+pub const META: Table = Table(8);
+/// The other end of [`WATCHER`]: whom a watcher of this server follows, by user part and
+/// presentity; the value is empty JSON, for presentities of other domains a [`WatcherRecord`].
+pub const FOLLOWED: Table = Table(9);
+
+/// Messages that wait for another domain, by user part of the sender and ticket in hex.
+pub const QUEUED: Table = Table(10);
+/// Until when messages may have gone out to another domain, by that domain.
+pub const LINKED: Table = Table(11);
+
+/// Who makes room among the devices of an account, by user part and [`ROOM_MADE`] or
+/// [`ROOM_PASSWORD`].
+pub const ROOM: Table = Table(12);
+
+/// In [`ROOM`]: when devices made room, a [`RoomRecord`].
+pub const ROOM_MADE: &str = "made";
+/// In [`ROOM`]: when the operator last changed the password, milliseconds since 1970.
+pub const ROOM_PASSWORD: &str = "password";
+
+/// All tables in which an account has records of its own, by its user part and more.
+pub const OF_ACCOUNT: &[Table] = &[CONTACT, DEVICE, LAYER, WATCHER, HELD, FOLLOWED, QUEUED, ROOM];
+
+/// The key of what belongs to `owner` alone, or with `rest` of one thing of it.
+pub fn key(table: Table, owner: &Address, rest: &[&str]) -> RecordKey {
+    RecordKey { domain: owner.domain(), table, key: prefix(owner, rest) }
+}
+
+/// The bytes of [`key`]; with an empty last part, the prefix of all things of the owner.
+pub fn prefix(owner: &Address, rest: &[&str]) -> Vec<u8> {
+    let mut key = owner.local().as_bytes().to_vec();
+    for part in rest {
+        // No part of a key holds a NUL: user parts, addresses and hex do not.
+        key.push(0);
+        key.extend_from_slice(part.as_bytes());
+    }
+    key
+}
+
+/// The last part of a key.
+pub fn last_part(key: &[u8]) -> Option<&str> {
+    std::str::from_utf8(key.rsplit(|byte| *byte == 0).next()?).ok()
+}
+
+/// The key of one of the server's single things, which belong to no hosted domain.
+///
+/// # Errors
+/// Never: the name in it is a domain.
+pub fn meta(name: &str) -> Result<RecordKey, AddressError> {
+    let domain = Domain::parse("server.invalid")?;
+    Ok(RecordKey { domain, table: META, key: name.as_bytes().to_vec() })
+}
+
+/// A value as stored.
+pub fn to_bytes<T: Serialize>(value: &T) -> Bytes {
+    serde_json::to_vec(value).unwrap_or_default().into()
+}
+
+/// A value as stored, read back.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(bytes).map_err(|error| error.to_string())
+}
+
+/// Which services an account has (RFC 2779 2.1.1, 2.1.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Services {
+    /// It has a presentity.
+    pub pres: bool,
+    /// It has an instant inbox.
+    pub im: bool,
+}
+
+/// Whether an account can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccountState {
+    /// It can.
+    Enabled,
+    /// Nobody can sign in; messages are still taken.
+    Disabled,
+    /// It is gone; its name is not given again, so that nobody inherits what it was granted.
+    Removed,
+}
+
+/// An account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountRecord {
+    /// Its services.
+    pub services: Services,
+    /// Whether it can be used.
+    pub state: AccountState,
+    /// When it was made, milliseconds since 1970.
+    pub created: u64,
+    /// What checks its password.
+    pub verifier: VerifierRecord,
+}
+
+/// A SCRAM verifier.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerifierRecord {
+    salt: String,
+    iterations: u32,
+    stored_key: String,
+    server_key: String,
+}
+
+impl VerifierRecord {
+    /// The record of a verifier.
+    pub fn new(verifier: &Verifier) -> VerifierRecord {
+        VerifierRecord {
+            salt: BASE64.encode(verifier.salt),
+            iterations: verifier.iterations.get(),
+            stored_key: BASE64.encode(verifier.stored_key.as_bytes()),
+            server_key: BASE64.encode(verifier.server_key.as_bytes()),
+        }
+    }
+
+    /// The verifier of a record.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words; never a part of a key.
+    pub fn verifier(&self) -> Result<Verifier, String> {
+        let key = |name: &str, text: &str| {
+            let bytes: Option<[u8; 32]> = BASE64.decode(text).ok().and_then(|b| b.try_into().ok());
+            bytes.map(Key::from_bytes).ok_or(format!("{name} is not 32 bytes in base64"))
+        };
+        let salt = BASE64.decode(&self.salt).ok().and_then(|bytes| bytes.try_into().ok());
+        Ok(Verifier {
+            salt: salt.ok_or("salt is not 16 bytes in base64")?,
+            iterations: Iterations::new(self.iterations).map_err(|error| error.to_string())?,
+            stored_key: key("stored_key", &self.stored_key)?,
+            server_key: key("server_key", &self.server_key)?,
+        })
+    }
+}
+
+/// An entry of a contact list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContactRecord {
+    /// What its owner calls them.
+    pub name: Option<String>,
+    /// Groups of the owner's.
+    pub groups: Vec<String>,
+    /// Whether the owner follows them.
+    pub follow: bool,
+    /// What they may see.
+    #[serde(with = "grant")]
+    pub grant: Grant,
+}
+
+impl From<&Contact> for ContactRecord {
+    fn from(contact: &Contact) -> ContactRecord {
+        let Contact { name, groups, follow, grant } = contact.clone();
+        ContactRecord { name, groups, follow, grant }
+    }
+}
+
+impl From<ContactRecord> for Contact {
+    fn from(record: ContactRecord) -> Contact {
+        let ContactRecord { name, groups, follow, grant } = record;
+        Contact { name, groups, follow, grant }
+    }
+}
+
+/// A device of an account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceRecord {
+    /// What it calls itself.
+    pub name: Option<String>,
+    /// When it was last used, milliseconds since 1970.
+    pub last_seen: u64,
+}
+
+impl DeviceRecord {
+    /// The record of a device that is used now.
+    pub fn new(name: Option<String>, now: Timestamp) -> DeviceRecord {
+        DeviceRecord { name, last_seen: now.as_millis() }
+    }
+}
+
+/// When devices of an account made room for others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoomRecord {
+    /// Milliseconds since 1970; those of the last day are kept.
+    pub made: Vec<u64>,
+}
+
+/// A leased layer of presence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayerRecord {
+    /// The document, its encoding in base64.
+    pub document: String,
+    /// When the lease ends, milliseconds since 1970.
+    pub until: u64,
+}
+
+/// A watcher of a presentity, or one who follows a presentity of another domain, whose subscription
+/// outlives sessions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WatcherRecord {
+    /// pending, active or waiting.
+    pub state: String,
+    /// What brought it there.
+    pub event: String,
+    /// Since when, milliseconds since 1970.
+    pub since: u64,
+    /// Leases by device in hex, and when each ends, milliseconds since 1970.
+    pub leases: std::collections::BTreeMap<String, u64>,
+    /// Whether the watcher's contact list asks for it.
+    pub by_contact: bool,
+}
+
+/// Among the leases of a [`WatcherRecord`], that of the watcher's own server. No device has it.
+const SERVER: [u8; 16] = [0; 16];
+
+impl WatcherRecord {
+    /// The record of what is kept of a watcher or follower.
+    pub fn of(kept: &Kept) -> WatcherRecord {
+        let server = kept.server.iter().map(|until| (&SERVER, until));
+        let leases = kept.leases.iter().chain(server);
+        let leases = leases.map(|(device, until)| (hex(device), until.as_millis()));
+        WatcherRecord {
+            state: kept.state.as_str().to_owned(),
+            event: kept.event.as_str().to_owned(),
+            since: kept.since.as_millis(),
+            leases: leases.collect(),
+            by_contact: kept.by_contact,
+        }
+    }
+
+    /// What is kept; nothing if the record cannot be read.
+    pub fn kept(&self) -> Option<Kept> {
+        let mut leases = std::collections::BTreeMap::new();
+        for (device, until) in &self.leases {
+            leases.insert(unhex(device)?, Timestamp::from_millis(*until));
+        }
+        Some(Kept {
+            state: SubscriptionState::from_name(&self.state)?,
+            event: SubscriptionEvent::from_name(&self.event)?,
+            since: Timestamp::from_millis(self.since),
+            server: leases.remove(&SERVER),
+            leases,
+            by_contact: self.by_contact,
+        })
+    }
+}
+
+/// A message that waits for another domain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueuedRecord {
+    /// The recipient as the sender named it.
+    pub recipient: String,
+    /// Where it is sent: elsewhere after a redirect.
+    pub to: String,
+    /// How many more servers may pass it on.
+    pub hops: u64,
+    /// Since when it waits, milliseconds since 1970.
+    pub since: u64,
+    /// The fields of the MESSAGE, in base64.
+    pub message: String,
+}
+
+/// Until when messages may have gone out to another domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkedRecord {
+    /// Whether a link is open.
+    pub open: bool,
+    /// Else: when the last one was closed, milliseconds since 1970.
+    pub until: u64,
+}
+
+/// Grants by their names.
+mod grant {
+    use impp_protocol::state::Grant;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        grant: &Grant,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(grant.as_str())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Grant, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Grant::from_name(&name).ok_or_else(|| serde::de::Error::custom("no such grant"))
+    }
+}

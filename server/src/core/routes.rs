@@ -1,0 +1,98 @@
+//! Where addresses lead: to an account here, or to another domain.
+//!
+//! How another domain is reached is left to the links.
+
+use std::sync::Arc;
+
+use impp_federation::{Hosted, Locate, Route};
+use impp_protocol::{Address, Code, Domain, Error};
+
+use crate::core::accounts::{Account, Accounts};
+use crate::core::settings::Settings;
+
+/// See the module.
+pub struct Routes {
+    settings: Arc<Settings>,
+    accounts: Arc<Accounts>,
+    table: Box<dyn Locate>,
+}
+
+/// Where a presentity is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Where {
+    /// On this server.
+    Here,
+    /// On the server of another domain.
+    Elsewhere,
+}
+
+impl Routes {
+    /// The hosted domains are those of the accounts; others lead elsewhere, if the settings say so.
+    pub fn new(settings: Arc<Settings>, accounts: Arc<Accounts>) -> Routes {
+        let others = settings.load().federation.enabled;
+        let table = Box::new(Hosted::new(accounts.domains().to_vec(), others));
+        Routes { settings, accounts, table }
+    }
+
+    /// The account that an address names.
+    ///
+    /// # Errors
+    /// unknown-domain or not-found.
+    pub fn account(&self, address: &Address) -> Result<Arc<Account>, Error> {
+        match self.table.locate(&address.domain()) {
+            Route::Local => self.accounts.get(address).ok_or_else(|| self.no_account(address)),
+            Route::Remote | Route::Unknown => Err(no_route(address)),
+        }
+    }
+
+    fn no_account(&self, address: &Address) -> Error {
+        match self.redirected(address) {
+            Some(moved) => {
+                let text = format!("{address} is {moved}");
+                Error { address: Some(moved), ..Error::new(Code::Moved, text) }
+            }
+            None => Error::new(Code::NotFound, format!("{address} does not exist")),
+        }
+    }
+
+    /// Where the operator has sent who asks for an address here without an account.
+    pub fn redirected(&self, address: &Address) -> Option<Address> {
+        let config = self.settings.load();
+        let domain = address.domain();
+        let hosted = config.domain.iter().find(|hosted| hosted.name == domain)?;
+        Address::new(address.local(), hosted.redirect.as_ref()?).ok()
+    }
+
+    /// Where a presentity is, as a principal of this server asks for it.
+    ///
+    /// # Errors
+    /// unknown-domain.
+    pub fn locate(&self, asker: &Address, presentity: &Address) -> Result<Where, Error> {
+        match self.table.locate(&presentity.domain()) {
+            Route::Local => Ok(Where::Here),
+            // A domain that cannot be found from elsewhere can prove itself to nobody.
+            Route::Remote if asker.domain().is_global() => Ok(Where::Elsewhere),
+            Route::Remote | Route::Unknown => Err(no_route(presentity)),
+        }
+    }
+
+    /// Whether an address is in another domain that somebody here can reach.
+    pub fn is_remote(&self, who: &Address, address: &Address) -> bool {
+        matches!(self.locate(who, address), Ok(Where::Elsewhere))
+    }
+
+    /// Whether a domain can have links: not one of a single label, such as localhost.
+    pub fn federates(&self, domain: &Domain) -> bool {
+        self.settings.load().federation.enabled && domain.is_global()
+    }
+}
+
+impl std::fmt::Debug for Routes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Routes").finish_non_exhaustive()
+    }
+}
+
+fn no_route(address: &Address) -> Error {
+    Error::new(Code::UnknownDomain, format!("no route to domain {}", address.domain()))
+}

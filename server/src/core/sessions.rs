@@ -1,0 +1,324 @@
+//! Sessions as others see them: a mailbox to signal, found by id and by account.
+//!
+//! What a session does is in `session`; signals carry no data, only that there is news.
+
+use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::core::ids::{DeviceId, SessionId};
+use crate::core::listeners::{Again, Listener, Listeners};
+use crate::core::signal::Signal;
+use bytes::Bytes;
+use dashmap::DashMap;
+use impp_protocol::command::{Bye, ByeReason};
+use impp_protocol::sasl::resume::Ticket;
+use impp_protocol::{Address, Timestamp};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
+/// Messages with `store: never` that wait for one session; further ones are dropped.
+pub const VOLATILE_MAX: usize = 64;
+/// Their bytes.
+pub const VOLATILE_BYTES_MAX: usize = 128 * 1024;
+
+/// Where others leave word for a session.
+#[derive(Debug)]
+pub struct Mailbox {
+    /// The session.
+    pub id: SessionId,
+    /// Its account.
+    pub account: Address,
+    /// Its device.
+    pub device: DeviceId,
+    /// Wakes its connection.
+    pub signal: Signal,
+    news: Mutex<News>,
+    /// Presentities that could not be read.
+    again: Again,
+    /// What the session follows, for those who list it.
+    follows: Mutex<BTreeSet<Address>>,
+    /// What resumes the session.
+    ticket: Mutex<Ticket>,
+    /// Wakes whoever waits to take the session over.
+    moved: Notify,
+    /// When the use of its device was last stored, milliseconds since 1970.
+    seen: AtomicU64,
+    /// It was taken away, whether or not it has said goodbye yet.
+    revoked: AtomicBool,
+}
+
+/// What a session has to look at.
+#[derive(Debug, Default)]
+pub struct News {
+    /// Presentities that it follows and that may have changed.
+    pub dirty: HashSet<Address>,
+    /// Its log may have grown.
+    pub log: bool,
+    /// The contact list has changed.
+    pub contacts: bool,
+    /// Encoded messages that are not stored.
+    pub volatile: VecDeque<Bytes>,
+    /// It has to end, and why.
+    pub bye: Option<Bye>,
+    /// It has no connection: what is not stored is not kept for it.
+    absent: bool,
+}
+
+impl Mailbox {
+    /// An empty mailbox.
+    pub fn new(id: SessionId, account: Address, device: DeviceId, ticket: Ticket) -> Mailbox {
+        Mailbox {
+            id,
+            account,
+            device,
+            signal: Signal::default(),
+            news: Mutex::default(),
+            again: Again::default(),
+            follows: Mutex::default(),
+            ticket: Mutex::new(ticket),
+            moved: Notify::new(),
+            seen: AtomicU64::new(0),
+            revoked: AtomicBool::new(false),
+        }
+    }
+
+    /// Says that the account's log may have grown.
+    pub fn log_grew(&self) {
+        self.tell(|news| news.log = true);
+    }
+
+    /// Says that the account's contact list has changed.
+    pub fn contacts_changed(&self) {
+        self.tell(|news| news.contacts = true);
+    }
+
+    /// Notes that the session follows a presentity.
+    pub fn now_follows(&self, presentity: &Address) {
+        let mut follows = self.follows.lock().unwrap_or_else(PoisonError::into_inner);
+        follows.insert(presentity.clone());
+    }
+
+    /// Notes that it does not any more.
+    pub fn unfollowed(&self, presentity: &Address) {
+        self.follows.lock().unwrap_or_else(PoisonError::into_inner).remove(presentity);
+    }
+
+    /// What the session follows.
+    pub fn follows(&self) -> Vec<Address> {
+        let follows = self.follows.lock().unwrap_or_else(PoisonError::into_inner);
+        follows.iter().cloned().collect()
+    }
+
+    /// Passes a message that is not stored, or drops it if too much waits.
+    pub fn volatile(&self, message: Bytes) {
+        self.tell(|news| {
+            if news.absent {
+                return;
+            }
+            let waiting: usize = news.volatile.iter().map(Bytes::len).sum();
+            if news.volatile.len() < VOLATILE_MAX && waiting + message.len() <= VOLATILE_BYTES_MAX {
+                news.volatile.push_back(message);
+            }
+        });
+    }
+
+    /// Puts back what could not be written yet, before what came meanwhile.
+    pub fn volatile_again(&self, rest: impl DoubleEndedIterator<Item = Bytes>) {
+        let mut rest = rest.rev().peekable();
+        if rest.peek().is_some() {
+            self.tell(|news| rest.for_each(|message| news.volatile.push_front(message)));
+        }
+    }
+
+    /// There is no connection any more, or one again. Messages that are not stored are dropped until
+    /// then: whoever returns is not told what was said to nobody.
+    pub fn set_absent(&self, absent: bool) {
+        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        news.absent = absent;
+        news.volatile.clear();
+    }
+
+    /// Says after a while that a presentity may have changed.
+    pub fn presentity_dirty_later(self: &Arc<Mailbox>, presentity: Address) {
+        self.again.later(self, presentity, |mailbox| &mailbox.again);
+    }
+
+    /// Says after a while that the log may have grown.
+    pub fn log_grew_later(self: &Arc<Mailbox>, after: Duration) {
+        let mailbox = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            mailbox.log_grew();
+        });
+    }
+
+    /// Ends the session; the first reason stays, but nothing stays before revocation.
+    pub fn end(&self, bye: Bye) {
+        if bye.reason == ByeReason::Revoked {
+            self.revoked.store(true, Ordering::Release);
+        }
+        self.tell(|news| {
+            if bye.reason == ByeReason::Revoked || news.bye.is_none() {
+                news.bye = Some(bye);
+            }
+        });
+    }
+
+    /// Takes the goodbye that is to be said.
+    pub fn take_bye(&self) -> Option<Bye> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner).bye.take()
+    }
+
+    /// Takes back a goodbye that moved the session and was not said.
+    pub fn stay(&self) {
+        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        news.bye.take_if(|bye| bye.reason == ByeReason::Replaced);
+    }
+
+    /// Whether the session was taken away.
+    pub fn is_revoked(&self) -> bool {
+        self.revoked.load(Ordering::Acquire)
+    }
+
+    /// The use of the device was stored, as of then.
+    pub fn seen_at(&self, time: Timestamp) {
+        self.seen.store(time.as_millis(), Ordering::Relaxed);
+    }
+
+    /// Whether its use was last stored so long ago, or longer.
+    pub fn is_use_due(&self, now: Timestamp, after: Duration) -> bool {
+        now.since(Timestamp::from_millis(self.seen.load(Ordering::Relaxed))) >= after
+    }
+
+    /// The same, and whoever is told yes is the one to store it.
+    pub fn take_use(&self, now: Timestamp, after: Duration) -> bool {
+        let seen = self.seen.load(Ordering::Relaxed);
+        let (is_due, now) = (self.is_use_due(now, after), now.as_millis());
+        let (this, last) = (Ordering::Relaxed, Ordering::Relaxed);
+        is_due && self.seen.compare_exchange(seen, now, this, last).is_ok()
+    }
+
+    /// The session was put aside, or has ended: whoever waits to take it over looks again.
+    pub fn let_go(&self) {
+        self.moved.notify_waiters();
+    }
+
+    /// Waits until it is let go, or taken over by somebody else; from this call on nothing of that
+    /// is missed.
+    pub fn moved(&self) -> Notified<'_> {
+        self.moved.notified()
+    }
+
+    /// What resumes the session now.
+    pub fn ticket(&self) -> Ticket {
+        self.ticket.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the ticket if it is still `old`; whether it was.
+    pub fn renew(&self, old: &Ticket, new: Ticket) -> bool {
+        let mut ticket = self.ticket.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = *ticket == *old;
+        if current {
+            *ticket = new;
+            self.let_go();
+        }
+        current
+    }
+
+    /// Takes what there is but the goodbye.
+    pub fn take(&self) -> News {
+        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        let bye = news.bye.take();
+        std::mem::replace(&mut *news, News { bye, ..News::default() })
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut News)) {
+        change(&mut self.news.lock().unwrap_or_else(PoisonError::into_inner));
+        self.signal.raise();
+    }
+}
+
+impl Listener for Mailbox {
+    fn presentity_dirty(&self, presentity: &Address) {
+        self.tell(|news| {
+            // The set is bounded by what the session follows.
+            if !news.dirty.contains(presentity) {
+                news.dirty.insert(presentity.clone());
+            }
+        });
+    }
+}
+
+/// All sessions of this server.
+#[derive(Debug)]
+pub struct Sessions {
+    listeners: Arc<Listeners>,
+    by_id: DashMap<SessionId, Arc<Mailbox>>,
+    by_account: DashMap<Address, Vec<Arc<Mailbox>>>,
+}
+
+impl Sessions {
+    /// None yet; each listens.
+    pub fn new(listeners: Arc<Listeners>) -> Sessions {
+        let (by_id, by_account) = Default::default();
+        Sessions { listeners, by_id, by_account }
+    }
+
+    /// Enters a session, unless its account has `max` already.
+    pub fn enter(&self, mailbox: &Arc<Mailbox>, max: usize) -> bool {
+        let mut of_account = self.by_account.entry(mailbox.account.clone()).or_default();
+        if of_account.len() >= max {
+            return false;
+        }
+        of_account.push(mailbox.clone());
+        drop(of_account);
+        self.by_id.insert(mailbox.id, mailbox.clone());
+        self.listeners.enter(mailbox.id, mailbox.clone());
+        true
+    }
+
+    /// Forgets a session.
+    pub fn leave(&self, mailbox: &Mailbox) {
+        self.by_id.remove(&mailbox.id);
+        self.listeners.leave(mailbox.id);
+        self.by_account.remove_if_mut(&mailbox.account, |_, sessions| {
+            sessions.retain(|other| other.id != mailbox.id);
+            sessions.is_empty()
+        });
+        mailbox.let_go();
+    }
+
+    /// The mailbox of a session.
+    pub fn get(&self, id: SessionId) -> Option<Arc<Mailbox>> {
+        self.by_id.get(&id).map(|entry| entry.value().clone())
+    }
+
+    /// Says to an account's sessions that its log has grown.
+    pub fn log_grew(&self, account: &Address) {
+        for mailbox in self.of(account) {
+            mailbox.log_grew();
+        }
+    }
+
+    /// The sessions of an account.
+    pub fn of(&self, account: &Address) -> Vec<Arc<Mailbox>> {
+        self.by_account.get(account).map(|entry| entry.value().clone()).unwrap_or_default()
+    }
+
+    /// Every session.
+    pub fn all(&self) -> Vec<Arc<Mailbox>> {
+        self.by_id.iter().map(|entry| entry.value().clone()).collect()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+}

@@ -1,0 +1,110 @@
+//! TLS configurations, 1.3 only, from the domains' certificates: for clients, for links that are
+//! accepted, for links that are dialled.
+//!
+//! Accepting is left to `net`; reading the files, and which certificates prove what, to
+//! `impp_trust`. Clients and links share nothing that could be resumed: a ticket or a certificate of
+//! the one never passes as the other.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use impp_protocol::Domain;
+use impp_trust::{Trust, files};
+use rustls::server::ResolvesServerCertUsingSni;
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, ServerConfig};
+
+use crate::core::config::{Config, ConfigError, Hosted};
+
+/// Label of the exporter that binds a sign-in to its TLS connection (RFC 9266).
+pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
+const NO_ROOTS: &str = "no other domain can be proven: the system has no CA certificates, and ca \
+                        in [federation] names no others";
+
+/// The configurations made from one reading of the files; replaced all together.
+#[derive(Debug)]
+pub struct Configurations {
+    /// For clients of all hosted domains.
+    pub clients: Arc<ServerConfig>,
+    /// For servers of other domains that connect; `None` if no hosted domain has links.
+    pub links: Option<Arc<ServerConfig>>,
+    /// For connecting to servers of other domains, by the hosted domain that they are shown: one
+    /// for each that has links.
+    pub dial: BTreeMap<Domain, Arc<ClientConfig>>,
+    /// What will not work, though it keeps nothing else from working.
+    pub warnings: Vec<String>,
+}
+
+impl Configurations {
+    /// Reads the files that a configuration names.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the file that cannot be used, and why.
+    pub fn load(config: &Config) -> Result<Configurations, ConfigError> {
+        let mut keys = Vec::new();
+        for hosted in &config.domain {
+            keys.push((hosted, files::certified(&hosted.certificate, &hosted.key)?));
+        }
+        let mut made = Configurations {
+            clients: for_clients(config, &keys)?,
+            links: None,
+            dial: BTreeMap::new(),
+            warnings: Vec::new(),
+        };
+        keys.retain(|(hosted, _)| config.federation.enabled && hosted.name.is_global());
+        if !keys.is_empty() {
+            made.add_links(config, &keys)?;
+        }
+        Ok(made)
+    }
+
+    fn add_links(
+        &mut self,
+        config: &Config,
+        keys: &[(&Hosted, CertifiedKey)],
+    ) -> Result<(), ConfigError> {
+        let (ca, crl) = (config.federation.ca.as_deref(), config.federation.crl.as_deref());
+        let trust = Trust::load(ca, crl)?;
+        if trust.is_empty() {
+            self.warnings.push(NO_ROOTS.to_owned());
+        }
+        let mut dial = BTreeMap::new();
+        for (hosted, key) in keys {
+            if let Err(unproven) = impp_trust::proves(&key.cert, &hosted.name) {
+                let file = hosted.certificate.display();
+                self.warnings.push(format!("{file}: other domains will refuse it: {unproven}"));
+            }
+            let made = impp_trust::dial_config(&trust, Arc::new(key.clone())).map_err(unusable)?;
+            dial.insert(hosted.name.clone(), made);
+        }
+        let resolver = Arc::new(by_name(keys)?);
+        self.links = Some(impp_trust::accept_config(&trust, resolver).map_err(unusable)?);
+        self.dial = dial;
+        Ok(())
+    }
+}
+
+fn for_clients(
+    config: &Config,
+    keys: &[(&Hosted, CertifiedKey)],
+) -> Result<Arc<ServerConfig>, ConfigError> {
+    let roots = config.tls.client_ca.as_deref().map(files::client_roots).transpose()?;
+    impp_trust::clients_config(roots, Arc::new(by_name(keys)?)).map_err(unusable)
+}
+
+/// Finds the certificate of the domain that is called.
+fn by_name(keys: &[(&Hosted, CertifiedKey)]) -> Result<ResolvesServerCertUsingSni, ConfigError> {
+    let mut resolver = ResolvesServerCertUsingSni::new();
+    for (hosted, key) in keys {
+        resolver.add(hosted.name.as_str(), key.clone()).map_err(|error| {
+            let message = format!("is no certificate for {}: {error}", hosted.name);
+            ConfigError::new(&hosted.certificate, None, message)
+        })?;
+    }
+    Ok(resolver)
+}
+
+fn unusable(error: rustls::Error) -> ConfigError {
+    ConfigError::new(Path::new("tls"), None, error.to_string())
+}

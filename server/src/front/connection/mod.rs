@@ -1,0 +1,314 @@
+//! One connection from TLS to its end: frames in and out, deadlines, the session's requests. What
+//! comes before there is a session is in `signing_in`.
+//!
+//! What requests do is left to `session`.
+
+mod frames;
+mod signing_in;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use impp_protocol::command::{Bye, ByeReason, Ping};
+use impp_protocol::frame::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNSIGNED};
+use impp_protocol::{Code, Command, Error, Request};
+use tokio::time::Instant;
+
+use super::Entrance;
+use crate::core::answers::Answer;
+use crate::core::config::seconds;
+use crate::core::signal::Signal;
+use crate::session::Session;
+use crate::session::sign_in::SignIn;
+use crate::wire::admission::Place;
+use crate::wire::driver::{Driver, Excess, Heard, Next, Terms};
+use crate::wire::liveness::{Overdue, Patience};
+use crate::wire::pipe::Pipe;
+use crate::wire::rate::Rate;
+use frames::Frames;
+
+/// Where the connection is.
+enum Phase {
+    /// Before the client's HELLO.
+    Opening(Place),
+    /// After it, before the end of the sign-in.
+    SigningIn(Place, Box<SignIn>, u32),
+    /// The client asks and is told.
+    SignedIn(Box<Session>),
+    /// Nothing more is read.
+    Ending,
+}
+
+/// See the module.
+pub struct Connection {
+    entrance: Arc<Entrance>,
+    driver: Driver<Command>,
+    peer: IpAddr,
+    phase: Phase,
+    /// What nobody raises: who has not signed in is told nothing.
+    signal: Signal,
+    sign_in_deadline: Instant,
+    pings: u64,
+    /// The PING whose answer is still out.
+    unanswered: Option<u64>,
+    /// The client has ended the session itself.
+    finished: bool,
+    /// The client's HELLO says that it takes items of every kind.
+    every_item: bool,
+}
+
+impl Connection {
+    /// A connection that has just been accepted.
+    pub fn new(
+        entrance: Arc<Entrance>,
+        pipe: Pipe,
+        peer: IpAddr,
+        place: Place,
+        sign_in_deadline: Instant,
+    ) -> Connection {
+        let now = Instant::now();
+        let limits = &entrance.settings.load().limits;
+        let rate = Rate::new(now, limits.requests_per_second, limits.requests_burst);
+        Connection {
+            driver: Driver::new(now, pipe, rate, Excess::Refused),
+            peer,
+            phase: Phase::Opening(place),
+            signal: Signal::default(),
+            sign_in_deadline,
+            pings: 0,
+            unanswered: None,
+            finished: false,
+            every_item: false,
+            entrance,
+        }
+    }
+
+    /// Serves the connection to its end.
+    pub async fn run(mut self) {
+        while !matches!(self.phase, Phase::Ending) {
+            self.take_frames().await;
+            self.tell().await;
+            if matches!(self.phase, Phase::Ending) {
+                break;
+            }
+            match self.next().await {
+                Some(Next::Moved) => {}
+                Some(Next::Woken(ended)) => {
+                    for (number, command) in ended {
+                        self.answer(number, command);
+                    }
+                }
+                Some(Next::Overdue(overdue)) => self.overdue(overdue),
+                None => self.stop(),
+                Some(Next::Closed) => {
+                    // The peer may have closed only its own side: what it asked is answered.
+                    self.answer_waiting().await;
+                    break;
+                }
+            }
+        }
+        self.lose(Duration::ZERO).await;
+        self.driver.finish().await;
+    }
+
+    /// Answers what waits for the store.
+    async fn answer_waiting(&mut self) {
+        if let Phase::SignedIn(session) = &self.phase {
+            session.hurry();
+        }
+        while let Some((number, command)) = self.driver.outcome().await {
+            self.answer(number, command);
+        }
+    }
+
+    /// The session outlives the connection, unless the client has ended it.
+    async fn lose(&mut self, longer: Duration) {
+        if let Phase::SignedIn(session) = std::mem::replace(&mut self.phase, Phase::Ending) {
+            if self.finished {
+                session.end().await;
+            } else {
+                let grace = seconds(self.entrance.settings.load().times.grace_seconds) + longer;
+                session.park(grace).await;
+            }
+        }
+    }
+
+    /// `None` if the server stops and there is no session yet: a session is told itself.
+    async fn next(&mut self) -> Option<Next<Command>> {
+        let terms = self.terms();
+        let Connection { entrance, driver, signal, phase, sign_in_deadline, .. } = self;
+        match phase {
+            Phase::SignedIn(session) => {
+                let mailbox = session.client.mailbox.clone();
+                Some(driver.next(&mailbox.signal, &terms, None).await)
+            }
+            _ => {
+                let next = driver.next(signal, &terms, Some(*sign_in_deadline));
+                entrance.stopping.begun.run_until_cancelled(next).await
+            }
+        }
+    }
+
+    /// The server stops.
+    fn stop(&mut self) {
+        let retry_after = Some(seconds(self.entrance.settings.load().times.stop_retry_seconds));
+        let stopping = Bye::new(ByeReason::Stopping, "the server is stopping");
+        self.answer(0, Bye { retry_after, ..stopping }.into());
+        self.let_go();
+    }
+
+    /// What holds now: more once the client has signed in.
+    fn terms(&self) -> Terms {
+        let config = self.entrance.settings.load();
+        let limits = &config.limits;
+        let signed_in = matches!(self.phase, Phase::SignedIn(_));
+        Terms {
+            frame_bytes_max: if signed_in { FRAME_BYTES_MAX } else { FRAME_BYTES_MAX_UNSIGNED },
+            output_bytes_max: limits.push_buffer_bytes as usize,
+            in_flight_max: limits.requests_in_flight_max,
+            patience: Patience {
+                idle: signed_in.then(|| seconds(config.times.idle_seconds)),
+                frame: seconds(limits.frame_seconds),
+                stall: seconds(limits.stall_seconds),
+            },
+        }
+    }
+
+    async fn take_frames(&mut self) {
+        while !matches!(self.phase, Phase::Ending)
+            && let Some(heard) = self.driver.hear(&self.terms())
+        {
+            match heard {
+                Heard::Request(Request { number, command }) => {
+                    self.take_command(number, command).await;
+                }
+                Heard::Refused(number, error) => self.answer(number, error.into()),
+                Heard::Breach(number, error) => self.break_off(number, error),
+            }
+        }
+    }
+
+    async fn take_command(&mut self, number: u64, command: Command) {
+        match (std::mem::replace(&mut self.phase, Phase::Ending), command) {
+            (phase, Command::Bye(_)) if number != 0 => {
+                self.phase = phase;
+                self.break_off(number, Error::new(Code::Malformed, "BYE: its number is 0"));
+            }
+            (phase, Command::Bye(bye)) => {
+                self.phase = phase;
+                // What was asked before is answered before.
+                self.answer_waiting().await;
+                self.finished = bye.reason == ByeReason::Done;
+                self.lose(Duration::ZERO).await;
+            }
+            (Phase::Opening(place), Command::Hello(hello)) if number == 0 => {
+                self.hello(&hello, place);
+            }
+            (Phase::SigningIn(place, sign_in, failed), Command::Auth(auth)) if number != 0 => {
+                let proof = self.proof();
+                self.auth(number, auth, place, sign_in, failed, proof).await;
+            }
+            (Phase::SignedIn(mut session), Command::Ok(_)) if self.unanswered == Some(number) => {
+                self.unanswered = None;
+                // Who only listens uses its device too.
+                session.is_there();
+                self.phase = Phase::SignedIn(session);
+            }
+            (Phase::SignedIn(mut session), command) => {
+                let answer = self.ask(&mut session, number, command).await;
+                self.phase = Phase::SignedIn(session);
+                match answer {
+                    Ok(Some(command)) => self.answer(number, command),
+                    Ok(None) => {}
+                    Err(error) => self.break_off(number, error),
+                }
+            }
+            (Phase::Ending, _) => {}
+            (early, command) => {
+                self.phase = early;
+                self.break_off(number, self.too_early(command.kind()));
+            }
+        }
+    }
+
+    async fn ask(
+        &mut self,
+        session: &mut Session,
+        number: u64,
+        command: Command,
+    ) -> Result<Option<Command>, Error> {
+        if number == 0 {
+            let text = format!("{}: a request has a number from 1", command.kind());
+            return Err(Error::new(Code::Malformed, text));
+        }
+        match session.handle(command).await {
+            Answer::Now(command) => Ok(Some(command)),
+            Answer::Later(later) => {
+                self.driver.waits(number, later);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Tells the client what is new, as long as there is room.
+    async fn tell(&mut self) {
+        let Phase::SignedIn(session) = &mut self.phase else { return };
+        let room = self.entrance.settings.load().limits.push_buffer_bytes as usize;
+        let mut frames = Frames { out: self.driver.output(), room };
+        if let Some(bye) = session.tell(&mut frames).await {
+            self.finished |= matches!(bye.reason, ByeReason::Revoked);
+            let longer = bye.retry_after.unwrap_or_default();
+            self.answer(0, bye.into());
+            self.lose(longer).await;
+        }
+    }
+
+    /// Writes an answer, or an unsolicited frame with number 0.
+    fn answer(&mut self, number: u64, command: Command) {
+        self.entrance.metrics.written(&command);
+        let kind = command.kind();
+        if let Err(error) = self.driver.put(number, command) {
+            tracing::error!(%kind, %error, "an answer does not fit a frame");
+            let error = Error::new(Code::TooLarge, "the answer does not fit a frame");
+            let _ = self.driver.put(number, error.into());
+        }
+    }
+
+    /// Answers an error after which nothing more can be read, and says goodbye.
+    fn break_off(&mut self, number: u64, error: Error) {
+        tracing::debug!(peer = %self.peer, %error, "protocol");
+        self.answer(number, error.into());
+        self.answer(0, Bye::new(ByeReason::Protocol, "see the error before").into());
+        self.let_go();
+    }
+
+    /// The connection ends from this side; the session stays for its grace.
+    fn let_go(&mut self) {
+        if let Phase::SignedIn(session) = std::mem::replace(&mut self.phase, Phase::Ending) {
+            let grace = seconds(self.entrance.settings.load().times.grace_seconds);
+            tokio::spawn(session.park(grace));
+        }
+    }
+
+    /// A deadline has passed: a PING is due, or the end.
+    fn overdue(&mut self, overdue: Overdue) {
+        let end = match overdue {
+            Overdue::End(text) => text,
+            Overdue::Ping => {
+                self.pings += 1;
+                self.unanswered = Some(self.pings);
+                return self.answer(self.pings, Ping {}.into());
+            }
+            Overdue::Nothing if self.is_late() => "signing in took too long",
+            Overdue::Nothing => return,
+        };
+        self.answer(0, Bye::new(ByeReason::Timeout, end).into());
+        self.let_go();
+    }
+
+    /// Whether the client should have signed in by now.
+    fn is_late(&self) -> bool {
+        !matches!(self.phase, Phase::SignedIn(_)) && Instant::now() >= self.sign_in_deadline
+    }
+}

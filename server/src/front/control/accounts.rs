@@ -1,0 +1,243 @@
+//! What the operator asks of accounts, done: on the running server's, or on those of a store that
+//! nobody serves.
+//!
+//! Which records an account has is in `records`, how they are changed in `accounts`.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use impp_presence::Change;
+use impp_protocol::command::ByeReason;
+use impp_protocol::sasl::Password;
+use impp_protocol::sasl::scram::Verifier;
+use impp_protocol::state::SubscriptionEvent;
+use impp_protocol::{Address, Error, Timestamp};
+use impp_storage::{Expect, Op, RecordKey, Table, Unit};
+use serde::{Deserialize, Serialize};
+
+use super::{Administration, Request, Response, devices, refused};
+use crate::core::accounts::{AccountError, Accounts, new_verifier};
+use crate::core::keeping::scan;
+use crate::core::records::{self, AccountState, Services};
+use crate::core::sessions::Sessions;
+
+/// Random bytes of a password that the server makes.
+const PASSWORD_RANDOM_BYTES: usize = 18;
+
+/// An account as `user list` prints it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Listed {
+    /// Its address.
+    pub address: String,
+    /// `enabled` or `disabled`.
+    pub state: AccountState,
+    /// Its services.
+    pub services: Vec<String>,
+    /// When it was made, RFC 3339.
+    pub created: String,
+    /// How many sessions it has.
+    pub sessions: usize,
+}
+
+/// Why something is not done: words that are answered as they are, or an error of the accounts.
+enum Undone {
+    Refused(Response),
+    Error(AccountError),
+}
+
+impl<E: Into<AccountError>> From<E> for Undone {
+    fn from(error: E) -> Undone {
+        Undone::Error(error.into())
+    }
+}
+
+/// Does what is asked of the accounts.
+pub async fn handle(server: &Administration, request: Request) -> Response {
+    let error = match act(server, request).await {
+        Ok(response) | Err(Undone::Refused(response)) => return response,
+        Err(Undone::Error(error)) => error,
+    };
+    let exit = match &error {
+        AccountError::Store(_) | AccountError::Damaged { .. } | AccountError::Followed { .. } => 5,
+        AccountError::ForeignDomain(_) => 2,
+        _ => 1,
+    };
+    let hint = matches!(error, AccountError::ForeignDomain(_)).then(|| {
+        let domains = server.accounts.domains();
+        format!("hosted: {}", domains.iter().map(|d| d.as_str()).collect::<Vec<_>>().join(", "))
+    });
+    refused(exit, error.to_string(), hint)
+}
+
+async fn act(server: &Administration, request: Request) -> Result<Response, Undone> {
+    let (store, now) = (&*server.store, server.clock.now());
+    let mut made = None;
+    match request {
+        Request::Add { address, password, services } => {
+            let address = address_of(&address)?;
+            let (verifier, password) = verifier(password)?;
+            server.accounts.add(store, now, &address, services, verifier, vec![]).await?;
+            made = password;
+        }
+        Request::Passwd { address, password } => {
+            made = change_password(server, &address_of(&address)?, password, now).await?;
+        }
+        Request::Disable { address } => disable(server, &address_of(&address)?, now).await?,
+        Request::Enable { address } => {
+            let address = address_of(&address)?;
+            let state = Some(AccountState::Enabled);
+            server.accounts.change(store, now, &address, state, None, vec![]).await?;
+        }
+        Request::Remove { address } => remove(server, &address_of(&address)?, now).await?,
+        Request::Devices { address, remove } => {
+            let address = address_of(&address)?;
+            if server.accounts.get(&address).is_none() {
+                return Err(AccountError::NotFound(address).into());
+            }
+            return match remove {
+                Some(device) => Ok(devices::remove(server, &address, &device).await?),
+                None => Ok(Response::Devices(devices::list(server, &address).await?)),
+            };
+        }
+        Request::List => return Ok(list(&server.accounts, &server.live.sessions)),
+        Request::Reload => return Ok(refused(2, "only a running server reloads", None)),
+    }
+    Ok(Response::Done { password: made })
+}
+
+fn list(accounts: &Accounts, sessions: &Sessions) -> Response {
+    let listed = accounts.list().into_iter().map(|account| Listed {
+        address: account.address.to_string(),
+        state: account.state,
+        services: names_of(account.services),
+        created: account.created.to_string(),
+        sessions: sessions.of(&account.address).len(),
+    });
+    Response::Accounts(listed.collect())
+}
+
+/// Gives an account another password, and returns the one that was made.
+async fn change_password(
+    server: &Administration,
+    address: &Address,
+    given: Option<String>,
+    now: Timestamp,
+) -> Result<Option<String>, Undone> {
+    let (verifier, made) = verifier(given)?;
+    // Its devices have to show that they know the new one.
+    let changed = vec![crate::session::devices::password_changed_op(address, now)];
+    server.accounts.change(&*server.store, now, address, None, Some(verifier), changed).await?;
+    server.live.end_all(address, ByeReason::Revoked, "the password was changed").await;
+    Ok(made)
+}
+
+/// Disables an account: nothing goes on in its name. What it shows ends, its sessions end, and what
+/// it has waiting for other domains comes to its fate; that is stored by the queues.
+async fn disable(
+    server: &Administration,
+    address: &Address,
+    now: Timestamp,
+) -> Result<(), AccountError> {
+    let state = Some(AccountState::Disabled);
+    server.accounts.change(&*server.store, now, address, state, None, vec![]).await?;
+    let withdrawn = server.principals.change(address, Change::Withdraw);
+    // The rest is done also if this cannot be stored; it is told all the same.
+    let withdrawn = withdrawn.await;
+    server.live.end_all(address, ByeReason::Revoked, "the account was disabled").await;
+    server.outgoing.end_sender(address);
+    Ok(withdrawn.map(drop)?)
+}
+
+/// Removes an account: its name stays taken, everything it had goes, its watchers are told.
+async fn remove(
+    server: &Administration,
+    address: &Address,
+    now: Timestamp,
+) -> Result<(), AccountError> {
+    let state = Some(AccountState::Removed);
+    let purge = vec![Op::Purge { owner: address.clone() }];
+    server.accounts.change(&*server.store, now, address, state, None, purge).await?;
+    server.live.end_all(address, ByeReason::Revoked, "the account was removed").await;
+    // What it followed.
+    for (key, _) in scan(&*server.store, address, records::FOLLOWED).await? {
+        let presentity = records::last_part(&key).map(Address::parse_canonical);
+        let Some(Ok(presentity)) = presentity else { continue };
+        let ended = server.reach.end(&presentity, address, SubscriptionEvent::Timeout);
+        let failed = |error: Error| {
+            let reason = error.to_string();
+            AccountError::Followed { presentity: presentity.clone(), reason }
+        };
+        ended.await.map_err(failed)?;
+    }
+    // What it has waiting for other domains.
+    server.outgoing.forget_sender(address);
+    // Who followed it.
+    server.principals.change(address, Change::Close).await?;
+    let own = records::key(records::RULES, address, &[]);
+    let mut ops = vec![Op::Put { key: own, expect: Expect::Any, value: None }];
+    for table in records::OF_ACCOUNT {
+        for (key, _) in scan(&*server.store, address, *table).await? {
+            ops.push(delete(address, *table, key));
+        }
+    }
+    for chunk in ops.chunks(impp_storage::UNIT_OPS_MAX) {
+        server.store.submit(Unit::of(now, chunk.to_vec())).await?;
+    }
+    server.principals.forget(address);
+    Ok(())
+}
+
+fn delete(owner: &Address, table: Table, key: Vec<u8>) -> Op {
+    let key = RecordKey { domain: owner.domain(), table, key };
+    Op::Put { key, expect: Expect::Any, value: None }
+}
+
+/// The names of services.
+pub(super) fn names_of(services: Services) -> Vec<String> {
+    let named = [("pres", services.pres), ("im", services.im)].into_iter();
+    named.filter(|(_, has)| *has).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// The services of these names.
+///
+/// # Errors
+/// A name that is none.
+pub fn services_of(names: &[String]) -> Result<Services, String> {
+    let mut services = Services { pres: false, im: false };
+    for name in names {
+        match name.as_str() {
+            "pres" => services.pres = true,
+            "im" => services.im = true,
+            other => return Err(format!("unknown service \"{other}\"")),
+        }
+    }
+    Ok(services)
+}
+
+fn address_of(text: &str) -> Result<Address, Undone> {
+    let no_address = |error| refused(2, format!("\"{text}\" is no address: {error}"), None);
+    Address::parse(text).map_err(|error| Undone::Refused(no_address(error)))
+}
+
+/// A verifier of the password given, or of one that is made and returned.
+fn verifier(given: Option<String>) -> Result<(Verifier, Option<String>), Undone> {
+    let no_random = |error: getrandom::Error| Undone::Refused(refused(5, error.to_string(), None));
+    let made = match &given {
+        Some(_) => None,
+        None => Some(random_password().map_err(no_random)?),
+    };
+    let text = given.as_ref().or(made.as_ref()).map_or("", |text| text);
+    let password = Password::prepare(text)
+        .map_err(|error| Undone::Refused(refused(2, error.to_string(), None)))?;
+    let verifier = new_verifier(&password, given.is_some()).map_err(no_random)?;
+    Ok((verifier, made))
+}
+
+/// A password with 144 random bits.
+///
+/// # Errors
+/// The system's if it gives no random bytes.
+pub fn random_password() -> Result<String, getrandom::Error> {
+    let mut random = [0; PASSWORD_RANDOM_BYTES];
+    getrandom::fill(&mut random)?;
+    Ok(URL_SAFE_NO_PAD.encode(random))
+}

@@ -1,0 +1,56 @@
+//! The devices of an account, as the operator lists and removes them.
+
+use impp_acl::{Acting, Scope};
+use impp_protocol::Address;
+use serde::{Deserialize, Serialize};
+
+use super::{Administration, Response, refused};
+use crate::core::accounts::AccountError;
+use crate::core::ids::{hex, unhex};
+
+/// A device as `user devices` prints it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ListedDevice {
+    /// Its id, in hexadecimal digits.
+    pub device: String,
+    /// What it calls itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// When it was last used, RFC 3339; exact to the hour.
+    pub last_seen: String,
+    /// How many sessions it has.
+    pub sessions: usize,
+}
+
+/// The devices of an account.
+pub(super) async fn list(
+    server: &Administration,
+    address: &Address,
+) -> Result<Vec<ListedDevice>, AccountError> {
+    let sessions = server.live.sessions.of(address);
+    let listed = server.devices.all(address).await?.into_iter().map(|known| ListedDevice {
+        device: hex(&known.id),
+        last_seen: known.last_seen().to_string(),
+        sessions: sessions.iter().filter(|mailbox| mailbox.device == known.id).count(),
+        name: known.record.name,
+    });
+    Ok(listed.collect())
+}
+
+/// Takes a device away.
+pub(super) async fn remove(
+    server: &Administration,
+    address: &Address,
+    text: &str,
+) -> Result<Response, AccountError> {
+    let Some(device) = unhex(&text.to_ascii_lowercase()) else {
+        let text = format!("\"{text}\" is no device: 32 hexadecimal digits are");
+        return Ok(refused(2, text, None));
+    };
+    let acting = Acting::administrator(address, Scope::Account);
+    if server.devices.remove(&acting, device).await? {
+        return Ok(Response::Done { password: None });
+    }
+    let hint = format!("imppd user devices {address} lists them");
+    Ok(refused(1, format!("{address} has no device {text}"), Some(hint)))
+}

@@ -1,0 +1,198 @@
+//! Accepting connections: admission, TLS, and a task for each.
+//!
+//! What happens on a connection is in `connection`.
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use impp_trust::HandshakeError;
+use rustls::ServerConfig;
+use rustls::server::{Acceptor, ClientHello};
+use socket2::SockRef;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::Instant;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::Entrance;
+use super::connection::Connection;
+use crate::core::config::seconds;
+use crate::core::tls::Configurations;
+use crate::wire::admission::{Crowded, Place};
+use crate::wire::gate::Gate;
+use crate::wire::pipe::Pipe;
+
+/// What a client is told that is refused before TLS: a fatal alert, access denied (RFC 8446 6.2).
+const ALERT_ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
+/// How long accepting rests when the system has no more files.
+const REST: Duration = Duration::from_millis(100);
+/// Bytes that the system may keep for a peer that does not read; it takes twice as many. So what a
+/// slow peer has not taken is with us, where presence is conflated.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Connections that the system keeps until they are accepted.
+const BACKLOG: u32 = 1024;
+
+/// A bound listener.
+#[derive(Debug)]
+pub struct Listener {
+    listener: TcpListener,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Listener {
+    /// Binds an address, one of `all`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn bind(address: SocketAddr, all: &[SocketAddr]) -> io::Result<Listener> {
+        let listener = match leaves_ipv4(address, all) {
+            true => {
+                let socket = TcpSocket::new_v6()?;
+                SockRef::from(&socket).set_only_v6(true)?;
+                socket.set_reuseaddr(true)?;
+                socket.bind(address)?;
+                socket.listen(BACKLOG)?
+            }
+            false => TcpListener::bind(address).await?,
+        };
+        Ok(Listener { address: listener.local_addr()?, listener })
+    }
+
+    /// Accepts for ever.
+    pub async fn run(self, entrance: Arc<Entrance>) {
+        loop {
+            let (stream, peer) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "no connection could be accepted");
+                    tokio::time::sleep(REST).await;
+                    continue;
+                }
+            };
+            let limits = &entrance.settings.load().limits;
+            let (total, per_source) = (limits.unsigned_max, limits.unsigned_per_address_max);
+            match entrance.admission.enter(peer.ip(), total, per_source) {
+                Ok(place) => {
+                    tokio::spawn(serve(entrance.clone(), stream, peer.ip(), place));
+                }
+                Err(crowded) => refuse(&entrance, stream, peer.ip(), crowded),
+            }
+        }
+    }
+}
+
+/// Whether `[::]` takes IPv6 alone: the same port is listed on an IPv4 address too. Otherwise the
+/// system decides, and most serve both families. Port 0 is never the same: each is another free one.
+fn leaves_ipv4(address: SocketAddr, all: &[SocketAddr]) -> bool {
+    let shares =
+        |other: &SocketAddr| other.ip().to_canonical().is_ipv4() && other.port() == address.port();
+    address.ip() == Ipv6Addr::UNSPECIFIED && address.port() != 0 && all.iter().any(shares)
+}
+
+/// Closes a connection that there is no place for, without waiting.
+fn refuse(entrance: &Entrance, stream: TcpStream, peer: IpAddr, crowded: Crowded) {
+    entrance.metrics.crowded.inc();
+    let _ = stream.try_write(&ALERT_ACCESS_DENIED);
+    if entrance.complaints.may_complain(peer, entrance.clock.now()) {
+        tracing::warn!(%peer, ?crowded, "connection refused: too many have not signed in");
+    }
+}
+
+async fn serve(entrance: Arc<Entrance>, stream: TcpStream, peer: IpAddr, place: Place) {
+    let Some(tls) = entrance.settings.load_full().tls.clone() else { return };
+    let deadline = Instant::now() + seconds(entrance.settings.load().limits.sign_in_seconds);
+    let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES);
+    // The handshake's state is large and short-lived: it is not part of this task's own.
+    let shaking = Box::pin(handshake(tls, Gate::new(stream)));
+    let stream = match tokio::time::timeout_at(deadline, shaking).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err((error, socket))) => {
+            if let Some(mut socket) = socket {
+                let _ = tokio::time::timeout_at(deadline, socket.shutdown()).await;
+            }
+            if entrance.complaints.may_complain(peer, entrance.clock.now()) {
+                tracing::info!(%peer, %error, "no TLS connection");
+            }
+            return;
+        }
+        Err(_) => return,
+    };
+    match stream.get_ref().1.alpn_protocol() {
+        Some(impp_protocol::ALPN_CLIENT) => {
+            let pipe = Pipe::new(stream, deadline);
+            let connection = Connection::new(entrance.clone(), pipe, peer, place, deadline);
+            entrance.metrics.connections.inc();
+            entrance.stopping.serving.track_future(connection.run()).await;
+            entrance.metrics.connections.dec();
+        }
+        Some(impp_protocol::ALPN_LINK) => {
+            let pipe = Pipe::new(stream, deadline);
+            // Clients are many and links few: those need not be as large as these.
+            let accepted = entrance.peers.accept(pipe, peer, place, deadline, &entrance.complaints);
+            Box::pin(accepted).await;
+        }
+        // Who does not say what it speaks is not spoken to.
+        _ => {
+            let mut stream = stream;
+            let _ = tokio::time::timeout_at(deadline, stream.shutdown()).await;
+        }
+    }
+}
+
+/// TLS with whoever connects. If that fails, in words why, and the socket.
+async fn handshake(
+    tls: Arc<Configurations>,
+    socket: Gate,
+) -> Result<TlsStream<Gate>, (String, Option<Gate>)> {
+    let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), socket);
+    let hello = match (&mut acceptor).await {
+        Ok(hello) => hello,
+        Err(error) => return Err((error.to_string(), acceptor.take_io())),
+    };
+    let chosen = choose(&tls, &hello.client_hello());
+    let is_link = tls.links.as_ref().is_some_and(|links| Arc::ptr_eq(links, &chosen));
+    hello.into_stream(chosen).into_fallible().await.map_err(|(error, socket)| {
+        let words =
+            if is_link { HandshakeError::of_io(&error).to_string() } else { error.to_string() };
+        (words, Some(socket))
+    })
+}
+
+/// Links for who speaks only those, if there are any; whatever else is offered, the configuration
+/// for clients takes or refuses.
+fn choose(tls: &Configurations, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
+    let offers = |name: &[u8]| hello.alpn().is_some_and(|mut offered| offered.any(|o| o == name));
+    match &tls.links {
+        Some(links) if offers(impp_protocol::ALPN_LINK) && !offers(impp_protocol::ALPN_CLIENT) => {
+            links.clone()
+        }
+        _ => tls.clients.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv6_is_bound_alone_only_beside_ipv4_on_the_same_port() {
+        for (address, other, alone) in [
+            ("[::]:2778", "0.0.0.0:2778", true),
+            ("[::]:2778", "127.0.0.1:2778", true),
+            ("[::]:2778", "0.0.0.0:2779", false),
+            ("[::]:2778", "[::1]:2778", false),
+            ("[::1]:2778", "0.0.0.0:2778", false),
+            ("0.0.0.0:2778", "[::]:2778", false),
+            ("[::]:0", "0.0.0.0:0", false),
+        ] {
+            let all = [other, address].map(|text| text.parse().unwrap());
+            assert_eq!(leaves_ipv4(all[1], &all), alone, "{address} beside {other}");
+        }
+    }
+}

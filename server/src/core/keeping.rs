@@ -26,10 +26,17 @@ pub struct Commits(Vec<Pending<Outcome>>);
 pub enum Committed {
     /// All of it is there; the versions of the records.
     All(Vec<u64>),
-    /// Nothing is: another change came first.
-    Conflict,
-    /// Not all of it is; whether some of it is or may be.
-    Failed(StoreError, bool),
+    /// Another change came first; whether some of it is there all the same.
+    Conflict(bool),
+    /// Not all of it is.
+    Failed {
+        /// Why.
+        error: StoreError,
+        /// Whether some of it is, or may be.
+        partly: bool,
+        /// The version of the first record, if that is there.
+        first: Option<u64>,
+    },
 }
 
 impl Commits {
@@ -53,19 +60,20 @@ impl Commits {
     /// The first [`StoreError`].
     pub async fn done(self) -> Result<(), StoreError> {
         match self.ended().await {
-            Committed::All(_) | Committed::Conflict => Ok(()),
-            Committed::Failed(error, _) => Err(error),
+            Committed::All(_) | Committed::Conflict(_) => Ok(()),
+            Committed::Failed { error, .. } => Err(error),
         }
     }
 
     /// Waits for its end.
     pub async fn ended(self) -> Committed {
         let (mut all, mut conflict, mut failed) = (Vec::new(), false, None);
-        let mut some = false;
-        for commit in self.0 {
+        let (mut some, mut first) = (false, None);
+        for (part, commit) in self.0.into_iter().enumerate() {
             match commit.await {
                 Ok(Outcome::Committed { versions, .. }) => {
                     some = true;
+                    first = versions.first().copied().filter(|_| part == 0).or(first);
                     all.extend(versions);
                 }
                 Ok(Outcome::Duplicate { .. }) => some = true,
@@ -79,9 +87,8 @@ impl Commits {
             }
         }
         match (failed, conflict) {
-            (Some(error), _) => Committed::Failed(error, some),
-            (None, true) if some => Committed::Failed(StoreError::Busy, some),
-            (None, true) => Committed::Conflict,
+            (Some(error), _) => Committed::Failed { error, partly: some, first },
+            (None, true) => Committed::Conflict(some),
             (None, false) => Committed::All(all),
         }
     }

@@ -7,6 +7,8 @@
 //! gone. What a presentity does is left to `impp_presence`, what it looks like on disk to `records`.
 
 mod load;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -306,8 +308,15 @@ impl Principals {
                 let number = versions.first().copied().filter(|_| of_rules);
                 (presentity.committed(now, id, number), None)
             }
-            Committed::Conflict => (presentity.failed(now, id, false), Some(ChangeError::Conflict)),
-            Committed::Failed(error, partly) => {
+            Committed::Conflict(partly) => {
+                (presentity.failed(now, id, partly), Some(ChangeError::Conflict))
+            }
+            // The rules are there, and nobody could replace them by the version of those before.
+            Committed::Failed { error, first: Some(number), .. } if of_rules => {
+                tracing::error!(%error, "what rules have changed could not be stored with them");
+                (presentity.committed(now, id, Some(number)), None)
+            }
+            Committed::Failed { error, partly, .. } => {
                 (presentity.failed(now, id, partly), Some(error.into()))
             }
         };

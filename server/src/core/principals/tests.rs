@@ -1,0 +1,140 @@
+//! Changes that are more than a unit of the store takes, of which the store does only a part.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use impp_acl::RuleSet;
+use impp_presence::{Answer, Bond, Change};
+use impp_protocol::Address;
+use impp_protocol::sasl::Password;
+use impp_protocol::state::SubscriptionState;
+use impp_storage::{
+    Dedup, Health, LogState, MemoryStore, Outcome, Page, Pending, ReadLog, Record, RecordKey, Scan,
+    Stats, Store, StoreError, UNIT_OPS_MAX, Unit,
+};
+
+use super::ChangeError;
+use crate::core::accounts::new_verifier;
+use crate::core::config::Config;
+use crate::core::keeping::scan;
+use crate::core::records::{self, RULES, Services, WATCHER};
+use crate::life::Server;
+
+/// More watchers than a unit takes, two records each.
+const WATCHERS: usize = UNIT_OPS_MAX;
+
+/// A store that refuses one unit: the one that comes when so many have come.
+struct Refusing {
+    store: MemoryStore,
+    until: AtomicUsize,
+}
+
+impl Store for Refusing {
+    fn submit(&self, unit: Unit) -> Pending<Outcome> {
+        match self.until.fetch_sub(1, Ordering::SeqCst) {
+            1 => Pending::ready(Err(StoreError::NoSpace)),
+            _ => self.store.submit(unit),
+        }
+    }
+    fn get(&self, key: RecordKey) -> Pending<Option<Record>> {
+        self.store.get(key)
+    }
+    fn scan(&self, range: Scan) -> Pending<Vec<(Vec<u8>, Record)>> {
+        self.store.scan(range)
+    }
+    fn read(&self, query: ReadLog) -> Pending<Page> {
+        self.store.read(query)
+    }
+    fn log_state(&self, owner: Address) -> Pending<LogState> {
+        self.store.log_state(owner)
+    }
+    fn accepted(&self, key: Dedup) -> Pending<Option<[u8; 32]>> {
+        self.store.accepted(key)
+    }
+    fn incarnation(&self) -> [u8; 16] {
+        self.store.incarnation()
+    }
+    fn stats(&self) -> Stats {
+        self.store.stats()
+    }
+    fn health(&self) -> Health {
+        self.store.health()
+    }
+    fn close(&self) -> Pending<()> {
+        self.store.close()
+    }
+}
+
+fn alice() -> Address {
+    Address::parse("alice@a.example").unwrap()
+}
+
+/// Alice, whom many follow by their contact lists.
+async fn watched() -> (Server, Arc<Refusing>) {
+    let store = MemoryStore::new().unwrap();
+    let store = Arc::new(Refusing { store, until: AtomicUsize::new(0) });
+    let text = "[[domain]]\nname = \"a.example\"\ncertificate = \"c\"\nkey = \"k\"\n";
+    let config = Config::parse(text, Path::new("imppd.toml")).unwrap();
+    let server = Server::load(config, store.clone()).await.unwrap();
+    let password = Password::prepare("a password of some length").unwrap();
+    let verifier = new_verifier(&password, false).unwrap();
+    let services = Services { pres: true, im: true };
+    let (kept, now) = (&*server.ground.store, server.ground.clock.now());
+    server.ground.accounts.add(kept, now, &alice(), services, verifier, vec![]).await.unwrap();
+    assert_eq!(put(&server, "allow", 0).await, Ok(Answer::Numbered(version(&server).await)));
+    for index in 0..WATCHERS {
+        let watcher = Address::parse(&format!("w{index}@a.example")).unwrap();
+        let (bond, listener, pending_max) = (Bond::Contact, None, 1);
+        let follow = Change::Follow { watcher, bond, listener, pending_max };
+        server.rooms.principals.change(&alice(), follow).await.unwrap();
+    }
+    (server, store)
+}
+
+/// What alice's rules say of all.
+async fn put(server: &Server, handling: &str, base: u64) -> Result<Answer, ChangeError> {
+    let text =
+        format!("[[rule]]\nid = \"a\"\nwho = [\"authenticated\"]\nhandling = \"{handling}\"\n");
+    let (rules, text) = (RuleSet::parse(&text).unwrap().into(), text.into());
+    server.rooms.principals.change(&alice(), Change::PutRules { rules, text, base }).await
+}
+
+/// The version of the rules that the store has.
+async fn version(server: &Server) -> u64 {
+    let key = records::key(RULES, &alice(), &[]);
+    server.ground.store.get(key).await.unwrap().unwrap().version
+}
+
+async fn active(server: &Server) -> usize {
+    let alice = alice();
+    let look = server.rooms.principals.look(&alice, |alice, _| {
+        let watchers = alice.presentity.watchers();
+        watchers.filter(|(_, watching)| watching.state == SubscriptionState::Active).count()
+    });
+    look.await.unwrap()
+}
+
+#[tokio::test]
+async fn g8_rules_for_very_many_that_another_came_before_are_told_as_that() {
+    let (server, _) = watched().await;
+    let before = version(&server).await;
+    assert_eq!(put(&server, "block", before + 1000).await, Err(ChangeError::Conflict));
+    assert_eq!((version(&server).await, active(&server).await), (before, WATCHERS));
+    // What went through without the rules is put right again.
+    let kept = scan(&*server.ground.store, &alice(), WATCHER).await.unwrap();
+    assert_eq!(kept.len(), WATCHERS);
+    assert!(put(&server, "block", before).await.is_ok());
+}
+
+#[tokio::test]
+async fn g8_rules_that_are_stored_without_the_rest_are_in_force_and_can_be_replaced() {
+    let (server, store) = watched().await;
+    let before = version(&server).await;
+    store.until.store(2, Ordering::SeqCst);
+    let answer = put(&server, "block", before).await;
+    let number = version(&server).await;
+    assert_ne!(number, before, "the first part is there");
+    assert_eq!((answer, active(&server).await), (Ok(Answer::Numbered(number)), 0));
+    assert!(put(&server, "allow", number).await.is_ok());
+}

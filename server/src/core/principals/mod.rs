@@ -197,10 +197,7 @@ impl Principals {
             let (staging, mut effects) = principal.presentity.stage(now, change);
             let writes = std::mem::take(&mut effects.writes);
             let told = match staging {
-                Staging::Shown(answer) => {
-                    self.note(owner, &principal, &watchers_of(&writes));
-                    Ok((answer, self.submit(owner, writes, now)))
-                }
+                Staging::Shown(answer) => Ok((answer, writes)),
                 Staging::Staged(id) => {
                     let (tell, told) = oneshot::channel();
                     let watchers = watchers_of(&writes);
@@ -211,7 +208,11 @@ impl Principals {
                 }
             };
             self.follow_up(owner, &entry, &mut principal, effects, now);
-            told
+            // After what is stored again: it corrects what that comes to.
+            told.map(|(answer, writes)| {
+                self.note(owner, &principal, &watchers_of(&writes));
+                (answer, self.submit(owner, writes, now))
+            })
         };
         match told {
             Ok((answer, commits)) => Ok(Ok(commits.done().await.map(|()| answer)?)),

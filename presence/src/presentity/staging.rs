@@ -326,15 +326,21 @@ impl Presentity {
         before.map(Option::as_ref).chain([self.newest.watchers.get(who)])
     }
 
-    /// The policies and spheres by which is decided: as shown, and then with each staged change.
+    /// The policies and spheres by which is decided: as shown, and then with each staged change that
+    /// has other ones. Most have not: however many wait for the disk, one decision is enough then.
     pub(super) fn grounds(&self) -> impl Iterator<Item = (&Policy, Option<&str>)> {
-        (0..=self.staged.len()).map(|from| {
-            let later = || self.staged.range(from..).map(|staged| &staged.before);
-            let policy = later().find_map(|before| before.policy.as_ref());
-            let document = later().find_map(|before| before.layers.as_ref());
-            let document = document.map_or(&self.newest.document, |(_, document)| document);
-            (policy.unwrap_or(&self.newest.policy), document.sphere())
-        })
+        let (mut policy, mut sphere) = (&self.newest.policy, self.newest.document.sphere());
+        let mut grounds = vec![(policy, sphere)];
+        for Staged { before, .. } in self.staged.iter().rev() {
+            let document = before.layers.as_ref().map(|(_, document)| document);
+            let found = document.map_or(sphere, |document| document.sphere());
+            policy = before.policy.as_ref().unwrap_or(policy);
+            if before.policy.is_some() || found != sphere {
+                grounds.push((policy, found));
+            }
+            sphere = found;
+        }
+        grounds.into_iter().rev()
     }
 
     /// Whether the server of a watcher's domain keeps its subscription, once all is stored: so it

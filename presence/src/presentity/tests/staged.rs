@@ -147,6 +147,19 @@ fn what_has_nothing_to_store_is_shown_beneath_what_is_staged() {
     assert_eq!(seen(&alice).unwrap(), "leased bound");
 }
 
+#[test]
+fn what_is_staged_by_many_is_decided_once() {
+    let mut alice = alice(policy(ALLOW));
+    for until in 100..200 {
+        staged(&mut alice, 2, follow(Bond::Lease(PHONE, at(until)), SESSION));
+        staged(&mut alice, 2, says(PHONE, "here", until));
+    }
+    assert_eq!(alice.grounds().count(), 1);
+    staged(&mut alice, 2, rules(BLOCK, 0));
+    assert_eq!(alice.grounds().count(), 2);
+    assert_eq!(seen(&alice), None);
+}
+
 /// The store as the presentity has it written, in order; what is on its way may fail.
 #[derive(Default)]
 struct Disk {

@@ -1,6 +1,7 @@
 //! What an operator does: reload, stop, look; and what must never be seen.
 
 use std::collections::BTreeSet;
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -9,8 +10,11 @@ use impp_protocol::command::{ByeReason, Ping};
 use impp_protocol::presence::{Document, FieldName, PartId, Patch};
 use impp_protocol::state::SubscriptionState;
 use impp_tests::authority::Authority;
+use impp_tests::eventually;
 use impp_tests::peer::{Peer, endings, fetch, publish, subscribe};
 use impp_tests::server::{Server, imppd, refused_start};
+use impp_tests::trace::Trace;
+use impp_tests::wire::Dial;
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, date_time_ymd};
 use serde_json::Value;
 
@@ -142,6 +146,25 @@ async fn i4_who_has_not_signed_in_is_told_of_a_stop() {
         assert_eq!(bye.reason, ByeReason::Stopping);
         assert!(bye.retry_after.is_some());
     }
+}
+
+/// Who signs in while the disk hangs, and is done only when the server stops already, is told so too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i4_who_is_just_signing_in_is_told_of_a_stop() {
+    let mut server = Server::quickstart();
+    let Some(hangs) = Trace::hung_disk(&server) else { return };
+    let (wire, profile) = (Dial::to(&server).connect().await.unwrap(), server.profile("alice"));
+    let signing_in = tokio::spawn(async move { Peer::over(wire, &profile, 7).await });
+    eventually("the sign-in to wait for the disk", async || Trace::holds(&server)).await;
+    server.told_to_stop();
+    eventually("the stop to begin", async || TcpStream::connect(server.address()).err()).await;
+    drop(hangs);
+    let alice = signing_in.await.unwrap().expect("a sign-in");
+    let bye = alice.ending().await.bye.expect("a BYE");
+    assert_eq!(bye.reason, ByeReason::Stopping);
+    assert!(bye.retry_after.is_some());
+    let (status, stderr) = server.ended();
+    assert!(status.success(), "{stderr}");
 }
 
 /// New handshakes use the new certificate, old connections live, half a pair is refused.

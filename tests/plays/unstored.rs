@@ -10,22 +10,16 @@ use impp_protocol::presence::Document;
 use impp_protocol::state::SubscriptionState;
 use impp_protocol::{Code, What};
 use impp_tests::disk::SmallDisk;
+use impp_tests::eventually;
 use impp_tests::peer::{Peer, fetch, publish};
 use impp_tests::presence::{Watcher, at_once, document, open, person};
 use impp_tests::trace::Trace;
-use impp_tests::{Server, eventually};
 
 use crate::presence_leases::{alice_and_dave, brief};
 use crate::rules::{ALL, rule, strangers};
 
 /// Looks that are made while the disk hangs.
 const LOOKS: usize = 20;
-
-/// The disk hangs until this is dropped; none if strace cannot be used.
-fn hung_disk(server: &Server) -> Option<Trace> {
-    let inject = "inject=fdatasync,fsync:delay_enter=600000000";
-    Trace::attach(server, &["-e", "trace=fdatasync,fsync", "-e", inject])
-}
 
 async fn rules_of(peer: &mut Peer, text: &str) -> Publish {
     let base = peer.done(fetch(peer.address.clone().as_str(), What::Rules)).await.number;
@@ -47,7 +41,7 @@ async fn g8_a_right_is_taken_at_once_and_given_when_it_is_stored() {
     let turned = rules_of(&mut alice, &(yes("bob") + &no("carol"))).await;
     let look = || fetch("alice@localhost", What::Presence);
     carol.look("alice@localhost").await;
-    let Some(hangs) = hung_disk(&server) else { return };
+    let Some(hangs) = Trace::hung_disk(&server) else { return };
     let asked = alice.ask(turned).await;
     eventually("carol to be barred", async || carol.request(look()).await.err()).await;
     for _ in 0..LOOKS {
@@ -67,7 +61,7 @@ async fn d_6_6_a_lease_ends_also_while_the_disk_hangs() {
     let server = brief().start();
     let (_alice, mut dave) = alice_and_dave(&server).await;
     dave.follow_for("alice@localhost", 2).await.unwrap();
-    let Some(_hangs) = hung_disk(&server) else { return };
+    let Some(_hangs) = Trace::hung_disk(&server) else { return };
     let presentity = "alice@localhost".into();
     let mut dave = Watcher { peer: dave, presentity, held: <_>::default() };
     dave.until(|held| held.state == Some(SubscriptionState::Terminated)).await;

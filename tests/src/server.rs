@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit, setrlimit};
 use serde::Deserialize;
 use tempfile::TempDir;
 
@@ -207,6 +207,12 @@ impl Server {
     /// Asks it to stop (SIGTERM), and waits until it has.
     pub fn stop(&mut self) {
         self.process.take().expect("the server runs").stop();
+    }
+
+    /// Asks it to stop (SIGTERM), and no more.
+    pub fn told_to_stop(&self) {
+        let pid = Pid::from_raw(self.pid().cast_signed()).expect("a process");
+        kill_process(pid, Signal::TERM).unwrap();
     }
 
     /// Starts it again, on the same port and with the configuration as it is now.

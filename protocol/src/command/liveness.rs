@@ -52,4 +52,10 @@ impl Bye {
     pub fn new(reason: ByeReason, text: &str) -> Bye {
         Bye { reason, text: Some(text.to_owned()), retry_after: None, server: None }
     }
+
+    /// The server stops, and can be come back to after that time.
+    pub fn stopping(retry_after: Duration) -> Bye {
+        let bye = Bye::new(ByeReason::Stopping, "the server is stopping");
+        Bye { retry_after: Some(retry_after), ..bye }
+    }
 }

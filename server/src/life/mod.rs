@@ -20,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use impp_protocol::command::{Bye, ByeReason};
+use impp_protocol::command::Bye;
 use impp_protocol::{Domain, Timestamp};
 use impp_storage::{Expect, Op, Options, SqliteStore, StoreError, UNIT_OPS_MAX, Unit};
 use tokio::net::lookup_host;
@@ -185,17 +185,13 @@ impl Running {
         stopping.begun.cancel();
         let config = ground.settings.load_full();
         let base = config.times.stop_retry_seconds;
-        let bye = |after| Bye {
-            retry_after: Some(seconds(after)),
-            ..Bye::new(ByeReason::Stopping, "the server is stopping")
-        };
         for mailbox in rooms.live.sessions.all() {
             // Not all at once: up to as much again, by the session's random id.
             let jitter = u64::from(mailbox.id.0[0]) * (base + 1) / 256;
-            mailbox.end(bye(base + jitter));
+            mailbox.end(Bye::stopping(seconds(base + jitter)));
         }
         for link in links.iter() {
-            link.end(bye(base));
+            link.end(Bye::stopping(seconds(base)));
         }
         stopping.serving.close();
         if tokio::time::timeout(STOP_MAX, stopping.serving.wait()).await.is_err() {

@@ -6,20 +6,24 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 use impp_protocol::Domain;
+use impp_protocol::command::Bye;
 use impp_storage::{Outcome, Pending};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::LinkMailbox;
+use crate::core::config::seconds;
 use crate::core::ids::SessionId;
 use crate::core::listeners::Listeners;
 use crate::core::metrics::Metrics;
 use crate::core::principals::Ground;
+use crate::core::settings::Settings;
 use crate::core::stopping::Stopping;
 use crate::messages::Linked;
 
 /// See the module.
 pub struct OpenLinks {
     all: Arc<DashMap<SessionId, Arc<LinkMailbox>>>,
+    settings: Arc<Settings>,
     listeners: Arc<Listeners>,
     linked: Arc<Linked>,
     metrics: Arc<Metrics>,
@@ -34,8 +38,8 @@ impl OpenLinks {
         linked: Arc<Linked>,
         stopping: Arc<Stopping>,
     ) -> OpenLinks {
-        let Ground { listeners, metrics, .. } = ground.clone();
-        OpenLinks { all, listeners, linked, metrics, stopping }
+        let Ground { settings, listeners, metrics, .. } = ground.clone();
+        OpenLinks { all, settings, listeners, linked, metrics, stopping }
     }
 
     /// Whether no links are opened any more.
@@ -51,6 +55,11 @@ impl OpenLinks {
     /// A link is open: presentities wake it from now on.
     pub(super) fn enter(&self, mailbox: &Arc<LinkMailbox>) {
         self.all.insert(mailbox.id, mailbox.clone());
+        // Only those that were there when the stop began have been told of it.
+        if self.is_stopping() {
+            let times = &self.settings.load().times;
+            mailbox.end(Bye::stopping(seconds(times.stop_retry_seconds)));
+        }
         self.listeners.enter(mailbox.id, mailbox.clone());
         self.metrics.links.inc();
     }

@@ -152,10 +152,14 @@ impl Connection {
 
     /// The server stops.
     fn stop(&mut self) {
-        let retry_after = Some(seconds(self.entrance.settings.load().times.stop_retry_seconds));
-        let stopping = Bye::new(ByeReason::Stopping, "the server is stopping");
-        self.answer(0, Bye { retry_after, ..stopping }.into());
+        self.answer(0, self.stopping().into());
         self.let_go();
+    }
+
+    /// What is said when it does.
+    fn stopping(&self) -> Bye {
+        let retry_after = seconds(self.entrance.settings.load().times.stop_retry_seconds);
+        Bye::stopping(retry_after)
     }
 
     /// What holds now: more once the client has signed in.

@@ -120,6 +120,10 @@ impl Connection {
     }
 
     fn signed_in(&mut self, session: Session) {
+        // Only those who were there when the stop began have been told of it.
+        if self.entrance.stopping.begun.is_cancelled() {
+            session.client.mailbox.end(self.stopping());
+        }
         self.phase = Phase::SignedIn(Box::new(session));
     }
 

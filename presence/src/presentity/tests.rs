@@ -3,6 +3,7 @@
 mod due;
 mod overtaken;
 mod staged;
+mod woken;
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -16,7 +16,8 @@ use crate::presentity::*;
 
 const PHONE: DeviceId = [1; 16];
 const LAPTOP: DeviceId = [2; 16];
-const ALLOW: &str = "handling = \"allow\"\nfields = [\"all\"]";
+pub(super) const ALLOW: &str = "handling = \"allow\"\nfields = [\"all\"]";
+const SOME: &str = "handling = \"allow\"\nfields = [\"note\"]";
 const BLOCK: &str = "handling = \"block\"";
 
 /// What the owner of a tuple says there.
@@ -220,7 +221,7 @@ fn shown(alice: &Presentity) -> String {
     format!("{watchers:?} {layers:?} {:?} {}", alice.policy().contacts, alice.policy().text)
 }
 
-fn watcher(index: u8) -> Address {
+pub(super) fn watcher(index: u8) -> Address {
     Address::parse(&format!("w{index}@b.example")).unwrap()
 }
 
@@ -264,11 +265,12 @@ fn any_change() -> impl Strategy<Value = Change> {
         let entry = grant.map(|grant| Contact { name: None, groups: vec![], follow: false, grant });
         Change::PutContact(watcher(who), entry)
     });
-    let handling = prop_oneof![Just("allow"), Just("confirm"), Just("block")];
+    let handling =
+        prop_oneof![Just(ALLOW), Just(SOME), Just("handling = \"confirm\""), Just(BLOCK)];
     let rules = (handling, any::<bool>()).prop_map(|(handling, home)| {
         let sphere = if home { "sphere = [\"home\"]\n" } else { "" };
         let text = format!(
-            "[[rule]]\nid = \"a\"\nwho = [\"domain:b.example\"]\n{sphere}handling = \"{handling}\"\n\
+            "[[rule]]\nid = \"a\"\nwho = [\"domain:b.example\"]\n{sphere}{handling}\n\
              [[rule]]\nid = \"c\"\nwho = [\"contacts\"]\nhandling = \"allow\"\n"
         );
         let rules = RuleSet::parse(&text).unwrap().into();
@@ -290,14 +292,14 @@ fn any_change() -> impl Strategy<Value = Change> {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Stage(Change),
     Commit,
     Fail,
     Expire(u64),
 }
 
-fn any_step() -> impl Strategy<Value = Step> {
+pub(super) fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => any_change().prop_map(Step::Stage),
         3 => Just(Step::Commit),

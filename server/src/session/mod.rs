@@ -15,13 +15,13 @@ mod telling;
 mod tests;
 mod things;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use impp_presence::{Change, Held, Keeper};
 use impp_protocol::command::{Done, Fetch, Subscribe};
-use impp_protocol::state::SubscriptionState;
+use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Code, Command, Error};
 
 use crate::core::answers::Answer;
@@ -112,14 +112,16 @@ struct Followed {
     state: Option<SubscriptionState>,
     /// The answer is still to come, from another domain: nothing is told before.
     waits: Option<follow::Waits>,
+    /// It has ended, for this reason, and that may not have arrived.
+    ended: Option<SubscriptionEvent>,
 }
 
-/// Presentities whose end was told and may not have arrived: since the client was last heard after a
-/// PING, and since the time before.
+/// Presentities whose end was told and may not have arrived, and why they ended: since the client was
+/// last heard after a PING, and since the time before.
 #[derive(Debug, Default)]
 struct Ended {
-    newer: BTreeSet<Address>,
-    older: BTreeSet<Address>,
+    newer: BTreeMap<Address, Option<SubscriptionEvent>>,
+    older: BTreeMap<Address, Option<SubscriptionEvent>>,
 }
 
 impl Ended {
@@ -138,7 +140,7 @@ impl Ended {
 impl Followed {
     /// What was answered.
     fn answered(held: Held, state: SubscriptionState) -> Followed {
-        Followed { held, state: Some(state), waits: None }
+        Followed { held, state: Some(state), ..Followed::default() }
     }
 }
 
@@ -167,11 +169,13 @@ impl Session {
         self.client.mailbox.set_absent(false);
         // So is the end of what has ended: whoever looks, and does not listen any more, is told so.
         let Ended { newer, older } = std::mem::take(&mut self.ended);
-        for presentity in newer.into_iter().chain(older) {
-            self.followed.entry(presentity).or_default();
-        }
-        for (presentity, followed) in &mut self.followed {
+        for followed in self.followed.values_mut() {
             *followed = Followed::default();
+        }
+        for (presentity, ended) in older.into_iter().chain(newer) {
+            self.followed.insert(presentity, Followed { ended, ..Followed::default() });
+        }
+        for presentity in self.followed.keys() {
             self.client.mailbox.presentity_dirty(presentity);
         }
         self.client.mailbox.contacts_changed();
@@ -274,11 +278,11 @@ impl Session {
     }
 
     /// The end of it is told. As many are remembered as can be followed.
-    fn told_end(&mut self, presentity: &Address) {
+    fn told_end(&mut self, presentity: &Address, event: Option<SubscriptionEvent>) {
         self.unfollowed(presentity);
         let most = self.serving.settings.load().limits.subscriptions_max as usize;
         if self.ended.newer.len() < most {
-            self.ended.newer.insert(presentity.clone());
+            self.ended.newer.insert(presentity.clone(), event);
         }
     }
 

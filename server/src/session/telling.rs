@@ -93,13 +93,15 @@ impl Session {
             }
         }
         let (watcher, session) = (&self.client.account.address, self.client.mailbox.id);
-        let Followed { held, state, .. } = followed;
+        let Followed { held, state, ended, .. } = followed;
         let pull = Pull { watcher, session, held, state };
         let Some(told) = self.serving.rooms.reach.pull(presentity, pull).await? else {
             return Ok(());
         };
         self.serving.metrics.notifications.inc();
         let Told { state, event, content } = told;
+        // An end that is told again came for the reason of then.
+        let event = ended.filter(|_| state == SubscriptionState::Terminated).or(event);
         let mut notify = Notify::of(presentity.clone(), What::Presence, state);
         notify.event = event;
         let held = match (&content, state) {
@@ -112,7 +114,7 @@ impl Session {
         }
         front.tell(Event::Presence(notify));
         if state == SubscriptionState::Terminated {
-            self.told_end(presentity);
+            self.told_end(presentity, event);
         } else {
             self.followed.insert(presentity.clone(), Followed::answered(held, state));
         }

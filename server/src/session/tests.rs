@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use impp_protocol::command::{Fetch, Message, Publish, Subscribe};
+use impp_protocol::command::{Fetch, Message, Notify, Publish, Subscribe};
 use impp_protocol::presence::{Document, FieldName, Patch};
 use impp_protocol::sasl::Password;
-use impp_protocol::state::{self, ItemKind, SubscriptionState, WatcherEdit};
+use impp_protocol::state::{self, ItemKind, SubscriptionEvent, SubscriptionState, WatcherEdit};
 use impp_protocol::{Address, Code, Command, Error, What};
 use impp_storage::MemoryStore;
 
@@ -137,16 +137,39 @@ async fn r5_1_9_an_end_that_may_not_have_arrived_is_told_again() {
         let ended = Publish::of(address("alice"), What::Watchers, Some(remove));
         let ended = ask(&mut alice, ended).await;
         assert!(matches!(ended, Command::Ok(_)), "{ended:?}");
-        assert_eq!(events(&mut bob, 10).await.len(), 1);
+        assert_eq!(ends(&events(&mut bob, 10).await), [SubscriptionEvent::Deactivated]);
         (0..answers).for_each(|_| bob.is_there());
         bob.resume().await.unwrap();
-        let again = events(&mut bob, 10).await;
-        let is_end = |event: &Event| match event {
-            Event::Presence(notify) => notify.state == SubscriptionState::Terminated,
-            _ => false,
-        };
-        assert_eq!(again.iter().filter(|event| is_end(event)).count(), usize::from(answers < 2));
+        let again = ends(&events(&mut bob, 10).await);
+        assert_eq!(again.len(), usize::from(answers < 2));
+        assert!(again.iter().all(|event| *event == SubscriptionEvent::Deactivated));
     }
+}
+
+/// With the reason of then, whatever the owner has done since.
+#[tokio::test]
+async fn r5_1_9_an_end_is_told_again_with_its_reason() {
+    let server = start().await;
+    let (mut alice, mut bob) = (sign_in(&server, "alice").await, sign_in(&server, "bob").await);
+    ask(&mut bob, Subscribe::of(address("alice"), What::Presence)).await;
+    events(&mut bob, 10).await;
+    let rules = "[[rule]]\nid = \"b\"\nwho = [\"bob@a.example\"]\nhandling = \"block\"\n";
+    let put = Publish::of(address("alice"), What::Rules, Some(rules.into()));
+    ask(&mut alice, Publish { base: Some(0), ..put }).await;
+    assert_eq!(ends(&events(&mut bob, 10).await), [SubscriptionEvent::Rejected]);
+    let remove = state::encode(&WatcherEdit { remove: address("bob") });
+    ask(&mut alice, Publish::of(address("alice"), What::Watchers, Some(remove))).await;
+    bob.resume().await.unwrap();
+    assert_eq!(ends(&events(&mut bob, 10).await), [SubscriptionEvent::Rejected]);
+}
+
+/// Why what is followed has ended, of these events.
+fn ends(events: &[Event]) -> Vec<SubscriptionEvent> {
+    let end = |event: &Event| match event {
+        Event::Presence(Notify { state: SubscriptionState::Terminated, event, .. }) => *event,
+        _ => None,
+    };
+    events.iter().filter_map(end).collect()
 }
 
 /// Another's things are refused, whatever is asked of them, and those of a service that an account has

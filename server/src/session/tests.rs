@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use impp_protocol::command::{Fetch, Message, Notify, Publish, Subscribe};
+use impp_protocol::command::{Done, Fetch, Message, Notify, Publish, Subscribe};
 use impp_protocol::presence::{Document, FieldName, Patch};
 use impp_protocol::sasl::Password;
 use impp_protocol::state::{self, ItemKind, SubscriptionEvent, SubscriptionState, WatcherEdit};
@@ -151,16 +151,28 @@ async fn r5_1_9_an_end_that_may_not_have_arrived_is_told_again() {
 async fn r5_1_9_an_end_is_told_again_with_its_reason() {
     let server = start().await;
     let (mut alice, mut bob) = (sign_in(&server, "alice").await, sign_in(&server, "bob").await);
-    ask(&mut bob, Subscribe::of(address("alice"), What::Presence)).await;
-    events(&mut bob, 10).await;
-    let rules = "[[rule]]\nid = \"b\"\nwho = [\"bob@a.example\"]\nhandling = \"block\"\n";
-    let put = Publish::of(address("alice"), What::Rules, Some(rules.into()));
-    ask(&mut alice, Publish { base: Some(0), ..put }).await;
-    assert_eq!(ends(&events(&mut bob, 10).await), [SubscriptionEvent::Rejected]);
-    let remove = state::encode(&WatcherEdit { remove: address("bob") });
-    ask(&mut alice, Publish::of(address("alice"), What::Watchers, Some(remove))).await;
-    bob.resume().await.unwrap();
-    assert_eq!(ends(&events(&mut bob, 10).await), [SubscriptionEvent::Rejected]);
+    let rules = |handling: &str| {
+        let text =
+            format!("[[rule]]\nid = \"b\"\nwho = [\"bob@a.example\"]\nhandling = \"{handling}\"\n");
+        Publish::of(address("alice"), What::Rules, Some(text.into()))
+    };
+    let mut base = Some(0);
+    for removed in [false, true] {
+        let put = ask(&mut alice, Publish { base, ..rules("allow") }).await;
+        let Command::Ok(Done { number, .. }) = put else { panic!("{put:?}") };
+        ask(&mut bob, Subscribe::of(address("alice"), What::Presence)).await;
+        events(&mut bob, 10).await;
+        let put = ask(&mut alice, Publish { base: number, ..rules("block") }).await;
+        let Command::Ok(Done { number, .. }) = put else { panic!("{put:?}") };
+        base = number;
+        assert_eq!(ends(&events(&mut bob, 10).await), [SubscriptionEvent::Rejected]);
+        if removed {
+            let remove = state::encode(&WatcherEdit { remove: address("bob") });
+            ask(&mut alice, Publish::of(address("alice"), What::Watchers, Some(remove))).await;
+        }
+        bob.resume().await.unwrap();
+        assert_eq!(ends(&events(&mut bob, 10).await), [SubscriptionEvent::Rejected], "{removed}");
+    }
 }
 
 /// Why what is followed has ended, of these events.

@@ -83,7 +83,7 @@ async fn i6_curl_asks_over_the_control_socket() {
         (400, &["--data", r#"{"address":"x@localhost","services":["x"]}"#, "/v1/accounts"]),
         (409, &["/v1/accounts/nobody@localhost/devices"]),
         (404, &["/v2/accounts"]),
-        (404, &["--request", "PUT", "/v1/accounts"]),
+        (405, &["--request", "PUT", "/v1/accounts"]),
         (404, &["--path-as-is", "/v1/../imppd.toml"]),
         (404, &["/"]),
     ] {
@@ -103,6 +103,11 @@ async fn i6_what_is_asked_is_bounded() {
     let data = format!("@{}", large.display());
     let (status, _) = asked(curl(&socket(&server), &["--data-binary", &data, "/v1/accounts"]));
     assert_eq!(status, 413);
+    // Up to there whatever is wrong is told as ever.
+    std::fs::write(&large, vec![b'x'; 5 * 1024 * 1024]).unwrap();
+    let (status, answer) = asked(curl(&socket(&server), &["--data-binary", &data, "/v1/accounts"]));
+    let message = answer["refused"]["message"].as_str().unwrap();
+    assert!(status == 400 && message.starts_with("no request: "), "{answer}");
     // Of the slow ones, the second is told why: its head has come.
     let head = "POST /v1/accounts HTTP/1.1\r\nHost: localhost\r\n";
     let slow = [head.to_owned(), format!("{head}Content-Length: 9\r\n\r\n{{"), "{".to_owned()];

@@ -233,6 +233,28 @@ async fn r2_3_5_held_messages_are_bounded() {
     assert_eq!(bodies, ["0", "1", "2", "3"]);
 }
 
+/// Held messages come into the inbox in the order in which they were sent, whatever their ids.
+#[tokio::test]
+async fn e14_held_messages_come_in_their_order() {
+    let server = strangers(&["bob"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.set_rules(&delivery("bob", "hold")).await;
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    let texts = ["first", "second", "third", "fourth"];
+    let mut messages = texts.map(|text| message("alice@localhost", text));
+    // The first has the highest id.
+    let mut ids = messages.each_ref().map(|message| message.id);
+    ids.sort_by(|a, b| b.cmp(a));
+    for (message, id) in messages.iter_mut().zip(ids) {
+        message.id = id;
+        bob.done(message.clone()).await;
+    }
+    let allow = RequestEdit { from: bob.address.clone(), decision: Decision::Allow };
+    alice.done(publish("alice@localhost", What::Requests, Some(state::encode(&allow)))).await;
+    let bodies: Vec<_> = alice.inbox().await.into_iter().map(|m| m.body).collect();
+    assert_eq!(bodies, texts);
+}
+
 /// Who is blocked cannot send any more; and what they sent before and waits is not delivered.
 #[tokio::test]
 async fn r5_4_10_after_a_block_nothing_of_theirs_comes() {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::IntoResponse;
 use axum::routing::{delete, get, post, put};
@@ -114,7 +114,9 @@ pub(super) fn routes(answering: Answering) -> Router {
     Router::new()
         .nest(VERSION, paths)
         .fallback(no_path)
-        .method_not_allowed_fallback(no_path)
+        .method_not_allowed_fallback(no_method)
+        // How much may be asked is bounded where the request is taken, and told in our words.
+        .layer(DefaultBodyLimit::disable())
         .with_state(answering)
 }
 
@@ -154,6 +156,12 @@ async fn no_path(method: Method, uri: Uri) -> (StatusCode, Response) {
     let message = format!("{AGENT} has no {method} {}: its paths begin with {VERSION}", uri.path());
     let hint = "ask it with the imppd that runs, or restart it with this one".to_owned();
     (StatusCode::NOT_FOUND, refused(3, message, Some(hint)))
+}
+
+/// The path is there, and something else is asked of it.
+async fn no_method(method: Method, uri: Uri) -> (StatusCode, Response) {
+    let message = format!("{method} is not asked of {}", uri.path());
+    (StatusCode::METHOD_NOT_ALLOWED, refused(2, message, None))
 }
 
 /// Reads a body, whatever it is said to be: curl says that it is a form if nobody tells it.

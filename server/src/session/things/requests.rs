@@ -124,7 +124,10 @@ impl Waiting {
             let since = Timestamp::from_millis(millis);
             Some(Held { key, from, since, record })
         };
-        Ok(records.into_iter().filter_map(read).collect())
+        let mut held: Vec<Held> = records.into_iter().filter_map(read).collect();
+        // In the order in which they came, which their keys do not keep.
+        held.sort_by_key(|held| held.record.version);
+        Ok(held)
     }
 
     /// A held message goes into the log, or away.

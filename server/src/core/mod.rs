@@ -2,6 +2,7 @@
 //!
 //! | module | duty |
 //! |---|---|
+//! | `ground` | what there is one of, and rooms are made from |
 //! | `principals/` | presentities of the hosted domains: loading, changing, waking |
 //! | `listeners`, `sessions`, `signal` | who is woken; sessions as others see them; waking a task |
 //! | `standing`, `rates`, `timers` | how many watchers other domains have here; what senders may send; what is due |
@@ -16,6 +17,7 @@ pub mod accounts;
 pub mod answers;
 pub mod clock;
 pub mod config;
+pub mod ground;
 pub mod ids;
 pub mod keeping;
 pub mod listeners;

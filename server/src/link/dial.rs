@@ -23,7 +23,7 @@ use super::opening::{self, Opened, Openings};
 use super::words;
 use crate::core::clock::Clock;
 use crate::core::config::seconds;
-use crate::core::principals::Ground;
+use crate::core::ground::Ground;
 use crate::core::routes::Routes;
 use crate::core::settings::Settings;
 use crate::wire::gate::Gate;

@@ -12,10 +12,10 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::LinkMailbox;
 use crate::core::config::seconds;
+use crate::core::ground::Ground;
 use crate::core::ids::SessionId;
 use crate::core::listeners::Listeners;
 use crate::core::metrics::Metrics;
-use crate::core::principals::Ground;
 use crate::core::settings::Settings;
 use crate::core::stopping::Stopping;
 use crate::messages::Linked;

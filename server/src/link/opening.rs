@@ -17,7 +17,7 @@ use super::words;
 use crate::core::accounts::Accounts;
 use crate::core::clock::Clock;
 use crate::core::config::seconds;
-use crate::core::principals::Ground;
+use crate::core::ground::Ground;
 use crate::core::routes::Routes;
 use crate::core::settings::Settings;
 use crate::core::signal::Signal;

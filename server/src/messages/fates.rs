@@ -21,7 +21,7 @@ use super::waiting::Waiting;
 use crate::core::accounts::Accounts;
 use crate::core::answers::{Answer, Stored};
 use crate::core::clock::Clock;
-use crate::core::principals::Ground;
+use crate::core::ground::Ground;
 use crate::core::random;
 use crate::core::records::QueuedRecord;
 use crate::core::routes::Routes;

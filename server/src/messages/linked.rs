@@ -10,7 +10,7 @@ use super::queued::{all, damaged};
 use crate::core::accounts::Accounts;
 use crate::core::clock::Clock;
 use crate::core::config::seconds;
-use crate::core::principals::Ground;
+use crate::core::ground::Ground;
 use crate::core::records::{self, LINKED, LinkedRecord};
 use crate::core::settings::Settings;
 

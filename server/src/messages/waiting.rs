@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 
 use crate::core::accounts::Accounts;
 use crate::core::config::{Federation, seconds};
-use crate::core::principals::Ground;
+use crate::core::ground::Ground;
 use crate::core::settings::Settings;
 
 /// Bytes of waiting messages of one domain that are in memory too.

@@ -14,8 +14,9 @@ use impp_protocol::{Address, Timestamp};
 use impp_storage::{Record, Store, StoreError, Table};
 use parking_lot::Mutex;
 
-use super::{Ground, Principal, Principals};
+use super::{Principal, Principals};
 use crate::core::config::{Times, seconds};
+use crate::core::ground::Ground;
 use crate::core::ids::unhex;
 use crate::core::keeping::scan;
 use crate::core::records::{
@@ -48,7 +49,7 @@ impl Principals {
         self: &Arc<Self>,
         owner: &Address,
     ) -> Result<Arc<Mutex<Principal>>, StoreError> {
-        let Ground { settings, clock, store, .. } = &self.around;
+        let Ground { settings, clock, store, .. } = &self.ground;
         let (config, now) = (settings.load_full(), clock.now());
         let recovering = || clock.started().after(seconds(config.times.recovery_seconds));
         let around = Circumstances {

@@ -16,19 +16,16 @@ use std::sync::Arc;
 use dashmap::DashMap;
 use impp_presence::{Answer, Change, Effects, Presentity, Staging, Write};
 use impp_protocol::{Address, Timestamp};
-use impp_storage::{Op, Store, StoreError};
+use impp_storage::{Op, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::core::accounts::{AccountError, Accounts};
-use crate::core::clock::Clock;
+use crate::core::accounts::AccountError;
+use crate::core::ground::Ground;
 use crate::core::keeping::{self, Commits, Committed};
-use crate::core::listeners::Listeners;
-use crate::core::metrics::Metrics;
 use crate::core::rates::Rates;
 use crate::core::settings::Settings;
-use crate::core::standing::Standing;
-use crate::core::timers::{Due, Timers};
+use crate::core::timers::Due;
 
 /// One principal.
 #[derive(Debug)]
@@ -79,7 +76,7 @@ impl Principal {
 /// See the module.
 #[derive(Debug)]
 pub struct Principals {
-    around: Ground,
+    ground: Ground,
     /// The server that ran before did not stop in good order: for a while nobody is shown as closed who
     /// may only not have returned yet.
     crashed: bool,
@@ -88,57 +85,16 @@ pub struct Principals {
     loading: DashMap<Address, Arc<tokio::sync::Mutex<()>>>,
 }
 
-/// What of the server principals need, and what stands on them is made from.
-#[derive(Clone)]
-pub struct Ground {
-    /// The settings.
-    pub settings: Arc<Settings>,
-    /// Where they are kept.
-    pub store: Arc<dyn Store>,
-    /// The time.
-    pub clock: Clock,
-    /// Whose they are.
-    pub accounts: Arc<Accounts>,
-    /// Who is to be woken.
-    pub listeners: Arc<Listeners>,
-    /// When they are to be looked at.
-    pub timers: Arc<Timers>,
-    /// How many of other domains watch.
-    pub standing: Arc<Standing>,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
-}
-
-impl Ground {
-    /// What is new with each start, around what is not.
-    pub fn new(
-        settings: Settings,
-        store: Arc<dyn Store>,
-        clock: Clock,
-        accounts: Accounts,
-    ) -> Ground {
-        let (settings, accounts) = (Arc::new(settings), Arc::new(accounts));
-        let (listeners, timers, standing, metrics) = Default::default();
-        Ground { settings, store, clock, accounts, listeners, timers, standing, metrics }
-    }
-}
-
-impl std::fmt::Debug for Ground {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ground").finish_non_exhaustive()
-    }
-}
-
 impl Principals {
     /// None is loaded yet; `crashed` if the server that ran before did not stop in good order.
-    pub fn new(around: Ground, crashed: bool) -> Principals {
+    pub fn new(ground: Ground, crashed: bool) -> Principals {
         let (entries, loading) = Default::default();
-        Principals { around, crashed, entries, loading }
+        Principals { ground, crashed, entries, loading }
     }
 
     /// The settings.
     pub fn settings(&self) -> &Settings {
-        &self.around.settings
+        &self.ground.settings
     }
 
     /// Looks at a principal as it is now: what time has ended is ended first, however late the timer
@@ -152,13 +108,13 @@ impl Principals {
         act: impl FnOnce(&mut Principal, Timestamp) -> R,
     ) -> Result<R, StoreError> {
         let entry = self.load(owner).await?;
-        let (mut principal, now) = (entry.lock(), self.around.clock.now());
+        let (mut principal, now) = (entry.lock(), self.ground.clock.now());
         if principal.presentity.layers().is_due(now) {
             self.expire_now(owner, &entry, &mut principal, now);
         }
         let answer = act(&mut principal, now);
         let encodes = principal.presentity.take_encodes();
-        self.around.metrics.view_encodes.inc_by(encodes);
+        self.ground.metrics.view_encodes.inc_by(encodes);
         Ok(answer)
     }
 
@@ -190,7 +146,7 @@ impl Principals {
     ) -> Result<Result<Answer, E>, ChangeError> {
         let entry = self.load(owner).await?;
         let told = {
-            let (mut principal, now) = (entry.lock(), self.around.clock.now());
+            let (mut principal, now) = (entry.lock(), self.ground.clock.now());
             if let Err(unfit) = fits(&mut principal) {
                 return Ok(Err(unfit));
             }
@@ -226,7 +182,7 @@ impl Principals {
     /// [`StoreError`] if it cannot be loaded.
     pub async fn expire(self: &Arc<Self>, owner: &Address) -> Result<(), StoreError> {
         let entry = self.load(owner).await?;
-        let (mut principal, now) = (entry.lock(), self.around.clock.now());
+        let (mut principal, now) = (entry.lock(), self.ground.clock.now());
         self.expire_now(owner, &entry, &mut principal, now);
         Ok(())
     }
@@ -234,7 +190,7 @@ impl Principals {
     /// Has a principal read from the store, if it is not there; what is wrong with it is told to
     /// whoever asks for it.
     pub async fn ready(self: &Arc<Self>, owner: &Address) {
-        if self.around.accounts.get(owner).is_some() {
+        if self.ground.accounts.get(owner).is_some() {
             let _ = self.load(owner).await;
         }
     }
@@ -242,7 +198,7 @@ impl Principals {
     /// Forgets a principal whose account is gone; what it had is asked from the store again.
     pub fn forget(&self, owner: &Address) {
         self.entries.remove(owner);
-        self.around.timers.set(Due::Presentity(owner.clone()), None);
+        self.ground.timers.set(Due::Presentity(owner.clone()), None);
     }
 
     /// The operations that store layers that are bound to sessions as leases until then: so their
@@ -302,7 +258,7 @@ impl Principals {
         committed: Committed,
         of_rules: bool,
     ) {
-        let (mut principal, now) = (entry.lock(), self.around.clock.now());
+        let (mut principal, now) = (entry.lock(), self.ground.clock.now());
         let presentity = &mut principal.presentity;
         let (effects, error) = match committed {
             Committed::All(versions) => {
@@ -355,11 +311,11 @@ impl Principals {
                 }
             });
         }
-        self.around.metrics.view_encodes.inc_by(principal.presentity.take_encodes());
+        self.ground.metrics.view_encodes.inc_by(principal.presentity.take_encodes());
         let deadline = principal.presentity.next_deadline();
-        self.around.timers.set(Due::Presentity(owner.clone()), deadline);
+        self.ground.timers.set(Due::Presentity(owner.clone()), deadline);
         // Before the answer: whoever is asked after it has heard of what it is about.
-        self.around.listeners.wake(owner, &wake);
+        self.ground.listeners.wake(owner, &wake);
         for (id, answer) in answers {
             if let Some(Waiting { tell, .. }) = principal.waiting.remove(&id) {
                 // Whoever has stopped waiting does not hear it.
@@ -369,13 +325,13 @@ impl Principals {
     }
 
     fn submit(&self, owner: &Address, writes: Vec<Write>, now: Timestamp) -> Commits {
-        let is_local = |address: &Address| self.around.accounts.is_local(address);
+        let is_local = |address: &Address| self.ground.accounts.is_local(address);
         let ops = keeping::operations(owner, writes, is_local);
-        Commits::submit(&*self.around.store, now, ops)
+        Commits::submit(&*self.ground.store, now, ops)
     }
 
     fn note(&self, owner: &Address, principal: &Principal, watchers: &[Address]) {
-        self.around.standing.note(owner, &principal.presentity, watchers);
+        self.ground.standing.note(owner, &principal.presentity, watchers);
     }
 }
 

@@ -31,7 +31,7 @@ impl Mirrors {
         link: SessionId,
         max: usize,
     ) -> Vec<(MirrorKey, Address, Subscribe)> {
-        let (terms, now) = (terms(&self.around.settings.load()), self.around.clock.now());
+        let (terms, now) = (terms(&self.ground.settings.load()), self.ground.clock.now());
         let mut requests = Vec::new();
         while requests.len() < max {
             let pair = (local.clone(), remote.clone());
@@ -66,7 +66,7 @@ impl Mirrors {
         watcher: &Address,
         result: Result<Done, Error>,
     ) {
-        let terms = terms(&self.around.settings.load());
+        let terms = terms(&self.ground.settings.load());
         self.hear(link, key, |mirror, now| mirror.answered(now, watcher, result, terms));
     }
 
@@ -74,7 +74,7 @@ impl Mirrors {
     pub fn notified(&self, link: SessionId, local: &Domain, notify: &Notify) {
         let (local, presentity) = (local.clone(), notify.address.clone());
         let key = MirrorKey { local, presentity };
-        let most = self.around.settings.load().federation.presence_bytes_max as usize;
+        let most = self.ground.settings.load().federation.presence_bytes_max as usize;
         let bytes = self.peers.get(&pair(&key)).map_or(0, |peer| peer.total.bytes);
         let room = most.saturating_sub(bytes);
         self.hear(link, &key, |mirror, now| mirror.notified(now, notify, room));
@@ -107,7 +107,7 @@ impl Mirrors {
 
     /// Tells a mirror of its link, if it has not heard of it.
     pub(super) fn sync_link(&self, key: &MirrorKey) {
-        let terms = terms(&self.around.settings.load());
+        let terms = terms(&self.ground.settings.load());
         let applied = self.apply_slot(key, None, |slot, now| {
             // Looked at only now, so that no older link comes after a newer one.
             let link = self.peers.get(&pair(key)).and_then(|peer| peer.link);
@@ -138,7 +138,7 @@ impl Mirrors {
         });
         match applied {
             Some(((), stored)) => self.store_later(stored),
-            None => drop(self.around.metrics.unsolicited.inc()),
+            None => drop(self.ground.metrics.unsolicited.inc()),
         }
     }
 }

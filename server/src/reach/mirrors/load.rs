@@ -7,7 +7,7 @@ use impp_storage::{SCAN_ITEMS_MAX, Scan, StoreError};
 
 use super::shared::pair;
 use super::{Mirrors, Slot, terms};
-use crate::core::principals::Ground;
+use crate::core::ground::Ground;
 use crate::core::records::{self, FOLLOWED, WatcherRecord};
 use crate::core::timers::Due;
 
@@ -16,22 +16,22 @@ impl Mirrors {
     ///
     /// # Errors
     /// [`StoreError`], also where a record is damaged; it names the record.
-    pub async fn load(around: Ground, shares: &Shares) -> Result<Mirrors, StoreError> {
-        let (config, now) = (around.settings.load_full(), around.clock.now());
+    pub async fn load(ground: Ground, shares: &Shares) -> Result<Mirrors, StoreError> {
+        let (config, now) = (ground.settings.load_full(), ground.clock.now());
         let (beyond, all, peers) = Default::default();
-        let mirrors = Mirrors { around, beyond, mirrors: all, peers };
+        let mirrors = Mirrors { ground, beyond, mirrors: all, peers };
         if !config.federation.enabled {
             return Ok(mirrors);
         }
-        let (terms, around) = (terms(&config), &mirrors.around);
-        let domains = around.accounts.domains();
+        let (terms, ground) = (terms(&config), &mirrors.ground);
+        let domains = ground.accounts.domains();
         for domain in domains {
             let mut after = None;
             loop {
                 let (table, prefix) = (FOLLOWED, Vec::new());
                 let range =
                     Scan { domain: domain.clone(), table, prefix, after, max: SCAN_ITEMS_MAX };
-                let page = around.store.scan(range).await?;
+                let page = ground.store.scan(range).await?;
                 let Some((last, _)) = page.last() else { break };
                 after = Some(last.clone());
                 for (key, record) in page {
@@ -47,7 +47,7 @@ impl Mirrors {
                 slot.claims.insert(watcher, claim);
             }
             let deadline = slot.mirror.next_deadline(now, terms);
-            around.timers.set(Due::Mirror(slot.key().clone()), deadline);
+            ground.timers.set(Due::Mirror(slot.key().clone()), deadline);
         }
         Ok(mirrors)
     }

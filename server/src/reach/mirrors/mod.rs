@@ -25,16 +25,16 @@ use super::elsewhere::from_home;
 use super::{Beyond, Follow, Follows, Pull};
 use crate::core::answers::storage_error;
 use crate::core::config::{Config, seconds};
+use crate::core::ground::Ground;
 use crate::core::ids::SessionId;
 use crate::core::keeping::Commits;
-use crate::core::principals::Ground;
 use crate::core::records::{self, FOLLOWED, WatcherRecord};
 use crate::core::timers::Due;
 use shared::{Counted, Pair, Peer, pair};
 
 /// See the module.
 pub struct Mirrors {
-    around: Ground,
+    ground: Ground,
     /// The links; there are none before the server runs.
     beyond: OnceLock<Weak<dyn Beyond>>,
     mirrors: DashMap<MirrorKey, Slot>,
@@ -176,7 +176,7 @@ impl Mirrors {
 
     /// The time.
     pub fn now(&self) -> Timestamp {
-        self.around.clock.now()
+        self.ground.clock.now()
     }
 
     /// Looks at a mirror; nothing changes.
@@ -189,7 +189,7 @@ impl Mirrors {
     /// # Errors
     /// [`StoreError`].
     pub async fn expire(&self, key: &MirrorKey) -> Result<(), StoreError> {
-        let terms = terms(&self.around.settings.load());
+        let terms = terms(&self.ground.settings.load());
         let applied = self.apply(key, |mirror, now| ((), mirror.expire(now, terms)));
         stored(applied.and_then(|((), stored)| stored)).await
     }
@@ -197,7 +197,7 @@ impl Mirrors {
     /// Enters a mirror for one more follower; the link that there is.
     fn enter(&self, key: &MirrorKey, watcher: &Address) -> Result<Option<SessionId>, Error> {
         let known = self.look(key, |mirror| mirror.follower(watcher).is_some());
-        let most = self.around.settings.load().federation.subscriptions_max as usize;
+        let most = self.ground.settings.load().federation.subscriptions_max as usize;
         let mut peer = self.peers.entry(pair(key)).or_default();
         if known != Some(true) && peer.total.followers >= most {
             let text = format!("{most} are followed in that domain, and that is the most");
@@ -223,7 +223,7 @@ impl Mirrors {
         make: Option<Option<SessionId>>,
         act: impl FnOnce(&mut Slot, Timestamp) -> (R, Effects),
     ) -> Option<(R, Option<Commits>)> {
-        let (terms, now) = (terms(&self.around.settings.load()), self.around.clock.now());
+        let (terms, now) = (terms(&self.ground.settings.load()), self.ground.clock.now());
         let mut slot = match make {
             Some(link) => {
                 let new = || Slot::new(key, link, now);
@@ -235,12 +235,12 @@ impl Mirrors {
         // Queued under the lock, so that the store sees changes in their order; the same for the
         // timer.
         let ops = slot.records(key, &effects.records);
-        let commit = (!ops.is_empty()).then(|| Commits::submit(&*self.around.store, now, ops));
+        let commit = (!ops.is_empty()).then(|| Commits::submit(&*self.ground.store, now, ops));
         for watcher in &effects.let_go {
             slot.claims.remove(watcher);
         }
         let deadline = slot.mirror.next_deadline(now, terms);
-        self.around.timers.set(Due::Mirror(key.clone()), deadline);
+        self.ground.timers.set(Due::Mirror(key.clone()), deadline);
         slot.tell_waiting(&effects);
         let (before, after) = (slot.counted, slot.count());
         let empty = slot.mirror.is_empty();
@@ -249,9 +249,9 @@ impl Mirrors {
             self.mirrors.remove_if(key, |_, slot| slot.mirror.is_empty());
         }
         let anew = self.account(key, before, after, effects.asks);
-        self.around.metrics.unsolicited.inc_by(effects.unsolicited);
-        self.around.metrics.repairs.inc_by(effects.repairs);
-        self.around.listeners.wake(&key.presentity, &effects.wake);
+        self.ground.metrics.unsolicited.inc_by(effects.unsolicited);
+        self.ground.metrics.repairs.inc_by(effects.repairs);
+        self.ground.listeners.wake(&key.presentity, &effects.wake);
         if (effects.asks || anew)
             && let Ok(beyond) = self.beyond()
         {

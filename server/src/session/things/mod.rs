@@ -21,7 +21,7 @@ use impp_protocol::{Address, Code, Error, What};
 
 use crate::core::accounts::Account;
 use crate::core::answers::Handled;
-use crate::core::principals::Ground;
+use crate::core::ground::Ground;
 use crate::core::sessions::Mailbox;
 use crate::session::Rooms;
 use crate::session::devices::Devices;

@@ -1,0 +1,54 @@
+//! What there is one of. The rooms are made from it, and each takes of it what it needs.
+
+use std::sync::Arc;
+
+use impp_storage::Store;
+
+use super::accounts::Accounts;
+use super::clock::Clock;
+use super::listeners::Listeners;
+use super::metrics::Metrics;
+use super::settings::Settings;
+use super::standing::Standing;
+use super::timers::Timers;
+
+/// See the module.
+#[derive(Clone)]
+pub struct Ground {
+    /// The settings.
+    pub settings: Arc<Settings>,
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The time.
+    pub clock: Clock,
+    /// Who can sign in.
+    pub accounts: Arc<Accounts>,
+    /// Who is to be woken.
+    pub listeners: Arc<Listeners>,
+    /// When who is to be looked at.
+    pub timers: Arc<Timers>,
+    /// How many watch from other domains.
+    pub standing: Arc<Standing>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Ground {
+    /// What is new with each start, around what is not.
+    pub fn new(
+        settings: Settings,
+        store: Arc<dyn Store>,
+        clock: Clock,
+        accounts: Accounts,
+    ) -> Ground {
+        let (settings, accounts) = (Arc::new(settings), Arc::new(accounts));
+        let (listeners, timers, standing, metrics) = Default::default();
+        Ground { settings, store, clock, accounts, listeners, timers, standing, metrics }
+    }
+}
+
+impl std::fmt::Debug for Ground {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ground").finish_non_exhaustive()
+    }
+}

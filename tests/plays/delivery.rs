@@ -5,6 +5,7 @@ use impp_protocol::state::{
     self, Decision, Fate, ItemKind, RequestEdit, RequestKind, SubscriptionState,
 };
 use impp_protocol::{Code, Command, What};
+use impp_tests::eventually;
 use impp_tests::impp::Impp;
 use impp_tests::peer::{Peer, fetch, message, publish, subscribe};
 use impp_tests::presence::at_once;
@@ -253,6 +254,38 @@ async fn e14_held_messages_come_in_their_order() {
     alice.done(publish("alice@localhost", What::Requests, Some(state::encode(&allow)))).await;
     let bodies: Vec<_> = alice.inbox().await.into_iter().map(|m| m.body).collect();
     assert_eq!(bodies, texts);
+}
+
+/// What comes while held messages are moved into the inbox does not pass them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn e14_nothing_passes_held_messages_that_are_moved() {
+    const MESSAGES: usize = 300;
+    let server = at_once().accounts(["alice"]).set("limits.pending_max", 1000).start();
+    server.add("bob");
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.set_rules(&delivery("bob", "hold")).await;
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    let allow = RequestEdit { from: bob.address.clone(), decision: Decision::Allow };
+    let (half, halfway) = tokio::sync::oneshot::channel();
+    let sending = tokio::spawn(async move {
+        for n in 0..MESSAGES / 2 {
+            bob.send("alice@localhost", &n.to_string()).await;
+        }
+        half.send(()).unwrap();
+        for n in MESSAGES / 2..MESSAGES {
+            bob.send("alice@localhost", &n.to_string()).await;
+        }
+    });
+    halfway.await.unwrap();
+    alice.done(publish("alice@localhost", What::Requests, Some(state::encode(&allow)))).await;
+    sending.await.unwrap();
+    let wanted: Vec<String> = (0..MESSAGES).map(|n| n.to_string()).collect();
+    let bodies = eventually("all of them", async || {
+        let bodies: Vec<_> = alice.inbox().await.into_iter().map(|m| m.body).collect();
+        (bodies.len() == MESSAGES).then_some(bodies)
+    });
+    assert_eq!(bodies.await, wanted);
+    assert_eq!(alice.requests().await.entries, vec![]);
 }
 
 /// Who is blocked cannot send any more; and what they sent before and waits is not delivered.

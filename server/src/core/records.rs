@@ -68,6 +68,11 @@ pub fn prefix(owner: &Address, rest: &[&str]) -> Vec<u8> {
     key
 }
 
+/// The parts of a key; what is no text is empty.
+pub fn parts(key: &[u8]) -> impl Iterator<Item = &str> {
+    key.split(|byte| *byte == 0).map(|part| std::str::from_utf8(part).unwrap_or_default())
+}
+
 /// The last part of a key.
 pub fn last_part(key: &[u8]) -> Option<&str> {
     std::str::from_utf8(key.rsplit(|byte| *byte == 0).next()?).ok()

@@ -107,7 +107,7 @@ impl Delivery {
                     if nobody && !stored {
                         delivery.ghosts.lock().release(&to);
                     } else if action == DeliveryAction::Hold && !stored {
-                        delivery.one_less_held(&to).await;
+                        delivery.one_less_held(&to, &from).await;
                     }
                     delivery.answer(outcome, &from, &to, now)
                 });
@@ -148,13 +148,16 @@ impl Delivery {
                         Error::new(Code::RateLimited, text).by(By::Recipient).retry_after(wait)
                     })?;
                 }
-                if action == DeliveryAction::Hold && !message.volatile {
-                    // In the words of a full inbox: that messages are held is not for the sender
-                    // to know.
-                    if principal.held >= held_max {
-                        return Err(full(owner));
-                    }
-                    principal.held += 1;
+                if message.volatile {
+                    return Ok(action);
+                }
+                // In its order: what came before is just on the way into the inbox.
+                let waits = action == DeliveryAction::Accept && principal.held.is_moving(from);
+                let action = if waits { DeliveryAction::Hold } else { action };
+                // In the words of a full inbox: that messages are held is not for the sender to
+                // know.
+                if action == DeliveryAction::Hold && !principal.held.hold(from, held_max) {
+                    return Err(full(owner));
                 }
                 Ok(action)
             })

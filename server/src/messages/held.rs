@@ -17,10 +17,8 @@ pub(super) fn hold(message: &Message, from: &Address, body: &Bytes) -> Op {
 
 impl Delivery {
     /// A message that was counted as held is not any more.
-    pub async fn one_less_held(&self, owner: &Address) {
-        let counted = self.principals.look(owner, |principal, _| {
-            principal.held = principal.held.saturating_sub(1);
-        });
+    pub async fn one_less_held(&self, owner: &Address, from: &Address) {
+        let counted = self.principals.look(owner, |principal, _| principal.held.one_less(from));
         if let Err(error) = counted.await {
             tracing::error!(%error, "held messages could not be counted");
         }

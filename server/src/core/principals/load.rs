@@ -14,7 +14,7 @@ use impp_protocol::{Address, Timestamp};
 use impp_storage::{Record, Store, StoreError, Table};
 use parking_lot::Mutex;
 
-use super::{Principal, Principals};
+use super::{HeldMessages, Principal, Principals};
 use crate::core::config::{Times, seconds};
 use crate::core::ground::Ground;
 use crate::core::ids::unhex;
@@ -116,7 +116,13 @@ async fn load(
     let Circumstances { now, pace, recovering_until } = around;
     let (presentity, ended) =
         Presentity::restored(owner.clone(), policy, layers, watchers, now, pace, recovering_until);
-    let held = scan(store, owner, HELD).await?.len() as u64;
+    let mut held = HeldMessages::default();
+    for (key, _) in scan(store, owner, HELD).await? {
+        let from = records::parts(&key).nth(1).unwrap_or_default();
+        let from = Address::parse_canonical(from)
+            .map_err(|error| damaged(owner, HELD, &key, &error.to_string()))?;
+        held.add(&from);
+    }
     Ok((Principal::new(presentity, held), ended))
 }
 

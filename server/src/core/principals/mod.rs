@@ -6,6 +6,7 @@
 //! the change or takes it back, and only then wakes whoever has to look, also if the one who asked has
 //! gone. What a presentity does is left to `impp_presence`, what it looks like on disk to `records`.
 
+mod held;
 mod load;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use crate::core::keeping::{self, Commits, Committed};
 use crate::core::rates::Rates;
 use crate::core::settings::Settings;
 use crate::core::timers::Due;
+pub use held::HeldMessages;
 
 /// One principal.
 #[derive(Debug)]
@@ -34,8 +36,8 @@ pub struct Principal {
     pub presentity: Presentity,
     /// What senders may still send.
     pub rates: Rates,
-    /// Messages held for the owner's decision, or on the way to being held.
-    pub held: u64,
+    /// Messages held for the owner's decision.
+    pub held: HeldMessages,
     waiting: HashMap<u64, Waiting>,
 }
 
@@ -68,7 +70,7 @@ impl From<ChangeError> for AccountError {
 }
 
 impl Principal {
-    fn new(presentity: Presentity, held: u64) -> Principal {
+    fn new(presentity: Presentity, held: HeldMessages) -> Principal {
         Principal { presentity, rates: Rates::default(), held, waiting: HashMap::new() }
     }
 }

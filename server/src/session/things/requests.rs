@@ -10,6 +10,7 @@ use impp_protocol::command::{Done, Fetch, Publish};
 use impp_protocol::state::{self, Decision, RequestEdit, RequestEntry, RequestKind, Requests};
 use impp_protocol::{Address, Code, Error, Timestamp};
 use impp_storage::{Expect, Op, Outcome, Record, Rejection, Store, Unit};
+use tokio::task::JoinError;
 
 use super::lists;
 use super::rules::Rules;
@@ -17,11 +18,15 @@ use crate::core::answers::{Handled, Stored};
 use crate::core::clock::Clock;
 use crate::core::ids::unhex;
 use crate::core::keeping::scan;
-use crate::core::records::HELD;
+use crate::core::records::{self, HELD};
 use crate::core::sessions::Sessions;
 use crate::messages::Delivery;
 
+/// How often what is held is looked at, at most, while more comes.
+const LOOKS_MAX: usize = 1000;
+
 /// See the module.
+#[derive(Clone)]
 pub(super) struct Waiting {
     pub rules: Rules,
     pub store: Arc<dyn Store>,
@@ -84,17 +89,63 @@ impl Waiting {
                 Decision::Polite => DeliveryRuling::Drop,
                 Decision::Deny => DeliveryRuling::Refuse,
             };
-            self.rules
-                .edit(acting, |text| with_delivery_decision(text, &edit.from, ruling))
-                .await?;
-            // Whatever was held while the rule was written is held under the old one.
-            held = self.held(acting).await?;
-            held.retain(|held| held.from == edit.from);
-            for held in held {
-                self.release(acting, held, edit.decision == Decision::Allow).await?;
-            }
+            // To its end also if who asks is gone: until then what comes from there waits.
+            let (waiting, acting) = (self.clone(), acting.clone());
+            let carried_out =
+                tokio::spawn(async move { waiting.carry_out(&acting, &edit.from, ruling).await });
+            let failed = |error: JoinError| Error::new(Code::Internal, error.to_string());
+            carried_out.await.map_err(failed)??;
         }
         Ok(Done::empty())
+    }
+
+    /// Makes a rule of a decision, and does by it with what is held.
+    async fn carry_out(
+        &self,
+        acting: &Acting,
+        from: &Address,
+        ruling: DeliveryRuling,
+    ) -> Result<(), Error> {
+        let (owner, principals) = (acting.owner(), &self.rules.principals);
+        let moves = principals.look(owner, |principal, _| principal.held.begin_moving(from));
+        moves.await.stored()?;
+        let accept = ruling == DeliveryRuling::Accept;
+        let done = match self
+            .rules
+            .edit(acting, |text| with_delivery_decision(text, from, ruling))
+            .await
+        {
+            Ok(_) => self.clear(acting, from, accept).await,
+            Err(error) => Err(error),
+        };
+        if done != Ok(true) {
+            let stays = principals.look(owner, |principal, _| principal.held.stop_moving(from));
+            stays.await.stored()?;
+        }
+        done.map(drop)
+    }
+
+    /// Does with what is held of a sender, from the oldest, until there is no more of it: whether that
+    /// was so.
+    async fn clear(&self, acting: &Acting, from: &Address, accept: bool) -> Result<bool, Error> {
+        for _ in 0..LOOKS_MAX {
+            let mut held = self.held(acting).await?;
+            held.retain(|held| held.from == *from);
+            for held in held {
+                self.release(acting, held, accept).await?;
+            }
+            let moved = self
+                .rules
+                .principals
+                .look(acting.owner(), |principal, _| principal.held.moved(from));
+            if moved.await.stored()? {
+                return Ok(true);
+            }
+            // What is on its way to being held is there after this.
+            let unit = Unit::of(self.clock.now(), Vec::new());
+            self.store.submit(unit).await.stored()?;
+        }
+        Ok(false)
     }
 
     async fn asking(&self, acting: &Acting) -> Result<Vec<RequestEntry>, Error> {
@@ -115,10 +166,10 @@ impl Waiting {
     async fn held(&self, acting: &Acting) -> Result<Vec<Held>, Error> {
         let records = scan(&*self.store, acting.owner(), HELD).await.stored()?;
         let read = |(key, record): (Vec<u8>, Record)| {
-            let mut parts = key.split(|byte| *byte == 0).skip(1);
-            let from = std::str::from_utf8(parts.next()?).ok()?;
-            let from = Address::parse_canonical(from).ok()?;
-            let id = unhex(std::str::from_utf8(parts.next()?).ok()?)?;
+            let (from, id) = {
+                let mut parts = records::parts(&key).skip(1);
+                (Address::parse_canonical(parts.next()?).ok()?, unhex(parts.next()?)?)
+            };
             // The first 48 bits of a UUIDv7 are its time.
             let millis = id[..6].iter().fold(0, |time, byte| time << 8 | u64::from(*byte));
             let since = Timestamp::from_millis(millis);
@@ -148,7 +199,7 @@ impl Waiting {
                 Err(Error::new(Code::Full, "your inbox is full; the messages stay held"))
             }
             Outcome::Committed { .. } => {
-                self.delivery.one_less_held(&owner).await;
+                self.delivery.one_less_held(&owner, &held.from).await;
                 self.sessions.log_grew(&owner);
                 Ok(())
             }

@@ -2,8 +2,6 @@
 //! or has no room holds up nothing else: what it cannot take is dropped, counted, and told when it
 //! takes lines again.
 
-use crate::core::lost;
-
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -17,6 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
 use crate::core::config::{Log, level};
+use crate::core::lost;
 
 /// Lines that wait to be written; further ones are dropped.
 const LINES_MAX: usize = 8192;

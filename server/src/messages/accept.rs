@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use impp_protocol::command::{Done, Message, Outcome};
 use impp_protocol::{Address, By, Code, Error, Timestamp};
-use impp_storage::{Dedup, Rejection, Store};
+use impp_storage::{self as storage, Dedup, Rejection, Store, StoreError};
 use sha2::{Digest, Sha256};
 
-use crate::core::answers::Stored;
+use crate::core::answers::{Handled, Stored, storage_error};
 
 /// How long a repeat is recognised: longer than its id can be accepted, with room for a queue.
 pub const DEDUP_KEPT: Duration = Duration::from_secs(72 * 3600);
@@ -45,8 +45,23 @@ pub(super) fn done(now: Timestamp, outcome: Outcome) -> Done {
     Done { outcome: Some(outcome), time: Some(now), ..Done::empty() }
 }
 
+/// What the store's answer means to the sender of a message; `committed` sees to one that is there now,
+/// and says what has become of it.
+pub(super) fn answered(
+    outcome: Result<storage::Outcome, StoreError>,
+    to: &Address,
+    now: Timestamp,
+    committed: impl FnOnce() -> Outcome,
+) -> Handled {
+    match outcome.map_err(|error| storage_error(&error))? {
+        storage::Outcome::Committed { .. } => Ok(done(now, committed())),
+        storage::Outcome::Duplicate { .. } => Ok(done(now, Outcome::Duplicate)),
+        storage::Outcome::Rejected(rejection) => Err(rejected(rejection, to)),
+    }
+}
+
 /// What the store's refusal means to the sender.
-pub(super) fn rejected(rejection: Rejection, to: &Address) -> Error {
+fn rejected(rejection: Rejection, to: &Address) -> Error {
     match rejection {
         Rejection::Full { .. } => full(to),
         Rejection::DedupConflict => {

@@ -13,11 +13,11 @@ use impp_protocol::{Address, By, Code, Error, Timestamp};
 use impp_storage::{self as storage, Dedup, Limit, Op, Store, StoreError, Unit};
 use parking_lot::Mutex;
 
-use super::accept::{dedup, done, full, in_time, is_repeat, rejected};
+use super::accept::{answered, dedup, done, full, in_time, is_repeat};
 use super::held::hold;
 use super::items::{copy_sent, fate_of, received};
 use crate::core::accounts::Account;
-use crate::core::answers::{Answer, Handled, Stored, storage_error};
+use crate::core::answers::{Answer, Handled, Stored};
 use crate::core::clock::Clock;
 use crate::core::ground::Ground;
 use crate::core::metrics::Metrics;
@@ -199,16 +199,12 @@ impl Delivery {
         to: &Address,
         now: Timestamp,
     ) -> Handled {
-        match outcome.map_err(|error| storage_error(&error))? {
-            storage::Outcome::Committed { .. } => {
-                self.metrics.messages.inc();
-                self.sessions.log_grew(to);
-                self.sessions.log_grew(from);
-                Ok(done(now, Outcome::Delivered))
-            }
-            storage::Outcome::Duplicate { .. } => Ok(done(now, Outcome::Duplicate)),
-            storage::Outcome::Rejected(rejection) => Err(rejected(rejection, to)),
-        }
+        answered(outcome, to, now, || {
+            self.metrics.messages.inc();
+            self.sessions.log_grew(to);
+            self.sessions.log_grew(from);
+            Outcome::Delivered
+        })
     }
 
     /// All that one message does to the store.

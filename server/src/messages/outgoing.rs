@@ -12,12 +12,12 @@ use impp_protocol::command::{Message, Outcome};
 use impp_protocol::{Address, Code, Domain, Error, Timestamp};
 use impp_storage::{self as storage, Expect, Op, Pending, Store, StoreError, Unit};
 
-use super::accept::{dedup, done, in_time, is_repeat, rejected};
+use super::accept::{answered, dedup, done, in_time, is_repeat};
 use super::items::copy_sent;
 use super::linked::Linked;
 use super::queued::{all, item, key, record, restored};
 use super::waiting::{Queues, Waiting};
-use crate::core::answers::{Answer, Handled, storage_error};
+use crate::core::answers::{Answer, Handled};
 use crate::core::clock::Clock;
 use crate::core::ground::Ground;
 use crate::core::metrics::Metrics;
@@ -184,15 +184,11 @@ impl Outgoing {
         to: &Address,
         now: Timestamp,
     ) -> Handled {
-        match outcome.map_err(|error| storage_error(&error))? {
-            storage::Outcome::Committed { .. } => {
-                self.metrics.messages.inc();
-                self.sessions.log_grew(from);
-                Ok(done(now, Outcome::Queued))
-            }
-            storage::Outcome::Duplicate { .. } => Ok(done(now, Outcome::Duplicate)),
-            storage::Outcome::Rejected(rejection) => Err(rejected(rejection, to)),
-        }
+        answered(outcome, to, now, || {
+            self.metrics.messages.inc();
+            self.sessions.log_grew(from);
+            Outcome::Queued
+        })
     }
 
     /// Passes a message that is not stored, or drops it if too much waits.

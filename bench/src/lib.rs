@@ -5,7 +5,6 @@
 //! `benches/`. Between two of the same operation all is put back, so that each finds as many watchers
 //! as the first.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use impp_acl::RuleSet;
@@ -13,6 +12,7 @@ use impp_presence::{
     Bond, Change, Contact, DeviceId, Keeper, Layers, Lease, PaceLimit, Policy, Presentity,
     SessionId,
 };
+use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::{Document, FieldName, PartId, Patch};
 use impp_protocol::state::Grant;
 use impp_protocol::{Address, Timestamp};
@@ -112,7 +112,7 @@ impl World {
         let owner = Address::parse("alice@a.example").ok()?;
         let (text, rules) = rules("")?;
         let policy = Policy::new(rules, &text, 0);
-        let (layers, nobody) = (Layers::default(), HashMap::new());
+        let (layers, nobody) = (Layers::default(), HashMap::default());
         let alice = Presentity::restored(owner, policy, layers, nobody, now, pace, None).0;
         let mut world = World { alice, watchers, now, turn: 0 };
         for index in 0..watchers {

@@ -4,9 +4,10 @@
 //! What is needed, and what a place is, are the caller's. A [`Claim`] is what it holds as long as it
 //! needs something; without one there is no way to a place.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use impp_protocol::hashing::HashMap;
 use impp_protocol::{Address, Domain};
 
 /// All claims, by account and by place. It is bounded by what claims are held for.

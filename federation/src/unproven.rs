@@ -3,11 +3,12 @@
 //!
 //! Connecting, and what proves a server, are left to whoever dials.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use impp_protocol::hashing::HashMap;
 use impp_protocol::{Domain, Timestamp};
 
 /// For so long a connection counts that proved nobody.

@@ -3,10 +3,11 @@
 //!
 //! Nothing of it is stored, and nothing of a message is kept. What is answered is left to the links.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use impp_acl::{RuleSet, RulesError, default_rules};
+use impp_protocol::hashing::HashMap;
 use impp_protocol::{Address, Timestamp};
 
 use crate::ids::SessionId;
@@ -126,7 +127,7 @@ fn newcomers_policy(address: &Address) -> Result<Policy, RulesError> {
 
 fn with_policy(address: &Address, policy: Policy, now: Timestamp) -> Presentity {
     let pace = PaceLimit { burst: 1, interval: Duration::from_secs(1) };
-    let (layers, watchers) = (Layers::default(), HashMap::new());
+    let (layers, watchers) = (Layers::default(), HashMap::default());
     Presentity::restored(address.clone(), policy, layers, watchers, now, pace, None).0
 }
 

@@ -2,9 +2,10 @@
 //! sees the same, how many wait. It is brought up to date with each change of one, so that nothing
 //! looks at all of them because one has changed.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 
 use impp_acl::ViewKey;
+use impp_protocol::hashing::{HashMap, HashSet};
 use impp_protocol::{Address, Timestamp};
 
 use crate::ids::SessionId;

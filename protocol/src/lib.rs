@@ -9,6 +9,7 @@ pub mod corpus;
 pub mod error;
 pub mod field;
 pub mod frame;
+pub mod hashing;
 pub mod presence;
 pub mod sasl;
 pub mod schema;

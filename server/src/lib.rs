@@ -24,3 +24,5 @@ pub mod messages;
 pub mod reach;
 pub mod session;
 pub mod wire;
+#[cfg(test)]
+mod world;

@@ -24,7 +24,7 @@ mod unit;
 pub use error::StoreError;
 pub use memory::MemoryStore;
 pub use page::{Item, Page};
-pub use pending::Pending;
+pub use pending::{Pending, Promise};
 pub use sqlite::{Options, READERS_MAX, RESERVE_BYTES, SqliteStore};
 pub use store::{
     Health, LogState, ReadLog, Record, RecordKey, SCAN_ITEMS_MAX, Scan, Stats, Store, Table,

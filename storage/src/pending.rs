@@ -29,7 +29,7 @@ impl<T> Pending<T> {
 
     /// A promise and the future of its answer; a promise dropped unanswered resolves to
     /// [`StoreError::Stopped`].
-    pub(crate) fn promise() -> (Promise<T>, Pending<T>) {
+    pub fn promise() -> (Promise<T>, Pending<T>) {
         let (sender, receiver) = oneshot::channel();
         (Promise(sender), Pending(State::Awaited(receiver)))
     }
@@ -37,11 +37,11 @@ impl<T> Pending<T> {
 
 /// The giving end of a [`Pending`].
 #[derive(Debug)]
-pub(crate) struct Promise<T>(oneshot::Sender<Result<T, StoreError>>);
+pub struct Promise<T>(oneshot::Sender<Result<T, StoreError>>);
 
 impl<T> Promise<T> {
     /// Gives the answer; nobody waiting for it any more is fine.
-    pub(crate) fn keep(self, answer: Result<T, StoreError>) {
+    pub fn keep(self, answer: Result<T, StoreError>) {
         let _ = self.0.send(answer);
     }
 }

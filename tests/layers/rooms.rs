@@ -23,6 +23,8 @@ const ROOMS: &[(&str, usize)] = &[
     ("front", 5),
     ("life", 6),
     ("cli", 7),
+    // Tests alone.
+    ("world", 8),
 ];
 
 /// The room of a module, which is its folder, and its rank. The root of the crate is in none.

@@ -10,15 +10,15 @@
 //!   only when nothing else is out. So one poisoned message holds its own pair, and no other.
 
 mod item;
-mod turns;
-
 #[cfg(test)]
 mod tests;
+mod turns;
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use impp_protocol::hashing::{HashMap, HashSet};
 use impp_protocol::state::Fate;
 use impp_protocol::{Address, By, Code, Error, Timestamp};
 
@@ -113,16 +113,16 @@ impl Queue {
     pub fn new(limits: Limits) -> Queue {
         Queue {
             limits,
-            items: HashMap::new(),
+            items: HashMap::default(),
             names: BTreeSet::new(),
-            of_sender: HashMap::new(),
-            pairs: HashMap::new(),
+            of_sender: HashMap::default(),
+            pairs: HashMap::default(),
             turns: Turns::default(),
             suspects: VecDeque::new(),
             since_suspect: 0,
-            crowded: HashMap::new(),
-            is_crowded: HashSet::new(),
-            out_to: HashMap::new(),
+            crowded: HashMap::default(),
+            is_crowded: HashSet::default(),
+            out_to: HashMap::default(),
             out: 0,
             suspect_out: false,
             later: BTreeSet::new(),

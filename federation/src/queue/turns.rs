@@ -2,9 +2,10 @@
 //!
 //! Whether a pair has anything to send is the queue's to know.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 
 use impp_protocol::Address;
+use impp_protocol::hashing::{HashMap, HashSet};
 
 use super::Pair;
 

@@ -4,10 +4,11 @@
 //! Who may be in which group is left to the machine; that a content is for a group is what the home
 //! has said.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use impp_acl::{Content, Disclosed};
 use impp_protocol::Address;
+use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::Version;
 
 use crate::presentity::{Held, set_version};

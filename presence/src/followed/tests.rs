@@ -1,10 +1,11 @@
 //! A home and a mirror with an ordered wire between them that breaks at any time.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use impp_acl::{RuleSet, Watcher};
 use impp_protocol::command::{Done, Notify, Subscribe};
+use impp_protocol::hashing::{HashMap, HashSet};
 use impp_protocol::presence::{Document, FieldName, PartId, Patch, Version};
 use impp_protocol::state::SubscriptionState;
 use impp_protocol::{Address, Code, Error, Timestamp, What};
@@ -145,7 +146,7 @@ struct World {
 fn home(owner: &Address, now: Timestamp, policy: Policy, old: Option<&Presentity>) -> Presentity {
     let pace = PaceLimit { burst: 3, interval: Duration::from_secs(2) };
     let mut layers = Layers::default();
-    let mut watchers = HashMap::new();
+    let mut watchers = HashMap::default();
     if let Some(old) = old {
         layers = old.layers().clone();
         for (address, watching) in old.watchers() {
@@ -183,11 +184,11 @@ impl World {
             joining: Vec::new(),
             to_mirror: VecDeque::new(),
             clients: (0..grants.len()).map(|i| (watcher(i), Client::default())).collect(),
-            own: HashMap::new(),
+            own: HashMap::default(),
             published: 0,
             repairs: 0,
             unsolicited: 0,
-            woken: HashSet::new(),
+            woken: HashSet::default(),
         };
         world.link_up();
         world

@@ -3,10 +3,11 @@
 //! Who is in which group is left to `groups`, frames to the link. As for sessions, nothing of a
 //! document gets out but by [`Disclosed`], and the rules are looked at now.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use impp_acl::{Disclosed, ViewKey};
 use impp_protocol::frame::FRAME_BYTES_MAX;
+use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::{DOCUMENT_BYTES_MAX, Version};
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Timestamp};
@@ -204,7 +205,7 @@ impl Presentity {
         words: &mut Vec<GroupTold>,
     ) -> (Vec<ViewKey>, Vec<Class>, Vec<(Address, usize)>) {
         let (mut keys, mut classes) = (Vec::new(), Vec::new());
-        let (mut by_key, mut by_version) = (HashMap::new(), HashMap::new());
+        let (mut by_key, mut by_version) = (HashMap::default(), HashMap::default());
         let mut of = Vec::with_capacity(active.len());
         for watcher in active {
             let Some(watching) = self.watcher(&watcher) else { continue };

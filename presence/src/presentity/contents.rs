@@ -3,9 +3,10 @@
 //!
 //! Which watcher has which view is left to `watching`.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use impp_acl::{Content, Disclosed, ViewKey};
+use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::{Document, Version};
 
 /// Contents of one view from which a watcher gets a patch; from older ones a snapshot.

@@ -3,9 +3,10 @@
 //! What there is to see is left to `across`, frames to the link. Nothing here holds content.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use impp_protocol::Address;
+use impp_protocol::hashing::{HashMap, HashSet};
 use impp_protocol::presence::Version;
 use impp_protocol::state::SubscriptionState;
 
@@ -201,7 +202,7 @@ impl Groups {
         let here = |watcher: &Address| self.places.get(watcher).and_then(|place| place.group);
         let moves = |group: Option<u64>, class: usize| group.is_some() || !classes[class].withheld;
         let mut sizes = vec![0_usize; classes.len()];
-        let mut shared: HashMap<(u64, usize), usize> = HashMap::new();
+        let mut shared: HashMap<(u64, usize), usize> = HashMap::default();
         for (watcher, class) in of {
             let group = here(watcher);
             sizes[*class] += usize::from(moves(group, *class));
@@ -212,7 +213,7 @@ impl Groups {
         let targets = assign(&shared, classes.len());
         let mut steps: Vec<Step> = Vec::new();
         // How many are in a group that another class goes on in, or nobody.
-        let mut leaving: HashMap<u64, usize> = HashMap::new();
+        let mut leaving: HashMap<u64, usize> = HashMap::default();
         for (class, target) in targets.iter().enumerate().filter(|(class, _)| sizes[*class] > 0) {
             steps.push(Step { group: target.unwrap_or_default(), joined: vec![], class });
         }
@@ -301,7 +302,7 @@ fn assign(shared: &HashMap<(u64, usize), usize>, classes: usize) -> Vec<Option<u
     let mut pairs: Vec<_> =
         shared.iter().map(|((group, class), n)| (Reverse(*n), *group, *class)).collect();
     pairs.sort_unstable();
-    let (mut targets, mut taken) = (vec![None; classes], HashSet::new());
+    let (mut targets, mut taken) = (vec![None; classes], HashSet::default());
     for (_, group, class) in pairs {
         if targets[class].is_none() && taken.insert(group) {
             targets[class] = Some(group);

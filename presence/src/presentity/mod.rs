@@ -24,10 +24,11 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use impp_acl::{DeliveryAction, Disclosed, Handling, Purpose, Rate, ViewKey, Watcher};
+use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::{Document, Version};
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Timestamp};

@@ -1,10 +1,10 @@
 //! What has changed is shown: whom to wake, and when. A presentity is shown changing at its pace; at
 //! once where a change decides who may see.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use impp_acl::ViewKey;
+use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::Version;
 use impp_protocol::{Address, Timestamp};
 
@@ -89,7 +89,7 @@ impl Presentity {
     /// When time ends something that is shown. What is staged has its turn when it is shown: to end it
     /// before would be to end it again and again, as long as the disk hangs.
     fn ends_at(&self) -> Option<Timestamp> {
-        let mut staged = HashMap::new();
+        let mut staged = HashMap::default();
         for (who, watching) in self.staged.iter().flat_map(|staged| &staged.before.watchers) {
             staged.entry(who).or_insert(watching);
         }

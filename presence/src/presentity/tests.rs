@@ -5,10 +5,10 @@ mod overtaken;
 mod staged;
 mod woken;
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use impp_acl::RuleSet;
+use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::{Document, FieldName, Patch};
 use impp_protocol::{Address, Timestamp};
 
@@ -36,7 +36,7 @@ fn policy(more: &str) -> Policy {
 fn alice(policy: Policy) -> Presentity {
     let alice = Address::parse("alice@a.example").unwrap();
     let pace = PaceLimit { burst: 1000, interval: Duration::from_secs(1) };
-    let (layers, watchers) = (Layers::default(), HashMap::new());
+    let (layers, watchers) = (Layers::default(), HashMap::default());
     Presentity::restored(alice, policy, layers, watchers, at(1), pace, None).0
 }
 

@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
-use dashmap::DashMap;
 use impp_protocol::sasl::Password;
 use impp_protocol::sasl::scram::{Iterations, SALT_BYTES, Verifier};
 use impp_protocol::{Address, Domain, Timestamp};
 use impp_storage::{Expect, Op, Outcome, Rejection, Scan, Store, StoreError, Unit};
 
+use crate::core::DashMap;
+use crate::core::chance::{Chance, NoChance};
 use crate::core::records::{self, ACCOUNT, AccountRecord, AccountState, Services, VerifierRecord};
 
 /// An account in memory.
@@ -81,7 +82,7 @@ impl Accounts {
     /// # Errors
     /// [`AccountError::Damaged`] naming the first account whose record is not right.
     pub async fn load(store: &dyn Store, domains: Vec<Domain>) -> Result<Accounts, AccountError> {
-        let accounts = Accounts { domains, accounts: DashMap::new() };
+        let accounts = Accounts { domains, accounts: DashMap::default() };
         for domain in &accounts.domains {
             let mut after = None;
             loop {
@@ -238,10 +239,13 @@ impl Accounts {
 /// A verifier of a password, with a new salt.
 ///
 /// # Errors
-/// The system's if it gives no random bytes.
-pub fn new_verifier(password: &Password, chosen: bool) -> Result<Verifier, getrandom::Error> {
-    let mut salt = [0; SALT_BYTES];
-    getrandom::fill(&mut salt)?;
+/// [`NoChance`].
+pub fn new_verifier(
+    chance: &dyn Chance,
+    password: &Password,
+    chosen: bool,
+) -> Result<Verifier, NoChance> {
+    let salt: [u8; SALT_BYTES] = chance.bytes()?;
     let iterations = if chosen { Iterations::CHOSEN_PASSWORD } else { Iterations::RANDOM_PASSWORD };
     Ok(Verifier::from_password(password, salt, iterations))
 }

@@ -2,9 +2,10 @@
 //!
 //! So no timer, lease or id window follows a jump of the wall clock while the server runs.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use impp_protocol::Timestamp;
+use tokio::time::Instant;
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +19,12 @@ impl Clock {
     pub fn start() -> Clock {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let millis = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX);
-        Clock { started: Timestamp::from_millis(millis), origin: Instant::now() }
+        Clock::started_at(Timestamp::from_millis(millis))
+    }
+
+    /// Starts at this time.
+    pub fn started_at(started: Timestamp) -> Clock {
+        Clock { started, origin: Instant::now() }
     }
 
     /// When it started.
@@ -32,7 +38,7 @@ impl Clock {
     }
 
     /// The monotonic instant of a time.
-    pub fn instant(&self, time: Timestamp) -> tokio::time::Instant {
-        tokio::time::Instant::from_std(self.origin + time.since(self.started))
+    pub fn instant(&self, time: Timestamp) -> Instant {
+        self.origin + time.since(self.started)
     }
 }

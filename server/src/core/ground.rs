@@ -5,6 +5,7 @@ use std::sync::Arc;
 use impp_storage::Store;
 
 use super::accounts::Accounts;
+use super::chance::Chance;
 use super::clock::Clock;
 use super::listeners::Listeners;
 use super::metrics::Metrics;
@@ -21,6 +22,8 @@ pub struct Ground {
     pub store: Arc<dyn Store>,
     /// The time.
     pub clock: Clock,
+    /// Randomness.
+    pub chance: Arc<dyn Chance>,
     /// Who can sign in.
     pub accounts: Arc<Accounts>,
     /// Who is to be woken.
@@ -39,11 +42,12 @@ impl Ground {
         settings: Settings,
         store: Arc<dyn Store>,
         clock: Clock,
+        chance: Arc<dyn Chance>,
         accounts: Accounts,
     ) -> Ground {
         let (settings, accounts) = (Arc::new(settings), Arc::new(accounts));
         let (listeners, timers, standing, metrics) = Default::default();
-        Ground { settings, store, clock, accounts, listeners, timers, standing, metrics }
+        Ground { settings, store, clock, chance, accounts, listeners, timers, standing, metrics }
     }
 }
 

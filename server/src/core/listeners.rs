@@ -2,14 +2,16 @@
 //!
 //! What they do then is left to them; that there is news is all that is said.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dashmap::DashMap;
 use impp_presence::SessionId;
 use impp_protocol::Address;
+use impp_protocol::hashing::HashSet;
 use parking_lot::Mutex;
+
+use crate::core::DashMap;
 
 /// One who listens.
 pub trait Listener: Send + Sync {

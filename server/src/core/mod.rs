@@ -10,11 +10,12 @@
 //! | `records`, `keeping` | what is stored; storing |
 //! | `config/`, `tls/`, `settings` | the configuration file; TLS and what certificates name; both, as they are in force |
 //! | `answers`, `notify` | what is answered; presence on its way to a watcher |
-//! | `ids`, `clock`, `metrics`, `lost` | names of devices and sessions; time; counters; lines that the log has lost |
+//! | `ids`, `clock`, `chance`, `metrics`, `lost` | names of devices and sessions; time; randomness; counters; lines that the log has lost |
 //! | `stopping` | who is told that the server stops, and who is waited for |
 
 pub mod accounts;
 pub mod answers;
+pub mod chance;
 pub mod clock;
 pub mod config;
 pub mod ground;
@@ -37,7 +38,7 @@ pub mod stopping;
 pub mod timers;
 pub mod tls;
 
-/// A random number, to spread what would happen at once. Without randomness it is not spread.
-pub fn random() -> u64 {
-    getrandom::u64().unwrap_or_default()
-}
+/// A table that many tasks use at once.
+pub type DashMap<K, V> = dashmap::DashMap<K, V, impp_protocol::hashing::Keyed>;
+/// A set that many tasks use at once.
+pub type DashSet<K> = dashmap::DashSet<K, impp_protocol::hashing::Keyed>;

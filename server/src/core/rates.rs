@@ -1,10 +1,10 @@
 //! How many messages each sender may still send to one recipient, by the rate of the delivery rule
 //! that let them in.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use impp_acl::Rate;
+use impp_protocol::hashing::HashMap;
 use impp_protocol::{Address, Timestamp};
 
 /// Senders counted at once for one recipient; if more write in one period, the new ones wait.

@@ -12,6 +12,8 @@ use bytes::Bytes;
 use impp_protocol::Address;
 use serde::{Deserialize, Serialize};
 
+use super::chance::{Chance, NoChance};
+
 /// Random keys of a server.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secrets {
@@ -33,12 +35,9 @@ impl Secrets {
     /// New ones.
     ///
     /// # Errors
-    /// The system's if it gives no random bytes.
-    pub fn random() -> Result<Secrets, getrandom::Error> {
-        let mut secrets = Secrets { decoy: [0; 32], cursor: [0; 32] };
-        getrandom::fill(&mut secrets.decoy)?;
-        getrandom::fill(&mut secrets.cursor)?;
-        Ok(secrets)
+    /// [`NoChance`].
+    pub fn random(chance: &dyn Chance) -> Result<Secrets, NoChance> {
+        Ok(Secrets { decoy: chance.bytes()?, cursor: chance.bytes()? })
     }
 
     /// How they are stored.
@@ -89,7 +88,7 @@ mod tests {
 
     #[test]
     fn e5_a_forged_or_foreign_cursor_opens_nothing() {
-        let secrets = Secrets::random().unwrap();
+        let secrets = Secrets::random(&crate::core::chance::System).unwrap();
         let (alice, bob) = ("alice@a.example".parse().unwrap(), "bob@a.example".parse().unwrap());
         let cursor = secrets.seal_cursor(&alice, [1; 16], 7);
         assert_eq!(secrets.open_cursor(&alice, [1; 16], &cursor), Some(7));

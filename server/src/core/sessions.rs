@@ -2,17 +2,18 @@
 //!
 //! What a session does is in `session`; signals carry no data, only that there is news.
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::core::DashMap;
 use crate::core::ids::{DeviceId, SessionId};
 use crate::core::listeners::{Again, Listener, Listeners};
 use crate::core::signal::Signal;
 use bytes::Bytes;
-use dashmap::DashMap;
 use impp_protocol::command::{Bye, ByeReason};
+use impp_protocol::hashing::HashSet;
 use impp_protocol::sasl::resume::Ticket;
 use impp_protocol::{Address, Timestamp};
 use tokio::sync::Notify;

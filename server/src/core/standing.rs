@@ -4,11 +4,11 @@
 //! Those of principals that were not asked for since the server runs are not known yet; they count
 //! as soon as their principal is loaded.
 
-use std::collections::HashSet;
-
-use dashmap::DashMap;
 use impp_presence::Presentity;
+use impp_protocol::hashing::HashSet;
 use impp_protocol::{Address, Domain};
+
+use crate::core::DashMap;
 
 /// See the module.
 #[derive(Debug, Default)]

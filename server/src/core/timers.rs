@@ -2,10 +2,11 @@
 //!
 //! Sleeping until the next one, and doing what is due, is left to the host's timer task.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use impp_presence::followed::MirrorKey;
+use impp_protocol::hashing::HashMap;
 use impp_protocol::{Address, Timestamp};
 use tokio::sync::Notify;
 

@@ -18,10 +18,10 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::Entrance;
-use super::connection::Connection;
 use crate::core::config::seconds;
 use crate::core::tls::Configurations;
 use crate::wire::admission::{Crowded, Place};
+use crate::wire::channel::channel;
 use crate::wire::gate::Gate;
 use crate::wire::pipe::Pipe;
 
@@ -125,14 +125,11 @@ async fn serve(entrance: Arc<Entrance>, stream: TcpStream, peer: IpAddr, place: 
     };
     match stream.get_ref().1.alpn_protocol() {
         Some(impp_protocol::ALPN_CLIENT) => {
-            let pipe = Pipe::new(stream, deadline);
-            let connection = Connection::new(entrance.clone(), pipe, peer, place, deadline);
-            entrance.metrics.connections.inc();
-            entrance.stopping.serving.track_future(connection.run()).await;
-            entrance.metrics.connections.dec();
+            let pipe = Pipe::new(channel(stream), deadline);
+            entrance.let_in(pipe, peer, place, deadline).await;
         }
         Some(impp_protocol::ALPN_LINK) => {
-            let pipe = Pipe::new(stream, deadline);
+            let pipe = Pipe::new(channel(stream), deadline);
             // Clients are many and links few: those need not be as large as these.
             let accepted = entrance.peers.accept(pipe, peer, place, deadline, &entrance.complaints);
             Box::pin(accepted).await;

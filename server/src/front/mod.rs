@@ -8,9 +8,15 @@ pub mod control;
 pub mod http;
 pub mod listen;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
+use connection::Connection;
+
 use crate::core::accounts::Accounts;
+use crate::core::chance::Chance;
 use crate::core::clock::Clock;
 use crate::core::metrics::Metrics;
 use crate::core::secrets::Secrets;
@@ -18,8 +24,9 @@ use crate::core::settings::Settings;
 use crate::core::stopping::Stopping;
 use crate::link::Peers;
 use crate::session::Serving;
-use crate::wire::admission::Admission;
+use crate::wire::admission::{Admission, Place};
 use crate::wire::complaints::Complaints;
+use crate::wire::pipe::Pipe;
 
 /// What those who connect are let in by.
 pub struct Entrance {
@@ -27,6 +34,8 @@ pub struct Entrance {
     pub settings: Arc<Settings>,
     /// The time.
     pub clock: Clock,
+    /// Nonces.
+    pub chance: Arc<dyn Chance>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Who can sign in.
@@ -43,4 +52,20 @@ pub struct Entrance {
     pub serving: Arc<Serving>,
     /// Where the servers of other domains go.
     pub peers: Arc<Peers>,
+}
+
+impl Entrance {
+    /// Serves the connection of a client to its end.
+    pub(crate) async fn let_in(
+        self: &Arc<Self>,
+        pipe: Pipe,
+        peer: IpAddr,
+        place: Place,
+        sign_in_by: Instant,
+    ) {
+        let connection = Connection::new(self.clone(), pipe, peer, place, sign_in_by);
+        self.metrics.connections.inc();
+        self.stopping.serving.track_future(connection.run()).await;
+        self.metrics.connections.dec();
+    }
 }

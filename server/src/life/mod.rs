@@ -31,6 +31,8 @@ use crate::core::tls::Configurations;
 use crate::front::control;
 use crate::front::listen::Listener;
 use reload::Reload;
+#[cfg(test)]
+pub(crate) use server::Surroundings;
 pub use server::{Server, StartError};
 use timers::Housekeeping;
 
@@ -114,19 +116,24 @@ impl Server {
         let answering = reload::answering(self.administration.clone(), reload.clone());
         control::listen(socket, answering)
             .map_err(|error| bind(format!("control socket {}", socket.display()), error))?;
-        self.note_running(true).await?;
-        tokio::spawn(self.housekeeping().run());
-        let outgoing = &self.rooms.outgoing;
-        let store = self.ground.store.clone();
-        tokio::spawn(sweep::run(store, self.ground.clock, outgoing.clone()));
-        outgoing.restore().await?;
-        self.entrance.peers.seek();
+        self.begin().await?;
         for listener in listeners {
             let stopped = self.entrance.stopping.begun.clone();
             let accepting = listener.run(self.entrance.clone());
             tokio::spawn(stopped.run_until_cancelled_owned(accepting));
         }
         Ok(Running { server: self, reload, addresses, http })
+    }
+
+    /// Has done what is due, and sought what waits for other domains; nobody is let in yet.
+    pub(crate) async fn begin(&self) -> Result<(), StoreError> {
+        self.note_running(true).await?;
+        tokio::spawn(self.housekeeping().run());
+        let (store, outgoing) = (self.ground.store.clone(), &self.rooms.outgoing);
+        tokio::spawn(sweep::run(store, self.ground.clock, outgoing.clone()));
+        outgoing.restore().await?;
+        self.entrance.peers.seek();
+        Ok(())
     }
 
     fn housekeeping(&self) -> Housekeeping {
@@ -180,7 +187,16 @@ impl Running {
     /// # Errors
     /// [`StoreError`] if the store could not be put away.
     pub async fn stop(self) -> Result<(), StoreError> {
-        let Server { ground, rooms, links, entrance, .. } = &self.server;
+        self.server.drain().await;
+        let _ = std::fs::remove_file(&self.server.ground.settings.load().server.control);
+        self.server.put_away().await
+    }
+}
+
+impl Server {
+    /// Says goodbye to clients and links, and waits for them for a while.
+    pub(crate) async fn drain(&self) {
+        let Server { ground, rooms, links, entrance, .. } = self;
         let stopping = &entrance.stopping;
         stopping.begun.cancel();
         let config = ground.settings.load_full();
@@ -197,12 +213,20 @@ impl Running {
         if tokio::time::timeout(STOP_MAX, stopping.serving.wait()).await.is_err() {
             tracing::warn!("some connections did not end in time");
         }
-        let _ = std::fs::remove_file(&config.server.control);
-        let away = seconds(config.times.grace_seconds + 2 * base);
+    }
+
+    /// Stores what is to outlive the server, and closes the store.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store could not be put away.
+    pub(crate) async fn put_away(&self) -> Result<(), StoreError> {
+        let ground = &self.ground;
+        let times = &ground.settings.load_full().times;
+        let away = seconds(times.grace_seconds + 2 * times.stop_retry_seconds);
         let until = ground.clock.now().after(away);
         let saved = async {
-            self.server.save_bound_layers(until).await?;
-            self.server.note_running(false).await
+            self.save_bound_layers(until).await?;
+            self.note_running(false).await
         };
         if let Err(error) = saved.await {
             tracing::error!(%error, "presence that is bound to sessions could not be kept");

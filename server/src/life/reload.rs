@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use dashmap::DashMap;
 use impp_protocol::command::{Bye, ByeReason};
 use impp_trust::certificate::Validity;
 use impp_trust::files;
 
+use crate::core::DashMap;
 use crate::core::accounts::Accounts;
 use crate::core::clock::Clock;
 use crate::core::config::{Config, ConfigError, Hosted};

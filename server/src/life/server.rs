@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use dashmap::DashMap;
 use impp_federation::shares::Shares;
 use impp_locate::Locator;
 use impp_protocol::Timestamp;
 use impp_storage::{Expect, Op, RecordKey, Store, StoreError, Unit};
 
+use crate::core::DashMap;
 use crate::core::accounts::{AccountError, Accounts};
+use crate::core::chance::{self, Chance, NoChance};
 use crate::core::clock::Clock;
 use crate::core::config::Config;
 use crate::core::ground::Ground;
@@ -23,7 +24,7 @@ use crate::core::stopping::Stopping;
 use crate::front::Entrance;
 use crate::front::control::Administration;
 use crate::front::http::Looked;
-use crate::link::{self, Dialler, Home, LinkMailbox, OpenLinks, Openings, Peers};
+use crate::link::{self, Dialler, Home, LinkMailbox, Located, OpenLinks, Openings, Peers, Ways};
 use crate::messages::{Delivery, Fates, Linked, Outgoing, Queues};
 use crate::reach::{Beyond, Mirrors, Reach};
 use crate::session::{self, Live, Rooms};
@@ -57,8 +58,35 @@ pub enum StartError {
     #[error("{0}")]
     Config(String),
     /// The system gives no random bytes.
-    #[error("no random bytes: {0}")]
-    Random(#[from] getrandom::Error),
+    #[error(transparent)]
+    Random(#[from] NoChance),
+}
+
+/// What a server is given from outside: time, chance, and the ways to other servers.
+pub(crate) struct Surroundings {
+    /// The time.
+    pub clock: Clock,
+    /// Randomness.
+    pub chance: Arc<dyn Chance>,
+    /// Made when its settings are known.
+    pub ways: MakeWays,
+}
+
+/// Makes the ways to other servers.
+pub(crate) type MakeWays = Box<dyn FnOnce(&Ground) -> Result<Arc<dyn Ways>, StartError> + Send>;
+
+impl Surroundings {
+    /// The system's time and chance; servers are found as the configuration says.
+    fn real() -> Surroundings {
+        let ways = |ground: &Ground| {
+            let settings = ground.settings.load().locating();
+            let settings = settings.map_err(|error| StartError::Config(error.message))?;
+            let ways: Arc<dyn Ways> = Arc::new(Located::new(ground, Locator::new(settings)));
+            Ok(ways)
+        };
+        let (clock, chance) = (Clock::start(), Arc::new(chance::System));
+        Surroundings { clock, chance, ways: Box::new(ways) }
+    }
 }
 
 /// What messages and links are made of, beside the ground.
@@ -77,17 +105,27 @@ impl Server {
     /// # Errors
     /// [`StartError`].
     pub async fn load(config: Config, store: Arc<dyn Store>) -> Result<Server, StartError> {
-        let clock = Clock::start();
+        Server::load_in(Surroundings::real(), config, store).await
+    }
+
+    /// The same, in these surroundings.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub(crate) async fn load_in(
+        surroundings: Surroundings,
+        config: Config,
+        store: Arc<dyn Store>,
+    ) -> Result<Server, StartError> {
+        let Surroundings { clock, chance, ways } = surroundings;
         let domains: Vec<_> = config.domain.iter().map(|hosted| hosted.name.clone()).collect();
         let accounts = Accounts::load(&*store, domains).await?;
         let crashed = store.get(running_key()?).await?.is_some();
-        let secrets = load_secrets(&*store, clock.now()).await?;
-        let mut boot = [0; 16];
-        getrandom::fill(&mut boot)?;
-        let locator =
-            Locator::new(config.locating().map_err(|error| StartError::Config(error.message))?);
+        let secrets = load_secrets(&*store, clock.now(), &*chance).await?;
+        let boot = chance.bytes()?;
         let settings = Settings::new(Snapshot { config, tls: None });
-        let ground = Ground::new(settings, store, clock, accounts);
+        let ground = Ground::new(settings, store, clock, chance, accounts);
+        let ways = ways(&ground)?;
         let shares = Shares::default();
         let beside = Beside {
             routes: Arc::new(Routes::new(ground.settings.clone(), ground.accounts.clone())),
@@ -97,7 +135,7 @@ impl Server {
             links: Arc::default(),
             stopping: Arc::default(),
         };
-        Ok(Server::assemble(ground, beside, secrets, boot, locator, shares))
+        Ok(Server::assemble(ground, beside, secrets, boot, ways, shares))
     }
 
     fn assemble(
@@ -105,10 +143,10 @@ impl Server {
         beside: Beside,
         secrets: Secrets,
         boot: [u8; 16],
-        locator: Locator,
+        ways: Arc<dyn Ways>,
         shares: Shares,
     ) -> Server {
-        let (delivery, outgoing, peers) = carrying(&ground, &beside, boot, locator, shares);
+        let (delivery, outgoing, peers) = carrying(&ground, &beside, boot, ways, shares);
         let Beside { routes, principals, sessions, mirrors, links, stopping } = beside;
         let beyond: Arc<dyn Beyond> = peers.clone();
         mirrors.reach_beyond(Arc::downgrade(&beyond));
@@ -118,10 +156,11 @@ impl Server {
         let rooms = Rooms { routes, principals, reach, live, delivery, outgoing, secrets };
         let serving = Arc::new(session::Serving::new(&ground, rooms.clone()));
         let administration = administration(&ground, &rooms, &serving);
-        let Ground { settings, clock, metrics, accounts, .. } = ground.clone();
+        let Ground { settings, clock, chance, metrics, accounts, .. } = ground.clone();
         let entrance = Entrance {
             settings,
             clock,
+            chance,
             metrics,
             accounts,
             secrets: rooms.secrets.clone(),
@@ -154,7 +193,7 @@ fn carrying(
     ground: &Ground,
     beside: &Beside,
     boot: [u8; 16],
-    locator: Locator,
+    ways: Arc<dyn Ways>,
     shares: Shares,
 ) -> (Arc<Delivery>, Arc<Outgoing>, Arc<Peers>) {
     let Beside { routes, principals, sessions, mirrors, links, stopping } = beside;
@@ -163,25 +202,25 @@ fn carrying(
     let (delivery, linked) = (Arc::new(delivery), Arc::new(Linked::new(ground)));
     let queues = Arc::new(Queues::new(ground));
     let openings = Openings::new(ground, routes(), boot);
-    let dialler = Dialler::new(ground, routes(), Arc::new(locator), openings);
+    let dialler = Dialler::new(ground, routes(), ways, openings);
     let home = Arc::new(Home::new(ground, routes(), principals()));
     let open = OpenLinks::new(ground, links.clone(), linked.clone(), stopping.clone());
     let peers = Peers::new(shares, queues.clone(), dialler, |peers| {
-        let Ground { clock, settings, metrics, .. } = ground.clone();
+        let Ground { clock, chance, settings, metrics, .. } = ground.clone();
         let (delivery, mirrors) = (delivery.clone(), mirrors.clone());
         let fates = Fates::new(ground, routes(), sessions.clone(), delivery.clone(), peers);
         let fates = Arc::new(fates);
-        link::Serving { clock, settings, metrics, open, home, delivery, fates, mirrors }
+        link::Serving { clock, chance, settings, metrics, open, home, delivery, fates, mirrors }
     });
     let outgoing = Outgoing::new(ground, sessions.clone(), queues, linked, peers.clone());
     (delivery, Arc::new(outgoing), peers)
 }
 
 fn administration(ground: &Ground, rooms: &Rooms, serving: &session::Serving) -> Administration {
-    let Ground { accounts, store, clock, .. } = ground.clone();
+    let Ground { accounts, store, clock, chance, .. } = ground.clone();
     let Rooms { principals, reach, live, outgoing, .. } = rooms.clone();
     let devices = serving.devices.clone();
-    Administration { accounts, store, clock, principals, reach, live, devices, outgoing }
+    Administration { accounts, store, clock, chance, principals, reach, live, devices, outgoing }
 }
 
 /// Where the store notes that a server runs.
@@ -189,14 +228,18 @@ pub(super) fn running_key() -> Result<RecordKey, StoreError> {
     records::meta("running").map_err(|_| StoreError::Damaged { what: "a name".to_owned() })
 }
 
-async fn load_secrets(store: &dyn Store, now: Timestamp) -> Result<Secrets, StartError> {
+async fn load_secrets(
+    store: &dyn Store,
+    now: Timestamp,
+    chance: &dyn Chance,
+) -> Result<Secrets, StartError> {
     let damaged = || StoreError::Damaged { what: "the server's secrets".to_owned() };
     let key = records::meta("secrets").map_err(|_| damaged())?;
     if let Some(record) = store.get(key.clone()).await? {
         let record = records::from_bytes(&record.value).map_err(|_| damaged())?;
         return Ok(Secrets::from_record(&record).ok_or_else(damaged)?);
     }
-    let secrets = Secrets::random()?;
+    let secrets = Secrets::random(chance)?;
     let value = Some(records::to_bytes(&secrets.to_record()));
     store.submit(Unit::of(now, vec![Op::Put { key, expect: Expect::Absent, value }])).await?;
     Ok(secrets)

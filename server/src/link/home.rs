@@ -4,7 +4,6 @@
 
 mod asked;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use bytes::BytesMut;
 use impp_acl::{RulesError, Watcher};
 use impp_presence::{GroupTold, Groups, Joined, PulledGroups, ghosts};
 use impp_protocol::command::{Done, Fetch, Notify, Subscribe};
+use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::Version;
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, By, Code, Command, Error, What};

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{LinkMailbox, Opened};
-use crate::core::random;
+use crate::core::chance::Chance;
 use crate::messages::Waiting;
 use crate::wire::rate::Rate;
 
@@ -98,9 +98,9 @@ struct Try {
 
 impl Try {
     /// Once more in vain; when it is tried again.
-    fn failed(&mut self, now: Timestamp, backoff: Backoff) -> Timestamp {
+    fn failed(&mut self, now: Timestamp, backoff: Backoff, chance: &dyn Chance) -> Timestamp {
         self.failures = self.failures.saturating_add(1);
-        let next = now.after(backoff.wait(self.failures, random()));
+        let next = now.after(backoff.wait(self.failures, chance.spread()));
         let next = self.next.map_or(next, |asked| asked.max(next));
         self.next = Some(next);
         next
@@ -169,8 +169,9 @@ impl Inner {
         service: Service,
         now: Timestamp,
         backoff: Backoff,
+        chance: &dyn Chance,
     ) -> Timestamp {
-        self.tries[index_of(service)].failed(now, backoff)
+        self.tries[index_of(service)].failed(now, backoff, chance)
     }
 
     /// Enters a link that has just opened, and settles between it and the others.
@@ -214,6 +215,7 @@ impl Inner {
         link: &Arc<Link>,
         now: Timestamp,
         backoff: Backoff,
+        chance: &dyn Chance,
     ) {
         self.links.retain(|other| !Arc::ptr_eq(other, link));
         let answered = link.answered.load(Ordering::Acquire);
@@ -221,7 +223,7 @@ impl Inner {
             self.tries.iter_mut().for_each(|attempt| attempt.failures = 0);
         } else if link.candidate.dialled_here && self.links.is_empty() {
             for attempt in &mut self.tries {
-                attempt.failed(now, backoff);
+                attempt.failed(now, backoff, chance);
             }
             let next = self.tries[index_of(Service::Messages)].next;
             let text = format!("the link to {} did not last", waiting.remote);

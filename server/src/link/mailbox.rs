@@ -2,11 +2,11 @@
 //!
 //! What the link does with them is left to its task.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use impp_presence::ghosts::Ghosts;
 use impp_protocol::command::Bye;
+use impp_protocol::hashing::{HashMap, HashSet};
 use impp_protocol::{Address, Domain};
 use parking_lot::{Mutex, MutexGuard};
 

@@ -6,6 +6,7 @@
 //! | `tending` | the task that sees to one: when to dial, and when it ends |
 //! | `claims` | which account pays for a place in their table, and for how many |
 //! | `dial`, `opening` | reaching another server, and the HELLOs that open a link from either end |
+//! | `ways` | finding a server, connecting to it, and the TLS that proves it |
 //! | `open` | the links that are open, as the rest of the server knows of them |
 //! | `connection` | an open link: frames in and out, deadlines, requests and answers |
 //! | `incoming` | what the other side asks |
@@ -28,11 +29,14 @@ mod opening;
 mod peer;
 mod peers;
 mod tending;
+mod ways;
 mod words;
 
 pub use connection::Serving;
 pub use dial::Dialler;
-pub(crate) use dial::handshake;
+pub(crate) use dial::Ways;
+#[cfg(test)]
+pub(crate) use dial::{Call, NotOpened};
 pub use home::Home;
 pub use links::Link;
 pub use mailbox::LinkMailbox;
@@ -40,3 +44,4 @@ pub use open::OpenLinks;
 pub use opening::{Opened, Openings, Services};
 pub use peer::Peer;
 pub use peers::Peers;
+pub(crate) use ways::{Located, handshake};

@@ -4,13 +4,13 @@
 
 use std::sync::Arc;
 
-use dashmap::DashMap;
 use impp_protocol::Domain;
 use impp_protocol::command::Bye;
 use impp_storage::{Outcome, Pending};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::LinkMailbox;
+use crate::core::DashMap;
 use crate::core::config::seconds;
 use crate::core::ground::Ground;
 use crate::core::ids::SessionId;

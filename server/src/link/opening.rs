@@ -10,7 +10,7 @@ use impp_locate::Service;
 use impp_protocol::command::{BODY_BYTES_MAX, Bye, ByeReason, Hello, PROTOCOL_VERSION};
 use impp_protocol::frame::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNSIGNED};
 use impp_protocol::{Code, Command, Domain, Error, Request};
-use impp_trust::{HandshakeError, proves};
+use impp_trust::HandshakeError;
 use tokio::time::Instant;
 
 use super::words;
@@ -108,9 +108,7 @@ impl Openings {
         pipe: &mut Pipe,
         by: Instant,
     ) -> Result<(Domain, Domain, Opened), Error> {
-        let called = pipe.accepted().and_then(|tls| tls.server_name());
-        let called = called.and_then(|name| Domain::parse(name).ok());
-        let local = called.filter(|name| self.accounts.domains().contains(name));
+        let local = pipe.proven().called().filter(|name| self.accounts.domains().contains(name));
         let local =
             local.ok_or_else(|| Error::new(Code::UnknownDomain, "SNI: no domain hosted here"))?;
         let hello = read_hello(pipe, by).await?;
@@ -128,9 +126,8 @@ impl Openings {
             let text = format!("no links between {local} and {remote}");
             return Err(Error::new(Code::Refused, text));
         }
-        let chain = pipe.tls().peer_certificates().unwrap_or_default();
-        proves(chain, remote)
-            .map_err(|error| Error::new(Code::Untrusted, format!("{remote}: {error}")))?;
+        let proven = pipe.proven().proves(remote);
+        proven.map_err(|error| Error::new(Code::Untrusted, format!("{remote}: {error}")))?;
         say(pipe, self.hello(&local))?;
         Ok((local, remote.clone(), opened))
     }

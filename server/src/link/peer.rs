@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::Services;
 use super::links::{Ask, Inner, Link, Spare, service_of};
+use crate::core::chance::Chance;
 use crate::core::ids::SessionId;
 use crate::messages::{Carrier, Queues, Waiting};
 use crate::reach::Mirrors;
@@ -128,10 +129,11 @@ impl Peer {
         link: &Arc<Link>,
         now: Timestamp,
         backoff: Backoff,
+        chance: &dyn Chance,
         note: impl FnOnce() -> R,
     ) -> Option<R> {
         let mut inner = self.inner.lock();
-        inner.detach(&self.waiting, link, now, backoff);
+        inner.detach(&self.waiting, link, now, backoff, chance);
         inner.raise();
         let noted = inner.is_apart().then(note);
         drop(inner);

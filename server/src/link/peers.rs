@@ -8,7 +8,6 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use dashmap::mapref::entry::Entry;
-use dashmap::{DashMap, DashSet};
 use futures_util::future::BoxFuture;
 use impp_federation::settle::Candidate;
 use impp_federation::shares::{Claim, Shares};
@@ -23,6 +22,7 @@ use super::links::Link;
 use super::peer::Peer;
 use super::{LinkMailbox, Opened, opening};
 use crate::core::ids::SessionId;
+use crate::core::{DashMap, DashSet};
 use crate::messages::{Carriers, Queues, Waiting};
 use crate::reach::Beyond;
 use crate::wire::admission::Place;
@@ -205,8 +205,8 @@ impl Peers {
         if open.is_stopping() {
             return Err(Error::new(Code::Stopping, "the server is stopping"));
         }
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(|e| Error::new(Code::Internal, e.to_string()))?;
+        let id = self.serving.chance.bytes();
+        let id = id.map_err(|error| Error::new(Code::Internal, error.to_string()))?;
         let mailbox = LinkMailbox::new(SessionId(id), local.clone(), remote.clone());
         let candidate = Candidate { peer: opened.identity, dialled_here };
         let link = Arc::new(Link::new(Arc::new(mailbox), candidate, opened));

@@ -160,7 +160,8 @@ impl Peer {
                 // The other side has called meanwhile: the way from here does not matter.
                 return;
             }
-            let next = inner.failed(service, now, backoff(&serving.settings.load().federation));
+            let backoff = backoff(&serving.settings.load().federation);
+            let next = inner.failed(service, now, backoff, &*serving.chance);
             if service == Service::Messages {
                 self.waiting.drop_volatile();
                 self.waiting.with(|queue| match definite {

@@ -20,9 +20,9 @@ use super::queued::{self, delete, item, key, parse, record, stamp};
 use super::waiting::Waiting;
 use crate::core::accounts::Accounts;
 use crate::core::answers::{Answer, Stored};
+use crate::core::chance::Chance;
 use crate::core::clock::Clock;
 use crate::core::ground::Ground;
-use crate::core::random;
 use crate::core::records::QueuedRecord;
 use crate::core::routes::Routes;
 use crate::core::sessions::Sessions;
@@ -39,6 +39,7 @@ const AGAIN_MAX: Duration = Duration::from_secs(60);
 pub struct Fates {
     store: Arc<dyn Store>,
     clock: Clock,
+    chance: Arc<dyn Chance>,
     settings: Arc<Settings>,
     accounts: Arc<Accounts>,
     routes: Arc<Routes>,
@@ -75,8 +76,8 @@ impl Fates {
         delivery: Arc<Delivery>,
         carriers: Weak<dyn Carriers>,
     ) -> Fates {
-        let Ground { store, clock, settings, accounts, .. } = ground.clone();
-        Fates { store, clock, settings, accounts, routes, sessions, delivery, carriers }
+        let Ground { store, clock, chance, settings, accounts, .. } = ground.clone();
+        Fates { store, clock, chance, settings, accounts, routes, sessions, delivery, carriers }
     }
 
     /// The message that goes over the link. `None` if nothing goes out in its sender's name any more:
@@ -125,8 +126,8 @@ impl Fates {
         }
         for ending in moved {
             if let Err(error) = self.move_on(waiting, &ending).await {
-                let now = self.clock.now();
-                waiting.settle(|queue| queue.waits_on(now, ending.ticket, &error, random()));
+                let (now, chance) = (self.clock.now(), self.chance.spread());
+                waiting.settle(|queue| queue.waits_on(now, ending.ticket, &error, chance));
             }
         }
     }

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use dashmap::DashMap;
 use impp_federation::backoff::Backoff;
 use impp_federation::queue::{Cause, Limits, Queue, Standing, Ticket};
 use impp_federation::shares::Claim;
@@ -17,6 +16,7 @@ use impp_protocol::{Address, Code, Domain, Timestamp};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::core::DashMap;
 use crate::core::accounts::Accounts;
 use crate::core::config::{Federation, seconds};
 use crate::core::ground::Ground;

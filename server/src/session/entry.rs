@@ -33,8 +33,8 @@ pub async fn enter(
 ) -> Result<Session, Error> {
     let Serving { devices, rooms: Rooms { live, .. }, settings, metrics, .. } = &**serving;
     let seen = devices.enter(&account, device.id, device.name).await?;
-    let id = SessionId(random()?);
-    let ticket = Ticket::new(id.0, random()?);
+    let id = SessionId(drawn(serving)?);
+    let ticket = Ticket::new(id.0, drawn(serving)?);
     let mailbox = Arc::new(Mailbox::new(id, account.address.clone(), device.id, ticket));
     mailbox.seen_at(seen);
     let client = Client { mailbox, account: account.clone(), every_item };
@@ -80,7 +80,7 @@ pub async fn resume(
     if !ticket.is_proven_by_client(exporter, proof) {
         return Err(gone());
     }
-    let fresh = Ticket::new(id.0, random()?);
+    let fresh = Ticket::new(id.0, drawn(serving)?);
     let grace = seconds(serving.settings.load().times.grace_seconds);
     let mut session = take_over(&serving.rooms.live, &mailbox, &ticket).await.ok_or_else(gone)?;
     // Of two that come with one ticket, the first has it.
@@ -137,10 +137,8 @@ impl Session {
     }
 }
 
-fn random<const N: usize>() -> Result<[u8; N], Error> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| Error::new(Code::Internal, error.to_string()))?;
-    Ok(bytes)
+fn drawn<const N: usize>(serving: &Serving) -> Result<[u8; N], Error> {
+    serving.chance.bytes().map_err(|error| Error::new(Code::Internal, error.to_string()))
 }
 
 #[cfg(test)]

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use dashmap::DashMap;
 use impp_protocol::Address;
 use impp_protocol::command::{Bye, ByeReason};
 
 use super::Session;
+use crate::core::DashMap;
 use crate::core::ids::SessionId;
 use crate::core::sessions::{Mailbox, Sessions};
 
@@ -22,7 +22,7 @@ pub struct Live {
 impl Live {
     /// None is parked yet.
     pub fn new(sessions: Arc<Sessions>) -> Live {
-        Live { sessions, parked: DashMap::new() }
+        Live { sessions, parked: DashMap::default() }
     }
 
     /// A session has lost its connection.

@@ -15,16 +15,18 @@ mod telling;
 mod tests;
 mod things;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use impp_presence::{Change, Held, Keeper};
 use impp_protocol::command::{Done, Fetch, Subscribe};
+use impp_protocol::hashing::HashMap;
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Code, Command, Error};
 
 use crate::core::answers::Answer;
+use crate::core::chance::Chance;
 use crate::core::clock::Clock;
 use crate::core::config::seconds;
 use crate::core::ground::Ground;
@@ -73,6 +75,8 @@ pub struct Serving {
     pub settings: Arc<Settings>,
     /// The time.
     pub clock: Clock,
+    /// Ids and tickets.
+    pub chance: Arc<dyn Chance>,
     /// When a session that is parked ends.
     pub timers: Arc<Timers>,
     /// Counters.
@@ -85,8 +89,8 @@ impl Serving {
         let devices = Devices::new(ground, rooms.principals.clone(), rooms.live.clone());
         let devices = Arc::new(devices);
         let things = Things::new(ground, &rooms, devices.clone());
-        let Ground { settings, clock, timers, metrics, .. } = ground.clone();
-        Serving { things, devices, rooms, settings, clock, timers, metrics }
+        let Ground { settings, clock, chance, timers, metrics, .. } = ground.clone();
+        Serving { things, devices, rooms, settings, clock, chance, timers, metrics }
     }
 }
 
@@ -148,7 +152,7 @@ impl Followed {
 impl Session {
     /// A new session.
     pub fn new(client: Client, serving: Arc<Serving>) -> Session {
-        let (followed, by_contact) = (HashMap::new(), BTreeSet::new());
+        let (followed, by_contact) = (HashMap::default(), BTreeSet::new());
         let hurry = tokio::sync::watch::Sender::new(());
         let (expanded, log, ended) = (false, None, Ended::default());
         Session { client, serving, followed, ended, expanded, by_contact, log, hurry }

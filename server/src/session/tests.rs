@@ -15,6 +15,7 @@ use super::sign_in::Device;
 use super::{Event, Front, Session};
 use crate::core::accounts::new_verifier;
 use crate::core::answers::Answer;
+use crate::core::chance::System;
 use crate::core::config::Config;
 use crate::core::records::Services;
 use crate::life::Server;
@@ -51,7 +52,7 @@ async fn start() -> Server {
     let server = Server::load(config, Arc::new(MemoryStore::new().unwrap())).await.unwrap();
     for (name, im) in [("alice", true), ("bob", true), ("carol", false)] {
         let password = Password::prepare("a password of some length").unwrap();
-        let verifier = new_verifier(&password, false).unwrap();
+        let verifier = new_verifier(&System, &password, false).unwrap();
         let (services, now) = (Services { pres: true, im }, server.ground.clock.now());
         let (address, store) = (address(name), &*server.ground.store);
         let added = server.ground.accounts.add(store, now, &address, services, verifier, vec![]);

@@ -2,9 +2,10 @@
 //!
 //! Accepting and closing is left to `listen`.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use impp_protocol::hashing::HashMap;
 
 /// Counts connections that have not signed in.
 #[derive(Debug, Default)]

@@ -1,11 +1,11 @@
 //! Which peers the log has just complained of: one line for each in a minute.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use impp_protocol::Timestamp;
+use impp_protocol::hashing::HashMap;
 
 use super::admission::source_of;
 

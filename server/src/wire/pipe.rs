@@ -1,4 +1,4 @@
-//! A TLS connection as a pipe of frames: one task polls reading, writing and being woken.
+//! A proven connection as a pipe of frames: one task polls reading, writing and being woken.
 //!
 //! Nothing is allocated for an idle connection: reading goes through one buffer per thread, and
 //! the output buffer is given back when it is empty. What frames mean is left to the caller.
@@ -15,15 +15,12 @@ use impp_protocol::frame::{self, Frame, FrameError};
 use impp_protocol::{Code, Error};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
-use tokio_rustls::TlsStream;
 
-use super::gate::Gate;
+use super::channel::Channel;
 use crate::core::signal::Signal;
 
 /// Bytes read from a socket at once.
 const READ_BYTES: usize = 16 * 1024;
-/// Bytes that TLS keeps for a peer that does not read.
-const TLS_BYTES: usize = 16 * 1024;
 /// An output buffer larger than this is given back when it is empty.
 const OUTPUT_BYTES_KEPT: usize = 4 * 1024;
 
@@ -52,7 +49,7 @@ pub enum Event {
 /// A connection and its buffers.
 #[derive(Debug)]
 pub struct Pipe {
-    stream: TlsStream<Gate>,
+    stream: Box<dyn Channel>,
     input: BytesMut,
     output: BytesMut,
     deadline: Pin<Box<Sleep>>,
@@ -61,14 +58,7 @@ pub struct Pipe {
 
 impl Pipe {
     /// A pipe over a connection, accepted or dialled, whose handshake has ended.
-    pub fn new(stream: impl Into<TlsStream<Gate>>, deadline: Instant) -> Pipe {
-        let mut stream = stream.into();
-        let (gate, _) = stream.get_mut();
-        gate.open();
-        match &mut stream {
-            TlsStream::Client(stream) => stream.get_mut().1.set_buffer_limit(Some(TLS_BYTES)),
-            TlsStream::Server(stream) => stream.get_mut().1.set_buffer_limit(Some(TLS_BYTES)),
-        }
+    pub fn new(stream: Box<dyn Channel>, deadline: Instant) -> Pipe {
         Pipe {
             stream,
             broken: None,
@@ -78,17 +68,9 @@ impl Pipe {
         }
     }
 
-    /// The TLS connection, for the peer's certificates and the protocol chosen.
-    pub fn tls(&self) -> &rustls::CommonState {
-        self.stream.get_ref().1
-    }
-
-    /// The TLS connection of an accepted pipe, for the name called and the exporter.
-    pub fn accepted(&self) -> Option<&rustls::ServerConnection> {
-        match &self.stream {
-            TlsStream::Server(stream) => Some(stream.get_ref().1),
-            TlsStream::Client(_) => None,
-        }
+    /// The connection, for what its handshake has proven.
+    pub fn proven(&self) -> &dyn Channel {
+        &*self.stream
     }
 
     /// What broke the connection, if it was not closed in good order: after [`Event::Closed`].

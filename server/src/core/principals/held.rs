@@ -4,9 +4,8 @@
 //!
 //! What is held is in the store.
 
-use std::collections::HashMap;
-
 use impp_protocol::Address;
+use impp_protocol::hashing::HashMap;
 
 /// See the module. Those on the way to being held count too.
 #[derive(Debug, Default)]

@@ -1,6 +1,6 @@
 //! A principal read from the store, as it is now: once, however many ask for it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use dashmap::mapref::entry::Entry;
 use impp_acl::{Purpose, RuleSet, default_rules};
 use impp_presence::{Effects, Layers, PaceLimit, Policy, Presentity, Watching};
+use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::Document;
 use impp_protocol::{Address, Timestamp};
 use impp_storage::{Record, Store, StoreError, Table};
@@ -103,7 +104,7 @@ async fn load(
 ) -> Result<(Principal, Effects), StoreError> {
     let policy = load_policy(store, owner).await?;
     let layers = load_layers(store, owner).await?;
-    let mut watchers = HashMap::new();
+    let mut watchers = HashMap::default();
     for (key, record) in scan(store, owner, WATCHER).await? {
         let address = other_of(owner, WATCHER, &key)?;
         let record: WatcherRecord = parsed(owner, WATCHER, &key, &record)?;

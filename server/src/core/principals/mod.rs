@@ -11,16 +11,16 @@ mod load;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use dashmap::DashMap;
 use impp_presence::{Answer, Change, Effects, Presentity, Staging, Write};
+use impp_protocol::hashing::HashMap;
 use impp_protocol::{Address, Timestamp};
 use impp_storage::{Op, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use crate::core::DashMap;
 use crate::core::accounts::AccountError;
 use crate::core::ground::Ground;
 use crate::core::keeping::{self, Commits, Committed};
@@ -71,7 +71,7 @@ impl From<ChangeError> for AccountError {
 
 impl Principal {
     fn new(presentity: Presentity, held: HeldMessages) -> Principal {
-        Principal { presentity, rates: Rates::default(), held, waiting: HashMap::new() }
+        Principal { presentity, rates: Rates::default(), held, waiting: HashMap::default() }
     }
 }
 

@@ -16,6 +16,7 @@ use impp_storage::{
 
 use super::ChangeError;
 use crate::core::accounts::new_verifier;
+use crate::core::chance::System;
 use crate::core::config::Config;
 use crate::core::keeping::scan;
 use crate::core::records::{self, RULES, Services, WATCHER};
@@ -78,7 +79,7 @@ async fn watched() -> (Server, Arc<Refusing>) {
     let config = Config::parse(text, Path::new("imppd.toml")).unwrap();
     let server = Server::load(config, store.clone()).await.unwrap();
     let password = Password::prepare("a password of some length").unwrap();
-    let verifier = new_verifier(&password, false).unwrap();
+    let verifier = new_verifier(&System, &password, false).unwrap();
     let services = Services { pres: true, im: true };
     let (kept, now) = (&*server.ground.store, server.ground.clock.now());
     server.ground.accounts.add(kept, now, &alice(), services, verifier, vec![]).await.unwrap();

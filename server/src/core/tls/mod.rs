@@ -17,8 +17,6 @@ use rustls::{ClientConfig, ServerConfig};
 
 use crate::core::config::{Config, ConfigError, Hosted};
 
-/// Label of the exporter that binds a sign-in to its TLS connection (RFC 9266).
-pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
 const NO_ROOTS: &str = "no other domain can be proven: the system has no CA certificates, and ca \
                         in [federation] names no others";
 

@@ -5,12 +5,10 @@
 use impp_protocol::command::{Auth, BODY_BYTES_MAX, Done, EVERY_ITEM, Hello, PROTOCOL_VERSION};
 use impp_protocol::frame::FRAME_BYTES_MAX;
 use impp_protocol::sasl::scram::Nonce;
-use impp_protocol::{Code, Domain, Error, Kind};
-use impp_trust::certificate;
+use impp_protocol::{Code, Error, Kind};
 
 use super::{Connection, Phase};
 use crate::core::config::seconds;
-use crate::core::tls::EXPORTER_LABEL;
 use crate::session::sign_in::{Progress, Proof, SignIn, offered};
 use crate::session::{Session, entry};
 use crate::wire::admission::Place;
@@ -68,8 +66,7 @@ impl Connection {
         failed: u32,
         proof: Option<Proof>,
     ) {
-        let mut random = [0; 18];
-        let (Some(proof), Ok(())) = (proof, getrandom::fill(&mut random)) else {
+        let (Some(proof), Ok(random)) = (proof, self.entrance.chance.bytes()) else {
             return self.break_off(number, Error::new(Code::Internal, "no channel binding"));
         };
         let (accounts, every) = (self.entrance.accounts.clone(), self.every_item);
@@ -142,11 +139,8 @@ impl Connection {
     }
 
     pub(super) fn proof(&self) -> Option<Proof> {
-        let tls = self.driver.pipe().accepted()?;
-        let exporter = tls.export_keying_material([0; 32], EXPORTER_LABEL, Some(b"")).ok()?;
-        let domain = Domain::parse(tls.server_name()?).ok()?;
-        let certificate = tls.peer_certificates().and_then(|chain| chain.first());
-        let certificate = certificate.map(certificate::addresses).unwrap_or_default();
-        Some(Proof { exporter, domain, certificate })
+        let proven = self.driver.pipe().proven();
+        let (exporter, domain) = (proven.exporter()?, proven.called()?);
+        Some(Proof { exporter, domain, certificate: proven.addresses() })
     }
 }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Administration, Request, Response, devices, refused};
 use crate::core::accounts::{AccountError, Accounts, new_verifier};
+use crate::core::chance::{Chance, NoChance};
 use crate::core::keeping::scan;
 use crate::core::records::{self, AccountState, Services};
 use crate::core::sessions::Sessions;
@@ -74,7 +75,7 @@ async fn act(server: &Administration, request: Request) -> Result<Response, Undo
     match request {
         Request::Add { address, password, services } => {
             let address = address_of(&address)?;
-            let (verifier, password) = verifier(password)?;
+            let (verifier, password) = verifier(server, password)?;
             server.accounts.add(store, now, &address, services, verifier, vec![]).await?;
             made = password;
         }
@@ -122,7 +123,7 @@ async fn change_password(
     given: Option<String>,
     now: Timestamp,
 ) -> Result<Option<String>, Undone> {
-    let (verifier, made) = verifier(given)?;
+    let (verifier, made) = verifier(server, given)?;
     // Its devices have to show that they know the new one.
     let changed = vec![crate::session::devices::password_changed_op(address, now)];
     server.accounts.change(&*server.store, now, address, None, Some(verifier), changed).await?;
@@ -219,25 +220,25 @@ fn address_of(text: &str) -> Result<Address, Undone> {
 }
 
 /// A verifier of the password given, or of one that is made and returned.
-fn verifier(given: Option<String>) -> Result<(Verifier, Option<String>), Undone> {
-    let no_random = |error: getrandom::Error| Undone::Refused(refused(5, error.to_string(), None));
+fn verifier(
+    server: &Administration,
+    given: Option<String>,
+) -> Result<(Verifier, Option<String>), Undone> {
+    let chance = &*server.chance;
+    let no_random = |error: NoChance| Undone::Refused(refused(5, error.to_string(), None));
     let made = match &given {
         Some(_) => None,
-        None => Some(random_password().map_err(no_random)?),
+        None => Some(random_password(chance).map_err(no_random)?),
     };
     let text = given.as_ref().or(made.as_ref()).map_or("", |text| text);
     let password = Password::prepare(text)
         .map_err(|error| Undone::Refused(refused(2, error.to_string(), None)))?;
-    let verifier = new_verifier(&password, given.is_some()).map_err(no_random)?;
+    let verifier = new_verifier(chance, &password, given.is_some()).map_err(no_random)?;
     Ok((verifier, made))
 }
 
 /// A password with 144 random bits.
-///
-/// # Errors
-/// The system's if it gives no random bytes.
-pub fn random_password() -> Result<String, getrandom::Error> {
-    let mut random = [0; PASSWORD_RANDOM_BYTES];
-    getrandom::fill(&mut random)?;
+fn random_password(chance: &dyn Chance) -> Result<String, NoChance> {
+    let random: [u8; PASSWORD_RANDOM_BYTES] = chance.bytes()?;
     Ok(URL_SAFE_NO_PAD.encode(random))
 }

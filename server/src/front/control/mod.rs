@@ -17,13 +17,14 @@ use std::sync::Arc;
 use impp_storage::Store;
 use serde::{Deserialize, Serialize};
 
-pub use accounts::{Listed, handle, random_password, services_of};
+pub use accounts::{Listed, handle, services_of};
 pub use asking::ask;
 pub use devices::ListedDevice;
 pub use paths::Answering;
 pub use socket::listen;
 
 use crate::core::accounts::Accounts;
+use crate::core::chance::Chance;
 use crate::core::clock::Clock;
 use crate::core::principals::Principals;
 use crate::core::records::Services;
@@ -46,6 +47,8 @@ pub struct Administration {
     pub store: Arc<dyn Store>,
     /// The time.
     pub clock: Clock,
+    /// Salts and passwords.
+    pub chance: Arc<dyn Chance>,
     /// What they show.
     pub principals: Arc<Principals>,
     /// Whom they follow.

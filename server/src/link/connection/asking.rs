@@ -14,7 +14,6 @@ use tokio::time::Instant;
 use super::super::links::Ask;
 use super::super::words;
 use super::{Ending, OUTPUT_BYTES_MAX, Open};
-use crate::core::random;
 
 /// Of the requests that the other side takes, those of messages, as the others, get at most so
 /// many sixteenths: neither service holds the other up.
@@ -64,8 +63,9 @@ impl Open {
             Asked::Message(ticket) => {
                 self.messages_out -= 1;
                 let (now, waiting) = (self.serving.clock.now(), &self.peer.waiting);
+                let chance = self.serving.chance.spread();
                 let answer = answer.map(drop);
-                waiting.settle(|queue| queue.answered(now, ticket, answer, random()));
+                waiting.settle(|queue| queue.answered(now, ticket, answer, chance));
                 self.serving.fates.store_endings(waiting);
             }
             Asked::Presence(key, watcher) => {
@@ -145,7 +145,8 @@ impl Open {
             Ok(None) => waiting.with(|queue| queue.remove(ticket)),
             Err(error) => {
                 tracing::error!(%error, "a waiting message could not be read");
-                waiting.with(|queue| queue.unsent(now, ticket, random()));
+                let chance = self.serving.chance.spread();
+                waiting.with(|queue| queue.unsent(now, ticket, chance));
             }
         }
         true

@@ -26,10 +26,10 @@ use super::incoming;
 use super::links::Link;
 use super::open::OpenLinks;
 use super::peer::Peer;
+use crate::core::chance::Chance;
 use crate::core::clock::Clock;
 use crate::core::config::seconds;
 use crate::core::metrics::Metrics;
-use crate::core::random;
 use crate::core::settings::Settings;
 use crate::messages::{Delivery, Fates, backoff};
 use crate::reach::Mirrors;
@@ -61,6 +61,8 @@ enum Ending {
 pub struct Serving {
     /// The time.
     pub clock: Clock,
+    /// Randomness.
+    pub chance: Arc<dyn Chance>,
     /// The settings.
     pub settings: Arc<Settings>,
     /// Counters.
@@ -104,7 +106,7 @@ pub(super) async fn serve(serving: Arc<Serving>, peer: Arc<Peer>, link: Arc<Link
     let rate = Rate::new(now, links.frames_per_second, links.frames_burst);
     let open = Open {
         driver: Driver::new(now, pipe, rate, Excess::Paused(PAUSE)),
-        groups: AllGroups::new(),
+        groups: AllGroups::default(),
         asked: BTreeMap::new(),
         messages_out: 0,
         turn: 0,
@@ -158,7 +160,7 @@ impl Open {
                     Asked::Message(ticket) => {
                         let text = format!("the link to {remote} was cut before it answered");
                         let cause = Cause::here(Code::Unreachable, text);
-                        queue.cut(now, ticket, cause, random());
+                        queue.cut(now, ticket, cause, serving.chance.spread());
                     }
                     Asked::For(answer) => {
                         let text = format!("the link to {remote} was cut");
@@ -171,7 +173,7 @@ impl Open {
         });
         let backoff = backoff(&serving.settings.load().federation);
         let note = || open.note(local, remote, false);
-        let noted = self.peer.detach(link, now, backoff, note);
+        let noted = self.peer.detach(link, now, backoff, &*serving.chance, note);
         self.peer.tell_mirrors(&serving.mirrors);
         // What has not been done yet is not done any more: it would listen over this link.
         self.driver.forget();

@@ -21,6 +21,7 @@ use impp_storage::{MemoryStore, Store};
 
 use crate::core::accounts::new_verifier;
 use crate::core::answers::{Answer, Later};
+use crate::core::chance::System;
 use crate::core::config::Config;
 use crate::core::ids::SessionId;
 use crate::core::records::Services;
@@ -56,7 +57,7 @@ async fn start(name: &str, more: &str, store: Arc<dyn Store>) -> Server {
 
 async fn add(server: &Server, text: &str) {
     let password = Password::prepare("a password of some length").unwrap();
-    let verifier = new_verifier(&password, false).unwrap();
+    let verifier = new_verifier(&System, &password, false).unwrap();
     let services = Services { pres: true, im: true };
     let (store, now) = (&*server.ground.store, server.ground.clock.now());
     server
@@ -97,7 +98,7 @@ impl Pair {
         add(&a, "alice@a.example").await;
         add(&b, "bob@b.example").await;
         add(&b, "carol@b.example").await;
-        let mut pair = Pair { link: link(100), a, b, groups: AllGroups::new(), asked: 0 };
+        let mut pair = Pair { link: link(100), a, b, groups: AllGroups::default(), asked: 0 };
         pair.up(101).await;
         pair
     }
@@ -326,7 +327,7 @@ async fn r3_3_3_a_rule_of_the_home_reaches_the_watching_side() {
 #[tokio::test]
 async fn r5_1_6_only_for_watchers_of_its_own_domain_a_server_may_ask() {
     let pair = Pair::new("").await;
-    let mut groups = AllGroups::new();
+    let mut groups = AllGroups::default();
     for (watcher, presentity) in [
         (Some("mallory@c.example"), "alice@a.example"),
         (Some("alice@a.example"), "alice@a.example"),
@@ -361,7 +362,7 @@ async fn f14_who_does_not_exist_cannot_be_told_from_who_never_comes() {
         ..Subscribe::of(address(text), What::Presence)
     };
     let answer = async |pair: &Pair, text: &str| {
-        let mut groups = AllGroups::new();
+        let mut groups = AllGroups::default();
         let taken = home_of(&pair.a).subscribe(&pair.link, ask(text)).await;
         home_of(&pair.a).answer(&pair.link, &mut groups, taken).await
     };
@@ -492,7 +493,7 @@ async fn a_link_that_goes_before_it_has_answered_leaves_nothing() {
         let ask = ask_for(&format!("w{index}@b.example"), 1);
         // The link's task ends while the request waits for the store.
         drop(home_of(&pair.a).subscribe(&link, ask).await);
-        home_of(&pair.a).link_lost(&link, AllGroups::new()).await;
+        home_of(&pair.a).link_lost(&link, AllGroups::default()).await;
     }
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let alice = address("alice@a.example");
@@ -567,7 +568,7 @@ async fn f14_who_does_not_exist_has_as_many_places_as_who_never_comes() {
     assert_eq!(taken, [true, true, false, true]);
     let other = LinkMailbox::new(SessionId([9; 16]), domain("a.example"), domain("d.example"));
     let taken = home_of(&pair.a).subscribe(&other, ask_for("w@d.example", 60)).await;
-    let answer = home_of(&pair.a).answer(&other, &mut AllGroups::new(), taken).await;
+    let answer = home_of(&pair.a).answer(&other, &mut AllGroups::default(), taken).await;
     assert!(matches!(answer, Command::Ok(_)), "{answer:?}");
 }
 

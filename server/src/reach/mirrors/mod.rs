@@ -12,7 +12,6 @@ mod shared;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, Weak};
 
-use dashmap::DashMap;
 use impp_federation::shares::Claim;
 use impp_presence::followed::{Effects, Follower, Mirror, MirrorKey, Terms};
 use impp_presence::{Keeper, Pulled, Told};
@@ -23,6 +22,7 @@ use tokio::sync::oneshot;
 
 use super::elsewhere::from_home;
 use super::{Beyond, Follow, Follows, Pull};
+use crate::core::DashMap;
 use crate::core::answers::storage_error;
 use crate::core::config::{Config, seconds};
 use crate::core::ground::Ground;

@@ -11,6 +11,7 @@ use impp_storage::{MemoryStore, Scan};
 use super::*;
 use crate::core::accounts::new_verifier;
 use crate::core::answers::Answer;
+use crate::core::chance::System;
 use crate::core::config::Config;
 use crate::core::records::{AccountState, QUEUED, Services};
 use crate::life::Server;
@@ -32,7 +33,7 @@ async fn start() -> Server {
     let server = Server::load(config, Arc::new(MemoryStore::new().unwrap())).await.unwrap();
     for account in ["alice@a.example", "carol@c.example"] {
         let password = Password::prepare("a password of some length").unwrap();
-        let verifier = new_verifier(&password, false).unwrap();
+        let verifier = new_verifier(&System, &password, false).unwrap();
         let (services, now) = (Services { pres: true, im: true }, server.ground.clock.now());
         let address = address(account);
         let added = server.ground.accounts.add(

@@ -1,0 +1,222 @@
+//! Hearing answers, and what it is told unasked.
+
+use std::time::Duration;
+
+use impp_protocol::command::{ByeReason, Done, Notify, Outcome};
+use impp_protocol::presence::{Document, Patch, Version};
+use impp_protocol::state::{self, Page, SubscriptionEvent, SubscriptionState};
+use impp_protocol::{Address, Code, Command, Error, Request, What};
+use tokio::time::Instant;
+
+use super::{Asked, Device, Seen};
+
+impl Device {
+    pub(super) async fn hear(&mut self, request: Request) {
+        let Some(session) = &mut self.session else { return };
+        (session.heard, session.pinged) = (Instant::now(), false);
+        match request.command {
+            Command::Ping(_) => self.say(request.number, Done::empty()).await,
+            Command::Bye(bye) => {
+                if matches!(bye.reason, ByeReason::Protocol | ByeReason::Revoked) {
+                    self.wrong(&format!("it was told {bye:?}"));
+                }
+                self.lose("goodbye");
+                if let Some(after) = bye.retry_after {
+                    self.next_try += after;
+                }
+            }
+            Command::Notify(notify) => self.told(notify).await,
+            Command::Ok(done) => match session.open.remove(&request.number) {
+                Some(asked) => self.done(asked, &done),
+                None => self.wrong(&format!("{} was answered and not asked", request.number)),
+            },
+            Command::Error(error) => match session.open.remove(&request.number) {
+                Some(asked) => self.refused(asked, &error),
+                None => self.wrong(&format!("{error} to {}, not asked", request.number)),
+            },
+            other => self.wrong(&format!("it was told {other:?}")),
+        }
+    }
+
+    pub(super) fn done(&mut self, asked: Asked, done: &Done) {
+        let now = self.net.millis();
+        match asked {
+            Asked::Message(index) => {
+                self.outbox.retain(|other| *other != index);
+                let outcome = done.outcome.unwrap_or(Outcome::Sent);
+                self.facts.lock().messages[index].answer = Some(Ok(outcome));
+            }
+            Asked::Layer(value) => {
+                self.layer_due &= self.layer.as_ref().is_some_and(|(now, _)| *now != value);
+            }
+            Asked::RulesVersion => self.rules_base = done.number,
+            Asked::Rules(index) => {
+                self.rules_base = done.number;
+                self.rules_due.take_if(|due| *due == index);
+                let mut facts = self.facts.lock();
+                if let Some(rulings) = facts.rulings.get_mut(&self.who) {
+                    rulings[index].acked.get_or_insert(now);
+                }
+            }
+            Asked::Follow(who) => self.answered(&who, done),
+            Asked::Unfollow(who) => {
+                self.leaves.remove(&who);
+                if let Some(session) = &mut self.session {
+                    session.subscribed.remove(&who);
+                }
+            }
+            Asked::Log => {
+                if let Some(session) = &mut self.session {
+                    session.log = true;
+                }
+            }
+            Asked::Acknowledge => self.ack_due = false,
+            Asked::Other => {}
+        }
+    }
+
+    pub(super) fn answered(&mut self, who: &Address, done: &Done) {
+        if !self.follows.contains(who) {
+            return;
+        }
+        if let Some(session) = &mut self.session {
+            session.subscribed.insert(who.clone());
+        }
+        let seen = self.seen.entry(who.clone()).or_default();
+        seen.state = done.state;
+        use SubscriptionState::{Active, Stale};
+        if !matches!(done.state, Some(Active | Stale)) {
+            seen.held = None;
+        }
+    }
+
+    pub(super) fn refused(&mut self, asked: Asked, error: &Error) {
+        use Code::{Busy, RateLimited, Stopping, Storage, Unreachable};
+        let transient = matches!(error.code, Busy | RateLimited | Storage | Stopping | Unreachable);
+        if transient {
+            let rest = error.retry_after.unwrap_or_default();
+            let rest = rest + Duration::from_millis(self.dice.u64(200..3000));
+            if let Some(session) = &mut self.session {
+                session.rest = Some(Instant::now() + rest);
+            }
+        }
+        match (asked, transient) {
+            (Asked::Message(index), _) => {
+                let mut facts = self.facts.lock();
+                let sent = &mut facts.messages[index];
+                sent.again |= transient;
+                if !transient {
+                    sent.answer = Some(Err(error.code));
+                    self.outbox.retain(|other| *other != index);
+                }
+            }
+            (Asked::Rules(_), _) => self.rules_base = None,
+            (Asked::Follow(who), false) if error.code == Code::Refused => {
+                let seen = self.seen.entry(who).or_default();
+                *seen = Seen { refused: true, ..Seen::default() };
+            }
+            (Asked::Layer(_) | Asked::RulesVersion | Asked::Log, true) => {}
+            (Asked::Follow(_) | Asked::Unfollow(_) | Asked::Acknowledge | Asked::Other, true) => {}
+            (asked, false) => self.wrong(&format!("{asked:?} was answered {error}")),
+        }
+    }
+
+    pub(super) async fn told(&mut self, notify: Notify) {
+        match notify.what {
+            What::Presence => self.told_presence(notify),
+            What::Log => self.told_items(notify),
+            other => self.wrong(&format!("it was told of {other:?}")),
+        }
+    }
+
+    /// As section 10 says, step by step.
+    pub(super) fn told_presence(&mut self, notify: Notify) {
+        let of = notify.address.clone();
+        let known = self.session.as_ref().is_some_and(|s| s.subscribed.contains(&of));
+        if !known || !self.follows.contains(&of) {
+            return;
+        }
+        let seen = self.seen.entry(of.clone()).or_default();
+        seen.state = Some(notify.state);
+        use SubscriptionState::{Active, Stale, Terminated};
+        if !matches!(notify.state, Active | Stale) {
+            seen.held = None;
+            seen.refused |= notify.state == Terminated
+                && matches!(notify.event, Some(SubscriptionEvent::Rejected));
+            if notify.state == Terminated
+                && let Some(session) = &mut self.session
+            {
+                session.subscribed.remove(&of);
+            }
+            return;
+        }
+        match fresh(&notify, seen.held.as_ref()) {
+            Ok(None) => {}
+            Ok(Some((version, document))) => {
+                self.facts.lock().shown(&self.who, &of, &document);
+                seen.held = Some((version, document));
+            }
+            Err(Astray::Lost) => self.lost_track(&of),
+            Err(Astray::Wrong) => {
+                self.wrong(&format!("a snapshot of {of} is not what its version says"));
+            }
+        }
+    }
+
+    /// It asks for a snapshot.
+    pub(super) fn lost_track(&mut self, of: &Address) {
+        self.seen.entry(of.clone()).or_default().held = None;
+        if let Some(session) = &mut self.session {
+            session.subscribed.remove(of);
+        }
+    }
+
+    pub(super) fn told_items(&mut self, notify: Notify) {
+        let page = notify.snapshot.and_then(|page| state::decode::<Page>(page).ok());
+        let Some(page) = page else { return self.wrong("a page cannot be read") };
+        self.cursor = Some(page.cursor);
+        for item in page.items {
+            if self.items.iter().any(|known| known.cursor == item.cursor) {
+                self.wrong("an item was told twice");
+            }
+            self.items.push(item);
+        }
+    }
+
+    pub(super) fn wrong(&mut self, what: &str) {
+        let what = format!("{}: {what}", self.name);
+        self.net.note(&format!("WRONG {what}"));
+        self.facts.lock().wrong(what);
+    }
+}
+
+/// Why a NOTIFY does not lead to a document.
+enum Astray {
+    /// What it starts from is not held.
+    Lost,
+    /// It is not what its version says.
+    Wrong,
+}
+
+/// The document after a NOTIFY, if that changes it.
+fn fresh(
+    notify: &Notify,
+    held: Option<&(Version, Document)>,
+) -> Result<Option<(Version, Document)>, Astray> {
+    let Some(version) = notify.version else { return Ok(None) };
+    if let Some(snapshot) = &notify.snapshot {
+        let document = Document::decode(snapshot.clone()).map_err(|_| Astray::Wrong)?;
+        let right = Version::of(snapshot) == version;
+        return if right { Ok(Some((version, document))) } else { Err(Astray::Wrong) };
+    }
+    let Some(patch) = &notify.patch else { return Ok(None) };
+    let (held, document) = held.ok_or(Astray::Lost)?;
+    if *held == version {
+        return Ok(None);
+    }
+    let patch = Patch::decode(patch.clone()).ok().filter(|_| notify.base == Some(*held));
+    let patched = patch.and_then(|patch| patch.applied(document.clone()).ok());
+    #[expect(clippy::disallowed_methods, reason = "the digest that a client checks")]
+    let patched = patched.filter(|fresh| Version::of(&fresh.encode()) == version);
+    Ok(Some((version, patched.ok_or(Astray::Lost)?)))
+}

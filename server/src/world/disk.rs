@@ -1,0 +1,312 @@
+//! The disk of a world: what was not synced is lost with the server that wrote it; it can be slow,
+//! hang, be full, and fail.
+//!
+//! What units do is decided as on any disk, by [`MemoryStore`].
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use impp_protocol::Address;
+use impp_storage::{
+    Dedup, Health, LogState, MemoryStore, Op, Outcome, Page, Pending, Promise, ReadLog, Record,
+    RecordKey, Scan, Stats, Store, StoreError, Unit,
+};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+/// How a disk does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mood {
+    /// It takes up to 20 ms.
+    Well,
+    /// It answers nothing until it is well again.
+    Hangs,
+    /// What grows is refused.
+    Full,
+    /// The next sync fails, and whether it was done is unknown.
+    Fails,
+}
+
+/// What a disk does wrong although it says nothing: to see that it is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lie {
+    /// With a kill it forgets what it said was synced.
+    Forgets,
+    /// With a kill something is done twice.
+    Doubles,
+    /// With a kill two things are in the wrong order.
+    Swaps,
+}
+
+/// What survives, for one server after the other.
+pub(super) struct Disk {
+    kept: Mutex<Arc<MemoryStore>>,
+    /// All that was done, if there is a lie to be told.
+    done: Mutex<Vec<Unit>>,
+    lie: Option<Lie>,
+    incarnation: [u8; 16],
+    mood: Mutex<Mood>,
+    changed: Notify,
+}
+
+/// A disk as one run of a server has it.
+pub(super) struct Mounted {
+    disk: Arc<Disk>,
+    state: Mutex<State>,
+    dice: Mutex<Rng>,
+    queued: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<(Unit, Promise<Outcome>)>,
+    /// What a sync covers that is under way.
+    syncing: Vec<(Unit, Promise<Outcome>)>,
+    closing: Option<Promise<()>>,
+    failed: bool,
+    ended: bool,
+    stats: Stats,
+}
+
+impl Disk {
+    /// An empty one.
+    pub(super) fn new(dice: &mut Rng, lie: Option<Lie>) -> Arc<Disk> {
+        let mut incarnation = [0; 16];
+        dice.fill(&mut incarnation);
+        let kept = Mutex::new(Arc::new(MemoryStore::new().unwrap()));
+        let (mood, changed, done) = (Mutex::new(Mood::Well), Notify::new(), Mutex::default());
+        Arc::new(Disk { kept, done, lie, incarnation, mood, changed })
+    }
+
+    /// How it does from now on.
+    pub(super) fn is(&self, mood: Mood) {
+        *self.mood.lock() = mood;
+        self.changed.notify_waiters();
+    }
+
+    /// For a server that starts.
+    pub(super) fn mount(self: &Arc<Self>, dice: Rng) -> Arc<Mounted> {
+        let (state, queued) = Default::default();
+        let dice = Mutex::new(dice);
+        let mounted = Arc::new(Mounted { disk: self.clone(), state, dice, queued });
+        tokio::spawn(mounted.clone().write());
+        mounted
+    }
+
+    /// Does what a sync covers.
+    fn keep(&self, unit: Unit) -> Result<Outcome, StoreError> {
+        if self.lie.is_some() {
+            self.done.lock().push(unit.clone());
+        }
+        let kept = self.kept.lock().clone();
+        now(kept.submit(unit))
+    }
+
+    /// What it makes of a kill, if it lies: all is done again, and one thing otherwise.
+    fn lies(&self, dice: &mut Rng) {
+        let (mut done, Some(lie)) = (self.done.lock(), self.lie) else { return };
+        if done.len() < 3 {
+            return;
+        }
+        let last = done.len() - 1 - dice.usize(0..done.len().min(20) - 1);
+        match lie {
+            Lie::Forgets => done.truncate(last),
+            Lie::Doubles => {
+                let twice = done[last].clone();
+                done.insert(last, Unit { dedup: None, ..twice });
+            }
+            Lie::Swaps => done.swap(last, last - 1),
+        }
+        let other = MemoryStore::new().unwrap();
+        for unit in &*done {
+            let _ = now(other.submit(unit.clone()));
+        }
+        *self.kept.lock() = Arc::new(other);
+    }
+
+    async fn well(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if *self.mood.lock() != Mood::Hangs {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+impl Mounted {
+    /// The server is killed: what waits is gone, and what was being synced may have been.
+    pub(super) fn crash(&self) {
+        let mut state = self.state.lock();
+        state.ended = true;
+        state.queue.clear();
+        let syncing = std::mem::take(&mut state.syncing);
+        let survives = self.dice.lock().bool();
+        drop(state);
+        if survives {
+            for (unit, _) in syncing {
+                let _ = self.disk.keep(unit);
+            }
+        }
+        self.disk.lies(&mut self.dice.lock());
+    }
+
+    /// Whether a sync has failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.state.lock().failed
+    }
+
+    async fn write(self: Arc<Self>) {
+        loop {
+            self.queued.notified().await;
+            while self.group().await {}
+            let closing = {
+                let mut state = self.state.lock();
+                state.closing.take().inspect(|_| state.ended = true)
+            };
+            if let Some(closing) = closing {
+                closing.keep(Ok(()));
+            }
+            if self.state.lock().ended {
+                return;
+            }
+        }
+    }
+
+    /// Decides some of what waits and syncs it; whether there was any.
+    async fn group(&self) -> bool {
+        {
+            let mut state = self.state.lock();
+            if state.queue.is_empty() {
+                return false;
+            }
+            let some = self.dice.lock().usize(1..=state.queue.len());
+            let some: Vec<_> = state.queue.drain(..some).collect();
+            state.syncing = some;
+        }
+        let millis = self.dice.lock().u64(0..20);
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        self.disk.well().await;
+        let mut state = self.state.lock();
+        let fails = {
+            let mut mood = self.disk.mood.lock();
+            let fails = *mood == Mood::Fails;
+            if fails {
+                *mood = Mood::Well;
+            }
+            fails
+        };
+        let (full, done) = (*self.disk.mood.lock() == Mood::Full, self.dice.lock().bool());
+        for (unit, promise) in std::mem::take(&mut state.syncing) {
+            let answer = match (state.failed || fails, full && grows(&unit)) {
+                (true, _) => {
+                    if fails && done {
+                        let _ = self.disk.keep(unit);
+                    }
+                    Err(StoreError::Failed { reason: "the sync failed".to_owned() })
+                }
+                (false, true) => Err(StoreError::NoSpace),
+                (false, false) => self.disk.keep(unit),
+            };
+            promise.keep(answer);
+        }
+        state.failed |= fails;
+        state.stats.syncs += 1;
+        true
+    }
+
+    /// A read that takes a while, or none.
+    fn later<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&MemoryStore) -> Pending<T> + Send + 'static,
+    ) -> Pending<T> {
+        if self.state.lock().ended {
+            return Pending::ready(Err(StoreError::Stopped));
+        }
+        let millis = {
+            let mut dice = self.dice.lock();
+            if dice.bool() { 0 } else { dice.u64(1..8) }
+        };
+        if millis == 0 {
+            return read(&self.disk.kept.lock());
+        }
+        let (promise, pending) = Pending::promise();
+        let disk = self.disk.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            let kept = disk.kept.lock().clone();
+            promise.keep(now(read(&kept)));
+        });
+        pending
+    }
+}
+
+/// The answer of a store that gives it at once.
+fn now<T>(pending: Pending<T>) -> Result<T, StoreError> {
+    futures_util::FutureExt::now_or_never(pending).unwrap_or(Err(StoreError::Stopped))
+}
+
+/// What a full disk refuses.
+fn grows(unit: &Unit) -> bool {
+    unit.ops.iter().any(|op| matches!(op, Op::Append(_) | Op::Put { value: Some(_), .. }))
+}
+
+impl Store for Mounted {
+    fn submit(&self, unit: Unit) -> Pending<Outcome> {
+        let mut state = self.state.lock();
+        if state.ended || state.closing.is_some() {
+            return Pending::ready(Err(StoreError::Stopped));
+        }
+        let (promise, pending) = Pending::promise();
+        state.queue.push_back((unit, promise));
+        state.stats.units += 1;
+        self.queued.notify_one();
+        pending
+    }
+
+    fn get(&self, key: RecordKey) -> Pending<Option<Record>> {
+        self.later(|kept| kept.get(key))
+    }
+
+    fn scan(&self, range: Scan) -> Pending<Vec<(Vec<u8>, Record)>> {
+        self.later(|kept| kept.scan(range))
+    }
+
+    fn read(&self, query: ReadLog) -> Pending<Page> {
+        self.later(|kept| kept.read(query))
+    }
+
+    fn log_state(&self, owner: Address) -> Pending<LogState> {
+        self.later(|kept| kept.log_state(owner))
+    }
+
+    fn accepted(&self, key: Dedup) -> Pending<Option<[u8; 32]>> {
+        self.later(|kept| kept.accepted(key))
+    }
+
+    fn incarnation(&self) -> [u8; 16] {
+        self.disk.incarnation
+    }
+
+    fn stats(&self) -> Stats {
+        self.state.lock().stats
+    }
+
+    fn health(&self) -> Health {
+        match (self.state.lock().failed, *self.disk.mood.lock()) {
+            (true, _) => Health::Failed("the sync failed".to_owned()),
+            (false, Mood::Full) => Health::NoSpace,
+            (false, _) => Health::Ok,
+        }
+    }
+
+    fn close(&self) -> Pending<()> {
+        let (promise, pending) = Pending::promise();
+        self.state.lock().closing = Some(promise);
+        self.queued.notify_one();
+        pending
+    }
+}

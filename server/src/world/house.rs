@@ -1,0 +1,151 @@
+//! A domain of a world: its disk, and its server as it starts, stops and is killed.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use fastrand::Rng;
+use impp_protocol::sasl::Password;
+use impp_protocol::sasl::scram::{Iterations, Verifier};
+use impp_protocol::{Address, Domain, Timestamp};
+use parking_lot::Mutex;
+use tokio::time::timeout;
+
+use super::disk::{Disk, Lie, Mounted};
+use super::net::Net;
+use crate::core::chance::{Chance, NoChance};
+use crate::core::clock::Clock;
+use crate::core::config::Config;
+use crate::core::records::Services;
+use crate::life::{Server, Surroundings};
+
+/// How long a server may take to stop before it is killed.
+const STOP_MAX: Duration = Duration::from_secs(30);
+
+/// The time at which worlds begin.
+pub(super) fn beginning() -> Timestamp {
+    Timestamp::from_millis(1_800_000_000_000)
+}
+
+/// See the module.
+pub(super) struct House {
+    /// Its domain.
+    pub domain: Domain,
+    /// What survives.
+    pub disk: Arc<Disk>,
+    people: Vec<Address>,
+    net: Net,
+    dice: Rng,
+    running: Option<Running>,
+}
+
+struct Running {
+    server: Arc<Server>,
+    mounted: Arc<Mounted>,
+    /// Nobody holds it but while the server runs.
+    _alive: Arc<()>,
+}
+
+/// Chance that a seed decides.
+#[derive(Debug)]
+struct Seeded(Mutex<Rng>);
+
+impl Chance for Seeded {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), NoChance> {
+        self.0.lock().fill(bytes);
+        Ok(())
+    }
+}
+
+impl House {
+    /// The server of a domain with these accounts, which does not run yet.
+    pub(super) fn new(
+        domain: &str,
+        people: &[Address],
+        net: &Net,
+        mut dice: Rng,
+        lie: Option<Lie>,
+    ) -> House {
+        let (domain, disk) = (Domain::parse(domain).unwrap(), Disk::new(&mut dice, lie));
+        House { domain, disk, people: people.to_vec(), net: net.clone(), dice, running: None }
+    }
+
+    /// Whether it runs.
+    pub(super) fn runs(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Whether its store has failed, and helps nobody until a restart.
+    pub(super) fn has_failed(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.mounted.has_failed())
+    }
+
+    /// It starts.
+    ///
+    /// # Errors
+    /// What kept it from starting.
+    pub(super) async fn start(&mut self) -> Result<(), String> {
+        let text =
+            format!("[[domain]]\nname = \"{}\"\ncertificate = \"c\"\nkey = \"k\"\n", self.domain);
+        let config = Config::parse(&text, Path::new("imppd.toml")).unwrap();
+        let (mounted, alive) = (self.disk.mount(self.dice.fork()), Arc::new(()));
+        let started = beginning().after(Duration::from_millis(self.net.millis()));
+        let ways = self.net.ways(&self.domain, Arc::downgrade(&alive));
+        let surroundings = Surroundings {
+            clock: Clock::started_at(started),
+            chance: Arc::new(Seeded(Mutex::new(self.dice.fork()))),
+            ways: Box::new(move |_| Ok(ways)),
+        };
+        let server = Server::load_in(surroundings, config, mounted.clone()).await;
+        let server = server.map_err(|error| error.to_string())?;
+        for person in &self.people {
+            if server.ground.accounts.get(person).is_none() {
+                let (accounts, store) = (&server.ground.accounts, &*server.ground.store);
+                let services = Services { pres: true, im: true };
+                let now = server.ground.clock.now();
+                let added = accounts.add(store, now, person, services, verifier(), Vec::new());
+                added.await.map_err(|error| error.to_string())?;
+            }
+        }
+        server.begin().await.map_err(|error| error.to_string())?;
+        let server = Arc::new(server);
+        self.net.note(&format!("{} runs", self.domain));
+        self.net.open(&self.domain, server.clone());
+        self.running = Some(Running { server, mounted, _alive: alive });
+        Ok(())
+    }
+
+    /// It is killed.
+    pub(super) fn crash(&mut self) {
+        if let Some(running) = self.running.take() {
+            self.net.note(&format!("{} is killed", self.domain));
+            running.mounted.crash();
+            self.net.close(&self.domain);
+        }
+    }
+
+    /// It stops in good order; what takes too long, because the disk hangs, is killed.
+    pub(super) async fn stop(&mut self) {
+        let Some(running) = self.running.take() else { return };
+        self.net.note(&format!("{} stops", self.domain));
+        self.net.shut(&self.domain);
+        let stopping = async {
+            running.server.drain().await;
+            running.server.put_away().await.is_ok()
+        };
+        let stopped = timeout(STOP_MAX, stopping).await;
+        self.net.note(&format!("{} has stopped: {stopped:?}", self.domain));
+        running.mounted.crash();
+        self.net.close(&self.domain);
+    }
+}
+
+/// That of a password nobody uses.
+fn verifier() -> Verifier {
+    static VERIFIER: OnceLock<Verifier> = OnceLock::new();
+    let made = || {
+        let password = Password::prepare("nobody signs in with this").unwrap();
+        Verifier::from_password(&password, [7; 16], Iterations::RANDOM_PASSWORD)
+    };
+    VERIFIER.get_or_init(made).clone()
+}

@@ -72,6 +72,8 @@ pub struct Saved {
     pub document: Bytes,
     /// When the lease ends.
     pub until: Timestamp,
+    /// Its place among the others: the highest was published last.
+    pub order: u64,
 }
 
 /// All layers of one presentity.
@@ -119,10 +121,11 @@ impl Layers {
         Ok(composed)
     }
 
-    /// Takes a layer back from the store.
-    pub fn restore(&mut self, device: DeviceId, document: Document, until: Timestamp) {
-        self.published += 1;
-        let (lease, order) = (Lease::Until(until), self.published);
+    /// Takes a layer back from the store, in its place among the others. Those that were stored
+    /// without a place (0) lie beneath all that have one, as they come.
+    pub fn restore(&mut self, device: DeviceId, document: Document, until: Timestamp, order: u64) {
+        self.published = self.published.max(order);
+        let lease = Lease::Until(until);
         self.layers.push(Layer { device, said: Said::new(document), lease, order });
     }
 
@@ -178,11 +181,16 @@ impl Layers {
 
     /// What of a device's layer survives a restart: nothing but a lease does.
     pub fn saved(&self, device: DeviceId) -> Option<Saved> {
-        let (document, lease) = self.of(device)?;
-        match lease {
-            Lease::Until(until) => Some(Saved { document, until }),
+        match self.find(device)?.lease {
+            Lease::Until(until) => self.saved_until(device, until),
             Lease::Bound(_) | Lease::Grace(..) => None,
         }
+    }
+
+    /// A device's layer as one that is leased until then.
+    pub fn saved_until(&self, device: DeviceId, until: Timestamp) -> Option<Saved> {
+        let layer = self.find(device)?;
+        Some(Saved { document: layer.said.encoded.clone(), until, order: layer.order })
     }
 
     /// The devices whose layers, or their leases, are not the same in both.
@@ -246,6 +254,31 @@ mod tests {
 
     fn at(millis: u64) -> Timestamp {
         Timestamp::from_millis(millis)
+    }
+
+    #[test]
+    fn layers_come_back_from_the_store_in_the_order_in_which_they_were_published() {
+        let (first, second, until) = ([2; 16], [1; 16], at(100));
+        let mut layers = Layers::default();
+        layers.publish(first, &patch("a", Some("old")), true, Lease::Until(until)).unwrap();
+        layers
+            .publish(second, &patch("b", Some("new")), true, Lease::Bound(SessionId([7; 16])))
+            .unwrap();
+        let mut back = Layers::default();
+        // By the ids of their devices, which is how they are stored.
+        for device in [second, first] {
+            let saved = layers.saved_until(device, until).unwrap();
+            let document = Document::decode(saved.document).unwrap();
+            back.restore(device, document, saved.until, saved.order);
+        }
+        assert_eq!(back.compose(), layers.compose());
+        // One that was stored without a place lies beneath, and a new one on top.
+        let other = patch("c", Some("older")).applied(Document::default()).unwrap();
+        back.restore([3; 16], other, until, 0);
+        assert_eq!(&*back.compose().person["note"], "new");
+        let newest = patch("a", Some("newest"));
+        let whole = back.publish(first, &newest, true, Lease::Until(until)).unwrap();
+        assert_eq!(&*whole.person["note"], "newest");
     }
 
     #[test]

@@ -137,7 +137,8 @@ pub fn operations(
 
 /// The operation that stores a leased layer, or deletes it.
 pub fn layer(owner: &Address, device: DeviceId, saved: Option<Saved>) -> Op {
-    let record = saved.map(|Saved { document, until }| LayerRecord {
+    let record = saved.map(|Saved { document, until, order }| LayerRecord {
+        order,
         document: BASE64.encode(document),
         until: until.as_millis(),
     });

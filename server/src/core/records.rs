@@ -238,6 +238,10 @@ pub struct LayerRecord {
     pub document: String,
     /// When the lease ends, milliseconds since 1970.
     pub until: u64,
+    /// Its place among the owner's layers: the highest was published last. Records of before have
+    /// none.
+    #[serde(default)]
+    pub order: u64,
 }
 
 /// A watcher of a presentity, or one who follows a presentity of another domain, whose subscription

@@ -153,7 +153,7 @@ async fn load_layers(store: &dyn Store, owner: &Address) -> Result<Layers, Store
         let (Some(device), Some(document)) = (device, document) else {
             return Err(damaged(owner, LAYER, &key, "device or document unreadable"));
         };
-        layers.restore(device, document, Timestamp::from_millis(layer.until));
+        layers.restore(device, document, Timestamp::from_millis(layer.until), layer.order);
     }
     Ok(layers)
 }

@@ -211,8 +211,7 @@ impl Principals {
             let principal = entry.value().lock();
             let layers = principal.presentity.layers();
             ops.extend(layers.bound().filter_map(|device| {
-                let (document, _) = layers.of(device)?;
-                let saved = impp_presence::Saved { document, until };
+                let saved = layers.saved_until(device, until)?;
                 Some(keeping::layer(entry.key(), device, Some(saved)))
             }));
         }

@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use fastrand::Rng;
-use impp_protocol::command::{Bye, ByeReason, Ping};
+use impp_protocol::command::{Bye, ByeReason, Fetch, Ping};
 use impp_protocol::frame::{self, FRAME_BYTES_MAX};
 use impp_protocol::presence::{Document, Version};
 use impp_protocol::sasl::resume::Ticket;
 use impp_protocol::state::{Item, SubscriptionState};
-use impp_protocol::{Address, Code, Request};
+use impp_protocol::{Address, Code, Request, What};
 use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, oneshot};
@@ -42,6 +42,10 @@ pub(super) enum Order {
     Come,
     /// Say goodbye.
     Leave,
+    /// Be gone without a word.
+    Vanish,
+    /// Take back what was shown.
+    Hide,
     /// Show this; kept by a lease, or by the session.
     Show(String, bool),
     /// Put these rules in force, by their place among the facts.
@@ -52,6 +56,8 @@ pub(super) enum Order {
     Unfollow(Address),
     /// Send the message at this place among the facts.
     Send(usize),
+    /// Look at somebody once.
+    Peek(Address),
     /// Let in whoever waits.
     Allow,
     /// Acknowledge what was read.
@@ -90,11 +96,15 @@ pub(super) struct Seen {
 #[derive(Debug)]
 enum Asked {
     Message(usize),
-    Layer(String),
+    /// What, and whether it is kept by a lease and was asked for the first time.
+    Layer(Option<(String, bool)>),
     RulesVersion,
-    Rules(usize),
+    /// Which, and whether they were asked for the first time.
+    Rules(usize, bool),
     Follow(Address),
     Unfollow(Address),
+    /// Whom, and when.
+    Peek(Address, u64),
     Log,
     Acknowledge,
     Other,
@@ -126,6 +136,8 @@ pub(super) struct Device {
     lost: Option<Instant>,
     next_try: Instant,
     session: Option<Session>,
+    /// How many connections there were.
+    sessions: u64,
 }
 
 /// A connection that is signed in.
@@ -177,6 +189,7 @@ impl Device {
             lost: None,
             next_try: Instant::now(),
             session: None,
+            sessions: 0,
         };
         (device, sender)
     }
@@ -250,6 +263,8 @@ impl Device {
                 // A layer that the session kept is gone with it.
                 self.layer.take_if(|(_, leased)| !*leased);
             }
+            Order::Vanish => (self.online, self.session) = (false, None),
+            Order::Hide => (self.layer, self.layer_due) = (None, true),
             Order::Show(value, leased) => {
                 (self.layer, self.layer_due) = (Some((value, leased)), true);
             }
@@ -273,6 +288,10 @@ impl Device {
             Order::Send(index) => self.outbox.push(index),
             Order::Acknowledge => self.ack_due = true,
             Order::Allow => self.allow().await,
+            Order::Peek(who) => {
+                let asked = Asked::Peek(who.clone(), self.net.millis());
+                self.request(Fetch::of(who, What::Presence), asked).await;
+            }
             Order::Look(whom, answer) => {
                 let look = self.look(whom).await;
                 let _ = answer.send(look);

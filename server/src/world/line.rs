@@ -42,6 +42,8 @@ pub(super) enum Fate {
     Cut,
     /// Nothing arrives any more, and nobody is told.
     Silent,
+    /// Who has made it writes nothing more, and reads on.
+    HalfClosed,
 }
 
 #[derive(Debug, Default)]
@@ -77,7 +79,17 @@ pub(super) struct End {
 }
 
 impl Line {
-    pub(super) fn wake(&mut self) {
+    /// This becomes of it.
+    pub(super) fn falls(&mut self, fate: Fate) {
+        match (self.fate, fate) {
+            (Fate::Cut, _) => return,
+            (_, Fate::HalfClosed) => self.halves[0].ended = true,
+            _ => self.fate = fate,
+        }
+        self.wake();
+    }
+
+    fn wake(&mut self) {
         for half in &mut self.halves {
             for waker in [half.reader.take(), half.writer.take()].into_iter().flatten() {
                 waker.wake();
@@ -116,7 +128,7 @@ impl AsyncRead for End {
         match fate {
             Fate::Cut => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
             Fate::Silent => return Poll::Pending,
-            Fate::Open => {}
+            Fate::Open | Fate::HalfClosed => {}
         }
         let Some((due, bytes)) = half.flying.front_mut() else {
             return if half.ended { Poll::Ready(Ok(())) } else { Poll::Pending };
@@ -154,11 +166,13 @@ impl AsyncWrite for End {
         match fate {
             Fate::Cut => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
             // It is kept here until it is full, as a socket would.
-            Fate::Silent | Fate::Open if half.bytes >= WINDOW_BYTES => {
+            Fate::Silent | Fate::Open | Fate::HalfClosed if half.bytes >= WINDOW_BYTES => {
                 half.writer = Some(context.waker().clone());
                 return Poll::Pending;
             }
-            _ if half.gone => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            _ if half.gone || half.ended => {
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            }
             _ => {}
         }
         let mut dice = self.net.dice();

@@ -78,15 +78,13 @@ impl Net {
         self.fell(|line| line.domains.contains(domain), Fate::Cut);
     }
 
-    /// Breaks the connections of this name, or has them fall silent.
-    pub(super) fn cut(&self, name: &str, silently: bool) {
-        let fate = if silently { Fate::Silent } else { Fate::Cut };
+    /// What becomes of the connections of this name.
+    pub(super) fn cut(&self, name: &str, fate: Fate) {
         self.fell(|line| line.name.split('#').next() == Some(name), fate);
     }
 
-    /// Breaks the links, or has them fall silent.
-    pub(super) fn cut_links(&self, silently: bool) {
-        let fate = if silently { Fate::Silent } else { Fate::Cut };
+    /// What becomes of the links.
+    pub(super) fn cut_links(&self, fate: Fate) {
         self.fell(|line| line.domains.len() == 2, fate);
     }
 
@@ -94,7 +92,7 @@ impl Net {
     pub(super) fn part(&self, apart: bool) {
         *self.0.apart.lock() = apart;
         if apart {
-            self.cut_links(true);
+            self.cut_links(Fate::Silent);
         }
     }
 
@@ -102,9 +100,8 @@ impl Net {
         let lines: Vec<_> = self.0.lines.lock().iter().filter_map(Weak::upgrade).collect();
         for line in lines {
             let mut line = line.lock();
-            if which(&line) && line.fate != Fate::Cut {
-                line.fate = fate;
-                line.wake();
+            if which(&line) {
+                line.falls(fate);
             }
         }
     }

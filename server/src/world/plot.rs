@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use impp_protocol::Address;
 use impp_protocol::presence::Document;
+use impp_protocol::{Address, Domain};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
@@ -16,6 +16,7 @@ use super::device::{Device, Look, Order, message_id};
 use super::disk::{Lie, Mood};
 use super::facts::{Facts, Grant, Ruling, Sent, layer};
 use super::house::House;
+use super::line::Fate;
 use super::net::Net;
 use super::verdict;
 
@@ -55,15 +56,22 @@ pub(super) struct Held {
     pub who: Address,
     pub name: String,
     orders: mpsc::UnboundedSender<Order>,
-    online: bool,
+    pub online: bool,
 }
 
 /// What was found in the end.
 pub(super) struct Found {
     /// By the device's name.
     pub looks: BTreeMap<String, Look>,
-    /// Of each presentity, its layers, the last published at the end.
-    pub layers: BTreeMap<Address, Vec<Document>>,
+    /// Of each presentity, its layers in the orders that are possible, the last published at the end.
+    pub layers: BTreeMap<Address, Vec<Vec<Document>>>,
+}
+
+/// What somebody shows in the end, on one device.
+struct Shown {
+    who: Address,
+    leased: bool,
+    document: Document,
 }
 
 /// Plays a world to its end.
@@ -166,7 +174,7 @@ impl World {
         let grants = grants.collect();
         let others = self.people.iter().filter(|other| **other != who).cloned();
         let holds = others.filter(|_| may_hold && self.dice.u8(..) < 50).collect();
-        let ruling = Ruling { grants, holds, asked: None, acked: None };
+        let ruling = Ruling { grants, holds, ..Ruling::default() };
         let index = {
             let mut facts = self.facts.lock();
             let rulings = facts.rulings.entry(who.clone()).or_default();
@@ -214,20 +222,26 @@ impl World {
             }
             54..62 => self.rule(person, true),
             62..64 => self.order(device, Order::Allow),
-            64..68 => self.order(device, Order::Acknowledge),
-            68..76 => {
-                let name = self.devices[device].name.clone();
-                self.net.note(&format!("{name} is cut off, silently: {silently}"));
-                self.net.cut(&name, silently);
+            64..66 => self.order(device, Order::Acknowledge),
+            66..72 => {
+                let who = self.people[person].clone();
+                self.order(device, Order::Peek(who));
             }
-            76..82 if self.devices[device].online => {
+            72..78 => {
+                let name = self.devices[device].name.clone();
+                let how = *self.dice.choice(&[Fate::Cut, Fate::Silent, Fate::HalfClosed]).unwrap();
+                self.net.note(&format!("{name}: {how:?}"));
+                self.net.cut(&name, how);
+            }
+            78..83 if self.devices[device].online => {
                 self.devices[device].online = false;
                 self.order(device, Order::Leave);
             }
-            76..86 => self.come(device),
+            78..86 => self.come(device),
             86..90 => {
-                self.net.note(&format!("links are cut, silently: {silently}"));
-                self.net.cut_links(silently);
+                let how = if silently { Fate::Silent } else { Fate::Cut };
+                self.net.note(&format!("links: {how:?}"));
+                self.net.cut_links(how);
             }
             90..92 => {
                 self.net.note("servers do not reach each other");
@@ -289,7 +303,6 @@ impl World {
     async fn end(&mut self) -> Found {
         self.net.note("the end begins");
         self.mend(true).await;
-        let mut layers: BTreeMap<Address, Vec<Document>> = BTreeMap::new();
         for device in 0..self.devices.len() {
             self.order(device, Order::Come);
             self.devices[device].online = true;
@@ -308,14 +321,7 @@ impl World {
             self.rule(person, false);
         }
         sleep(SETTLING).await;
-        for device in 0..self.devices.len() {
-            // One after the other, so that their order is known.
-            let leased = self.dice.bool();
-            let value = self.show(device, leased);
-            sleep(Duration::from_secs(60)).await;
-            let Held { who, name, .. } = &self.devices[device];
-            layers.entry(who.clone()).or_default().push(layer(name, &value));
-        }
+        let shown = self.show_all().await;
         for device in 0..self.devices.len() {
             for who in self.people.clone() {
                 if who != self.devices[device].who {
@@ -324,7 +330,78 @@ impl World {
             }
         }
         sleep(SETTLING).await;
+        let restarted = self.restart().await;
+        sleep(SETTLING).await;
+        let layers =
+            self.people.iter().map(|who| (who.clone(), self.orders(&shown, who, &restarted)));
+        let layers = layers.collect();
         Found { looks: self.look().await, layers }
+    }
+
+    /// Each device shows something once more, one after the other, so that their order is known; some
+    /// take it back, or leave, or vanish.
+    async fn show_all(&mut self) -> Vec<Shown> {
+        let mut shown = Vec::new();
+        for device in 0..self.devices.len() {
+            let leased = self.dice.bool();
+            let value = self.show(device, leased);
+            sleep(Duration::from_secs(60)).await;
+            // Of each person one device looks in the end.
+            let looks = device == 0 || self.devices[device - 1].who != self.devices[device].who;
+            let name = self.devices[device].name.clone();
+            let stays = match self.dice.u8(0..6) {
+                0 => {
+                    self.order(device, Order::Hide);
+                    false
+                }
+                1 | 2 if !looks => {
+                    self.devices[device].online = false;
+                    self.order(device, Order::Leave);
+                    leased
+                }
+                3 | 4 if !looks => {
+                    self.devices[device].online = false;
+                    let how = if self.dice.bool() { Fate::Silent } else { Fate::Cut };
+                    self.net.cut(&name, how);
+                    self.order(device, Order::Vanish);
+                    leased
+                }
+                _ => true,
+            };
+            if stays {
+                let document = layer(&name, &value);
+                shown.push(Shown { who: self.devices[device].who.clone(), leased, document });
+            }
+        }
+        shown
+    }
+
+    /// One server, or none, is killed or stopped and starts again; whose.
+    async fn restart(&mut self) -> Option<Domain> {
+        let (house, killed) = (self.dice.usize(0..4), self.dice.bool());
+        let domain = self.houses.get(house)?.domain.clone();
+        self.down(house, killed).await;
+        sleep(Duration::from_secs(self.dice.u64(1..60))).await;
+        self.mend(true).await;
+        Some(domain)
+    }
+
+    /// The orders in which somebody's layers may lie: devices whose server was started anew have said
+    /// again, in any order, what their sessions had kept.
+    fn orders(&self, shown: &[Shown], who: &Address, anew: &Option<Domain>) -> Vec<Vec<Document>> {
+        let of = shown.iter().filter(|shown| shown.who == *who);
+        let anew = *anew == Some(who.domain());
+        let (last, before): (Vec<_>, Vec<_>) = of.partition(|shown| anew && !shown.leased);
+        let before: Vec<Document> = before.iter().map(|shown| shown.document.clone()).collect();
+        if last.is_empty() {
+            return vec![before];
+        }
+        (0..last.len())
+            .map(|at| {
+                let turned = last[at..].iter().chain(&last[..at]).rev();
+                before.iter().cloned().chain(turned.map(|shown| shown.document.clone())).collect()
+            })
+            .collect()
     }
 
     /// What each device finds.
@@ -332,6 +409,9 @@ impl World {
         self.net.note("it is looked at");
         let mut looks = BTreeMap::new();
         for device in 0..self.devices.len() {
+            if !self.devices[device].online {
+                continue;
+            }
             let (sender, look) = oneshot::channel();
             let who = &self.devices[device].who;
             let others = self.people.iter().filter(|other| *other != who).cloned().collect();

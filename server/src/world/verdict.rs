@@ -16,7 +16,7 @@ use super::plot::{Found, World};
 pub(super) fn judge(world: &World, found: &Found) {
     let mut facts = world.facts.lock();
     let mut logs: BTreeMap<Address, &[Item]> = BTreeMap::new();
-    for device in &world.devices {
+    for device in world.devices.iter().filter(|device| device.online) {
         let Some(look) = found.looks.get(&device.name) else {
             facts.wrong(format!("{} could not look", device.name));
             continue;
@@ -40,20 +40,20 @@ pub(super) fn judge(world: &World, found: &Found) {
 
 /// Everybody sees what the rules grant, told and asked alike.
 fn presence(facts: &mut Facts, found: &Found, watcher: &Address, name: &str, look: &Look) {
-    for (owner, layers) in &found.layers {
+    for (owner, orders) in &found.layers {
         if owner == watcher {
             continue;
         }
         let rulings = facts.rulings.get(owner);
         let Some(ruling) = rulings.and_then(|rulings| rulings.last()) else { continue };
         let grant = ruling.grants[watcher];
-        let shown = seen(layers, grant);
+        let shown: Vec<Document> = orders.iter().map(|layers| seen(layers, grant)).collect();
         let told = look.told.get(owner).cloned().unwrap_or_default();
         let Seen { state, held, refused } = told;
         let right = match grant {
             Grant::All | Grant::Status | Grant::Polite => {
                 state == Some(SubscriptionState::Active)
-                    && held.as_ref().is_some_and(|(_, document)| *document == shown)
+                    && held.as_ref().is_some_and(|(_, document)| shown.contains(document))
             }
             Grant::Confirm => state == Some(SubscriptionState::Pending) && held.is_none(),
             Grant::Block => refused,
@@ -64,7 +64,7 @@ fn presence(facts: &mut Facts, found: &Found, watcher: &Address, name: &str, loo
         }
         let right = match (look.fetched.get(owner), grant) {
             (Some(Ok(Some(content))), Grant::All | Grant::Status | Grant::Polite) => {
-                Document::decode(content.clone()).is_ok_and(|document| document == shown)
+                Document::decode(content.clone()).is_ok_and(|document| shown.contains(&document))
             }
             (Some(Ok(None)), Grant::Confirm) => true,
             (Some(Err(Code::Refused)), Grant::Block) => true,

@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use super::{Asked, Device, PATIENCE};
-use crate::world::facts::layer;
+use crate::world::facts::{Place, layer};
 
 impl Device {
     pub(super) async fn say(&mut self, number: u64, command: impl Into<Command>) {
@@ -29,6 +29,12 @@ impl Device {
         let number = session.number;
         session.open.insert(number, asked);
         self.say(number, command).await;
+    }
+
+    /// Where the next request will be among the others.
+    fn place(&self) -> Place {
+        let number = self.session.as_ref().map_or(0, |session| session.number + 1);
+        (format!("{} {}", self.name, self.sessions), number)
     }
 
     pub(super) fn is_out(&self, which: impl Fn(&Asked) -> bool) -> bool {
@@ -58,17 +64,26 @@ impl Device {
         if !self.layer_due || self.is_out(out) {
             return;
         }
-        let Some((value, leased)) = self.layer.clone() else { return };
-        self.facts.lock().says(&self.who, &value, self.net.millis());
+        let publish = Publish::of(self.who.clone(), What::Presence, None);
+        let Some((value, leased)) = self.layer.clone() else {
+            self.facts.lock().layer(&self.who, &self.name, None);
+            let end = Publish { lease: Some(Duration::ZERO), ..publish };
+            return self.request(end, Asked::Layer(None)).await;
+        };
+        let (now, place) = (self.net.millis(), self.place());
+        let first = {
+            let mut facts = self.facts.lock();
+            facts.layer(&self.who, &self.name, leased.then(|| value.clone()));
+            facts.says(&self.who, &value, now, place)
+        };
         let patch = Patch::between(&Document::default(), &layer(&self.name, &value)).encode();
         let lease = leased.then_some(Duration::from_secs(86_400));
-        let publish = Publish::of(self.who.clone(), What::Presence, Some(patch));
-        let publish = Publish { replace: true, lease, ..publish };
-        self.request(publish, Asked::Layer(value)).await;
+        let publish = Publish { content: Some(patch), replace: true, lease, ..publish };
+        self.request(publish, Asked::Layer(Some((value, leased && first)))).await;
     }
 
     pub(super) async fn ask_rules(&mut self) {
-        let out = |asked: &Asked| matches!(asked, Asked::Rules(_) | Asked::RulesVersion);
+        let out = |asked: &Asked| matches!(asked, Asked::Rules(..) | Asked::RulesVersion);
         let Some(index) = self.rules_due else { return };
         if self.is_out(out) {
             return;
@@ -77,15 +92,14 @@ impl Device {
             let fetch = Fetch::of(self.who.clone(), What::Rules);
             return self.request(fetch, Asked::RulesVersion).await;
         };
-        let text = {
+        let (text, first) = {
+            let (now, place) = (self.net.millis(), self.place());
             let mut facts = self.facts.lock();
-            let now = self.net.millis();
-            let rulings = facts.rulings.entry(self.who.clone()).or_default();
-            rulings[index].asked.get_or_insert(now);
-            rulings[index].text()
+            let first = facts.rules(&self.who, index, now, place);
+            (facts.rulings[&self.who][index].text(), first)
         };
         let publish = Publish::of(self.who.clone(), What::Rules, Some(text.into()));
-        self.request(Publish { base: Some(base), ..publish }, Asked::Rules(index)).await;
+        self.request(Publish { base: Some(base), ..publish }, Asked::Rules(index, first)).await;
     }
 
     pub(super) async fn ask_follows(&mut self) {

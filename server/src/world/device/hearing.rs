@@ -47,15 +47,26 @@ impl Device {
                 self.facts.lock().messages[index].answer = Some(Ok(outcome));
             }
             Asked::Layer(value) => {
-                self.layer_due &= self.layer.as_ref().is_some_and(|(now, _)| *now != value);
+                self.facts.lock().layer_stands(
+                    &self.name,
+                    value.as_ref().map(|(value, _)| value),
+                    now,
+                );
+                self.layer_due &= self.layer.as_ref().map(|(now, _)| now)
+                    != value.as_ref().map(|(value, _)| value);
             }
             Asked::RulesVersion => self.rules_base = done.number,
-            Asked::Rules(index) => {
+            Asked::Rules(index, _) => {
                 self.rules_base = done.number;
                 self.rules_due.take_if(|due| *due == index);
-                let mut facts = self.facts.lock();
-                if let Some(rulings) = facts.rulings.get_mut(&self.who) {
-                    rulings[index].acked.get_or_insert(now);
+                self.facts.lock().rules_hold(&self.who, index, now);
+            }
+            Asked::Peek(who, since) => {
+                let document = done.content.clone().and_then(|c| Document::decode(c).ok());
+                if let Some(document) = document {
+                    let mut facts = self.facts.lock();
+                    facts.shown(&self.who, &who, &document);
+                    facts.stands(&self.who, &who, &document, since);
                 }
             }
             Asked::Follow(who) => self.answered(&who, done),
@@ -110,12 +121,21 @@ impl Device {
                     self.outbox.retain(|other| *other != index);
                 }
             }
-            (Asked::Rules(_), _) => self.rules_base = None,
+            (Asked::Rules(index, first), _) => {
+                self.rules_base = None;
+                if first {
+                    let text = error.text.as_deref().unwrap_or_default();
+                    let known = error.code != Code::Storage || text.contains("nothing was stored");
+                    self.facts.lock().rules_fail(&self.who, index, known);
+                }
+            }
+            (Asked::Layer(Some((value, true))), true) => self.facts.lock().not_stored(&value),
             (Asked::Follow(who), false) if error.code == Code::Refused => {
                 let seen = self.seen.entry(who).or_default();
                 *seen = Seen { refused: true, ..Seen::default() };
             }
             (Asked::Layer(_) | Asked::RulesVersion | Asked::Log, true) => {}
+            (Asked::Peek(..), _) => {}
             (Asked::Follow(_) | Asked::Unfollow(_) | Asked::Acknowledge | Asked::Other, true) => {}
             (asked, false) => self.wrong(&format!("{asked:?} was answered {error}")),
         }

@@ -27,6 +27,7 @@ impl Device {
             rest: None,
         };
         self.session = Some(session);
+        self.sessions += 1;
         let signed_in = timeout(PATIENCE, self.sign_in(exporter)).await;
         match signed_in {
             Ok(Some(resumed)) => {

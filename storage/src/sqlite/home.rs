@@ -160,13 +160,25 @@ pub(crate) fn at(path: &Path) -> impl Fn(io::Error) -> StoreError {
 /// things before there was a store in it keeps its mode: somebody may have named /tmp.
 fn make_dir(dir: &Path) -> Result<bool, StoreError> {
     if dir.exists() {
+        // Whoever made it, a start that was killed perhaps, may not have got to this. A directory
+        // around it that is not ours to read was not made by us either.
+        let _ = sync_dir(around(dir));
         return Ok(fs::read_dir(dir).map_err(at(dir))?.next().is_none());
     }
+    let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let missing: Vec<&Path> = dir.ancestors().take_while(missing).collect();
     DirBuilder::new().recursive(true).mode(DIR_MODE).create(dir).map_err(at(dir))?;
-    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        sync_dir(parent)?;
-    }
+    // Each of them is found after a power cut only if the one around it says so.
+    missing.into_iter().try_for_each(|made| sync_dir(around(made)))?;
     Ok(true)
+}
+
+/// The directory that a path is in.
+fn around(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        parent => parent.unwrap_or(path),
+    }
 }
 
 fn word(header: &[u8; HEADER_BYTES], offset: usize) -> u32 {

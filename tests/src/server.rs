@@ -2,9 +2,10 @@
 //!
 //! It dies with its [`Server`]; what it wrote to stderr is printed if the play fails.
 
+mod metrics;
 mod process;
 
-use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use tempfile::TempDir;
 
 use crate::binaries;
 use crate::wait::DEADLINE;
+pub use metrics::Metrics;
 pub use process::Process;
 
 /// The domain that a server under test hosts.
@@ -30,6 +32,7 @@ pub struct Start {
     ip: Ipv4Addr,
     settings: Vec<(String, toml_edit::Value)>,
     store: Option<PathBuf>,
+    under: Vec<OsString>,
 }
 
 /// See the module.
@@ -39,6 +42,7 @@ pub struct Server {
     folder: TempDir,
     address: SocketAddr,
     http: SocketAddr,
+    under: Vec<OsString>,
     process: Option<Process>,
 }
 
@@ -50,10 +54,6 @@ pub struct Profile {
     /// Its password.
     pub password: String,
 }
-
-/// The metrics at one moment: `name` or `name{label="value"}` to value.
-#[derive(Clone, Debug)]
-pub struct Metrics(BTreeMap<String, f64>);
 
 impl Start {
     /// Whose accounts it has, instead of alice, bob and carol.
@@ -92,27 +92,37 @@ impl Start {
         Start { store: Some(folder.to_owned()), ..start }
     }
 
+    /// Starts it, now and later, by this command, which gets the server's as its last arguments.
+    #[must_use]
+    pub fn under(mut self, command: Vec<OsString>) -> Start {
+        self.under = command;
+        self
+    }
+
     /// Starts it, and waits until it accepts connections.
     pub fn start(self) -> Server {
         raise_open_files();
         let folder = tempfile::Builder::new().prefix("impp-").tempdir().unwrap();
         let (address, http) = (free_port(self.ip), free_port(Ipv4Addr::LOCALHOST));
-        let process = Process::spawn(&[
-            "quickstart".as_ref(),
-            "--data".as_ref(),
-            folder.path().as_os_str(),
-            "--listen".as_ref(),
-            address.to_string().as_ref(),
-            "--http".as_ref(),
-            http.to_string().as_ref(),
-            "--accounts".as_ref(),
-            self.accounts.as_ref(),
-            "--domain".as_ref(),
-            self.domain.as_ref(),
-        ]);
+        let process = Process::spawn_under(
+            &self.under,
+            &[
+                "quickstart".as_ref(),
+                "--data".as_ref(),
+                folder.path().as_os_str(),
+                "--listen".as_ref(),
+                address.to_string().as_ref(),
+                "--http".as_ref(),
+                http.to_string().as_ref(),
+                "--accounts".as_ref(),
+                self.accounts.as_ref(),
+                "--domain".as_ref(),
+                self.domain.as_ref(),
+            ],
+        );
         assert_eq!(process.line(), format!("ready: {} on {address}", self.domain));
-        let domain = self.domain;
-        let mut server = Server { domain, folder, address, http, process: Some(process) };
+        let (domain, under, process) = (self.domain, self.under, Some(process));
+        let mut server = Server { domain, folder, address, http, under, process };
         if !self.settings.is_empty() {
             server.stop();
             if let Some(store) = &self.store {
@@ -145,6 +155,7 @@ impl Server {
             ip: Ipv4Addr::LOCALHOST,
             settings: Vec::new(),
             store: None,
+            under: Vec::new(),
         }
     }
 
@@ -224,7 +235,8 @@ impl Server {
     pub fn restart_on(&mut self, listen: &[SocketAddr]) {
         assert!(self.process.is_none(), "the server runs");
         let config = self.config();
-        let process = Process::spawn(&["serve".as_ref(), "--config".as_ref(), config.as_os_str()]);
+        let words: [&OsStr; 3] = ["serve".as_ref(), "--config".as_ref(), config.as_os_str()];
+        let process = Process::spawn_under(&self.under, &words);
         for address in listen {
             assert_eq!(process.line(), format!("ready: {} on {address}", self.domain));
         }
@@ -300,9 +312,7 @@ impl Server {
     pub fn metrics(&self) -> Metrics {
         let (status, text) = self.http("/metrics");
         assert_eq!(status, 200, "{text}");
-        let lines = text.lines().filter(|line| !line.starts_with('#'));
-        let samples = lines.filter_map(|line| line.rsplit_once(' '));
-        Metrics(samples.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect())
+        Metrics::parse(&text)
     }
 
     /// How many files it has open.
@@ -349,13 +359,6 @@ impl Server {
     }
 }
 
-impl Metrics {
-    /// A sample; 0 if there is none yet.
-    pub fn get(&self, name: &str) -> f64 {
-        self.0.get(name).copied().unwrap_or_default()
-    }
-}
-
 /// Runs `imppd` with these arguments to its end.
 pub fn imppd(args: &[&str]) -> Output {
     std::process::Command::new(binaries::imppd()).args(args).output().unwrap()
@@ -363,7 +366,7 @@ pub fn imppd(args: &[&str]) -> Output {
 
 /// Runs `imppd` where it has to refuse to run: its exit code and its words.
 pub fn refused_start(args: &[&str]) -> (Option<i32>, String) {
-    let args: Vec<&std::ffi::OsStr> = args.iter().map(AsRef::as_ref).collect();
+    let args: Vec<&OsStr> = args.iter().map(AsRef::as_ref).collect();
     let (status, stderr) = Process::spawn(&args).ended();
     (status.code(), stderr)
 }

@@ -1,7 +1,7 @@
 //! A running `imppd`: its lines, its end.
 
 use std::collections::VecDeque;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -30,7 +30,15 @@ pub struct Process {
 impl Process {
     /// Starts `imppd` with these arguments.
     pub fn spawn(args: &[&OsStr]) -> Process {
-        let mut child = Command::new(binaries::imppd())
+        Process::spawn_under(&[], args)
+    }
+
+    /// Starts it by another command, which must become `imppd` and stay the same process.
+    pub fn spawn_under(command: &[OsString], args: &[&OsStr]) -> Process {
+        let imppd = binaries::imppd().as_os_str().to_owned();
+        let words: Vec<&OsString> = command.iter().chain([&imppd]).collect();
+        let mut child = Command::new(words[0])
+            .args(&words[1..])
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -41,6 +41,7 @@ mod messages_crash;
 mod messages_flow;
 mod operate;
 mod password_lost;
+mod power;
 mod presence;
 mod presence_leases;
 mod presence_views;

@@ -16,6 +16,7 @@ pub mod fates;
 pub mod impp;
 pub mod netns;
 pub mod peer;
+pub mod power;
 pub mod presence;
 pub mod proxy;
 pub mod running;

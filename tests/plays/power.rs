@@ -25,6 +25,10 @@ const CUTS_LONG: usize = 5000;
 const KILLS: usize = 400;
 /// Cuts after which the server itself is started.
 const STARTS: usize = 5;
+/// Room for the images of all plays that run side by side.
+const IMAGES_BYTES: u64 = 512 * 1024 * 1024;
+/// Of SQLite's index of the write-ahead log.
+const INDEX_BYTES: usize = 32 * 1024;
 const LOSSES: [Loss; 4] = [Loss::All, Loss::Changes, Loss::Sectors, Loss::After];
 
 /// The life that all plays here look at. None if it cannot be recorded.
@@ -46,11 +50,16 @@ fn seeded() -> Dice {
     Dice::new(seed)
 }
 
-/// Images are made in memory if that is possible: they need not last.
+/// Images are made in memory if there is room for those of all plays: they need not last.
 fn folder() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
-    let builder = || tempfile::Builder::new().prefix("impp-cut-").to_owned();
-    builder().tempdir_in(memory).or_else(|_| builder().tempdir()).unwrap()
+    let free = rustix::fs::statvfs(memory).map_or(0, |stat| stat.f_bavail * stat.f_frsize);
+    let mut folder = tempfile::Builder::new();
+    folder.prefix("impp-cut-");
+    match free > IMAGES_BYTES {
+        true => folder.tempdir_in(memory).unwrap(),
+        false => folder.tempdir().unwrap(),
+    }
 }
 
 /// Writes what is left below a folder, as it was below the server's.
@@ -86,6 +95,11 @@ fn look_at(
             let (image, folder) = (disk.cut(*loss, dice), folder());
             write(life, &image, folder.path());
             let store = folder.path().join(life.place(&life.store));
+            if store.exists() && dice.roll(2) == 0 {
+                // Of the log's index anything may be left: it is written whenever the system likes.
+                let index = vec![dice.roll(256) as u8; INDEX_BYTES];
+                std::fs::write(store.join("store.sqlite-shm"), index).unwrap();
+            }
             if let Err(fault) = check(&store, &life.facts, life.moment(at)) {
                 let words = format!("{loss:?} after call {at}, {:?}: {fault:?}", call.what);
                 return Err(Bad { words, image });

@@ -33,6 +33,12 @@ pub enum Fault {
     Wrong(String),
 }
 
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Fault {
+        Fault::Refused(error.to_string())
+    }
+}
+
 type Id = [u8; 16];
 
 /// What a store holds of what a life asks.
@@ -61,19 +67,14 @@ pub fn check(store: &Path, facts: &[Fact], moment: Moment) -> Result<(), Fault> 
     // Without a reserve: sixteen megabytes for each image would take longer than all the rest.
     let options = Options { readers: 1, reserve_bytes: 0, verify: true };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let found = SqliteStore::open(store, options).and_then(|store| {
-        runtime.block_on(async {
-            let found = Found::read(&store, facts).await;
-            store.close().await?;
-            found
-        })
-    });
-    let found = found.map_err(|error| Fault::Refused(error.to_string()))??;
+    let store = SqliteStore::open(store, options)?;
+    let found = runtime.block_on(Found::read(&store, facts))?;
+    runtime.block_on(store.close())?;
     found.compare(facts, moment).map_err(Fault::Wrong)
 }
 
 impl Found {
-    async fn read(store: &SqliteStore, facts: &[Fact]) -> Result<Result<Found, Fault>, StoreError> {
+    async fn read(store: &SqliteStore, facts: &[Fact]) -> Result<Found, Fault> {
         let mut found = Found::default();
         let domain = Domain::parse(DOMAIN).unwrap();
         let records = async |table| {
@@ -98,9 +99,7 @@ impl Found {
                 bytes_max: usize::MAX,
             };
             let items = store.read(query).await?.items;
-            if let Err(fault) = found.read_log(name, &items) {
-                return Ok(Err(Fault::Wrong(fault)));
-            }
+            found.read_log(name, &items).map_err(Fault::Wrong)?;
             if name == "bob" {
                 found.bobs = Some(store.log_state(owner).await?);
             }
@@ -111,7 +110,7 @@ impl Found {
                 found.accepted.insert(id);
             }
         }
-        Ok(Ok(found))
+        Ok(found)
     }
 
     /// The numbers in alice's records; none of what is not as it was asked.
@@ -148,6 +147,8 @@ impl Found {
         for item in items {
             if item.kind == of(ItemKind::Fate) {
                 self.sent.entry(name.to_owned()).or_default().1 += 1;
+            }
+            if item.kind != of(ItemKind::Sent) && item.kind != of(ItemKind::Received) {
                 continue;
             }
             let body = item.body.clone().ok_or(format!("{name}: item {} is half", item.seq))?;

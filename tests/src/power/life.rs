@@ -1,5 +1,5 @@
 //! A life of a server for the record: messages one by one and many at once, presence, contacts,
-//! rules and acknowledgements; and between them an orderly end and a kill.
+//! rules and acknowledgements, an account that goes; and between them orderly ends and kills.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,6 +20,9 @@ use crate::{Peer, eventually};
 pub const ACCOUNTS: [&str; 3] = ["alice", "bob", "carol"];
 /// Messages of a sender that are under way at once.
 const FLIGHT: usize = 12;
+/// Messages that somebody sends to themselves and who is then removed. Each makes three items, more
+/// together than the store sweeps away at once.
+const SWEPT: usize = 120;
 /// A body of some pages: the write-ahead log gets long enough to be begun anew.
 const LARGE_BYTES: usize = 40 * 1024;
 
@@ -142,6 +145,7 @@ impl Life {
         server.kill9();
         server.restart();
         live.trim(&server).await;
+        swept(&server).await;
         live.by_turns(&server, 6).await;
         live.at_once(&server, 7, &"large ".repeat(LARGE_BYTES / 6)).await;
         live.by_turns(&server, 3).await;
@@ -243,6 +247,18 @@ impl Living {
         .await;
         self.tell(Asked::Trim(ids), asked);
     }
+}
+
+/// Dave comes and goes: what was his is swept away in slices, between what others do.
+async fn swept(server: &Server) {
+    server.add("dave");
+    let mut dave = Peer::sign_in(server, "dave").await;
+    let messages = (0..SWEPT).map(|n| message("dave@localhost", &n.to_string()));
+    let numbers = dave.flight(messages.map(Command::from)).await;
+    for number in numbers {
+        dave.answer(number).await.expect("a message that is taken");
+    }
+    server.user_ok(&["remove", "dave@localhost"]);
 }
 
 /// Sends a flight of messages, and waits until all of them are answered.

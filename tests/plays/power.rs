@@ -110,11 +110,12 @@ fn look_at(
     Ok(())
 }
 
-/// After each of these cuts all is as it has to be. An image where it is not stays for who looks
-/// into it.
+/// After each of these cuts all is as it has to be. The newest image where it is not stays
+/// for who looks into it.
 fn holds(life: &Life, cuts: &[(usize, Loss)], mut dice: Dice) {
     if let Err(bad) = look_at(life, cuts, &mut dice, |_| false) {
-        let kept = folder().keep();
+        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("power-cut");
+        let _ = std::fs::remove_dir_all(&kept);
         write(life, &bad.image, &kept);
         panic!("{}; the image: {}", bad.words, kept.display());
     }

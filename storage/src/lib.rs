@@ -23,7 +23,7 @@ mod unit;
 
 pub use error::StoreError;
 pub use memory::MemoryStore;
-pub use page::{Item, Page};
+pub use page::{DAMAGED_MAX, Damaged, Item, Page};
 pub use pending::{Pending, Promise};
 pub use sqlite::{Options, READERS_MAX, RESERVE_BYTES, SqliteStore};
 pub use store::{

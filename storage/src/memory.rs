@@ -120,7 +120,8 @@ impl Store for MemoryStore {
                 }
             }
             let LogState { oldest, .. } = row.state(state.oldest(row.id));
-            Ok(Page { items: filler.items, more: filler.more, oldest })
+            let Filler { items, more, damaged, .. } = filler;
+            Ok(Page { items, more, damaged, oldest })
         })
     }
 

@@ -36,15 +36,31 @@ pub struct Page {
     /// are gone, so that the highest one ever given says nothing of it. A page with more behind it
     /// holds at least one item, so who reads on gets on.
     pub more: bool,
+    /// Items among these, or behind the last of them, that are not as they were written: they are
+    /// not served, and passed over. At most [`DAMAGED_MAX`] are named.
+    pub damaged: Vec<Damaged>,
     /// The lowest seq still held, `last + 1` if none is.
     pub oldest: u64,
 }
+
+/// An item that is there and cannot be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damaged {
+    /// Its place, as far as that is known.
+    pub seq: u64,
+    /// What is wrong, and with what.
+    pub what: String,
+}
+
+/// Most damaged items that a page names.
+pub const DAMAGED_MAX: usize = 64;
 
 /// Collects items up to two limits, but at least one.
 pub(crate) struct Filler {
     pub(crate) items: Vec<Item>,
     /// An item came for which there was no room.
     pub(crate) more: bool,
+    pub(crate) damaged: Vec<Damaged>,
     bytes: usize,
     items_max: usize,
     bytes_max: usize,
@@ -52,7 +68,8 @@ pub(crate) struct Filler {
 
 impl Filler {
     pub(crate) fn new(items_max: usize, bytes_max: usize) -> Filler {
-        Filler { items: Vec::new(), more: false, bytes: 0, items_max: items_max.max(1), bytes_max }
+        let (items, damaged) = (Vec::new(), Vec::new());
+        Filler { items, more: false, damaged, bytes: 0, items_max: items_max.max(1), bytes_max }
     }
 
     /// Takes the item if the page has room for it; false ends the page.
@@ -66,5 +83,12 @@ impl Filler {
         self.bytes = bytes;
         self.items.push(item);
         true
+    }
+
+    /// Names an item that cannot be served.
+    pub(crate) fn pass_over(&mut self, seq: u64, what: String) {
+        if self.damaged.len() < DAMAGED_MAX {
+            self.damaged.push(Damaged { seq, what });
+        }
     }
 }

@@ -128,6 +128,9 @@ pub struct Stats {
     pub units: u64,
     /// Groups of units that were decided together.
     pub groups: u64,
+    /// Rows found damaged, by whoever came by; named in the log, and no longer counted from a
+    /// thousand on (zero in memory).
+    pub damaged: u64,
 }
 
 /// Whether a store can be written.

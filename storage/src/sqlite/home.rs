@@ -58,7 +58,7 @@ impl Home {
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let wal = self.dir.join(format!("{DATABASE}-wal"));
+                let wal = self.wal();
                 if wal.exists() {
                     let what = format!("{} is there, {DATABASE} is missing", wal.display());
                     return Err(StoreError::Damaged { what });
@@ -86,6 +86,16 @@ impl Home {
         make_private(&file, &path)?;
         self.make_dir_private()?;
         Ok(Found::Store)
+    }
+
+    /// Whether the process that had the store last did not put it away in good order: then there is
+    /// a log that was not copied into the database.
+    pub(crate) fn was_cut_off(&self) -> bool {
+        fs::metadata(self.wal()).is_ok_and(|found| found.len() > 0)
+    }
+
+    fn wal(&self) -> PathBuf {
+        self.dir.join(format!("{DATABASE}-wal"))
     }
 
     fn make_dir_private(&self) -> Result<(), StoreError> {

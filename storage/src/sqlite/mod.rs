@@ -7,18 +7,27 @@
 //! | `home.rs` | the directory: modes, lock, what is ours in it |
 //! | `schema.rs` | tables, migrations, connections |
 //! | `writer.rs` | group commit, and what follows from each error |
-//! | `tables.rs` | the writer's SQL |
+//! | `tables.rs` | what the writer writes |
+//! | `rows.rs` | rows as they are read, each held against its digest |
+//! | `digest.rs` | the digests |
 //! | `sweep.rs` | removal, in slices, of what is no longer seen |
-//! | `readers.rs` | the reading threads and their SQL |
+//! | `summing.rs` | digests, in slices, for rows of older stores |
+//! | `readers.rs` | the reading threads |
 //! | `room.rs` | the reserve for a full disk |
+//! | `fault.rs`, `told.rs` | what an error means; what was found damaged |
 
+mod digest;
+mod fault;
 mod home;
 mod readers;
 mod room;
+mod rows;
 mod schema;
 mod shared;
+mod summing;
 mod sweep;
 mod tables;
+mod told;
 mod writer;
 
 use std::path::Path;
@@ -32,6 +41,7 @@ use rusqlite::Connection;
 pub use self::readers::READERS_MAX;
 pub use self::room::RESERVE_BYTES;
 
+use self::fault::open_error;
 use self::home::Home;
 use self::readers::{Query, Readers};
 use self::room::Room;
@@ -93,13 +103,12 @@ impl SqliteStore {
         };
         secure(&connection, &mut room)?;
         home.sync()?;
-        let incarnation = connection
-            .query_row("SELECT incarnation FROM meta", [], |row| row.get(0))
-            .map_err(schema::open_error)?;
-        let readers = Readers::start(&home, options.readers)?;
+        let meta = rows::meta(&connection)?;
+        let incarnation = meta.incarnation;
+        let shared = Arc::new(Shared::new(meta.summed));
+        let readers = Readers::start(&home, options.readers, &shared)?;
         let queries = readers.queries();
-        let shared = Arc::new(Shared::new());
-        let writer = Writer::open(home, connection, readers, room, Arc::clone(&shared))?;
+        let writer = Writer::open(home, connection, meta, readers, room, Arc::clone(&shared))?;
         let (jobs, receiver) = sync_channel(UNITS_QUEUED_MAX);
         let alarm = Alarm(Arc::clone(&shared));
         let writer = thread::Builder::new()
@@ -200,7 +209,7 @@ impl Drop for SqliteStore {
 /// Then commits once, while there is room: this shows that the store can be written, and makes
 /// the log's memory-mapped index take its blocks. One that finds none later is a signal.
 fn secure(connection: &Connection, room: &mut Room) -> Result<(), StoreError> {
-    let settle = || schema::checkpoint(connection, "TRUNCATE").map_err(schema::open_error);
+    let settle = || schema::checkpoint(connection, "TRUNCATE").map_err(open_error);
     match settle() {
         Err(StoreError::NoSpace) => {
             room.run_out();
@@ -208,7 +217,7 @@ fn secure(connection: &Connection, room: &mut Room) -> Result<(), StoreError> {
         }
         other => other?,
     }
-    schema::touch(connection).map_err(schema::open_error)
+    schema::touch(connection).map_err(open_error)
 }
 
 /// Tells when the writer's thread ends by a panic.

@@ -8,13 +8,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
-use impp_protocol::{Address, Timestamp};
+use impp_protocol::Address;
+use rusqlite::Connection;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OptionalExtension, params};
 
+use super::fault::{Fault, open_error};
 use super::home::Home;
-use super::schema::{connect, open_error};
-use super::tables::{load_log, number};
+use super::rows::{Answer, ItemRow, Rows, number, oldest};
+use super::schema::connect;
+use super::shared::Shared;
 use crate::page::Filler;
 use crate::pending::Promise;
 use crate::{Dedup, Item, LogState, Page, ReadLog, Record, RecordKey, Scan, StoreError};
@@ -42,7 +44,11 @@ pub(crate) struct Readers {
 
 impl Readers {
     /// Starts them, on a database that the writer has opened.
-    pub(crate) fn start(home: &Home, count: usize) -> Result<Readers, StoreError> {
+    pub(crate) fn start(
+        home: &Home,
+        count: usize,
+        shared: &Arc<Shared>,
+    ) -> Result<Readers, StoreError> {
         let (queries, receiver) = sync_channel(QUERIES_QUEUED_MAX);
         let receiver = Arc::new(Mutex::new(receiver));
         let mut readers = Readers { queries, threads: Vec::new() };
@@ -51,10 +57,10 @@ impl Readers {
             connection
                 .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
                 .map_err(open_error)?;
-            let receiver = Arc::clone(&receiver);
+            let (receiver, shared) = (Arc::clone(&receiver), Arc::clone(shared));
             let thread = thread::Builder::new()
                 .name(format!("store-read-{number}"))
-                .spawn(move || run(connection, &receiver))
+                .spawn(move || run(connection, &receiver, &shared))
                 .map_err(|e| StoreError::Failed { reason: format!("no thread: {e}") })?;
             readers.threads.push(thread);
         }
@@ -76,130 +82,104 @@ impl Readers {
     }
 }
 
-fn run(mut connection: Connection, queries: &Mutex<Receiver<Query>>) {
+fn run(mut connection: Connection, queries: &Mutex<Receiver<Query>>, shared: &Shared) {
     loop {
         // Whoever holds the lock waits for the next query, the others for the lock.
         let next = queries.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        // Before the connection takes its view of the database.
+        let rows = shared.rows(&connection);
         match next {
-            Ok(Query::Get(key, promise)) => promise.keep(answer(get(&connection, &key))),
-            Ok(Query::Scan(range, promise)) => promise.keep(answer(scan(&connection, &range))),
-            Ok(Query::Read(query, promise)) => promise.keep(answer(read(&mut connection, &query))),
-            Ok(Query::LogState(owner, promise)) => {
-                promise.keep(answer(log_state(&mut connection, &owner)));
-            }
+            Ok(Query::Get(key, promise)) => promise.keep(answer(rows.record(&key))),
+            Ok(Query::Scan(range, promise)) => promise.keep(answer(rows.scan(&range))),
             Ok(Query::Accepted(key, promise)) => {
-                promise.keep(answer(accepted(&connection, &key)));
+                let seen = rows.seen(&key).map(|seen| seen.map(|seen| seen.digest));
+                promise.keep(answer(seen));
+            }
+            Ok(Query::Read(query, promise)) => {
+                promise.keep(answer(at_once(&mut connection, shared, |rows| read(rows, &query))));
+            }
+            Ok(Query::LogState(owner, promise)) => {
+                promise.keep(answer(at_once(&mut connection, shared, |rows| {
+                    let row = rows.log(&owner)?;
+                    Ok(row.state(oldest(rows.connection, row.id)?))
+                })));
             }
             Ok(Query::Stop) | Err(_) => break,
         }
     }
 }
 
-fn answer<T>(result: rusqlite::Result<T>) -> Result<T, StoreError> {
+/// Asks several things of one moment: in one transaction.
+fn at_once<T>(
+    connection: &mut Connection,
+    shared: &Shared,
+    ask: impl FnOnce(Rows<'_>) -> Answer<T>,
+) -> Answer<T> {
+    let transaction = connection.transaction()?;
+    ask(shared.rows(&transaction))
+}
+
+fn answer<T>(answer: Answer<T>) -> Result<T, StoreError> {
     use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
-    result.map_err(|error| match error.sqlite_error_code() {
-        Some(DatabaseBusy | DatabaseLocked) => StoreError::Busy,
-        _ => open_error(error),
+    answer.map_err(|fault| match &fault {
+        Fault::Sqlite(error)
+            if matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked)) =>
+        {
+            StoreError::Busy
+        }
+        _ => fault.into(),
     })
 }
 
-fn get(connection: &Connection, key: &RecordKey) -> rusqlite::Result<Option<Record>> {
-    connection
-        .prepare_cached(
-            "SELECT value, version FROM record WHERE domain = ?1 AND kind = ?2 AND key = ?3",
-        )?
-        .query_row(params![key.domain.as_str(), key.table.0, key.key], |row| {
-            Ok(Record { value: blob(row, 0)?, version: number(row, 1)? })
-        })
-        .optional()
-}
-
-fn accepted(connection: &Connection, key: &Dedup) -> rusqlite::Result<Option<[u8; 32]>> {
-    connection
-        .prepare_cached(
-            "SELECT digest FROM dedup WHERE id = ?1 AND sender = ?2 AND recipient = ?3",
-        )?
-        .query_row(params![key.id, key.from.as_str(), key.to.as_str()], |row| row.get(0))
-        .optional()
-}
-
-fn scan(connection: &Connection, range: &Scan) -> rusqlite::Result<Vec<(Vec<u8>, Record)>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT key, value, version FROM record
-         WHERE domain = ?1 AND kind = ?2 AND key >= ?3 ORDER BY key",
-    )?;
-    let from = match &range.after {
-        Some(after) if *after > range.prefix => after,
-        _ => &range.prefix,
-    };
-    let mut rows = statement.query(params![range.domain.as_str(), range.table.0, from])?;
-    let mut found = Vec::new();
-    while found.len() < range.max
-        && let Some(row) = rows.next()?
-    {
-        let key: Vec<u8> = row.get(0)?;
-        if !key.starts_with(&range.prefix) {
-            break;
-        }
-        if range.after.as_ref().is_none_or(|after| key > *after) {
-            found.push((key, Record { value: blob(row, 1)?, version: number(row, 2)? }));
-        }
-    }
-    Ok(found)
-}
-
-fn read(connection: &mut Connection, query: &ReadLog) -> rusqlite::Result<Page> {
-    // One transaction, so that items and bounds are of one moment.
-    let transaction = connection.transaction()?;
-    let row = load_log(&transaction, &query.owner)?;
+fn read(rows: Rows<'_>, query: &ReadLog) -> Answer<Page> {
+    let log = rows.log(&query.owner)?;
     let mut filler = Filler::new(query.items_max, query.bytes_max);
-    {
-        let mut statement = transaction.prepare_cached(READ_ITEMS)?;
-        let after = i64::try_from(query.after).unwrap_or(i64::MAX);
-        let mut rows = statement.query([row.id.cast_signed(), after])?;
-        while let Some(row) = rows.next()? {
-            if !filler.take(item(row)?) {
-                break;
+    let mut statement = rows.connection.prepare_cached(READ_SEQS)?;
+    let after = i64::try_from(query.after).unwrap_or(i64::MAX);
+    let mut seqs = statement.query([log.id.cast_signed(), after])?;
+    let mut last = query.after;
+    while let Some(row) = seqs.next()? {
+        let seq = number(row, 0)?;
+        match item(rows, log.id, seq) {
+            // Entries of the index that were changed lead to items of others, or to one twice.
+            Ok(None) => filler.pass_over(seq, misled(seq)),
+            Ok(Some(_)) if seq <= last => filler.pass_over(seq, misled(seq)),
+            Ok(Some(item)) => {
+                if !filler.take(item) {
+                    break;
+                }
             }
+            Err(Fault::Damaged(what)) => filler.pass_over(seq, what),
+            Err(error) => return Err(error),
         }
+        last = seq;
     }
-    let LogState { oldest, .. } = row.state(oldest(&transaction, row.id)?);
-    Ok(Page { items: filler.items, more: filler.more, oldest })
+    // The last one is there as long as it is not in custody, whatever the index says.
+    if !filler.more && last < log.last && log.custody < log.last {
+        filler.pass_over(log.last, misled(log.last));
+    }
+    let LogState { oldest, .. } = log.state(oldest(rows.connection, log.id)?);
+    let Filler { items, more, damaged, .. } = filler;
+    damaged.iter().for_each(|damaged| rows.told.tell(&damaged.what));
+    Ok(Page { items, more, damaged, oldest })
 }
 
-fn log_state(connection: &mut Connection, owner: &Address) -> rusqlite::Result<LogState> {
-    let transaction = connection.transaction()?;
-    let row = load_log(&transaction, owner)?;
-    Ok(row.state(oldest(&transaction, row.id)?))
+/// An item of a log with its body; nothing if it is of another log.
+fn item(rows: Rows<'_>, log: u64, seq: u64) -> Answer<Option<Item>> {
+    let ItemRow { log: of, kind, time, body, head, .. } = rows.item(seq)?;
+    let body = match body {
+        Some(id) => Some(rows.body(id, |_, data| Ok(Bytes::copy_from_slice(data)))?),
+        None => None,
+    };
+    Ok((of == log).then_some(Item { seq, kind, head, body, time }))
 }
 
-fn oldest(connection: &Connection, log: u64) -> rusqlite::Result<Option<u64>> {
-    connection
-        .prepare_cached("SELECT seq FROM item WHERE log = ?1 ORDER BY seq LIMIT 1")?
-        .query_row([log.cast_signed()], |row| number(row, 0))
-        .optional()
+fn misled(seq: u64) -> String {
+    format!("item {seq}: the index of items is wrong about it")
 }
 
-fn item(row: &rusqlite::Row<'_>) -> rusqlite::Result<Item> {
-    let body = row.get_ref(4)?.as_blob_or_null()?;
-    Ok(Item {
-        seq: number(row, 0)?,
-        kind: row.get(1)?,
-        time: Timestamp::from_millis(number(row, 2)?),
-        head: blob(row, 3)?,
-        body: body.map(Bytes::copy_from_slice),
-    })
-}
-
-fn blob(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Bytes> {
-    Ok(Bytes::copy_from_slice(row.get_ref(column)?.as_blob()?))
-}
-
-/// Items of a log behind a cursor, with their bodies.
-pub(crate) const READ_ITEMS: &str = "
-    SELECT item.seq, item.kind, item.time, item.head, body.data
-    FROM item LEFT JOIN body ON body.id = item.body
-    WHERE item.log = ?1 AND item.seq > ?2 ORDER BY item.seq";
+/// The items of a log behind a cursor, as its index says.
+pub(crate) const READ_SEQS: &str = "SELECT seq FROM item WHERE log = ?1 AND seq > ?2 ORDER BY seq";
 
 /// Reads waiting for a thread.
 const QUERIES_QUEUED_MAX: usize = 4096;

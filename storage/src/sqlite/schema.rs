@@ -3,14 +3,18 @@
 //! Reading and writing the rows is left to `tables.rs`, `readers.rs` and `sweep.rs`.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::fault::open_error;
 use super::home::{Found, Home};
+use super::rows::{self, Meta};
+use super::tables::write_meta;
 use crate::StoreError;
 use crate::memory::random_incarnation;
+use crate::plan::Counters;
 
 /// Marks a database as ours, in its header: "IMPP".
 pub(crate) const APPLICATION_ID: u32 = 0x494d_5050;
@@ -19,7 +23,7 @@ pub(crate) const APPLICATION_ID: u32 = 0x494d_5050;
 pub(crate) const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
 
 /// Each takes the database one version further; those that were released never change.
-const MIGRATIONS: &[&str] = &[V1];
+const MIGRATIONS: &[&str] = &[V1, V2];
 
 /// Text of addresses and domains is canonical, so bytes compare right. An item's `seq` is the
 /// rowid: items lie in the order of their coming, whosever they are, and a log is an index
@@ -79,11 +83,25 @@ CREATE TABLE purged (
 ) STRICT;
 ";
 
+/// A digest for every row (`digest.rs`). Rows that were there get theirs later, a slice at a time
+/// (`summing.rs`); until `summed` says that all have one, one without is as good as any.
+const V2: &str = "
+ALTER TABLE meta ADD COLUMN summed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE meta ADD COLUMN sum INTEGER;
+ALTER TABLE log ADD COLUMN sum INTEGER;
+ALTER TABLE item ADD COLUMN sum INTEGER;
+ALTER TABLE body ADD COLUMN sum INTEGER;
+ALTER TABLE record ADD COLUMN sum INTEGER;
+ALTER TABLE dedup ADD COLUMN sum INTEGER;
+ALTER TABLE purged ADD COLUMN sum INTEGER;
+";
+
 /// Opens the database for the writer: made, migrated and looked over.
 pub(crate) fn open(home: &Home, verify: bool) -> Result<Connection, StoreError> {
     if home.look()? == Found::Nothing {
         make(home)?;
     }
+    let cut_off = home.was_cut_off();
     let mut connection = connect(&home.database(), true)?;
     // Until the format is known to be ours, not even a checkpoint may change the file.
     connection
@@ -91,7 +109,12 @@ pub(crate) fn open(home: &Home, verify: bool) -> Result<Connection, StoreError> 
         .map_err(open_error)?;
     check_version(&connection)?;
     migrate(&mut connection, MIGRATIONS)?;
-    look_over(&connection, verify)?;
+    look_over(&connection)?;
+    if verify {
+        check(&connection, "integrity_check(1)")?;
+    } else if cut_off {
+        check_quickly(&mut connection)?;
+    }
     Ok(connection)
 }
 
@@ -130,19 +153,22 @@ pub(crate) fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Resul
     connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))
 }
 
+/// Gives back to the file system some of the pages that deletions left free.
+pub(crate) fn vacuum(connection: &Connection) -> rusqlite::Result<()> {
+    let free: u64 =
+        connection.pragma_query_value(None, "freelist_count", |row| rows::number(row, 0))?;
+    if free > 0 {
+        let mut statement =
+            connection.prepare_cached(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES_MAX})"))?;
+        let mut rows = statement.query([])?;
+        while rows.next()?.is_some() {}
+    }
+    Ok(())
+}
+
 /// Commits, without a change.
 pub(crate) fn touch(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "user_version", SCHEMA_VERSION)
-}
-
-/// An error of SQLite while opening, in the words of this crate.
-pub(crate) fn open_error(error: rusqlite::Error) -> StoreError {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, DiskFull, NotADatabase};
-    match error.sqlite_error_code() {
-        Some(DatabaseCorrupt | NotADatabase) => StoreError::Damaged { what: error.to_string() },
-        Some(DiskFull) => StoreError::NoSpace,
-        _ => StoreError::Failed { reason: error.to_string() },
-    }
 }
 
 /// Makes a database aside, then puts it in place: a crash leaves none or a whole one.
@@ -153,9 +179,8 @@ fn make(home: &Home) -> Result<(), StoreError> {
     prepare(&connection).map_err(open_error)?;
     migrate(&mut connection, MIGRATIONS)?;
     let incarnation = random_incarnation()?;
-    connection
-        .execute("INSERT INTO meta VALUES (1, ?1, 0, 0, 0)", [&incarnation[..]])
-        .map_err(open_error)?;
+    let meta = Meta { incarnation, counters: Counters::default(), summed: true };
+    write_meta(&connection, &meta).map_err(open_error)?;
     connection.close().map_err(|(_, error)| open_error(error))?;
     home.adopt_draft()
 }
@@ -196,44 +221,58 @@ fn migrate(connection: &mut Connection, steps: &[&str]) -> Result<(), StoreError
     run().map_err(open_error)
 }
 
-/// What can be told of a database's health without reading all of it, or with.
-fn look_over(connection: &Connection, verify: bool) -> Result<(), StoreError> {
-    let sane: bool = connection
-        .query_row(
-            "SELECT seq >= ifnull((SELECT max(seq) FROM item), 0) AND length(incarnation) = 16
-             FROM meta",
-            [],
-            |row| row.get(0),
-        )
-        .map_err(|error| match error {
-            rusqlite::Error::QueryReturnedNoRows => damaged("meta is empty"),
-            rusqlite::Error::SqliteFailure(..)
-                if error
-                    .sqlite_error_code()
-                    .is_none_or(|code| code == rusqlite::ErrorCode::Unknown) =>
-            {
-                damaged(&error.to_string())
-            }
-            error => open_error(error),
-        })?;
-    if !sane {
+/// What can be told of a database's health without reading all of it.
+fn look_over(connection: &Connection) -> Result<(), StoreError> {
+    let seq = rows::meta(connection)?.counters.seq;
+    let last: u64 = connection
+        .query_row("SELECT ifnull(max(seq), 0) FROM item", [], |row| rows::number(row, 0))
+        .map_err(open_error)?;
+    if last > seq {
         return Err(damaged("an item is newer than the counter of items"));
     }
-    if verify {
-        let finding: String = connection
-            .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
-            .map_err(open_error)?;
-        if finding != "ok" {
-            return Err(damaged(&finding));
+    Ok(())
+}
+
+/// Whether the pages of the database fit together: the tables one after the other, those first by
+/// which something is granted, for as long as a start may take. What is left the scrub comes to.
+fn check_quickly(connection: &mut Connection) -> Result<(), StoreError> {
+    let end = Instant::now() + QUICK_CHECK_MAX;
+    connection
+        .progress_handler(PROGRESS_STEPS, Some(move || Instant::now() >= end))
+        .map_err(open_error)?;
+    let mut result = Ok(());
+    for table in ["meta", "record", "log", "purged", "dedup", "item", "body"] {
+        result = check(connection, &format!("quick_check({table})"));
+        if result.is_err() {
+            break;
         }
     }
-    Ok(())
+    connection.progress_handler(0, None::<fn() -> bool>).map_err(open_error)?;
+    match result {
+        Err(StoreError::Failed { .. }) if Instant::now() >= end => {
+            tracing::info!("the store is large: not all of it was looked at before the start");
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+fn check(connection: &Connection, how: &str) -> Result<(), StoreError> {
+    let finding: String =
+        connection.query_row(&format!("PRAGMA {how}"), [], |row| row.get(0)).map_err(open_error)?;
+    if finding == "ok" { Ok(()) } else { Err(damaged(&finding)) }
 }
 
 fn damaged(what: &str) -> StoreError {
     StoreError::Damaged { what: format!("store.sqlite: {what}") }
 }
 
+/// Pages given back to the file system at once.
+const VACUUM_PAGES_MAX: u64 = 512;
+/// How long a start looks at the database after a process that did not end in good order.
+const QUICK_CHECK_MAX: Duration = Duration::from_secs(2);
+/// Steps of SQLite between two looks at the clock.
+const PROGRESS_STEPS: i32 = 1000;
 /// How long to wait for a lock that another process (a backup) holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Prepared statements kept per connection; more than this program has.
@@ -244,8 +283,20 @@ const CACHE_KIB: i64 = 16 * 1024;
 const WAL_KEPT_BYTES_MAX: i64 = 64 * 1024 * 1024;
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// An empty database of a version.
+    pub(crate) fn at_version(version: usize) -> Connection {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, &MIGRATIONS[..version]).unwrap();
+        connection
+    }
+
+    /// Brings a database to the newest version.
+    pub(crate) fn bring_up(connection: &mut Connection) {
+        migrate(connection, MIGRATIONS).unwrap();
+    }
 
     fn schema(connection: &Connection) -> Vec<(String, String)> {
         let sql = "SELECT name, ifnull(sql, '') FROM sqlite_schema ORDER BY name";
@@ -292,11 +343,11 @@ mod tests {
     fn reading_a_log_seeks_its_cursor() {
         let mut connection = Connection::open_in_memory().unwrap();
         migrate(&mut connection, MIGRATIONS).unwrap();
-        let sql = format!("EXPLAIN QUERY PLAN {}", crate::sqlite::readers::READ_ITEMS);
+        let sql = format!("EXPLAIN QUERY PLAN {}", crate::sqlite::readers::READ_SEQS);
         let mut statement = connection.prepare(&sql).unwrap();
         let rows = statement.query_map([1, 1], |row| row.get(3)).unwrap();
         let steps: Vec<String> = rows.map(Result::unwrap).collect();
-        assert_eq!(steps[0], "SEARCH item USING INDEX item_by_log (log=? AND rowid>?)");
+        assert_eq!(steps[0], "SEARCH item USING COVERING INDEX item_by_log (log=? AND rowid>?)");
         assert!(!steps.iter().any(|step| step.contains("TEMP B-TREE")), "{steps:?}");
     }
 
@@ -311,13 +362,8 @@ mod tests {
         drop(made);
         for writes in [true, false] {
             let connection = connect(&path, writes).unwrap();
-            let mut log = connection.prepare(crate::sqlite::readers::READ_ITEMS).unwrap();
-            let mut records = connection
-                .prepare(
-                    "SELECT key FROM record WHERE domain = ?1 AND kind = ?2 AND key >= ?3
-                     ORDER BY key",
-                )
-                .unwrap();
+            let mut log = connection.prepare(crate::sqlite::readers::READ_SEQS).unwrap();
+            let mut records = connection.prepare(crate::sqlite::rows::SCAN_RECORDS).unwrap();
             for n in 0..20_i64 {
                 assert!(log.query([n, n * 7]).unwrap().next().unwrap().is_none());
                 let key = vec![n as u8; n as usize];

@@ -2,9 +2,13 @@
 //!
 //! Each value stands alone; nothing is decided from two of them.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use rusqlite::Connection;
+
+use super::rows::Rows;
+use super::told::Told;
 use crate::{Health, Stats};
 
 #[derive(Debug)]
@@ -14,17 +18,33 @@ pub(crate) struct Shared {
     syncs: AtomicU64,
     units: AtomicU64,
     groups: AtomicU64,
+    /// Whether every row has a digest.
+    summed: AtomicBool,
+    told: Told,
 }
 
 impl Shared {
-    pub(crate) fn new() -> Shared {
+    pub(crate) fn new(summed: bool) -> Shared {
         Shared {
             health: Mutex::new(Health::Ok),
             queued_bytes: AtomicUsize::new(0),
             syncs: AtomicU64::new(0),
             units: AtomicU64::new(0),
             groups: AtomicU64::new(0),
+            summed: AtomicBool::new(summed),
+            told: Told::default(),
         }
+    }
+
+    /// What a connection sees, if it takes its view only after this.
+    pub(crate) fn rows<'c>(&'c self, connection: &'c Connection) -> Rows<'c> {
+        let summed = self.summed.load(Ordering::Acquire);
+        Rows { connection, summed, told: &self.told }
+    }
+
+    /// The commit after which every row has a digest is done.
+    pub(crate) fn set_summed(&self) {
+        self.summed.store(true, Ordering::Release);
     }
 
     pub(crate) fn health(&self) -> Health {
@@ -63,6 +83,7 @@ impl Shared {
             syncs: self.syncs.load(Ordering::Relaxed),
             units: self.units.load(Ordering::Relaxed),
             groups: self.groups.load(Ordering::Relaxed),
+            damaged: self.told.count(),
         }
     }
 }

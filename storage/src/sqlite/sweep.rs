@@ -6,13 +6,21 @@
 use impp_protocol::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Result};
 
+use super::digest::{PURGED, Verdict};
+use super::rows::Rows;
 use super::tables::remove_items;
+use crate::unit::Op;
 
 /// Removes one slice; answers whether there may be more.
-pub(crate) fn sweep(connection: &Connection, dedup_floor: Timestamp) -> Result<bool> {
-    let items = sweep_purged(connection)?;
-    let dedup = sweep_dedup(connection, dedup_floor)?;
+pub(crate) fn sweep(rows: Rows<'_>, dedup_floor: Timestamp) -> Result<bool> {
+    let items = sweep_purged(rows)?;
+    let dedup = sweep_dedup(rows.connection, dedup_floor)?;
     Ok(items || dedup)
+}
+
+/// Whether an operation leaves something to sweep.
+pub(crate) fn follows(op: &Op) -> bool {
+    matches!(op, Op::Purge { .. } | Op::ExpireDedup { .. })
 }
 
 /// Whether there is anything to sweep.
@@ -25,15 +33,22 @@ pub(crate) fn is_due(connection: &Connection, dedup_floor: Timestamp) -> Result<
         .query_row([first_id(dedup_floor)], |row| row.get(0))
 }
 
-fn sweep_purged(connection: &Connection) -> Result<bool> {
-    let log: Option<i64> = connection
-        .prepare_cached("SELECT log FROM purged LIMIT 1")?
-        .query_row([], |row| row.get(0))
+fn sweep_purged(rows: Rows<'_>) -> Result<bool> {
+    let log: Option<(i64, Verdict)> = rows
+        .connection
+        .prepare_cached("SELECT log, sum FROM purged LIMIT 1")?
+        .query_row([], |row| Ok((row.get(0)?, PURGED.check(row, 0)?)))
         .optional()?;
-    let Some(log) = log else { return Ok(false) };
-    let more = remove_items(connection, log.cast_unsigned(), u64::MAX, None, SWEEP_ITEMS_MAX)?;
+    let Some((log, verdict)) = log else { return Ok(false) };
+    let more = if rows.may_use(verdict) {
+        remove_items(rows, log.cast_unsigned(), u64::MAX, None, SWEEP_ITEMS_MAX)?
+    } else {
+        // It may name a log that nobody has purged.
+        rows.told.tell(&format!("purged {log}: it does not fit its digest"));
+        false
+    };
     if !more {
-        connection.prepare_cached("DELETE FROM purged WHERE log = ?1")?.execute([log])?;
+        rows.connection.prepare_cached("DELETE FROM purged WHERE log = ?1")?.execute([log])?;
     }
     Ok(true)
 }

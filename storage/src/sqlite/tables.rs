@@ -7,8 +7,12 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use impp_protocol::{Address, Timestamp};
-use rusqlite::{Connection, OptionalExtension, Result, params};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Result, params};
 
+use super::digest::{self, BODY, DEDUP, ITEM, LOG, META, PURGED, RECORD, stored, text};
+use super::fault::Fault;
+use super::rows::{Answer, ItemRow, Meta, Rows, number};
 use crate::RecordKey;
 use crate::plan::{Counters, Facts, LogRow, Plan, Seen, Usage, Write};
 use crate::unit::{Dedup, Outcome, TRIM_ITEMS_MAX, Unit};
@@ -39,7 +43,7 @@ impl Logs {
 
 /// The tables, within a transaction.
 pub(crate) struct Tables<'w> {
-    pub(crate) connection: &'w Connection,
+    pub(crate) rows: Rows<'w>,
     pub(crate) logs: &'w mut Logs,
 }
 
@@ -47,9 +51,12 @@ impl Tables<'_> {
     /// Writes what was decided of a unit.
     pub(crate) fn carry_out(&mut self, unit: &Unit, plan: Plan<'_>) -> Result<Outcome> {
         if let Some(body) = &plan.body {
-            self.connection
-                .prepare_cached("INSERT INTO body (id, refs, data) VALUES (?1, ?2, ?3)")?
-                .execute(params![body.id.cast_signed(), body.refs.cast_signed(), &body.data[..]])?;
+            digest::write(
+                self.rows.connection,
+                &BODY,
+                "INSERT INTO body (id, refs, data, sum) VALUES (?1, ?2, ?3, ?4)",
+                &[stored(body.id), stored(body.refs), ValueRef::Blob(body.data)],
+            )?;
         }
         for write in &plan.writes {
             self.write(unit.time, write)?;
@@ -64,214 +71,217 @@ impl Tables<'_> {
     }
 
     fn write(&mut self, time: Timestamp, write: &Write<'_>) -> Result<()> {
+        let connection = self.rows.connection;
         match write {
             Write::Item { log, seq, append, body, counts } => {
-                self.connection
-                    .prepare_cached(
-                        "INSERT INTO item (seq, log, kind, time, counts, body, head)
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                    )?
-                    .execute(params![
-                        seq.cast_signed(),
-                        log.cast_signed(),
-                        append.kind,
-                        time.as_millis().cast_signed(),
-                        counts.map(u64::cast_signed),
-                        body.map(u64::cast_signed),
-                        &append.head[..],
-                    ])?;
+                let sql = "INSERT INTO item (seq, log, kind, time, counts, body, head, sum)
+                           VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+                let columns = [
+                    stored(*seq),
+                    stored(*log),
+                    ValueRef::Integer(append.kind.into()),
+                    stored(time.as_millis()),
+                    counts.map_or(ValueRef::Null, stored),
+                    body.map_or(ValueRef::Null, stored),
+                    ValueRef::Blob(&append.head),
+                ];
+                digest::write(connection, &ITEM, sql, &columns)
             }
-            Write::Record { key, version, value } => self.put(key, *version, *value)?,
+            Write::Record { key, version, value } => self.put(key, *version, *value),
             Write::Trim { log, upto, before } => {
-                remove_items(self.connection, *log, *upto, Some(*before), TRIM_ITEMS_MAX)?;
+                remove_items(self.rows, *log, *upto, Some(*before), TRIM_ITEMS_MAX).map(drop)
             }
             Write::Purge { log } => {
-                self.connection
-                    .prepare_cached("INSERT INTO purged (log) VALUES (?1)")?
-                    .execute([log.cast_signed()])?;
+                let sql = "INSERT INTO purged (log, sum) VALUES (?1, ?2)";
+                digest::write(connection, &PURGED, sql, &[stored(*log)])
             }
         }
-        Ok(())
     }
 
     fn put(&mut self, key: &RecordKey, version: u64, value: Option<&Bytes>) -> Result<()> {
         let (domain, kind) = (key.domain.as_str(), key.table.0);
         match value {
-            Some(value) => self
-                .connection
-                .prepare_cached(
-                    "INSERT INTO record (domain, kind, key, version, value)
-                     VALUES (?1, ?2, ?3, ?4, ?5)
-                     ON CONFLICT DO UPDATE SET version = ?4, value = ?5",
-                )?
-                .execute(params![domain, kind, key.key, version.cast_signed(), &value[..]])?,
+            Some(value) => {
+                let sql = "INSERT INTO record (domain, kind, key, version, value, sum)
+                           VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                           ON CONFLICT DO UPDATE SET version = ?4, value = ?5, sum = ?6";
+                let columns = [
+                    text(domain),
+                    ValueRef::Integer(kind.into()),
+                    ValueRef::Blob(&key.key),
+                    stored(version),
+                    ValueRef::Blob(value),
+                ];
+                digest::write(self.rows.connection, &RECORD, sql, &columns)
+            }
             None => self
+                .rows
                 .connection
                 .prepare_cached("DELETE FROM record WHERE domain = ?1 AND kind = ?2 AND key = ?3")?
-                .execute(params![domain, kind, key.key])?,
-        };
-        Ok(())
+                .execute(params![domain, kind, key.key])
+                .map(drop),
+        }
     }
 
     fn remember(&mut self, dedup: &Dedup, seqs: &[u64]) -> Result<()> {
         let seqs: Vec<u8> = seqs.iter().flat_map(|seq| seq.to_be_bytes()).collect();
-        self.connection
-            .prepare_cached(
-                "INSERT INTO dedup (id, sender, recipient, digest, seqs)
-                 VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?
-            .execute(params![
-                dedup.id,
-                dedup.from.as_str(),
-                dedup.to.as_str(),
-                dedup.digest,
-                seqs
-            ])?;
-        Ok(())
+        let sql = "INSERT INTO dedup (id, sender, recipient, digest, seqs, sum)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let columns = [
+            ValueRef::Blob(&dedup.id),
+            text(dedup.from.as_str()),
+            text(dedup.to.as_str()),
+            ValueRef::Blob(&dedup.digest),
+            ValueRef::Blob(&seqs),
+        ];
+        digest::write(self.rows.connection, &DEDUP, sql, &columns)
     }
 
     /// Writes what the group left to be written once: the rows of its logs and the counters.
-    pub(crate) fn finish_group(&mut self, counters: Counters) -> Result<()> {
-        let mut statement = self.connection.prepare_cached(
-            "INSERT INTO log
-             (domain, local, id, fence, last, custody, unacked_items, unacked_bytes)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+    pub(crate) fn finish_group(&mut self, meta: &Meta) -> Result<()> {
+        let sql = "INSERT INTO log
+             (domain, local, id, fence, last, custody, unacked_items, unacked_bytes, sum)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
              ON CONFLICT DO UPDATE SET id = ?3, fence = ?4, last = ?5, custody = ?6,
-             unacked_items = ?7, unacked_bytes = ?8",
-        )?;
+             unacked_items = ?7, unacked_bytes = ?8, sum = ?9";
         for (owner, known) in self.logs.0.iter_mut().filter(|(_, known)| known.dirty) {
             let row = known.row;
-            statement.execute(params![
-                owner.domain_str(),
-                owner.local(),
-                row.id.cast_signed(),
-                row.fence.cast_signed(),
-                row.last.cast_signed(),
-                row.custody.cast_signed(),
-                row.unacked.items.cast_signed(),
-                row.unacked.bytes.cast_signed(),
-            ])?;
+            let columns = [
+                text(owner.domain_str()),
+                text(owner.local()),
+                stored(row.id),
+                stored(row.fence),
+                stored(row.last),
+                stored(row.custody),
+                stored(row.unacked.items),
+                stored(row.unacked.bytes),
+            ];
+            digest::write(self.rows.connection, &LOG, sql, &columns)?;
             known.dirty = false;
         }
-        self.connection
-            .prepare_cached("UPDATE meta SET seq = ?1, version = ?2, dedup_floor = ?3")?
-            .execute([
-                counters.seq.cast_signed(),
-                counters.version.cast_signed(),
-                counters.dedup_floor.as_millis().cast_signed(),
-            ])?;
-        Ok(())
+        write_meta(self.rows.connection, meta)
     }
 }
 
 impl Facts for Tables<'_> {
-    type Error = rusqlite::Error;
+    type Error = Fault;
 
-    fn log(&mut self, owner: &Address) -> Result<LogRow> {
+    fn log(&mut self, owner: &Address) -> Answer<LogRow> {
         if let Some(known) = self.logs.0.get(owner) {
             return Ok(known.row);
         }
-        let row = load_log(self.connection, owner)?;
+        let row = self.rows.log(owner)?;
         self.logs.0.insert(owner.clone(), Known { row, dirty: false });
         Ok(row)
     }
 
-    fn version(&mut self, key: &RecordKey) -> Result<Option<u64>> {
-        self.connection
-            .prepare_cached(
-                "SELECT version FROM record WHERE domain = ?1 AND kind = ?2 AND key = ?3",
-            )?
-            .query_row(params![key.domain.as_str(), key.table.0, key.key], |row| number(row, 0))
-            .optional()
+    fn version(&mut self, key: &RecordKey) -> Answer<Option<u64>> {
+        self.rows.version(key)
     }
 
-    fn seen(&mut self, dedup: &Dedup) -> Result<Option<Seen>> {
-        self.connection
-            .prepare_cached(
-                "SELECT digest, seqs FROM dedup
-                 WHERE id = ?1 AND sender = ?2 AND recipient = ?3",
-            )?
-            .query_row(params![dedup.id, dedup.from.as_str(), dedup.to.as_str()], |row| {
-                let seqs = row.get_ref(1)?.as_blob()?;
-                let seqs = seqs.as_chunks().0.iter().map(|seq| u64::from_be_bytes(*seq));
-                Ok(Seen { digest: row.get(0)?, seqs: seqs.collect() })
-            })
-            .optional()
+    fn seen(&mut self, dedup: &Dedup) -> Answer<Option<Seen>> {
+        self.rows.seen(dedup)
     }
 
-    fn counted(&mut self, log: u64, after: u64, upto: u64) -> Result<Usage> {
-        self.connection
-            .prepare_cached(
-                "SELECT count(counts), ifnull(sum(counts), 0) FROM item
-                 WHERE log = ?1 AND seq > ?2 AND seq <= ?3",
-            )?
-            .query_row([log.cast_signed(), after.cast_signed(), upto.cast_signed()], |row| {
-                Ok(Usage { items: number(row, 0)?, bytes: number(row, 1)? })
-            })
+    /// A damaged item counts for nothing here, so that it stays counted in the log: rather full too
+    /// soon than never. Custody of all there is counts from zero again.
+    fn counted(&mut self, log: u64, after: u64, upto: u64) -> Answer<Usage> {
+        let sql = "SELECT seq FROM item WHERE log = ?1 AND seq > ?2 AND seq <= ?3";
+        let mut statement = self.rows.connection.prepare_cached(sql)?;
+        let mut seqs =
+            statement.query([log.cast_signed(), after.cast_signed(), upto.cast_signed()])?;
+        let mut usage = Usage::default();
+        while let Some(row) = seqs.next()? {
+            match self.rows.item(number(row, 0)?) {
+                Ok(ItemRow { log: of, counts: Some(bytes), .. }) if of == log => {
+                    usage.items += 1;
+                    usage.bytes = usage.bytes.saturating_add(bytes);
+                }
+                Ok(_) | Err(Fault::Damaged(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(usage)
     }
 }
 
-/// The row of a log, all zero if there is none.
-pub(crate) fn load_log(connection: &Connection, owner: &Address) -> Result<LogRow> {
-    let row = connection
-        .prepare_cached(
-            "SELECT id, fence, last, custody, unacked_items, unacked_bytes FROM log
-             WHERE domain = ?1 AND local = ?2",
-        )?
-        .query_row([owner.domain_str(), owner.local()], |row| {
-            Ok(LogRow {
-                id: number(row, 0)?,
-                fence: number(row, 1)?,
-                last: number(row, 2)?,
-                custody: number(row, 3)?,
-                unacked: Usage { items: number(row, 4)?, bytes: number(row, 5)? },
-            })
-        })
-        .optional()?;
-    Ok(row.unwrap_or_default())
-}
-
-/// A number without a sign, stored by its bits.
-pub(crate) fn number(row: &rusqlite::Row<'_>, column: usize) -> Result<u64> {
-    row.get(column).map(i64::cast_unsigned)
+/// Writes the one row of `meta`.
+pub(crate) fn write_meta(connection: &Connection, meta: &Meta) -> Result<()> {
+    let sql = "INSERT INTO meta (one, incarnation, seq, version, dedup_floor, summed, sum)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+               ON CONFLICT DO UPDATE SET incarnation = ?2, seq = ?3, version = ?4,
+               dedup_floor = ?5, summed = ?6, sum = ?7";
+    let Counters { seq, version, dedup_floor } = meta.counters;
+    let columns = [
+        ValueRef::Integer(1),
+        ValueRef::Blob(&meta.incarnation),
+        stored(seq),
+        stored(version),
+        stored(dedup_floor.as_millis()),
+        ValueRef::Integer(meta.summed.into()),
+    ];
+    digest::write(connection, &META, sql, &columns)
 }
 
 /// Removes items from a log's start, as long as each is older than `before` if that is said, and
 /// bodies that nothing refers to any more. Answers whether it stopped at `items_max`.
+///
+/// What is damaged stays where it is, and is passed over: neither its time nor its body is known,
+/// and who looks for the cause finds it.
 pub(crate) fn remove_items(
-    connection: &Connection,
+    rows: Rows<'_>,
     log: u64,
     upto: u64,
     before: Option<Timestamp>,
     items_max: usize,
 ) -> Result<bool> {
-    let mut select = connection.prepare_cached(
-        "SELECT seq, body, time FROM item WHERE log = ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3",
-    )?;
-    let upto = i64::try_from(upto).unwrap_or(i64::MAX);
-    let limit = i64::try_from(items_max).unwrap_or(i64::MAX);
-    let mut rows = select.query([log.cast_signed(), upto, limit])?;
-    let mut doomed: Vec<(i64, Option<i64>)> = Vec::new();
-    while let Some(row) = rows.next()? {
-        let time = number(row, 2)?;
-        if before.is_some_and(|before| time >= before.as_millis()) {
-            break;
-        }
-        doomed.push((row.get(0)?, row.get(1)?));
-    }
-    let mut delete = connection.prepare_cached("DELETE FROM item WHERE seq = ?1")?;
-    let mut release = connection
-        .prepare_cached("UPDATE body SET refs = refs - 1 WHERE id = ?1 RETURNING refs")?;
-    let mut delete_body = connection.prepare_cached("DELETE FROM body WHERE id = ?1")?;
-    for (seq, body) in &doomed {
-        delete.execute([seq])?;
-        if let Some(body) = body
-            && release.query_row([body], |row| row.get::<_, i64>(0)).optional()? == Some(0)
+    let mut doomed: Vec<(u64, Option<u64>)> = Vec::new();
+    {
+        let sql = "SELECT seq FROM item WHERE log = ?1 AND seq <= ?2 ORDER BY seq";
+        let mut select = rows.connection.prepare_cached(sql)?;
+        let upto = i64::try_from(upto).unwrap_or(i64::MAX);
+        let mut seqs = select.query([log.cast_signed(), upto])?;
+        while doomed.len() < items_max
+            && let Some(row) = seqs.next()?
         {
-            delete_body.execute([body])?;
+            let seq = number(row, 0)?;
+            match rows.item(seq) {
+                Ok(item) if item.log != log => {}
+                Ok(item) if before.is_some_and(|before| item.time >= before) => break,
+                Ok(item) => doomed.push((seq, item.body)),
+                Err(Fault::Damaged(_)) => {}
+                Err(Fault::Sqlite(error)) => return Err(error),
+            }
+        }
+    }
+    let mut delete = rows.connection.prepare_cached("DELETE FROM item WHERE seq = ?1")?;
+    for (seq, body) in &doomed {
+        delete.execute([seq.cast_signed()])?;
+        if let Some(body) = body {
+            release(rows, *body)?;
         }
     }
     Ok(doomed.len() == items_max)
+}
+
+/// One item less refers to a body. A damaged one stays: how many do is not known.
+fn release(rows: Rows<'_>, id: u64) -> Result<()> {
+    let left = rows.body(id, |refs, data| {
+        let left = refs.saturating_sub(1);
+        Ok((left, BODY.sum(&[stored(id), stored(left), ValueRef::Blob(data)])))
+    });
+    let connection = rows.connection;
+    match left {
+        Ok((0, _)) => {
+            connection.prepare_cached("DELETE FROM body WHERE id = ?1")?.execute([id.cast_signed()])
+        }
+        Ok((left, sum)) => connection
+            .prepare_cached("UPDATE body SET refs = ?2, sum = ?3 WHERE id = ?1")?
+            .execute([id.cast_signed(), left.cast_signed(), sum]),
+        Err(Fault::Damaged(_)) => Ok(0),
+        Err(Fault::Sqlite(error)) => Err(error),
+    }
+    .map(drop)
 }
 
 /// Rows of logs remembered between groups.

@@ -17,19 +17,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Instant;
 
+use rusqlite::Connection;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, ffi};
 
+use super::fault::{Fault, Trouble, classify, open_error};
 use super::home::Home;
 use super::readers::Readers;
 use super::room::{LOOK_INTERVAL, PAGE_BYTES, RESERVE_BYTES, Room, WAL_FRAMES_MAX};
-use super::schema::{checkpoint, open_error};
+use super::rows::{Meta, Rows};
+use super::schema::{checkpoint, vacuum};
 use super::shared::Shared;
+use super::summing::Summing;
 use super::sweep;
-use super::tables::{Logs, Tables, number};
+use super::tables::{Logs, Tables, write_meta};
 use crate::pending::Promise;
-use crate::plan::{Counters, Verdict, decide};
-use crate::unit::{Op, Outcome, UNIT_BYTES_MAX, Unit};
+use crate::plan::{Verdict, decide};
+use crate::unit::{Outcome, UNIT_BYTES_MAX, Unit};
 use crate::{Health, StoreError};
 
 /// A unit in the queue.
@@ -52,10 +55,12 @@ pub(crate) struct Writer {
     connection: Connection,
     shared: Arc<Shared>,
     room: Room,
-    counters: Counters,
+    meta: Meta,
     logs: Logs,
     /// Whether there may be something to sweep.
     sweeping: bool,
+    /// What is left to do until every row has a digest, if anything is.
+    summing: Option<Summing>,
     /// Length of the write-ahead log after the last commit.
     wal_frames: Arc<AtomicU64>,
     /// Set once, by a failure after which nothing is written.
@@ -65,27 +70,18 @@ pub(crate) struct Writer {
 
 type Answers = Vec<Result<Outcome, StoreError>>;
 
-/// What an error of SQLite means for the writer.
-enum Trouble {
-    /// No room; nothing of the transaction will ever show.
-    Full,
-    /// No room for the index of the write-ahead log, found after the transaction was written
-    /// there: a crash before the next commit would bring it back.
-    FullLate,
-    Busy,
-    Fatal,
-}
-
 impl Writer {
     pub(crate) fn open(
         home: Home,
         mut connection: Connection,
+        meta: Meta,
         readers: Readers,
         room: Room,
         shared: Arc<Shared>,
     ) -> Result<Writer, StoreError> {
-        let counters = load_counters(&connection).map_err(open_error)?;
-        let sweeping = sweep::is_due(&connection, counters.dedup_floor).map_err(open_error)?;
+        let floor = meta.counters.dedup_floor;
+        let sweeping = sweep::is_due(&connection, floor).map_err(open_error)?;
+        let summing = (!meta.summed).then(Summing::default);
         let wal_frames = Arc::new(AtomicU64::new(0));
         let frames = Arc::clone(&wal_frames);
         // In place of SQLite's own automatic checkpoint, which keeps its errors to itself.
@@ -103,9 +99,10 @@ impl Writer {
             connection,
             shared,
             room,
-            counters,
+            meta,
             logs: Logs::default(),
             sweeping,
+            summing,
             wal_frames,
             failed: None,
             home,
@@ -142,7 +139,7 @@ impl Writer {
             }
             let got = if self.failed.is_some() {
                 jobs.recv().map_err(|_| TryRecvError::Disconnected)
-            } else if self.sweeping {
+            } else if self.sweeping || self.summing.is_some() {
                 jobs.try_recv()
             } else if self.room.is_tight() {
                 jobs.recv_timeout(LOOK_INTERVAL).map_err(|error| match error {
@@ -155,7 +152,9 @@ impl Writer {
             match got {
                 Ok(job) => return Some(job),
                 Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) if self.failed.is_some() => {}
                 Err(TryRecvError::Empty) if self.sweeping => self.sweep_slice(),
+                Err(TryRecvError::Empty) if self.summing.is_some() => self.sum_slice(),
                 Err(TryRecvError::Empty) => {}
             }
         }
@@ -218,11 +217,21 @@ impl Writer {
     fn attempt(&mut self, group: &[Waiting]) -> rusqlite::Result<Answers> {
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let mut answers = Vec::with_capacity(group.len());
-        let mut counters = self.counters;
+        let mut counters = self.meta.counters;
         let mut wrote = false;
-        let mut tables = Tables { connection: &self.connection, logs: &mut self.logs };
+        let rows = self.shared.rows(&self.connection);
+        let mut tables = Tables { rows, logs: &mut self.logs };
         for Waiting { unit, .. } in group {
-            answers.push(match decide(unit, counters, &mut tables)? {
+            let verdict = match decide(unit, counters, &mut tables) {
+                Ok(verdict) => verdict,
+                Err(Fault::Sqlite(error)) => return Err(error),
+                // Of what this unit asks about: nothing of it was written, the others go on.
+                Err(Fault::Damaged(what)) => {
+                    answers.push(Err(StoreError::Damaged { what }));
+                    continue;
+                }
+            };
+            answers.push(match verdict {
                 Verdict::Answer(outcome) => Ok(outcome),
                 Verdict::Commit(_) if self.room.is_tight() && unit.grows() => {
                     Err(StoreError::NoSpace)
@@ -230,19 +239,19 @@ impl Writer {
                 Verdict::Commit(plan) => {
                     counters = plan.counters;
                     wrote = true;
-                    self.sweeping |= unit.ops.iter().any(leaves_to_sweep);
+                    self.sweeping |= unit.ops.iter().any(sweep::follows);
                     Ok(tables.carry_out(unit, plan)?)
                 }
             });
         }
         if wrote {
-            tables.finish_group(counters)?;
+            tables.finish_group(&Meta { counters, ..self.meta.clone() })?;
             if self.sweeping {
-                self.sweeping = sweep::sweep(&self.connection, counters.dedup_floor)?;
+                self.sweeping = sweep::sweep(rows, counters.dedup_floor)?;
             }
         }
         self.connection.prepare_cached("COMMIT")?.execute([])?;
-        self.counters = counters;
+        self.meta.counters = counters;
         if wrote {
             self.shared.count_sync();
         }
@@ -250,22 +259,50 @@ impl Writer {
     }
 
     fn sweep_slice(&mut self) {
-        let work = || -> rusqlite::Result<bool> {
-            self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-            let more = sweep::sweep(&self.connection, self.counters.dedup_floor)?;
-            self.connection.prepare_cached("COMMIT")?.execute([])?;
+        let floor = self.meta.counters.dedup_floor;
+        // After a failure, once more only when there is something new to sweep, or after a restart.
+        self.sweeping = self.transact(|rows| sweep::sweep(rows, floor)) == Some(true);
+    }
+
+    /// Gives digests to rows of an older store, and notes when all have one.
+    fn sum_slice(&mut self) {
+        let Some(mut summing) = self.summing.take() else { return };
+        let mut meta = self.meta.clone();
+        let done = self.transact(|rows| {
+            let more = summing.slice(rows)?;
+            meta.summed = !more && summing.is_whole();
+            write_meta(rows.connection, &meta)?;
             Ok(more)
+        });
+        match done {
+            Some(true) => self.summing = Some(summing),
+            Some(false) if meta.summed => {
+                self.meta = meta;
+                self.shared.set_summed();
+                tracing::info!("every row of the store has a digest now");
+            }
+            // Once more after a restart.
+            Some(false) | None => {}
+        }
+    }
+
+    /// A transaction of the writer's own; what `work` answers, if it did not fail.
+    fn transact<T>(&mut self, work: impl FnOnce(Rows<'_>) -> rusqlite::Result<T>) -> Option<T> {
+        let done = || -> rusqlite::Result<T> {
+            self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+            let answer = work(self.shared.rows(&self.connection))?;
+            self.connection.prepare_cached("COMMIT")?.execute([])?;
+            Ok(answer)
         };
-        match work() {
-            Ok(more) => {
+        match done() {
+            Ok(answer) => {
                 self.shared.count_sync();
-                self.sweeping = more;
                 self.checkpoint_if_due();
+                Some(answer)
             }
             Err(error) => {
-                // Once more only when there is something new to sweep, or after a restart.
-                self.sweeping = false;
                 self.handle(&error);
+                None
             }
         }
     }
@@ -347,48 +384,10 @@ impl Writer {
     }
 }
 
-fn leaves_to_sweep(op: &Op) -> bool {
-    matches!(op, Op::Purge { .. } | Op::ExpireDedup { .. })
-}
-
-fn classify(error: &rusqlite::Error) -> Trouble {
-    let extended = error.sqlite_error().map_or(0, |error| error.extended_code);
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => Trouble::Full,
-        _ if extended == ffi::SQLITE_IOERR_SHMSIZE => Trouble::FullLate,
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Trouble::Busy,
-        // What is not understood is taken for the worst.
-        _ => Trouble::Fatal,
-    }
-}
-
-fn vacuum(connection: &Connection) -> rusqlite::Result<()> {
-    let free: u64 = connection.pragma_query_value(None, "freelist_count", |row| number(row, 0))?;
-    if free > 0 {
-        let mut statement =
-            connection.prepare_cached(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES_MAX})"))?;
-        let mut rows = statement.query([])?;
-        while rows.next()?.is_some() {}
-    }
-    Ok(())
-}
-
-fn load_counters(connection: &Connection) -> rusqlite::Result<Counters> {
-    connection.query_row("SELECT seq, version, dedup_floor FROM meta", [], |row| {
-        Ok(Counters {
-            seq: number(row, 0)?,
-            version: number(row, 1)?,
-            dedup_floor: impp_protocol::Timestamp::from_millis(number(row, 2)?),
-        })
-    })
-}
-
 /// Most units of one transaction.
 const GROUP_UNITS_MAX: usize = 4096;
 /// A group takes no further unit from here on.
 const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Pages given back to the file system at once while the disk is full.
-const VACUUM_PAGES_MAX: u64 = 512;
 
 const _: () = assert!(
     RESERVE_BYTES >= WAL_FRAMES_MAX * PAGE_BYTES + (GROUP_BYTES_MAX + UNIT_BYTES_MAX) as u64

@@ -1,0 +1,323 @@
+//! Reads rows, each held against its digest, for the readers and for the writer alike.
+//!
+//! A row that is not as it was written is [`Fault::Damaged`] with its name, never a value. Nor is
+//! it taken for absent: where nothing is found under a key, the rows beside that place are looked
+//! at, as a key that was changed where it stands is next to where it should be.
+
+use bytes::Bytes;
+use impp_protocol::{Address, Timestamp};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension, Params, Result, Row, params};
+
+use super::digest::{BODY, DEDUP, ITEM, LOG, Layout, META, RECORD, Verdict};
+use super::fault::Fault;
+use super::told::Told;
+use crate::plan::{Counters, LogRow, Seen, Usage};
+use crate::{Dedup, Record, RecordKey, Scan};
+
+/// What is read, or why not.
+pub(crate) type Answer<T> = std::result::Result<T, Fault>;
+
+/// Rows, as of the state that the connection sees.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rows<'c> {
+    pub(crate) connection: &'c Connection,
+    /// Whether every row has a digest: then one without is damaged. To be asked before the
+    /// connection takes its view, or rows of before would seem damaged.
+    pub(crate) summed: bool,
+    /// Where damage is noted.
+    pub(crate) told: &'c Told,
+}
+
+/// The one row of `meta`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Meta {
+    pub(crate) incarnation: [u8; 16],
+    pub(crate) counters: Counters,
+    /// See [`Rows::summed`].
+    pub(crate) summed: bool,
+}
+
+/// A row of `item`; its seq is known to whoever has asked.
+#[derive(Clone, Debug)]
+pub(crate) struct ItemRow {
+    pub(crate) log: u64,
+    pub(crate) kind: u8,
+    pub(crate) time: Timestamp,
+    pub(crate) counts: Option<u64>,
+    pub(crate) body: Option<u64>,
+    pub(crate) head: Bytes,
+}
+
+impl Rows<'_> {
+    pub(crate) fn record(&self, key: &RecordKey) -> Answer<Option<Record>> {
+        self.of_record(key, record)
+    }
+
+    pub(crate) fn version(&self, key: &RecordKey) -> Answer<Option<u64>> {
+        self.of_record(key, |row| number(row, 3))
+    }
+
+    fn of_record<T>(
+        &self,
+        key: &RecordKey,
+        take: impl FnOnce(&Row<'_>) -> Result<T>,
+    ) -> Answer<Option<T>> {
+        let place = params![key.domain.as_str(), key.table.0, key.key];
+        let sql = "SELECT domain, kind, key, version, value, sum FROM record
+                   WHERE domain = ?1 AND kind = ?2 AND key = ?3";
+        self.keyed(&RECORD, sql, place, take)
+            .map_err(self.naming(|| named(key.domain.as_str(), key.table.0, &key.key)))
+    }
+
+    /// The row of a log, all zero if there is none.
+    pub(crate) fn log(&self, owner: &Address) -> Answer<LogRow> {
+        let sql =
+            "SELECT domain, local, id, fence, last, custody, unacked_items, unacked_bytes, sum
+                   FROM log WHERE domain = ?1 AND local = ?2";
+        self.keyed(&LOG, sql, params![owner.domain_str(), owner.local()], |row| {
+            Ok(LogRow {
+                id: number(row, 2)?,
+                fence: number(row, 3)?,
+                last: number(row, 4)?,
+                custody: number(row, 5)?,
+                unacked: Usage { items: number(row, 6)?, bytes: number(row, 7)? },
+            })
+        })
+        .map(Option::unwrap_or_default)
+        .map_err(self.naming(|| format!("log of {owner}")))
+    }
+
+    pub(crate) fn seen(&self, dedup: &Dedup) -> Answer<Option<Seen>> {
+        let sql = "SELECT id, sender, recipient, digest, seqs, sum FROM dedup
+                   WHERE id = ?1 AND sender = ?2 AND recipient = ?3";
+        let place = params![dedup.id, dedup.from.as_str(), dedup.to.as_str()];
+        self.keyed(&DEDUP, sql, place, |row| {
+            let seqs = row.get_ref(4)?.as_blob()?;
+            let seqs = seqs.as_chunks().0.iter().map(|seq| u64::from_be_bytes(*seq));
+            Ok(Seen { digest: row.get(3)?, seqs: seqs.collect() })
+        })
+        .map_err(self.naming(|| format!("de-duplication {:032x}", u128::from_be_bytes(dedup.id))))
+    }
+
+    /// An item, of which something that refers to it says that it is there.
+    pub(crate) fn item(&self, seq: u64) -> Answer<ItemRow> {
+        let sql = "SELECT seq, log, kind, time, counts, body, head, sum FROM item WHERE seq = ?1";
+        self.there(&ITEM, sql, seq, |row| {
+            Ok(ItemRow {
+                log: number(row, 1)?,
+                kind: row.get(2)?,
+                time: Timestamp::from_millis(number(row, 3)?),
+                counts: row.get::<_, Option<i64>>(4)?.map(i64::cast_unsigned),
+                body: row.get::<_, Option<i64>>(5)?.map(i64::cast_unsigned),
+                head: blob(row, 6)?,
+            })
+        })
+    }
+
+    /// Of a body that something refers to: what `take` makes of how many do, and of its bytes.
+    pub(crate) fn body<T>(&self, id: u64, take: impl FnOnce(u64, &[u8]) -> Result<T>) -> Answer<T> {
+        let sql = "SELECT id, refs, data, sum FROM body WHERE id = ?1";
+        self.there(&BODY, sql, id, |row| take(number(row, 1)?, row.get_ref(2)?.as_blob()?))
+    }
+
+    /// Records in the order of their keys, with their whole keys.
+    pub(crate) fn scan(&self, range: &Scan) -> Answer<Vec<(Vec<u8>, Record)>> {
+        let name = |key: &[u8]| named(range.domain.as_str(), range.table.0, key);
+        let among = self.naming(|| format!("{} and on", name(&range.prefix)));
+        let from = match &range.after {
+            Some(after) if *after > range.prefix => after,
+            _ => &range.prefix,
+        };
+        let place = params![range.domain.as_str(), range.table.0, from];
+        self.hold_key(&RECORD, Side::Before, place).map_err(&among)?;
+        let mut statement = self.connection.prepare_cached(SCAN_RECORDS)?;
+        let mut rows = statement.query(place)?;
+        let mut found = Vec::new();
+        while found.len() < range.max
+            && let Some(row) = rows.next().map_err(|error| among(error.into()))?
+        {
+            let verdict = RECORD.check(row, 0)?;
+            // Also of the first one behind the range: it may belong into it.
+            if verdict == Verdict::WrongKey || verdict == Verdict::Unsummed && self.summed {
+                return Err(among(odd("a key does not fit its digest")));
+            }
+            let (domain, kind) = (row.get_ref(0)?, row.get_ref(1)?);
+            let key = row.get_ref(2)?.as_blob()?;
+            if domain != ValueRef::Text(range.domain.as_str().as_bytes())
+                || kind != ValueRef::Integer(range.table.0.into())
+                || !key.starts_with(&range.prefix)
+            {
+                break;
+            }
+            if range.after.as_ref().is_some_and(|after| key <= after.as_slice()) {
+                continue;
+            }
+            self.hold(verdict).map_err(self.naming(|| name(key)))?;
+            found.push((key.to_vec(), record(row)?));
+        }
+        Ok(found)
+    }
+
+    /// The row under a whole key, or nothing where none can have been.
+    fn keyed<P: Params + Copy, T>(
+        &self,
+        layout: &Layout,
+        sql: &str,
+        place: P,
+        take: impl FnOnce(&Row<'_>) -> Result<T>,
+    ) -> Answer<Option<T>> {
+        {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let mut rows = statement.query(place)?;
+            if let Some(row) = rows.next()? {
+                self.hold(layout.check(row, 0)?)?;
+                return Ok(Some(take(row)?));
+            }
+        }
+        self.hold_key(layout, Side::Before, place)?;
+        self.hold_key(layout, Side::Behind, place)?;
+        Ok(None)
+    }
+
+    /// The row of a number that something refers to.
+    fn there<T>(
+        &self,
+        layout: &Layout,
+        sql: &str,
+        id: u64,
+        take: impl FnOnce(&Row<'_>) -> Result<T>,
+    ) -> Answer<T> {
+        let found = || -> Answer<T> {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let mut rows = statement.query([id.cast_signed()])?;
+            let row = rows.next()?.ok_or_else(|| odd("it is missing"))?;
+            self.hold(layout.check(row, 0)?)?;
+            Ok(take(row)?)
+        };
+        found().map_err(self.naming(|| format!("{} {id}", layout.name)))
+    }
+
+    /// Looks at the key of the row beside a place where nothing is.
+    fn hold_key(&self, layout: &Layout, side: Side, place: impl Params) -> Answer<()> {
+        let mut statement = self.connection.prepare_cached(&beside(layout, side))?;
+        let mut rows = statement.query(place)?;
+        match rows.next()? {
+            None => Ok(()),
+            Some(row) => match layout.check_key(row)? {
+                Verdict::Unsummed if !self.summed => Ok(()),
+                Verdict::Right => Ok(()),
+                _ => Err(odd("the key of a row beside its place does not fit that one's digest")),
+            },
+        }
+    }
+
+    fn hold(&self, verdict: Verdict) -> Answer<()> {
+        hold(verdict, self.summed)
+    }
+
+    /// Whether a row of this verdict may be used.
+    pub(crate) fn may_use(&self, verdict: Verdict) -> bool {
+        self.hold(verdict).is_ok()
+    }
+
+    /// Says what was read, of damage, and notes it.
+    fn naming(&self, what: impl Fn() -> String) -> impl Fn(Fault) -> Fault {
+        move |fault| {
+            let fault = fault.of(&what);
+            if let Fault::Damaged(what) = &fault {
+                self.told.tell(what);
+            }
+            fault
+        }
+    }
+}
+
+/// Whether a row may be used.
+fn hold(verdict: Verdict, summed: bool) -> Answer<()> {
+    match verdict {
+        Verdict::Right => Ok(()),
+        Verdict::Unsummed if !summed => Ok(()),
+        _ => Err(odd("it does not fit its digest")),
+    }
+}
+
+/// The row of `meta`.
+pub(crate) fn meta(connection: &Connection) -> Answer<Meta> {
+    let sql = "SELECT one, incarnation, seq, version, dedup_floor, summed, sum FROM meta";
+    let found = || -> Answer<Meta> {
+        let mut statement = connection.prepare(sql)?;
+        let mut rows = statement.query([])?;
+        let row = rows.next()?.ok_or_else(|| odd("it is empty"))?;
+        let (verdict, summed) = (META.check(row, 0)?, row.get(5)?);
+        hold(verdict, summed)?;
+        Ok(Meta {
+            incarnation: row.get(1)?,
+            counters: Counters {
+                seq: number(row, 2)?,
+                version: number(row, 3)?,
+                dedup_floor: Timestamp::from_millis(number(row, 4)?),
+            },
+            summed,
+        })
+    };
+    found().map_err(|fault| fault.of(|| "store.sqlite: meta".into()))
+}
+
+/// The lowest item of a log, as its index says.
+pub(crate) fn oldest(connection: &Connection, log: u64) -> Result<Option<u64>> {
+    connection
+        .prepare_cached("SELECT seq FROM item WHERE log = ?1 ORDER BY seq LIMIT 1")?
+        .query_row([log.cast_signed()], |row| number(row, 0))
+        .optional()
+}
+
+/// A number without a sign, stored by its bits.
+pub(crate) fn number(row: &Row<'_>, column: usize) -> Result<u64> {
+    row.get(column).map(i64::cast_unsigned)
+}
+
+pub(crate) fn blob(row: &Row<'_>, column: usize) -> Result<Bytes> {
+    Ok(Bytes::copy_from_slice(row.get_ref(column)?.as_blob()?))
+}
+
+/// How a record is called where it is damaged.
+pub(crate) fn named(domain: &str, kind: u8, key: &[u8]) -> String {
+    let key = String::from_utf8_lossy(key).replace('\0', " ");
+    format!("record {kind} of {domain} ({})", key.escape_debug())
+}
+
+fn record(row: &Row<'_>) -> Result<Record> {
+    Ok(Record { value: blob(row, 4)?, version: number(row, 3)? })
+}
+
+fn odd(reason: &str) -> Fault {
+    Fault::Damaged(reason.into())
+}
+
+/// The row before, or behind, a place.
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    Before,
+    Behind,
+}
+
+fn beside(layout: &Layout, side: Side) -> String {
+    let keys = &layout.columns[..layout.keys];
+    let (sign, way) = match side {
+        Side::Before => ("<", " DESC"),
+        Side::Behind => (">", ""),
+    };
+    let all = keys.join(", ");
+    let order = keys.join(&format!("{way}, "));
+    let places = ["?1", "?2", "?3"][..layout.keys].join(", ");
+    format!(
+        "SELECT {all}, sum FROM {} WHERE ({all}) {sign} ({places}) ORDER BY {order}{way} LIMIT 1",
+        layout.name
+    )
+}
+
+/// Records from a place on, also those of other domains and tables.
+pub(crate) const SCAN_RECORDS: &str = "
+    SELECT domain, kind, key, version, value, sum FROM record
+    WHERE (domain, kind, key) >= (?1, ?2, ?3) ORDER BY domain, kind, key";

@@ -17,6 +17,9 @@ pub(crate) struct Layout {
     pub(crate) columns: &'static [&'static str],
     /// How many of them are the key.
     pub(crate) keys: usize,
+    /// The key and the digest of the row before a key and of the one behind it, for tables in which
+    /// rows are sought by keys that come from outside.
+    pub(crate) beside: [&'static str; 2],
     /// Told apart by this, so that no row passes for one of another table.
     seed: u64,
 }
@@ -38,6 +41,7 @@ pub(crate) const META: Layout = Layout {
     name: "meta",
     columns: &["one", "incarnation", "seq", "version", "dedup_floor", "summed"],
     keys: 1,
+    beside: NONE,
     seed: 1,
 };
 pub(crate) const LOG: Layout = Layout {
@@ -53,29 +57,49 @@ pub(crate) const LOG: Layout = Layout {
         "unacked_bytes",
     ],
     keys: 2,
+    beside: [
+        "SELECT domain, local, sum FROM log WHERE (domain, local) < (?1, ?2)
+         ORDER BY domain DESC, local DESC LIMIT 1",
+        "SELECT domain, local, sum FROM log WHERE (domain, local) > (?1, ?2)
+         ORDER BY domain, local LIMIT 1",
+    ],
     seed: 2,
 };
 pub(crate) const ITEM: Layout = Layout {
     name: "item",
     columns: &["seq", "log", "kind", "time", "counts", "body", "head"],
     keys: 1,
+    beside: NONE,
     seed: 3,
 };
 pub(crate) const BODY: Layout =
-    Layout { name: "body", columns: &["id", "refs", "data"], keys: 1, seed: 4 };
+    Layout { name: "body", columns: &["id", "refs", "data"], keys: 1, beside: NONE, seed: 4 };
 pub(crate) const RECORD: Layout = Layout {
     name: "record",
     columns: &["domain", "kind", "key", "version", "value"],
     keys: 3,
+    beside: [
+        "SELECT domain, kind, key, sum FROM record WHERE (domain, kind, key) < (?1, ?2, ?3)
+         ORDER BY domain DESC, kind DESC, key DESC LIMIT 1",
+        "SELECT domain, kind, key, sum FROM record WHERE (domain, kind, key) > (?1, ?2, ?3)
+         ORDER BY domain, kind, key LIMIT 1",
+    ],
     seed: 5,
 };
 pub(crate) const DEDUP: Layout = Layout {
     name: "dedup",
     columns: &["id", "sender", "recipient", "digest", "seqs"],
     keys: 3,
+    beside: [
+        "SELECT id, sender, recipient, sum FROM dedup WHERE (id, sender, recipient) < (?1, ?2, ?3)
+         ORDER BY id DESC, sender DESC, recipient DESC LIMIT 1",
+        "SELECT id, sender, recipient, sum FROM dedup WHERE (id, sender, recipient) > (?1, ?2, ?3)
+         ORDER BY id, sender, recipient LIMIT 1",
+    ],
     seed: 6,
 };
-pub(crate) const PURGED: Layout = Layout { name: "purged", columns: &["log"], keys: 1, seed: 7 };
+pub(crate) const PURGED: Layout =
+    Layout { name: "purged", columns: &["log"], keys: 1, beside: NONE, seed: 7 };
 
 /// All but [`META`], which is read whole when the store is opened.
 pub(crate) const LAYOUTS: [&Layout; 6] = [&RECORD, &LOG, &PURGED, &ITEM, &BODY, &DEDUP];
@@ -187,6 +211,8 @@ pub(crate) fn text(text: &str) -> ValueRef<'_> {
     ValueRef::Text(text.as_bytes())
 }
 
+/// Rows of these tables are sought by numbers that other rows hold.
+const NONE: [&str; 2] = [""; 2];
 /// The bits of a digest that are of the key alone: a row that is found where another one is sought
 /// tells by them whether it could have been that one.
 const KEY_BITS: u64 = 0xffff_ffff_0000_0000;

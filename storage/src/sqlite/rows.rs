@@ -130,7 +130,8 @@ impl Rows<'_> {
             _ => &range.prefix,
         };
         let place = params![range.domain.as_str(), range.table.0, from];
-        self.hold_key(&RECORD, Side::Before, place).map_err(&among)?;
+        let [before, _] = RECORD.beside;
+        self.hold_key(&RECORD, before, place).map_err(&among)?;
         let mut statement = self.connection.prepare_cached(SCAN_RECORDS)?;
         let mut rows = statement.query(place)?;
         let mut found = Vec::new();
@@ -175,8 +176,9 @@ impl Rows<'_> {
                 return Ok(Some(take(row)?));
             }
         }
-        self.hold_key(layout, Side::Before, place)?;
-        self.hold_key(layout, Side::Behind, place)?;
+        for beside in layout.beside {
+            self.hold_key(layout, beside, place)?;
+        }
         Ok(None)
     }
 
@@ -199,8 +201,8 @@ impl Rows<'_> {
     }
 
     /// Looks at the key of the row beside a place where nothing is.
-    fn hold_key(&self, layout: &Layout, side: Side, place: impl Params) -> Answer<()> {
-        let mut statement = self.connection.prepare_cached(&beside(layout, side))?;
+    fn hold_key(&self, layout: &Layout, beside: &str, place: impl Params) -> Answer<()> {
+        let mut statement = self.connection.prepare_cached(beside)?;
         let mut rows = statement.query(place)?;
         match rows.next()? {
             None => Ok(()),
@@ -293,28 +295,6 @@ fn record(row: &Row<'_>) -> Result<Record> {
 
 fn odd(reason: &str) -> Fault {
     Fault::Damaged(reason.into())
-}
-
-/// The row before, or behind, a place.
-#[derive(Clone, Copy, Debug)]
-enum Side {
-    Before,
-    Behind,
-}
-
-fn beside(layout: &Layout, side: Side) -> String {
-    let keys = &layout.columns[..layout.keys];
-    let (sign, way) = match side {
-        Side::Before => ("<", " DESC"),
-        Side::Behind => (">", ""),
-    };
-    let all = keys.join(", ");
-    let order = keys.join(&format!("{way}, "));
-    let places = ["?1", "?2", "?3"][..layout.keys].join(", ");
-    format!(
-        "SELECT {all}, sum FROM {} WHERE ({all}) {sign} ({places}) ORDER BY {order}{way} LIMIT 1",
-        layout.name
-    )
 }
 
 /// Records from a place on, also those of other domains and tables.

@@ -6,7 +6,6 @@
 
 use bytes::Bytes;
 use impp_protocol::{Address, Timestamp};
-use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Params, Result, Row, params};
 
 use super::digest::{BODY, DEDUP, ITEM, LOG, Layout, META, RECORD, Verdict};
@@ -129,33 +128,32 @@ impl Rows<'_> {
             Some(after) if *after > range.prefix => after,
             _ => &range.prefix,
         };
-        let place = params![range.domain.as_str(), range.table.0, from];
-        let [before, _] = RECORD.beside;
-        self.hold_key(&RECORD, before, place).map_err(&among)?;
+        let (domain, kind) = (range.domain.as_str(), range.table.0);
+        let [before, behind] = RECORD.beside;
+        self.hold_key(&RECORD, before, params![domain, kind, from]).map_err(&among)?;
         let mut statement = self.connection.prepare_cached(SCAN_RECORDS)?;
-        let mut rows = statement.query(place)?;
-        let mut found = Vec::new();
-        while found.len() < range.max
-            && let Some(row) = rows.next().map_err(|error| among(error.into()))?
-        {
+        let mut rows = statement.query(params![domain, kind, from])?;
+        let mut found: Vec<(Vec<u8>, Record)> = Vec::new();
+        while found.len() < range.max {
+            let Some(row) = rows.next().map_err(|error| among(error.into()))? else {
+                // What ends the walk may belong into it.
+                let last = found.last().map_or(from, |(key, _)| key);
+                let place = params![domain, kind, last];
+                self.hold_key(&RECORD, behind, place).map_err(&among)?;
+                break;
+            };
             let verdict = RECORD.check(row, 0)?;
-            // Also of the first one behind the range: it may belong into it.
             if verdict == Verdict::WrongKey || verdict == Verdict::Unsummed && self.summed {
                 return Err(among(odd("a key does not fit its digest")));
             }
-            let (domain, kind) = (row.get_ref(0)?, row.get_ref(1)?);
             let key = row.get_ref(2)?.as_blob()?;
-            if domain != ValueRef::Text(range.domain.as_str().as_bytes())
-                || kind != ValueRef::Integer(range.table.0.into())
-                || !key.starts_with(&range.prefix)
-            {
+            if !key.starts_with(&range.prefix) {
                 break;
             }
-            if range.after.as_ref().is_some_and(|after| key <= after.as_slice()) {
-                continue;
+            if range.after.as_ref().is_none_or(|after| key > after.as_slice()) {
+                self.hold(verdict).map_err(self.naming(|| name(key)))?;
+                found.push((key.to_vec(), record(row)?));
             }
-            self.hold(verdict).map_err(self.naming(|| name(key)))?;
-            found.push((key.to_vec(), record(row)?));
         }
         Ok(found)
     }
@@ -297,7 +295,8 @@ fn odd(reason: &str) -> Fault {
     Fault::Damaged(reason.into())
 }
 
-/// Records from a place on, also those of other domains and tables.
+/// Records from a place on. Where SQLite walks along a key it takes rows for what they stand among,
+/// so that one whose key was changed comes along, or ends the walk.
 pub(crate) const SCAN_RECORDS: &str = "
     SELECT domain, kind, key, version, value, sum FROM record
-    WHERE (domain, kind, key) >= (?1, ?2, ?3) ORDER BY domain, kind, key";
+    WHERE domain = ?1 AND kind = ?2 AND key >= ?3 ORDER BY domain, kind, key";

@@ -131,6 +131,8 @@ pub struct Stats {
     /// Rows found damaged, by whoever came by; named in the log, and no longer counted from a
     /// thousand on (zero in memory).
     pub damaged: u64,
+    /// Bytes of rows that the slow look at everything has read (zero in memory).
+    pub scrubbed_bytes: u64,
 }
 
 /// Whether a store can be written.

@@ -320,3 +320,31 @@ async fn g5_a_damaged_purge_takes_nothing_away() {
     commit(&store, unit(vec![Op::ExpireDedup { before: at(1) }])).await;
     assert_eq!(page(&store, &alice(), 0).await.items.len(), 6);
 }
+
+/// G6: damage for which nobody asks is found, and an item that the index does not know.
+#[tokio::test]
+async fn g6_the_scrub_comes_to_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    made(dir.path()).await;
+    change(dir.path(), "UPDATE record SET value = x'00' WHERE key = CAST('k1' AS BLOB)");
+    change(dir.path(), "UPDATE log SET custody = 11 WHERE local = 'alice'");
+    change(dir.path(), "UPDATE item SET kind = 9 WHERE seq = 3");
+    change(dir.path(), "UPDATE body SET refs = 9 WHERE id = 5");
+    change(
+        dir.path(),
+        "UPDATE dedup SET seqs = x'' WHERE seqs = x'00000000000000050000000000000006'",
+    );
+    overwrite(dir.path(), b"a.example\x07k0", b"z.example\x07k0");
+    let store = open(dir.path());
+    let mut stats = store.stats();
+    for _ in 0..6000 {
+        stats = store.stats();
+        if stats.damaged >= 6 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(stats.damaged, 6);
+    assert!(stats.scrubbed_bytes > 0);
+    assert!(heads(&store, &bob()).await.len() == 5, "the others are served");
+}

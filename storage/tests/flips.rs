@@ -148,9 +148,9 @@ async fn read(store: &SqliteStore, written: &Written, found: &mut Found) {
     found.repeats_unknown += usize::from(unknown > 0);
 }
 
-/// G5, G6: never another value; never absence, but where the tree above the rows is damaged so that
-/// nothing leads to them and nothing beside them is odd. These few are what the look at the pages is
-/// for (`verify`, and the start after an unclean end), which finds each of them.
+/// G5, G6: never another value; never absence, but where the pages are damaged so that nothing leads
+/// to a row and nothing beside its place is odd: of 6,000 flips nine, three of them for items, one
+/// for a record. The look at the pages (`verify`) finds each of these.
 #[tokio::test]
 async fn g5_g6_a_flipped_bit_is_never_served() {
     let made = tempfile::tempdir().unwrap();
@@ -176,9 +176,8 @@ async fn g5_g6_a_flipped_bit_is_never_served() {
             assert!(verified.is_err(), "bit {place}: {found:?}");
         }
     }
-    println!("{found:?}");
     assert!(found.errors + found.refused > FLIPS / 2, "{found:?}");
-    assert!(found.records_absent <= 1, "{found:?}");
-    assert!(found.items_missing <= 4, "{found:?}");
+    assert!(found.records_absent == 0, "{found:?}");
+    assert!(found.items_missing <= 1, "{found:?}");
     assert!(found.repeats_unknown <= 1, "{found:?}");
 }

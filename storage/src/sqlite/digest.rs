@@ -150,13 +150,17 @@ impl Layout {
         Ok(if odd == 0 { Verdict::Right } else { Verdict::WrongKey })
     }
 
-    /// The statement that reads all rows with their digests in the order of their keys: from the
-    /// first, or behind the key that its parameters are.
-    pub(crate) fn walk(&self, behind: bool) -> String {
-        let (all, keys) = (self.columns.join(", "), self.columns[..self.keys].join(", "));
+    /// The statement that reads all rows with their digests in the order of their keys, or the
+    /// other way: from the first on, or behind the key that its parameters are.
+    pub(crate) fn walk(&self, behind: bool, down: bool) -> String {
+        let keys = &self.columns[..self.keys];
+        let (all, key) = (self.columns.join(", "), keys.join(", "));
+        let (sign, way) = if down { ("<", " DESC") } else { (">", "") };
         let places = ["?1", "?2", "?3"][..self.keys].join(", ");
-        let behind = if behind { format!("WHERE ({keys}) > ({places})") } else { String::new() };
-        format!("SELECT {all}, sum FROM {} {behind} ORDER BY {keys}", self.name)
+        let behind =
+            if behind { format!("WHERE ({key}) {sign} ({places})") } else { String::new() };
+        let order = keys.join(&format!("{way}, "));
+        format!("SELECT {all}, sum FROM {} {behind} ORDER BY {order}{way}", self.name)
     }
 
     fn add(&self, bytes: &mut Vec<u8>, value: ValueRef<'_>) {

@@ -6,12 +6,14 @@
 //! |---|---|
 //! | `home.rs` | the directory: modes, lock, what is ours in it |
 //! | `schema.rs` | tables, migrations, connections |
+//! | `jobs.rs` | what waits for the writer |
 //! | `writer.rs` | group commit, and what follows from each error |
 //! | `tables.rs` | what the writer writes |
 //! | `rows.rs` | rows as they are read, each held against its digest |
 //! | `digest.rs` | the digests |
 //! | `sweep.rs` | removal, in slices, of what is no longer seen |
 //! | `summing.rs` | digests, in slices, for rows of older stores |
+//! | `scrub.rs` | the slow look at everything |
 //! | `readers.rs` | the reading threads |
 //! | `room.rs` | the reserve for a full disk |
 //! | `fault.rs`, `told.rs` | what an error means; what was found damaged |
@@ -19,10 +21,12 @@
 mod digest;
 mod fault;
 mod home;
+mod jobs;
 mod readers;
 mod room;
 mod rows;
 mod schema;
+mod scrub;
 mod shared;
 mod summing;
 mod sweep;
@@ -43,10 +47,11 @@ pub use self::room::RESERVE_BYTES;
 
 use self::fault::open_error;
 use self::home::Home;
+use self::jobs::{Job, Waiting};
 use self::readers::{Query, Readers};
 use self::room::Room;
 use self::shared::Shared;
-use self::writer::{Job, Waiting, Writer};
+use self::writer::Writer;
 use crate::pending::Promise;
 use crate::unit::{Outcome, UNIT_BYTES_MAX, Unit};
 use crate::{

@@ -31,6 +31,8 @@ pub(crate) enum Query {
     Read(ReadLog, Promise<Page>),
     LogState(Address, Promise<LogState>),
     Accepted(Dedup, Promise<Option<[u8; 32]>>),
+    /// Reads a slice of all there is.
+    Scrub,
     /// Ends one thread.
     Stop,
 }
@@ -71,6 +73,13 @@ impl Readers {
         self.queries.clone()
     }
 
+    /// Asks for a slice of the scrub, if the last one is done and there is a place in the queue.
+    pub(crate) fn scrub(&self, shared: &Shared) {
+        if shared.begin_scrub() && self.queries.try_send(Query::Scrub).is_err() {
+            shared.end_scrub(0);
+        }
+    }
+
     /// Ends the threads after what is queued, and closes their connections.
     pub(crate) fn stop(self) {
         for _ in &self.threads {
@@ -104,6 +113,7 @@ fn run(mut connection: Connection, queries: &Mutex<Receiver<Query>>, shared: &Sh
                     Ok(row.state(oldest(rows.connection, row.id)?))
                 })));
             }
+            Ok(Query::Scrub) => shared.end_scrub(shared.scrub(rows)),
             Ok(Query::Stop) | Err(_) => break,
         }
     }

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use rusqlite::Connection;
 
 use super::rows::Rows;
+use super::scrub::Scrub;
 use super::told::Told;
 use crate::{Health, Stats};
 
@@ -21,6 +22,10 @@ pub(crate) struct Shared {
     /// Whether every row has a digest.
     summed: AtomicBool,
     told: Told,
+    scrub: Mutex<Scrub>,
+    /// A slice of the scrub is asked for, or done.
+    scrubbing: AtomicBool,
+    scrubbed_bytes: AtomicU64,
 }
 
 impl Shared {
@@ -33,6 +38,9 @@ impl Shared {
             groups: AtomicU64::new(0),
             summed: AtomicBool::new(summed),
             told: Told::default(),
+            scrub: Mutex::default(),
+            scrubbing: AtomicBool::new(false),
+            scrubbed_bytes: AtomicU64::new(0),
         }
     }
 
@@ -40,6 +48,25 @@ impl Shared {
     pub(crate) fn rows<'c>(&'c self, connection: &'c Connection) -> Rows<'c> {
         let summed = self.summed.load(Ordering::Acquire);
         Rows { connection, summed, told: &self.told }
+    }
+
+    /// Whether a slice of the scrub may be asked for; then it counts as asked.
+    pub(crate) fn begin_scrub(&self) -> bool {
+        !self.scrubbing.swap(true, Ordering::Relaxed)
+    }
+
+    /// Does one slice; answers its bytes.
+    pub(crate) fn scrub(&self, rows: Rows<'_>) -> u64 {
+        let mut scrub = self.scrub.lock().unwrap_or_else(PoisonError::into_inner);
+        scrub.slice(rows).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the scrub could not read");
+            0
+        })
+    }
+
+    pub(crate) fn end_scrub(&self, bytes: u64) {
+        self.scrubbed_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.scrubbing.store(false, Ordering::Relaxed);
     }
 
     /// The commit after which every row has a digest is done.
@@ -84,6 +111,7 @@ impl Shared {
             units: self.units.load(Ordering::Relaxed),
             groups: self.groups.load(Ordering::Relaxed),
             damaged: self.told.count(),
+            scrubbed_bytes: self.scrubbed_bytes.load(Ordering::Relaxed),
         }
     }
 }

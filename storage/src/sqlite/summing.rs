@@ -68,7 +68,7 @@ impl Summing {
 type Looked = (Vec<(Vec<Value>, i64)>, Option<Vec<Value>>);
 
 fn look(connection: &Connection, layout: &Layout, after: Option<&[Value]>) -> Result<Looked> {
-    let mut statement = connection.prepare_cached(&layout.walk(after.is_some()))?;
+    let mut statement = connection.prepare_cached(&layout.walk(after.is_some(), false))?;
     let mut rows = statement.query(params_from_iter(after.unwrap_or_default()))?;
     let (mut todo, mut bytes, mut looked) = (Vec::new(), 0, 0);
     while let Some(row) = rows.next()? {
@@ -127,7 +127,7 @@ mod tests {
 
     /// How many rows of a table have a digest; each has the right one.
     fn summed(connection: &Connection, layout: &Layout) -> usize {
-        let mut statement = connection.prepare(&layout.walk(false)).unwrap();
+        let mut statement = connection.prepare(&layout.walk(false, false)).unwrap();
         let mut rows = statement.query([]).unwrap();
         let mut summed = 0;
         while let Some(row) = rows.next().unwrap() {

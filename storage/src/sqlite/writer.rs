@@ -22,32 +22,19 @@ use rusqlite::config::DbConfig;
 
 use super::fault::{Fault, Trouble, classify, open_error};
 use super::home::Home;
+use super::jobs::{Job, Waiting, gather};
 use super::readers::Readers;
-use super::room::{LOOK_INTERVAL, PAGE_BYTES, RESERVE_BYTES, Room, WAL_FRAMES_MAX};
+use super::room::{LOOK_INTERVAL, Room};
 use super::rows::{Meta, Rows};
 use super::schema::{checkpoint, vacuum};
+use super::scrub::SCRUB_INTERVAL;
 use super::shared::Shared;
 use super::summing::Summing;
 use super::sweep;
 use super::tables::{Logs, Tables, write_meta};
-use crate::pending::Promise;
 use crate::plan::{Verdict, decide};
-use crate::unit::{Outcome, UNIT_BYTES_MAX, Unit};
+use crate::unit::Outcome;
 use crate::{Health, StoreError};
-
-/// A unit in the queue.
-pub(crate) struct Waiting {
-    pub(crate) unit: Unit,
-    /// What it was admitted for.
-    pub(crate) bytes: usize,
-    pub(crate) promise: Promise<Outcome>,
-}
-
-/// What the writer is asked.
-pub(crate) enum Job {
-    Unit(Waiting),
-    Close(Promise<()>),
-}
 
 /// Everything that the thread owns. Fields are dropped in this order: the lock goes last.
 pub(crate) struct Writer {
@@ -61,6 +48,8 @@ pub(crate) struct Writer {
     sweeping: bool,
     /// What is left to do until every row has a digest, if anything is.
     summing: Option<Summing>,
+    /// When a slice was last asked of the scrub.
+    scrubbed: Instant,
     /// Length of the write-ahead log after the last commit.
     wal_frames: Arc<AtomicU64>,
     /// Set once, by a failure after which nothing is written.
@@ -103,6 +92,7 @@ impl Writer {
             logs: Logs::default(),
             sweeping,
             summing,
+            scrubbed: Instant::now(),
             wal_frames,
             failed: None,
             home,
@@ -113,7 +103,7 @@ impl Writer {
     pub(crate) fn run(mut self, jobs: Receiver<Job>) {
         let promise = loop {
             let Some(first) = self.wait(&jobs) else { break None };
-            let (group, close) = self.gather(&jobs, first);
+            let (group, close) = gather(&jobs, &self.shared, first);
             if !group.is_empty() {
                 self.settle(group);
             }
@@ -134,20 +124,24 @@ impl Writer {
     /// The next job; meanwhile, what can be done when there is none.
     fn wait(&mut self, jobs: &Receiver<Job>) -> Option<Job> {
         loop {
-            if self.room.is_look_due(Instant::now()) && self.failed.is_none() {
+            let now = Instant::now();
+            if self.room.is_look_due(now) && self.failed.is_none() {
                 self.make_room();
+            }
+            if now.duration_since(self.scrubbed) >= SCRUB_INTERVAL {
+                self.scrubbed = now;
+                self.readers.scrub(&self.shared);
             }
             let got = if self.failed.is_some() {
                 jobs.recv().map_err(|_| TryRecvError::Disconnected)
             } else if self.sweeping || self.summing.is_some() {
                 jobs.try_recv()
-            } else if self.room.is_tight() {
-                jobs.recv_timeout(LOOK_INTERVAL).map_err(|error| match error {
+            } else {
+                let patience = if self.room.is_tight() { LOOK_INTERVAL } else { SCRUB_INTERVAL };
+                jobs.recv_timeout(patience).map_err(|error| match error {
                     RecvTimeoutError::Timeout => TryRecvError::Empty,
                     RecvTimeoutError::Disconnected => TryRecvError::Disconnected,
                 })
-            } else {
-                jobs.recv().map_err(|_| TryRecvError::Disconnected)
             };
             match got {
                 Ok(job) => return Some(job),
@@ -158,26 +152,6 @@ impl Writer {
                 Err(TryRecvError::Empty) => {}
             }
         }
-    }
-
-    /// Takes what waits behind the first job, up to the limits of a group.
-    fn gather(&self, jobs: &Receiver<Job>, first: Job) -> (Vec<Waiting>, Option<Promise<()>>) {
-        let mut group = Vec::new();
-        let mut bytes = 0;
-        let mut next = Some(first);
-        while let Some(job) = next {
-            match job {
-                Job::Unit(waiting) => {
-                    bytes += waiting.bytes;
-                    self.shared.leave(waiting.bytes);
-                    group.push(waiting);
-                }
-                Job::Close(promise) => return (group, Some(promise)),
-            }
-            let room = group.len() < GROUP_UNITS_MAX && bytes < GROUP_BYTES_MAX;
-            next = if room { jobs.try_recv().ok() } else { None };
-        }
-        (group, None)
     }
 
     /// Decides, commits and answers one group.
@@ -383,12 +357,3 @@ impl Writer {
         self.home.sync()
     }
 }
-
-/// Most units of one transaction.
-const GROUP_UNITS_MAX: usize = 4096;
-/// A group takes no further unit from here on.
-const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-const _: () = assert!(
-    RESERVE_BYTES >= WAL_FRAMES_MAX * PAGE_BYTES + (GROUP_BYTES_MAX + UNIT_BYTES_MAX) as u64
-);

@@ -1,0 +1,121 @@
+//! Reads everything, a slice at a time, so that damage is found before somebody asks for it and
+//! while there is still a backup that is well.
+//!
+//! When it is time for a slice is left to `writer.rs`; a reader's thread does it.
+
+use std::time::Duration;
+
+use rusqlite::types::{Value, ValueRef};
+use rusqlite::{OptionalExtension, Result, Row, params_from_iter};
+
+use super::digest::{LAYOUTS, Layout};
+use super::fault::Fault;
+use super::rows::{Rows, named};
+
+/// How far it has come.
+#[derive(Debug, Default)]
+pub(crate) struct Scrub {
+    /// How often it has come round.
+    round: u64,
+    /// Which of the tables.
+    table: usize,
+    /// The key of the last row that was read in it.
+    after: Option<Vec<Value>>,
+}
+
+impl Scrub {
+    /// Reads one slice, and tells what is damaged in it; answers how many bytes it was, about.
+    pub(crate) fn slice(&mut self, rows: Rows<'_>) -> Result<u64> {
+        let Some(layout) = LAYOUTS.get(self.table) else {
+            (self.round, self.table) = (self.round + 1, 0);
+            return Ok(0);
+        };
+        // SQLite leaves out rows whose keys do not belong where they stand, on the way up those
+        // that are too low and on the way down those that are too high. So it goes both ways.
+        let (down, mut bytes) = (self.round % 2 == 1, 0);
+        match self.walk(rows, layout, down, &mut bytes) {
+            Ok(()) => {}
+            Err(error) => match Fault::from(error).of(|| layout.name.into()) {
+                Fault::Sqlite(error) => return Err(error),
+                Fault::Damaged(what) => {
+                    rows.told.tell(&what);
+                    self.after = None;
+                }
+            },
+        }
+        self.table += usize::from(self.after.is_none());
+        Ok(bytes)
+    }
+
+    fn walk(&mut self, rows: Rows<'_>, layout: &Layout, down: bool, bytes: &mut u64) -> Result<()> {
+        let mut statement =
+            rows.connection.prepare_cached(&layout.walk(self.after.is_some(), down))?;
+        let after = self.after.take().unwrap_or_default();
+        let mut found = statement.query(params_from_iter(after))?;
+        let mut looked = 0;
+        while let Some(row) = found.next()? {
+            look(rows, layout, row)?;
+            looked += 1;
+            for column in 0..layout.columns.len() {
+                *bytes += size(row.get_ref(column)?);
+            }
+            if looked == SLICE_ROWS_MAX || *bytes >= SCRUB_BYTES_PER_SLICE {
+                let key = (0..layout.keys).map(|column| row.get(column));
+                self.after = Some(key.collect::<Result<_>>()?);
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Holds a row against its digest, and an item against the index too.
+fn look(rows: Rows<'_>, layout: &Layout, row: &Row<'_>) -> Result<()> {
+    if !rows.may_use(layout.check(row, 0)?) {
+        rows.told.tell(&format!("{}: it does not fit its digest", name(layout, row)?));
+    } else if layout.name == "item" {
+        let place: [i64; 2] = [row.get(1)?, row.get(0)?];
+        let sql = "SELECT 1 FROM item INDEXED BY item_by_log WHERE log = ?1 AND seq = ?2";
+        let mut statement = rows.connection.prepare_cached(sql)?;
+        if statement.query_row(place, |_| Ok(())).optional()?.is_none() {
+            let what = format!("item {}: the index of items is wrong about it", place[1]);
+            rows.told.tell(&what);
+        }
+    }
+    Ok(())
+}
+
+/// What a row is called, as its readers call it.
+fn name(layout: &Layout, row: &Row<'_>) -> Result<String> {
+    let text = |column| -> Result<String> {
+        Ok(match row.get_ref(column)? {
+            ValueRef::Integer(number) => number.cast_unsigned().to_string(),
+            ValueRef::Text(bytes) => String::from_utf8_lossy(bytes).escape_debug().to_string(),
+            ValueRef::Blob(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+            ValueRef::Null | ValueRef::Real(_) => "?".into(),
+        })
+    };
+    Ok(match (layout.name, row.get_ref(1)?, row.get_ref(2.min(layout.columns.len()))?) {
+        ("record", ValueRef::Integer(kind), ValueRef::Blob(key)) => {
+            named(&text(0)?, kind.clamp(0, 255) as u8, key)
+        }
+        ("log", ..) => format!("log of {}@{}", text(1)?, text(0)?),
+        ("dedup", ..) => format!("de-duplication {}", text(0)?),
+        _ => format!("{} {}", layout.name, text(0)?),
+    })
+}
+
+/// About what a value takes of a row.
+fn size(value: ValueRef<'_>) -> u64 {
+    match value {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.len() as u64,
+        _ => 8,
+    }
+}
+
+/// How fast it reads: a gigabyte in an hour or so, and nobody notices.
+const SCRUB_BYTES_PER_SLICE: u64 = 256 * 1024;
+/// From one slice to the next.
+pub(crate) const SCRUB_INTERVAL: Duration = Duration::from_secs(1);
+/// Rows read in one slice.
+const SLICE_ROWS_MAX: usize = 4096;

@@ -50,6 +50,10 @@ pub struct Metrics {
     pub view_encodes: Counter,
     /// Commits of the store that were synced.
     pub store_syncs: Counter<u64, AtomicU64>,
+    /// Bytes that the store's scrub has read.
+    pub store_scrubbed: Counter<u64, AtomicU64>,
+    /// Rows of the store that were found damaged; set when it is asked for.
+    pub store_damaged: Gauge,
     /// ERROR frames.
     pub refused: Family<Refusal, Counter>,
     /// What other domains have said that they were not asked for.
@@ -81,6 +85,8 @@ impl Default for Metrics {
             notifications: Counter::default(),
             view_encodes: Counter::default(),
             store_syncs: Counter::default(),
+            store_scrubbed: Counter::default(),
+            store_damaged: Gauge::default(),
             refused: Family::default(),
             unsolicited: Counter::default(),
             log_dropped: Counter::default(),
@@ -92,6 +98,7 @@ impl Default for Metrics {
             queued: Gauge::default(),
         };
         metrics.register();
+        metrics.register_store();
         metrics.register_links();
         metrics
     }
@@ -115,7 +122,6 @@ impl Metrics {
             "Views of presence filtered and encoded",
             m.view_encodes.clone(),
         );
-        registry.register("impp_store_syncs", "Synced commits", m.store_syncs.clone());
         registry.register("impp_refused", "Errors answered, by code", m.refused.clone());
         registry.register(
             "impp_log_lines_dropped",
@@ -126,6 +132,23 @@ impl Metrics {
             "impp_crowded",
             "Connections closed because too many had not signed in",
             m.crowded.clone(),
+        );
+    }
+
+    /// Those of the store.
+    fn register_store(&mut self) {
+        let m = self;
+        let registry = &mut m.registry;
+        registry.register("impp_store_syncs", "Synced commits", m.store_syncs.clone());
+        registry.register(
+            "impp_store_scrubbed_bytes",
+            "Bytes of the store that were read to see whether they are well",
+            m.store_scrubbed.clone(),
+        );
+        registry.register(
+            "impp_store_damaged",
+            "Rows of the store found damaged since the start",
+            m.store_damaged.clone(),
         );
     }
 

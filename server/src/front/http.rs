@@ -58,13 +58,16 @@ async fn health(State(server): State<Looked>) -> impl IntoResponse {
 
 async fn metrics(State(server): State<Looked>) -> impl IntoResponse {
     // Counted elsewhere, and brought up to date when somebody looks.
+    let store = server.store.stats();
     let counted = [
-        (&server.metrics.store_syncs, server.store.stats().syncs),
+        (&server.metrics.store_syncs, store.syncs),
+        (&server.metrics.store_scrubbed, store.scrubbed_bytes),
         (&server.metrics.log_dropped, lost::lines()),
     ];
     for (counter, total) in counted {
         counter.inc_by(total.saturating_sub(counter.get()));
     }
+    server.metrics.store_damaged.set(store.damaged.cast_signed());
     server.metrics.queued.set(server.outgoing.queued() as i64);
     ([(header::CONTENT_TYPE, OPENMETRICS)], server.metrics.render())
 }

@@ -2,7 +2,7 @@
 //! key among them, kept in its last column and looked at whenever the row is read.
 //!
 //! Reading rows is left to `rows.rs`, giving digests to those of older stores to `summing.rs`. Why
-//! it is made so: `docs/decisions/0007-damage.md`.
+//! it is made so: `docs/decisions/0008-damage.md`.
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Result, Row};

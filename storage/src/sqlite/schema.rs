@@ -85,15 +85,24 @@ CREATE TABLE purged (
 
 /// A digest for every row (`digest.rs`). Rows that were there get theirs later, a slice at a time
 /// (`summing.rs`); until `summed` says that all have one, one without is as good as any.
+///
+/// `ALTER TABLE` would read each of these tables whole, as they are strict. A column at the end
+/// changes nothing that is stored, so the words of the tables are changed instead, in the way that
+/// SQLite's documentation of `ALTER TABLE` gives for this.
 const V2: &str = "
-ALTER TABLE meta ADD COLUMN summed INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE meta ADD COLUMN sum INTEGER;
-ALTER TABLE log ADD COLUMN sum INTEGER;
-ALTER TABLE item ADD COLUMN sum INTEGER;
-ALTER TABLE body ADD COLUMN sum INTEGER;
-ALTER TABLE record ADD COLUMN sum INTEGER;
-ALTER TABLE dedup ADD COLUMN sum INTEGER;
-ALTER TABLE purged ADD COLUMN sum INTEGER;
+PRAGMA writable_schema = ON;
+UPDATE sqlite_schema SET sql = replace(sql, char(10) || ') STRICT',
+    ',' || char(10) || '    sum INTEGER' || char(10) || ') STRICT')
+WHERE type = 'table' AND name IN ('item', 'body', 'purged');
+UPDATE sqlite_schema SET sql = replace(sql, '    PRIMARY KEY (',
+    '    sum INTEGER,' || char(10) || '    PRIMARY KEY (')
+WHERE type = 'table' AND name IN ('log', 'record', 'dedup');
+UPDATE sqlite_schema SET sql = replace(sql, char(10) || ') STRICT',
+    ',' || char(10) || '    summed INTEGER NOT NULL DEFAULT 0,' || char(10) || '    sum INTEGER'
+    || char(10) || ') STRICT')
+WHERE type = 'table' AND name = 'meta';
+PRAGMA schema_version = 1000;
+PRAGMA writable_schema = RESET;
 ";
 
 /// Opens the database for the writer: made, migrated and looked over.
@@ -209,6 +218,8 @@ fn version(connection: &Connection) -> rusqlite::Result<u32> {
 
 fn migrate(connection: &mut Connection, steps: &[&str]) -> Result<(), StoreError> {
     let mut run = || -> rusqlite::Result<()> {
+        // Else no step may change the words of a table.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false)?;
         let from = version(connection)?;
         for (number, step) in (1u32..).zip(steps).skip_while(|(number, _)| *number <= from) {
             let transaction = connection.transaction()?;
@@ -216,6 +227,7 @@ fn migrate(connection: &mut Connection, steps: &[&str]) -> Result<(), StoreError
             transaction.pragma_update(None, "user_version", number)?;
             transaction.commit()?;
         }
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
         Ok(())
     };
     run().map_err(open_error)

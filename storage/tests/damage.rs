@@ -348,3 +348,26 @@ async fn g6_the_scrub_comes_to_everything() {
     assert!(stats.scrubbed_bytes > 0);
     assert!(heads(&store, &bob()).await.len() == 5, "the others are served");
 }
+
+/// G6: after an unclean end the pages are looked at before the start: rows to which nothing leads any
+/// more are no digest's matter.
+#[tokio::test]
+async fn g6_after_an_unclean_end_damaged_pages_keep_the_store_closed() {
+    let [dir, killed] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    made(dir.path()).await;
+    let root: u32 = Connection::open(database(dir.path()))
+        .unwrap()
+        .query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'record'", [], |r| r.get(0))
+        .unwrap();
+    // The page's count of its rows, one less.
+    let mut bytes = fs::read(database(dir.path())).unwrap();
+    bytes[(root as usize - 1) * 4096 + 4] -= 1;
+    fs::write(database(dir.path()), bytes).unwrap();
+    let store = open(dir.path());
+    commit(&store, unit(vec![append(&bob(), "x")])).await;
+    for name in ["store.sqlite", "store.sqlite-wal"] {
+        fs::copy(dir.path().join(name), killed.path().join(name)).unwrap();
+    }
+    let what = damage(SqliteStore::open(killed.path(), small()));
+    assert!(what.starts_with("store.sqlite: "), "{what}");
+}

@@ -84,6 +84,10 @@ pub(super) struct Entry {
     pub(super) body: Option<Bytes>,
     /// Whether all of it has been written since it last went out.
     pub(super) out_whole: bool,
+    /// Whether it has gone out since it came here.
+    pub(super) tried: bool,
+    /// How often the domain had been tried in vain when it came.
+    pub(super) entered: u64,
     /// Links that were cut while it was out, since it was last answered.
     pub(super) cuts: u32,
     pub(super) last: Option<Cause>,
@@ -205,8 +209,10 @@ pub fn follow(recipient: &Address, old: &Address, new: &Address, by: By) -> Resu
 }
 
 impl Entry {
-    pub(super) fn new(of: Item) -> Entry {
-        Entry { of, body: None, out_whole: false, cuts: 0, last: None, stage: Stage::Reserved }
+    /// It comes when the domain has been tried in vain so often.
+    pub(super) fn new(of: Item, entered: u64) -> Entry {
+        let (body, last, stage) = (None, None, Stage::Reserved);
+        Entry { of, body, out_whole: false, tried: false, entered, cuts: 0, last, stage }
     }
 
     pub(super) fn pair(&self) -> Pair {

@@ -9,6 +9,7 @@
 //! - A message that was out when a link was cut is suspected of having cut it: it goes out again
 //!   only when nothing else is out. So one poisoned message holds its own pair, and no other.
 
+mod ends;
 mod item;
 #[cfg(test)]
 mod tests;
@@ -93,6 +94,10 @@ pub struct Queue {
     later: BTreeSet<(Timestamp, Pair)>,
     /// When messages that are not out come to their end.
     deadlines: BTreeSet<(Timestamp, Ticket)>,
+    /// What has no time left, and was not tried yet.
+    overdue: BTreeSet<Ticket>,
+    /// How often the domain was tried in vain.
+    failed_tries: u64,
     endings: VecDeque<Ticket>,
     bytes: u64,
     in_memory: u64,
@@ -127,6 +132,8 @@ impl Queue {
             suspect_out: false,
             later: BTreeSet::new(),
             deadlines: BTreeSet::new(),
+            overdue: BTreeSet::new(),
+            failed_tries: 0,
             endings: VecDeque::new(),
             bytes: 0,
             in_memory: 0,
@@ -146,7 +153,7 @@ impl Queue {
 
     /// Whether messages wait that are not at their end.
     pub fn wants_link(&self) -> bool {
-        !self.deadlines.is_empty() || self.out > 0
+        !self.deadlines.is_empty() || !self.overdue.is_empty() || self.out > 0
     }
 
     /// Takes a place for a message that is not on the disk yet; later ones of its pair wait for it.
@@ -211,6 +218,7 @@ impl Queue {
         }
         self.in_memory -= item.body.as_ref().map_or(0, |body| body.len() as u64);
         self.deadlines.remove(&(item.deadline(), ticket));
+        self.overdue.remove(&ticket);
         let pair = item.pair();
         if let Some(state) = self.pairs.get_mut(&pair) {
             state.items.retain(|other| *other != ticket);
@@ -308,59 +316,13 @@ impl Queue {
         let Some(pair) = self.came_back(ticket) else { return };
         if let Some(item) = self.items.get_mut(&ticket) {
             item.of.maybe_taken |= item.out_whole;
-            item.cuts += 1;
+            (item.tried, item.cuts) = (true, item.cuts + 1);
             item.last = Some(cause);
             if item.cuts > 1 {
                 return self.hold(now, &pair, None, random);
             }
         }
         self.queue_pair(&pair);
-    }
-
-    /// Nothing can be sent to the domain for now; it is tried again at `next`.
-    pub fn trouble(&mut self, cause: Cause, next: Option<Timestamp>) {
-        self.trouble = Some((cause, next));
-    }
-
-    /// The domain can be reached again.
-    pub fn clear_trouble(&mut self) {
-        self.trouble = None;
-    }
-
-    /// The domain definitely takes no messages: all that waits comes to its end.
-    pub fn fail_all(&mut self, cause: &Cause) {
-        let waiting: Vec<Ticket> = self
-            .items
-            .values()
-            .filter(|i| i.stage == Stage::Waiting)
-            .map(|i| i.of.ticket)
-            .collect();
-        for ticket in waiting {
-            let Some(item) = self.items.get(&ticket) else { continue };
-            let fate = if item.of.maybe_taken { Fate::Unknown } else { Fate::Failed };
-            self.end(ticket, Place::Ended(fate, Some(cause.clone())));
-        }
-    }
-
-    /// Ends what has waited for too long.
-    pub fn expire(&mut self, now: Timestamp) {
-        while let Some((at, ticket)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now)
-        {
-            self.deadlines.remove(&(at, ticket));
-            let trouble = self.trouble.as_ref().map(|(cause, _)| cause.clone());
-            let Some(item) = self.items.get(&ticket) else { continue };
-            if item.stage != Stage::Waiting {
-                continue;
-            }
-            let cause = item.last.clone().or(trouble);
-            let fate = match item.of.maybe_taken {
-                true => Fate::Unknown,
-                false if item.of.expires.is_some_and(|expires| expires <= now) => Fate::Expired,
-                false => Fate::Failed,
-            };
-            let cause = (fate != Fate::Expired).then(|| cause.unwrap_or_else(Cause::too_long));
-            self.end(ticket, Place::Ended(fate, cause));
-        }
     }
 
     /// The next message that has come to its end, which is to be stored; then it is removed.
@@ -417,13 +379,6 @@ impl Queue {
         self.limits = limits;
     }
 
-    /// When there is something to do without anything coming in.
-    pub fn next_deadline(&self) -> Option<Timestamp> {
-        let deadline = self.deadlines.first().map(|(at, _)| *at);
-        let later = self.later.first().map(|(at, _)| *at);
-        deadline.into_iter().chain(later).min()
-    }
-
     /// Where a message waits, since when, why, and when it is tried again.
     pub fn standing(&self, from: &Address, id: [u8; 16]) -> Option<Standing> {
         let (first, last) = ((from.clone(), id, 0), (from.clone(), id, Ticket::MAX));
@@ -443,7 +398,7 @@ impl Queue {
     }
 
     fn insert(&mut self, item: Item) {
-        let (ticket, entry) = (item.ticket, Entry::new(item));
+        let (ticket, entry) = (item.ticket, Entry::new(item, self.failed_tries));
         self.bytes += entry.of.bytes;
         self.names.insert((entry.of.from.clone(), entry.of.id, ticket));
         *self.of_sender.entry(entry.of.from.clone()).or_default() += 1;
@@ -495,6 +450,7 @@ impl Queue {
         }
         (item.stage, item.out_whole) = (Stage::Out, false);
         self.deadlines.remove(&(item.deadline(), item.of.ticket));
+        self.overdue.remove(&item.of.ticket);
         self.out += 1;
         *self.out_to.entry(pair.1.clone()).or_default() += 1;
         Some(item.sending())
@@ -503,7 +459,7 @@ impl Queue {
     /// The message goes out as a whole from now on: nobody can say any more that it was not taken.
     pub fn goes_out(&mut self, ticket: Ticket) {
         if let Some(item) = self.items.get_mut(&ticket) {
-            item.out_whole = true;
+            (item.out_whole, item.tried) = (true, true);
         }
     }
 
@@ -566,6 +522,7 @@ impl Queue {
     fn end(&mut self, ticket: Ticket, place: Place) {
         let Some(item) = self.items.get_mut(&ticket) else { return };
         self.deadlines.remove(&(item.deadline(), ticket));
+        self.overdue.remove(&ticket);
         item.stage = Stage::Ending(place);
         let pair = item.pair();
         if let Some(state) = self.pairs.get_mut(&pair) {

@@ -276,6 +276,7 @@ fn r4_2_1_at_the_end_of_the_time_each_message_has_its_true_fate() {
     let expires = Some(at(5));
     queue.reserve(Item { expires, ..item(5, "a@a.example", "x@b.example") }).unwrap();
     queue.ready(5, None);
+    queue.in_vain();
     queue.expire(at(5));
     assert_eq!(fate(&mut queue), (Fate::Expired, None));
     // From before a restart.
@@ -283,6 +284,37 @@ fn r4_2_1_at_the_end_of_the_time_each_message_has_its_true_fate() {
     queue.fail_all(&Cause::here(Code::UnknownDomain, "no such domain"));
     assert_eq!(fate(&mut queue), (Fate::Unknown, Some(Code::UnknownDomain)));
     assert!(queue.is_empty() && queue.next_deadline().is_none() && !queue.wants_link());
+}
+
+#[test]
+fn g12_what_was_not_tried_since_the_start_does_not_end_however_late_it_is() {
+    let late = at(1_000_000);
+    let restored = |ticket: Ticket| Item {
+        expires: Some(at(5)),
+        ..item(ticket, "a@a.example", if ticket == 2 { "y@b.example" } else { "x@b.example" })
+    };
+    let mut queue = queue();
+    queue.restore(restored(1));
+    queue.restore(restored(2));
+    queue.expire(late);
+    assert!(queue.next_ending().is_none() && queue.wants_link());
+    assert_eq!(queue.next_deadline(), None, "it would be due for ever");
+    // One goes out, and is not answered; the other could not be tried.
+    assert_eq!(send(&mut queue, late), Some(1));
+    queue.goes_out(1);
+    queue.cut(late, 1, cut_cause(), 0);
+    queue.expire(late);
+    assert_eq!(ended(&mut queue), (1, Place::Ended(Fate::Unknown, Some(cut_cause()))));
+    assert!(queue.next_ending().is_none());
+    // The domain cannot be reached: that was its try.
+    queue.trouble(cut_cause(), None);
+    assert_eq!(queue.next_deadline(), Some(at(5)));
+    queue.expire(late);
+    assert_eq!(ended(&mut queue), (2, Place::Ended(Fate::Expired, None)));
+    // One that comes after that has its own.
+    queue.restore(restored(3));
+    queue.expire(late);
+    assert!(queue.next_ending().is_none());
 }
 
 #[test]

@@ -39,8 +39,13 @@ impl Peer {
         loop {
             let now = clock.now();
             let limits = peers.queues.limits();
+            let dials = peers.dialler.may_dial(self.local());
             let late = waiting.with(|queue| {
                 queue.set_limits(limits);
+                if !dials {
+                    // Without links what waits comes to its end all the same.
+                    queue.in_vain();
+                }
                 queue.expire(now);
                 // Without a link nobody else does, and they would be due for ever.
                 queue.release(now)
@@ -53,11 +58,7 @@ impl Peer {
             let step = match serving.open.is_stopping() {
                 // What waits is on the disk.
                 true => Step::Wait(None),
-                false => {
-                    // Without links what waits comes to its end all the same.
-                    let dials = peers.dialler.may_dial(self.local());
-                    self.step(now, dials, presence_wanted, &mut idle_since)
-                }
+                false => self.step(now, dials, presence_wanted, &mut idle_since),
             };
             match step {
                 Step::Dial(service) => self.dial(&peers, service).await,

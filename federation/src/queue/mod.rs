@@ -301,8 +301,12 @@ impl Queue {
         }
         if error.code.is_permanent() {
             // Too late to be known again says nothing of the time before.
-            let late = error.code == Code::OutOfWindow && item.of.maybe_taken;
-            let fate = if late { Fate::Unknown } else { Fate::Failed };
+            let fate = match error.code {
+                Code::OutOfWindow if item.of.maybe_taken => Fate::Unknown,
+                // Had it been taken, this would be a repeat. Whoever finds it, it has one fate.
+                Code::Expired => return self.end(ticket, Place::Ended(Fate::Expired, None)),
+                _ => Fate::Failed,
+            };
             return self.end(ticket, Place::Ended(fate, Some(cause)));
         }
         // This time it was definitely not taken.

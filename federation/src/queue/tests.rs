@@ -279,6 +279,11 @@ fn r4_2_1_at_the_end_of_the_time_each_message_has_its_true_fate() {
     queue.in_vain();
     queue.expire(at(5));
     assert_eq!(fate(&mut queue), (Fate::Expired, None));
+    // The home finds that it is of no use any more.
+    add(&mut queue, 7, "a@a.example", "x@b.example");
+    sent(&mut queue, at(0));
+    queue.answered(at(0), 7, Err(refusal(Code::Expired)), 0);
+    assert_eq!(fate(&mut queue), (Fate::Expired, None));
     // From before a restart.
     queue.restore(Item { maybe_taken: true, ..item(6, "a@a.example", "x@b.example") });
     queue.fail_all(&Cause::here(Code::UnknownDomain, "no such domain"));

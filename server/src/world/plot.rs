@@ -248,9 +248,9 @@ impl World {
                 self.net.part(true);
                 self.apart = Some(self.soon(120));
             }
-            92..95 => self.down(person / 2, silently).await,
-            95..98 => self.unwell(person / 2),
-            _ => {}
+            92..94 => self.down(person / 2, silently).await,
+            94..96 => self.unwell(person / 2),
+            _ => self.hang(person / 2).await,
         }
     }
 
@@ -265,6 +265,41 @@ impl World {
             false => self.houses[house].stop().await,
         }
         self.mended[house] = Some(self.soon(40));
+    }
+
+    /// A disk hangs while people say things, change their rules and look; and then it says no, or
+    /// nobody knows what it did, or all is well.
+    async fn hang(&mut self, house: usize) {
+        self.net.note(&format!("the disk of {} hangs", self.houses[house].domain));
+        self.houses[house].disk.is(Mood::Hangs);
+        let (domain, people) = (self.houses[house].domain.clone(), &self.people[house * 2..][..2]);
+        let people = people.to_vec();
+        let here = |held: &Held| held.who.domain() == domain;
+        let devices: Vec<usize> =
+            (0..self.devices.len()).filter(|device| here(&self.devices[*device])).collect();
+        for _ in 0..self.dice.usize(2..6) {
+            let device = self.dice.choice(devices.iter().copied()).unwrap();
+            match self.dice.u8(0..3) {
+                0 => {
+                    let leased = self.dice.bool();
+                    self.show(device, leased);
+                }
+                1 => {
+                    let person = house * 2 + self.dice.usize(0..2);
+                    self.rule(person, true);
+                }
+                _ => {
+                    let who = self.dice.choice(people.clone()).unwrap();
+                    self.order(device, Order::Peek(who));
+                }
+            }
+            let pause = self.dice.u64(0..600);
+            sleep(Duration::from_millis(pause)).await;
+        }
+        let mood = self.dice.choice([Mood::Full, Mood::Fails, Mood::Well]).unwrap();
+        self.net.note(&format!("and then: {mood:?}"));
+        self.houses[house].disk.is(mood);
+        self.mended[house] = Some(self.soon(10));
     }
 
     fn unwell(&mut self, house: usize) {

@@ -9,22 +9,21 @@ use std::time::Duration;
 
 use impp_acl::RuleSet;
 use impp_presence::{
-    Bond, Change, Contact, DeviceId, Keeper, Layers, Lease, PaceLimit, Policy, Presentity,
-    SessionId,
+    Bond, Change, Contact, Keeper, Layers, Lease, PaceLimit, Policy, Presentity, SessionId,
 };
 use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::{Document, FieldName, PartId, Patch};
 use impp_protocol::state::Grant;
-use impp_protocol::{Address, Timestamp};
+use impp_protocol::{Address, DeviceId, Timestamp};
 
 /// So many of the watchers see what [`Operation::Publish`] changes, however many there are.
 pub const FRIENDS: usize = 50;
 
 /// The device by which all lease their subscriptions.
-const DEVICE: DeviceId = [1; 16];
+const DEVICE: DeviceId = DeviceId([1; 16]);
 /// The owner's devices: one says the person's note, the other a tuple with a status.
-const PHONE: DeviceId = [2; 16];
-const LAPTOP: DeviceId = [3; 16];
+const PHONE: DeviceId = DeviceId([2; 16]);
+const LAPTOP: DeviceId = DeviceId([3; 16]);
 
 /// What is asked of the presentity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

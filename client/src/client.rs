@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use impp_locate::{NotReachedKind, Service};
 use impp_protocol::command::{Command, Done};
-use impp_protocol::{Address, What};
+use impp_protocol::{Address, DeviceId, What};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -143,8 +143,8 @@ impl Client {
     }
 
     /// The device's id.
-    pub fn device(&self) -> &[u8; 16] {
-        &self.identity.device
+    pub fn device(&self) -> DeviceId {
+        self.identity.device
     }
 
     /// How long a call may take.

@@ -18,7 +18,7 @@ pub mod profile;
 mod sign_in;
 mod tls;
 
-pub use calls::{ExplainKind, Fetched, Outgoing, Sent, id_time};
+pub use calls::{ExplainKind, Fetched, Outgoing, Sent};
 pub use client::{Client, Options};
 pub use connection::{Connection, Incoming};
 pub use error::{ClientError, Refusal};

@@ -10,7 +10,7 @@ use impp_protocol::frame::{self, FRAME_BYTES_MAX};
 use impp_protocol::sasl::resume::Ticket;
 use impp_protocol::sasl::scram::{self, Binding, Exporter, NONCE_RANDOM_BYTES, Nonce, SaltedKeys};
 use impp_protocol::sasl::{AuthError, Mechanism, Password};
-use impp_protocol::{Address, Code};
+use impp_protocol::{Address, Code, DeviceId};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::error::ClientError;
@@ -21,7 +21,7 @@ use crate::profile::{Credentials, ProfileError};
 pub(crate) struct Identity {
     pub(crate) address: Address,
     pub(crate) credentials: Credentials,
-    pub(crate) device: [u8; 16],
+    pub(crate) device: DeviceId,
     pub(crate) device_name: Option<String>,
     pub(crate) agent: String,
 }

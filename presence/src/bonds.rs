@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use impp_protocol::Timestamp;
+use impp_protocol::{DeviceId, Timestamp};
 
-use crate::ids::{DeviceId, SessionId};
+use crate::ids::SessionId;
 
 /// What keeps a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

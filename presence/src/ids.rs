@@ -1,8 +1,5 @@
 //! Whose layer a layer is, and whom a change wakes.
 
-/// A device: 128 bits that the client made.
-pub type DeviceId = [u8; 16];
-
 /// A session or a link, unique in this run of the server: what is bound to it ends with it, and what
 /// it listens to wakes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use impp_acl::{Decision, Handling};
-use impp_protocol::Timestamp;
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
+use impp_protocol::{DeviceId, Timestamp};
 
 use crate::bonds::{Bond, Bonds, Keeper};
-use crate::ids::{DeviceId, SessionId};
+use crate::ids::SessionId;
 
 /// What of a watcher, or of one who follows elsewhere, survives the server: its record changes when
 /// this does.

@@ -436,7 +436,7 @@ impl Value for Bytes {
     }
 }
 
-/// Sixteen octets: ids of messages and devices, versions.
+/// Sixteen octets: ids, versions.
 impl Value for [u8; 16] {
     fn to_raw(&self) -> Raw {
         Raw::Bytes(Bytes::copy_from_slice(self))

@@ -10,6 +10,7 @@ pub mod error;
 pub mod field;
 pub mod frame;
 pub mod hashing;
+pub mod ids;
 pub mod presence;
 pub mod sasl;
 pub mod schema;
@@ -21,6 +22,7 @@ pub mod varint;
 pub use address::{Address, Domain};
 pub use command::{Command, Kind, Request};
 pub use error::{By, Code, Error};
+pub use ids::{DeviceId, MessageId};
 pub use thing::What;
 pub use time::Timestamp;
 

@@ -19,7 +19,9 @@ use impp_protocol::state::{
     self, Contact, ContactEdit, DeviceEvent, DeviceReport, Grant, Item, ItemKind, Page,
     SubscriptionState,
 };
-use impp_protocol::{Address, Code, Command, Domain, Error, Request, Timestamp, What};
+use impp_protocol::{
+    Address, Code, Command, DeviceId, Domain, Error, MessageId, Request, Timestamp, What,
+};
 
 struct Vector {
     name: &'static str,
@@ -59,7 +61,7 @@ fn sign_in() -> Vec<Vector> {
     let auth = Auth {
         mechanism: Some("SCRAM-SHA-256-PLUS".to_owned()),
         data: Some(first.into()),
-        device: Some([0x11; 16]),
+        device: Some(DeviceId([0x11; 16])),
         device_name: Some("laptop".to_owned()),
         resume: None,
     };
@@ -82,7 +84,7 @@ fn sign_in() -> Vec<Vector> {
     let resume = Auth {
         mechanism: None,
         data: Some(Bytes::copy_from_slice(&old.client_proof(&exporter))),
-        device: Some([0x11; 16]),
+        device: Some(DeviceId([0x11; 16])),
         device_name: None,
         resume: Some(old.session()),
     };
@@ -126,11 +128,11 @@ fn page() -> Page {
 fn page_of_device() -> Page {
     let page = page();
     let report = DeviceReport {
-        id: [0xd1; 16],
+        id: DeviceId([0xd1; 16]),
         name: Some("phone".to_owned()),
         event: DeviceEvent::MadeRoom,
         last_seen: Timestamp::from_millis(1_690_000_000_000),
-        newcomer: Some([0xd2; 16]),
+        newcomer: Some(DeviceId([0xd2; 16])),
         newcomer_name: None,
     };
     let of_device = |item: Item| Item {
@@ -143,7 +145,7 @@ fn page_of_device() -> Page {
 }
 
 fn message() -> Message {
-    let id = [1, 0x93, 0, 0, 0, 0, 0x70, 0, 0x80, 0, 0, 0, 0, 0, 0, 1];
+    let id = MessageId([1, 0x93, 0, 0, 0, 0, 0x70, 0, 0x80, 0, 0, 0, 0, 0, 0, 1]);
     let body = Bytes::from_static("h\u{e9}llo".as_bytes());
     Message {
         created: Some(Timestamp::from_millis(1_700_000_000_000)),

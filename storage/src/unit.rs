@@ -47,7 +47,8 @@ impl Unit {
 /// The name of a unit that may be sent again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dedup {
-    /// A UUIDv7: its first 48 bits are milliseconds.
+    /// A UUIDv7: its first 48 bits are milliseconds. Plain octets, because a store does not know
+    /// what they are the name of.
     pub id: [u8; 16],
     /// With `id` and `to` the key: two senders cannot take each other's ids.
     pub from: Address,

@@ -51,7 +51,6 @@ const LARGE_FUNCTIONS: Exceptions = &[
     ("presence/src/presentity/groups.rs Groups::plan", 913),
     ("server/src/cli/user.rs run", 647),
     ("server/src/session/devices/mod.rs Devices::newcomer", 644),
-    ("server/src/session/sign_in.rs SignIn::begin", 513),
 ];
 const HANDED_ABOUT: Exceptions = &[("Config", 22)];
 

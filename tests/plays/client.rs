@@ -8,7 +8,7 @@ use impp_tests::impp::Impp;
 fn r5_4_2_send_and_inbox_deliver_once() {
     let server = Server::quickstart();
     let (alice, bob) = (Impp::of(&server, "alice"), Impp::of(&server, "bob"));
-    let id = uuid::Uuid::now_v7().to_string();
+    let id = impp_tests::peer::id_at(0).to_string();
     let send = ["send", "bob@localhost", "hello", "--id", &id];
     let first = alice.run(&send).one();
     assert_eq!(first["outcome"], "delivered");

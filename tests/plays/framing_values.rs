@@ -6,8 +6,8 @@ use bytes::Bytes;
 use impp_protocol::command::{Ack, Fetch, Message, Ping, Publish, Subscribe};
 use impp_protocol::field::Writer;
 use impp_protocol::presence::Patch;
-use impp_protocol::{Code, Timestamp, What};
-use impp_tests::peer::{Peer, fetch, message, publish, subscribe};
+use impp_protocol::{Code, MessageId, Timestamp, What};
+use impp_tests::peer::{Peer, fetch, id_at, message, publish, subscribe};
 use impp_tests::wire::{Ending, raw_frame};
 use impp_tests::{Server, Wire};
 
@@ -20,7 +20,7 @@ const SUBSCRIBE: u8 = 7;
 /// The fields of a message up to its body, as they stand on the wire.
 fn fields(to: &[u8]) -> Writer {
     let mut writer = Writer::default();
-    writer.field(1, uuid::Uuid::now_v7().as_bytes());
+    writer.field(1, &id_at(0));
     writer.field(2, &Bytes::copy_from_slice(to));
     writer
 }
@@ -44,7 +44,7 @@ async fn nothing_for_bob(server: &Server) {
 async fn a10_a_field_that_stands_twice_is_refused() {
     let server = Server::quickstart();
     let whole = message("bob@localhost", "hi").encode();
-    let id: [u8; 16] = *uuid::Uuid::now_v7().as_bytes();
+    let id = id_at(0);
     let to = |name: &str| Bytes::copy_from_slice(name.as_bytes());
     let twice: [Vec<u8>; 5] = [
         [&whole[..], &whole].concat(),
@@ -248,7 +248,7 @@ async fn a14_numbers_at_their_edges() {
     let past = Timestamp::from_millis(0);
     let expired = Message { expires: Some(past), ..message("bob@localhost", "hi") };
     assert_eq!(alice.refused(expired).await, Code::Expired);
-    for id in [[0; 16], [255; 16]] {
+    for id in [[0; 16], [255; 16]].map(MessageId) {
         let bad = Message { id, ..message("bob@localhost", "hi") };
         let code = alice.refused(bad).await;
         assert!(matches!(code, Code::Malformed | Code::OutOfWindow), "{code:?}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use impp_protocol::command::{ByeReason, Done, Fetch, Subscribe};
 use impp_protocol::state::Fate;
-use impp_protocol::{Code, Command, Error, What};
+use impp_protocol::{Code, Command, Error, MessageId, What};
 use impp_tests::badpeer::{BadPeer, Link, moved};
 use impp_tests::server::Start;
 use impp_tests::wire::bytes_of;
@@ -212,7 +212,7 @@ async fn f15_a_server_without_links_or_with_older_tls_is_not_spoken_to() {
 }
 
 /// Accepts until a message's sender is told these words.
-async fn until_told(evil: &BadPeer, alice: &mut Peer, id: [u8; 16], words: &str) {
+async fn until_told(evil: &BadPeer, alice: &mut Peer, id: MessageId, words: &str) {
     eventually(words, async || {
         if let Ok(mut wire) = evil.accept_tls().await {
             assert!(wire.frame().await.is_none(), "not a word is said");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use impp_protocol::MessageId;
 use impp_protocol::command::Message;
 use impp_protocol::state::Fate;
 use impp_tests::dice::Dice;
@@ -45,7 +46,7 @@ impl Patient {
     }
 
     /// Sends texts one after the other, each until it is taken; their ids.
-    async fn send_all(&self, to: &str, count: usize, taken: Arc<AtomicUsize>) -> Vec<[u8; 16]> {
+    async fn send_all(&self, to: &str, count: usize, taken: Arc<AtomicUsize>) -> Vec<MessageId> {
         let mut peer = self.sign_in().await;
         let mut ids = Vec::new();
         for n in 0..count {
@@ -68,7 +69,7 @@ impl Patient {
 }
 
 /// All ids are in the inbox, once each and in their order.
-async fn all_there_once(inbox: &[Message], from: &str, ids: &[[u8; 16]]) {
+async fn all_there_once(inbox: &[Message], from: &str, ids: &[MessageId]) {
     let from = from.parse().unwrap();
     let got: Vec<_> =
         inbox.iter().filter(|m| m.from.as_ref() == Some(&from)).map(|m| m.id).collect();

@@ -9,9 +9,9 @@ use impp_protocol::command::{
 };
 use impp_protocol::frame::FRAME_BYTES_MAX;
 use impp_protocol::state::{Fate, SubscriptionState};
-use impp_protocol::{By, Code, Command, Error, What};
+use impp_protocol::{By, Code, Command, Error, MessageId, What};
 use impp_tests::badpeer::{BadPeer, Link};
-use impp_tests::peer::fetch;
+use impp_tests::peer::{fetch, id_at};
 use impp_tests::server::Start;
 use impp_tests::wire::{bytes_of, raw_frame};
 use impp_tests::{Domains, Peer, eventually};
@@ -130,23 +130,18 @@ async fn a7_a14_wrong_messages_are_refused_one_by_one() {
     let mut alice = Peer::open_inbox(server, "alice").await;
     let mut link = evil.call(server).await;
     let good = || evil.message("mallory", "alice@a.example", "wrong");
-    let id_at = |ahead_hours: i64| {
-        let millis = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        let at = (millis.as_secs() as i64 + ahead_hours * 3600) as u64;
-        let at = uuid::Timestamp::from_unix(uuid::NoContext, at, 0);
-        *uuid::Uuid::new_v7(at).as_bytes()
-    };
+    const HOUR: i64 = 3600;
     let long = "x".repeat(256);
     for (wrong, code) in [
         (Message { from: None, ..good() }, Code::Malformed),
         (Message { hops: None, ..good() }, Code::Malformed),
         (Message { hops: Some(0), ..good() }, Code::Loop),
         (Message { sender: Some(evil.account("boss")), ..good() }, Code::Unsupported),
-        (Message { id: [0; 16], ..good() }, Code::Malformed),
-        (Message { id: *uuid::Uuid::new_v4().as_bytes(), ..good() }, Code::Malformed),
-        (Message { id: id_at(48), ..good() }, Code::OutOfWindow),
-        (Message { id: [255; 16], ..good() }, Code::Malformed),
-        (Message { id: id_at(-24 * 30), ..good() }, Code::OutOfWindow),
+        (Message { id: MessageId([0; 16]), ..good() }, Code::Malformed),
+        (Message { id: MessageId(*uuid::Uuid::new_v4().as_bytes()), ..good() }, Code::Malformed),
+        (Message { id: id_at(48 * HOUR), ..good() }, Code::OutOfWindow),
+        (Message { id: MessageId([255; 16]), ..good() }, Code::Malformed),
+        (Message { id: id_at(-24 * 30 * HOUR), ..good() }, Code::OutOfWindow),
         (Message { expires: Some(past()), ..good() }, Code::Expired),
         (Message { body: vec![b'x'; 61_441].into(), ..good() }, Code::TooLarge),
         (Message { thread: Some(long.clone()), ..good() }, Code::TooLarge),

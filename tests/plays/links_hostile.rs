@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use impp_protocol::command::{ByeReason, Fetch, Hello, Message, Outcome, Subscribe};
 use impp_protocol::state::Fate;
-use impp_protocol::{ALPN_CLIENT, Address, Code, What};
+use impp_protocol::{ALPN_CLIENT, Address, Code, MessageId, What};
 use impp_tests::badpeer::BadPeer;
-use impp_tests::peer::{fetch, subscribe};
+use impp_tests::peer::{fetch, id_at, subscribe};
 use impp_tests::wire::{Ending, hello, integer, octets, raw_frame};
 use impp_tests::{Authority, Domains, Peer, eventually};
 
@@ -38,8 +38,9 @@ fn hello_of(evil: &BadPeer, names: &[&[u8]]) -> Vec<u8> {
 }
 
 /// MESSAGE with any octets for its sender and recipient.
-fn message_of(id: [u8; 16], from: &[u8], to: &[u8]) -> Vec<u8> {
-    let fields = [octets(1, &id), octets(2, to), octets(3, from), octets(5, b"x"), integer(13, 8)];
+fn message_of(id: MessageId, from: &[u8], to: &[u8]) -> Vec<u8> {
+    let fields =
+        [octets(1, &id.0), octets(2, to), octets(3, from), octets(5, b"x"), integer(13, 8)];
     raw_frame(10, 1, &fields.concat()).to_vec()
 }
 
@@ -163,7 +164,7 @@ async fn f3_odd_texts_are_no_domains_in_hello_and_addresses() {
         assert_eq!(ending.code(), Code::Malformed, "{name:?}");
         let mut link = evil.call(server).await;
         let from = [b"mallory@", name].concat();
-        let id = *uuid::Uuid::now_v7().as_bytes();
+        let id = id_at(0);
         link.wire().write(&message_of(id, &from, b"alice@a.example")).await;
         let ending = link.ending().await;
         assert_eq!(ending.code(), Code::Malformed, "{name:?}");

@@ -2,6 +2,7 @@
 //! with one fate.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use impp_protocol::command::{Message, Outcome};
 use impp_protocol::state::Fate;
@@ -158,7 +159,7 @@ async fn r5_4_1_each_failure_is_told_with_its_cause_and_who_says_so() {
     // Its own time is over before the domain is back.
     let expires = message("x@down.example", "soon");
     let id = expires.id;
-    let soon = impp_protocol::Timestamp::from_millis(id_millis(&id) + 1000);
+    let soon = id.time().unwrap().after(Duration::from_secs(1));
     alice.done(Message { expires: Some(soon), ..expires }).await;
     assert_eq!(alice.fate(id).await.fate, Fate::Expired);
 }
@@ -345,9 +346,4 @@ async fn r2_1_4_a_domain_is_administered_with_no_help_from_others() {
     a.user_ok(&["remove", "erin@a.example"]);
     assert_eq!(domains.cable("b.example").connections(), 0);
     assert_eq!(domains.dns.asked_since(), 0, "nobody was asked");
-}
-
-/// The time in a message's id.
-fn id_millis(id: &[u8; 16]) -> u64 {
-    id[..6].iter().fold(0, |millis, byte| millis << 8 | u64::from(*byte))
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use impp_protocol::command::{Notify, Outcome, Ping, Subscribe};
 use impp_protocol::state::SubscriptionState;
-use impp_protocol::{Code, Error, What};
+use impp_protocol::{Code, Error, MessageId, What};
 use impp_tests::badpeer::BadPeer;
 use impp_tests::peer::message;
 use impp_tests::server::{Server, Start};
@@ -30,7 +30,7 @@ fn text(message: &impp_protocol::command::Message) -> String {
 }
 
 /// Alice's messages: one poisoned, one behind it, and some to others; by id.
-async fn poisoned(alice: &mut Peer) -> BTreeMap<[u8; 16], String> {
+async fn poisoned(alice: &mut Peer) -> BTreeMap<MessageId, String> {
     let mut sent = BTreeMap::new();
     let mut texts = vec![("x", "poison".to_owned()), ("x", "behind".to_owned())];
     texts.extend((0..5).map(|n| ("y", format!("y{n}"))));
@@ -183,7 +183,7 @@ async fn others_are_served(server: &Server, alice: &mut Peer, bob: &mut Peer) {
 
 /// Messages for evil.example: more than is kept in memory, and then more than is kept at all. The ids
 /// of those taken.
-async fn more_than_is_kept(alice: &mut Peer) -> Vec<[u8; 16]> {
+async fn more_than_is_kept(alice: &mut Peer) -> Vec<MessageId> {
     let (body, mut ids, mut full) = ("x".repeat(60_000), Vec::new(), 0);
     for n in 0..250 {
         let message = message(&format!("u{}@evil.example", n % 50), &body);

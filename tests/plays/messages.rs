@@ -6,20 +6,11 @@ use impp_protocol::field::Writer;
 use impp_protocol::state::{self, ItemKind, Page};
 use impp_protocol::{By, Code, What};
 use impp_tests::Server;
-use impp_tests::peer::{Peer, fetch, message, subscribe};
+use impp_tests::peer::{Peer, fetch, id_at, message, subscribe};
 use impp_tests::wire::raw_frame;
 
 fn texts(messages: &[Message]) -> Vec<&str> {
     messages.iter().map(|message| std::str::from_utf8(&message.body).unwrap()).collect()
-}
-
-/// A UUIDv7 made so many seconds after the time now, or before it.
-fn id_at(seconds: i64) -> [u8; 16] {
-    let mut id = *uuid::Uuid::now_v7().as_bytes();
-    let now = id[..6].iter().fold(0, |time, byte| time << 8 | i64::from(*byte));
-    let made = (now + seconds * 1000).to_be_bytes();
-    id[..6].copy_from_slice(&made[2..]);
-    id
 }
 
 /// What was answered OK is there after a kill -9 that comes at once, with the sender's copy.
@@ -318,7 +309,7 @@ async fn r4_1_9_an_id_is_the_senders_unique_and_of_its_time() {
     // Version 4, and a variant that is none.
     for (index, byte) in [(6, 0x40), (8, 0x00), (8, 0xff)] {
         let mut id = id_at(0);
-        id[index] = byte;
+        id.0[index] = byte;
         assert_eq!(alice.refused(with(id)).await, Code::Malformed);
     }
     // One id to two recipients, and one from two senders, are different messages.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use impp_protocol::command::{Message, Outcome, Ping, Publish, Subscribe};
 use impp_protocol::state::{self, ContactEdit, Contacts, ItemKind, Subscription, Subscriptions};
-use impp_protocol::{Code, What};
+use impp_protocol::{Code, MessageId, What};
 use impp_tests::disk::SmallDisk;
 use impp_tests::peer::{Peer, fetch, message, publish, subscribe};
 use impp_tests::server::Profile;
@@ -24,7 +24,7 @@ const SENDERS: [&str; 2] = ["alice", "carol"];
 /// What a sender has sent, and what it knows of it.
 #[derive(Default)]
 struct Sent {
-    acknowledged: BTreeMap<[u8; 16], String>,
+    acknowledged: BTreeMap<MessageId, String>,
     /// Sent without an answer; to be sent again under the same ids.
     open: Vec<Message>,
 }

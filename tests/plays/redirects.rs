@@ -54,7 +54,7 @@ async fn e10_a_hostile_home_has_nothing_delivered_to_a_third_person() {
         let told = impp.fate(id);
         assert_eq!((&told["fate"], &told["address"]), (&"failed".into(), &victim.into()));
         assert!(told["cause"].as_str().unwrap().contains(victim), "{told}");
-        ids.push(uuid::Uuid::from_bytes(id).to_string());
+        ids.push(id.to_string());
     }
     let inbox = impp.run(&["inbox", "--all"]).objects;
     for (id, victim) in ids.iter().zip(victims) {

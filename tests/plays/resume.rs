@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use impp_protocol::command::{Auth, Bye, ByeReason, Command, Done, Ping};
 use impp_protocol::presence::Version;
 use impp_protocol::sasl::resume::Ticket;
-use impp_protocol::{Code, Error, What};
+use impp_protocol::{Code, DeviceId, Error, What};
 use impp_tests::impp::Impp;
 use impp_tests::peer::{Peer, first_auth, subscribe};
 use impp_tests::server::Server;
@@ -126,7 +126,10 @@ async fn c11_nobody_resumes_anothers_session() {
     let guessed = Ticket::new(ticket.session(), [0; 32]);
     let attempts: [(&str, Resumed); 4] = [
         ("secret", try_resume(&server, |_| (), &guessed).await),
-        ("device", try_resume(&server, |auth| auth.device = Some([9; 16]), &ticket).await),
+        (
+            "device",
+            try_resume(&server, |auth| auth.device = Some(DeviceId([9; 16])), &ticket).await,
+        ),
         ("short", try_resume(&server, |auth| cut_data(auth, 31), &ticket).await),
         ("none", try_resume(&server, |auth| cut_data(auth, 0), &ticket).await),
     ];

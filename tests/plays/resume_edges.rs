@@ -3,7 +3,7 @@
 
 use impp_protocol::command::Ping;
 use impp_protocol::sasl::resume::Ticket;
-use impp_protocol::{Code, Command, What};
+use impp_protocol::{Code, Command, DeviceId, What};
 use impp_tests::Server;
 use impp_tests::peer::{Held, Peer, message, publish, subscribe};
 use impp_tests::wire::{Wire, hello};
@@ -120,7 +120,7 @@ async fn c11_a_session_cannot_be_stolen() {
     let stolen = Held { ticket, ..of_alice.clone() };
     assert_eq!(resume(&server, &stolen).await.unwrap_err(), Code::Expired);
     // The right ticket on another device.
-    let moved = Held { device: [9; 16], ..of_alice.clone() };
+    let moved = Held { device: DeviceId([9; 16]), ..of_alice.clone() };
     assert_eq!(resume(&server, &moved).await.unwrap_err(), Code::Expired);
     // A proof that was overheard.
     let (other, mut wire) = (Wire::dial(&server).await, Wire::dial(&server).await);

@@ -2,7 +2,7 @@
 
 use impp_protocol::command::{ByeReason, Ping};
 use impp_protocol::sasl::scram::Binding;
-use impp_protocol::{Code, Command, Error};
+use impp_protocol::{Code, Command, DeviceId, Error};
 use impp_tests::peer::{Peer, authenticate, endings, fetch, first_auth, message, next_auth, scram};
 use impp_tests::proxy::Proxy;
 use impp_tests::server::Profile;
@@ -371,7 +371,7 @@ async fn c4_no_device_calls_itself_what_stands_for_other_servers() {
     let (mut wire, _) = Wire::greeted(&server).await;
     let (_, first) = scram(&profile, Binding::TlsExporter(wire.exporter()));
     let auth = first_auth(&profile, 1, "SCRAM-SHA-256-PLUS", first);
-    wire.send(1, impp_protocol::command::Auth { device: Some([0; 16]), ..auth }).await;
+    wire.send(1, impp_protocol::command::Auth { device: Some(DeviceId::NIL), ..auth }).await;
     let Command::Error(error) = wire.next().await.command else { panic!("it is taken") };
     assert_eq!(error.code, Code::Malformed);
 }

@@ -8,7 +8,7 @@ use impp_protocol::presence::Document;
 use impp_protocol::state::{
     self, Contacts, Devices, Fate, ItemKind, RequestKind, SubscriptionState,
 };
-use impp_protocol::{Code, What};
+use impp_protocol::{Code, MessageId, What};
 use impp_tests::peer::fetch;
 use impp_tests::presence::person;
 use impp_tests::server::{Profile, refused_start};
@@ -74,9 +74,9 @@ impl Old {
         Peer::over(wire, &self.profile(name), NEW_DEVICE).await.expect("a sign-in")
     }
 
-    fn id(&self, what: &str) -> [u8; 16] {
+    fn id(&self, what: &str) -> MessageId {
         let id = self.made["messages"][what].as_str().unwrap();
-        *uuid::Uuid::parse_str(id).unwrap().as_bytes()
+        id.parse().unwrap()
     }
 }
 

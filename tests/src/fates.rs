@@ -1,8 +1,8 @@
 //! Fates of messages between domains as their senders see them: in the log, and by `impp fate`.
 
-use impp_protocol::What;
 use impp_protocol::command::{Fetch, Message};
 use impp_protocol::state::{self, Fate, FateReport, ItemKind, Whereabouts};
+use impp_protocol::{MessageId, What};
 use serde_json::Value;
 
 use crate::impp::Impp;
@@ -23,7 +23,7 @@ impl Peer {
     }
 
     /// Sends a text that the server has to queue; its id.
-    pub async fn queue(&mut self, to: &str, text: &str) -> [u8; 16] {
+    pub async fn queue(&mut self, to: &str, text: &str) -> MessageId {
         let message = message(to, text);
         let id = message.id;
         let outcome = self.done(message).await.outcome;
@@ -39,7 +39,7 @@ impl Peer {
     }
 
     /// The fate of a message, when it has one; it has one only.
-    pub async fn fate(&mut self, id: [u8; 16]) -> FateReport {
+    pub async fn fate(&mut self, id: MessageId) -> FateReport {
         eventually("a fate", async || {
             let mut fates = self.fates().await;
             fates.retain(|fate| fate.id == id);
@@ -50,13 +50,13 @@ impl Peer {
     }
 
     /// Waits until a message was delivered.
-    pub async fn until_delivered(&mut self, id: [u8; 16]) {
+    pub async fn until_delivered(&mut self, id: MessageId) {
         let report = self.fate(id).await;
         assert_eq!(report.fate, Fate::Delivered, "{report:?}");
     }
 
     /// The same, by asking for that message alone, however long the log is.
-    pub async fn until_ended(&mut self, id: [u8; 16]) {
+    pub async fn until_ended(&mut self, id: MessageId) {
         let told = eventually("a fate", async || {
             let told = self.whereabouts(id).await;
             told.fate.is_some().then_some(told)
@@ -66,14 +66,14 @@ impl Peer {
     }
 
     /// Where a message is.
-    pub async fn whereabouts(&mut self, id: [u8; 16]) -> Whereabouts {
+    pub async fn whereabouts(&mut self, id: MessageId) -> Whereabouts {
         let own = self.address.clone();
         let fetch = Fetch { id: Some(id), ..fetch(own.as_str(), What::Fate) };
         state::decode(self.done(fetch).await.content.expect("whereabouts")).unwrap()
     }
 
     /// Where a message waits, when there is a cause with these words.
-    pub async fn held_up(&mut self, id: [u8; 16], words: &str) -> Whereabouts {
+    pub async fn held_up(&mut self, id: MessageId, words: &str) -> Whereabouts {
         eventually(words, async || {
             let told = self.whereabouts(id).await;
             assert_eq!(told.fate, None, "{told:?}");
@@ -100,7 +100,7 @@ impl Peer {
 
 impl Impp {
     /// What `impp fate` says of a message.
-    pub fn fate(&self, id: [u8; 16]) -> Value {
-        self.run(&["fate", &uuid::Uuid::from_bytes(id).to_string()]).one()
+    pub fn fate(&self, id: MessageId) -> Value {
+        self.run(&["fate", &id.to_string()]).one()
     }
 }

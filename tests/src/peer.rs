@@ -13,7 +13,7 @@ use impp_protocol::sasl::Password;
 use impp_protocol::sasl::resume::Ticket;
 use impp_protocol::sasl::scram::{Binding, Client, Nonce};
 use impp_protocol::state::{self, ContactEdit, Item, ItemKind, Page, Requests};
-use impp_protocol::{Address, Code, Command, Error, Request, What};
+use impp_protocol::{Address, Code, Command, DeviceId, Error, MessageId, Request, Timestamp, What};
 
 use crate::server::{Profile, Server};
 use crate::wait::within;
@@ -29,7 +29,7 @@ pub struct Peer {
     pub address: Address,
     /// The OK that ended the sign-in.
     pub welcome: Done,
-    device: [u8; 16],
+    device: DeviceId,
     wire: Wire,
     next: u64,
     unsolicited: VecDeque<Command>,
@@ -42,7 +42,7 @@ pub struct Held {
     /// Whose session it is.
     pub address: Address,
     /// On which device.
-    pub device: [u8; 16],
+    pub device: DeviceId,
     /// The ticket.
     pub ticket: Ticket,
     /// The number of its next request: numbers belong to the session.
@@ -381,10 +381,10 @@ pub fn first_auth(profile: &Profile, device: u8, mechanism: &str, data: Vec<u8>)
 }
 
 /// Any 128 bits do, as long as they are the same each time and no other account's.
-fn device_id(profile: &Profile, device: u8) -> [u8; 16] {
+fn device_id(profile: &Profile, device: u8) -> DeviceId {
     let mut id = [device; 16];
     id.iter_mut().zip(profile.address.bytes()).for_each(|(byte, letter)| *byte ^= letter);
-    id
+    DeviceId(id)
 }
 
 /// An AUTH after the first.
@@ -395,8 +395,16 @@ pub fn next_auth(data: Vec<u8>) -> Auth {
 
 /// A text message under a new id.
 pub fn message(to: &str, text: &str) -> Message {
-    let id = *uuid::Uuid::now_v7().as_bytes();
-    Message::new(id, to.parse().expect("an address"), Bytes::copy_from_slice(text.as_bytes()))
+    let body = Bytes::copy_from_slice(text.as_bytes());
+    Message::new(id_at(0), to.parse().expect("an address"), body)
+}
+
+/// A new id made so many seconds after the time now, or before it.
+pub fn id_at(seconds: i64) -> MessageId {
+    let id = MessageId(*uuid::Uuid::now_v7().as_bytes());
+    let now = id.time().expect("a UUIDv7").as_millis();
+    let made = Timestamp::from_millis(now.saturating_add_signed(seconds * 1000));
+    MessageId::new(made, *id.0.last_chunk().expect("ten octets"))
 }
 
 /// A FETCH with nothing else said.

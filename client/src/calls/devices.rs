@@ -1,7 +1,7 @@
 //! The devices of the account.
 
-use impp_protocol::What;
 use impp_protocol::state::{Device, DeviceEdit, Devices};
+use impp_protocol::{DeviceId, What};
 
 use crate::client::Client;
 use crate::error::ClientError;
@@ -19,7 +19,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn remove_device(&self, device: [u8; 16]) -> Result<(), ClientError> {
+    pub async fn remove_device(&self, device: DeviceId) -> Result<(), ClientError> {
         self.edit_own(What::Devices, &DeviceEdit { remove: device }).await.map(drop)
     }
 }

@@ -6,9 +6,8 @@ use bytes::Bytes;
 use impp_locate::Service;
 use impp_protocol::command::{Fetch, Message, Outcome};
 use impp_protocol::state::Whereabouts;
-use impp_protocol::{Address, Timestamp, What};
+use impp_protocol::{Address, MessageId, Timestamp, What};
 use tokio::time::timeout;
-use uuid::{Builder, Uuid};
 
 use super::content;
 use crate::client::Client;
@@ -21,7 +20,7 @@ pub struct Outgoing {
     /// The recipient.
     pub to: Address,
     /// Its id, if it is a repeat; else a new one is made.
-    pub id: Option<Uuid>,
+    pub id: Option<MessageId>,
     /// The media type; absent is text/plain in UTF-8.
     pub content_type: Option<String>,
     /// The body.
@@ -38,7 +37,7 @@ pub struct Outgoing {
 #[derive(Clone, Debug)]
 pub struct Sent {
     /// Its id.
-    pub id: Uuid,
+    pub id: MessageId,
     /// What became of it.
     pub outcome: Outcome,
     /// When the server took it.
@@ -59,14 +58,14 @@ impl Client {
             None => new_id(now)?,
         };
         // A repeat must be the same to the byte, whenever it is made: all times come from the id.
-        let created = id_time(&id).unwrap_or(now);
+        let created = id.time().unwrap_or(now);
         let message = Message {
             content_type: outgoing.content_type,
             created: Some(created),
             expires: outgoing.expires.map(|after| created.after(after)),
             thread: outgoing.thread,
             volatile: outgoing.volatile,
-            ..Message::new(id.into_bytes(), outgoing.to, outgoing.body)
+            ..Message::new(id, outgoing.to, outgoing.body)
         };
         if let Some(over) = message.over_limit() {
             return Err(ClientError::TooLarge(over));
@@ -81,9 +80,8 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`]; not-found if nothing is known of it.
-    pub async fn fate(&self, id: Uuid) -> Result<Whereabouts, ClientError> {
-        let id = Some(id.into_bytes());
-        let fetch = Fetch { id, ..Fetch::of(self.address().clone(), What::Fate) };
+    pub async fn fate(&self, id: MessageId) -> Result<Whereabouts, ClientError> {
+        let fetch = Fetch { id: Some(id), ..Fetch::of(self.address().clone(), What::Fate) };
         content(self.call_repeatable(fetch).await?, What::Fate)
     }
 
@@ -99,18 +97,11 @@ impl Client {
     }
 }
 
-/// A new UUIDv7.
-fn new_id(now: Timestamp) -> Result<Uuid, ClientError> {
+fn new_id(now: Timestamp) -> Result<MessageId, ClientError> {
     let mut random = [0; 10];
     getrandom::fill(&mut random)
         .map_err(|error| ProfileError::new(format!("no randomness for a message id: {error}")))?;
-    Ok(Builder::from_unix_timestamp_millis(now.as_millis(), &random).into_uuid())
-}
-
-/// When a UUIDv7 was made.
-pub fn id_time(id: &Uuid) -> Option<Timestamp> {
-    let (seconds, nanos) = id.get_timestamp()?.to_unix();
-    Some(Timestamp::from_millis(seconds * 1000 + u64::from(nanos) / 1_000_000))
+    Ok(MessageId::new(now, random))
 }
 
 fn local_time() -> Timestamp {
@@ -126,8 +117,7 @@ mod tests {
     fn an_id_tells_its_time_and_is_not_repeated() {
         let now = Timestamp::parse("2026-12-01T01:02:03.456Z").unwrap();
         let id = new_id(now).unwrap();
-        assert_eq!((id.get_version_num(), id_time(&id)), (7, Some(now)));
+        assert_eq!(id.time(), Some(now));
         assert_ne!(new_id(now).unwrap(), id);
-        assert_eq!(id_time(&Uuid::from_bytes([0; 16])), None);
     }
 }

@@ -15,7 +15,7 @@ use impp_protocol::command::{Done, Fetch, Publish};
 use impp_protocol::schema::Map;
 use impp_protocol::{What, state};
 
-pub use message::{Outgoing, Sent, id_time};
+pub use message::{Outgoing, Sent};
 pub use presence::Fetched;
 pub use rules::ExplainKind;
 

@@ -9,7 +9,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use impp_protocol::{Address, PORT};
+use impp_protocol::{Address, DeviceId, PORT};
 use serde::Deserialize;
 
 pub use locate::{default_path, locate};
@@ -37,7 +37,7 @@ pub struct Profile {
     /// A PEM file with the certificates that the server's must lead to; without it the system's.
     pub trust: Option<PathBuf>,
     /// This device, if it has an id yet.
-    pub device: Option<[u8; 16]>,
+    pub device: Option<DeviceId>,
 }
 
 /// What proves that one is the account's owner.
@@ -155,11 +155,8 @@ impl Profile {
             (_, Some(_), None) => return Err(wrong("key", &"missing beside certificate")),
             (_, None, Some(_)) => return Err(wrong("certificate", &"missing beside key")),
         };
-        let device = match raw.device.as_deref().map(device_from_hex) {
-            None => None,
-            Some(Some(device)) => Some(device),
-            Some(None) => return Err(wrong("device", &"expected 32 hexadecimal digits")),
-        };
+        let device = raw.device.map(|device| device.parse());
+        let device = device.transpose().map_err(|error| wrong("device", &error))?;
         let mut dns = Vec::new();
         for server in &raw.dns {
             let expected = || wrong("dns", &format!("{server:?}: expected address:port"));
@@ -187,23 +184,6 @@ impl Profile {
             }
         }
     }
-}
-
-/// A device id as people and profiles write it: 32 hexadecimal digits.
-pub fn device_to_hex(device: &[u8; 16]) -> String {
-    device.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Reads one.
-pub fn device_from_hex(text: &str) -> Option<[u8; 16]> {
-    if text.len() != 32 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return None;
-    }
-    let mut device = [0; 16];
-    for (index, byte) in device.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
-    }
-    Some(device)
 }
 
 /// Whether a port stands behind the host; colons inside brackets are an IPv6 address's.
@@ -261,7 +241,7 @@ mod tests {
         assert_eq!(profile.server().as_deref(), Some("127.0.0.1:4000"));
         assert_eq!(profile.trust.as_deref(), Some(Path::new("/home/a/profiles/../tls/ca.pem")));
         let device = profile.device.unwrap();
-        assert_eq!(device_to_hex(&device), "000102030405060708090a0b0c0d0e0f");
+        assert_eq!(device.to_string(), "000102030405060708090a0b0c0d0e0f");
         assert!(!format!("{profile:?}").contains("\"p\""));
     }
 

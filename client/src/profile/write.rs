@@ -7,9 +7,10 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use impp_protocol::DeviceId;
 use serde::Serialize;
 
-use super::{Profile, ProfileError, device_to_hex};
+use super::{Profile, ProfileError};
 
 /// What goes into a new profile.
 #[derive(Clone, Serialize)]
@@ -59,7 +60,7 @@ pub fn create(path: &Path, new: &New) -> Result<(), ProfileError> {
 ///
 /// # Errors
 /// [`ProfileError`] if the file cannot be changed.
-pub fn ensure_device(profile: &mut Profile, path: &Path) -> Result<[u8; 16], ProfileError> {
+pub fn ensure_device(profile: &mut Profile, path: &Path) -> Result<DeviceId, ProfileError> {
     if let Some(device) = profile.device {
         return Ok(device);
     }
@@ -76,7 +77,7 @@ pub fn ensure_device(profile: &mut Profile, path: &Path) -> Result<[u8; 16], Pro
         None => {
             let device = new_device()?;
             let gap = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
-            let line = format!("{gap}device = \"{}\"\n", device_to_hex(&device));
+            let line = format!("{gap}device = \"{device}\"\n");
             file.write_all(line.as_bytes()).map_err(fail)?;
             device
         }
@@ -89,11 +90,11 @@ pub fn ensure_device(profile: &mut Profile, path: &Path) -> Result<[u8; 16], Pro
 ///
 /// # Errors
 /// [`ProfileError`] if the system has no randomness.
-pub(crate) fn new_device() -> Result<[u8; 16], ProfileError> {
+pub(crate) fn new_device() -> Result<DeviceId, ProfileError> {
     let mut device = [0; 16];
     getrandom::fill(&mut device)
         .map_err(|error| ProfileError::new(format!("no randomness for a device id: {error}")))?;
-    Ok(device)
+    Ok(DeviceId(device))
 }
 
 fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
@@ -136,12 +137,12 @@ mod tests {
             dns: vec!["127.0.0.1:53".parse().unwrap()],
             password: "a \"quoted\" one".to_owned(),
             trust: Some("/ca.pem".into()),
-            device: device_to_hex(&[7; 16]),
+            device: DeviceId([7; 16]).to_string(),
         };
         create(&path, &new).unwrap();
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(Profile::load(&path).unwrap().device, Some([7; 16]));
+        assert_eq!(Profile::load(&path).unwrap().device, Some(DeviceId([7; 16])));
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         let error = Profile::load(&path).unwrap_err();
         assert!(error.hint.unwrap().starts_with("chmod 600"));

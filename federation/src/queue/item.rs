@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use impp_protocol::state::Fate;
-use impp_protocol::{Address, By, Code, Error, Timestamp};
+use impp_protocol::{Address, By, Code, Error, MessageId, Timestamp};
 
 use super::{HOPS_MAX, Pair, Ticket};
 use crate::shares::Claim;
@@ -53,7 +53,7 @@ pub struct Item {
     /// Its place in the order.
     pub ticket: Ticket,
     /// Its id.
-    pub id: [u8; 16],
+    pub id: MessageId,
     /// Its sender.
     pub from: Address,
     /// Where it is sent now.
@@ -139,7 +139,7 @@ pub struct Ending {
     /// Its place in the order.
     pub ticket: Ticket,
     /// Its id.
-    pub id: [u8; 16],
+    pub id: MessageId,
     /// Its sender.
     pub from: Address,
     /// Its recipient as the sender named it.
@@ -169,7 +169,7 @@ impl Item {
     /// A message that has just come.
     pub fn new(
         ticket: Ticket,
-        id: [u8; 16],
+        id: MessageId,
         from: Address,
         to: Address,
         since: Timestamp,

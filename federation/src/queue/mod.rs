@@ -21,7 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use impp_protocol::hashing::{HashMap, HashSet};
 use impp_protocol::state::Fate;
-use impp_protocol::{Address, By, Code, Error, Timestamp};
+use impp_protocol::{Address, By, Code, Error, MessageId, Timestamp};
 
 use crate::backoff::Backoff;
 pub use item::{Cause, Ending, Item, Place, Sending, Standing, follow};
@@ -77,7 +77,7 @@ pub struct Queue {
     limits: Limits,
     items: HashMap<Ticket, Entry>,
     /// Messages by their senders' names for them, and how many each sender has.
-    names: BTreeSet<(Address, [u8; 16], Ticket)>,
+    names: BTreeSet<(Address, MessageId, Ticket)>,
     of_sender: HashMap<Address, u64>,
     pairs: HashMap<Pair, PairState>,
     turns: Turns,
@@ -384,7 +384,7 @@ impl Queue {
     }
 
     /// Where a message waits, since when, why, and when it is tried again.
-    pub fn standing(&self, from: &Address, id: [u8; 16]) -> Option<Standing> {
+    pub fn standing(&self, from: &Address, id: MessageId) -> Option<Standing> {
         let (first, last) = ((from.clone(), id, 0), (from.clone(), id, Ticket::MAX));
         let (.., ticket) = self.names.range(first..=last).next()?;
         let item = self.items.get(ticket)?;

@@ -26,7 +26,7 @@ fn queue() -> Queue {
 
 fn item(ticket: Ticket, from: &str, to: &str) -> Item {
     let (from, to) = (address(from), address(to));
-    let id = [ticket as u8; 16];
+    let id = MessageId([ticket as u8; 16]);
     Item { bytes: 100, ..Item::new(ticket, id, from, to, at(0), at(0).after(A_DAY)) }
 }
 
@@ -98,7 +98,7 @@ fn f11_a_transient_refusal_holds_that_pair_alone() {
     queue.answered(at(0), 1, Err(refusal(Code::Full).by(By::Recipient).retry_after(wait)), 0);
     queue.answered(at(0), 3, Ok(()), 0);
     assert_eq!(sent(&mut queue, at(6)), []);
-    let standing = queue.standing(&address("a@a.example"), [1; 16]).unwrap();
+    let standing = queue.standing(&address("a@a.example"), MessageId([1; 16])).unwrap();
     assert_eq!(standing.next_try, Some(at(7)));
     assert_eq!(standing.cause.unwrap().by, By::Recipient);
     assert_eq!(sent(&mut queue, at(7)), [1]);

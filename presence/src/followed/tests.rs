@@ -8,7 +8,7 @@ use impp_protocol::command::{Done, Notify, Subscribe};
 use impp_protocol::hashing::{HashMap, HashSet};
 use impp_protocol::presence::{Document, FieldName, PartId, Patch, Version};
 use impp_protocol::state::SubscriptionState;
-use impp_protocol::{Address, Code, Error, Timestamp, What};
+use impp_protocol::{Address, Code, DeviceId, Error, Timestamp, What};
 use proptest::prelude::*;
 
 use super::{Mirror, Terms};
@@ -221,7 +221,7 @@ impl World {
 
     /// The owner's one device says something else.
     fn say(&mut self, patch: Patch, lease: Lease) {
-        let publish = Change::Publish { device: [1; 16], patch, replace: true, lease };
+        let publish = Change::Publish { device: DeviceId([1; 16]), patch, replace: true, lease };
         assert_eq!(self.home.make(self.now, publish).0, Answer::Done);
     }
 

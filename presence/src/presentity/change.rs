@@ -8,11 +8,11 @@ use impp_acl::{Handling, Purpose, RuleSet};
 use impp_protocol::field::Fault;
 use impp_protocol::presence::{Document, Patch};
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
-use impp_protocol::{Address, Timestamp};
+use impp_protocol::{Address, DeviceId, Timestamp};
 
 use super::layers::{Layers, Lease};
 use crate::bonds::{Bond, Keeper};
-use crate::ids::{DeviceId, SessionId};
+use crate::ids::SessionId;
 use crate::policy::{Contact, Policy};
 use crate::watchers::Watchers;
 use crate::watching::Watching;

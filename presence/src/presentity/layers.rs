@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use impp_protocol::Timestamp;
 use impp_protocol::field::Fault;
 use impp_protocol::presence::{DOCUMENT_BYTES_MAX, Document, Patch};
+use impp_protocol::{DeviceId, Timestamp};
 
-use crate::ids::{DeviceId, SessionId};
+use crate::ids::SessionId;
 
 /// Most layers of one presentity; more than devices.
 pub const LAYERS_MAX: usize = 64;
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn the_newest_layer_shows_and_when_it_ends_the_next_one_again() {
         let mut layers = Layers::default();
-        let (phone, laptop) = ([1; 16], [2; 16]);
+        let (phone, laptop) = (DeviceId([1; 16]), DeviceId([2; 16]));
         layers.publish(phone, &patch("phone", Some("old")), true, Lease::Until(at(100))).unwrap();
         layers.publish(laptop, &patch("laptop", Some("new")), true, Lease::Until(at(50))).unwrap();
         let both = layers.compose();
@@ -308,16 +308,16 @@ mod tests {
             Patch::between(&Document::default(), &document)
         };
         let (mut layers, lease) = (Layers::default(), Lease::Until(at(100)));
-        layers.publish([1; 16], &tuples("a"), true, lease).unwrap();
+        layers.publish(DeviceId([1; 16]), &tuples("a"), true, lease).unwrap();
         let before = layers.clone();
-        let second = layers.publish([2; 16], &tuples("b"), true, lease);
+        let second = layers.publish(DeviceId([2; 16]), &tuples("b"), true, lease);
         assert_eq!((second, layers), (Err(Fault::TooLong), before));
     }
 
     #[test]
     fn a_bound_layer_outlives_its_connection_by_the_grace() {
         let (mut layers, session) = (Layers::default(), SessionId([9; 16]));
-        layers.publish([1; 16], &patch("t", None), true, Lease::Bound(session)).unwrap();
+        layers.publish(DeviceId([1; 16]), &patch("t", None), true, Lease::Bound(session)).unwrap();
         assert_eq!(layers.next_deadline(), None);
         layers.rebind(session, Some(at(30)));
         layers.expire(at(29));

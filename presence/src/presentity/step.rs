@@ -4,12 +4,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use impp_protocol::Address;
 use impp_protocol::presence::Document;
+use impp_protocol::{Address, DeviceId};
 
 use super::change::State;
 use super::layers::{Layers, Saved};
-use crate::ids::DeviceId;
 use crate::policy::{Contact, Policy};
 use crate::watchers::Former;
 use crate::watching::{Kept, Watching};

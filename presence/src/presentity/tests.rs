@@ -10,11 +10,11 @@ use std::time::Duration;
 use impp_acl::RuleSet;
 use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::{Document, FieldName, Patch};
-use impp_protocol::{Address, Timestamp};
+use impp_protocol::{Address, DeviceId, Timestamp};
 
 use super::{Change, Layers, Lease, PaceLimit, Presentity};
 use crate::bonds::Bond;
-use crate::ids::{DeviceId, SessionId};
+use crate::ids::SessionId;
 use crate::policy::Policy;
 
 const SESSION: SessionId = SessionId([3; 16]);

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::ids::DeviceId;
 use crate::schema::fields;
 
 /// Longest name of a device in bytes.
@@ -16,7 +17,7 @@ fields! {
         /// The mechanism's message.
         2 data: Option<Bytes>,
         /// The device: 128 random bits that the client made once; only in the first step.
-        3 device: Option<[u8; 16]>,
+        3 device: Option<DeviceId>,
         /// A name for the device that its owner will recognise.
         4 device_name: Option<String>,
         /// The id of the session to resume, instead of a mechanism; `data` proves that the client

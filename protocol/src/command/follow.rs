@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::address::Address;
+use crate::ids::MessageId;
 use crate::presence::Version;
 use crate::schema::fields;
 use crate::state::{SubscriptionEvent, SubscriptionState};
@@ -55,7 +56,7 @@ fields! {
         /// Explain: the delivery rules instead of the access rules.
         10 delivery: bool,
         /// Fate: of which message of the caller's.
-        11 id: Option<[u8; 16]>,
+        11 id: Option<MessageId>,
         /// Links: who asks, of the domain that the sender has proven.
         12 watcher: Option<Address>,
     }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::address::Address;
 use crate::field::{FieldError, Reader, Stamps, Writer};
+use crate::ids::MessageId;
 use crate::schema::{Map, fields};
 use crate::time::Timestamp;
 
@@ -30,7 +31,7 @@ fields! {
     /// MESSAGE: one message for one recipient.
     pub struct Message {
         /// A UUIDv7 that the sender made from the server's time; a repeat has the same.
-        1 id: [u8; 16],
+        1 id: MessageId,
         /// The recipient.
         2 to: Address,
         /// The sender. The server writes it; a client leaves it out or says its own address.
@@ -64,7 +65,7 @@ fields! {
 
 impl Message {
     /// A message of plain text or octets, and nothing else said.
-    pub fn new(id: [u8; 16], to: Address, body: Bytes) -> Message {
+    pub fn new(id: MessageId, to: Address, body: Bytes) -> Message {
         Message {
             id,
             to,

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::address::Address;
 use crate::error::{By, Code};
+use crate::ids::{DeviceId, MessageId};
 use crate::schema::{fields, numbers};
 use crate::time::Timestamp;
 
@@ -39,7 +40,7 @@ fields! {
     /// How a message ended, and who said so.
     pub struct FateReport {
         /// The message.
-        1 id: [u8; 16],
+        1 id: MessageId,
         /// Its recipient.
         2 to: Address,
         /// How it ended.
@@ -69,7 +70,7 @@ fields! {
     /// A device that is none any more.
     pub struct DeviceReport {
         /// The device.
-        1 id: [u8; 16],
+        1 id: DeviceId,
         /// What it called itself.
         2 name: Option<String>,
         /// Why it is none any more.
@@ -77,7 +78,7 @@ fields! {
         /// When it was last used.
         4 last_seen: Timestamp,
         /// Made room: the device that has its place.
-        5 newcomer: Option<[u8; 16]>,
+        5 newcomer: Option<DeviceId>,
         /// Made room: what that calls itself.
         6 newcomer_name: Option<String>,
     }
@@ -87,7 +88,7 @@ fields! {
     /// Where a message is: what FETCH of its fate answers.
     pub struct Whereabouts {
         /// The message.
-        1 id: [u8; 16],
+        1 id: MessageId,
         /// Its recipient.
         2 to: Address,
         /// How it ended; absent while it waits.

@@ -1,6 +1,7 @@
 //! States that only their owner sees: devices, and what waits for a decision.
 
 use crate::address::Address;
+use crate::ids::DeviceId;
 use crate::schema::{fields, numbers};
 use crate::time::Timestamp;
 
@@ -8,7 +9,7 @@ fields! {
     /// A device that has signed in.
     pub struct Device {
         /// Its id: 128 random bits.
-        1 id: [u8; 16],
+        1 id: DeviceId,
         /// What it calls itself.
         2 name: Option<String>,
         /// When it was last used: signed in, or the end of a session.
@@ -30,7 +31,7 @@ fields! {
     /// A change of the devices.
     pub struct DeviceEdit {
         /// The device to remove: its layer, its sessions and their tickets end.
-        1 remove: [u8; 16],
+        1 remove: DeviceId,
     }
 }
 

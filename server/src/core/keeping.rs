@@ -5,14 +5,13 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use impp_presence::{DeviceId, Saved, Write};
-use impp_protocol::{Address, Timestamp};
+use impp_presence::{Saved, Write};
+use impp_protocol::{Address, DeviceId, Timestamp};
 use impp_storage::{
     Expect, Op, Outcome, Pending, Record, SCAN_ITEMS_MAX, Scan, Store, StoreError, Table,
     UNIT_OPS_MAX, Unit,
 };
 
-use crate::core::ids::hex;
 use crate::core::records::{
     self, CONTACT, ContactRecord, FOLLOWED, LAYER, LayerRecord, RULES, WATCHER, WatcherRecord,
 };
@@ -143,7 +142,7 @@ pub fn layer(owner: &Address, device: DeviceId, saved: Option<Saved>) -> Op {
         until: until.as_millis(),
     });
     Op::Put {
-        key: records::key(LAYER, owner, &[&hex(&device)]),
+        key: records::key(LAYER, owner, &[&device.to_string()]),
         expect: Expect::Any,
         value: record.map(|record| records::to_bytes(&record)),
     }

@@ -8,12 +8,10 @@ use impp_presence::{Contact, Kept};
 use impp_protocol::address::AddressError;
 use impp_protocol::sasl::scram::{Iterations, Key, Verifier};
 use impp_protocol::state::{Grant, SubscriptionEvent, SubscriptionState};
-use impp_protocol::{Address, Domain, Timestamp};
+use impp_protocol::{Address, DeviceId, Domain, Timestamp};
 use impp_storage::{RecordKey, Table};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-
-use crate::core::ids::{hex, unhex};
 
 /// Accounts, by user part.
 pub const ACCOUNT: Table = Table(1);
@@ -261,15 +259,15 @@ pub struct WatcherRecord {
     pub by_contact: bool,
 }
 
-/// Among the leases of a [`WatcherRecord`], that of the watcher's own server. No device has it.
-const SERVER: [u8; 16] = [0; 16];
+/// Among the leases of a [`WatcherRecord`], that of the watcher's own server.
+const SERVER: DeviceId = DeviceId::NIL;
 
 impl WatcherRecord {
     /// The record of what is kept of a watcher or follower.
     pub fn of(kept: &Kept) -> WatcherRecord {
         let server = kept.server.iter().map(|until| (&SERVER, until));
         let leases = kept.leases.iter().chain(server);
-        let leases = leases.map(|(device, until)| (hex(device), until.as_millis()));
+        let leases = leases.map(|(device, until)| (device.to_string(), until.as_millis()));
         WatcherRecord {
             state: kept.state.as_str().to_owned(),
             event: kept.event.as_str().to_owned(),
@@ -283,7 +281,7 @@ impl WatcherRecord {
     pub fn kept(&self) -> Option<Kept> {
         let mut leases = std::collections::BTreeMap::new();
         for (device, until) in &self.leases {
-            leases.insert(unhex(device)?, Timestamp::from_millis(*until));
+            leases.insert(device.parse().ok()?, Timestamp::from_millis(*until));
         }
         Some(Kept {
             state: SubscriptionState::from_name(&self.state)?,

@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::core::DashMap;
-use crate::core::ids::{DeviceId, SessionId};
+use crate::core::ids::SessionId;
 use crate::core::listeners::{Again, Listener, Listeners};
 use crate::core::signal::Signal;
 use bytes::Bytes;
 use impp_protocol::command::{Bye, ByeReason};
 use impp_protocol::hashing::HashSet;
 use impp_protocol::sasl::resume::Ticket;
-use impp_protocol::{Address, Timestamp};
+use impp_protocol::{Address, DeviceId, Timestamp};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 

@@ -65,7 +65,7 @@ pub(super) async fn message(
     if let Some(over) = message.over_limit() {
         return Err(request(Error::new(Code::TooLarge, over)));
     }
-    if time_of(&message.id).map_err(request)? > clock.now().after(ID_AHEAD_MAX) {
+    if time_of(message.id).map_err(request)? > clock.now().after(ID_AHEAD_MAX) {
         return Err(request(out_of_window("lies in the future")));
     }
     // Alike for every recipient, so that it tells nothing of any.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use impp_protocol::command::{Done, Message, Outcome};
-use impp_protocol::{Address, By, Code, Error, Timestamp};
+use impp_protocol::{Address, By, Code, Error, MessageId, Timestamp};
 use impp_storage::{self as storage, Dedup, Rejection, Store, StoreError};
 use sha2::{Digest, Sha256};
 
@@ -17,7 +17,7 @@ pub const DEDUP_KEPT: Duration = Duration::from_secs(72 * 3600);
 pub(super) fn dedup(message: &Message, from: &Address) -> Dedup {
     // However it came here: a home that moves, or a redirect that is set anew, makes no second one.
     let digest = Sha256::digest(message.unstamped().encode()).into();
-    Dedup { id: message.id, from: from.clone(), to: message.to.clone(), digest }
+    Dedup { id: message.id.0, from: from.clone(), to: message.to.clone(), digest }
 }
 
 /// Whether the very same message was accepted before: what was is not refused now.
@@ -90,13 +90,6 @@ pub fn out_of_window(what: &str) -> Error {
 ///
 /// # Errors
 /// malformed if it is no UUIDv7.
-pub fn time_of(id: &[u8; 16]) -> Result<Timestamp, Error> {
-    let id = uuid::Uuid::from_bytes(*id);
-    if id.get_version_num() != 7 || id.get_variant() != uuid::Variant::RFC4122 {
-        return Err(Error::new(Code::Malformed, "id: not a UUIDv7"));
-    }
-    let Some((seconds, nanos)) = id.get_timestamp().map(|time| time.to_unix()) else {
-        return Err(Error::new(Code::Malformed, "id: not a UUIDv7"));
-    };
-    Ok(Timestamp::from_millis(seconds * 1000 + u64::from(nanos) / 1_000_000))
+pub fn time_of(id: MessageId) -> Result<Timestamp, Error> {
+    id.time().ok_or_else(|| Error::new(Code::Malformed, "id: not a UUIDv7"))
 }

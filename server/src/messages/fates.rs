@@ -258,7 +258,7 @@ impl Fates {
         let claim = Some(carriers.claim_held(&ending.from, &remote)?);
         let (recipient, bytes) = (ending.recipient.clone(), body.len() as u64);
         let links = self.settings.load_full();
-        let (ticket, id) = (ending.ticket, &ending.id);
+        let (ticket, id) = (ending.ticket, ending.id);
         let item = item(&links.federation, ticket, id, &ending.from, &to, since);
         let item = Item { recipient, hops, bytes, expires, claim, ..item };
         let find = || carriers.waiting_held(&local, &remote);

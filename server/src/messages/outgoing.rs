@@ -9,7 +9,7 @@ use bytes::Bytes;
 use impp_federation::queue::{Full, HOPS_MAX, Item, Queue, Standing, Ticket};
 use impp_federation::shares::Claim;
 use impp_protocol::command::{Message, Outcome};
-use impp_protocol::{Address, Code, Domain, Error, Timestamp};
+use impp_protocol::{Address, Code, Domain, Error, MessageId, Timestamp};
 use impp_storage::{self as storage, Expect, Op, Pending, Store, StoreError, Unit};
 
 use super::accept::{answered, dedup, done, in_time, is_repeat};
@@ -144,7 +144,7 @@ impl Outgoing {
         in_time(message, now)?;
         let (to, remote) = (&message.to, message.to.domain());
         let claim = self.carriers.claim(from, &remote)?;
-        let item = item(&self.settings.load().federation, ticket, &message.id, from, to, now);
+        let item = item(&self.settings.load().federation, ticket, message.id, from, to, now);
         let item = Item { expires: message.expires, bytes, claim: Some(claim.clone()), ..item };
         let (waiting, reserved) =
             enter(|| self.carriers.waiting(&claim), |queue| queue.reserve(item.clone()))?;
@@ -245,7 +245,7 @@ impl Outgoing {
     }
 
     /// Where a queued message waits.
-    pub fn standing(&self, from: &Address, id: [u8; 16]) -> Option<Standing> {
+    pub fn standing(&self, from: &Address, id: MessageId) -> Option<Standing> {
         self.queues.standing(from, id)
     }
 

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use impp_federation::queue::{Item, Sending, Ticket};
 use impp_protocol::command::Message;
-use impp_protocol::{Address, Domain, Timestamp};
+use impp_protocol::{Address, Domain, MessageId, Timestamp};
 use impp_storage::{Expect, Op, RecordKey, Scan, Store, StoreError, Table};
 
 use crate::core::config::{Federation, seconds};
@@ -18,13 +18,13 @@ const PAGE: usize = 256;
 pub(super) fn item(
     links: &Federation,
     ticket: Ticket,
-    id: &[u8; 16],
+    id: MessageId,
     from: &Address,
     to: &Address,
     since: Timestamp,
 ) -> Item {
     let tried = seconds(links.queue_seconds);
-    Item::new(ticket, *id, from.clone(), to.clone(), since, since.after(tried))
+    Item::new(ticket, id, from.clone(), to.clone(), since, since.after(tried))
 }
 
 /// Where a message that waits is kept.
@@ -120,7 +120,7 @@ pub(super) fn restored(
         hops: record.hops,
         expires: message.expires,
         bytes: body.len() as u64,
-        ..item(links, ticket, &message.id, &from, &to, record.since())
+        ..item(links, ticket, message.id, &from, &to, record.since())
     })
 }
 

@@ -12,7 +12,7 @@ use impp_federation::backoff::Backoff;
 use impp_federation::queue::{Cause, Limits, Queue, Standing, Ticket};
 use impp_federation::shares::Claim;
 use impp_protocol::command::Message;
-use impp_protocol::{Address, Code, Domain, Timestamp};
+use impp_protocol::{Address, Code, Domain, MessageId, Timestamp};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -231,7 +231,7 @@ impl Queues {
     }
 
     /// Where a queued message waits.
-    pub(super) fn standing(&self, from: &Address, id: [u8; 16]) -> Option<Standing> {
+    pub(super) fn standing(&self, from: &Address, id: MessageId) -> Option<Standing> {
         let of = self.of_domain(&from.domain());
         of.iter().find_map(|waiting| waiting.with(|queue| queue.standing(from, id)))
     }
@@ -333,7 +333,7 @@ mod tests {
         let address = |text| Address::parse(text).unwrap();
         let (from, to) = (address("alice@a.example"), address("bob@b.example"));
         let (since, until) = (Timestamp::from_millis(0), Timestamp::from_millis(1000));
-        let item = Item::new(1, [1; 16], from, to, since, until);
+        let item = Item::new(1, MessageId([1; 16]), from, to, since, until);
         assert_eq!(waiting.enter(|queue| queue.reserve(item.clone())), Some(Ok(())));
         assert!(carrier.0.swap(false, Ordering::Relaxed), "who carries it was not told");
         // What waits keeps it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use impp_acl::Service;
 use impp_protocol::command::Message;
-use impp_protocol::{Code, Error, Timestamp};
+use impp_protocol::{Code, Error, MessageId, Timestamp};
 
 use super::things::offered;
 use super::{Rooms, Session};
@@ -41,7 +41,7 @@ impl Session {
         if let Some(over) = message.over_limit() {
             return Err(Error::new(Code::TooLarge, over));
         }
-        in_window(&message.id, now)?;
+        in_window(message.id, now)?;
         message.from = Some(from.clone());
         let Rooms { routes, outgoing, delivery, .. } = &self.serving.rooms;
         if routes.is_remote(&from, &message.to) {
@@ -52,7 +52,7 @@ impl Session {
 }
 
 /// An id is a UUIDv7 whose time is near the server's, so that a repeat is always recognised.
-fn in_window(id: &[u8; 16], now: Timestamp) -> Result<(), Error> {
+fn in_window(id: MessageId, now: Timestamp) -> Result<(), Error> {
     let made = time_of(id)?;
     if made.after(ID_AGE_MAX) < now {
         return Err(out_of_window("is too old"));

@@ -7,14 +7,10 @@ use std::sync::Arc;
 use impp_protocol::command::{Auth, Challenge, DEVICE_NAME_BYTES_MAX};
 use impp_protocol::sasl::scram::{Challenged, Exporter, Nonce, Server, Verifier};
 use impp_protocol::sasl::{AuthError, Mechanism, asks_for, external_authzid};
-use impp_protocol::{Address, Code, Domain, Error};
+use impp_protocol::{Address, Code, DeviceId, Domain, Error};
 
 use crate::core::accounts::{Account, Accounts};
-use crate::core::ids::DeviceId;
 use crate::core::records::AccountState;
-
-/// In stored records it stands for the server of a watcher's domain.
-const NO_DEVICE: DeviceId = [0; 16];
 
 /// What the connection itself proves.
 #[derive(Clone, Debug)]
@@ -60,6 +56,23 @@ pub struct Device {
     pub name: Option<String>,
 }
 
+impl Device {
+    /// # Errors
+    /// malformed, if it is none; too-large.
+    fn named(id: Option<DeviceId>, name: Option<String>) -> Result<Device, Error> {
+        let wrong = |text: &str| Err(Error::new(Code::Malformed, text));
+        let Some(id) = id else { return wrong("device: missing") };
+        if id == DeviceId::NIL {
+            return wrong("device: draw 16 random octets; all zero is none");
+        }
+        if name.as_ref().is_some_and(|name| name.len() > DEVICE_NAME_BYTES_MAX) {
+            let text = format!("device_name: at most {DEVICE_NAME_BYTES_MAX} bytes are taken");
+            return Err(Error::new(Code::TooLarge, text));
+        }
+        Ok(Device { id, name })
+    }
+}
+
 /// What comes of an AUTH.
 #[derive(Debug)]
 pub enum Progress {
@@ -103,17 +116,10 @@ impl SignIn {
         proof: &Proof,
         nonce: Nonce,
     ) -> Result<Progress, Error> {
-        let wrong = |text: &str| Err(Error::new(Code::Malformed, text));
-        let Some(name) = auth.mechanism else { return wrong("mechanism: missing") };
-        let Some(id) = auth.device else { return wrong("device: missing") };
-        if id == NO_DEVICE {
-            return wrong("device: draw 16 random octets; all zero is none");
-        }
-        let device = Device { id, name: auth.device_name };
-        if device.name.as_ref().is_some_and(|name| name.len() > DEVICE_NAME_BYTES_MAX) {
-            let text = format!("device_name: at most {DEVICE_NAME_BYTES_MAX} bytes are taken");
-            return Err(Error::new(Code::TooLarge, text));
-        }
+        let Some(name) = auth.mechanism else {
+            return Err(Error::new(Code::Malformed, "mechanism: missing"));
+        };
+        let device = Device::named(auth.device, auth.device_name)?;
         let mechanism = offered(proof).into_iter().find(|mechanism| mechanism.name() == name);
         let Some(mechanism) = mechanism else {
             return Err(Error::new(Code::NotOffered, format!("mechanism {name:?} is not offered")));

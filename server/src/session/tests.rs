@@ -7,7 +7,7 @@ use impp_protocol::command::{Done, Fetch, Message, Notify, Publish, Subscribe};
 use impp_protocol::presence::{Document, FieldName, Patch};
 use impp_protocol::sasl::Password;
 use impp_protocol::state::{self, ItemKind, SubscriptionEvent, SubscriptionState, WatcherEdit};
-use impp_protocol::{Address, Code, Command, Error, What};
+use impp_protocol::{Address, Code, Command, DeviceId, Error, MessageId, What};
 use impp_storage::MemoryStore;
 
 use super::entry::enter;
@@ -63,7 +63,7 @@ async fn start() -> Server {
 
 async fn sign_in(server: &Server, name: &str) -> Session {
     let account = server.ground.accounts.get(&address(name)).unwrap();
-    let device = Device { id: [name.len() as u8; 16], name: None };
+    let device = Device { id: DeviceId([name.len() as u8; 16]), name: None };
     enter(&server.entrance.serving, &server.ground.accounts, account, device, true).await.unwrap()
 }
 
@@ -107,7 +107,8 @@ async fn a_session_tells_events_as_far_as_there_is_room() {
     assert_eq!(done.state, Some(SubscriptionState::Active));
     let own = Subscribe::of(address("bob"), What::Log);
     ask(&mut bob, own).await;
-    let message = Message::new(*uuid::Uuid::now_v7().as_bytes(), address("bob"), "hi".into());
+    let id = MessageId::new(server.ground.clock.now(), [7; 10]);
+    let message = Message::new(id, address("bob"), "hi".into());
     let sent = ask(&mut alice, message).await;
     assert!(matches!(sent, Command::Ok(_)), "{sent:?}");
     let mut heard = Vec::new();

@@ -17,7 +17,7 @@ use impp_protocol::frame::{self, FRAME_BYTES_MAX};
 use impp_protocol::presence::{Document, Version};
 use impp_protocol::sasl::resume::Ticket;
 use impp_protocol::state::{Item, SubscriptionState};
-use impp_protocol::{Address, Code, Request, What};
+use impp_protocol::{Address, Code, DeviceId, MessageId, Request, What};
 use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, oneshot};
@@ -115,7 +115,7 @@ pub(super) struct Device {
     who: Address,
     /// Its name, which no other has.
     name: String,
-    id: [u8; 16],
+    id: DeviceId,
     net: Net,
     dice: Rng,
     facts: Arc<Mutex<Facts>>,
@@ -168,7 +168,7 @@ impl Device {
         let device = Device {
             who: who.clone(),
             name: format!("{}{number}", who.local()),
-            id,
+            id: DeviceId(id),
             net: net.clone(),
             dice,
             facts: facts.clone(),
@@ -314,12 +314,8 @@ async fn read(session: &mut Option<Session>) -> Option<Request> {
 }
 
 /// The id of a message: a UUIDv7 of the world's time.
-pub(super) fn message_id(net: &Net, dice: &mut Rng) -> [u8; 16] {
-    let millis = beginning().as_millis() + net.millis();
-    let mut id = [0; 16];
-    dice.fill(&mut id);
-    id[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
-    id[6] = id[6] & 0x0f | 0x70;
-    id[8] = id[8] & 0x3f | 0x80;
-    id
+pub(super) fn message_id(net: &Net, dice: &mut Rng) -> MessageId {
+    let mut chance = [0; 10];
+    dice.fill(&mut chance);
+    MessageId::new(beginning().after(Duration::from_millis(net.millis())), chance)
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use impp_protocol::command::Outcome;
 use impp_protocol::presence::{Document, FieldName, PartId};
-use impp_protocol::{Address, Code};
+use impp_protocol::{Address, Code, MessageId};
 
 /// What a ruling makes of one watcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ impl Ruling {
 #[derive(Clone, Debug)]
 pub(super) struct Sent {
     /// Its id.
-    pub id: [u8; 16],
+    pub id: MessageId,
     /// Who has written it.
     pub from: Address,
     /// On which device.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use impp_protocol::command::{Message, Outcome};
 use impp_protocol::presence::Document;
 use impp_protocol::state::{Fate, Item, ItemKind, SubscriptionState};
-use impp_protocol::{Address, Code};
+use impp_protocol::{Address, Code, MessageId};
 
 use super::device::{Look, Seen};
 use super::facts::{Facts, Grant, Sent, seen};
@@ -78,7 +78,7 @@ fn presence(facts: &mut Facts, found: &Found, watcher: &Address, name: &str, loo
 }
 
 /// The messages of a kind in a log: their ids, in its order.
-fn ids(log: &[Item], kind: ItemKind, from: Option<&Address>) -> Vec<[u8; 16]> {
+fn ids(log: &[Item], kind: ItemKind, from: Option<&Address>) -> Vec<MessageId> {
     let of_kind = log.iter().filter(|item| item.kind == kind);
     let messages = of_kind.filter_map(|item| Message::decode(item.message.clone()?).ok());
     let messages = messages.filter(|message| from.is_none() || message.from.as_ref() == from);

@@ -226,7 +226,7 @@ fn what_has_no_room_is_not_kept_and_its_followers_know_nothing() {
 fn who_follows_by_contact_or_lease_is_remembered_over_a_restart() {
     let mut world = World::new(&[Grant::All, Grant::Confirm, Grant::All]);
     world.publish();
-    let lease = Bond::Lease([5; 16], world.now.after(Duration::from_secs(7200)));
+    let lease = Bond::Lease(DeviceId([5; 16]), world.now.after(Duration::from_secs(7200)));
     let session = Bond::Session(world.session(&watcher(2)));
     world.follow(0, lease);
     world.follow(1, Bond::Contact);

@@ -76,8 +76,9 @@ fn d_6_6_a_fetch_is_not_answered_from_what_may_be_old() {
 fn g8_a_renewal_that_is_not_stored_leaves_the_lease_that_stood() {
     let mut world = followed(&[Grant::All]);
     let after = |seconds| world.now.after(std::time::Duration::from_secs(seconds));
-    let (stood, renewed) = (Bond::Lease([1; 16], after(500)), Bond::Lease([1; 16], after(900)));
-    let (other, now) = (Bond::Lease([2; 16], after(900)), world.now);
+    let (stood, renewed) =
+        (Bond::Lease(DeviceId([1; 16]), after(500)), Bond::Lease(DeviceId([1; 16]), after(900)));
+    let (other, now) = (Bond::Lease(DeviceId([2; 16]), after(900)), world.now);
     world.mirror.follow(now, &watcher(0), stood, None);
     for bond in [renewed, other] {
         let before = world.mirror.follower(&watcher(0)).cloned();

@@ -1,6 +1,7 @@
 //! D11 by time: a decision that has run out is looked at when bytes leave, not when a timer has come
 //! to it.
 
+use impp_protocol::DeviceId;
 use impp_protocol::state::SubscriptionState;
 
 use super::{SESSION, alice, at, bob, follow, policy, says};
@@ -18,7 +19,7 @@ fn world(bond: Bond) -> Presentity {
 }
 
 fn say(alice: &mut Presentity, seconds: u64, note: &str) {
-    assert_eq!(alice.make(at(seconds), says([1; 16], note, 1000)).0, Answer::Done);
+    assert_eq!(alice.make(at(seconds), says(DeviceId([1; 16]), note, 1000)).0, Answer::Done);
 }
 
 #[test]

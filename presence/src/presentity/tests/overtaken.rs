@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use impp_acl::RuleSet;
+use impp_protocol::DeviceId;
 
 use super::{SESSION, alice, at, bob, follow, policy, says};
 use crate::bonds::{Bond, Keeper};
-use crate::ids::DeviceId;
 use crate::presentity::*;
 
-const PHONE: DeviceId = [1; 16];
-const LAPTOP: DeviceId = [2; 16];
+const PHONE: DeviceId = DeviceId([1; 16]);
+const LAPTOP: DeviceId = DeviceId([2; 16]);
 const ALLOW: &str = "handling = \"allow\"\nfields = [\"all\"]";
 
 fn staged(alice: &mut Presentity, now: Timestamp, change: Change) -> u64 {

@@ -4,18 +4,18 @@
 use std::collections::BTreeMap;
 
 use impp_acl::RuleSet;
+use impp_protocol::DeviceId;
 use impp_protocol::presence::{Document, FieldName, PartId, Patch};
 use impp_protocol::state::Grant;
 use proptest::prelude::*;
 
 use super::{SESSION, alice, at, bob, follow, policy, says};
 use crate::bonds::{Bond, Keeper};
-use crate::ids::DeviceId;
 use crate::policy::Contact;
 use crate::presentity::*;
 
-const PHONE: DeviceId = [1; 16];
-const LAPTOP: DeviceId = [2; 16];
+const PHONE: DeviceId = DeviceId([1; 16]);
+const LAPTOP: DeviceId = DeviceId([2; 16]);
 pub(super) const ALLOW: &str = "handling = \"allow\"\nfields = [\"all\"]";
 const SOME: &str = "handling = \"allow\"\nfields = [\"note\"]";
 const BLOCK: &str = "handling = \"block\"";
@@ -24,7 +24,7 @@ const BLOCK: &str = "handling = \"block\"";
 fn tuple(device: DeviceId, text: &str) -> Change {
     let mut document = Document::default();
     let fields = [(FieldName::parse("note").unwrap(), text.into())];
-    let id = PartId::parse(&format!("t{}", device[0])).unwrap();
+    let id = PartId::parse(&format!("t{}", device.0[0])).unwrap();
     document.tuples.insert(id, fields.into());
     let patch = Patch::between(&Document::default(), &document);
     Change::Publish { device, patch, replace: true, lease: Lease::Until(at(1000)) }
@@ -171,7 +171,7 @@ struct Disk {
 fn name(write: &Write) -> String {
     match write {
         Write::Watcher(who, _) => format!("watcher {who}"),
-        Write::Layer(device, _) => format!("layer {}", device[0]),
+        Write::Layer(device, _) => format!("layer {}", device.0[0]),
         Write::Contact(who, _) => format!("contact {who}"),
         Write::Rules(..) => "rules".to_owned(),
     }

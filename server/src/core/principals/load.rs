@@ -18,7 +18,6 @@ use parking_lot::Mutex;
 use super::{HeldMessages, Principal, Principals};
 use crate::core::config::{Times, seconds};
 use crate::core::ground::Ground;
-use crate::core::ids::unhex;
 use crate::core::keeping::scan;
 use crate::core::records::{
     self, CONTACT, ContactRecord, HELD, LAYER, LayerRecord, RULES, WATCHER, WatcherRecord,
@@ -147,7 +146,7 @@ async fn load_layers(store: &dyn Store, owner: &Address) -> Result<Layers, Store
     let mut layers = Layers::default();
     for (key, record) in scan(store, owner, LAYER).await? {
         let layer: LayerRecord = parsed(owner, LAYER, &key, &record)?;
-        let device = records::last_part(&key).and_then(unhex);
+        let device = records::last_part(&key).and_then(|id| id.parse().ok());
         let document =
             BASE64.decode(&layer.document).ok().and_then(|b| Document::decode(b.into()).ok());
         let (Some(device), Some(document)) = (device, document) else {

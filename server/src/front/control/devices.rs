@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{Administration, Response, refused};
 use crate::core::accounts::AccountError;
-use crate::core::ids::{hex, unhex};
 
 /// A device as `user devices` prints it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -29,7 +28,7 @@ pub(super) async fn list(
 ) -> Result<Vec<ListedDevice>, AccountError> {
     let sessions = server.live.sessions.of(address);
     let listed = server.devices.all(address).await?.into_iter().map(|known| ListedDevice {
-        device: hex(&known.id),
+        device: known.id.to_string(),
         last_seen: known.last_seen().to_string(),
         sessions: sessions.iter().filter(|mailbox| mailbox.device == known.id).count(),
         name: known.record.name,
@@ -43,7 +42,7 @@ pub(super) async fn remove(
     address: &Address,
     text: &str,
 ) -> Result<Response, AccountError> {
-    let Some(device) = unhex(&text.to_ascii_lowercase()) else {
+    let Ok(device) = text.parse() else {
         let text = format!("\"{text}\" is no device: 32 hexadecimal digits are");
         return Ok(refused(2, text, None));
     };

@@ -16,7 +16,7 @@ use impp_protocol::state::{
     self, Contact, ContactEdit, Contacts, Grant, SubscriptionEdit, SubscriptionEvent,
     SubscriptionState, Subscriptions,
 };
-use impp_protocol::{Address, Code, Command, Domain, Error, Request, What};
+use impp_protocol::{Address, Code, Command, DeviceId, Domain, Error, Request, What};
 use impp_storage::{MemoryStore, Store};
 
 use crate::core::accounts::new_verifier;
@@ -72,7 +72,8 @@ fn session(server: &Server, text: &str, number: u8) -> Session {
     let account = server.ground.accounts.get(&address(text)).unwrap();
     let id = [number; 16];
     let ticket = Ticket::new(id, [0; 32]);
-    let mailbox = Arc::new(Mailbox::new(SessionId(id), address(text), [number; 16], ticket));
+    let mailbox =
+        Arc::new(Mailbox::new(SessionId(id), address(text), DeviceId([number; 16]), ticket));
     assert!(server.rooms.live.sessions.enter(&mailbox, 10));
     Session::new(Client { mailbox, account, every_item: true }, server.entrance.serving.clone())
 }

@@ -14,7 +14,7 @@ use impp_acl::Acting;
 use impp_presence::Change;
 use impp_protocol::command::{Bye, ByeReason};
 use impp_protocol::state::{DeviceEvent, DeviceReport};
-use impp_protocol::{Address, Code, Error, Timestamp};
+use impp_protocol::{Address, Code, DeviceId, Error, Timestamp};
 use impp_storage::{Expect, Op, Outcome, Store, StoreError, Unit};
 
 use crate::core::accounts::{Account, Accounts};
@@ -22,7 +22,6 @@ use crate::core::answers::Stored;
 use crate::core::clock::Clock;
 use crate::core::config::seconds;
 use crate::core::ground::Ground;
-use crate::core::ids::{DeviceId, hex, unhex};
 use crate::core::keeping::{layer, scan};
 use crate::core::principals::Principals;
 use crate::core::records::{self, DEVICE, DeviceRecord, ROOM, RoomRecord};
@@ -95,7 +94,7 @@ impl Devices {
     pub async fn all(&self, owner: &Address) -> Result<Vec<Known>, StoreError> {
         let records = scan(&*self.store, owner, DEVICE).await?;
         let known = records.iter().filter_map(|(key, record)| {
-            let id = records::last_part(key).and_then(unhex)?;
+            let id = records::last_part(key)?.parse().ok()?;
             Some(Known::read(id, record))
         });
         Ok(known.collect())
@@ -111,7 +110,7 @@ impl Devices {
         device: DeviceId,
         name: Option<String>,
     ) -> Result<Timestamp, Error> {
-        let key = records::key(DEVICE, &account.address, &[&hex(&device)]);
+        let key = records::key(DEVICE, &account.address, &[&device.to_string()]);
         for _ in 0..TRIES_MAX {
             let entered = match self.store.get(key.clone()).await.stored()? {
                 Some(record) => {
@@ -145,7 +144,7 @@ impl Devices {
             }
         }
         let name = name.cloned().or(known.record.name);
-        let key = records::key(DEVICE, &account.address, &[&hex(&known.id)]);
+        let key = records::key(DEVICE, &account.address, &[&known.id.to_string()]);
         // On condition: what made room just now is not brought back.
         let put = put(key, Expect::Version(known.version), &DeviceRecord::new(name, now));
         entered(self.commit(vec![put]).await, now)
@@ -187,7 +186,7 @@ impl Devices {
         let made = RoomRecord { made: made.map(Timestamp::as_millis).collect() };
         // Written by each new device, so that of two at once one sees the other.
         let expect = before.map_or(Expect::Absent, |record| Expect::Version(record.version));
-        let entry = records::key(DEVICE, owner, &[&hex(&device)]);
+        let entry = records::key(DEVICE, owner, &[&device.to_string()]);
         let ops = vec![
             put(entry, Expect::Absent, &DeviceRecord::new(name.clone(), now)),
             put(made_key, expect, &made),
@@ -208,7 +207,7 @@ impl Devices {
         if mailbox.is_revoked() || !mailbox.take_use(now, LAST_SEEN) {
             return;
         }
-        let key = records::key(DEVICE, &mailbox.account, &[&hex(&mailbox.device)]);
+        let key = records::key(DEVICE, &mailbox.account, &[&mailbox.device.to_string()]);
         let noted = async {
             let Some(record) = self.store.get(key.clone()).await? else { return Ok(()) };
             let known = Known::read(mailbox.device, &record);
@@ -241,7 +240,7 @@ impl Devices {
     /// [`StoreError`].
     pub async fn remove(&self, acting: &Acting, device: DeviceId) -> Result<bool, StoreError> {
         let owner = acting.owner();
-        let key = records::key(DEVICE, owner, &[&hex(&device)]);
+        let key = records::key(DEVICE, owner, &[&device.to_string()]);
         for _ in 0..TRIES_MAX {
             let Some(record) = self.store.get(key.clone()).await? else { return Ok(false) };
             let known = Known::read(device, &record);
@@ -262,7 +261,7 @@ impl Devices {
         why: Why,
         more: Vec<Op>,
     ) -> Result<bool, StoreError> {
-        let (device, key) = (known.id, records::key(DEVICE, owner, &[&hex(&known.id)]));
+        let (device, key) = (known.id, records::key(DEVICE, owner, &[&known.id.to_string()]));
         let mut ops = vec![
             Op::Put { key, expect: Expect::Version(known.version), value: None },
             layer(owner, device, None),

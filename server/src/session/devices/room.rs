@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use crate::core::ids::DeviceId;
-use impp_protocol::Timestamp;
+use impp_protocol::{DeviceId, Timestamp};
 
 /// A device that was used within so long is not taken away for another.
 pub(super) const RECENT: Duration = Duration::from_secs(7 * DAY.as_secs());

@@ -50,7 +50,7 @@ async fn start_on(store: Arc<dyn Store>, max: usize) -> Server {
 
 async fn session(server: &Server, device: u8) -> Result<Session, Error> {
     let account = server.ground.accounts.get(&alice()).unwrap();
-    let device = Device { id: [device; 16], name: Some(format!("device {device}")) };
+    let device = Device { id: DeviceId([device; 16]), name: Some(format!("device {device}")) };
     sign_in(&server.entrance.serving, &server.ground.accounts, account, device, true).await
 }
 
@@ -67,7 +67,7 @@ async fn visit(server: &Server, device: u8) -> Result<(), Code> {
 
 /// Has a device been used for the last time so long ago.
 async fn last_used(server: &Server, device: u8, ago: u64) {
-    let key = records::key(DEVICE, &alice(), &[&hex(&[device; 16])]);
+    let key = records::key(DEVICE, &alice(), &[&DeviceId([device; 16]).to_string()]);
     let last_seen = server.ground.clock.now().as_millis() - ago;
     let record = DeviceRecord { name: None, last_seen };
     let unit = Unit::of(server.ground.clock.now(), vec![put(key, Expect::Any, &record)]);
@@ -83,7 +83,7 @@ async fn ids(server: &Server) -> Vec<u8> {
         .await
         .unwrap()
         .iter()
-        .map(|known| known.id[0])
+        .map(|known| known.id.0[0])
         .collect()
 }
 
@@ -94,7 +94,7 @@ async fn told_gone(server: &Server) -> Vec<(u8, DeviceEvent, Option<u8>)> {
     let device = u8::try_from(ItemKind::Device.number()).unwrap();
     let reports = items.filter(|item| item.kind == device).map(|item| {
         let report: DeviceReport = impp_protocol::state::decode(item.head).unwrap();
-        (report.id[0], report.event, report.newcomer.map(|id| id[0]))
+        (report.id.0[0], report.event, report.newcomer.map(|id| id.0[0]))
     });
     reports.collect()
 }
@@ -109,7 +109,7 @@ async fn the_device_unused_longest_makes_room_and_shows_nothing_any_more() {
     }
     let lease = Lease::Until(server.ground.clock.now().after(DAY));
     let patch = impp_protocol::presence::Patch::default();
-    let publish = Change::Publish { device: [2; 16], patch, replace: true, lease };
+    let publish = Change::Publish { device: DeviceId([2; 16]), patch, replace: true, lease };
     server.rooms.principals.change(&alice(), publish).await.unwrap();
     assert_eq!(scan(&*server.ground.store, &alice(), records::LAYER).await.unwrap().len(), 1);
     visit(&server, 3).await.unwrap();
@@ -117,7 +117,7 @@ async fn the_device_unused_longest_makes_room_and_shows_nothing_any_more() {
     assert_eq!(told_gone(&server).await, [(2, DeviceEvent::MadeRoom, Some(3))]);
     assert_eq!(scan(&*server.ground.store, &alice(), records::LAYER).await.unwrap().len(), 0);
     let layer = |principal: &mut crate::core::principals::Principal, _| {
-        principal.presentity.layers().of([2; 16]).is_some()
+        principal.presentity.layers().of(DeviceId([2; 16])).is_some()
     };
     assert!(!server.rooms.principals.look(&alice(), layer).await.unwrap());
 }
@@ -222,9 +222,9 @@ async fn the_use_of_a_device_is_taken_once_an_hour() {
 async fn a_device_that_is_removed_publishes_nothing_behind_it() {
     let server = start(2).await;
     let mut session = session(&server, 1).await.unwrap();
-    assert!(server.entrance.serving.devices.remove(&acting(), [1; 16]).await.unwrap());
+    assert!(server.entrance.serving.devices.remove(&acting(), DeviceId([1; 16])).await.unwrap());
     assert!(
-        !server.entrance.serving.devices.remove(&acting(), [1; 16]).await.unwrap(),
+        !server.entrance.serving.devices.remove(&acting(), DeviceId([1; 16])).await.unwrap(),
         "it is gone"
     );
     assert_eq!(told_gone(&server).await, [(1, DeviceEvent::Removed, None)]);

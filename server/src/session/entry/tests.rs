@@ -5,7 +5,7 @@ use std::path::Path;
 use impp_protocol::command::Auth;
 use impp_protocol::sasl::Password;
 use impp_protocol::sasl::scram::Nonce;
-use impp_protocol::{Address, Command, Domain};
+use impp_protocol::{Address, Command, DeviceId, Domain, MessageId};
 use impp_storage::{MemoryStore, Scan};
 
 use super::*;
@@ -63,7 +63,7 @@ async fn change(server: &Server, account: &str, state: AccountState) {
 }
 
 fn device() -> Device {
-    Device { id: [1; 16], name: None }
+    Device { id: DeviceId([1; 16]), name: None }
 }
 
 /// What resumes a session now.
@@ -151,8 +151,7 @@ async fn c9_of_two_with_one_ticket_one_has_the_session_and_keeps_it() {
 async fn c10_what_is_queued_while_its_sender_is_removed_goes() {
     let server = start().await;
     change(&server, "alice@a.example", AccountState::Removed).await;
-    let mut id = *uuid::Uuid::now_v7().as_bytes();
-    id[15] = 1;
+    let id = MessageId::new(server.ground.clock.now(), [1; 10]);
     let from = address("alice@a.example");
     let message = impp_protocol::command::Message {
         from: Some(from.clone()),
@@ -188,7 +187,7 @@ async fn c12_a_certificate_is_for_the_domain_that_is_called() {
         let auth = Auth {
             mechanism: Some("EXTERNAL".to_owned()),
             data: Some(asked.to_owned().into()),
-            device: Some([1; 16]),
+            device: Some(DeviceId([1; 16])),
             device_name: None,
             resume: None,
         };

@@ -8,7 +8,7 @@ use impp_acl::Acting;
 use impp_federation::queue::{Cause, Standing};
 use impp_protocol::command::{Done, Fetch};
 use impp_protocol::state::{self, FateReport, ItemKind, Whereabouts};
-use impp_protocol::{Code, Error};
+use impp_protocol::{Code, Error, MessageId};
 use impp_storage::{Item, ReadLog, Store};
 
 use crate::core::answers::{Handled, Stored};
@@ -57,7 +57,7 @@ fn answer(whereabouts: &Whereabouts) -> Done {
     Done { content: Some(state::encode(whereabouts)), ..Done::empty() }
 }
 
-fn waiting(id: [u8; 16], standing: Standing) -> Whereabouts {
+fn waiting(id: MessageId, standing: Standing) -> Whereabouts {
     let Standing { to, since, cause, next_try } = standing;
     let (code, by, text) = match cause {
         Some(Cause { code, by, text, address: _ }) => (Some(code), Some(by), text),
@@ -66,7 +66,7 @@ fn waiting(id: [u8; 16], standing: Standing) -> Whereabouts {
     Whereabouts { id, to, fate: None, since, code, by, text, next_try, address: None }
 }
 
-fn ended(item: &Item, id: [u8; 16]) -> Option<Whereabouts> {
+fn ended(item: &Item, id: MessageId) -> Option<Whereabouts> {
     if ItemKind::from_number(u64::from(item.kind)) != Some(ItemKind::Fate) {
         return None;
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use impp_acl::{Acting, DeliveryRuling, FieldSet, Ruling, with_decision, with_delivery_decision};
 use impp_protocol::command::{Done, Fetch, Publish};
 use impp_protocol::state::{self, Decision, RequestEdit, RequestEntry, RequestKind, Requests};
-use impp_protocol::{Address, Code, Error, Timestamp};
+use impp_protocol::{Address, Code, Error, MessageId, Timestamp};
 use impp_storage::{Expect, Op, Outcome, Record, Rejection, Store, Unit};
 use tokio::task::JoinError;
 
@@ -16,7 +16,6 @@ use super::lists;
 use super::rules::Rules;
 use crate::core::answers::{Handled, Stored};
 use crate::core::clock::Clock;
-use crate::core::ids::unhex;
 use crate::core::keeping::scan;
 use crate::core::records::{self, HELD};
 use crate::core::sessions::Sessions;
@@ -166,13 +165,12 @@ impl Waiting {
     async fn held(&self, acting: &Acting) -> Result<Vec<Held>, Error> {
         let records = scan(&*self.store, acting.owner(), HELD).await.stored()?;
         let read = |(key, record): (Vec<u8>, Record)| {
-            let (from, id) = {
+            let (from, since) = {
                 let mut parts = records::parts(&key).skip(1);
-                (Address::parse_canonical(parts.next()?).ok()?, unhex(parts.next()?)?)
+                let from = Address::parse_canonical(parts.next()?).ok()?;
+                let id: MessageId = parts.next()?.parse().ok()?;
+                (from, id.time().unwrap_or_default())
             };
-            // The first 48 bits of a UUIDv7 are its time.
-            let millis = id[..6].iter().fold(0, |time, byte| time << 8 | u64::from(*byte));
-            let since = Timestamp::from_millis(millis);
             Some(Held { key, from, since, record })
         };
         let mut held: Vec<Held> = records.into_iter().filter_map(read).collect();

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 use impp_client::Client;
-use impp_client::profile::{device_from_hex, device_to_hex};
+use impp_client::protocol::DeviceId;
 use impp_client::protocol::state::Device;
 use serde::Serialize;
 
@@ -26,8 +26,8 @@ enum Action {
 #[derive(Debug, clap::Args)]
 struct Remove {
     /// The device's id: 32 hexadecimal digits.
-    #[arg(value_name = "ID", value_parser = id)]
-    device: [u8; 16],
+    #[arg(value_name = "ID")]
+    device: DeviceId,
 }
 
 #[derive(Serialize)]
@@ -53,13 +53,9 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
     Ok(())
 }
 
-fn id(text: &str) -> Result<[u8; 16], &'static str> {
-    device_from_hex(text).ok_or("expected 32 hexadecimal digits")
-}
-
 fn json(device: &Device) -> DeviceJson {
     DeviceJson {
-        device: device_to_hex(&device.id),
+        device: device.id.to_string(),
         name: device.name.clone(),
         last_seen: device.last_seen.to_string(),
         current: device.current,

@@ -1,9 +1,9 @@
 //! `impp fate`: where a message that was sent is, or how it ended.
 
 use impp_client::Client;
+use impp_client::protocol::MessageId;
 use impp_client::protocol::state::Whereabouts;
 use serde::Serialize;
-use uuid::Uuid;
 
 use crate::output::Output;
 use crate::report::Failure;
@@ -12,7 +12,7 @@ use crate::report::Failure;
 pub(crate) struct Args {
     /// The id that `impp send` printed.
     #[arg(value_name = "UUID")]
-    id: Uuid,
+    id: MessageId,
 }
 
 #[derive(Serialize)]
@@ -37,7 +37,7 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
 }
 
 impl FateJson {
-    fn new(id: Uuid, found: &Whereabouts) -> FateJson {
+    fn new(id: MessageId, found: &Whereabouts) -> FateJson {
         let cause = found.code.map(|code| match &found.text {
             Some(text) => format!("{code}: {text}"),
             None => code.to_string(),

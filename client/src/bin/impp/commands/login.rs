@@ -4,7 +4,7 @@ use std::io::{BufRead, IsTerminal};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use impp_client::profile::{self, PROFILE_BYTES_MAX, device_to_hex};
+use impp_client::profile::{self, PROFILE_BYTES_MAX};
 use impp_client::protocol::Address;
 use impp_client::{Client, ClientError, Credentials, Profile};
 use serde::Serialize;
@@ -59,7 +59,7 @@ pub(crate) async fn run(args: &Args, global: &Global, out: &mut Output) -> Resul
     };
     let client = Client::new(&profile, options(global))?;
     client.connect().await?;
-    let device = device_to_hex(client.device());
+    let device = client.device().to_string();
     client.close().await;
 
     let new = profile::New {

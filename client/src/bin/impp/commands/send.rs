@@ -4,11 +4,10 @@ use std::io::{IsTerminal, Read};
 use std::time::Duration;
 
 use bytes::Bytes;
-use impp_client::protocol::Address;
 use impp_client::protocol::command::BODY_BYTES_MAX;
+use impp_client::protocol::{Address, MessageId};
 use impp_client::{Client, Outgoing};
 use serde::Serialize;
-use uuid::Uuid;
 
 use crate::output::Output;
 use crate::report::Failure;
@@ -25,7 +24,7 @@ pub(crate) struct Args {
     content_type: Option<String>,
     /// The id of an earlier try: the message is never delivered twice.
     #[arg(long, value_name = "UUID")]
-    id: Option<Uuid>,
+    id: Option<MessageId>,
     /// It is of no use any more after so many seconds.
     #[arg(long, value_name = "SECONDS")]
     expires: Option<u32>,

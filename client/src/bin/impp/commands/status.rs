@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 use impp_client::Client;
-use impp_client::profile::device_to_hex;
-use impp_client::protocol::Address;
 use impp_client::protocol::presence::name::REGISTRY;
 use impp_client::protocol::presence::{
     Document, FieldName, FieldType, PartId, Patch, canonical_value,
 };
+use impp_client::protocol::{Address, DeviceId};
 use serde::Serialize;
 
 use crate::document::{self, DocumentJson};
@@ -104,8 +103,8 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
 }
 
 /// The whole layer that is published.
-fn layer(set: &Set, own: &Address, device: &[u8; 16]) -> Result<Document, Failure> {
-    let id = format!("d{}", &device_to_hex(device)[..8]);
+fn layer(set: &Set, own: &Address, device: DeviceId) -> Result<Document, Failure> {
+    let id = format!("d{}", &device.to_string()[..8]);
     let id = PartId::parse(&id).ok_or_else(|| Failure::usage("bad device id"))?;
     let status = match set.status {
         Status::Open => "open",
@@ -175,7 +174,7 @@ mod tests {
         let line = ["impp", "status", "set", "open"].iter().chain(words);
         let all = All::try_parse_from(line).unwrap();
         let Command::Status(Args::Set(set)) = all.command else { panic!("not status set") };
-        layer(&set, &Address::parse("alice@a.example").unwrap(), &[0xab; 16])
+        layer(&set, &Address::parse("alice@a.example").unwrap(), DeviceId([0xab; 16]))
     }
 
     #[test]

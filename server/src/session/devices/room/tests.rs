@@ -58,7 +58,7 @@ fn drawn() -> impl Strategy<Value = Drawn> {
             max,
             devices: (1u8..)
                 .zip(seen)
-                .map(|(n, (hours, in_use))| Seen { id: [n; 16], last: at(hours), in_use })
+                .map(|(n, (hours, in_use))| Seen { id: DeviceId([n; 16]), last: at(hours), in_use })
                 .collect(),
             lease: Duration::from_secs(days * 86_400),
             made: made.into_iter().map(at).collect(),
@@ -121,16 +121,16 @@ proptest! {
 #[test]
 fn a_row_of_new_devices_takes_four_places_a_day() {
     let mut devices: Vec<Seen> =
-        (1..=16).map(|n| Seen { id: [n; 16], last: at(800), in_use: false }).collect();
+        (1..=16).map(|n| Seen { id: DeviceId([n; 16]), last: at(800), in_use: false }).collect();
     let (mut made, mut taken) = (Vec::new(), Vec::new());
     for n in 0..20u8 {
         let now = at(-i64::from(n));
         let around = Around { now, max: 16, lease: 9 * RECENT, made: &made, password: None };
         let Ok(Room::Of { device, counts: true }) = room(&devices, around) else { continue };
         devices.retain(|known| known.id != device);
-        devices.push(Seen { id: [100 + n; 16], last: now, in_use: false });
+        devices.push(Seen { id: DeviceId([100 + n; 16]), last: now, in_use: false });
         made = counted(now, &made).chain([now]).collect();
-        taken.push(device[0]);
+        taken.push(device.0[0]);
     }
     assert_eq!(taken, [1, 2, 3, 4]);
     assert_eq!(devices.len(), 16);
@@ -140,12 +140,12 @@ fn a_row_of_new_devices_takes_four_places_a_day() {
 /// and one that has signed in since does not.
 #[test]
 fn a_changed_password_frees_the_places_of_before() {
-    let seen = |n, hours| Seen { id: [n; 16], last: at(hours), in_use: false };
+    let seen = |n, hours| Seen { id: DeviceId([n; 16]), last: at(hours), in_use: false };
     let (made, lease) = (&[][..], 9 * RECENT);
     let around = |password| Around { now: at(0), max: 2, lease, made, password };
     let devices = [seen(1, 0), seen(2, 5)];
     assert_eq!(room(&devices, around(None)), Err(NoRoom::AllUsed));
-    let of = |n| Ok(Room::Of { device: [n; 16], counts: true });
+    let of = |n| Ok(Room::Of { device: DeviceId([n; 16]), counts: true });
     assert_eq!(room(&devices, around(Some(at(3)))), of(2));
     assert_eq!(room(&[seen(1, 0), seen(2, 1)], around(Some(at(3)))), Err(NoRoom::AllUsed));
 }

@@ -3,12 +3,10 @@
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
-use impp_client::profile::device_to_hex;
+use impp_client::ClientError;
 use impp_client::protocol::command::Message;
 use impp_client::protocol::state::{DeviceReport, FateReport, Item, ItemKind};
-use impp_client::{ClientError, id_time};
 use serde::Serialize;
-use uuid::Uuid;
 
 use crate::output::{printable, quoted};
 use crate::report::Failure;
@@ -124,7 +122,6 @@ pub(super) fn parse_cursor(text: &str) -> Result<Bytes, &'static str> {
 }
 
 fn of_message(message: &Message) -> ItemJson {
-    let id = Uuid::from_bytes(message.id);
     let content_type = message.content_type.as_deref().unwrap_or(TYPE_DEFAULT);
     let text = match is_text(content_type) {
         true => std::str::from_utf8(&message.body).ok(),
@@ -135,13 +132,13 @@ fn of_message(message: &Message) -> ItemJson {
         value: header.value.clone(),
     };
     ItemJson {
-        id: id.to_string(),
+        id: message.id.to_string(),
         from: message.from.as_ref().map(ToString::to_string),
         to: message.to.to_string(),
         content_type: Some(content_type.to_owned()),
         body: text.map(str::to_owned),
         body_base64: text.is_none().then(|| STANDARD.encode(&message.body)),
-        created: message.created.or_else(|| id_time(&id)).map(|time| time.to_string()),
+        created: message.created.or_else(|| message.id.time()).map(|time| time.to_string()),
         expires: message.expires.map(|time| time.to_string()),
         reply_to: message.reply_to.as_ref().map(ToString::to_string),
         thread: message.thread.clone(),
@@ -156,7 +153,7 @@ fn of_message(message: &Message) -> ItemJson {
 fn fate(report: &FateReport) -> ItemJson {
     ItemJson {
         item: ItemKind::Fate.as_str(),
-        id: Uuid::from_bytes(report.id).to_string(),
+        id: report.id.to_string(),
         to: report.to.to_string(),
         fate: Some(report.fate.as_str()),
         cause: report.code.map(|code| code.as_str()),
@@ -167,11 +164,11 @@ fn fate(report: &FateReport) -> ItemJson {
 
 fn device(report: &DeviceReport) -> DeviceJson {
     DeviceJson {
-        device: device_to_hex(&report.id),
+        device: report.id.to_string(),
         name: report.name.clone(),
         event: report.event.as_str(),
         last_seen: report.last_seen.to_string(),
-        newcomer: report.newcomer.as_ref().map(device_to_hex),
+        newcomer: report.newcomer.map(|id| id.to_string()),
         newcomer_name: report.newcomer_name.clone(),
     }
 }
@@ -234,13 +231,13 @@ pub(super) fn text(item: &ItemJson) -> String {
 mod tests {
     use super::*;
     use impp_client::protocol::state::{DeviceEvent, Fate};
-    use impp_client::protocol::{Code, Timestamp};
+    use impp_client::protocol::{Code, DeviceId, MessageId, Timestamp};
 
     fn message(content_type: Option<&str>, body: &'static [u8]) -> Message {
-        let id = [
+        let id = MessageId([
             0x01, 0x89, 0x0a, 0x5d, 0xac, 0x96, 0x77, 0x4b, 0xbc, 0xce, 0xb3, 0x02, 0x09, 0x9a,
             0x80, 0x57,
-        ];
+        ]);
         let body = Bytes::from_static(body);
         Message {
             from: Some("bob@a.example".parse().unwrap()),
@@ -323,11 +320,11 @@ mod tests {
     #[test]
     fn a_device_that_made_room_says_for_which() {
         let report = DeviceReport {
-            id: [1; 16],
+            id: DeviceId([1; 16]),
             name: Some("phone".to_owned()),
             event: DeviceEvent::MadeRoom,
             last_seen: Timestamp::parse("2026-11-01T09:00:00Z").unwrap(),
-            newcomer: Some([2; 16]),
+            newcomer: Some(DeviceId([2; 16])),
             newcomer_name: None,
         };
         let (kind, bobs) = (ItemKind::Device, message(None, b""));

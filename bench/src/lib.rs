@@ -8,13 +8,11 @@
 use std::time::Duration;
 
 use impp_acl::RuleSet;
-use impp_presence::{
-    Bond, Change, Contact, Keeper, Layers, Lease, PaceLimit, Policy, Presentity, SessionId,
-};
+use impp_presence::{Bond, Change, Contact, Keeper, Layers, Lease, PaceLimit, Policy, Presentity};
 use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::{Document, FieldName, PartId, Patch};
 use impp_protocol::state::Grant;
-use impp_protocol::{Address, DeviceId, Timestamp};
+use impp_protocol::{Address, DeviceId, SessionId, Timestamp};
 
 /// So many of the watchers see what [`Operation::Publish`] changes, however many there are.
 pub const FRIENDS: usize = 50;
@@ -181,12 +179,12 @@ impl World {
 
     fn follow(&self, index: usize) -> Option<Change> {
         let until = self.now.after(Duration::from_secs(3600));
-        let (bond, listener) = (Bond::Lease(DEVICE, until), Some(session(index)));
+        let (bond, listener) = (Bond::Lease(DEVICE, until), Some(session(index).into()));
         Some(Change::Follow { watcher: watcher(index)?, bond, listener, pending_max: 100 })
     }
 
     fn release(&self, index: usize) -> Option<Change> {
-        let (keepers, listener) = (vec![Keeper::Device(DEVICE)], Some(session(index)));
+        let (keepers, listener) = (vec![Keeper::Device(DEVICE)], Some(session(index).into()));
         Some(Change::Release { watcher: watcher(index)?, keepers, listener })
     }
 

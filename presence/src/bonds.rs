@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use impp_protocol::{DeviceId, Timestamp};
-
-use crate::ids::SessionId;
+use impp_protocol::{DeviceId, SessionId, Timestamp};
 
 /// What keeps a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

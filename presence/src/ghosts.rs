@@ -10,7 +10,7 @@ use impp_acl::{RuleSet, RulesError, default_rules};
 use impp_protocol::hashing::HashMap;
 use impp_protocol::{Address, Timestamp};
 
-use crate::ids::SessionId;
+use crate::ids::{LinkId, ListenerId};
 use crate::policy::Policy;
 use crate::presentity::{Answer, Change, Effects, Layers, PaceLimit, Presentity};
 
@@ -75,7 +75,7 @@ impl Ghosts {
     }
 
     /// Does what is due of all; those of whom there is something to say over the link.
-    pub fn expire(&mut self, now: Timestamp, link: SessionId) -> Vec<Address> {
+    pub fn expire(&mut self, now: Timestamp, link: LinkId) -> Vec<Address> {
         let mut changed = Vec::new();
         if self.soonest.is_none_or(|at| at > now) {
             return changed;
@@ -83,7 +83,7 @@ impl Ghosts {
         self.soonest = None;
         for (address, ghost) in &mut self.known {
             let is_due = ghost.next_deadline().is_some_and(|at| at <= now);
-            if is_due && ghost.expire(now).wake.contains(&link) {
+            if is_due && ghost.expire(now).wake.contains(&ListenerId::from(link)) {
                 changed.push(address.clone());
             }
             self.soonest = self.soonest.into_iter().chain(ghost.next_deadline()).min();

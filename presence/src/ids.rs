@@ -1,6 +1,26 @@
-//! Whose layer a layer is, and whom a change wakes.
+//! Whom a change wakes: a session, or a link.
 
-/// A session or a link, unique in this run of the server: what is bound to it ends with it, and what
-/// it listens to wakes it.
+use impp_protocol::SessionId;
+
+/// A link to a server of another domain, unique in this run of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId(pub [u8; 16]);
+pub struct LinkId(pub [u8; 16]);
+
+/// Who listens. All ids of sessions and links are drawn alike, from 128 random bits, so that none is
+/// another's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListenerId([u8; 16]);
+
+/// What a session follows wakes it.
+impl From<SessionId> for ListenerId {
+    fn from(SessionId(session): SessionId) -> ListenerId {
+        ListenerId(session)
+    }
+}
+
+/// What the watchers beyond a link follow wakes the link.
+impl From<LinkId> for ListenerId {
+    fn from(LinkId(link): LinkId) -> ListenerId {
+        ListenerId(link)
+    }
+}

@@ -26,7 +26,7 @@ mod watchers;
 mod watching;
 
 pub use bonds::{Bond, Bonds, Keeper};
-pub use ids::SessionId;
+pub use ids::{LinkId, ListenerId};
 pub use policy::{Contact, Policy};
 pub use presentity::{
     Answer, Asked, Change, Effects, Fetched, GroupTold, Groups, Held, Joined, LAYERS_MAX, Layers,

@@ -8,7 +8,7 @@ use impp_acl::ViewKey;
 use impp_protocol::hashing::{HashMap, HashSet};
 use impp_protocol::{Address, Timestamp};
 
-use crate::ids::SessionId;
+use crate::ids::ListenerId;
 use crate::watching::Watching;
 
 /// Watchers whose subscriptions have ended and of whom word is kept, at most, the newest.
@@ -115,7 +115,7 @@ impl Watchers {
 
     /// Nobody is told over this session or link any more. It is no change of how a watcher stands,
     /// and is not noted as one.
-    pub(crate) fn unlisten(&mut self, who: &Address, listener: SessionId) {
+    pub(crate) fn unlisten(&mut self, who: &Address, listener: ListenerId) {
         let Some(watching) = self.all.get_mut(who) else { return };
         let before = watching.is_idle();
         watching.listeners.retain(|other| *other != listener);

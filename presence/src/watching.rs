@@ -8,7 +8,7 @@ use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{DeviceId, Timestamp};
 
 use crate::bonds::{Bond, Bonds, Keeper};
-use crate::ids::SessionId;
+use crate::ids::ListenerId;
 
 /// What of a watcher, or of one who follows elsewhere, survives the server: its record changes when
 /// this does.
@@ -42,7 +42,7 @@ pub struct Watching {
     /// What keeps them; none if only word of them is kept.
     pub bonds: Bonds,
     /// Sessions that get notifications; of a watcher of another domain, the link.
-    pub listeners: Vec<SessionId>,
+    pub listeners: Vec<ListenerId>,
 }
 
 impl Watching {
@@ -90,16 +90,21 @@ impl Watching {
     }
 
     /// Makes this link the only listener: a watcher of another domain has one, the newest.
-    pub(crate) fn listen_only(&mut self, link: SessionId) {
+    pub(crate) fn listen_only(&mut self, link: ListenerId) {
         self.listeners.clear();
         self.listeners.push(link);
     }
 
     /// Adds a session that gets notifications.
-    pub(crate) fn listen(&mut self, session: SessionId) {
+    pub(crate) fn listen(&mut self, session: ListenerId) {
         if !self.listeners.contains(&session) {
             self.listeners.push(session);
         }
+    }
+
+    /// Whether this session or link is told.
+    pub(crate) fn tells(&self, listener: impl Into<ListenerId>) -> bool {
+        self.listeners.contains(&listener.into())
     }
 
     /// Whether it waits for the owner, kept or not.

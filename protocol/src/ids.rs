@@ -1,5 +1,5 @@
-//! The ids that clients make: of messages and of devices. Sixteen octets each, and never one taken
-//! for the other.
+//! The ids that both sides name: of messages, devices and sessions. Sixteen octets each, and never
+//! one taken for the other.
 //!
 //! Chance comes in; that an id's time is near the server's is looked at by the server.
 
@@ -69,7 +69,7 @@ impl DeviceId {
 
 impl fmt::Display for DeviceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        hex(&self.0, f)
     }
 }
 
@@ -86,6 +86,21 @@ impl FromStr for DeviceId {
         let number = u128::from_str_radix(text, 16).map_err(|_| wrong)?;
         Ok(DeviceId(number.to_be_bytes()))
     }
+}
+
+/// A session, as its server has drawn it: unique in that server's run. AUTH and the ticket name it to
+/// resume it. It is written as 32 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub [u8; 16]);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex(&self.0, f)
+    }
+}
+
+fn hex(octets: &[u8; 16], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    octets.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
 }
 
 /// A text that is not the id that it should be.
@@ -116,7 +131,7 @@ macro_rules! octets {
     )+ };
 }
 
-octets!(MessageId, DeviceId);
+octets!(MessageId, DeviceId, SessionId);
 
 #[cfg(test)]
 mod tests {

@@ -22,7 +22,7 @@ pub mod varint;
 pub use address::{Address, Domain};
 pub use command::{Command, Kind, Request};
 pub use error::{By, Code, Error};
-pub use ids::{DeviceId, MessageId};
+pub use ids::{DeviceId, MessageId, SessionId};
 pub use thing::What;
 pub use time::Timestamp;
 

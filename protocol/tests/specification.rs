@@ -41,7 +41,7 @@ fn words(kind: &str) -> String {
         "bool" => "flag",
         "String" => "text",
         "Bytes" => "octets",
-        "[u8; 16]" | "MessageId" | "DeviceId" => "16 octets",
+        "[u8; 16]" | "MessageId" | "DeviceId" | "SessionId" => "16 octets",
         "Timestamp" => "time (ms)",
         "Duration" => "seconds",
         "Address" => "address",

@@ -20,7 +20,7 @@ use impp_protocol::state::{
     SubscriptionState,
 };
 use impp_protocol::{
-    Address, Code, Command, DeviceId, Domain, Error, MessageId, Request, Timestamp, What,
+    Address, Code, Command, DeviceId, Domain, Error, MessageId, Request, SessionId, Timestamp, What,
 };
 
 struct Vector {
@@ -66,7 +66,8 @@ fn sign_in() -> Vec<Vector> {
         resume: None,
     };
     let challenge = Challenge { data: challenge.into() };
-    let (old, new) = (Ticket::new([0x22; 16], [0x33; 32]), Ticket::new([0x22; 16], [0x44; 32]));
+    let session = SessionId([0x22; 16]);
+    let (old, new) = (Ticket::new(session, [0x33; 32]), Ticket::new(session, [0x44; 32]));
     let second = Auth {
         mechanism: None,
         data: Some(proof.into()),

@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use impp_protocol::command::{Auth, Bye, ByeReason, Command, Done, Ping};
 use impp_protocol::presence::Version;
 use impp_protocol::sasl::resume::Ticket;
-use impp_protocol::{Code, DeviceId, Error, What};
+use impp_protocol::{Code, DeviceId, Error, SessionId, What};
 use impp_tests::impp::Impp;
 use impp_tests::peer::{Peer, first_auth, subscribe};
 use impp_tests::server::Server;
@@ -121,7 +121,9 @@ async fn c11_nobody_resumes_anothers_session() {
     let server = Server::quickstart();
     let (alice, ticket) = following(&server).await;
     alice.cut();
-    let gone = try_resume(&server, |_| (), &Ticket::new([7; 16], [7; 32])).await.expect_err("gone");
+    let gone = try_resume(&server, |_| (), &Ticket::new(SessionId([7; 16]), [7; 32]))
+        .await
+        .expect_err("gone");
     assert_eq!(gone.code, Code::Expired);
     let guessed = Ticket::new(ticket.session(), [0; 32]);
     let attempts: [(&str, Resumed); 4] = [

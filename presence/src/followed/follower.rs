@@ -11,7 +11,7 @@ use impp_protocol::{Address, Timestamp};
 use super::Terms;
 use super::cache::GroupId;
 use crate::bonds::{Bonds, Keeper};
-use crate::ids::SessionId;
+use crate::ids::ListenerId;
 use crate::watching::Kept;
 
 /// Between two times that the home says that a lease has run out there: else the two would ask and
@@ -45,7 +45,7 @@ pub struct Follower {
     /// What keeps them; nothing if they have ended and the home has still to hear of it.
     pub bonds: Bonds,
     /// Sessions that get notifications.
-    pub listeners: Vec<SessionId>,
+    pub listeners: Vec<ListenerId>,
     pub(super) group: Option<GroupId>,
     pub(super) upstream: Upstream,
     /// Until when the home keeps the subscription, as far as is known.

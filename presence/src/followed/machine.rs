@@ -8,14 +8,14 @@ use std::time::Duration;
 use impp_protocol::command::{Done, Subscribe};
 use impp_protocol::presence::Version;
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
-use impp_protocol::{Address, Code, Error, Timestamp, What};
+use impp_protocol::{Address, Code, Error, SessionId, Timestamp, What};
 
 use super::agenda::Agenda;
 use super::cache::Cache;
 use super::follower::{Follower, Upstream};
 use super::{Effects, Terms};
 use crate::bonds::{Bond, Keeper};
-use crate::ids::SessionId;
+use crate::ids::ListenerId;
 use crate::presentity::{Held, Pulled, Told};
 use crate::watching::Kept;
 
@@ -88,7 +88,7 @@ impl Mirror {
         now: Timestamp,
         watcher: &Address,
         bond: Bond,
-        listener: Option<SessionId>,
+        listener: Option<ListenerId>,
     ) -> (SubscriptionState, Effects) {
         let mut effects = Effects::default();
         let before = self.kept(watcher);
@@ -105,11 +105,11 @@ impl Mirror {
             }
         }
         follower.bonds.keep(bond);
-        if let Some(session) = listener {
-            if !follower.listeners.contains(&session) {
-                follower.listeners.push(session);
+        if let Some(listener) = listener {
+            if !follower.listeners.contains(&listener) {
+                follower.listeners.push(listener);
             }
-            effects.wake.remove(&session);
+            effects.wake.remove(&listener);
         }
         let state = follower.state;
         effects.asks = self.asks_for(now, watcher);
@@ -125,11 +125,11 @@ impl Mirror {
         now: Timestamp,
         watcher: &Address,
         bond: Bond,
-        listener: Option<SessionId>,
+        listener: Option<ListenerId>,
         before: Option<&Follower>,
     ) -> Effects {
-        let stood = |session| before.is_some_and(|b| b.listeners.contains(&session));
-        let listener = listener.filter(|session| !stood(*session));
+        let stood = |listener: &ListenerId| before.is_some_and(|b| b.listeners.contains(listener));
+        let listener = listener.filter(|listener| !stood(listener));
         let keeper = bond.keeper();
         let ours = self.follower(watcher).is_some_and(|f| f.bonds.of(keeper) == Some(bond));
         let kept = before.and_then(|before| before.bonds.of(keeper));
@@ -153,13 +153,13 @@ impl Mirror {
         now: Timestamp,
         watcher: &Address,
         keepers: &[Keeper],
-        listener: Option<SessionId>,
+        listener: Option<ListenerId>,
     ) -> Effects {
         let mut effects = Effects::default();
         let before = self.kept(watcher);
         if let Some(follower) = self.followers.get_mut(watcher) {
-            if let Some(session) = listener {
-                follower.listeners.retain(|other| *other != session);
+            if let Some(listener) = listener {
+                follower.listeners.retain(|other| *other != listener);
             }
             let released = keepers.iter().filter(|keeper| follower.bonds.release(**keeper)).count();
             if released > 0 && !follower.is_kept() {
@@ -195,13 +195,13 @@ impl Mirror {
         held: Held,
         state: Option<SubscriptionState>,
     ) -> Pulled {
-        let found = self.followers.get_mut(watcher);
-        let Some(follower) = found.filter(|follower| follower.listeners.contains(&session)) else {
+        let (found, listener) = (self.followers.get_mut(watcher), ListenerId::from(session));
+        let Some(follower) = found.filter(|follower| follower.listeners.contains(&listener)) else {
             return Pulled::Told(Told::ended(SubscriptionEvent::Deactivated));
         };
         let ended = follower.state == SubscriptionState::Terminated;
         if ended {
-            follower.listeners.retain(|other| *other != session);
+            follower.listeners.retain(|other| *other != listener);
         }
         let news = state != Some(follower.state);
         let known = |state| matches!(state, SubscriptionState::Stale | SubscriptionState::Unknown);
@@ -358,7 +358,7 @@ impl Mirror {
         for watcher in self.followers.keys().cloned().collect::<Vec<_>>() {
             let before = self.kept(&watcher);
             let Some(follower) = self.followers.get_mut(&watcher) else { continue };
-            let wake: Vec<SessionId> = follower.listeners.clone();
+            let wake: Vec<ListenerId> = follower.listeners.clone();
             if follower.bonds.expire(now) && !follower.is_kept() {
                 self.end(now, &watcher, SubscriptionEvent::Timeout, &mut effects);
             }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use impp_protocol::{Address, Domain, Error};
 
-use crate::ids::SessionId;
+use crate::ids::ListenerId;
 pub use follower::Follower;
 pub use machine::Mirror;
 
@@ -46,7 +46,7 @@ pub struct Terms {
 #[derive(Debug, Default)]
 pub struct Effects {
     /// Sessions that have to look.
-    pub wake: BTreeSet<SessionId>,
+    pub wake: BTreeSet<ListenerId>,
     /// Followers of whom something else survives now.
     pub records: BTreeSet<Address>,
     /// Followers whom nobody here keeps any more: they need nothing of the other domain.

@@ -8,12 +8,12 @@ use impp_protocol::command::{Done, Notify, Subscribe};
 use impp_protocol::hashing::{HashMap, HashSet};
 use impp_protocol::presence::{Document, FieldName, PartId, Patch, Version};
 use impp_protocol::state::SubscriptionState;
-use impp_protocol::{Address, Code, DeviceId, Error, Timestamp, What};
+use impp_protocol::{Address, Code, DeviceId, Error, SessionId, Timestamp, What};
 use proptest::prelude::*;
 
 use super::{Mirror, Terms};
 use crate::bonds::{Bond, Keeper};
-use crate::ids::SessionId;
+use crate::ids::{LinkId, ListenerId};
 use crate::policy::Policy;
 use crate::presentity::{
     Answer, Asked, Change, Fetched, GroupTold, Groups, Held, Joined, Layers, Lease, PaceLimit,
@@ -127,7 +127,7 @@ struct World {
     owner: Address,
     home: Presentity,
     groups: Groups,
-    link: SessionId,
+    link: LinkId,
     up: bool,
     mirror: Mirror,
     to_home: VecDeque<Subscribe>,
@@ -140,7 +140,7 @@ struct World {
     repairs: u64,
     unsolicited: u64,
     /// Sessions that have to look.
-    woken: HashSet<SessionId>,
+    woken: HashSet<ListenerId>,
 }
 
 fn home(owner: &Address, now: Timestamp, policy: Policy, old: Option<&Presentity>) -> Presentity {
@@ -176,7 +176,7 @@ impl World {
             now: at(0),
             home: home(&owner, at(0), Policy::new(rules(grants), "", 0), None),
             groups: Groups::default(),
-            link: SessionId([1; 16]),
+            link: LinkId([1; 16]),
             up: false,
             mirror: Mirror::new(owner.clone(), None),
             owner,
@@ -269,10 +269,10 @@ impl World {
 
     fn follow(&mut self, index: usize, bond: Bond) {
         let (watcher, session) = (watcher(index), self.session(&watcher(index)));
-        let (state, effects) = self.mirror.follow(self.now, &watcher, bond, Some(session));
+        let (state, effects) = self.mirror.follow(self.now, &watcher, bond, Some(session.into()));
         self.count(&effects);
         // Whoever asks looks when it is answered.
-        self.woken.insert(session);
+        self.woken.insert(session.into());
         let version = self.mirror.version_for(&watcher);
         let client = self.clients.get_mut(&watcher).unwrap();
         let held = match client.held {
@@ -289,7 +289,7 @@ impl World {
     fn unfollow(&mut self, index: usize) {
         let (watcher, session) = (watcher(index), self.session(&watcher(index)));
         let bonds = [Keeper::Session(session), Keeper::Contact];
-        let effects = self.mirror.unfollow(self.now, &watcher, &bonds, Some(session));
+        let effects = self.mirror.unfollow(self.now, &watcher, &bonds, Some(session.into()));
         self.count(&effects);
         self.clients.get_mut(&watcher).unwrap().follows = false;
     }
@@ -314,7 +314,7 @@ impl World {
         let watcher = subscribe.watcher.clone().unwrap();
         let lease = subscribe.lease.unwrap();
         let asked = if lease == Duration::ZERO {
-            let (keepers, listener) = (vec![Keeper::Server], Some(self.link));
+            let (keepers, listener) = (vec![Keeper::Server], Some(self.link.into()));
             self.home.make(self.now, Change::Release { watcher, keepers, listener });
             Asked::Stands(SubscriptionState::Terminated)
         } else {
@@ -324,9 +324,9 @@ impl World {
         true
     }
 
-    fn home_follows(&mut self, watcher: Address, lease: Duration, link: SessionId) -> Asked {
+    fn home_follows(&mut self, watcher: Address, lease: Duration, link: LinkId) -> Asked {
         let bond = Bond::Server(self.now.after(lease));
-        let (listener, pending_max) = (Some(link), 100_000);
+        let (listener, pending_max) = (Some(link.into()), 100_000);
         let follow = Change::Follow { watcher, bond, listener, pending_max };
         match self.home.make(self.now, follow).0 {
             Answer::Asked(asked) => asked,
@@ -410,14 +410,14 @@ impl World {
 
     /// A session that has been woken looks.
     fn look_if_woken(&mut self, index: usize) {
-        if self.woken.remove(&self.session(&watcher(index))) {
+        if self.woken.remove(&self.session(&watcher(index)).into()) {
             self.look(index);
         }
     }
 
     /// A request of a link that is no more is done only now.
     fn take_late(&mut self, index: usize) {
-        self.home_follows(watcher(index), TERMS.lease, SessionId([99; 16]));
+        self.home_follows(watcher(index), TERMS.lease, LinkId([99; 16]));
     }
 
     /// A client asks its server what is new.

@@ -14,7 +14,7 @@ use impp_protocol::{Address, Timestamp};
 
 use super::Presentity;
 use super::groups::{Class, Groups, Step};
-use crate::ids::SessionId;
+use crate::ids::LinkId;
 use crate::watching::Watching;
 
 /// Bytes of addresses in one NOTIFY, at most; further ones come in the next.
@@ -80,7 +80,7 @@ impl Presentity {
     pub fn pull_groups(
         &mut self,
         now: Timestamp,
-        link: SessionId,
+        link: LinkId,
         groups: &mut Groups,
         room: usize,
     ) -> PulledGroups {
@@ -132,7 +132,7 @@ impl Presentity {
     pub fn join_groups(
         &mut self,
         now: Timestamp,
-        link: SessionId,
+        link: LinkId,
         groups: &mut Groups,
         watcher: &Address,
         claimed: Option<Version>,
@@ -169,28 +169,28 @@ impl Presentity {
     }
 
     /// A link is lost: its watchers hear nothing until they ask again. Their leases stay.
-    pub fn link_lost(&mut self, link: SessionId) {
-        let listens = |(_, watching): &(&Address, &Watching)| watching.listeners.contains(&link);
+    pub fn link_lost(&mut self, link: LinkId) {
+        let listens = |(_, watching): &(&Address, &Watching)| watching.tells(link);
         let staged = self.staged.iter().flat_map(|staged| staged.before.watchers.keys());
         let newest = self.newest.watchers.iter().filter(listens).map(|(who, _)| who);
         let all: BTreeSet<Address> = newest.chain(staged).cloned().collect();
         for who in all {
-            self.unlisten(&who, link);
+            self.unlisten(&who, link.into());
         }
     }
 
     /// A watcher as far as it listens over this link.
-    fn over(&self, link: SessionId, watcher: &Address) -> Option<&Watching> {
-        self.watcher(watcher).filter(|watching| watching.listeners.contains(&link))
+    fn over(&self, link: LinkId, watcher: &Address) -> Option<&Watching> {
+        self.watcher(watcher).filter(|watching| watching.tells(link))
     }
 
     /// Whoever has been told that it is over hears no more.
-    fn let_go_ended(&mut self, link: SessionId, watcher: &Address, groups: &mut Groups) {
+    fn let_go_ended(&mut self, link: LinkId, watcher: &Address, groups: &mut Groups) {
         let is_over = |watching: &Watching| {
             matches!(watching.state, SubscriptionState::Terminated | SubscriptionState::Waiting)
         };
         if self.watcher(watcher).is_some_and(is_over) {
-            self.unlisten(watcher, link);
+            self.unlisten(watcher, link.into());
             groups.leave(watcher);
         }
     }

@@ -8,11 +8,11 @@ use impp_acl::{Handling, Purpose, RuleSet};
 use impp_protocol::field::Fault;
 use impp_protocol::presence::{Document, Patch};
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
-use impp_protocol::{Address, DeviceId, Timestamp};
+use impp_protocol::{Address, DeviceId, SessionId, Timestamp};
 
 use super::layers::{Layers, Lease};
 use crate::bonds::{Bond, Keeper};
-use crate::ids::SessionId;
+use crate::ids::ListenerId;
 use crate::policy::{Contact, Policy};
 use crate::watchers::Watchers;
 use crate::watching::Watching;
@@ -56,7 +56,7 @@ pub enum Change {
         /// What keeps it.
         bond: Bond,
         /// Who is to be told.
-        listener: Option<SessionId>,
+        listener: Option<ListenerId>,
         /// If they would wait for the owner: at most so many may, and of one other domain a part of
         /// these.
         pending_max: usize,
@@ -68,7 +68,7 @@ pub enum Change {
         /// What.
         keepers: Vec<Keeper>,
         /// Who is not to be told any more.
-        listener: Option<SessionId>,
+        listener: Option<ListenerId>,
     },
     /// All subscriptions of a watcher end: the owner does it (RFC 2779 5.1.16), or the watcher
     /// itself from elsewhere.
@@ -119,9 +119,9 @@ impl Change {
     }
 
     /// A session or link is gone: if the change is made once more, nobody listens for it.
-    pub(super) fn unlisten(&mut self, session: SessionId) {
+    pub(super) fn unlisten(&mut self, gone: ListenerId) {
         if let Change::Follow { listener, .. } = self {
-            listener.take_if(|listener| *listener == session);
+            listener.take_if(|listener| *listener == gone);
         }
     }
 }
@@ -302,7 +302,7 @@ impl State {
         now: Timestamp,
         watcher: &Address,
         bond: Bond,
-        listener: Option<SessionId>,
+        listener: Option<ListenerId>,
         pending_max: usize,
     ) -> Asked {
         let (owner, sphere) = (&self.owner, self.document.sphere());
@@ -352,7 +352,7 @@ impl State {
         now: Timestamp,
         watcher: &Address,
         keepers: &[Keeper],
-        listener: Option<SessionId>,
+        listener: Option<ListenerId>,
     ) {
         if self.watchers.get(watcher).is_none() {
             return;

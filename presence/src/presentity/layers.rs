@@ -8,9 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use impp_protocol::field::Fault;
 use impp_protocol::presence::{DOCUMENT_BYTES_MAX, Document, Patch};
-use impp_protocol::{DeviceId, Timestamp};
-
-use crate::ids::SessionId;
+use impp_protocol::{DeviceId, SessionId, Timestamp};
 
 /// Most layers of one presentity; more than devices.
 pub const LAYERS_MAX: usize = 64;

@@ -31,7 +31,7 @@ use impp_acl::{DeliveryAction, Disclosed, Handling, Purpose, Rate, ViewKey, Watc
 use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::{Document, Version};
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
-use impp_protocol::{Address, Timestamp};
+use impp_protocol::{Address, SessionId, Timestamp};
 
 pub use across::{GroupTold, Joined, PulledGroups};
 pub use change::{Answer, Asked, Change};
@@ -42,7 +42,7 @@ pub use pace::PaceLimit;
 pub use staging::Staging;
 pub use step::Write;
 
-use crate::ids::SessionId;
+use crate::ids::ListenerId;
 use crate::policy::Policy;
 use crate::watchers::Watchers;
 use crate::watching::Watching;
@@ -60,7 +60,7 @@ pub struct Effects {
     /// stored; it goes before `writes`.
     pub again: Vec<(u64, Vec<Write>)>,
     /// Sessions and links that have to look.
-    pub wake: BTreeSet<SessionId>,
+    pub wake: BTreeSet<ListenerId>,
     /// Staged changes that are shown now, and what came of them.
     pub answers: Vec<(u64, Answer)>,
 }
@@ -163,7 +163,7 @@ impl Presentity {
         state: Option<SubscriptionState>,
     ) -> Pulled {
         let found = self.watcher(watcher);
-        let Some(watching) = found.filter(|watching| watching.listeners.contains(&session)) else {
+        let Some(watching) = found.filter(|watching| watching.tells(session)) else {
             return Pulled::Told(Told::ended(SubscriptionEvent::Deactivated));
         };
         // What was decided is looked at when bytes leave, not when they were queued.
@@ -177,7 +177,7 @@ impl Presentity {
         let mut told = Told { state: watching.state, event, content: None };
         let key = watching.decision.view_key().filter(|_| watching.is_active());
         if told.state == SubscriptionState::Terminated {
-            self.unlisten(watcher, session);
+            self.unlisten(watcher, session.into());
         }
         if let Some(key) = key
             && (matches!(held, Held::Sent(_)) || !self.is_withheld(now, &key))

@@ -16,7 +16,7 @@ use super::change::{Answer, Change, State};
 use super::layers::Layers;
 use super::step::{Before, Key, Write};
 use super::{Effects, Presentity};
-use crate::ids::SessionId;
+use crate::ids::ListenerId;
 use crate::policy::Policy;
 use crate::watching::Watching;
 
@@ -310,7 +310,7 @@ impl Presentity {
     }
 
     /// Nobody is told over this session or link any more, whatever is staged.
-    pub(super) fn unlisten(&mut self, who: &Address, listener: SessionId) {
+    pub(super) fn unlisten(&mut self, who: &Address, listener: ListenerId) {
         self.newest.watchers.unlisten(who, listener);
         for staged in &mut self.staged {
             staged.change.unlisten(listener);

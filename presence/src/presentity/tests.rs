@@ -10,14 +10,15 @@ use std::time::Duration;
 use impp_acl::RuleSet;
 use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::{Document, FieldName, Patch};
-use impp_protocol::{Address, DeviceId, Timestamp};
+use impp_protocol::{Address, DeviceId, SessionId, Timestamp};
 
 use super::{Change, Layers, Lease, PaceLimit, Presentity};
 use crate::bonds::Bond;
-use crate::ids::SessionId;
+use crate::ids::{LinkId, ListenerId};
 use crate::policy::Policy;
 
 const SESSION: SessionId = SessionId([3; 16]);
+const LINK: LinkId = LinkId([4; 16]);
 
 fn at(seconds: u64) -> Timestamp {
     Timestamp::from_millis(1_000_000_000_000 + seconds * 1000)
@@ -40,8 +41,9 @@ fn alice(policy: Policy) -> Presentity {
     Presentity::restored(alice, policy, layers, watchers, at(1), pace, None).0
 }
 
-fn follow(bond: Bond, listener: SessionId) -> Change {
-    Change::Follow { watcher: bob(), bond, listener: Some(listener), pending_max: 10 }
+fn follow(bond: Bond, listener: impl Into<ListenerId>) -> Change {
+    let (watcher, listener) = (bob(), Some(listener.into()));
+    Change::Follow { watcher, bond, listener, pending_max: 10 }
 }
 
 fn says(device: DeviceId, note: &str, until: u64) -> Change {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::ids::DeviceId;
+use crate::ids::{DeviceId, SessionId};
 use crate::schema::fields;
 
 /// Longest name of a device in bytes.
@@ -22,7 +22,7 @@ fields! {
         4 device_name: Option<String>,
         /// The id of the session to resume, instead of a mechanism; `data` proves that the client
         /// holds its ticket.
-        5 resume: Option<[u8; 16]>,
+        5 resume: Option<SessionId>,
     }
 }
 

@@ -8,6 +8,7 @@ use std::fmt;
 use subtle::ConstantTimeEq;
 
 use super::scram::{Exporter, KEY_BYTES, Key};
+use crate::ids::SessionId;
 
 /// Length of a session's id.
 pub const SESSION_ID_BYTES: usize = 16;
@@ -19,29 +20,29 @@ pub const PROOF_BYTES: usize = KEY_BYTES;
 /// What resumes one session, once: a new one comes with each sign-in and each resumption.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Ticket {
-    session: [u8; SESSION_ID_BYTES],
+    session: SessionId,
     secret: Key,
 }
 
 impl Ticket {
     /// A ticket; the secret must be random and new.
-    pub fn new(session: [u8; SESSION_ID_BYTES], secret: [u8; KEY_BYTES]) -> Ticket {
+    pub fn new(session: SessionId, secret: [u8; KEY_BYTES]) -> Ticket {
         Ticket { session, secret: Key::from_bytes(secret) }
     }
 
     /// Reads a ticket of exactly [`TICKET_BYTES`].
     pub fn decode(bytes: &[u8]) -> Option<Ticket> {
         let (session, secret) = bytes.split_at_checked(SESSION_ID_BYTES)?;
-        Some(Ticket::new(session.try_into().ok()?, secret.try_into().ok()?))
+        Some(Ticket::new(SessionId(session.try_into().ok()?), secret.try_into().ok()?))
     }
 
     /// The ticket as OK carries it.
     pub fn encode(&self) -> Vec<u8> {
-        [&self.session[..], &self.secret.as_bytes()[..]].concat()
+        [&self.session.0[..], &self.secret.as_bytes()[..]].concat()
     }
 
     /// The session's id, which AUTH names.
-    pub fn session(&self) -> [u8; SESSION_ID_BYTES] {
+    pub fn session(&self) -> SessionId {
         self.session
     }
 
@@ -79,7 +80,7 @@ mod tests {
 
     #[test]
     fn c9_a_ticket_has_one_length_and_one_secret() {
-        let ticket = Ticket::new([1; 16], [2; 32]);
+        let ticket = Ticket::new(SessionId([1; 16]), [2; 32]);
         let bytes = ticket.encode();
         assert_eq!(Ticket::decode(&bytes), Some(ticket.clone()));
         for length in (0..TICKET_BYTES).chain([TICKET_BYTES + 1]) {
@@ -92,13 +93,13 @@ mod tests {
 
     #[test]
     fn c11_a_proof_is_of_one_secret_one_connection_and_one_side() {
-        let ticket = Ticket::new([1; 16], [2; 32]);
+        let ticket = Ticket::new(SessionId([1; 16]), [2; 32]);
         let proof = ticket.client_proof(&[3; 32]);
         assert!(ticket.is_proven_by_client(&[3; 32], &proof));
         assert!(!ticket.is_proven_by_client(&[4; 32], &proof));
         assert!(!ticket.is_proven_by_client(&[3; 32], &proof[..31]));
         assert!(!ticket.is_proven_by_server(&[3; 32], &proof));
-        assert!(!Ticket::new([1; 16], [9; 32]).is_proven_by_client(&[3; 32], &proof));
+        assert!(!Ticket::new(SessionId([1; 16]), [9; 32]).is_proven_by_client(&[3; 32], &proof));
         assert!(ticket.is_proven_by_server(&[3; 32], &ticket.server_proof(&[3; 32])));
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use impp_presence::SessionId;
+use impp_presence::ListenerId;
 use impp_protocol::Address;
 use impp_protocol::hashing::HashSet;
 use parking_lot::Mutex;
@@ -52,21 +52,21 @@ impl Again {
 
 /// All who listen on this server.
 #[derive(Default)]
-pub struct Listeners(DashMap<SessionId, Arc<dyn Listener>>);
+pub struct Listeners(DashMap<ListenerId, Arc<dyn Listener>>);
 
 impl Listeners {
     /// From now on it is told.
-    pub fn enter(&self, id: SessionId, listener: Arc<dyn Listener>) {
+    pub fn enter(&self, id: ListenerId, listener: Arc<dyn Listener>) {
         self.0.insert(id, listener);
     }
 
     /// It is not told any more.
-    pub fn leave(&self, id: SessionId) {
+    pub fn leave(&self, id: ListenerId) {
         self.0.remove(&id);
     }
 
     /// Says to some of them that a presentity may have changed.
-    pub fn wake(&self, presentity: &Address, whom: &BTreeSet<SessionId>) {
+    pub fn wake(&self, presentity: &Address, whom: &BTreeSet<ListenerId>) {
         for id in whom {
             // Not held while it is told.
             let listener = self.0.get(id).map(|listener| listener.value().clone());

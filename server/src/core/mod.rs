@@ -10,7 +10,7 @@
 //! | `records`, `keeping` | what is stored; storing |
 //! | `config/`, `tls/`, `settings` | the configuration file; TLS and what certificates name; both, as they are in force |
 //! | `answers`, `notify` | what is answered; presence on its way to a watcher |
-//! | `ids`, `clock`, `chance`, `metrics`, `lost` | names of devices and sessions; time; randomness; counters; lines that the log has lost |
+//! | `clock`, `chance`, `metrics`, `lost` | time; randomness; counters; lines that the log has lost |
 //! | `stopping` | who is told that the server stops, and who is waited for |
 
 pub mod accounts;
@@ -19,7 +19,6 @@ pub mod chance;
 pub mod clock;
 pub mod config;
 pub mod ground;
-pub mod ids;
 pub mod keeping;
 pub mod listeners;
 pub mod lost;

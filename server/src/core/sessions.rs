@@ -8,14 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::core::DashMap;
-use crate::core::ids::SessionId;
 use crate::core::listeners::{Again, Listener, Listeners};
 use crate::core::signal::Signal;
 use bytes::Bytes;
 use impp_protocol::command::{Bye, ByeReason};
 use impp_protocol::hashing::HashSet;
 use impp_protocol::sasl::resume::Ticket;
-use impp_protocol::{Address, DeviceId, Timestamp};
+use impp_protocol::{Address, DeviceId, SessionId, Timestamp};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
@@ -276,14 +275,14 @@ impl Sessions {
         of_account.push(mailbox.clone());
         drop(of_account);
         self.by_id.insert(mailbox.id, mailbox.clone());
-        self.listeners.enter(mailbox.id, mailbox.clone());
+        self.listeners.enter(mailbox.id.into(), mailbox.clone());
         true
     }
 
     /// Forgets a session.
     pub fn leave(&self, mailbox: &Mailbox) {
         self.by_id.remove(&mailbox.id);
-        self.listeners.leave(mailbox.id);
+        self.listeners.leave(mailbox.id.into());
         self.by_account.remove_if_mut(&mailbox.account, |_, sessions| {
             sessions.retain(|other| other.id != mailbox.id);
             sessions.is_empty()

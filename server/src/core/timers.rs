@@ -7,10 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 use impp_presence::followed::MirrorKey;
 use impp_protocol::hashing::HashMap;
-use impp_protocol::{Address, Timestamp};
+use impp_protocol::{Address, SessionId, Timestamp};
 use tokio::sync::Notify;
-
-use crate::core::ids::SessionId;
 
 /// What a timer is about; each has at most one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

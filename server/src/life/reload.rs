@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use impp_presence::LinkId;
 use impp_protocol::command::{Bye, ByeReason};
 use impp_trust::certificate::Validity;
 use impp_trust::files;
@@ -11,7 +12,6 @@ use crate::core::DashMap;
 use crate::core::accounts::Accounts;
 use crate::core::clock::Clock;
 use crate::core::config::{Config, ConfigError, Hosted};
-use crate::core::ids::SessionId;
 use crate::core::settings::{Settings, Snapshot};
 use crate::core::tls::Configurations;
 use crate::front::control::{self, Administration, Request, Response};
@@ -23,7 +23,7 @@ pub(super) struct Reload {
     pub path: PathBuf,
     pub settings: Arc<Settings>,
     pub accounts: Arc<Accounts>,
-    pub links: Arc<DashMap<SessionId, Arc<LinkMailbox>>>,
+    pub links: Arc<DashMap<LinkId, Arc<LinkMailbox>>>,
 }
 
 impl Reload {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use impp_federation::shares::Shares;
 use impp_locate::Locator;
+use impp_presence::LinkId;
 use impp_protocol::Timestamp;
 use impp_storage::{Expect, Op, RecordKey, Store, StoreError, Unit};
 
@@ -13,7 +14,6 @@ use crate::core::chance::{self, Chance, NoChance};
 use crate::core::clock::Clock;
 use crate::core::config::Config;
 use crate::core::ground::Ground;
-use crate::core::ids::SessionId;
 use crate::core::principals::Principals;
 use crate::core::records;
 use crate::core::routes::Routes;
@@ -38,7 +38,7 @@ pub struct Server {
     /// Presentities of other domains that are followed from here.
     pub(crate) mirrors: Arc<Mirrors>,
     /// Links to other domains that are open.
-    pub(crate) links: Arc<DashMap<SessionId, Arc<LinkMailbox>>>,
+    pub(crate) links: Arc<DashMap<LinkId, Arc<LinkMailbox>>>,
     /// What the operator asks for.
     pub administration: Arc<Administration>,
     /// Where clients and other servers come in.
@@ -95,7 +95,7 @@ struct Beside {
     principals: Arc<Principals>,
     sessions: Arc<Sessions>,
     mirrors: Arc<Mirrors>,
-    links: Arc<DashMap<SessionId, Arc<LinkMailbox>>>,
+    links: Arc<DashMap<LinkId, Arc<LinkMailbox>>>,
     stopping: Arc<Stopping>,
 }
 

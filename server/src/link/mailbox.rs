@@ -4,21 +4,21 @@
 
 use std::sync::Arc;
 
+use impp_presence::LinkId;
 use impp_presence::ghosts::Ghosts;
 use impp_protocol::command::Bye;
 use impp_protocol::hashing::{HashMap, HashSet};
 use impp_protocol::{Address, Domain};
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::core::ids::SessionId;
 use crate::core::listeners::{Again, Listener};
 use crate::core::signal::Signal;
 
 /// See the module.
 #[derive(Debug)]
 pub struct LinkMailbox {
-    /// The link, unique in this run of the server, among links and sessions.
-    pub id: SessionId,
+    /// The link.
+    pub id: LinkId,
     /// Our domain.
     pub local: Domain,
     /// Theirs.
@@ -53,7 +53,7 @@ struct News {
 
 impl LinkMailbox {
     /// An empty mailbox.
-    pub fn new(id: SessionId, local: Domain, remote: Domain) -> LinkMailbox {
+    pub fn new(id: LinkId, local: Domain, remote: Domain) -> LinkMailbox {
         let (signal, news, again, asking, ghosts) = Default::default();
         LinkMailbox { id, local, remote, signal, news, again, asking, ghosts }
     }

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use impp_presence::LinkId;
 use impp_protocol::Domain;
 use impp_protocol::command::Bye;
 use impp_storage::{Outcome, Pending};
@@ -13,7 +14,6 @@ use super::LinkMailbox;
 use crate::core::DashMap;
 use crate::core::config::seconds;
 use crate::core::ground::Ground;
-use crate::core::ids::SessionId;
 use crate::core::listeners::Listeners;
 use crate::core::metrics::Metrics;
 use crate::core::settings::Settings;
@@ -22,7 +22,7 @@ use crate::messages::Linked;
 
 /// See the module.
 pub struct OpenLinks {
-    all: Arc<DashMap<SessionId, Arc<LinkMailbox>>>,
+    all: Arc<DashMap<LinkId, Arc<LinkMailbox>>>,
     settings: Arc<Settings>,
     listeners: Arc<Listeners>,
     linked: Arc<Linked>,
@@ -34,7 +34,7 @@ impl OpenLinks {
     /// These; whoever ends all links finds them there.
     pub fn new(
         ground: &Ground,
-        all: Arc<DashMap<SessionId, Arc<LinkMailbox>>>,
+        all: Arc<DashMap<LinkId, Arc<LinkMailbox>>>,
         linked: Arc<Linked>,
         stopping: Arc<Stopping>,
     ) -> OpenLinks {
@@ -60,14 +60,14 @@ impl OpenLinks {
             let times = &self.settings.load().times;
             mailbox.end(Bye::stopping(seconds(times.stop_retry_seconds)));
         }
-        self.listeners.enter(mailbox.id, mailbox.clone());
+        self.listeners.enter(mailbox.id.into(), mailbox.clone());
         self.metrics.links.inc();
     }
 
     /// It is no more.
     pub(super) fn leave(&self, mailbox: &LinkMailbox) {
         self.all.remove(&mailbox.id);
-        self.listeners.leave(mailbox.id);
+        self.listeners.leave(mailbox.id.into());
         self.metrics.links.dec();
     }
 

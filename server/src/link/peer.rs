@@ -9,6 +9,7 @@ use std::time::Duration;
 use impp_federation::backoff::Backoff;
 use impp_federation::shares::Claim;
 use impp_locate::Service;
+use impp_presence::LinkId;
 use impp_protocol::command::Done;
 use impp_protocol::{Address, Code, Command, Domain, Error, Timestamp};
 use parking_lot::Mutex;
@@ -18,7 +19,6 @@ use tokio::time::Instant;
 use super::Services;
 use super::links::{Ask, Inner, Link, Spare, service_of};
 use crate::core::chance::Chance;
-use crate::core::ids::SessionId;
 use crate::messages::{Carrier, Queues, Waiting};
 use crate::reach::Mirrors;
 use crate::wire::rate::Rate;
@@ -33,7 +33,7 @@ pub struct Peer {
     pub waiting: Arc<Waiting>,
     pub(super) inner: Mutex<Inner>,
     /// The link for presence that the mirrors know of.
-    told: Mutex<Option<SessionId>>,
+    told: Mutex<Option<LinkId>>,
 }
 
 /// What becomes of a place that its payer gives up.
@@ -187,7 +187,7 @@ impl Peer {
     }
 
     /// The link over which a service is asked for.
-    pub(super) fn link_for(&self, service: Service) -> Option<SessionId> {
+    pub(super) fn link_for(&self, service: Service) -> Option<LinkId> {
         self.inner.lock().link(service).map(|link| link.mailbox.id)
     }
 

@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use impp_federation::settle::Candidate;
 use impp_federation::shares::{Claim, Shares};
 use impp_locate::Service;
+use impp_presence::LinkId;
 use impp_protocol::command::Done;
 use impp_protocol::{Address, Code, Command, Domain, Error};
 use tokio::time::Instant;
@@ -21,7 +22,6 @@ use super::dial::{Dialler, NotOpened};
 use super::links::Link;
 use super::peer::Peer;
 use super::{LinkMailbox, Opened, opening};
-use crate::core::ids::SessionId;
 use crate::core::{DashMap, DashSet};
 use crate::messages::{Carriers, Queues, Waiting};
 use crate::reach::Beyond;
@@ -207,7 +207,7 @@ impl Peers {
         }
         let id = self.serving.chance.bytes();
         let id = id.map_err(|error| Error::new(Code::Internal, error.to_string()))?;
-        let mailbox = LinkMailbox::new(SessionId(id), local.clone(), remote.clone());
+        let mailbox = LinkMailbox::new(LinkId(id), local.clone(), remote.clone());
         let candidate = Candidate { peer: opened.identity, dialled_here };
         let link = Arc::new(Link::new(Arc::new(mailbox), candidate, opened));
         // Noted in the order of openings and closings, as the entry's lock is held.

@@ -12,11 +12,11 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use impp_federation::shares::Claim;
-use impp_presence::{Bond, Held, Keeper, SessionId, Told};
+use impp_presence::{Bond, Held, Keeper, ListenerId, Told};
 use impp_protocol::command::Done;
 use impp_protocol::presence::Version;
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
-use impp_protocol::{Address, Error};
+use impp_protocol::{Address, Error, SessionId};
 use tokio::sync::oneshot;
 
 use crate::core::principals::Principals;
@@ -35,7 +35,7 @@ pub struct Follow {
     /// What keeps it.
     pub bond: Bond,
     /// Who is to be told.
-    pub listener: Option<SessionId>,
+    pub listener: Option<ListenerId>,
     /// Whether the first answer of another domain is waited for, by [`Follows::answered`].
     pub wait: bool,
 }
@@ -59,7 +59,7 @@ pub struct Release {
     /// What.
     pub keepers: Vec<Keeper>,
     /// Who is not to be told any more.
-    pub listener: Option<SessionId>,
+    pub listener: Option<ListenerId>,
 }
 
 /// A session asks what there is to tell of what it follows.

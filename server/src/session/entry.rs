@@ -7,14 +7,13 @@ use std::time::Duration;
 use impp_protocol::command::{Auth, Bye, ByeReason, Done};
 use impp_protocol::sasl::resume::Ticket;
 use impp_protocol::sasl::scram::Exporter;
-use impp_protocol::{Code, Error};
+use impp_protocol::{Code, Error, SessionId};
 
 use super::sign_in::Device;
 use super::{Client, Live, Rooms, Serving, Session};
 use crate::core::accounts::{Account, Accounts};
 use crate::core::answers::Stored;
 use crate::core::config::seconds;
-use crate::core::ids::SessionId;
 use crate::core::sessions::Mailbox;
 
 /// How long the old connection of a session may take to let go of it.
@@ -34,7 +33,7 @@ pub async fn enter(
     let Serving { devices, rooms: Rooms { live, .. }, settings, metrics, .. } = &**serving;
     let seen = devices.enter(&account, device.id, device.name).await?;
     let id = SessionId(drawn(serving)?);
-    let ticket = Ticket::new(id.0, drawn(serving)?);
+    let ticket = Ticket::new(id, drawn(serving)?);
     let mailbox = Arc::new(Mailbox::new(id, account.address.clone(), device.id, ticket));
     mailbox.seen_at(seen);
     let client = Client { mailbox, account: account.clone(), every_item };
@@ -73,14 +72,13 @@ pub async fn resume(
     let (Some(id), Some(device), Some(proof)) = (auth.resume, auth.device, &auth.data) else {
         return Err(Error::new(Code::Malformed, "resume: needs the device and data"));
     };
-    let id = SessionId(id);
     let mailbox = serving.rooms.live.sessions.get(id).filter(|mailbox| mailbox.device == device);
     let mailbox = mailbox.ok_or_else(gone)?;
     let ticket = mailbox.ticket();
     if !ticket.is_proven_by_client(exporter, proof) {
         return Err(gone());
     }
-    let fresh = Ticket::new(id.0, drawn(serving)?);
+    let fresh = Ticket::new(id, drawn(serving)?);
     let grace = seconds(serving.settings.load().times.grace_seconds);
     let mut session = take_over(&serving.rooms.live, &mailbox, &ticket).await.ok_or_else(gone)?;
     // Of two that come with one ticket, the first has it.

@@ -69,7 +69,7 @@ impl Session {
             }
             None => Bond::Session(self.client.mailbox.id),
         };
-        let (watcher, listener) = (self.address().clone(), Some(self.client.mailbox.id));
+        let (watcher, listener) = (self.address().clone(), Some(self.client.mailbox.id.into()));
         let follow = Follow { watcher, bond, listener, wait: true };
         let Follows { state, version, answered } =
             self.serving.rooms.reach.follow(&presentity, follow).await?;
@@ -111,7 +111,7 @@ impl Session {
                 }
             };
             if told.is_none() {
-                let (keepers, listener) = (Vec::new(), Some(mailbox.id));
+                let (keepers, listener) = (Vec::new(), Some(mailbox.id.into()));
                 let left = reach.release(&presentity, Release { watcher, keepers, listener });
                 if let Err(error) = left.await {
                     tracing::warn!(%error, "the end of a subscription could not be stored");
@@ -166,7 +166,7 @@ impl Session {
         let (id, device) = (self.client.mailbox.id, self.client.mailbox.device);
         // What this session or its device keeps goes; what others keep, stays.
         let keepers = vec![Keeper::Session(id), Keeper::Device(device)];
-        let (watcher, listener) = (self.address().clone(), Some(id));
+        let (watcher, listener) = (self.address().clone(), Some(id.into()));
         let release = Release { watcher, keepers, listener };
         self.serving.rooms.reach.release(presentity, release).await?;
         Ok(ended())
@@ -209,7 +209,8 @@ impl Session {
     ) -> Option<SubscriptionState> {
         // Who waits for other domains does so where nobody else has to wait.
         let (watcher, bond) = (self.address().clone(), Bond::Session(self.client.mailbox.id));
-        let follow = Follow { watcher, bond, listener: Some(self.client.mailbox.id), wait: false };
+        let follow =
+            Follow { watcher, bond, listener: Some(self.client.mailbox.id.into()), wait: false };
         let state = self.serving.rooms.reach.follow(presentity, follow).await.ok()?.state;
         let held = self.followed.get(presentity).map_or(Held::Nothing, |followed| followed.held);
         let held = if state == SubscriptionState::Unknown { Held::Nothing } else { held };

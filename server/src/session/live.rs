@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use impp_protocol::Address;
 use impp_protocol::command::{Bye, ByeReason};
+use impp_protocol::{Address, SessionId};
 
 use super::Session;
 use crate::core::DashMap;
-use crate::core::ids::SessionId;
 use crate::core::sessions::{Mailbox, Sessions};
 
 /// See the module.

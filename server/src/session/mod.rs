@@ -258,7 +258,7 @@ impl Session {
         let id = self.client.mailbox.id;
         let keepers = vec![Keeper::Session(id)];
         for presentity in self.followed.keys() {
-            let (watcher, listener) = (self.client.account.address.clone(), Some(id));
+            let (watcher, listener) = (self.client.account.address.clone(), Some(id.into()));
             let release = Release { watcher, keepers: keepers.clone(), listener };
             let left = self.serving.rooms.reach.release(presentity, release).await;
             if let Err(error) = left {

@@ -70,7 +70,7 @@ fn whoever_gets_content_by_the_answer_for_another_is_woken() {
     }
     assert!(world.mirror.version_for(&watcher(0)).is_some());
     let session = world.session(&watcher(0));
-    assert!(woken.contains(&session), "w0 has content now, and nobody tells its session");
+    assert!(woken.contains(&session.into()), "w0 has content now, and nobody tells its session");
 }
 
 /// A domain that was answered for an hour or more ago; then a glitch of DNS.
@@ -101,7 +101,7 @@ fn r3_3_3_a_late_request_of_an_old_link_does_not_keep_a_revoked_watcher_in_its_g
     world.flow();
     (0..2).for_each(|index| world.look(index));
     world.take_late(0);
-    world.home.link_lost(SessionId([99; 16]));
+    world.home.link_lost(LinkId([99; 16]));
     // The owner blocks w0, and then says something.
     grants[0] = Grant::Block;
     world.set_rules(&grants);

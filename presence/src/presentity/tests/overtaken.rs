@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use impp_acl::RuleSet;
-use impp_protocol::DeviceId;
+use impp_protocol::{DeviceId, SessionId};
 
-use super::{SESSION, alice, at, bob, follow, policy, says};
+use super::{LINK, SESSION, alice, at, bob, follow, policy, says};
 use crate::bonds::{Bond, Keeper};
 use crate::presentity::*;
 
@@ -39,7 +39,7 @@ fn h4_what_waits_for_the_pace_is_not_lost_when_a_device_without_a_layer_goes() {
         alice.make(at(3), Change::Unpublish(PHONE));
         assert!(alice.deferred.is_some());
         let (_, effects) = alice.make(at(4), end);
-        let now = effects.wake.contains(&SESSION);
+        let now = effects.wake.contains(&SESSION.into());
         assert!(now || alice.next_deadline().is_some(), "nobody ever hears of it");
         let Pulled::Told(told) = pull(&mut alice, held) else { panic!() };
         assert!(told.content.is_some());
@@ -108,27 +108,26 @@ fn who_was_held_up_by_another_watcher_that_leaves_looks_again() {
                 fields = [\"all\"]\n";
     let mut alice = alice(Policy::new(RuleSet::parse(text).unwrap(), text, 0));
     let carol = Address::parse("carol@b.example").unwrap();
-    let link = SESSION;
     for watcher in [bob(), carol.clone()] {
-        let (bond, listener) = (Bond::Server(at(1000)), Some(link));
+        let (bond, listener) = (Bond::Server(at(1000)), Some(LINK.into()));
         alice.make(at(1), Change::Follow { watcher, bond, listener, pending_max: 10 });
     }
     let mut groups = Groups::default();
     for watcher in [bob(), carol] {
-        alice.join_groups(at(1), link, &mut groups, &watcher, None);
+        alice.join_groups(at(1), LINK, &mut groups, &watcher, None);
     }
-    alice.pull_groups(at(1), link, &mut groups, 1 << 20);
-    let (keepers, listener) = (vec![Keeper::Server], Some(link));
+    alice.pull_groups(at(1), LINK, &mut groups, 1 << 20);
+    let (keepers, listener) = (vec![Keeper::Server], Some(LINK.into()));
     let leaves = staged(&mut alice, at(2), Change::Release { watcher: bob(), keepers, listener });
     // The link hears that alice says something, and says nothing, as bob may be in the group.
     let Change::Publish { device, patch, replace, .. } = says(PHONE, "here", 0) else { panic!() };
     let lease = Lease::Bound(SessionId([9; 16]));
     let (_, effects) = alice.stage(at(2), Change::Publish { device, patch, replace, lease });
-    assert!(effects.wake.contains(&link));
-    let pulled = alice.pull_groups(at(2), link, &mut groups, 1 << 20);
+    assert!(effects.wake.contains(&LINK.into()));
+    let pulled = alice.pull_groups(at(2), LINK, &mut groups, 1 << 20);
     assert!(matches!(pulled, PulledGroups::Told(told) if told.is_empty()));
     let effects = alice.committed(at(3), leaves, None);
-    assert!(effects.wake.contains(&link), "carol is told by it");
+    assert!(effects.wake.contains(&LINK.into()), "carol is told by it");
 }
 
 #[test]
@@ -161,13 +160,16 @@ fn who_is_not_held_back_any_more_looks_again() {
     let Policy { rules, text, .. } = rules("handling = \"allow\"\nfields = [\"all\"]");
     let put = staged(&mut alice, at(2), Change::PutRules { rules, text, base: 0 });
     let (_, effects) = alice.stage(at(3), bound(PHONE, "two".into(), Some("home")));
-    assert!(effects.wake.contains(&SESSION));
+    assert!(effects.wake.contains(&SESSION.into()));
     assert!(matches!(pull(&mut alice, held, state), Pulled::Nothing));
     // She is not at home any more: these rules take nothing from him now.
     let (_, gone) = alice.stage(at(4), bound(PHONE, "two".into(), Some("work")));
     assert!(!alice.is_held_back(&bob()));
     let stored = alice.committed(at(5), put, Some(1));
-    assert!(gone.wake.contains(&SESSION) || stored.wake.contains(&SESSION), "he stays on \"one\"");
+    assert!(
+        gone.wake.contains(&SESSION.into()) || stored.wake.contains(&SESSION.into()),
+        "he stays on \"one\""
+    );
     assert!(matches!(pull(&mut alice, held, state), Pulled::Told(_)));
     let sees = Watcher::Principal(bob());
     assert!(matches!(alice.fetch(at(5), &sees, None), Fetched::Shown(..)));

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use impp_acl::RuleSet;
-use impp_protocol::DeviceId;
 use impp_protocol::presence::{Document, FieldName, PartId, Patch};
 use impp_protocol::state::Grant;
+use impp_protocol::{DeviceId, SessionId};
 use proptest::prelude::*;
 
 use super::{SESSION, alice, at, bob, follow, policy, says};
@@ -84,7 +84,10 @@ fn g8_a_refresh_that_is_not_stored_ends_no_subscription() {
         let watching = alice.watcher(&bob()).unwrap();
         assert_eq!(watching.state, SubscriptionState::Active);
         assert_eq!(watching.bonds.of(Keeper::Device(PHONE)), Some(stood));
-        assert_eq!((watching.bonds.leases().len(), &watching.listeners[..]), (1, &[SESSION][..]));
+        assert_eq!(
+            (watching.bonds.leases().len(), &watching.listeners[..]),
+            (1, &[SESSION.into()][..])
+        );
     }
 }
 
@@ -122,7 +125,7 @@ fn g8_rules_that_grant_count_when_they_are_stored_and_those_that_take_away_at_on
     // Another one came first. The later ones are not of these rules, and go on.
     let effects = alice.failed(at(3), blocked, false);
     assert_eq!(effects.writes, []);
-    assert!(effects.wake.contains(&SESSION), "who was held back looks again");
+    assert!(effects.wake.contains(&SESSION.into()), "who was held back looks again");
     assert_eq!(seen(&alice).unwrap(), "here");
     let effects = alice.committed(at(3), allowed, Some(7));
     assert_eq!(effects.answers, [(allowed, Answer::Numbered(7))]);
@@ -251,15 +254,18 @@ fn any_change() -> impl Strategy<Value = Change> {
     let follow = (0..3_u8, bond, any::<bool>()).prop_map(|(who, bond, listens)| Change::Follow {
         watcher: watcher(who),
         bond,
-        listener: listens.then_some(SESSION),
+        listener: listens.then_some(SESSION.into()),
         pending_max: 2,
     });
     let keepers =
         vec![Keeper::Session(SESSION), Keeper::Contact, Keeper::Device(PHONE), Keeper::Server];
     let keepers = proptest::sample::subsequence(keepers, 1..3);
-    let release = (0..3_u8, keepers, any::<bool>()).prop_map(|(who, keepers, leaves)| {
-        Change::Release { watcher: watcher(who), keepers, listener: leaves.then_some(SESSION) }
-    });
+    let release =
+        (0..3_u8, keepers, any::<bool>()).prop_map(|(who, keepers, leaves)| Change::Release {
+            watcher: watcher(who),
+            keepers,
+            listener: leaves.then_some(SESSION.into()),
+        });
     let grant = prop_oneof![Just(None), Just(Some(Grant::None)), Just(Some(Grant::All))];
     let contact = (0..3_u8, grant).prop_map(|(who, grant)| {
         let entry = grant.map(|grant| Contact { name: None, groups: vec![], follow: false, grant });

@@ -43,7 +43,7 @@ impl Play {
         let mut play = Play { alice, now: 1, ears, queue, asked };
         for index in 0..3 {
             let (watcher, bond) = (watcher(index), Bond::Session(SESSION));
-            let listener = Some(SESSION);
+            let listener = Some(SESSION.into());
             play.take(Step::Stage(Change::Follow { watcher, bond, listener, pending_max: 9 }));
         }
         play
@@ -106,7 +106,7 @@ impl Play {
     fn follow_up(&mut self, effects: Effects) {
         self.queue.extend(effects.again.into_iter().map(|(id, _)| Some(id)));
         self.queue.extend((!effects.writes.is_empty()).then_some(None));
-        if effects.wake.contains(&SESSION) {
+        if effects.wake.contains(&SESSION.into()) {
             self.ears.values_mut().for_each(|ear| ear.dirty = true);
         }
         for (id, answer) in effects.answers {

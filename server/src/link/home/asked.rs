@@ -65,7 +65,7 @@ impl Home {
         watcher: &Address,
     ) -> Result<Standing, Error> {
         let (watcher, keepers) = (watcher.clone(), vec![Keeper::Server]);
-        let release = Change::Release { watcher, keepers, listener: Some(link.id) };
+        let release = Change::Release { watcher, keepers, listener: Some(link.id.into()) };
         self.change(link, whom, presentity, release, |_| true).await.stored()?;
         Ok(Standing::Ended)
     }
@@ -89,7 +89,7 @@ impl Home {
             principal.presentity.is_kept_by_server(watcher)
                 || self.standing.count(&link.local, &link.remote) < most
         };
-        let (watcher, listener) = (watcher.clone(), Some(link.id));
+        let (watcher, listener) = (watcher.clone(), Some(link.id.into()));
         let follow = Change::Follow { watcher, bond, listener, pending_max };
         let asked = self.change(link, whom, presentity, follow, has_room).await;
         if !matches!(asked, Ok(Some(Answer::Asked(Asked::Stands(_))))) {
@@ -164,7 +164,7 @@ impl Home {
         if !ops.is_empty() {
             Commits::submit(&*self.store, self.clock.now(), ops).done().await?;
         }
-        if effects.wake.contains(&link.id) {
+        if effects.wake.contains(&link.id.into()) {
             link.presentity_dirty(address);
         }
         Ok(Some(answer))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use impp_presence::{Change, Groups};
+use impp_presence::{Change, Groups, LinkId};
 use impp_protocol::command::{Done, Fetch, Notify, Publish, Subscribe};
 use impp_protocol::frame::{FRAME_BYTES_MAX, take};
 use impp_protocol::presence::{Document, FieldName, PartId, Patch, Version};
@@ -16,14 +16,13 @@ use impp_protocol::state::{
     self, Contact, ContactEdit, Contacts, Grant, SubscriptionEdit, SubscriptionEvent,
     SubscriptionState, Subscriptions,
 };
-use impp_protocol::{Address, Code, Command, DeviceId, Domain, Error, Request, What};
+use impp_protocol::{Address, Code, Command, DeviceId, Domain, Error, Request, SessionId, What};
 use impp_storage::{MemoryStore, Store};
 
 use crate::core::accounts::new_verifier;
 use crate::core::answers::{Answer, Later};
 use crate::core::chance::System;
 use crate::core::config::Config;
-use crate::core::ids::SessionId;
 use crate::core::records::Services;
 use crate::core::sessions::Mailbox;
 use crate::life::Server;
@@ -70,10 +69,9 @@ async fn add(server: &Server, text: &str) {
 
 fn session(server: &Server, text: &str, number: u8) -> Session {
     let account = server.ground.accounts.get(&address(text)).unwrap();
-    let id = [number; 16];
+    let id = SessionId([number; 16]);
     let ticket = Ticket::new(id, [0; 32]);
-    let mailbox =
-        Arc::new(Mailbox::new(SessionId(id), address(text), DeviceId([number; 16]), ticket));
+    let mailbox = Arc::new(Mailbox::new(id, address(text), DeviceId([number; 16]), ticket));
     assert!(server.rooms.live.sessions.enter(&mailbox, 10));
     Session::new(Client { mailbox, account, every_item: true }, server.entrance.serving.clone())
 }
@@ -108,13 +106,13 @@ impl Pair {
         self.down().await;
         self.link = link(number);
         self.a.links.insert(self.link.id, self.link.clone());
-        self.a.ground.listeners.enter(self.link.id, self.link.clone());
+        self.a.ground.listeners.enter(self.link.id.into(), self.link.clone());
         self.b.mirrors.link_up(&domain("b.example"), &domain("a.example"), self.link.id);
     }
 
     async fn down(&mut self) {
         self.a.links.remove(&self.link.id);
-        self.a.ground.listeners.leave(self.link.id);
+        self.a.ground.listeners.leave(self.link.id.into());
         home_of(&self.a).link_lost(&self.link, std::mem::take(&mut self.groups)).await;
         let (local, remote) = (domain("b.example"), domain("a.example"));
         self.b.mirrors.link_down(&local, &remote, self.link.id);
@@ -173,7 +171,7 @@ impl Pair {
 }
 
 fn link(number: u8) -> Arc<LinkMailbox> {
-    let id = SessionId([number; 16]);
+    let id = LinkId([number; 16]);
     Arc::new(LinkMailbox::new(id, domain("a.example"), domain("b.example")))
 }
 
@@ -567,7 +565,7 @@ async fn f14_who_does_not_exist_has_as_many_places_as_who_never_comes() {
     // One domain has a quarter of the places, so that others find some.
     let taken: Vec<bool> = answers[0].iter().map(Result::is_ok).collect();
     assert_eq!(taken, [true, true, false, true]);
-    let other = LinkMailbox::new(SessionId([9; 16]), domain("a.example"), domain("d.example"));
+    let other = LinkMailbox::new(LinkId([9; 16]), domain("a.example"), domain("d.example"));
     let taken = home_of(&pair.a).subscribe(&other, ask_for("w@d.example", 60)).await;
     let answer = home_of(&pair.a).answer(&other, &mut AllGroups::default(), taken).await;
     assert!(matches!(answer, Command::Ok(_)), "{answer:?}");

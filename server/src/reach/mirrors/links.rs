@@ -1,21 +1,21 @@
 //! What the links are asked, and what comes over them.
 
+use impp_presence::LinkId;
 use impp_presence::followed::{Effects, Mirror, MirrorKey};
 use impp_protocol::command::{Done, Notify, Subscribe};
 use impp_protocol::{Address, Domain, Error, Timestamp};
 
 use super::shared::pair;
 use super::{Mirrors, terms};
-use crate::core::ids::SessionId;
 
 impl Mirrors {
     /// A link is open. What was asked and said over another one counts no more.
-    pub fn link_up(&self, local: &Domain, remote: &Domain, link: SessionId) {
+    pub fn link_up(&self, local: &Domain, remote: &Domain, link: LinkId) {
         self.relink(local, remote, Some(link));
     }
 
     /// The link is gone, if it is this one.
-    pub fn link_down(&self, local: &Domain, remote: &Domain, link: SessionId) {
+    pub fn link_down(&self, local: &Domain, remote: &Domain, link: LinkId) {
         let current = self.peers.get(&(local.clone(), remote.clone())).and_then(|peer| peer.link);
         if current == Some(link) {
             self.relink(local, remote, None);
@@ -28,7 +28,7 @@ impl Mirrors {
         &self,
         local: &Domain,
         remote: &Domain,
-        link: SessionId,
+        link: LinkId,
         max: usize,
     ) -> Vec<(MirrorKey, Address, Subscribe)> {
         let (terms, now) = (terms(&self.ground.settings.load()), self.ground.clock.now());
@@ -61,7 +61,7 @@ impl Mirrors {
     /// The home has answered what it was asked over this link.
     pub fn answered(
         &self,
-        link: SessionId,
+        link: LinkId,
         key: &MirrorKey,
         watcher: &Address,
         result: Result<Done, Error>,
@@ -71,7 +71,7 @@ impl Mirrors {
     }
 
     /// The home says something unasked over this link.
-    pub fn notified(&self, link: SessionId, local: &Domain, notify: &Notify) {
+    pub fn notified(&self, link: LinkId, local: &Domain, notify: &Notify) {
         let (local, presentity) = (local.clone(), notify.address.clone());
         let key = MirrorKey { local, presentity };
         let most = self.ground.settings.load().federation.presence_bytes_max as usize;
@@ -95,7 +95,7 @@ impl Mirrors {
         peer.map(|peer| peer.presentities.iter().cloned().collect()).unwrap_or_default()
     }
 
-    fn relink(&self, local: &Domain, remote: &Domain, link: Option<SessionId>) {
+    fn relink(&self, local: &Domain, remote: &Domain, link: Option<LinkId>) {
         self.peers.entry((local.clone(), remote.clone())).or_default().link = link;
         for presentity in self.presentities(local, remote) {
             let key = MirrorKey { local: local.clone(), presentity };
@@ -128,7 +128,7 @@ impl Mirrors {
     /// Something was heard over a link; it counts only if it is the mirror's link.
     fn hear(
         &self,
-        link: SessionId,
+        link: LinkId,
         key: &MirrorKey,
         act: impl FnOnce(&mut Mirror, Timestamp) -> Effects,
     ) {

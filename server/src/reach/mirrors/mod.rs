@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use impp_federation::shares::Claim;
 use impp_presence::followed::{Effects, Follower, Mirror, MirrorKey, Terms};
-use impp_presence::{Keeper, Pulled, Told};
+use impp_presence::{Keeper, LinkId, ListenerId, Pulled, Told};
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Code, Domain, Error, Timestamp};
 use impp_storage::{Expect, Op, StoreError};
@@ -26,7 +26,6 @@ use crate::core::DashMap;
 use crate::core::answers::storage_error;
 use crate::core::config::{Config, seconds};
 use crate::core::ground::Ground;
-use crate::core::ids::SessionId;
 use crate::core::keeping::Commits;
 use crate::core::records::{self, FOLLOWED, WatcherRecord};
 use crate::core::timers::Due;
@@ -48,7 +47,7 @@ struct Slot {
     /// By which those who are kept here have a place for the domain.
     claims: BTreeMap<Address, Claim>,
     /// The link that it has heard of.
-    link: Option<SessionId>,
+    link: Option<LinkId>,
     waiting: Vec<(Address, oneshot::Sender<Result<(), Error>>)>,
     /// What its peer has on its account.
     counted: Counted,
@@ -130,7 +129,7 @@ impl Mirrors {
         &self,
         key: &MirrorKey,
         watcher: &Address,
-        listener: Option<SessionId>,
+        listener: Option<ListenerId>,
         keepers: &[Keeper],
     ) -> Result<(), StoreError> {
         let applied =
@@ -195,7 +194,7 @@ impl Mirrors {
     }
 
     /// Enters a mirror for one more follower; the link that there is.
-    fn enter(&self, key: &MirrorKey, watcher: &Address) -> Result<Option<SessionId>, Error> {
+    fn enter(&self, key: &MirrorKey, watcher: &Address) -> Result<Option<LinkId>, Error> {
         let known = self.look(key, |mirror| mirror.follower(watcher).is_some());
         let most = self.ground.settings.load().federation.subscriptions_max as usize;
         let mut peer = self.peers.entry(pair(key)).or_default();
@@ -220,7 +219,7 @@ impl Mirrors {
     fn apply_slot<R>(
         &self,
         key: &MirrorKey,
-        make: Option<Option<SessionId>>,
+        make: Option<Option<LinkId>>,
         act: impl FnOnce(&mut Slot, Timestamp) -> (R, Effects),
     ) -> Option<(R, Option<Commits>)> {
         let (terms, now) = (terms(&self.ground.settings.load()), self.ground.clock.now());
@@ -285,7 +284,7 @@ async fn stored(commit: Option<Commits>) -> Result<(), StoreError> {
 }
 
 impl Slot {
-    fn new(key: &MirrorKey, link: Option<SessionId>, now: Timestamp) -> Slot {
+    fn new(key: &MirrorKey, link: Option<LinkId>, now: Timestamp) -> Slot {
         let mirror = Mirror::new(key.presentity.clone(), link.map(|_| now));
         let (claims, waiting, counted) = Default::default();
         Slot { mirror, claims, link, waiting, counted }

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use impp_presence::LinkId;
 use impp_presence::followed::MirrorKey;
 use impp_protocol::{Address, Domain};
 
 use super::Mirrors;
-use crate::core::ids::SessionId;
 
 /// Our domain and another.
 pub(super) type Pair = (Domain, Domain);
@@ -15,7 +15,7 @@ pub(super) type Pair = (Domain, Domain);
 /// What two domains have together.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
-    pub link: Option<SessionId>,
+    pub link: Option<LinkId>,
     pub presentities: BTreeSet<Address>,
     /// Those with something to ask.
     pub asks: BTreeSet<Address>,

@@ -73,7 +73,7 @@ fn resuming(mailbox: &Mailbox) -> Auth {
         data: Some(mailbox.ticket().client_proof(&EXPORTER).to_vec().into()),
         device: Some(device().id),
         device_name: None,
-        resume: Some(mailbox.id.0),
+        resume: Some(mailbox.id),
     }
 }
 

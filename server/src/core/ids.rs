@@ -1,3 +1,0 @@
-//! Whose a task is: of a session, or of a link.
-
-pub use impp_presence::SessionId;

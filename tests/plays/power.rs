@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use impp_protocol::MessageId;
 use impp_protocol::command::{Message, Outcome};
 use impp_tests::dice::Dice;
 use impp_tests::peer::message;
@@ -281,7 +282,7 @@ async fn send_again(life: &Life, server: &Server, at: usize) {
             ids.push(*id);
         }
     }
-    let inbox: Vec<[u8; 16]> = bob.inbox().await.iter().map(|message| message.id).collect();
+    let inbox: Vec<MessageId> = bob.inbox().await.iter().map(|message| message.id).collect();
     for id in ids {
         let count = inbox.iter().filter(|found| **found == id).count();
         let kept = !life.facts.iter().any(|fact| fact.takes_away(&id));

@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn layers_come_back_from_the_store_in_the_order_in_which_they_were_published() {
-        let (first, second, until) = ([2; 16], [1; 16], at(100));
+        let (first, second, until) = (DeviceId([2; 16]), DeviceId([1; 16]), at(100));
         let mut layers = Layers::default();
         layers.publish(first, &patch("a", Some("old")), true, Lease::Until(until)).unwrap();
         layers
@@ -272,7 +272,7 @@ mod tests {
         assert_eq!(back.compose(), layers.compose());
         // One that was stored without a place lies beneath, and a new one on top.
         let other = patch("c", Some("older")).applied(Document::default()).unwrap();
-        back.restore([3; 16], other, until, 0);
+        back.restore(DeviceId([3; 16]), other, until, 0);
         assert_eq!(&*back.compose().person["note"], "new");
         let newest = patch("a", Some("newest"));
         let whole = back.publish(first, &newest, true, Lease::Until(until)).unwrap();

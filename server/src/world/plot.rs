@@ -1,33 +1,28 @@
 //! What happens in a world: people write, show themselves, change their rules; connections break,
 //! servers are killed, disks fill up; and in the end all is mended and looked at.
 
-use std::collections::BTreeMap;
+mod breaks;
+mod ending;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use impp_protocol::presence::Document;
-use impp_protocol::{Address, Domain};
+use impp_protocol::Address;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
 
-use super::device::{Device, Look, Order, message_id};
-use super::disk::{Lie, Mood};
-use super::facts::{Facts, Grant, Ruling, Sent, layer};
+use super::device::{Device, Order, message_id};
+use super::disk::Lie;
+use super::facts::{Facts, Grant, Ruling, Sent};
 use super::house::House;
-use super::line::Fate;
 use super::net::Net;
 use super::verdict;
+pub(super) use ending::Found;
 
 /// What happens before it ends.
 const STEPS: usize = 70;
-/// How long all may take to come to rest when nothing is broken any more: links are sought after at
-/// most so long.
-const SETTLING: Duration = Duration::from_secs(1200);
-/// How long a look may take.
-const LOOK_MAX: Duration = Duration::from_secs(120);
-
 /// What a world leaves.
 pub(super) struct Told {
     /// Everything that went over its network, and what else was written down.
@@ -57,21 +52,6 @@ pub(super) struct Held {
     pub name: String,
     orders: mpsc::UnboundedSender<Order>,
     pub online: bool,
-}
-
-/// What was found in the end.
-pub(super) struct Found {
-    /// By the device's name.
-    pub looks: BTreeMap<String, Look>,
-    /// Of each presentity, its layers in the orders that are possible, the last published at the end.
-    pub layers: BTreeMap<Address, Vec<Vec<Document>>>,
-}
-
-/// What somebody shows in the end, on one device.
-struct Shown {
-    who: Address,
-    leased: bool,
-    document: Document,
 }
 
 /// Plays a world to its end.
@@ -227,234 +207,8 @@ impl World {
                 let who = self.people[person].clone();
                 self.order(device, Order::Peek(who));
             }
-            72..78 => {
-                let name = self.devices[device].name.clone();
-                let how = *self.dice.choice(&[Fate::Cut, Fate::Silent, Fate::HalfClosed]).unwrap();
-                self.net.note(&format!("{name}: {how:?}"));
-                self.net.cut(&name, how);
-            }
-            78..83 if self.devices[device].online => {
-                self.devices[device].online = false;
-                self.order(device, Order::Leave);
-            }
-            78..86 => self.come(device),
-            86..90 => {
-                let how = if silently { Fate::Silent } else { Fate::Cut };
-                self.net.note(&format!("links: {how:?}"));
-                self.net.cut_links(how);
-            }
-            90..92 => {
-                self.net.note("servers do not reach each other");
-                self.net.part(true);
-                self.apart = Some(self.soon(120));
-            }
-            92..94 => self.down(person / 2, silently).await,
-            94..96 => self.unwell(person / 2),
-            _ => self.hang(person / 2).await,
+            72..86 => self.comes_or_goes(device),
+            _ => self.breaks(person / 2).await,
         }
-    }
-
-    /// At some time in the next seconds.
-    fn soon(&mut self, seconds: u64) -> Instant {
-        Instant::now() + Duration::from_millis(self.dice.u64(0..seconds * 1000))
-    }
-
-    async fn down(&mut self, house: usize, killed: bool) {
-        match killed {
-            true => self.houses[house].crash(),
-            false => self.houses[house].stop().await,
-        }
-        self.mended[house] = Some(self.soon(40));
-    }
-
-    /// A disk hangs while people say things, change their rules and look; and then it says no, or
-    /// nobody knows what it did, or all is well.
-    async fn hang(&mut self, house: usize) {
-        self.net.note(&format!("the disk of {} hangs", self.houses[house].domain));
-        self.houses[house].disk.is(Mood::Hangs);
-        let (domain, people) = (self.houses[house].domain.clone(), &self.people[house * 2..][..2]);
-        let people = people.to_vec();
-        let here = |held: &Held| held.who.domain() == domain;
-        let devices: Vec<usize> =
-            (0..self.devices.len()).filter(|device| here(&self.devices[*device])).collect();
-        for _ in 0..self.dice.usize(2..6) {
-            let device = self.dice.choice(devices.iter().copied()).unwrap();
-            match self.dice.u8(0..3) {
-                0 => {
-                    let leased = self.dice.bool();
-                    self.show(device, leased);
-                }
-                1 => {
-                    let person = house * 2 + self.dice.usize(0..2);
-                    self.rule(person, true);
-                }
-                _ => {
-                    let who = self.dice.choice(people.clone()).unwrap();
-                    self.order(device, Order::Peek(who));
-                }
-            }
-            let pause = self.dice.u64(0..600);
-            sleep(Duration::from_millis(pause)).await;
-        }
-        let mood = self.dice.choice([Mood::Full, Mood::Fails, Mood::Well]).unwrap();
-        self.net.note(&format!("and then: {mood:?}"));
-        self.houses[house].disk.is(mood);
-        self.mended[house] = Some(self.soon(10));
-    }
-
-    fn unwell(&mut self, house: usize) {
-        let mood = self.dice.choice([Mood::Hangs, Mood::Full, Mood::Fails]).unwrap();
-        self.net.note(&format!("the disk of {}: {mood:?}", self.houses[house].domain));
-        self.houses[house].disk.is(mood);
-        self.mended[house] = Some(self.soon(20));
-    }
-
-    /// What has been broken long enough, or anything, is whole again.
-    async fn mend(&mut self, all: bool) {
-        let now = Instant::now();
-        if self.apart.take_if(|until| all || *until <= now).is_some() {
-            self.net.note("servers reach each other");
-            self.net.part(false);
-        }
-        for (house, mended) in self.houses.iter_mut().zip(&mut self.mended) {
-            if mended.take_if(|until| all || *until <= now).is_none() && !all {
-                continue;
-            }
-            house.disk.is(Mood::Well);
-            // A store that has failed works again after a restart.
-            if house.has_failed() {
-                house.crash();
-            }
-            if !house.runs()
-                && let Err(error) = house.start().await
-            {
-                let what = format!("{} does not start: {error}", house.domain);
-                self.facts.lock().wrong(what);
-            }
-        }
-    }
-
-    /// All is mended, everybody comes and says once more what holds; then it is looked at.
-    async fn end(&mut self) -> Found {
-        self.net.note("the end begins");
-        self.mend(true).await;
-        for device in 0..self.devices.len() {
-            self.order(device, Order::Come);
-            self.devices[device].online = true;
-        }
-        for person in 0..self.people.len() {
-            self.rule(person, false);
-        }
-        sleep(SETTLING).await;
-        // All that waits is let in, and then nothing waits any more.
-        self.mend(true).await;
-        for device in 0..self.devices.len() {
-            self.order(device, Order::Allow);
-        }
-        sleep(SETTLING).await;
-        for person in 0..self.people.len() {
-            self.rule(person, false);
-        }
-        sleep(SETTLING).await;
-        let shown = self.show_all().await;
-        for device in 0..self.devices.len() {
-            for who in self.people.clone() {
-                if who != self.devices[device].who {
-                    self.order(device, Order::Follow(who));
-                }
-            }
-        }
-        sleep(SETTLING).await;
-        let restarted = self.restart().await;
-        sleep(SETTLING).await;
-        let layers =
-            self.people.iter().map(|who| (who.clone(), self.orders(&shown, who, &restarted)));
-        let layers = layers.collect();
-        Found { looks: self.look().await, layers }
-    }
-
-    /// Each device shows something once more, one after the other, so that their order is known; some
-    /// take it back, or leave, or vanish.
-    async fn show_all(&mut self) -> Vec<Shown> {
-        let mut shown = Vec::new();
-        for device in 0..self.devices.len() {
-            let leased = self.dice.bool();
-            let value = self.show(device, leased);
-            sleep(Duration::from_secs(60)).await;
-            // Of each person one device looks in the end.
-            let looks = device == 0 || self.devices[device - 1].who != self.devices[device].who;
-            let name = self.devices[device].name.clone();
-            let stays = match self.dice.u8(0..6) {
-                0 => {
-                    self.order(device, Order::Hide);
-                    false
-                }
-                1 | 2 if !looks => {
-                    self.devices[device].online = false;
-                    self.order(device, Order::Leave);
-                    leased
-                }
-                3 | 4 if !looks => {
-                    self.devices[device].online = false;
-                    let how = if self.dice.bool() { Fate::Silent } else { Fate::Cut };
-                    self.net.cut(&name, how);
-                    self.order(device, Order::Vanish);
-                    leased
-                }
-                _ => true,
-            };
-            if stays {
-                let document = layer(&name, &value);
-                shown.push(Shown { who: self.devices[device].who.clone(), leased, document });
-            }
-        }
-        shown
-    }
-
-    /// One server, or none, is killed or stopped and starts again; whose.
-    async fn restart(&mut self) -> Option<Domain> {
-        let (house, killed) = (self.dice.usize(0..4), self.dice.bool());
-        let domain = self.houses.get(house)?.domain.clone();
-        self.down(house, killed).await;
-        sleep(Duration::from_secs(self.dice.u64(1..60))).await;
-        self.mend(true).await;
-        Some(domain)
-    }
-
-    /// The orders in which somebody's layers may lie: devices whose server was started anew have said
-    /// again, in any order, what their sessions had kept.
-    fn orders(&self, shown: &[Shown], who: &Address, anew: &Option<Domain>) -> Vec<Vec<Document>> {
-        let of = shown.iter().filter(|shown| shown.who == *who);
-        let anew = *anew == Some(who.domain());
-        let (last, before): (Vec<_>, Vec<_>) = of.partition(|shown| anew && !shown.leased);
-        let before: Vec<Document> = before.iter().map(|shown| shown.document.clone()).collect();
-        if last.is_empty() {
-            return vec![before];
-        }
-        (0..last.len())
-            .map(|at| {
-                let turned = last[at..].iter().chain(&last[..at]).rev();
-                before.iter().cloned().chain(turned.map(|shown| shown.document.clone())).collect()
-            })
-            .collect()
-    }
-
-    /// What each device finds.
-    async fn look(&mut self) -> BTreeMap<String, Look> {
-        self.net.note("it is looked at");
-        let mut looks = BTreeMap::new();
-        for device in 0..self.devices.len() {
-            if !self.devices[device].online {
-                continue;
-            }
-            let (sender, look) = oneshot::channel();
-            let who = &self.devices[device].who;
-            let others = self.people.iter().filter(|other| *other != who).cloned().collect();
-            self.order(device, Order::Look(others, sender));
-            if let Ok(Ok(look)) = timeout(LOOK_MAX, look).await {
-                looks.insert(self.devices[device].name.clone(), look);
-            }
-        }
-        looks
     }
 }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use impp_protocol::command::Message;
 use impp_protocol::presence::Document;
 use impp_protocol::state::ItemKind;
-use impp_protocol::{Address, Domain};
+use impp_protocol::{Address, Domain, MessageId};
 use impp_storage::{
     Dedup, Item, LogState, Options, ReadLog, Scan, SqliteStore, Store, StoreError, Table,
 };
@@ -39,7 +39,7 @@ impl From<StoreError> for Fault {
     }
 }
 
-type Id = [u8; 16];
+type Id = MessageId;
 
 /// What a store holds of what a life asks.
 #[derive(Debug, Default)]
@@ -106,7 +106,7 @@ impl Found {
         }
         for (from, id) in facts.iter().filter_map(Fact::message) {
             let (from, to) = (address(from), address("bob"));
-            if store.accepted(Dedup { id, from, to, digest: [0; 32] }).await?.is_some() {
+            if store.accepted(Dedup { id: id.0, from, to, digest: [0; 32] }).await?.is_some() {
                 found.accepted.insert(id);
             }
         }
@@ -215,7 +215,7 @@ impl Found {
         let mut there: BTreeMap<Id, (&str, &str)> = BTreeMap::new();
         for (from, id, text) in &self.inbox {
             if there.insert(*id, (from, text)).is_some() {
-                return Err(format!("{id:02x?} of {from} is there twice"));
+                return Err(format!("{id} of {from} is there twice"));
             }
         }
         for fact in facts {
@@ -236,7 +236,7 @@ impl Found {
         if counted > self.inbox.len() as u64 {
             return Err(format!("{counted} are counted, there are {}", self.inbox.len()));
         }
-        there.into_keys().next().map_or(Ok(()), |id| Err(format!("nobody sent {id:02x?}")))
+        there.into_keys().next().map_or(Ok(()), |id| Err(format!("nobody sent {id}")))
     }
 
     /// Of each sender, what is there is the first part of what was sent, in its order; the

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use impp_protocol::Command;
 use impp_protocol::command::{Ack, Message, Outcome};
 use impp_protocol::state::{Contact, ContactEdit, Grant, ItemKind};
+use impp_protocol::{Command, MessageId};
 
 use super::calls::Call;
 use super::{Recorder, now};
@@ -47,7 +47,7 @@ pub enum Asked {
         /// The sender's name.
         from: &'static str,
         /// Its id.
-        id: [u8; 16],
+        id: MessageId,
         /// Its text.
         text: String,
     },
@@ -58,7 +58,7 @@ pub enum Asked {
     /// Alice's leased layer of presence, by its number.
     Layer(usize),
     /// That these messages are bob's no more.
-    Trim(Vec<[u8; 16]>),
+    Trim(Vec<MessageId>),
 }
 
 /// A recorded life.
@@ -88,7 +88,7 @@ pub struct Moment {
 
 impl Fact {
     /// The sender and id, if it is a message.
-    pub fn message(&self) -> Option<(&'static str, [u8; 16])> {
+    pub fn message(&self) -> Option<(&'static str, MessageId)> {
         match &self.what {
             Asked::Send { from, id, .. } => Some((from, *id)),
             _ => None,
@@ -96,7 +96,7 @@ impl Fact {
     }
 
     /// Whether it lets a message of bob's go.
-    pub fn takes_away(&self, id: &[u8; 16]) -> bool {
+    pub fn takes_away(&self, id: &MessageId) -> bool {
         matches!(&self.what, Asked::Trim(ids) if ids.contains(id))
     }
 }

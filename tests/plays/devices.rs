@@ -7,24 +7,28 @@ use impp_protocol::{Code, Error};
 use impp_tests::fates::OPEN_INBOX;
 use impp_tests::impp::Impp;
 use impp_tests::presence::{Held, Watcher, open, person};
-use impp_tests::{Peer, Server, Wire};
-use rusqlite::Connection;
+use impp_tests::{Peer, Server, Wire, records};
 use serde_json::Value;
 
 use crate::settings::OPEN_PRESENCE;
 
-/// What the store's table is called in `server/src/records.rs`.
+/// What the store's table is called in `server/src/core/records.rs`.
 const DEVICE: u8 = 4;
 
 /// Has devices, of a server that does not run, been used for the last time so many days before they
 /// were; all of them, or the one of [`Peer`] with this number.
 pub(crate) fn unused_for(server: &Server, device: Option<u8>, days: u32) {
-    let store = Connection::open(server.data().join("store/store.sqlite")).unwrap();
-    let sql = "UPDATE record SET value = CAST(json_set(CAST(value AS TEXT), '$.last_seen',
-               json_extract(CAST(value AS TEXT), '$.last_seen') - ?1 * 86400000) AS BLOB)
-               WHERE kind = ?2 AND json_extract(CAST(value AS TEXT), '$.name') LIKE ?3";
-    let name = device.map_or("%".to_owned(), |device| format!("device {device}"));
-    assert!(store.execute(sql, (days, DEVICE, name)).unwrap() > 0);
+    let name = device.map(|device| format!("device {device}"));
+    let edited = records::edit(server, DEVICE, |_, value| {
+        let mut record: Value = serde_json::from_slice(value).unwrap();
+        if name.is_some() && record["name"].as_str() != name.as_deref() {
+            return None;
+        }
+        let seen = record["last_seen"].as_u64().unwrap();
+        record["last_seen"] = (seen - u64::from(days) * 86_400_000).into();
+        Some(record.to_string().into())
+    });
+    assert!(edited > 0);
 }
 
 /// Signs in as alice on a device of hers, and leaves.

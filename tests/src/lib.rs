@@ -19,6 +19,7 @@ pub mod peer;
 pub mod power;
 pub mod presence;
 pub mod proxy;
+pub mod records;
 pub mod running;
 pub mod server;
 pub mod trace;

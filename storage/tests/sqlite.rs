@@ -249,6 +249,24 @@ async fn g6_damage_is_said() {
     assert!(!database(dir.path()).exists());
 }
 
+/// G5: a sector of the log that went astray after its sync, with later transactions behind it, is
+/// said: these were answered, and would be gone.
+#[tokio::test]
+async fn g5_a_damaged_log_is_said() {
+    let [dir, copy] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let store = open(dir.path());
+    for head in ["a", "b", "c"] {
+        commit(&store, unit(vec![append(&alice(), head)])).await;
+    }
+    fs::copy(database(dir.path()), database(copy.path())).unwrap();
+    let mut log = fs::read(dir.path().join("store.sqlite-wal")).unwrap();
+    // In the second frame: behind the header and the commit that opening makes.
+    log[32 + 4120 + 24 + 1000] ^= 1;
+    fs::write(copy.path().join("store.sqlite-wal"), log).unwrap();
+    let opened = SqliteStore::open(copy.path(), small());
+    assert!(matches!(opened, Err(StoreError::Damaged { .. })), "{opened:?}");
+}
+
 /// Nobody else reads the store, whatever the umask and whatever the files were before.
 #[tokio::test]
 async fn files_are_private() {

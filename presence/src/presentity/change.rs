@@ -173,11 +173,11 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Makes a change.
-    pub(super) fn make(&mut self, now: Timestamp, change: &Change) -> Answer {
+    /// Makes a change; `order` is its place among all that were asked for.
+    pub(super) fn make(&mut self, now: Timestamp, order: u64, change: &Change) -> Answer {
         match change {
             Change::Publish { device, patch, replace, lease } => {
-                match self.layers.publish(*device, patch, *replace, *lease) {
+                match self.layers.publish(order, *device, patch, *replace, *lease) {
                     Ok(document) => self.compose(now, document),
                     Err(fault) => return Answer::Unfit(fault),
                 }

@@ -78,17 +78,18 @@ pub struct Saved {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layers {
     layers: Vec<Layer>,
-    published: u64,
 }
 
 impl Layers {
-    /// Changes the layer of a device, which is made if it is not there; what all compose then.
+    /// Changes the layer of a device, which is made if it is not there; what all compose then. It shows
+    /// above those of a lower order.
     ///
     /// # Errors
     /// [`Fault`] if limits would be exceeded: of the layer, of their number, of all of them together.
     /// Nothing changed then.
     pub(crate) fn publish(
         &mut self,
+        order: u64,
         device: DeviceId,
         patch: &Patch,
         replace: bool,
@@ -103,11 +104,10 @@ impl Layers {
         if index.is_none() && self.layers.len() == LAYERS_MAX {
             return Err(Fault::TooLong);
         }
-        let order = self.published + 1;
         let layer = Layer { device, said, lease, order };
         let others = self.layers.iter().filter(|other| other.device != device);
         let layers: Vec<Layer> = others.cloned().chain([layer]).collect();
-        let layers = Layers { layers, published: order };
+        let layers = Layers { layers };
         // All layers together fit a frame, so that whatever they come to compose does.
         if layers.size() > DOCUMENT_BYTES_MAX {
             return Err(Fault::TooLong);
@@ -122,9 +122,13 @@ impl Layers {
     /// Takes a layer back from the store, in its place among the others. Those that were stored
     /// without a place (0) lie beneath all that have one, as they come.
     pub fn restore(&mut self, device: DeviceId, document: Document, until: Timestamp, order: u64) {
-        self.published = self.published.max(order);
         let lease = Lease::Until(until);
         self.layers.push(Layer { device, said: Said::new(document), lease, order });
+    }
+
+    /// The order of the layer that was published last.
+    pub(crate) fn last_order(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.order).max().unwrap_or_default()
     }
 
     /// Ends the layer of a device.
@@ -258,9 +262,9 @@ mod tests {
     fn layers_come_back_from_the_store_in_the_order_in_which_they_were_published() {
         let (first, second, until) = (DeviceId([2; 16]), DeviceId([1; 16]), at(100));
         let mut layers = Layers::default();
-        layers.publish(first, &patch("a", Some("old")), true, Lease::Until(until)).unwrap();
+        layers.publish(1, first, &patch("a", Some("old")), true, Lease::Until(until)).unwrap();
         layers
-            .publish(second, &patch("b", Some("new")), true, Lease::Bound(SessionId([7; 16])))
+            .publish(2, second, &patch("b", Some("new")), true, Lease::Bound(SessionId([7; 16])))
             .unwrap();
         let mut back = Layers::default();
         // By the ids of their devices, which is how they are stored.
@@ -275,7 +279,7 @@ mod tests {
         back.restore(DeviceId([3; 16]), other, until, 0);
         assert_eq!(&*back.compose().person["note"], "new");
         let newest = patch("a", Some("newest"));
-        let whole = back.publish(first, &newest, true, Lease::Until(until)).unwrap();
+        let whole = back.publish(3, first, &newest, true, Lease::Until(until)).unwrap();
         assert_eq!(&*whole.person["note"], "newest");
     }
 
@@ -283,8 +287,12 @@ mod tests {
     fn the_newest_layer_shows_and_when_it_ends_the_next_one_again() {
         let mut layers = Layers::default();
         let (phone, laptop) = (DeviceId([1; 16]), DeviceId([2; 16]));
-        layers.publish(phone, &patch("phone", Some("old")), true, Lease::Until(at(100))).unwrap();
-        layers.publish(laptop, &patch("laptop", Some("new")), true, Lease::Until(at(50))).unwrap();
+        layers
+            .publish(1, phone, &patch("phone", Some("old")), true, Lease::Until(at(100)))
+            .unwrap();
+        layers
+            .publish(2, laptop, &patch("laptop", Some("new")), true, Lease::Until(at(50)))
+            .unwrap();
         let both = layers.compose();
         assert_eq!((both.tuples.len(), &*both.person["note"]), (2, "new"));
         assert_eq!(layers.next_deadline(), Some(at(50)));
@@ -306,16 +314,18 @@ mod tests {
             Patch::between(&Document::default(), &document)
         };
         let (mut layers, lease) = (Layers::default(), Lease::Until(at(100)));
-        layers.publish(DeviceId([1; 16]), &tuples("a"), true, lease).unwrap();
+        layers.publish(1, DeviceId([1; 16]), &tuples("a"), true, lease).unwrap();
         let before = layers.clone();
-        let second = layers.publish(DeviceId([2; 16]), &tuples("b"), true, lease);
+        let second = layers.publish(2, DeviceId([2; 16]), &tuples("b"), true, lease);
         assert_eq!((second, layers), (Err(Fault::TooLong), before));
     }
 
     #[test]
     fn a_bound_layer_outlives_its_connection_by_the_grace() {
         let (mut layers, session) = (Layers::default(), SessionId([9; 16]));
-        layers.publish(DeviceId([1; 16]), &patch("t", None), true, Lease::Bound(session)).unwrap();
+        layers
+            .publish(1, DeviceId([1; 16]), &patch("t", None), true, Lease::Bound(session))
+            .unwrap();
         assert_eq!(layers.next_deadline(), None);
         layers.rebind(session, Some(at(30)));
         layers.expire(at(29));

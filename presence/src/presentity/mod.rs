@@ -107,6 +107,8 @@ pub struct Presentity {
     staged: VecDeque<Staged>,
     /// How many changes were ever staged.
     staged_ever: u64,
+    /// How many changes were asked for, or the order of a layer that is higher.
+    asked_ever: u64,
     /// What is shown; views of it are made as they are needed.
     shown: Arc<Document>,
     contents: Contents,
@@ -131,13 +133,14 @@ impl Presentity {
         pace_limit: PaceLimit,
         recovering_until: Option<Timestamp>,
     ) -> (Presentity, Effects) {
-        let document = Arc::new(layers.compose());
+        let (document, asked_ever) = (Arc::new(layers.compose()), layers.last_order());
         let watchers = Watchers::restored(watchers);
         let newest = State { owner, policy, layers, document: document.clone(), watchers };
         let mut presentity = Presentity {
             newest,
             staged: VecDeque::new(),
             staged_ever: 0,
+            asked_ever,
             shown: document,
             contents: Contents::default(),
             pace: Pace::rested(now, pace_limit),

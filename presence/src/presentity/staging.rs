@@ -33,6 +33,8 @@ pub enum Staging {
 #[derive(Debug)]
 pub(super) struct Staged {
     id: u64,
+    /// Its place among all that were asked for, stored or not: it keeps it when it is made anew.
+    order: u64,
     now: Timestamp,
     change: Change,
     answer: Answer,
@@ -52,12 +54,15 @@ impl Presentity {
     /// Stages a change, or shows it at once if nothing of it is to be stored, or if it is true already.
     /// What the effects say is to be stored as one unit, after all that was to be before.
     pub fn stage(&mut self, now: Timestamp, change: Change) -> (Staging, Effects) {
+        self.asked_ever += 1;
+        let order = self.asked_ever;
         if change.is_at_once() {
             self.overtake(&change);
-            let (answer, effects) = self.beneath(now, true, |state| state.make(now, &change));
+            let (answer, effects) =
+                self.beneath(now, true, |state| state.make(now, order, &change));
             return (Staging::Shown(answer), effects);
         }
-        let (answer, mut before) = self.newest.step(|state| state.make(now, &change));
+        let (answer, mut before) = self.newest.step(|state| state.make(now, order, &change));
         let mut writes = self.newest.writes_since(&before);
         if let Change::PutRules { text, base, .. } = &change {
             writes.push(Write::Rules(text.clone(), *base));
@@ -69,13 +74,13 @@ impl Presentity {
         }
         if writes.is_empty() {
             self.newest.restore(before);
-            if !self.depends_on_staged(now, &change) {
+            if !self.depends_on_staged(now, order, &change) {
                 self.overtake(&change);
-                let make = |state: &mut State| state.make(now, &change);
+                let make = |state: &mut State| state.make(now, order, &change);
                 let (answer, effects) = self.beneath(now, false, make);
                 return (Staging::Shown(answer), effects);
             }
-            before = self.newest.step(|state| state.make(now, &change)).1;
+            before = self.newest.step(|state| state.make(now, order, &change)).1;
         }
         let id = self.staged_ever;
         self.staged_ever += 1;
@@ -83,7 +88,8 @@ impl Presentity {
         // What only repeats what is staged is stored with that.
         let (repeats, committed) = (writes.is_empty(), writes.is_empty());
         let number = None;
-        let staged = Staged { id, now, change, answer, before, wrote, repeats, committed, number };
+        let staged =
+            Staged { id, order, now, change, answer, before, wrote, repeats, committed, number };
         self.staged.push_back(staged);
         (Staging::Staged(id), Effects { writes, ..effects })
     }
@@ -94,10 +100,10 @@ impl Presentity {
     }
 
     /// Whether a change that has nothing to store had something, if what is staged were not.
-    fn depends_on_staged(&mut self, now: Timestamp, change: &Change) -> bool {
+    fn depends_on_staged(&mut self, now: Timestamp, order: u64, change: &Change) -> bool {
         let mut later = std::mem::take(&mut self.staged);
         self.roll_back(&mut later);
-        let (_, before) = self.newest.step(|state| state.make(now, change));
+        let (_, before) = self.newest.step(|state| state.make(now, order, change));
         let depends = !self.newest.writes_since(&before).is_empty();
         self.newest.restore(before);
         self.make_again(later, &mut Before::default());
@@ -246,9 +252,9 @@ impl Presentity {
     ) -> Vec<(u64, Vec<Write>)> {
         let mut again = Vec::new();
         for mut staged in later {
-            let Staged { now, change, number, .. } = &staged;
+            let Staged { now, order, change, number, .. } = &staged;
             let (answer, before) = self.newest.step(|state| {
-                let answer = state.make(*now, change);
+                let answer = state.make(*now, *order, change);
                 state.policy.number = number.unwrap_or(state.policy.number);
                 answer
             });

@@ -94,7 +94,8 @@ impl Home {
         fs::metadata(self.wal()).is_ok_and(|found| found.len() > 0)
     }
 
-    fn wal(&self) -> PathBuf {
+    /// The write-ahead log.
+    pub(crate) fn wal(&self) -> PathBuf {
         self.dir.join(format!("{DATABASE}-wal"))
     }
 

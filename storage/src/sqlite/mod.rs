@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `home.rs` | the directory: modes, lock, what is ours in it |
 //! | `schema.rs` | tables, migrations, connections |
+//! | `wal.rs` | the log, before SQLite reads it |
 //! | `jobs.rs` | what waits for the writer |
 //! | `writer.rs` | group commit, and what follows from each error |
 //! | `tables.rs` | what the writer writes |
@@ -32,6 +33,7 @@ mod summing;
 mod sweep;
 mod tables;
 mod told;
+mod wal;
 mod writer;
 
 use std::path::Path;

@@ -12,6 +12,7 @@ use super::fault::open_error;
 use super::home::{Found, Home};
 use super::rows::{self, Meta};
 use super::tables::write_meta;
+use super::wal;
 use crate::StoreError;
 use crate::memory::random_incarnation;
 use crate::plan::Counters;
@@ -111,6 +112,10 @@ pub(crate) fn open(home: &Home, verify: bool) -> Result<Connection, StoreError> 
         make(home)?;
     }
     let cut_off = home.was_cut_off();
+    if cut_off {
+        // Before SQLite reads it, and with its next commit writes over it.
+        wal::look(&home.wal())?;
+    }
     let mut connection = connect(&home.database(), true)?;
     // Until the format is known to be ours, not even a checkpoint may change the file.
     connection

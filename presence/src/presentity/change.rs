@@ -177,10 +177,8 @@ impl State {
     pub(super) fn make(&mut self, now: Timestamp, order: u64, change: &Change) -> Answer {
         match change {
             Change::Publish { device, patch, replace, lease } => {
-                match self.layers.publish(order, *device, patch, *replace, *lease) {
-                    Ok(document) => self.compose(now, document),
-                    Err(fault) => return Answer::Unfit(fault),
-                }
+                let published = self.layers.publish(order, *device, patch, *replace, *lease);
+                return self.published(now, published);
             }
             Change::Unpublish(device) | Change::Part(device) => {
                 self.layers.remove(*device);
@@ -222,6 +220,15 @@ impl State {
                 (self.policy.rules, self.policy.text) = (rules.clone(), text.clone());
                 self.decide_all(now);
             }
+        }
+        self.watchers.trim();
+        Answer::Done
+    }
+
+    fn published(&mut self, now: Timestamp, composed: Result<Document, Fault>) -> Answer {
+        match composed {
+            Ok(document) => self.compose(now, document),
+            Err(fault) => return Answer::Unfit(fault),
         }
         self.watchers.trim();
         Answer::Done

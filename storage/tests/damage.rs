@@ -276,6 +276,19 @@ async fn e2_g6_a_damaged_repeat_is_neither_taken_nor_answered() {
     }
 }
 
+/// The newest key is beside those of all new messages: it is in the way of its own repeat alone.
+#[tokio::test]
+async fn g6_a_damaged_key_of_the_newest_message_stands_in_no_other_ones_way() {
+    for set in ["sender = 'mallory@a.example'", "recipient = 'a'"] {
+        let sql = format!("UPDATE dedup SET {set} WHERE id = (SELECT max(id) FROM dedup)");
+        let (_dir, store) = changed(&sql).await;
+        damage(store.submit(message(5)).await);
+        assert_eq!(commit(&store, message(6)).await.len(), 2, "{set}");
+        assert_eq!(commit(&store, message(7)).await.len(), 2, "{set}");
+        damage(store.submit(message(5)).await);
+    }
+}
+
 /// Counters that everything hangs on: the store does not open.
 #[tokio::test]
 async fn g6_damaged_counters_keep_the_store_closed() {

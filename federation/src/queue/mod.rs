@@ -507,6 +507,14 @@ impl Queue {
         let until = now.after(wait.max(least.unwrap_or_default().min(REST_MAX)));
         state.until = Some(until);
         self.later.insert((until, pair.clone()));
+        // What stands behind it has had its try too: the pair was refused.
+        for ticket in &state.items {
+            let Some(item) = self.items.get_mut(ticket) else { continue };
+            item.tried = true;
+            if self.overdue.remove(ticket) {
+                self.deadlines.insert((item.deadline(), *ticket));
+            }
+        }
     }
 
     /// Lets pairs go that have waited for their time; whether there were any.

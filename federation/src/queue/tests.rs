@@ -323,6 +323,29 @@ fn g12_what_was_not_tried_since_the_start_does_not_end_however_late_it_is() {
 }
 
 #[test]
+fn g12_what_stands_behind_a_refused_message_ends_in_its_time() {
+    let (a, x) = ("a@a.example", "x@b.example");
+    for unreadable in [false, true] {
+        let mut queue = queue();
+        add(&mut queue, 1, a, x);
+        queue.reserve(Item { expires: Some(at(5)), ..item(2, a, x) }).unwrap();
+        queue.ready(2, None);
+        queue.next_send(at(0)).unwrap();
+        queue.expire(at(6));
+        assert!(queue.next_ending().is_none(), "it was not tried");
+        match unreadable {
+            true => queue.unsent(at(6), 1, 0),
+            false => queue.answered(at(6), 1, Err(refusal(Code::Full)), 0),
+        }
+        queue.expire(at(6));
+        assert_eq!(ended(&mut queue), (2, Place::Ended(Fate::Expired, None)));
+        // One that cannot be read ends too.
+        queue.expire(at(0).after(A_DAY));
+        assert_eq!(ended(&mut queue).0, 1);
+    }
+}
+
+#[test]
 fn what_is_out_does_not_expire_before_its_answer() {
     let mut queue = queue();
     add(&mut queue, 1, "a@a.example", "x@b.example");

@@ -70,8 +70,8 @@ pub fn storage_error(error: &StoreError) -> Error {
         StoreError::Failed { .. } => {
             Error::new(Code::Storage, "the server's store has failed; it is not known what it has")
         }
+        // The store has told the log, once.
         StoreError::Damaged { .. } => {
-            tracing::error!(%error, "the store");
             Error::new(Code::Storage, "what the server has stored for this is damaged")
         }
         StoreError::TooLarge { .. } => Error::new(Code::TooLarge, error.to_string()),

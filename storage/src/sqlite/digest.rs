@@ -150,6 +150,15 @@ impl Layout {
         Ok(if odd == 0 { Verdict::Right } else { Verdict::WrongKey })
     }
 
+    /// Whether a row whose key does not fit its digest can have had this key once: columns are as for
+    /// [`check_key`](Layout::check_key).
+    pub(crate) fn may_have_been(&self, row: &Row<'_>, key: &[ValueRef<'_>]) -> Result<bool> {
+        let ValueRef::Integer(kept) = row.get_ref(self.keys)? else { return Ok(true) };
+        let mut bytes = Vec::with_capacity(ROW_BYTES_USUAL);
+        key.iter().for_each(|column| self.add(&mut bytes, *column));
+        Ok((kept.cast_unsigned() ^ self.hash(&bytes)) & KEY_BITS == 0)
+    }
+
     /// The statement that reads all rows with their digests in the order of their keys, or the
     /// other way: from the first on, or behind the key that its parameters are.
     pub(crate) fn walk(&self, behind: bool, down: bool) -> String {

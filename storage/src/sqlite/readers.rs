@@ -147,7 +147,8 @@ fn read(rows: Rows<'_>, query: &ReadLog) -> Answer<Page> {
     let mut statement = rows.connection.prepare_cached(READ_SEQS)?;
     let after = i64::try_from(query.after).unwrap_or(i64::MAX);
     let mut seqs = statement.query([log.id.cast_signed(), after])?;
-    let mut last = query.after;
+    // The last item of the page, and the highest that the index has led to.
+    let (mut last, mut highest) = (query.after, query.after);
     while let Some(row) = seqs.next()? {
         let seq = number(row, 0)?;
         match item(rows, log.id, seq) {
@@ -158,14 +159,15 @@ fn read(rows: Rows<'_>, query: &ReadLog) -> Answer<Page> {
                 if !filler.take(item) {
                     break;
                 }
+                last = seq;
             }
             Err(Fault::Damaged(what)) => filler.pass_over(seq, what),
             Err(error) => return Err(error),
         }
-        last = seq;
+        highest = highest.max(seq);
     }
     // The last one is there as long as it is not in custody, whatever the index says.
-    if !filler.more && last < log.last && log.custody < log.last {
+    if !filler.more && highest < log.last && log.custody < log.last {
         filler.pass_over(log.last, misled(log.last));
     }
     let LogState { oldest, .. } = log.state(oldest(rows.connection, log.id)?);

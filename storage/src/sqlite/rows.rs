@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use impp_protocol::{Address, Timestamp};
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Params, Result, Row, params};
 
 use super::digest::{BODY, DEDUP, ITEM, LOG, Layout, META, RECORD, Verdict};
@@ -65,7 +66,7 @@ impl Rows<'_> {
         let place = params![key.domain.as_str(), key.table.0, key.key];
         let sql = "SELECT domain, kind, key, version, value, sum FROM record
                    WHERE domain = ?1 AND kind = ?2 AND key = ?3";
-        self.keyed(&RECORD, sql, place, take)
+        self.keyed(&RECORD, sql, place, None, take)
             .map_err(self.naming(|| named(key.domain.as_str(), key.table.0, &key.key)))
     }
 
@@ -74,7 +75,7 @@ impl Rows<'_> {
         let sql =
             "SELECT domain, local, id, fence, last, custody, unacked_items, unacked_bytes, sum
                    FROM log WHERE domain = ?1 AND local = ?2";
-        self.keyed(&LOG, sql, params![owner.domain_str(), owner.local()], |row| {
+        self.keyed(&LOG, sql, params![owner.domain_str(), owner.local()], None, |row| {
             Ok(LogRow {
                 id: number(row, 2)?,
                 fence: number(row, 3)?,
@@ -91,7 +92,14 @@ impl Rows<'_> {
         let sql = "SELECT id, sender, recipient, digest, seqs, sum FROM dedup
                    WHERE id = ?1 AND sender = ?2 AND recipient = ?3";
         let place = params![dedup.id, dedup.from.as_str(), dedup.to.as_str()];
-        self.keyed(&DEDUP, sql, place, |row| {
+        // Ids rise with time: all new ones have the newest row beside them. It is in their way only
+        // if it can have been theirs.
+        let key = [
+            ValueRef::Blob(&dedup.id),
+            ValueRef::Text(dedup.from.as_str().as_bytes()),
+            ValueRef::Text(dedup.to.as_str().as_bytes()),
+        ];
+        self.keyed(&DEDUP, sql, place, Some(&key), |row| {
             let seqs = row.get_ref(4)?.as_blob()?;
             let seqs = seqs.as_chunks().0.iter().map(|seq| u64::from_be_bytes(*seq));
             Ok(Seen { digest: row.get(3)?, seqs: seqs.collect() })
@@ -130,7 +138,7 @@ impl Rows<'_> {
         };
         let (domain, kind) = (range.domain.as_str(), range.table.0);
         let [before, behind] = RECORD.beside;
-        self.hold_key(&RECORD, before, params![domain, kind, from]).map_err(&among)?;
+        self.hold_key(&RECORD, before, params![domain, kind, from], None).map_err(&among)?;
         let mut statement = self.connection.prepare_cached(SCAN_RECORDS)?;
         let mut rows = statement.query(params![domain, kind, from])?;
         let mut found: Vec<(Vec<u8>, Record)> = Vec::new();
@@ -139,7 +147,7 @@ impl Rows<'_> {
                 // What ends the walk may belong into it.
                 let last = found.last().map_or(from, |(key, _)| key);
                 let place = params![domain, kind, last];
-                self.hold_key(&RECORD, behind, place).map_err(&among)?;
+                self.hold_key(&RECORD, behind, place, None).map_err(&among)?;
                 break;
             };
             let verdict = RECORD.check(row, 0)?;
@@ -158,12 +166,14 @@ impl Rows<'_> {
         Ok(found)
     }
 
-    /// The row under a whole key, or nothing where none can have been.
+    /// The row under a whole key, or nothing where none can have been: with `sought`, a damaged row
+    /// beside it counts only if it can have had that key.
     fn keyed<P: Params + Copy, T>(
         &self,
         layout: &Layout,
         sql: &str,
         place: P,
+        sought: Option<&[ValueRef<'_>]>,
         take: impl FnOnce(&Row<'_>) -> Result<T>,
     ) -> Answer<Option<T>> {
         {
@@ -175,7 +185,7 @@ impl Rows<'_> {
             }
         }
         for beside in layout.beside {
-            self.hold_key(layout, beside, place)?;
+            self.hold_key(layout, beside, place, sought)?;
         }
         Ok(None)
     }
@@ -199,7 +209,13 @@ impl Rows<'_> {
     }
 
     /// Looks at the key of the row beside a place where nothing is.
-    fn hold_key(&self, layout: &Layout, beside: &str, place: impl Params) -> Answer<()> {
+    fn hold_key(
+        &self,
+        layout: &Layout,
+        beside: &str,
+        place: impl Params,
+        sought: Option<&[ValueRef<'_>]>,
+    ) -> Answer<()> {
         let mut statement = self.connection.prepare_cached(beside)?;
         let mut rows = statement.query(place)?;
         match rows.next()? {
@@ -207,6 +223,7 @@ impl Rows<'_> {
             Some(row) => match layout.check_key(row)? {
                 Verdict::Unsummed if !self.summed => Ok(()),
                 Verdict::Right => Ok(()),
+                _ if !sought.map_or(Ok(true), |key| layout.may_have_been(row, key))? => Ok(()),
                 _ => Err(odd("the key of a row beside its place does not fit that one's digest")),
             },
         }

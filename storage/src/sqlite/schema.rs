@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::fault::open_error;
 use super::home::{Found, Home};
@@ -257,27 +257,33 @@ fn check_quickly(connection: &mut Connection) -> Result<(), StoreError> {
     connection
         .progress_handler(PROGRESS_STEPS, Some(move || Instant::now() >= end))
         .map_err(open_error)?;
-    let mut result = Ok(());
+    let mut result = Ok(None);
     for table in ["meta", "record", "log", "purged", "dedup", "item", "body"] {
-        result = check(connection, &format!("quick_check({table})"));
-        if result.is_err() {
-            break;
+        result = finding(connection, &format!("quick_check({table})"));
+        if result.as_ref().is_ok_and(Option::is_none) {
+            continue;
         }
+        break;
     }
     connection.progress_handler(0, None::<fn() -> bool>).map_err(open_error)?;
     match result {
-        Err(StoreError::Failed { .. }) if Instant::now() >= end => {
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
             tracing::info!("the store is large: not all of it was looked at before the start");
             Ok(())
         }
-        other => other,
+        found => found.map_err(open_error)?.map_or(Ok(()), |finding| Err(damaged(&finding))),
     }
 }
 
 fn check(connection: &Connection, how: &str) -> Result<(), StoreError> {
-    let finding: String =
-        connection.query_row(&format!("PRAGMA {how}"), [], |row| row.get(0)).map_err(open_error)?;
-    if finding == "ok" { Ok(()) } else { Err(damaged(&finding)) }
+    let found = finding(connection, how).map_err(open_error)?;
+    found.map_or(Ok(()), |finding| Err(damaged(&finding)))
+}
+
+/// What one of SQLite's own checks finds first, if anything.
+fn finding(connection: &Connection, how: &str) -> rusqlite::Result<Option<String>> {
+    let finding: String = connection.query_row(&format!("PRAGMA {how}"), [], |row| row.get(0))?;
+    Ok((finding != "ok").then_some(finding))
 }
 
 fn damaged(what: &str) -> StoreError {

@@ -191,7 +191,9 @@ impl Facts for Tables<'_> {
         let mut seqs =
             statement.query([log.cast_signed(), after.cast_signed(), upto.cast_signed()])?;
         let mut usage = Usage::default();
-        while let Some(row) = seqs.next()? {
+        // Nothing is written yet: this unit alone cannot be done.
+        let named = |error| Fault::from(error).of(|| format!("the index of items of log {log}"));
+        while let Some(row) = seqs.next().map_err(named)? {
             match self.rows.item(number(row, 0)?) {
                 Ok(ItemRow { log: of, counts: Some(bytes), .. }) if of == log => {
                     usage.items += 1;
@@ -256,9 +258,10 @@ pub(crate) fn remove_items(
     }
     let mut delete = rows.connection.prepare_cached("DELETE FROM item WHERE seq = ?1")?;
     for (seq, body) in &doomed {
-        delete.execute([seq.cast_signed()])?;
-        if let Some(body) = body {
-            release(rows, *body)?;
+        let deleted = delete.execute([seq.cast_signed()])?;
+        // An index that was changed may name it twice.
+        if let Some(body) = body.filter(|_| deleted == 1) {
+            release(rows, body)?;
         }
     }
     Ok(doomed.len() == items_max)

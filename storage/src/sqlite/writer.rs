@@ -134,7 +134,7 @@ impl Writer {
             }
             let got = if self.failed.is_some() {
                 jobs.recv().map_err(|_| TryRecvError::Disconnected)
-            } else if self.sweeping || self.summing.is_some() {
+            } else if self.sweeping || self.may_sum() {
                 jobs.try_recv()
             } else {
                 let patience = if self.room.is_tight() { LOOK_INTERVAL } else { SCRUB_INTERVAL };
@@ -148,7 +148,7 @@ impl Writer {
                 Err(TryRecvError::Disconnected) => return None,
                 Err(TryRecvError::Empty) if self.failed.is_some() => {}
                 Err(TryRecvError::Empty) if self.sweeping => self.sweep_slice(),
-                Err(TryRecvError::Empty) if self.summing.is_some() => self.sum_slice(),
+                Err(TryRecvError::Empty) if self.may_sum() => self.sum_slice(),
                 Err(TryRecvError::Empty) => {}
             }
         }
@@ -238,6 +238,12 @@ impl Writer {
         self.sweeping = self.transact(|rows| sweep::sweep(rows, floor)) == Some(true);
     }
 
+    /// Whether there are rows without digests, and room for them: what is kept for a full disk is for
+    /// those who take back.
+    fn may_sum(&self) -> bool {
+        self.summing.is_some() && !self.room.is_tight()
+    }
+
     /// Gives digests to rows of an older store, and notes when all have one.
     fn sum_slice(&mut self) {
         let Some(mut summing) = self.summing.take() else { return };
@@ -256,7 +262,9 @@ impl Writer {
                 tracing::info!("every row of the store has a digest now");
             }
             // Once more after a restart.
-            Some(false) | None => {}
+            Some(false) => {}
+            // From the start, when there is room: what the slice did was taken back.
+            None => self.summing = Some(Summing::default()),
         }
     }
 

@@ -112,10 +112,7 @@ pub(crate) fn open(home: &Home, verify: bool) -> Result<Connection, StoreError> 
         make(home)?;
     }
     let cut_off = home.was_cut_off();
-    if cut_off {
-        // Before SQLite reads it, and with its next commit writes over it.
-        wal::look(&home.wal())?;
-    }
+    wal::look(&home.wal())?;
     let mut connection = connect(&home.database(), true)?;
     // Until the format is known to be ours, not even a checkpoint may change the file.
     connection
@@ -260,10 +257,9 @@ fn check_quickly(connection: &mut Connection) -> Result<(), StoreError> {
     let mut result = Ok(None);
     for table in ["meta", "record", "log", "purged", "dedup", "item", "body"] {
         result = finding(connection, &format!("quick_check({table})"));
-        if result.as_ref().is_ok_and(Option::is_none) {
-            continue;
+        if !matches!(result, Ok(None)) {
+            break;
         }
-        break;
     }
     connection.progress_handler(0, None::<fn() -> bool>).map_err(open_error)?;
     match result {

@@ -193,7 +193,8 @@ impl Mounted {
         let mut state = self.state.lock();
         let fails = {
             let mut mood = self.disk.mood.lock();
-            let fails = *mood == Mood::Fails;
+            // After that nothing is written any more.
+            let fails = *mood == Mood::Fails && !state.failed;
             if fails {
                 *mood = Mood::Well;
             }

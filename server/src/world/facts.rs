@@ -127,6 +127,8 @@ pub(super) struct Facts {
     pub rulings: BTreeMap<Address, Vec<Ruling>>,
     said: BTreeMap<String, Said>,
     suspicions: Vec<Suspicion>,
+    /// When rules of somebody's were last asked for, or refused.
+    touched: BTreeMap<Address, u64>,
     /// By the device's name, what it keeps by a lease.
     leased: BTreeMap<String, Option<Leased>>,
     /// What must not have happened.
@@ -193,7 +195,9 @@ impl Facts {
         document: &Document,
         since: u64,
     ) {
-        if watcher.domain() != of.domain() {
+        // What rules take away that are refused in the end, they take away until then.
+        let touched = self.touched.get(of).is_some_and(|at| *at >= since);
+        if watcher.domain() != of.domain() || touched {
             return;
         }
         let rulings = self.rulings.get(of).map_or(&[][..], |rulings| rulings);
@@ -223,6 +227,7 @@ impl Facts {
 
     /// Rules are about to be asked for; whether for the first time.
     pub(super) fn rules(&mut self, owner: &Address, index: usize, now: u64, place: Place) -> bool {
+        self.touched.insert(owner.clone(), now);
         let rulings = self.rulings.entry(owner.clone()).or_default();
         let first = rulings[index].asked.is_none();
         if first {
@@ -244,7 +249,8 @@ impl Facts {
     }
 
     /// Rules that were asked for once were not stored: they never held; or that is not known.
-    pub(super) fn rules_fail(&mut self, owner: &Address, index: usize, known: bool) {
+    pub(super) fn rules_fail(&mut self, owner: &Address, index: usize, now: u64, known: bool) {
+        self.touched.insert(owner.clone(), now);
         self.suspicions.retain(|other| other.owner != *owner || other.over != index);
         let Some(rulings) = self.rulings.get_mut(owner) else { return };
         let ruling = &mut rulings[index];

@@ -126,7 +126,8 @@ impl Device {
                 if first {
                     let text = error.text.as_deref().unwrap_or_default();
                     let known = error.code != Code::Storage || text.contains("nothing was stored");
-                    self.facts.lock().rules_fail(&self.who, index, known);
+                    let now = self.net.millis();
+                    self.facts.lock().rules_fail(&self.who, index, now, known);
                 }
             }
             (Asked::Layer(Some((value, true))), true) => self.facts.lock().not_stored(&value),

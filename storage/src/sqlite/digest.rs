@@ -142,21 +142,25 @@ impl Layout {
             ValueRef::Integer(kept) => kept.cast_unsigned(),
             _ => return Ok(Verdict::WrongKey),
         };
-        let mut bytes = Vec::with_capacity(ROW_BYTES_USUAL);
+        let mut key = Vec::with_capacity(self.keys);
         for column in 0..self.keys {
-            self.add(&mut bytes, row.get_ref(column)?);
+            key.push(row.get_ref(column)?);
         }
-        let odd = (kept ^ self.hash(&bytes)) & KEY_BITS;
-        Ok(if odd == 0 { Verdict::Right } else { Verdict::WrongKey })
+        Ok(if self.is_of(kept, &key) { Verdict::Right } else { Verdict::WrongKey })
     }
 
     /// Whether a row whose key does not fit its digest can have had this key once: columns are as for
     /// [`check_key`](Layout::check_key).
     pub(crate) fn may_have_been(&self, row: &Row<'_>, key: &[ValueRef<'_>]) -> Result<bool> {
         let ValueRef::Integer(kept) = row.get_ref(self.keys)? else { return Ok(true) };
+        Ok(self.is_of(kept.cast_unsigned(), key))
+    }
+
+    /// Whether a digest is that of a row with this key, as far as it tells of the key.
+    fn is_of(&self, kept: u64, key: &[ValueRef<'_>]) -> bool {
         let mut bytes = Vec::with_capacity(ROW_BYTES_USUAL);
         key.iter().for_each(|column| self.add(&mut bytes, *column));
-        Ok((kept.cast_unsigned() ^ self.hash(&bytes)) & KEY_BITS == 0)
+        (kept ^ self.hash(&bytes)) & KEY_BITS == 0
     }
 
     /// The statement that reads all rows with their digests in the order of their keys, or the

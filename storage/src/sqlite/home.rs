@@ -192,8 +192,9 @@ fn around(path: &Path) -> &Path {
     }
 }
 
-fn word(header: &[u8; HEADER_BYTES], offset: usize) -> u32 {
-    header[offset..offset + 4].iter().fold(0, |word, byte| word << 8 | u32::from(*byte))
+/// A number of four octets, as SQLite's files have it.
+pub(crate) fn word(bytes: &[u8], offset: usize) -> u32 {
+    bytes[offset..offset + 4].iter().fold(0, |word, byte| word << 8 | u32::from(*byte))
 }
 
 /// The database's file name.

@@ -9,7 +9,7 @@ use impp_protocol::{Address, Timestamp};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Params, Result, Row, params};
 
-use super::digest::{BODY, DEDUP, ITEM, LOG, Layout, META, RECORD, Verdict};
+use super::digest::{BODY, DEDUP, ITEM, LOG, Layout, META, RECORD, Verdict, text};
 use super::fault::Fault;
 use super::told::Told;
 use crate::plan::{Counters, LogRow, Seen, Usage};
@@ -94,11 +94,7 @@ impl Rows<'_> {
         let place = params![dedup.id, dedup.from.as_str(), dedup.to.as_str()];
         // Ids rise with time: all new ones have the newest row beside them. It is in their way only
         // if it can have been theirs.
-        let key = [
-            ValueRef::Blob(&dedup.id),
-            ValueRef::Text(dedup.from.as_str().as_bytes()),
-            ValueRef::Text(dedup.to.as_str().as_bytes()),
-        ];
+        let key = [ValueRef::Blob(&dedup.id), text(dedup.from.as_str()), text(dedup.to.as_str())];
         self.keyed(&DEDUP, sql, place, Some(&key), |row| {
             let seqs = row.get_ref(4)?.as_blob()?;
             let seqs = seqs.as_chunks().0.iter().map(|seq| u64::from_be_bytes(*seq));

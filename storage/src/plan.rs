@@ -46,10 +46,23 @@ pub(crate) struct Usage {
 pub(crate) struct Counters {
     /// The last seq given.
     pub(crate) seq: u64,
-    /// The last version given.
+    /// The last version given, or passed over by a unit that gave neither version nor seq.
     pub(crate) version: u64,
     /// Where the de-duplication window starts.
     pub(crate) dedup_floor: Timestamp,
+}
+
+impl Counters {
+    /// How much was written: rises with every unit that was committed.
+    pub(crate) fn written(&self) -> u64 {
+        self.seq.saturating_add(self.version)
+    }
+
+    /// Beyond all that can have been given by a store of which this one is an older copy.
+    pub(crate) fn leap(&mut self) {
+        self.seq = self.seq.saturating_add(LEAP);
+        self.version = self.version.saturating_add(LEAP);
+    }
 }
 
 /// What is kept under a de-duplication key.
@@ -148,7 +161,11 @@ pub(crate) fn decide<'u, F: Facts>(
             return Ok(Verdict::Answer(Outcome::Rejected(rejection)));
         }
     }
-    Ok(Verdict::Commit(planner.plan))
+    let mut plan = planner.plan;
+    if plan.counters.written() == counters.written() {
+        plan.counters.version += 1;
+    }
+    Ok(Verdict::Commit(plan))
 }
 
 impl Plan<'_> {
@@ -327,3 +344,7 @@ impl<'u, F: Facts> Planner<'u, '_, F> {
         Ok(usage)
     }
 }
+
+/// How far counters leap where a store was put back: more than any store gives while a copy of it is
+/// of use, and little of what there is.
+const LEAP: u64 = 1 << 32;

@@ -1,10 +1,9 @@
 //! Where two things meet: a repeat and a change of rules, a lease and a session, two domains, two
 //! large layers, a store put back to an older state.
 
-use std::path::Path;
 use std::time::Duration;
 
-use impp_protocol::command::{Ack, Command, Outcome, Ping};
+use impp_protocol::command::{Outcome, Ping};
 use impp_protocol::presence::{Document, FieldName, PartId, Patch};
 use impp_protocol::sasl::scram::Binding;
 use impp_protocol::{Code, What};
@@ -86,46 +85,6 @@ async fn a14_layers_too_large_together_are_refused() {
     second.done(Ping {}).await;
     let seen = bob.done(fetch("alice@localhost", What::Presence)).await;
     assert_eq!(Document::decode(seen.content.unwrap()).unwrap().person.len(), 7);
-}
-
-/// A cursor that points behind the end of the log, as after an older copy of the store was put
-/// back, is refused: a device that kept it would miss what comes.
-#[tokio::test]
-async fn g15_a_cursor_beyond_a_restored_store_is_refused() {
-    let mut server = Server::quickstart();
-    server.stop();
-    let store = server.data().join("store");
-    let copy = server.data().join("copy");
-    copy_folder(&store, &copy);
-    server.restart();
-    let mut alice = Peer::sign_in(&server, "alice").await;
-    for n in 0..3 {
-        alice.send("bob@localhost", &format!("message {n}")).await;
-    }
-    let mut bob = Peer::sign_in(&server, "bob").await;
-    let cursor = bob.log().await.last().unwrap().cursor.clone();
-    server.stop();
-    std::fs::remove_dir_all(&store).unwrap();
-    copy_folder(&copy, &store);
-    server.restart();
-    let mut bob = Peer::sign_in(&server, "bob").await;
-    let address = "bob@localhost".parse().unwrap();
-    let mut read = fetch("bob@localhost", What::Log);
-    read.cursor = Some(cursor.clone());
-    let mut follow = subscribe("bob@localhost", What::Log);
-    follow.cursor = Some(cursor.clone());
-    let commands: [Command; 3] = [read.into(), follow.into(), Ack { address, cursor }.into()];
-    for command in commands {
-        assert_eq!(bob.refused(command).await, Code::BadCursor);
-    }
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
 }
 
 /// Whoever asks TLS for one domain signs in to no account of another on the same server.

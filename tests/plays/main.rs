@@ -47,6 +47,7 @@ mod presence_leases;
 mod presence_views;
 mod redirects;
 mod removal;
+mod restored;
 mod resume;
 mod resume_edges;
 mod rules;

@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use impp_protocol::command::Outcome;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use impp_protocol::command::{Fetch, Message, Outcome};
 use impp_protocol::presence::Document;
 use impp_protocol::state::{
     self, Contacts, Devices, Fate, ItemKind, RequestKind, SubscriptionState,
@@ -109,6 +111,17 @@ async fn messages(old: &Old, alice: &mut Peer) {
     eventually("the queue to be empty", none).await;
 }
 
+/// A cursor that an earlier program gave stands for the place for which it stood then.
+async fn cursor(old: &Old, alice: &mut Peer) {
+    let Some(cursors) = old.made.get("cursors") else { return };
+    let cursor = BASE64.decode(cursors["first"].as_str().unwrap()).unwrap();
+    let behind = Fetch { cursor: Some(cursor.into()), ..fetch("alice@a.example", What::Log) };
+    let page = alice.done(behind).await.content.unwrap();
+    let page: state::Page = state::decode(page).unwrap();
+    let next = Message::decode(page.items[0].message.clone().unwrap()).unwrap();
+    assert_eq!(next.body, "second");
+}
+
 /// Rules, contacts, devices.
 async fn settings(alice: &mut Peer) {
     let rules = alice.done(fetch("alice@a.example", What::Rules)).await.content.unwrap();
@@ -178,13 +191,14 @@ async fn accounts(old: &Old) {
 
 /// Everything that an earlier program has stored is there, before and after another start.
 #[tokio::test(flavor = "multi_thread")]
-async fn g14_a_store_of_each_earlier_format_opens_with_all_that_is_in_it() {
+async fn g14_g15_a_store_of_each_earlier_format_opens_with_all_that_is_in_it() {
     for store in stores() {
         let mut old = Old::start(&store);
         // First, before anybody has looked at alice.
         presence(&old).await;
         let mut alice = old.sign_in("alice").await;
         messages(&old, &mut alice).await;
+        cursor(&old, &mut alice).await;
         settings(&mut alice).await;
         requests(&old, &mut alice).await;
         accounts(&old).await;
@@ -195,6 +209,7 @@ async fn g14_a_store_of_each_earlier_format_opens_with_all_that_is_in_it() {
         assert_eq!(bob.send("alice@a.example", "after").await, Outcome::Delivered);
         let mut alice = old.sign_in("alice").await;
         assert_eq!(texts(&mut alice).await, ["acknowledged", "first", "second", "held", "after"]);
+        cursor(&old, &mut alice).await;
         alice.ack_all().await;
         let seen = bob.look("alice@a.example").await;
         assert_eq!(person(&seen, "note"), Some("new"));

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use impp_protocol::command::Notify;
 use impp_protocol::field::FieldError;
 use impp_protocol::presence::{Document, Patch, Version};
+use impp_protocol::state::SubscriptionState;
 
 /// A document and its version, if there is one.
 #[derive(Clone, Debug, Default)]
@@ -135,11 +136,15 @@ impl Held {
     }
 }
 
+/// Whether what was shown is still held in this state.
+pub(super) fn keeps(state: SubscriptionState) -> bool {
+    matches!(state, SubscriptionState::Active | SubscriptionState::Stale)
+}
+
 #[cfg(test)]
 pub(super) mod samples {
     use super::*;
     use impp_protocol::presence::FieldName;
-    use impp_protocol::state::SubscriptionState;
     use impp_protocol::{Address, What};
 
     pub(crate) fn document(note: &str) -> Document {
@@ -172,7 +177,6 @@ pub(super) mod samples {
 mod tests {
     use super::samples::{document, notify, patch, snapshot};
     use super::*;
-    use impp_protocol::state::SubscriptionState;
 
     fn names(change: Option<Change>) -> Vec<String> {
         change.unwrap().changed.into_iter().collect()

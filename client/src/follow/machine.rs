@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use impp_protocol::command::{Ack, Command, Done, Notify, Subscribe};
-use impp_protocol::presence::{Document, Version};
-use impp_protocol::state::{self, Contact, Contacts, Page, SubscriptionEvent, SubscriptionState};
+use impp_protocol::state::{self, Contact, Contacts, SubscriptionState};
 use impp_protocol::{Address, Code, Error, What};
 
+use super::held::keeps;
+use super::log::Log;
 use super::{EndCause, Event, Held, Unfit, Wanted};
 use crate::connection::Incoming;
 use crate::error::ClientError;
@@ -41,10 +42,6 @@ struct Person {
     syncing: bool,
 }
 
-struct Log {
-    cursor: Option<Bytes>,
-}
-
 /// What a request was about.
 #[derive(Clone, Debug)]
 enum Asked {
@@ -62,7 +59,7 @@ impl Machine {
             own,
             people: wanted.presence.into_iter().map(person).collect(),
             contacts: wanted.contacts,
-            log: wanted.log.then_some(Log { cursor: wanted.cursor }),
+            log: wanted.log.then_some(Log::behind(wanted.cursor)),
             ack: None,
             asked: HashMap::new(),
             last_token: 0,
@@ -191,7 +188,7 @@ impl Machine {
                 Subscribe { expand: true, ..Subscribe::of(self.own.clone(), What::Contacts) }.into()
             }
             Asked::Log => {
-                let cursor = self.log.as_ref().and_then(|log| log.cursor.clone());
+                let cursor = self.log.as_ref().and_then(Log::cursor);
                 Subscribe { cursor, ..Subscribe::of(self.own.clone(), What::Log) }.into()
             }
             Asked::Ack(cursor) => Ack { address: self.own.clone(), cursor: cursor.clone() }.into(),
@@ -247,8 +244,26 @@ impl Machine {
                 self.events.push_back(Event::Ended { presentity: address, cause });
                 Ok(())
             }
+            Asked::Log if error.code == Code::BadCursor && self.starts_anew() => Ok(()),
+            // Of a log that has just begun anew.
+            Asked::Ack(cursor)
+                if error.code == Code::BadCursor && self.ack.as_ref() != Some(&cursor) =>
+            {
+                Ok(())
+            }
             Asked::Contacts | Asked::Log | Asked::Ack(_) => Err(error.into()),
         }
+    }
+
+    /// Whether the log is another one than was read; then all that is in it is read.
+    fn starts_anew(&mut self) -> bool {
+        let anew = self.log.as_mut().is_some_and(Log::is_another);
+        if anew {
+            self.ack = None;
+            self.events.push_back(Event::Anew);
+            self.ask(Asked::Log);
+        }
+        anew
     }
 
     /// A subscription was taken; on a new connection it may stand otherwise than before.
@@ -270,7 +285,7 @@ impl Machine {
                     && (state != SubscriptionState::Active || before.is_some_and(keeps)) =>
             {
                 let content = person.held.content();
-                self.events.push_back(notified(address, state, None, content));
+                self.events.push_back(Event::notified(address, state, None, content));
             }
             Some(_) => {}
         }
@@ -335,7 +350,7 @@ impl Machine {
             state => {
                 person.held.clear();
                 if before != Some(Some(state)) {
-                    self.events.push_back(notified(address, state, notify.event, None));
+                    self.events.push_back(Event::notified(address, state, notify.event, None));
                 }
             }
         }
@@ -386,26 +401,9 @@ impl Machine {
 
     fn handle_page(&mut self, notify: Notify) -> Result<(), ClientError> {
         let (Some(log), Some(content)) = (&mut self.log, notify.snapshot) else { return Ok(()) };
-        let page: Page = state::decode(content)
-            .map_err(|error| ClientError::Protocol(format!("page of the log: {error}")))?;
-        log.cursor = Some(page.cursor.clone());
-        self.events.push_back(Event::Page(page));
+        self.events.push_back(Event::Page(log.take(content)?));
         Ok(())
     }
-}
-
-/// Whether what was shown is still held in this state.
-fn keeps(state: SubscriptionState) -> bool {
-    matches!(state, SubscriptionState::Active | SubscriptionState::Stale)
-}
-
-fn notified(
-    presentity: Address,
-    state: SubscriptionState,
-    reason: Option<SubscriptionEvent>,
-    content: Option<(Version, Document)>,
-) -> Event {
-    Event::Notify { presentity, state, reason, change: None, content }
 }
 
 #[cfg(test)]

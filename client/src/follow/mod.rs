@@ -3,6 +3,7 @@
 //! What is held and what to ask for is decided in `machine`, without I/O; connecting is `Client`'s.
 
 mod held;
+mod log;
 mod machine;
 mod stream;
 
@@ -73,6 +74,10 @@ pub enum Event {
     },
     /// The next part of the log.
     Page(Page),
+    /// The log is not the one that was read so far: the server's store was put back from a copy. It
+    /// is read from its oldest item on; what comes again is told by its id. Cursors of before are of
+    /// no use, and what was acknowledged is not, unless the copy knows of it.
+    Anew,
     /// A message that is not in the log (`store: never`).
     Message(Box<Message>),
     /// The server knows that this device has all up to the cursor.
@@ -95,6 +100,18 @@ pub enum Event {
     },
     /// There is a connection again.
     Back,
+}
+
+impl Event {
+    /// How a subscription stands, where nothing of the document has changed.
+    fn notified(
+        presentity: Address,
+        state: SubscriptionState,
+        reason: Option<SubscriptionEvent>,
+        content: Option<(Version, Document)>,
+    ) -> Event {
+        Event::Notify { presentity, state, reason, change: None, content }
+    }
 }
 
 /// Why a presentity is no longer followed.

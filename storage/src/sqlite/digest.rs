@@ -101,7 +101,15 @@ pub(crate) const DEDUP: Layout = Layout {
 pub(crate) const PURGED: Layout =
     Layout { name: "purged", columns: &["log"], keys: 1, beside: NONE, seed: 7 };
 
-/// All but [`META`], which is read whole when the store is opened.
+pub(crate) const PLACE: Layout = Layout {
+    name: "place",
+    columns: &["one", "starts", "inode", "put_away"],
+    keys: 1,
+    beside: NONE,
+    seed: 8,
+};
+
+/// All but [`META`] and [`PLACE`], of which each is one row that is read when the store is opened.
 pub(crate) const LAYOUTS: [&Layout; 6] = [&RECORD, &LOG, &PURGED, &ITEM, &BODY, &DEDUP];
 
 impl Layout {

@@ -121,6 +121,22 @@ impl Home {
         Ok(path)
     }
 
+    /// Puts a file in place of another, if there was one: after a crash it is the one or the other,
+    /// whole.
+    pub(crate) fn replace(&self, name: &str, bytes: &[u8]) -> Result<File, StoreError> {
+        let (path, draft) = (self.dir.join(name), self.dir.join(format!("{name}.new")));
+        match fs::remove_file(&draft) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&draft)(error)),
+            _ => {}
+        }
+        let file = private().create_new(true).open(&draft).map_err(at(&draft))?;
+        make_private(&file, &draft)?;
+        file.write_all_at(bytes, 0).and_then(|()| file.sync_all()).map_err(at(&draft))?;
+        fs::rename(&draft, &path).map_err(at(&path))?;
+        self.sync()?;
+        Ok(file)
+    }
+
     /// Makes the finished draft the database: whole or not at all, also after a power cut.
     pub(crate) fn adopt_draft(&self) -> Result<(), StoreError> {
         let draft = self.dir.join(DRAFT);

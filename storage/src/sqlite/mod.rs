@@ -7,6 +7,7 @@
 //! | `home.rs` | the directory: modes, lock, what is ours in it |
 //! | `schema.rs` | tables, migrations, connections |
 //! | `wal.rs` | the log, before SQLite reads it |
+//! | `pages.rs` | SQLite's own checks |
 //! | `jobs.rs` | what waits for the writer |
 //! | `writer.rs` | group commit, and what follows from each error |
 //! | `tables.rs` | what the writer writes |
@@ -16,6 +17,7 @@
 //! | `summing.rs` | digests, in slices, for rows of older stores |
 //! | `scrub.rs` | the slow look at everything |
 //! | `readers.rs` | the reading threads |
+//! | `place.rs`, `witness.rs` | whether it is a copy that was put back |
 //! | `room.rs` | the reserve for a full disk |
 //! | `fault.rs`, `told.rs` | what an error means; what was found damaged |
 
@@ -23,6 +25,8 @@ mod digest;
 mod fault;
 mod home;
 mod jobs;
+mod pages;
+mod place;
 mod readers;
 mod room;
 mod rows;
@@ -34,6 +38,7 @@ mod sweep;
 mod tables;
 mod told;
 mod wal;
+mod witness;
 mod writer;
 
 use std::path::Path;
@@ -44,6 +49,7 @@ use std::thread::{self, JoinHandle};
 use impp_protocol::Address;
 use rusqlite::Connection;
 
+pub use self::place::Restored;
 pub use self::readers::READERS_MAX;
 pub use self::room::RESERVE_BYTES;
 
@@ -53,7 +59,7 @@ use self::jobs::{Job, Waiting};
 use self::readers::{Query, Readers};
 use self::room::Room;
 use self::shared::Shared;
-use self::writer::Writer;
+use self::writer::{Held, Writer};
 use crate::pending::Promise;
 use crate::unit::{Outcome, UNIT_BYTES_MAX, Unit};
 use crate::{
@@ -86,6 +92,7 @@ pub struct SqliteStore {
     queries: SyncSender<Query>,
     shared: Arc<Shared>,
     incarnation: [u8; 16],
+    restored: Option<Restored>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -110,12 +117,21 @@ impl SqliteStore {
         };
         secure(&connection, &mut room)?;
         home.sync()?;
-        let meta = rows::meta(&connection)?;
+        let mut meta = rows::meta(&connection)?;
+        let (witness, restored) = match witness::behold(&home, &connection, &mut meta) {
+            Err(StoreError::NoSpace) => {
+                room.run_out();
+                meta = rows::meta(&connection)?;
+                witness::behold(&home, &connection, &mut meta)?
+            }
+            beheld => beheld?,
+        };
         let incarnation = meta.incarnation;
         let shared = Arc::new(Shared::new(meta.summed));
         let readers = Readers::start(&home, options.readers, &shared)?;
         let queries = readers.queries();
-        let writer = Writer::open(home, connection, meta, readers, room, Arc::clone(&shared))?;
+        let held = Held { home, connection, witness, room };
+        let writer = Writer::open(held, meta, readers, Arc::clone(&shared))?;
         let (jobs, receiver) = sync_channel(UNITS_QUEUED_MAX);
         let alarm = Alarm(Arc::clone(&shared));
         let writer = thread::Builder::new()
@@ -125,7 +141,12 @@ impl SqliteStore {
                 writer.run(receiver);
             })
             .map_err(|e| StoreError::Failed { reason: format!("no thread: {e}") })?;
-        Ok(SqliteStore { jobs, queries, shared, incarnation, writer: Some(writer) })
+        Ok(SqliteStore { jobs, queries, shared, incarnation, restored, writer: Some(writer) })
+    }
+
+    /// Whether it is a copy that was put back or moved, and by what that was told.
+    pub fn restored(&self) -> Option<Restored> {
+        self.restored
     }
 
     fn ask<T>(&self, query: impl FnOnce(Promise<T>) -> Query) -> Pending<T> {

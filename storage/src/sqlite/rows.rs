@@ -9,8 +9,9 @@ use impp_protocol::{Address, Timestamp};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Params, Result, Row, params};
 
-use super::digest::{BODY, DEDUP, ITEM, LOG, Layout, META, RECORD, Verdict, text};
+use super::digest::{BODY, DEDUP, ITEM, LOG, Layout, META, PLACE, RECORD, Verdict, text};
 use super::fault::Fault;
+use super::place::Place;
 use super::told::Told;
 use crate::plan::{Counters, LogRow, Seen, Usage};
 use crate::{Dedup, Record, RecordKey, Scan};
@@ -275,6 +276,20 @@ pub(crate) fn meta(connection: &Connection) -> Answer<Meta> {
         })
     };
     found().map_err(|fault| fault.of(|| "store.sqlite: meta".into()))
+}
+
+/// The row of `place`, all zero if there is none yet.
+pub(crate) fn place(connection: &Connection) -> Answer<Place> {
+    let found = || -> Answer<Place> {
+        let mut statement =
+            connection.prepare("SELECT one, starts, inode, put_away, sum FROM place")?;
+        let mut rows = statement.query([])?;
+        let Some(row) = rows.next()? else { return Ok(Place::default()) };
+        // It was never without one.
+        hold(PLACE.check(row, 0)?, true)?;
+        Ok(Place { starts: number(row, 1)?, inode: number(row, 2)?, put_away: row.get(3)? })
+    };
+    found().map_err(|fault| fault.of(|| "store.sqlite: place".into()))
 }
 
 /// The lowest item of a log, as its index says.

@@ -3,13 +3,14 @@
 //! Reading and writing the rows is left to `tables.rs`, `readers.rs` and `sweep.rs`.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, OpenFlags};
 
 use super::fault::open_error;
 use super::home::{Found, Home};
+use super::pages::{check, check_quickly, damaged};
 use super::rows::{self, Meta};
 use super::tables::write_meta;
 use super::wal;
@@ -24,7 +25,7 @@ pub(crate) const APPLICATION_ID: u32 = 0x494d_5050;
 pub(crate) const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
 
 /// Each takes the database one version further; those that were released never change.
-const MIGRATIONS: &[&str] = &[V1, V2];
+const MIGRATIONS: &[&str] = &[V1, V2, V3];
 
 /// Text of addresses and domains is canonical, so bytes compare right. An item's `seq` is the
 /// rowid: items lie in the order of their coming, whosever they are, and a log is an index
@@ -104,6 +105,17 @@ UPDATE sqlite_schema SET sql = replace(sql, char(10) || ') STRICT',
 WHERE type = 'table' AND name = 'meta';
 PRAGMA schema_version = 1000;
 PRAGMA writable_schema = RESET;
+";
+
+/// By what a copy that was put back is told (`place.rs`); no row until the first start with it.
+const V3: &str = "
+CREATE TABLE place (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    starts INTEGER NOT NULL,
+    inode INTEGER NOT NULL,
+    put_away INTEGER,
+    sum INTEGER
+) STRICT;
 ";
 
 /// Opens the database for the writer: made, migrated and looked over.
@@ -247,51 +259,8 @@ fn look_over(connection: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Whether the pages of the database fit together: the tables one after the other, those first by
-/// which something is granted, for as long as a start may take. What is left the scrub comes to.
-fn check_quickly(connection: &mut Connection) -> Result<(), StoreError> {
-    let end = Instant::now() + QUICK_CHECK_MAX;
-    connection
-        .progress_handler(PROGRESS_STEPS, Some(move || Instant::now() >= end))
-        .map_err(open_error)?;
-    let mut result = Ok(None);
-    for table in ["meta", "record", "log", "purged", "dedup", "item", "body"] {
-        result = finding(connection, &format!("quick_check({table})"));
-        if !matches!(result, Ok(None)) {
-            break;
-        }
-    }
-    connection.progress_handler(0, None::<fn() -> bool>).map_err(open_error)?;
-    match result {
-        Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
-            tracing::info!("the store is large: not all of it was looked at before the start");
-            Ok(())
-        }
-        found => found.map_err(open_error)?.map_or(Ok(()), |finding| Err(damaged(&finding))),
-    }
-}
-
-fn check(connection: &Connection, how: &str) -> Result<(), StoreError> {
-    let found = finding(connection, how).map_err(open_error)?;
-    found.map_or(Ok(()), |finding| Err(damaged(&finding)))
-}
-
-/// What one of SQLite's own checks finds first, if anything.
-fn finding(connection: &Connection, how: &str) -> rusqlite::Result<Option<String>> {
-    let finding: String = connection.query_row(&format!("PRAGMA {how}"), [], |row| row.get(0))?;
-    Ok((finding != "ok").then_some(finding))
-}
-
-fn damaged(what: &str) -> StoreError {
-    StoreError::Damaged { what: format!("store.sqlite: {what}") }
-}
-
 /// Pages given back to the file system at once.
 const VACUUM_PAGES_MAX: u64 = 512;
-/// How long a start looks at the database after a process that did not end in good order.
-const QUICK_CHECK_MAX: Duration = Duration::from_secs(2);
-/// Steps of SQLite between two looks at the clock.
-const PROGRESS_STEPS: i32 = 1000;
 /// How long to wait for a lock that another process (a backup) holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Prepared statements kept per connection; more than this program has.

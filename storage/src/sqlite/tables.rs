@@ -10,8 +10,9 @@ use impp_protocol::{Address, Timestamp};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Result, params};
 
-use super::digest::{self, BODY, DEDUP, ITEM, LOG, META, PURGED, RECORD, stored, text};
+use super::digest::{self, BODY, DEDUP, ITEM, LOG, META, PLACE, PURGED, RECORD, stored, text};
 use super::fault::Fault;
+use super::place::Place;
 use super::rows::{Answer, ItemRow, Meta, Rows, number};
 use crate::RecordKey;
 use crate::plan::{Counters, Facts, LogRow, Plan, Seen, Usage, Write};
@@ -223,6 +224,19 @@ pub(crate) fn write_meta(connection: &Connection, meta: &Meta) -> Result<()> {
         ValueRef::Integer(meta.summed.into()),
     ];
     digest::write(connection, &META, sql, &columns)
+}
+
+/// Writes the one row of `place`.
+pub(crate) fn write_place(connection: &Connection, place: &Place) -> Result<()> {
+    let sql = "INSERT INTO place (one, starts, inode, put_away, sum) VALUES (?1, ?2, ?3, ?4, ?5)
+               ON CONFLICT DO UPDATE SET starts = ?2, inode = ?3, put_away = ?4, sum = ?5";
+    let columns = [
+        ValueRef::Integer(1),
+        stored(place.starts),
+        stored(place.inode),
+        place.put_away.map_or(ValueRef::Null, ValueRef::Integer),
+    ];
+    digest::write(connection, &PLACE, sql, &columns)
 }
 
 /// Removes items from a log's start, as long as each is older than `before` if that is said, and

@@ -31,7 +31,8 @@ use super::scrub::SCRUB_INTERVAL;
 use super::shared::Shared;
 use super::summing::Summing;
 use super::sweep;
-use super::tables::{Logs, Tables, write_meta};
+use super::tables::{Logs, Tables, write_meta, write_place};
+use super::witness::Beholder;
 use crate::plan::{Verdict, decide};
 use crate::unit::Outcome;
 use crate::{Health, StoreError};
@@ -40,6 +41,7 @@ use crate::{Health, StoreError};
 pub(crate) struct Writer {
     readers: Readers,
     connection: Connection,
+    witness: Beholder,
     shared: Arc<Shared>,
     room: Room,
     meta: Meta,
@@ -57,17 +59,24 @@ pub(crate) struct Writer {
     home: Home,
 }
 
+/// What of a store on disk the writer takes over.
+pub(crate) struct Held {
+    pub(crate) home: Home,
+    pub(crate) connection: Connection,
+    pub(crate) witness: Beholder,
+    pub(crate) room: Room,
+}
+
 type Answers = Vec<Result<Outcome, StoreError>>;
 
 impl Writer {
     pub(crate) fn open(
-        home: Home,
-        mut connection: Connection,
+        held: Held,
         meta: Meta,
         readers: Readers,
-        room: Room,
         shared: Arc<Shared>,
     ) -> Result<Writer, StoreError> {
+        let Held { home, mut connection, witness, room } = held;
         let floor = meta.counters.dedup_floor;
         let sweeping = sweep::is_due(&connection, floor).map_err(open_error)?;
         let summing = (!meta.summed).then(Summing::default);
@@ -86,6 +95,7 @@ impl Writer {
         Ok(Writer {
             readers,
             connection,
+            witness,
             shared,
             room,
             meta,
@@ -128,6 +138,7 @@ impl Writer {
             if self.room.is_look_due(now) && self.failed.is_none() {
                 self.make_room();
             }
+            self.witness.tell(self.meta.counters.written(), now);
             if now.duration_since(self.scrubbed) >= SCRUB_INTERVAL {
                 self.scrubbed = now;
                 self.readers.scrub(&self.shared);
@@ -352,6 +363,11 @@ impl Writer {
     }
 
     fn close(mut self) -> Result<(), StoreError> {
+        if self.failed.is_none()
+            && let Some(place) = self.witness.put_away(self.meta.counters.written())
+        {
+            self.transact(|rows| write_place(rows.connection, &place));
+        }
         self.readers.stop();
         if let Some(reason) = self.failed.take() {
             return Err(StoreError::Failed { reason });

@@ -10,7 +10,7 @@ use impp_protocol::presence::Document;
 use impp_protocol::state::ItemKind;
 use impp_protocol::{Address, Domain, MessageId};
 use impp_storage::{
-    Dedup, Item, LogState, Options, ReadLog, Scan, SqliteStore, Store, StoreError, Table,
+    Dedup, Item, LogState, Options, ReadLog, Restored, Scan, SqliteStore, Store, StoreError, Table,
 };
 use serde_json::Value;
 
@@ -68,6 +68,11 @@ pub fn check(store: &Path, facts: &[Fact], moment: Moment) -> Result<(), Fault> 
     let options = Options { readers: 1, reserve_bytes: 0, verify: true };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let store = SqliteStore::open(store, options)?;
+    // The image lies elsewhere than the store did, and that alone may be told of it: no cut looks as
+    // if a copy had been put back.
+    if let Some(why) = store.restored().filter(|why| *why != Restored::Moved) {
+        return Err(Fault::Wrong(format!("taken for a copy that was put back: {why}")));
+    }
     let found = runtime.block_on(Found::read(&store, facts))?;
     runtime.block_on(store.close())?;
     found.compare(facts, moment).map_err(Fault::Wrong)

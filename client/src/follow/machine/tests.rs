@@ -1,5 +1,8 @@
 //! Tests of the machine that follows presence.
 
+use impp_protocol::presence::Version;
+use impp_protocol::state::{Page, SubscriptionEvent};
+
 use super::super::held::samples::{document, notify, patch, snapshot};
 use super::*;
 
@@ -243,4 +246,43 @@ fn the_log_goes_on_behind_the_last_page_and_acks_are_repeated() {
     answer(&mut machine, *token, Ok(Done::empty()));
     assert!(!machine.is_acking());
     assert!(matches!(machine.poll_event(), Some(Event::Acked(_))));
+}
+
+/// A page of the log with this cursor.
+fn page_with(cursor: &'static [u8]) -> Notify {
+    let (cursor, oldest) = (Bytes::from_static(cursor), Bytes::new());
+    let page = Page { items: Vec::new(), cursor, more: false, oldest };
+    let snapshot = Some(state::encode(&page));
+    Notify { what: What::Log, snapshot, ..notify(SubscriptionState::Active) }
+}
+
+/// G15: a log whose server has forgotten a cursor of its own is read from the oldest item on, and what
+/// was acknowledged in it is no matter any more.
+#[test]
+fn g15_a_log_that_was_put_back_is_read_anew() {
+    let mut machine = machine(Wanted { log: true, ..Wanted::default() });
+    take(&mut machine, page_with(b"c1"));
+    machine.ack(Bytes::from_static(b"c1"));
+    machine.poll_event();
+    machine.handle_connected();
+    let asked = requests(&mut machine);
+    let bad = || Err(impp_protocol::Error::new(Code::BadCursor, "none of this log"));
+    answer(&mut machine, asked[0].1, bad());
+    answer(&mut machine, asked[1].1, bad());
+    assert!(matches!(machine.poll_event(), Some(Event::Anew)) && !machine.is_acking());
+    let again = requests(&mut machine);
+    let [(Command::Subscribe(subscribe), _)] = &again[..] else { panic!("{again:?}") };
+    assert_eq!((subscribe.what, subscribe.cursor.as_ref()), (What::Log, None));
+}
+
+/// A cursor that the caller has named, and the server has never known, is the caller's mistake.
+#[test]
+fn a_cursor_that_was_never_good_is_an_error() {
+    let cursor = Some(Bytes::from_static(b"made up"));
+    let mut machine = machine(Wanted { log: true, cursor, ..Wanted::default() });
+    machine.handle_connected();
+    let token = requests(&mut machine)[0].1;
+    let error = impp_protocol::Error::new(Code::BadCursor, "none of this log");
+    let incoming = Incoming::Answer { token, answer: Err(error) };
+    assert!(machine.handle(Instant::now(), incoming).is_err());
 }

@@ -99,8 +99,8 @@ impl Logs {
         self.secrets.seal_cursor(acting.owner(), self.store.incarnation(), seq)
     }
 
-    /// The place that a cursor stands for; it must be in the log as it is, and not behind its end,
-    /// as one may be whose store was put back to an older state.
+    /// The place that a cursor stands for. One of before the store was put back from a copy is of
+    /// another incarnation, and none of this log for ever; nor is one behind the end of the log.
     pub(in crate::session) async fn position(
         &self,
         acting: &Acting,

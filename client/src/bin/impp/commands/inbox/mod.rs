@@ -151,6 +151,10 @@ fn handle(
         Event::Lost { error, wait } => {
             out.note(&format!("{error}; trying again in {:.1} s", wait.as_secs_f32()));
         }
+        Event::Anew => {
+            reading.cursor = None;
+            out.note("the server's store was put back from a copy: again from the oldest message");
+        }
         Event::Back => out.note("connected again"),
         _ => {}
     }

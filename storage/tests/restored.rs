@@ -1,0 +1,127 @@
+//! G15: a store that was put back from a copy, or moved, knows it; one that was not never does.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod kit;
+
+use std::fs;
+use std::path::Path;
+
+use impp_storage::*;
+use kit::*;
+
+/// Copies the files of a stopped store over those of another, in place.
+fn copy(from: &Path, to: &Path, names: &[&str]) {
+    fs::create_dir_all(to).unwrap();
+    for name in names {
+        fs::copy(from.join(name), to.join(name)).unwrap();
+    }
+}
+
+const BOTH: [&str; 2] = ["store.sqlite", "witness"];
+
+/// Takes an item and a record; answers the seq and the version.
+async fn write(store: &SqliteStore) -> (u64, u64) {
+    let ops = vec![append(&alice(), "x"), put("key", Expect::Any, "value")];
+    let Outcome::Committed { seqs, versions } = submit(store, ops).await else { panic!() };
+    (seqs[0], versions[0])
+}
+
+/// A store that was written to, stopped and copied, and written to and stopped again.
+struct Copied {
+    dir: tempfile::TempDir,
+    copy: tempfile::TempDir,
+    incarnation: [u8; 16],
+    /// What was given last.
+    last: (u64, u64),
+}
+
+async fn copied() -> Copied {
+    let [dir, copied] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let store = open(dir.path());
+    assert_eq!(store.restored(), None);
+    let incarnation = store.incarnation();
+    write(&store).await;
+    drop(store);
+    copy(dir.path(), copied.path(), &BOTH);
+    let store = open(dir.path());
+    assert_eq!((store.restored(), store.incarnation()), (None, incarnation));
+    write(&store).await;
+    let last = write(&store).await;
+    drop(store);
+    Copied { dir, copy: copied, incarnation, last }
+}
+
+impl Copied {
+    /// What is here now is a copy: it is another store, gives no number twice, and stays that store.
+    async fn is_restored(&self, dir: &Path, why: Restored) {
+        let store = open(dir);
+        assert_eq!(store.restored(), Some(why));
+        let incarnation = store.incarnation();
+        assert_ne!(incarnation, self.incarnation);
+        let next = write(&store).await;
+        assert!(next.0 > self.last.0 && next.1 > self.last.1, "{next:?} {:?}", self.last);
+        drop(store);
+        let store = open(dir);
+        assert_eq!((store.restored(), store.incarnation()), (None, incarnation));
+    }
+}
+
+#[tokio::test]
+async fn g15_an_older_database_put_back_is_told() {
+    let store = copied().await;
+    copy(store.copy.path(), store.dir.path(), &["store.sqlite"]);
+    store.is_restored(store.dir.path(), Restored::OtherTime).await;
+}
+
+#[tokio::test]
+async fn g15_both_files_put_back_are_told() {
+    let store = copied().await;
+    copy(store.copy.path(), store.dir.path(), &BOTH);
+    store.is_restored(store.dir.path(), Restored::Changed).await;
+}
+
+#[tokio::test]
+async fn g15_a_database_in_an_empty_folder_is_told() {
+    let store = copied().await;
+    let empty = tempfile::tempdir().unwrap();
+    copy(store.copy.path(), empty.path(), &["store.sqlite"]);
+    store.is_restored(empty.path(), Restored::Alone).await;
+}
+
+#[tokio::test]
+async fn g15_a_store_copied_to_another_place_is_told() {
+    let store = copied().await;
+    store.is_restored(store.copy.path(), Restored::Moved).await;
+}
+
+/// A witness that is damaged tells nothing, and that is no reason to trust the database.
+#[tokio::test]
+async fn g15_a_witness_that_cannot_be_read_is_told() {
+    let store = copied().await;
+    fs::write(store.dir.path().join("witness"), "starts 1").unwrap();
+    store.is_restored(store.dir.path(), Restored::Alone).await;
+}
+
+/// G14: a store of a program that knew of no witness is no copy at its first start, nor at the next;
+/// put back later, it is one.
+#[test]
+fn g14_g15_a_store_of_an_earlier_format_is_no_copy() {
+    for version in ["v1", "v2"] {
+        let stores = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/stores");
+        opens_as_it_is(&stores.join(version).join("store"));
+    }
+}
+
+fn opens_as_it_is(from: &Path) {
+    let dir = tempfile::tempdir().unwrap();
+    copy(from, dir.path(), &["store.sqlite"]);
+    let store = open(dir.path());
+    assert_eq!(store.restored(), None);
+    let incarnation = store.incarnation();
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!((store.restored(), store.incarnation()), (None, incarnation));
+    drop(store);
+    copy(from, dir.path(), &["store.sqlite"]);
+    assert_eq!(open(dir.path()).restored(), Some(Restored::OtherTime));
+}

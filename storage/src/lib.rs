@@ -25,7 +25,7 @@ pub use error::StoreError;
 pub use memory::MemoryStore;
 pub use page::{DAMAGED_MAX, Damaged, Item, Page};
 pub use pending::{Pending, Promise};
-pub use sqlite::{Options, READERS_MAX, RESERVE_BYTES, Restored, SqliteStore};
+pub use sqlite::{Examined, Options, READERS_MAX, RESERVE_BYTES, Restored, SqliteStore, examine};
 pub use store::{
     Health, LogState, ReadLog, Record, RecordKey, SCAN_ITEMS_MAX, Scan, Stats, Store, Table,
 };

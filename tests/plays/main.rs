@@ -7,6 +7,7 @@ mod bounded;
 mod client;
 mod control;
 mod corpus;
+mod damaged;
 mod delivery;
 mod devices;
 mod edges;

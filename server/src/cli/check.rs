@@ -9,7 +9,7 @@ use impp_trust::certificate::{Validity, proves_servers};
 use impp_trust::{Trust, files};
 use serde::Serialize;
 
-use super::{Failure, zone};
+use super::{Failure, deep, zone};
 use crate::core::clock::Clock;
 use crate::core::config::{Config, ConfigError, Hosted, plain};
 use crate::core::tls::Configurations;
@@ -28,6 +28,9 @@ pub struct Arguments {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Read all of the store too, and name what is damaged in it. No server may run.
+    #[arg(long)]
+    deep: bool,
 }
 
 /// One finding.
@@ -61,6 +64,9 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
             findings.extend(listening(&config));
             findings.extend(authorities(&config));
             findings.push(store(&config));
+            if arguments.deep {
+                findings.extend(deep::look(&config.server.store));
+            }
             let (running, zone) = tokio::join!(running(&config), zone::check(&config));
             findings.extend(running);
             findings.extend(zone);

@@ -14,6 +14,7 @@ macro_rules! words {
 
 pub mod account;
 mod check;
+mod deep;
 mod resolve;
 pub mod serve;
 mod user;

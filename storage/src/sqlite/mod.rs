@@ -16,12 +16,14 @@
 //! | `sweep.rs` | removal, in slices, of what is no longer seen |
 //! | `summing.rs` | digests, in slices, for rows of older stores |
 //! | `scrub.rs` | the slow look at everything |
+//! | `examine.rs` | a look at everything, at rest |
 //! | `readers.rs` | the reading threads |
 //! | `place.rs`, `witness.rs` | whether it is a copy that was put back |
 //! | `room.rs` | the reserve for a full disk |
 //! | `fault.rs`, `told.rs` | what an error means; what was found damaged |
 
 mod digest;
+mod examine;
 mod fault;
 mod home;
 mod jobs;
@@ -49,6 +51,7 @@ use std::thread::{self, JoinHandle};
 use impp_protocol::Address;
 use rusqlite::Connection;
 
+pub use self::examine::{Examined, examine};
 pub use self::place::Restored;
 pub use self::readers::READERS_MAX;
 pub use self::room::RESERVE_BYTES;

@@ -24,6 +24,11 @@ pub(crate) const APPLICATION_ID: u32 = 0x494d_5050;
 /// The newest format known.
 pub(crate) const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
 
+/// From here on rows have digests.
+pub(crate) const SUMS_SINCE: u32 = 2;
+/// From here on a store has a witness.
+pub(crate) const WITNESS_SINCE: u32 = 3;
+
 /// Each takes the database one version further; those that were released never change.
 const MIGRATIONS: &[&str] = &[V1, V2, V3];
 
@@ -215,7 +220,8 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "application_id", APPLICATION_ID)
 }
 
-fn check_version(connection: &Connection) -> Result<u32, StoreError> {
+/// The format, if it is one that is known.
+pub(crate) fn check_version(connection: &Connection) -> Result<u32, StoreError> {
     let found = version(connection).map_err(open_error)?;
     if found > SCHEMA_VERSION {
         return Err(StoreError::Newer { found, known: SCHEMA_VERSION });

@@ -24,6 +24,11 @@ pub(crate) struct Scrub {
 }
 
 impl Scrub {
+    /// How often it has come round.
+    pub(crate) fn rounds(&self) -> u64 {
+        self.round
+    }
+
     /// Reads one slice, and tells what is damaged in it; answers how many bytes it was, about.
     pub(crate) fn slice(&mut self, rows: Rows<'_>) -> Result<u64> {
         let Some(layout) = LAYOUTS.get(self.table) else {

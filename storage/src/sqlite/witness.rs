@@ -42,7 +42,7 @@ pub(crate) fn behold(
     let database = home.database();
     let inode = std::fs::metadata(&database).map_err(at(&database))?.ino();
     let path = home.dir().join(WITNESS);
-    let (place, beside) = (rows::place(connection)?, read(&path)?);
+    let (place, beside) = (rows::place(connection)?, look(home)?);
     let verdict = judge(&place, meta.counters.written(), inode, beside);
     let restored = match verdict {
         Verdict::New => {
@@ -108,6 +108,11 @@ impl Beholder {
     fn complain(&self, error: &io::Error) {
         tracing::warn!(path = %self.path.display(), %error, "cannot be written");
     }
+}
+
+/// What stands beside the database.
+pub(crate) fn look(home: &Home) -> Result<Beside, StoreError> {
+    read(&home.dir().join(WITNESS))
 }
 
 fn read(path: &Path) -> Result<Beside, StoreError> {

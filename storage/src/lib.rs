@@ -27,7 +27,8 @@ pub use page::{DAMAGED_MAX, Damaged, Item, Page};
 pub use pending::{Pending, Promise};
 pub use sqlite::{Examined, Options, READERS_MAX, RESERVE_BYTES, Restored, SqliteStore, examine};
 pub use store::{
-    Health, LogState, ReadLog, Record, RecordKey, SCAN_ITEMS_MAX, Scan, Stats, Store, Table,
+    Health, LogState, ReadLog, Record, RecordKey, SCAN_ITEMS_MAX, Salvaged, Scan, Stats, Store,
+    Table,
 };
 pub use unit::{
     Append, BODY_BYTES_MAX, Dedup, Expect, HEAD_BYTES_MAX, KEY_BYTES_MAX, Limit, Op, Outcome,

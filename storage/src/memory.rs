@@ -13,8 +13,8 @@ use crate::page::Filler;
 use crate::plan::{self, Counters, Facts, LogRow, Plan, Seen, Usage, Verdict, Write};
 use crate::unit::{Dedup, Outcome, TRIM_ITEMS_MAX, Unit};
 use crate::{
-    Health, Item, LogState, Page, Pending, ReadLog, Record, RecordKey, Scan, Stats, Store,
-    StoreError, Table,
+    Health, Item, LogState, Page, Pending, ReadLog, Record, RecordKey, Salvaged, Scan, Stats,
+    Store, StoreError, Table,
 };
 
 /// A store in memory.
@@ -104,6 +104,14 @@ impl Store for MemoryStore {
                 .take(range.max)
                 .map(|(key, record)| (key.clone(), record.clone()))
                 .collect())
+        })
+    }
+
+    fn salvage(&self, domain: Domain, table: Table) -> Pending<Salvaged> {
+        self.with(|state| {
+            let records = state.records.get(&(domain, table)).into_iter().flatten();
+            let records = records.map(|(key, record)| (key.clone(), record.clone())).collect();
+            Ok(Salvaged { records, ..Salvaged::default() })
         })
     }
 

@@ -27,6 +27,10 @@ pub trait Store: Send + Sync + 'static {
     /// Records of one domain and table, in the order of their keys, with their whole keys.
     fn scan(&self, range: Scan) -> Pending<Vec<(Vec<u8>, Record)>>;
 
+    /// All records of one domain and table that can be read, for a start, where a
+    /// [`scan`](Store::scan) has answered that something among them is damaged. It reads very much.
+    fn salvage(&self, domain: Domain, table: Table) -> Pending<Salvaged>;
+
     /// Items of one log behind a cursor: as many as fit, at least one if there is any.
     fn read(&self, query: ReadLog) -> Pending<Page>;
 
@@ -89,6 +93,17 @@ pub struct Scan {
     pub after: Option<Vec<u8>>,
     /// At most so many, at most [`SCAN_ITEMS_MAX`]. Fewer come only if there are no more.
     pub max: usize,
+}
+
+/// What can be read of one domain and table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Salvaged {
+    /// With their whole keys, in the order of these.
+    pub records: Vec<(Vec<u8>, Record)>,
+    /// The keys of those that are there and damaged.
+    pub damaged: Vec<Vec<u8>>,
+    /// Whether there may be more, of which not even the keys are known.
+    pub unsure: bool,
 }
 
 /// A read of one log.

@@ -384,3 +384,61 @@ async fn g6_after_an_unclean_end_damaged_pages_keep_the_store_closed() {
     let what = damage(SqliteStore::open(killed.path(), small()));
     assert!(what.starts_with("store.sqlite: "), "{what}");
 }
+
+/// D8, G6: what is well of a kind is found around what is not; what is damaged is named by its key, and
+/// where not even that is known, it is said.
+#[tokio::test]
+async fn d8_g6_the_others_of_a_kind_are_salvaged() {
+    async fn salvaged(store: &SqliteStore, table: Table) -> (Vec<String>, Vec<String>, bool) {
+        let found = store.salvage(alice().domain(), table).await.unwrap();
+        let text = |key: &[u8]| String::from_utf8_lossy(key).into_owned();
+        let records = found.records.iter().map(|(key, record)| {
+            assert_eq!(record.value, format!("value of {}", text(key)));
+            text(key)
+        });
+        (records.collect(), found.damaged.iter().map(|key| text(key)).collect(), found.unsure)
+    }
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let all = names(&["k0", "k1", "k2"]);
+    let (_dir, store) =
+        changed("UPDATE record SET value = x'00' WHERE key = CAST('k1' AS BLOB)").await;
+    let expected = (names(&["k0", "k2"]), names(&["k1"]), false);
+    assert_eq!(salvaged(&store, RECORDS).await, expected);
+    for (from, to) in [("k0", "z0"), ("k1", "z1"), ("k1", "a1"), ("k2", "a2")] {
+        // What is damaged does not lead astray on the way to what comes behind it.
+        let (_dir, store) = overwritten(
+            &[b"a.example\x07", from.as_bytes()].concat(),
+            &[b"a.example\x07", to.as_bytes()].concat(),
+        )
+        .await;
+        let left: Vec<String> = all.iter().filter(|name| *name != from).cloned().collect();
+        assert_eq!(salvaged(&store, RECORDS).await, (left, vec![], true), "{from} {to}");
+    }
+    // The domain or the kind of one was changed: it ends no walk, and is missed nowhere.
+    for (from, to) in
+        [("a.example\x07k1", "z.example\x07k1"), ("a.example\x07k1", "a.example\x08k1")]
+    {
+        let (_dir, store) = overwritten(from.as_bytes(), to.as_bytes()).await;
+        let expected = (names(&["k0", "k2"]), vec![], true);
+        assert_eq!(salvaged(&store, RECORDS).await, expected, "{to:?}");
+        assert!(store.stats().damaged > 0);
+    }
+    // A kind that it cannot be of goes its way.
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let store = open(dir.path());
+        for kind in [6, 7, 8] {
+            for key in ["k0", "k1", "k2"] {
+                let value = Some(Bytes::from(format!("value of {key}")));
+                let key = RecordKey { table: Table(kind), ..kit::key(key) };
+                submit(&store, vec![Op::Put { key, expect: Expect::Any, value }]).await;
+            }
+        }
+    }
+    overwrite(dir.path(), b"a.example\x06k1", b"a.example\x06z1");
+    let store = open(dir.path());
+    for (kind, unsure) in [(6, true), (7, false), (8, false)] {
+        let (records, _, said) = salvaged(&store, Table(kind)).await;
+        assert_eq!((records.len(), said), (if unsure { 2 } else { 3 }, unsure), "{kind}");
+    }
+}

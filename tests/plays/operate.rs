@@ -12,8 +12,7 @@ use impp_protocol::state::SubscriptionState;
 use impp_tests::authority::Authority;
 use impp_tests::eventually;
 use impp_tests::peer::{Peer, endings, fetch, publish, subscribe};
-use impp_tests::records;
-use impp_tests::server::{Server, imppd, refused_start};
+use impp_tests::server::{Server, imppd};
 use impp_tests::trace::Trace;
 use impp_tests::wire::Dial;
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, date_time_ymd};
@@ -288,50 +287,6 @@ fn private(folder: &Path) {
             private(&path);
         }
     }
-}
-
-/// What the store's table is called in `server/src/core/records.rs`.
-const ACCOUNT: u8 = 1;
-
-/// A damaged account: the start is refused, and the account named.
-#[tokio::test]
-async fn c13_a_damaged_account_keeps_the_server_from_starting() {
-    type Damage = fn(&str) -> String;
-    let damages: [(&str, Damage); 4] = [
-        ("not JSON", |_| "{".to_owned()),
-        ("a field too many", |text| text.replace("\"services\"", "\"x\":1,\"services\"")),
-        ("a short key", |text| text.replace("\"stored_key\":\"", "\"stored_key\":\"AA")),
-        ("no password", |_| "{}".to_owned()),
-    ];
-    for (what, damage) in damages {
-        let mut server = Server::quickstart();
-        server.stop();
-        let edited = records::edit(&server, ACCOUNT, |key, value| {
-            (key == b"bob").then(|| damage(std::str::from_utf8(value).unwrap()).into())
-        });
-        assert_eq!(edited, 1, "{what}");
-        let config = server.config();
-        let (code, words) = refused_start(&["serve", "--config", config.to_str().unwrap()]);
-        assert_eq!(code, Some(5), "{what}: {words}");
-        assert!(words.contains("bob@localhost"), "{what}: {words}");
-    }
-}
-
-/// A flipped bit in an account's record: it is not read as anything else, nor as nobody's.
-#[test]
-fn g6_c13_a_flipped_bit_in_an_account_keeps_the_server_from_starting() {
-    let mut server = Server::quickstart();
-    server.stop();
-    let store = rusqlite::Connection::open(server.data().join("store/store.sqlite")).unwrap();
-    // The same length, and JSON as before: another password, so to speak.
-    let sql = "UPDATE record SET value = CAST(replace(CAST(value AS TEXT), '\"pres\":true',
-               '\"pres\":tsue') AS BLOB) WHERE kind = ?1 AND key = CAST('bob' AS BLOB)";
-    assert_eq!(store.execute(sql, [ACCOUNT]).unwrap(), 1);
-    drop(store);
-    let config = server.config();
-    let (code, words) = refused_start(&["serve", "--config", config.to_str().unwrap()]);
-    assert_eq!(code, Some(5), "{words}");
-    assert!(words.contains("bob") && words.contains("digest"), "{words}");
 }
 
 /// /healthz says that the server can store.

@@ -28,10 +28,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Subcommand;
 use impp_storage::StoreError;
 
-use crate::core::accounts::AccountError;
 use crate::core::config::{Config, ConfigError, default_document};
 use crate::front::control::{self, Request, Response};
-use crate::life::{RunError, StartError};
+use crate::life::RunError;
 
 /// What the server's program can be told to do.
 #[derive(Debug, Subcommand)]
@@ -192,7 +191,6 @@ impl From<RunError> for Failure {
         match error {
             RunError::Config(error) => error.into(),
             RunError::Store(error) => error.into(),
-            RunError::Start(StartError::Account(AccountError::Store(error))) => error.into(),
             RunError::Start(error) => Failure::new(5, error.to_string()),
             RunError::Bind { .. } => Failure::new(3, error.to_string()),
         }

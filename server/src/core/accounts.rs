@@ -3,15 +3,18 @@
 //!
 //! Ending the sessions of a changed account is left to the host.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use impp_protocol::sasl::Password;
 use impp_protocol::sasl::scram::{Iterations, SALT_BYTES, Verifier};
-use impp_protocol::{Address, Domain, Timestamp};
-use impp_storage::{Expect, Op, Outcome, Rejection, Scan, Store, StoreError, Unit};
+use impp_protocol::{Address, Domain, Error, Timestamp};
+use impp_storage::{Expect, Op, Outcome, Rejection, Salvaged, Store, StoreError, Unit};
 
 use crate::core::DashMap;
+use crate::core::answers::storage_error;
 use crate::core::chance::{Chance, NoChance};
+use crate::core::keeping;
 use crate::core::records::{self, ACCOUNT, AccountRecord, AccountState, Services, VerifierRecord};
 
 /// An account in memory.
@@ -74,36 +77,80 @@ pub enum AccountError {
 pub struct Accounts {
     domains: Vec<Domain>,
     accounts: DashMap<Address, Arc<Account>>,
+    /// Those that were there at the start and could not be read.
+    closed: HashSet<Address>,
+    /// Domains with an account of which not even the name could be read.
+    unsure: HashSet<Domain>,
 }
 
 impl Accounts {
-    /// Reads all accounts of the hosted domains.
+    /// Reads all accounts of the hosted domains. One that cannot be read is closed: it is there, and
+    /// nobody knows whether it may be used.
     ///
     /// # Errors
-    /// [`AccountError::Damaged`] naming the first account whose record is not right.
-    pub async fn load(store: &dyn Store, domains: Vec<Domain>) -> Result<Accounts, AccountError> {
-        let accounts = Accounts { domains, accounts: DashMap::default() };
-        for domain in &accounts.domains {
-            let mut after = None;
-            loop {
-                let page = store
-                    .scan(Scan {
-                        domain: domain.clone(),
-                        table: ACCOUNT,
-                        prefix: Vec::new(),
-                        after: after.clone(),
-                        max: impp_storage::SCAN_ITEMS_MAX,
-                    })
-                    .await?;
-                let Some((last, _)) = page.last() else { break };
-                after = Some(last.clone());
-                for (key, record) in page {
-                    let account = read(domain, &key, &record.value, record.version)?;
-                    accounts.accounts.insert(account.address.clone(), Arc::new(account));
+    /// The store's, but not that some are damaged.
+    pub async fn load(store: &dyn Store, domains: Vec<Domain>) -> Result<Accounts, StoreError> {
+        let (accounts, closed, unsure) = Default::default();
+        let mut all = Accounts { domains: Vec::new(), accounts, closed, unsure };
+        for domain in &domains {
+            let Salvaged { records, damaged, unsure } =
+                keeping::all(store, domain, ACCOUNT).await?;
+            for (key, record) in records {
+                match read(domain, &key, &record.value, record.version) {
+                    Ok(account) => {
+                        all.accounts.insert(account.address.clone(), Arc::new(account));
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "the store is damaged: the account is closed");
+                        all.close(domain, &key);
+                    }
                 }
             }
+            for key in damaged {
+                let account = format!("{}@{domain}", String::from_utf8_lossy(&key));
+                tracing::error!(account, "the store is damaged: the account is closed");
+                all.close(domain, &key);
+            }
+            if unsure {
+                all.unsure.insert(domain.clone());
+                tracing::error!(
+                    %domain,
+                    "the store is damaged: there is an account of which not even the name can be \
+                     read; whether names that are not known exist is not told"
+                );
+            }
         }
-        Ok(accounts)
+        Ok(Accounts { domains, ..all })
+    }
+
+    fn close(&mut self, domain: &Domain, key: &[u8]) {
+        match std::str::from_utf8(key).ok().and_then(|name| Address::new(name, domain).ok()) {
+            Some(address) => drop(self.closed.insert(address)),
+            None => drop(self.unsure.insert(domain.clone())),
+        }
+    }
+
+    /// Whether an address is, or may be, that of an account that cannot be read. Whoever finds none
+    /// asks this before it says that there is none.
+    pub fn is_closed(&self, address: &Address) -> bool {
+        self.closed.contains(address)
+            || self.unsure.contains(&address.domain()) && !self.accounts.contains_key(address)
+    }
+
+    /// How many accounts are known to be closed, and domains of which more may be.
+    pub fn count_closed(&self) -> usize {
+        self.closed.len() + self.unsure.len()
+    }
+
+    /// What is said where an account is not found: that it is closed, if it is or may be.
+    ///
+    /// # Errors
+    /// storage.
+    pub fn not_closed(&self, address: &Address) -> Result<(), Error> {
+        match self.is_closed(address) {
+            true => Err(storage_error(&StoreError::Damaged { what: address.to_string() })),
+            false => Ok(()),
+        }
     }
 
     /// The domains hosted.
@@ -166,7 +213,7 @@ impl Accounts {
         match self.accounts.get(address).map(|account| account.state) {
             Some(AccountState::Removed) => return Err(AccountError::Removed(address.clone())),
             Some(_) => return Err(AccountError::Exists(address.clone())),
-            None => {}
+            None => self.missing(address)?,
         }
         let state = AccountState::Enabled;
         let account = Account {
@@ -193,7 +240,7 @@ impl Accounts {
         verifier: Option<Verifier>,
         more: Vec<Op>,
     ) -> Result<(), AccountError> {
-        let old = self.get(address).ok_or_else(|| AccountError::NotFound(address.clone()))?;
+        let old = self.known(address)?;
         let account = Account {
             address: old.address.clone(),
             services: old.services,
@@ -203,6 +250,30 @@ impl Accounts {
             version: 0,
         };
         self.write(store, now, account, Expect::Version(old.version), more).await
+    }
+
+    /// An account that exists, for who changes it.
+    ///
+    /// # Errors
+    /// [`AccountError::NotFound`], or that it cannot be read.
+    pub fn known(&self, address: &Address) -> Result<Arc<Account>, AccountError> {
+        match self.get(address) {
+            Some(account) => Ok(account),
+            None => {
+                self.missing(address)?;
+                Err(AccountError::NotFound(address.clone()))
+            }
+        }
+    }
+
+    fn missing(&self, address: &Address) -> Result<(), AccountError> {
+        match self.is_closed(address) {
+            true => Err(AccountError::Damaged {
+                account: address.to_string(),
+                reason: "its record in the store is damaged, or may be".to_owned(),
+            }),
+            false => Ok(()),
+        }
     }
 
     async fn write(

@@ -6,9 +6,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use impp_presence::{Saved, Write};
-use impp_protocol::{Address, DeviceId, Timestamp};
+use impp_protocol::{Address, DeviceId, Domain, Timestamp};
 use impp_storage::{
-    Expect, Op, Outcome, Pending, Record, SCAN_ITEMS_MAX, Scan, Store, StoreError, Table,
+    Expect, Op, Outcome, Pending, Record, SCAN_ITEMS_MAX, Salvaged, Scan, Store, StoreError, Table,
     UNIT_OPS_MAX, Unit,
 };
 
@@ -169,3 +169,28 @@ pub async fn scan(
         }
     }
 }
+
+/// All records of one kind of a domain: those that can be read, and which cannot.
+///
+/// # Errors
+/// [`StoreError`], but not that some are damaged.
+pub async fn all(store: &dyn Store, domain: &Domain, table: Table) -> Result<Salvaged, StoreError> {
+    let mut records: Vec<(Vec<u8>, Record)> = Vec::new();
+    loop {
+        let after = records.last().map(|(key, _)| key.clone());
+        let (prefix, max) = (Vec::new(), PAGE);
+        let range = Scan { domain: domain.clone(), table, prefix, after, max };
+        let part = match store.scan(range).await {
+            Err(StoreError::Damaged { .. }) => return store.salvage(domain.clone(), table).await,
+            part => part?,
+        };
+        let end = part.len() < PAGE;
+        records.extend(part);
+        if end {
+            return Ok(Salvaged { records, ..Salvaged::default() });
+        }
+    }
+}
+
+/// Records of a domain that are read at once; some are as large as a message.
+const PAGE: usize = 256;

@@ -54,6 +54,8 @@ pub struct Metrics {
     pub store_scrubbed: Counter<u64, AtomicU64>,
     /// Rows of the store that were found damaged; set when it is asked for.
     pub store_damaged: Gauge,
+    /// Accounts that cannot be used because their records cannot be read.
+    pub accounts_closed: Gauge,
     /// ERROR frames.
     pub refused: Family<Refusal, Counter>,
     /// What other domains have said that they were not asked for.
@@ -87,6 +89,7 @@ impl Default for Metrics {
             store_syncs: Counter::default(),
             store_scrubbed: Counter::default(),
             store_damaged: Gauge::default(),
+            accounts_closed: Gauge::default(),
             refused: Family::default(),
             unsolicited: Counter::default(),
             log_dropped: Counter::default(),
@@ -149,6 +152,11 @@ impl Metrics {
             "impp_store_damaged",
             "Rows of the store found damaged since the start",
             m.store_damaged.clone(),
+        );
+        registry.register(
+            "impp_accounts_closed",
+            "Accounts whose records could not be read at the start, and domains that may have more",
+            m.accounts_closed.clone(),
         );
     }
 

@@ -37,7 +37,7 @@ impl Routes {
     /// The account that an address names.
     ///
     /// # Errors
-    /// unknown-domain or not-found.
+    /// unknown-domain, not-found or moved; storage, if it cannot be read.
     pub fn account(&self, address: &Address) -> Result<Arc<Account>, Error> {
         match self.table.locate(&address.domain()) {
             Route::Local => self.accounts.get(address).ok_or_else(|| self.no_account(address)),
@@ -46,6 +46,9 @@ impl Routes {
     }
 
     fn no_account(&self, address: &Address) -> Error {
+        if let Err(closed) = self.accounts.not_closed(address) {
+            return closed;
+        }
         match self.redirected(address) {
             Some(moved) => {
                 let text = format!("{address} is {moved}");

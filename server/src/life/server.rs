@@ -9,7 +9,7 @@ use impp_protocol::Timestamp;
 use impp_storage::{Expect, Op, RecordKey, Store, StoreError, Unit};
 
 use crate::core::DashMap;
-use crate::core::accounts::{AccountError, Accounts};
+use crate::core::accounts::Accounts;
 use crate::core::chance::{self, Chance, NoChance};
 use crate::core::clock::Clock;
 use crate::core::config::Config;
@@ -48,9 +48,6 @@ pub struct Server {
 /// What kept a server from starting.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// An account cannot be read.
-    #[error(transparent)]
-    Account(#[from] AccountError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -120,11 +117,13 @@ impl Server {
         let Surroundings { clock, chance, ways } = surroundings;
         let domains: Vec<_> = config.domain.iter().map(|hosted| hosted.name.clone()).collect();
         let accounts = Accounts::load(&*store, domains).await?;
-        let crashed = store.get(running_key()?).await?.is_some();
+        let crashed = has_crashed(&*store).await?;
         let secrets = load_secrets(&*store, clock.now(), &*chance).await?;
         let boot = chance.bytes()?;
         let settings = Settings::new(Snapshot { config, tls: None });
+        let closed = accounts.count_closed() as i64;
         let ground = Ground::new(settings, store, clock, chance, accounts);
+        ground.metrics.accounts_closed.set(closed);
         let ways = ways(&ground)?;
         let shares = Shares::default();
         let beside = Beside {
@@ -226,6 +225,14 @@ fn administration(ground: &Ground, rooms: &Rooms, serving: &session::Serving) ->
 /// Where the store notes that a server runs.
 pub(super) fn running_key() -> Result<RecordKey, StoreError> {
     records::meta("running").map_err(|_| StoreError::Damaged { what: "a name".to_owned() })
+}
+
+/// Whether the server before this one did not stop in good order, or that is not known.
+async fn has_crashed(store: &dyn Store) -> Result<bool, StoreError> {
+    match store.get(running_key()?).await {
+        Err(StoreError::Damaged { .. }) => Ok(true),
+        running => Ok(running?.is_some()),
+    }
 }
 
 async fn load_secrets(

@@ -131,7 +131,10 @@ impl Delivery {
     ) -> Result<Judged, Error> {
         in_time(message, now)?;
         let recipient = match self.recipient(&message.to) {
-            Err(error) if *bearer == Bearer::Link && error.code != Code::Moved => {
+            Err(error)
+                if *bearer == Bearer::Link
+                    && !matches!(error.code, Code::Moved | Code::Storage) =>
+            {
                 return self.nobody(&message.to, error);
             }
             recipient => recipient?,

@@ -4,13 +4,16 @@
 use std::sync::Arc;
 
 use impp_protocol::{Domain, Timestamp};
-use impp_storage::{Expect, Op, Outcome, Pending, RecordKey, Store, StoreError, Unit};
+use impp_storage::{
+    Expect, Op, Outcome, Pending, Record, RecordKey, Salvaged, Store, StoreError, Unit,
+};
 
-use super::queued::{all, damaged};
+use super::queued::damaged;
 use crate::core::accounts::Accounts;
 use crate::core::clock::Clock;
 use crate::core::config::seconds;
 use crate::core::ground::Ground;
+use crate::core::keeping::all;
 use crate::core::records::{self, LINKED, LinkedRecord};
 use crate::core::settings::Settings;
 
@@ -20,6 +23,21 @@ pub struct Linked {
     clock: Clock,
     settings: Arc<Settings>,
     accounts: Arc<Accounts>,
+}
+
+/// Until when messages may have gone out to each domain.
+pub(super) struct Maybe {
+    linked: Vec<(Domain, Timestamp)>,
+    /// There may be links of which nothing is known.
+    unsure: bool,
+}
+
+impl Maybe {
+    /// Whether a message that waits for a domain since then may have gone out to it.
+    pub(super) fn is_taken(&self, remote: &Domain, since: Timestamp) -> bool {
+        let mut of = self.linked.iter().filter(|(linked, _)| linked == remote);
+        self.unsure || of.any(|(_, until)| since < *until)
+    }
 }
 
 impl Linked {
@@ -48,21 +66,25 @@ impl Linked {
     }
 
     /// Until when messages may have gone out to each domain, at the start. A link that was open at a
-    /// crash is noted as closed now; what no message can need any more is forgotten.
+    /// crash is noted as closed now; what no message can need any more is forgotten. Of what is
+    /// damaged the worst is taken: the link was open.
     ///
     /// # Errors
     /// The store's.
-    pub(super) async fn restore(
-        &self,
-        local: &Domain,
-    ) -> Result<Vec<(Domain, Timestamp)>, StoreError> {
+    pub(super) async fn restore(&self, local: &Domain) -> Result<Maybe, StoreError> {
         let (mut linked, now) = (Vec::new(), self.clock.now());
         let kept = seconds(self.settings.load().federation.queue_seconds);
-        for (name, value) in all(&*self.store, local, LINKED).await? {
-            let record: LinkedRecord =
-                records::from_bytes(&value).map_err(|error| damaged(&error))?;
+        let Salvaged { records: found, damaged, unsure } = all(&*self.store, local, LINKED).await?;
+        let found = found.into_iter().map(|(name, record)| (name, Some(record.value)));
+        for (name, value) in found.chain(damaged.into_iter().map(|name| (name, None))) {
             let name = String::from_utf8_lossy(&name).into_owned();
-            let remote = Domain::parse(&name).map_err(|error| damaged(&error.to_string()))?;
+            let Ok(remote) = Domain::parse(&name) else {
+                tracing::error!(name, "the store is damaged: a link to what is no domain");
+                return Ok(Maybe { linked, unsure: true });
+            };
+            let open = LinkedRecord { open: true, until: 0 };
+            let read = value.and_then(|value| records::from_bytes(&value).ok());
+            let record: LinkedRecord = read.unwrap_or(open);
             // Open until a crash: whatever the clock says now, all that waits may have gone out.
             let until = match record.open {
                 true => Timestamp::from_millis(u64::MAX),
@@ -75,7 +97,7 @@ impl Linked {
             }
             linked.push((remote, until));
         }
-        Ok(linked)
+        Ok(Maybe { linked, unsure })
     }
 
     /// Forgets which domains had links, as far as no message that waits can need it.
@@ -85,7 +107,7 @@ impl Linked {
     pub async fn forget(&self, now: Timestamp) -> Result<(), StoreError> {
         let kept = seconds(self.settings.load().federation.queue_seconds);
         for local in self.accounts.domains() {
-            for (name, value) in all(&*self.store, local, LINKED).await? {
+            for (name, Record { value, .. }) in all(&*self.store, local, LINKED).await?.records {
                 let record: LinkedRecord = records::from_bytes(&value).map_err(|e| damaged(&e))?;
                 let old = Timestamp::from_millis(record.until).after(kept) < now;
                 if record.open || !old {

@@ -15,11 +15,12 @@ use impp_storage::{self as storage, Expect, Op, Pending, Store, StoreError, Unit
 use super::accept::{answered, dedup, done, in_time, is_repeat};
 use super::items::copy_sent;
 use super::linked::Linked;
-use super::queued::{all, item, key, record, restored};
+use super::queued::{item, key, record, restored};
 use super::waiting::{Queues, Waiting};
 use crate::core::answers::{Answer, Handled};
 use crate::core::clock::Clock;
 use crate::core::ground::Ground;
+use crate::core::keeping::all;
 use crate::core::metrics::Metrics;
 use crate::core::records::QUEUED;
 use crate::core::sessions::Sessions;
@@ -205,7 +206,8 @@ impl Outgoing {
         }
     }
 
-    /// Reads what waits from the disk, at the start, and has links sought for it.
+    /// Reads what waits from the disk, at the start, and has links sought for it. What is damaged stays
+    /// there, and is in the way of nothing.
     ///
     /// # Errors
     /// The store's.
@@ -213,10 +215,23 @@ impl Outgoing {
         for local in self.queues.accounts.domains().to_vec() {
             let linked = self.linked.restore(&local).await?;
             let mut items: Vec<Item> = Vec::new();
-            for (found, value) in all(&*self.store, &local, QUEUED).await? {
-                let item = restored(&self.settings.load().federation, &local, &found, &value)?;
-                let until = linked.iter().find(|(remote, _)| *remote == item.to.domain());
-                let maybe_taken = until.is_some_and(|(_, until)| item.since < *until);
+            for (found, record) in all(&*self.store, &local, QUEUED).await?.records {
+                let read =
+                    restored(&self.settings.load().federation, &local, &found, &record.value);
+                let item = match read {
+                    Ok(item) if !self.queues.accounts.is_closed(&item.from) => item,
+                    // Whether its sender may still send is not known.
+                    Ok(item) => {
+                        tracing::error!(from = %item.from, "a message waits: its account is damaged");
+                        continue;
+                    }
+                    // The others go on.
+                    Err(error) => {
+                        tracing::error!(%error, "it waits on the disk");
+                        continue;
+                    }
+                };
+                let maybe_taken = linked.is_taken(&item.to.domain(), item.since);
                 items.push(Item { maybe_taken, ..item });
             }
             for item in items {

@@ -6,13 +6,10 @@ use bytes::Bytes;
 use impp_federation::queue::{Item, Sending, Ticket};
 use impp_protocol::command::Message;
 use impp_protocol::{Address, Domain, MessageId, Timestamp};
-use impp_storage::{Expect, Op, RecordKey, Scan, Store, StoreError, Table};
+use impp_storage::{Expect, Op, RecordKey, Store, StoreError};
 
 use crate::core::config::{Federation, seconds};
 use crate::core::records::{self, QUEUED, QueuedRecord};
-
-/// Records that are read at once.
-const PAGE: usize = 256;
 
 /// A message that waits: what of it is the same wherever it goes.
 pub(super) fn item(
@@ -122,28 +119,6 @@ pub(super) fn restored(
         bytes: body.len() as u64,
         ..item(links, ticket, message.id, &from, &to, record.since())
     })
-}
-
-/// All records of a domain in a table.
-///
-/// # Errors
-/// The store's.
-pub(super) async fn all(
-    store: &dyn Store,
-    domain: &Domain,
-    table: Table,
-) -> Result<Vec<(Vec<u8>, Bytes)>, StoreError> {
-    let mut found: Vec<(Vec<u8>, Bytes)> = Vec::new();
-    loop {
-        let after = found.last().map(|(key, _)| key.clone());
-        let scan = Scan { domain: domain.clone(), table, prefix: Vec::new(), after, max: PAGE };
-        let part = store.scan(scan).await?;
-        let end = part.len() < PAGE;
-        found.extend(part.into_iter().map(|(key, record)| (key, record.value)));
-        if end {
-            return Ok(found);
-        }
-    }
 }
 
 /// What is on the disk cannot be read.

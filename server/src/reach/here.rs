@@ -30,15 +30,21 @@ impl Here {
     }
 
     /// Whether there is somebody whose presence can be asked for.
-    fn is_there(&self, presentity: &Address) -> bool {
-        needs_presence(&self.routes, presentity).is_ok()
+    ///
+    /// # Errors
+    /// storage: that is not known.
+    fn is_there(&self, presentity: &Address) -> Result<bool, Error> {
+        match needs_presence(&self.routes, presentity) {
+            Err(error) if error.code == Code::Storage => Err(error),
+            found => Ok(found.is_ok()),
+        }
     }
 }
 
 /// The address must be of an account here that has presence.
 ///
 /// # Errors
-/// unknown-domain, not-found or not-offered.
+/// unknown-domain, not-found, moved, not-offered or storage.
 pub fn needs_presence(routes: &Routes, presentity: &Address) -> Result<(), Error> {
     match routes.account(presentity)?.services.pres {
         true => Ok(()),
@@ -80,7 +86,7 @@ impl Home for Here {
         ask: Release,
     ) -> BoxFuture<'a, Result<(), Error>> {
         async move {
-            if !self.is_there(presentity) {
+            if !self.is_there(presentity)? {
                 return Ok(());
             }
             let Release { watcher, keepers, listener } = ask;
@@ -97,7 +103,7 @@ impl Home for Here {
         event: SubscriptionEvent,
     ) -> BoxFuture<'a, Result<bool, Error>> {
         async move {
-            if !self.is_there(presentity) {
+            if !self.is_there(presentity)? {
                 return Ok(false);
             }
             let end = Change::End(watcher.clone(), event);
@@ -113,8 +119,10 @@ impl Home for Here {
         ask: Pull<'a>,
     ) -> BoxFuture<'a, Result<Option<Told>, Error>> {
         async move {
-            if self.routes.account(presentity).is_err() {
-                return Ok(Some(Told::ended(SubscriptionEvent::Noresource)));
+            match self.routes.account(presentity) {
+                Err(error) if error.code == Code::Storage => return Err(error),
+                Err(_) => return Ok(Some(Told::ended(SubscriptionEvent::Noresource))),
+                Ok(_) => {}
             }
             let Pull { watcher, session, held, state } = ask;
             // After what time has made due was done.
@@ -138,7 +146,7 @@ impl Home for Here {
         watcher: &'a Address,
     ) -> BoxFuture<'a, Result<Option<Stands>, Error>> {
         async move {
-            if !self.is_there(presentity) {
+            if !self.is_there(presentity)? {
                 return Ok(None);
             }
             let stands = self.principals.look(presentity, |principal, now| {

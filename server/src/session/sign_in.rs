@@ -137,6 +137,9 @@ impl SignIn {
         let in_use = accounts.iterations_in_use();
         let decoy = Verifier::decoy(decoy_secret, address.as_str(), in_use);
         let account = accounts.get(&address).filter(|_| proof.covers(&address));
+        if account.is_none() && proof.covers(&address) {
+            accounts.not_closed(&address)?;
+        }
         let verifier = account.as_ref().map_or(&decoy, |account| &account.verifier);
         let (challenged, data) =
             server.challenge(&address, verifier, &nonce).map_err(|error| answer(&error))?;
@@ -167,7 +170,11 @@ fn external(data: &[u8], accounts: &Accounts, proof: &Proof) -> Result<Arc<Accou
 
 /// Whether an account can be used is only looked at when everything else has succeeded.
 fn enabled(accounts: &Accounts, address: &Address) -> Result<Arc<Account>, Error> {
-    let account = accounts.get(address).filter(|account| account.state == AccountState::Enabled);
+    let account = accounts.get(address);
+    if account.is_none() {
+        accounts.not_closed(address)?;
+    }
+    let account = account.filter(|account| account.state == AccountState::Enabled);
     account.ok_or_else(|| answer(&AuthError::Failed))
 }
 

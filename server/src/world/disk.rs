@@ -11,7 +11,7 @@ use fastrand::Rng;
 use impp_protocol::Address;
 use impp_storage::{
     Dedup, Health, LogState, MemoryStore, Op, Outcome, Page, Pending, Promise, ReadLog, Record,
-    RecordKey, Scan, Stats, Store, StoreError, Unit,
+    RecordKey, Salvaged, Scan, Stats, Store, StoreError, Table, Unit,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -276,6 +276,9 @@ impl Store for Mounted {
         self.later(|kept| kept.scan(range))
     }
 
+    fn salvage(&self, domain: impp_protocol::Domain, table: Table) -> Pending<Salvaged> {
+        self.later(move |kept| kept.salvage(domain, table))
+    }
     fn read(&self, query: ReadLog) -> Pending<Page> {
         self.later(|kept| kept.read(query))
     }

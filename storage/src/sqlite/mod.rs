@@ -12,6 +12,7 @@
 //! | `writer.rs` | group commit, and what follows from each error |
 //! | `tables.rs` | what the writer writes |
 //! | `rows.rs` | rows as they are read, each held against its digest |
+//! | `salvage.rs` | those of a kind that can be read, where some cannot |
 //! | `digest.rs` | the digests |
 //! | `sweep.rs` | removal, in slices, of what is no longer seen |
 //! | `summing.rs` | digests, in slices, for rows of older stores |
@@ -32,6 +33,7 @@ mod place;
 mod readers;
 mod room;
 mod rows;
+mod salvage;
 mod schema;
 mod scrub;
 mod shared;
@@ -48,7 +50,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use impp_protocol::Address;
+use impp_protocol::{Address, Domain};
 use rusqlite::Connection;
 
 pub use self::examine::{Examined, examine};
@@ -66,8 +68,8 @@ use self::writer::{Held, Writer};
 use crate::pending::Promise;
 use crate::unit::{Outcome, UNIT_BYTES_MAX, Unit};
 use crate::{
-    Dedup, Health, LogState, Page, Pending, ReadLog, Record, RecordKey, Scan, Stats, Store,
-    StoreError,
+    Dedup, Health, LogState, Page, Pending, ReadLog, Record, RecordKey, Salvaged, Scan, Stats,
+    Store, StoreError, Table,
 };
 
 /// How a store on disk is opened.
@@ -190,6 +192,10 @@ impl Store for SqliteStore {
             Ok(()) => self.ask(|promise| Query::Scan(range, promise)),
             Err(error) => Pending::ready(Err(error)),
         }
+    }
+
+    fn salvage(&self, domain: Domain, table: Table) -> Pending<Salvaged> {
+        self.ask(|promise| Query::Salvage(domain, table, promise))
     }
 
     fn read(&self, query: ReadLog) -> Pending<Page> {

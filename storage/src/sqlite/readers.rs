@@ -8,18 +8,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
-use impp_protocol::Address;
+use impp_protocol::{Address, Domain};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use super::fault::{Fault, open_error};
 use super::home::Home;
 use super::rows::{Answer, ItemRow, Rows, number, oldest};
+use super::salvage::salvage;
 use super::schema::connect;
 use super::shared::Shared;
 use crate::page::Filler;
 use crate::pending::Promise;
-use crate::{Dedup, Item, LogState, Page, ReadLog, Record, RecordKey, Scan, StoreError};
+use crate::{
+    Dedup, Item, LogState, Page, ReadLog, Record, RecordKey, Salvaged, Scan, StoreError, Table,
+};
 
 /// Most reader threads.
 pub const READERS_MAX: usize = 16;
@@ -28,6 +31,7 @@ pub const READERS_MAX: usize = 16;
 pub(crate) enum Query {
     Get(RecordKey, Promise<Option<Record>>),
     Scan(Scan, Promise<Vec<(Vec<u8>, Record)>>),
+    Salvage(Domain, Table, Promise<Salvaged>),
     Read(ReadLog, Promise<Page>),
     LogState(Address, Promise<LogState>),
     Accepted(Dedup, Promise<Option<[u8; 32]>>),
@@ -100,6 +104,9 @@ fn run(mut connection: Connection, queries: &Mutex<Receiver<Query>>, shared: &Sh
         match next {
             Ok(Query::Get(key, promise)) => promise.keep(answer(rows.record(&key))),
             Ok(Query::Scan(range, promise)) => promise.keep(answer(rows.scan(&range))),
+            Ok(Query::Salvage(domain, table, promise)) => {
+                promise.keep(answer(salvage(rows, &domain, table)));
+            }
             Ok(Query::Accepted(key, promise)) => {
                 let seen = rows.seen(&key).map(|seen| seen.map(|seen| seen.digest));
                 promise.keep(answer(seen));

@@ -315,7 +315,7 @@ pub(crate) fn named(domain: &str, kind: u8, key: &[u8]) -> String {
     format!("record {kind} of {domain} ({})", key.escape_debug())
 }
 
-fn record(row: &Row<'_>) -> Result<Record> {
+pub(crate) fn record(row: &Row<'_>) -> Result<Record> {
     Ok(Record { value: blob(row, 4)?, version: number(row, 3)? })
 }
 

@@ -10,8 +10,8 @@ use impp_protocol::Address;
 use impp_protocol::sasl::Password;
 use impp_protocol::state::SubscriptionState;
 use impp_storage::{
-    Dedup, Health, LogState, MemoryStore, Outcome, Page, Pending, ReadLog, Record, RecordKey, Scan,
-    Stats, Store, StoreError, UNIT_OPS_MAX, Unit,
+    Dedup, Health, LogState, MemoryStore, Outcome, Page, Pending, ReadLog, Record, RecordKey,
+    Salvaged, Scan, Stats, Store, StoreError, Table, UNIT_OPS_MAX, Unit,
 };
 
 use super::ChangeError;
@@ -43,6 +43,9 @@ impl Store for Refusing {
     }
     fn scan(&self, range: Scan) -> Pending<Vec<(Vec<u8>, Record)>> {
         self.store.scan(range)
+    }
+    fn salvage(&self, domain: impp_protocol::Domain, table: Table) -> Pending<Salvaged> {
+        self.store.salvage(domain, table)
     }
     fn read(&self, query: ReadLog) -> Pending<Page> {
         self.store.read(query)

@@ -91,9 +91,7 @@ async fn act(server: &Administration, request: Request) -> Result<Response, Undo
         Request::Remove { address } => remove(server, &address_of(&address)?, now).await?,
         Request::Devices { address, remove } => {
             let address = address_of(&address)?;
-            if server.accounts.get(&address).is_none() {
-                return Err(AccountError::NotFound(address).into());
-            }
+            server.accounts.known(&address)?;
             return match remove {
                 Some(device) => Ok(devices::remove(server, &address, &device).await?),
                 None => Ok(Response::Devices(devices::list(server, &address).await?)),

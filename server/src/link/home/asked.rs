@@ -109,11 +109,14 @@ impl Home {
     /// Who is asked for.
     ///
     /// # Errors
-    /// moved; and not-found or not-offered, where that is told.
+    /// moved; storage; and not-found or not-offered, where that is told.
     pub(super) fn whom(&self, address: &Address) -> Result<Whom, Error> {
         let account = self.accounts.get(address);
         if account.as_ref().is_some_and(|account| account.services.pres) {
             return Ok(Whom::Presentity);
+        }
+        if account.is_none() {
+            self.accounts.not_closed(address).map_err(|error| error.by(By::Home))?;
         }
         if account.is_none()
             && let Some(moved) = self.routes.redirected(address)

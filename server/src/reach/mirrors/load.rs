@@ -3,19 +3,21 @@
 use impp_federation::shares::Shares;
 use impp_presence::followed::{MirrorKey, Terms};
 use impp_protocol::{Address, Domain, Timestamp};
-use impp_storage::{SCAN_ITEMS_MAX, Scan, StoreError};
+use impp_storage::StoreError;
 
 use super::shared::pair;
 use super::{Mirrors, Slot, terms};
 use crate::core::ground::Ground;
+use crate::core::keeping;
 use crate::core::records::{self, FOLLOWED, WatcherRecord};
 use crate::core::timers::Due;
 
 impl Mirrors {
-    /// Reads who follows presentities of other domains beyond sessions.
+    /// Reads who follows presentities of other domains beyond sessions. Where a record is damaged, its
+    /// watcher does not follow until it asks again; the others do.
     ///
     /// # Errors
-    /// [`StoreError`], also where a record is damaged; it names the record.
+    /// [`StoreError`].
     pub async fn load(ground: Ground, shares: &Shares) -> Result<Mirrors, StoreError> {
         let (config, now) = (ground.settings.load_full(), ground.clock.now());
         let (beyond, all, peers) = Default::default();
@@ -26,16 +28,10 @@ impl Mirrors {
         let (terms, ground) = (terms(&config), &mirrors.ground);
         let domains = ground.accounts.domains();
         for domain in domains {
-            let mut after = None;
-            loop {
-                let (table, prefix) = (FOLLOWED, Vec::new());
-                let range =
-                    Scan { domain: domain.clone(), table, prefix, after, max: SCAN_ITEMS_MAX };
-                let page = ground.store.scan(range).await?;
-                let Some((last, _)) = page.last() else { break };
-                after = Some(last.clone());
-                for (key, record) in page {
-                    mirrors.restore(domain, domains, &key, &record.value, now, terms)?;
+            for (key, record) in keeping::all(&*ground.store, domain, FOLLOWED).await?.records {
+                let restored = mirrors.restore(domain, domains, &key, &record.value, now, terms);
+                if let Err(error) = restored {
+                    tracing::error!(%error, "what somebody follows is passed over");
                 }
             }
         }

@@ -1,0 +1,89 @@
+//! All records of one kind that can be read, where some cannot be.
+//!
+//! A search goes astray at a key that was changed where it stands, so the table is walked from its one
+//! end, and where a page ends that, from the other. Good rows on either side of a changed key tell
+//! whether it can be one of those that are wanted.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use impp_protocol::Domain;
+
+use super::digest::{RECORD, Verdict};
+use super::fault::Fault;
+use super::rows::{Answer, Rows, named, record};
+use crate::{Record, Salvaged, Table};
+
+/// The records of a kind by their keys; nothing for one that is damaged.
+type Found = BTreeMap<Vec<u8>, Option<Record>>;
+
+pub(crate) fn salvage(rows: Rows<'_>, domain: &Domain, table: Table) -> Answer<Salvaged> {
+    let (mut found, mut unsure) = (Found::new(), false);
+    for down in [false, true] {
+        let walked = walk(rows, (domain, table), down, &mut found, &mut unsure);
+        match walked.map_err(|fault| fault.of(|| "records".into())) {
+            Ok(()) => break,
+            Err(Fault::Damaged(what)) => {
+                rows.told.tell(&what);
+                unsure = true;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let (mut records, mut damaged) = (Vec::new(), Vec::new());
+    for (key, record) in found {
+        match record {
+            Some(record) => records.push((key, record)),
+            None => damaged.push(key),
+        }
+    }
+    Ok(Salvaged { records, damaged, unsure })
+}
+
+fn walk(
+    rows: Rows<'_>,
+    (domain, table): (&Domain, Table),
+    down: bool,
+    found: &mut Found,
+    unsure: &mut bool,
+) -> Answer<()> {
+    let wanted = (domain.as_str().as_bytes(), i64::from(table.0));
+    let mut statement = rows.connection.prepare_cached(&RECORD.walk(false, down))?;
+    let mut all = statement.query([])?;
+    // Where the last good row stands to those that are wanted; whether a changed key came since.
+    let (mut last, end) = match down {
+        false => (Ordering::Less, Ordering::Greater),
+        true => (Ordering::Greater, Ordering::Less),
+    };
+    let mut changed = false;
+    while let Some(row) = all.next()? {
+        let verdict = RECORD.check(row, 0)?;
+        let has_key = matches!(verdict, Verdict::Right | Verdict::Wrong) || rows.may_use(verdict);
+        if !has_key {
+            rows.told.tell("record: the key of one does not fit its digest");
+            changed = true;
+            continue;
+        }
+        let place = (row.get_ref(0)?.as_str()?.as_bytes(), row.get_ref(1)?.as_i64()?);
+        let side = place.cmp(&wanted);
+        *unsure |= changed && may_be_between(last, side);
+        (last, changed) = (side, false);
+        if side == Ordering::Equal {
+            let key = row.get_ref(2)?.as_blob()?;
+            if rows.may_use(verdict) {
+                found.insert(key.to_vec(), Some(record(row)?));
+            } else {
+                let name = named(domain.as_str(), table.0, key);
+                rows.told.tell(&format!("{name}: it does not fit its digest"));
+                found.insert(key.to_vec(), None);
+            }
+        }
+    }
+    *unsure |= changed && may_be_between(last, end);
+    Ok(())
+}
+
+/// Whether what stands between two rows can be of those that are wanted.
+fn may_be_between(one: Ordering, other: Ordering) -> bool {
+    one != other || one == Ordering::Equal
+}

@@ -1,11 +1,13 @@
 //! What is damaged in the store while the server runs on it, or before it starts: faults C13, D8, E9,
 //! G5, G6.
 
-use impp_protocol::command::Outcome;
+use impp_protocol::command::{Fetch, Outcome};
 use impp_protocol::state::{Contact, ContactEdit, Fate, Grant};
 use impp_protocol::{Code, Command, What};
+use impp_tests::impp::Impp;
 use impp_tests::peer::{fetch, message, subscribe};
 use impp_tests::presence::open;
+use impp_tests::running::Running;
 use impp_tests::server::imppd;
 use impp_tests::wire::Dial;
 use impp_tests::{Peer, Server, records};
@@ -237,4 +239,77 @@ async fn d8_g6_damaged_rules_and_contacts_close_what_hangs_on_them() {
         let name = format!("record {kind} of localhost (alice");
         assert!(server.stderr().contains(&name), "{}", server.stderr());
     }
+}
+
+/// Damages one of bob's items, by its place in his log.
+fn damage_item(server: &Server, place: usize) {
+    damage(
+        server,
+        &format!(
+            "UPDATE item SET kind = 9 WHERE seq = (SELECT seq FROM item WHERE log =
+             (SELECT id FROM log WHERE local = 'bob') ORDER BY seq LIMIT 1 OFFSET {place})"
+        ),
+    );
+}
+
+/// What `impp inbox` prints: bodies, or what else an item is.
+fn printed(object: &Value) -> String {
+    let text = |name: &str| object[name].as_str().map(str::to_owned);
+    text("body").or(text("item")).unwrap_or_default()
+}
+
+/// The reader of a log is told that something is missing where a damaged item stands, once, and reads
+/// and acknowledges the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn g5_g6_a_damaged_item_is_told_to_its_reader() {
+    let mut server = Server::quickstart();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    for n in 0..4 {
+        alice.send("bob@localhost", &n.to_string()).await;
+    }
+    server.stop();
+    // In the midst, and the last one.
+    damage_item(&server, 1);
+    damage_item(&server, 3);
+    server.restart();
+    let bob = Impp::of(&server, "bob");
+    let ran = bob.run(&["inbox"]);
+    let all: Vec<String> = ran.objects.iter().map(printed).collect();
+    assert_eq!(
+        (ran.code, all),
+        (0, ["0", "damaged", "2", "damaged", "end"].map(Into::into).into())
+    );
+    // Whoever goes on from there misses nothing, and hears of the last one again.
+    let since = ran.objects.last().unwrap()["cursor"].as_str().unwrap().to_owned();
+    let ran = bob.run(&["inbox", "--since", &since]);
+    assert_eq!(ran.objects.iter().map(printed).collect::<Vec<_>>(), ["damaged", "end"]);
+    let mut follower = Running::start(&server, "bob", &["inbox", "--follow", "--ack"]);
+    let mut next = || printed(&follower.object());
+    for expected in ["0", "damaged", "2", "damaged"] {
+        assert_eq!(next(), expected);
+    }
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.send("bob@localhost", "4").await;
+    alice.send("bob@localhost", "5").await;
+    assert_eq!([next(), next()], ["4", "5"]);
+    // A client that knows of no such items reads the others.
+    let mut old = Peer::sign_in(&server, "bob").await;
+    let texts: Vec<_> = old.inbox().await.into_iter().map(|message| message.body).collect();
+    assert_eq!(texts, ["0", "2", "4", "5"]);
+}
+
+/// The fate of a message whose item cannot be read is not "no such message".
+#[tokio::test]
+async fn g6_the_fate_of_a_message_among_damaged_items_is_not_absent() {
+    let mut server = Server::quickstart();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let sent = message("bob@localhost", "x");
+    alice.done(sent.clone()).await;
+    let of = |id| Fetch { id: Some(id), ..fetch("alice@localhost", What::Fate) };
+    alice.done(of(sent.id)).await;
+    server.stop();
+    damage(&server, "UPDATE item SET kind = 9 WHERE kind = 3");
+    server.restart();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    assert_eq!(alice.refused(of(sent.id)).await, Code::Storage);
 }

@@ -19,6 +19,8 @@ numbers! {
         Fate = 3, "fate";
         /// One of the owner's devices is none any more.
         Device = 4, "device";
+        /// An item that the server has and cannot read any more.
+        Damaged = 5, "damaged";
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use impp_presence::{Held, Told};
 use impp_protocol::command::{Ack, Bye, Done, Notify, Subscribe};
-use impp_protocol::state::SubscriptionState;
+use impp_protocol::state::{Item, ItemKind, SubscriptionState};
 use impp_protocol::{Address, Error, What};
 
 use super::things::log::PAGE_ITEMS_MAX;
@@ -26,6 +26,8 @@ pub(super) struct Following {
     after: u64,
     /// Whether there may be something behind it.
     grown: bool,
+    /// How many items behind it were told to be damaged already.
+    damaged: usize,
 }
 
 impl Session {
@@ -129,7 +131,7 @@ impl Session {
             return Ok(Done { state: Some(SubscriptionState::Terminated), ..Done::empty() });
         }
         let after = self.serving.things.logs.position(&acting, subscribe.cursor).await?;
-        self.log = Some(Following { after, grown: true });
+        self.log = Some(Following { after, grown: true, damaged: 0 });
         self.client.mailbox.log_grew();
         Ok(Done { state: Some(SubscriptionState::Active), ..Done::empty() })
     }
@@ -153,13 +155,20 @@ impl Session {
             let acting = permit(&self.client, &self.client.account.address, What::Log)?;
             let (after, every) = (following.after, self.client.every_item);
             let logs = &self.serving.things.logs;
-            let (page, next) = logs.page(&acting, after, PAGE_ITEMS_MAX, every).await.stored()?;
+            let known = following.damaged;
+            let (mut page, next) =
+                logs.page(&acting, after, PAGE_ITEMS_MAX, every).await.stored()?;
             let more = page.more;
+            let is_damaged = |item: &&Item| item.kind == ItemKind::Damaged;
+            // Behind the last one that could be read, whatever comes there is told with them.
+            let damaged = page.items.iter().rev().take_while(is_damaged).count();
+            let told = page.items.iter().take_while(is_damaged).count().min(known);
+            page.items.drain(..told);
             if !page.items.is_empty() {
                 front.tell(Event::Page(acting.owner().clone(), page));
             }
             if let Some(following) = &mut self.log {
-                *following = Following { after: next, grown: more };
+                *following = Following { after: next, grown: more, damaged };
             }
         }
         Ok(())

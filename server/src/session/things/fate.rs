@@ -9,9 +9,9 @@ use impp_federation::queue::{Cause, Standing};
 use impp_protocol::command::{Done, Fetch};
 use impp_protocol::state::{self, FateReport, ItemKind, Whereabouts};
 use impp_protocol::{Code, Error, MessageId};
-use impp_storage::{Item, ReadLog, Store};
+use impp_storage::{Item, ReadLog, Store, StoreError};
 
-use crate::core::answers::{Handled, Stored};
+use crate::core::answers::{Handled, Stored, storage_error};
 use crate::messages::Outgoing;
 
 /// Items of the log that are read at once.
@@ -31,7 +31,7 @@ impl Fates {
         if let Some(standing) = self.outgoing.standing(acting.owner(), id) {
             return Ok(answer(&waiting(id, standing)));
         }
-        let mut after = 0;
+        let (mut after, mut damaged) = (0, false);
         loop {
             let query = ReadLog {
                 owner: acting.owner().clone(),
@@ -43,10 +43,15 @@ impl Fates {
             if let Some(found) = page.items.iter().find_map(|item| ended(item, id)) {
                 return Ok(answer(&found));
             }
+            damaged |= !page.damaged.is_empty();
             match page.items.last() {
                 Some(last) if page.more => after = last.seq,
                 _ => break,
             }
+        }
+        if damaged {
+            let what = "the fate, perhaps".to_owned();
+            return Err(storage_error(&StoreError::Damaged { what }));
         }
         let text = "no message of yours with that id waits, or has a fate in your log";
         Err(Error::new(Code::NotFound, text))

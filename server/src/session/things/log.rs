@@ -8,8 +8,8 @@ use bytes::Bytes;
 use impp_acl::Acting;
 use impp_protocol::command::{Ack, Done, Fetch};
 use impp_protocol::state::{self, DeviceReport, FateReport, Item, ItemKind, Page};
-use impp_protocol::{Code, Error};
-use impp_storage::{Op, ReadLog, Store, StoreError, Unit};
+use impp_protocol::{Code, Error, Timestamp};
+use impp_storage::{self as storage, Op, ReadLog, Store, StoreError, Unit};
 
 use crate::core::answers::{Handled, Stored};
 use crate::core::clock::Clock;
@@ -68,31 +68,64 @@ impl Logs {
             bytes_max: PAGE_BYTES_MAX,
         };
         let read = self.store.read(query).await?;
-        let next = read.items.last().map_or(after, |item| item.seq);
-        let items = read.items.into_iter().filter_map(|item| {
-            let kind = ItemKind::from_number(u64::from(item.kind))?;
-            if kind == ItemKind::Device && !every {
-                return None;
+        let mut damaged: Vec<u64> = read.damaged.iter().map(|damaged| damaged.seq).collect();
+        damaged.retain(|seq| every && *seq > after);
+        damaged.sort_unstable_by(|a, b| b.cmp(a));
+        let (mut items, mut next) = (Vec::new(), after);
+        for item in read.items {
+            let seq = item.seq;
+            while let Some(before) = damaged.pop_if(|damaged| *damaged <= seq) {
+                // What the index names twice is served once.
+                if before < seq {
+                    items.push(self.damaged(acting, next));
+                }
             }
-            let head = item.head;
-            let fate = (kind == ItemKind::Fate).then(|| state::decode::<FateReport>(head.clone()));
-            let device = (kind == ItemKind::Device).then(|| state::decode::<DeviceReport>(head));
-            Some(Item {
-                kind,
-                cursor: self.cursor(acting, item.seq),
-                time: item.time,
-                message: item.body,
-                fate: fate.and_then(Result::ok),
-                device: device.and_then(Result::ok),
-            })
-        });
+            next = seq;
+            items.extend(self.item(acting, item, every));
+        }
+        // Those behind the last one; where there is more they are among that.
+        if !read.more {
+            items.extend(damaged.iter().map(|_| self.damaged(acting, next)));
+        }
         let page = Page {
-            items: items.collect(),
+            items,
             cursor: self.cursor(acting, next),
             more: read.more,
             oldest: self.cursor(acting, read.oldest.saturating_sub(1)),
         };
         Ok((page, next))
+    }
+
+    /// An item as it is told, if the reader knows its kind.
+    fn item(&self, acting: &Acting, item: storage::Item, every: bool) -> Option<Item> {
+        let kind = ItemKind::from_number(u64::from(item.kind))?;
+        if kind == ItemKind::Device && !every {
+            return None;
+        }
+        let head = item.head;
+        let fate = (kind == ItemKind::Fate).then(|| state::decode::<FateReport>(head.clone()));
+        let device = (kind == ItemKind::Device).then(|| state::decode::<DeviceReport>(head));
+        Some(Item {
+            kind,
+            cursor: self.cursor(acting, item.seq),
+            time: item.time,
+            message: item.body,
+            fate: fate.and_then(Result::ok),
+            device: device.and_then(Result::ok),
+        })
+    }
+
+    /// One that cannot be read, behind a place. Its own place may be what is damaged, so nobody gets a
+    /// cursor of that.
+    fn damaged(&self, acting: &Acting, behind: u64) -> Item {
+        Item {
+            kind: ItemKind::Damaged,
+            cursor: self.cursor(acting, behind),
+            time: Timestamp::from_millis(0),
+            message: None,
+            fate: None,
+            device: None,
+        }
     }
 
     fn cursor(&self, acting: &Acting, seq: u64) -> Bytes {

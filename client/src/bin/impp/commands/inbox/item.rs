@@ -96,6 +96,9 @@ pub(super) fn json(item: &Item) -> Result<ItemJson, Failure> {
             let (item, device) = (ItemKind::Device.as_str(), Some(device(report)));
             Ok(ItemJson { item, cursor, since: time, device, ..ItemJson::default() })
         }
+        (ItemKind::Damaged, ..) => {
+            Ok(ItemJson { item: ItemKind::Damaged.as_str(), cursor, ..ItemJson::default() })
+        }
         (kind, Some(bytes), _) => {
             let message = Message::decode(bytes.clone()).map_err(|error| broken(&error))?;
             let item = kind.as_str();
@@ -198,6 +201,11 @@ fn is_text(content_type: &str) -> bool {
 pub(super) fn text(item: &ItemJson) -> String {
     let time = item.received.as_ref().or(item.since.as_ref()).or(item.created.as_ref());
     let time = time.map(String::as_str).unwrap_or_default();
+    if item.item == ItemKind::Damaged.as_str() {
+        return "an item is damaged in the server's store and cannot be shown; its operator can tell \
+                more"
+            .to_owned();
+    }
     if let Some(fate) = item.fate {
         let cause = match (item.cause, &item.address) {
             (Some(cause), Some(address)) => format!(" ({cause}, said to be {address} now)"),

@@ -195,8 +195,9 @@ impl Reading {
             if entry.kind == ItemKind::Received {
                 self.count();
             }
-            // What became of a device its owner should see, whoever did it.
-            if self.all || matches!(entry.kind, ItemKind::Received | ItemKind::Device) {
+            // What became of a device its owner should see, whoever did it, and what is missing.
+            let told = [ItemKind::Received, ItemKind::Device, ItemKind::Damaged];
+            if self.all || told.contains(&entry.kind) {
                 out.item(&item::json(&entry)?, item::text)?;
             }
             newest = Some(entry.cursor);

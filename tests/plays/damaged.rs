@@ -10,7 +10,7 @@ use impp_tests::presence::open;
 use impp_tests::running::Running;
 use impp_tests::server::imppd;
 use impp_tests::wire::Dial;
-use impp_tests::{Peer, Server, records};
+use impp_tests::{Domains, Peer, Server, records};
 use serde_json::Value;
 
 /// Kinds, as `server/src/core/records.rs` numbers them.
@@ -104,6 +104,22 @@ async fn d8_g6_c13_a_damaged_account_is_closed_alone() {
         let nobody = fetch("nobody@localhost", What::Presence);
         assert_eq!(alice.refused(nobody).await, Code::NotFound, "{what}");
     }
+}
+
+/// What another domain sends to an account that cannot be read waits there, and is neither dropped nor
+/// told as "no such address"; nothing of it is shown.
+#[tokio::test(flavor = "multi_thread")]
+async fn d8_g6_another_domain_waits_for_a_damaged_account() {
+    let mut domains = Domains::two().await;
+    let server = &mut domains["a.example"];
+    server.stop();
+    damage_record(server, ACCOUNT, "alice");
+    server.restart();
+    let mut bob = Peer::sign_in(&domains["b.example"], "bob").await;
+    let id = bob.queue("alice@a.example", "x").await;
+    bob.held_up(id, "damaged").await;
+    let presence = fetch("alice@a.example", What::Presence);
+    assert_eq!(bob.refused(presence).await, Code::Storage);
 }
 
 /// An account of which not even the name can be read: it is nobody's, and no name may be its.

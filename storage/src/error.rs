@@ -30,7 +30,7 @@ pub enum StoreError {
     /// The caller's unit contradicts itself.
     #[error("bad unit: {0}")]
     BadUnit(&'static str),
-    /// The disk is full: what grows is refused, reads and what frees room go on.
+    /// The disk is full: what grows is refused, reads and what takes back go on.
     #[error("no space left on the store's disk")]
     NoSpace,
     /// Reading or writing failed. After a failed write nothing is ever written again by this

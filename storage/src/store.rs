@@ -140,8 +140,8 @@ pub struct Stats {
 pub enum Health {
     /// It can.
     Ok,
-    /// The disk is full: units that append or put a value are refused with
-    /// [`StoreError::NoSpace`]; others and reads go on. It ends by itself.
+    /// The disk is full: units that grow and that nobody pays for ([`Payer`](crate::Payer)) are refused
+    /// with [`StoreError::NoSpace`]; others and reads go on. It ends by itself.
     NoSpace,
     /// Writing failed with this reason; only reads go on, until a restart.
     Failed(String),

@@ -15,6 +15,7 @@ mod external;
 mod few_lines;
 mod framing;
 mod framing_values;
+mod full_disk;
 mod link_tls;
 mod links_astray;
 mod links_bounded;

@@ -10,8 +10,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use impp_protocol::Address;
 use impp_storage::{
-    Dedup, Health, LogState, MemoryStore, Op, Outcome, Page, Pending, Promise, ReadLog, Record,
-    RecordKey, Scan, Stats, Store, StoreError, Unit,
+    Dedup, Health, LogState, MemoryStore, Op, Outcome, Page, Payer, Pending, Promise, ReadLog,
+    Record, RecordKey, Scan, Stats, Store, StoreError, Unit,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -250,9 +250,11 @@ fn now<T>(pending: Pending<T>) -> Result<T, StoreError> {
     futures_util::FutureExt::now_or_never(pending).unwrap_or(Err(StoreError::Stopped))
 }
 
-/// What a full disk refuses.
+/// What a full disk refuses, unless it is of those that are exactly as long as what they replace: of
+/// these it may refuse some too.
 fn grows(unit: &Unit) -> bool {
-    unit.ops.iter().any(|op| matches!(op, Op::Append(_) | Op::Put { value: Some(_), .. }))
+    unit.payer == Payer::Nobody
+        && unit.ops.iter().any(|op| matches!(op, Op::Append(_) | Op::Put { value: Some(_), .. }))
 }
 
 impl Store for Mounted {

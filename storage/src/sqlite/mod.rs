@@ -51,7 +51,7 @@ use self::fault::open_error;
 use self::home::Home;
 use self::jobs::{Job, Waiting};
 use self::readers::{Query, Readers};
-use self::room::Room;
+use self::room::{Room, Sake};
 use self::shared::Shared;
 use self::writer::Writer;
 use crate::pending::Promise;
@@ -101,13 +101,7 @@ impl SqliteStore {
         let home = Home::take(dir)?;
         home.look()?;
         let mut room = Room::open(home.dir(), options.reserve_bytes)?;
-        let connection = match schema::open(&home, options.verify) {
-            Err(StoreError::NoSpace) => {
-                room.run_out();
-                schema::open(&home, options.verify)?
-            }
-            opened => opened?,
-        };
+        let connection = with_room(&mut room, || schema::open(&home, options.verify))?;
         secure(&connection, &mut room)?;
         home.sync()?;
         let meta = rows::meta(&connection)?;
@@ -216,15 +210,21 @@ impl Drop for SqliteStore {
 /// Then commits once, while there is room: this shows that the store can be written, and makes
 /// the log's memory-mapped index take its blocks. One that finds none later is a signal.
 fn secure(connection: &Connection, room: &mut Room) -> Result<(), StoreError> {
-    let settle = || schema::checkpoint(connection, "TRUNCATE").map_err(open_error);
-    match settle() {
-        Err(StoreError::NoSpace) => {
-            room.run_out();
-            settle()?;
-        }
-        other => other?,
-    }
+    with_room(room, || schema::checkpoint(connection, "TRUNCATE").map_err(open_error))?;
     schema::touch(connection).map_err(open_error)
+}
+
+/// Does what a start needs; all of the reserve may be given up for it.
+fn with_room<T>(
+    room: &mut Room,
+    work: impl Fn() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    loop {
+        match work() {
+            Err(StoreError::NoSpace) if room.run_out(Sake::Operator) => {}
+            done => return done,
+        }
+    }
 }
 
 /// Tells when the writer's thread ends by a panic.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use impp_presence::{Answer, Change, Effects, Presentity, Staging, Write};
 use impp_protocol::hashing::HashMap;
 use impp_protocol::{Address, Timestamp};
-use impp_storage::{Op, StoreError};
+use impp_storage::{Op, Payer, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -152,6 +152,7 @@ impl Principals {
             if let Err(unfit) = fits(&mut principal) {
                 return Ok(Err(unfit));
             }
+            let payer = keeping::payer_of(owner, &principal.presentity, &change);
             let (staging, mut effects) = principal.presentity.stage(now, change);
             let writes = std::mem::take(&mut effects.writes);
             let told = match staging {
@@ -161,7 +162,7 @@ impl Principals {
                     let watchers = watchers_of(&writes);
                     self.note(owner, &principal, &watchers);
                     principal.waiting.insert(id, Waiting { tell, watchers });
-                    self.store(owner, &entry, id, writes, now);
+                    self.store(owner, &entry, id, (writes, &payer), now);
                     Err(told)
                 }
             };
@@ -169,7 +170,7 @@ impl Principals {
             // After what is stored again: it corrects what that comes to.
             told.map(|(answer, writes)| {
                 self.note(owner, &principal, &watchers_of(&writes));
-                (answer, self.submit(owner, writes, now))
+                (answer, self.submit(owner, writes, &payer, now))
             })
         };
         match told {
@@ -235,14 +236,14 @@ impl Principals {
         owner: &Address,
         entry: &Arc<Mutex<Principal>>,
         id: u64,
-        writes: Vec<Write>,
+        (writes, payer): (Vec<Write>, &Payer),
         now: Timestamp,
     ) {
         if writes.is_empty() {
             return;
         }
         let of_rules = writes.iter().any(|write| matches!(write, Write::Rules(..)));
-        let commits = self.submit(owner, writes, now);
+        let commits = self.submit(owner, writes, payer, now);
         let (principals, entry, owner) = (self.clone(), entry.clone(), owner.clone());
         tokio::spawn(async move {
             let committed = commits.ended().await;
@@ -300,11 +301,13 @@ impl Principals {
         let Effects { writes, again, wake, answers } = effects;
         for (id, writes) in again {
             self.note(owner, principal, &watchers_of(&writes));
-            self.store(owner, entry, id, writes, now);
+            self.store(owner, entry, id, (writes, &Payer::Nobody), now);
         }
         if !writes.is_empty() {
             self.note(owner, principal, &watchers_of(&writes));
-            let commits = self.submit(owner, writes, now);
+            // What is true already, or was there before: it gives nothing new to anybody.
+            let payer = Payer::Account(owner.clone());
+            let commits = self.submit(owner, writes, &payer, now);
             tokio::spawn(async move {
                 if let Err(error) = commits.done().await {
                     // It is true all the same, and judged anew when it is loaded.
@@ -325,10 +328,16 @@ impl Principals {
         }
     }
 
-    fn submit(&self, owner: &Address, writes: Vec<Write>, now: Timestamp) -> Commits {
+    fn submit(
+        &self,
+        owner: &Address,
+        writes: Vec<Write>,
+        payer: &Payer,
+        now: Timestamp,
+    ) -> Commits {
         let is_local = |address: &Address| self.ground.accounts.is_local(address);
         let ops = keeping::operations(owner, writes, is_local);
-        Commits::submit(&*self.ground.store, now, ops)
+        Commits::submit(&*self.ground.store, now, ops, payer)
     }
 
     fn note(&self, owner: &Address, principal: &Principal, watchers: &[Address]) {

@@ -191,7 +191,7 @@ impl Waiting {
             ops.push(self.delivery.received(&owner));
         }
         let body = accept.then_some(held.record.value);
-        let unit = Unit { dedup: None, body, time: self.clock.now(), ops };
+        let unit = Unit { body, ..Unit::of(self.clock.now(), ops) };
         match self.store.submit(unit).await.stored()? {
             Outcome::Rejected(Rejection::Full { .. }) => {
                 Err(Error::new(Code::Full, "your inbox is full; the messages stay held"))

@@ -14,13 +14,15 @@ use impp_protocol::state::{
 use impp_protocol::{Code, Error, What};
 use impp_tests::disk::SmallDisk;
 use impp_tests::peer::{Peer, fetch, message, publish, subscribe};
-use impp_tests::presence::{at_once, open};
+use impp_tests::presence::{Watcher, at_once, open};
 use impp_tests::server::Start;
-use impp_tests::{Server, Wire, eventually};
+use impp_tests::{Domains, Server, Wire, eventually};
 
 use crate::rules::{ALL, decide, rule};
 
 const DISK_BYTES: u64 = 48 * 1024 * 1024;
+/// How long a home keeps a watcher of another domain that is not renewed.
+const LEASE: Duration = Duration::from_secs(4);
 /// More than an account may take back by, in several steps.
 const STEPS_MAX: usize = 1000;
 
@@ -46,6 +48,17 @@ pub(crate) async fn fill(disk: &SmallDisk, by: &mut Peer) {
         }
     }
     panic!("the disk does not get full");
+}
+
+/// Takes for the filler all that the server gives up of its reserve for anybody but the operator.
+async fn exhaust(disk: &SmallDisk, by: &mut Peer) {
+    for step in 0..STEPS_MAX {
+        if try_rules(by, &format!("#{step}{}", "x".repeat(8000))).await.is_err() {
+            return;
+        }
+        disk.fill();
+    }
+    panic!("it does not come to an end");
 }
 
 async fn end(watcher: &mut Peer, presentity: &str) -> Result<Done, Error> {
@@ -188,15 +201,94 @@ async fn g8_what_is_kept_for_the_operator_nobody_else_uses_up() {
     let mut mallory = Peer::sign_in(&server, "mallory").await;
     let mut alice = Peer::sign_in(&server, "alice").await;
     fill(&disk, &mut mallory).await;
-    for step in 0.. {
-        assert!(step < STEPS_MAX, "it does not come to an end");
-        if try_rules(&mut alice, &format!("#{step}{}", "x".repeat(8000))).await.is_err() {
-            break;
-        }
-        disk.fill();
-    }
+    exhaust(&disk, &mut alice).await;
     assert!(try_rules(&mut alice, "").await.is_err(), "there is no room for anything");
     server.user_ok(&["disable", "bob@localhost"]);
     disk.fill();
     server.user_ok(&["disable", "mallory@localhost"]);
+}
+
+/// Where not even a refresh can be stored, what it would have renewed stands as before, and who asked
+/// is told that: a subscription and a publication.
+#[tokio::test]
+async fn g8_a_refresh_that_is_refused_leaves_what_stands() {
+    let start = at_once().accounts(["alice", "mallory"]);
+    let Some((disk, server)) = on_small_disk(start) else { return };
+    server.add("bob");
+    let mut mallory = Peer::sign_in(&server, "mallory").await;
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    alice.set_rules(&rule("bob", "allow", ALL)).await;
+    alice.show_for(&open("before"), 3600).await.unwrap();
+    bob.follow_for("alice@localhost", 3600).await.unwrap();
+    fill(&disk, &mut mallory).await;
+    exhaust(&disk, &mut mallory).await;
+    for refused in [
+        bob.follow_for("alice@localhost", 3600).await,
+        alice.show_for(&open("longer, and so refused"), 3600).await,
+    ] {
+        let error = refused.unwrap_err();
+        assert_eq!(error.code, Code::Storage);
+        let text = error.text.unwrap();
+        assert!(text.contains("nothing was stored, and what stood before stands"), "{text}");
+    }
+    let kept = bob.subscriptions().await;
+    assert!(kept.iter().any(|s| s.state == SubscriptionState::Active && s.expires_in.is_some()));
+    let mut other = Peer::sign_in_on(&server, "alice", 2).await;
+    other.show(&open("after")).await;
+    let mut bob = Watcher { peer: bob, presentity: "alice@localhost".into(), held: <_>::default() };
+    bob.until_note("after").await;
+    other.hide().await;
+    bob.until_note("before").await;
+}
+
+/// The disks of two domains are full. Each watcher of the other domain stays for several leases, and
+/// sees what there is to see; also over a new link.
+#[tokio::test(flavor = "multi_thread")]
+async fn g8_on_full_disks_watchers_of_other_domains_stay() {
+    let names = ["a.example", "b.example"];
+    let mut disks = Vec::new();
+    for _ in names {
+        let Some(disk) = SmallDisk::mount(DISK_BYTES) else { return };
+        std::fs::create_dir(disk.path().join("store")).unwrap();
+        disks.push(disk);
+    }
+    let on = |name: &str| &disks[names.iter().position(|n| *n == name).unwrap()];
+    let domains = Domains::with(&names, |name, start| {
+        let start = start.set("times.lease_min_seconds", 1);
+        let start = start.set("federation.lease_seconds", LEASE.as_secs() as i64);
+        let start = start.set("limits.requests_per_second", 1_000_000);
+        start.store(&on(name).path().join("store"))
+    })
+    .await;
+    let mut bob = Peer::sign_in(&domains["b.example"], "bob").await;
+    let rules = "[[rule]]\nid = \"all\"\nwho = [\"authenticated\"]\nhandling = \"allow\"\n\
+                 fields = [\"all\"]\n";
+    bob.set_rules(rules).await;
+    bob.show(&open("before")).await;
+    let mut alice = Watcher::sign_in(&domains["a.example"], "alice", "bob@b.example").await;
+    alice.until_note("before").await;
+    for name in names {
+        let mut carol = Peer::sign_in(&domains[name], "carol").await;
+        fill(on(name), &mut carol).await;
+    }
+    for round in ["first", "second"] {
+        // Longer than the home keeps a watcher that is not renewed.
+        tokio::time::sleep(LEASE * 2).await;
+        let told = alice.peer.fenced().await;
+        let void = [SubscriptionState::Terminated, SubscriptionState::Unknown];
+        assert!(told.iter().all(|notify| !void.contains(&notify.state)), "{told:?}");
+        told.iter().for_each(|notify| alice.held.take(notify));
+        bob.show(&open(round)).await;
+        alice.until_note(round).await;
+        if round == "first" {
+            domains.cable("b.example").pull();
+            domains.cable("b.example").plug();
+            bob.show(&open("over a new link")).await;
+            alice.until_note("over a new link").await;
+        }
+    }
+    for name in names {
+        assert_eq!(domains[name].http("/healthz").0, 503);
+    }
 }

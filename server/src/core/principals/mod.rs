@@ -55,6 +55,9 @@ pub enum ChangeError {
     /// The store; it may have been stored only if it says so.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The same, and a part of the change is stored, or may be.
+    #[error("{0}; a part of it may be stored")]
+    Partly(StoreError),
     /// Another change came first.
     #[error("it was changed meanwhile")]
     Conflict,
@@ -63,7 +66,7 @@ pub enum ChangeError {
 impl From<ChangeError> for AccountError {
     fn from(error: ChangeError) -> AccountError {
         match error {
-            ChangeError::Store(error) => error.into(),
+            ChangeError::Store(error) | ChangeError::Partly(error) => error.into(),
             ChangeError::Conflict => StoreError::Busy.into(),
         }
     }
@@ -276,7 +279,8 @@ impl Principals {
                 (presentity.committed(now, id, Some(number)), None)
             }
             Committed::Failed { error, partly, .. } => {
-                (presentity.failed(now, id, partly), Some(error.into()))
+                let told = if partly { ChangeError::Partly } else { ChangeError::Store };
+                (presentity.failed(now, id, partly), Some(told(error)))
             }
         };
         let failed = error.and_then(|error| Some((principal.waiting.remove(&id)?, error)));

@@ -23,7 +23,7 @@ mod sqlite;
 mod store;
 mod unit;
 
-pub use error::StoreError;
+pub use error::{Lack, StoreError};
 pub use memory::MemoryStore;
 pub use page::{DAMAGED_MAX, Damaged, Item, Page};
 pub use pending::{Pending, Promise};

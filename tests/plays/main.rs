@@ -16,6 +16,7 @@ mod few_lines;
 mod framing;
 mod framing_values;
 mod full_disk;
+mod full_quota;
 mod link_tls;
 mod links_astray;
 mod links_bounded;

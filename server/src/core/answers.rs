@@ -68,7 +68,7 @@ pub fn storage_error(error: &StoreError) -> Error {
     match error {
         StoreError::Busy => Error::new(Code::Busy, "the store is busy").retry_after(retry),
         StoreError::Stopped => Error::new(Code::Stopping, "the server is stopping"),
-        StoreError::NoSpace => Error::new(Code::Storage, format!("{error}; {NOTHING}")),
+        StoreError::NoSpace(lack) => Error::new(Code::Storage, format!("{lack}; {NOTHING}")),
         // What was on its way may be there: the next start tells.
         StoreError::Failed { .. } => {
             Error::new(Code::Storage, "the server's store has failed; it is not known what it has")

@@ -49,7 +49,9 @@ pub async fn start(looked: Looked, address: &str) -> io::Result<SocketAddr> {
 async fn health(State(server): State<Looked>) -> impl IntoResponse {
     match server.store.health() {
         Health::Ok => (StatusCode::OK, "ok\n".to_owned()),
-        Health::NoSpace => (StatusCode::SERVICE_UNAVAILABLE, "the disk is full\n".to_owned()),
+        Health::NoSpace(lack) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("the disk is full: {lack}\n"))
+        }
         Health::Failed(reason) => {
             (StatusCode::SERVICE_UNAVAILABLE, format!("the store has failed: {reason}\n"))
         }

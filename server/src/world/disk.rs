@@ -10,8 +10,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use impp_protocol::Address;
 use impp_storage::{
-    Dedup, Health, LogState, MemoryStore, Op, Outcome, Page, Payer, Pending, Promise, ReadLog,
-    Record, RecordKey, Scan, Stats, Store, StoreError, Unit,
+    Dedup, Health, Lack, LogState, MemoryStore, Op, Outcome, Page, Payer, Pending, Promise,
+    ReadLog, Record, RecordKey, Scan, Stats, Store, StoreError, Unit,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -209,7 +209,7 @@ impl Mounted {
                     }
                     Err(StoreError::Failed { reason: "the sync failed".to_owned() })
                 }
-                (false, true) => Err(StoreError::NoSpace),
+                (false, true) => Err(StoreError::NoSpace(Lack::Bytes)),
                 (false, false) => self.disk.keep(unit),
             };
             promise.keep(answer);
@@ -301,7 +301,7 @@ impl Store for Mounted {
     fn health(&self) -> Health {
         match (self.state.lock().failed, *self.disk.mood.lock()) {
             (true, _) => Health::Failed("the sync failed".to_owned()),
-            (false, Mood::Full) => Health::NoSpace,
+            (false, Mood::Full) => Health::NoSpace(Lack::Bytes),
             (false, _) => Health::Ok,
         }
     }

@@ -57,7 +57,7 @@ use self::writer::Writer;
 use crate::pending::Promise;
 use crate::unit::{Outcome, UNIT_BYTES_MAX, Unit};
 use crate::{
-    Dedup, Health, LogState, Page, Pending, ReadLog, Record, RecordKey, Scan, Stats, Store,
+    Dedup, Health, Lack, LogState, Page, Pending, ReadLog, Record, RecordKey, Scan, Stats, Store,
     StoreError,
 };
 
@@ -220,9 +220,22 @@ fn with_room<T>(
     work: impl Fn() -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
     loop {
-        match work() {
-            Err(StoreError::NoSpace) if room.run_out(Sake::Operator) => {}
+        let (error, lack) = match work() {
+            Err(StoreError::NoSpace(lack)) => {
+                let lack = room.probe().unwrap_or(lack);
+                (StoreError::NoSpace(lack), Some(lack))
+            }
+            // A quota, or no inodes, say themselves in many ways.
+            Err(error @ StoreError::Failed { .. }) => match room.probe() {
+                Some(lack) => (StoreError::NoSpace(lack), Some(lack)),
+                None => (error, None),
+            },
             done => return done,
+        };
+        match lack {
+            // The reserve has bytes, and no inodes to give.
+            Some(lack) if lack != Lack::Files && room.run_out(lack, Sake::Operator) => {}
+            _ => return Err(error),
         }
     }
 }

@@ -4,15 +4,15 @@
 //!
 //! What is refused meanwhile is left to `writer.rs`, what an account may use of it to `reserve.rs`.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::home::{at, make_private, private};
-use crate::StoreError;
+use super::home::{at, lack, make_private, private};
 use crate::reserve::Ledger;
+use crate::{Lack, StoreError};
 
 /// The reserve by default, on a disk that is not small: it is at most an eighth of it. Enough for
 /// the write-ahead log to be copied into the database, with a group on top (asserted in
@@ -28,6 +28,8 @@ pub(crate) struct Room {
     kept_bytes: u64,
     /// What accounts have used of it.
     pub(crate) ledger: Ledger,
+    /// What the disk lacked last.
+    lack: Lack,
     tight: bool,
     looked: Instant,
 }
@@ -51,16 +53,20 @@ impl Room {
         let share = stat.f_blocks.saturating_mul(stat.f_frsize) / RESERVE_SHARE;
         let reserve_bytes = reserve_bytes.min(share);
         let (kept_bytes, ledger) = (0, Ledger::of(reserve_bytes));
-        let (tight, looked) = (false, Instant::now());
-        let mut room = Room { dir: dir.into(), reserve_bytes, kept_bytes, ledger, tight, looked };
+        let (lack, tight, looked) = (Lack::Bytes, false, Instant::now());
+        let dir_of = dir.into();
+        let mut room = Room { dir: dir_of, reserve_bytes, kept_bytes, ledger, lack, tight, looked };
         match room.make_reserve() {
             Ok(()) => {}
-            Err(StoreError::NoSpace) => drop(room.run_out(Sake::Anybody)),
+            Err(StoreError::NoSpace(lack)) => drop(room.run_out(lack, Sake::Anybody)),
             Err(error) => return Err(error),
         }
-        while free_bytes(dir) < OPEN_BYTES_MIN && room.run_out(Sake::Operator) {}
+        while free_bytes(dir) < OPEN_BYTES_MIN && room.run_out(Lack::Bytes, Sake::Operator) {}
         // Without room for SQLite's memory-mapped index, a page fault would end the process.
-        if free_bytes(dir) < OPEN_BYTES_MIN { Err(StoreError::NoSpace) } else { Ok(room) }
+        match free_bytes(dir) < OPEN_BYTES_MIN {
+            true => Err(StoreError::NoSpace(Lack::Bytes)),
+            false => Ok(room),
+        }
     }
 
     /// How long the write-ahead log may get, in pages, before it is copied into the database:
@@ -74,9 +80,28 @@ impl Room {
         self.tight
     }
 
+    /// What the disk lacks, while it is full.
+    pub(crate) fn lack(&self) -> Lack {
+        self.lack
+    }
+
+    /// What the disk lacks for so many bytes in a file of their own, if anything.
+    fn lack_for(&self, bytes: u64) -> Option<Lack> {
+        let path = self.dir.join("probe");
+        let tried = private().open(&path).and_then(|mut file| write(&mut file, bytes));
+        let lack = tried.err().and_then(|error| lack(&path, &error));
+        let _ = fs::remove_file(&path);
+        lack
+    }
+
+    /// What the disk lacks, if anything, as a file finds that is made for this.
+    pub(crate) fn probe(&self) -> Option<Lack> {
+        self.lack_for(PROBE_BYTES)
+    }
+
     /// The disk is full: gives a part of the reserve up; whether there was one, for this sake.
-    pub(crate) fn run_out(&mut self, sake: Sake) -> bool {
-        self.tight = true;
+    pub(crate) fn run_out(&mut self, lack: Lack, sake: Sake) -> bool {
+        (self.tight, self.lack) = (true, lack);
         self.looked = Instant::now();
         let part = self.reserve_bytes / PARTS;
         let (stays, step) = match sake {
@@ -99,7 +124,8 @@ impl Room {
 
     /// Whether it is time to look for room again.
     pub(crate) fn is_look_due(&self, now: Instant) -> bool {
-        self.tight && now.duration_since(self.looked) >= LOOK_INTERVAL
+        let interval = if self.lack == Lack::Quota { QUOTA_INTERVAL } else { LOOK_INTERVAL };
+        self.tight && now.duration_since(self.looked) >= interval
     }
 
     /// Looks whether there is room again; if so, the reserve is there again too.
@@ -107,6 +133,10 @@ impl Room {
         self.looked = now;
         let wanted = self.reserve_bytes + self.reserve_bytes / 4 + ROOM_BYTES_MIN;
         if !self.tight || free_bytes(&self.dir) + self.kept_bytes < wanted {
+            return false;
+        }
+        // What is free is not said of a quota: it is tried.
+        if self.lack == Lack::Quota && self.lack_for(wanted - self.kept_bytes).is_some() {
             return false;
         }
         if self.make_reserve().is_ok() {
@@ -134,26 +164,30 @@ impl Room {
         Ok(())
     }
 
-    /// Real blocks, in pages: larger writes make ext4 take folios that cost on each later write.
     fn fill(&self, file: &mut File) -> io::Result<()> {
-        let mut left = self.reserve_bytes - self.kept_bytes;
-        if left == 0 {
+        let lacks = self.reserve_bytes - self.kept_bytes;
+        if lacks == 0 {
             return Ok(());
         }
         file.set_len(self.kept_bytes)?;
         file.seek(io::SeekFrom::End(0))?;
-        let page = [0; PAGE_BYTES as usize];
-        while left > 0 {
-            let next = left.min(PAGE_BYTES);
-            file.write_all(&page[..next as usize])?;
-            left -= next;
-        }
-        file.sync_all()
+        write(file, lacks)
     }
 
     fn path(&self) -> PathBuf {
         self.dir.join("reserve")
     }
+}
+
+/// Real blocks, in pages: larger writes make ext4 take folios that cost on each later write.
+fn write(file: &mut File, mut bytes: u64) -> io::Result<()> {
+    let page = [0; PAGE_BYTES as usize];
+    while bytes > 0 {
+        let next = bytes.min(PAGE_BYTES);
+        file.write_all(&page[..next as usize])?;
+        bytes -= next;
+    }
+    file.sync_all()
 }
 
 fn free_bytes(dir: &Path) -> u64 {
@@ -162,6 +196,10 @@ fn free_bytes(dir: &Path) -> u64 {
 
 /// How often to look for room while the disk is full.
 pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// The same where a quota is used up: whether it is, is seen by writing.
+const QUOTA_INTERVAL: Duration = Duration::from_secs(10);
+/// What is written to see what lacks.
+const PROBE_BYTES: u64 = 64 * 1024;
 /// Room beside the reserve that must be free before appends are taken again, with a quarter of
 /// the reserve: without it, full and not full would alternate.
 const ROOM_BYTES_MIN: u64 = 1024 * 1024;

@@ -36,7 +36,7 @@ use super::tables::{Logs, Tables, write_meta};
 use crate::plan::{Verdict, decide};
 use crate::reserve::{Ledger, Payer, growth};
 use crate::unit::{Outcome, Unit};
-use crate::{Health, StoreError};
+use crate::{Health, Lack, StoreError};
 
 /// Everything that the thread owns. Fields are dropped in this order: the lock goes last.
 pub(crate) struct Writer {
@@ -83,7 +83,7 @@ impl Writer {
             }))
             .map_err(open_error)?;
         if room.is_tight() {
-            shared.set_health(Health::NoSpace);
+            shared.set_health(Health::NoSpace(room.lack()));
         }
         Ok(Writer {
             readers,
@@ -183,14 +183,14 @@ impl Writer {
                 Err(error) => error,
             };
             match self.handle(&error, sake) {
-                (Trouble::Full, true) => {}
+                (Trouble::Full(_), true) => {}
                 // The others have no part in what is given up for the operator.
-                (Trouble::Full, false)
+                (Trouble::Full(_), false)
                     if sake == Sake::Anybody && group.iter().any(is_operators) =>
                 {
                     sake = Sake::Operator;
                 }
-                (Trouble::Full, false) => break StoreError::NoSpace,
+                (Trouble::Full(lack), false) => break StoreError::NoSpace(lack),
                 (Trouble::Busy, _) => break StoreError::Busy,
                 (Trouble::FullLate | Trouble::Fatal, _) => {
                     break StoreError::Failed { reason: error.to_string() };
@@ -223,7 +223,7 @@ impl Writer {
             answers.push(match verdict {
                 Verdict::Answer(outcome) => Ok(outcome),
                 Verdict::Commit(_) if !has_room(unit, sake, &mut ledger, &mut tables)? => {
-                    Err(StoreError::NoSpace)
+                    Err(StoreError::NoSpace(self.room.lack()))
                 }
                 Verdict::Commit(plan) => {
                     counters = plan.counters;
@@ -316,7 +316,7 @@ impl Writer {
     /// Copies the write-ahead log into the database.
     fn checkpoint(&mut self, mode: &str) {
         while let Err(error) = checkpoint(&self.connection, mode)
-            && let (Trouble::Full, true) = self.handle(&error, Sake::Anybody)
+            && let (Trouble::Full(_), true) = self.handle(&error, Sake::Anybody)
         {}
     }
 
@@ -339,7 +339,7 @@ impl Writer {
     /// there may be room now where there was none.
     fn handle(&mut self, error: &rusqlite::Error, sake: Sake) -> (Trouble, bool) {
         self.logs.clear();
-        let (mut trouble, mut again) = (classify(error), false);
+        let (mut trouble, mut again) = (classify(error, || self.room.probe()), false);
         if !self.connection.is_autocommit()
             && let Err(error) = self.connection.execute_batch("ROLLBACK")
         {
@@ -347,13 +347,14 @@ impl Writer {
             trouble = Trouble::Fatal;
         }
         match trouble {
-            Trouble::Full | Trouble::FullLate => {
+            Trouble::Full(_) | Trouble::FullLate => {
+                let lack = if let Trouble::Full(lack) = trouble { lack } else { Lack::Bytes };
                 if !self.room.is_tight() {
-                    tracing::error!(dir = %self.home.dir().display(), "the store's disk is full");
-                    self.shared.set_health(Health::NoSpace);
+                    tracing::error!(dir = %self.home.dir().display(), %lack, "the store's disk is full");
+                    self.shared.set_health(Health::NoSpace(lack));
                 }
                 again = !self.room.is_tight();
-                again |= self.room.run_out(sake);
+                again |= self.room.run_out(lack, sake);
             }
             Trouble::Busy => tracing::warn!(%error, "another process holds the database"),
             Trouble::Fatal => {

@@ -10,8 +10,8 @@ use impp_protocol::Address;
 use impp_protocol::sasl::Password;
 use impp_protocol::state::SubscriptionState;
 use impp_storage::{
-    Dedup, Health, LogState, MemoryStore, Outcome, Page, Pending, ReadLog, Record, RecordKey, Scan,
-    Stats, Store, StoreError, UNIT_OPS_MAX, Unit,
+    Dedup, Health, Lack, LogState, MemoryStore, Outcome, Page, Pending, ReadLog, Record, RecordKey,
+    Scan, Stats, Store, StoreError, UNIT_OPS_MAX, Unit,
 };
 
 use super::ChangeError;
@@ -35,7 +35,7 @@ struct Refusing {
 impl Store for Refusing {
     fn submit(&self, unit: Unit) -> Pending<Outcome> {
         match self.until.fetch_sub(1, Ordering::SeqCst) {
-            1 => Pending::ready(Err(StoreError::NoSpace)),
+            1 => Pending::ready(Err(StoreError::NoSpace(Lack::Bytes))),
             _ => self.store.submit(unit),
         }
     }
@@ -149,7 +149,7 @@ async fn g8_that_nothing_was_stored_is_said_only_if_nothing_was() {
     // The first of its units is refused, the others are not; and then the only one.
     store.until.store(1, Ordering::SeqCst);
     let answer = put(&server, "block", before).await;
-    assert_eq!(answer, Err(ChangeError::Partly(StoreError::NoSpace)));
+    assert_eq!(answer, Err(ChangeError::Partly(StoreError::NoSpace(Lack::Bytes))));
     let told = answer.stored().unwrap_err().text.unwrap();
     assert!(told.contains("a part of") && !told.contains("nothing was stored"), "{told}");
     store.until.store(1, Ordering::SeqCst);
@@ -158,6 +158,6 @@ async fn g8_that_nothing_was_stored_is_said_only_if_nothing_was() {
     let nobody = Address::parse("nobody@localhost").unwrap();
     let change = Change::PutRules { rules, text, base: 0 };
     let answer = server.rooms.principals.change(&nobody, change).await;
-    assert_eq!(answer, Err(ChangeError::Store(StoreError::NoSpace)));
+    assert_eq!(answer, Err(ChangeError::Store(StoreError::NoSpace(Lack::Bytes))));
     assert!(answer.stored().unwrap_err().text.unwrap().contains("nothing was stored"));
 }

@@ -330,7 +330,7 @@ fn entered(
     match stored {
         Ok(Outcome::Committed { .. } | Outcome::Duplicate { .. }) => Ok(Some(now)),
         Ok(Outcome::Rejected(_)) => Ok(None),
-        Err(StoreError::NoSpace | StoreError::Failed { .. }) => Ok(Some(now)),
+        Err(StoreError::NoSpace(_) | StoreError::Failed { .. }) => Ok(Some(now)),
         Err(error) => Err(error).stored(),
     }
 }

@@ -290,6 +290,11 @@ impl Server {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Its HTTP port.
+    pub fn http_address(&self) -> SocketAddr {
+        self.http
+    }
+
     /// GETs a path from its HTTP port: the status and the body.
     pub fn http(&self, path: &str) -> (u16, String) {
         self.try_http(path).expect("an HTTP answer")

@@ -47,6 +47,7 @@ mod power;
 mod presence;
 mod presence_leases;
 mod presence_views;
+mod quickstart_cut;
 mod redirects;
 mod removal;
 mod resume;

@@ -378,7 +378,7 @@ pub fn refused_start(args: &[&str]) -> (Option<i32>, String) {
 
 /// A port below those that the system gives to connections, so that none of these takes it while
 /// the server is down.
-fn free_port(ip: Ipv4Addr) -> SocketAddr {
+pub fn free_port(ip: Ipv4Addr) -> SocketAddr {
     const FIRST: u16 = 10_000;
     const COUNT: u16 = 20_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);

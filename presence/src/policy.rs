@@ -25,6 +25,15 @@ pub struct Contact {
     pub grant: Grant,
 }
 
+impl Contact {
+    /// Whether it only takes something from an entry that was there before.
+    pub(crate) fn takes_from(&self, before: &Contact) -> bool {
+        let alike = self.name == before.name && self.groups == before.groups;
+        let no_more = self.grant.number() <= before.grant.number() && self.follow <= before.follow;
+        alike && no_more
+    }
+}
+
 /// Rules and contacts of one principal.
 #[derive(Clone, Debug)]
 pub struct Policy {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use impp_protocol::{Address, Domain};
 use impp_server::cli::Failure;
-use impp_server::cli::account::write_private;
+use impp_server::cli::account::{sync_around, write_private};
 use impp_server::core::config::{Config, default_document};
 use impp_server::front::listen::Listener;
 use impp_server::life::bind_all;
@@ -40,10 +40,8 @@ pub(crate) async fn make(
     wanted.server.listen = vec![listen.to_owned()];
     let listeners = bind_all(&wanted).await?;
     folder(data)?;
-    let tls = data.join("tls");
-    folder(&tls)?;
-    if !tls.join("cert.pem").exists() {
-        certificates(&tls, &domain)?;
+    if !data.join("tls/cert.pem").exists() {
+        make_certificates(data, &domain)?;
     }
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let listen = listeners.first().map(|listener| listener.address.to_string());
@@ -83,11 +81,32 @@ fn control_path(data: &Path) -> Result<String, Failure> {
 pub(crate) fn folder(path: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     let failed = |error: std::io::Error| Failure::new(5, format!("{}: {error}", path.display()));
-    if !path.exists() {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
+    if path.exists() {
+        return Ok(());
     }
-    Ok(())
+    let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let missing: Vec<&Path> = path.ancestors().take_while(missing).collect();
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
+    missing.into_iter().try_for_each(sync_around).map_err(failed)
+}
+
+/// Makes the folder `tls`: whole, or not at all. What a cut left of an earlier try is made anew; what
+/// somebody else has put there is not touched.
+fn make_certificates(data: &Path, domain: &Domain) -> Result<(), Failure> {
+    let (tls, draft) = (data.join("tls"), data.join("tls.new"));
+    let failed = |error: std::io::Error| Failure::new(5, format!("{}: {error}", tls.display()));
+    match std::fs::remove_dir_all(&draft) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    folder(&draft)?;
+    certificates(&draft, domain)?;
+    // An empty folder of this name is replaced.
+    std::fs::rename(&draft, &tls).and_then(|()| sync_around(&tls)).map_err(|error| {
+        let hint = format!("there is no cert.pem in {}; move away what is there", tls.display());
+        Failure { hint: Some(hint), ..failed(error) }
+    })
 }
 
 /// An authority of the server's own, and a certificate for the domain from it.

@@ -30,9 +30,9 @@ pub enum StoreError {
     /// The caller's unit contradicts itself.
     #[error("bad unit: {0}")]
     BadUnit(&'static str),
-    /// The disk is full: what grows is refused, reads and what frees room go on.
-    #[error("no space left on the store's disk")]
-    NoSpace,
+    /// The disk is full: what grows is refused, reads and what takes back go on.
+    #[error("{0}")]
+    NoSpace(Lack),
     /// Reading or writing failed. After a failed write nothing is ever written again by this
     /// process, since what the disk then holds is unknown until a restart.
     #[error("the store failed: {reason}")]
@@ -79,6 +79,20 @@ pub enum StoreError {
         /// In the words of the system.
         reason: String,
     },
+}
+
+/// What a full disk lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Lack {
+    /// Bytes.
+    #[error("no space left on the store's disk")]
+    Bytes,
+    /// What the user as whom this runs may have of it.
+    #[error("the disk quota of the store's user is used up")]
+    Quota,
+    /// Files that could still be made: it has no free inodes.
+    #[error("the store's disk takes no more files: it has no free inodes")]
+    Files,
 }
 
 fn holder(pid: Option<u32>) -> String {

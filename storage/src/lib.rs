@@ -9,6 +9,7 @@
 //! | `store.rs` | the trait, and what reads ask and answer |
 //! | `unit.rs` | what is written: units, operations, outcomes, their limits |
 //! | `plan.rs` | the one place that decides what a unit does; both back ends carry it out |
+//! | `reserve.rs` | what may still be written on a full disk, and who pays for it |
 //! | `memory.rs` | the back end without a disk |
 //! | `sqlite/` | the back end on disk: directory, schema, writer, readers, room on the disk |
 
@@ -17,14 +18,16 @@ mod memory;
 mod page;
 mod pending;
 mod plan;
+mod reserve;
 mod sqlite;
 mod store;
 mod unit;
 
-pub use error::StoreError;
+pub use error::{Lack, StoreError};
 pub use memory::MemoryStore;
 pub use page::{DAMAGED_MAX, Damaged, Item, Page};
 pub use pending::{Pending, Promise};
+pub use reserve::Payer;
 pub use sqlite::{Examined, Options, READERS_MAX, RESERVE_BYTES, Restored, SqliteStore, examine};
 pub use store::{
     Health, LogState, ReadLog, Record, RecordKey, SCAN_ITEMS_MAX, Salvaged, Scan, Stats, Store,

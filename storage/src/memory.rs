@@ -247,6 +247,11 @@ impl Facts for State {
         Ok(records.and_then(|records| records.get(&key.key)).map(|record| record.version))
     }
 
+    fn length(&mut self, key: &RecordKey) -> Result<Option<usize>, Self::Error> {
+        let table = self.records.get(&(key.domain.clone(), key.table));
+        Ok(table.and_then(|records| records.get(&key.key)).map(|record| record.value.len()))
+    }
+
     fn seen(&mut self, dedup: &Dedup) -> Result<Option<Seen>, Self::Error> {
         Ok(self.seen.get(&(dedup.id, dedup.from.clone(), dedup.to.clone())).cloned())
     }

@@ -77,6 +77,8 @@ pub(crate) trait Facts {
     type Error;
     fn log(&mut self, owner: &Address) -> Result<LogRow, Self::Error>;
     fn version(&mut self, key: &RecordKey) -> Result<Option<u64>, Self::Error>;
+    /// The bytes of a record's value, if there is one, whatever its digest says.
+    fn length(&mut self, key: &RecordKey) -> Result<Option<usize>, Self::Error>;
     fn seen(&mut self, dedup: &Dedup) -> Result<Option<Seen>, Self::Error>;
     /// What is counted of the items of a log above `after` and up to `upto`.
     fn counted(&mut self, log: u64, after: u64, upto: u64) -> Result<Usage, Self::Error>;

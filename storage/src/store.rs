@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use impp_protocol::{Address, Domain};
 
-use crate::{Dedup, Page, Pending, StoreError, Unit, unit::Outcome};
+use crate::{Dedup, Lack, Page, Pending, StoreError, Unit, unit::Outcome};
 
 /// Most records that one [`Scan`] may ask for.
 pub const SCAN_ITEMS_MAX: usize = 10_000;
@@ -155,9 +155,9 @@ pub struct Stats {
 pub enum Health {
     /// It can.
     Ok,
-    /// The disk is full: units that append or put a value are refused with
-    /// [`StoreError::NoSpace`]; others and reads go on. It ends by itself.
-    NoSpace,
+    /// The disk is full: units that grow and that nobody pays for ([`Payer`](crate::Payer)) are refused
+    /// with [`StoreError::NoSpace`]; others and reads go on. It ends by itself.
+    NoSpace(Lack),
     /// Writing failed with this reason; only reads go on, until a restart.
     Failed(String),
 }

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use impp_protocol::{Address, Timestamp};
 
-use crate::{RecordKey, StoreError};
+use crate::{Payer, RecordKey, StoreError};
 
 /// Most operations of one unit.
 pub const UNIT_OPS_MAX: usize = 256;
@@ -35,12 +35,20 @@ pub struct Unit {
     pub time: Timestamp,
     /// Carried out in this order.
     pub ops: Vec<Op>,
+    /// Who pays for it from the reserve, if the disk is full.
+    pub payer: Payer,
 }
 
 impl Unit {
-    /// Operations alone: with no message, and nothing that tells a repeat.
+    /// Operations alone: with no message, nothing that tells a repeat, and nobody who pays for it.
     pub fn of(time: Timestamp, ops: Vec<Op>) -> Unit {
-        Unit { dedup: None, body: None, time, ops }
+        Unit { dedup: None, body: None, time, ops, payer: Payer::Nobody }
+    }
+
+    /// The same, and on a full disk somebody pays for it.
+    #[must_use]
+    pub fn paid_by(self, payer: Payer) -> Unit {
+        Unit { payer, ..self }
     }
 }
 
@@ -197,15 +205,6 @@ impl Dedup {
 }
 
 impl Unit {
-    /// Whether it may need more room on the disk than there was.
-    pub(crate) fn grows(&self) -> bool {
-        self.dedup.is_some()
-            || self
-                .ops
-                .iter()
-                .any(|op| matches!(op, Op::Append(_) | Op::Put { value: Some(_), .. }))
-    }
-
     /// Holds it against the limits; answers its size.
     pub(crate) fn check(&self) -> Result<usize, StoreError> {
         limit("unit's operations", self.ops.len(), UNIT_OPS_MAX)?;

@@ -67,7 +67,7 @@ fn a_unit() -> impl Strategy<Value = Unit> {
     let named = named.prop_map(|d| d.map(|(time, tail, digest)| dedup(time, tail, digest)));
     let body = prop::collection::vec(any::<u8>(), 0..30).prop_map(|body| Some(Bytes::from(body)));
     (named, body, 0..100u64, prop::collection::vec(an_op(), 0..5))
-        .prop_map(|(dedup, body, time, ops)| Unit { dedup, body, time: at(time), ops })
+        .prop_map(|(dedup, body, time, ops)| Unit { dedup, body, ..Unit::of(at(time), ops) })
 }
 
 fn a_step() -> impl Strategy<Value = Step> {

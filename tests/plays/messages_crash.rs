@@ -182,7 +182,10 @@ async fn g7_after_a_failed_sync_nothing_is_acknowledged() {
             alice.send("bob@localhost", &format!("{n}")).await;
         }
         let failed = message("bob@localhost", "failed");
-        assert_eq!(alice.refused(failed.clone()).await, Code::Storage);
+        let told = alice.request(failed.clone()).await.unwrap_err();
+        assert_eq!(told.code, Code::Storage);
+        let told = told.text.unwrap();
+        assert!(told.contains("not known") && !told.contains("nothing"), "{told}");
         assert_eq!(alice.refused(failed.clone()).await, Code::Storage);
         assert_eq!(alice.refused(message("carol@localhost", "later")).await, Code::Storage);
         // Reading goes on, and whoever looks is told.

@@ -14,8 +14,13 @@ pub struct SmallDisk(tempfile::TempDir);
 impl SmallDisk {
     /// None if that cannot be made here, which is then said on stderr.
     pub fn mount(bytes: u64) -> Option<SmallDisk> {
+        SmallDisk::mount_with(bytes, "")
+    }
+
+    /// The same, with further options.
+    pub fn mount_with(bytes: u64, options: &str) -> Option<SmallDisk> {
         let folder = tempfile::tempdir().unwrap();
-        let size = format!("size={bytes},mode=700");
+        let size = format!("size={bytes},mode=700{options}");
         let mount = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
             .arg(folder.path())
@@ -44,6 +49,11 @@ impl SmallDisk {
         }
         path
     }
+}
+
+/// Makes empty files in a folder until the disk takes no more.
+pub fn use_up_inodes(folder: &Path) {
+    (0..).find(|n| std::fs::File::create(folder.join(n.to_string())).is_err());
 }
 
 impl Drop for SmallDisk {

@@ -290,6 +290,11 @@ impl Server {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Its HTTP port.
+    pub fn http_address(&self) -> SocketAddr {
+        self.http
+    }
+
     /// GETs a path from its HTTP port: the status and the body.
     pub fn http(&self, path: &str) -> (u16, String) {
         self.try_http(path).expect("an HTTP answer")
@@ -373,7 +378,7 @@ pub fn refused_start(args: &[&str]) -> (Option<i32>, String) {
 
 /// A port below those that the system gives to connections, so that none of these takes it while
 /// the server is down.
-fn free_port(ip: Ipv4Addr) -> SocketAddr {
+pub fn free_port(ip: Ipv4Addr) -> SocketAddr {
     const FIRST: u16 = 10_000;
     const COUNT: u16 = 20_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);

@@ -2,6 +2,7 @@
 //!
 //! What of it is seen, and when, is left to `staging`: here a change is simply made.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use impp_acl::{Handling, Purpose, RuleSet};
@@ -116,6 +117,28 @@ impl Change {
     /// Whether it is true already, and is seen at once, whatever the store and the pace say.
     pub(super) fn is_at_once(&self) -> bool {
         matches!(self, Change::Part(_) | Change::Withdraw | Change::Close)
+    }
+
+    /// Whether it takes something back, from where these contacts are: then it is stored on a full
+    /// disk too. Of other rules nobody can say without them whether they take or give, and they are
+    /// how an owner takes back.
+    pub fn takes_back(&self, contacts: &BTreeMap<Address, Contact>) -> bool {
+        match self {
+            Change::Publish { .. } | Change::Follow { .. } => false,
+            Change::PutContact(who, Some(entry)) => {
+                contacts.get(who).is_some_and(|before| entry.takes_from(before))
+            }
+            Change::Unpublish(_)
+            | Change::Rebind(..)
+            | Change::EndSession(_)
+            | Change::Part(_)
+            | Change::Withdraw
+            | Change::Close
+            | Change::Release { .. }
+            | Change::End(..)
+            | Change::PutContact(_, None)
+            | Change::PutRules { .. } => true,
+        }
     }
 
     /// A session or link is gone: if the change is made once more, nobody listens for it.

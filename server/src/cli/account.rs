@@ -3,6 +3,7 @@
 //!
 //! What is done to accounts on request is `control`'s.
 
+use std::io;
 use std::path::Path;
 
 use impp_protocol::Address;
@@ -89,15 +90,33 @@ pub fn profile(config: &Config, address: &str, password: &str, file: &Path) -> R
     write_private(file, &text)
 }
 
-/// Writes a new file that only its owner may read.
+/// Writes a new file that only its owner may read: on the disk and whole, or not at all.
 ///
 /// # Errors
 /// [`Failure`]: the file is there, or cannot be written.
 pub fn write_private(file: &Path, text: &str) -> Result<(), Failure> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
-    let failed = |error: std::io::Error| Failure::new(5, format!("{}: {error}", file.display()));
+    let failed = |error: io::Error| Failure::new(5, format!("{}: {error}", file.display()));
+    if file.symlink_metadata().is_ok() {
+        return Err(failed(rustix::io::Errno::EXIST.into()));
+    }
+    let mut draft = file.as_os_str().to_owned();
+    draft.push(".new");
+    // What was cut off before is begun anew.
+    let _ = std::fs::remove_file(&draft);
     let mut options = std::fs::OpenOptions::new();
-    let mut out = options.write(true).create_new(true).mode(0o600).open(file).map_err(failed)?;
-    out.write_all(text.as_bytes()).map_err(failed)
+    let mut out = options.write(true).create_new(true).mode(0o600).open(&draft).map_err(failed)?;
+    out.write_all(text.as_bytes()).and_then(|()| out.sync_all()).map_err(failed)?;
+    std::fs::rename(&draft, file).map_err(failed)?;
+    sync_around(file).map_err(failed)
+}
+
+/// Has the disk know of what was made, or got this name: the folder around it says so.
+///
+/// # Errors
+/// The system's.
+pub fn sync_around(path: &Path) -> io::Result<()> {
+    let around = path.parent().filter(|around| !around.as_os_str().is_empty());
+    std::fs::File::open(around.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all())
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use impp_protocol::sasl::Password;
 use impp_protocol::sasl::scram::{Iterations, SALT_BYTES, Verifier};
 use impp_protocol::{Address, Domain, Error, Timestamp};
-use impp_storage::{Expect, Op, Outcome, Rejection, Salvaged, Store, StoreError, Unit};
+use impp_storage::{Expect, Op, Outcome, Payer, Rejection, Salvaged, Store, StoreError, Unit};
 
 use crate::core::DashMap;
 use crate::core::answers::storage_error;
@@ -293,7 +293,9 @@ impl Accounts {
         let key = records::key(ACCOUNT, &account.address, &[]);
         let put = Op::Put { key, expect, value: Some(records::to_bytes(&record)) };
         let ops = std::iter::once(put).chain(more).collect();
-        match store.submit(Unit::of(now, ops)).await? {
+        // A new account grows the store. Else it is the operator who takes something back.
+        let payer = if expect == Expect::Absent { Payer::Nobody } else { Payer::Operator };
+        match store.submit(Unit::of(now, ops).paid_by(payer)).await? {
             Outcome::Committed { versions, .. } => {
                 account.version = versions.first().copied().unwrap_or_default();
                 self.accounts.insert(account.address.clone(), Arc::new(account));

@@ -9,6 +9,11 @@ use impp_storage::StoreError;
 
 use crate::core::principals::ChangeError;
 
+/// What is said where it is known: nothing of what was asked is on the disk.
+const NOTHING: &str = "nothing was stored, and what stood before stands";
+/// What is said where some of it may be.
+const PARTLY: &str = "a part of what was asked may be stored";
+
 /// An answer that waits for the store.
 pub type Later = Pin<Box<dyn Future<Output = Command> + Send>>;
 
@@ -63,9 +68,7 @@ pub fn storage_error(error: &StoreError) -> Error {
     match error {
         StoreError::Busy => Error::new(Code::Busy, "the store is busy").retry_after(retry),
         StoreError::Stopped => Error::new(Code::Stopping, "the server is stopping"),
-        StoreError::NoSpace => {
-            Error::new(Code::Storage, "the server's disk is full; nothing was stored")
-        }
+        StoreError::NoSpace(lack) => Error::new(Code::Storage, format!("{lack}; {NOTHING}")),
         // What was on its way may be there: the next start tells.
         StoreError::Failed { .. } => {
             Error::new(Code::Storage, "the server's store has failed; it is not known what it has")
@@ -80,6 +83,12 @@ pub fn storage_error(error: &StoreError) -> Error {
             Error::new(Code::Internal, "the store could not be read")
         }
     }
+}
+
+/// The same of something that was done in several steps, of which others are done.
+pub fn after_others(error: Error) -> Error {
+    let text = error.text.as_ref().map(|text| text.replace(NOTHING, PARTLY));
+    Error { text, ..error }
 }
 
 /// Lets handlers use `?` on the store's answers.
@@ -101,6 +110,7 @@ impl<T> Stored<T> for Result<T, ChangeError> {
     fn stored(self) -> Result<T, Error> {
         self.map_err(|error| match error {
             ChangeError::Store(error) => storage_error(&error),
+            ChangeError::Partly(error) => after_others(storage_error(&error)),
             ChangeError::Conflict => Error::new(Code::Conflict, error.to_string()),
         })
     }

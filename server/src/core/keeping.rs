@@ -5,11 +5,12 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use impp_presence::{Saved, Write};
+use impp_acl::{Acting, By};
+use impp_presence::{Change, Presentity, Saved, Write};
 use impp_protocol::{Address, DeviceId, Domain, Timestamp};
 use impp_storage::{
-    Expect, Op, Outcome, Pending, Record, SCAN_ITEMS_MAX, Salvaged, Scan, Store, StoreError, Table,
-    UNIT_OPS_MAX, Unit,
+    Expect, Op, Outcome, Payer, Pending, Record, SCAN_ITEMS_MAX, Salvaged, Scan, Store, StoreError,
+    Table, UNIT_OPS_MAX, Unit,
 };
 
 use crate::core::records::{
@@ -42,11 +43,11 @@ impl Commits {
     /// Queues operations for the store, in order: as one unit, or in parts if they are more than a
     /// unit takes, as when very many watchers are concerned. A crash between two parts leaves records
     /// that are brought up to date when they are loaded.
-    pub fn submit(store: &dyn Store, now: Timestamp, mut ops: Vec<Op>) -> Commits {
+    pub fn submit(store: &dyn Store, now: Timestamp, mut ops: Vec<Op>, payer: &Payer) -> Commits {
         let mut commits = Vec::new();
         while !ops.is_empty() {
             let rest = ops.split_off(ops.len().min(UNIT_OPS_MAX));
-            let unit = Unit::of(now, ops);
+            let unit = Unit::of(now, ops).paid_by(payer.clone());
             commits.push(store.submit(unit));
             ops = rest;
         }
@@ -90,6 +91,24 @@ impl Commits {
             (None, true) => Committed::Conflict(some),
             (None, false) => Committed::All(all),
         }
+    }
+}
+
+/// Who pays for what a permit allows, if the disk is full: whoever takes something back.
+pub fn payer(acting: &Acting) -> Payer {
+    match acting.by() {
+        By::Oneself => Payer::Account(acting.owner().clone()),
+        By::Administrator | By::System => Payer::Operator,
+    }
+}
+
+/// Who pays for a change of a presentity.
+pub fn payer_of(owner: &Address, presentity: &Presentity, change: &Change) -> Payer {
+    match change {
+        // An account that is disabled or removed: that is the operator's.
+        Change::Withdraw | Change::Close => Payer::Operator,
+        _ if change.takes_back(&presentity.policy().contacts) => Payer::Account(owner.clone()),
+        _ => Payer::Nobody,
     }
 }
 

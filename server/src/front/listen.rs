@@ -22,12 +22,13 @@ use crate::core::config::seconds;
 use crate::core::tls::Configurations;
 use crate::wire::admission::{Crowded, Place};
 use crate::wire::channel::channel;
+use crate::wire::descriptors::is_kept_for_others;
 use crate::wire::gate::Gate;
 use crate::wire::pipe::Pipe;
 
 /// What a client is told that is refused before TLS: a fatal alert, access denied (RFC 8446 6.2).
 const ALERT_ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
-/// How long accepting rests when the system has no more files.
+/// How long accepting rests when there are no more descriptors for those who come here.
 const REST: Duration = Duration::from_millis(100);
 /// Bytes that the system may keep for a peer that does not read; it takes twice as many. So what a
 /// slow peer has not taken is with us, where presence is conflated.
@@ -74,6 +75,12 @@ impl Listener {
                     continue;
                 }
             };
+            if is_kept_for_others(&stream) {
+                refuse(&entrance, stream, peer.ip(), Crowded::Descriptors);
+                // Whoever comes next has to wait for others to leave.
+                tokio::time::sleep(REST).await;
+                continue;
+            }
             let limits = &entrance.settings.load().limits;
             let (total, per_source) = (limits.unsigned_max, limits.unsigned_per_address_max);
             match entrance.admission.enter(peer.ip(), total, per_source) {
@@ -99,7 +106,7 @@ fn refuse(entrance: &Entrance, stream: TcpStream, peer: IpAddr, crowded: Crowded
     entrance.metrics.crowded.inc();
     let _ = stream.try_write(&ALERT_ACCESS_DENIED);
     if entrance.complaints.may_complain(peer, entrance.clock.now()) {
-        tracing::warn!(%peer, ?crowded, "connection refused: too many have not signed in");
+        tracing::warn!(%peer, reason = %crowded, "connection refused");
     }
 }
 

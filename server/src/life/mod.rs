@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use impp_protocol::command::Bye;
 use impp_protocol::{Domain, Timestamp};
-use impp_storage::{Expect, Op, Options, SqliteStore, StoreError, UNIT_OPS_MAX, Unit};
+use impp_storage::{Expect, Op, Options, Payer, SqliteStore, StoreError, UNIT_OPS_MAX, Unit};
 use tokio::net::lookup_host;
 
 use crate::core::config::{Config, ConfigError, seconds};
@@ -151,7 +151,8 @@ impl Server {
         let clock = self.ground.clock;
         let value = running.then(|| records::to_bytes(&clock.started().as_millis()));
         let put = Op::Put { key: server::running_key()?, expect: Expect::Any, value };
-        self.ground.store.submit(Unit::of(clock.now(), vec![put])).await.map(drop)
+        let unit = Unit::of(clock.now(), vec![put]).paid_by(Payer::Operator);
+        self.ground.store.submit(unit).await.map(drop)
     }
 
     /// Stores the layers that are bound to sessions, as leases until `until`: so their owners are

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use impp_protocol::Timestamp;
-use impp_storage::{Expect, Op, Store, StoreError, Unit};
+use impp_storage::{Expect, Op, Payer, Store, StoreError, Unit};
 
 use crate::core::clock::Clock;
 use crate::core::records;
@@ -40,6 +40,7 @@ async fn once(store: &dyn Store, now: Timestamp, passed: Duration) -> Result<(),
     let before = known.map_or(wanted, |highest| highest.min(wanted));
     let value = Some(records::to_bytes(&before.as_millis()));
     let put = Op::Put { key, expect: Expect::Any, value };
-    store.submit(Unit::of(now, vec![Op::ExpireDedup { before }, put])).await?;
+    let ops = vec![Op::ExpireDedup { before }, put];
+    store.submit(Unit::of(now, ops).paid_by(Payer::Operator)).await?;
     Ok(())
 }

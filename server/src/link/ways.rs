@@ -23,6 +23,7 @@ use crate::core::clock::Clock;
 use crate::core::ground::Ground;
 use crate::core::settings::Settings;
 use crate::wire::channel::channel;
+use crate::wire::descriptors::is_kept_for_others;
 use crate::wire::gate::Gate;
 use crate::wire::pipe::Pipe;
 
@@ -94,6 +95,9 @@ impl Calls<'_> {
     ) -> Result<(Pipe, Opened), AttemptError> {
         let Call { local, remote, by, .. } = self.call;
         let failed = |text: String| AttemptError::Failed(text);
+        if is_kept_for_others(&stream) {
+            return Err(failed("too many files are open here".to_owned()));
+        }
         let tls = self.located.settings.load_full().tls.clone();
         let tls = tls.and_then(|tls| tls.dial.get(local).cloned());
         let tls = tls.ok_or_else(|| failed(format!("{local} has no certificate for links")))?;

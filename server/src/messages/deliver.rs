@@ -234,7 +234,7 @@ impl Delivery {
             ops.push(copy_sent(&from));
             ops.push(fate_of(&from, &FateReport { id, to, fate, code, by, text, address }));
         }
-        Unit { dedup: Some(dedup), body: Some(body), time: now, ops }
+        Unit { dedup: Some(dedup), body: Some(body), ..Unit::of(now, ops) }
     }
 
     /// A message into an inbox, as far as its quota allows; the unit's body is the message.

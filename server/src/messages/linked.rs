@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use impp_protocol::{Domain, Timestamp};
 use impp_storage::{
-    Expect, Op, Outcome, Pending, Record, RecordKey, Salvaged, Store, StoreError, Unit,
+    Expect, Op, Outcome, Payer, Pending, Record, RecordKey, Salvaged, Store, StoreError, Unit,
 };
 
 use super::queued::damaged;
@@ -60,9 +60,13 @@ impl Linked {
         expect: Expect,
         record: Option<LinkedRecord>,
     ) -> Pending<Outcome> {
+        // That a link has ended is noted on a full disk too; a new one to a domain that had none is
+        // not opened then.
+        let opens = record.is_some_and(|record| record.open);
+        let payer = if opens { Payer::Nobody } else { Payer::Operator };
         let value = record.map(|record| records::to_bytes(&record));
         let ops = vec![Op::Put { key, expect, value }];
-        self.store.submit(Unit::of(self.clock.now(), ops))
+        self.store.submit(Unit::of(self.clock.now(), ops).paid_by(payer))
     }
 
     /// Until when messages may have gone out to each domain, at the start. A link that was open at a

@@ -123,7 +123,7 @@ impl Outgoing {
             copy_sent(&from),
             Op::Put { key: key(&from, ticket), expect: Expect::Absent, value: Some(record) },
         ];
-        let unit = Unit { dedup: Some(dedup), body: Some(body.clone()), time: now, ops };
+        let unit = Unit { dedup: Some(dedup), body: Some(body.clone()), ..Unit::of(now, ops) };
         let (pending, outgoing) = (self.store.submit(unit), self.clone());
         // It goes on its way also if the sender is gone by then.
         let answered = tokio::spawn(async move {

@@ -20,12 +20,17 @@ struct Waiting {
 }
 
 /// Why a connection is not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Crowded {
     /// Too many connections have not signed in.
+    #[error("too many have not signed in")]
     Total,
     /// Too many of them come from this address.
+    #[error("too many from this address have not signed in")]
     Source,
+    /// The descriptors that are left are kept for others.
+    #[error("too many files are open")]
+    Descriptors,
 }
 
 /// A place among the connections that have not signed in; given back when dropped.

@@ -7,6 +7,7 @@
 pub mod admission;
 pub mod channel;
 pub mod complaints;
+pub mod descriptors;
 pub mod driver;
 pub mod gate;
 pub mod liveness;

@@ -10,8 +10,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use impp_protocol::Address;
 use impp_storage::{
-    Dedup, Health, LogState, MemoryStore, Op, Outcome, Page, Pending, Promise, ReadLog, Record,
-    RecordKey, Salvaged, Scan, Stats, Store, StoreError, Table, Unit,
+    Dedup, Health, Lack, LogState, MemoryStore, Op, Outcome, Page, Payer, Pending, Promise,
+    ReadLog, Record, RecordKey, Salvaged, Scan, Stats, Store, StoreError, Table, Unit,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -209,7 +209,7 @@ impl Mounted {
                     }
                     Err(StoreError::Failed { reason: "the sync failed".to_owned() })
                 }
-                (false, true) => Err(StoreError::NoSpace),
+                (false, true) => Err(StoreError::NoSpace(Lack::Bytes)),
                 (false, false) => self.disk.keep(unit),
             };
             promise.keep(answer);
@@ -250,9 +250,11 @@ fn now<T>(pending: Pending<T>) -> Result<T, StoreError> {
     futures_util::FutureExt::now_or_never(pending).unwrap_or(Err(StoreError::Stopped))
 }
 
-/// What a full disk refuses.
+/// What a full disk refuses, unless it is of those that are exactly as long as what they replace: of
+/// these it may refuse some too.
 fn grows(unit: &Unit) -> bool {
-    unit.ops.iter().any(|op| matches!(op, Op::Append(_) | Op::Put { value: Some(_), .. }))
+    unit.payer == Payer::Nobody
+        && unit.ops.iter().any(|op| matches!(op, Op::Append(_) | Op::Put { value: Some(_), .. }))
 }
 
 impl Store for Mounted {
@@ -302,7 +304,7 @@ impl Store for Mounted {
     fn health(&self) -> Health {
         match (self.state.lock().failed, *self.disk.mood.lock()) {
             (true, _) => Health::Failed("the sync failed".to_owned()),
-            (false, Mood::Full) => Health::NoSpace,
+            (false, Mood::Full) => Health::NoSpace(Lack::Bytes),
             (false, _) => Health::Ok,
         }
     }

@@ -3,7 +3,7 @@
 use rusqlite::types::FromSqlError;
 use rusqlite::{Error, ErrorCode, ffi};
 
-use crate::StoreError;
+use crate::{Lack, StoreError};
 
 /// Why rows could not be read.
 #[derive(Debug)]
@@ -16,8 +16,8 @@ pub(crate) enum Fault {
 
 /// What an error of SQLite means for the writer.
 pub(crate) enum Trouble {
-    /// No room; nothing of the transaction will ever show.
-    Full,
+    /// No room, and what lacks; nothing of the transaction will ever show.
+    Full(Lack),
     /// No room for the index of the write-ahead log, found after the transaction was written
     /// there: a crash before the next commit would bring it back.
     FullLate,
@@ -76,18 +76,24 @@ fn is_damage(error: &Error) -> bool {
 /// An error of SQLite while opening, in the words of this crate.
 pub(crate) fn open_error(error: Error) -> StoreError {
     match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => StoreError::NoSpace,
+        Some(ErrorCode::DiskFull) => StoreError::NoSpace(Lack::Bytes),
         _ if is_damage(&error) => StoreError::Damaged { what: error.to_string() },
         _ => StoreError::Failed { reason: error.to_string() },
     }
 }
 
-pub(crate) fn classify(error: &Error) -> Trouble {
+/// What an error means. SQLite tells a full disk only by the system's word for no space; a quota comes as
+/// any other error of writing, and a file that cannot be made as one that cannot be opened: so what lacks,
+/// if anything does, is found by a probe.
+pub(crate) fn classify(error: &Error, probe: impl FnOnce() -> Option<Lack>) -> Trouble {
     let extended = error.sqlite_error().map_or(0, |error| error.extended_code);
     match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => Trouble::Full,
+        Some(ErrorCode::DiskFull) => Trouble::Full(probe().unwrap_or(Lack::Bytes)),
         _ if extended == ffi::SQLITE_IOERR_SHMSIZE => Trouble::FullLate,
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Trouble::Busy,
+        // Before the sync, so nothing of the transaction is there: unless a sync fails, it is known.
+        Some(ErrorCode::CannotOpen) => probe().map_or(Trouble::Fatal, Trouble::Full),
+        _ if extended == ffi::SQLITE_IOERR_WRITE => probe().map_or(Trouble::Fatal, Trouble::Full),
         // What is not understood is taken for the worst.
         _ => Trouble::Fatal,
     }

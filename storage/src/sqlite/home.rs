@@ -7,8 +7,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::statvfs;
+
 use super::schema::{APPLICATION_ID, SCHEMA_VERSION};
-use crate::StoreError;
+use crate::{Lack, StoreError};
 
 /// A store's directory, held by this process as long as this value lives.
 #[derive(Debug)]
@@ -177,9 +179,24 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
 
 /// An error of the file system, with the path that it is about.
 pub(crate) fn at(path: &Path) -> impl Fn(io::Error) -> StoreError {
-    move |error| match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::NoSpace,
-        _ => StoreError::Io { path: path.into(), reason: error.to_string() },
+    move |error| match lack(path, &error) {
+        Some(lack) => StoreError::NoSpace(lack),
+        None => StoreError::Io { path: path.into(), reason: error.to_string() },
+    }
+}
+
+/// What a disk lacks, if that is what an error about a file on it says: no bytes and no inodes are told
+/// by one word.
+pub(crate) fn lack(path: &Path, error: &io::Error) -> Option<Lack> {
+    let has_no_inodes = || {
+        let found = [path, around(path)].into_iter().find_map(|path| statvfs(path).ok());
+        found.is_some_and(|stat| stat.f_bavail > 0 && stat.f_files > 0 && stat.f_favail == 0)
+    };
+    match error.kind() {
+        io::ErrorKind::QuotaExceeded => Some(Lack::Quota),
+        io::ErrorKind::StorageFull if has_no_inodes() => Some(Lack::Files),
+        io::ErrorKind::StorageFull => Some(Lack::Bytes),
+        _ => None,
     }
 }
 

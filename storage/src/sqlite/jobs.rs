@@ -2,9 +2,10 @@
 
 use std::sync::mpsc::Receiver;
 
-use super::room::{PAGE_BYTES, RESERVE_BYTES, WAL_FRAMES_MAX};
+use super::room::{PAGE_BYTES, PARTS, RESERVE_BYTES, WAL_FRAMES_MAX};
 use super::shared::Shared;
 use crate::pending::Promise;
+use crate::reserve::ACCOUNTS_SHARE;
 use crate::unit::{Outcome, UNIT_BYTES_MAX, Unit};
 
 /// A unit in the queue.
@@ -52,4 +53,9 @@ const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 const _: () = assert!(
     RESERVE_BYTES >= WAL_FRAMES_MAX * PAGE_BYTES + (GROUP_BYTES_MAX + UNIT_BYTES_MAX) as u64
+);
+// While the disk is full, no group brings more than what takes back.
+const _: () = assert!(
+    RESERVE_BYTES
+        >= WAL_FRAMES_MAX * PAGE_BYTES + RESERVE_BYTES / ACCOUNTS_SHARE + RESERVE_BYTES / PARTS
 );

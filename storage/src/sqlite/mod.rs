@@ -62,14 +62,14 @@ use self::fault::open_error;
 use self::home::Home;
 use self::jobs::{Job, Waiting};
 use self::readers::{Query, Readers};
-use self::room::Room;
+use self::room::{Room, Sake};
 use self::shared::Shared;
 use self::writer::{Held, Writer};
 use crate::pending::Promise;
 use crate::unit::{Outcome, UNIT_BYTES_MAX, Unit};
 use crate::{
-    Dedup, Health, LogState, Page, Pending, ReadLog, Record, RecordKey, Salvaged, Scan, Stats,
-    Store, StoreError, Table,
+    Dedup, Health, Lack, LogState, Page, Pending, ReadLog, Record, RecordKey, Salvaged, Scan,
+    Stats, Store, StoreError, Table,
 };
 
 /// How a store on disk is opened.
@@ -113,24 +113,14 @@ impl SqliteStore {
         let home = Home::take(dir)?;
         home.look()?;
         let mut room = Room::open(home.dir(), options.reserve_bytes)?;
-        let connection = match schema::open(&home, options.verify) {
-            Err(StoreError::NoSpace) => {
-                room.run_out();
-                schema::open(&home, options.verify)?
-            }
-            opened => opened?,
-        };
+        let connection = with_room(&mut room, || schema::open(&home, options.verify))?;
         secure(&connection, &mut room)?;
         home.sync()?;
-        let mut meta = rows::meta(&connection)?;
-        let (witness, restored) = match witness::behold(&home, &connection, &mut meta) {
-            Err(StoreError::NoSpace) => {
-                room.run_out();
-                meta = rows::meta(&connection)?;
-                witness::behold(&home, &connection, &mut meta)?
-            }
-            beheld => beheld?,
-        };
+        let (meta, witness, restored) = with_room(&mut room, || {
+            let mut meta = rows::meta(&connection)?;
+            let (witness, restored) = witness::behold(&home, &connection, &mut meta)?;
+            Ok((meta, witness, restored))
+        })?;
         let incarnation = meta.incarnation;
         let shared = Arc::new(Shared::new(meta.summed));
         let readers = Readers::start(&home, options.readers, &shared)?;
@@ -246,15 +236,34 @@ impl Drop for SqliteStore {
 /// Then commits once, while there is room: this shows that the store can be written, and makes
 /// the log's memory-mapped index take its blocks. One that finds none later is a signal.
 fn secure(connection: &Connection, room: &mut Room) -> Result<(), StoreError> {
-    let settle = || schema::checkpoint(connection, "TRUNCATE").map_err(open_error);
-    match settle() {
-        Err(StoreError::NoSpace) => {
-            room.run_out();
-            settle()?;
-        }
-        other => other?,
-    }
+    with_room(room, || schema::checkpoint(connection, "TRUNCATE").map_err(open_error))?;
     schema::touch(connection).map_err(open_error)
+}
+
+/// Does what a start needs; all of the reserve may be given up for it.
+fn with_room<T>(
+    room: &mut Room,
+    work: impl Fn() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    loop {
+        let (error, lack) = match work() {
+            Err(StoreError::NoSpace(lack)) => {
+                let lack = room.probe().unwrap_or(lack);
+                (StoreError::NoSpace(lack), Some(lack))
+            }
+            // A quota, or no inodes, say themselves in many ways.
+            Err(error @ StoreError::Failed { .. }) => match room.probe() {
+                Some(lack) => (StoreError::NoSpace(lack), Some(lack)),
+                None => (error, None),
+            },
+            done => return done,
+        };
+        match lack {
+            // The reserve has bytes, and no inodes to give.
+            Some(lack) if lack != Lack::Files && room.run_out(lack, Sake::Operator) => {}
+            _ => return Err(error),
+        }
+    }
 }
 
 /// Tells when the writer's thread ends by a panic.

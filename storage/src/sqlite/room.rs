@@ -1,16 +1,18 @@
-//! Room on the disk: a reserve that is given up when the disk is full, so that what frees room
-//! can still be written, and is made again when there is enough.
+//! Room on the disk: a reserve that is given up, part by part, when the disk is full, so that what
+//! takes back can still be written, and is made again when there is enough. Whoever else fills the
+//! disk takes no more of it than the part that was given up last; the last part is the operator's.
 //!
-//! What is refused meanwhile is left to `writer.rs`.
+//! What is refused meanwhile is left to `writer.rs`, what an account may use of it to `reserve.rs`.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::home::{at, make_private, private, sync_dir};
-use crate::StoreError;
+use super::home::{at, lack, make_private, private};
+use crate::reserve::Ledger;
+use crate::{Lack, StoreError};
 
 /// The reserve by default, on a disk that is not small: it is at most an eighth of it. Enough for
 /// the write-ahead log to be copied into the database, with a group on top (asserted in
@@ -22,8 +24,23 @@ pub const RESERVE_BYTES: u64 = 16 * 1024 * 1024;
 pub(crate) struct Room {
     dir: PathBuf,
     reserve_bytes: u64,
+    /// What is left of it.
+    kept_bytes: u64,
+    /// What accounts have used of it.
+    pub(crate) ledger: Ledger,
+    /// What the disk lacked last.
+    lack: Lack,
     tight: bool,
     looked: Instant,
+}
+
+/// For whose sake the reserve is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sake {
+    /// Anybody's.
+    Anybody,
+    /// The operator's, or the server's own.
+    Operator,
 }
 
 impl Room {
@@ -35,18 +52,21 @@ impl Room {
         let stat = rustix::fs::statvfs(dir).map_err(|error| at(dir)(error.into()))?;
         let share = stat.f_blocks.saturating_mul(stat.f_frsize) / RESERVE_SHARE;
         let reserve_bytes = reserve_bytes.min(share);
-        let mut room =
-            Room { dir: dir.into(), reserve_bytes, tight: false, looked: Instant::now() };
+        let (kept_bytes, ledger) = (0, Ledger::of(reserve_bytes));
+        let (lack, tight, looked) = (Lack::Bytes, false, Instant::now());
+        let dir_of = dir.into();
+        let mut room = Room { dir: dir_of, reserve_bytes, kept_bytes, ledger, lack, tight, looked };
         match room.make_reserve() {
             Ok(()) => {}
-            Err(StoreError::NoSpace) => room.run_out(),
+            Err(StoreError::NoSpace(lack)) => drop(room.run_out(lack, Sake::Anybody)),
             Err(error) => return Err(error),
         }
-        if free_bytes(dir) < OPEN_BYTES_MIN {
-            room.run_out();
-        }
+        while free_bytes(dir) < OPEN_BYTES_MIN && room.run_out(Lack::Bytes, Sake::Operator) {}
         // Without room for SQLite's memory-mapped index, a page fault would end the process.
-        if free_bytes(dir) < OPEN_BYTES_MIN { Err(StoreError::NoSpace) } else { Ok(room) }
+        match free_bytes(dir) < OPEN_BYTES_MIN {
+            true => Err(StoreError::NoSpace(Lack::Bytes)),
+            false => Ok(room),
+        }
     }
 
     /// How long the write-ahead log may get, in pages, before it is copied into the database:
@@ -60,67 +80,114 @@ impl Room {
         self.tight
     }
 
-    /// The disk is full: gives the reserve up.
-    pub(crate) fn run_out(&mut self) {
-        self.tight = true;
+    /// What the disk lacks, while it is full.
+    pub(crate) fn lack(&self) -> Lack {
+        self.lack
+    }
+
+    /// What the disk lacks for so many bytes in a file of their own, if anything.
+    fn lack_for(&self, bytes: u64) -> Option<Lack> {
+        let path = self.dir.join("probe");
+        let tried = private().open(&path).and_then(|mut file| write(&mut file, bytes));
+        let lack = tried.err().and_then(|error| lack(&path, &error));
+        let _ = fs::remove_file(&path);
+        lack
+    }
+
+    /// What the disk lacks, if anything, as a file finds that is made for this.
+    pub(crate) fn probe(&self) -> Option<Lack> {
+        self.lack_for(PROBE_BYTES)
+    }
+
+    /// The disk is full: gives a part of the reserve up; whether there was one, for this sake.
+    pub(crate) fn run_out(&mut self, lack: Lack, sake: Sake) -> bool {
+        (self.tight, self.lack) = (true, lack);
         self.looked = Instant::now();
+        let part = self.reserve_bytes / PARTS;
+        let (stays, step) = match sake {
+            Sake::Operator if self.kept_bytes <= part => (0, OPERATOR_STEP_BYTES),
+            _ => (part, part.max(PAGE_BYTES)),
+        };
+        let left = self.kept_bytes.saturating_sub(step).max(stays);
+        if left >= self.kept_bytes {
+            return false;
+        }
         let path = self.path();
-        if let Err(error) = fs::remove_file(&path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
+        // Some file systems give blocks back only with their next commit.
+        let cut = |file: File| file.set_len(left).and_then(|()| file.sync_all());
+        if let Err(error) = private().open(&path).and_then(cut) {
             tracing::warn!(path = %path.display(), %error, "cannot give up the reserve");
         }
-        // Some file systems give blocks back only with their next commit.
-        let _ = sync_dir(&self.dir);
+        self.kept_bytes = left;
+        true
     }
 
     /// Whether it is time to look for room again.
     pub(crate) fn is_look_due(&self, now: Instant) -> bool {
-        self.tight && now.duration_since(self.looked) >= LOOK_INTERVAL
+        let interval = if self.lack == Lack::Quota { QUOTA_INTERVAL } else { LOOK_INTERVAL };
+        self.tight && now.duration_since(self.looked) >= interval
     }
 
     /// Looks whether there is room again; if so, the reserve is there again too.
     pub(crate) fn look(&mut self, now: Instant) -> bool {
         self.looked = now;
         let wanted = self.reserve_bytes + self.reserve_bytes / 4 + ROOM_BYTES_MIN;
-        if !self.tight || free_bytes(&self.dir) < wanted {
+        if !self.tight || free_bytes(&self.dir) + self.kept_bytes < wanted {
             return false;
         }
-        match self.make_reserve() {
-            Ok(()) => self.tight = false,
-            Err(_) => self.run_out(),
+        // What is free is not said of a quota: it is tried.
+        if self.lack == Lack::Quota && self.lack_for(wanted - self.kept_bytes).is_some() {
+            return false;
+        }
+        if self.make_reserve().is_ok() {
+            self.tight = false;
+            self.ledger.give_back();
         }
         !self.tight
     }
 
-    fn make_reserve(&self) -> Result<(), StoreError> {
+    /// Makes it whole. If there is no room for that, it stays as it was.
+    fn make_reserve(&mut self) -> Result<(), StoreError> {
         let path = self.path();
         let mut file = private().open(&path).map_err(at(&path))?;
         make_private(&file, &path)?;
         let meta = file.metadata().map_err(at(&path))?;
         // A copy of a store may have holes where zeros were.
-        let whole = meta.len() == self.reserve_bytes && meta.blocks() * 512 >= meta.len();
-        if !whole {
-            self.fill(&mut file).map_err(at(&path))?;
+        let real = meta.blocks() * 512 >= meta.len() && meta.len() <= self.reserve_bytes;
+        self.kept_bytes = if real { meta.len() } else { 0 };
+        let made = self.fill(&mut file);
+        if made.is_err() {
+            let _ = file.set_len(self.kept_bytes);
         }
+        made.map_err(at(&path))?;
+        self.kept_bytes = self.reserve_bytes;
         Ok(())
     }
 
-    /// Real blocks, in pages: larger writes make ext4 take folios that cost on each later write.
     fn fill(&self, file: &mut File) -> io::Result<()> {
-        file.set_len(0)?;
-        let page = [0; PAGE_BYTES as usize];
-        for _ in 0..self.reserve_bytes / PAGE_BYTES {
-            file.write_all(&page)?;
+        let lacks = self.reserve_bytes - self.kept_bytes;
+        if lacks == 0 {
+            return Ok(());
         }
-        let rest = self.reserve_bytes % PAGE_BYTES;
-        file.write_all(&page[..rest as usize])?;
-        file.sync_all()
+        file.set_len(self.kept_bytes)?;
+        file.seek(io::SeekFrom::End(0))?;
+        write(file, lacks)
     }
 
     fn path(&self) -> PathBuf {
         self.dir.join("reserve")
     }
+}
+
+/// Real blocks, in pages: larger writes make ext4 take folios that cost on each later write.
+fn write(file: &mut File, mut bytes: u64) -> io::Result<()> {
+    let page = [0; PAGE_BYTES as usize];
+    while bytes > 0 {
+        let next = bytes.min(PAGE_BYTES);
+        file.write_all(&page[..next as usize])?;
+        bytes -= next;
+    }
+    file.sync_all()
 }
 
 fn free_bytes(dir: &Path) -> u64 {
@@ -129,6 +196,10 @@ fn free_bytes(dir: &Path) -> u64 {
 
 /// How often to look for room while the disk is full.
 pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// The same where a quota is used up: whether it is, is seen by writing.
+const QUOTA_INTERVAL: Duration = Duration::from_secs(10);
+/// What is written to see what lacks.
+const PROBE_BYTES: u64 = 64 * 1024;
 /// Room beside the reserve that must be free before appends are taken again, with a quarter of
 /// the reserve: without it, full and not full would alternate.
 const ROOM_BYTES_MIN: u64 = 1024 * 1024;
@@ -136,6 +207,10 @@ const ROOM_BYTES_MIN: u64 = 1024 * 1024;
 const OPEN_BYTES_MIN: u64 = 256 * 1024;
 /// The reserve takes at most one part in so many of the file system.
 const RESERVE_SHARE: u64 = 8;
+/// It is given up in so many parts; the last one is the operator's.
+pub(crate) const PARTS: u64 = 8;
+/// That one in steps of so many bytes, so that whoever fills the disk leaves it enough for many acts.
+const OPERATOR_STEP_BYTES: u64 = 64 * 1024;
 /// Bounds of [`Room::wal_frames_max`].
 const WAL_FRAMES_MIN: u64 = 250;
 pub(crate) const WAL_FRAMES_MAX: u64 = 2000;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use impp_protocol::{Address, Timestamp};
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Result, params};
+use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::digest::{self, BODY, DEDUP, ITEM, LOG, META, PLACE, PURGED, RECORD, stored, text};
 use super::fault::Fault;
@@ -178,6 +178,14 @@ impl Facts for Tables<'_> {
 
     fn version(&mut self, key: &RecordKey) -> Answer<Option<u64>> {
         self.rows.version(key)
+    }
+
+    fn length(&mut self, key: &RecordKey) -> Answer<Option<usize>> {
+        let sql = "SELECT length(value) FROM record WHERE domain = ?1 AND kind = ?2 AND key = ?3";
+        let mut statement = self.rows.connection.prepare_cached(sql)?;
+        let place = params![key.domain.as_str(), key.table.0, key.key];
+        let length: Option<i64> = statement.query_row(place, |row| row.get(0)).optional()?;
+        Ok(length.and_then(|length| usize::try_from(length).ok()))
     }
 
     fn seen(&mut self, dedup: &Dedup) -> Answer<Option<Seen>> {

@@ -1,8 +1,9 @@
 //! The one thread that writes: takes all units that wait into one transaction, and answers them
 //! after the sync that covers them.
 //!
-//! - The disk is full: the group is decided again with the reserve given up, and what grows is
-//!   answered [`StoreError::NoSpace`], until there is room again.
+//! - The disk is full: the group is decided again with a part of the reserve given up, and what
+//!   grows is answered [`StoreError::NoSpace`], until there is room again, but for what somebody
+//!   pays for from the reserve (`reserve.rs`).
 //! - Another process holds the database: [`StoreError::Busy`]; nothing was done.
 //! - Reading, writing or syncing failed, or the database is damaged: [`StoreError::Failed`], and
 //!   nothing is ever written again. Reads go on.
@@ -24,7 +25,7 @@ use super::fault::{Fault, Trouble, classify, open_error};
 use super::home::Home;
 use super::jobs::{Job, Waiting, gather};
 use super::readers::Readers;
-use super::room::{LOOK_INTERVAL, Room};
+use super::room::{LOOK_INTERVAL, Room, Sake};
 use super::rows::{Meta, Rows};
 use super::schema::{checkpoint, vacuum};
 use super::scrub::SCRUB_INTERVAL;
@@ -34,8 +35,9 @@ use super::sweep;
 use super::tables::{Logs, Tables, write_meta, write_place};
 use super::witness::Beholder;
 use crate::plan::{Verdict, decide};
-use crate::unit::Outcome;
-use crate::{Health, StoreError};
+use crate::reserve::{Ledger, Payer, growth};
+use crate::unit::{Outcome, Unit};
+use crate::{Health, Lack, StoreError};
 
 /// Everything that the thread owns. Fields are dropped in this order: the lock goes last.
 pub(crate) struct Writer {
@@ -90,7 +92,7 @@ impl Writer {
             }))
             .map_err(open_error)?;
         if room.is_tight() {
-            shared.set_health(Health::NoSpace);
+            shared.set_health(Health::NoSpace(room.lack()));
         }
         Ok(Writer {
             readers,
@@ -184,26 +186,39 @@ impl Writer {
             let error = StoreError::Failed { reason: reason.clone() };
             return vec![Err(error); group.len()];
         }
-        let was_tight = self.room.is_tight();
-        let error = match self.attempt(group) {
-            Ok(answers) => return answers,
-            Err(error) => error,
-        };
-        let answer = match self.handle(&error) {
-            Trouble::Full if !was_tight => return self.answers(group),
-            Trouble::Full => StoreError::NoSpace,
-            Trouble::Busy => StoreError::Busy,
-            Trouble::FullLate | Trouble::Fatal => StoreError::Failed { reason: error.to_string() },
+        let is_operators = |waiting: &Waiting| waiting.unit.payer == Payer::Operator;
+        let mut sake = Sake::Anybody;
+        let answer = loop {
+            let error = match self.attempt(group, sake) {
+                Ok(answers) => return answers,
+                Err(error) => error,
+            };
+            match self.handle(&error, sake) {
+                (Trouble::Full(_), true) => {}
+                // The others have no part in what is given up for the operator.
+                (Trouble::Full(_), false)
+                    if sake == Sake::Anybody && group.iter().any(is_operators) =>
+                {
+                    sake = Sake::Operator;
+                }
+                (Trouble::Full(lack), false) => break StoreError::NoSpace(lack),
+                (Trouble::Busy, _) => break StoreError::Busy,
+                (Trouble::FullLate | Trouble::Fatal, _) => {
+                    break StoreError::Failed { reason: error.to_string() };
+                }
+            }
         };
         vec![Err(answer); group.len()]
     }
 
-    /// One transaction over the group. On an error nothing of it is done.
-    fn attempt(&mut self, group: &[Waiting]) -> rusqlite::Result<Answers> {
+    /// One transaction over the group, or what of it is done for this sake. On an error nothing of it
+    /// is done.
+    fn attempt(&mut self, group: &[Waiting], sake: Sake) -> rusqlite::Result<Answers> {
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let mut answers = Vec::with_capacity(group.len());
         let mut counters = self.meta.counters;
         let mut wrote = false;
+        let mut ledger = self.room.is_tight().then(|| self.room.ledger.clone());
         let rows = self.shared.rows(&self.connection);
         let mut tables = Tables { rows, logs: &mut self.logs };
         for Waiting { unit, .. } in group {
@@ -218,8 +233,8 @@ impl Writer {
             };
             answers.push(match verdict {
                 Verdict::Answer(outcome) => Ok(outcome),
-                Verdict::Commit(_) if self.room.is_tight() && unit.grows() => {
-                    Err(StoreError::NoSpace)
+                Verdict::Commit(_) if !has_room(unit, sake, &mut ledger, &mut tables)? => {
+                    Err(StoreError::NoSpace(self.room.lack()))
                 }
                 Verdict::Commit(plan) => {
                     counters = plan.counters;
@@ -237,6 +252,9 @@ impl Writer {
         }
         self.connection.prepare_cached("COMMIT")?.execute([])?;
         self.meta.counters = counters;
+        if let Some(ledger) = ledger {
+            self.room.ledger = ledger;
+        }
         if wrote {
             self.shared.count_sync();
         }
@@ -294,7 +312,7 @@ impl Writer {
                 Some(answer)
             }
             Err(error) => {
-                self.handle(&error);
+                self.handle(&error, Sake::Anybody);
                 None
             }
         }
@@ -308,21 +326,16 @@ impl Writer {
 
     /// Copies the write-ahead log into the database.
     fn checkpoint(&mut self, mode: &str) {
-        let was_tight = self.room.is_tight();
-        if let Err(error) = checkpoint(&self.connection, mode)
-            && matches!(self.handle(&error), Trouble::Full)
-            && !was_tight
-            && let Err(error) = checkpoint(&self.connection, mode)
-        {
-            self.handle(&error);
-        }
+        while let Err(error) = checkpoint(&self.connection, mode)
+            && let (Trouble::Full(_), true) = self.handle(&error, Sake::Anybody)
+        {}
     }
 
     /// While the disk is full: gives back pages that deletions left free in the database, then
     /// looks whether there is room again.
     fn make_room(&mut self) {
         if let Err(error) = vacuum(&self.connection) {
-            self.handle(&error);
+            self.handle(&error, Sake::Anybody);
         }
         if self.failed.is_none() {
             self.checkpoint("TRUNCATE");
@@ -333,10 +346,11 @@ impl Writer {
         }
     }
 
-    /// Puts the writer into the state that an error calls for, with no transaction open.
-    fn handle(&mut self, error: &rusqlite::Error) -> Trouble {
+    /// Puts the writer into the state that an error calls for, with no transaction open; and whether
+    /// there may be room now where there was none.
+    fn handle(&mut self, error: &rusqlite::Error, sake: Sake) -> (Trouble, bool) {
         self.logs.clear();
-        let mut trouble = classify(error);
+        let (mut trouble, mut again) = (classify(error, || self.room.probe()), false);
         if !self.connection.is_autocommit()
             && let Err(error) = self.connection.execute_batch("ROLLBACK")
         {
@@ -344,12 +358,14 @@ impl Writer {
             trouble = Trouble::Fatal;
         }
         match trouble {
-            Trouble::Full | Trouble::FullLate => {
+            Trouble::Full(_) | Trouble::FullLate => {
+                let lack = if let Trouble::Full(lack) = trouble { lack } else { Lack::Bytes };
                 if !self.room.is_tight() {
-                    tracing::error!(dir = %self.home.dir().display(), "the store's disk is full");
-                    self.shared.set_health(Health::NoSpace);
+                    tracing::error!(dir = %self.home.dir().display(), %lack, "the store's disk is full");
+                    self.shared.set_health(Health::NoSpace(lack));
                 }
-                self.room.run_out();
+                again = !self.room.is_tight();
+                again |= self.room.run_out(lack, sake);
             }
             Trouble::Busy => tracing::warn!(%error, "another process holds the database"),
             Trouble::Fatal => {
@@ -359,7 +375,7 @@ impl Writer {
                 self.failed = Some(reason);
             }
         }
-        trouble
+        (trouble, again)
     }
 
     fn close(mut self) -> Result<(), StoreError> {
@@ -379,5 +395,21 @@ impl Writer {
             .map_err(open_error)?;
         self.connection.close().map_err(|(_, error)| open_error(error))?;
         self.home.sync()
+    }
+}
+
+/// Whether a unit may be carried out; while the disk is full, there is a ledger that says so.
+fn has_room(
+    unit: &Unit,
+    sake: Sake,
+    ledger: &mut Option<Ledger>,
+    tables: &mut Tables<'_>,
+) -> rusqlite::Result<bool> {
+    let Some(ledger) = ledger else { return Ok(true) };
+    match growth(unit, tables) {
+        _ if sake == Sake::Operator && unit.payer != Payer::Operator => Ok(false),
+        Ok(growth) => Ok(ledger.admits(&unit.payer, growth)),
+        Err(Fault::Sqlite(error)) => Err(error),
+        Err(Fault::Damaged(_)) => Ok(false),
     }
 }

@@ -36,7 +36,7 @@ pub(crate) fn dedup(millis: u64, tail: u64, digest: u8) -> Dedup {
 }
 
 pub(crate) fn unit(ops: Vec<Op>) -> Unit {
-    Unit { dedup: None, body: None, time: at(1000), ops }
+    Unit::of(at(1000), ops)
 }
 
 pub(crate) fn appending(owner: &Address, head: &str) -> Append {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use impp_presence::{Answer, Change, Effects, Presentity, Staging, Write};
 use impp_protocol::hashing::HashMap;
 use impp_protocol::{Address, Timestamp};
-use impp_storage::{Op, StoreError};
+use impp_storage::{Op, Payer, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -55,6 +55,9 @@ pub enum ChangeError {
     /// The store; it may have been stored only if it says so.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The same, and a part of the change is stored, or may be.
+    #[error("{0}; a part of it may be stored")]
+    Partly(StoreError),
     /// Another change came first.
     #[error("it was changed meanwhile")]
     Conflict,
@@ -63,7 +66,7 @@ pub enum ChangeError {
 impl From<ChangeError> for AccountError {
     fn from(error: ChangeError) -> AccountError {
         match error {
-            ChangeError::Store(error) => error.into(),
+            ChangeError::Store(error) | ChangeError::Partly(error) => error.into(),
             ChangeError::Conflict => StoreError::Busy.into(),
         }
     }
@@ -152,6 +155,7 @@ impl Principals {
             if let Err(unfit) = fits(&mut principal) {
                 return Ok(Err(unfit));
             }
+            let payer = keeping::payer_of(owner, &principal.presentity, &change);
             let (staging, mut effects) = principal.presentity.stage(now, change);
             let writes = std::mem::take(&mut effects.writes);
             let told = match staging {
@@ -161,7 +165,7 @@ impl Principals {
                     let watchers = watchers_of(&writes);
                     self.note(owner, &principal, &watchers);
                     principal.waiting.insert(id, Waiting { tell, watchers });
-                    self.store(owner, &entry, id, writes, now);
+                    self.store(owner, &entry, id, (writes, &payer), now);
                     Err(told)
                 }
             };
@@ -169,7 +173,7 @@ impl Principals {
             // After what is stored again: it corrects what that comes to.
             told.map(|(answer, writes)| {
                 self.note(owner, &principal, &watchers_of(&writes));
-                (answer, self.submit(owner, writes, now))
+                (answer, self.submit(owner, writes, &payer, now))
             })
         };
         match told {
@@ -235,14 +239,14 @@ impl Principals {
         owner: &Address,
         entry: &Arc<Mutex<Principal>>,
         id: u64,
-        writes: Vec<Write>,
+        (writes, payer): (Vec<Write>, &Payer),
         now: Timestamp,
     ) {
         if writes.is_empty() {
             return;
         }
         let of_rules = writes.iter().any(|write| matches!(write, Write::Rules(..)));
-        let commits = self.submit(owner, writes, now);
+        let commits = self.submit(owner, writes, payer, now);
         let (principals, entry, owner) = (self.clone(), entry.clone(), owner.clone());
         tokio::spawn(async move {
             let committed = commits.ended().await;
@@ -275,7 +279,8 @@ impl Principals {
                 (presentity.committed(now, id, Some(number)), None)
             }
             Committed::Failed { error, partly, .. } => {
-                (presentity.failed(now, id, partly), Some(error.into()))
+                let told = if partly { ChangeError::Partly } else { ChangeError::Store };
+                (presentity.failed(now, id, partly), Some(told(error)))
             }
         };
         let failed = error.and_then(|error| Some((principal.waiting.remove(&id)?, error)));
@@ -300,11 +305,13 @@ impl Principals {
         let Effects { writes, again, wake, answers } = effects;
         for (id, writes) in again {
             self.note(owner, principal, &watchers_of(&writes));
-            self.store(owner, entry, id, writes, now);
+            self.store(owner, entry, id, (writes, &Payer::Nobody), now);
         }
         if !writes.is_empty() {
             self.note(owner, principal, &watchers_of(&writes));
-            let commits = self.submit(owner, writes, now);
+            // What is true already, or was there before: it gives nothing new to anybody.
+            let payer = Payer::Account(owner.clone());
+            let commits = self.submit(owner, writes, &payer, now);
             tokio::spawn(async move {
                 if let Err(error) = commits.done().await {
                     // It is true all the same, and judged anew when it is loaded.
@@ -325,10 +332,16 @@ impl Principals {
         }
     }
 
-    fn submit(&self, owner: &Address, writes: Vec<Write>, now: Timestamp) -> Commits {
+    fn submit(
+        &self,
+        owner: &Address,
+        writes: Vec<Write>,
+        payer: &Payer,
+        now: Timestamp,
+    ) -> Commits {
         let is_local = |address: &Address| self.ground.accounts.is_local(address);
         let ops = keeping::operations(owner, writes, is_local);
-        Commits::submit(&*self.ground.store, now, ops)
+        Commits::submit(&*self.ground.store, now, ops, payer)
     }
 
     fn note(&self, owner: &Address, principal: &Principal, watchers: &[Address]) {

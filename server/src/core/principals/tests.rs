@@ -10,12 +10,13 @@ use impp_protocol::Address;
 use impp_protocol::sasl::Password;
 use impp_protocol::state::SubscriptionState;
 use impp_storage::{
-    Dedup, Health, LogState, MemoryStore, Outcome, Page, Pending, ReadLog, Record, RecordKey,
+    Dedup, Health, Lack, LogState, MemoryStore, Outcome, Page, Pending, ReadLog, Record, RecordKey,
     Salvaged, Scan, Stats, Store, StoreError, Table, UNIT_OPS_MAX, Unit,
 };
 
 use super::ChangeError;
 use crate::core::accounts::new_verifier;
+use crate::core::answers::Stored;
 use crate::core::chance::System;
 use crate::core::config::Config;
 use crate::core::keeping::scan;
@@ -34,7 +35,7 @@ struct Refusing {
 impl Store for Refusing {
     fn submit(&self, unit: Unit) -> Pending<Outcome> {
         match self.until.fetch_sub(1, Ordering::SeqCst) {
-            1 => Pending::ready(Err(StoreError::NoSpace)),
+            1 => Pending::ready(Err(StoreError::NoSpace(Lack::Bytes))),
             _ => self.store.submit(unit),
         }
     }
@@ -141,4 +142,25 @@ async fn g8_rules_that_are_stored_without_the_rest_are_in_force_and_can_be_repla
     assert_ne!(number, before, "the first part is there");
     assert_eq!((answer, active(&server).await), (Ok(Answer::Numbered(number)), 0));
     assert!(put(&server, "allow", number).await.is_ok());
+}
+
+/// What is told of a change of which a part is stored does not say that nothing is.
+#[tokio::test]
+async fn g8_that_nothing_was_stored_is_said_only_if_nothing_was() {
+    let (server, store) = watched().await;
+    let before = version(&server).await;
+    // The first of its units is refused, the others are not; and then the only one.
+    store.until.store(1, Ordering::SeqCst);
+    let answer = put(&server, "block", before).await;
+    assert_eq!(answer, Err(ChangeError::Partly(StoreError::NoSpace(Lack::Bytes))));
+    let told = answer.stored().unwrap_err().text.unwrap();
+    assert!(told.contains("a part of") && !told.contains("nothing was stored"), "{told}");
+    store.until.store(1, Ordering::SeqCst);
+    let text: Arc<str> = "".into();
+    let rules = Arc::new(RuleSet::parse(&text).unwrap());
+    let nobody = Address::parse("nobody@localhost").unwrap();
+    let change = Change::PutRules { rules, text, base: 0 };
+    let answer = server.rooms.principals.change(&nobody, change).await;
+    assert_eq!(answer, Err(ChangeError::Store(StoreError::NoSpace(Lack::Bytes))));
+    assert!(answer.stored().unwrap_err().text.unwrap().contains("nothing was stored"));
 }

@@ -11,7 +11,7 @@ use impp_protocol::sasl::Password;
 use impp_protocol::sasl::scram::Verifier;
 use impp_protocol::state::SubscriptionEvent;
 use impp_protocol::{Address, Error, Timestamp};
-use impp_storage::{Expect, Op, RecordKey, Table, Unit};
+use impp_storage::{Expect, Op, Payer, RecordKey, Table, Unit};
 use serde::{Deserialize, Serialize};
 
 use super::{Administration, Request, Response, devices, refused};
@@ -179,7 +179,8 @@ async fn remove(
         }
     }
     for chunk in ops.chunks(impp_storage::UNIT_OPS_MAX) {
-        server.store.submit(Unit::of(now, chunk.to_vec())).await?;
+        let unit = Unit::of(now, chunk.to_vec()).paid_by(Payer::Operator);
+        server.store.submit(unit).await?;
     }
     server.principals.forget(address);
     Ok(())

@@ -7,7 +7,7 @@ use std::time::Duration;
 use impp_presence::{Answer, Asked, Bond, Change, Keeper, Presentity, Write};
 use impp_protocol::command::Subscribe;
 use impp_protocol::{Address, By, Code, Error, Timestamp, What};
-use impp_storage::{Expect, Op, StoreError};
+use impp_storage::{Expect, Op, Payer, StoreError};
 
 use super::super::mailbox::LinkMailbox;
 use super::{Home, Standing, check};
@@ -165,7 +165,8 @@ impl Home {
         };
         let ops: Vec<Op> = effects.writes.iter().filter_map(forget).collect();
         if !ops.is_empty() {
-            Commits::submit(&*self.store, self.clock.now(), ops).done().await?;
+            let payer = &Payer::Nobody;
+            Commits::submit(&*self.store, self.clock.now(), ops, payer).done().await?;
         }
         if effects.wake.contains(&link.id.into()) {
             link.presentity_dirty(address);

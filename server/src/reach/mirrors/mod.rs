@@ -17,7 +17,7 @@ use impp_presence::followed::{Effects, Follower, Mirror, MirrorKey, Terms};
 use impp_presence::{Keeper, LinkId, ListenerId, Pulled, Told};
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Code, Domain, Error, Timestamp};
-use impp_storage::{Expect, Op, StoreError};
+use impp_storage::{Expect, Op, Payer, StoreError};
 use tokio::sync::oneshot;
 
 use super::elsewhere::from_home;
@@ -234,7 +234,10 @@ impl Mirrors {
         // Queued under the lock, so that the store sees changes in their order; the same for the
         // timer.
         let ops = slot.records(key, &effects.records);
-        let commit = (!ops.is_empty()).then(|| Commits::submit(&*self.ground.store, now, ops));
+        // Whoever lets go has a shorter record than before: nobody has to pay for it.
+        let payer = &Payer::Nobody;
+        let store = &*self.ground.store;
+        let commit = (!ops.is_empty()).then(|| Commits::submit(store, now, ops, payer));
         for watcher in &effects.let_go {
             slot.claims.remove(watcher);
         }

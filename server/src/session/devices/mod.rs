@@ -15,14 +15,14 @@ use impp_presence::Change;
 use impp_protocol::command::{Bye, ByeReason};
 use impp_protocol::state::{DeviceEvent, DeviceReport};
 use impp_protocol::{Address, Code, DeviceId, Error, Timestamp};
-use impp_storage::{Expect, Op, Outcome, Store, StoreError, Unit};
+use impp_storage::{Expect, Op, Outcome, Payer, Store, StoreError, Unit};
 
 use crate::core::accounts::{Account, Accounts};
 use crate::core::answers::Stored;
 use crate::core::clock::Clock;
 use crate::core::config::seconds;
 use crate::core::ground::Ground;
-use crate::core::keeping::{layer, scan};
+use crate::core::keeping::{layer, payer, scan};
 use crate::core::principals::Principals;
 use crate::core::records::{self, DEVICE, DeviceRecord, ROOM, RoomRecord};
 use crate::core::sessions::Mailbox;
@@ -64,10 +64,20 @@ impl Known {
 /// Why a device goes.
 #[derive(Clone, Debug)]
 enum Why {
-    /// Its owner or the operator says so.
-    Removed,
+    /// Its owner or the operator says so, who pays for it.
+    Removed(Payer),
     /// A new one has its place.
     MadeRoom { newcomer: DeviceId, name: Option<String> },
+}
+
+impl Why {
+    /// A new device makes the store no smaller.
+    fn payer(&self) -> Payer {
+        match self {
+            Why::Removed(payer) => payer.clone(),
+            Why::MadeRoom { .. } => Payer::Nobody,
+        }
+    }
 }
 
 /// See the module.
@@ -244,7 +254,7 @@ impl Devices {
         for _ in 0..TRIES_MAX {
             let Some(record) = self.store.get(key.clone()).await? else { return Ok(false) };
             let known = Known::read(device, &record);
-            if self.part_with(owner, known, Why::Removed, Vec::new()).await? {
+            if self.part_with(owner, known, Why::Removed(payer(acting)), Vec::new()).await? {
                 return Ok(true);
             }
         }
@@ -261,6 +271,7 @@ impl Devices {
         why: Why,
         more: Vec<Op>,
     ) -> Result<bool, StoreError> {
+        let payer = why.payer();
         let (device, key) = (known.id, records::key(DEVICE, owner, &[&known.id.to_string()]));
         let mut ops = vec![
             Op::Put { key, expect: Expect::Version(known.version), value: None },
@@ -271,7 +282,8 @@ impl Devices {
         if self.accounts.get(owner).is_some_and(|account| account.services.im) {
             ops.push(device_gone(owner, &report(known, why)));
         }
-        match self.commit(ops).await? {
+        let unit = Unit::of(self.clock.now(), ops).paid_by(payer);
+        match self.store.submit(unit).await? {
             Outcome::Committed { .. } | Outcome::Duplicate { .. } => {}
             Outcome::Rejected(_) => return Ok(false),
         }
@@ -318,7 +330,7 @@ fn entered(
     match stored {
         Ok(Outcome::Committed { .. } | Outcome::Duplicate { .. }) => Ok(Some(now)),
         Ok(Outcome::Rejected(_)) => Ok(None),
-        Err(StoreError::NoSpace | StoreError::Failed { .. }) => Ok(Some(now)),
+        Err(StoreError::NoSpace(_) | StoreError::Failed { .. }) => Ok(Some(now)),
         Err(error) => Err(error).stored(),
     }
 }
@@ -347,7 +359,7 @@ pub fn password_changed_op(owner: &Address, now: Timestamp) -> Op {
 
 fn report(known: Known, why: Why) -> DeviceReport {
     let (event, newcomer, newcomer_name) = match why {
-        Why::Removed => (DeviceEvent::Removed, None, None),
+        Why::Removed(_) => (DeviceEvent::Removed, None, None),
         Why::MadeRoom { newcomer, name } => (DeviceEvent::MadeRoom, Some(newcomer), name),
     };
     let (id, last_seen) = (known.id, known.last_seen());

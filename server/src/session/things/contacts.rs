@@ -11,7 +11,7 @@ use impp_protocol::state::{
 use impp_protocol::{Address, Code, Error};
 
 use super::{Client, lists, offered};
-use crate::core::answers::{Handled, Stored};
+use crate::core::answers::{Handled, Stored, after_others};
 use crate::core::principals::{Principal, Principals};
 use crate::core::sessions::Sessions;
 use crate::core::settings::Settings;
@@ -130,7 +130,8 @@ impl ContactList {
     async fn let_go(&self, acting: &Acting, presentity: &Address) -> Result<(), Error> {
         let (watcher, keepers) = (acting.owner().clone(), vec![Keeper::Contact]);
         let release = Release { watcher, keepers, listener: None };
-        self.reach.release(presentity, release).await
+        // The entry is changed already.
+        self.reach.release(presentity, release).await.map_err(after_others)
     }
 
     fn changed(&self, acting: &Acting) {

@@ -14,7 +14,7 @@ use tokio::task::JoinError;
 
 use super::lists;
 use super::rules::Rules;
-use crate::core::answers::{Handled, Stored};
+use crate::core::answers::{Handled, Stored, after_others};
 use crate::core::clock::Clock;
 use crate::core::keeping::scan;
 use crate::core::records::{self, HELD};
@@ -74,47 +74,56 @@ impl Waiting {
             let text = format!("{} does not wait for a decision", edit.from);
             return Err(Error::new(Code::NotFound, text));
         }
-        if asks {
-            let ruling = match edit.decision {
-                Decision::Allow => Ruling::Allow(FieldSet::status()),
-                Decision::Polite => Ruling::Polite,
-                Decision::Deny => Ruling::Deny,
-            };
-            self.rules.edit(acting, |text| with_decision(text, &edit.from, &ruling)).await?;
-        }
-        if !held.is_empty() {
-            let ruling = match edit.decision {
-                Decision::Allow => DeliveryRuling::Accept,
-                Decision::Polite => DeliveryRuling::Drop,
-                Decision::Deny => DeliveryRuling::Refuse,
-            };
+        let (asked, delivery) = match edit.decision {
+            Decision::Allow => (Ruling::Allow(FieldSet::status()), DeliveryRuling::Accept),
+            Decision::Polite => (Ruling::Polite, DeliveryRuling::Drop),
+            Decision::Deny => (Ruling::Deny, DeliveryRuling::Refuse),
+        };
+        let asked = asks.then_some(asked);
+        if held.is_empty() {
+            self.rule(acting, &edit.from, asked.as_ref(), None).await?;
+        } else {
             // To its end also if who asks is gone: until then what comes from there waits.
             let (waiting, acting) = (self.clone(), acting.clone());
-            let carried_out =
-                tokio::spawn(async move { waiting.carry_out(&acting, &edit.from, ruling).await });
+            let carried_out = tokio::spawn(async move {
+                waiting.carry_out(&acting, &edit.from, asked.as_ref(), delivery).await
+            });
             let failed = |error: JoinError| Error::new(Code::Internal, error.to_string());
             carried_out.await.map_err(failed)??;
         }
         Ok(Done::empty())
     }
 
-    /// Makes a rule of a decision, and does by it with what is held.
+    /// Makes rules of a decision, all in one step: about who asks to follow, and about who writes.
+    async fn rule(
+        &self,
+        acting: &Acting,
+        from: &Address,
+        asked: Option<&Ruling>,
+        delivery: Option<DeliveryRuling>,
+    ) -> Result<(), Error> {
+        let edit = |text: &str| {
+            let text =
+                asked.map_or(Ok(text.to_owned()), |ruling| with_decision(text, from, ruling))?;
+            delivery.map_or(Ok(text.clone()), |ruling| with_delivery_decision(&text, from, ruling))
+        };
+        self.rules.edit(acting, edit).await
+    }
+
+    /// Makes rules of a decision, and does by them with what is held.
     async fn carry_out(
         &self,
         acting: &Acting,
         from: &Address,
+        asked: Option<&Ruling>,
         ruling: DeliveryRuling,
     ) -> Result<(), Error> {
         let (owner, principals) = (acting.owner(), &self.rules.principals);
         let moves = principals.look(owner, |principal, _| principal.held.begin_moving(from));
         moves.await.stored()?;
         let accept = ruling == DeliveryRuling::Accept;
-        let done = match self
-            .rules
-            .edit(acting, |text| with_delivery_decision(text, from, ruling))
-            .await
-        {
-            Ok(_) => self.clear(acting, from, accept).await,
+        let done = match self.rule(acting, from, asked, Some(ruling)).await {
+            Ok(()) => self.clear(acting, from, accept).await.map_err(after_others),
             Err(error) => Err(error),
         };
         if done != Ok(true) {
@@ -191,7 +200,7 @@ impl Waiting {
             ops.push(self.delivery.received(&owner));
         }
         let body = accept.then_some(held.record.value);
-        let unit = Unit { dedup: None, body, time: self.clock.now(), ops };
+        let unit = Unit { body, ..Unit::of(self.clock.now(), ops) };
         match self.store.submit(unit).await.stored()? {
             Outcome::Rejected(Rejection::Full { .. }) => {
                 Err(Error::new(Code::Full, "your inbox is full; the messages stay held"))

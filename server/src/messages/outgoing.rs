@@ -12,7 +12,8 @@ use impp_protocol::command::{Message, Outcome};
 use impp_protocol::{Address, Code, Domain, Error, MessageId, Timestamp};
 use impp_storage::{self as storage, Expect, Op, Pending, Store, StoreError, Unit};
 
-use super::accept::{answered, dedup, done, in_time, is_repeat};
+use super::accept::{answered, dedup, done, in_time, in_window, is_repeat};
+use super::deliver::Bearer;
 use super::items::copy_sent;
 use super::linked::Linked;
 use super::queued::{all, item, key, record, restored};
@@ -103,6 +104,7 @@ impl Outgoing {
     ) -> Result<Answer, Error> {
         let now = self.clock.now();
         if message.volatile {
+            in_window(message.id, &Bearer::Session, now)?;
             in_time(&message, now)?;
             self.pass_on(&self.carriers.claim(&from, &message.to.domain())?, &message);
             return Ok(Answer::Now(done(now, Outcome::Sent).into()));
@@ -141,6 +143,7 @@ impl Outgoing {
         bytes: u64,
         now: Timestamp,
     ) -> Result<Arc<Waiting>, Error> {
+        in_window(message.id, &Bearer::Session, now)?;
         in_time(message, now)?;
         let (to, remote) = (&message.to, message.to.domain());
         let claim = self.carriers.claim(from, &remote)?;

@@ -15,7 +15,7 @@ use crate::core::clock::Clock;
 use crate::core::config::Config;
 use crate::core::ground::Ground;
 use crate::core::principals::Principals;
-use crate::core::records;
+use crate::core::records::{self, ClockRecord};
 use crate::core::routes::Routes;
 use crate::core::secrets::Secrets;
 use crate::core::sessions::Sessions;
@@ -118,6 +118,7 @@ impl Server {
         store: Arc<dyn Store>,
     ) -> Result<Server, StartError> {
         let Surroundings { clock, chance, ways } = surroundings;
+        let clock = clock.resumed(load_clock(&*store).await?.as_ref());
         let domains: Vec<_> = config.domain.iter().map(|hosted| hosted.name.clone()).collect();
         let accounts = Accounts::load(&*store, domains).await?;
         let crashed = store.get(running_key()?).await?.is_some();
@@ -226,6 +227,18 @@ fn administration(ground: &Ground, rooms: &Rooms, serving: &session::Serving) ->
 /// Where the store notes that a server runs.
 pub(super) fn running_key() -> Result<RecordKey, StoreError> {
     records::meta("running").map_err(|_| StoreError::Damaged { what: "a name".to_owned() })
+}
+
+/// Where the store notes how the lines of time stand.
+pub(super) fn clock_key() -> Result<RecordKey, StoreError> {
+    records::meta("clock").map_err(|_| StoreError::Damaged { what: "a name".to_owned() })
+}
+
+/// What the server before this one has noted of time. What cannot be read is as if there were none:
+/// no more hangs on it than when leases end.
+async fn load_clock(store: &dyn Store) -> Result<Option<ClockRecord>, StoreError> {
+    let kept = store.get(clock_key()?).await?;
+    Ok(kept.and_then(|record| records::from_bytes(&record.value).ok()))
 }
 
 async fn load_secrets(

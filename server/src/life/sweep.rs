@@ -22,7 +22,7 @@ pub(super) async fn run(store: Arc<dyn Store>, clock: Clock, outgoing: Arc<Outgo
     let mut since = clock.started();
     loop {
         let now = clock.now();
-        if let Err(error) = once(&*store, now, now.since(since)).await {
+        if let Err(error) = once(&*store, clock.trusted(), now.since(since)).await {
             tracing::warn!(%error, "old records of de-duplication could not be cleared");
         }
         if let Err(error) = outgoing.forget_linked(now).await {

@@ -81,7 +81,7 @@ impl Delivery {
         from: Address,
         bearer: Bearer,
     ) -> Result<Answer, Error> {
-        let now = self.clock.now();
+        let now = self.clock.wall();
         let dedup = dedup(&message, &from);
         match self.judge(&message, &from, &bearer, now).await {
             Ok(Judged::Inbox(recipient, action)) if message.volatile => {

@@ -11,13 +11,14 @@ use impp_protocol::sasl::scram::Verifier;
 use impp_protocol::{Address, Code, Command, Error, MessageId};
 use impp_storage::{Dedup, MemoryStore, Options, SqliteStore};
 use proptest::prelude::*;
-use tokio::time::Instant;
 
 use super::*;
 use crate::core::accounts::new_verifier;
 use crate::core::answers::Answer;
 use crate::core::chance::System;
+use crate::core::clock::tests::Held;
 use crate::core::config::Config;
+use crate::core::ground::Ground;
 use crate::core::records::Services;
 use crate::life::{Server, Surroundings};
 use crate::messages::Bearer;
@@ -25,13 +26,15 @@ use crate::messages::Bearer;
 const HOUR: i64 = 3_600_000;
 const YEAR: i64 = 365 * 24 * HOUR;
 /// Where time stands at first, in milliseconds since 1970.
-const START: i64 = 1_800_000_000_000;
+const START: u64 = 1_800_000_000_000;
 
 #[derive(Clone, Debug)]
 enum Step {
     /// The server starts again, with a clock that is wrong by so much; a store on the disk is opened
     /// anew.
     Restart(i64),
+    /// Somebody sets the clock while the server runs, so that it is wrong by so much.
+    Set(i64),
     /// Time passes, and the clock with it.
     Pass(i64),
     /// A message whose id is so far from what the clock says; over a link, if it is so.
@@ -47,7 +50,8 @@ fn a_step() -> impl Strategy<Value = Step> {
     let wrong = (wrong, any::<bool>()).prop_map(|(wrong, back)| if back { -wrong } else { wrong });
     let hours = |range: Range<i64>| range.prop_map(|hours| hours * HOUR);
     prop_oneof![
-        2 => wrong.prop_map(Step::Restart),
+        2 => wrong.clone().prop_map(Step::Restart),
+        2 => wrong.prop_map(Step::Set),
         3 => hours(1..100).prop_map(Step::Pass),
         4 => hours(-23..1).prop_map(|id| Step::New(id, false)),
         3 => hours(-71..24).prop_map(|id| Step::New(id, true)),
@@ -84,8 +88,7 @@ struct Sent {
 struct Life {
     kept: Kept,
     server: Option<Server>,
-    /// By a clock that is right.
-    began: Instant,
+    watch: Arc<Held>,
     swept: Timestamp,
     sent: Vec<Sent>,
     /// The newest id of something accepted of which there is no record any more.
@@ -108,8 +111,8 @@ fn key(message: &Message) -> Dedup {
 
 impl Life {
     async fn begin(kept: Kept) -> Life {
-        let (began, swept) = (Instant::now(), Timestamp::default());
-        let mut life = Life { kept, server: None, began, swept, sent: Vec::new(), forgotten: None };
+        let (watch, swept) = (Held::at(Timestamp::from_millis(START)), Timestamp::default());
+        let mut life = Life { kept, server: None, watch, swept, sent: Vec::new(), forgotten: None };
         life.start(0).await;
         let ground = &life.server().ground;
         for name in ["alice@a.example", "bob@a.example"] {
@@ -127,10 +130,6 @@ impl Life {
         self.server.as_ref().unwrap()
     }
 
-    fn right(&self) -> i64 {
-        START + i64::try_from(self.began.elapsed().as_millis()).unwrap()
-    }
-
     /// Starts a server whose clock is wrong by so much, in place of the one before.
     async fn start(&mut self, wrong: i64) {
         if let Some(server) = self.server.take()
@@ -140,15 +139,18 @@ impl Life {
         }
         let text = "[[domain]]\nname = \"a.example\"\ncertificate = \"c\"\nkey = \"k\"\n";
         let config = Config::parse(text, Path::new("imppd.toml")).unwrap();
-        let clock = Clock::started_at(Timestamp::from_millis((self.right() + wrong) as u64));
-        self.swept = clock.started();
+        self.watch.set(wrong);
+        let clock = Clock::of(self.watch.clone(), None);
+        self.swept = clock.now();
         let surroundings = Surroundings { clock, ..Surroundings::real() };
         self.server = Some(Server::load_in(surroundings, config, self.kept.open()).await.unwrap());
     }
 
     async fn sweep(&mut self) {
-        let (store, now) = (self.server().ground.store.clone(), self.server().ground.clock.now());
-        once(&*store, now, now.since(self.swept)).await.unwrap();
+        let Ground { store, clock, .. } = self.server().ground.clone();
+        let now = clock.now();
+        // As if every step had stood for long enough.
+        once(&*store, clock.wall(), now.since(self.swept)).await.unwrap();
         self.swept = now;
         for sent in self.sent.iter().filter(|sent| sent.accepted) {
             if store.accepted(key(&sent.message)).await.unwrap().is_none() {
@@ -174,7 +176,7 @@ impl Life {
     /// all that was forgotten.
     async fn send(&mut self, id: i64, bearer: Bearer) {
         let number = self.sent.len() as u8;
-        let now = self.server().ground.clock.now().as_millis().cast_signed();
+        let now = self.server().ground.clock.wall().as_millis().cast_signed();
         let id = MessageId::new(Timestamp::from_millis((now + id).max(0) as u64), [number; 10]);
         let (from, age, ahead) = match bearer {
             Bearer::Link => ("eve@b.example", 72 * HOUR, 24 * HOUR),
@@ -214,6 +216,7 @@ impl Life {
         for step in steps {
             match step {
                 Step::Restart(wrong) => self.start(wrong).await,
+                Step::Set(wrong) => self.watch.set(wrong),
                 Step::Pass(millis) => {
                     tokio::time::advance(Duration::from_millis(millis as u64)).await;
                 }
@@ -224,7 +227,7 @@ impl Life {
             }
         }
         // Put right: nothing of all that hinders what is new.
-        self.start(0).await;
+        self.watch.set(0);
         self.send(0, Bearer::Session).await;
     }
 }

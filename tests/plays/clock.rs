@@ -6,14 +6,14 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use impp_protocol::command::{Message, Outcome};
+use impp_protocol::command::{Message, Outcome, Ping};
 use impp_protocol::presence::Document;
-use impp_protocol::state::SubscriptionState;
-use impp_protocol::{Code, Timestamp, What};
+use impp_protocol::state::{Fate, SubscriptionState};
+use impp_protocol::{By, Code, MessageId, Timestamp, What};
 use impp_tests::peer::{Peer, fetch, id_at, message};
 use impp_tests::presence::{Watcher, at_once, open};
 use impp_tests::wait::skipped;
-use impp_tests::{Server, eventually};
+use impp_tests::{Domains, Server, eventually};
 
 use crate::presence_leases::{alice_and_dave, brief};
 
@@ -107,7 +107,9 @@ async fn g12_e12_a_step_ends_no_lease_and_makes_no_message_twice() {
     dave.follow_for("alice@localhost", 4000).await.unwrap();
     let accepted = at(0);
     alice.done(accepted.clone()).await;
-    for ahead in [3600, TEN_YEARS, -TEN_YEARS] {
+    // Also an hour after the beginning of 1970.
+    let now = id_at(0).time().unwrap().as_millis() / 1000;
+    for ahead in [3600, TEN_YEARS, -TEN_YEARS, 3600 - now.cast_signed()] {
         clock.step(&server, ahead).await;
         assert_eq!(alice.done(at(ahead)).await.outcome, Some(Outcome::Delivered), "{ahead}");
         assert_eq!(alice.refused(at(ahead + 3600)).await, Code::OutOfWindow, "{ahead}");
@@ -119,11 +121,25 @@ async fn g12_e12_a_step_ends_no_lease_and_makes_no_message_twice() {
     alice = Peer::sign_in_on(&server, "alice", 2).await;
     dave = Peer::sign_in(&server, "dave").await;
     assert_holds(&mut alice, &mut dave, &accepted, "after the restart").await;
-    assert_eq!(dave.inbox().await.len(), 4);
+    assert_eq!(dave.inbox().await.len(), 5);
     assert_eq!(server.metrics().get("impp_clock_steps_total"), 0.0);
     clock.step(&server, 0).await;
     assert_eq!(server.metrics().get("impp_clock_steps_total"), 1.0);
     assert_holds(&mut alice, &mut dave, &accepted, "put right").await;
+}
+
+/// A step forward takes no history away: what was acknowledged is old by it, and is not when the clock
+/// is put right.
+#[tokio::test]
+async fn g12_a_step_forward_takes_no_history_away() {
+    let Some(clock) = WallClock::ahead(0) else { return };
+    let server = at_once().set("inbox.retention_days", 30).under(clock.command()).start();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    alice.send("bob@localhost", "kept").await;
+    clock.step(&server, TEN_YEARS).await;
+    bob.ack_all().await;
+    assert_eq!(bob.inbox().await.len(), 1);
 }
 
 /// A clock that falls back by years holds no lease for longer than was granted: neither while the
@@ -162,10 +178,37 @@ async fn g12_i8_a_clock_that_was_wrong_at_the_start_is_followed() {
         let early = to_bob(wrong);
         assert_eq!(alice.done(early.clone()).await.outcome, Some(Outcome::Delivered));
         clock.step(&server, 0).await;
+        // Who is told by HELLO what the time was asks for it again.
+        let told = alice.done(Ping {}).await.time.unwrap();
+        let now = MessageId::new(told, *id_at(0).0.last_chunk().unwrap());
+        let message = Message { id: now, ..to_bob(0) };
+        assert_eq!(alice.done(message).await.outcome, Some(Outcome::Delivered));
         assert_eq!(alice.done(to_bob(0)).await.outcome, Some(Outcome::Delivered));
         assert_eq!(alice.done(early).await.outcome, Some(Outcome::Duplicate));
         assert_eq!(alice.refused(to_bob(wrong)).await, Code::OutOfWindow);
     }
+}
+
+/// A domain whose clock is wrong refuses what others send; once it is put right, all of them are
+/// heard, without a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn g12_i8_other_domains_are_heard_when_the_clock_is_put_right() {
+    let Some(clock) = WallClock::ahead(-3 * DAY) else { return };
+    let domains = Domains::with(&["a.example", "b.example"], |name, start| match name {
+        "b.example" => start.under(clock.command()),
+        _ => start,
+    })
+    .await;
+    let mut alice = Peer::open_inbox(&domains["a.example"], "alice").await;
+    let mut bob = Peer::open_inbox(&domains["b.example"], "bob").await;
+    let early = alice.queue("bob@b.example", "too early").await;
+    let fate = alice.fate(early).await;
+    assert_eq!((fate.fate, fate.code), (Fate::Failed, Some(Code::OutOfWindow)));
+    assert_eq!(fate.by, Some(By::Home));
+    clock.step(&domains["b.example"], 0).await;
+    let heard = alice.queue("bob@b.example", "heard").await;
+    assert_eq!(alice.fate(heard).await.fate, Fate::Delivered);
+    assert_eq!(bob.texts(1).await, ["heard"]);
 }
 
 /// What rules say of times goes by the clock on the wall, also when that is set: who may see no more

@@ -17,6 +17,8 @@ use tokio::time::Instant;
 
 use super::records::ClockRecord;
 
+/// By less than this a clock that is put right slowly, and a look that comes late, may be off.
+pub const TOLERANCE: Duration = Duration::from_secs(2);
 /// A read of both lines that takes longer was interrupted, and tells nothing of their distance;
 const READ_MAX: Duration = Duration::from_millis(50);
 /// it is tried again so often.
@@ -122,7 +124,9 @@ impl Clock {
     /// Wall time, but for a step forward that has not stood for long: what is taken away by it does
     /// not come back when the clock is put right.
     pub fn trusted(&self) -> Timestamp {
-        self.now().shifted(self.0.trusted.load(Ordering::Relaxed))
+        let wall = self.wall();
+        let trusted = self.now().shifted(self.0.trusted.load(Ordering::Relaxed));
+        if wall.since(trusted) > TOLERANCE { trusted } else { wall }
     }
 
     /// See [`Clock::trusted`].

@@ -9,15 +9,13 @@ use impp_storage::{Expect, Op, Store, StoreError, Unit};
 use tokio::time::Instant;
 
 use super::server::clock_key;
-use crate::core::clock::Clock;
+use crate::core::clock::{Clock, TOLERANCE};
 use crate::core::metrics::Metrics;
 use crate::core::principals::Principals;
 use crate::core::records;
 
 /// How often is looked.
 const LOOK: Duration = Duration::from_secs(1);
-/// By less than this a clock that is put right slowly, and a look that comes late, may be off.
-const TOLERANCE: Duration = Duration::from_secs(2);
 /// So long a step forward has to stand before something is taken away by it.
 const TRUSTED: Duration = Duration::from_secs(24 * 3600);
 /// How often is noted how far steady time has come; no restart goes back further.

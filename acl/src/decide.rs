@@ -78,6 +78,13 @@ impl Decision {
     pub fn until(&self) -> Option<Timestamp> {
         self.until
     }
+
+    /// The same decision, with its moment by a clock that is so many milliseconds ahead of the one by
+    /// which it was made.
+    #[must_use]
+    pub fn by_clock_ahead(self, millis: i64) -> Decision {
+        Decision { until: self.until.map(|until| until.shifted(millis)), ..self }
+    }
 }
 
 /// Decides by the rules; without a matching one the answer is block.

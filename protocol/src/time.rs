@@ -43,6 +43,18 @@ impl Timestamp {
         Timestamp(self.0.saturating_sub(millis))
     }
 
+    /// This time so many milliseconds later, or earlier if they are negative; clamped.
+    #[must_use]
+    pub fn shifted(self, millis: i64) -> Timestamp {
+        Timestamp::from_millis(self.0.saturating_add_signed(millis))
+    }
+
+    /// By how many milliseconds this is later than `other`; negative if it is earlier.
+    pub fn ahead_of(self, other: Timestamp) -> i64 {
+        // No time is later than the end of the year 9999.
+        self.0.cast_signed() - other.0.cast_signed()
+    }
+
     /// How long after `earlier` this is; zero if it is not after it.
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
@@ -77,6 +89,12 @@ mod tests {
         assert_eq!(Timestamp::from_millis(u64::MAX), Timestamp::MAX);
         assert_eq!(Timestamp::MAX.after(Duration::MAX), Timestamp::MAX);
         assert_eq!(Timestamp::from_millis(5).before(Duration::from_secs(1)).as_millis(), 0);
+        assert_eq!(Timestamp::from_millis(5).shifted(-6).as_millis(), 0);
+        assert_eq!(Timestamp::MAX.shifted(i64::MAX), Timestamp::MAX);
+        assert_eq!(
+            Timestamp::from_millis(5).ahead_of(Timestamp::MAX.shifted(5)),
+            5 - 253_402_207_200_000
+        );
         assert!(!Timestamp::MAX.to_string().ends_with("ms"));
     }
 }

@@ -11,7 +11,7 @@ use impp_protocol::{Address, Domain, Timestamp};
 
 use crate::page::Filler;
 use crate::plan::{self, Counters, Facts, LogRow, Plan, Seen, Usage, Verdict, Write};
-use crate::unit::{Dedup, Outcome, TRIM_ITEMS_MAX, Unit};
+use crate::unit::{Dedup, Outcome, TRIM_ITEMS_MAX, Unit, time_of};
 use crate::{
     Health, Item, LogState, Page, Pending, ReadLog, Record, RecordKey, Salvaged, Scan, Stats,
     Store, StoreError, Table,
@@ -199,9 +199,8 @@ impl State {
             self.seen.insert(key, Seen { digest: dedup.digest, seqs: plan.seqs.clone() });
         }
         self.counters = plan.counters;
-        let floor = self.counters.dedup_floor.as_millis();
         while let Some(entry) = self.seen.first_entry() {
-            if u128::from_be_bytes(entry.key().0) >> 80 >= u128::from(floor) {
+            if time_of(&entry.key().0) >= self.counters.dedup_floor {
                 break;
             }
             entry.remove();
@@ -254,6 +253,11 @@ impl Facts for State {
 
     fn seen(&mut self, dedup: &Dedup) -> Result<Option<Seen>, Self::Error> {
         Ok(self.seen.get(&(dedup.id, dedup.from.clone(), dedup.to.clone())).cloned())
+    }
+
+    fn newest_seen(&mut self, before: Timestamp) -> Result<Option<Timestamp>, Self::Error> {
+        let times = self.seen.keys().map(|(id, ..)| time_of(id));
+        Ok(times.take_while(|time| *time < before).last())
     }
 
     fn counted(&mut self, log: u64, after: u64, upto: u64) -> Result<Usage, Self::Error> {

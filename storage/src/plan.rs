@@ -4,6 +4,8 @@
 //! Looking the facts up and carrying the writes out is left to the back ends. As everything
 //! that can refuse a unit is looked at before anything is written, no unit ever needs undoing.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use impp_protocol::{Address, Timestamp};
 
@@ -48,7 +50,8 @@ pub(crate) struct Counters {
     pub(crate) seq: u64,
     /// The last version given, or passed over by a unit that gave neither version nor seq.
     pub(crate) version: u64,
-    /// Where the de-duplication window starts.
+    /// Behind the newest id whose de-duplication record was ever swept: of an earlier one that is not
+    /// known nobody can say whether it was accepted.
     pub(crate) dedup_floor: Timestamp,
 }
 
@@ -80,6 +83,8 @@ pub(crate) trait Facts {
     /// The bytes of a record's value, if there is one, whatever its digest says.
     fn length(&mut self, key: &RecordKey) -> Result<Option<usize>, Self::Error>;
     fn seen(&mut self, dedup: &Dedup) -> Result<Option<Seen>, Self::Error>;
+    /// The time of the newest id before `before` under which something was accepted.
+    fn newest_seen(&mut self, before: Timestamp) -> Result<Option<Timestamp>, Self::Error>;
     /// What is counted of the items of a log above `after` and up to `upto`.
     fn counted(&mut self, log: u64, after: u64, upto: u64) -> Result<Usage, Self::Error>;
 }
@@ -205,10 +210,7 @@ impl<'u, F: Facts> Planner<'u, '_, F> {
                 }
             }
             Op::Purge { owner } => self.plan_purge(owner)?,
-            Op::ExpireDedup { before } => {
-                let floor = &mut self.plan.counters.dedup_floor;
-                *floor = (*floor).max(*before);
-            }
+            Op::ExpireDedup { before } => self.plan_expiry(*before)?,
         }
         Ok(None)
     }
@@ -302,6 +304,16 @@ impl<'u, F: Facts> Planner<'u, '_, F> {
             self.plan.writes.push(Write::Purge { log: row.id });
             let purged = LogRow { id: 0, custody: row.last, unacked: Usage::default(), ..row };
             self.set_log(owner, purged);
+        }
+        Ok(())
+    }
+
+    /// Rises only as far as something goes: a clock that ran ahead sweeps what there is, and is no
+    /// reason to refuse what comes after it was set right.
+    fn plan_expiry(&mut self, before: Timestamp) -> Result<(), F::Error> {
+        if let Some(newest) = self.facts.newest_seen(before)? {
+            let floor = &mut self.plan.counters.dedup_floor;
+            *floor = (*floor).max(newest.after(Duration::from_millis(1)));
         }
         Ok(())
     }

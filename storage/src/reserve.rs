@@ -147,6 +147,10 @@ mod tests {
         fn counted(&mut self, _: u64, _: u64, _: u64) -> Result<Usage, Self::Error> {
             Ok(Usage::default())
         }
+
+        fn newest_seen(&mut self, _: Timestamp) -> Result<Option<Timestamp>, Self::Error> {
+            Ok(None)
+        }
     }
 
     fn alice() -> Address {

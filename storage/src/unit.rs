@@ -104,8 +104,9 @@ pub enum Op {
         /// Whose log.
         owner: Address,
     },
-    /// Raises the durable floor of the de-duplication window: earlier ids are answered
-    /// [`Rejection::OutOfWindow`] and forgotten. Never lowers it.
+    /// Forgets the de-duplication keys of ids of an earlier time, and raises the durable floor behind
+    /// the newest of them: below it everything is answered [`Rejection::OutOfWindow`], as nobody
+    /// knows any more. Where nothing is forgotten the floor stays, and it never falls.
     ExpireDedup {
         /// Ids of an earlier time go.
         before: Timestamp,
@@ -182,7 +183,7 @@ pub enum Rejection {
     },
     /// The de-duplication key was used for something else.
     DedupConflict,
-    /// The id is older than the de-duplication window, so nobody knows any more.
+    /// Records of ids as old as this one were forgotten, so nobody knows any more.
     OutOfWindow,
     /// An append would pass its limit.
     Full {
@@ -199,9 +200,14 @@ pub enum Rejection {
 impl Dedup {
     /// The time in the id.
     pub fn time(&self) -> Timestamp {
-        let [a, b, c, d, e, f, ..] = self.id;
-        Timestamp::from_millis(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
+        time_of(&self.id)
     }
+}
+
+/// The time in an id.
+pub(crate) fn time_of(id: &[u8; 16]) -> Timestamp {
+    let [a, b, c, d, e, f, ..] = *id;
+    Timestamp::from_millis(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
 }
 
 impl Unit {

@@ -135,6 +135,29 @@ battery! {
         assert_eq!(heads(store, &alice()).await, ["m", "m", "other"]);
     }
 
+    /// G12: what a clock that runs ahead has swept makes what is as old or older unknown, and nothing
+    /// that is newer: the floor rises as far as there was something, and no further.
+    async fn g12_the_floor_stands_behind_what_was_swept(store: &dyn Store) {
+        let send = |millis, tail| {
+            let dedup = Some(dedup(millis, tail, 1));
+            store.submit(Unit { dedup, ..unit(vec![append(&alice(), "m")]) })
+        };
+        let taken = |answer| matches!(answer, Ok(Outcome::Committed { .. }));
+        submit(store, vec![Op::ExpireDedup { before: at(1 << 40) }]).await;
+        for millis in [5000, 7000, 9000] {
+            assert!(taken(send(millis, 1).await), "nothing was swept");
+        }
+        submit(store, vec![Op::ExpireDedup { before: at(8000) }]).await;
+        let out = Ok(Outcome::Rejected(Rejection::OutOfWindow));
+        for (millis, tail) in [(5000, 1), (7000, 1), (7000, 2), (6999, 2), (1, 1)] {
+            assert_eq!(send(millis, tail).await, out, "{millis}");
+        }
+        assert!(taken(send(7001, 1).await));
+        for millis in [7001, 9000] {
+            assert!(matches!(send(millis, 1).await, Ok(Outcome::Duplicate { .. })));
+        }
+    }
+
     /// A unit that only holds a message back, in a record, is not doubled either.
     async fn a_unit_without_appends_is_deduplicated(store: &dyn Store) {
         let hold = || {

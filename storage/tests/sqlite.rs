@@ -37,6 +37,7 @@ async fn e1_reopening_keeps_all() {
             append(&bob(), "b"),
         ])
     };
+    commit(&store, Unit { dedup: Some(dedup(3999, 7, 1)), ..unit(vec![]) }).await;
     let seqs = commit(&store, send()).await;
     let version = versions(&store, vec![put("k", Expect::Any, "v")]).await[0];
     submit(&store, vec![Op::ExpireDedup { before: at(4000) }, custody(&bob(), seqs[1])]).await;

@@ -5,6 +5,7 @@
 mod before_sign_in;
 mod bounded;
 mod client;
+mod clock;
 mod control;
 mod corpus;
 mod damaged;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use impp_protocol::command::{Ack, Done, Fetch, Header, Message, Outcome, Ping};
 use impp_protocol::field::Writer;
 use impp_protocol::state::{self, ItemKind, Page};
-use impp_protocol::{By, Code, What};
+use impp_protocol::{By, Code, MessageId, What};
 use impp_tests::Server;
 use impp_tests::peer::{Peer, fetch, id_at, message, subscribe};
 use impp_tests::wire::raw_frame;
@@ -321,6 +321,36 @@ async fn r4_1_9_an_id_is_the_senders_unique_and_of_its_time() {
     let other = Message { id, ..message("carol@localhost", "hi") };
     assert_eq!(alice.done(other).await.outcome, delivered);
     assert_eq!(alice.done(with(id)).await.outcome, Some(Outcome::Duplicate));
+}
+
+/// A repeat whose id has grown too old meanwhile is still one, and not "definitely not accepted".
+#[tokio::test]
+async fn e12_g12_a_repeat_outlives_the_window_of_its_id() {
+    let server = Server::quickstart();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    const DAY: i64 = 24 * 3600;
+    // Just young enough, however long the way takes.
+    let mut taken = None;
+    for seconds in [3, 10, 30, 100] {
+        let id = id_at(seconds - DAY);
+        let message = Message { id, ..message("bob@localhost", "just in time") };
+        if alice.request(message.clone()).await.is_ok() {
+            taken = Some(message);
+            break;
+        }
+    }
+    let taken = taken.expect("an id that is young enough");
+    let mut other = taken.clone();
+    impp_tests::eventually("the id's time to be too old", async || {
+        other.id =
+            MessageId::new(taken.id.time()?, *uuid::Uuid::new_v4().as_bytes().first_chunk()?);
+        let refused = alice.request(other.clone()).await.err()?;
+        (refused.code == Code::OutOfWindow).then_some(())
+    })
+    .await;
+    assert_eq!(alice.done(taken.clone()).await.outcome, Some(Outcome::Duplicate));
+    let changed = Message { body: Bytes::from_static(b"else"), ..taken };
+    assert_eq!(alice.refused(changed).await, Code::OutOfWindow);
 }
 
 /// Whatever keeps a message from its recipient is told to the sender, with who says so.

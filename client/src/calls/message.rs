@@ -6,7 +6,7 @@ use bytes::Bytes;
 use impp_locate::Service;
 use impp_protocol::command::{Fetch, Message, Outcome};
 use impp_protocol::state::Whereabouts;
-use impp_protocol::{Address, MessageId, Timestamp, What};
+use impp_protocol::{Address, Code, MessageId, Timestamp, What};
 use tokio::time::timeout;
 
 use super::content;
@@ -46,12 +46,27 @@ pub struct Sent {
 
 impl Client {
     /// Sends a message. If the connection is lost before the answer, the same is sent again over a
-    /// new one until the time is over; that never doubles it.
+    /// new one until the time is over; that never doubles it. If the server does not take its time,
+    /// as its clock was set since, it was not accepted, and is sent once more with a new id.
     ///
     /// # Errors
     /// [`ClientError`]; after anything but an answer, nobody knows whether the message was taken,
     /// and it may be repeated with the same id.
     pub async fn send(&self, outgoing: Outgoing) -> Result<Sent, ClientError> {
+        match self.send_once(outgoing.clone()).await {
+            Err(ClientError::Answered(error))
+                if error.code == Code::OutOfWindow && outgoing.id.is_none() =>
+            {
+                let limit = self.timeout();
+                let asked = async { self.connect_for(Service::Messages).await?.ask_time().await };
+                timeout(limit, asked).await.unwrap_or(Err(ClientError::Timeout(limit)))?;
+                self.send_once(outgoing).await
+            }
+            sent => sent,
+        }
+    }
+
+    async fn send_once(&self, outgoing: Outgoing) -> Result<Sent, ClientError> {
         let now = self.server_time().await?;
         let id = match outgoing.id {
             Some(id) => id,

@@ -9,10 +9,10 @@ mod reader;
 mod tests;
 mod writer;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use impp_protocol::command::{Bye, ByeReason, Command, Done, Hello, Message, Notify};
+use impp_protocol::command::{Bye, ByeReason, Command, Done, Hello, Message, Notify, Ping};
 use impp_protocol::{Error, Timestamp};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -60,7 +60,8 @@ pub struct Connection {
 
 struct Shared {
     hello: Hello,
-    hello_at: Instant,
+    /// What the server last said of its time, and when.
+    time: Mutex<Option<(Timestamp, Instant)>>,
     signed_in: Done,
     pending: Arc<Pending>,
     unanswered: Arc<Semaphore>,
@@ -106,8 +107,8 @@ impl Connection {
         let unanswered_max = hello.requests_max.and_then(|max| usize::try_from(max).ok());
         let unanswered_max = unanswered_max.unwrap_or(REQUESTS_MAX).clamp(1, REQUESTS_MAX);
         let shared = Shared {
+            time: Mutex::new(hello.time.map(|time| (time, hello_at))),
             hello,
-            hello_at,
             signed_in: done,
             pending,
             unanswered: Arc::new(Semaphore::new(unanswered_max)),
@@ -156,7 +157,17 @@ impl Connection {
 
     /// The server's time now, if it tells it.
     pub fn server_time(&self) -> Option<Timestamp> {
-        Some(self.shared.hello.time?.after(self.shared.hello_at.elapsed()))
+        let (time, at) = (*self.shared.time.lock().unwrap_or_else(PoisonError::into_inner))?;
+        Some(time.after(at.elapsed()))
+    }
+
+    /// Asks the server for its time: its clock may have been set since it was last told.
+    pub(crate) async fn ask_time(&self) -> Result<(), ClientError> {
+        if let Some(time) = self.call(Ping {}).await?.time {
+            let mut known = self.shared.time.lock().unwrap_or_else(PoisonError::into_inner);
+            *known = Some((time, Instant::now()));
+        }
+        Ok(())
     }
 
     /// Whether another handle is one to this connection.

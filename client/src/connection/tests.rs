@@ -61,6 +61,25 @@ fn numbered(number: u64) -> Done {
     Done { number: Some(number), ..Done::empty() }
 }
 
+/// G12: the server's clock was set since its HELLO: what it says when it is asked is its time.
+#[tokio::test]
+async fn g12_the_servers_time_is_what_it_last_said() {
+    let (connection, _incoming, mut peer) = connected(64);
+    assert_eq!(connection.server_time(), None);
+    for time in [5_000_000_000, 1_000_000_000] {
+        let time = Timestamp::from_millis(time);
+        let server = async {
+            let asked = peer.read().await.unwrap();
+            assert!(matches!(asked.command, Command::Ping(_)));
+            peer.write(asked.number, Done { time: Some(time), ..Done::empty() }).await;
+        };
+        let (asked, ()) = tokio::join!(connection.ask_time(), server);
+        asked.unwrap();
+        let known = connection.server_time().unwrap();
+        assert!(known >= time && known.since(time) < Duration::from_secs(1000), "{known}");
+    }
+}
+
 #[tokio::test]
 async fn answers_in_any_order_find_who_asked() {
     let (connection, _incoming, mut peer) = connected(64);

@@ -172,6 +172,14 @@ impl Presentity {
         effects
     }
 
+    /// The clock on the wall was changed, and is so many milliseconds ahead of `now`: what rules say of
+    /// times is judged anew, also for what is staged.
+    pub fn wall_moved(&mut self, now: Timestamp, ahead: i64) -> Effects {
+        let staged = self.staged.iter_mut().filter_map(|staged| staged.before.policy.as_mut());
+        staged.chain([&mut self.newest.policy]).for_each(|policy| policy.ahead = ahead);
+        self.beneath(now, false, |state| state.decide_all(now)).1
+    }
+
     /// Does something that is seen at once, beneath all that is staged.
     pub(super) fn beneath<R>(
         &mut self,

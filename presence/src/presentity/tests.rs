@@ -3,6 +3,7 @@
 mod due;
 mod overtaken;
 mod staged;
+mod wall;
 mod woken;
 
 use std::time::Duration;

@@ -49,7 +49,7 @@ fields! {
         10 content: Option<Bytes>,
         /// MESSAGE: what became of it.
         11 outcome: Option<Outcome>,
-        /// MESSAGE: when the server took it.
+        /// MESSAGE: when the server took it. PING: the server's time.
         12 time: Option<Timestamp>,
         /// FETCH of a list: there are more entries, behind this cursor.
         13 next: Option<Bytes>,

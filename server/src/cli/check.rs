@@ -57,7 +57,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
                 }
                 Err(error) => findings.push(wrong("tls", error)),
             }
-            let now = Clock::start().now();
+            let now = Clock::start().wall();
             findings.extend(config.domain.iter().filter_map(|hosted| validity(hosted, now)));
             findings.extend(config.domain.iter().filter_map(purpose));
             findings.extend(config.domain.iter().filter_map(redirect));

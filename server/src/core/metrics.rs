@@ -62,6 +62,8 @@ pub struct Metrics {
     pub unsolicited: Counter,
     /// Lines of the log that could not be written.
     pub log_dropped: Counter,
+    /// Steps of the wall clock.
+    pub clock_steps: Counter,
     /// What other domains have said that did not fit what they said before.
     pub repairs: Counter,
     /// Connections closed before TLS because too many had not signed in.
@@ -93,6 +95,7 @@ impl Default for Metrics {
             refused: Family::default(),
             unsolicited: Counter::default(),
             log_dropped: Counter::default(),
+            clock_steps: Counter::default(),
             repairs: Counter::default(),
             crowded: Counter::default(),
             links: Gauge::default(),
@@ -126,6 +129,11 @@ impl Metrics {
             m.view_encodes.clone(),
         );
         registry.register("impp_refused", "Errors answered, by code", m.refused.clone());
+        registry.register(
+            "impp_clock_steps",
+            "Steps of the wall clock that were noticed",
+            m.clock_steps.clone(),
+        );
         registry.register(
             "impp_log_lines_dropped",
             "Lines of the log that could not be written",

@@ -320,6 +320,18 @@ pub struct LinkedRecord {
     pub until: u64,
 }
 
+/// Where the server's lines of time stood (`core/clock.rs`), in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClockRecord {
+    /// How far ahead of steady time the wall clock was.
+    pub ahead: i64,
+    /// How far it was believed to be.
+    pub trusted: i64,
+    /// Steady time, since 1970.
+    pub seen: u64,
+}
+
 /// Grants by their names.
 mod grant {
     use impp_protocol::state::Grant;

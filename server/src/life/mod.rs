@@ -6,8 +6,10 @@
 //! | `log` | the log on standard error |
 //! | `reload` | the configuration, read again |
 //! | `timers` | what is due |
+//! | `following` | changes of the wall clock, and the machine's sleep |
 //! | `sweep` | what nobody needs any more |
 
+mod following;
 pub mod log;
 mod reload;
 mod server;
@@ -26,10 +28,12 @@ use impp_storage::{Expect, Op, Options, Payer, SqliteStore, StoreError, UNIT_OPS
 use tokio::net::lookup_host;
 
 use crate::core::config::{Config, ConfigError, seconds};
+use crate::core::ground::Ground;
 use crate::core::records;
 use crate::core::tls::Configurations;
 use crate::front::control;
 use crate::front::listen::Listener;
+use following::Following;
 use reload::Reload;
 #[cfg(test)]
 pub(crate) use server::Surroundings;
@@ -117,6 +121,7 @@ impl Server {
         control::listen(socket, answering)
             .map_err(|error| bind(format!("control socket {}", socket.display()), error))?;
         self.begin().await?;
+        tokio::spawn(self.following().run());
         for listener in listeners {
             let stopped = self.entrance.stopping.begun.clone();
             let accepting = listener.run(self.entrance.clone());
@@ -130,15 +135,20 @@ impl Server {
         self.note_running(true).await?;
         tokio::spawn(self.housekeeping().run());
         let (store, outgoing) = (self.ground.store.clone(), &self.rooms.outgoing);
-        tokio::spawn(sweep::run(store, self.ground.clock, outgoing.clone()));
+        tokio::spawn(sweep::run(store, self.ground.clock.clone(), outgoing.clone()));
         outgoing.restore().await?;
         self.entrance.peers.seek();
         Ok(())
     }
 
+    fn following(&self) -> Following {
+        let Ground { clock, store, metrics, .. } = self.ground.clone();
+        Following { clock, store, metrics, principals: self.rooms.principals.clone() }
+    }
+
     fn housekeeping(&self) -> Housekeeping {
         Housekeeping {
-            clock: self.ground.clock,
+            clock: self.ground.clock.clone(),
             timers: self.ground.timers.clone(),
             principals: self.rooms.principals.clone(),
             mirrors: self.mirrors.clone(),
@@ -148,10 +158,11 @@ impl Server {
 
     /// Notes in the store that a server runs, or that it has stopped in good order.
     async fn note_running(&self, running: bool) -> Result<(), StoreError> {
-        let clock = self.ground.clock;
+        let clock = &self.ground.clock;
         let value = running.then(|| records::to_bytes(&clock.started().as_millis()));
         let put = Op::Put { key: server::running_key()?, expect: Expect::Any, value };
-        let unit = Unit::of(clock.now(), vec![put]).paid_by(Payer::Operator);
+        let ops = vec![put, following::note(clock)?];
+        let unit = Unit::of(clock.now(), ops).paid_by(Payer::Operator);
         self.ground.store.submit(unit).await.map(drop)
     }
 

@@ -60,7 +60,7 @@ pub(super) fn put_in_force(
     config: Config,
     tls: Configurations,
 ) -> Vec<String> {
-    let now = Clock::start().now();
+    let now = Clock::start().wall();
     let out_of_time = |hosted: &Hosted| {
         let path = &hosted.certificate;
         let why = Validity::of(&files::first(path)?)?.fault(now)?;

@@ -15,7 +15,7 @@ use crate::core::clock::Clock;
 use crate::core::config::Config;
 use crate::core::ground::Ground;
 use crate::core::principals::Principals;
-use crate::core::records;
+use crate::core::records::{self, ClockRecord};
 use crate::core::routes::Routes;
 use crate::core::secrets::Secrets;
 use crate::core::sessions::Sessions;
@@ -74,7 +74,7 @@ pub(crate) type MakeWays = Box<dyn FnOnce(&Ground) -> Result<Arc<dyn Ways>, Star
 
 impl Surroundings {
     /// The system's time and chance; servers are found as the configuration says.
-    fn real() -> Surroundings {
+    pub(super) fn real() -> Surroundings {
         let ways = |ground: &Ground| {
             let settings = ground.settings.load().locating();
             let settings = settings.map_err(|error| StartError::Config(error.message))?;
@@ -115,6 +115,7 @@ impl Server {
         store: Arc<dyn Store>,
     ) -> Result<Server, StartError> {
         let Surroundings { clock, chance, ways } = surroundings;
+        let clock = clock.resumed(load_clock(&*store).await?.as_ref());
         let domains: Vec<_> = config.domain.iter().map(|hosted| hosted.name.clone()).collect();
         let accounts = Accounts::load(&*store, domains).await?;
         let crashed = has_crashed(&*store).await?;
@@ -233,6 +234,21 @@ async fn has_crashed(store: &dyn Store) -> Result<bool, StoreError> {
         Err(StoreError::Damaged { .. }) => Ok(true),
         running => Ok(running?.is_some()),
     }
+}
+
+/// Where the store notes how the lines of time stand.
+pub(super) fn clock_key() -> Result<RecordKey, StoreError> {
+    records::meta("clock").map_err(|_| StoreError::Damaged { what: "a name".to_owned() })
+}
+
+/// What the server before this one has noted of time. What cannot be read is as if there were none:
+/// no more hangs on it than when leases end.
+async fn load_clock(store: &dyn Store) -> Result<Option<ClockRecord>, StoreError> {
+    let kept = match store.get(clock_key()?).await {
+        Err(StoreError::Damaged { .. }) => None,
+        kept => kept?,
+    };
+    Ok(kept.and_then(|record| records::from_bytes(&record.value).ok()))
 }
 
 async fn load_secrets(

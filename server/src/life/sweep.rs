@@ -12,13 +12,17 @@ use crate::messages::{DEDUP_KEPT, Outgoing};
 
 /// How often.
 const SWEEP: Duration = Duration::from_secs(3600);
+/// In `META`: up to where was swept last, in milliseconds since 1970.
+const SWEPT: &str = "dedup-floor";
+/// So many times faster than time passes, or the days on which no server ran were never made up for.
+const CATCHING_UP: u32 = 2;
 
 /// For ever.
 pub(super) async fn run(store: Arc<dyn Store>, clock: Clock, outgoing: Arc<Outgoing>) {
     let mut since = clock.started();
     loop {
         let now = clock.now();
-        if let Err(error) = once(&*store, now, now.since(since)).await {
+        if let Err(error) = once(&*store, clock.trusted(), now.since(since)).await {
             tracing::warn!(%error, "old records of de-duplication could not be cleared");
         }
         if let Err(error) = outgoing.forget_linked(now).await {
@@ -29,14 +33,16 @@ pub(super) async fn run(store: Arc<dyn Store>, clock: Clock, outgoing: Arc<Outgo
     }
 }
 
-/// The floor follows the clock, but never faster than time has passed while a server ran: a clock
-/// that was wrong at a start must not refuse everybody's messages after it was set right.
+/// Sweeping follows the clock, but never much faster than time has passed while a server ran: a clock
+/// that runs ahead for a while does not make everything forgotten at once. What is swept raises the
+/// store's floor behind it, and nothing else does: so where there was nothing a wrong clock leaves no
+/// trace, and the floor never hinders what is newer than all that was swept.
 async fn once(store: &dyn Store, now: Timestamp, passed: Duration) -> Result<(), StoreError> {
-    let Ok(key) = records::meta("dedup-floor") else { return Ok(()) };
+    let Ok(key) = records::meta(SWEPT) else { return Ok(()) };
     let wanted = now.before(DEDUP_KEPT);
     let known = store.get(key.clone()).await?;
     let known: Option<u64> = known.and_then(|record| records::from_bytes(&record.value).ok());
-    let known = known.map(|millis| Timestamp::from_millis(millis).after(passed));
+    let known = known.map(|millis| Timestamp::from_millis(millis).after(passed * CATCHING_UP));
     let before = known.map_or(wanted, |highest| highest.min(wanted));
     let value = Some(records::to_bytes(&before.as_millis()));
     let put = Op::Put { key, expect: Expect::Any, value };
@@ -44,3 +50,6 @@ async fn once(store: &dyn Store, now: Timestamp, passed: Duration) -> Result<(),
     store.submit(Unit::of(now, ops).paid_by(Payer::Operator)).await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

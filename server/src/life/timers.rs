@@ -39,8 +39,7 @@ impl Housekeeping {
             let changed = timers.changed.notified();
             match timers.next() {
                 Some(next) => {
-                    let sleep = tokio::time::sleep_until(this.clock.instant(next));
-                    tokio::select! { () = sleep => {}, () = changed => {} }
+                    tokio::select! { () = this.clock.reach(next) => {}, () = changed => {} }
                 }
                 None => changed.await,
             }

@@ -3,7 +3,6 @@
 //! It has proven its domain, and speaks for that alone.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use impp_federation::queue::follow;
 use impp_protocol::command::Message;
@@ -14,12 +13,7 @@ use tokio::time::Instant;
 
 use super::{LinkMailbox, Peer};
 use crate::core::answers::Answer;
-use crate::core::clock::Clock;
-use crate::messages::{Bearer, Delivery, out_of_window, time_of};
-
-/// An id may be so much ahead of our clock: the server that took it first has checked it by its
-/// own, and the record of it is kept by the time that it says.
-const ID_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
+use crate::messages::{Bearer, Delivery};
 
 /// Why a frame is not served.
 #[derive(Debug)]
@@ -33,7 +27,6 @@ pub(super) enum Refused {
 /// Takes a message; the answer comes when the store has it.
 pub(super) async fn message(
     delivery: &Arc<Delivery>,
-    clock: Clock,
     peer: &Peer,
     link: &LinkMailbox,
     mut message: Message,
@@ -64,9 +57,6 @@ pub(super) async fn message(
     (message.hops, message.later_stamps) = (None, Stamps::default());
     if let Some(over) = message.over_limit() {
         return Err(request(Error::new(Code::TooLarge, over)));
-    }
-    if time_of(message.id).map_err(request)? > clock.now().after(ID_AHEAD_MAX) {
-        return Err(request(out_of_window("lies in the future")));
     }
     // Alike for every recipient, so that it tells nothing of any.
     if let Err(wait) = peer.takes_message(Instant::now()) {

@@ -139,7 +139,7 @@ impl Openings {
             version: PROTOCOL_VERSION,
             features: links.services.clone(),
             agent: Some(concat!("imppd/", env!("CARGO_PKG_VERSION")).to_owned()),
-            time: Some(self.clock.now()),
+            time: Some(self.clock.wall()),
             domains: vec![local.clone()],
             mechanisms: Vec::new(),
             frame_max: Some(FRAME_BYTES_MAX as u64),

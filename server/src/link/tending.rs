@@ -34,7 +34,7 @@ impl Peer {
     /// Sees to it until it ends.
     pub(super) async fn tend(self: Arc<Peer>, peers: Arc<Peers>) {
         let (waiting, serving) = (&self.waiting, peers.serving.clone());
-        let clock = serving.clock;
+        let clock = serving.clock.clone();
         let mut idle_since = None;
         loop {
             let now = clock.now();
@@ -66,8 +66,7 @@ impl Peer {
                     let changed = waiting.changed.notified();
                     match until {
                         Some(until) => {
-                            let sleep = tokio::time::sleep_until(clock.instant(until));
-                            tokio::select! { () = sleep => {}, () = changed => {} }
+                            tokio::select! { () = clock.reach(until) => {}, () = changed => {} }
                         }
                         None => changed.await,
                     }

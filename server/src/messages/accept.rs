@@ -8,10 +8,19 @@ use impp_protocol::{Address, By, Code, Error, MessageId, Timestamp};
 use impp_storage::{self as storage, Dedup, Rejection, Store, StoreError};
 use sha2::{Digest, Sha256};
 
+use super::deliver::Bearer;
 use crate::core::answers::{Handled, Stored, storage_error};
 
 /// How long a repeat is recognised: longer than its id can be accepted, with room for a queue.
 pub const DEDUP_KEPT: Duration = Duration::from_secs(72 * 3600);
+
+/// A session's id may be so much older than the server's time,
+const ID_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// or so much ahead of it.
+const ID_AHEAD_MAX: Duration = Duration::from_secs(600);
+/// An id that comes over a link may be so much ahead of our clock: the server that took it first has
+/// checked it by its own, and the record of it is kept by the time that it says.
+const LINK_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// What a repeat of the message is told by.
 pub(super) fn dedup(message: &Message, from: &Address) -> Dedup {
@@ -27,6 +36,31 @@ pub(super) fn dedup(message: &Message, from: &Address) -> Dedup {
 pub(super) async fn is_repeat(store: &dyn Store, dedup: Dedup) -> Result<bool, Error> {
     let digest = dedup.digest;
     Ok(store.accepted(dedup).await.stored()? == Some(digest))
+}
+
+/// An id is a UUIDv7 whose time is near the server's. Whoever asks looks for a record of it before a
+/// message is refused: what was accepted stays accepted, whatever the clock has come to say.
+///
+/// That nothing is taken twice does not hang on this, but on the store's floor, which stands behind
+/// whatever was swept.
+///
+/// # Errors
+/// malformed, out-of-window.
+pub(super) fn in_window(id: MessageId, bearer: &Bearer, now: Timestamp) -> Result<(), Error> {
+    let made = id.time().ok_or_else(|| Error::new(Code::Malformed, "id: not a UUIDv7"))?;
+    let (age, ahead) = match bearer {
+        Bearer::Session => (ID_AGE_MAX, ID_AHEAD_MAX),
+        Bearer::Link => (DEDUP_KEPT, LINK_AHEAD_MAX),
+        // It was near when its queue took it, and has waited since.
+        Bearer::Queue => return Ok(()),
+    };
+    if made.after(age) < now {
+        return Err(out_of_window("is too old"));
+    }
+    if made > now.after(ahead) {
+        return Err(out_of_window("lies in the future"));
+    }
+    Ok(())
 }
 
 /// Whether a message comes too late by its own words.
@@ -81,15 +115,7 @@ pub(super) fn full(to: &Address) -> Error {
 }
 
 /// An id outside the window in which a repeat is recognised.
-pub fn out_of_window(what: &str) -> Error {
+fn out_of_window(what: &str) -> Error {
     let text = format!("id: its time {what}; make one from the server's time");
     Error::new(Code::OutOfWindow, text)
-}
-
-/// The time in a message's id.
-///
-/// # Errors
-/// malformed if it is no UUIDv7.
-pub fn time_of(id: MessageId) -> Result<Timestamp, Error> {
-    id.time().ok_or_else(|| Error::new(Code::Malformed, "id: not a UUIDv7"))
 }

@@ -13,7 +13,7 @@ use impp_protocol::{Address, By, Code, Error, Timestamp};
 use impp_storage::{self as storage, Dedup, Limit, Op, Store, StoreError, Unit};
 use parking_lot::Mutex;
 
-use super::accept::{answered, dedup, done, full, in_time, is_repeat};
+use super::accept::{answered, dedup, done, full, in_time, in_window, is_repeat};
 use super::held::hold;
 use super::items::{copy_sent, fate_of, received};
 use crate::core::accounts::Account;
@@ -81,7 +81,7 @@ impl Delivery {
         from: Address,
         bearer: Bearer,
     ) -> Result<Answer, Error> {
-        let now = self.clock.now();
+        let now = self.clock.wall();
         let dedup = dedup(&message, &from);
         match self.judge(&message, &from, &bearer, now).await {
             Ok(Judged::Inbox(recipient, action)) if message.volatile => {
@@ -129,6 +129,7 @@ impl Delivery {
         bearer: &Bearer,
         now: Timestamp,
     ) -> Result<Judged, Error> {
+        in_window(message.id, bearer, now)?;
         in_time(message, now)?;
         let recipient = match self.recipient(&message.to) {
             Err(error)

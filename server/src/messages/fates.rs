@@ -133,7 +133,7 @@ impl Fates {
     }
 
     async fn put(&self, ops: Vec<Op>) -> Result<storage::Outcome, StoreError> {
-        let unit = Unit::of(self.clock.now(), ops);
+        let unit = Unit::of(self.clock.wall(), ops);
         self.store.submit(unit).await
     }
 
@@ -182,7 +182,7 @@ impl Fates {
         let (record, body) = parse(&kept.value).stored()?;
         let message =
             Message::decode(body.clone()).map_err(|e| Error::new(Code::Internal, e.to_string()))?;
-        let expires = message.expires;
+        let expires = message.expires.map(|at| self.clock.named(at));
         match self.follow(ending, to, message).await? {
             Astray::Ended(report) => self.end_here(waiting, ending, report).await,
             Astray::Beyond(to, hops) => {

@@ -25,7 +25,7 @@ mod outgoing;
 mod queued;
 mod waiting;
 
-pub use accept::{DEDUP_KEPT, out_of_window, time_of};
+pub use accept::DEDUP_KEPT;
 pub use deliver::{Bearer, Delivery};
 pub use fates::Fates;
 pub use items::device_gone;

@@ -12,7 +12,8 @@ use impp_protocol::command::{Message, Outcome};
 use impp_protocol::{Address, Code, Domain, Error, MessageId, Timestamp};
 use impp_storage::{self as storage, Expect, Op, Pending, Store, StoreError, Unit};
 
-use super::accept::{answered, dedup, done, in_time, is_repeat};
+use super::accept::{answered, dedup, done, in_time, in_window, is_repeat};
+use super::deliver::Bearer;
 use super::items::copy_sent;
 use super::linked::Linked;
 use super::queued::{item, key, record, restored};
@@ -102,11 +103,12 @@ impl Outgoing {
         message: Message,
         from: Address,
     ) -> Result<Answer, Error> {
-        let now = self.clock.now();
+        let (now, wall) = (self.clock.now(), self.clock.wall());
         if message.volatile {
-            in_time(&message, now)?;
+            in_window(message.id, &Bearer::Session, wall)?;
+            in_time(&message, wall)?;
             self.pass_on(&self.carriers.claim(&from, &message.to.domain())?, &message);
-            return Ok(Answer::Now(done(now, Outcome::Sent).into()));
+            return Ok(Answer::Now(done(wall, Outcome::Sent).into()));
         }
         let (dedup, body) = (dedup(&message, &from), message.encode());
         let ticket = self.queues.ticket(now);
@@ -114,7 +116,7 @@ impl Outgoing {
             Ok(waiting) => waiting,
             // What was accepted before is not refused now.
             Err(_) if is_repeat(&*self.store, dedup.clone()).await? => {
-                return Ok(Answer::Now(done(now, Outcome::Duplicate).into()));
+                return Ok(Answer::Now(done(wall, Outcome::Duplicate).into()));
             }
             Err(error) => return Err(error),
         };
@@ -123,12 +125,12 @@ impl Outgoing {
             copy_sent(&from),
             Op::Put { key: key(&from, ticket), expect: Expect::Absent, value: Some(record) },
         ];
-        let unit = Unit { dedup: Some(dedup), body: Some(body.clone()), ..Unit::of(now, ops) };
+        let unit = Unit { dedup: Some(dedup), body: Some(body.clone()), ..Unit::of(wall, ops) };
         let (pending, outgoing) = (self.store.submit(unit), self.clone());
         // It goes on its way also if the sender is gone by then.
         let answered = tokio::spawn(async move {
             let outcome = outgoing.stored(pending, &waiting, ticket, &from, body).await;
-            outgoing.answer(outcome, &from, &message.to, now)
+            outgoing.answer(outcome, &from, &message.to, wall)
         });
         Ok(Answer::of_task(answered))
     }
@@ -142,11 +144,18 @@ impl Outgoing {
         bytes: u64,
         now: Timestamp,
     ) -> Result<Arc<Waiting>, Error> {
-        in_time(message, now)?;
+        let wall = self.clock.wall();
+        in_window(message.id, &Bearer::Session, wall)?;
+        in_time(message, wall)?;
         let (to, remote) = (&message.to, message.to.domain());
         let claim = self.carriers.claim(from, &remote)?;
         let item = item(&self.settings.load().federation, ticket, message.id, from, to, now);
-        let item = Item { expires: message.expires, bytes, claim: Some(claim.clone()), ..item };
+        let item = Item {
+            expires: message.expires.map(|at| self.clock.named(at)),
+            bytes,
+            claim: Some(claim.clone()),
+            ..item
+        };
         let (waiting, reserved) =
             enter(|| self.carriers.waiting(&claim), |queue| queue.reserve(item.clone()))?;
         reserved.map(|()| waiting).map_err(|full| {
@@ -232,7 +241,8 @@ impl Outgoing {
                     }
                 };
                 let maybe_taken = linked.is_taken(&item.to.domain(), item.since);
-                items.push(Item { maybe_taken, ..item });
+                let expires = item.expires.map(|at| self.clock.named(at));
+                items.push(Item { maybe_taken, expires, ..item });
             }
             for item in items {
                 self.put_back(&local, item);
@@ -259,9 +269,11 @@ impl Outgoing {
         }
     }
 
-    /// Where a queued message waits.
+    /// Where a queued message waits, in times as they are told.
     pub fn standing(&self, from: &Address, id: MessageId) -> Option<Standing> {
-        self.queues.standing(from, id)
+        let Standing { to, since, cause, next_try } = self.queues.standing(from, id)?;
+        let (since, next_try) = (self.clock.told(since), next_try.map(|at| self.clock.told(at)));
+        Some(Standing { to, since, cause, next_try })
     }
 
     /// An account is gone: nothing more goes out in its name.

@@ -217,7 +217,8 @@ impl Session {
             Command::Subscribe(subscribe) => return self.subscribe(subscribe).await,
             Command::Fetch(fetch) => return self.fetch(fetch).await,
             Command::Ack(ack) => self.ack(ack).await,
-            Command::Ping(_) => Ok(Done::empty()),
+            // Its clock may have been set since its HELLO.
+            Command::Ping(_) => Ok(Done { time: Some(self.serving.clock.wall()), ..Done::empty() }),
             other => {
                 let text = format!("{} is not for clients to send now", other.kind());
                 Err(Error::new(Code::WrongState, text))

@@ -1,5 +1,6 @@
 //! Removes, a slice at a time, what already cannot be seen any more: items of purged logs, and
-//! de-duplication records before the window.
+//! de-duplication records below the floor. That floor is durable before the first of them goes, in
+//! the same transaction or an earlier one: whatever is swept, nothing as old is accepted again.
 //!
 //! When there is time for a slice is left to `writer.rs`.
 
@@ -9,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Result};
 use super::digest::{PURGED, Verdict};
 use super::rows::Rows;
 use super::tables::remove_items;
-use crate::unit::Op;
+use crate::unit::{Op, time_of};
 
 /// Removes one slice; answers whether there may be more.
 pub(crate) fn sweep(rows: Rows<'_>, dedup_floor: Timestamp) -> Result<bool> {
@@ -63,6 +64,19 @@ fn sweep_dedup(connection: &Connection, floor: Timestamp) -> Result<bool> {
         .prepare_cached("DELETE FROM dedup WHERE id < ?1")?
         .execute([slice_end.unwrap_or(floor)])?;
     Ok(slice_end.is_some())
+}
+
+/// The time of the newest id before a time under which something was accepted.
+pub(crate) fn newest(connection: &Connection, before: Timestamp) -> Result<Option<Timestamp>> {
+    connection
+        .prepare_cached("SELECT id FROM dedup WHERE id < ?1 ORDER BY id DESC LIMIT 1")?
+        .query_row([first_id(before)], |row| {
+            // One that was damaged may have another length.
+            let mut id = [0; 16];
+            row.get_ref(0)?.as_blob()?.iter().zip(&mut id).for_each(|(from, to)| *to = *from);
+            Ok(time_of(&id))
+        })
+        .optional()
 }
 
 /// The lowest id of a time.

@@ -14,6 +14,7 @@ use super::digest::{self, BODY, DEDUP, ITEM, LOG, META, PLACE, PURGED, RECORD, s
 use super::fault::Fault;
 use super::place::Place;
 use super::rows::{Answer, ItemRow, Meta, Rows, number};
+use super::sweep;
 use crate::RecordKey;
 use crate::plan::{Counters, Facts, LogRow, Plan, Seen, Usage, Write};
 use crate::unit::{Dedup, Outcome, TRIM_ITEMS_MAX, Unit};
@@ -190,6 +191,13 @@ impl Facts for Tables<'_> {
 
     fn seen(&mut self, dedup: &Dedup) -> Answer<Option<Seen>> {
         self.rows.seen(dedup)
+    }
+
+    /// A damaged row too is swept by the place at which it stands.
+    fn newest_seen(&mut self, before: Timestamp) -> Answer<Option<Timestamp>> {
+        // Nothing is written yet: this unit alone cannot be done.
+        sweep::newest(self.rows.connection, before)
+            .map_err(|error| Fault::from(error).of(|| "the newest of de-duplication".into()))
     }
 
     /// A damaged item counts for nothing here, so that it stays counted in the log: rather full too

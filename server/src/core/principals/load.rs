@@ -54,6 +54,7 @@ impl Principals {
         let recovering = || clock.started().after(seconds(config.times.recovery_seconds));
         let around = Circumstances {
             now,
+            ahead: clock.ahead(),
             pace: pace_limit(&config.times),
             recovering_until: self.crashed.then(recovering).filter(|until| *until > now),
         };
@@ -85,6 +86,8 @@ fn pace_limit(times: &Times) -> PaceLimit {
 struct Circumstances {
     /// The time.
     now: Timestamp,
+    /// How far ahead of it the clock on the wall is, in milliseconds.
+    ahead: i64,
     /// How fast presence may be shown changing.
     pace: PaceLimit,
     /// The end of the recovery window, if the server before this one crashed.
@@ -101,7 +104,7 @@ async fn load(
     owner: &Address,
     around: Circumstances,
 ) -> Result<(Principal, Effects), StoreError> {
-    let policy = load_policy(store, owner).await?;
+    let policy = Policy { ahead: around.ahead, ..load_policy(store, owner).await? };
     let layers = load_layers(store, owner).await?;
     let mut watchers = HashMap::default();
     for (key, record) in scan(store, owner, WATCHER).await? {
@@ -113,7 +116,7 @@ async fn load(
             .ok_or_else(|| damaged(owner, WATCHER, &key, "unknown state or device"))?;
         watchers.insert(address, Watching::restored(&kept, decision));
     }
-    let Circumstances { now, pace, recovering_until } = around;
+    let Circumstances { now, pace, recovering_until, .. } = around;
     let (presentity, ended) =
         Presentity::restored(owner.clone(), policy, layers, watchers, now, pace, recovering_until);
     let mut held = HeldMessages::default();

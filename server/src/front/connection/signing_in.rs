@@ -43,7 +43,7 @@ impl Connection {
             version: PROTOCOL_VERSION,
             features: Vec::new(),
             agent: Some(concat!("imppd/", env!("CARGO_PKG_VERSION")).to_owned()),
-            time: Some(self.entrance.clock.now()),
+            time: Some(self.entrance.clock.wall()),
             domains: self.entrance.accounts.domains().to_vec(),
             mechanisms: mechanisms.iter().map(|mechanism| mechanism.name().to_owned()).collect(),
             frame_max: Some(FRAME_BYTES_MAX as u64),

@@ -76,7 +76,10 @@ async fn act(server: &Administration, request: Request) -> Result<Response, Undo
         Request::Add { address, password, services } => {
             let address = address_of(&address)?;
             let (verifier, password) = verifier(server, password)?;
-            server.accounts.add(store, now, &address, services, verifier, vec![]).await?;
+            server
+                .accounts
+                .add(store, server.clock.wall(), &address, services, verifier, vec![])
+                .await?;
             made = password;
         }
         Request::Passwd { address, password } => {

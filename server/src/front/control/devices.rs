@@ -29,7 +29,7 @@ pub(super) async fn list(
     let sessions = server.live.sessions.of(address);
     let listed = server.devices.all(address).await?.into_iter().map(|known| ListedDevice {
         device: known.id.to_string(),
-        last_seen: known.last_seen().to_string(),
+        last_seen: server.devices.last_seen(&known).to_string(),
         sessions: sessions.iter().filter(|mailbox| mailbox.device == known.id).count(),
         name: known.record.name,
     });

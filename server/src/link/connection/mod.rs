@@ -239,8 +239,7 @@ impl Open {
             Command::Ping(_) => self.put(number, Done::empty().into()),
             Command::Message(message) => {
                 let (serving, peer, mailbox) = (&self.serving, &self.peer, &self.link.mailbox);
-                let (delivery, clock) = (&serving.delivery, serving.clock);
-                let taken = incoming::message(delivery, clock, peer, mailbox, message).await;
+                let taken = incoming::message(&serving.delivery, peer, mailbox, message).await;
                 self.answer(number, taken);
             }
             Command::Subscribe(subscribe) => self.subscribe(number, subscribe).await,

@@ -280,7 +280,7 @@ impl Devices {
         ops.extend(more);
         // Who has no inbox has no log to be told in.
         if self.accounts.get(owner).is_some_and(|account| account.services.im) {
-            ops.push(device_gone(owner, &report(known, why)));
+            ops.push(device_gone(owner, &self.report(known, why)));
         }
         let unit = Unit::of(self.clock.now(), ops).paid_by(payer);
         match self.store.submit(unit).await? {
@@ -309,8 +309,22 @@ impl Devices {
         mailboxes.filter(|mailbox| !mailbox.is_revoked()).map(|mailbox| mailbox.device).collect()
     }
 
+    fn report(&self, known: Known, why: Why) -> DeviceReport {
+        let (event, newcomer, newcomer_name) = match why {
+            Why::Removed(_) => (DeviceEvent::Removed, None, None),
+            Why::MadeRoom { newcomer, name } => (DeviceEvent::MadeRoom, Some(newcomer), name),
+        };
+        let (id, last_seen) = (known.id, self.last_seen(&known));
+        DeviceReport { id, name: known.record.name, event, last_seen, newcomer, newcomer_name }
+    }
+
+    /// When a device was last used, as it is told.
+    pub fn last_seen(&self, known: &Known) -> Timestamp {
+        self.clock.told(known.last_seen())
+    }
+
     async fn commit(&self, ops: Vec<Op>) -> Result<Outcome, StoreError> {
-        let unit = Unit::of(self.clock.now(), ops);
+        let unit = Unit::of(self.clock.wall(), ops);
         self.store.submit(unit).await
     }
 }
@@ -355,15 +369,6 @@ fn full(owner: &Address, max: usize, why: NoRoom) -> Error {
 pub fn password_changed_op(owner: &Address, now: Timestamp) -> Op {
     let key = records::key(ROOM, owner, &[records::ROOM_PASSWORD]);
     put(key, Expect::Any, &now.as_millis())
-}
-
-fn report(known: Known, why: Why) -> DeviceReport {
-    let (event, newcomer, newcomer_name) = match why {
-        Why::Removed(_) => (DeviceEvent::Removed, None, None),
-        Why::MadeRoom { newcomer, name } => (DeviceEvent::MadeRoom, Some(newcomer), name),
-    };
-    let (id, last_seen) = (known.id, known.last_seen());
-    DeviceReport { id, name: known.record.name, event, last_seen, newcomer, newcomer_name }
 }
 
 fn put<T: serde::Serialize>(key: impp_storage::RecordKey, expect: Expect, value: &T) -> Op {

@@ -22,7 +22,7 @@ impl OwnDevices {
         let known = self.devices.all(acting.owner()).await.stored()?;
         let entries = known.into_iter().map(|known| Device {
             id: known.id,
-            last_seen: known.last_seen(),
+            last_seen: self.devices.last_seen(&known),
             current: known.id == client.mailbox.device,
             name: known.record.name,
         });

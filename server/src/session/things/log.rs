@@ -45,7 +45,7 @@ impl Logs {
     /// Takes custody for the device that asks.
     pub(in crate::session) async fn ack(&self, acting: &Acting, ack: Ack) -> Handled {
         let upto = self.position(acting, Some(ack.cursor)).await?;
-        let (owner, now) = (acting.owner().clone(), self.clock.now());
+        let (owner, now) = (acting.owner().clone(), self.clock.trusted());
         let retention = seconds(self.settings.load().inbox.retention_days * 86_400);
         let custody = Op::Custody { owner: owner.clone(), upto };
         let ops = vec![custody, Op::Trim { owner, before: now.before(retention) }];

@@ -164,7 +164,7 @@ impl Waiting {
                 .map(|(from, watching)| RequestEntry {
                     kind: RequestKind::Subscribe,
                     from: from.clone(),
-                    since: watching.since,
+                    since: self.clock.told(watching.since),
                 })
                 .collect()
         });
@@ -200,7 +200,7 @@ impl Waiting {
             ops.push(self.delivery.received(&owner));
         }
         let body = accept.then_some(held.record.value);
-        let unit = Unit { body, ..Unit::of(self.clock.now(), ops) };
+        let unit = Unit { body, ..Unit::of(self.clock.wall(), ops) };
         match self.store.submit(unit).await.stored()? {
             Outcome::Rejected(Rejection::Full { .. }) => {
                 Err(Error::new(Code::Full, "your inbox is full; the messages stay held"))

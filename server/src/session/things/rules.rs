@@ -54,7 +54,7 @@ impl Rules {
             .look(&owner, |principal, now| {
                 let watcher = Watcher::Principal(about.clone());
                 let policy = principal.presentity.policy();
-                let contact = policy.grant(&watcher);
+                let (contact, now) = (policy.grant(&watcher), policy.wall(now));
                 let sphere = principal.presentity.sphere();
                 if fetch.delivery {
                     let question =

@@ -15,6 +15,7 @@ use impp_storage::Store;
 
 use super::lists;
 use crate::core::answers::{Handled, Stored};
+use crate::core::clock::Clock;
 use crate::core::keeping::scan;
 use crate::core::principals::Principals;
 use crate::core::records::{self, FOLLOWED};
@@ -27,6 +28,7 @@ pub(super) struct BothEnds {
     pub reach: Arc<Reach>,
     pub sessions: Arc<Sessions>,
     pub store: Arc<dyn Store>,
+    pub clock: Clock,
 }
 
 impl BothEnds {
@@ -40,7 +42,7 @@ impl BothEnds {
                         watcher: watcher.clone(),
                         state: watching.state,
                         event: watching.event,
-                        since: watching.since,
+                        since: self.clock.told(watching.since),
                         proven: true,
                     })
                     .collect()

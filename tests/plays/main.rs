@@ -45,6 +45,7 @@ mod power;
 mod presence;
 mod presence_leases;
 mod presence_views;
+mod recovering;
 mod redirects;
 mod removal;
 mod resume;

@@ -68,9 +68,7 @@ impl Waiting {
         let edit: RequestEdit = state::decode(publish.content.unwrap_or_default())
             .map_err(|error| Error::new(Code::Malformed, format!("content: {error}")))?;
         let asks = self.asking(acting).await?.iter().any(|entry| entry.from == edit.from);
-        let mut held = self.held(acting).await?;
-        held.retain(|held| held.from == edit.from);
-        if !asks && held.is_empty() {
+        if !asks && !self.has_held(acting, &edit.from).await? {
             let text = format!("{} does not wait for a decision", edit.from);
             return Err(Error::new(Code::NotFound, text));
         }
@@ -82,7 +80,9 @@ impl Waiting {
             };
             self.rules.edit(acting, |text| with_decision(text, &edit.from, &ruling)).await?;
         }
-        if !held.is_empty() {
+        // Also what was judged by the rules of before just now, and is on its way: it would stay behind
+        // as a request of somebody about whom is decided.
+        if self.has_held(acting, &edit.from).await? {
             let ruling = match edit.decision {
                 Decision::Allow => DeliveryRuling::Accept,
                 Decision::Polite => DeliveryRuling::Drop,
@@ -159,6 +159,12 @@ impl Waiting {
                 })
                 .collect()
         });
+        look.await.stored()
+    }
+
+    /// Whether anything of a sender is held, or on the way to it.
+    async fn has_held(&self, acting: &Acting, from: &Address) -> Result<bool, Error> {
+        let look = self.rules.principals.look(acting.owner(), |p, _| p.held.has(from));
         look.await.stored()
     }
 

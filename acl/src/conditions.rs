@@ -72,6 +72,12 @@ impl Conditions {
         }
     }
 
+    /// Whether they would hold now in some sphere of the owner, and not in every one.
+    pub(crate) fn hang_on_sphere(&self, asked: Asked<'_>) -> bool {
+        let anywhere = self.spheres.first().map(|sphere| Asked { sphere: Some(sphere), ..asked });
+        anywhere.is_some_and(|asked| matches!(self.test(asked), Outcome::Matched(_)))
+    }
+
     /// The next moment after `now` at which a span begins or ends.
     pub(crate) fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
         self.valid.iter().flat_map(|v| [v.from, v.until]).filter(|moment| *moment > now).min()

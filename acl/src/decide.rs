@@ -85,6 +85,12 @@ impl Decision {
     pub fn by_clock_ahead(self, millis: i64) -> Decision {
         Decision { until: self.until.map(|until| until.shifted(millis)), ..self }
     }
+
+    /// The same put off: it waits for its owner, or else is taken and shown nothing.
+    pub fn put_off(self, waits: bool) -> Decision {
+        let handling = if waits { Handling::Confirm } else { Handling::PoliteBlock };
+        Decision { handling, ..self }
+    }
 }
 
 /// Decides by the rules; without a matching one the answer is block.
@@ -118,6 +124,24 @@ pub fn decide(rules: &RuleSet, question: &Question<'_>) -> Decision {
         }
     }
     decision
+}
+
+/// Decides where the owner's sphere is not known for now: as where there is none; and whether it hangs
+/// on the sphere, so that in some sphere more is allowed, or shown.
+///
+/// Rules only grant, so where no rule of a sphere adds anything, the decision is that of every sphere.
+pub fn decide_unsure(rules: &RuleSet, question: &Question<'_>) -> (Decision, bool) {
+    let question = &Question { sphere: None, ..*question };
+    let decision = decide(rules, question);
+    let (handling, grants) = (decision.handling, &decision.grants);
+    let adds = |rule: &Rule| {
+        let may = rule.handling_for(question.purpose).max(handling);
+        let shows = || !grants.includes(&rule.grants_for(question));
+        may > handling || (may == Handling::Allow && shows())
+    };
+    let mut more = rules.rules.iter().filter(|r| r.conditions.hang_on_sphere(question.asked()));
+    let hangs = !decision.by_owner && more.any(adds);
+    (decision, hangs)
 }
 
 impl<'a> Question<'a> {

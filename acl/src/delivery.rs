@@ -96,6 +96,22 @@ pub fn decide_delivery(rules: &RuleSet, question: &DeliveryQuestion<'_>) -> Deli
     decision
 }
 
+/// Decides where the owner's sphere is not known for now: what is not let in where there is none, and
+/// may be in some sphere, is held.
+pub fn decide_delivery_unsure(
+    rules: &RuleSet,
+    question: &DeliveryQuestion<'_>,
+) -> DeliveryDecision {
+    let question = &DeliveryQuestion { sphere: None, ..*question };
+    let decision = decide_delivery(rules, question);
+    let more = rules.delivery.iter().filter(|r| r.conditions.hang_on_sphere(question.asked()));
+    let most = more.map(|rule| rule.action).max().filter(|_| !decision.by_owner);
+    if most >= Some(DeliveryAction::Hold) && decision.action < DeliveryAction::Hold {
+        return DeliveryDecision { action: DeliveryAction::Hold, rate: None, ..decision };
+    }
+    decision
+}
+
 impl<'a> DeliveryQuestion<'a> {
     pub(crate) fn asked(&self) -> Asked<'a> {
         Asked { watcher: self.sender, contact: self.contact, now: self.now, sphere: self.sphere }

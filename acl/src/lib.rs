@@ -25,9 +25,9 @@ mod view;
 
 pub use conditions::{Conditions, Validity};
 pub use content::{Content, Disclosed};
-pub use decide::{Decision, Purpose, Question, decide};
+pub use decide::{Decision, Purpose, Question, decide, decide_unsure};
 pub use defaults::default_rules;
-pub use delivery::{DeliveryDecision, DeliveryQuestion, decide_delivery};
+pub use delivery::{DeliveryDecision, DeliveryQuestion, decide_delivery, decide_delivery_unsure};
 pub use edit::{DeliveryRuling, Ruling, with_decision, with_delivery_decision};
 pub use error::RulesError;
 pub use explain::{DeliveryExplanation, Explanation, RuleTrace, explain, explain_delivery};

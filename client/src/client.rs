@@ -18,6 +18,7 @@ use crate::connection::{Connection, Incoming};
 use crate::dial::Endpoint;
 use crate::error::ClientError;
 use crate::profile::{self, Profile};
+use crate::published::Published;
 use crate::sign_in::{Identity, Kept};
 
 /// How a client behaves.
@@ -46,6 +47,8 @@ pub struct Client {
     endpoint: Endpoint,
     identity: Identity,
     options: Options,
+    /// What is bound to the session, and has to be said again where that has ended.
+    pub(crate) published: Published,
     state: Mutex<State>,
     /// Held while a connection is opened, so that two calls share it: the first one for the server
     /// of both services, or of presence; the second one for that of messages. So a server that does
@@ -132,6 +135,7 @@ impl Client {
             endpoint,
             identity,
             options,
+            published: Published::default(),
             state: Mutex::default(),
             opening: Default::default(),
         })
@@ -271,6 +275,9 @@ impl Client {
         }
         let ((connection, incoming, kept), services) = opened?;
         let mut state = self.state();
+        if services.contains(&Service::Presence) {
+            self.published.again(self.address(), &connection);
+        }
         state.apart = !Service::ALL.iter().all(|service| services.contains(service));
         for service in services {
             let (connection, kept) = (Some(connection.clone()), kept.clone());

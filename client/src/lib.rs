@@ -15,6 +15,7 @@ mod dial;
 mod error;
 pub mod follow;
 pub mod profile;
+mod published;
 mod sign_in;
 mod tls;
 

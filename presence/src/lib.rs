@@ -27,7 +27,7 @@ mod watching;
 
 pub use bonds::{Bond, Bonds, Keeper};
 pub use ids::{LinkId, ListenerId};
-pub use policy::{Contact, Policy};
+pub use policy::{Contact, Policy, Sphere};
 pub use presentity::{
     Answer, Asked, Change, Effects, Fetched, GroupTold, Groups, Held, Joined, LAYERS_MAX, Layers,
     Lease, PaceLimit, Presentity, Pulled, PulledGroups, Saved, Staging, Told, Write, set_version,

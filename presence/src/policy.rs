@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use impp_acl::{
-    Decision, DeliveryDecision, DeliveryQuestion, Purpose, Question, RuleSet, Watcher, decide,
-    decide_delivery,
+    Decision, DeliveryDecision, DeliveryQuestion, Handling, Purpose, Question, RuleSet, Watcher,
+    decide, decide_delivery, decide_delivery_unsure, decide_unsure,
 };
-use impp_protocol::state::Grant;
+use impp_protocol::state::{Grant, SubscriptionState};
 use impp_protocol::{Address, Timestamp};
 
 /// An entry of a contact list, beside its address.
@@ -32,6 +32,15 @@ impl Contact {
         let no_more = self.grant.number() <= before.grant.number() && self.follow <= before.follow;
         alike && no_more
     }
+}
+
+/// The owner's sphere, as decisions look at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sphere<'a> {
+    /// This, or none.
+    Is(Option<&'a str>),
+    /// Nobody knows it: what said it may have been lost in a crash, and not have been said again.
+    Lost,
 }
 
 /// Rules and contacts of one principal.
@@ -62,42 +71,66 @@ impl Policy {
         now.shifted(self.ahead)
     }
 
-    /// What becomes of a principal who wants to see `owner`'s presence.
+    /// What becomes of a principal who wants to follow `owner`'s presence, and stands so.
     pub fn decide(
         &self,
         owner: &Address,
         watcher: &Address,
-        purpose: Purpose,
         now: Timestamp,
-        sphere: Option<&str>,
+        sphere: Sphere<'_>,
+        stands: Option<SubscriptionState>,
     ) -> Decision {
-        self.decide_for(owner, &Watcher::Principal(watcher.clone()), purpose, now, sphere)
+        let watcher = Watcher::Principal(watcher.clone());
+        self.decide_for(owner, &watcher, Purpose::Subscribe, now, sphere, stands)
     }
 
-    /// The same of anybody, proven or not.
+    /// The same of anybody, proven or not, for whatever they want.
+    ///
+    /// What hangs on a sphere that is lost is neither granted nor refused: who waits goes on waiting,
+    /// who is shown something is shown nothing but offline, and so is who comes now, or waits if they
+    /// would have to without a sphere.
     pub fn decide_for(
         &self,
         owner: &Address,
         watcher: &Watcher,
         purpose: Purpose,
         now: Timestamp,
-        sphere: Option<&str>,
+        sphere: Sphere<'_>,
+        stands: Option<SubscriptionState>,
     ) -> Decision {
+        use SubscriptionState::{Active, Pending, Waiting};
         let (contact, now) = (self.grant(watcher), self.wall(now));
-        decide(&self.rules, &Question { owner, watcher, purpose, now, sphere, contact })
-            .by_clock_ahead(-self.ahead)
+        let question = |sphere| Question { owner, watcher, purpose, now, sphere, contact };
+        let (decision, hangs) = match sphere {
+            Sphere::Is(sphere) => (decide(&self.rules, &question(sphere)), false),
+            Sphere::Lost => decide_unsure(&self.rules, &question(None)),
+        };
+        let decision = decision.by_clock_ahead(-self.ahead);
+        if !hangs {
+            return decision;
+        }
+        let waits = match stands {
+            Some(Pending | Waiting) => true,
+            Some(Active) => false,
+            _ => decision.handling() == Handling::Confirm,
+        };
+        decision.put_off(waits)
     }
 
-    /// What becomes of a message for `owner`.
+    /// What becomes of a message for `owner`. What a lost sphere might let in is held.
     pub fn decide_delivery(
         &self,
         owner: &Address,
         sender: &Watcher,
         now: Timestamp,
-        sphere: Option<&str>,
+        sphere: Sphere<'_>,
     ) -> DeliveryDecision {
         let (contact, now) = (self.grant(sender), self.wall(now));
-        decide_delivery(&self.rules, &DeliveryQuestion { owner, sender, now, sphere, contact })
+        let question = |sphere| DeliveryQuestion { owner, sender, now, sphere, contact };
+        match sphere {
+            Sphere::Is(sphere) => decide_delivery(&self.rules, &question(sphere)),
+            Sphere::Lost => decide_delivery_unsure(&self.rules, &question(None)),
+        }
     }
 
     /// What the contact list grants to somebody.

@@ -95,6 +95,7 @@ fn sign_in() -> Vec<Vector> {
         resumed: true,
         ..signed_in.clone()
     };
+    let late = Done { layer_ended: true, ..resumed.clone() };
     vec![
         vector("auth", "alice begins to sign in from a device", 1, auth),
         vector("challenge", "the server's salt, iteration count and nonce", 1, challenge),
@@ -102,6 +103,12 @@ fn sign_in() -> Vec<Vector> {
         vector("ok-signed-in", "alice is signed in, and the server proven", 2, signed_in),
         vector("auth-resume", "later she resumes the session (the same exporter)", 1, resume),
         vector("ok-resumed", "it goes on; the next ticket", 1, resumed),
+        vector(
+            "ok-resumed-late",
+            "it goes on, but her layer has ended: she publishes it again",
+            1,
+            late,
+        ),
     ]
 }
 

@@ -1,14 +1,15 @@
 //! Who may write: delivery rules (2.3.5) - accept, hold, refuse, drop, rates - and blocks (5.4.10).
 
-use impp_protocol::command::{Done, Message, Outcome};
+use impp_protocol::command::{Done, Message, Outcome, Ping};
 use impp_protocol::state::{
     self, Decision, Fate, ItemKind, RequestEdit, RequestKind, SubscriptionState,
 };
 use impp_protocol::{Code, Command, What};
-use impp_tests::eventually;
 use impp_tests::impp::Impp;
 use impp_tests::peer::{Peer, fetch, message, publish, subscribe};
 use impp_tests::presence::at_once;
+use impp_tests::trace::Trace;
+use impp_tests::{Server, eventually};
 
 use crate::rules::{ALL, rule, strangers};
 
@@ -286,6 +287,41 @@ async fn e14_nothing_passes_held_messages_that_are_moved() {
     });
     assert_eq!(bodies.await, wanted);
     assert_eq!(alice.requests().await.entries, vec![]);
+}
+
+/// A message that is judged while its sender is decided about, and is on its way to the disk, does not
+/// stay behind as a new request: it is dealt with as decided, and so is the next one.
+#[tokio::test]
+async fn r2_3_5_what_is_judged_while_rules_change_is_decided_about_too() {
+    let server = Server::quickstart();
+    server.add("dave");
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let rules = "[[rule]]\nid = \"ask\"\nwho = [\"dave@localhost\"]\nhandling = \"confirm\"\n\
+                 fetch = \"polite-block\"\n\
+                 [[delivery]]\nid = \"hold\"\nwho = [\"dave@localhost\"]\naction = \"hold\"\n";
+    alice.set_rules(rules).await;
+    let mut dave = Peer::sign_in(&server, "dave").await;
+    let mut other = Peer::sign_in_on(&server, "dave", 2).await;
+    dave.follow("alice@localhost").await;
+    let Some(disk) = Trace::hung_disk(&server) else { return };
+    let sent = dave.ask(message("alice@localhost", "on its way")).await;
+    // Whoever is answered this has been heard before.
+    dave.done(Ping {}).await;
+    let deny = RequestEdit { from: "dave@localhost".parse().unwrap(), decision: Decision::Deny };
+    let deny = publish("alice@localhost", What::Requests, Some(state::encode(&deny)));
+    let decided = alice.ask(deny).await;
+    // What is being taken away counts at once.
+    eventually("the decision to be made", async || {
+        let look = other.request(fetch("alice@localhost", What::Presence)).await;
+        look.is_err().then_some(())
+    })
+    .await;
+    drop(disk);
+    dave.answer(sent).await.unwrap();
+    alice.answer(decided).await.unwrap();
+    assert_eq!(alice.requests().await.entries, []);
+    assert_eq!(alice.inbox().await, []);
+    assert_eq!(dave.refused(message("alice@localhost", "later")).await, Code::Refused);
 }
 
 /// Who is blocked cannot send any more; and what they sent before and waits is not delivered.

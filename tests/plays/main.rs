@@ -50,6 +50,7 @@ mod presence;
 mod presence_leases;
 mod presence_views;
 mod quickstart_cut;
+mod recovering;
 mod redirects;
 mod removal;
 mod restored;

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use impp_protocol::command::{Outcome, Subscribe};
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
-use impp_protocol::{Command, What};
+use impp_protocol::{Code, Command, What};
 use impp_tests::fates::OPEN_INBOX;
 use impp_tests::peer::{fetch, subscribe};
 use impp_tests::presence::{Watcher, open};
+use impp_tests::server::Start;
+use impp_tests::trace::Trace;
 use impp_tests::wait::within;
 use impp_tests::{BadPeer, Domains, Peer, Server, eventually};
 use rusqlite::{Connection, OpenFlags};
@@ -147,4 +149,127 @@ async fn i9_whom_a_removed_account_followed_is_not_watched_by_it() {
     server.user_ok(&["remove", "alice@localhost"]);
     assert!(!watches(&bob.watchers().await));
     assert_eq!(bob.send("carol@localhost", "others go on").await, Outcome::Delivered);
+}
+
+/// What an account is about to lose: all kinds of records; watchers here and in another domain; whom it
+/// follows here and there; a message held for it, and one that waits for a domain out of reach.
+async fn life_across(domains: &Domains, name: &str) {
+    let (here, there) = (&domains["a.example"], &domains["b.example"]);
+    here.add(name);
+    let own = here.account(name);
+    let mut owner = Peer::sign_in(here, name).await;
+    let rules = OPEN_PRESENCE.to_owned()
+        + "[[delivery]]\nid = \"hold\"\nwho = [\"authenticated\"]\naction = \"hold\"\n";
+    owner.set_rules(&rules).await;
+    owner.show_for(&open("for an hour"), 3600).await.unwrap();
+    for followed in ["bob@a.example", "bob@b.example"] {
+        owner.follow_for(followed, 3600).await.unwrap();
+    }
+    owner.queue("carol@c.example", "waits").await;
+    let mut bob = Peer::sign_in(here, "bob").await;
+    bob.follow_for(&own, 3600).await.unwrap();
+    bob.send(&own, "held").await;
+    let mut bob = Watcher::of(Peer::sign_in(there, "bob").await, &own).await;
+    bob.until_note("for an hour").await;
+    bob.peer.follow_for(&own, 3600).await.unwrap();
+}
+
+/// Which records name an account, whosever they are.
+fn naming(server: &Server, name: &str) -> Vec<u8> {
+    let store = store_of(server);
+    let sql = "SELECT kind FROM record WHERE instr(key, CAST(?1 AS BLOB)) > 0 ORDER BY kind";
+    let mut statement = store.prepare(sql).unwrap();
+    let kinds = statement.query_map([name], |row| row.get(0)).unwrap();
+    kinds.map(Result::unwrap).collect()
+}
+
+/// Killed as it enters the first, second, … sync of a removal, the server has finished it when it lets
+/// people in again: nothing of the account is left, in whosever name, and nothing goes out in its own.
+/// What it followed elsewhere ends with the lease between the domains at the latest.
+#[tokio::test(flavor = "multi_thread")]
+async fn i9_g2_a_removal_that_was_cut_is_finished_at_the_next_start() {
+    let names = ["a.example", "b.example", "c.example"];
+    let short = |_: &str, start: Start| {
+        start.set("times.lease_min_seconds", 1).set("federation.lease_seconds", 4)
+    };
+    let mut domains = Domains::with(&names, short).await;
+    domains.cable("c.example").pull();
+    for domain in ["a.example", "b.example"] {
+        let mut bob = Peer::sign_in(&domains[domain], "bob").await;
+        bob.set_rules(OPEN_PRESENCE).await;
+    }
+    let mut killed = 0;
+    for when in 1.. {
+        let name = format!("gone{when}");
+        life_across(&domains, &name).await;
+        let own = domains["a.example"].account(&name);
+        let inject = format!("inject=fdatasync,fsync:signal=SIGKILL:when={when}");
+        let options = ["-e", "trace=fdatasync,fsync", "-e", &inject];
+        let Some(trace) = Trace::attach(&domains["a.example"], &options) else { return };
+        let removed = domains["a.example"].user(&["remove", &own]).status.success();
+        if !removed {
+            domains["a.example"].ended();
+            drop(trace);
+            domains["a.example"].restart();
+            killed += 1;
+        }
+        none_is_left(&domains, &name, when).await;
+        if removed {
+            break;
+        }
+        assert!(killed < 50, "a removal has no end");
+    }
+    assert!(killed > 3, "a removal is more than {killed} syncs");
+    domains.cable("c.example").plug();
+    let mut bob = Peer::sign_in(&domains["a.example"], "bob").await;
+    bob.queue("carol@c.example", "the only one").await;
+    let mut carol = Peer::sign_in(&domains["c.example"], "carol").await;
+    let held = eventually("the message to come", async || {
+        let held = carol.requests().await.entries;
+        (!held.is_empty()).then_some(held)
+    });
+    let from: Vec<_> = held.await.into_iter().map(|entry| entry.from).collect();
+    assert_eq!(from, ["bob@a.example".parse().unwrap()]);
+}
+
+/// Nothing of an account is left but its name.
+async fn none_is_left(domains: &Domains, name: &str, when: u32) {
+    let server = &domains["a.example"];
+    let own = server.account(name);
+    assert_eq!(naming(server, name), [ACCOUNT], "killed at sync {when}");
+    let mut here = Peer::sign_in(server, "bob").await;
+    assert_eq!(here.refused(fetch(&own, What::Presence)).await, Code::NotFound);
+    let mut there = Peer::sign_in(&domains["b.example"], "bob").await;
+    eventually("everybody to hear of it", async || {
+        let is_active = |state: SubscriptionState| state == SubscriptionState::Active;
+        for bob in [&mut here, &mut there] {
+            let watchers = bob.watchers().await;
+            let watches = watchers.iter().any(|w| w.watcher.as_str() == own && is_active(w.state));
+            let followed = bob.subscriptions().await;
+            let shown = followed.iter().any(|s| s.presentity.as_str() == own && is_active(s.state));
+            if watches || shown {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await;
+}
+
+/// What is left of a removal that was cut can be removed by asking again, also where no server runs;
+/// what is removed whole cannot.
+#[tokio::test]
+async fn i9_a_removal_that_was_cut_is_finished_when_it_is_asked_for_again() {
+    let mut server = Server::quickstart();
+    full_life(&server).await;
+    let inject = "inject=fdatasync,fsync:signal=SIGKILL:when=2";
+    let options = ["-e", "trace=fdatasync,fsync", "-e", inject];
+    let Some(trace) = Trace::attach(&server, &options) else { return };
+    assert!(!server.user(&["remove", "alice@localhost"]).status.success());
+    server.ended();
+    drop(trace);
+    assert!(records_of(&server, "alice").len() > 1, "it was not cut");
+    server.user_ok(&["remove", "alice@localhost"]);
+    assert_eq!(records_of(&server, "alice"), [ACCOUNT]);
+    assert_eq!(server.user(&["remove", "alice@localhost"]).status.code(), Some(1));
 }

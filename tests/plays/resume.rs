@@ -1,15 +1,23 @@
 //! A session outlives its connection: it is resumed without the password, by its ticket, on the
 //! same device, once.
 
+use std::net::Ipv4Addr;
+
 use bytes::BytesMut;
 use impp_protocol::command::{Auth, Bye, ByeReason, Command, Done, Ping};
-use impp_protocol::presence::Version;
+use impp_protocol::presence::{Document, Version};
 use impp_protocol::sasl::resume::Ticket;
 use impp_protocol::{Code, DeviceId, Error, SessionId, What};
+use impp_tests::cable::Cable;
 use impp_tests::impp::Impp;
-use impp_tests::peer::{Peer, first_auth, subscribe};
+use impp_tests::peer::{Peer, fetch, first_auth, subscribe};
+use impp_tests::presence::{Watcher, open};
+use impp_tests::running::Running;
 use impp_tests::server::Server;
 use impp_tests::wire::{Wire, bytes_of, hello};
+use serde_json::Value;
+
+use crate::presence_leases::{alice_and_dave, brief};
 
 /// The AUTH that resumes, over a new connection: HELLO and it in one flight.
 async fn try_resume(server: &Server, change: impl Fn(&mut Auth), ticket: &Ticket) -> Resumed {
@@ -168,4 +176,85 @@ async fn c10_revocation_ends_tickets() {
         let error = try_resume(&server, |_| (), &ticket).await.expect_err(act);
         assert_eq!(error.code, Code::Expired, "{act}");
     }
+}
+
+/// A layer that ended while its session had no connection is said to have ended, with each resumption
+/// until the client has published again; one that is still there, or was taken back, is not.
+#[tokio::test]
+async fn e4_a_resumption_says_that_the_layer_has_ended() {
+    let server = brief().start();
+    let (mut alice, dave) = alice_and_dave(&server).await;
+    let mut dave = Watcher::of(dave, "alice@localhost").await;
+    alice.show(&open("here")).await;
+    dave.until_note("here").await;
+    let resume = async |alice: Peer, gone: Option<&mut Watcher>| {
+        let held = alice.held();
+        alice.cut();
+        if let Some(watcher) = gone {
+            watcher.until(|held| held.document() == &Document::offline()).await;
+        }
+        Peer::resume(Wire::dial(&server).await, &held).await.expect("resumed")
+    };
+    let mut alice = resume(alice, Some(&mut dave)).await;
+    assert!(alice.welcome.layer_ended, "{:?}", alice.welcome);
+    let gone = alice.refused(fetch("alice@localhost", What::Layer)).await;
+    assert_eq!(gone, Code::NotFound);
+    // Whoever has heard of it and not published yet is told again.
+    let mut alice = resume(alice, None).await;
+    assert!(alice.welcome.layer_ended, "{:?}", alice.welcome);
+    alice.show(&open("again")).await;
+    dave.until_note("again").await;
+    // What a lease keeps goes on without a connection.
+    alice.show_for(&open("leased"), 3000).await.expect("a lease");
+    let mut alice = resume(alice, None).await;
+    assert!(!alice.welcome.layer_ended, "{:?}", alice.welcome);
+    alice.hide().await;
+    let alice = resume(alice, Some(&mut dave)).await;
+    assert!(!alice.welcome.layer_ended, "{:?}", alice.welcome);
+}
+
+/// Who comes back within the grace finds the layer, and is told of no end.
+#[tokio::test]
+async fn a_resumption_within_the_grace_finds_the_layer() {
+    let server = brief().set("times.grace_seconds", 3000).start();
+    let (mut alice, _) = alice_and_dave(&server).await;
+    alice.show(&open("here")).await;
+    let held = alice.held();
+    alice.cut();
+    let mut alice = Peer::resume(Wire::dial(&server).await, &held).await.expect("resumed");
+    assert!(!alice.welcome.layer_ended, "{:?}", alice.welcome);
+    alice.done(fetch("alice@localhost", What::Layer)).await;
+}
+
+/// A program that holds its presence publishes it again by itself, after its layer has ended while it
+/// had no connection, and after a crash of the server; and takes it away when it is stopped.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn e4_a_client_publishes_again_what_ended() {
+    let mut server = brief().start();
+    let (_, dave) = alice_and_dave(&server).await;
+    let mut dave = Watcher::of(dave, "alice@localhost").await;
+    let cable = Cable::to(server.address(), Ipv4Addr::new(127, 0, 0, 77)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let profile = folder.path().join("alice.toml");
+    std::fs::copy(server.profile_path("alice"), &profile).unwrap();
+    let text = std::fs::read_to_string(&profile).unwrap();
+    let (direct, through) = (server.address().to_string(), cable.address().to_string());
+    assert!(text.contains(&direct), "{text}");
+    std::fs::write(&profile, text.replace(&direct, &through)).unwrap();
+    let words = ["status", "set", "open", "--hold", "--note", "held"];
+    let mut alice = Running::with_profile(&profile, &words);
+    let said = alice.object();
+    assert_eq!((&said["presentity"], &said["lease"]), (&"alice@localhost".into(), &Value::Null));
+    dave.until_note("held").await;
+    cable.pull();
+    dave.until(|held| held.document() == &Document::offline()).await;
+    cable.plug();
+    dave.until_note("held").await;
+    server.kill9();
+    server.restart();
+    let dave = Peer::sign_in(&server, "dave").await;
+    let mut dave = Watcher::of(dave, "alice@localhost").await;
+    dave.until_note("held").await;
+    alice.interrupt();
+    dave.until(|held| held.document() == &Document::offline()).await;
 }

@@ -197,6 +197,13 @@ fn fields() -> impl Strategy<Value = Fields> {
     })
 }
 
+/// A document that has all that rules can grant.
+pub(crate) fn full() -> Document {
+    let all = || FIELDS.map(|name| (FieldName::parse(name).unwrap(), "p".into())).into();
+    let part = |id| [(PartId::parse(id).unwrap(), all())].into();
+    Document { person: all(), tuples: part("t1"), devices: part("p1") }
+}
+
 pub(crate) fn document() -> impl Strategy<Value = Document> {
     let id = |ids: Vec<&'static str>| select(ids).prop_map(|id| PartId::parse(id).unwrap());
     let random = (

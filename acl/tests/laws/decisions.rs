@@ -1,6 +1,9 @@
 //! Laws of decisions: order means nothing, rules only grant, words and deeds are one.
 
-use impp_acl::{Handling, Purpose, RuleSet, decide, decide_delivery, explain, explain_delivery};
+use impp_acl::{
+    DeliveryAction, Handling, Purpose, RuleSet, decide, decide_delivery, decide_delivery_unsure,
+    decide_unsure, explain, explain_delivery,
+};
 use impp_protocol::Timestamp;
 use proptest::prelude::*;
 
@@ -83,6 +86,35 @@ proptest! {
             let then = at(later);
             prop_assert_eq!((then.handling(), then.grants()), (now.handling(), now.grants()));
         }
+    }
+
+    /// Without the owner's sphere, what is the same in every sphere is decided, and nothing else; a
+    /// message that some sphere would let in is not sent away.
+    #[test]
+    fn what_hangs_on_the_sphere_differs_between_spheres(
+        spec in any::spec(), asking in any::asking()
+    ) {
+        let rules = spec.parse();
+        let spheres = [None, Some("work"), Some("home"), Some("x")];
+        let all: Vec<_> = spheres.map(|sphere| any::Asking { sphere, ..asking.clone() }).into();
+        let decisions: Vec<_> = all.iter().map(|asking| decide(&rules, &asking.question())).collect();
+        let (decision, hangs) = decide_unsure(&rules, &asking.question());
+        prop_assert_eq!(&decision, &decisions[0]);
+        let seen: Vec<_> = decisions.iter().map(|d| (d.handling(), d.view_key())).collect();
+        prop_assert_eq!(hangs, seen.iter().any(|other| *other != seen[0]), "{:?}", seen);
+        let hidden = impp_protocol::presence::Document::offline();
+        for waits in [true, false] {
+            let view = decision.clone().put_off(waits).view_key().map(|key| key.apply(&any::full()));
+            prop_assert_eq!(view.map(|view| view.document().clone()), (!waits).then(|| hidden.clone()));
+        }
+        let letters = all.iter().map(|asking| decide_delivery(&rules, &asking.letter()).action());
+        let letters: Vec<_> = letters.collect();
+        let most = letters.iter().copied().max().unwrap().min(DeliveryAction::Hold);
+        let most = if most == DeliveryAction::Hold { most } else { letters[0] };
+        prop_assert_eq!(
+            decide_delivery_unsure(&rules, &asking.letter()).action(),
+            letters[0].max(most)
+        );
     }
 
     #[test]

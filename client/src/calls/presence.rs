@@ -23,7 +23,9 @@ pub struct Fetched {
 
 impl Client {
     /// Changes the layer of presence that this device publishes; `replace` empties it first.
-    /// Without a lease it is bound to the session. Gives the lease granted.
+    /// Gives the lease granted. Without one it is bound to the session; where that begins with
+    /// `replace`, so that the client knows the whole of it, it is published again by itself after a
+    /// connection was lost for so long that it has ended, or the server was.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -33,9 +35,13 @@ impl Client {
         lease: Option<Duration>,
         replace: bool,
     ) -> Result<Option<Duration>, ClientError> {
+        let mut published = self.published.hold().await;
+        let base = if replace { Some(Document::default()) } else { published.clone() };
         let content = Some(patch.encode());
         let own = Publish::of(self.address().clone(), What::Presence, None);
         let done = self.call_repeatable(Publish { content, lease, replace, ..own }).await?;
+        let base = base.filter(|_| done.lease.is_none());
+        *published = base.and_then(|base| patch.applied(base).ok());
         Ok(done.lease)
     }
 
@@ -44,6 +50,8 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn unpublish(&self) -> Result<(), ClientError> {
+        let mut published = self.published.hold().await;
+        *published = None;
         let own = Publish::of(self.address().clone(), What::Presence, None);
         self.call_repeatable(Publish { lease: Some(Duration::ZERO), ..own }).await.map(drop)
     }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use impp_acl::{Handling, Purpose, RuleSet};
+use impp_acl::{Decision, Handling, RuleSet};
 use impp_protocol::field::Fault;
 use impp_protocol::presence::{Document, Patch};
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
@@ -192,6 +192,9 @@ pub(super) struct State {
     pub layers: Layers,
     /// What the layers compose.
     pub document: Arc<Document>,
+    /// After a crash, until a device publishes or the window of recovery ends: layers that were bound to
+    /// sessions are lost, and nobody knows the sphere.
+    pub lost: bool,
     pub watchers: Watchers,
 }
 
@@ -253,6 +256,7 @@ impl State {
             Ok(document) => self.compose(now, document),
             Err(fault) => return Answer::Unfit(fault),
         }
+        self.found(now);
         self.watchers.trim();
         Answer::Done
     }
@@ -285,8 +289,7 @@ impl State {
 
     fn decide(&mut self, now: Timestamp, who: &Address) {
         let Some(watching) = self.watchers.get(who) else { return };
-        let (owner, sphere) = (&self.owner, self.document.sphere());
-        let decision = self.policy.decide(owner, who, Purpose::Subscribe, now, sphere);
+        let decision = self.decision(now, who);
         if decision != watching.decision {
             self.watchers.edit(who, |watching| {
                 if let Some(watching) = watching {
@@ -294,6 +297,12 @@ impl State {
                 }
             });
         }
+    }
+
+    /// What is decided of one who follows, or asks to.
+    pub(super) fn decision(&self, now: Timestamp, who: &Address) -> Decision {
+        let stands = self.watchers.get(who).map(|watching| watching.state);
+        self.policy.decide(&self.owner, who, now, self.sphere(), stands)
     }
 
     /// The layers have changed.
@@ -335,8 +344,7 @@ impl State {
         listener: Option<ListenerId>,
         pending_max: usize,
     ) -> Asked {
-        let (owner, sphere) = (&self.owner, self.document.sphere());
-        let decision = self.policy.decide(owner, watcher, Purpose::Subscribe, now, sphere);
+        let decision = self.decision(now, watcher);
         let waits = self.watchers.get(watcher).is_some_and(Watching::is_waiting);
         let remote = matches!(bond, Bond::Server(_));
         if decision.handling() == Handling::Confirm && !waits {

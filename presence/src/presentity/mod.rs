@@ -9,6 +9,7 @@
 //! | `change.rs` | what can be asked, as values; what each does |
 //! | `staging.rs`, `step.rs` | staged, committed, shown: how a change comes to be seen |
 //! | `showing.rs` | whom it wakes, at which pace; what time makes due |
+//! | `recovering.rs` | what a crash has lost |
 //! | `layers.rs`, `contents.rs`, `pace.rs` | what is published; what views show; how often |
 //! | `across.rs`, `groups.rs` | what a link says to the server of watchers elsewhere |
 
@@ -18,6 +19,7 @@ mod contents;
 mod groups;
 mod layers;
 mod pace;
+mod recovering;
 mod showing;
 mod staging;
 mod step;
@@ -135,7 +137,8 @@ impl Presentity {
     ) -> (Presentity, Effects) {
         let (document, asked_ever) = (Arc::new(layers.compose()), layers.last_order());
         let watchers = Watchers::restored(watchers);
-        let newest = State { owner, policy, layers, document: document.clone(), watchers };
+        let lost = recovering_until.is_some();
+        let newest = State { owner, policy, layers, document: document.clone(), lost, watchers };
         let mut presentity = Presentity {
             newest,
             staged: VecDeque::new(),
@@ -151,7 +154,7 @@ impl Presentity {
         // Nobody listens yet: nobody is shown what is of the past, and decisions are those of now.
         let ((), effects) = presentity.beneath(now, true, |state| {
             state.expire(now);
-            state.decide_all(now);
+            state.restored(now);
         });
         (presentity, effects)
     }
@@ -197,9 +200,14 @@ impl Presentity {
     /// away is not seen any more.
     pub fn fetch(&self, now: Timestamp, watcher: &Watcher, held: Option<Version>) -> Fetched {
         let mut seen: Option<impp_acl::View> = None;
+        // Where it hangs on what is lost, looking shows what following does.
+        let stands = match watcher {
+            Watcher::Principal(who) => self.watcher(who).map(|watching| watching.state),
+            Watcher::Anonymous => None,
+        };
         for (policy, sphere) in self.grounds() {
             let owner = &self.newest.owner;
-            let decision = policy.decide_for(owner, watcher, Purpose::Fetch, now, sphere);
+            let decision = policy.decide_for(owner, watcher, Purpose::Fetch, now, sphere, stands);
             match decision.view_key() {
                 Some(key) => {
                     let full =

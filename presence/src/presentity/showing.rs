@@ -8,7 +8,7 @@ use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::Version;
 use impp_protocol::{Address, Timestamp};
 
-use super::change::sphere;
+use super::change::{State, sphere};
 use super::step::Before;
 use super::{Effects, Presentity};
 use crate::watching::Watching;
@@ -43,6 +43,8 @@ impl Presentity {
                 effects.wake.extend(replaced);
             }
         }
+        // What hung on what was lost is decided now.
+        decided |= before.lost.is_some();
         if let Some((_, old)) = &before.layers {
             self.shown = Arc::clone(self.shown_document());
             // Whoever may see from now on must not be shown what was private before.
@@ -63,10 +65,19 @@ impl Presentity {
     /// recovery ends. That layers and leases have ended is true whether it is stored or not.
     pub fn expire(&mut self, now: Timestamp) -> Effects {
         let mut effects = Effects::default();
-        if self.ends_at().is_some_and(|at| at <= now) {
-            effects = self.beneath(now, false, |state| state.expire(now)).1;
+        let is_over = self.recovering_until.is_some_and(|until| until <= now);
+        // What hung on what is lost is decided without it.
+        let gives_up = is_over && self.has_lost();
+        if gives_up || self.ends_at().is_some_and(|at| at <= now) {
+            let end = |state: &mut State| {
+                state.expire(now);
+                if gives_up {
+                    state.found(now);
+                }
+            };
+            effects = self.beneath(now, false, end).1;
         }
-        if self.recovering_until.is_some_and(|until| until <= now) {
+        if is_over {
             // Whoever was told nothing is told now.
             self.recovering_until = None;
             let all = self.newest.watchers.iter().flat_map(|(_, watching)| &watching.listeners);
@@ -82,8 +93,13 @@ impl Presentity {
     /// When [`Presentity::expire`] has something to do.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let watched = !self.newest.watchers.is_empty();
-        let recovery = self.recovering_until.filter(|_| watched);
+        let recovery = self.recovering_until.filter(|_| watched || self.has_lost());
         self.ends_at().into_iter().chain(self.deferred).chain(recovery).min()
+    }
+
+    /// Whether it is shown, or comes to be shown, without knowing what a crash has lost.
+    fn has_lost(&self) -> bool {
+        self.newest.lost || self.staged.iter().any(|staged| staged.before.lost.is_some())
     }
 
     /// When time ends something that is shown. What is staged has its turn when it is shown: to end it

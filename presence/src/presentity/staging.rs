@@ -17,7 +17,7 @@ use super::layers::Layers;
 use super::step::{Before, Key, Write};
 use super::{Effects, Presentity};
 use crate::ids::ListenerId;
-use crate::policy::Policy;
+use crate::policy::{Policy, Sphere};
 use crate::watching::Watching;
 
 /// What has become of a change.
@@ -342,12 +342,14 @@ impl Presentity {
 
     /// The policies and spheres by which is decided: as shown, and then with each staged change that
     /// has other ones. Most have not: however many wait for the disk, one decision is enough then.
-    pub(super) fn grounds(&self) -> impl Iterator<Item = (&Policy, Option<&str>)> {
-        let (mut policy, mut sphere) = (&self.newest.policy, self.newest.document.sphere());
+    pub(super) fn grounds(&self) -> impl Iterator<Item = (&Policy, Sphere<'_>)> {
+        let (mut policy, mut sphere) = (&self.newest.policy, self.newest.sphere());
+        let (mut document, mut lost) = (&*self.newest.document, self.newest.lost);
         let mut grounds = vec![(policy, sphere)];
         for Staged { before, .. } in self.staged.iter().rev() {
-            let document = before.layers.as_ref().map(|(_, document)| document);
-            let found = document.map_or(sphere, |document| document.sphere());
+            document = before.layers.as_ref().map_or(document, |(_, document)| document);
+            lost = before.lost.unwrap_or(lost);
+            let found = if lost { Sphere::Lost } else { Sphere::Is(document.sphere()) };
             policy = before.policy.as_ref().unwrap_or(policy);
             if before.policy.is_some() || found != sphere {
                 grounds.push((policy, found));

@@ -51,6 +51,7 @@ impl Write {
 pub(super) struct Before {
     pub policy: Option<Policy>,
     pub layers: Option<(Layers, Arc<Document>)>,
+    pub lost: Option<bool>,
     pub watchers: Former,
 }
 
@@ -63,6 +64,7 @@ impl Before {
         if self.layers.is_none() {
             self.layers.clone_from(&later.layers);
         }
+        self.lost = self.lost.or(later.lost);
         for (who, watching) in &later.watchers {
             if !self.watchers.contains_key(who) {
                 self.watchers.insert(who.clone(), watching.clone());
@@ -110,11 +112,13 @@ impl State {
     /// Does something, and notes how it found what it has changed.
     pub(super) fn step<R>(&mut self, act: impl FnOnce(&mut State) -> R) -> (R, Before) {
         let (policy, layers) = (self.policy.clone(), (self.layers.clone(), self.document.clone()));
+        let lost = self.lost;
         self.watchers.begin();
         let answer = act(self);
         let before = Before {
             policy: (!policy.is_same(&self.policy)).then_some(policy),
             layers: (layers.0 != self.layers).then_some(layers),
+            lost: (lost != self.lost).then_some(lost),
             watchers: self.watchers.begin(),
         };
         (answer, before)
@@ -140,6 +144,7 @@ impl State {
         if let Some((layers, document)) = before.layers {
             (self.layers, self.document) = (layers, document);
         }
+        self.lost = before.lost.unwrap_or(self.lost);
         for (who, watching) in before.watchers {
             self.watchers.set(&who, watching);
         }

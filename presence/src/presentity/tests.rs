@@ -2,6 +2,7 @@
 
 mod due;
 mod overtaken;
+mod recovering;
 mod staged;
 mod wall;
 mod woken;
@@ -13,10 +14,11 @@ use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::{Document, FieldName, Patch};
 use impp_protocol::{Address, DeviceId, SessionId, Timestamp};
 
-use super::{Change, Layers, Lease, PaceLimit, Presentity};
+use super::{Change, Effects, Layers, Lease, PaceLimit, Presentity};
 use crate::bonds::Bond;
 use crate::ids::{LinkId, ListenerId};
 use crate::policy::Policy;
+use crate::watching::Watching;
 
 const SESSION: SessionId = SessionId([3; 16]);
 const LINK: LinkId = LinkId([4; 16]);
@@ -36,10 +38,18 @@ fn policy(more: &str) -> Policy {
 }
 
 fn alice(policy: Policy) -> Presentity {
+    recovering_alice(policy, HashMap::default(), None).0
+}
+
+/// Alice as she is read from the store after a crash, with these watchers.
+fn recovering_alice(
+    policy: Policy,
+    watchers: HashMap<Address, Watching>,
+    recovering: Option<Timestamp>,
+) -> (Presentity, Effects) {
     let alice = Address::parse("alice@a.example").unwrap();
     let pace = PaceLimit { burst: 1000, interval: Duration::from_secs(1) };
-    let (layers, watchers) = (Layers::default(), HashMap::default());
-    Presentity::restored(alice, policy, layers, watchers, at(1), pace, None).0
+    Presentity::restored(alice, policy, Layers::default(), watchers, at(1), pace, recovering)
 }
 
 fn follow(bond: Bond, listener: impl Into<ListenerId>) -> Change {

@@ -55,6 +55,8 @@ fields! {
         13 next: Option<Bytes>,
         /// Links, SUBSCRIBE: the group that the watcher is in from now on.
         14 group: Option<u64>,
+        /// AUTH, with `resumed`: the layer that this session published has ended meanwhile.
+        15 layer_ended: bool,
     }
 }
 
@@ -76,6 +78,7 @@ impl Done {
             time: None,
             next: None,
             group: None,
+            layer_ended: false,
         }
     }
 }

@@ -27,7 +27,8 @@ pub const LAYER: Table = Table(5);
 pub const WATCHER: Table = Table(6);
 /// Messages held for a decision, by user part, sender and id.
 pub const HELD: Table = Table(7);
-/// The server's secrets and other single things, by name.
+/// The server's secrets and other single things, by name; and what is begun and not finished, by name
+/// and what it is about.
 pub const META: Table = Table(8);
 /// The other end of [`WATCHER`]: whom a watcher of this server follows, by user part and
 /// presentity; the value is empty JSON, for presentities of other domains a [`WatcherRecord`].

@@ -130,12 +130,14 @@ impl Server {
         Ok(Running { server: self, reload, addresses, http })
     }
 
-    /// Has done what is due, and sought what waits for other domains; nobody is let in yet.
+    /// Has done what is due, finished what was cut short, and sought what waits for other domains;
+    /// nobody is let in yet.
     pub(crate) async fn begin(&self) -> Result<(), StoreError> {
         self.note_running(true).await?;
         tokio::spawn(self.housekeeping().run());
         let (store, outgoing) = (self.ground.store.clone(), &self.rooms.outgoing);
         tokio::spawn(sweep::run(store, self.ground.clock.clone(), outgoing.clone()));
+        control::finish_removals(&self.administration).await?;
         outgoing.restore().await?;
         self.entrance.peers.seek();
         Ok(())

@@ -90,13 +90,16 @@ pub async fn resume(
         session.end().await;
         return Err(gone());
     }
-    if let Err(error) = session.resume().await {
-        session.park(grace).await;
-        return Err(error).stored();
-    }
+    let layer_ended = match session.resume().await {
+        Ok(layer_ended) => layer_ended,
+        Err(error) => {
+            session.park(grace).await;
+            return Err(error).stored();
+        }
+    };
     session.client.every_item = every_item;
     let data = Some(ticket.server_proof(exporter).to_vec().into());
-    let done = Done { data, resumed: true, ..session.welcome() };
+    let done = Done { data, resumed: true, layer_ended, ..session.welcome() };
     Ok((session, done))
 }
 

@@ -9,7 +9,7 @@ use impp_protocol::state::Grant;
 use impp_protocol::{DeviceId, SessionId};
 use proptest::prelude::*;
 
-use super::{SESSION, alice, at, bob, follow, policy, says};
+use super::{SESSION, alice, at, bob, follow, policy, recovering_alice, says};
 use crate::bonds::{Bond, Keeper};
 use crate::policy::Contact;
 use crate::presentity::*;
@@ -321,12 +321,13 @@ enum Made {
     Expire(u64),
 }
 
-fn fresh() -> Presentity {
-    alice(policy("handling = \"confirm\""))
+/// After a crash, if it recovers until then.
+fn fresh(recovering: Option<u64>) -> Presentity {
+    recovering_alice(policy("handling = \"confirm\""), HashMap::default(), recovering.map(at)).0
 }
 
-fn made(all: &[Made]) -> Presentity {
-    let mut alice = fresh();
+fn made(all: &[Made], recovering: Option<u64>) -> Presentity {
+    let mut alice = fresh(recovering);
     for made in all {
         match made {
             Made::Change(now, change) => drop(alice.make(at(*now), change.clone())),
@@ -340,8 +341,11 @@ proptest! {
     /// Whatever is stored and whatever fails: what is shown is what the changes that were stored make
     /// one after the other, and the store has in the end what is shown.
     #[test]
-    fn g8_what_fails_takes_away_itself_alone(steps in prop::collection::vec(any_step(), 1..40)) {
-        let (mut alice, mut disk, mut now) = (fresh(), Disk::default(), 1);
+    fn g8_what_fails_takes_away_itself_alone(
+        steps in prop::collection::vec(any_step(), 1..40),
+        recovering in prop::option::of(2_u64..60),
+    ) {
+        let (mut alice, mut disk, mut now) = (fresh(recovering), Disk::default(), 1);
         let (mut all, mut staged): (Vec<Made>, VecDeque<(u64, u64, Change)>) = Default::default();
         let settle = (0..100).map(|_| Step::Commit);
         for step in steps.into_iter().chain(settle) {
@@ -383,7 +387,7 @@ proptest! {
                 prop_assert_eq!(*id, first);
                 all.push(Made::Change(at, change));
             }
-            let (is, should) = (shown(&alice), shown(&made(&all)));
+            let (is, should) = (shown(&alice), shown(&made(&all, recovering)));
             prop_assert_eq!(is, should, "{:?}", all);
         }
         prop_assert!(staged.is_empty() && disk.queue.is_empty());

@@ -98,8 +98,8 @@ section! {
         pace_burst: u64 = 5, reloads true;
         /// and then once in so many milliseconds; the last change is never dropped.
         pace_milliseconds: u64 = 2000, reloads true;
-        /// After a start, a presentity whose sessions have not returned is not shown as closed to
-        /// those who saw it open.
+        /// After a crash, a presentity whose sessions have not returned is not shown as closed to
+        /// those who saw it open; what rules allow in a sphere alone is neither granted nor ended.
         recovery_seconds: u64 = 60, reloads true;
         /// A device that was not used for so long makes room for a new one without being counted among
         /// the four that may in 24 hours. Less than 7 is taken for 7.

@@ -47,6 +47,11 @@ impl HeldMessages {
         self.tidy(from);
     }
 
+    /// Whether anything of a sender is held, or on the way to it.
+    pub fn has(&self, from: &Address) -> bool {
+        self.senders.get(from).is_some_and(|sender| sender.held > 0)
+    }
+
     /// Whether what comes from a sender has to wait behind what is being moved.
     pub fn is_moving(&self, from: &Address) -> bool {
         self.senders.get(from).is_some_and(|sender| sender.moving > 0)
@@ -90,12 +95,12 @@ mod tests {
     fn what_comes_while_held_ones_are_moved_waits_until_the_last_is() {
         let (mut held, bob) = (HeldMessages::default(), Address::parse("bob@a.example").unwrap());
         assert!(held.hold(&bob, 2) && held.hold(&bob, 2) && !held.hold(&bob, 2));
-        assert!(!held.is_moving(&bob));
+        assert!(!held.is_moving(&bob) && held.has(&bob));
         held.begin_moving(&bob);
         held.one_less(&bob);
         assert!(held.is_moving(&bob) && !held.moved(&bob) && held.is_moving(&bob));
         held.one_less(&bob);
-        assert!(held.moved(&bob) && !held.is_moving(&bob));
+        assert!(held.moved(&bob) && !held.is_moving(&bob) && !held.has(&bob));
         assert!(held.senders.is_empty() && held.total == 0);
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use dashmap::mapref::entry::Entry;
-use impp_acl::{Purpose, RuleSet, default_rules};
-use impp_presence::{Effects, Layers, PaceLimit, Policy, Presentity, Watching};
+use impp_acl::{RuleSet, default_rules};
+use impp_presence::{Effects, Layers, PaceLimit, Policy, Presentity, Sphere, Watching};
 use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::Document;
 use impp_protocol::{Address, Timestamp};
@@ -110,10 +110,11 @@ async fn load(
     for (key, record) in scan(store, owner, WATCHER).await? {
         let address = other_of(owner, WATCHER, &key)?;
         let record: WatcherRecord = parsed(owner, WATCHER, &key, &record)?;
-        let decision = policy.decide(owner, &address, Purpose::Subscribe, around.now, None);
         let kept = record
             .kept()
             .ok_or_else(|| damaged(owner, WATCHER, &key, "unknown state or device"))?;
+        // It is made anew when the layers are there.
+        let decision = policy.decide(owner, &address, around.now, Sphere::Lost, Some(kept.state));
         watchers.insert(address, Watching::restored(&kept, decision));
     }
     let Circumstances { now, pace, recovering_until, .. } = around;

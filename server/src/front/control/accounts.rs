@@ -9,16 +9,13 @@ use impp_presence::Change;
 use impp_protocol::command::ByeReason;
 use impp_protocol::sasl::Password;
 use impp_protocol::sasl::scram::Verifier;
-use impp_protocol::state::SubscriptionEvent;
-use impp_protocol::{Address, Error, Timestamp};
-use impp_storage::{Expect, Op, Payer, RecordKey, Table, Unit};
+use impp_protocol::{Address, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Administration, Request, Response, devices, refused};
+use super::{Administration, Request, Response, devices, refused, removal};
 use crate::core::accounts::{AccountError, Accounts, new_verifier};
 use crate::core::chance::{Chance, NoChance};
-use crate::core::keeping::scan;
-use crate::core::records::{self, AccountState, Services};
+use crate::core::records::{AccountState, Services};
 use crate::core::sessions::Sessions;
 
 /// Random bytes of a password that the server makes.
@@ -91,7 +88,9 @@ async fn act(server: &Administration, request: Request) -> Result<Response, Undo
             let state = Some(AccountState::Enabled);
             server.accounts.change(store, now, &address, state, None, vec![]).await?;
         }
-        Request::Remove { address } => remove(server, &address_of(&address)?, now).await?,
+        Request::Remove { address } => {
+            removal::remove(server, &address_of(&address)?, now).await?;
+        }
         Request::Devices { address, remove } => {
             let address = address_of(&address)?;
             server.accounts.known(&address)?;
@@ -147,51 +146,6 @@ async fn disable(
     server.live.end_all(address, ByeReason::Revoked, "the account was disabled").await;
     server.outgoing.end_sender(address);
     Ok(withdrawn.map(drop)?)
-}
-
-/// Removes an account: its name stays taken, everything it had goes, its watchers are told.
-async fn remove(
-    server: &Administration,
-    address: &Address,
-    now: Timestamp,
-) -> Result<(), AccountError> {
-    let state = Some(AccountState::Removed);
-    let purge = vec![Op::Purge { owner: address.clone() }];
-    server.accounts.change(&*server.store, now, address, state, None, purge).await?;
-    server.live.end_all(address, ByeReason::Revoked, "the account was removed").await;
-    // What it followed.
-    for (key, _) in scan(&*server.store, address, records::FOLLOWED).await? {
-        let presentity = records::last_part(&key).map(Address::parse_canonical);
-        let Some(Ok(presentity)) = presentity else { continue };
-        let ended = server.reach.end(&presentity, address, SubscriptionEvent::Timeout);
-        let failed = |error: Error| {
-            let reason = error.to_string();
-            AccountError::Followed { presentity: presentity.clone(), reason }
-        };
-        ended.await.map_err(failed)?;
-    }
-    // What it has waiting for other domains.
-    server.outgoing.forget_sender(address);
-    // Who followed it.
-    server.principals.change(address, Change::Close).await?;
-    let own = records::key(records::RULES, address, &[]);
-    let mut ops = vec![Op::Put { key: own, expect: Expect::Any, value: None }];
-    for table in records::OF_ACCOUNT {
-        for (key, _) in scan(&*server.store, address, *table).await? {
-            ops.push(delete(address, *table, key));
-        }
-    }
-    for chunk in ops.chunks(impp_storage::UNIT_OPS_MAX) {
-        let unit = Unit::of(now, chunk.to_vec()).paid_by(Payer::Operator);
-        server.store.submit(unit).await?;
-    }
-    server.principals.forget(address);
-    Ok(())
-}
-
-fn delete(owner: &Address, table: Table, key: Vec<u8>) -> Op {
-    let key = RecordKey { domain: owner.domain(), table, key };
-    Op::Put { key, expect: Expect::Any, value: None }
 }
 
 /// The names of services.

@@ -4,12 +4,13 @@
 //! the store itself.
 //!
 //! Who may open the socket, and how it is bounded, is in `socket`; which path asks what, in `paths`;
-//! asking, in `asking`. What is done is in `accounts` and `devices`.
+//! asking, in `asking`. What is done is in `accounts`, `removal` and `devices`.
 
 mod accounts;
 mod asking;
 mod devices;
 mod paths;
+mod removal;
 mod socket;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub use accounts::{Listed, handle, services_of};
 pub use asking::ask;
 pub use devices::ListedDevice;
 pub use paths::Answering;
+pub use removal::finish_all as finish_removals;
 pub use socket::listen;
 
 use crate::core::accounts::Accounts;

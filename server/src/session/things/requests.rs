@@ -68,9 +68,7 @@ impl Waiting {
         let edit: RequestEdit = state::decode(publish.content.unwrap_or_default())
             .map_err(|error| Error::new(Code::Malformed, format!("content: {error}")))?;
         let asks = self.asking(acting).await?.iter().any(|entry| entry.from == edit.from);
-        let mut held = self.held(acting).await?;
-        held.retain(|held| held.from == edit.from);
-        if !asks && held.is_empty() {
+        if !asks && !self.has_held(acting, &edit.from).await? {
             let text = format!("{} does not wait for a decision", edit.from);
             return Err(Error::new(Code::NotFound, text));
         }
@@ -79,10 +77,14 @@ impl Waiting {
             Decision::Polite => (Ruling::Polite, DeliveryRuling::Drop),
             Decision::Deny => (Ruling::Deny, DeliveryRuling::Refuse),
         };
-        let asked = asks.then_some(asked);
-        if held.is_empty() {
-            self.rule(acting, &edit.from, asked.as_ref(), None).await?;
-        } else {
+        let mut asked = asks.then_some(asked);
+        let held = self.has_held(acting, &edit.from).await?;
+        if !held {
+            self.rule(acting, &edit.from, asked.take().as_ref(), None).await?;
+        }
+        // Also what was judged by the rules of before just now, and is on its way: it would stay behind
+        // as a request of somebody about whom is decided.
+        if held || self.has_held(acting, &edit.from).await? {
             // To its end also if who asks is gone: until then what comes from there waits.
             let (waiting, acting) = (self.clone(), acting.clone());
             let carried_out = tokio::spawn(async move {
@@ -168,6 +170,12 @@ impl Waiting {
                 })
                 .collect()
         });
+        look.await.stored()
+    }
+
+    /// Whether anything of a sender is held, or on the way to it.
+    async fn has_held(&self, acting: &Acting, from: &Address) -> Result<bool, Error> {
+        let look = self.rules.principals.look(acting.owner(), |p, _| p.held.has(from));
         look.await.stored()
     }
 

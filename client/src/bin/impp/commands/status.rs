@@ -1,21 +1,23 @@
 //! `impp status`: publish one's presence, show it, take it back.
 //!
-//! What is published lasts for a lease: a short command never binds it to its session.
+//! What is published lasts for a lease: a short command never binds it to its session; one that holds
+//! it does.
 
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
-use impp_client::Client;
 use impp_client::protocol::presence::name::REGISTRY;
 use impp_client::protocol::presence::{
     Document, FieldName, FieldType, PartId, Patch, canonical_value,
 };
 use impp_client::protocol::{Address, DeviceId};
+use impp_client::{Client, Event, Follower, Wanted};
 use serde::Serialize;
 
 use crate::document::{self, DocumentJson};
 use crate::output::Output;
 use crate::report::Failure;
+use crate::stop::Stop;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Args {
@@ -47,6 +49,10 @@ pub(crate) struct Set {
     #[arg(long, value_name = "SECONDS", default_value_t = LEASE_SECONDS_DEFAULT,
           value_parser = clap::value_parser!(u32).range(1..))]
     lease: u32,
+    /// As long as this runs, instead of for a lease: it ends soon after the program does, or loses its
+    /// connection, and is published again when that is back.
+    #[arg(long, conflicts_with = "lease")]
+    hold: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -75,8 +81,12 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
         Args::Set(set) => {
             let document = layer(set, client.address(), client.device())?;
             let patch = Patch::between(&Document::default(), &document);
-            let lease = Duration::from_secs(u64::from(set.lease));
-            let lease = client.publish(&patch, Some(lease), true).await?;
+            let held = match set.hold {
+                true => Some((Stop::new()?, client.follow(Wanted::default()).await?)),
+                false => None,
+            };
+            let lease = (!set.hold).then(|| Duration::from_secs(u64::from(set.lease)));
+            let lease = client.publish(&patch, lease, true).await?;
             let item = PublishedJson {
                 presentity: client.address().to_string(),
                 lease: lease.map(|lease| lease.as_secs()),
@@ -84,7 +94,11 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
             out.item(&item, |item| {
                 let lease = item.lease.map_or(String::new(), |lease| format!(", for {lease} s"));
                 format!("{} is {}{lease}", item.presentity, document::line(&document))
-            })
+            })?;
+            match held {
+                Some((stop, follower)) => hold(follower, stop, out).await,
+                None => Ok(()),
+            }
         }
         Args::Show => {
             let document = client.layer().await?;
@@ -100,6 +114,28 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
             out.item(&item, |item| format!("{} publishes nothing here now", item.presentity))
         }
     }
+}
+
+/// Stays connected until it is told to stop.
+async fn hold(mut follower: Follower<'_>, mut stop: Stop, out: &mut Output) -> Result<(), Failure> {
+    out.flush()?;
+    let outcome = loop {
+        let event = tokio::select! {
+            biased;
+            () = stop.wait() => break Ok(()),
+            event = follower.next() => event,
+        };
+        match event {
+            Ok(Event::Lost { error, wait }) => {
+                out.note(&format!("{error}; trying again in {:.1} s", wait.as_secs_f32()));
+            }
+            Ok(Event::Back) => out.note("connected again"),
+            Ok(_) => {}
+            Err(error) => break Err(error.into()),
+        }
+    };
+    follower.end().await;
+    outcome
 }
 
 /// The whole layer that is published.

@@ -1,0 +1,151 @@
+//! After a crash, layers that were bound to sessions are lost until their owners are back: what the
+//! rules grant in a sphere alone is neither granted nor ended meanwhile, and nothing is shown by it.
+
+use impp_protocol::command::Subscribe;
+use impp_protocol::presence::Document;
+use impp_protocol::state::{SubscriptionEvent, SubscriptionState, WatcherEntry};
+use impp_protocol::{Code, What};
+use impp_tests::peer::{Peer, fetch, subscribe};
+use impp_tests::presence::{Watcher, document};
+use impp_tests::{Domains, Server, eventually};
+
+use crate::presence_leases::brief;
+
+/// In this sphere everybody sees all.
+const AT_HOME: &str = "[[rule]]\nid = \"home\"\nwho = [\"authenticated\"]\nsphere = [\"home\"]\n\
+                       handling = \"allow\"\nfields = [\"all\"]\n";
+const NOBODY: &str = "[[rule]]\nid = \"nobody\"\nwho = [\"authenticated\"]\nhandling = \"block\"\n";
+
+fn at_home(note: &str) -> Document {
+    document(&[("note", note), ("sphere", "home")], &[("im", &[("status", "open")])])
+}
+
+/// Follows alice for an hour, from what is held.
+async fn follow_again(dave: &mut Watcher, server: &Server) {
+    dave.peer = Peer::sign_in(server, "dave").await;
+    let version = Some(dave.held.version());
+    let again = subscribe("alice@localhost", What::Presence);
+    let done = dave.peer.done(Subscribe { version, ..again }).await;
+    assert_eq!((done.state, done.version), (Some(SubscriptionState::Active), None));
+}
+
+/// Alice at home, seen by dave, and then the server is killed.
+async fn killed(mut server: Server) -> (Server, Watcher) {
+    server.add("dave");
+    server.add("erin");
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.set_rules(AT_HOME).await;
+    alice.show(&at_home("here")).await;
+    let mut dave = Peer::sign_in(&server, "dave").await;
+    dave.follow_for("alice@localhost", 3000).await.unwrap();
+    let mut dave = Watcher::of(dave, "alice@localhost").await;
+    dave.until_note("here").await;
+    server.kill9();
+    server.restart();
+    (server, dave)
+}
+
+/// A subscription that a sphere allowed outlives a crash: it shows nothing new and is not ended until
+/// its owner has returned; who comes meanwhile is shown somebody offline, following and looking alike.
+#[tokio::test]
+async fn d3_what_a_sphere_allowed_outlives_a_crash() {
+    let (server, mut dave) = killed(brief().set("times.recovery_seconds", 3000).start()).await;
+    follow_again(&mut dave, &server).await;
+    assert_eq!(dave.peer.look("alice@localhost").await, Document::offline());
+    let mut erin = Peer::sign_in(&server, "erin").await;
+    assert_eq!(erin.look("alice@localhost").await, Document::offline());
+    let done = erin.follow("alice@localhost").await;
+    assert_eq!((done.state, done.version), (Some(SubscriptionState::Active), None));
+    assert_eq!(erin.fenced().await.len(), 0);
+    assert_eq!(dave.settle().await, 0, "told something before alice could be back");
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.show(&at_home("here")).await;
+    let snapshot = erin.notify().await.snapshot.expect("a snapshot");
+    assert_eq!(Document::decode(snapshot).unwrap(), at_home("here"));
+    assert_eq!(dave.settle().await, 0, "nothing has changed for who holds it");
+    alice.show(&at_home("still here")).await;
+    dave.until_note("still here").await;
+}
+
+/// An owner who comes back to be elsewhere has ended it; so has a rule, with nobody waiting for a
+/// sphere.
+#[tokio::test]
+async fn d4_what_is_taken_away_after_a_crash_is_taken_at_once() {
+    for by_rule in [true, false] {
+        let (server, mut dave) = killed(brief().set("times.recovery_seconds", 3000).start()).await;
+        follow_again(&mut dave, &server).await;
+        let mut alice = Peer::sign_in(&server, "alice").await;
+        match by_rule {
+            true => alice.set_rules(NOBODY).await,
+            false => drop(alice.show(&document(&[("sphere", "work")], &[])).await),
+        }
+        let ended = dave.next().await;
+        assert_eq!(ended.state, SubscriptionState::Terminated);
+        assert_eq!(ended.event, Some(SubscriptionEvent::Rejected));
+        let look = fetch("alice@localhost", What::Presence);
+        assert_eq!(dave.peer.refused(look).await, Code::Refused);
+    }
+}
+
+/// Whose owner does not return is not waited for longer than the window.
+#[tokio::test]
+async fn d3_what_a_sphere_allowed_ends_with_the_window() {
+    let (server, mut dave) = killed(brief().set("times.recovery_seconds", 2).start()).await;
+    dave.peer = Peer::sign_in(&server, "dave").await;
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    eventually("the window to end", async || {
+        let watchers = alice.watchers().await;
+        watchers.iter().all(|w| w.state == SubscriptionState::Terminated).then_some(())
+    })
+    .await;
+    let again = subscribe("alice@localhost", What::Presence);
+    assert_eq!(dave.peer.refused(again).await, Code::Refused);
+}
+
+/// After a stop in good order nothing is lost, and there is no window: the sphere holds.
+#[tokio::test]
+async fn a_stop_in_good_order_loses_no_sphere() {
+    let mut server = brief().set("times.recovery_seconds", 3000).start();
+    server.add("dave");
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.set_rules(AT_HOME).await;
+    alice.show(&at_home("here")).await;
+    server.stop();
+    server.restart();
+    let mut dave = Peer::sign_in(&server, "dave").await;
+    assert_eq!(dave.look("alice@localhost").await, at_home("here"));
+}
+
+/// Who watches from another domain loses nothing by a crash of the home either.
+#[tokio::test(flavor = "multi_thread")]
+async fn d3_what_a_sphere_allowed_elsewhere_outlives_a_crash_of_the_home() {
+    let mut domains = Domains::two().await;
+    let mut alice = Peer::sign_in(&domains["a.example"], "alice").await;
+    alice.set_rules(AT_HOME).await;
+    alice.show(&at_home("here")).await;
+    let mut bob = Watcher::sign_in(&domains["b.example"], "bob", "alice@a.example").await;
+    bob.until_note("here").await;
+    let before = bobs(&mut alice).await;
+    assert_eq!(before.state, SubscriptionState::Active);
+    domains["a.example"].kill9();
+    domains["a.example"].restart();
+    let mut alice = Peer::sign_in(&domains["a.example"], "alice").await;
+    // Who comes meanwhile is asked about over the new link, behind who was there before.
+    let mut carol = Peer::sign_in(&domains["b.example"], "carol").await;
+    eventually("the home to answer", async || {
+        let state = carol.follow("alice@a.example").await.state;
+        (state == Some(SubscriptionState::Active)).then_some(())
+    })
+    .await;
+    assert_eq!(carol.look("alice@a.example").await, Document::offline());
+    assert_eq!(before, bobs(&mut alice).await);
+    alice.show(&at_home("back")).await;
+    bob.until_note("back").await;
+    assert_eq!(before, bobs(&mut alice).await);
+}
+
+/// How bob of the other domain stands with alice.
+async fn bobs(alice: &mut Peer) -> WatcherEntry {
+    let mut watchers = alice.watchers().await.into_iter();
+    watchers.find(|w| w.watcher.as_str() == "bob@b.example").expect("bob watches")
+}

@@ -7,6 +7,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `change.rs` | what can be asked, as values; what each does |
+//! | `bearing.rs` | what a change overtakes, whether it is seen at once, whether it only takes back |
 //! | `staging.rs`, `step.rs` | staged, committed, shown: how a change comes to be seen |
 //! | `showing.rs` | whom it wakes, at which pace; what time makes due |
 //! | `recovering.rs` | what a crash has lost |
@@ -14,6 +15,7 @@
 //! | `across.rs`, `groups.rs` | what a link says to the server of watchers elsewhere |
 
 mod across;
+mod bearing;
 mod change;
 mod contents;
 mod groups;

@@ -10,8 +10,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::fault::Fault;
 use super::home::{at, lack, make_private, private};
-use crate::reserve::Ledger;
+use super::tables::Tables;
+use crate::reserve::{Ledger, Payer, growth};
+use crate::unit::Unit;
 use crate::{Lack, StoreError};
 
 /// The reserve by default, on a disk that is not small: it is at most an eighth of it. Enough for
@@ -216,3 +219,19 @@ const WAL_FRAMES_MIN: u64 = 250;
 pub(crate) const WAL_FRAMES_MAX: u64 = 2000;
 /// Of SQLite, and of most file systems.
 pub(crate) const PAGE_BYTES: u64 = 4096;
+
+/// Whether a unit may be carried out; while the disk is full, there is a ledger that says so.
+pub(super) fn has_room(
+    unit: &Unit,
+    sake: Sake,
+    ledger: &mut Option<Ledger>,
+    tables: &mut Tables<'_>,
+) -> rusqlite::Result<bool> {
+    let Some(ledger) = ledger else { return Ok(true) };
+    match growth(unit, tables) {
+        _ if sake == Sake::Operator && unit.payer != Payer::Operator => Ok(false),
+        Ok(growth) => Ok(ledger.admits(&unit.payer, growth)),
+        Err(Fault::Sqlite(error)) => Err(error),
+        Err(Fault::Damaged(_)) => Ok(false),
+    }
+}

@@ -25,7 +25,7 @@ use super::fault::{Fault, Trouble, classify, open_error};
 use super::home::Home;
 use super::jobs::{Job, Waiting, gather};
 use super::readers::Readers;
-use super::room::{LOOK_INTERVAL, Room, Sake};
+use super::room::{LOOK_INTERVAL, Room, Sake, has_room};
 use super::rows::{Meta, Rows};
 use super::schema::{checkpoint, vacuum};
 use super::scrub::SCRUB_INTERVAL;
@@ -35,7 +35,7 @@ use super::sweep;
 use super::tables::{Logs, Tables, write_meta, write_place};
 use super::witness::Beholder;
 use crate::plan::{Verdict, decide};
-use crate::reserve::{Ledger, Payer, growth};
+use crate::reserve::{Ledger, Payer};
 use crate::unit::{Outcome, Unit};
 use crate::{Health, Lack, StoreError};
 
@@ -395,21 +395,5 @@ impl Writer {
             .map_err(open_error)?;
         self.connection.close().map_err(|(_, error)| open_error(error))?;
         self.home.sync()
-    }
-}
-
-/// Whether a unit may be carried out; while the disk is full, there is a ledger that says so.
-fn has_room(
-    unit: &Unit,
-    sake: Sake,
-    ledger: &mut Option<Ledger>,
-    tables: &mut Tables<'_>,
-) -> rusqlite::Result<bool> {
-    let Some(ledger) = ledger else { return Ok(true) };
-    match growth(unit, tables) {
-        _ if sake == Sake::Operator && unit.payer != Payer::Operator => Ok(false),
-        Ok(growth) => Ok(ledger.admits(&unit.payer, growth)),
-        Err(Fault::Sqlite(error)) => Err(error),
-        Err(Fault::Damaged(_)) => Ok(false),
     }
 }

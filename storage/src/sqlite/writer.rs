@@ -35,8 +35,8 @@ use super::sweep;
 use super::tables::{Logs, Tables, write_meta, write_place};
 use super::witness::Beholder;
 use crate::plan::{Verdict, decide};
-use crate::reserve::{Ledger, Payer};
-use crate::unit::{Outcome, Unit};
+use crate::reserve::Payer;
+use crate::unit::Outcome;
 use crate::{Health, Lack, StoreError};
 
 /// Everything that the thread owns. Fields are dropped in this order: the lock goes last.

@@ -22,7 +22,7 @@ use crate::rules::{ALL, decide, rule};
 
 const DISK_BYTES: u64 = 48 * 1024 * 1024;
 /// How long a home keeps a watcher of another domain that is not renewed.
-const LEASE: Duration = Duration::from_secs(4);
+const LEASE: Duration = Duration::from_secs(8);
 /// More than an account may take back by, in several steps.
 const STEPS_MAX: usize = 1000;
 

@@ -331,7 +331,7 @@ async fn e12_g12_a_repeat_outlives_the_window_of_its_id() {
     const DAY: i64 = 24 * 3600;
     // Just young enough, however long the way takes.
     let mut taken = None;
-    for seconds in [3, 10, 30, 100] {
+    for seconds in [3, 10, 25] {
         let id = id_at(seconds - DAY);
         let message = Message { id, ..message("bob@localhost", "just in time") };
         if alice.request(message.clone()).await.is_ok() {

@@ -23,6 +23,9 @@ pub const TOLERANCE: Duration = Duration::from_secs(2);
 const READ_MAX: Duration = Duration::from_millis(50);
 /// it is tried again so often.
 const READS_MAX: u32 = 8;
+/// Less than this is how such a read goes, and no change of the distance: a time that is told twice is
+/// the same both times.
+const READ_OFF_MAX: Duration = Duration::from_millis(100);
 
 /// Where time is read.
 pub trait Watch: Send + Sync {
@@ -46,6 +49,8 @@ struct Lines {
     /// Steady time at the start, and what the watch said then.
     started: Timestamp,
     origin: Duration,
+    /// How far ahead of steady time the wall clock was found last, in milliseconds.
+    ahead: AtomicI64,
     /// How far ahead of steady time the wall clock is believed to be, in milliseconds.
     trusted: AtomicI64,
     /// The runtime's timers are late: the machine has slept, and they have with it.
@@ -65,8 +70,9 @@ impl Clock {
         let (origin, wall) = (watch.elapsed(), watch.wall());
         let kept = kept.copied().unwrap_or_default();
         let started = wall.shifted(-kept.ahead).max(Timestamp::from_millis(kept.seen));
-        let trusted = kept.trusted.min(wall.ahead_of(started)).into();
-        Clock(Arc::new(Lines { watch, started, origin, trusted, slept: Notify::new() }))
+        let ahead = wall.ahead_of(started);
+        let (trusted, ahead) = (kept.trusted.min(ahead).into(), ahead.into());
+        Clock(Arc::new(Lines { watch, started, origin, ahead, trusted, slept: Notify::new() }))
     }
 
     /// The same watch's, where the server before this one has left it.
@@ -100,7 +106,7 @@ impl Clock {
 
     /// How far ahead of steady time the wall clock is, in milliseconds.
     pub fn ahead(&self) -> i64 {
-        let mut ahead = 0;
+        let (mut ahead, found) = (0, self.0.ahead.load(Ordering::Relaxed));
         for _ in 0..READS_MAX {
             let (before, wall, after) = (self.now(), self.wall(), self.now());
             ahead = wall.ahead_of(before);
@@ -108,6 +114,10 @@ impl Clock {
                 break;
             }
         }
+        if u128::from(ahead.abs_diff(found)) <= READ_OFF_MAX.as_millis() {
+            return found;
+        }
+        self.0.ahead.store(ahead, Ordering::Relaxed);
         ahead
     }
 

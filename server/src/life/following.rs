@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use impp_protocol::Timestamp;
-use impp_storage::{Expect, Op, Store, StoreError, Unit};
+use impp_storage::{Expect, Op, Payer, Store, StoreError, Unit};
 use tokio::time::Instant;
 
 use super::server::clock_key;
@@ -34,7 +34,7 @@ impl Following {
     pub(super) async fn run(self) {
         let clock = &self.clock;
         let mut eye = Eye::new(clock.now(), clock.ahead(), clock.record().trusted);
-        let mut noted = clock.now();
+        let (mut noted, mut unnoted) = (clock.now(), false);
         loop {
             // The runtime's time is taken around the other: a pause in between is no sleep.
             let (begun, before) = (Instant::now(), clock.now());
@@ -47,26 +47,32 @@ impl Following {
             }
             let moved = eye.look(now, clock.ahead());
             clock.trust(eye.trusted);
-            match moved {
-                Moved::Not if now.since(noted) < NOTED => continue,
-                Moved::Not => {}
-                Moved::Drifted => self.principals.wall_moved(),
-                Moved::Stepped(millis) => {
-                    self.metrics.clock_steps.inc();
-                    let (seconds, wall) = (millis as f64 / 1000.0, clock.wall());
-                    tracing::warn!("clock: stepped by {seconds:+.0} s; it is {wall} by it now");
-                    self.principals.wall_moved();
+            if !matches!(moved, Moved::Not) {
+                self.principals.wall_moved();
+            }
+            let is_due = !matches!(moved, Moved::Not) || now.since(noted) >= NOTED;
+            if is_due || unnoted {
+                match self.note().await {
+                    Ok(()) => (noted, unnoted) = (now, false),
+                    // Once more with the next look; told once.
+                    Err(error) if !unnoted => {
+                        tracing::warn!(%error, "how the clock stands could not be noted");
+                        unnoted = true;
+                    }
+                    Err(_) => {}
                 }
             }
-            noted = now;
-            if let Err(error) = self.note().await {
-                tracing::warn!(%error, "how the clock stands could not be noted");
+            // When it is noted: whoever reads this finds it after a restart.
+            if let Moved::Stepped(millis) = moved {
+                self.metrics.clock_steps.inc();
+                let (seconds, wall) = (millis as f64 / 1000.0, clock.wall());
+                tracing::warn!("clock: stepped by {seconds:+.0} s; it is {wall} by it now");
             }
         }
     }
 
     async fn note(&self) -> Result<(), StoreError> {
-        let unit = Unit::of(self.clock.now(), vec![note(&self.clock)?]);
+        let unit = Unit::of(self.clock.now(), vec![note(&self.clock)?]).paid_by(Payer::Operator);
         self.store.submit(unit).await.map(drop)
     }
 }

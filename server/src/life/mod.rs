@@ -136,9 +136,10 @@ impl Server {
         self.note_running(true).await?;
         tokio::spawn(self.housekeeping().run());
         let (store, outgoing) = (self.ground.store.clone(), &self.rooms.outgoing);
-        tokio::spawn(sweep::run(store, self.ground.clock.clone(), outgoing.clone()));
         control::finish_removals(&self.administration).await?;
         outgoing.restore().await?;
+        // After what was out on links is known again, of which it forgets what is old.
+        tokio::spawn(sweep::run(store, self.ground.clock.clone(), outgoing.clone()));
         self.entrance.peers.seek();
         Ok(())
     }

@@ -184,8 +184,8 @@ impl Session {
             return Ok(ended());
         }
         self.expanded = true;
-        let left = std::mem::take(&mut self.by_contact);
         let contacts = self.serving.things.contacts.entries(&acting).await?;
+        let left = std::mem::take(&mut self.by_contact);
         let mut entries = Vec::new();
         for mut contact in contacts.into_iter().filter(|contact| contact.follow) {
             // Whoever asks anew holds nothing, and gets all.

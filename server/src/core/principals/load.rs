@@ -69,6 +69,12 @@ impl Principals {
                 self.note(owner, &principal, &all.collect::<Vec<_>>());
                 vacant.insert(entry.clone());
                 self.follow_up(owner, &entry, &mut principal, ended, now);
+                // A step of the clock while it was read has not found it.
+                let ahead = self.ground.clock.ahead();
+                if ahead != around.ahead {
+                    let effects = principal.presentity.wall_moved(now, ahead);
+                    self.follow_up(owner, &entry, &mut principal, effects, now);
+                }
                 drop(principal);
                 Ok(entry)
             }

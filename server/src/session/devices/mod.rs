@@ -282,7 +282,8 @@ impl Devices {
         if self.accounts.get(owner).is_some_and(|account| account.services.im) {
             ops.push(device_gone(owner, &self.report(known, why)));
         }
-        let unit = Unit::of(self.clock.now(), ops).paid_by(payer);
+        // Its items are told to people, and trimmed, by the clock on the wall.
+        let unit = Unit::of(self.clock.wall(), ops).paid_by(payer);
         match self.store.submit(unit).await? {
             Outcome::Committed { .. } | Outcome::Duplicate { .. } => {}
             Outcome::Rejected(_) => return Ok(false),

@@ -58,7 +58,11 @@ impl ContactList {
             .stored()?;
         let mut entries = Vec::new();
         for (address, entry) in &*contacts {
-            let stands = self.reach.stands(address, acting.owner()).await?;
+            let stands = match self.reach.stands(address, acting.owner()).await {
+                // One who is closed by damage closes nobody else's list.
+                Err(error) if error.code == Code::Storage => None,
+                stands => stands?,
+            };
             let subscription = stands.map(|stands| stands.state);
             let Entry { name, groups, follow, grant } = entry.clone();
             let address = address.clone();

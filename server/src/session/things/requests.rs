@@ -68,7 +68,8 @@ impl Waiting {
         let edit: RequestEdit = state::decode(publish.content.unwrap_or_default())
             .map_err(|error| Error::new(Code::Malformed, format!("content: {error}")))?;
         let asks = self.asking(acting).await?.iter().any(|entry| entry.from == edit.from);
-        if !asks && !self.has_held(acting, &edit.from).await? {
+        let held = self.has_held(acting, &edit.from).await?;
+        if !asks && !held {
             let text = format!("{} does not wait for a decision", edit.from);
             return Err(Error::new(Code::NotFound, text));
         }
@@ -78,7 +79,6 @@ impl Waiting {
             Decision::Deny => (Ruling::Deny, DeliveryRuling::Refuse),
         };
         let mut asked = asks.then_some(asked);
-        let held = self.has_held(acting, &edit.from).await?;
         if !held {
             self.rule(acting, &edit.from, asked.take().as_ref(), None).await?;
         }
@@ -91,7 +91,8 @@ impl Waiting {
                 waiting.carry_out(&acting, &edit.from, asked.as_ref(), delivery).await
             });
             let failed = |error: JoinError| Error::new(Code::Internal, error.to_string());
-            carried_out.await.map_err(failed)??;
+            let done = carried_out.await.map_err(failed)?;
+            done.map_err(|error| if held { error } else { after_others(error) })?;
         }
         Ok(Done::empty())
     }

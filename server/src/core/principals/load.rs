@@ -32,7 +32,18 @@ impl Principals {
         if let Some(entry) = self.entries.get(owner) {
             return Ok(entry.value().clone());
         }
-        // Read once, however many ask for it at the same time.
+        // In a task of its own. Who asks may be one of several that the same task looks after, as for a
+        // link: it is not looked at while another of them waits for what it would be reading.
+        let (principals, owner) = (self.clone(), owner.clone());
+        let loading = tokio::spawn(async move { principals.load_once(&owner).await });
+        loading.await.unwrap_or(Err(StoreError::Stopped))
+    }
+
+    /// Reads it once, however many ask for it at the same time.
+    async fn load_once(
+        self: &Arc<Self>,
+        owner: &Address,
+    ) -> Result<Arc<Mutex<Principal>>, StoreError> {
         let one = self.loading.entry(owner.clone()).or_default().clone();
         let turn = one.lock().await;
         let known = self.entries.get(owner).map(|entry| entry.value().clone());

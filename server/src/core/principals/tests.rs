@@ -1,9 +1,12 @@
-//! Changes that are more than a unit of the store takes, of which the store does only a part.
+//! Changes that are more than a unit of the store takes, of which the store does only a part; reading a
+//! principal.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
+use futures_util::FutureExt;
 use impp_acl::RuleSet;
 use impp_presence::{Answer, Bond, Change};
 use impp_protocol::Address;
@@ -23,6 +26,9 @@ use crate::core::keeping::scan;
 use crate::core::records::{self, RULES, Services, WATCHER};
 use crate::life::Server;
 
+/// Longer than any machine takes.
+const LONG: Duration = Duration::from_secs(60);
+
 /// More watchers than a unit takes, two records each.
 const WATCHERS: usize = UNIT_OPS_MAX;
 
@@ -30,6 +36,8 @@ const WATCHERS: usize = UNIT_OPS_MAX;
 struct Refusing {
     store: MemoryStore,
     until: AtomicUsize,
+    /// What is read comes a little later.
+    slow: AtomicBool,
 }
 
 impl Store for Refusing {
@@ -43,7 +51,15 @@ impl Store for Refusing {
         self.store.get(key)
     }
     fn scan(&self, range: Scan) -> Pending<Vec<(Vec<u8>, Record)>> {
-        self.store.scan(range)
+        if !self.slow.load(Ordering::SeqCst) {
+            return self.store.scan(range);
+        }
+        let ((promise, pending), found) = (Pending::promise(), self.store.scan(range));
+        tokio::spawn(async move {
+            tokio::task::yield_now().await;
+            promise.keep(found.await);
+        });
+        pending
     }
     fn salvage(&self, domain: impp_protocol::Domain, table: Table) -> Pending<Salvaged> {
         self.store.salvage(domain, table)
@@ -78,7 +94,8 @@ fn alice() -> Address {
 /// Alice, whom many follow by their contact lists.
 async fn watched() -> (Server, Arc<Refusing>) {
     let store = MemoryStore::new().unwrap();
-    let store = Arc::new(Refusing { store, until: AtomicUsize::new(0) });
+    let store =
+        Arc::new(Refusing { store, until: AtomicUsize::new(0), slow: AtomicBool::new(false) });
     let text = "[[domain]]\nname = \"a.example\"\ncertificate = \"c\"\nkey = \"k\"\n";
     let config = Config::parse(text, Path::new("imppd.toml")).unwrap();
     let server = Server::load(config, store.clone()).await.unwrap();
@@ -163,4 +180,18 @@ async fn g8_that_nothing_was_stored_is_said_only_if_nothing_was() {
     let answer = server.rooms.principals.change(&nobody, change).await;
     assert_eq!(answer, Err(ChangeError::Store(StoreError::NoSpace(Lack::Bytes))));
     assert!(answer.stored().unwrap_err().text.unwrap().contains("nothing was stored"));
+}
+
+/// As over a link, which looks after what it was asked before only when it has begun what comes next.
+#[tokio::test]
+async fn who_waits_for_what_another_is_reading_gets_it_though_nobody_looks_after_that_one() {
+    let (server, store) = watched().await;
+    server.rooms.principals.forget(&alice());
+    store.slow.store(true, Ordering::SeqCst);
+    let (alice, principals) = (alice(), server.rooms.principals.clone());
+    let mut first = Box::pin(principals.look(&alice, |_, _| ()));
+    assert!((&mut first).now_or_never().is_none(), "it is being read");
+    let second = tokio::time::timeout(LONG, principals.look(&alice, |_, _| ()));
+    second.await.expect("it is read").unwrap();
+    first.await.unwrap();
 }

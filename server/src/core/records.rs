@@ -5,11 +5,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use impp_presence::{Contact, Kept};
-use impp_protocol::address::AddressError;
 use impp_protocol::sasl::scram::{Iterations, Key, Verifier};
 use impp_protocol::state::{Grant, SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, DeviceId, Domain, Timestamp};
-use impp_storage::{RecordKey, Table};
+use impp_storage::{RecordKey, StoreError, Table};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -81,8 +80,9 @@ pub fn last_part(key: &[u8]) -> Option<&str> {
 ///
 /// # Errors
 /// Never: the name in it is a domain.
-pub fn meta(name: &str) -> Result<RecordKey, AddressError> {
-    let domain = Domain::parse("server.invalid")?;
+pub fn meta(name: &str) -> Result<RecordKey, StoreError> {
+    let domain = Domain::parse("server.invalid")
+        .map_err(|_| StoreError::Damaged { what: "a name".to_owned() })?;
     Ok(RecordKey { domain, table: META, key: name.as_bytes().to_vec() })
 }
 

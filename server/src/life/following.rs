@@ -47,11 +47,10 @@ impl Following {
             }
             let moved = eye.look(now, clock.ahead());
             clock.trust(eye.trusted);
-            if !matches!(moved, Moved::Not) {
+            if moved != Moved::Not {
                 self.principals.wall_moved();
             }
-            let is_due = !matches!(moved, Moved::Not) || now.since(noted) >= NOTED;
-            if is_due || unnoted {
+            if moved != Moved::Not || unnoted || now.since(noted) >= NOTED {
                 match self.note().await {
                     Ok(()) => (noted, unnoted) = (now, false),
                     // Once more with the next look; told once.

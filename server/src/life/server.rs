@@ -225,7 +225,7 @@ fn administration(ground: &Ground, rooms: &Rooms, serving: &session::Serving) ->
 
 /// Where the store notes that a server runs.
 pub(super) fn running_key() -> Result<RecordKey, StoreError> {
-    records::meta("running").map_err(|_| StoreError::Damaged { what: "a name".to_owned() })
+    records::meta("running")
 }
 
 /// Whether the server before this one did not stop in good order, or that is not known.
@@ -238,7 +238,7 @@ async fn has_crashed(store: &dyn Store) -> Result<bool, StoreError> {
 
 /// Where the store notes how the lines of time stand.
 pub(super) fn clock_key() -> Result<RecordKey, StoreError> {
-    records::meta("clock").map_err(|_| StoreError::Damaged { what: "a name".to_owned() })
+    records::meta("clock")
 }
 
 /// What the server before this one has noted of time. What cannot be read is as if there were none:
@@ -257,7 +257,7 @@ async fn load_secrets(
     chance: &dyn Chance,
 ) -> Result<Secrets, StartError> {
     let damaged = || StoreError::Damaged { what: "the server's secrets".to_owned() };
-    let key = records::meta("secrets").map_err(|_| damaged())?;
+    let key = records::meta("secrets")?;
     if let Some(record) = store.get(key.clone()).await? {
         let record = records::from_bytes(&record.value).map_err(|_| damaged())?;
         return Ok(Secrets::from_record(&record).ok_or_else(damaged)?);

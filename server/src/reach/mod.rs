@@ -16,7 +16,7 @@ use impp_presence::{Bond, Held, Keeper, ListenerId, Told};
 use impp_protocol::command::Done;
 use impp_protocol::presence::Version;
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
-use impp_protocol::{Address, Error, SessionId};
+use impp_protocol::{Address, Code, Error, SessionId};
 use tokio::sync::oneshot;
 
 use crate::core::principals::Principals;
@@ -242,6 +242,21 @@ impl Reach {
         match self.home(watcher, presentity) {
             Ok(home) => home.stands(presentity, watcher).await,
             Err(_) => Ok(None),
+        }
+    }
+
+    /// The same for a list: one who is closed by damage closes nobody else's.
+    ///
+    /// # Errors
+    /// Others than that.
+    pub async fn stands_in_list(
+        &self,
+        presentity: &Address,
+        watcher: &Address,
+    ) -> Result<Option<Stands>, Error> {
+        match self.stands(presentity, watcher).await {
+            Err(error) if error.code == Code::Storage => Ok(None),
+            stands => stands,
         }
     }
 

@@ -8,11 +8,11 @@ use impp_presence::Change;
 use impp_protocol::command::ByeReason;
 use impp_protocol::state::SubscriptionEvent;
 use impp_protocol::{Address, Error, Timestamp};
-use impp_storage::{Expect, Op, Payer, RecordKey, SCAN_ITEMS_MAX, Scan, StoreError, Unit};
+use impp_storage::{Expect, Op, Payer, RecordKey, Salvaged, StoreError, Unit};
 
 use super::Administration;
 use crate::core::accounts::AccountError;
-use crate::core::keeping::scan;
+use crate::core::keeping::{self, scan};
 use crate::core::records::{self, AccountState};
 
 /// Removes an account, or what is left of one.
@@ -42,36 +42,30 @@ pub(super) async fn remove(
 /// # Errors
 /// The store's, if it cannot be read what there is.
 pub async fn finish_all(server: &Administration) -> Result<(), StoreError> {
-    let mut after = None;
-    loop {
-        let RecordKey { domain, table, key: prefix } = named("")?;
-        let max = SCAN_ITEMS_MAX;
-        let page = match server.store.scan(Scan { domain, table, prefix, after, max }).await {
-            // Nobody is kept out by it; what was cut short is finished when it is asked for again.
-            Err(error @ StoreError::Damaged { .. }) => {
-                tracing::error!(%error, "which removals were cut short is not known");
-                return Ok(());
-            }
-            page => page?,
-        };
-        let Some((last, _)) = page.last() else { return Ok(()) };
-        after = Some(last.clone());
-        for (key, _) in page {
-            let address = records::last_part(&key).map(Address::parse_canonical);
-            // Of a domain that is not hosted now it stays noted.
-            let Some(Ok(address)) = address.filter(|address| {
-                address.as_ref().is_ok_and(|address| server.accounts.is_local(address))
-            }) else {
-                continue;
-            };
-            match finish(server, &address).await {
-                Ok(()) => tracing::info!(%address, "the removal of an account is finished"),
-                Err(error) => {
-                    tracing::error!(%address, %error, "the removal of an account is not finished");
-                }
+    let RecordKey { domain, table, key: prefix } = named("")?;
+    let Salvaged { records, damaged, unsure } =
+        keeping::all(&*server.store, &domain, table).await?;
+    if unsure || !damaged.is_empty() {
+        // Nobody is kept out by it; what was cut short is finished when it is asked for again.
+        tracing::error!(
+            "the store is damaged: maybe not all removals that were cut short are known"
+        );
+    }
+    for (key, _) in records.into_iter().filter(|(key, _)| key.starts_with(&prefix)) {
+        let address = records::last_part(&key).map(Address::parse_canonical);
+        // Of a domain that is not hosted now it stays noted.
+        let Some(Ok(address)) = address else { continue };
+        if !server.accounts.is_local(&address) {
+            continue;
+        }
+        match finish(server, &address).await {
+            Ok(()) => tracing::info!(%address, "the removal of an account is finished"),
+            Err(error) => {
+                tracing::error!(%address, %error, "the removal of an account is not finished");
             }
         }
     }
+    Ok(())
 }
 
 /// All steps but the first; each may have been done already.
@@ -121,7 +115,6 @@ fn note(address: &Address) -> Result<RecordKey, StoreError> {
 
 fn named(rest: &str) -> Result<RecordKey, StoreError> {
     records::meta(&format!("removing\0{rest}"))
-        .map_err(|_| StoreError::Damaged { what: "a name".to_owned() })
 }
 
 fn delete(key: RecordKey) -> Op {

@@ -58,11 +58,7 @@ impl ContactList {
             .stored()?;
         let mut entries = Vec::new();
         for (address, entry) in &*contacts {
-            let stands = match self.reach.stands(address, acting.owner()).await {
-                // One who is closed by damage closes nobody else's list.
-                Err(error) if error.code == Code::Storage => None,
-                stands => stands?,
-            };
+            let stands = self.reach.stands_in_list(address, acting.owner()).await?;
             let subscription = stands.map(|stands| stands.state);
             let Entry { name, groups, follow, grant } = entry.clone();
             let address = address.clone();

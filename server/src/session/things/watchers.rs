@@ -102,11 +102,7 @@ impl BothEnds {
         acting: &Acting,
         presentity: Address,
     ) -> Result<Option<Subscription>, Error> {
-        let found = match self.reach.stands(&presentity, acting.owner()).await {
-            // One who is closed by damage closes nobody else's list.
-            Err(error) if error.code == Code::Storage => None,
-            found => found?,
-        };
+        let found = self.reach.stands_in_list(&presentity, acting.owner()).await?;
         // An end is seen before it is stored.
         let goes_on =
             |stands: &Stands| stands.is_known && stands.state != SubscriptionState::Terminated;

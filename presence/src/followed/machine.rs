@@ -1,14 +1,14 @@
 //! The mirror of one presentity: its followers here, what they are shown, and what its home is asked.
 //!
-//! What the home says unasked is in `notified`.
+//! What is asked of the home is in `asking`, how its answers leave a follower in `standing`, what it
+//! says unasked in `notified`.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use impp_protocol::command::{Done, Subscribe};
+use impp_protocol::command::Done;
 use impp_protocol::presence::Version;
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
-use impp_protocol::{Address, Code, Error, SessionId, Timestamp, What};
+use impp_protocol::{Address, SessionId, Timestamp};
 
 use super::agenda::Agenda;
 use super::cache::Cache;
@@ -18,10 +18,6 @@ use crate::bonds::{Bond, Keeper};
 use crate::ids::ListenerId;
 use crate::presentity::{Held, Pulled, Told};
 use crate::watching::Kept;
-
-/// However short a lease the home grants, it is refreshed as if it were so long, or as long as was
-/// asked for.
-const LEASE_MIN: Duration = Duration::from_secs(60);
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -256,102 +252,6 @@ impl Mirror {
         self.linked = None;
     }
 
-    /// What the home is to be asked now, at most `max` requests.
-    pub fn requests(
-        &mut self,
-        now: Timestamp,
-        max: usize,
-        terms: Terms,
-    ) -> Vec<(Address, Subscribe)> {
-        if self.linked.is_none() {
-            return vec![];
-        }
-        let mut requests = Vec::new();
-        for watcher in self.asking(now, max, terms) {
-            let Some(follower) = self.followers.get_mut(&watcher) else { continue };
-            let Some(ends) = follower.request(now) else { continue };
-            let kept = self.cache.kept(follower.group).filter(|_| !ends && !follower.lost);
-            let version = kept.map(|kept| kept.version);
-            follower.upstream = Upstream::Asked { ends, bare: version.is_none() };
-            let lease = if ends { Default::default() } else { terms.lease };
-            let subscribe = Subscribe {
-                lease: Some(lease),
-                version,
-                watcher: Some(watcher.clone()),
-                ..Subscribe::of(self.presentity.clone(), What::Presence)
-            };
-            self.agenda.changed(&watcher);
-            requests.push((watcher, subscribe));
-        }
-        requests
-    }
-
-    /// The next request that the home is to be asked now.
-    pub fn next_request(&mut self, now: Timestamp, terms: Terms) -> Option<(Address, Subscribe)> {
-        self.requests(now, 1, terms).pop()
-    }
-
-    /// The home has answered what it was asked for a follower.
-    pub fn answered(
-        &mut self,
-        now: Timestamp,
-        watcher: &Address,
-        result: Result<Done, Error>,
-        terms: Terms,
-    ) -> Effects {
-        let mut effects = Effects::default();
-        let before = self.kept(watcher);
-        let asked = self.followers.get(watcher).map(|follower| follower.upstream);
-        let Some(Upstream::Asked { ends, bare }) = asked else {
-            effects.unsolicited = 1;
-            return effects;
-        };
-        match result {
-            _ if ends => self.over_there(now, watcher),
-            Ok(done) => self.stands(now, watcher, &done, bare, terms, &mut effects),
-            Err(error) if error.code.is_permanent() => {
-                let event = match error.code {
-                    Code::Refused => SubscriptionEvent::Rejected,
-                    _ => SubscriptionEvent::Noresource,
-                };
-                self.over_there(now, watcher);
-                self.ended(now, watcher, event, Some(error), &mut effects);
-            }
-            Err(error) => {
-                self.detach(watcher);
-                if let Some(follower) = self.followers.get_mut(watcher) {
-                    if !follower.sees() {
-                        self.cache.leave(watcher, follower.group.take());
-                    }
-                    follower.failed(now, watcher, error.retry_after);
-                    effects.answered.push((watcher.clone(), Ok(())));
-                }
-            }
-        }
-        self.note(watcher, before, &mut effects);
-        self.tidy(watcher);
-        effects.asks |= self.asks_for(now, watcher);
-        effects
-    }
-
-    /// The home does not exist or does not serve presence: whoever has never had an answer of it
-    /// gets this one.
-    pub fn unreachable(&mut self, now: Timestamp, error: &Error) -> Effects {
-        let mut effects = Effects::default();
-        for watcher in self.followers.keys().cloned().collect::<Vec<_>>() {
-            let Some(follower) = self.followers.get(&watcher) else { continue };
-            let never = !follower.heard && follower.standing.is_none() && follower.waits();
-            if never && follower.is_kept() {
-                let before = follower.kept();
-                let event = SubscriptionEvent::Noresource;
-                self.ended(now, &watcher, event, Some(error.clone()), &mut effects);
-                self.note(&watcher, before, &mut effects);
-                self.tidy(&watcher);
-            }
-        }
-        effects
-    }
-
     /// Does what is due: leases end, what was not confirmed is stale, the home is asked again.
     pub fn expire(&mut self, now: Timestamp, terms: Terms) -> Effects {
         let mut effects = Effects::default();
@@ -392,158 +292,13 @@ impl Mirror {
     }
 
     /// Whether there is something to ask for anybody.
-    fn any_asks(&self, now: Timestamp) -> bool {
+    pub(super) fn any_asks(&self, now: Timestamp) -> bool {
         self.followers.values().any(|follower| follower.request(now).is_some())
     }
 
     /// Whether there is something to ask for this follower.
     pub(super) fn asks_for(&self, now: Timestamp, watcher: &Address) -> bool {
         self.followers.get(watcher).is_some_and(|follower| follower.request(now).is_some())
-    }
-
-    /// The home says how a follower stands, and in which group.
-    fn stands(
-        &mut self,
-        now: Timestamp,
-        watcher: &Address,
-        done: &Done,
-        bare: bool,
-        terms: Terms,
-        effects: &mut Effects,
-    ) {
-        let Some(follower) = self.followers.get_mut(watcher) else { return };
-        let lease = done.lease.unwrap_or(terms.lease).max(LEASE_MIN).min(terms.lease);
-        follower.stands(now, lease, bare);
-        let changed = match (done.state, done.group) {
-            (Some(SubscriptionState::Active), Some(handle)) => {
-                return self.stands_in(now, watcher, handle, done.version, effects);
-            }
-            // Nothing is shown yet: what is shown stays.
-            (Some(SubscriptionState::Active), None) => {
-                self.detach(watcher);
-                let Some(follower) = self.followers.get_mut(watcher) else { return };
-                follower.placed = true;
-                follower.is_kept() && follower.activate(now)
-            }
-            (Some(SubscriptionState::Pending), _) => {
-                self.cache.leave(watcher, follower.group.take());
-                let event = Some(SubscriptionEvent::Subscribe);
-                follower.is_kept() && follower.turn(now, SubscriptionState::Pending, event)
-            }
-            _ => {
-                let event = SubscriptionEvent::Deactivated;
-                self.over_there(now, watcher);
-                return self.ended(now, watcher, event, None, effects);
-            }
-        };
-        self.said(watcher, changed, effects);
-    }
-
-    fn stands_in(
-        &mut self,
-        now: Timestamp,
-        watcher: &Address,
-        handle: u64,
-        version: Option<Version>,
-        effects: &mut Effects,
-    ) {
-        let Some(follower) = self.followers.get_mut(watcher) else { return };
-        let held = self.cache.kept(follower.group).cloned();
-        let group = self.cache.open(handle);
-        self.cache.enter(watcher, follower.group, group);
-        follower.group = Some(group);
-        let changed = follower.is_kept()
-            && match self.cache.is_dropped(group) {
-                true => follower.turn(now, SubscriptionState::Unknown, None),
-                false => follower.activate(now),
-            };
-        match (self.cache.kept(Some(group)), held) {
-            (Some(kept), _) if Some(kept.version) == version => {}
-            (None, Some(held)) if Some(held.version) == version => {
-                self.cache.put(group, held, usize::MAX);
-                // Others were in it before there was anything to see.
-                for member in self.cache.members(group) {
-                    let found = self.followers.get(member).filter(|member| member.sees());
-                    effects.wake.extend(found.into_iter().flat_map(|member| &member.listeners));
-                }
-            }
-            // It comes.
-            (None, _) => {}
-            (Some(_), _) => self.repair_soon(now, effects),
-        }
-        self.said(watcher, changed, effects);
-    }
-
-    /// The home has said how a follower stands.
-    fn said(&mut self, watcher: &Address, changed: bool, effects: &mut Effects) {
-        let Some(follower) = self.followers.get(watcher) else { return };
-        effects.answered.push((watcher.clone(), Ok(())));
-        if changed || follower.sees() {
-            effects.wake.extend(&follower.listeners);
-        }
-    }
-
-    /// The home has let go of a follower, as it was asked to.
-    fn over_there(&mut self, now: Timestamp, watcher: &Address) {
-        let Some(follower) = self.followers.get_mut(watcher) else { return };
-        follower.upstream = Upstream::Due(now);
-        self.let_go(watcher);
-    }
-
-    /// The home has let go of a follower. What it was told is held is kept until it answers.
-    fn let_go(&mut self, watcher: &Address) {
-        let Some(follower) = self.followers.get_mut(watcher) else { return };
-        (follower.standing, follower.placed, follower.lost) = (None, false, false);
-        if !follower.is_asked() {
-            self.cache.leave(watcher, follower.group.take());
-        }
-    }
-
-    /// The home does not let a follower follow, or not any more.
-    pub(super) fn ended(
-        &mut self,
-        now: Timestamp,
-        watcher: &Address,
-        event: SubscriptionEvent,
-        error: Option<Error>,
-        effects: &mut Effects,
-    ) {
-        self.let_go(watcher);
-        let Some(follower) = self.followers.get_mut(watcher) else { return };
-        if follower.is_kept() {
-            follower.end(now, event);
-            effects.wake.extend(&follower.listeners);
-        }
-        effects.answered.push((watcher.clone(), error.map_or(Ok(()), Err)));
-    }
-
-    /// Nobody here keeps a follower any more. In the home's groups it stays until the home knows.
-    fn end(
-        &mut self,
-        now: Timestamp,
-        watcher: &Address,
-        event: SubscriptionEvent,
-        effects: &mut Effects,
-    ) {
-        let Some(follower) = self.followers.get_mut(watcher) else { return };
-        follower.end(now, event);
-        effects.wake.extend(&follower.listeners);
-        effects.answered.push((watcher.clone(), Ok(())));
-        if !follower.placed && !follower.is_asked() {
-            self.cache.leave(watcher, follower.group.take());
-        }
-        effects.asks |= self.asks_for(now, watcher);
-    }
-
-    /// A follower is in none of the home's groups any more, but keeps what it was shown.
-    pub(super) fn detach(&mut self, watcher: &Address) {
-        let Some(follower) = self.followers.get_mut(watcher) else { return };
-        follower.placed = false;
-        let Some(group) = follower.group.take() else { return };
-        follower.group = self.cache.detach(watcher, group);
-        if follower.group.is_none() {
-            self.cache.leave(watcher, Some(group));
-        }
     }
 
     /// What the home has said does not fit: it is asked for all, at once or after a rest.
@@ -557,7 +312,7 @@ impl Mirror {
         }
     }
 
-    fn repair(&mut self, now: Timestamp, effects: &mut Effects) {
+    pub(super) fn repair(&mut self, now: Timestamp, effects: &mut Effects) {
         (self.repaired, self.repair_at) = (Some(now), None);
         self.agenda.all_changed();
         for follower in self.followers.values_mut().filter(|follower| follower.placed) {
@@ -569,7 +324,7 @@ impl Mirror {
         effects.asks = true;
     }
 
-    fn unlink(&mut self, now: Timestamp, terms: Terms) {
+    pub(super) fn unlink(&mut self, now: Timestamp, terms: Terms) {
         self.cache.forget_handles();
         self.repair_at = None;
         self.agenda.all_changed();

@@ -6,10 +6,12 @@
 //! sees what; here it is only kept apart.
 
 mod agenda;
+mod asking;
 mod cache;
 mod follower;
 mod machine;
 mod notified;
+mod standing;
 #[cfg(test)]
 mod tests;
 

@@ -1,6 +1,8 @@
 //! Two servers and what a link between them carries, without the link: presence from publication to
 //! a client of the other domain.
 
+mod nobody;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -519,86 +521,4 @@ async fn the_watchers_of_a_domain_are_bounded_over_links() {
         pair.up(110 + round).await;
     }
     assert!(taken_in <= 2, "{taken_in} watchers");
-}
-
-#[tokio::test]
-async fn f14_who_does_not_exist_lapses_as_who_never_comes_does() {
-    let mut pair = Pair::new("").await;
-    let mut lapses = Vec::new();
-    for whom in ["alice@a.example", "nobody@a.example"] {
-        let ask = Subscribe { address: address(whom), ..ask_for("bob@b.example", 1) };
-        let taken = home_of(&pair.a).subscribe(&pair.link, ask).await;
-        let _ = home_of(&pair.a).answer(&pair.link, &mut pair.groups, taken).await;
-    }
-    tokio::time::sleep(Duration::from_millis(1100)).await;
-    let alice = address("alice@a.example");
-    pair.a.rooms.principals.expire(&alice).await.unwrap();
-    let mut out = BytesMut::new();
-    home_of(&pair.a).tell(&pair.link, &mut pair.groups, &mut out, 1 << 20).await;
-    while let Some(frame) = take(&mut out, FRAME_BYTES_MAX).unwrap() {
-        if let Command::Notify(notify) = Request::decode(frame).unwrap().command {
-            lapses.push(format!("{} {} {:?}", notify.address, notify.state, notify.event));
-        }
-    }
-    assert_ne!(lapses.len(), 1, "{lapses:?}");
-}
-
-#[tokio::test]
-async fn f14_who_does_not_exist_has_as_many_places_as_who_never_comes() {
-    let mut pair = Pair::new("[limits]\npending_max = 8\n").await;
-    let mut answers = Vec::new();
-    for whom in ["alice@a.example", "nobody@a.example"] {
-        let mut codes = Vec::new();
-        for index in [0, 1, 2, 0] {
-            let watcher = format!("w{index}@b.example");
-            let ask = Subscribe { address: address(whom), ..ask_for(&watcher, 60) };
-            let taken = home_of(&pair.a).subscribe(&pair.link, ask).await;
-            codes.push(match home_of(&pair.a).answer(&pair.link, &mut pair.groups, taken).await {
-                Command::Ok(done) => Ok(done.state),
-                Command::Error(error) => Err((error.code, error.by, error.text)),
-                other => panic!("{other:?}"),
-            });
-        }
-        answers.push(codes);
-    }
-    assert_eq!(answers[0], answers[1]);
-    // One domain has a quarter of the places, so that others find some.
-    let taken: Vec<bool> = answers[0].iter().map(Result::is_ok).collect();
-    assert_eq!(taken, [true, true, false, true]);
-    let other = LinkMailbox::new(LinkId([9; 16]), domain("a.example"), domain("d.example"));
-    let taken = home_of(&pair.a).subscribe(&other, ask_for("w@d.example", 60)).await;
-    let answer = home_of(&pair.a).answer(&other, &mut AllGroups::default(), taken).await;
-    assert!(matches!(answer, Command::Ok(_)), "{answer:?}");
-}
-
-#[tokio::test]
-async fn f14_of_many_who_do_not_exist_the_oldest_are_forgotten() {
-    let mut pair = Pair::new("").await;
-    for index in 0..1100 {
-        let whom = address(&format!("nobody{index}@a.example"));
-        let ask = Subscribe { address: whom, ..ask_for("bob@b.example", 60) };
-        let taken = home_of(&pair.a).subscribe(&pair.link, ask).await;
-        let answer = home_of(&pair.a).answer(&pair.link, &mut pair.groups, taken).await;
-        assert!(matches!(answer, Command::Ok(_)), "{answer:?}");
-    }
-    let mut out = BytesMut::new();
-    home_of(&pair.a).tell(&pair.link, &mut pair.groups, &mut out, 1 << 20).await;
-    assert!(out.is_empty(), "nobody is told of it");
-    assert_eq!((pair.groups.len(), pair.link.watchers()), (1024, 1024));
-}
-
-#[tokio::test]
-async fn whoever_is_added_while_links_ask_for_it_is_followed_as_any_other() {
-    let mut pair = Pair::new("").await;
-    let ask = || Subscribe { address: address("dora@a.example"), ..ask_for("bob@b.example", 60) };
-    let taken = home_of(&pair.a).subscribe(&pair.link, ask()).await;
-    home_of(&pair.a).answer(&pair.link, &mut pair.groups, taken).await;
-    add(&pair.a, "dora@a.example").await;
-    let taken = home_of(&pair.a).subscribe(&pair.link, ask()).await;
-    let answer = home_of(&pair.a).answer(&pair.link, &mut pair.groups, taken).await;
-    assert!(matches!(answer, Command::Ok(_)), "{answer:?}");
-    let dora = address("dora@a.example");
-    let waits =
-        pair.a.rooms.principals.look(&dora, |principal, _| principal.presentity.watchers().count());
-    assert_eq!(waits.await.unwrap(), 1);
 }

@@ -39,7 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("impp-quickstart", &["impp-protocol", "impp-locate", "impp-server"]),
     ("imppd", &["impp-server", "impp-quickstart"]),
     ("impp-client", &["impp-protocol", "impp-locate"]),
-    ("impp-bench", &["impp-protocol", "impp-acl", "impp-presence"]),
+    ("impp-bench", &["impp-protocol", "impp-acl", "impp-presence", "impp-tests"]),
     (
         "impp-tests",
         &[

@@ -243,6 +243,12 @@ impl Peer {
         &mut self.wire
     }
 
+    /// The connection, and the number of its next request, for whoever goes on by frames. What
+    /// has come unasked is lost.
+    pub fn into_wire(self) -> (u64, Wire) {
+        (self.next, self.wire)
+    }
+
     /// Loses the connection without a word; the session stays.
     pub fn cut(self) {
         self.cut_with(true);

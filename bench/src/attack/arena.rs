@@ -7,16 +7,16 @@ use std::sync::{Arc, Mutex};
 use impp_protocol::Code;
 use impp_tests::peer::Answer;
 use impp_tests::server::Profile;
-use impp_tests::{Dns, Peer, Server};
+use impp_tests::{BadPeer, Domains, Peer, Server};
 use tempfile::TempDir;
 
 use crate::usage::Usage;
 
+const DOMAIN: &str = "a.example";
+
 /// See the module.
 pub(crate) struct Arena {
-    server: Server,
-    /// The DNS that it asks: there is nobody else.
-    _dns: Dns,
+    domains: Domains,
     folder: TempDir,
     /// What the attackers were answered.
     pub tally: Tally,
@@ -31,30 +31,38 @@ impl Arena {
     pub(crate) async fn start() -> Arc<Arena> {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log").display().to_string();
-        let dns = Dns::start();
         let under = ["sh", "-c", "log=$1; shift; exec taskset -c 0 \"$@\" 2>>\"$log\"", "sh", &log];
-        let server = Server::with()
-            .accounts(["ann", "ben", "cy", "eve", "owner", "mallory"])
-            .domain("a.example")
-            .set("federation.dns", toml_array(&dns.address().to_string()))
-            .under(under.iter().map(Into::into).collect())
-            .start();
-        Arc::new(Arena { server, _dns: dns, folder, tally: Tally::default() })
+        let domains = Domains::with(&[DOMAIN], |_, start| {
+            start
+                .accounts(["ann", "ben", "cy", "eve", "owner", "mallory"])
+                .under(under.iter().map(Into::into).collect())
+                // What the plays have otherwise than `imppd config default`.
+                .set("federation.retry_min_milliseconds", 1000)
+                .set("federation.retry_max_seconds", 300)
+                .set("federation.unproven_connects_per_minute", 10)
+                .set("times.pace_burst", 5)
+        });
+        Arc::new(Arena { domains: domains.await, folder, tally: Tally::default() })
+    }
+
+    /// A domain whose server is bad.
+    pub(crate) async fn bad_domain(&self) -> BadPeer {
+        BadPeer::among(&self.domains, "evil.example").await
     }
 
     /// The server.
     pub(crate) fn server(&self) -> &Server {
-        &self.server
+        &self.domains[DOMAIN]
     }
 
     /// The address of an account.
     pub(crate) fn account(&self, name: &str) -> String {
-        self.server.account(name)
+        self.server().account(name)
     }
 
     /// What it has used so far.
     pub(crate) fn usage(&self) -> Usage {
-        Usage::of(&self.server, &self.log())
+        Usage::of(self.server(), &self.log())
     }
 
     fn log(&self) -> PathBuf {
@@ -63,12 +71,12 @@ impl Arena {
 
     /// So many accounts more.
     pub(crate) fn people(&self, count: usize) -> Vec<Profile> {
-        self.server.add_many((0..count).map(|n| format!("p{n}")))
+        self.server().add_many((0..count).map(|n| format!("p{n}")))
     }
 
     /// Signs an account in on one of its devices, if it may.
     pub(crate) async fn peer(&self, name: &str, device: u8) -> Peer {
-        Peer::sign_in_on(&self.server, name, device).await
+        Peer::sign_in_on(self.server(), name, device).await
     }
 }
 
@@ -101,8 +109,4 @@ impl Tally {
     pub(crate) fn take(&self) -> BTreeMap<String, u64> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
-}
-
-fn toml_array(one: &str) -> toml_edit::Array {
-    toml_edit::Array::from_iter([one])
 }

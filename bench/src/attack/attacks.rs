@@ -1,5 +1,6 @@
 //! The attacks: what each prepares while it is quiet, and what its attackers do then for ever.
 
+mod link;
 mod sign_in;
 mod signed_in;
 
@@ -30,7 +31,7 @@ macro_rules! attack {
 }
 
 /// All of them.
-pub(crate) const ATTACKS: [Attack; 14] = [
+pub(crate) const ATTACKS: [Attack; 15] = [
     attack!("silent", "80 addresses hold 32 connections each and say nothing", sign_in::silent),
     attack!("handshakes", "64 at once do TLS handshakes, one after the other", sign_in::handshakes),
     attack!("restart-auth", "320 connections start AUTH again and again", sign_in::restart_auth),
@@ -45,4 +46,9 @@ pub(crate) const ATTACKS: [Attack; 14] = [
     attack!("leases", "2,000 leased subscriptions a sign-in, again and again", signed_in::leases),
     attack!("presence", "64 sessions publish as fast as they can", signed_in::presence),
     attack!("dead-domains", "a message to a new dead domain each time", signed_in::dead_domains),
+    attack!(
+        "hostile-home",
+        "a home tells 40 KiB of presence as fast as it can",
+        link::hostile_home
+    ),
 ];

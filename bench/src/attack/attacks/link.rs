@@ -6,7 +6,8 @@ use std::time::Duration;
 use impp_protocol::command::{Done, Notify};
 use impp_protocol::presence::Version;
 use impp_protocol::state::SubscriptionState;
-use impp_protocol::{Command, What};
+use impp_protocol::{Address, Command, What};
+use impp_tests::BadPeer;
 use impp_tests::badpeer::Link;
 use impp_tests::peer::subscribe;
 use impp_tests::presence::document;
@@ -38,31 +39,34 @@ pub(super) async fn hostile_home(arena: Arc<Arena>) -> Vec<Task> {
             }
         }));
     }
-    tasks.push(Box::pin(async move {
-        let mut link = home.accept().await;
-        for _ in 0..WATCHERS {
-            admit(&mut link).await;
-        }
-        let set = Some(Version::of(&members));
-        for n in 0.. {
-            let fields = large(n);
-            let fields: Vec<_> = fields.iter().map(|(a, b)| (&**a, &**b)).collect();
-            let document = document(&fields, &[]).encode();
-            let notify = Notify {
-                group: Some(1),
-                set,
-                version: Some(Version::of(&document)),
-                snapshot: Some(document),
-                ..Notify::of(star.clone(), What::Presence, SubscriptionState::Active)
-            };
-            if link.wire().try_write(&bytes_of(0, notify)).await.is_err() {
-                arena.tally.count("link ended");
-                return;
-            }
-            arena.tally.count("NOTIFY sent");
-        }
-    }));
+    tasks.push(Box::pin(tell(arena, home, star, members)));
     tasks
+}
+
+/// Takes all watchers into one group, and tells them of one document after the other.
+async fn tell(arena: Arc<Arena>, home: BadPeer, star: Address, members: Vec<u8>) {
+    let mut link = home.accept().await;
+    for _ in 0..WATCHERS {
+        admit(&mut link).await;
+    }
+    let set = Some(Version::of(&members));
+    for n in 0.. {
+        let fields = large(n);
+        let fields: Vec<_> = fields.iter().map(|(a, b)| (&**a, &**b)).collect();
+        let document = document(&fields, &[]).encode();
+        let notify = Notify {
+            group: Some(1),
+            set,
+            version: Some(Version::of(&document)),
+            snapshot: Some(document),
+            ..Notify::of(star.clone(), What::Presence, SubscriptionState::Active)
+        };
+        if link.wire().try_write(&bytes_of(0, notify)).await.is_err() {
+            arena.tally.count("link ended");
+            return;
+        }
+        arena.tally.count("NOTIFY sent");
+    }
 }
 
 /// Answers the next request: whoever subscribes is in the one group.

@@ -158,7 +158,12 @@ impl World {
             Step::Make(change) => self.alice.make(self.now, change).1,
             Step::Wait => self.alice.expire(self.now),
         };
-        effects.wake.len()
+        let mut woken = effects.wake.len();
+        // Of very many is decided in slices.
+        while self.alice.next_deadline().is_some_and(|at| at <= self.now) {
+            woken += self.alice.expire(self.now).wake.len();
+        }
+        woken
     }
 
     /// Puts back what would add up.

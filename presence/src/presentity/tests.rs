@@ -2,6 +2,7 @@
 
 mod due;
 mod overtaken;
+mod slices;
 mod staged;
 mod woken;
 

@@ -266,15 +266,8 @@ impl Principals {
                 let number = versions.first().copied().filter(|_| of_rules);
                 (presentity.committed(now, id, number), None)
             }
-            Committed::Conflict(partly) => {
-                (presentity.failed(now, id, partly), Some(ChangeError::Conflict))
-            }
-            // The rules are there, and nobody could replace them by the version of those before.
-            Committed::Failed { error, first: Some(number), .. } if of_rules => {
-                tracing::error!(%error, "what rules have changed could not be stored with them");
-                (presentity.committed(now, id, Some(number)), None)
-            }
-            Committed::Failed { error, partly, .. } => {
+            Committed::Conflict => (presentity.failed(now, id, false), Some(ChangeError::Conflict)),
+            Committed::Failed { error, partly } => {
                 (presentity.failed(now, id, partly), Some(error.into()))
             }
         };
@@ -297,7 +290,8 @@ impl Principals {
         effects: Effects,
         now: Timestamp,
     ) {
-        let Effects { writes, again, wake, answers } = effects;
+        let Effects { mut writes, again, later, wake, answers } = effects;
+        writes.extend(later);
         for (id, writes) in again {
             self.note(owner, principal, &watchers_of(&writes));
             self.store(owner, entry, id, writes, now);
@@ -308,7 +302,7 @@ impl Principals {
             tokio::spawn(async move {
                 if let Err(error) = commits.done().await {
                     // It is true all the same, and judged anew when it is loaded.
-                    tracing::error!(%error, "the end of a lease could not be stored");
+                    tracing::error!(%error, "how watchers and leases stand could not be stored");
                 }
             });
         }

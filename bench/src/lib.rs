@@ -44,11 +44,15 @@ pub enum Operation {
     PutRules,
     /// The owner has other rules, by which all see something else.
     PutOtherRules,
+    /// The same, up to where others may have their turn: the rules, and the first slice of watchers.
+    FirstSlice,
+    /// The next slice after that.
+    NextSlice,
 }
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Operation; 9] = [
+    pub const ALL: [Operation; 11] = [
         Operation::Subscribe,
         Operation::Refresh,
         Operation::Unsubscribe,
@@ -58,6 +62,8 @@ impl Operation {
         Operation::PutContact,
         Operation::PutRules,
         Operation::PutOtherRules,
+        Operation::FirstSlice,
+        Operation::NextSlice,
     ];
 
     /// Its name on the command line.
@@ -72,6 +78,8 @@ impl Operation {
             Operation::PutContact => "put-contact",
             Operation::PutRules => "put-rules",
             Operation::PutOtherRules => "put-other-rules",
+            Operation::FirstSlice => "first-slice",
+            Operation::NextSlice => "next-slice",
         }
     }
 
@@ -86,8 +94,12 @@ impl Operation {
 pub enum Step {
     /// Somebody changes something.
     Make(Change),
+    /// The same, and others have their turn before all is done that follows from it.
+    Begin(Change),
     /// Time passes.
     Wait,
+    /// The next part is done of what was begun.
+    GoOn,
 }
 
 /// Alice, of whom friends see all and everybody else the status.
@@ -141,24 +153,43 @@ impl World {
                 Some(Change::PutContact(watcher(FRIENDS)?, Some(contact)))
             }
             Operation::PutRules => self.put_rules(&format!("\n# {}", self.turn)),
-            Operation::PutOtherRules => {
-                let fields = if self.turn.is_multiple_of(2) { "mood" } else { "activities" };
-                self.put_rules(&format!(
-                    "\n[[rule]]\nid = \"more\"\nwho = [\"anyone\"]\nhandling = \"allow\"\nfields = [\"{fields}\"]\n"
-                ))
+            Operation::FirstSlice => return self.put_other_rules().map(Step::Begin),
+            Operation::NextSlice => {
+                let put = self.put_other_rules()?;
+                self.alice.make(self.now, put);
+                return Some(Step::GoOn);
             }
+            Operation::PutOtherRules => self.put_other_rules(),
         };
         change.map(Step::Make)
+    }
+
+    fn put_other_rules(&self) -> Option<Change> {
+        let fields = if self.turn.is_multiple_of(2) { "mood" } else { "activities" };
+        self.put_rules(&format!(
+            "\n[[rule]]\nid = \"more\"\nwho = [\"anyone\"]\nhandling = \"allow\"\nfields = [\"{fields}\"]\n"
+        ))
     }
 
     /// Makes it, stored and shown: this is what is counted. How many have to look then.
     #[inline(never)]
     pub fn counted(&mut self, step: Step) -> usize {
         let effects = match step {
+            Step::Begin(change) => return self.alice.make(self.now, change).1.wake.len(),
+            Step::GoOn => return self.alice.expire(self.now).wake.len(),
             Step::Make(change) => self.alice.make(self.now, change).1,
             Step::Wait => self.alice.expire(self.now),
         };
-        effects.wake.len()
+        effects.wake.len() + self.catch_up()
+    }
+
+    /// About very many watchers it is decided in slices: does what is left. How many have to look.
+    fn catch_up(&mut self) -> usize {
+        let mut woken = 0;
+        while self.alice.next_deadline().is_some_and(|at| at <= self.now) {
+            woken += self.alice.expire(self.now).wake.len();
+        }
+        woken
     }
 
     /// Puts back what would add up.
@@ -166,6 +197,10 @@ impl World {
         let back = match operation {
             Operation::Subscribe => self.release(self.watchers)?,
             Operation::Unsubscribe => self.follow(self.any())?,
+            Operation::FirstSlice | Operation::NextSlice => {
+                self.catch_up();
+                return Some(());
+            }
             _ => return Some(()),
         };
         self.alice.make(self.now, back);

@@ -152,9 +152,9 @@ impl Watchers {
     }
 
     /// Who sees this.
-    pub(crate) fn of_view(&self, key: &ViewKey) -> impl Iterator<Item = &Watching> {
+    pub(crate) fn of_view(&self, key: &ViewKey) -> impl Iterator<Item = (&Address, &Watching)> {
         let members = self.views.get(key).into_iter().flatten();
-        members.filter_map(|who| self.all.get(who))
+        members.filter_map(|who| self.all.get_key_value(who))
     }
 
     /// Forgets the oldest of those of whom only word is kept.

@@ -228,6 +228,10 @@ impl World {
     fn set_rules(&mut self, grants: &[Grant]) {
         let (rules, text, base) = (rules(grants).into(), "".into(), 0);
         self.home.make(self.now, Change::PutRules { rules, text, base });
+        // Of very many it decides in slices, which are due at once.
+        while self.home.next_deadline().is_some_and(|at| at < self.now) {
+            self.home.expire(self.now);
+        }
         self.note_views();
     }
 

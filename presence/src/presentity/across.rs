@@ -112,7 +112,8 @@ impl Presentity {
         }
         // What one of them sees is being changed, and its group may hear of it: they all hear when
         // that is stored.
-        if active.iter().any(|watcher| self.is_held_back(watcher)) {
+        if let Some(held) = active.iter().find(|watcher| self.is_held_back(now, watcher)) {
+            self.miss(held);
             return PulledGroups::Told(words);
         }
         let (keys, classes, of) = self.classes(now, active, groups, &mut words);
@@ -158,7 +159,11 @@ impl Presentity {
             self.let_go_ended(link, watcher, groups);
             return stands(state);
         };
-        let withheld = self.is_withheld(now, &key) || self.is_held_back(watcher);
+        let held_back = self.is_held_back(now, watcher);
+        if held_back {
+            self.miss(watcher);
+        }
+        let withheld = held_back || self.is_withheld(now, &key);
         if groups.group_of(watcher).is_none() && withheld {
             groups.stand(watcher, state);
             return stands(state);

@@ -137,20 +137,20 @@ impl State {
         match change {
             Change::Publish { device, patch, replace, lease } => {
                 let published = self.layers.publish(order, *device, patch, *replace, *lease);
-                return self.published(now, published);
+                return self.published(published);
             }
             Change::Unpublish(device) | Change::Part(device) => {
                 self.layers.remove(*device);
-                self.recompose(now);
+                self.recompose();
             }
             Change::Rebind(session, grace) => self.layers.rebind(*session, *grace),
             Change::EndSession(session) => {
                 self.layers.end_session(*session);
-                self.recompose(now);
+                self.recompose();
             }
             Change::Withdraw => {
                 self.layers.end_all();
-                self.recompose(now);
+                self.recompose();
             }
             Change::Close => self.close(now),
             Change::Follow { watcher, bond, listener, pending_max } => {
@@ -176,20 +176,21 @@ impl State {
                 self.decide(now, address);
             }
             Change::PutRules { rules, text, .. } => {
+                // About the watchers it is decided when they are shown: see `behind`.
                 (self.policy.rules, self.policy.text) = (rules.clone(), text.clone());
-                self.decide_all(now);
             }
         }
         self.watchers.trim();
         Answer::Done
     }
 
-    fn published(&mut self, now: Timestamp, composed: Result<Document, Fault>) -> Answer {
+    fn published(&mut self, composed: Result<Document, Fault>) -> Answer {
         match composed {
-            Ok(document) => self.compose(now, document),
+            Ok(document) => self.document = Arc::new(document),
             Err(fault) => return Answer::Unfit(fault),
         }
-        self.found(now);
+        // What was lost is not waited for any longer.
+        self.lost = false;
         self.watchers.trim();
         Answer::Done
     }
@@ -198,7 +199,7 @@ impl State {
     pub(super) fn expire(&mut self, now: Timestamp) {
         if self.layers.is_due(now) {
             self.layers.expire(now);
-            self.recompose(now);
+            self.recompose();
         }
         for who in self.watchers.due(now) {
             self.watchers.edit(&who, |watching| {
@@ -212,24 +213,20 @@ impl State {
         self.watchers.trim();
     }
 
-    /// Brings all decisions up to date.
-    pub(super) fn decide_all(&mut self, now: Timestamp) {
-        let all: Vec<Address> = self.watchers.iter().map(|(who, _)| who.clone()).collect();
-        for who in all {
-            self.decide(now, &who);
-        }
+    /// Brings the decision about one up to date.
+    pub(super) fn decide(&mut self, now: Timestamp, who: &Address) {
+        let Some((_, decision)) = self.undecided(now, who) else { return };
+        self.watchers.edit(who, |watching| {
+            if let Some(watching) = watching {
+                watching.decide(now, decision);
+            }
+        });
     }
 
-    fn decide(&mut self, now: Timestamp, who: &Address) {
-        let Some(watching) = self.watchers.get(who) else { return };
-        let decision = self.decision(now, who);
-        if decision != watching.decision {
-            self.watchers.edit(who, |watching| {
-                if let Some(watching) = watching {
-                    watching.decide(now, decision);
-                }
-            });
-        }
+    /// A watcher, and what is decided about it now, if that is not as it was.
+    pub(super) fn undecided(&self, now: Timestamp, who: &Address) -> Option<(&Watching, Decision)> {
+        let (watching, decision) = (self.watchers.get(who)?, self.decision(now, who));
+        (decision != watching.decision).then_some((watching, decision))
     }
 
     /// What is decided of one who follows, or asks to.
@@ -239,17 +236,8 @@ impl State {
     }
 
     /// The layers have changed.
-    fn recompose(&mut self, now: Timestamp) {
-        self.compose(now, self.layers.compose());
-    }
-
-    /// The layers compose this now; where that decides who may see, that is decided.
-    fn compose(&mut self, now: Timestamp, document: Document) {
-        let before = sphere(&self.document);
-        self.document = Arc::new(document);
-        if sphere(&self.document) != before {
-            self.decide_all(now);
-        }
+    fn recompose(&mut self) {
+        self.document = Arc::new(self.layers.compose());
     }
 
     fn close(&mut self, now: Timestamp) {
@@ -258,7 +246,7 @@ impl State {
             self.terminate(now, &who, SubscriptionEvent::Noresource);
         }
         self.layers = Layers::default();
-        self.document = Arc::new(self.layers.compose());
+        self.recompose();
     }
 
     fn terminate(&mut self, now: Timestamp, who: &Address, event: SubscriptionEvent) {

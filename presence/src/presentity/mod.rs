@@ -11,14 +11,17 @@
 //! | `staging.rs`, `step.rs` | staged, committed, shown: how a change comes to be seen |
 //! | `showing.rs` | whom it wakes, at which pace; what time makes due |
 //! | `recovering.rs` | what a crash has lost |
+//! | `behind.rs`, `held.rs` | very many watchers decided about anew, in slices; who is held back meanwhile |
 //! | `layers.rs`, `contents.rs`, `pace.rs` | what is published; what views show; how often |
 //! | `across.rs`, `groups.rs` | what a link says to the server of watchers elsewhere |
 
 mod across;
 mod bearing;
+mod behind;
 mod change;
 mod contents;
 mod groups;
+mod held;
 mod layers;
 mod pace;
 mod recovering;
@@ -50,6 +53,7 @@ use crate::ids::ListenerId;
 use crate::policy::Policy;
 use crate::watchers::Watchers;
 use crate::watching::Watching;
+use behind::{Behind, SLICE};
 use change::State;
 use contents::Contents;
 use pace::Pace;
@@ -63,10 +67,23 @@ pub struct Effects {
     /// Changes staged before that have something to store only now, as what they repeated was not
     /// stored; it goes before `writes`.
     pub again: Vec<(u64, Vec<Write>)>,
+    /// What is to be stored whenever it can, and nobody waits for: what was decided about watchers.
+    pub later: Vec<Write>,
     /// Sessions and links that have to look.
     pub wake: BTreeSet<ListenerId>,
     /// Staged changes that are shown now, and what came of them.
     pub answers: Vec<(u64, Answer)>,
+}
+
+impl Effects {
+    /// What follows from one step, and then from a later one; the first has nothing stored.
+    fn follow(&mut self, later: Effects) {
+        self.again.extend(later.again);
+        self.writes.extend(later.writes);
+        self.later.extend(later.later);
+        self.wake.extend(later.wake);
+        self.answers.extend(later.answers);
+    }
 }
 
 /// What a session has to tell its client about a presentity.
@@ -118,6 +135,12 @@ pub struct Presentity {
     contents: Contents,
     pace: Pace,
     pace_limit: PaceLimit,
+    /// Watchers who are still to be decided about as things are.
+    behind: Behind,
+    /// So many at once.
+    slice: usize,
+    /// Watchers who have looked while they were held back.
+    missed: BTreeSet<Address>,
     /// A change waits for the pace until then.
     deferred: Option<Timestamp>,
     /// After a crash, until then: nobody is shown as closed who was not shown otherwise since.
@@ -150,6 +173,9 @@ impl Presentity {
             contents: Contents::default(),
             pace: Pace::rested(now, pace_limit),
             pace_limit,
+            behind: Behind::default(),
+            slice: SLICE,
+            missed: BTreeSet::new(),
             deferred: None,
             recovering_until,
         };
@@ -178,7 +204,8 @@ impl Presentity {
         if watching.is_due(now) {
             return Pulled::Due;
         }
-        if self.is_held_back(watcher) {
+        if self.is_held_back(now, watcher) {
+            self.miss(watcher);
             return Pulled::Nothing;
         }
         let event = (state != Some(watching.state)).then_some(watching.event);
@@ -244,7 +271,7 @@ impl Presentity {
     pub fn version_for(&mut self, now: Timestamp, watcher: &Address) -> Option<Version> {
         let watching = self.watcher(watcher).filter(|watching| watching.is_active())?;
         let key = watching.decision.view_key()?;
-        if self.is_held_back(watcher) || self.is_withheld(now, &key) {
+        if self.is_held_back(now, watcher) || self.is_withheld(now, &key) {
             return None;
         }
         Some(self.contents.view(&key, &self.shown).version())
@@ -260,21 +287,28 @@ impl Presentity {
         self.contents.take_encodes()
     }
 
+    /// Whether the server of a watcher's domain keeps its subscription, once all is stored: so it
+    /// counts.
+    pub fn is_kept_by_server(&self, who: &Address) -> bool {
+        self.newest.watchers.get(who).is_some_and(|watching| watching.bonds.is_kept_by_server())
+    }
+
+    /// The layers that are shown.
+    pub fn layers(&self) -> &Layers {
+        let before = self.staged.iter().find_map(|staged| staged.before.layers.as_ref());
+        before.map_or(&self.newest.layers, |(layers, _)| layers)
+    }
+
+    /// Rules and contacts that the owner is told of.
+    pub fn policy(&self) -> &Policy {
+        let before = self.staged.iter().find_map(|staged| staged.before.policy.as_ref());
+        before.unwrap_or(&self.newest.policy)
+    }
+
     /// What is published, as far as it is stored where it has to be.
     fn shown_document(&self) -> &Arc<Document> {
         let before = self.staged.iter().find_map(|staged| staged.before.layers.as_ref());
         before.map_or(&self.newest.document, |(_, document)| document)
-    }
-
-    /// Something is staged that takes from a watcher what it sees, or changes that: it gets nothing
-    /// until it is decided what becomes of it, and is woken then.
-    fn is_held_back(&self, watcher: &Address) -> bool {
-        let mut versions = self.versions_of(watcher);
-        let key = |watching: Option<&Watching>| {
-            watching.filter(|w| w.is_active()).and_then(|w| w.decision.view_key())
-        };
-        let Some(shown) = key(versions.next().flatten()) else { return false };
-        versions.any(|later| key(later).as_ref() != Some(&shown))
     }
 
     /// For a while after a crash whoever looks offline may only not have returned yet.

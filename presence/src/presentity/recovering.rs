@@ -9,13 +9,6 @@ use super::change::State;
 use crate::policy::Sphere;
 
 impl State {
-    /// What was lost is not waited for any longer: what hung on it is decided.
-    pub(super) fn found(&mut self, now: Timestamp) {
-        if std::mem::take(&mut self.lost) {
-            self.decide_all(now);
-        }
-    }
-
     /// The owner's sphere.
     pub(super) fn sphere(&self) -> Sphere<'_> {
         match self.lost {

@@ -11,17 +11,19 @@ use impp_protocol::{Address, Timestamp};
 use super::change::{State, sphere};
 use super::step::Before;
 use super::{Effects, Presentity};
+use crate::policy::Policy;
 use crate::watching::Watching;
 
 impl Presentity {
-    /// Shows a step that is not staged any more: what there was before it is in `before`.
+    /// Shows a step that is not staged any more: what there was before it is in `before`. Whether all
+    /// watchers are to be decided about anew.
     pub(super) fn show(
         &mut self,
         now: Timestamp,
         before: &Before,
         at_once: bool,
         effects: &mut Effects,
-    ) {
+    ) -> bool {
         // What waits for the pace is not lost with the wait.
         let mut decided = before.policy.is_some() || (at_once && self.deferred.is_some());
         for (who, old) in &before.watchers {
@@ -43,39 +45,47 @@ impl Presentity {
                 effects.wake.extend(replaced);
             }
         }
+        let rules = |policy: &Policy| Arc::clone(&policy.rules);
+        let ruled = before.policy.as_ref();
+        let mut moved = ruled.is_some_and(|old| !Arc::ptr_eq(&old.rules, &rules(self.policy())));
         // What hung on what was lost is decided now.
-        decided |= before.lost.is_some();
+        moved |= before.lost.is_some();
         if let Some((_, old)) = &before.layers {
             self.shown = Arc::clone(self.shown_document());
+            moved |= sphere(old) != sphere(&self.shown);
             // Whoever may see from now on must not be shown what was private before.
-            decided |= at_once || sphere(old) != sphere(&self.shown);
+            decided |= at_once || moved;
             if !decided && self.deferred.is_none() {
                 self.paced(now, effects);
             }
         }
+        if moved {
+            self.fall_behind();
+        }
         if decided {
-            self.renew(effects);
+            self.renew(moved, effects);
         }
         if at_once {
             self.deferred = None;
         }
+        moved
     }
 
     /// Does what is due: layers and leases end, decisions change with time, a paced change goes out, a
     /// recovery ends. That layers and leases have ended is true whether it is stored or not.
     pub fn expire(&mut self, now: Timestamp) -> Effects {
         let mut effects = Effects::default();
+        self.show_committed(now, &mut effects);
         let is_over = self.recovering_until.is_some_and(|until| until <= now);
         // What hung on what is lost is decided without it.
         let gives_up = is_over && self.has_lost();
-        if gives_up || self.ends_at().is_some_and(|at| at <= now) {
+        let ends = gives_up || self.ends_at().is_some_and(|at| at <= now);
+        if ends || self.behind.is_any() {
             let end = |state: &mut State| {
                 state.expire(now);
-                if gives_up {
-                    state.found(now);
-                }
+                state.lost &= !gives_up;
             };
-            effects = self.beneath(now, false, end).1;
+            effects.follow(self.beneath(now, false, end).1);
         }
         if is_over {
             // Whoever was told nothing is told now.
@@ -92,6 +102,10 @@ impl Presentity {
 
     /// When [`Presentity::expire`] has something to do.
     pub fn next_deadline(&self) -> Option<Timestamp> {
+        if self.behind.is_any() || self.waits_to_be_shown() {
+            // At once.
+            return Some(Timestamp::from_millis(0));
+        }
         let watched = !self.newest.watchers.is_empty();
         let recovery = self.recovering_until.filter(|_| watched || self.has_lost());
         self.ends_at().into_iter().chain(self.deferred).chain(recovery).min()
@@ -118,30 +132,37 @@ impl Presentity {
     fn paced(&mut self, now: Timestamp, effects: &mut Effects) {
         if self.views().next().is_none() {
             // Nobody watches: nothing to spend the pace on, and no view to keep.
-            return self.renew(effects);
+            return self.renew(false, effects);
         }
         match self.pace.take(now, self.pace_limit) {
-            Ok(()) => self.renew(effects),
+            Ok(()) => self.renew(false, effects),
             Err(at) => self.deferred = Some(at),
         }
     }
 
-    /// Makes every view in use anew, once, and wakes those whose view changed.
-    fn renew(&mut self, effects: &mut Effects) {
+    /// Makes every view in use anew, once, and wakes those whose view changed; who is behind looks when
+    /// it is decided what that is.
+    fn renew(&mut self, all_behind: bool, effects: &mut Effects) {
         let keys: Vec<ViewKey> = self.views().collect();
         let old: HashMap<&ViewKey, Option<Version>> =
             keys.iter().map(|key| (key, self.contents.version(key))).collect();
         self.contents.renew(keys.iter(), &self.shown);
-        let staged = self.staged.iter().flat_map(|staged| staged.before.watchers.values());
-        let staged: Vec<&Watching> = staged.flatten().filter(|w| w.is_active()).collect();
-        for key in &keys {
-            if old.get(key).copied().flatten() == self.contents.version(key) {
+        let staged = self.staged.iter().flat_map(|staged| &staged.before.watchers);
+        let staged = staged.filter_map(|(who, watching)| Some((who, watching.as_ref()?)));
+        let staged: Vec<_> = staged.filter(|(_, watching)| watching.is_active()).collect();
+        let changed =
+            |key: &&ViewKey| old.get(key).copied().flatten() != self.contents.version(key);
+        for key in keys.iter().filter(changed) {
+            self.behind.renewed = true;
+            if all_behind {
                 continue;
             }
             let also = staged.iter().copied();
-            let also = also.filter(|w| w.decision.view_key().as_ref() == Some(key));
+            let also = also.filter(|(_, w)| w.decision.view_key().as_ref() == Some(key));
             let all = self.newest.watchers.of_view(key).chain(also);
-            effects.wake.extend(all.flat_map(|watching| &watching.listeners));
+            // Who is behind would find nothing yet.
+            let free = all.filter(|(who, _)| !self.behind.has(who));
+            effects.wake.extend(free.flat_map(|(_, watching)| &watching.listeners));
         }
     }
 

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use impp_protocol::{Address, Timestamp};
 
 use super::change::{Answer, Change, State};
-use super::layers::Layers;
 use super::step::{Before, Key, Write};
 use super::{Effects, Presentity};
 use crate::ids::ListenerId;
@@ -70,6 +69,7 @@ impl Presentity {
         let mut effects = Effects::default();
         if writes.is_empty() && self.staged.is_empty() {
             self.show(now, &before, false, &mut effects);
+            self.decide_first(now, &mut effects);
             return (Staging::Shown(answer), effects);
         }
         if writes.is_empty() {
@@ -134,7 +134,15 @@ impl Presentity {
             }
         }
         self.show_committed(now, &mut effects);
+        self.decide_first(now, &mut effects);
         effects
+    }
+
+    /// What was just shown has moved the ground: the first watchers are decided about in the same step.
+    fn decide_first(&mut self, now: Timestamp, effects: &mut Effects) {
+        if self.behind.is_any() {
+            effects.follow(self.beneath(now, false, |_| ()).1);
+        }
     }
 
     /// A staged change was not stored: it alone is taken back, and what was staged after it is made
@@ -157,9 +165,6 @@ impl Presentity {
         }
         let mut whole = self.roll_back(&mut later);
         let failed = later.pop_front();
-        // Who was held back meanwhile looks again.
-        let touched = whole.watchers.keys().filter_map(|who| self.newest.watchers.get(who));
-        effects.wake.extend(touched.flat_map(|watching| &watching.listeners));
         effects.again = self.make_again(later, &mut whole);
         self.note_again(&effects.again, &whole, &mut stored);
         effects.writes = self.corrections(&whole, &stored);
@@ -169,6 +174,7 @@ impl Presentity {
         }
         self.forget_written(&effects.writes);
         self.show_committed(now, &mut effects);
+        self.release(now, &mut effects);
         effects
     }
 
@@ -177,7 +183,8 @@ impl Presentity {
     pub fn wall_moved(&mut self, now: Timestamp, ahead: i64) -> Effects {
         let staged = self.staged.iter_mut().filter_map(|staged| staged.before.policy.as_mut());
         staged.chain([&mut self.newest.policy]).for_each(|policy| policy.ahead = ahead);
-        self.beneath(now, false, |state| state.decide_all(now)).1
+        self.fall_behind();
+        self.beneath(now, false, |_| ()).1
     }
 
     /// Does something that is seen at once, beneath all that is staged.
@@ -188,29 +195,28 @@ impl Presentity {
         act: impl FnOnce(&mut State) -> R,
     ) -> (R, Effects) {
         let mut effects = Effects::default();
-        let held = self.held_back();
+        let grounds = self.staged_rules();
         let mut later = std::mem::take(&mut self.staged);
         let mut whole = self.roll_back(&mut later);
         let (answer, before) = self.newest.step(act);
         whole.and(&before);
         self.show(now, &before, at_once, &mut effects);
+        let decided = self.catch_up(now, &mut whole, &mut effects);
         effects.again = self.make_again(later, &mut whole);
         // Nothing may be taken any more from who was held back.
-        let free = held.iter().filter(|who| !self.is_held_back(who));
-        let free = free.filter_map(|who| self.newest.watchers.get(who));
-        effects.wake.extend(free.flat_map(|watching| &watching.listeners));
+        if self.staged_rules() != grounds {
+            self.release(now, &mut effects);
+        } else {
+            self.release_of(now, whole.watchers.keys(), &mut effects);
+        }
         let mut stored = BTreeMap::new();
         self.note_again(&effects.again, &whole, &mut stored);
-        effects.writes = self.corrections(&whole, &stored);
-        self.forget_written(&effects.writes);
+        let corrections = self.corrections(&whole, &stored);
+        self.forget_written(&corrections);
+        let later =
+            |write: &Write| matches!(write, Write::Watcher(who, _) if decided.contains(who));
+        (effects.later, effects.writes) = corrections.into_iter().partition(later);
         (answer, effects)
-    }
-
-    /// Those who are told nothing, for what is staged.
-    fn held_back(&self) -> Vec<Address> {
-        let staged: BTreeSet<&Address> =
-            self.staged.iter().flat_map(|staged| staged.before.watchers.keys()).collect();
-        staged.into_iter().filter(|who| self.is_held_back(who)).cloned().collect()
     }
 
     /// What the store would come to have otherwise than it is in the newest state: it has what is in
@@ -300,14 +306,30 @@ impl Presentity {
         }
     }
 
-    fn show_committed(&mut self, now: Timestamp, effects: &mut Effects) {
-        while self.staged.front().is_some_and(|staged| staged.committed)
+    /// Shows what is committed, up to what moves the ground: who stands on it is decided about before
+    /// more is shown.
+    pub(super) fn show_committed(&mut self, now: Timestamp, effects: &mut Effects) {
+        let grounds = self.staged_rules();
+        let (mut touched, mut moved) = (BTreeSet::new(), false);
+        while !moved
+            && self.waits_to_be_shown()
             && let Some(staged) = self.staged.pop_front()
         {
-            self.show(now, &staged.before, false, effects);
+            moved = self.show(now, &staged.before, false, effects);
             let answer = staged.number.map_or(staged.answer, Answer::Numbered);
             effects.answers.push((staged.id, answer));
+            touched.extend(staged.before.watchers.into_keys());
         }
+        if self.staged_rules() != grounds {
+            self.release(now, effects);
+        } else {
+            self.release_of(now, touched.iter(), effects);
+        }
+    }
+
+    /// Whether something committed is not shown yet.
+    pub(super) fn waits_to_be_shown(&self) -> bool {
+        self.staged.front().is_some_and(|staged| staged.committed)
     }
 
     /// The rules of a staged change have got their version: so have all later states with them.
@@ -357,23 +379,5 @@ impl Presentity {
             sphere = found;
         }
         grounds.into_iter().rev()
-    }
-
-    /// Whether the server of a watcher's domain keeps its subscription, once all is stored: so it
-    /// counts.
-    pub fn is_kept_by_server(&self, who: &Address) -> bool {
-        self.newest.watchers.get(who).is_some_and(|watching| watching.bonds.is_kept_by_server())
-    }
-
-    /// The layers that are shown.
-    pub fn layers(&self) -> &Layers {
-        let before = self.staged.iter().find_map(|staged| staged.before.layers.as_ref());
-        before.map_or(&self.newest.layers, |(layers, _)| layers)
-    }
-
-    /// Rules and contacts that the owner is told of.
-    pub fn policy(&self) -> &Policy {
-        let before = self.staged.iter().find_map(|staged| staged.before.policy.as_ref());
-        before.unwrap_or(&self.newest.policy)
     }
 }

@@ -3,6 +3,7 @@
 mod due;
 mod overtaken;
 mod recovering;
+mod slices;
 mod staged;
 mod wall;
 mod woken;

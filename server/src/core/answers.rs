@@ -110,7 +110,6 @@ impl<T> Stored<T> for Result<T, ChangeError> {
     fn stored(self) -> Result<T, Error> {
         self.map_err(|error| match error {
             ChangeError::Store(error) => storage_error(&error),
-            ChangeError::Partly(error) => after_others(storage_error(&error)),
             ChangeError::Conflict => Error::new(Code::Conflict, error.to_string()),
         })
     }

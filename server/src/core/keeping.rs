@@ -26,16 +26,14 @@ pub struct Commits(Vec<Pending<Outcome>>);
 pub enum Committed {
     /// All of it is there; the versions of the records.
     All(Vec<u64>),
-    /// Another change came first; whether some of it is there all the same.
-    Conflict(bool),
+    /// Another change came first: nothing of it is there.
+    Conflict,
     /// Not all of it is.
     Failed {
         /// Why.
         error: StoreError,
         /// Whether some of it is, or may be.
         partly: bool,
-        /// The version of the first record, if that is there.
-        first: Option<u64>,
     },
 }
 
@@ -60,7 +58,7 @@ impl Commits {
     /// The first [`StoreError`].
     pub async fn done(self) -> Result<(), StoreError> {
         match self.ended().await {
-            Committed::All(_) | Committed::Conflict(_) => Ok(()),
+            Committed::All(_) | Committed::Conflict => Ok(()),
             Committed::Failed { error, .. } => Err(error),
         }
     }
@@ -68,12 +66,11 @@ impl Commits {
     /// Waits for its end.
     pub async fn ended(self) -> Committed {
         let (mut all, mut conflict, mut failed) = (Vec::new(), false, None);
-        let (mut some, mut first) = (false, None);
-        for (part, commit) in self.0.into_iter().enumerate() {
+        let mut some = false;
+        for commit in self.0 {
             match commit.await {
                 Ok(Outcome::Committed { versions, .. }) => {
                     some = true;
-                    first = versions.first().copied().filter(|_| part == 0).or(first);
                     all.extend(versions);
                 }
                 Ok(Outcome::Duplicate { .. }) => some = true,
@@ -87,8 +84,8 @@ impl Commits {
             }
         }
         match (failed, conflict) {
-            (Some(error), _) => Committed::Failed { error, partly: some, first },
-            (None, true) => Committed::Conflict(some),
+            (Some(error), _) => Committed::Failed { error, partly: some },
+            (None, true) => Committed::Conflict,
             (None, false) => Committed::All(all),
         }
     }

@@ -138,13 +138,14 @@ impl Disk {
 }
 
 impl Mounted {
-    /// The server is killed: what waits is gone, and what was being synced may have been.
+    /// The server is killed: what waits is gone, and what was being synced may have been, unless a sync
+    /// had failed before.
     pub(super) fn crash(&self) {
         let mut state = self.state.lock();
         state.ended = true;
         state.queue.clear();
         let syncing = std::mem::take(&mut state.syncing);
-        let survives = self.dice.lock().bool();
+        let survives = self.dice.lock().bool() && !state.failed;
         drop(state);
         if survives {
             for (unit, _) in syncing {
@@ -314,5 +315,36 @@ impl Store for Mounted {
         self.state.lock().closing = Some(promise);
         self.queued.notify_one();
         pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use impp_storage::Expect;
+
+    use super::*;
+
+    fn unit(name: &str) -> (RecordKey, Unit) {
+        let (domain, table) = (impp_protocol::Domain::parse("a.example").unwrap(), Table(1));
+        let key = RecordKey { domain, table, key: name.as_bytes().to_vec() };
+        let value = Some(name.as_bytes().to_vec().into());
+        let put = Op::Put { key: key.clone(), expect: Expect::Any, value };
+        (key, Unit::of(impp_protocol::Timestamp::from_millis(1), vec![put]))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_failed_sync_a_kill_leaves_nothing_of_what_came_later() {
+        for seed in 0..20 {
+            let mut dice = Rng::with_seed(seed);
+            let disk = Disk::new(&mut dice, None);
+            let mounted = disk.mount(dice.fork());
+            disk.is(Mood::Fails);
+            assert!(mounted.submit(unit("first").1).await.is_err());
+            let (key, later) = unit("later");
+            drop(mounted.submit(later));
+            tokio::task::yield_now().await;
+            mounted.crash();
+            assert_eq!(disk.mount(dice.fork()).get(key).await, Ok(None), "seed {seed}");
+        }
     }
 }

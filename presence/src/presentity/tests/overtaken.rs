@@ -164,7 +164,7 @@ fn who_is_not_held_back_any_more_looks_again() {
     assert!(matches!(pull(&mut alice, held, state), Pulled::Nothing));
     // She is not at home any more: these rules take nothing from him now.
     let (_, gone) = alice.stage(at(4), bound(PHONE, "two".into(), Some("work")));
-    assert!(!alice.is_held_back(&bob()));
+    assert!(!alice.is_held_back(at(5), &bob()));
     let stored = alice.committed(at(5), put, Some(1));
     assert!(
         gone.wake.contains(&SESSION.into()) || stored.wake.contains(&SESSION.into()),

@@ -79,7 +79,7 @@ fn d3_what_a_sphere_allowed_ends_with_the_window_or_where_the_owner_is_elsewhere
     let (mut alice, _) = crashed(HOME, SubscriptionState::Active);
     assert_eq!(alice.next_deadline(), Some(at(UNTIL)));
     let effects = alice.expire(at(UNTIL));
-    assert_eq!(effects.writes, [Write::Watcher(bob(), None)]);
+    assert_eq!(effects.later, [Write::Watcher(bob(), None)]);
     ended(&alice);
     for sphere in [None, Some("work")] {
         let (mut alice, _) = crashed(HOME, SubscriptionState::Active);

@@ -184,10 +184,10 @@ impl Disk {
     fn submit(&mut self, id: Option<u64>, effects: &mut Effects) {
         let again = std::mem::take(&mut effects.again);
         self.queue.extend(again.into_iter().map(|(id, writes)| (Some(id), writes)));
-        let writes = std::mem::take(&mut effects.writes);
-        if !writes.is_empty() {
-            self.queue.push_back((id, writes));
-        }
+        let (writes, later) =
+            (std::mem::take(&mut effects.writes), std::mem::take(&mut effects.later));
+        self.queue.extend((!writes.is_empty()).then_some((id, writes)));
+        self.queue.extend((!later.is_empty()).then_some((None, later)));
     }
 
     fn write(&mut self, writes: Vec<Write>) {
@@ -217,9 +217,11 @@ fn kept(alice: &Presentity) -> BTreeMap<String, Write> {
     watchers.chain(layers).chain(contacts).map(|write| (name(&write), write)).collect()
 }
 
-/// What is seen of a presentity, but for the rules' number.
+/// What is seen of a presentity, but for the rules' number, and since when watchers stand as they do:
+/// what rules say of them counts when they are shown.
 fn shown(alice: &Presentity) -> String {
-    let watchers: BTreeMap<_, _> = alice.watchers().collect();
+    let watchers = alice.watchers().map(|(who, w)| (who, Watching { since: at(0), ..w.clone() }));
+    let watchers: BTreeMap<_, _> = watchers.collect();
     let layers: Vec<_> = [PHONE, LAPTOP].iter().map(|d| alice.layers().of(*d)).collect();
     format!("{watchers:?} {layers:?} {:?} {}", alice.policy().contacts, alice.policy().text)
 }
@@ -347,8 +349,9 @@ proptest! {
     ) {
         let (mut alice, mut disk, mut now) = (fresh(recovering), Disk::default(), 1);
         let (mut all, mut staged): (Vec<Made>, VecDeque<(u64, u64, Change)>) = Default::default();
-        let settle = (0..100).map(|_| Step::Commit);
+        let settle = (0..100).flat_map(|_| [Step::Commit, Step::Expire(0)]);
         for step in steps.into_iter().chain(settle) {
+            let mut expired = false;
             let mut effects = match step {
                 Step::Stage(change) => {
                     let (staging, mut effects) = alice.stage(at(now), change.clone());
@@ -366,7 +369,7 @@ proptest! {
                 }
                 Step::Expire(seconds) => {
                     now += seconds;
-                    all.push(Made::Expire(now));
+                    expired = true;
                     alice.expire(at(now))
                 }
                 Step::Commit | Step::Fail => match disk.queue.pop_front() {
@@ -387,6 +390,8 @@ proptest! {
                 prop_assert_eq!(*id, first);
                 all.push(Made::Change(at, change));
             }
+            // What is committed is shown before time ends something.
+            all.extend(expired.then_some(Made::Expire(now)));
             let (is, should) = (shown(&alice), shown(&made(&all, recovering)));
             prop_assert_eq!(is, should, "{:?}", all);
         }

@@ -33,10 +33,11 @@ struct Play {
 }
 
 impl Play {
-    fn new() -> Play {
+    fn new(slice: usize) -> Play {
         let text = format!("[[rule]]\nid = \"a\"\nwho = [\"domain:b.example\"]\n{ALLOW}\n");
         let mut alice = alice(Policy::new(RuleSet::parse(&text).unwrap(), &text, 0));
         alice.pace_limit = PaceLimit { burst: 1, interval: Duration::from_secs(60) };
+        alice.slice = slice;
         alice.pace = pace::Pace::rested(at(1), alice.pace_limit);
         let ears = (0..3).map(|index| (watcher(index), Ear::default())).collect();
         let (queue, asked) = Default::default();
@@ -105,7 +106,8 @@ impl Play {
 
     fn follow_up(&mut self, effects: Effects) {
         self.queue.extend(effects.again.into_iter().map(|(id, _)| Some(id)));
-        self.queue.extend((!effects.writes.is_empty()).then_some(None));
+        let writes = effects.writes.is_empty() && effects.later.is_empty();
+        self.queue.extend((!writes).then_some(None));
         if effects.wake.contains(&SESSION.into()) {
             self.ears.values_mut().for_each(|ear| ear.dirty = true);
         }
@@ -131,7 +133,8 @@ impl Play {
     fn expire(&mut self) {
         let effects = self.alice.expire(at(self.now));
         self.follow_up(effects);
-        let next = self.alice.next_deadline();
+        let slices = self.alice.behind.is_any() || self.alice.waits_to_be_shown();
+        let next = self.alice.next_deadline().filter(|_| !slices);
         assert!(next.is_none_or(|due| due > at(self.now)), "it is due for ever");
     }
 
@@ -180,17 +183,20 @@ proptest! {
     #[test]
     fn who_looks_when_woken_comes_to_see_what_is_shown(
         steps in prop::collection::vec(any_step(), 1..40),
+        slice in 1..4_usize,
     ) {
-        let mut play = Play::new();
+        let mut play = Play::new(slice);
         for step in steps {
             play.take(step);
         }
         for _ in 0..100 {
             play.take(Step::Commit);
+            play.take(Step::Expire(0));
         }
-        // What waits for the pace goes out.
-        while let Some(due) = play.alice.deferred {
-            play.now = play.now.max(due.since(at(0)).as_secs());
+        // Who is behind is decided about, and what waits for the pace goes out.
+        while play.alice.behind.is_any() || play.alice.deferred.is_some() {
+            let due = play.alice.deferred.filter(|_| !play.alice.behind.is_any());
+            play.now = due.map_or(play.now, |due| play.now.max(due.since(at(0)).as_secs()));
             play.take(Step::Expire(0));
         }
         play.check();

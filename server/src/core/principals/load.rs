@@ -93,6 +93,9 @@ impl Principals {
     }
 }
 
+/// Watchers that are read in one piece: nobody else waits for very many.
+const READ_AT_ONCE: usize = 256;
+
 /// The pace of the configuration.
 fn pace_limit(times: &Times) -> PaceLimit {
     PaceLimit { burst: times.pace_burst, interval: Duration::from_millis(times.pace_milliseconds) }
@@ -124,7 +127,10 @@ async fn load(
     let policy = Policy { ahead: around.ahead, ..load_policy(store, owner).await? };
     let layers = load_layers(store, owner).await?;
     let mut watchers = HashMap::default();
-    for (key, record) in scan(store, owner, WATCHER).await? {
+    for (count, (key, record)) in scan(store, owner, WATCHER).await?.into_iter().enumerate() {
+        if count > 0 && count.is_multiple_of(READ_AT_ONCE) {
+            tokio::task::yield_now().await;
+        }
         let address = other_of(owner, WATCHER, &key)?;
         let record: WatcherRecord = parsed(owner, WATCHER, &key, &record)?;
         let kept = record

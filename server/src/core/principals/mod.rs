@@ -55,9 +55,6 @@ pub enum ChangeError {
     /// The store; it may have been stored only if it says so.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The same, and a part of the change is stored, or may be.
-    #[error("{0}; a part of it may be stored")]
-    Partly(StoreError),
     /// Another change came first.
     #[error("it was changed meanwhile")]
     Conflict,
@@ -66,7 +63,7 @@ pub enum ChangeError {
 impl From<ChangeError> for AccountError {
     fn from(error: ChangeError) -> AccountError {
         match error {
-            ChangeError::Store(error) | ChangeError::Partly(error) => error.into(),
+            ChangeError::Store(error) => error.into(),
             ChangeError::Conflict => StoreError::Busy.into(),
         }
     }
@@ -281,17 +278,9 @@ impl Principals {
                 let number = versions.first().copied().filter(|_| of_rules);
                 (presentity.committed(now, id, number), None)
             }
-            Committed::Conflict(partly) => {
-                (presentity.failed(now, id, partly), Some(ChangeError::Conflict))
-            }
-            // The rules are there, and nobody could replace them by the version of those before.
-            Committed::Failed { error, first: Some(number), .. } if of_rules => {
-                tracing::error!(%error, "what rules have changed could not be stored with them");
-                (presentity.committed(now, id, Some(number)), None)
-            }
-            Committed::Failed { error, partly, .. } => {
-                let told = if partly { ChangeError::Partly } else { ChangeError::Store };
-                (presentity.failed(now, id, partly), Some(told(error)))
+            Committed::Conflict => (presentity.failed(now, id, false), Some(ChangeError::Conflict)),
+            Committed::Failed { error, partly } => {
+                (presentity.failed(now, id, partly), Some(error.into()))
             }
         };
         let failed = error.and_then(|error| Some((principal.waiting.remove(&id)?, error)));
@@ -313,7 +302,8 @@ impl Principals {
         effects: Effects,
         now: Timestamp,
     ) {
-        let Effects { writes, again, wake, answers } = effects;
+        let Effects { mut writes, again, later, wake, answers } = effects;
+        writes.extend(later);
         for (id, writes) in again {
             self.note(owner, principal, &watchers_of(&writes));
             self.store(owner, entry, id, (writes, &Payer::Nobody), now);
@@ -326,7 +316,7 @@ impl Principals {
             tokio::spawn(async move {
                 if let Err(error) = commits.done().await {
                     // It is true all the same, and judged anew when it is loaded.
-                    tracing::error!(%error, "the end of a lease could not be stored");
+                    tracing::error!(%error, "how watchers and leases stand could not be stored");
                 }
             });
         }

@@ -102,6 +102,18 @@ async fn g15_a_witness_that_cannot_be_read_is_told() {
     store.is_restored(store.dir.path(), Restored::Alone).await;
 }
 
+/// What the database itself holds of it is damaged: nobody can tell, so it counts as a copy, and opens.
+#[tokio::test]
+async fn g6_g15_a_damaged_note_in_the_database_counts_as_a_copy() {
+    for damage in ["starts = 77", "put_away = 1", "sum = NULL"] {
+        let store = copied().await;
+        let file = rusqlite::Connection::open(store.dir.path().join("store.sqlite")).unwrap();
+        file.execute(&format!("UPDATE place SET {damage}"), []).unwrap();
+        drop(file);
+        store.is_restored(store.dir.path(), Restored::Damaged).await;
+    }
+}
+
 /// G14: a store of a program that knew of no witness is no copy at its first start, nor at the next;
 /// put back later, it is one.
 #[test]

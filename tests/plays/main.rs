@@ -9,6 +9,7 @@ mod clock;
 mod control;
 mod corpus;
 mod damaged;
+mod damaged_operator;
 mod delivery;
 mod devices;
 mod edges;

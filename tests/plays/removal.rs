@@ -27,7 +27,7 @@ fn store_of(server: &Server) -> Connection {
 }
 
 /// Records of an account that begin with its name, and which tables they are in.
-fn records_of(server: &Server, name: &str) -> Vec<u8> {
+pub(crate) fn records_of(server: &Server, name: &str) -> Vec<u8> {
     let store = store_of(server);
     let sql = "SELECT kind FROM record WHERE CAST(key AS TEXT) = ?1
                OR substr(key, 1, length(?1) + 1) = CAST(?1 || char(0) AS BLOB) ORDER BY kind";
@@ -42,7 +42,7 @@ fn count(server: &Server, sql: &str) -> usize {
 }
 
 /// Alice has one record of each kind, and one message in her inbox, and no one else has any.
-async fn full_life(server: &Server) {
+pub(crate) async fn full_life(server: &Server) {
     for name in ["dave", "erin"] {
         server.add(name);
     }

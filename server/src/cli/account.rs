@@ -27,10 +27,15 @@ pub async fn add(server: &Administration, address: &Address) -> Result<String, F
     Ok(done(control::handle(server, add).await)?.unwrap_or_default())
 }
 
-/// The password that was made, if one was and nothing was refused.
+/// The password that was made, if one was and nothing was refused. What is to be said beside it is said.
 pub(super) fn done(response: Response) -> Result<Option<String>, Failure> {
     match response {
-        Response::Done { password } => Ok(password),
+        Response::Done { password, warnings } => {
+            for warning in warnings {
+                words!("warning: {warning}");
+            }
+            Ok(password)
+        }
         Response::Refused { exit, message, hint } => Err(Failure { exit, message, hint }),
         Response::Accounts(_) | Response::Devices(_) | Response::Reloaded { .. } => {
             Err(Failure::new(5, "the server answered something else"))

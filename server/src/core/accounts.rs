@@ -7,9 +7,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use impp_protocol::sasl::Password;
-use impp_protocol::sasl::scram::{Iterations, SALT_BYTES, Verifier};
+use impp_protocol::sasl::scram::{Iterations, Key, SALT_BYTES, Verifier};
 use impp_protocol::{Address, Domain, Error, Timestamp};
 use impp_storage::{Expect, Op, Outcome, Payer, Rejection, Salvaged, Store, StoreError, Unit};
+
+use parking_lot::RwLock;
 
 use crate::core::DashMap;
 use crate::core::answers::storage_error;
@@ -59,6 +61,9 @@ pub enum AccountError {
         /// What is wrong.
         reason: String,
     },
+    /// It may be the one of which not even the name can be read.
+    #[error("{0} may be an account whose record in the store is damaged")]
+    Unsure(Address),
     /// What it follows could not be ended.
     #[error("that it follows {presentity} could not be ended: {reason}")]
     Followed {
@@ -77,8 +82,8 @@ pub enum AccountError {
 pub struct Accounts {
     domains: Vec<Domain>,
     accounts: DashMap<Address, Arc<Account>>,
-    /// Those that were there at the start and could not be read.
-    closed: HashSet<Address>,
+    /// Those that were there at the start and could not be read, until they are removed.
+    closed: RwLock<HashSet<Address>>,
     /// Domains with an account of which not even the name could be read.
     unsure: HashSet<Domain>,
 }
@@ -125,7 +130,7 @@ impl Accounts {
 
     fn close(&mut self, domain: &Domain, key: &[u8]) {
         match std::str::from_utf8(key).ok().and_then(|name| Address::new(name, domain).ok()) {
-            Some(address) => drop(self.closed.insert(address)),
+            Some(address) => drop(self.closed.get_mut().insert(address)),
             None => drop(self.unsure.insert(domain.clone())),
         }
     }
@@ -133,13 +138,13 @@ impl Accounts {
     /// Whether an address is, or may be, that of an account that cannot be read. Whoever finds none
     /// asks this before it says that there is none.
     pub fn is_closed(&self, address: &Address) -> bool {
-        self.closed.contains(address)
+        self.closed.read().contains(address)
             || self.unsure.contains(&address.domain()) && !self.accounts.contains_key(address)
     }
 
     /// How many accounts are known to be closed, and domains of which more may be.
     pub fn count_closed(&self) -> usize {
-        self.closed.len() + self.unsure.len()
+        self.closed.read().len() + self.unsure.len()
     }
 
     /// What is said where an account is not found: that it is closed, if it is or may be.
@@ -252,6 +257,37 @@ impl Accounts {
         self.write(store, now, account, Expect::Version(old.version), more).await
     }
 
+    /// Takes an account away, also one that cannot be read. All that is kept of it is that its name was
+    /// given.
+    ///
+    /// # Errors
+    /// [`AccountError`]; nothing changed then.
+    pub async fn remove(
+        &self,
+        store: &dyn Store,
+        now: Timestamp,
+        address: &Address,
+        more: Vec<Op>,
+    ) -> Result<(), AccountError> {
+        let known = self.get(address);
+        // Not where only some name of the domain is not known: this one may never have been given.
+        if known.is_none() && !self.closed.read().contains(address) {
+            self.known(address)?;
+        }
+        let account = Account {
+            address: address.clone(),
+            services: known.as_ref().map_or(Services { pres: false, im: false }, |a| a.services),
+            state: AccountState::Removed,
+            created: known.map_or(now, |account| account.created),
+            verifier: nobodys(),
+            version: 0,
+        };
+        // Whatever stands there: it may be damaged since it was read.
+        self.write(store, now, account, Expect::Any, more).await?;
+        self.closed.write().remove(address);
+        Ok(())
+    }
+
     /// An account that exists, for who changes it.
     ///
     /// # Errors
@@ -267,11 +303,12 @@ impl Accounts {
     }
 
     fn missing(&self, address: &Address) -> Result<(), AccountError> {
+        if self.closed.read().contains(address) {
+            let reason = "its record in the store is damaged".to_owned();
+            return Err(AccountError::Damaged { account: address.to_string(), reason });
+        }
         match self.is_closed(address) {
-            true => Err(AccountError::Damaged {
-                account: address.to_string(),
-                reason: "its record in the store is damaged, or may be".to_owned(),
-            }),
+            true => Err(AccountError::Unsure(address.clone())),
             false => Ok(()),
         }
     }
@@ -321,6 +358,13 @@ pub fn new_verifier(
     let salt: [u8; SALT_BYTES] = chance.bytes()?;
     let iterations = if chosen { Iterations::CHOSEN_PASSWORD } else { Iterations::RANDOM_PASSWORD };
     Ok(Verifier::from_password(password, salt, iterations))
+}
+
+/// What is kept where nobody signs in again: the keys of no password.
+fn nobodys() -> Verifier {
+    let [stored_key, server_key] = [(); 2].map(|()| Key::from_bytes([0; 32]));
+    let iterations = Iterations::RANDOM_PASSWORD;
+    Verifier { salt: [0; SALT_BYTES], iterations, stored_key, server_key }
 }
 
 fn read(domain: &Domain, key: &[u8], value: &[u8], version: u64) -> Result<Account, AccountError> {

@@ -186,6 +186,29 @@ pub async fn scan(
     }
 }
 
+/// The same where some may be damaged: those that can be read, and the keys of those that cannot.
+///
+/// # Errors
+/// [`StoreError`], but not that some are damaged.
+pub async fn salvage(
+    store: &dyn Store,
+    owner: &Address,
+    table: Table,
+) -> Result<Salvaged, StoreError> {
+    let records = match scan(store, owner, table).await {
+        Err(StoreError::Damaged { .. }) => {
+            let Salvaged { mut records, mut damaged, unsure } =
+                store.salvage(owner.domain(), table).await?;
+            let prefix = records::prefix(owner, &[""]);
+            records.retain(|(key, _)| key.starts_with(&prefix));
+            damaged.retain(|key| key.starts_with(&prefix));
+            return Ok(Salvaged { records, damaged, unsure });
+        }
+        records => records?,
+    };
+    Ok(Salvaged { records, ..Salvaged::default() })
+}
+
 /// All records of one kind of a domain: those that can be read, and which cannot.
 ///
 /// # Errors

@@ -217,10 +217,21 @@ fn carrying(
 }
 
 fn administration(ground: &Ground, rooms: &Rooms, serving: &session::Serving) -> Administration {
-    let Ground { accounts, store, clock, chance, .. } = ground.clone();
+    let Ground { accounts, store, clock, chance, metrics, .. } = ground.clone();
     let Rooms { principals, reach, live, outgoing, .. } = rooms.clone();
     let devices = serving.devices.clone();
-    Administration { accounts, store, clock, chance, principals, reach, live, devices, outgoing }
+    Administration {
+        accounts,
+        store,
+        clock,
+        chance,
+        metrics,
+        principals,
+        reach,
+        live,
+        devices,
+        outgoing,
+    }
 }
 
 /// Where the store notes that a server runs.

@@ -51,7 +51,8 @@ pub fn examine(dir: &Path) -> Result<Examined, StoreError> {
         bodies(&connection, &told).or_else(|fault| note(&told, fault.of(|| "bodies".into())))?;
     }
     if version >= WITNESS_SINCE {
-        examined.restored = restored(&home, &connection).or_else(|error| note(&told, error))?;
+        let judged = restored(&home, &connection, &told);
+        examined.restored = judged.or_else(|error| note(&told, error))?;
     }
     pages(&connection, &told)?;
     examined.damaged = told.names();
@@ -101,10 +102,21 @@ fn pages(connection: &Connection, told: &Told) -> Result<(), StoreError> {
 }
 
 /// What the next start makes of the file beside the database.
-fn restored(home: &Home, connection: &Connection) -> Result<Option<Restored>, StoreError> {
+fn restored(
+    home: &Home,
+    connection: &Connection,
+    told: &Told,
+) -> Result<Option<Restored>, StoreError> {
     let database = home.database();
     let inode = std::fs::metadata(&database).map_err(at(&database))?.ino();
-    let (place, meta) = (rows::place(connection)?, rows::meta(connection)?);
+    let place = match rows::place(connection) {
+        Err(Fault::Damaged(what)) => {
+            told.tell(&what);
+            return Ok(Some(Restored::Damaged));
+        }
+        place => place?,
+    };
+    let meta = rows::meta(connection)?;
     let verdict = judge(&place, meta.counters.written(), inode, witness::look(home)?);
     Ok(match verdict {
         Verdict::New | Verdict::Same => None,

@@ -64,6 +64,8 @@ pub enum Restored {
     Moved,
     /// The witness was written to, or put back, since the store was put away.
     Changed,
+    /// What the database itself holds of it is damaged: nobody can tell.
+    Damaged,
 }
 
 /// Which store it is whose database holds this, with so much written and this inode.
@@ -136,6 +138,7 @@ impl fmt::Display for Restored {
             Restored::OtherTime => "the file `witness` is of another time than the database",
             Restored::Moved => "the database is another file than it was",
             Restored::Changed => "the file `witness` was changed since the server stopped",
+            Restored::Damaged => "what the database holds of it is damaged",
         })
     }
 }

@@ -244,8 +244,9 @@ pub(crate) fn write_meta(connection: &Connection, meta: &Meta) -> Result<()> {
 
 /// Writes the one row of `place`.
 pub(crate) fn write_place(connection: &Connection, place: &Place) -> Result<()> {
-    let sql = "INSERT INTO place (one, starts, inode, put_away, sum) VALUES (?1, ?2, ?3, ?4, ?5)
-               ON CONFLICT DO UPDATE SET starts = ?2, inode = ?3, put_away = ?4, sum = ?5";
+    // Whatever a damaged one says of itself.
+    connection.execute("DELETE FROM place", [])?;
+    let sql = "INSERT INTO place (one, starts, inode, put_away, sum) VALUES (?1, ?2, ?3, ?4, ?5)";
     let columns = [
         ValueRef::Integer(1),
         stored(place.starts),

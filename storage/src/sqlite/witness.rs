@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::fault::open_error;
+use super::fault::{Fault, open_error};
 use super::home::{Home, at};
 use super::place::{Beside, Place, Restored, Verdict, Witness, judge};
 use super::rows::{self, Meta};
@@ -42,8 +42,17 @@ pub(crate) fn behold(
     let database = home.database();
     let inode = std::fs::metadata(&database).map_err(at(&database))?.ino();
     let path = home.dir().join(WITNESS);
-    let (place, beside) = (rows::place(connection)?, look(home)?);
-    let verdict = judge(&place, meta.counters.written(), inode, beside);
+    let beside = look(home)?;
+    let (place, verdict) = match rows::place(connection) {
+        Ok(place) => (place, judge(&place, meta.counters.written(), inode, beside)),
+        // It holds nothing but what tells a copy. To take the store for one costs the clients their
+        // places in their logs; to keep it closed would cost all that is in it.
+        Err(Fault::Damaged(what)) => {
+            tracing::error!(what, "the store is damaged");
+            (Place::default(), Verdict::Restored(Restored::Damaged))
+        }
+        Err(error) => return Err(error.into()),
+    };
     let restored = match verdict {
         Verdict::New => {
             // So that whoever finds it missing later knows that it was there.

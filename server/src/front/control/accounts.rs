@@ -10,11 +10,13 @@ use impp_protocol::command::ByeReason;
 use impp_protocol::sasl::Password;
 use impp_protocol::sasl::scram::Verifier;
 use impp_protocol::{Address, Timestamp};
+use impp_storage::StoreError;
 use serde::{Deserialize, Serialize};
 
 use super::{Administration, Request, Response, devices, refused, removal};
 use crate::core::accounts::{AccountError, Accounts, new_verifier};
 use crate::core::chance::{Chance, NoChance};
+use crate::core::principals::ChangeError;
 use crate::core::records::{AccountState, Services};
 use crate::core::sessions::Sessions;
 
@@ -55,20 +57,29 @@ pub async fn handle(server: &Administration, request: Request) -> Response {
         Err(Undone::Error(error)) => error,
     };
     let exit = match &error {
-        AccountError::Store(_) | AccountError::Damaged { .. } | AccountError::Followed { .. } => 5,
+        AccountError::Store(_)
+        | AccountError::Damaged { .. }
+        | AccountError::Unsure(_)
+        | AccountError::Followed { .. } => 5,
         AccountError::ForeignDomain(_) => 2,
         _ => 1,
     };
-    let hint = matches!(error, AccountError::ForeignDomain(_)).then(|| {
-        let domains = server.accounts.domains();
-        format!("hosted: {}", domains.iter().map(|d| d.as_str()).collect::<Vec<_>>().join(", "))
-    });
+    let hint = match &error {
+        AccountError::ForeignDomain(_) => {
+            let domains = server.accounts.domains().iter().map(|domain| domain.as_str());
+            Some(format!("hosted: {}", domains.collect::<Vec<_>>().join(", ")))
+        }
+        AccountError::Damaged { account, .. } => Some(format!(
+            "restore a backup; or take it away with all it has: imppd user remove {account}"
+        )),
+        _ => None,
+    };
     refused(exit, error.to_string(), hint)
 }
 
 async fn act(server: &Administration, request: Request) -> Result<Response, Undone> {
     let (store, now) = (&*server.store, server.clock.now());
-    let mut made = None;
+    let (mut made, mut warnings) = Default::default();
     match request {
         Request::Add { address, password, services } => {
             let address = address_of(&address)?;
@@ -82,14 +93,16 @@ async fn act(server: &Administration, request: Request) -> Result<Response, Undo
         Request::Passwd { address, password } => {
             made = change_password(server, &address_of(&address)?, password, now).await?;
         }
-        Request::Disable { address } => disable(server, &address_of(&address)?, now).await?,
+        Request::Disable { address } => {
+            warnings = disable(server, &address_of(&address)?, now).await?;
+        }
         Request::Enable { address } => {
             let address = address_of(&address)?;
             let state = Some(AccountState::Enabled);
             server.accounts.change(store, now, &address, state, None, vec![]).await?;
         }
         Request::Remove { address } => {
-            removal::remove(server, &address_of(&address)?, now).await?;
+            warnings = removal::remove(server, &address_of(&address)?, now).await?;
         }
         Request::Devices { address, remove } => {
             let address = address_of(&address)?;
@@ -102,7 +115,7 @@ async fn act(server: &Administration, request: Request) -> Result<Response, Undo
         Request::List => return Ok(list(&server.accounts, &server.live.sessions)),
         Request::Reload => return Ok(refused(2, "only a running server reloads", None)),
     }
-    Ok(Response::Done { password: made })
+    Ok(Response::Done { password: made, warnings })
 }
 
 fn list(accounts: &Accounts, sessions: &Sessions) -> Response {
@@ -137,7 +150,7 @@ async fn disable(
     server: &Administration,
     address: &Address,
     now: Timestamp,
-) -> Result<(), AccountError> {
+) -> Result<Vec<String>, AccountError> {
     let state = Some(AccountState::Disabled);
     server.accounts.change(&*server.store, now, address, state, None, vec![]).await?;
     let withdrawn = server.principals.change(address, Change::Withdraw);
@@ -145,7 +158,13 @@ async fn disable(
     let withdrawn = withdrawn.await;
     server.live.end_all(address, ByeReason::Revoked, "the account was disabled").await;
     server.outgoing.end_sender(address);
-    Ok(withdrawn.map(drop)?)
+    match withdrawn {
+        // What cannot be read is shown to nobody, before and after.
+        Err(ChangeError::Store(error @ StoreError::Damaged { .. })) => {
+            Ok(vec![format!("what it shows was closed already: {error}")])
+        }
+        withdrawn => Ok(withdrawn.map(|_| Vec::new())?),
+    }
 }
 
 /// The names of services.

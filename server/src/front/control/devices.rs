@@ -2,6 +2,7 @@
 
 use impp_acl::{Acting, Scope};
 use impp_protocol::Address;
+use impp_storage::StoreError;
 use serde::{Deserialize, Serialize};
 
 use super::{Administration, Response, refused};
@@ -15,10 +16,14 @@ pub struct ListedDevice {
     /// What it calls itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// When it was last used, RFC 3339; exact to the hour.
-    pub last_seen: String,
+    /// When it was last used, RFC 3339; exact to the hour. Not known of one that is damaged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<String>,
     /// How many sessions it has.
     pub sessions: usize,
+    /// Whether its record in the store cannot be read: it cannot sign in until it is taken away.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub damaged: bool,
 }
 
 /// The devices of an account.
@@ -27,10 +32,11 @@ pub(super) async fn list(
     address: &Address,
 ) -> Result<Vec<ListedDevice>, AccountError> {
     let sessions = server.live.sessions.of(address);
-    let listed = server.devices.all(address).await?.into_iter().map(|known| ListedDevice {
+    let listed = server.devices.all_there(address).await?.into_iter().map(|known| ListedDevice {
         device: known.id.to_string(),
-        last_seen: server.devices.last_seen(&known).to_string(),
+        last_seen: (!known.is_damaged()).then(|| server.devices.last_seen(&known).to_string()),
         sessions: sessions.iter().filter(|mailbox| mailbox.device == known.id).count(),
+        damaged: known.is_damaged(),
         name: known.record.name,
     });
     Ok(listed.collect())
@@ -47,8 +53,17 @@ pub(super) async fn remove(
         return Ok(refused(2, text, None));
     };
     let acting = Acting::administrator(address, Scope::Account);
-    if server.devices.remove(&acting, device).await? {
-        return Ok(Response::Done { password: None });
+    let removed = match server.devices.remove(&acting, device).await {
+        Err(error @ StoreError::Damaged { .. }) => {
+            let there = server.devices.all_there(address).await?;
+            let known = there.into_iter().find(|known| known.id == device && known.is_damaged());
+            server.devices.remove_damaged(&acting, known.ok_or(error)?).await?;
+            true
+        }
+        removed => removed?,
+    };
+    if removed {
+        return Ok(Response::DONE);
     }
     let hint = format!("imppd user devices {address} lists them");
     Ok(refused(1, format!("{address} has no device {text}"), Some(hint)))

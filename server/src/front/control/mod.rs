@@ -28,6 +28,7 @@ pub use socket::listen;
 use crate::core::accounts::Accounts;
 use crate::core::chance::Chance;
 use crate::core::clock::Clock;
+use crate::core::metrics::Metrics;
 use crate::core::principals::Principals;
 use crate::core::records::Services;
 use crate::messages::Outgoing;
@@ -51,6 +52,8 @@ pub struct Administration {
     pub clock: Clock,
     /// Salts and passwords.
     pub chance: Arc<dyn Chance>,
+    /// How many of them are closed.
+    pub metrics: Arc<Metrics>,
     /// What they show.
     pub principals: Arc<Principals>,
     /// Whom they follow.
@@ -114,11 +117,14 @@ pub enum Request {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Response {
-    /// Done; a password that was made.
+    /// Done.
     Done {
         /// The password, if one was made.
         #[serde(skip_serializing_if = "Option::is_none")]
         password: Option<String>,
+        /// What could not be done with it, a line each.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
     },
     /// The configuration was read again; what of it does not work, or needs a restart.
     Reloaded {
@@ -139,6 +145,11 @@ pub enum Response {
         #[serde(skip_serializing_if = "Option::is_none")]
         hint: Option<String>,
     },
+}
+
+impl Response {
+    /// Done, with nothing more to say.
+    pub const DONE: Response = Response::Done { password: None, warnings: Vec::new() };
 }
 
 /// A refusal.

@@ -214,7 +214,7 @@ mod tests {
         let (taken, mut takes) = mpsc::unbounded_channel();
         let answering: Answering = Arc::new(move |request| {
             let _ = taken.send(request);
-            Box::pin(async { Response::Done { password: None } })
+            Box::pin(async { Response::DONE })
         });
         let service = hyper_util::service::TowerToHyperService::new(routes(answering));
         for (request, wanted) in all().iter().zip(all()) {

@@ -8,31 +8,38 @@ use impp_presence::Change;
 use impp_protocol::command::ByeReason;
 use impp_protocol::state::SubscriptionEvent;
 use impp_protocol::{Address, Error, Timestamp};
-use impp_storage::{Expect, Op, Payer, RecordKey, Salvaged, StoreError, Unit};
+use impp_storage::{
+    Expect, Op, Payer, Record, RecordKey, Salvaged, StoreError, UNIT_OPS_MAX, Unit,
+};
 
 use super::Administration;
 use crate::core::accounts::AccountError;
-use crate::core::keeping::{self, scan};
-use crate::core::records::{self, AccountState};
+use crate::core::keeping;
+use crate::core::principals::ChangeError;
+use crate::core::records::{self, CONTACT, FOLLOWED, HELD, LAYER, RULES, WATCHER, WatcherRecord};
 
-/// Removes an account, or what is left of one.
+/// Removes an account, or what is left of one; what could not be done, in words.
 pub(super) async fn remove(
     server: &Administration,
     address: &Address,
     now: Timestamp,
-) -> Result<(), AccountError> {
+) -> Result<Vec<String>, AccountError> {
     let note = note(address)?;
     let is_left = server.accounts.get(address).is_none()
         && server.accounts.is_local(address)
         && server.store.get(note.clone()).await?.is_some();
     if !is_left {
-        let state = Some(AccountState::Removed);
         let value = Some(records::to_bytes(&now.as_millis()));
-        let begun = vec![
-            Op::Purge { owner: address.clone() },
-            Op::Put { key: note, expect: Expect::Any, value },
-        ];
-        server.accounts.change(&*server.store, now, address, state, None, begun).await?;
+        let noted = Op::Put { key: note, expect: Expect::Any, value };
+        let begun = vec![Op::Purge { owner: address.clone() }, noted.clone()];
+        match server.accounts.remove(&*server.store, now, address, begun).await {
+            // Of what its log is said at the end.
+            Err(AccountError::Store(StoreError::Damaged { .. })) => {
+                server.accounts.remove(&*server.store, now, address, vec![noted]).await?;
+            }
+            begun => begun?,
+        }
+        server.metrics.accounts_closed.set(server.accounts.count_closed() as i64);
     }
     finish(server, address).await
 }
@@ -59,7 +66,9 @@ pub async fn finish_all(server: &Administration) -> Result<(), StoreError> {
             continue;
         }
         match finish(server, &address).await {
-            Ok(()) => tracing::info!(%address, "the removal of an account is finished"),
+            Ok(warnings) => {
+                tracing::info!(%address, ?warnings, "the removal of an account is finished");
+            }
             Err(error) => {
                 tracing::error!(%address, %error, "the removal of an account is not finished");
             }
@@ -68,15 +77,51 @@ pub async fn finish_all(server: &Administration) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// All steps but the first; each may have been done already.
-async fn finish(server: &Administration, address: &Address) -> Result<(), AccountError> {
+/// All steps but the first; each may have been done already. What is damaged goes with the rest.
+async fn finish(server: &Administration, address: &Address) -> Result<Vec<String>, AccountError> {
     server.live.end_all(address, ByeReason::Revoked, "the account was removed").await;
-    // What it followed.
-    for (key, _) in scan(&*server.store, address, records::FOLLOWED).await? {
+    let mut ops = unfollow(server, address).await?;
+    // What it has waiting for other domains.
+    server.outgoing.forget_sender(address);
+    let mut warnings = close(server, address).await?;
+    ops.push(delete(records::key(RULES, address, &[])));
+    for table in records::OF_ACCOUNT {
+        let found = keeping::salvage(&*server.store, address, *table).await?;
+        if found.unsure {
+            let table = table.0;
+            warnings.push(format!(
+                "the key of a record {table} of {} is damaged: if it was one of {address}, it stays",
+                address.domain()
+            ));
+        }
+        let of_table = |key| delete(RecordKey { domain: address.domain(), table: *table, key });
+        ops.extend(keys(found).map(of_table));
+    }
+    submit(server, ops).await?;
+    let ended = delete(note(address)?);
+    // Also what was on its way when it began.
+    let purge = Op::Purge { owner: address.clone() };
+    match submit(server, vec![purge, ended.clone()]).await {
+        // Which items are its own nobody knows.
+        Err(StoreError::Damaged { what }) => {
+            warnings.push(format!("what was in the inbox stays on the disk: {what}"));
+            submit(server, vec![ended]).await?;
+        }
+        ended => ended?,
+    }
+    server.principals.forget(address);
+    Ok(warnings)
+}
+
+/// Ends what it followed. Where the other end stands with somebody who cannot be read, nobody is told
+/// anything: there it is only taken out of the store, by what is answered.
+async fn unfollow(server: &Administration, address: &Address) -> Result<Vec<Op>, AccountError> {
+    let mut ops = Vec::new();
+    for key in keys(keeping::salvage(&*server.store, address, FOLLOWED).await?) {
         let presentity = records::last_part(&key).map(Address::parse_canonical);
         let Some(Ok(presentity)) = presentity else { continue };
-        // Who is closed by damage shows nobody anything, and the name is never given again.
-        if server.accounts.is_closed(&presentity) {
+        if is_unreadable(server, &presentity).await? {
+            ops.push(delete(records::key(WATCHER, &presentity, &[address.as_str()])));
             continue;
         }
         let ended = server.reach.end(&presentity, address, SubscriptionEvent::Timeout);
@@ -86,26 +131,83 @@ async fn finish(server: &Administration, address: &Address) -> Result<(), Accoun
         };
         ended.await.map_err(failed)?;
     }
-    // What it has waiting for other domains.
-    server.outgoing.forget_sender(address);
-    // Who followed it.
-    server.principals.change(address, Change::Close).await?;
-    let own = records::key(records::RULES, address, &[]);
-    let mut ops = vec![delete(own)];
-    for table in records::OF_ACCOUNT {
-        for (key, _) in scan(&*server.store, address, *table).await? {
-            ops.push(delete(RecordKey { domain: address.domain(), table: *table, key }));
+    Ok(ops)
+}
+
+/// Whether somebody of this server is closed by damage.
+async fn is_unreadable(
+    server: &Administration,
+    presentity: &Address,
+) -> Result<bool, AccountError> {
+    if server.accounts.is_closed(presentity) {
+        return Ok(true);
+    }
+    if server.accounts.get(presentity).is_none() {
+        return Ok(false);
+    }
+    match server.principals.look(presentity, |_, _| ()).await {
+        Err(StoreError::Damaged { .. }) => Ok(true),
+        looked => Ok(looked.map(|()| false)?),
+    }
+}
+
+/// Tells those who followed it, and takes its end away from them.
+async fn close(server: &Administration, address: &Address) -> Result<Vec<String>, AccountError> {
+    for all in [false, true] {
+        match server.principals.change(address, Change::Close).await {
+            Err(ChangeError::Store(StoreError::Damaged { .. })) => {}
+            closed => return Ok(closed.map(|_| Vec::new())?),
+        }
+        submit(server, in_the_way(server, address, all).await?).await?;
+    }
+    Ok(vec!["who followed it is not told, and hears that it is gone by asking".to_owned()])
+}
+
+/// The end of what keeps it from being looked at. It goes anyhow, and nothing is shown by it any more.
+/// Of the watchers those that cannot be read go first, and `all` if that was not enough: then a record
+/// whose very key is damaged stands beside them.
+async fn in_the_way(
+    server: &Administration,
+    address: &Address,
+    all: bool,
+) -> Result<Vec<Op>, StoreError> {
+    let (store, domain) = (&*server.store, address.domain());
+    let mut ops = vec![delete(records::key(RULES, address, &[]))];
+    for table in [CONTACT, LAYER, HELD] {
+        for key in keys(keeping::salvage(store, address, table).await?) {
+            ops.push(delete(RecordKey { domain: domain.clone(), table, key }));
         }
     }
-    // Also what was on its way when it began.
-    ops.push(Op::Purge { owner: address.clone() });
-    ops.push(delete(note(address)?));
-    for chunk in ops.chunks(impp_storage::UNIT_OPS_MAX) {
+    let found = keeping::salvage(store, address, WATCHER).await?;
+    let is_well = |record: &Record| {
+        let read = records::from_bytes::<WatcherRecord>(&record.value);
+        read.is_ok_and(|record| record.kept().is_some())
+    };
+    let go = found.records.into_iter().filter(|(_, record)| all || !is_well(record));
+    for key in go.map(|(key, _)| key).chain(found.damaged) {
+        let watcher = records::last_part(&key).map(Address::parse_canonical);
+        if let Some(Ok(watcher)) = watcher
+            && server.accounts.is_local(&watcher)
+        {
+            ops.push(delete(records::key(FOLLOWED, &watcher, &[address.as_str()])));
+        }
+        ops.push(delete(RecordKey { domain: domain.clone(), table: WATCHER, key }));
+    }
+    Ok(ops)
+}
+
+/// Whatever they are, the operator pays.
+async fn submit(server: &Administration, ops: Vec<Op>) -> Result<(), StoreError> {
+    for chunk in ops.chunks(UNIT_OPS_MAX) {
         let unit = Unit::of(server.clock.now(), chunk.to_vec()).paid_by(Payer::Operator);
         server.store.submit(unit).await?;
     }
-    server.principals.forget(address);
     Ok(())
+}
+
+/// The keys of what there is, damaged or not.
+fn keys(found: Salvaged) -> impl Iterator<Item = Vec<u8>> {
+    found.records.into_iter().map(|(key, _)| key).chain(found.damaged)
 }
 
 /// Where it is noted that an account is being removed.

@@ -4,6 +4,7 @@
 //! Which one makes room is decided in `room`; what a client may ask is left to `session`, what the
 //! operator may to `control`.
 
+mod known;
 mod room;
 
 use std::collections::BTreeSet;
@@ -15,20 +16,21 @@ use impp_presence::Change;
 use impp_protocol::command::{Bye, ByeReason};
 use impp_protocol::state::{DeviceEvent, DeviceReport};
 use impp_protocol::{Address, Code, DeviceId, Error, Timestamp};
-use impp_storage::{Expect, Op, Outcome, Payer, Store, StoreError, Unit};
+use impp_storage::{Expect, Op, Outcome, Payer, Salvaged, Store, StoreError, Unit};
 
 use crate::core::accounts::{Account, Accounts};
 use crate::core::answers::Stored;
 use crate::core::clock::Clock;
 use crate::core::config::seconds;
 use crate::core::ground::Ground;
-use crate::core::keeping::{layer, payer, scan};
+use crate::core::keeping::{layer, payer, salvage, scan};
 use crate::core::principals::Principals;
 use crate::core::records::{self, DEVICE, DeviceRecord, ROOM, RoomRecord};
 use crate::core::sessions::Mailbox;
 use crate::core::settings::Settings;
 use crate::messages::device_gone;
 use crate::session::Live;
+pub use known::Known;
 use room::{Around, NoRoom, ROOMS_PER_DAY_MAX, Room, Seen, apart, counted, room};
 
 /// The last use of a device is stored at most so often.
@@ -36,30 +38,6 @@ const LAST_SEEN: Duration = Duration::from_secs(3600);
 /// So often is tried again what others changed meanwhile. Each time one of those who try got it, so
 /// it is as many as can sign in at once on one account.
 const TRIES_MAX: usize = 64;
-
-/// A device as it is stored.
-#[derive(Clone, Debug)]
-pub struct Known {
-    /// Its id.
-    pub id: DeviceId,
-    /// What is known of it. What cannot be read is a device without a name, last used in 1970.
-    pub record: DeviceRecord,
-    /// The version of its record.
-    version: u64,
-}
-
-impl Known {
-    fn read(id: DeviceId, record: &impp_storage::Record) -> Known {
-        let unreadable = |_| DeviceRecord { name: None, last_seen: 0 };
-        let (value, version) = (&record.value, record.version);
-        Known { id, record: records::from_bytes(value).unwrap_or_else(unreadable), version }
-    }
-
-    /// When it was last used, as stored.
-    pub fn last_seen(&self) -> Timestamp {
-        Timestamp::from_millis(self.record.last_seen)
-    }
-}
 
 /// Why a device goes.
 #[derive(Clone, Debug)]
@@ -110,6 +88,18 @@ impl Devices {
         Ok(known.collect())
     }
 
+    /// The same, with those of which no more can be read than that they are there. It may read much.
+    ///
+    /// # Errors
+    /// [`StoreError`], but not that some are damaged.
+    pub async fn all_there(&self, owner: &Address) -> Result<Vec<Known>, StoreError> {
+        let Salvaged { records, damaged, .. } = salvage(&*self.store, owner, DEVICE).await?;
+        let id = |key: &[u8]| records::last_part(key)?.parse().ok();
+        let known = records.iter().filter_map(|(key, record)| Some(Known::read(id(key)?, record)));
+        let damaged = damaged.iter().filter_map(|key| Some(Known::damaged(id(key)?)));
+        Ok(known.chain(damaged).collect())
+    }
+
     /// Enters a device that signs in, and answers when its use was last stored.
     ///
     /// # Errors
@@ -153,10 +143,11 @@ impl Devices {
                 return Ok(Some(last));
             }
         }
+        let expect = known.unchanged();
         let name = name.cloned().or(known.record.name);
         let key = records::key(DEVICE, &account.address, &[&known.id.to_string()]);
         // On condition: what made room just now is not brought back.
-        let put = put(key, Expect::Version(known.version), &DeviceRecord::new(name, now));
+        let put = put(key, expect, &DeviceRecord::new(name, now));
         entered(self.commit(vec![put]).await, now)
     }
 
@@ -221,9 +212,10 @@ impl Devices {
         let noted = async {
             let Some(record) = self.store.get(key.clone()).await? else { return Ok(()) };
             let known = Known::read(mailbox.device, &record);
+            let expect = known.unchanged();
             let record = DeviceRecord::new(known.record.name, now);
             // Who changed it meanwhile has noted the use, or taken the device away.
-            self.commit(vec![put(key, Expect::Version(known.version), &record)]).await.map(drop)
+            self.commit(vec![put(key, expect, &record)]).await.map(drop)
         };
         if let Err::<(), StoreError>(error) = noted.await {
             tracing::debug!(%error, "the use of a device could not be noted");
@@ -261,6 +253,18 @@ impl Devices {
         Err(StoreError::Busy)
     }
 
+    /// The same of one that cannot be read.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn remove_damaged(&self, acting: &Acting, known: Known) -> Result<(), StoreError> {
+        let why = Why::Removed(payer(acting));
+        match self.part_with(acting.owner(), known, why, Vec::new()).await? {
+            true => Ok(()),
+            false => Err(StoreError::Busy),
+        }
+    }
+
     /// Parts with a device: its record and its leased layer go, the log says so, and `more` is done in
     /// the same step; then what it shows ends, and its sessions. `false`, and nothing is changed, if the
     /// device or what `more` expects has changed meanwhile.
@@ -274,7 +278,7 @@ impl Devices {
         let payer = why.payer();
         let (device, key) = (known.id, records::key(DEVICE, owner, &[&known.id.to_string()]));
         let mut ops = vec![
-            Op::Put { key, expect: Expect::Version(known.version), value: None },
+            Op::Put { key, expect: known.unchanged(), value: None },
             layer(owner, device, None),
         ];
         ops.extend(more);

@@ -40,7 +40,10 @@ fn salt(challenge: &str) -> &str {
 /// as steady as a real one.
 #[tokio::test]
 async fn c1_who_does_not_exist_cannot_be_told_from_who_does() {
-    let mut server = Server::with().accounts(["alice", "bob", "carol", "dora"]).start();
+    let mut server = Server::with()
+        .accounts(["alice", "bob", "carol", "dora"])
+        .set("limits.failed_sign_in_wait_seconds", 0)
+        .start();
     server.user_ok(&["disable", "carol@localhost"]);
     server.user_ok(&["remove", "dora@localhost"]);
     let (carol, dora) = (server.profile("carol").password, server.profile("dora").password);

@@ -150,7 +150,10 @@ impl Dial {
     /// # Errors
     /// The system's.
     pub async fn tcp(&self) -> io::Result<TcpStream> {
-        let socket = TcpSocket::new_v4()?;
+        let socket = match self.address.is_ipv4() {
+            true => TcpSocket::new_v4()?,
+            false => TcpSocket::new_v6()?,
+        };
         if let Some(source) = self.source {
             socket.bind((source, 0).into())?;
         }
@@ -208,6 +211,19 @@ impl Wire {
     pub fn in_chunks(mut self, bytes: usize) -> Wire {
         self.chunk = bytes;
         self
+    }
+
+    /// Says that what follows is encrypted by the next keys, and asks the other side for the same.
+    ///
+    /// # Errors
+    /// The system's, as when the server has closed the connection.
+    pub async fn update_keys(&mut self) -> io::Result<()> {
+        let updated = match &mut self.stream {
+            TlsStream::Client(stream) => stream.get_mut().1.refresh_traffic_keys(),
+            TlsStream::Server(stream) => stream.get_mut().1.refresh_traffic_keys(),
+        };
+        updated.expect("keys can be updated behind the handshake");
+        within("flushing", self.stream.flush()).await
     }
 
     /// The TLS connection.

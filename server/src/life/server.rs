@@ -166,6 +166,8 @@ impl Server {
             secrets: rooms.secrets.clone(),
             stopping,
             admission: Default::default(),
+            guesses: Default::default(),
+            turns: Default::default(),
             complaints: Default::default(),
             serving,
             peers,

@@ -13,3 +13,4 @@ pub mod gate;
 pub mod liveness;
 pub mod pipe;
 pub mod rate;
+pub mod turns;

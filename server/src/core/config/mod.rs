@@ -49,10 +49,20 @@ section! {
 section! {
     /// What one peer may use. Figures in bytes, seconds or numbers, as their names say.
     pub struct Limits {
-        /// Connections that have not signed in, in total; further ones are closed at once.
+        /// Connections that have not signed in, in total. A further one takes the place of the oldest
+        /// of the address or IPv6 /48 that has most, if that has more than its own; else it is closed.
         unsigned_max: u64 = 2048, reloads true;
-        /// Connections that have not signed in, from one IPv4 address or IPv6 /64.
+        /// Connections that have not signed in, from one IPv4 address or IPv6 /64; further ones are
+        /// closed at once.
         unsigned_per_address_max: u64 = 32, reloads true;
+        /// The same, from one IPv6 /48.
+        unsigned_per_network_max: u64 = 256, reloads true;
+        /// Handshakes of TLS begun in a second, of all connections together. Further ones wait, each
+        /// address or IPv6 /48 for its turn.
+        handshakes_per_second: u64 = 500, reloads true;
+        /// The longest wait behind sign-ins that failed: of a name, of an address and of the network
+        /// around it, each beyond a few that are free. It begins with a second and doubles. 0 for none.
+        failed_sign_in_wait_seconds: u64 = 60, reloads true;
         /// Time from accept to the end of the sign-in.
         sign_in_seconds: u64 = 10, reloads true;
         /// Time from the first byte of a frame to its last.
@@ -302,6 +312,9 @@ impl Config {
         vec![
             ("limits", "unsigned_max", limits.unsigned_max, 1, 1_000_000),
             ("limits", "unsigned_per_address_max", limits.unsigned_per_address_max, 1, 1_000_000),
+            ("limits", "unsigned_per_network_max", limits.unsigned_per_network_max, 1, 1_000_000),
+            ("limits", "handshakes_per_second", limits.handshakes_per_second, 1, 1_000_000),
+            ("limits", "failed_sign_in_wait_seconds", limits.failed_sign_in_wait_seconds, 0, 3600),
             ("limits", "sign_in_seconds", limits.sign_in_seconds, 1, DAY),
             ("limits", "frame_seconds", limits.frame_seconds, 1, DAY),
             ("limits", "stall_seconds", limits.stall_seconds, 1, DAY),

@@ -15,7 +15,7 @@ use crate::core::chance::System;
 use crate::core::config::Config;
 use crate::core::records::{AccountState, QUEUED, Services};
 use crate::life::Server;
-use crate::session::sign_in::{Proof, SignIn};
+use crate::session::sign_in::{Judge, Proof, SignIn};
 
 const EXPORTER: Exporter = [7; 32];
 
@@ -191,8 +191,16 @@ async fn c12_a_certificate_is_for_the_domain_that_is_called() {
             device_name: None,
             resume: None,
         };
-        let nonce = Nonce::from_random([1; 18]);
-        let done = SignIn::default().handle(auth, &server.ground.accounts, &[0; 32], &proof, nonce);
+        let judge = Judge {
+            accounts: &server.ground.accounts,
+            secret: &[0; 32],
+            proof: &proof,
+            guesses: &server.entrance.guesses,
+            from: [127, 0, 0, 1].into(),
+            now: server.ground.clock.now(),
+            wait_max: Duration::ZERO,
+        };
+        let done = SignIn::default().handle(auth, judge, &Nonce::from_random([1; 18]));
         done.map(drop).map_err(|error| error.code)
     };
     assert_eq!(sign_in(&["alice@a.example"], ""), Ok(()));

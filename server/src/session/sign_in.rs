@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use impp_protocol::command::{Auth, Challenge, DEVICE_NAME_BYTES_MAX};
-use impp_protocol::sasl::scram::{Challenged, Exporter, Nonce, Server, Verifier};
+use impp_protocol::sasl::scram::{Challenged, Exporter, Iterations, Nonce, Server, Verifier};
 use impp_protocol::sasl::{AuthError, Mechanism, asks_for, external_authzid};
 use impp_protocol::{Address, Code, DeviceId, Domain, Error, Timestamp};
 
@@ -29,7 +29,7 @@ pub struct Proof {
 
 impl Proof {
     /// Whether an address is in the domain that the connection is for.
-    fn covers(&self, address: &Address) -> bool {
+    pub fn covers(&self, address: &Address) -> bool {
         address.domain_str() == self.domain.as_str()
     }
 }
@@ -77,8 +77,8 @@ struct Asked {
 pub struct Judge<'a> {
     /// Who can sign in.
     pub accounts: &'a Accounts,
-    /// From which decoys are made.
-    pub secret: &'a [u8; 32],
+    /// From which decoys are made, and how often their passwords are hashed.
+    pub decoys: (&'a [u8; 32], Iterations),
     /// What the connection proves.
     pub proof: &'a Proof,
     /// Who has failed before.
@@ -206,10 +206,9 @@ impl SignIn {
         nonce: &Nonce,
     ) -> Result<Progress, Error> {
         let Named { server, address, device, guess } = named;
-        let Judge { accounts, secret, proof, .. } = judge;
+        let Judge { accounts, decoys: (secret, iterations), proof, .. } = judge;
         // The decoy is made for known accounts too: both take the same time.
-        let in_use = accounts.iterations_in_use();
-        let decoy = Verifier::decoy(secret, address.as_str(), in_use);
+        let decoy = Verifier::decoy(secret, address.as_str(), iterations);
         let account = accounts.get(&address).filter(|_| proof.covers(&address));
         if account.is_none() && proof.covers(&address) {
             accounts.not_closed(&address)?;

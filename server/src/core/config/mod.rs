@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use impp_protocol::Domain;
+use impp_protocol::sasl::scram::Iterations;
 use serde::Deserialize;
 
 pub use document::default_document;
@@ -155,6 +156,9 @@ pub struct Hosted {
     /// Where users are that do not exist here: others are sent to the same user of that domain.
     #[serde(default, deserialize_with = "error::maybe_domain")]
     pub redirect: Option<Domain>,
+    /// How often passwords are hashed (SCRAM), the same for all its names. The client does the work.
+    #[serde(default = "error::iterations_default", deserialize_with = "error::iterations")]
+    pub scram_iterations: Iterations,
 }
 
 /// The whole configuration.
@@ -224,6 +228,12 @@ impl Config {
             Ok(()) => Ok(config),
             Err(wrong) => Err(ConfigError::new(path, wrong.line(text), wrong.message)),
         }
+    }
+
+    /// How often the passwords of a domain are hashed.
+    pub fn scram_iterations(&self, domain: &str) -> Iterations {
+        let hosted = self.domain.iter().find(|hosted| hosted.name.as_str() == domain);
+        hosted.map_or_else(error::iterations_default, |hosted| hosted.scram_iterations)
     }
 
     /// Puts back everything that needs a restart to what it is in the running server, and names
@@ -475,6 +485,11 @@ mod tests {
                 "[[route]]\ndomain = \"b.example\"\ntargets = [\"192.0.2.1:1\"]\n[[route]]\n\
                  domain = \"c.example\"\ntargets = [\"\"]",
                 "imppd.toml:6: targets = ",
+            ),
+            (
+                "[[domain]]\nname = \"b.example\"\ncertificate = \"c\"\nkey = \"k\"\n\
+                 scram_iterations = 1000",
+                "imppd.toml:5: iteration count 1000, expected 4096 to 1000000",
             ),
             (
                 "[[domain]]\nname = \"b.example\"\ncertificate = \"c\"\nkey = \"k\"\n\

@@ -95,7 +95,7 @@ impl Connection {
             features: Vec::new(),
             agent: Some(concat!("imppd/", env!("CARGO_PKG_VERSION")).to_owned()),
             time: Some(self.entrance.clock.wall()),
-            domains: self.entrance.accounts.domains().to_vec(),
+            domains: self.proof().into_iter().map(|proof| proof.domain).collect(),
             mechanisms: mechanisms.iter().map(|mechanism| mechanism.name().to_owned()).collect(),
             frame_max: Some(FRAME_BYTES_MAX as u64),
             body_max: Some(BODY_BYTES_MAX as u64),
@@ -157,7 +157,7 @@ impl Connection {
     async fn resume(&mut self, number: u64, auth: &Auth, proof: &Proof) {
         let (serving, accounts) = (&self.entrance.serving, &self.entrance.accounts);
         let every = self.every_item;
-        let resumed = entry::resume(serving, accounts, auth, &proof.exporter, every).await;
+        let resumed = entry::resume(serving, accounts, auth, proof, every).await;
         self.entrance.metrics.sign_in("resume", resumed.is_ok());
         match resumed {
             Ok((session, done)) => {
@@ -217,9 +217,11 @@ async fn judged(
     random: [u8; NONCE_RANDOM_BYTES],
 ) -> Result<Progress, Error> {
     let (guesses, now) = (&entrance.guesses, entrance.clock.now());
-    let wait_max = seconds(entrance.settings.load().limits.failed_sign_in_wait_seconds);
-    let (accounts, secret) = (&*entrance.accounts, &entrance.secrets.decoy);
-    let judge = Judge { accounts, secret, proof, guesses, from, now, wait_max };
+    let config = entrance.settings.load();
+    let wait_max = seconds(config.limits.failed_sign_in_wait_seconds);
+    let iterations = config.scram_iterations(proof.domain.as_str());
+    let (accounts, decoys) = (&*entrance.accounts, (&entrance.secrets.decoy, iterations));
+    let judge = Judge { accounts, decoys, proof, guesses, from, now, wait_max };
     let nonce = Nonce::from_random(random);
     match sign_in.handle(auth, judge, &nonce)? {
         Progress::Held(address, device, wait) => {

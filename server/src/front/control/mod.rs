@@ -30,6 +30,8 @@ use crate::core::chance::Chance;
 use crate::core::clock::Clock;
 use crate::core::principals::Principals;
 use crate::core::records::Services;
+use crate::core::secrets::Secrets;
+use crate::core::settings::Settings;
 use crate::messages::Outgoing;
 use crate::reach::Reach;
 use crate::session::{Devices, Live};
@@ -49,8 +51,12 @@ pub struct Administration {
     pub store: Arc<dyn Store>,
     /// The time.
     pub clock: Clock,
-    /// Salts and passwords.
+    /// Passwords.
     pub chance: Arc<dyn Chance>,
+    /// Salts,
+    pub secrets: Arc<Secrets>,
+    /// and how often passwords are hashed.
+    pub settings: Arc<Settings>,
     /// What they show.
     pub principals: Arc<Principals>,
     /// Whom they follow.

@@ -275,6 +275,29 @@ async fn b8_without_free_files_the_server_lives_on() {
     assert_eq!(server.http("/healthz").0, 200);
 }
 
+/// The server takes as many files as the system allows, and says so if those are few.
+#[tokio::test]
+async fn b8_as_many_files_as_the_system_allows() {
+    let under = |limit: &str| {
+        let script = format!("ulimit {limit}; exec \"$@\"");
+        Server::with().under(["sh", "-c", &script, "sh"].map(Into::into).to_vec()).start()
+    };
+    let limits = |server: &Server| {
+        let text = std::fs::read_to_string(format!("/proc/{}/limits", server.pid())).unwrap();
+        let line = text.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        line.split_whitespace().skip(3).take(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let words = "few files may be open";
+    let many = under("-Sn 300");
+    let raised = limits(&many);
+    assert_eq!(raised[0], raised[1]);
+    assert_ne!(raised[0], "300");
+    let few = under("-n 300");
+    assert_eq!(limits(&few), ["300", "300"]);
+    eventually("a warning", async || few.stderr().contains(words).then_some(())).await;
+    assert_eq!(many.stderr().contains(words), raised[0].parse().is_ok_and(|n: u64| n < 2112));
+}
+
 /// Whoever says nothing at the HTTP port uses up no files, and keeps nobody from an answer for long.
 #[tokio::test]
 async fn b8_silent_connections_to_the_http_port_are_bounded() {

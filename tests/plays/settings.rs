@@ -132,6 +132,7 @@ bounds! {
 /// Settings that bound nothing, and why a play elsewhere, or none, is enough.
 const NO_BOUNDS: &[(&str, &str)] = &[
     ("server.listen", "where, not how much"),
+    ("server.proxies", "whom to believe: b9_a_proxy in strangers"),
     ("server.store", "where, not how much"),
     ("server.control", "where, not how much"),
     ("server.http", "where, not how much"),

@@ -176,6 +176,44 @@ pub(crate) async fn who_guesses(setting: Setting) {
     assert_eq!((waits[0], most), (1, Some(setting.value)), "{waits:?}");
 }
 
+/// A header of the PROXY protocol: for a connection from there, or of the proxy's own.
+fn proxied(source: Option<[u8; 4]>) -> Vec<u8> {
+    let signature = *b"\r\n\r\n\0\r\nQUIT\n";
+    match source {
+        None => [&signature[..], &[0x20, 0, 0, 0]].concat(),
+        Some(source) => {
+            [&signature[..], &[0x21, 0x11, 0, 12], &source, &[127, 0, 0, 1, 9, 9, 10, 218]].concat()
+        }
+    }
+}
+
+/// What a listed proxy says of the source counts, by which the 33rd is refused; what another says, or
+/// what it does not say, is no beginning of TLS.
+#[tokio::test]
+async fn b9_a_proxy_that_is_listed_says_where_a_connection_comes_from() {
+    let proxies = toml_edit::Array::from_iter(["127.0.0.9"]);
+    let server =
+        Server::with().set("server.proxies", proxies).set("limits.sign_in_seconds", 3600).start();
+    let proxy = Dial::to(&server).from(Ipv4Addr::new(127, 0, 0, 9));
+    let of = |last| proxy.clone().before(&proxied(Some([192, 0, 2, last])));
+    let mut waiting = Vec::new();
+    for _ in 0..PER_ADDRESS_MAX {
+        waiting.push(of(1).connect().await.unwrap());
+    }
+    assert!(of(1).connect().await.is_err(), "the 33rd of one source");
+    let wire = of(2).connect().await.unwrap();
+    Peer::over(wire, &server.profile("alice"), 1).await.unwrap().done(Ping {}).await;
+    // The proxy's own looks, as many as it likes to have at once within its own share.
+    proxy.clone().before(&proxied(None)).connect().await.unwrap();
+    // Without a header, with one that is too long, or with one from where none is believed.
+    assert!(proxy.connect().await.is_err());
+    let long = [&proxied(None)[..14], &[0xff; 2], &[0; 70_000]].concat();
+    assert!(proxy.clone().before(&long).connect().await.is_err());
+    let forged = Dial::to(&server).before(&proxied(Some([192, 0, 2, 3])));
+    assert!(forged.connect().await.is_err());
+    Peer::sign_in(&server, "bob").await.done(Ping {}).await;
+}
+
 /// Keys that are changed for ever, before and after sign-in, end that connection and no other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn b12_key_updates_without_end_end_the_connection() {

@@ -29,6 +29,8 @@ pub struct Dial {
     address: SocketAddr,
     domain: String,
     source: Option<Ipv4Addr>,
+    /// What is said before TLS.
+    before: Vec<u8>,
     receive_buffer: Option<u32>,
     roots: RootCertStore,
     config: ClientConfig,
@@ -73,6 +75,7 @@ impl Dial {
             address,
             domain: DOMAIN.to_owned(),
             source: None,
+            before: Vec::new(),
             receive_buffer: None,
             roots,
             config,
@@ -97,6 +100,13 @@ impl Dial {
     #[must_use]
     pub fn from(mut self, source: Ipv4Addr) -> Dial {
         self.source = Some(source);
+        self
+    }
+
+    /// Saying this before anything else.
+    #[must_use]
+    pub fn before(mut self, bytes: &[u8]) -> Dial {
+        self.before = bytes.to_vec();
         self
     }
 
@@ -160,7 +170,9 @@ impl Dial {
         if let Some(bytes) = self.receive_buffer {
             socket.set_recv_buffer_size(bytes)?;
         }
-        within("a TCP connection", socket.connect(self.address)).await
+        let mut stream = within("a TCP connection", socket.connect(self.address)).await?;
+        stream.write_all(&self.before).await?;
+        Ok(stream)
     }
 
     /// The first flight of TLS, for whoever writes it himself.

@@ -13,7 +13,8 @@ use rustls::server::{Acceptor, ClientHello};
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::time::Instant;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -25,9 +26,14 @@ use crate::wire::channel::channel;
 use crate::wire::descriptors::is_kept_for_others;
 use crate::wire::gate::Gate;
 use crate::wire::pipe::Pipe;
+use crate::wire::proxied::source;
 
 /// What a client is told that is refused before TLS: a fatal alert, access denied (RFC 8446 6.2).
 const ALERT_ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
+/// How long a proxy may take to say for whom a connection is,
+const PROXY_MAX: Duration = Duration::from_secs(5);
+/// and how many of its connections may be about to; further ones are closed.
+const PROXIED_MAX: usize = 1024;
 /// How long accepting rests when there are no more descriptors for those who come here.
 const REST: Duration = Duration::from_millis(100);
 /// Bytes that the system may keep for a peer that does not read; it takes twice as many. So what a
@@ -43,6 +49,13 @@ pub struct Listener {
     listener: TcpListener,
     /// Where it listens.
     pub address: SocketAddr,
+    proxied: Proxied,
+}
+
+/// Connections of proxies that have not said yet for whom they are.
+#[derive(Clone, Debug)]
+struct Proxied {
+    reading: Arc<Semaphore>,
 }
 
 impl Listener {
@@ -61,7 +74,8 @@ impl Listener {
             }
             false => TcpListener::bind(address).await?,
         };
-        Ok(Listener { address: listener.local_addr()?, listener })
+        let proxied = Proxied { reading: Arc::new(Semaphore::new(PROXIED_MAX)) };
+        Ok(Listener { address: listener.local_addr()?, listener, proxied })
     }
 
     /// Accepts for ever.
@@ -81,14 +95,43 @@ impl Listener {
                 tokio::time::sleep(REST).await;
                 continue;
             }
-            let bounds = Bounds::of(&entrance.settings.load().limits);
-            match entrance.admission.enter(peer.ip(), bounds) {
-                Ok(place) => {
-                    tokio::spawn(serve(entrance.clone(), stream, peer.ip(), place));
+            let peer = peer.ip().to_canonical();
+            match entrance.settings.load().server.proxies.contains(&peer) {
+                true => {
+                    drop(tokio::spawn(self.proxied.clone().admit(entrance.clone(), stream, peer)))
                 }
-                Err(crowded) => refuse(&entrance, stream, peer.ip(), crowded),
+                false => admit(&entrance, stream, peer),
             }
         }
+    }
+}
+
+impl Proxied {
+    /// Serves a connection that a proxy passes on, if it says from where.
+    async fn admit(self, entrance: Arc<Entrance>, mut stream: TcpStream, proxy: IpAddr) {
+        let Ok(_reading) = self.reading.try_acquire() else {
+            return refuse(&entrance, stream, proxy, Crowded::Total);
+        };
+        let source = source(&mut stream, proxy);
+        let source = entrance.stopping.begun.run_until_cancelled(timeout(PROXY_MAX, source)).await;
+        match source {
+            Some(Ok(Ok(source))) => admit(&entrance, stream, source.to_canonical()),
+            Some(Ok(Err(error)))
+                if entrance.complaints.may_complain(proxy, entrance.clock.now()) =>
+            {
+                tracing::warn!(%proxy, %error, "no PROXY header");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Serves a connection, if there is a place for it.
+fn admit(entrance: &Arc<Entrance>, stream: TcpStream, peer: IpAddr) {
+    let bounds = Bounds::of(&entrance.settings.load().limits);
+    match entrance.admission.enter(peer, bounds) {
+        Ok(place) => drop(tokio::spawn(serve(entrance.clone(), stream, peer, place))),
+        Err(crowded) => refuse(entrance, stream, peer, crowded),
     }
 }
 

@@ -9,7 +9,7 @@ mod federation;
 pub mod level;
 mod setting;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,6 +28,9 @@ section! {
         /// Addresses to listen on for clients and servers, address:port. The IPv6 wildcard takes IPv4
         /// along, where the system does so, unless the port is listed on an IPv4 address too.
         listen: Vec<String> = vec!["127.0.0.1:2778".to_owned()], reloads false;
+        /// Addresses of proxies: what connects from there begins with a header of the PROXY protocol,
+        /// version 2, and counts as coming from where that says. From others such a header is none.
+        proxies: Vec<IpAddr> = vec![], reloads true;
         /// The folder of the store. It is made if it is missing; only its owner may read it.
         store: PathBuf = "store".into(), reloads false;
         /// The socket through which `imppd user`, `reload` and the like reach the running server.

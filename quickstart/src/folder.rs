@@ -4,6 +4,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
+use impp_protocol::sasl::scram::ITERATIONS_MIN;
 use impp_protocol::{Address, Domain};
 use impp_server::cli::Failure;
 use impp_server::cli::account::{sync_around, write_private};
@@ -51,6 +52,8 @@ pub(crate) async fn make(
         ("domain", "name", quoted(domain.as_str())),
         ("domain", "certificate", quoted("tls/cert.pem")),
         ("domain", "key", quoted("tls/key.pem")),
+        // Passwords are made here, with more random bits than hashing could add.
+        ("domain", "scram_iterations", ITERATIONS_MIN.to_string()),
     ];
     if let Some(http) = http {
         set.push(("server", "http", quoted(http)));

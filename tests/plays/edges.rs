@@ -109,6 +109,12 @@ async fn c12_one_domains_connection_is_for_its_accounts_alone() {
     let printed = server.user_ok(&["add", "bob@other.example"]);
     let password = printed.trim().strip_prefix("password: ").unwrap().to_owned();
     let profile = Profile { address: "bob@other.example".to_owned(), password };
+    // It is told of no other domain, either.
+    let (_, hello) = Wire::greeted(&server).await;
+    assert_eq!(
+        hello.domains.iter().map(|domain| domain.as_str()).collect::<Vec<_>>(),
+        ["localhost"]
+    );
     let mut wire = Wire::dial(&server).await;
     let binding = Binding::TlsExporter(wire.exporter());
     let error = authenticate(&mut wire, &profile, 1, binding).await.expect_err("another domain's");

@@ -67,6 +67,7 @@ mod settings_links;
 mod sign_in;
 mod store;
 mod stores;
+mod strangers;
 mod two_domains;
 mod unnoticed;
 mod unstored;

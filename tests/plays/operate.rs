@@ -339,7 +339,9 @@ async fn check_finds_what_a_start_would() {
     assert_eq!(output.status.code(), Some(0));
     for line in String::from_utf8(output.stdout).unwrap().lines() {
         let finding: serde_json::Value = serde_json::from_str(line).unwrap();
-        assert_eq!(finding["level"], "ok", "{finding}");
+        // Quickstart's passwords are made by machine, and that is all that they may be.
+        let level = if finding["area"] == "passwords" { "warn" } else { "ok" };
+        assert_eq!(finding["level"], level, "{finding}");
     }
     let found = |text: &str| {
         let stdout = String::from_utf8(check().stdout).unwrap();

@@ -18,7 +18,7 @@ use impp_tests::wire::{Dial, bytes_of};
 use impp_tests::{Peer, Server, Wire, eventually};
 
 use crate::devices::{unused_for, visit};
-use crate::settings_links as links;
+use crate::{settings_links as links, strangers};
 
 /// Rules by which everybody sees all.
 pub(crate) const OPEN_PRESENCE: &str =
@@ -40,7 +40,7 @@ impl Setting {
     }
 
     /// A server with this and no other setting.
-    fn server(self) -> Server {
+    pub(crate) fn server(self) -> Server {
         self.on(Server::with()).start()
     }
 
@@ -72,6 +72,9 @@ bounds! {
     limits {
         unsigned_max = 2 => one_unsigned_more;
         unsigned_per_address_max = 2 => one_unsigned_more;
+        unsigned_per_network_max = 2 => strangers::one_more_of_a_network;
+        handshakes_per_second = 2 => strangers::handshakes;
+        failed_sign_in_wait_seconds = 2 => strangers::who_guesses;
         sign_in_seconds = 1 => who_does_not_sign_in;
         frame_seconds = 1 => half_a_frame;
         stall_seconds = 1 => who_reads_nothing;
@@ -129,6 +132,7 @@ bounds! {
 /// Settings that bound nothing, and why a play elsewhere, or none, is enough.
 const NO_BOUNDS: &[(&str, &str)] = &[
     ("server.listen", "where, not how much"),
+    ("server.proxies", "whom to believe: b9_a_proxy in strangers"),
     ("server.store", "where, not how much"),
     ("server.control", "where, not how much"),
     ("server.http", "where, not how much"),
@@ -136,6 +140,7 @@ const NO_BOUNDS: &[(&str, &str)] = &[
     ("domain.certificate", "a file"),
     ("domain.key", "a file"),
     ("domain.redirect", "where, not how much"),
+    ("domain.scram_iterations", "the work of clients: c1_c2_the_salt_of_a_name in sign_in"),
     ("tls.client_ca", "a file"),
     ("federation.enabled", "whether"),
     ("federation.services", "which"),

@@ -40,7 +40,10 @@ fn salt(challenge: &str) -> &str {
 /// as steady as a real one.
 #[tokio::test]
 async fn c1_who_does_not_exist_cannot_be_told_from_who_does() {
-    let mut server = Server::with().accounts(["alice", "bob", "carol", "dora"]).start();
+    let mut server = Server::with()
+        .accounts(["alice", "bob", "carol", "dora"])
+        .set("limits.failed_sign_in_wait_seconds", 0)
+        .start();
     server.user_ok(&["disable", "carol@localhost"]);
     server.user_ok(&["remove", "dora@localhost"]);
     let (carol, dora) = (server.profile("carol").password, server.profile("dora").password);
@@ -74,6 +77,30 @@ async fn c1_who_does_not_exist_cannot_be_told_from_who_does() {
         }
         server.kill9();
         server.restart();
+    }
+}
+
+/// Salt and iteration count are those of a name, from before there is an account of it until after it
+/// is gone, whatever its passwords; and the count is that of all names.
+#[tokio::test]
+async fn c1_c2_the_salt_of_a_name_tells_nothing_of_an_account() {
+    let mut server = Server::with().set("limits.failed_sign_in_wait_seconds", 0).start();
+    let zoe = "zoe@localhost";
+    let before = refusal(&server, zoe, "wrong").await.0;
+    let commands: [&[&str]; 5] =
+        [&["add", zoe], &["passwd", zoe], &["disable", zoe], &["enable", zoe], &["remove", zoe]];
+    for command in commands {
+        server.user_ok(command);
+        let now = refusal(&server, zoe, "wrong").await.0;
+        assert_eq!(salt(&now), salt(&before), "after {command:?}");
+    }
+    server.kill9();
+    server.restart();
+    let count = |challenge: &str| salt(challenge).split_once(',').unwrap().1.to_owned();
+    for name in [zoe, "alice@localhost", "nobody@localhost"] {
+        let now = refusal(&server, name, "wrong").await.0;
+        assert_eq!(salt(&now) == salt(&before), name == zoe, "{name}");
+        assert_eq!(count(&now), count(&before), "{name}");
     }
 }
 

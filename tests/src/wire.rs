@@ -29,6 +29,8 @@ pub struct Dial {
     address: SocketAddr,
     domain: String,
     source: Option<Ipv4Addr>,
+    /// What is said before TLS.
+    before: Vec<u8>,
     receive_buffer: Option<u32>,
     roots: RootCertStore,
     config: ClientConfig,
@@ -73,6 +75,7 @@ impl Dial {
             address,
             domain: DOMAIN.to_owned(),
             source: None,
+            before: Vec::new(),
             receive_buffer: None,
             roots,
             config,
@@ -97,6 +100,13 @@ impl Dial {
     #[must_use]
     pub fn from(mut self, source: Ipv4Addr) -> Dial {
         self.source = Some(source);
+        self
+    }
+
+    /// Saying this before anything else.
+    #[must_use]
+    pub fn before(mut self, bytes: &[u8]) -> Dial {
+        self.before = bytes.to_vec();
         self
     }
 
@@ -150,14 +160,19 @@ impl Dial {
     /// # Errors
     /// The system's.
     pub async fn tcp(&self) -> io::Result<TcpStream> {
-        let socket = TcpSocket::new_v4()?;
+        let socket = match self.address.is_ipv4() {
+            true => TcpSocket::new_v4()?,
+            false => TcpSocket::new_v6()?,
+        };
         if let Some(source) = self.source {
             socket.bind((source, 0).into())?;
         }
         if let Some(bytes) = self.receive_buffer {
             socket.set_recv_buffer_size(bytes)?;
         }
-        within("a TCP connection", socket.connect(self.address)).await
+        let mut stream = within("a TCP connection", socket.connect(self.address)).await?;
+        stream.write_all(&self.before).await?;
+        Ok(stream)
     }
 
     /// The first flight of TLS, for whoever writes it himself.
@@ -208,6 +223,19 @@ impl Wire {
     pub fn in_chunks(mut self, bytes: usize) -> Wire {
         self.chunk = bytes;
         self
+    }
+
+    /// Says that what follows is encrypted by the next keys, and asks the other side for the same.
+    ///
+    /// # Errors
+    /// The system's, as when the server has closed the connection.
+    pub async fn update_keys(&mut self) -> io::Result<()> {
+        let updated = match &mut self.stream {
+            TlsStream::Client(stream) => stream.get_mut().1.refresh_traffic_keys(),
+            TlsStream::Server(stream) => stream.get_mut().1.refresh_traffic_keys(),
+        };
+        updated.expect("keys can be updated behind the handshake");
+        within("flushing", self.stream.flush()).await
     }
 
     /// The TLS connection.

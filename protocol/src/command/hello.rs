@@ -25,7 +25,7 @@ fields! {
         3 agent: Option<String>,
         /// Server: its time, milliseconds since 1970, from which message ids are made.
         4 time: Option<Timestamp>,
-        /// Server: the domains it hosts. Links: the one domain that the sender speaks for.
+        /// Server: the one domain that was called (SNI). Links: the one domain that the sender speaks for.
         5 domains: Vec<Domain>,
         /// Server: SASL mechanisms offered on this connection, best first.
         6 mechanisms: Vec<String>,

@@ -9,7 +9,7 @@ use impp_trust::certificate::{Validity, proves_servers};
 use impp_trust::{Trust, files};
 use serde::Serialize;
 
-use super::{Failure, deep, zone};
+use super::{Failure, deep, passwords, zone};
 use crate::core::clock::Clock;
 use crate::core::config::{Config, ConfigError, Hosted, plain};
 use crate::core::tls::Configurations;
@@ -61,6 +61,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
             findings.extend(config.domain.iter().filter_map(|hosted| validity(hosted, now)));
             findings.extend(config.domain.iter().filter_map(purpose));
             findings.extend(config.domain.iter().filter_map(redirect));
+            findings.extend(config.domain.iter().filter_map(passwords::look));
             findings.extend(listening(&config));
             findings.extend(authorities(&config));
             findings.push(store(&config));

@@ -15,6 +15,7 @@ macro_rules! words {
 pub mod account;
 mod check;
 mod deep;
+mod passwords;
 mod resolve;
 pub mod serve;
 mod user;

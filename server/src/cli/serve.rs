@@ -25,7 +25,7 @@ pub(super) async fn run(path: &Path) -> Result<(), Failure> {
 /// [`Failure`]: the system hands on no signals, or the store failed at the stop.
 pub async fn until_told(running: Running, end: impl Future<Output = ()>) -> Result<(), Failure> {
     use std::io::Write;
-    raise_open_files();
+    raise_open_files(running.files_wanted());
     let no_signal = |error| Failure::new(5, format!("signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signal)?;
@@ -80,12 +80,22 @@ pub fn start_log(log: &Log) -> Result<log::LogThread, Failure> {
 
 /// Takes as many open files as the system allows: a connection is one, and the usual first limit is
 /// less than the connections that the settings allow.
-fn raise_open_files() {
+fn raise_open_files(wanted: u64) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum
         && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
     {
         tracing::warn!(%error, ?current, ?maximum, "the limit on open files could not be raised");
+    }
+    if let Some(limit) = getrlimit(Resource::Nofile).current
+        && limit < wanted
+    {
+        tracing::warn!(
+            limit,
+            wanted,
+            "few files may be open: the connections that have not signed in alone could take more \
+             (LimitNOFILE, ulimit -n)"
+        );
     }
 }

@@ -6,7 +6,6 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use impp_protocol::sasl::Password;
 use impp_protocol::sasl::scram::{Iterations, Key, SALT_BYTES, Verifier};
 use impp_protocol::{Address, Domain, Error, Timestamp};
 use impp_storage::{Expect, Op, Outcome, Payer, Rejection, Salvaged, Store, StoreError, Unit};
@@ -15,7 +14,6 @@ use parking_lot::RwLock;
 
 use crate::core::DashMap;
 use crate::core::answers::storage_error;
-use crate::core::chance::{Chance, NoChance};
 use crate::core::keeping;
 use crate::core::records::{self, ACCOUNT, AccountRecord, AccountState, Services, VerifierRecord};
 
@@ -194,11 +192,6 @@ impl Accounts {
         all
     }
 
-    /// The iteration counts that decoys are to show.
-    pub fn iterations_in_use(&self) -> &'static [Iterations] {
-        &[Iterations::RANDOM_PASSWORD, Iterations::CHOSEN_PASSWORD]
-    }
-
     /// Makes an account, with further records of its own in the same step.
     ///
     /// # Errors
@@ -346,20 +339,6 @@ impl Accounts {
     }
 }
 
-/// A verifier of a password, with a new salt.
-///
-/// # Errors
-/// [`NoChance`].
-pub fn new_verifier(
-    chance: &dyn Chance,
-    password: &Password,
-    chosen: bool,
-) -> Result<Verifier, NoChance> {
-    let salt: [u8; SALT_BYTES] = chance.bytes()?;
-    let iterations = if chosen { Iterations::CHOSEN_PASSWORD } else { Iterations::RANDOM_PASSWORD };
-    Ok(Verifier::from_password(password, salt, iterations))
-}
-
 /// What is kept where nobody signs in again: the keys of no password.
 fn nobodys() -> Verifier {
     let [stored_key, server_key] = [(); 2].map(|()| Key::from_bytes([0; 32]));
@@ -385,4 +364,24 @@ fn read(domain: &Domain, key: &[u8], value: &[u8], version: u64) -> Result<Accou
         verifier,
         version,
     })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::LazyLock;
+
+    use impp_protocol::sasl::Password;
+    use impp_protocol::sasl::scram::Iterations;
+
+    use super::*;
+
+    static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
+        let password = Password::prepare("nobody signs in with this").unwrap();
+        Verifier::from_password(&password, [7; 16], Iterations::RANDOM_PASSWORD)
+    });
+
+    /// That of a password nobody uses.
+    pub(crate) fn verifier() -> Verifier {
+        VERIFIER.clone()
+    }
 }

@@ -10,6 +10,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use impp_protocol::Address;
+use impp_protocol::sasl::Password;
+use impp_protocol::sasl::scram::{Iterations, SALT_BYTES, Verifier, salt_of};
 use serde::{Deserialize, Serialize};
 
 use super::chance::{Chance, NoChance};
@@ -17,7 +19,8 @@ use super::chance::{Chance, NoChance};
 /// Random keys of a server.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secrets {
-    /// From which the salts of accounts that do not exist are made.
+    /// From which the salts of all names are made, whether or not there are such accounts, and the
+    /// keys of those that do not exist.
     pub decoy: [u8; 32],
     /// Seals cursors.
     cursor: [u8; 32],
@@ -38,6 +41,16 @@ impl Secrets {
     /// [`NoChance`].
     pub fn random(chance: &dyn Chance) -> Result<Secrets, NoChance> {
         Ok(Secrets { decoy: chance.bytes()?, cursor: chance.bytes()? })
+    }
+
+    /// A verifier of the password of a name.
+    pub fn verifier(&self, of: &Address, password: &Password, iterations: Iterations) -> Verifier {
+        Verifier::from_password(password, self.salt(of), iterations)
+    }
+
+    /// The salt of a name, whether or not there is such an account.
+    pub fn salt(&self, of: &Address) -> [u8; SALT_BYTES] {
+        salt_of(&self.decoy, of.as_str())
     }
 
     /// How they are stored.

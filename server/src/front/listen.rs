@@ -13,21 +13,27 @@ use rustls::server::{Acceptor, ClientHello};
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::time::Instant;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::Entrance;
 use crate::core::config::seconds;
 use crate::core::tls::Configurations;
-use crate::wire::admission::{Crowded, Place};
+use crate::wire::admission::{Bounds, Crowded, Place};
 use crate::wire::channel::channel;
 use crate::wire::descriptors::is_kept_for_others;
 use crate::wire::gate::Gate;
 use crate::wire::pipe::Pipe;
+use crate::wire::proxied::source;
 
 /// What a client is told that is refused before TLS: a fatal alert, access denied (RFC 8446 6.2).
 const ALERT_ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
+/// How long a proxy may take to say for whom a connection is,
+const PROXY_MAX: Duration = Duration::from_secs(5);
+/// and how many of its connections may be about to; further ones are closed.
+const PROXIED_MAX: usize = 1024;
 /// How long accepting rests when there are no more descriptors for those who come here.
 const REST: Duration = Duration::from_millis(100);
 /// Bytes that the system may keep for a peer that does not read; it takes twice as many. So what a
@@ -43,6 +49,13 @@ pub struct Listener {
     listener: TcpListener,
     /// Where it listens.
     pub address: SocketAddr,
+    proxied: Proxied,
+}
+
+/// Connections of proxies that have not said yet for whom they are.
+#[derive(Clone, Debug)]
+struct Proxied {
+    reading: Arc<Semaphore>,
 }
 
 impl Listener {
@@ -61,7 +74,8 @@ impl Listener {
             }
             false => TcpListener::bind(address).await?,
         };
-        Ok(Listener { address: listener.local_addr()?, listener })
+        let proxied = Proxied { reading: Arc::new(Semaphore::new(PROXIED_MAX)) };
+        Ok(Listener { address: listener.local_addr()?, listener, proxied })
     }
 
     /// Accepts for ever.
@@ -81,15 +95,43 @@ impl Listener {
                 tokio::time::sleep(REST).await;
                 continue;
             }
-            let limits = &entrance.settings.load().limits;
-            let (total, per_source) = (limits.unsigned_max, limits.unsigned_per_address_max);
-            match entrance.admission.enter(peer.ip(), total, per_source) {
-                Ok(place) => {
-                    tokio::spawn(serve(entrance.clone(), stream, peer.ip(), place));
+            let peer = peer.ip().to_canonical();
+            match entrance.settings.load().server.proxies.contains(&peer) {
+                true => {
+                    drop(tokio::spawn(self.proxied.clone().admit(entrance.clone(), stream, peer)))
                 }
-                Err(crowded) => refuse(&entrance, stream, peer.ip(), crowded),
+                false => admit(&entrance, stream, peer),
             }
         }
+    }
+}
+
+impl Proxied {
+    /// Serves a connection that a proxy passes on, if it says from where.
+    async fn admit(self, entrance: Arc<Entrance>, mut stream: TcpStream, proxy: IpAddr) {
+        let Ok(_reading) = self.reading.try_acquire() else {
+            return refuse(&entrance, stream, proxy, Crowded::Total);
+        };
+        let source = source(&mut stream, proxy);
+        let source = entrance.stopping.begun.run_until_cancelled(timeout(PROXY_MAX, source)).await;
+        match source {
+            Some(Ok(Ok(source))) => admit(&entrance, stream, source.to_canonical()),
+            Some(Ok(Err(error)))
+                if entrance.complaints.may_complain(proxy, entrance.clock.now()) =>
+            {
+                tracing::warn!(%proxy, %error, "no PROXY header");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Serves a connection, if there is a place for it.
+fn admit(entrance: &Arc<Entrance>, stream: TcpStream, peer: IpAddr) {
+    let bounds = Bounds::of(&entrance.settings.load().limits);
+    match entrance.admission.enter(peer, bounds) {
+        Ok(place) => drop(tokio::spawn(serve(entrance.clone(), stream, peer, place))),
+        Err(crowded) => refuse(entrance, stream, peer, crowded),
     }
 }
 
@@ -103,33 +145,22 @@ fn leaves_ipv4(address: SocketAddr, all: &[SocketAddr]) -> bool {
 
 /// Closes a connection that there is no place for, without waiting.
 fn refuse(entrance: &Entrance, stream: TcpStream, peer: IpAddr, crowded: Crowded) {
-    entrance.metrics.crowded.inc();
     let _ = stream.try_write(&ALERT_ACCESS_DENIED);
-    if entrance.complaints.may_complain(peer, entrance.clock.now()) {
-        tracing::warn!(%peer, reason = %crowded, "connection refused");
-    }
+    entrance.crowded(peer, crowded);
 }
 
 async fn serve(entrance: Arc<Entrance>, stream: TcpStream, peer: IpAddr, place: Place) {
-    let Some(tls) = entrance.settings.load_full().tls.clone() else { return };
     let deadline = Instant::now() + seconds(entrance.settings.load().limits.sign_in_seconds);
     let _ = stream.set_nodelay(true);
     let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES);
     // The handshake's state is large and short-lived: it is not part of this task's own.
-    let shaking = Box::pin(handshake(tls, Gate::new(stream)));
-    let stream = match tokio::time::timeout_at(deadline, shaking).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err((error, socket))) => {
-            if let Some(mut socket) = socket {
-                let _ = tokio::time::timeout_at(deadline, socket.shutdown()).await;
-            }
-            if entrance.complaints.may_complain(peer, entrance.clock.now()) {
-                tracing::info!(%peer, %error, "no TLS connection");
-            }
-            return;
-        }
-        Err(_) => return,
+    let shaking = Box::pin(shake(&entrance, stream, peer, deadline));
+    let shaking = entrance.stopping.begun.run_until_cancelled(shaking);
+    let Some(shaken) = place.lost().run_until_cancelled(shaking).await else {
+        return entrance.made_way(peer);
     };
+    let Some(Some(stream)) = shaken else { return };
+    place.past_handshake();
     match stream.get_ref().1.alpn_protocol() {
         Some(impp_protocol::ALPN_CLIENT) => {
             let pipe = Pipe::new(channel(stream), deadline);
@@ -149,16 +180,43 @@ async fn serve(entrance: Arc<Entrance>, stream: TcpStream, peer: IpAddr, place: 
     }
 }
 
-/// TLS with whoever connects. If that fails, in words why, and the socket.
+/// TLS with whoever connects, if it comes about in time.
+async fn shake(
+    entrance: &Entrance,
+    stream: TcpStream,
+    peer: IpAddr,
+    deadline: Instant,
+) -> Option<TlsStream<Gate>> {
+    let tls = entrance.settings.load_full().tls.clone()?;
+    let shaking = handshake(entrance, tls, Gate::new(stream), peer);
+    let (error, socket) = match tokio::time::timeout_at(deadline, shaking).await.ok()? {
+        Ok(stream) => return Some(stream),
+        Err(failed) => failed,
+    };
+    if let Some(mut socket) = socket {
+        let _ = tokio::time::timeout_at(deadline, socket.shutdown()).await;
+    }
+    if entrance.complaints.may_complain(peer, entrance.clock.now()) {
+        tracing::info!(%peer, %error, "no TLS connection");
+    }
+    None
+}
+
+/// The handshake itself. If it fails, in words why, and the socket.
 async fn handshake(
+    entrance: &Entrance,
     tls: Arc<Configurations>,
     socket: Gate,
+    peer: IpAddr,
 ) -> Result<TlsStream<Gate>, (String, Option<Gate>)> {
     let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), socket);
     let hello = match (&mut acceptor).await {
         Ok(hello) => hello,
         Err(error) => return Err((error.to_string(), acceptor.take_io())),
     };
+    // What comes now costs us more than them. Who has said nothing takes nobody's turn.
+    let per_second = entrance.settings.load().limits.handshakes_per_second;
+    entrance.turns.turn(peer, per_second).await;
     let chosen = choose(&tls, &hello.client_hello());
     let is_link = tls.links.as_ref().is_some_and(|links| Arc::ptr_eq(links, &chosen));
     hello.into_stream(chosen).into_fallible().await.map_err(|(error, socket)| {

@@ -24,9 +24,11 @@ use crate::core::settings::Settings;
 use crate::core::stopping::Stopping;
 use crate::link::Peers;
 use crate::session::Serving;
-use crate::wire::admission::{Admission, Place};
+use crate::session::guesses::Guesses;
+use crate::wire::admission::{Admission, Crowded, Place};
 use crate::wire::complaints::Complaints;
 use crate::wire::pipe::Pipe;
+use crate::wire::turns::Turns;
 
 /// What those who connect are let in by.
 pub struct Entrance {
@@ -46,6 +48,10 @@ pub struct Entrance {
     pub stopping: Arc<Stopping>,
     /// Who may connect.
     pub admission: Arc<Admission>,
+    /// Who has failed to sign in.
+    pub guesses: Guesses,
+    /// Whose handshake is next.
+    pub turns: Arc<Turns>,
     /// Whom the log has complained of.
     pub complaints: Complaints,
     /// What those are served from who have signed in.
@@ -67,5 +73,18 @@ impl Entrance {
         self.metrics.connections.inc();
         self.stopping.serving.track_future(connection.run()).await;
         self.metrics.connections.dec();
+    }
+
+    /// Counts a connection that was refused, and says so in the log.
+    fn crowded(&self, peer: IpAddr, crowded: Crowded) {
+        self.metrics.crowded.inc();
+        if self.complaints.may_complain(peer, self.clock.now()) {
+            tracing::warn!(%peer, reason = %crowded, "connection refused");
+        }
+    }
+
+    /// The same of one that had a place, and lost it to one of those who have fewer.
+    fn made_way(&self, peer: IpAddr) {
+        self.crowded(peer, Crowded::Total);
     }
 }

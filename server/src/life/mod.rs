@@ -33,6 +33,7 @@ use crate::core::records;
 use crate::core::tls::Configurations;
 use crate::front::control;
 use crate::front::listen::Listener;
+use crate::wire::descriptors;
 use following::Following;
 use reload::Reload;
 #[cfg(test)]
@@ -185,6 +186,11 @@ impl Running {
     /// The domains that it hosts.
     pub fn domains(&self) -> &[Domain] {
         self.server.ground.accounts.domains()
+    }
+
+    /// How many files those may need who have not signed in, and those that are kept for others.
+    pub fn files_wanted(&self) -> u64 {
+        self.reload.settings.load().limits.unsigned_max + descriptors::KEPT_MAX
     }
 
     /// Reads the configuration again. The log has what of it does not work, or needs a restart; so

@@ -6,10 +6,11 @@ use impp_federation::shares::Shares;
 use impp_locate::Locator;
 use impp_presence::LinkId;
 use impp_protocol::Timestamp;
+use impp_protocol::sasl::scram::Iterations;
 use impp_storage::{Expect, Op, RecordKey, Store, StoreError, Unit};
 
 use crate::core::DashMap;
-use crate::core::accounts::Accounts;
+use crate::core::accounts::{Account, Accounts};
 use crate::core::chance::{self, Chance, NoChance};
 use crate::core::clock::Clock;
 use crate::core::config::Config;
@@ -120,6 +121,7 @@ impl Server {
         let accounts = Accounts::load(&*store, domains).await?;
         let crashed = has_crashed(&*store).await?;
         let secrets = load_secrets(&*store, clock.now(), &*chance).await?;
+        tell_odd_passwords(&accounts, &secrets, |domain| config.scram_iterations(domain));
         let boot = chance.bytes()?;
         let settings = Settings::new(Snapshot { config, tls: None });
         let closed = accounts.count_closed() as i64;
@@ -166,6 +168,8 @@ impl Server {
             secrets: rooms.secrets.clone(),
             stopping,
             admission: Default::default(),
+            guesses: Default::default(),
+            turns: Default::default(),
             complaints: Default::default(),
             serving,
             peers,
@@ -217,20 +221,43 @@ fn carrying(
 }
 
 fn administration(ground: &Ground, rooms: &Rooms, serving: &session::Serving) -> Administration {
-    let Ground { accounts, store, clock, chance, metrics, .. } = ground.clone();
-    let Rooms { principals, reach, live, outgoing, .. } = rooms.clone();
-    let devices = serving.devices.clone();
+    let Ground { accounts, store, clock, chance, settings, metrics, .. } = ground.clone();
+    let Rooms { principals, reach, live, outgoing, secrets, .. } = rooms.clone();
     Administration {
         accounts,
         store,
         clock,
         chance,
         metrics,
+        secrets,
+        settings,
         principals,
         reach,
         live,
-        devices,
+        devices: serving.devices.clone(),
         outgoing,
+    }
+}
+
+/// Says how many accounts have a password that is not kept as those of their domain are. Until they
+/// get another one, it tells that they exist.
+fn tell_odd_passwords(
+    accounts: &Accounts,
+    secrets: &Secrets,
+    iterations: impl Fn(&str) -> Iterations,
+) {
+    let is_odd = |account: &&Arc<Account>| {
+        let (address, verifier) = (&account.address, &account.verifier);
+        verifier.iterations != iterations(address.domain_str())
+            || verifier.salt != secrets.salt(address)
+    };
+    let odd = accounts.list().iter().filter(is_odd).count();
+    if odd > 0 {
+        tracing::warn!(
+            accounts = odd,
+            "passwords from before a change of scram_iterations, or of an older program: until \
+             their next one, these accounts can be told from names that do not exist"
+        );
     }
 }
 

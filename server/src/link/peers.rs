@@ -146,7 +146,13 @@ impl Peers {
         by: Instant,
         complaints: &Complaints,
     ) {
-        match self.dialler.openings.answer(&mut pipe, by).await {
+        let opening = self.dialler.openings.answer(&mut pipe, by);
+        let Some(opened) = place.lost().run_until_cancelled(opening).await else {
+            // Its place was given to another.
+            self.serving.metrics.crowded.inc();
+            return;
+        };
+        match opened {
             Ok((local, remote, opened)) => {
                 drop(place);
                 match self.attach(&local, &remote, opened, false).await {

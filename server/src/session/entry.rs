@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use impp_protocol::command::{Auth, Bye, ByeReason, Done};
 use impp_protocol::sasl::resume::Ticket;
-use impp_protocol::sasl::scram::Exporter;
 use impp_protocol::{Code, Error, SessionId};
 
-use super::sign_in::Device;
+use super::sign_in::{Device, Proof};
 use super::{Client, Live, Rooms, Serving, Session};
 use crate::core::accounts::{Account, Accounts};
 use crate::core::answers::Stored;
@@ -65,17 +64,24 @@ pub async fn resume(
     serving: &Serving,
     accounts: &Accounts,
     auth: &Auth,
-    exporter: &Exporter,
+    proof: &Proof,
     every_item: bool,
 ) -> Result<(Session, Done), Error> {
+    let exporter = &proof.exporter;
     let gone = || Error::new(Code::Expired, "the session is gone; sign in anew");
-    let (Some(id), Some(device), Some(proof)) = (auth.resume, auth.device, &auth.data) else {
+    let (Some(id), Some(device), Some(shown)) = (auth.resume, auth.device, &auth.data) else {
         return Err(Error::new(Code::Malformed, "resume: needs the device and data"));
     };
-    let mailbox = serving.rooms.live.sessions.get(id).filter(|mailbox| mailbox.device == device);
+    // On a connection for another domain it is as gone as one of another device.
+    let mailbox = serving
+        .rooms
+        .live
+        .sessions
+        .get(id)
+        .filter(|mailbox| mailbox.device == device && proof.covers(&mailbox.account));
     let mailbox = mailbox.ok_or_else(gone)?;
     let ticket = mailbox.ticket();
-    if !ticket.is_proven_by_client(exporter, proof) {
+    if !ticket.is_proven_by_client(exporter, shown) {
         return Err(gone());
     }
     let fresh = Ticket::new(id, drawn(serving)?);

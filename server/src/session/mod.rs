@@ -7,6 +7,7 @@ pub mod devices;
 pub mod entry;
 mod events;
 mod follow;
+pub mod guesses;
 mod live;
 mod messages;
 pub mod sign_in;

@@ -1,14 +1,18 @@
-//! Signing in: HELLO and AUTH in, CHALLENGE and the account out. A pure machine; nonces come in.
+//! Signing in: HELLO and AUTH in, CHALLENGE and the account out. A pure machine; nonces and time come
+//! in, and whether a device is known that would have to wait otherwise.
 //!
 //! Entering the device and the session into the tables is left to `net::connection`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use impp_protocol::command::{Auth, Challenge, DEVICE_NAME_BYTES_MAX};
-use impp_protocol::sasl::scram::{Challenged, Exporter, Nonce, Server, Verifier};
+use impp_protocol::sasl::scram::{Challenged, Exporter, Iterations, Nonce, Server, Verifier};
 use impp_protocol::sasl::{AuthError, Mechanism, asks_for, external_authzid};
-use impp_protocol::{Address, Code, DeviceId, Domain, Error};
+use impp_protocol::{Address, Code, DeviceId, Domain, Error, Timestamp};
 
+use super::guesses::{Guess, Guesses};
 use crate::core::accounts::{Account, Accounts};
 use crate::core::records::AccountState;
 
@@ -25,7 +29,7 @@ pub struct Proof {
 
 impl Proof {
     /// Whether an address is in the domain that the connection is for.
-    fn covers(&self, address: &Address) -> bool {
+    pub fn covers(&self, address: &Address) -> bool {
         address.domain_str() == self.domain.as_str()
     }
 }
@@ -42,9 +46,49 @@ pub struct SignIn {
 enum Step {
     #[default]
     Start,
-    /// The account is the one whose keys the challenge is of, if there is one.
-    Challenged(Box<Challenged>, Option<Arc<Account>>, Device),
+    /// It has to wait, unless its device is known.
+    Held(Box<Named>),
+    Challenged(Box<Asked>),
     Over,
+}
+
+/// Who wants to sign in, by what was said first.
+#[derive(Debug)]
+struct Named {
+    server: Server,
+    address: Address,
+    device: Device,
+    guess: Guess,
+}
+
+/// A challenge that is out.
+#[derive(Debug)]
+struct Asked {
+    challenged: Challenged,
+    /// The one whose keys the challenge is of, if there is one.
+    account: Option<Arc<Account>>,
+    device: Device,
+    /// As what the answer counts.
+    guess: Guess,
+}
+
+/// What a sign-in is judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Judge<'a> {
+    /// Who can sign in.
+    pub accounts: &'a Accounts,
+    /// From which decoys are made, and how often their passwords are hashed.
+    pub decoys: (&'a [u8; 32], Iterations),
+    /// What the connection proves.
+    pub proof: &'a Proof,
+    /// Who has failed before.
+    pub guesses: &'a Guesses,
+    /// Where the connection comes from.
+    pub from: IpAddr,
+    /// The time.
+    pub now: Timestamp,
+    /// How long who has failed has to wait at most.
+    pub wait_max: Duration,
 }
 
 /// A device as the first AUTH names it.
@@ -78,11 +122,19 @@ impl Device {
 pub enum Progress {
     /// Another step is needed.
     Challenge(Challenge),
+    /// Too often somebody has failed who may be this one: it has to wait so long, unless it is this
+    /// device of this account; then [`SignIn::known`] goes on.
+    Held(Address, DeviceId, Duration),
     /// This account is signed in, on this device; the mechanism's last message goes with the OK.
     Done(Arc<Account>, Device, Option<Vec<u8>>),
 }
 
 impl SignIn {
+    /// Whether a challenge is out.
+    pub fn is_under_way(&self) -> bool {
+        matches!(self.step, Step::Challenged(..))
+    }
+
     /// Handles an AUTH.
     ///
     /// # Errors
@@ -90,36 +142,23 @@ impl SignIn {
     pub fn handle(
         &mut self,
         auth: Auth,
-        accounts: &Accounts,
-        decoy_secret: &[u8; 32],
-        proof: &Proof,
-        nonce: Nonce,
+        judge: Judge<'_>,
+        nonce: &Nonce,
     ) -> Result<Progress, Error> {
         match std::mem::replace(&mut self.step, Step::Over) {
-            Step::Challenged(challenged, account, device) if auth.mechanism.is_none() => {
-                let message = auth.data.unwrap_or_default();
-                let proven = challenged.finish(&message).map_err(|error| answer(&error))?;
-                // Who was given another password since has proven to know the old one.
-                let account = account.filter(|account| accounts.is_current(account));
-                let account = account.ok_or_else(|| answer(&AuthError::Failed))?;
-                Ok(Progress::Done(account, device, Some(proven.server_final().to_vec())))
+            Step::Challenged(asked) if auth.mechanism.is_none() => {
+                finish(*asked, &auth.data.unwrap_or_default(), judge)
             }
-            _ => self.begin(auth, accounts, decoy_secret, proof, nonce),
+            _ => self.begin(auth, judge, nonce),
         }
     }
 
-    fn begin(
-        &mut self,
-        auth: Auth,
-        accounts: &Accounts,
-        decoy_secret: &[u8; 32],
-        proof: &Proof,
-        nonce: Nonce,
-    ) -> Result<Progress, Error> {
+    fn begin(&mut self, auth: Auth, judge: Judge<'_>, nonce: &Nonce) -> Result<Progress, Error> {
         let Some(name) = auth.mechanism else {
             return Err(Error::new(Code::Malformed, "mechanism: missing"));
         };
         let device = Device::named(auth.device, auth.device_name)?;
+        let proof = judge.proof;
         let mechanism = offered(proof).into_iter().find(|mechanism| mechanism.name() == name);
         let Some(mechanism) = mechanism else {
             return Err(Error::new(Code::NotOffered, format!("mechanism {name:?} is not offered")));
@@ -127,25 +166,80 @@ impl SignIn {
         self.mechanism = Some(mechanism);
         let data = auth.data.unwrap_or_default();
         if mechanism == Mechanism::External {
-            let account = external(&data, accounts, proof)?;
+            let account = external(&data, judge.accounts, proof)?;
             return Ok(Progress::Done(account, device, None));
         }
         let server = Server::start(mechanism, &data, Some(&proof.exporter))
             .map_err(|error| answer(&error))?;
         let address = server.account_in(&proof.domain).map_err(|error| answer(&error))?;
+        let guess = Guess::new(&address, judge.from);
+        let named = Named { server, address, device, guess };
+        match judge.guesses.wait(judge.now, &named.guess) {
+            None => self.challenge(named, judge, nonce),
+            Some(wait) => {
+                let held = Progress::Held(named.address.clone(), named.device.id, wait);
+                self.step = Step::Held(Box::new(named));
+                Ok(held)
+            }
+        }
+    }
+
+    /// Goes on with a sign-in that was held: its device has proven the password before.
+    ///
+    /// # Errors
+    /// rate-limited, if that has failed too often as well; others as of [`SignIn::handle`].
+    pub fn known(&mut self, judge: Judge<'_>, nonce: &Nonce) -> Result<Progress, Error> {
+        let Step::Held(named) = std::mem::replace(&mut self.step, Step::Over) else {
+            return Err(Error::new(Code::Internal, "nobody was held"));
+        };
+        let guess = Guess::known(&named.address, named.device.id);
+        match judge.guesses.wait(judge.now, &guess) {
+            None => self.challenge(Named { guess, ..*named }, judge, nonce),
+            Some(wait) => Err(too_often(wait)),
+        }
+    }
+
+    fn challenge(
+        &mut self,
+        named: Named,
+        judge: Judge<'_>,
+        nonce: &Nonce,
+    ) -> Result<Progress, Error> {
+        let Named { server, address, device, guess } = named;
+        let Judge { accounts, decoys: (secret, iterations), proof, .. } = judge;
         // The decoy is made for known accounts too: both take the same time.
-        let in_use = accounts.iterations_in_use();
-        let decoy = Verifier::decoy(decoy_secret, address.as_str(), in_use);
+        let decoy = Verifier::decoy(secret, address.as_str(), iterations);
         let account = accounts.get(&address).filter(|_| proof.covers(&address));
         if account.is_none() && proof.covers(&address) {
             accounts.not_closed(&address)?;
         }
         let verifier = account.as_ref().map_or(&decoy, |account| &account.verifier);
         let (challenged, data) =
-            server.challenge(&address, verifier, &nonce).map_err(|error| answer(&error))?;
-        self.step = Step::Challenged(Box::new(challenged), account, device);
+            server.challenge(&address, verifier, nonce).map_err(|error| answer(&error))?;
+        self.step = Step::Challenged(Box::new(Asked { challenged, account, device, guess }));
         Ok(Progress::Challenge(Challenge { data: data.into() }))
     }
+}
+
+/// Looks at a proof, if it may be made now.
+fn finish(asked: Asked, message: &[u8], judge: Judge<'_>) -> Result<Progress, Error> {
+    let Asked { challenged, account, device, guess } = asked;
+    let Judge { accounts, guesses, now, .. } = judge;
+    // Others may have failed since the challenge.
+    guesses.take(now, &guess, judge.wait_max).map_err(too_often)?;
+    let proven = challenged.finish(message).map_err(|error| answer(&error))?;
+    // Who was given another password since has proven to know the old one.
+    let account = account.filter(|account| accounts.is_current(account));
+    let account = account.ok_or_else(|| answer(&AuthError::Failed))?;
+    guesses.succeeded(now, &guess);
+    Ok(Progress::Done(account, device, Some(proven.server_final().to_vec())))
+}
+
+/// What is said of a name, known or not, that has to wait.
+pub fn too_often(wait: Duration) -> Error {
+    // What is left of a second is a second.
+    let wait = Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
+    Error::new(Code::RateLimited, "too many sign-ins have failed; wait").retry_after(wait)
 }
 
 /// The mechanisms offered on a connection, best first.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use impp_protocol::command::{Done, Fetch, Message, Notify, Publish, Subscribe};
 use impp_protocol::presence::{Document, FieldName, Patch};
-use impp_protocol::sasl::Password;
 use impp_protocol::state::{self, ItemKind, SubscriptionEvent, SubscriptionState, WatcherEdit};
 use impp_protocol::{Address, Code, Command, DeviceId, Error, MessageId, What};
 use impp_storage::MemoryStore;
@@ -13,9 +12,8 @@ use impp_storage::MemoryStore;
 use super::entry::enter;
 use super::sign_in::Device;
 use super::{Event, Front, Session};
-use crate::core::accounts::new_verifier;
+use crate::core::accounts::tests::verifier;
 use crate::core::answers::Answer;
-use crate::core::chance::System;
 use crate::core::config::Config;
 use crate::core::records::Services;
 use crate::life::Server;
@@ -51,8 +49,7 @@ async fn start() -> Server {
     let config = Config::parse(text, Path::new("imppd.toml")).unwrap();
     let server = Server::load(config, Arc::new(MemoryStore::new().unwrap())).await.unwrap();
     for (name, im) in [("alice", true), ("bob", true), ("carol", false)] {
-        let password = Password::prepare("a password of some length").unwrap();
-        let verifier = new_verifier(&System, &password, false).unwrap();
+        let verifier = verifier();
         let (services, now) = (Services { pres: true, im }, server.ground.clock.now());
         let (address, store) = (address(name), &*server.ground.store);
         let added = server.ground.accounts.add(store, now, &address, services, verifier, vec![]);

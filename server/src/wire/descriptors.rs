@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::process::{Resource, getrlimit};
 
-/// So many of the last,
-const KEPT_MAX: u64 = 64;
+/// So many of the last are kept,
+pub const KEPT_MAX: u64 = 64;
 /// and of a low limit one in so many.
 const KEPT_SHARE: u64 = 8;
 

@@ -12,4 +12,6 @@ pub mod driver;
 pub mod gate;
 pub mod liveness;
 pub mod pipe;
+pub mod proxied;
 pub mod rate;
+pub mod turns;

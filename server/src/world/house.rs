@@ -1,18 +1,17 @@
 //! A domain of a world: its disk, and its server as it starts, stops and is killed.
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use impp_protocol::sasl::Password;
-use impp_protocol::sasl::scram::{Iterations, Verifier};
 use impp_protocol::{Address, Domain, Timestamp};
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use super::disk::{Disk, Lie, Mounted};
 use super::net::Net;
+use crate::core::accounts::tests::verifier;
 use crate::core::chance::{Chance, NoChance};
 use crate::core::clock::Clock;
 use crate::core::config::Config;
@@ -138,14 +137,4 @@ impl House {
         running.mounted.crash();
         self.net.close(&self.domain);
     }
-}
-
-/// That of a password nobody uses.
-fn verifier() -> Verifier {
-    static VERIFIER: OnceLock<Verifier> = OnceLock::new();
-    let made = || {
-        let password = Password::prepare("nobody signs in with this").unwrap();
-        Verifier::from_password(&password, [7; 16], Iterations::RANDOM_PASSWORD)
-    };
-    VERIFIER.get_or_init(made).clone()
 }

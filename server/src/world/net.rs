@@ -14,8 +14,11 @@ use tokio::time::Instant;
 use super::line::{End, Fate, Line, Proof};
 use crate::life::Server;
 use crate::link::{Call, NotOpened, Opened, Ways};
+use crate::wire::admission::Bounds;
 use crate::wire::pipe::Pipe;
 
+/// More than there are connections in a world.
+const BOUNDS: Bounds = Bounds { total: 10_000, source: 10_000, network: 10_000 };
 /// How long a handshake may take.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
@@ -119,7 +122,7 @@ impl Net {
         let by = Instant::now() + HANDSHAKE_MAX;
         let from = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let entrance = server.entrance.clone();
-        let place = entrance.admission.enter(from, 10_000, 10_000).ok()?;
+        let place = entrance.admission.enter(from, BOUNDS).ok()?;
         let pipe = Pipe::new(Box::new(theirs), by);
         tokio::spawn(async move { entrance.let_in(pipe, from, place, by).await });
         Some((ours, exported))
@@ -194,7 +197,7 @@ impl Ways for Wired {
             let (ours, theirs) = self.net.line(&name, domains, [caller, called]);
             let entrance = server.entrance.clone();
             let from = IpAddr::V4(Ipv4Addr::LOCALHOST);
-            let place = entrance.admission.enter(from, 10_000, 10_000).map_err(|_| nobody())?;
+            let place = entrance.admission.enter(from, BOUNDS).map_err(|_| nobody())?;
             let by = Instant::now() + HANDSHAKE_MAX;
             tokio::spawn(async move {
                 let pipe = Pipe::new(Box::new(theirs), by);

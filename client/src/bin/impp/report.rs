@@ -194,6 +194,9 @@ fn hint(error: &ClientError) -> Option<String> {
         ClientError::SignIn(error) if error.code == Code::AuthFailed => {
             "check address and password in the profile; impp login ADDRESS makes a new one"
         }
+        ClientError::SignIn(error) if error.code == Code::RateLimited => {
+            "somebody has tried wrong passwords; try again when the time is over"
+        }
         ClientError::Profile(error) => return error.hint.clone(),
         ClientError::Unreachable { server, kind: ErrorKind::ConnectionRefused, .. } => {
             return Some(format!("is imppd running on {server}?"));

@@ -18,7 +18,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 pub use client::{Answered, Binding, Client};
 pub use keys::{KEY_BYTES, Key, SaltedKeys};
 pub use server::{Challenged, Proven, Server};
-pub use verifier::{SALT_BYTES, Verifier};
+pub use verifier::{SALT_BYTES, Verifier, salt_of};
 
 use super::{AuthError, MESSAGE_BYTES_MAX, within};
 

@@ -50,6 +50,13 @@ pub fn default_document(set: &[(&str, &str, String)]) -> String {
             ] {
                 let _ = writeln!(out, "{key} = {}", find("domain", key).unwrap_or(default));
             }
+            let _ = writeln!(
+                out,
+                "# How often passwords are hashed (SCRAM). Less than this only where all of them are \
+                 made by\n# `imppd user`, and nobody chooses one. It holds from the next password \
+                 of an account.\nscram_iterations = {}",
+                find("domain", "scram_iterations").unwrap_or("100000")
+            );
             out.push_str(
                 "# Where users are that do not exist here.\n# redirect = \"people.example.com\"\n",
             );

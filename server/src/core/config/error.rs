@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use impp_protocol::Domain;
+use impp_protocol::sasl::scram::Iterations;
 use impp_trust::FileError;
 use serde::{Deserialize, Deserializer};
 use toml::de::{DeTable, DeValue};
@@ -114,6 +115,15 @@ pub(super) fn maybe_domain<'de, D: Deserializer<'de>>(
 }
 
 /// Reads a domain name of the configuration.
+/// Enough for passwords that people choose.
+pub(super) fn iterations_default() -> Iterations {
+    Iterations::CHOSEN_PASSWORD
+}
+
+pub(super) fn iterations<'de, D: Deserializer<'de>>(from: D) -> Result<Iterations, D::Error> {
+    Iterations::new(u32::deserialize(from)?).map_err(serde::de::Error::custom)
+}
+
 pub(super) fn domain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Domain, D::Error> {
     let text = String::deserialize(deserializer)?;
     Domain::parse(&text).map_err(|error| serde::de::Error::custom(format!("\"{text}\": {error}")))

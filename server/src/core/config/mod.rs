@@ -9,11 +9,12 @@ mod federation;
 pub mod level;
 mod setting;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use impp_protocol::Domain;
+use impp_protocol::sasl::scram::Iterations;
 use serde::Deserialize;
 
 pub use document::default_document;
@@ -27,6 +28,9 @@ section! {
         /// Addresses to listen on for clients and servers, address:port. The IPv6 wildcard takes IPv4
         /// along, where the system does so, unless the port is listed on an IPv4 address too.
         listen: Vec<String> = vec!["127.0.0.1:2778".to_owned()], reloads false;
+        /// Addresses of proxies: what connects from there begins with a header of the PROXY protocol,
+        /// version 2, and counts as coming from where that says. From others such a header is none.
+        proxies: Vec<IpAddr> = vec![], reloads true;
         /// The folder of the store. It is made if it is missing; only its owner may read it.
         store: PathBuf = "store".into(), reloads false;
         /// The socket through which `imppd user`, `reload` and the like reach the running server.
@@ -49,10 +53,20 @@ section! {
 section! {
     /// What one peer may use. Figures in bytes, seconds or numbers, as their names say.
     pub struct Limits {
-        /// Connections that have not signed in, in total; further ones are closed at once.
+        /// Connections that have not signed in, in total. A further one takes the place of the oldest
+        /// of the address or IPv6 /48 that has most, if that has more than its own; else it is closed.
         unsigned_max: u64 = 2048, reloads true;
-        /// Connections that have not signed in, from one IPv4 address or IPv6 /64.
+        /// Connections that have not signed in, from one IPv4 address or IPv6 /64; further ones are
+        /// closed at once.
         unsigned_per_address_max: u64 = 32, reloads true;
+        /// The same, from one IPv6 /48.
+        unsigned_per_network_max: u64 = 256, reloads true;
+        /// Handshakes of TLS begun in a second, of all connections together. Further ones wait, each
+        /// address or IPv6 /48 for its turn.
+        handshakes_per_second: u64 = 500, reloads true;
+        /// The longest wait behind sign-ins that failed: of a name, of an address and of the network
+        /// around it, each beyond a few that are free. It begins with a second and doubles. 0 for none.
+        failed_sign_in_wait_seconds: u64 = 60, reloads true;
         /// Time from accept to the end of the sign-in.
         sign_in_seconds: u64 = 10, reloads true;
         /// Time from the first byte of a frame to its last.
@@ -145,6 +159,9 @@ pub struct Hosted {
     /// Where users are that do not exist here: others are sent to the same user of that domain.
     #[serde(default, deserialize_with = "error::maybe_domain")]
     pub redirect: Option<Domain>,
+    /// How often passwords are hashed (SCRAM), the same for all its names. The client does the work.
+    #[serde(default = "error::iterations_default", deserialize_with = "error::iterations")]
+    pub scram_iterations: Iterations,
 }
 
 /// The whole configuration.
@@ -214,6 +231,12 @@ impl Config {
             Ok(()) => Ok(config),
             Err(wrong) => Err(ConfigError::new(path, wrong.line(text), wrong.message)),
         }
+    }
+
+    /// How often the passwords of a domain are hashed.
+    pub fn scram_iterations(&self, domain: &str) -> Iterations {
+        let hosted = self.domain.iter().find(|hosted| hosted.name.as_str() == domain);
+        hosted.map_or_else(error::iterations_default, |hosted| hosted.scram_iterations)
     }
 
     /// Puts back everything that needs a restart to what it is in the running server, and names
@@ -302,6 +325,9 @@ impl Config {
         vec![
             ("limits", "unsigned_max", limits.unsigned_max, 1, 1_000_000),
             ("limits", "unsigned_per_address_max", limits.unsigned_per_address_max, 1, 1_000_000),
+            ("limits", "unsigned_per_network_max", limits.unsigned_per_network_max, 1, 1_000_000),
+            ("limits", "handshakes_per_second", limits.handshakes_per_second, 1, 1_000_000),
+            ("limits", "failed_sign_in_wait_seconds", limits.failed_sign_in_wait_seconds, 0, 3600),
             ("limits", "sign_in_seconds", limits.sign_in_seconds, 1, DAY),
             ("limits", "frame_seconds", limits.frame_seconds, 1, DAY),
             ("limits", "stall_seconds", limits.stall_seconds, 1, DAY),
@@ -462,6 +488,11 @@ mod tests {
                 "[[route]]\ndomain = \"b.example\"\ntargets = [\"192.0.2.1:1\"]\n[[route]]\n\
                  domain = \"c.example\"\ntargets = [\"\"]",
                 "imppd.toml:6: targets = ",
+            ),
+            (
+                "[[domain]]\nname = \"b.example\"\ncertificate = \"c\"\nkey = \"k\"\n\
+                 scram_iterations = 1000",
+                "imppd.toml:5: iteration count 1000, expected 4096 to 1000000",
             ),
             (
                 "[[domain]]\nname = \"b.example\"\ncertificate = \"c\"\nkey = \"k\"\n\

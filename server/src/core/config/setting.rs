@@ -107,6 +107,12 @@ impl ToToml for Vec<String> {
     }
 }
 
+impl ToToml for Vec<std::net::IpAddr> {
+    fn to_toml(&self) -> Option<String> {
+        self.iter().map(ToString::to_string).collect::<Vec<String>>().to_toml()
+    }
+}
+
 impl<T: ToToml> ToToml for Option<T> {
     fn to_toml(&self) -> Option<String> {
         self.as_ref().and_then(ToToml::to_toml)

@@ -9,7 +9,6 @@ use futures_util::FutureExt;
 use impp_acl::RuleSet;
 use impp_presence::{Answer, Bond, Change};
 use impp_protocol::Address;
-use impp_protocol::sasl::Password;
 use impp_protocol::state::SubscriptionState;
 use impp_storage::{
     Dedup, Health, Lack, LogState, MemoryStore, Outcome, Page, Pending, ReadLog, Record, RecordKey,
@@ -17,9 +16,8 @@ use impp_storage::{
 };
 
 use super::{ChangeError, Principal};
-use crate::core::accounts::new_verifier;
+use crate::core::accounts::tests::verifier;
 use crate::core::answers::Stored;
-use crate::core::chance::System;
 use crate::core::config::Config;
 use crate::core::keeping::scan;
 use crate::core::records::{self, RULES, Services, WATCHER};
@@ -98,8 +96,7 @@ async fn watched() -> (Server, Arc<Refusing>) {
     let text = "[[domain]]\nname = \"a.example\"\ncertificate = \"c\"\nkey = \"k\"\n";
     let config = Config::parse(text, Path::new("imppd.toml")).unwrap();
     let server = Server::load(config, store.clone()).await.unwrap();
-    let password = Password::prepare("a password of some length").unwrap();
-    let verifier = new_verifier(&System, &password, false).unwrap();
+    let verifier = verifier();
     let services = Services { pres: true, im: true };
     let (kept, now) = (&*server.ground.store, server.ground.clock.now());
     server.ground.accounts.add(kept, now, &alice(), services, verifier, vec![]).await.unwrap();

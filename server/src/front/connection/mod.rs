@@ -27,17 +27,28 @@ use crate::wire::liveness::{Overdue, Patience};
 use crate::wire::pipe::Pipe;
 use crate::wire::rate::Rate;
 use frames::Frames;
+use signing_in::{Early, OUTPUT_BYTES_MAX_UNSIGNED};
 
 /// Where the connection is.
 enum Phase {
     /// Before the client's HELLO.
-    Opening(Place),
+    Opening,
     /// After it, before the end of the sign-in.
-    SigningIn(Place, Box<SignIn>, u32),
+    SigningIn(Box<SignIn>),
     /// The client asks and is told.
     SignedIn(Box<Session>),
     /// Nothing more is read.
     Ending,
+}
+
+/// What a connection that was waiting goes on with.
+enum Stirred {
+    /// Something happened on it.
+    By(Next<Command>),
+    /// The server stops, and there is no session yet.
+    Stop,
+    /// Its place was given to another.
+    MadeWay,
 }
 
 /// See the module.
@@ -48,7 +59,8 @@ pub struct Connection {
     phase: Phase,
     /// What nobody raises: who has not signed in is told nothing.
     signal: Signal,
-    sign_in_deadline: Instant,
+    /// Until the client has signed in; if it never does, to the last byte.
+    early: Option<Early>,
     pings: u64,
     /// The PING whose answer is still out.
     unanswered: Option<u64>,
@@ -73,9 +85,9 @@ impl Connection {
         Connection {
             driver: Driver::new(now, pipe, rate, Excess::Refused),
             peer,
-            phase: Phase::Opening(place),
+            phase: Phase::Opening,
             signal: Signal::default(),
-            sign_in_deadline,
+            early: Some(Early::new(place, sign_in_deadline)),
             pings: 0,
             unanswered: None,
             finished: false,
@@ -93,15 +105,16 @@ impl Connection {
                 break;
             }
             match self.next().await {
-                Some(Next::Moved) => {}
-                Some(Next::Woken(ended)) => {
+                Stirred::By(Next::Moved) => {}
+                Stirred::By(Next::Woken(ended)) => {
                     for (number, command) in ended {
                         self.answer(number, command);
                     }
                 }
-                Some(Next::Overdue(overdue)) => self.overdue(overdue),
-                None => self.stop(),
-                Some(Next::Closed) => {
+                Stirred::By(Next::Overdue(overdue)) => self.overdue(overdue),
+                Stirred::Stop => self.stop(),
+                Stirred::MadeWay => return self.make_way(),
+                Stirred::By(Next::Closed) => {
                     // The peer may have closed only its own side: what it asked is answered.
                     self.answer_waiting().await;
                     break;
@@ -109,7 +122,12 @@ impl Connection {
             }
         }
         self.lose(Duration::ZERO).await;
-        self.driver.finish().await;
+        let finish = self.driver.finish();
+        match &self.early {
+            // Its place is its own until it is gone, or another needs it.
+            Some(early) => drop(early.place.lost().run_until_cancelled(finish).await),
+            None => finish.await,
+        }
     }
 
     /// Answers what waits for the store.
@@ -134,18 +152,24 @@ impl Connection {
         }
     }
 
-    /// `None` if the server stops and there is no session yet: a session is told itself.
-    async fn next(&mut self) -> Option<Next<Command>> {
+    /// What happens next. That the server stops a session is told itself.
+    async fn next(&mut self) -> Stirred {
         let terms = self.terms();
-        let Connection { entrance, driver, signal, phase, sign_in_deadline, .. } = self;
-        match phase {
-            Phase::SignedIn(session) => {
+        let Connection { entrance, driver, signal, phase, early, .. } = self;
+        match (phase, early) {
+            (Phase::SignedIn(session), _) => {
                 let mailbox = session.client.mailbox.clone();
-                Some(driver.next(&mailbox.signal, &terms, None).await)
+                Stirred::By(driver.next(&mailbox.signal, &terms, None).await)
             }
-            _ => {
-                let next = driver.next(signal, &terms, Some(*sign_in_deadline));
-                entrance.stopping.begun.run_until_cancelled(next).await
+            (_, None) => Stirred::Stop,
+            (_, Some(early)) => {
+                let next = driver.next(signal, &terms, Some(early.deadline));
+                let next = entrance.stopping.begun.run_until_cancelled(next);
+                match early.place.lost().run_until_cancelled(next).await {
+                    Some(Some(next)) => Stirred::By(next),
+                    Some(None) => Stirred::Stop,
+                    None => Stirred::MadeWay,
+                }
             }
         }
     }
@@ -169,7 +193,7 @@ impl Connection {
         let signed_in = matches!(self.phase, Phase::SignedIn(_));
         Terms {
             frame_bytes_max: if signed_in { FRAME_BYTES_MAX } else { FRAME_BYTES_MAX_UNSIGNED },
-            output_bytes_max: limits.push_buffer_bytes as usize,
+            output_bytes_max: self.output_bytes_max(),
             in_flight_max: limits.requests_in_flight_max,
             patience: Patience {
                 idle: signed_in.then(|| seconds(config.times.idle_seconds)),
@@ -179,11 +203,16 @@ impl Connection {
         }
     }
 
+    fn output_bytes_max(&self) -> usize {
+        let most = self.entrance.settings.load().limits.push_buffer_bytes as usize;
+        if self.early.is_some() { most.min(OUTPUT_BYTES_MAX_UNSIGNED) } else { most }
+    }
+
     async fn take_frames(&mut self) {
         while !matches!(self.phase, Phase::Ending)
             && let Some(heard) = self.driver.hear(&self.terms())
         {
-            match heard {
+            match self.counted(heard) {
                 Heard::Request(Request { number, command }) => {
                     self.take_command(number, command).await;
                 }
@@ -206,12 +235,10 @@ impl Connection {
                 self.finished = bye.reason == ByeReason::Done;
                 self.lose(Duration::ZERO).await;
             }
-            (Phase::Opening(place), Command::Hello(hello)) if number == 0 => {
-                self.hello(&hello, place);
-            }
-            (Phase::SigningIn(place, sign_in, failed), Command::Auth(auth)) if number != 0 => {
+            (Phase::Opening, Command::Hello(hello)) if number == 0 => self.hello(&hello),
+            (Phase::SigningIn(sign_in), Command::Auth(auth)) if number != 0 => {
                 let proof = self.proof();
-                self.auth(number, auth, place, sign_in, failed, proof).await;
+                self.auth(number, auth, sign_in, proof).await;
             }
             (Phase::SignedIn(mut session), Command::Ok(_)) if self.unanswered == Some(number) => {
                 self.unanswered = None;
@@ -257,8 +284,8 @@ impl Connection {
 
     /// Tells the client what is new, as long as there is room.
     async fn tell(&mut self) {
+        let room = self.output_bytes_max();
         let Phase::SignedIn(session) = &mut self.phase else { return };
-        let room = self.entrance.settings.load().limits.push_buffer_bytes as usize;
         let mut frames = Frames { out: self.driver.output(), room };
         if let Some(bye) = session.tell(&mut frames).await {
             self.finished |= matches!(bye.reason, ByeReason::Revoked);
@@ -313,6 +340,6 @@ impl Connection {
 
     /// Whether the client should have signed in by now.
     fn is_late(&self) -> bool {
-        !matches!(self.phase, Phase::SignedIn(_)) && Instant::now() >= self.sign_in_deadline
+        self.early.as_ref().is_some_and(|early| Instant::now() >= early.deadline)
     }
 }

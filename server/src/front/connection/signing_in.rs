@@ -2,25 +2,55 @@
 //!
 //! What proves who somebody is, is left to `session::sign_in`.
 
-use impp_protocol::command::{Auth, BODY_BYTES_MAX, Done, EVERY_ITEM, Hello, PROTOCOL_VERSION};
+use std::net::IpAddr;
+
+use futures_util::FutureExt;
+use impp_protocol::command::{
+    Auth, BODY_BYTES_MAX, Bye, ByeReason, Done, EVERY_ITEM, Hello, PROTOCOL_VERSION,
+};
 use impp_protocol::frame::FRAME_BYTES_MAX;
-use impp_protocol::sasl::scram::Nonce;
-use impp_protocol::{Code, Error, Kind};
+use impp_protocol::sasl::scram::{NONCE_RANDOM_BYTES, Nonce};
+use impp_protocol::{Code, Error, Kind, Request};
+use tokio::time::Instant;
 
 use super::{Connection, Phase};
+use crate::core::answers::Stored;
 use crate::core::config::seconds;
-use crate::session::sign_in::{Progress, Proof, SignIn, offered};
+use crate::front::Entrance;
+use crate::session::sign_in::{Judge, Progress, Proof, SignIn, offered, too_often};
 use crate::session::{Session, entry};
 use crate::wire::admission::Place;
+use crate::wire::driver::Heard;
 
-/// Failed sign-ins on one connection before it is closed.
+/// Failed sign-ins on one connection before it is closed. One that is begun anew has failed.
 const FAILED_SIGN_INS_MAX: u32 = 3;
+/// Frames that are taken before sign-in: twice as many as it takes to fail so often and to go.
+const FRAMES_MAX_UNSIGNED: u32 = 16;
+/// With so many bytes waiting to be written, nothing more is read from who has not signed in.
+pub(super) const OUTPUT_BYTES_MAX_UNSIGNED: usize = 16 * 1024;
+
+/// What a connection has until it is known whose it is.
+pub(super) struct Early {
+    pub place: Place,
+    /// By when it has to sign in.
+    pub deadline: Instant,
+    /// Frames that have come.
+    frames: u32,
+    /// Sign-ins that have failed.
+    failed: u32,
+}
+
+impl Early {
+    pub(super) fn new(place: Place, deadline: Instant) -> Early {
+        Early { place, deadline, frames: 0, failed: 0 }
+    }
+}
 
 impl Connection {
     /// What is said of a command that needs a session, or a HELLO.
     pub(super) fn too_early(&self, kind: Kind) -> Error {
         match self.phase {
-            Phase::Opening(_) => {
+            Phase::Opening => {
                 let text = format!("{kind} before HELLO, which has number 0");
                 Error::new(Code::WrongState, text)
             }
@@ -28,7 +58,28 @@ impl Connection {
         }
     }
 
-    pub(super) fn hello(&mut self, hello: &Hello, place: Place) {
+    /// What was heard, unless it is more than is taken before sign-in.
+    pub(super) fn counted(&mut self, heard: Heard) -> Heard {
+        let Some(early) = &mut self.early else { return heard };
+        early.frames += 1;
+        if early.frames <= FRAMES_MAX_UNSIGNED {
+            return heard;
+        }
+        let number = match heard {
+            Heard::Request(Request { number, .. }) => number,
+            Heard::Refused(number, _) | Heard::Breach(number, _) => number,
+        };
+        Heard::Breach(number, Error::new(Code::RateLimited, "too many frames before sign-in"))
+    }
+
+    /// Leaves at once: another has its place. It is told as far as that takes no waiting.
+    pub(super) fn make_way(mut self) {
+        self.entrance.made_way(self.peer);
+        self.answer(0, Bye::new(ByeReason::Busy, "too many have not signed in").into());
+        let _ = self.driver.finish().now_or_never();
+    }
+
+    pub(super) fn hello(&mut self, hello: &Hello) {
         if hello.version != PROTOCOL_VERSION {
             let text = format!("version {}, only {PROTOCOL_VERSION} is spoken", hello.version);
             return self.break_off(0, Error::new(Code::Unsupported, text));
@@ -44,7 +95,7 @@ impl Connection {
             features: Vec::new(),
             agent: Some(concat!("imppd/", env!("CARGO_PKG_VERSION")).to_owned()),
             time: Some(self.entrance.clock.wall()),
-            domains: self.entrance.accounts.domains().to_vec(),
+            domains: self.proof().into_iter().map(|proof| proof.domain).collect(),
             mechanisms: mechanisms.iter().map(|mechanism| mechanism.name().to_owned()).collect(),
             frame_max: Some(FRAME_BYTES_MAX as u64),
             body_max: Some(BODY_BYTES_MAX as u64),
@@ -54,31 +105,32 @@ impl Connection {
             boot: None,
         };
         self.answer(0, answer.into());
-        self.phase = Phase::SigningIn(place, Box::default(), 0);
+        self.phase = Phase::SigningIn(Box::default());
     }
 
     pub(super) async fn auth(
         &mut self,
         number: u64,
         auth: Auth,
-        place: Place,
         mut sign_in: Box<SignIn>,
-        failed: u32,
         proof: Option<Proof>,
     ) {
         let (Some(proof), Ok(random)) = (proof, self.entrance.chance.bytes()) else {
             return self.break_off(number, Error::new(Code::Internal, "no channel binding"));
         };
-        let (accounts, every) = (self.entrance.accounts.clone(), self.every_item);
-        let accounts = &*accounts;
-        if auth.resume.is_some() {
-            return self.resume(number, &auth, place, failed, &proof).await;
+        let is_first = auth.mechanism.is_some() || auth.resume.is_some();
+        if is_first && sign_in.is_under_way() && self.has_failed_for_good() {
+            let error = Error::new(Code::AuthFailed, "the sign-in was begun anew too often");
+            return self.break_off(number, error);
         }
-        let nonce = Nonce::from_random(random);
-        let secret = &self.entrance.secrets.decoy;
-        let mut progress = sign_in.handle(auth, accounts, secret, &proof, nonce);
+        if auth.resume.is_some() {
+            return self.resume(number, &auth, &proof).await;
+        }
+        let (entrance, every) = (self.entrance.clone(), self.every_item);
+        let mut progress = judged(&entrance, self.peer, &mut sign_in, auth, &proof, random).await;
         if let Ok(Progress::Done(account, device, data)) = progress {
-            match entry::enter(&self.entrance.serving, accounts, account, device, every).await {
+            let (serving, accounts) = (&entrance.serving, &entrance.accounts);
+            match entry::enter(serving, accounts, account, device, every).await {
                 Ok(session) => {
                     self.count_sign_in(&sign_in, true);
                     let done = Done { data: data.map(Into::into), ..session.welcome() };
@@ -92,27 +144,27 @@ impl Connection {
         match progress {
             Ok(Progress::Challenge(challenge)) => {
                 self.answer(number, challenge.into());
-                self.phase = Phase::SigningIn(place, sign_in, failed);
+                self.phase = Phase::SigningIn(sign_in);
             }
-            Ok(Progress::Done(..)) => {}
+            Ok(Progress::Done(..) | Progress::Held(..)) => {}
             Err(error) => {
                 self.count_sign_in(&sign_in, false);
-                self.not_signed_in(number, error, place, failed);
+                self.not_signed_in(number, error);
             }
         }
     }
 
-    async fn resume(&mut self, number: u64, auth: &Auth, place: Place, failed: u32, proof: &Proof) {
+    async fn resume(&mut self, number: u64, auth: &Auth, proof: &Proof) {
         let (serving, accounts) = (&self.entrance.serving, &self.entrance.accounts);
         let every = self.every_item;
-        let resumed = entry::resume(serving, accounts, auth, &proof.exporter, every).await;
+        let resumed = entry::resume(serving, accounts, auth, proof, every).await;
         self.entrance.metrics.sign_in("resume", resumed.is_ok());
         match resumed {
             Ok((session, done)) => {
                 self.answer(number, done.into());
                 self.signed_in(session);
             }
-            Err(error) => self.not_signed_in(number, error, place, failed),
+            Err(error) => self.not_signed_in(number, error),
         }
     }
 
@@ -121,16 +173,25 @@ impl Connection {
         if self.entrance.stopping.begun.is_cancelled() {
             session.client.mailbox.end(self.stopping());
         }
+        self.early = None;
         self.phase = Phase::SignedIn(Box::new(session));
     }
 
     /// The client may try again, but not for ever.
-    fn not_signed_in(&mut self, number: u64, error: Error, place: Place, failed: u32) {
-        if failed + 1 >= FAILED_SIGN_INS_MAX {
+    fn not_signed_in(&mut self, number: u64, error: Error) {
+        if self.has_failed_for_good() {
             return self.break_off(number, error);
         }
         self.answer(number, error.into());
-        self.phase = Phase::SigningIn(place, Box::default(), failed + 1);
+        self.phase = Phase::SigningIn(Box::default());
+    }
+
+    /// A sign-in has failed: whether that was the last on this connection.
+    fn has_failed_for_good(&mut self) -> bool {
+        self.early.as_mut().is_none_or(|early| {
+            early.failed += 1;
+            early.failed >= FAILED_SIGN_INS_MAX
+        })
     }
 
     fn count_sign_in(&self, sign_in: &SignIn, ok: bool) {
@@ -142,5 +203,33 @@ impl Connection {
         let proven = self.driver.pipe().proven();
         let (exporter, domain) = (proven.exporter()?, proven.called()?);
         Some(Proof { exporter, domain, certificate: proven.addresses() })
+    }
+}
+
+/// What comes of an AUTH. Who has to wait for what others did does not, on a device that has
+/// proven the password before. That is one look into the store for every name, known or not.
+async fn judged(
+    entrance: &Entrance,
+    from: IpAddr,
+    sign_in: &mut SignIn,
+    auth: Auth,
+    proof: &Proof,
+    random: [u8; NONCE_RANDOM_BYTES],
+) -> Result<Progress, Error> {
+    let (guesses, now) = (&entrance.guesses, entrance.clock.now());
+    let config = entrance.settings.load();
+    let wait_max = seconds(config.limits.failed_sign_in_wait_seconds);
+    let iterations = config.scram_iterations(proof.domain.as_str());
+    let (accounts, decoys) = (&*entrance.accounts, (&entrance.secrets.decoy, iterations));
+    let judge = Judge { accounts, decoys, proof, guesses, from, now, wait_max };
+    let nonce = Nonce::from_random(random);
+    match sign_in.handle(auth, judge, &nonce)? {
+        Progress::Held(address, device, wait) => {
+            match entrance.serving.devices.is_known(&address, device).await.stored()? {
+                true => sign_in.known(judge, &nonce),
+                false => Err(too_often(wait)),
+            }
+        }
+        progress => Ok(progress),
     }
 }

@@ -14,7 +14,7 @@ use impp_storage::StoreError;
 use serde::{Deserialize, Serialize};
 
 use super::{Administration, Request, Response, devices, refused, removal};
-use crate::core::accounts::{AccountError, Accounts, new_verifier};
+use crate::core::accounts::{AccountError, Accounts};
 use crate::core::chance::{Chance, NoChance};
 use crate::core::principals::ChangeError;
 use crate::core::records::{AccountState, Services};
@@ -83,7 +83,7 @@ async fn act(server: &Administration, request: Request) -> Result<Response, Undo
     match request {
         Request::Add { address, password, services } => {
             let address = address_of(&address)?;
-            let (verifier, password) = verifier(server, password)?;
+            let (verifier, password) = verifier(server, &address, password)?;
             server
                 .accounts
                 .add(store, server.clock.wall(), &address, services, verifier, vec![])
@@ -136,7 +136,7 @@ async fn change_password(
     given: Option<String>,
     now: Timestamp,
 ) -> Result<Option<String>, Undone> {
-    let (verifier, made) = verifier(server, given)?;
+    let (verifier, made) = verifier(server, address, given)?;
     // Its devices have to show that they know the new one.
     let changed = vec![crate::session::devices::password_changed_op(address, now)];
     server.accounts.change(&*server.store, now, address, None, Some(verifier), changed).await?;
@@ -194,9 +194,10 @@ fn address_of(text: &str) -> Result<Address, Undone> {
     Address::parse(text).map_err(|error| Undone::Refused(no_address(error)))
 }
 
-/// A verifier of the password given, or of one that is made and returned.
+/// A verifier of the password given for a name, or of one that is made and returned.
 fn verifier(
     server: &Administration,
+    address: &Address,
     given: Option<String>,
 ) -> Result<(Verifier, Option<String>), Undone> {
     let chance = &*server.chance;
@@ -208,8 +209,8 @@ fn verifier(
     let text = given.as_ref().or(made.as_ref()).map_or("", |text| text);
     let password = Password::prepare(text)
         .map_err(|error| Undone::Refused(refused(2, error.to_string(), None)))?;
-    let verifier = new_verifier(chance, &password, given.is_some()).map_err(no_random)?;
-    Ok((verifier, made))
+    let iterations = server.settings.load().scram_iterations(address.domain_str());
+    Ok((server.secrets.verifier(address, &password, iterations), made))
 }
 
 /// A password with 144 random bits.

@@ -31,6 +31,8 @@ use crate::core::clock::Clock;
 use crate::core::metrics::Metrics;
 use crate::core::principals::Principals;
 use crate::core::records::Services;
+use crate::core::secrets::Secrets;
+use crate::core::settings::Settings;
 use crate::messages::Outgoing;
 use crate::reach::Reach;
 use crate::session::{Devices, Live};
@@ -50,10 +52,14 @@ pub struct Administration {
     pub store: Arc<dyn Store>,
     /// The time.
     pub clock: Clock,
-    /// Salts and passwords.
+    /// Passwords.
     pub chance: Arc<dyn Chance>,
     /// How many of them are closed.
     pub metrics: Arc<Metrics>,
+    /// Salts,
+    pub secrets: Arc<Secrets>,
+    /// and how often passwords are hashed.
+    pub settings: Arc<Settings>,
     /// What they show.
     pub principals: Arc<Principals>,
     /// Whom they follow.

@@ -3,19 +3,15 @@
 
 use std::ops::Range;
 use std::path::Path;
-use std::sync::LazyLock;
 
 use impp_protocol::command::{Message, Outcome};
-use impp_protocol::sasl::Password;
-use impp_protocol::sasl::scram::Verifier;
 use impp_protocol::{Address, Code, Command, Error, MessageId};
 use impp_storage::{Dedup, MemoryStore, Options, SqliteStore};
 use proptest::prelude::*;
 
 use super::*;
-use crate::core::accounts::new_verifier;
+use crate::core::accounts::tests::verifier;
 use crate::core::answers::Answer;
-use crate::core::chance::System;
 use crate::core::clock::tests::Held;
 use crate::core::config::Config;
 use crate::core::ground::Ground;
@@ -99,11 +95,6 @@ fn address(text: &str) -> Address {
     Address::parse(text).unwrap()
 }
 
-static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
-    let password = Password::prepare("a password of some length").unwrap();
-    new_verifier(&System, &password, false).unwrap()
-});
-
 fn key(message: &Message) -> Dedup {
     let (from, to) = (message.from.clone().unwrap(), message.to.clone());
     Dedup { id: message.id.0, from, to, digest: [0; 32] }
@@ -118,7 +109,7 @@ impl Life {
         for name in ["alice@a.example", "bob@a.example"] {
             let services = Services { pres: true, im: true };
             let (now, address) = (ground.clock.now(), address(name));
-            let verifier = VERIFIER.clone();
+            let verifier = verifier();
             let added =
                 ground.accounts.add(&*ground.store, now, &address, services, verifier, vec![]);
             added.await.unwrap();

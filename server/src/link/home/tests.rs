@@ -12,7 +12,6 @@ use impp_presence::{Change, Groups, LinkId};
 use impp_protocol::command::{Done, Fetch, Notify, Publish, Subscribe};
 use impp_protocol::frame::{FRAME_BYTES_MAX, take};
 use impp_protocol::presence::{Document, FieldName, PartId, Patch, Version};
-use impp_protocol::sasl::Password;
 use impp_protocol::sasl::resume::Ticket;
 use impp_protocol::state::{
     self, Contact, ContactEdit, Contacts, Grant, SubscriptionEdit, SubscriptionEvent,
@@ -21,9 +20,8 @@ use impp_protocol::state::{
 use impp_protocol::{Address, Code, Command, DeviceId, Domain, Error, Request, SessionId, What};
 use impp_storage::{MemoryStore, Store};
 
-use crate::core::accounts::new_verifier;
+use crate::core::accounts::tests::verifier;
 use crate::core::answers::{Answer, Later};
-use crate::core::chance::System;
 use crate::core::config::Config;
 use crate::core::records::Services;
 use crate::core::sessions::Mailbox;
@@ -57,8 +55,7 @@ async fn start(name: &str, more: &str, store: Arc<dyn Store>) -> Server {
 }
 
 async fn add(server: &Server, text: &str) {
-    let password = Password::prepare("a password of some length").unwrap();
-    let verifier = new_verifier(&System, &password, false).unwrap();
+    let verifier = verifier();
     let services = Services { pres: true, im: true };
     let (store, now) = (&*server.ground.store, server.ground.clock.now());
     server

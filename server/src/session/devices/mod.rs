@@ -100,6 +100,15 @@ impl Devices {
         Ok(known.chain(damaged).collect())
     }
 
+    /// Whether a device has signed in to an account before, and was not removed since.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn is_known(&self, owner: &Address, device: DeviceId) -> Result<bool, StoreError> {
+        let key = records::key(DEVICE, owner, &[&device.to_string()]);
+        Ok(self.store.get(key).await?.is_some())
+    }
+
     /// Enters a device that signs in, and answers when its use was last stored.
     ///
     /// # Errors

@@ -2,14 +2,12 @@
 
 use std::path::Path;
 
-use impp_protocol::sasl::Password;
 use impp_protocol::state::ItemKind;
 use impp_storage::{MemoryStore, Options, ReadLog, SqliteStore, Store};
 
 use super::room::DAY;
 use super::*;
-use crate::core::accounts::new_verifier;
-use crate::core::chance::System;
+use crate::core::accounts::tests::verifier;
 use crate::core::config::Config;
 use crate::core::records::Services;
 use crate::life::Server;
@@ -40,10 +38,8 @@ async fn start_on(store: Arc<dyn Store>, max: usize) -> Server {
     );
     let config = Config::parse(&text, Path::new("imppd.toml")).unwrap();
     let server = Server::load(config, store).await.unwrap();
-    let verifier =
-        new_verifier(&System, &Password::prepare("a password of some length").unwrap(), false);
     let (services, now) = (Services { pres: true, im: true }, server.ground.clock.now());
-    let (accounts, verifier) = (&server.ground.accounts, verifier.unwrap());
+    let (accounts, verifier) = (&server.ground.accounts, verifier());
     accounts.add(&*server.ground.store, now, &alice(), services, verifier, vec![]).await.unwrap();
     server
 }

@@ -3,21 +3,25 @@
 use std::path::Path;
 
 use impp_protocol::command::Auth;
-use impp_protocol::sasl::Password;
-use impp_protocol::sasl::scram::Nonce;
+use impp_protocol::sasl::scram::{Exporter, Iterations, Nonce};
 use impp_protocol::{Address, Command, DeviceId, Domain, MessageId};
 use impp_storage::{MemoryStore, Scan};
 
 use super::*;
-use crate::core::accounts::new_verifier;
+use crate::core::accounts::tests::verifier;
 use crate::core::answers::Answer;
-use crate::core::chance::System;
 use crate::core::config::Config;
 use crate::core::records::{AccountState, QUEUED, Services};
 use crate::life::Server;
-use crate::session::sign_in::{Proof, SignIn};
+use crate::session::sign_in::{Judge, Proof, SignIn};
 
 const EXPORTER: Exporter = [7; 32];
+
+/// What a connection for a domain proves without a certificate.
+fn proof(domain: &str) -> Proof {
+    let domain = Domain::parse(domain).unwrap();
+    Proof { exporter: EXPORTER, domain, certificate: Vec::new() }
+}
 
 fn address(text: &str) -> Address {
     Address::parse(text).unwrap()
@@ -32,8 +36,7 @@ async fn start() -> Server {
     let config = Config::parse(&text, Path::new("imppd.toml")).unwrap();
     let server = Server::load(config, Arc::new(MemoryStore::new().unwrap())).await.unwrap();
     for account in ["alice@a.example", "carol@c.example"] {
-        let password = Password::prepare("a password of some length").unwrap();
-        let verifier = new_verifier(&System, &password, false).unwrap();
+        let verifier = verifier();
         let (services, now) = (Services { pres: true, im: true }, server.ground.clock.now());
         let address = address(account);
         let added = server.ground.accounts.add(
@@ -108,13 +111,27 @@ async fn c10_who_is_revoked_while_resuming_is_not_in() {
         let auth = resuming(&session.client.mailbox);
         session.park(Duration::from_secs(600)).await;
         change(&server, "alice@a.example", state).await;
-        let refused =
-            resume(&server.entrance.serving, &server.ground.accounts, &auth, &EXPORTER, true)
-                .await
-                .unwrap_err();
+        let here = proof("a.example");
+        let refused = resume(&server.entrance.serving, &server.ground.accounts, &auth, &here, true)
+            .await
+            .unwrap_err();
         assert_eq!(refused.code, Code::Expired);
         assert!(server.rooms.live.sessions.is_empty());
     }
+}
+
+/// On a connection for another domain hosted here a ticket is worth nothing, and stays worth what it
+/// is on one for its own.
+#[tokio::test]
+async fn c12_a_ticket_is_for_the_domain_that_is_called() {
+    let server = start().await;
+    let session = alice(&server).await;
+    let auth = resuming(&session.client.mailbox);
+    session.park(Duration::from_secs(600)).await;
+    let (elsewhere, here) = (proof("c.example"), proof("a.example"));
+    let resume = |of| resume(&server.entrance.serving, &server.ground.accounts, &auth, of, true);
+    assert_eq!(resume(&elsewhere).await.unwrap_err().code, Code::Expired);
+    assert!(resume(&here).await.is_ok());
 }
 
 /// Of two that come with one ticket while the session still has a connection, one has it, and the
@@ -135,8 +152,8 @@ async fn c9_of_two_with_one_ticket_one_has_the_session_and_keeps_it() {
         session.park(Duration::from_secs(600)).await;
     };
     let begun = tokio::time::Instant::now();
-    let resume =
-        || resume(&server.entrance.serving, &server.ground.accounts, &auth, &EXPORTER, true);
+    let here = proof("a.example");
+    let resume = || resume(&server.entrance.serving, &server.ground.accounts, &auth, &here, true);
     let (one, other, ()) = tokio::join!(resume(), resume(), connection);
     let (had, refused) = if one.is_ok() { (one, other) } else { (other, one) };
     assert!(had.is_ok(), "{:?}", had.err());
@@ -191,8 +208,16 @@ async fn c12_a_certificate_is_for_the_domain_that_is_called() {
             device_name: None,
             resume: None,
         };
-        let nonce = Nonce::from_random([1; 18]);
-        let done = SignIn::default().handle(auth, &server.ground.accounts, &[0; 32], &proof, nonce);
+        let judge = Judge {
+            accounts: &server.ground.accounts,
+            decoys: (&[0; 32], Iterations::RANDOM_PASSWORD),
+            proof: &proof,
+            guesses: &server.entrance.guesses,
+            from: [127, 0, 0, 1].into(),
+            now: server.ground.clock.now(),
+            wait_max: Duration::ZERO,
+        };
+        let done = SignIn::default().handle(auth, judge, &Nonce::from_random([1; 18]));
         done.map(drop).map_err(|error| error.code)
     };
     assert_eq!(sign_in(&["alice@a.example"], ""), Ok(()));

@@ -77,7 +77,7 @@ impl Policy {
     /// # Errors
     /// [`Refused`] with the kind of address that it is.
     pub fn judge(&self, address: SocketAddr) -> Result<(), Refused> {
-        let plain = address.ip().to_canonical();
+        let plain = inside(address.ip());
         let among = |ip| self.allow.iter().any(|network| network.contains(ip));
         if among(plain) || among(address.ip()) {
             return Ok(());
@@ -90,6 +90,19 @@ impl Policy {
             IpAddr::V6(plain) => kind_of_v6(plain),
         }
         .map_or(Ok(()), |kind| Err(Refused(kind)))
+    }
+}
+
+/// The address that is meant: of one that only carries an IPv4 address, that. So it is with mapped
+/// ones, and with those of NAT64's well-known prefix, whose gateways lead to that address and no
+/// other (RFC 6052); a network with IPv6 alone has no other names for hosts with IPv4.
+fn inside(ip: IpAddr) -> IpAddr {
+    let IpAddr::V6(six) = ip else { return ip };
+    match six.segments() {
+        [0x0064, 0xff9b, 0, 0, 0, 0, high, low] => {
+            IpAddr::V4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)))
+        }
+        _ => ip.to_canonical(),
     }
 }
 
@@ -127,8 +140,9 @@ fn kind_of_v6(ip: Ipv6Addr) -> Option<&'static str> {
         (0xfe80..=0xfebf, _) => Some("a link-local address"),
         (0xfec0..=0xfeff, _) => Some("a site-local address"),
         (0xff00..=0xffff, _) => Some("a multicast address"),
-        // Behind these stand IPv4 addresses that a gateway chooses, private ones too.
-        (0x0064, 0xff9b) if bits[2] <= 1 => Some("an address of NAT64"),
+        // A gateway of the network's own choice stands behind these, and leads into the network
+        // itself as well as not (RFC 8215).
+        (0x0064, 0xff9b) if bits[2] <= 1 => Some("an address of a local NAT64"),
         (0x2002, _) => Some("a 6to4 address"),
         (0x2001, 0x0000) => Some("a Teredo address"),
         (0x2001, 0x0db8) | (0x3fff, 0x0000..=0x0fff) => Some("an address of documentation"),
@@ -172,6 +186,11 @@ mod tests {
         "::ffff:10.0.0.1",
         "::127.0.0.1",
         "64:ff9b::7f00:1",
+        "64:ff9b::10.0.0.1",
+        "64:ff9b::169.254.169.254",
+        "64:ff9b::0.0.0.0",
+        "64:ff9b::1:0:8.8.8.8",
+        "64:ff9b:1::8.8.8.8",
         "64:ff9b:1::1",
         "2002:7f00:1::",
         "2001:0:4136:e378:8000:63bf:3fff:fdd2",
@@ -210,6 +229,7 @@ mod tests {
             "::ffff:8.8.8.8",
             "2606:4700::1111",
             "2001:4860:4860::8888",
+            "64:ff9b::8.8.8.8",
             "64:ff9c::1",
         ] {
             assert_eq!(judge(&Policy::default(), ip), Ok(()), "{ip}");
@@ -222,6 +242,15 @@ mod tests {
         assert_eq!(judge(&policy, "::ffff:127.0.0.1"), Ok(()));
         assert!(judge(&policy, "::ffff:10.0.0.1").is_err());
         assert!(judge(&policy, "::1").is_err());
+    }
+
+    #[test]
+    fn f7_an_address_of_nat64_is_judged_by_the_address_inside() {
+        let policy = Policy { allow: vec!["127.0.0.0/8".parse().unwrap()], own: vec![] };
+        assert_eq!(judge(&policy, "64:ff9b::127.0.0.1"), Ok(()));
+        assert_eq!(judge(&policy, "64:ff9b::10.0.0.1"), Err(Refused("a private address")));
+        let own = Policy { allow: vec![], own: vec!["8.8.4.4:2778".parse().unwrap()] };
+        assert_eq!(judge(&own, "64:ff9b::8.8.4.4"), Err(Refused("an address of this server")));
     }
 
     #[test]
@@ -251,6 +280,9 @@ mod tests {
             let policy = Policy::default();
             let judge = |ip: IpAddr| policy.judge(SocketAddr::new(ip, 1));
             prop_assert_eq!(judge(plain.into()), judge(plain.to_ipv6_mapped().into()));
+            let [a, b, c, d] = octets.map(u16::from);
+            let by_gateway = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, a << 8 | b, c << 8 | d);
+            prop_assert_eq!(judge(plain.into()), judge(by_gateway.into()));
         }
     }
 }

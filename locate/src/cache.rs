@@ -11,8 +11,9 @@ use crate::step::RecordKind;
 
 /// An answer holds no longer than this, whatever it says itself.
 pub(crate) const TTL_SECONDS_MAX: u32 = 86_400;
-/// That something does not exist holds no longer than this (RFC 2308 section 5).
-pub(crate) const NEGATIVE_TTL_SECONDS_MAX: u32 = 10_800;
+/// That something does not exist holds no longer than this, which RFC 2308 section 5 lets us choose:
+/// whoever has just made a record is waiting for it to be found.
+pub(crate) const NEGATIVE_TTL_SECONDS_MAX: u32 = 60;
 /// Bytes of answers held, about; a cache that is full and in which nothing has expired starts anew.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
 /// What an answer takes besides its records, about.
@@ -56,6 +57,10 @@ impl Reply {
         }
     }
 
+    fn is_absence(&self) -> bool {
+        matches!(self, Reply::NoName(_) | Reply::NoRecord(_))
+    }
+
     fn with_ttl(self, left: u32) -> Reply {
         match self {
             Reply::Records(data, _) => Reply::Records(data, left),
@@ -92,6 +97,18 @@ impl Cache {
         {
             self.bytes -= reply.bytes();
         }
+    }
+
+    /// Holds no longer that there is nothing: for a domain and the names below it, or for any.
+    pub(crate) fn forget_absent(&mut self, domain: Option<&str>) {
+        let is_of = |name: &str, domain: &str| {
+            let above = name.strip_suffix('.').and_then(|name| name.strip_suffix(domain));
+            above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
+        };
+        self.entries.retain(|(name, _), (reply, _)| {
+            !reply.is_absence() || domain.is_some_and(|domain| !is_of(name, domain))
+        });
+        self.bytes = self.entries.values().map(|(reply, _)| reply.bytes()).sum();
     }
 
     /// Holds an answer.
@@ -148,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn f5_that_something_does_not_exist_holds_for_three_hours_at_most() {
+    fn f5_that_something_does_not_exist_holds_for_a_minute_at_most() {
         let (mut cache, now) = (Cache::default(), Instant::now());
         let ceiling = Some(NEGATIVE_TTL_SECONDS_MAX);
         for says in [NEGATIVE_TTL_SECONDS_MAX + 1, 86_400, 1 << 31] {
@@ -157,7 +174,24 @@ mod tests {
             cache.put("b.", RecordKind::A, &Reply::NoRecord(Some(says)), now);
             assert_eq!(cache.get("b.", RecordKind::A, now), Some(Reply::NoRecord(ceiling)));
         }
-        assert_eq!(NEGATIVE_TTL_SECONDS_MAX, 3 * 3600);
+        assert_eq!(NEGATIVE_TTL_SECONDS_MAX, 60);
+    }
+
+    #[test]
+    fn that_there_is_nothing_is_forgotten_of_one_domain_or_of_all() {
+        let (mut cache, now) = (Cache::default(), Instant::now());
+        let names = ["b.example.", "_im._impp.b.example.", "ab.example.", "example."];
+        for name in names {
+            cache.put(name, RecordKind::A, &Reply::NoName(Some(30)), now);
+            cache.put(name, RecordKind::Aaaa, &addresses(1, 30), now);
+        }
+        cache.forget_absent(Some("b.example"));
+        let held = |cache: &Cache, kind| names.map(|name| cache.get(name, kind, now).is_some());
+        assert_eq!(held(&cache, RecordKind::A), [false, false, true, true]);
+        cache.forget_absent(None);
+        assert_eq!(held(&cache, RecordKind::A), [false; 4]);
+        assert_eq!(held(&cache, RecordKind::Aaaa), [true; 4], "what there is is held on");
+        assert_eq!(cache.bytes, 4 * addresses(1, 30).bytes());
     }
 
     #[test]

@@ -16,8 +16,6 @@ use tokio::time::{Instant, sleep_until};
 use crate::addresses::Policy;
 use crate::step::{Step, milliseconds};
 
-/// Addresses of one target that are tried at most.
-pub const ADDRESSES_MAX: usize = 6;
 /// The next address is tried if the one before has not connected after this.
 pub const STAGGER: Duration = Duration::from_millis(250);
 

@@ -7,20 +7,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use hickory_resolver::config::{NameServerConfig, ResolverOpts};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::net::xfer::{DnsHandle, RetryDnsHandle};
+use hickory_resolver::Hosts;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
-use hickory_resolver::proto::op::{DnsRequestOptions, DnsResponse, Query, ResponseCode};
+use hickory_resolver::proto::op::{DnsResponse, Query, ResponseCode};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
-use hickory_resolver::system_conf::read_system_conf;
-use hickory_resolver::{Hosts, NameServerPool, PoolContext, TlsConfig};
+use impp_protocol::Domain;
 use tokio::time::Instant;
 
 use crate::cache::{Cache, Datum, Reply};
+use crate::servers::Servers;
 use crate::srv::SrvRecord;
 use crate::step::{Answer, RecordKind, Step, TOLD_MAX, milliseconds};
+use crate::system::{Known, System};
 
 /// One question may take so long, however often it is sent again.
 pub const QUERY_SECONDS_MAX: u64 = 3;
@@ -28,23 +26,27 @@ pub const QUERY_SECONDS_MAX: u64 = 3;
 pub const RECORDS_MAX: usize = 1000;
 /// CNAMEs from a name to its records.
 const CNAMES_MAX: usize = 8;
-/// A question that failed is asked again so often, if there is time left.
-const RETRIES: usize = 1;
-
-/// The part of hickory-resolver that sends questions. Its upper part, the `Resolver`, is not used:
-/// it answers names under `localhost` itself even where a server is configured that has them, and
-/// bounds its cache by answers, not by bytes.
-type Pool = RetryDnsHandle<NameServerPool<TokioRuntimeProvider>>;
-
 /// Asks the servers configured, or the system's.
 pub(crate) struct Dns {
-    /// The servers, or why there are none.
-    pool: Result<Pool, String>,
-    /// The system's own names; those of a server that is named come from that server alone.
-    system: Option<Arc<Hosts>>,
+    whose: Whose,
     cache: Mutex<Cache>,
     /// Who is asked, in words.
     whom: String,
+}
+
+/// Whose servers are asked.
+enum Whose {
+    /// Those that were named, or why they cannot be asked. What they say is all there is.
+    Named(Result<Servers, String>),
+    /// The system's, which knows some names without them.
+    System(System),
+}
+
+/// Whose they are at this moment.
+#[derive(Clone)]
+enum Asking<'a> {
+    Named(&'a Result<Servers, String>),
+    System(Arc<Known>),
 }
 
 /// What came of a question.
@@ -55,28 +57,20 @@ pub(crate) struct Asked {
 
 impl fmt::Debug for Dns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Dns").field("system", &self.system.is_some()).finish_non_exhaustive()
+        f.debug_struct("Dns").field("whom", &self.whom).finish_non_exhaustive()
     }
 }
 
 impl Dns {
     /// Asks these servers; the system's if there are none.
     pub(crate) fn new(servers: &[SocketAddr]) -> Dns {
-        let cache = Mutex::default();
+        let (cache, limit) = (Mutex::default(), Duration::from_secs(QUERY_SECONDS_MAX));
         if servers.is_empty() {
-            let named = read_system_conf().map_err(|error| format!("/etc/resolv.conf: {error}"));
-            let pool = named.and_then(|(config, _)| pool(config.name_servers));
-            let system = Some(Arc::new(Hosts::from_system().unwrap_or_default()));
             let whom = "the system's DNS servers".to_owned();
-            return Dns { pool, system, cache, whom };
+            return Dns { whose: Whose::System(System::new(limit)), cache, whom };
         }
-        let named = servers.iter().map(|server| {
-            let mut named = NameServerConfig::udp_and_tcp(server.ip());
-            named.connections.iter_mut().for_each(|connection| connection.port = server.port());
-            named
-        });
         let whom = servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        Dns { pool: pool(named.collect()), system: None, cache, whom }
+        Dns { whose: Whose::Named(Servers::new(servers, limit)), cache, whom }
     }
 
     /// Asks for records of a name that ends with a dot.
@@ -117,18 +111,39 @@ impl Dns {
         }
     }
 
+    /// Asks anew next time where the answer was that there is nothing: for the names of a domain and
+    /// below it, or for all.
+    pub(crate) fn forget_absent(&self, domain: Option<&Domain>) {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.forget_absent(domain.map(Domain::as_str));
+    }
+
+    /// Has what the system says read again.
+    pub(crate) fn read_again(&self) {
+        if let Whose::System(system) = &self.whose {
+            system.forget();
+        }
+        self.forget_absent(None);
+    }
+
     async fn resolve(&self, text: &str, kind: RecordKind) -> Reply {
         let Ok(mut name) = Name::from_ascii(text) else {
             // A name that is too long, or has such a label, is nobody's.
             return Reply::NoName(None);
         };
-        if let Some(reply) = self.system_knows(&name, kind) {
+        let asking = match &self.whose {
+            Whose::Named(servers) => Asking::Named(servers),
+            Whose::System(system) => Asking::System(system.now()),
+        };
+        if let Asking::System(known) = &asking
+            && let Some(reply) = system_knows(&known.hosts, &name, kind)
+        {
             return reply;
         }
         let mut ttl = u32::MAX;
         let mut cnames = 0;
         while cnames <= CNAMES_MAX {
-            let response = match self.send(&name, kind).await {
+            let response = match self.send(&asking, &name, kind).await {
                 Ok(response) => response,
                 Err(reply) => return capped(reply, ttl),
             };
@@ -151,16 +166,18 @@ impl Dns {
         Reply::Failed(format!("more than {CNAMES_MAX} CNAMEs, the last one to {name}"))
     }
 
-    async fn send(&self, name: &Name, kind: RecordKind) -> Result<DnsResponse, Reply> {
-        let pool = self.pool.as_ref().map_err(|error| Reply::Failed(error.clone()))?;
-        let query = Query::query(name.clone(), record_type(kind));
-        let mut options = DnsRequestOptions::default();
-        options.use_edns = true;
-        let answer = match pool.lookup(query, options).next().await {
-            Some(Ok(response)) => DnsError::from_response(response).map_err(NetError::from),
-            Some(Err(error)) => Err(error),
-            None => Err(NetError::NoConnections),
+    async fn send(
+        &self,
+        asking: &Asking<'_>,
+        name: &Name,
+        kind: RecordKind,
+    ) -> Result<DnsResponse, Reply> {
+        let servers = match asking {
+            Asking::Named(servers) => servers.as_ref(),
+            Asking::System(known) => known.servers.as_ref(),
         };
+        let servers = servers.map_err(|error| Reply::Failed(error.clone()))?;
+        let answer = servers.ask(&Query::query(name.clone(), record_type(kind))).await;
         answer.map_err(|error| match error {
             NetError::Timeout => self.silent(Duration::from_secs(QUERY_SECONDS_MAX)),
             error => failure(error),
@@ -171,41 +188,28 @@ impl Dns {
         let (limit, whom) = (limit.as_millis(), &self.whom);
         Reply::Failed(format!("no answer within {limit} ms from {whom}"))
     }
-
-    /// What the system says of names by itself (RFC 6761, the file of hosts); such names are not
-    /// for the DNS servers of the world.
-    fn system_knows(&self, name: &Name, kind: RecordKind) -> Option<Reply> {
-        let hosts = self.system.as_ref()?;
-        let last = name.iter().next_back().unwrap_or_default().to_ascii_lowercase();
-        let reply = match (&*last, kind) {
-            (b"localhost", RecordKind::A) => Reply::Records(vec![loopback([127, 0, 0, 1])], 0),
-            (b"localhost", RecordKind::Aaaa) => {
-                Reply::Records(vec![loopback([0, 0, 0, 0, 0, 0, 0, 1u16])], 0)
-            }
-            (b"localhost" | b"invalid" | b"onion", _) => Reply::NoName(Some(0)),
-            _ => {
-                let query = Query::query(name.clone(), record_type(kind));
-                let found = hosts.lookup_static_host(&query)?;
-                Reply::Records(records(found.answers(), name, kind).0, 0)
-            }
-        };
-        match reply {
-            Reply::Records(data, _) if data.is_empty() => None,
-            reply => Some(reply),
-        }
-    }
 }
 
-fn pool(servers: Vec<NameServerConfig>) -> Result<Pool, String> {
-    if servers.is_empty() {
-        return Err("no DNS server is configured".to_owned());
+/// What the system says of names by itself (RFC 6761, the file of hosts); such names are not for the
+/// DNS servers of the world.
+fn system_knows(hosts: &Hosts, name: &Name, kind: RecordKind) -> Option<Reply> {
+    let last = name.iter().next_back().unwrap_or_default().to_ascii_lowercase();
+    let reply = match (&*last, kind) {
+        (b"localhost", RecordKind::A) => Reply::Records(vec![loopback([127, 0, 0, 1])], 0),
+        (b"localhost", RecordKind::Aaaa) => {
+            Reply::Records(vec![loopback([0, 0, 0, 0, 0, 0, 0, 1u16])], 0)
+        }
+        (b"localhost" | b"invalid" | b"onion", _) => Reply::NoName(Some(0)),
+        _ => {
+            let query = Query::query(name.clone(), record_type(kind));
+            let found = hosts.lookup_static_host(&query)?;
+            Reply::Records(records(found.answers(), name, kind).0, 0)
+        }
+    };
+    match reply {
+        Reply::Records(data, _) if data.is_empty() => None,
+        reply => Some(reply),
     }
-    let mut options = ResolverOpts::default();
-    options.timeout = Duration::from_secs(QUERY_SECONDS_MAX);
-    let tls = TlsConfig::new().map_err(|error| error.to_string())?;
-    let context = Arc::new(PoolContext::new(options, tls));
-    let pool = NameServerPool::from_config(servers, context, TokioRuntimeProvider::default());
-    Ok(RetryDnsHandle::new(pool, RETRIES))
 }
 
 fn record_type(kind: RecordKind) -> RecordType {

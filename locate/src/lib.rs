@@ -14,13 +14,15 @@ mod outcome;
 mod places;
 mod plan;
 mod search;
+mod servers;
 mod service;
 mod srv;
 mod step;
+mod system;
 mod target;
 
 pub use addresses::{BadNetwork, Network, Policy, Refused};
-pub use connect::{ADDRESSES_MAX, MayConnect, STAGGER};
+pub use connect::{MayConnect, STAGGER};
 pub use dns::{QUERY_SECONDS_MAX, RECORDS_MAX};
 pub use locator::{Locator, Settings};
 pub use order::{BadOrder, Order};

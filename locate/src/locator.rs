@@ -97,6 +97,16 @@ impl Locator {
         }
     }
 
+    /// Asks anew next time for what a domain did not have: it has shown that it is there.
+    pub fn heard_from(&self, domain: &Domain) {
+        self.dns.forget_absent(Some(domain));
+    }
+
+    /// Asks anew next time for whatever was not there, and of the servers that the system has then.
+    pub fn read_again(&self) {
+        self.dns.read_again();
+    }
+
     /// Looks up everything that [`Locator::reach`] would need, and connects to nothing.
     pub async fn lookup(&self, domain: &Domain, service: Service, deadline: Instant) -> Plan {
         let mut search = Search::new(&self.settings, &self.dns, domain, service, deadline);

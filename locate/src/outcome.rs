@@ -123,6 +123,13 @@ impl NotReached {
         NotReached { kind, steps, text }
     }
 
+    /// Whether something that was held from earlier said that there is nothing: it may be otherwise by
+    /// now.
+    pub fn is_from_memory(&self) -> bool {
+        let held = |step: &Step| matches!(step, Step::Asked { cached: true, .. });
+        self.steps.iter().any(held)
+    }
+
     /// What it means, without the steps.
     pub fn summary(&self) -> &str {
         self.text.lines().next().unwrap_or_default()

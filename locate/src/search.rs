@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::addresses::Policy;
 use crate::cache::{Datum, Reply};
-use crate::connect::{ADDRESSES_MAX, MayConnect, Race, interleave};
+use crate::connect::{MayConnect, Race, interleave};
 use crate::dns::Dns;
 use crate::locator::Settings;
 use crate::order::Source;
@@ -206,11 +206,11 @@ impl<'a> Search<'a> {
         for ip in interleave(&found) {
             let address = SocketAddr::new(ip, target.port);
             match self.policy(via).map_or(Ok(()), |policy| policy.judge(address)) {
-                Ok(()) if candidate.addresses.len() < ADDRESSES_MAX => {
+                Ok(()) if candidate.addresses.len() < CONNECTS_MAX => {
                     candidate.addresses.push(address);
                 }
                 Ok(()) => {
-                    let why = format!("only {ADDRESSES_MAX} addresses of a target are tried");
+                    let why = format!("only {CONNECTS_MAX} addresses are tried in one search");
                     self.skip(format!("{} and further ones of {target}", address.ip()), why);
                     break;
                 }

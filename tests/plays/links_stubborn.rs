@@ -243,7 +243,7 @@ async fn f12_a_slow_or_dead_peer_holds_up_nobody_else() {
     domains.reload();
     drop(silent);
     let silent = evil.accept_tcp().await;
-    alice.held_up(id, "in time").await;
+    server.until_logged("in time", 1).await;
     server.set("federation.dial_seconds", 600);
     domains.reload();
     drop(silent);

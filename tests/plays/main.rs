@@ -16,6 +16,7 @@ mod edges;
 mod ended;
 mod external;
 mod few_lines;
+mod found_again;
 mod framing;
 mod framing_values;
 mod full_disk;

@@ -92,7 +92,9 @@ pub(crate) async fn who_proves_nothing(setting: Setting) {
     for _ in 0..setting.value {
         drop(evil.accept_tcp().await);
     }
-    alice.held_up(id, "2 connections there within a minute have proven no server").await;
+    let left_alone = "2 connections there within a minute have proven no server";
+    here(&domains).until_logged(left_alone, 1).await;
+    alice.held_up(id, "no server of evil.example").await;
     // Each further try is over without a connection.
     const NO_LINKS: &str = "impp_links_refused_total{reason=\"unreachable\"}";
     let tried = here(&domains).metrics().get(NO_LINKS);

@@ -65,7 +65,19 @@ impl Dns {
 
     /// A server without records, on an address of the machine.
     pub fn start_on(ip: Ipv4Addr) -> Dns {
-        let (udp, tcp) = sockets(ip);
+        Dns::serving(sockets(ip))
+    }
+
+    /// A server without records at DNS's own port, for programs that cannot be told another; none if
+    /// that cannot be had here.
+    pub fn start_at_its_port(ip: Ipv4Addr) -> Option<Dns> {
+        let udp = UdpSocket::bind((ip, 53)).ok()?;
+        Some(Dns::serving((udp, TcpListener::bind((ip, 53)).ok()?)))
+    }
+
+    fn serving((udp, tcp): (UdpSocket, TcpListener)) -> Dns {
+        udp.set_read_timeout(Some(LOOK)).unwrap();
+        tcp.set_nonblocking(true).unwrap();
         let address = udp.local_addr().unwrap();
         let zone = Arc::new(Mutex::new(Zone::default()));
         let threads = vec![
@@ -212,8 +224,6 @@ fn sockets(ip: Ipv4Addr) -> (UdpSocket, TcpListener) {
     loop {
         let udp = UdpSocket::bind((ip, 0)).unwrap();
         if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()) {
-            udp.set_read_timeout(Some(LOOK)).unwrap();
-            tcp.set_nonblocking(true).unwrap();
             return (udp, tcp);
         }
     }

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use tempfile::TempDir;
 
 use crate::binaries;
-use crate::wait::DEADLINE;
+use crate::wait::{DEADLINE, eventually};
 pub use metrics::Metrics;
 pub use process::Process;
 
@@ -208,6 +208,16 @@ impl Server {
     /// What it has written to stderr since it was last started, or the newest part of it.
     pub fn stderr(&self) -> String {
         self.process.as_ref().expect("the server runs").stderr()
+    }
+
+    /// How often it has written something to stderr since it was last started.
+    pub fn logged(&self, words: &str) -> usize {
+        self.stderr().matches(words).count()
+    }
+
+    /// Waits until it has written something to stderr so often.
+    pub async fn until_logged(&self, words: &str, times: usize) {
+        eventually(words, async || (self.logged(words) >= times).then_some(())).await;
     }
 
     /// Kills it on the spot.

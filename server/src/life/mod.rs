@@ -116,6 +116,7 @@ impl Server {
             settings: settings.clone(),
             accounts: self.ground.accounts.clone(),
             links: self.links.clone(),
+            peers: self.entrance.peers.clone(),
         };
         let socket = &config.server.control;
         let answering = reload::answering(self.administration.clone(), reload.clone());
@@ -267,19 +268,31 @@ impl std::fmt::Debug for Running {
 /// # Errors
 /// [`RunError::Bind`] naming the address.
 pub async fn bind_all(config: &Config) -> Result<Vec<Listener>, RunError> {
+    bind_each(&config.server.listen).await.into_iter().collect()
+}
+
+/// Binds each of these addresses, whatever becomes of the others.
+pub(crate) async fn bind_each(listen: &[String]) -> Vec<Result<Listener, RunError>> {
     let mut addresses = Vec::new();
-    for text in &config.server.listen {
+    for text in listen {
         // A name, which only quickstart takes, is that of this machine.
         let found = lookup_host(text).await.map(|mut found| found.next());
         let found = found.and_then(|found| found.ok_or_else(|| io::ErrorKind::NotFound.into()));
-        addresses.push(found.map_err(|error| bind(format!("listen {text}"), error))?);
+        addresses.push(found.map_err(|error| bind(format!("listen {text}"), error)));
     }
+    let all: Vec<SocketAddr> =
+        addresses.iter().filter_map(|found| found.as_ref().ok().copied()).collect();
     let mut listeners = Vec::new();
-    for address in &addresses {
-        let bound = Listener::bind(*address, &addresses).await;
-        listeners.push(bound.map_err(|error| bind(format!("listen {address}"), error))?);
+    for address in addresses {
+        listeners.push(match address {
+            Ok(address) => {
+                let bound = Listener::bind(address, &all).await;
+                bound.map_err(|error| bind(format!("listen {address}"), error))
+            }
+            Err(error) => Err(error),
+        });
     }
-    Ok(listeners)
+    listeners
 }
 
 fn bind(what: String, error: io::Error) -> RunError {

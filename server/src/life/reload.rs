@@ -15,7 +15,7 @@ use crate::core::config::{Config, ConfigError, Hosted};
 use crate::core::settings::{Settings, Snapshot};
 use crate::core::tls::Configurations;
 use crate::front::control::{self, Administration, Request, Response};
-use crate::link::LinkMailbox;
+use crate::link::{LinkMailbox, Peers};
 
 /// Where a configuration is read from, and who has to hear of another one.
 #[derive(Clone)]
@@ -24,6 +24,7 @@ pub(super) struct Reload {
     pub settings: Arc<Settings>,
     pub accounts: Arc<Accounts>,
     pub links: Arc<DashMap<LinkId, Arc<LinkMailbox>>>,
+    pub peers: Arc<Peers>,
 }
 
 impl Reload {
@@ -45,6 +46,7 @@ impl Reload {
             tracing::warn!("{warning}");
         }
         warnings.extend(put_in_force(&self.settings, new, tls));
+        self.peers.read_again();
         // What a link has proven, it has proven to the certificates of before: it opens again at once.
         for link in self.links.iter() {
             link.end(Bye::new(ByeReason::Idle, "certificates were read again"));

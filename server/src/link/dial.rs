@@ -20,15 +20,20 @@ use crate::wire::pipe::Pipe;
 /// Why there is no link.
 #[derive(Debug)]
 pub struct NotOpened {
-    /// What is said of it.
+    /// What is said of it to whoever wanted it: which class of failure it is. Where their words lead
+    /// is chosen by whoever writes a zone, so which address answered how is not for them, or we would
+    /// look for open ports in their name.
     pub cause: Cause,
+    /// The same for the operator: every step.
+    pub why: String,
     /// Trying again is useless for now.
     pub definite: bool,
 }
 
 impl NotOpened {
     pub(crate) fn transient(code: Code, text: impl Into<String>) -> NotOpened {
-        NotOpened { cause: Cause::here(code, text), definite: false }
+        let why = text.into();
+        NotOpened { cause: Cause::here(code, why.clone()), why, definite: false }
     }
 }
 
@@ -36,6 +41,12 @@ impl NotOpened {
 pub(crate) trait Ways: Send + Sync {
     /// Tries one way after the other until there is a pipe on which the greeting succeeds.
     fn reach<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Result<(Pipe, Opened), NotOpened>>;
+
+    /// A domain has called and proven itself: it is there, whatever was found before.
+    fn heard_from(&self, _remote: &Domain) {}
+
+    /// What is known of where servers are is found out anew: the operator has had all read again.
+    fn read_again(&self) {}
 }
 
 /// What is dialled.
@@ -72,7 +83,7 @@ impl Call<'_> {
 pub struct Dialler {
     settings: Arc<Settings>,
     routes: Arc<Routes>,
-    ways: Arc<dyn Ways>,
+    pub(super) ways: Arc<dyn Ways>,
     pub(super) openings: Openings,
 }
 

@@ -155,6 +155,7 @@ impl Peers {
         match opened {
             Ok((local, remote, opened)) => {
                 drop(place);
+                self.dialler.ways.heard_from(&remote);
                 match self.attach(&local, &remote, opened, false).await {
                     Ok((peer, link)) => {
                         connection::serve(self.serving.clone(), peer, link, pipe).await;
@@ -173,6 +174,11 @@ impl Peers {
                 opening::refuse(pipe, error).await;
             }
         }
+    }
+
+    /// Where servers are is found out anew from now on.
+    pub fn read_again(&self) {
+        self.dialler.ways.read_again();
     }
 
     /// Dials a domain for a service, and enters the link.

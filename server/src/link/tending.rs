@@ -148,10 +148,10 @@ impl Peer {
     }
 
     fn not_opened(&self, peers: &Peers, service: Service, error: NotOpened) {
-        let NotOpened { cause, definite } = error;
+        let NotOpened { cause, why, definite } = error;
         let (local, remote, serving) = (self.local(), self.remote(), &peers.serving);
-        let why = cause.text.as_deref().unwrap_or_default();
         tracing::info!(%local, %remote, code = %cause.code, why, "no link");
+        let why = cause.text.as_deref().unwrap_or_default();
         serving.metrics.refuse_link(cause.code);
         let now = serving.clock.now();
         let asks: VecDeque<Ask> = {

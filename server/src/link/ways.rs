@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use impp_federation::queue::Cause;
 use impp_federation::unproven::Unproven;
-use impp_locate::{AttemptError, Locator, NotReached};
+use impp_locate::{AttemptError, Locator, NotReached, Service};
 use impp_protocol::hashing::HashMap;
 use impp_protocol::{Code, Domain, Timestamp};
 use impp_trust::{HandshakeError, speaks_links};
@@ -60,9 +60,27 @@ impl Ways for Located {
             let may_connect = |address| calls.may_connect(address);
             let attempt = |stream, address| calls.connect(stream, address);
             let Call { remote, service, by, .. } = call;
-            let reached = self.locator.reach_if(remote, service, by, &may_connect, attempt).await;
+            let reach = || self.locator.reach_if(remote, service, by, &may_connect, &attempt);
+            let mut reached = reach().await;
+            // Messages end by it: that is not for an answer of before to say.
+            if let Err(error) = &reached
+                && error.kind.is_definite()
+                && error.is_from_memory()
+                && service == Service::Messages
+            {
+                self.locator.heard_from(remote);
+                reached = reach().await;
+            }
             Ok(reached.map_err(|error| not_opened(&error))?.value)
         })
+    }
+
+    fn heard_from(&self, remote: &Domain) {
+        self.locator.heard_from(remote);
+    }
+
+    fn read_again(&self) {
+        self.locator.read_again();
     }
 }
 
@@ -138,6 +156,6 @@ pub(crate) async fn handshake(
 
 fn not_opened(error: &NotReached) -> NotOpened {
     let kind = error.kind;
-    let cause = Cause::here(kind.code(), words::line(&error.text));
-    NotOpened { cause, definite: kind.is_definite() }
+    let cause = Cause::here(kind.code(), words::line(error.summary()));
+    NotOpened { cause, why: words::line(&error.text), definite: kind.is_definite() }
 }

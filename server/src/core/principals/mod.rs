@@ -47,6 +47,8 @@ struct Waiting {
     tell: oneshot::Sender<Result<Answer, ChangeError>>,
     /// Whose subscriptions it is about.
     watchers: Vec<Address>,
+    /// Who pays for it, also where it is made once more.
+    payer: Payer,
 }
 
 /// Why a change was not made.
@@ -164,7 +166,8 @@ impl Principals {
                     let (tell, told) = oneshot::channel();
                     let watchers = watchers_of(&writes);
                     self.note(owner, &principal, &watchers);
-                    principal.waiting.insert(id, Waiting { tell, watchers });
+                    let waiting = Waiting { tell, watchers, payer: payer.clone() };
+                    principal.waiting.insert(id, waiting);
                     self.store(owner, &entry, id, (writes, &payer), now);
                     Err(told)
                 }
@@ -316,7 +319,9 @@ impl Principals {
         let Effects { writes, again, wake, answers } = effects;
         for (id, writes) in again {
             self.note(owner, principal, &watchers_of(&writes));
-            self.store(owner, entry, id, (writes, &Payer::Nobody), now);
+            let waiting = principal.waiting.get(&id);
+            let payer = waiting.map_or(Payer::Nobody, |waiting| waiting.payer.clone());
+            self.store(owner, entry, id, (writes, &payer), now);
         }
         if !writes.is_empty() {
             self.note(owner, principal, &watchers_of(&writes));

@@ -9,6 +9,7 @@ use impp_protocol::{Code, What};
 use impp_tests::dice::Dice;
 use impp_tests::peer::{fetch, message, subscribe};
 use impp_tests::running::Running;
+use impp_tests::server::refused_start;
 use impp_tests::{Peer, Server};
 use serde_json::Value;
 
@@ -141,6 +142,22 @@ async fn g15_after_a_database_is_put_into_an_empty_folder_clients_begin_anew() {
     .await;
 }
 
+/// A start that finds a copy and then fails has said so: the next one may not find it any more.
+#[tokio::test]
+async fn g15_a_copy_is_told_though_its_start_fails() {
+    let mut server = Server::quickstart();
+    server.stop();
+    let store = server.data().join("store");
+    std::fs::remove_file(store.join("witness")).unwrap();
+    // Where the new one is to be made, something stands that does not give way.
+    std::fs::create_dir(store.join("witness.new")).unwrap();
+    let config = server.config().display().to_string();
+    let (code, said) = refused_start(&["serve", "--config", &config]);
+    assert!(code == Some(5) && said.contains("put back"), "{code:?}: {said}");
+    std::fs::remove_dir(store.join("witness.new")).unwrap();
+    server.restart();
+}
+
 /// However a server ends, its store is the same one at the next start: cursors stay good.
 #[tokio::test(flavor = "multi_thread")]
 async fn g15_g2_no_kill_makes_another_store() {
@@ -149,7 +166,9 @@ async fn g15_g2_no_kill_makes_another_store() {
     let mut server = start.set("inbox.items_max", 1_000_000).start();
     let mut seed = [0; 8];
     getrandom::fill(&mut seed).unwrap();
-    let mut dice = Dice::new(u64::from_be_bytes(seed));
+    let seed = u64::from_be_bytes(seed);
+    println!("seed {seed}");
+    let mut dice = Dice::new(seed);
     Peer::sign_in(&server, "alice").await.send("bob@localhost", "first").await;
     let cursor = newest(&server).await;
     for round in 0..KILLS {

@@ -8,7 +8,6 @@ use impp_storage::{
     Expect, Op, Outcome, Payer, Pending, Record, RecordKey, Salvaged, Store, StoreError, Unit,
 };
 
-use super::queued::damaged;
 use crate::core::accounts::Accounts;
 use crate::core::clock::Clock;
 use crate::core::config::seconds;
@@ -112,7 +111,12 @@ impl Linked {
         let kept = seconds(self.settings.load().federation.queue_seconds);
         for local in self.accounts.domains() {
             for (name, Record { value, .. }) in all(&*self.store, local, LINKED).await?.records {
-                let record: LinkedRecord = records::from_bytes(&value).map_err(|e| damaged(&e))?;
+                // What cannot be read stays as it is, and keeps no other from being forgotten.
+                let Ok(record) = records::from_bytes::<LinkedRecord>(&value) else {
+                    let remote = String::from_utf8_lossy(&name).into_owned();
+                    tracing::error!(%local, remote, "the store is damaged: a note of a link");
+                    continue;
+                };
                 let old = Timestamp::from_millis(record.until).after(kept) < now;
                 if record.open || !old {
                     continue;

@@ -34,6 +34,8 @@ pub(crate) struct Room {
     /// What the disk lacked last.
     lack: Lack,
     tight: bool,
+    /// A part was given up for [`Sake::Room`] since then.
+    lent: bool,
     looked: Instant,
 }
 
@@ -44,6 +46,9 @@ pub(crate) enum Sake {
     Anybody,
     /// The operator's, or the server's own.
     Operator,
+    /// That of room itself: by which pages can be given back that are free. Where that is not enough,
+    /// somebody else takes whatever is given, and what is left is for those who take back.
+    Room,
 }
 
 impl Room {
@@ -56,9 +61,10 @@ impl Room {
         let share = stat.f_blocks.saturating_mul(stat.f_frsize) / RESERVE_SHARE;
         let reserve_bytes = reserve_bytes.min(share);
         let (kept_bytes, ledger) = (0, Ledger::of(reserve_bytes));
-        let (lack, tight, looked) = (Lack::Bytes, false, Instant::now());
+        let (lack, tight, lent, looked) = (Lack::Bytes, false, false, Instant::now());
         let dir_of = dir.into();
-        let mut room = Room { dir: dir_of, reserve_bytes, kept_bytes, ledger, lack, tight, looked };
+        let mut room =
+            Room { dir: dir_of, reserve_bytes, kept_bytes, ledger, lack, tight, lent, looked };
         match room.make_reserve() {
             Ok(()) => {}
             Err(StoreError::NoSpace(lack)) => drop(room.run_out(lack, Sake::Anybody)),
@@ -106,6 +112,9 @@ impl Room {
     pub(crate) fn run_out(&mut self, lack: Lack, sake: Sake) -> bool {
         (self.tight, self.lack) = (true, lack);
         self.looked = Instant::now();
+        if sake == Sake::Room && std::mem::replace(&mut self.lent, true) {
+            return false;
+        }
         let part = self.reserve_bytes / PARTS;
         let (stays, step) = match sake {
             Sake::Operator if self.kept_bytes <= part => (0, OPERATOR_STEP_BYTES),
@@ -143,7 +152,7 @@ impl Room {
             return false;
         }
         if self.make_reserve().is_ok() {
-            self.tight = false;
+            (self.tight, self.lent) = (false, false);
             self.ledger.give_back();
         }
         !self.tight
@@ -233,5 +242,33 @@ pub(super) fn has_room(
         Ok(growth) => Ok(ledger.admits(&unit.payer, growth)),
         Err(Fault::Sqlite(error)) => Err(error),
         Err(Fault::Damaged(_)) => Ok(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// While somebody else takes whatever is given, looking for room costs one part of the reserve: the
+    /// others are there for those who take back, and the last one for the operator.
+    #[test]
+    fn g8_looking_for_room_leaves_the_reserve_to_those_who_take_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let part = 64 * 1024;
+        let mut room = Room::open(dir.path(), PARTS * part).unwrap();
+        let kept = |room: &Room| {
+            assert_eq!(fs::metadata(room.path()).unwrap().len(), room.kept_bytes);
+            room.kept_bytes / part
+        };
+        for _ in 0..20 {
+            room.run_out(Lack::Bytes, Sake::Room);
+        }
+        assert_eq!(kept(&room), PARTS - 1);
+        while room.run_out(Lack::Bytes, Sake::Anybody) {}
+        assert_eq!(kept(&room), 1);
+        assert!(room.run_out(Lack::Bytes, Sake::Operator));
+        // When there was room again, the next time is another one.
+        assert!(room.look(Instant::now()) && !room.is_tight());
+        assert!(room.run_out(Lack::Bytes, Sake::Room) && !room.run_out(Lack::Bytes, Sake::Room));
     }
 }

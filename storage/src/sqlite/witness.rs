@@ -75,10 +75,11 @@ pub(crate) fn behold(
     };
     note().map_err(open_error)?;
     let told = meta.counters.written();
-    let file = home.replace(WITNESS, Witness::of(&place, told).encode().as_bytes())?;
+    // The next start does not find it so: it is said before anything else can go wrong.
     if let Some(why) = restored {
         tracing::warn!(%why, "the store is a copy that was put back or moved: cursors of before are of no use");
     }
+    let file = home.replace(WITNESS, Witness::of(&place, told).encode().as_bytes())?;
     Ok((Beholder { path, file, place, told, told_at: Instant::now() }, restored))
 }
 

@@ -320,14 +320,14 @@ impl Writer {
 
     fn checkpoint_if_due(&mut self) {
         if self.wal_frames.load(Ordering::Relaxed) >= self.room.wal_frames_max() {
-            self.checkpoint("PASSIVE");
+            self.checkpoint("PASSIVE", Sake::Anybody);
         }
     }
 
     /// Copies the write-ahead log into the database.
-    fn checkpoint(&mut self, mode: &str) {
+    fn checkpoint(&mut self, mode: &str, sake: Sake) {
         while let Err(error) = checkpoint(&self.connection, mode)
-            && let (Trouble::Full(_), true) = self.handle(&error, Sake::Anybody)
+            && let (Trouble::Full(_), true) = self.handle(&error, sake)
         {}
     }
 
@@ -335,10 +335,10 @@ impl Writer {
     /// looks whether there is room again.
     fn make_room(&mut self) {
         if let Err(error) = vacuum(&self.connection) {
-            self.handle(&error, Sake::Anybody);
+            self.handle(&error, Sake::Room);
         }
         if self.failed.is_none() {
-            self.checkpoint("TRUNCATE");
+            self.checkpoint("TRUNCATE", Sake::Room);
         }
         if self.failed.is_none() && self.room.look(Instant::now()) {
             tracing::info!("there is room on the store's disk again");

@@ -47,6 +47,8 @@ struct Waiting {
     tell: oneshot::Sender<Result<Answer, ChangeError>>,
     /// Whose subscriptions it is about.
     watchers: Vec<Address>,
+    /// Who pays for it, also where it is made once more.
+    payer: Payer,
 }
 
 /// Why a change was not made.
@@ -161,7 +163,8 @@ impl Principals {
                     let (tell, told) = oneshot::channel();
                     let watchers = watchers_of(&writes);
                     self.note(owner, &principal, &watchers);
-                    principal.waiting.insert(id, Waiting { tell, watchers });
+                    let waiting = Waiting { tell, watchers, payer: payer.clone() };
+                    principal.waiting.insert(id, waiting);
                     self.store(owner, &entry, id, (writes, &payer), now);
                     Err(told)
                 }
@@ -306,7 +309,9 @@ impl Principals {
         writes.extend(later);
         for (id, writes) in again {
             self.note(owner, principal, &watchers_of(&writes));
-            self.store(owner, entry, id, (writes, &Payer::Nobody), now);
+            let waiting = principal.waiting.get(&id);
+            let payer = waiting.map_or(Payer::Nobody, |waiting| waiting.payer.clone());
+            self.store(owner, entry, id, (writes, &payer), now);
         }
         if !writes.is_empty() {
             self.note(owner, principal, &watchers_of(&writes));

@@ -262,3 +262,38 @@ proptest! {
         play(Kept::Disk(tempfile::tempdir().unwrap()), steps);
     }
 }
+
+/// Where no server lasts for an hour, what is old is forgotten all the same; and what cannot be read
+/// keeps nothing else from that.
+#[tokio::test(start_paused = true)]
+async fn g12_g6_what_is_old_is_forgotten_where_no_server_lasts() {
+    let lasts = Duration::from_secs(20 * 60);
+    let mut life = Life::begin(Kept::Memory(Arc::new(MemoryStore::new().unwrap()))).await;
+    life.send(0, Bearer::Session).await;
+    let sent = key(&life.sent[0].message);
+    let linked = |remote: &str, value: &[u8]| {
+        let (domain, key) = (address("alice@a.example").domain(), remote.as_bytes().to_vec());
+        let key = impp_storage::RecordKey { domain, table: records::LINKED, key };
+        Op::Put { key, expect: Expect::Any, value: Some(value.to_vec().into()) }
+    };
+    let old = records::to_bytes(&records::LinkedRecord { open: false, until: START });
+    let ops = vec![linked("first.example", b"{"), linked("old.example", &old)];
+    let store = life.server().ground.store.clone();
+    store.submit(Unit::of(Timestamp::from_millis(START), ops)).await.unwrap();
+    let days = Duration::from_secs(24 * 3600);
+    let queued = Duration::from_secs(life.server().ground.settings.load().federation.queue_seconds);
+    let long = (DEDUP_KEPT.max(queued) + days).as_secs() / lasts.as_secs();
+    for _ in 0..long {
+        let (clock, outgoing) =
+            (life.server().ground.clock.clone(), life.server().rooms.outgoing.clone());
+        let task = tokio::spawn(run(store.clone(), clock, outgoing));
+        tokio::time::sleep(lasts).await;
+        task.abort();
+        life.start(0).await;
+    }
+    assert_eq!(store.accepted(sent).await.unwrap(), None);
+    let domain = address("alice@a.example").domain();
+    let left = crate::core::keeping::all(&*store, &domain, records::LINKED).await.unwrap();
+    let left: Vec<_> = left.records.into_iter().map(|(key, _)| key).collect();
+    assert_eq!(left, [b"first.example"]);
+}

@@ -5,7 +5,7 @@ use impp_protocol::sasl::scram::Binding;
 use impp_protocol::{Code, Command, DeviceId, Error};
 use impp_tests::peer::{Peer, authenticate, endings, fetch, first_auth, message, next_auth, scram};
 use impp_tests::proxy::Proxy;
-use impp_tests::server::Profile;
+use impp_tests::server::{Profile, imppd};
 use impp_tests::wire::{Wire, hello, raw_frame};
 use impp_tests::{Server, eventually};
 
@@ -102,6 +102,33 @@ async fn c1_c2_the_salt_of_a_name_tells_nothing_of_an_account() {
         assert_eq!(salt(&now) == salt(&before), name == zoe, "{name}");
         assert_eq!(count(&now), count(&before), "{name}");
     }
+}
+
+/// After a change of the count, `check` counts those whose password is still hashed as before, until
+/// they have another one.
+#[tokio::test]
+async fn c1_check_counts_passwords_that_are_kept_otherwise() {
+    let mut server = Server::quickstart();
+    let odd = |server: &Server| {
+        let config = server.config();
+        let output = imppd(&["check", "--config", config.to_str().unwrap()]);
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        let line =
+            stdout.lines().find(|line| line.contains("is not kept as others")).map(str::to_owned);
+        line.map(|line| line.split("are: ").nth(1).unwrap().split(';').next().unwrap().to_owned())
+    };
+    assert_eq!(odd(&server), None);
+    server.stop();
+    let config = std::fs::read_to_string(server.config()).unwrap();
+    let more = config.replace("scram_iterations = 4096", "scram_iterations = 5000");
+    std::fs::write(server.config(), more).unwrap();
+    server.restart();
+    let all = server.user_ok(&["list"]).lines().count();
+    assert_eq!(odd(&server), Some(all.to_string()));
+    server.user_ok(&["passwd", "bob@localhost"]);
+    assert_eq!(odd(&server), Some((all - 1).to_string()));
+    // They get in as before.
+    Peer::sign_in(&server, "alice").await.done(Ping {}).await;
 }
 
 /// Who proves to be alice may not ask to act as bob.

@@ -2,13 +2,16 @@
 //! and C7. What they can use up is in `before_sign_in`.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use impp_protocol::command::{ByeReason, Ping};
 use impp_protocol::{Code, Command, Error};
 use impp_tests::peer::{Peer, first_auth};
 use impp_tests::wire::{Dial, Wire, bytes_of, hello, raw_frame};
 use impp_tests::{Server, eventually};
+use rustls::HandshakeKind;
 use tokio::io::AsyncWriteExt;
 
 use crate::before_sign_in::{PER_ADDRESS_MAX, closed, crowd, guess, is_closed, source};
@@ -212,6 +215,65 @@ async fn b9_a_proxy_that_is_listed_says_where_a_connection_comes_from() {
     let forged = Dial::to(&server).before(&proxied(Some([192, 0, 2, 3])));
     assert!(forged.connect().await.is_err());
     Peer::sign_in(&server, "bob").await.done(Ping {}).await;
+}
+
+/// Handshakes without an end, from ten addresses at once: no more are begun than the setting says, who
+/// is signed in goes on, and whoever comes from elsewhere signs in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b4_a_flood_of_handshakes_is_capped_and_harms_nobody() {
+    const PER_SECOND: u64 = 40;
+    let server = Server::with().set("limits.handshakes_per_second", PER_SECOND as i64).start();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let (done, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let start = Instant::now();
+    let flood: Vec<_> = (0..100)
+        .map(|n| {
+            let (done, over) = (done.clone(), over.clone());
+            let dial = Dial::to(&server).from(source(n % 10));
+            tokio::spawn(async move {
+                while !over.load(Ordering::Relaxed) {
+                    done.fetch_add(dial.connect().await.is_ok().into(), Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    let begun = async || (done.load(Ordering::Relaxed) > PER_SECOND).then_some(());
+    eventually("the flood to reach the bound", begun).await;
+    for n in 0..100 {
+        alice.send("bob@localhost", &n.to_string()).await;
+    }
+    let mut bob = Peer::sign_in_from(&server, "bob", Ipv4Addr::new(127, 0, 88, 1)).await;
+    let (all, took) = (done.load(Ordering::Relaxed), start.elapsed().as_secs() + 1);
+    // What a second is allowed, once at the start and then each second; and those of the play itself.
+    assert!(all <= PER_SECOND * (took + 1) + 3, "{all} handshakes in {took} s");
+    bob.done(Ping {}).await;
+    alice.done(Ping {}).await;
+    over.store(true, Ordering::Relaxed);
+    for one in flood {
+        one.await.unwrap();
+    }
+}
+
+/// A ticket of TLS shortens the next handshake, and is none any more to a server that has started
+/// since: that one makes a full handshake, and serves.
+#[tokio::test]
+async fn b12_old_tickets_of_tls_bring_a_full_handshake() {
+    let mut server = Server::quickstart();
+    let dial = Dial::to(&server);
+    let mut kinds = Vec::new();
+    for restart in [false, false, true] {
+        if restart {
+            server.kill9();
+            server.restart();
+        }
+        let mut wire = dial.connect().await.unwrap();
+        kinds.push(wire.tls().handshake_kind());
+        // Tickets come before it.
+        wire.send(0, hello()).await;
+        wire.hello().await;
+    }
+    let [full, resumed] = [HandshakeKind::Full, HandshakeKind::Resumed].map(Some);
+    assert_eq!(kinds, [full, resumed, full]);
 }
 
 /// Keys that are changed for ever, before and after sign-in, end that connection and no other.

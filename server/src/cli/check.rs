@@ -200,7 +200,10 @@ fn cannot_use(path: &Path, error: &std::io::Error) -> Finding {
 async fn running(config: &Config) -> Vec<Finding> {
     let socket = &config.server.control;
     let running = match control::ask(socket, &Request::List).await {
-        Ok(Some(_)) => fine("server", format!("a server answers on {}", socket.display())),
+        Ok(Some(answer)) => {
+            let answers = fine("server", format!("a server answers on {}", socket.display()));
+            return std::iter::once(answers).chain(passwords::odd(&answer)).collect();
+        }
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
             let message = format!(
                 "{}: permission denied: whether a server runs is not known",

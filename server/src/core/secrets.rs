@@ -48,6 +48,11 @@ impl Secrets {
         Verifier::from_password(password, self.salt(of), iterations)
     }
 
+    /// Whether a name's verifier is as one that is made now: else it tells that there is an account.
+    pub fn keeps_so(&self, of: &Address, verifier: &Verifier, iterations: Iterations) -> bool {
+        verifier.iterations == iterations && verifier.salt == self.salt(of)
+    }
+
     /// The salt of a name, whether or not there is such an account.
     pub fn salt(&self, of: &Address) -> [u8; SALT_BYTES] {
         salt_of(&self.decoy, of.as_str())

@@ -247,9 +247,8 @@ fn tell_odd_passwords(
     iterations: impl Fn(&str) -> Iterations,
 ) {
     let is_odd = |account: &&Arc<Account>| {
-        let (address, verifier) = (&account.address, &account.verifier);
-        verifier.iterations != iterations(address.domain_str())
-            || verifier.salt != secrets.salt(address)
+        let iterations = iterations(account.address.domain_str());
+        !secrets.keeps_so(&account.address, &account.verifier, iterations)
     };
     let odd = accounts.list().iter().filter(is_odd).count();
     if odd > 0 {

@@ -14,11 +14,10 @@ use impp_storage::StoreError;
 use serde::{Deserialize, Serialize};
 
 use super::{Administration, Request, Response, devices, refused, removal};
-use crate::core::accounts::{AccountError, Accounts};
+use crate::core::accounts::AccountError;
 use crate::core::chance::{Chance, NoChance};
 use crate::core::principals::ChangeError;
 use crate::core::records::{AccountState, Services};
-use crate::core::sessions::Sessions;
 
 /// Random bytes of a password that the server makes.
 const PASSWORD_RANDOM_BYTES: usize = 18;
@@ -36,6 +35,9 @@ pub struct Listed {
     pub created: String,
     /// How many sessions it has.
     pub sessions: usize,
+    /// Its password is not kept as those of its domain are now; its next one will be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub odd_password: bool,
 }
 
 /// Why something is not done: words that are answered as they are, or an error of the accounts.
@@ -112,14 +114,19 @@ async fn act(server: &Administration, request: Request) -> Result<Response, Undo
                 None => Ok(Response::Devices(devices::list(server, &address).await?)),
             };
         }
-        Request::List => return Ok(list(&server.accounts, &server.live.sessions)),
+        Request::List => return Ok(list(server)),
         Request::Reload => return Ok(refused(2, "only a running server reloads", None)),
     }
     Ok(Response::Done { password: made, warnings })
 }
 
-fn list(accounts: &Accounts, sessions: &Sessions) -> Response {
-    let listed = accounts.list().into_iter().map(|account| Listed {
+fn list(server: &Administration) -> Response {
+    let (config, sessions) = (server.settings.load(), &server.live.sessions);
+    let listed = server.accounts.list().into_iter().map(|account| Listed {
+        odd_password: {
+            let iterations = config.scram_iterations(account.address.domain_str());
+            !server.secrets.keeps_so(&account.address, &account.verifier, iterations)
+        },
         address: account.address.to_string(),
         state: account.state,
         services: names_of(account.services),

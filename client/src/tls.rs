@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use impp_protocol::sasl::scram::{EXPORTER_LABEL, Exporter};
-use impp_protocol::{ALPN_CLIENT, Domain};
+use impp_protocol::{ALPN_CLIENT, Domain, Timestamp};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -63,7 +63,7 @@ impl Tls {
                 return ClientError::NotServed { server, domain, refusal };
             }
             let untrusted = matches!(inner, Some(rustls::Error::InvalidCertificate(_)));
-            no_tls(inner.map_or_else(|| error.to_string(), ToString::to_string), untrusted)
+            no_tls(inner.map_or_else(|| error.to_string(), words), untrusted)
         })?;
         let session = tls.get_ref().1;
         if session.alpn_protocol() != Some(ALPN_CLIENT) {
@@ -75,6 +75,23 @@ impl Tls {
             .map_err(|error| no_tls(error.to_string(), false))?;
         Ok((tls, exporter))
     }
+}
+
+/// An error of TLS in words. A certificate that does not hold now may be one that does by another
+/// clock than this machine's.
+fn words(error: &rustls::Error) -> String {
+    use rustls::{CertificateError as Wrong, Error};
+    let date = |time: UnixTime| Timestamp::from_millis(time.as_secs().saturating_mul(1000));
+    let (fault, now) = match error {
+        Error::InvalidCertificate(Wrong::ExpiredContext { time, not_after }) => {
+            (format!("has expired on {}", date(*not_after)), date(*time))
+        }
+        Error::InvalidCertificate(Wrong::NotValidYetContext { time, not_before }) => {
+            (format!("does not hold before {}", date(*not_before)), date(*time))
+        }
+        other => return other.to_string(),
+    };
+    format!("the server's certificate {fault}; by this machine's clock it is {now}, is that right?")
 }
 
 /// What the alert of a server that serves something else says.

@@ -38,6 +38,9 @@ impl Domain {
         if text.is_empty() {
             return Err(AddressError::NoDomain);
         }
+        if text.contains("//") {
+            return Err(AddressError::Url);
+        }
         if text.starts_with('[') || text.contains(':') {
             return Err(AddressError::IpLiteral);
         }
@@ -174,6 +177,9 @@ pub enum AddressError {
     /// The domain part is an IP address.
     #[error("an IP address is no domain: expected a domain name")]
     IpLiteral,
+    /// There is a URL where a name should stand.
+    #[error("a URL is no domain: expected the name alone, such as example.com")]
+    Url,
     /// Right in meaning, but another spelling than the canonical one.
     #[error("not in canonical form")]
     NotCanonical,

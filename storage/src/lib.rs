@@ -28,7 +28,9 @@ pub use memory::MemoryStore;
 pub use page::{DAMAGED_MAX, Damaged, Item, Page};
 pub use pending::{Pending, Promise};
 pub use reserve::Payer;
-pub use sqlite::{Examined, Options, READERS_MAX, RESERVE_BYTES, Restored, SqliteStore, examine};
+pub use sqlite::{
+    Examined, Options, READERS_MAX, RESERVE_BYTES, Restored, SqliteStore, examine, glance,
+};
 pub use store::{
     Health, LogState, ReadLog, Record, RecordKey, SCAN_ITEMS_MAX, Salvaged, Scan, Stats, Store,
     Table,

@@ -4,6 +4,7 @@
 
 mod before_sign_in;
 mod bounded;
+mod checked;
 mod client;
 mod clock;
 mod control;

@@ -241,6 +241,12 @@ impl Server {
         self.restart_on(&[self.address]);
     }
 
+    /// Starts it again with a configuration that names another domain.
+    pub fn restart_as(&mut self, domain: &str) {
+        domain.clone_into(&mut self.domain);
+        self.restart();
+    }
+
     /// Starts it again where it listens on these addresses.
     pub fn restart_on(&mut self, listen: &[SocketAddr]) {
         assert!(self.process.is_none(), "the server runs");

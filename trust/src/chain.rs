@@ -6,6 +6,7 @@
 //! would be the limit, each of them over all certificates sent. How many octets a chain may take is
 //! left to who reads them.
 
+use impp_protocol::Timestamp;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -96,6 +97,22 @@ impl Chain {
     ) -> Result<HandshakeSignatureValid, Error> {
         verify_tls13_signature(message, leaf, signed, &self.algorithms)
     }
+}
+
+/// Whether the servers of other domains would believe a chain that ours presents, if they trust the
+/// CAs that we trust, and know what we know of revocations.
+///
+/// # Errors
+/// Why not.
+pub fn convinces(
+    trust: &Trust,
+    chain: &[CertificateDer<'_>],
+    now: Timestamp,
+) -> Result<(), Unproven> {
+    let (leaf, others) = chain.split_first().ok_or(Unproven::NoCertificate)?;
+    let algorithms = crate::provider().signature_verification_algorithms;
+    let now = UnixTime::since_unix_epoch(std::time::Duration::from_millis(now.as_millis()));
+    Chain { trust: trust.clone(), algorithms }.check(leaf, others, now, &[KeyUsage::server_auth()])
 }
 
 /// What is revoked is refused, anywhere in the path, and so is what a list out of date says

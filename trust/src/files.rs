@@ -86,8 +86,7 @@ fn roots(
 ) -> Result<RootCertStore, FileError> {
     let unreadable = |error: pem::Error| FileError::of_pem(path, &error);
     let mut roots = RootCertStore::empty();
-    for (index, certificate) in CertificateDer::pem_file_iter(path).map_err(unreadable)?.enumerate()
-    {
+    for (index, certificate) in CertificateDer::pem_slice_iter(&text(path)?).enumerate() {
         let added = roots.add(certificate.map_err(unreadable)?);
         added.map_err(|error| FileError::new(path, told(index + 1, error)))?;
     }
@@ -106,9 +105,8 @@ fn roots_of_system() -> RootCertStore {
 
 fn crls(path: &Path) -> Result<Vec<CertRevocationList<'static>>, FileError> {
     let unreadable = |error: pem::Error| FileError::of_pem(path, &error);
-    let lists = CertificateRevocationListDer::pem_file_iter(path).map_err(unreadable)?;
     let mut crls = Vec::new();
-    for (index, list) in lists.enumerate() {
+    for (index, list) in CertificateRevocationListDer::pem_slice_iter(&text(path)?).enumerate() {
         let read = OwnedCertRevocationList::from_der(&list.map_err(unreadable)?);
         let list = read.map_err(|error| {
             let told = format!("revocation list {} cannot be used: {error}", index + 1);
@@ -127,9 +125,7 @@ fn crls(path: &Path) -> Result<Vec<CertRevocationList<'static>>, FileError> {
 /// # Errors
 /// [`FileError`] naming the one of the two that is wrong.
 pub fn certified(certificate: &Path, key: &Path) -> Result<CertifiedKey, FileError> {
-    let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect)
-        .map_err(|error| FileError::of_pem(certificate, &error))?;
+    let chain = chain(certificate)?;
     if chain.is_empty() {
         let mut error = FileError::new(certificate, "holds no certificate");
         if PrivateKeyDer::from_pem_file(certificate).is_ok() {
@@ -139,7 +135,18 @@ pub fn certified(certificate: &Path, key: &Path) -> Result<CertifiedKey, FileErr
         return Err(error);
     }
     private(key)?;
-    let read = PrivateKeyDer::from_pem_file(key).map_err(|error| match error {
+    let text = text(key)?;
+    if is_encrypted(&text) {
+        let mut error = FileError::new(
+            key,
+            "is encrypted, and nobody is there to be asked for its \
+                                             password",
+        );
+        let file = key.display();
+        error.hint = Some(format!("openssl pkey -in {file} -out NEW, then key = NEW, mode 600"));
+        return Err(error);
+    }
+    let read = PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
         pem::Error::NoItemsFound => FileError::new(key, "holds no private key"),
         error => FileError::of_pem(key, &error),
     })?;
@@ -147,9 +154,53 @@ pub fn certified(certificate: &Path, key: &Path) -> Result<CertifiedKey, FileErr
         .map_err(|error| FileError::new(key, error.to_string()))?;
     let certified = CertifiedKey::new(chain, usable);
     certified.keys_match().map_err(|error| {
-        FileError::new(key, format!("does not belong to {}: {error}", certificate.display()))
+        misplaced(certificate, &certified).unwrap_or_else(|| {
+            FileError::new(key, format!("does not belong to {}: {error}", certificate.display()))
+        })
     })?;
     Ok(certified)
+}
+
+/// Reads a certificate and those above it, its own first.
+///
+/// # Errors
+/// [`FileError`].
+pub fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text(path)?).collect();
+    read.map_err(|error| FileError::of_pem(path, &error))
+}
+
+/// The key belongs to another certificate of the chain than the first: it stands the wrong way round.
+fn misplaced(path: &Path, certified: &CertifiedKey) -> Option<FileError> {
+    let fits = |certificate: &CertificateDer<'static>| {
+        let alone = CertifiedKey::new(vec![certificate.clone()], certified.key.clone());
+        alone.keys_match().is_ok()
+    };
+    let at = certified.cert.iter().position(fits).filter(|at| *at > 0)?;
+    let (number, all) = (at + 1, certified.cert.len());
+    let mut error = FileError::new(
+        path,
+        format!("holds its chain in the wrong order: certificate {number} of {all} is the key's"),
+    );
+    error.hint = Some("the domain's own comes first, then the one that signed it".to_owned());
+    Some(error)
+}
+
+/// Reads a file of PEM. What some editors put before its first line would hide the first thing in it.
+fn text(path: &Path) -> Result<Vec<u8>, FileError> {
+    const MARKS: [&[u8]; 3] = [b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"];
+    let text = std::fs::read(path).map_err(|error| FileError::of_system(path, &error))?;
+    if MARKS.iter().any(|mark| text.starts_with(mark)) {
+        let mut error = FileError::new(path, "begins with a byte order mark (BOM); PEM has none");
+        error.hint = Some("save it as plain text (ASCII, or UTF-8 without BOM)".to_owned());
+        return Err(error);
+    }
+    Ok(text)
+}
+
+fn is_encrypted(pem: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(pem);
+    text.contains("BEGIN ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED")
 }
 
 /// The first certificate of a PEM file, if there is one that can be read.
@@ -157,14 +208,24 @@ pub fn first(path: &Path) -> Option<CertificateDer<'static>> {
     CertificateDer::pem_file_iter(path).ok()?.next()?.ok()
 }
 
-/// Refuses a secret's file that others may read.
+/// Refuses a secret's file that others may read or write: as PostgreSQL has it, it is ours and nobody
+/// else's, or root's, who may share it with a group of which we are (mode 0640 at most), as where one
+/// program renews certificates for several.
 fn private(path: &Path) -> Result<(), FileError> {
-    use std::os::unix::fs::PermissionsExt;
-    let metadata = std::fs::metadata(path).map_err(|error| FileError::of_system(path, &error))?;
-    if metadata.permissions().mode() & 0o077 != 0 {
-        let mut error = FileError::new(path, "can be read by others");
-        error.hint = Some(format!("chmod 600 {}", path.display()));
-        return Err(error);
+    use std::os::unix::fs::MetadataExt;
+    let file = std::fs::metadata(path).map_err(|error| FileError::of_system(path, &error))?;
+    let (owner, us) = (file.uid(), rustix::process::geteuid().as_raw());
+    let wrong = |message: String, hint: String| {
+        Err(FileError { hint: Some(hint), ..FileError::new(path, message) })
+    };
+    let name = path.display();
+    if ![us, 0].contains(&owner) {
+        let message = format!("belongs to user {owner}, who is neither this one ({us}) nor root");
+        return wrong(message, format!("chown {us} {name}"));
+    }
+    let (too_wide, mode) = if owner == us { (0o077, 600) } else { (0o037, 640) };
+    if file.mode() & too_wide != 0 {
+        return wrong("can be read by others".to_owned(), format!("chmod {mode} {name}"));
     }
     Ok(())
 }

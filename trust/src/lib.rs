@@ -33,8 +33,8 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, CommonState, ConfigBuilder, RootCertStore, ServerConfig};
 
-pub use chain::CHAIN_MAX;
 use chain::{Accepting, Dialling};
+pub use chain::{CHAIN_MAX, convinces};
 pub use files::FileError;
 pub use names::proves;
 pub use trust::Trust;

@@ -1,26 +1,19 @@
 //! `imppd check`: look whether a configuration will work, one finding a line.
 
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use impp_protocol::Timestamp;
-use impp_trust::certificate::{Validity, proves_servers};
-use impp_trust::{Trust, files};
+use impp_storage::StoreError;
+use impp_trust::Trust;
 use serde::Serialize;
 
-use super::{Failure, deep, passwords, zone};
+use super::{Failure, certificates, deep, passwords, zone};
 use crate::core::clock::Clock;
-use crate::core::config::{Config, ConfigError, Hosted, plain};
+use crate::core::config::{Config, ConfigError, Hosted, Server, plain};
 use crate::core::tls::Configurations;
 use crate::front::control::{self, Request};
-use crate::life::{RunError, bind_all};
-
-/// A certificate that holds shorter than this is warned of.
-const CERTIFICATE_DAYS_WARN: u64 = 14;
-const CERTIFICATE: &str = "certificate";
-const CLOCK: &str = "is this machine's clock right?";
-const RENEW: &str = "replace the files and run `imppd reload`";
+use crate::life::{RunError, bind_each};
 
 /// Arguments of `imppd check`.
 #[derive(Debug, clap::Args)]
@@ -57,16 +50,22 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
                 }
                 Err(error) => findings.push(wrong("tls", error)),
             }
-            let now = Clock::start().wall();
-            findings.extend(config.domain.iter().filter_map(|hosted| validity(hosted, now)));
-            findings.extend(config.domain.iter().filter_map(purpose));
+            findings.extend(certificates::check(
+                &config.domain,
+                &config.federation,
+                Clock::start().wall(),
+            ));
             findings.extend(config.domain.iter().filter_map(redirect));
             findings.extend(config.domain.iter().filter_map(passwords::look));
             findings.extend(listening(&config));
             findings.extend(authorities(&config));
-            findings.push(store(&config));
+            let folder = store(&config);
+            let is_there = folder.level == "ok";
+            findings.push(folder);
             if arguments.deep {
                 findings.extend(deep::look(&config.server.store));
+            } else if is_there {
+                findings.extend(opened(&config.server.store));
             }
             let (running, zone) = tokio::join!(running(&config), zone::check(&config));
             findings.extend(running);
@@ -78,38 +77,6 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let errors = findings.iter().filter(|finding| finding.level == "error").count();
     if errors == 0 { Ok(()) } else { Err(Failure::new(1, format!("errors found: {errors}"))) }
-}
-
-/// How long a domain's certificate holds; `None` if it cannot be read, which has been told.
-fn validity(hosted: &Hosted, now: Timestamp) -> Option<Finding> {
-    let validity = Validity::of(&files::first(&hosted.certificate)?)?;
-    if let Some(fault) = validity.fault(now) {
-        let message = format!("the certificate of {} {fault}", hosted.name);
-        let hint = if now < validity.from { CLOCK } else { RENEW };
-        return Some(finding("error", CERTIFICATE, message, Some(hint)));
-    }
-    let until = validity.until;
-    let days = until.since(now).as_secs() / 86_400;
-    let message = format!("the certificate of {} holds until {until}", hosted.name);
-    Some(match days {
-        0..CERTIFICATE_DAYS_WARN => finding("warn", CERTIFICATE, message, Some(RENEW)),
-        _ => fine(CERTIFICATE, message),
-    })
-}
-
-/// Whether a domain's certificate is for something else than servers.
-fn purpose(hosted: &Hosted) -> Option<Finding> {
-    let certificate = files::first(&hosted.certificate)?;
-    let wrong = proves_servers(&certificate) == Some(false);
-    wrong.then(|| {
-        let message = format!(
-            "the certificate of {} is not for server authentication: clients and other domains \
-             will refuse it",
-            hosted.name
-        );
-        let hint = "have one made with the extended key usage serverAuth, or with none";
-        finding("error", CERTIFICATE, message, Some(hint))
-    })
 }
 
 /// Whether a redirect leads where no server follows it.
@@ -156,6 +123,11 @@ fn store(config: &Config) -> Finding {
         Ok(found) if !found.is_dir() => {
             finding("error", "store", format!("{} is no folder", path.display()), None)
         }
+        Ok(found) if found.uid() != rustix::process::geteuid().as_raw() => {
+            let (owner, us) = (found.uid(), rustix::process::geteuid().as_raw());
+            let message = format!("{} is user {owner}'s, and this is user {us}", path.display());
+            finding("error", "store", message, Some("run check, and the server, as its owner"))
+        }
         Ok(found) if found.permissions().mode() & 0o077 != 0 => {
             let message = format!("{} can be read by others", path.display());
             finding("error", "store", message, Some("chmod 700"))
@@ -183,6 +155,21 @@ fn store(config: &Config) -> Finding {
     }
 }
 
+/// Whether a start could open it: looked at as that does, without writing to the database.
+fn opened(path: &Path) -> Option<Finding> {
+    let error = match impp_storage::glance(path) {
+        Ok(true) => return Some(fine("store", "it opens, and no damage is seen".to_owned())),
+        // The first start makes one.
+        Ok(false) => return None,
+        Err(error) => error,
+    };
+    if let StoreError::Locked { .. } = error {
+        return Some(fine("store", error.to_string()));
+    }
+    let hint = "see `When it does not start` in docs/operating.md; check --deep says more";
+    Some(finding("error", "store", error.to_string(), Some(hint)))
+}
+
 /// Whether this user may read, write and enter a folder.
 fn may_use(folder: &Path) -> std::io::Result<()> {
     use rustix::fs::Access;
@@ -199,54 +186,99 @@ fn cannot_use(path: &Path, error: &std::io::Error) -> Finding {
 /// listen.
 async fn running(config: &Config) -> Vec<Finding> {
     let socket = &config.server.control;
-    let running = match control::ask(socket, &Request::List).await {
+    match control::ask(socket, &Request::List).await {
         Ok(Some(answer)) => {
             let answers = fine("server", format!("a server answers on {}", socket.display()));
-            return std::iter::once(answers).chain(passwords::odd(&answer)).collect();
+            let mut findings = vec![answers];
+            findings.extend(passwords::odd(&answer));
+            findings.extend(addresses(&config.server, true).await);
+            findings
         }
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
             let message = format!(
                 "{}: permission denied: whether a server runs is not known",
                 socket.display()
             );
-            finding("warn", "server", message, Some("run check as the server's user"))
+            vec![finding("warn", "server", message, Some("run check as the server's user"))]
         }
-        Err(error) => finding("warn", "server", format!("{}: {error}", socket.display()), None),
+        Err(error) => {
+            vec![finding("warn", "server", format!("{}: {error}", socket.display()), None)]
+        }
         Ok(None) => {
             let none = "no server runs with this configuration".to_owned();
-            return vec![finding("warn", "server", none, None), free(config).await];
+            let mut findings = vec![finding("warn", "server", none, None)];
+            findings.extend(addresses(&config.server, false).await);
+            findings
         }
-    };
-    vec![running]
+    }
 }
 
-/// Whether the addresses can be listened on, by doing it for a moment.
-async fn free(config: &Config) -> Finding {
-    let error = match bind_everything(config).await {
-        Ok(()) => return fine("server", "its addresses can be listened on".to_owned()),
-        Err(error) => error,
-    };
-    let denied = matches!(&error, RunError::Bind { error, .. }
-        if error.kind() == std::io::ErrorKind::PermissionDenied);
-    match denied {
-        true => {
+/// Whether the addresses can be listened on, by doing it for a moment; or are by the server that
+/// runs, by not being able to.
+async fn addresses(server: &Server, is_running: bool) -> Vec<Finding> {
+    let tried = try_each(server).await;
+    let mut findings = Vec::new();
+    for (what, error) in &tried {
+        match (error.as_ref().map(std::io::Error::kind), is_running) {
+            (None, false) => {}
+            (Some(std::io::ErrorKind::AddrInUse), true) => {
+                findings.push(fine("server", format!("{what}: held by the server that runs")));
+            }
+            (None, true) => {
+                let message = format!("{what}: the server that runs does not listen there");
+                let hint = "it was started with another configuration: restart it";
+                findings.push(finding("warn", "server", message, Some(hint)));
+            }
+            (Some(_), _) => findings.extend(error.as_ref().map(|error| unbound(what, error))),
+        }
+    }
+    if findings.is_empty() && !is_running {
+        findings.push(fine("server", "its addresses can be listened on".to_owned()));
+    }
+    findings
+}
+
+fn unbound(what: &str, error: &std::io::Error) -> Finding {
+    let message = format!("{what}: {error}");
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
             let hint = "run check as the server's user; below port 1024 it needs a capability";
-            finding("warn", "server", error.to_string(), Some(hint))
+            finding("warn", "server", message, Some(hint))
         }
-        false => {
+        _ => {
             let hint = "does another program listen there, and is the address this machine's?";
-            finding("error", "server", error.to_string(), Some(hint))
+            finding("error", "server", message, Some(hint))
         }
     }
 }
 
-async fn bind_everything(config: &Config) -> Result<(), RunError> {
-    let _listeners = bind_all(config).await?;
-    if let Some(http) = &config.server.http {
-        let bound = tokio::net::TcpListener::bind(http).await;
-        bound.map_err(|error| RunError::Bind { what: format!("http {http}"), error })?;
+/// Each address, and why it cannot be bound, if so. All are held until the last is tried, so that two
+/// that exclude each other are found.
+async fn try_each(server: &Server) -> Vec<(String, Option<std::io::Error>)> {
+    let bound = bind_each(&server.listen).await;
+    let mut tried = Vec::new();
+    for (text, bound) in server.listen.iter().zip(&bound) {
+        if bound.is_ok() {
+            tried.push((format!("listen {text}"), None));
+        }
     }
-    Ok(())
+    if let Some(http) = &server.http {
+        let bound = tokio::net::TcpListener::bind(http).await;
+        tried.push((format!("http {http}"), bound.err()));
+    }
+    for failed in bound.into_iter().filter_map(Result::err) {
+        if let RunError::Bind { what, error } = failed {
+            tried.push((what, Some(error)));
+        }
+    }
+    tried
+}
+
+impl Finding {
+    /// Whether it keeps the server from working.
+    pub(super) fn is_error(&self) -> bool {
+        self.level == "error"
+    }
 }
 
 pub(super) fn finding(

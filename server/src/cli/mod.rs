@@ -13,6 +13,7 @@ macro_rules! words {
 }
 
 pub mod account;
+mod certificates;
 mod check;
 mod deep;
 mod passwords;

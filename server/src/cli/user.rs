@@ -1,7 +1,8 @@
 //! `imppd user`: accounts, through the running server or else on the store itself.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
@@ -163,10 +164,25 @@ async fn ask(config: &Config, request: Request) -> Result<Response, Failure> {
         Ok(None) => {}
         Err(error) => return Err(Failure::new(3, format!("{}: {error}", socket.display()))),
     }
+    is_ours(&config.server.store)?;
     let server = Server::open(config.clone()).await?;
     let response = control::handle(&server.administration, request).await;
     server.administration.store.close().await?;
     Ok(response)
+}
+
+/// Refuses to work on another user's store: root may, and what it made in there (the log of the
+/// database) its owner's server could not open any more.
+fn is_ours(store: &Path) -> Result<(), Failure> {
+    // One that is not there will be this user's.
+    let Ok(found) = std::fs::metadata(store) else { return Ok(()) };
+    let (owner, us) = (found.uid(), rustix::process::geteuid().as_raw());
+    if owner == us {
+        return Ok(());
+    }
+    let message = format!("the store {} is user {owner}'s, and this is user {us}", store.display());
+    let hint = Some(format!("run it as that user: sudo -u '#{owner}' imppd user …"));
+    Err(Failure { exit: 5, message, hint })
 }
 
 fn services_of(names: &[String]) -> Result<Services, Failure> {

@@ -7,9 +7,11 @@
 //! | `reload` | the configuration, read again |
 //! | `timers` | what is due |
 //! | `following` | changes of the wall clock, and the machine's sleep |
+//! | `left` | domains that have left the configuration |
 //! | `sweep` | what nobody needs any more |
 
 mod following;
+mod left;
 pub mod log;
 mod reload;
 mod server;
@@ -136,6 +138,8 @@ impl Server {
     /// nobody is let in yet.
     pub(crate) async fn begin(&self) -> Result<(), StoreError> {
         self.note_running(true).await?;
+        let Ground { store, clock, accounts, .. } = &self.ground;
+        left::tell(&**store, clock, accounts.domains()).await?;
         tokio::spawn(self.housekeeping().run());
         let (store, outgoing) = (self.ground.store.clone(), &self.rooms.outgoing);
         control::finish_removals(&self.administration).await?;

@@ -9,6 +9,7 @@ use rusqlite::Connection;
 
 use super::fault::{Fault, open_error};
 use super::home::{Found, Home, at};
+use super::pages::check_quickly;
 use super::place::{Restored, Verdict, judge};
 use super::rows::{self, Rows, number};
 use super::schema::{self, SUMS_SINCE, WITNESS_SINCE};
@@ -57,6 +58,25 @@ pub fn examine(dir: &Path) -> Result<Examined, StoreError> {
     pages(&connection, &told)?;
     examined.damaged = told.names();
     Ok(examined)
+}
+
+/// Looks whether a store that no process has open would open, as a start does: its lock, what lies
+/// there, its log, its format, its pages as far as a start looks. Nothing is written to the database.
+/// `false` if there is none yet.
+///
+/// # Errors
+/// [`StoreError`], as a start would have it.
+pub fn glance(dir: &Path) -> Result<bool, StoreError> {
+    std::fs::metadata(dir).map_err(at(dir))?;
+    let home = Home::take(dir)?;
+    if home.look()? == Found::Nothing {
+        return Ok(false);
+    }
+    wal::look(&home.wal())?;
+    let mut connection = schema::connect(&home.database(), false)?;
+    schema::check_version(&connection)?;
+    check_quickly(&mut connection)?;
+    Ok(true)
 }
 
 /// Holds all rows against their digests, up and down their keys; how many bytes they were.

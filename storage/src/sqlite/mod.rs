@@ -53,7 +53,7 @@ use std::thread::{self, JoinHandle};
 use impp_protocol::{Address, Domain};
 use rusqlite::Connection;
 
-pub use self::examine::{Examined, examine};
+pub use self::examine::{Examined, examine, glance};
 pub use self::place::Restored;
 pub use self::readers::READERS_MAX;
 pub use self::room::RESERVE_BYTES;

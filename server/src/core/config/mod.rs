@@ -22,6 +22,9 @@ pub use error::{ConfigError, SettingError, plain};
 pub use federation::{Federation, StaticRoute};
 use setting::section;
 
+/// Bytes of a socket's path, which the system holds with a zero behind it in 108.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
 section! {
     /// Where the server listens and keeps its things.
     pub struct Server {
@@ -34,7 +37,7 @@ section! {
         /// The folder of the store. It is made if it is missing; only its owner may read it.
         store: PathBuf = "store".into(), reloads false;
         /// The socket through which `imppd user`, `reload` and the like reach the running server.
-        /// Its path must be shorter than 100 bytes.
+        /// Its path, from the root, has 107 bytes at most.
         control: PathBuf = "control.sock".into(), reloads false;
         /// Where /healthz and /metrics are served, address:port, loopback only; absent for nowhere.
         http: Option<String> = None, reloads false, example "127.0.0.1:9778";
@@ -213,7 +216,25 @@ impl Config {
             .into_iter()
             .flatten()
             .for_each(absolute);
-        Ok(config)
+        match config.reachable() {
+            Ok(()) => Ok(config),
+            Err(wrong) => Err(ConfigError::new(path, wrong.line(&text), wrong.message)),
+        }
+    }
+
+    /// Whether the control socket's path, whole, is one that the system can bind and connect to.
+    fn reachable(&self) -> Result<(), SettingError> {
+        let (path, name) = (&self.server.control, "control");
+        let bytes = path.as_os_str().len();
+        if bytes <= SOCKET_PATH_BYTES_MAX {
+            return Ok(());
+        }
+        let path = path.display();
+        let message = format!(
+            "control: {path} is {bytes} bytes long; the path of a socket has \
+             {SOCKET_PATH_BYTES_MAX} at most (SUN_LEN), as /run/imppd/control.sock has"
+        );
+        Err(SettingError { section: ("server", 0), name, message })
     }
 
     /// Reads a configuration from its text; `path` is only named in errors.

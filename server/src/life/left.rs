@@ -1,0 +1,51 @@
+//! Domains that have accounts in the store and no place in the configuration any more: a line that was
+//! lost, or misspelt, would let them vanish without a word.
+
+use impp_protocol::Domain;
+use impp_storage::{Expect, Op, Payer, Store, StoreError, Unit};
+
+use crate::core::clock::Clock;
+use crate::core::keeping::all;
+use crate::core::records::{self, ACCOUNT};
+
+/// Names in the log each domain that was hosted once, still has accounts, and is not among `hosted`;
+/// and notes which are, for the starts to come.
+///
+/// # Errors
+/// The store's.
+pub(super) async fn tell(
+    store: &dyn Store,
+    clock: &Clock,
+    hosted: &[Domain],
+) -> Result<(), StoreError> {
+    let key = records::meta("domains")?;
+    let noted = match store.get(key.clone()).await {
+        // Then it is as if this were the first start.
+        Err(StoreError::Damaged { .. }) => None,
+        noted => noted?,
+    };
+    let noted: Vec<String> =
+        noted.and_then(|record| records::from_bytes(&record.value).ok()).unwrap_or_default();
+    let mut now: Vec<String> = hosted.iter().map(ToString::to_string).collect();
+    for name in noted.iter().filter(|name| !hosted.iter().any(|domain| domain.as_str() == **name)) {
+        let Ok(domain) = Domain::parse(name) else { continue };
+        let accounts = all(store, &domain, ACCOUNT).await?;
+        let count = accounts.records.len() + accounts.damaged.len();
+        if count > 0 {
+            tracing::warn!(
+                %domain,
+                accounts = count,
+                "the store has accounts of a domain that the configuration does not name: nobody \
+                 can sign in to them, nor reach them"
+            );
+            now.push(name.clone());
+        }
+    }
+    now.sort();
+    if now == noted {
+        return Ok(());
+    }
+    let put = Op::Put { key, expect: Expect::Any, value: Some(records::to_bytes(&now)) };
+    let unit = Unit::of(clock.now(), vec![put]).paid_by(Payer::Operator);
+    store.submit(unit).await.map(drop)
+}

@@ -10,6 +10,7 @@ use kit::*;
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are units")]
 enum Step {
     Submit(Unit),
     Reopen,

@@ -63,6 +63,7 @@ mod rules_words;
 mod services;
 mod settings;
 mod settings_links;
+mod shares;
 mod sign_in;
 mod store;
 mod stores;

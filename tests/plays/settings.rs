@@ -18,7 +18,7 @@ use impp_tests::wire::{Dial, bytes_of};
 use impp_tests::{Peer, Server, Wire, eventually};
 
 use crate::devices::{unused_for, visit};
-use crate::settings_links as links;
+use crate::{settings_links as links, shares};
 
 /// Rules by which everybody sees all.
 pub(crate) const OPEN_PRESENCE: &str =
@@ -79,6 +79,10 @@ bounds! {
         requests_in_flight_max = 1 => what_waits_for_the_store;
         requests_per_second = 1 => requests_soon_after;
         requests_burst = 10 => requests_at_once;
+        work_per_second = 1 => shares::work_soon_after;
+        work_burst = 10 => shares::work_at_once;
+        stored_bytes_per_second = 1 => shares::bytes_soon_after;
+        stored_bytes_burst = 5000 => shares::bytes_at_once;
         devices_max = 2 => one_device_more;
         sessions_max = 2 => one_session_more;
         contacts_max = 1 => one_contact_more;
@@ -256,7 +260,7 @@ async fn what_is_prepared(setting: Setting) {
 async fn ahead_of_news(push_buffer_bytes: i64) -> usize {
     let server = Server::with()
         .set("limits.push_buffer_bytes", push_buffer_bytes)
-        .set("limits.requests_per_second", 1_000_000)
+        .no_rates()
         .set("limits.requests_burst", 1_000_000)
         .set("limits.stall_seconds", 3600)
         .start();

@@ -10,6 +10,7 @@ use impp_storage::{Expect, Op, RecordKey, Store, StoreError, Unit};
 
 use crate::core::DashMap;
 use crate::core::accounts::Accounts;
+use crate::core::budgets::Budgets;
 use crate::core::chance::{self, Chance, NoChance};
 use crate::core::clock::Clock;
 use crate::core::config::Config;
@@ -153,7 +154,8 @@ impl Server {
         let reach = Reach::new(routes.clone(), principals.clone(), mirrors.clone());
         let (reach, live) = (Arc::new(reach), Arc::new(Live::new(sessions)));
         let secrets = Arc::new(secrets);
-        let rooms = Rooms { routes, principals, reach, live, delivery, outgoing, secrets };
+        let budgets = Arc::new(Budgets::new(ground.settings.clone(), ground.clock.clone()));
+        let rooms = Rooms { routes, principals, reach, live, delivery, outgoing, secrets, budgets };
         let serving = Arc::new(session::Serving::new(&ground, rooms.clone()));
         let administration = administration(&ground, &rooms, &serving);
         let Ground { settings, clock, chance, metrics, accounts, .. } = ground.clone();

@@ -10,7 +10,7 @@ use impp_presence::ghosts::GhostInboxes;
 use impp_protocol::command::{Message, Outcome};
 use impp_protocol::state::{Fate, FateReport};
 use impp_protocol::{Address, By, Code, Error, Timestamp};
-use impp_storage::{self as storage, Dedup, Limit, Op, Store, StoreError, Unit};
+use impp_storage::{self as storage, Dedup, Lane, Limit, Op, Store, StoreError, Unit};
 use parking_lot::Mutex;
 
 use super::accept::{answered, dedup, done, full, in_time, in_window, is_repeat};
@@ -235,7 +235,12 @@ impl Delivery {
             ops.push(copy_sent(&from));
             ops.push(fate_of(&from, &FateReport { id, to, fate, code, by, text, address }));
         }
-        Unit { dedup: Some(dedup), body: Some(body), ..Unit::of(now, ops) }
+        // All messages of a pair in one, so that they keep their order.
+        let lane = match bearer {
+            Bearer::Session | Bearer::Queue => Lane::Account(from),
+            Bearer::Link => Lane::Domain(from.domain()),
+        };
+        Unit { dedup: Some(dedup), body: Some(body), ..Unit::of(now, ops).in_lane(lane) }
     }
 
     /// A message into an inbox, as far as its quota allows; the unit's body is the message.

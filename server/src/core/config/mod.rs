@@ -67,6 +67,18 @@ section! {
         requests_per_second: u64 = 200, reloads true;
         /// Requests that one connection may make at once after a rest.
         requests_burst: u64 = 1000, reloads true;
+        /// Work that one account may ask for a second, on average, over all its connections. Most
+        /// requests are 1; a change of the contact list is 4 and 2 more for each session of the
+        /// account, one of the rules 8, of what waits for a decision 16; reading such a list is 8
+        /// or 16, following it 32.
+        work_per_second: u64 = 400, reloads true;
+        /// Work that it may ask for at once after a rest.
+        work_burst: u64 = 4000, reloads true;
+        /// Bytes that one account may have stored a second, on average, over all its connections:
+        /// bodies of messages, wherever they go and whatever becomes of them, and 1 KiB for each.
+        stored_bytes_per_second: u64 = 256 * 1024, reloads true;
+        /// Bytes that it may have stored at once after a rest.
+        stored_bytes_burst: u64 = 32 * 1024 * 1024, reloads true;
         /// Devices of one account. A new one takes the place of the one unused longest, if that was not
         /// used for 7 days; at most four do in 24 hours.
         devices_max: u64 = 16, reloads true;
@@ -309,6 +321,10 @@ impl Config {
             ("limits", "requests_in_flight_max", limits.requests_in_flight_max, 1, 65_536),
             ("limits", "requests_per_second", limits.requests_per_second, 1, 1_000_000),
             ("limits", "requests_burst", limits.requests_burst, 1, 1_000_000),
+            ("limits", "work_per_second", limits.work_per_second, 1, 1_000_000_000),
+            ("limits", "work_burst", limits.work_burst, 1, 1_000_000_000),
+            ("limits", "stored_bytes_per_second", limits.stored_bytes_per_second, 1, 1 << 40),
+            ("limits", "stored_bytes_burst", limits.stored_bytes_burst, 1, 1 << 40),
             ("limits", "devices_max", limits.devices_max, 1, 64),
             ("limits", "sessions_max", limits.sessions_max, 1, 1_000_000),
             ("times", "idle_seconds", times.idle_seconds, 1, DAY),

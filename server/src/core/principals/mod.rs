@@ -352,7 +352,7 @@ impl Principals {
     ) -> Commits {
         let is_local = |address: &Address| self.ground.accounts.is_local(address);
         let ops = keeping::operations(owner, writes, is_local);
-        Commits::submit(&*self.ground.store, now, ops, payer)
+        Commits::submit(&*self.ground.store, now, ops, payer, Some(owner))
     }
 
     fn note(&self, owner: &Address, principal: &Principal, watchers: &[Address]) {

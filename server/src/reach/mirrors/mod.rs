@@ -237,7 +237,7 @@ impl Mirrors {
         // Whoever lets go has a shorter record than before: nobody has to pay for it.
         let payer = &Payer::Nobody;
         let store = &*self.ground.store;
-        let commit = (!ops.is_empty()).then(|| Commits::submit(store, now, ops, payer));
+        let commit = (!ops.is_empty()).then(|| Commits::submit(store, now, ops, payer, None));
         for watcher in &effects.let_go {
             slot.claims.remove(watcher);
         }

@@ -9,7 +9,7 @@ use impp_acl::Acting;
 use impp_protocol::command::{Ack, Done, Fetch};
 use impp_protocol::state::{self, DeviceReport, FateReport, Item, ItemKind, Page};
 use impp_protocol::{Code, Error, Timestamp};
-use impp_storage::{self as storage, Op, ReadLog, Store, StoreError, Unit};
+use impp_storage::{self as storage, Lane, Op, ReadLog, Store, StoreError, Unit};
 
 use crate::core::answers::{Handled, Stored};
 use crate::core::clock::Clock;
@@ -49,7 +49,8 @@ impl Logs {
         let retention = seconds(self.settings.load().inbox.retention_days * 86_400);
         let custody = Op::Custody { owner: owner.clone(), upto };
         let ops = vec![custody, Op::Trim { owner, before: now.before(retention) }];
-        self.store.submit(Unit::of(now, ops)).await.stored()?;
+        let lane = Lane::Account(acting.owner().clone());
+        self.store.submit(Unit::of(now, ops).in_lane(lane)).await.stored()?;
         Ok(Done::empty())
     }
 

@@ -61,7 +61,8 @@ impl Things {
     /// Of what these rooms have.
     pub fn new(ground: &Ground, rooms: &Rooms, devices: Arc<Devices>) -> Things {
         let Ground { store, clock, settings, accounts, .. } = ground.clone();
-        let Rooms { principals, reach, live, delivery, outgoing, secrets, .. } = rooms.clone();
+        let Rooms { principals, reach, live, delivery, outgoing, secrets, budgets, .. } =
+            rooms.clone();
         let (sessions, rules) = (live.sessions.clone(), Rules { principals: principals.clone() });
         Things {
             presence: Presence {
@@ -93,7 +94,7 @@ impl Things {
             },
             devices: OwnDevices { devices },
             logs: Logs { store: store.clone(), settings, secrets, clock },
-            fates: Fates { outgoing, store },
+            fates: Fates { outgoing, store, budgets },
         }
     }
 

@@ -98,6 +98,13 @@ pub enum Op {
         /// What, or nothing to delete it.
         value: Option<Bytes>,
     },
+    /// Writes nothing, and refuses the unit where a counted append of its body would be.
+    Fits {
+        /// Whose log.
+        owner: Address,
+        /// As of [`Append::limit`].
+        limit: Limit,
+    },
     /// A device acknowledged items: they are no longer counted. Clamped to the log's last item,
     /// and never taken back.
     Custody {

@@ -87,6 +87,7 @@ bounds! {
         sessions_max = 2 => one_session_more;
         contacts_max = 1 => one_contact_more;
         subscriptions_max = 1 => one_followed_more;
+        leases_max = 1 => shares::one_lease_more;
         pending_max = 1 => one_waiting_more;
     }
     times {

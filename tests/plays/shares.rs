@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use impp_protocol::command::Ping;
-use impp_protocol::{Code, Error, What};
-use impp_tests::peer::{fetch, message};
+use impp_protocol::state::{self, DeviceEdit, Devices, SubscriptionEdit};
+use impp_protocol::{By, Code, Error, What};
+use impp_tests::peer::{fetch, message, publish};
+use impp_tests::presence::at_once;
 use impp_tests::server::Start;
 use impp_tests::{Peer, Server, eventually};
 
-use crate::settings::{Setting, large};
+use crate::links_mended::one;
+use crate::settings::{OPEN_PRESENCE, Setting, large};
 
 /// What an account's budget has no room for: when it may be asked again.
 fn told_to_wait(error: &Error) -> Duration {
@@ -199,4 +202,143 @@ async fn too_many_bytes(server: &Server) {
     assert!(told_to_wait(&error) > Duration::from_secs(60));
     // What is less may have room.
     alice.done(message("bob@localhost", "")).await;
+}
+
+/// What a sender was answered, one after the other.
+async fn answers(sender: &mut Peer, to: &str, many: usize) -> Vec<Option<Code>> {
+    let mut answers = Vec::new();
+    for n in 0..many {
+        let answer = sender.request(message(to, &n.to_string())).await;
+        answers.push(answer.err().map(|error| {
+            assert_eq!(error.by, By::Recipient, "{error:?}");
+            error.code
+        }));
+    }
+    answers
+}
+
+/// No sender fills an inbox: each has a share, and the others find room. What was acknowledged makes
+/// room again; and a sender whose messages the rules drop is told the same as one whose messages
+/// are kept.
+#[tokio::test]
+async fn e8_a_sender_has_a_share_of_an_inbox_and_the_rest_is_for_others() {
+    let server = Server::with().set("inbox.items_max", 40).start();
+    ["dave", "erin"].iter().for_each(|name| server.add(name));
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    let drop = "[[delivery]]\nid = \"d\"\nwho = [\"dave@localhost\"]\naction = \"drop\"\n\
+                [[delivery]]\nid = \"a\"\nwho = [\"authenticated\"]\n\
+                except = [\"dave@localhost\"]\naction = \"accept\"\n";
+    bob.set_rules(drop).await;
+    let mut told = Vec::new();
+    for name in ["alice", "carol", "dave"] {
+        let mut sender = Peer::sign_in(&server, name).await;
+        told.push(answers(&mut sender, "bob@localhost", 12).await);
+        // Another inbox is another matter.
+        sender.send("alice@localhost", "hi").await;
+    }
+    let share: Vec<_> = (0..12).map(|n| (n >= 10).then_some(Code::Full)).collect();
+    assert_eq!(told, vec![share.clone(); 3]);
+    let mut erin = Peer::sign_in(&server, "erin").await;
+    erin.send("bob@localhost", "there is room for me").await;
+    assert_eq!(bob.inbox().await.len(), 21);
+    bob.ack_all().await;
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    assert_eq!(answers(&mut alice, "bob@localhost", 12).await, share);
+}
+
+/// Who is dropped finds an inbox as full as it is for everybody else, and takes nobody's place.
+#[tokio::test]
+async fn e8_a_full_inbox_is_full_for_who_is_dropped_too() {
+    let server = Server::with().set("inbox.items_max", 3).start();
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    let drop = "[[delivery]]\nid = \"d\"\nwho = [\"carol@localhost\"]\naction = \"drop\"\n\
+                [[delivery]]\nid = \"a\"\nwho = [\"authenticated\"]\n\
+                except = [\"carol@localhost\"]\naction = \"accept\"\n";
+    bob.set_rules(drop).await;
+    let mut carol = Peer::sign_in(&server, "carol").await;
+    carol.send("bob@localhost", "dropped").await;
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let full = [None, None, None, Some(Code::Full)];
+    assert_eq!(answers(&mut alice, "bob@localhost", 4).await, full);
+    assert_eq!(answers(&mut carol, "bob@localhost", 1).await, [Some(Code::Full)]);
+    assert_eq!(bob.inbox().await.len(), 3);
+}
+
+/// No stranger and no domain has all the places of those who wait for a decision; and it is the same
+/// for an address that does not exist.
+#[tokio::test(flavor = "multi_thread")]
+async fn e8_f14_a_stranger_and_a_domain_have_their_share_of_what_is_held() {
+    let (domains, evil) = one(|start| start.set("limits.pending_max", 40)).await;
+    let server = &domains["a.example"];
+    let mut link = evil.call(server).await;
+    let mut told = Vec::new();
+    for who in ["alice@a.example", "nobody@a.example"] {
+        let mut of = Vec::new();
+        for sender in ["mallory", "malvina", "malcolm"] {
+            let mut taken = 0;
+            for n in 0..12 {
+                match link.request(evil.message(sender, who, &n.to_string())).await {
+                    Ok(_) => taken += 1,
+                    Err(error) => assert_eq!((error.code, error.by), (Code::Full, By::Recipient)),
+                }
+            }
+            of.push(taken);
+        }
+        told.push(of);
+    }
+    assert_eq!(told, [[10, 10, 0], [10, 10, 0]]);
+    // There is room for who lives here.
+    let mut alice = Peer::sign_in(server, "alice").await;
+    let hold = "[[delivery]]\nid = \"h\"\nwho = [\"authenticated\"]\naction = \"hold\"\n";
+    alice.set_rules(hold).await;
+    let mut bob = Peer::sign_in(server, "bob").await;
+    bob.send("alice@a.example", "may I?").await;
+    assert_eq!(alice.requests().await.entries.len(), 3);
+}
+
+/// What an account follows by leases is bounded over all its sessions and devices, also when they are
+/// gone; what it follows already it may refresh.
+pub(crate) async fn one_lease_more(setting: Setting) {
+    let server = setting.on(Server::with()).start();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.follow_for("bob@localhost", 3600).await.unwrap();
+    alice.leave().await;
+    let mut alice = Peer::sign_in_on(&server, "alice", 2).await;
+    let error = alice.follow_for("carol@localhost", 3600).await.unwrap_err();
+    assert_eq!((error.code, error.by), (Code::Full, By::Server));
+    alice.follow_for("bob@localhost", 3600).await.unwrap();
+    // Without a lease it ends with the session.
+    alice.follow("carol@localhost").await;
+    alice.leave().await;
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let cancel = SubscriptionEdit { cancel: "bob@localhost".parse().unwrap() };
+    let cancel = Some(state::encode(&cancel));
+    alice.done(publish("alice@localhost", What::Subscriptions, cancel)).await;
+    alice.follow_for("carol@localhost", 3600).await.unwrap();
+}
+
+/// The leases of a device go with it, and are no burden to whom it followed.
+#[tokio::test]
+async fn h10_a_device_that_is_removed_takes_its_leases_with_it() {
+    let server = at_once().accounts(["alice"]).start();
+    for name in ["bob", "carol"] {
+        server.add(name);
+        Peer::sign_in(&server, name).await.set_rules(OPEN_PRESENCE).await;
+    }
+    let mut phone = Peer::sign_in_on(&server, "alice", 2).await;
+    for presentity in ["bob@localhost", "carol@localhost"] {
+        phone.follow_for(presentity, 3600).await.unwrap();
+    }
+    phone.leave().await;
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    assert_eq!(alice.subscriptions().await.len(), 2);
+    // On another device too, and that one stays.
+    alice.follow_for("carol@localhost", 3600).await.unwrap();
+    let devices = alice.done(fetch("alice@localhost", What::Devices)).await.content.unwrap();
+    let devices: Devices = state::decode(devices).unwrap();
+    let phone = devices.entries.into_iter().find(|device| !device.current).unwrap().id;
+    let remove = Some(state::encode(&DeviceEdit { remove: phone }));
+    alice.done(publish("alice@localhost", What::Devices, remove)).await;
+    let left: Vec<_> = alice.subscriptions().await.into_iter().map(|s| s.presentity).collect();
+    assert_eq!(left, ["carol@localhost".parse().unwrap()]);
 }

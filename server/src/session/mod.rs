@@ -90,7 +90,7 @@ pub struct Serving {
 impl Serving {
     /// From these rooms.
     pub fn new(ground: &Ground, rooms: Rooms) -> Serving {
-        let devices = Devices::new(ground, rooms.principals.clone(), rooms.live.clone());
+        let devices = Devices::new(ground, &rooms);
         let devices = Arc::new(devices);
         let things = Things::new(ground, &rooms, devices.clone());
         let Ground { settings, clock, chance, timers, metrics, .. } = ground.clone();

@@ -88,6 +88,8 @@ section! {
         contacts_max: u64 = 1000, reloads true;
         /// Presentities that one session follows.
         subscriptions_max: u64 = 2000, reloads true;
+        /// Presentities that one account follows by leases, on all its devices.
+        leases_max: u64 = 4000, reloads true;
         /// Watchers that wait for one owner's decision; as many held messages.
         pending_max: u64 = 200, reloads true;
     }

@@ -14,6 +14,7 @@ use impp_storage::{self as storage, Lane, Op, ReadLog, Store, StoreError, Unit};
 use crate::core::answers::{Handled, Stored};
 use crate::core::clock::Clock;
 use crate::core::config::seconds;
+use crate::core::principals::Principals;
 use crate::core::secrets::Secrets;
 use crate::core::settings::Settings;
 
@@ -28,6 +29,7 @@ pub(in crate::session) struct Logs {
     pub settings: Arc<Settings>,
     pub secrets: Arc<Secrets>,
     pub clock: Clock,
+    pub principals: Arc<Principals>,
 }
 
 impl Logs {
@@ -51,6 +53,9 @@ impl Logs {
         let ops = vec![custody, Op::Trim { owner, before: now.before(retention) }];
         let lane = Lane::Account(acting.owner().clone());
         self.store.submit(Unit::of(now, ops).in_lane(lane)).await.stored()?;
+        let counted =
+            self.principals.look(acting.owner(), |principal, _| principal.inbox.acknowledged(upto));
+        counted.await.stored()?;
         Ok(Done::empty())
     }
 

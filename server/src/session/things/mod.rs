@@ -63,6 +63,7 @@ impl Things {
         let Ground { store, clock, settings, accounts, .. } = ground.clone();
         let Rooms { principals, reach, live, delivery, outgoing, secrets, budgets, .. } =
             rooms.clone();
+        let shared = principals.clone();
         let (sessions, rules) = (live.sessions.clone(), Rules { principals: principals.clone() });
         Things {
             presence: Presence {
@@ -93,7 +94,7 @@ impl Things {
                 clock: clock.clone(),
             },
             devices: OwnDevices { devices },
-            logs: Logs { store: store.clone(), settings, secrets, clock },
+            logs: Logs { store: store.clone(), settings, secrets, clock, principals: shared },
             fates: Fates { outgoing, store, budgets },
         }
     }

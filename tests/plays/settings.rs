@@ -121,6 +121,10 @@ bounds! {
         frames_burst = 10 => links::frames;
         messages_per_second = 1 => links::messages;
         messages_burst = 3 => links::messages;
+        stored_bytes_per_second = 1 => links::bytes_stored;
+        stored_bytes_burst = 5000 => links::bytes_stored;
+        presence_bytes_per_second = 20_000 => links::bytes_shown;
+        presence_bytes_burst = 20_000 => links::bytes_shown;
         subscriptions_max = 1 => links::one_followed_more;
         presence_bytes_max = 300 => links::presence_too_large;
         domains_max = 1 => links::one_domain_more;

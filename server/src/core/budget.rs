@@ -67,11 +67,18 @@ impl Budget {
         Ok(())
     }
 
-    /// Takes it whatever there is: it is known only afterwards what something has cost, and what comes
-    /// next waits for it.
-    pub fn owe(&mut self, now: Timestamp, terms: Terms, cost: Cost) {
+    /// Takes it whatever there is: it is known only afterwards what something has cost, or it has come
+    /// already. For how long more is owed than a full one has: what comes next waits so long.
+    pub fn owe(&mut self, now: Timestamp, terms: Terms, cost: Cost) -> Duration {
         self.work = self.work.filled(now, terms.work).with(cost.work);
         self.stored = self.stored.filled(now, terms.stored).with(cost.stored);
+        self.work.over(terms.work).max(self.stored.over(terms.stored))
+    }
+
+    /// Whether nothing is spent: it is as good as a new one.
+    pub fn is_full(&self, now: Timestamp, terms: Terms) -> bool {
+        let buckets = [(self.work, terms.work), (self.stored, terms.stored)];
+        buckets.into_iter().all(|(bucket, flow)| bucket.filled(now, flow).spent == 0)
     }
 }
 
@@ -93,16 +100,18 @@ impl Bucket {
         if cost == 0 {
             return Ok(filled);
         }
-        let full = flow.burst.saturating_mul(THOUSAND);
-        let spent = filled.with(cost.min(flow.burst)).spent;
-        match spent.checked_sub(full) {
-            None | Some(0) => Ok(filled.with(cost)),
-            Some(over) => {
-                let millis = over.div_ceil(flow.per_second.max(1));
-                // Whole seconds, as they are told.
-                Err(Duration::from_secs(millis.div_ceil(THOUSAND).max(1)))
-            }
+        let over = filled.with(cost.min(flow.burst)).over(flow);
+        if over.is_zero() {
+            return Ok(filled.with(cost));
         }
+        // Whole seconds, as they are told.
+        Err(Duration::from_secs(over.as_secs() + u64::from(over.subsec_nanos() > 0)))
+    }
+
+    /// How long it takes until no more is spent than a full one has.
+    fn over(self, flow: Flow) -> Duration {
+        let over = self.spent.saturating_sub(flow.burst.saturating_mul(THOUSAND));
+        Duration::from_millis(over.div_ceil(flow.per_second.max(1)))
     }
 }
 

@@ -212,7 +212,19 @@ fn carrying(
         let (delivery, mirrors) = (delivery.clone(), mirrors.clone());
         let fates = Fates::new(ground, routes(), sessions.clone(), delivery.clone(), peers);
         let fates = Arc::new(fates);
-        link::Serving { clock, chance, settings, metrics, open, home, delivery, fates, mirrors }
+        let budgets = Default::default();
+        link::Serving {
+            clock,
+            chance,
+            settings,
+            metrics,
+            open,
+            home,
+            delivery,
+            fates,
+            mirrors,
+            budgets,
+        }
     });
     let outgoing = Outgoing::new(ground, sessions.clone(), queues, linked, peers.clone());
     (delivery, Arc::new(outgoing), peers)

@@ -346,6 +346,7 @@ impl Config {
     fn link_ranges(&self) -> Vec<Range> {
         let (times, links) = (&self.times, &self.federation);
         let per_minute = links.unproven_connects_per_minute;
+        let shown = (links.presence_bytes_per_second, links.presence_bytes_burst);
         vec![
             ("federation", "dial_seconds", links.dial_seconds, 1, 600),
             ("federation", "retry_min_milliseconds", links.retry_min_milliseconds, 1, DAY),
@@ -360,6 +361,10 @@ impl Config {
             ("federation", "frames_burst", links.frames_burst, 1, 10_000_000),
             ("federation", "messages_per_second", links.messages_per_second, 1, 10_000_000),
             ("federation", "messages_burst", links.messages_burst, 1, 10_000_000),
+            ("federation", "stored_bytes_per_second", links.stored_bytes_per_second, 1, 1 << 40),
+            ("federation", "stored_bytes_burst", links.stored_bytes_burst, 1, 1 << 40),
+            ("federation", "presence_bytes_per_second", shown.0, 1, 1 << 40),
+            ("federation", "presence_bytes_burst", shown.1, 1, 1 << 40),
             ("federation", "domains_max", links.domains_max, 1, 1_000_000),
             ("federation", "lease_seconds", links.lease_seconds, 1, times.lease_max_seconds),
             ("federation", "stale_seconds", links.stale_seconds, 0, DAY),

@@ -11,6 +11,7 @@ use impp_protocol::hashing::HashMap;
 use impp_protocol::{Address, Timestamp};
 
 use crate::ids::{LinkId, ListenerId};
+use crate::places::{Amount, Asker, Places};
 use crate::policy::Policy;
 use crate::presentity::{Answer, Change, Effects, Layers, PaceLimit, Presentity};
 
@@ -134,24 +135,23 @@ fn with_policy(address: &Address, policy: Policy, now: Timestamp) -> Presentity 
 /// How many messages each seems to hold, so that it comes to be full as one would whose owner never
 /// looks.
 #[derive(Debug, Default)]
-pub struct GhostInboxes(HashMap<Address, u64>);
+pub struct GhostInboxes(HashMap<Address, Places>);
 
 impl GhostInboxes {
-    /// Seems to hold one more message; `false` if as many as can be are held.
-    pub fn hold(&mut self, address: &Address, most: u64) -> bool {
+    /// Seems to hold one more message of somebody elsewhere; `false` if there is no room among `most`.
+    pub fn hold(&mut self, address: &Address, from: &Address, most: u64) -> bool {
         if self.0.len() >= INBOXES_MAX && !self.0.contains_key(address) {
             self.0.clear();
         }
-        let count = self.0.entry(address.clone()).or_default();
-        let room = *count < most;
-        *count += u64::from(room);
-        room
+        let places = self.0.entry(address.clone()).or_default();
+        // Who never signs in knows nobody.
+        places.take(Asker::of(address, from, false), 0, Amount::items(most))
     }
 
     /// What seemed to be held was a repeat, or could not be stored.
-    pub fn release(&mut self, address: &Address) {
-        if let Some(count) = self.0.get_mut(address) {
-            *count = count.saturating_sub(1);
+    pub fn release(&mut self, address: &Address, from: &Address) {
+        if let Some(places) = self.0.get_mut(address) {
+            places.give_back(from, 0);
         }
     }
 }

@@ -13,10 +13,12 @@
 //! | `policy.rs` | an owner's rules and contacts, as decisions look at them |
 //! | `presentity/` | a presentity: what is shown, and what is on its way to the disk |
 //! | `ghosts.rs` | addresses that do not exist, and must not be told from others |
+//! | `places.rs` | places that others take: a share for each |
 //! | `followed/` | a presentity of another domain, as its followers here see it |
 
 pub mod followed;
 pub mod ghosts;
+pub mod places;
 
 mod bonds;
 mod ids;

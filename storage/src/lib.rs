@@ -36,6 +36,6 @@ pub use store::{
     Table,
 };
 pub use unit::{
-    Append, BODY_BYTES_MAX, Dedup, Expect, HEAD_BYTES_MAX, KEY_BYTES_MAX, Limit, Op, Outcome,
+    Append, BODY_BYTES_MAX, Dedup, Expect, HEAD_BYTES_MAX, KEY_BYTES_MAX, Lane, Limit, Op, Outcome,
     Rejection, TRIM_ITEMS_MAX, UNIT_BYTES_MAX, UNIT_OPS_MAX, Unit, VALUE_BYTES_MAX,
 };

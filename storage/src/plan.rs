@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use impp_protocol::{Address, Timestamp};
 
-use crate::unit::{Append, Dedup, Expect, Op, Outcome, Rejection, Unit};
+use crate::unit::{Append, Dedup, Expect, Limit, Op, Outcome, Rejection, Unit};
 use crate::{LogState, RecordKey};
 
 /// What is kept of a log beside its items; all zero if there never was one.
@@ -41,6 +41,16 @@ impl LogRow {
 pub(crate) struct Usage {
     pub(crate) items: u64,
     pub(crate) bytes: u64,
+}
+
+impl Usage {
+    fn and(self, bytes: u64) -> Usage {
+        Usage { items: self.items + 1, bytes: self.bytes.saturating_add(bytes) }
+    }
+
+    fn is_within(self, limit: Limit) -> bool {
+        self.items <= limit.items && self.bytes <= limit.bytes
+    }
 }
 
 /// What the whole store counts; only ever rises.
@@ -201,6 +211,13 @@ impl<'u, F: Facts> Planner<'u, '_, F> {
             Op::Put { key, expect, value } => {
                 return self.plan_put(index, key, *expect, value.as_ref());
             }
+            Op::Fits { owner, limit } => {
+                let unacked = self.log(owner)?.unacked;
+                let bytes = self.unit.body.as_ref().map_or(0, Bytes::len) as u64;
+                if !unacked.and(bytes).is_within(*limit) {
+                    return Ok(Some(Rejection::Full { op: index }));
+                }
+            }
             Op::Custody { owner, upto } => self.plan_custody(owner, *upto)?,
             Op::Trim { owner, before } => {
                 let row = self.log(owner)?;
@@ -227,10 +244,8 @@ impl<'u, F: Facts> Planner<'u, '_, F> {
         let body = if append.with_body { self.unit.body.as_ref() } else { None };
         let size = (append.head.len() + body.map_or(0, Bytes::len)) as u64;
         if append.counted {
-            row.unacked.items += 1;
-            row.unacked.bytes += size;
-            let usage = row.unacked;
-            if append.limit.is_some_and(|l| usage.items > l.items || usage.bytes > l.bytes) {
+            row.unacked = row.unacked.and(size);
+            if append.limit.is_some_and(|limit| !row.unacked.is_within(limit)) {
                 return Ok(Some(Rejection::Full { op }));
             }
         }

@@ -95,7 +95,11 @@ pub(crate) fn growth<F: Facts>(unit: &Unit, facts: &mut F) -> Result<i64, F::Err
                 };
                 growth += after - before;
             }
-            Op::Custody { .. } | Op::Trim { .. } | Op::Purge { .. } | Op::ExpireDedup { .. } => {}
+            Op::Fits { .. }
+            | Op::Custody { .. }
+            | Op::Trim { .. }
+            | Op::Purge { .. }
+            | Op::ExpireDedup { .. } => {}
         }
     }
     let repeats = unit.dedup.as_ref().map_or(0, |_| row(0));

@@ -16,9 +16,12 @@ pub const SCAN_ITEMS_MAX: usize = 10_000;
 /// returns a future of the answer. A read sees every unit whose answer was given before the read
 /// was asked, and nothing that is not yet durable.
 pub trait Store: Send + Sync + 'static {
-    /// Queues one unit. Units take effect in the order of submission, each whole or not at all,
-    /// and the answer comes only after the sync that covers it. When the bounded queue is full
-    /// the answer is [`StoreError::Busy`], at once.
+    /// Queues one unit. Units take effect each whole or not at all, those of one [`Lane`] in the order
+    /// of submission, as is a unit without one with all others; and the answer comes only after the
+    /// sync that covers it. When the bounded queue, or the lane's share of it, is full the answer is
+    /// [`StoreError::Busy`], at once.
+    ///
+    /// [`Lane`]: crate::Lane
     fn submit(&self, unit: Unit) -> Pending<Outcome>;
 
     /// The record under a key.

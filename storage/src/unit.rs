@@ -3,7 +3,7 @@
 //! What a unit does to a store is decided in `plan.rs`.
 
 use bytes::Bytes;
-use impp_protocol::{Address, Timestamp};
+use impp_protocol::{Address, Domain, Timestamp};
 
 use crate::{Payer, RecordKey, StoreError};
 
@@ -37,18 +37,36 @@ pub struct Unit {
     pub ops: Vec<Op>,
     /// Who pays for it from the reserve, if the disk is full.
     pub payer: Payer,
+    /// In which lane it waits; in none it keeps its place among all units.
+    pub lane: Option<Lane>,
+}
+
+/// Whose units wait together, in their order. Lanes take turns, and each has its share of the queue:
+/// only what depends on nothing that another lane writes may have one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// What an account asks for.
+    Account(Address),
+    /// What another domain does.
+    Domain(Domain),
 }
 
 impl Unit {
     /// Operations alone: with no message, nothing that tells a repeat, and nobody who pays for it.
     pub fn of(time: Timestamp, ops: Vec<Op>) -> Unit {
-        Unit { dedup: None, body: None, time, ops, payer: Payer::Nobody }
+        Unit { dedup: None, body: None, time, ops, payer: Payer::Nobody, lane: None }
     }
 
     /// The same, and on a full disk somebody pays for it.
     #[must_use]
     pub fn paid_by(self, payer: Payer) -> Unit {
         Unit { payer, ..self }
+    }
+
+    /// The same, in a lane.
+    #[must_use]
+    pub fn in_lane(self, lane: Lane) -> Unit {
+        Unit { lane: Some(lane), ..self }
     }
 }
 
@@ -79,6 +97,13 @@ pub enum Op {
         expect: Expect,
         /// What, or nothing to delete it.
         value: Option<Bytes>,
+    },
+    /// Writes nothing, and refuses the unit where a counted append of its body would be.
+    Fits {
+        /// Whose log.
+        owner: Address,
+        /// As of [`Append::limit`].
+        limit: Limit,
     },
     /// A device acknowledged items: they are no longer counted. Clamped to the log's last item,
     /// and never taken back.

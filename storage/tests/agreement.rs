@@ -10,6 +10,7 @@ use kit::*;
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are units")]
 enum Step {
     Submit(Unit),
     Reopen,
@@ -57,6 +58,9 @@ fn an_op() -> impl Strategy<Value = Op> {
         5 => a_put(),
         4 => (owner(), upto).prop_map(|(owner, upto)| Op::Custody { owner, upto }),
         3 => (owner(), 0..120u64).prop_map(|(owner, time)| trim(&owner, time)),
+        2 => (owner(), 1..12u64, 10..200u64).prop_map(|(owner, items, bytes)| {
+            Op::Fits { owner, limit: Limit { items, bytes } }
+        }),
         1 => owner().prop_map(|owner| Op::Purge { owner }),
         1 => (0..40u64).prop_map(|time| Op::ExpireDedup { before: at(time) }),
     ]

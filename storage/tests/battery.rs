@@ -261,6 +261,10 @@ battery! {
         assert_eq!(submit(store, vec![limited(2, 100)]).await, full);
         assert_eq!(submit(store, vec![limited(9, 14)]).await, full);
         assert_eq!(page(store, &alice(), 0).await.items.len(), 2);
+        // What only asks whether one more would fit is told the same, and leaves nothing.
+        let fits = |items| Op::Fits { owner: alice(), limit: Limit { items, bytes: 100 } };
+        assert_eq!(submit(store, vec![fits(2)]).await, full);
+        assert!(commit(store, unit(vec![fits(3)])).await.is_empty());
         // Others, and items that do not count, are not affected.
         commit(store, unit(vec![append(&bob(), "x")])).await;
         let free = Append { counted: false, limit: Some(Limit { items: 0, bytes: 0 }),

@@ -261,7 +261,7 @@ async fn e14_held_messages_come_in_their_order() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn e14_nothing_passes_held_messages_that_are_moved() {
     const MESSAGES: usize = 300;
-    let server = at_once().accounts(["alice"]).set("limits.pending_max", 1000).start();
+    let server = at_once().accounts(["alice"]).set("limits.pending_max", 2000).start();
     server.add("bob");
     let mut alice = Peer::sign_in(&server, "alice").await;
     alice.set_rules(&delivery("bob", "hold")).await;

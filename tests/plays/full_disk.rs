@@ -31,7 +31,7 @@ pub(crate) fn on_small_disk(start: Start) -> Option<(SmallDisk, Server)> {
     let disk = SmallDisk::mount(DISK_BYTES)?;
     let store = disk.path().join("store");
     std::fs::create_dir(&store).unwrap();
-    let server = start.set("limits.requests_per_second", 1_000_000).store(&store).start();
+    let server = start.no_rates().store(&store).start();
     Some((disk, server))
 }
 
@@ -257,7 +257,7 @@ async fn g8_on_full_disks_watchers_of_other_domains_stay() {
     let domains = Domains::with(&names, |name, start| {
         let start = start.set("times.lease_min_seconds", 1);
         let start = start.set("federation.lease_seconds", LEASE.as_secs() as i64);
-        let start = start.set("limits.requests_per_second", 1_000_000);
+        let start = start.no_rates();
         start.store(&on(name).path().join("store"))
     })
     .await;

@@ -66,6 +66,7 @@ mod rules_words;
 mod services;
 mod settings;
 mod settings_links;
+mod shares;
 mod sign_in;
 mod store;
 mod stores;

@@ -89,7 +89,7 @@ async fn none_lost_none_doubled(server: &Server, sent: &BTreeMap<&str, Sent>) {
 /// Twenty kills under load: nothing acknowledged is lost, and what was tried again is not doubled.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn g2_kill_9_under_load_loses_and_doubles_nothing() {
-    let mut server = Server::with().set("limits.requests_per_second", 1_000_000).start();
+    let mut server = Server::with().no_rates().start();
     let mut sent: BTreeMap<&str, Sent> = SENDERS.map(|name| (name, Sent::default())).into();
     for round in 0..ROUNDS {
         let (acknowledged, progress) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
@@ -215,7 +215,7 @@ async fn g8_a_full_disk_is_told_before_ok_and_heals() {
     let Some(disk) = SmallDisk::mount(64 * 1024 * 1024) else { return };
     let store = disk.path().join("store");
     std::fs::create_dir(&store).unwrap();
-    let server = Server::with().set("limits.requests_per_second", 1_000_000).store(&store).start();
+    let server = Server::with().no_rates().store(&store).start();
     let mut alice = Peer::sign_in(&server, "alice").await;
     let mut bob = Peer::sign_in(&server, "bob").await;
     let mut sent = vec![];

@@ -127,7 +127,7 @@ async fn e13_a_storm_of_messages_is_told_to_slow_down() {
 async fn h1_a_slow_reader_is_bounded_and_loses_nothing() {
     const MESSAGES: usize = 500;
     const GROWTH_BYTES_MAX: u64 = 12 * 1024 * 1024;
-    let server = Server::with().set("limits.requests_per_second", 1_000_000).start();
+    let server = Server::with().no_rates().set("inbox.bytes_max", 1_i64 << 30).start();
     let mut alice = Peer::sign_in(&server, "alice").await;
     let mut bob = Peer::sign_in(&server, "bob").await;
     bob.done(log_from(None)).await;
@@ -156,7 +156,8 @@ async fn h1_a_slow_reader_is_bounded_and_loses_nothing() {
 async fn h1_a_reader_without_progress_is_cut_and_returns() {
     const MESSAGES: usize = 300;
     let server = Server::with()
-        .set("limits.requests_per_second", 1_000_000)
+        .no_rates()
+        .set("inbox.bytes_max", 1_i64 << 30)
         .set("limits.stall_seconds", 2)
         .start();
     let mut alice = Peer::sign_in(&server, "alice").await;

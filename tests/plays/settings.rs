@@ -18,7 +18,7 @@ use impp_tests::wire::{Dial, bytes_of};
 use impp_tests::{Peer, Server, Wire, eventually};
 
 use crate::devices::{unused_for, visit};
-use crate::{settings_links as links, strangers};
+use crate::{settings_links as links, shares, strangers};
 
 /// Rules by which everybody sees all.
 pub(crate) const OPEN_PRESENCE: &str =
@@ -82,10 +82,15 @@ bounds! {
         requests_in_flight_max = 1 => what_waits_for_the_store;
         requests_per_second = 1 => requests_soon_after;
         requests_burst = 10 => requests_at_once;
+        work_per_second = 1 => shares::work_soon_after;
+        work_burst = 10 => shares::work_at_once;
+        stored_bytes_per_second = 1 => shares::bytes_soon_after;
+        stored_bytes_burst = 5000 => shares::bytes_at_once;
         devices_max = 2 => one_device_more;
         sessions_max = 2 => one_session_more;
         contacts_max = 1 => one_contact_more;
         subscriptions_max = 1 => one_followed_more;
+        leases_max = 1 => shares::one_lease_more;
         pending_max = 1 => one_waiting_more;
     }
     times {
@@ -119,6 +124,10 @@ bounds! {
         frames_burst = 10 => links::frames;
         messages_per_second = 1 => links::messages;
         messages_burst = 3 => links::messages;
+        stored_bytes_per_second = 1 => links::bytes_stored;
+        stored_bytes_burst = 5000 => links::bytes_stored;
+        presence_bytes_per_second = 20_000 => links::bytes_shown;
+        presence_bytes_burst = 20_000 => links::bytes_shown;
         subscriptions_max = 1 => links::one_followed_more;
         presence_bytes_max = 300 => links::presence_too_large;
         domains_max = 1 => links::one_domain_more;
@@ -261,7 +270,7 @@ async fn what_is_prepared(setting: Setting) {
 async fn ahead_of_news(push_buffer_bytes: i64) -> usize {
     let server = Server::with()
         .set("limits.push_buffer_bytes", push_buffer_bytes)
-        .set("limits.requests_per_second", 1_000_000)
+        .no_rates()
         .set("limits.requests_burst", 1_000_000)
         .set("limits.stall_seconds", 3600)
         .start();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use impp_protocol::command::{ByeReason, Ping, Subscribe};
+use impp_protocol::command::{ByeReason, Notify, Ping, Subscribe};
 use impp_protocol::state::{Fate, SubscriptionState};
 use impp_protocol::{Code, Command, Request, What};
 use impp_tests::fates::OPEN_INBOX;
@@ -171,6 +171,54 @@ pub(crate) async fn frames(setting: Setting) {
     }
     let took = start.elapsed();
     assert!(took > Duration::from_secs((FRAMES - 10) / 50 - 1), "{took:?}");
+}
+
+/// What another domain has stored is counted over all its links, and does not come back with a new one.
+pub(crate) async fn bytes_stored(setting: Setting) {
+    let others =
+        [("federation.stored_bytes_per_second", 1), ("federation.stored_bytes_burst", 5000)];
+    let (domains, evil) = with(setting, &others).await;
+    let server = here(&domains);
+    Peer::sign_in(server, "alice").await.set_rules(OPEN_INBOX).await;
+    let body = "x".repeat(2500);
+    let mut taken = 0;
+    for _ in 0..2 {
+        let mut link = evil.call(server).await;
+        for _ in 0..2 {
+            match link.request(evil.message("x", ALICE, &body)).await {
+                Ok(_) => taken += 1,
+                Err(error) => {
+                    assert_eq!(error.code, Code::RateLimited);
+                    assert!(error.retry_after.unwrap() > Duration::from_secs(60));
+                }
+            }
+        }
+        link.leave(ByeReason::Idle, None).await;
+    }
+    assert_eq!(taken, 1);
+}
+
+/// Presence of another domain is read as fast as may be, also what nobody has asked for; nothing is
+/// broken off by it.
+pub(crate) async fn bytes_shown(setting: Setting) {
+    const NOTIFICATIONS: usize = 5;
+    let others = [
+        ("federation.presence_bytes_per_second", 20_000),
+        ("federation.presence_bytes_burst", 20_000),
+    ];
+    let (domains, evil) = with(setting, &others).await;
+    let mut link = evil.call(here(&domains)).await;
+    let start = Instant::now();
+    let shown = || {
+        let someone = "someone@evil.example".parse().unwrap();
+        let notify = Notify::of(someone, What::Presence, SubscriptionState::Active);
+        Notify { snapshot: Some(vec![0; 20_000].into()), ..notify }
+    };
+    link.write((0..NOTIFICATIONS).map(|_| bytes_of(0, shown()))).await;
+    link.write([bytes_of(1, Ping {})]).await;
+    link.answer(1).await.unwrap();
+    let took = start.elapsed();
+    assert!(took > Duration::from_secs(NOTIFICATIONS as u64 - 2), "{took:?}");
 }
 
 pub(crate) async fn messages(setting: Setting) {

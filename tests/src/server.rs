@@ -85,6 +85,14 @@ impl Start {
         self
     }
 
+    /// Lets everybody ask for and store as much as they like.
+    #[must_use]
+    pub fn no_rates(self) -> Start {
+        self.set("limits.requests_per_second", 1_000_000)
+            .set("limits.work_per_second", 1_000_000_000)
+            .set("limits.stored_bytes_per_second", 1 << 40)
+    }
+
     /// Keeps the store in another folder, which must be on the same or a smaller disk.
     #[must_use]
     pub fn store(self, folder: &Path) -> Start {

@@ -340,6 +340,11 @@ impl Mirror {
         self.followers.get(watcher).and_then(Follower::kept)
     }
 
+    /// Whether somebody follows by a lease.
+    pub fn is_leased(&self, watcher: &Address) -> bool {
+        self.kept(watcher).is_some_and(|kept| !kept.leases.is_empty())
+    }
+
     /// Notes that a follower's record has to be written, if it has.
     pub(super) fn note(&mut self, watcher: &Address, before: Option<Kept>, effects: &mut Effects) {
         self.agenda.changed(watcher);

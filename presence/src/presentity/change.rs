@@ -13,6 +13,7 @@ use impp_protocol::{Address, DeviceId, SessionId, Timestamp};
 use super::layers::{Layers, Lease};
 use crate::bonds::{Bond, Keeper};
 use crate::ids::ListenerId;
+use crate::places::{Amount, Asker};
 use crate::policy::{Contact, Policy};
 use crate::watchers::Watchers;
 use crate::watching::Watching;
@@ -270,7 +271,10 @@ impl State {
         let remote = matches!(bond, Bond::Server(_));
         if decision.handling() == Handling::Confirm && !waits {
             let share = (pending_max / REMOTE_SHARE).max(1);
-            let full = self.watchers.waiting() >= pending_max;
+            let known = self.policy.contacts.contains_key(watcher);
+            let most =
+                Asker::of(&self.owner, watcher, known).of_all(Amount::items(pending_max as u64));
+            let full = self.watchers.waiting() as u64 >= most.items;
             if full || (remote && self.watchers.waiting_of(watcher.domain_str()) >= share) {
                 return Asked::Crowded;
             }

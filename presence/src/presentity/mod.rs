@@ -293,6 +293,12 @@ impl Presentity {
         self.newest.watchers.get(who).is_some_and(|watching| watching.bonds.is_kept_by_server())
     }
 
+    /// Whether a lease keeps a watcher's subscription, in the same sense.
+    pub fn is_kept_by_lease(&self, who: &Address) -> bool {
+        let watching = self.newest.watchers.get(who);
+        watching.is_some_and(|watching| !watching.bonds.leases().is_empty())
+    }
+
     /// The layers that are shown.
     pub fn layers(&self) -> &Layers {
         let before = self.staged.iter().find_map(|staged| staged.before.layers.as_ref());

@@ -9,8 +9,8 @@ use impp_acl::{Acting, By};
 use impp_presence::{Change, Presentity, Saved, Write};
 use impp_protocol::{Address, DeviceId, Domain, Timestamp};
 use impp_storage::{
-    Expect, Op, Outcome, Payer, Pending, Record, SCAN_ITEMS_MAX, Salvaged, Scan, Store, StoreError,
-    Table, UNIT_OPS_MAX, Unit,
+    Expect, Lane, Op, Outcome, Payer, Pending, Record, SCAN_ITEMS_MAX, Salvaged, Scan, Store,
+    StoreError, Table, UNIT_OPS_MAX, Unit,
 };
 
 use crate::core::records::{
@@ -41,11 +41,21 @@ impl Commits {
     /// Queues operations for the store, in order: as one unit, or in parts if they are more than a
     /// unit takes, as when very many watchers are concerned. A crash between two parts leaves records
     /// that are brought up to date when they are loaded.
-    pub fn submit(store: &dyn Store, now: Timestamp, mut ops: Vec<Op>, payer: &Payer) -> Commits {
+    ///
+    /// What an `owner` is named for is about nobody else, and takes its turn among others': all that is
+    /// ever written to the same records is in that lane, or in none.
+    pub fn submit(
+        store: &dyn Store,
+        now: Timestamp,
+        mut ops: Vec<Op>,
+        payer: &Payer,
+        owner: Option<&Address>,
+    ) -> Commits {
         let mut commits = Vec::new();
         while !ops.is_empty() {
             let rest = ops.split_off(ops.len().min(UNIT_OPS_MAX));
-            let unit = Unit::of(now, ops).paid_by(payer.clone());
+            let lane = owner.cloned().map(Lane::Account);
+            let unit = Unit { lane, ..Unit::of(now, ops).paid_by(payer.clone()) };
             commits.push(store.submit(unit));
             ops = rest;
         }

@@ -6,6 +6,7 @@
 //! | `principals/` | presentities of the hosted domains: loading, changing, waking |
 //! | `listeners`, `sessions`, `signal` | who is woken; sessions as others see them; waking a task |
 //! | `standing`, `rates`, `timers` | how many watchers other domains have here; what senders may send; what is due |
+//! | `budget`, `budgets` | what one may still ask for and store; that of each account |
 //! | `accounts`, `routes`, `secrets` | who can sign in; where addresses lead; keys |
 //! | `records`, `keeping` | what is stored; storing |
 //! | `config/`, `tls/`, `settings` | the configuration file; TLS and what certificates name; both, as they are in force |
@@ -15,6 +16,8 @@
 
 pub mod accounts;
 pub mod answers;
+pub mod budget;
+pub mod budgets;
 pub mod chance;
 pub mod clock;
 pub mod config;

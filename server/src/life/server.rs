@@ -11,6 +11,7 @@ use impp_storage::{Expect, Op, RecordKey, Store, StoreError, Unit};
 
 use crate::core::DashMap;
 use crate::core::accounts::{Account, Accounts};
+use crate::core::budgets::Budgets;
 use crate::core::chance::{self, Chance, NoChance};
 use crate::core::clock::Clock;
 use crate::core::config::Config;
@@ -155,7 +156,8 @@ impl Server {
         let reach = Reach::new(routes.clone(), principals.clone(), mirrors.clone());
         let (reach, live) = (Arc::new(reach), Arc::new(Live::new(sessions)));
         let secrets = Arc::new(secrets);
-        let rooms = Rooms { routes, principals, reach, live, delivery, outgoing, secrets };
+        let budgets = Arc::new(Budgets::new(ground.settings.clone(), ground.clock.clone()));
+        let rooms = Rooms { routes, principals, reach, live, delivery, outgoing, secrets, budgets };
         let serving = Arc::new(session::Serving::new(&ground, rooms.clone()));
         let administration = administration(&ground, &rooms, &serving);
         let Ground { settings, clock, chance, metrics, accounts, .. } = ground.clone();
@@ -214,7 +216,19 @@ fn carrying(
         let (delivery, mirrors) = (delivery.clone(), mirrors.clone());
         let fates = Fates::new(ground, routes(), sessions.clone(), delivery.clone(), peers);
         let fates = Arc::new(fates);
-        link::Serving { clock, chance, settings, metrics, open, home, delivery, fates, mirrors }
+        let budgets = Default::default();
+        link::Serving {
+            clock,
+            chance,
+            settings,
+            metrics,
+            open,
+            home,
+            delivery,
+            fates,
+            mirrors,
+            budgets,
+        }
     });
     let outgoing = Outgoing::new(ground, sessions.clone(), queues, linked, peers.clone());
     (delivery, Arc::new(outgoing), peers)

@@ -2,18 +2,15 @@
 //!
 //! It has proven its domain, and speaks for that alone.
 
-use std::sync::Arc;
-
 use impp_federation::queue::follow;
 use impp_protocol::command::Message;
 use impp_protocol::field::Stamps;
 use impp_protocol::{Address, By, Code, Error};
 
-use tokio::time::Instant;
-
-use super::{LinkMailbox, Peer};
+use super::LinkMailbox;
+use super::connection::Serving;
 use crate::core::answers::Answer;
-use crate::messages::{Bearer, Delivery};
+use crate::messages::Bearer;
 
 /// Why a frame is not served.
 #[derive(Debug)]
@@ -26,8 +23,7 @@ pub(super) enum Refused {
 
 /// Takes a message; the answer comes when the store has it.
 pub(super) async fn message(
-    delivery: &Arc<Delivery>,
-    peer: &Peer,
+    serving: &Serving,
     link: &LinkMailbox,
     mut message: Message,
 ) -> Result<Answer, Refused> {
@@ -59,11 +55,12 @@ pub(super) async fn message(
         return Err(request(Error::new(Code::TooLarge, over)));
     }
     // Alike for every recipient, so that it tells nothing of any.
-    if let Err(wait) = peer.takes_message(Instant::now()) {
+    let (now, config) = (serving.clock.now(), serving.settings.load_full());
+    if let Err(wait) = serving.budgets.message(now, link, &config.federation, &message) {
         let text = "too many messages from your domain; slow down";
         return Err(request(Error::new(Code::RateLimited, text).retry_after(wait)));
     }
-    delivery.deliver(message, from, Bearer::Link).await.map_err(request)
+    serving.delivery.deliver(message, from, Bearer::Link).await.map_err(request)
 }
 
 /// The other side must have proven the domain of whom it speaks for.

@@ -20,7 +20,6 @@ use tokio::time::Instant;
 use super::{LinkMailbox, Opened};
 use crate::core::chance::Chance;
 use crate::messages::Waiting;
-use crate::wire::rate::Rate;
 
 /// Links to one domain that are kept: its servers may be several. A further one replaces the
 /// oldest.
@@ -70,8 +69,6 @@ pub(super) struct Inner {
     /// A link is sought just now.
     pub(super) dialling: bool,
     /// How many messages the other side may still send: whatever becomes of them, each leaves a
-    /// record by which a repeat is known.
-    pub(super) taken: Rate,
     pub(super) links: Vec<Arc<Link>>,
     /// For each service: failures to reach it in a row, and when it is tried again.
     tries: [Try; 2],
@@ -126,7 +123,7 @@ impl Link {
 }
 
 impl Inner {
-    pub(super) fn new(paid: Option<Claim>, taken: Rate) -> Inner {
+    pub(super) fn new(paid: Option<Claim>) -> Inner {
         Inner {
             asks: VecDeque::new(),
             closed: false,
@@ -134,7 +131,6 @@ impl Inner {
             opening: 0,
             paid,
             dialling: false,
-            taken,
             links: Vec::new(),
             tries: Default::default(),
         }

@@ -17,6 +17,7 @@
 //! What waits for other domains is in `messages`; its order is decided by `impp_federation::queue`, proof by
 //! `impp_trust`, where a domain is by `impp_locate`.
 
+mod budgets;
 mod claims;
 mod connection;
 mod dial;

@@ -4,7 +4,6 @@
 //! in `connection`.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use impp_federation::backoff::Backoff;
 use impp_federation::shares::Claim;
@@ -14,14 +13,12 @@ use impp_protocol::command::Done;
 use impp_protocol::{Address, Code, Command, Domain, Error, Timestamp};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use super::Services;
 use super::links::{Ask, Inner, Link, Spare, service_of};
 use crate::core::chance::Chance;
 use crate::messages::{Carrier, Queues, Waiting};
 use crate::reach::Mirrors;
-use crate::wire::rate::Rate;
 
 /// Requests of others that wait for a link to one domain; further ones are answered `busy`.
 const ASKS_MAX: usize = 1024;
@@ -56,11 +53,10 @@ impl Peer {
         local: Domain,
         remote: Domain,
         paid: Option<Claim>,
-        taken: Rate,
     ) -> Arc<Peer> {
         Arc::new_cyclic(|this: &Weak<Peer>| {
             let waiting = queues.open(local, remote, this.clone());
-            Peer { waiting, inner: Mutex::new(Inner::new(paid, taken)), told: Mutex::default() }
+            Peer { waiting, inner: Mutex::new(Inner::new(paid)), told: Mutex::default() }
         })
     }
 
@@ -189,14 +185,6 @@ impl Peer {
     /// The link over which a service is asked for.
     pub(super) fn link_for(&self, service: Service) -> Option<LinkId> {
         self.inner.lock().link(service).map(|link| link.mailbox.id)
-    }
-
-    /// Counts a message of the other side's.
-    ///
-    /// # Errors
-    /// How long it has to wait.
-    pub(super) fn takes_message(&self, now: Instant) -> Result<(), Duration> {
-        self.inner.lock().taken.take(now)
     }
 
     /// An account gives its place up if nobody needs it. `payer` says who pays instead, or nobody; it

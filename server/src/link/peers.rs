@@ -28,7 +28,6 @@ use crate::reach::Beyond;
 use crate::wire::admission::Place;
 use crate::wire::complaints::Complaints;
 use crate::wire::pipe::Pipe;
-use crate::wire::rate::Rate;
 
 /// When a pair of domains for which there was no place is tried again.
 const PUT_OFF: Duration = Duration::from_secs(30);
@@ -115,10 +114,7 @@ impl Peers {
             Entry::Vacant(vacant) => {
                 // One of its own: what the account needs may be over before the place is gone.
                 let paid = paid.map(|of| self.shares.claim_held(of.account(), of.remote()));
-                let links = &self.serving.settings.load().federation;
-                let (rate, burst) = (links.messages_per_second, links.messages_burst);
-                let taken = Rate::new(Instant::now(), rate, burst);
-                let peer = Peer::new(&self.queues, local.clone(), remote.clone(), paid, taken);
+                let peer = Peer::new(&self.queues, local.clone(), remote.clone(), paid);
                 vacant.insert(peer.clone());
                 tokio::spawn(peer.clone().tend(peers));
                 Ok(peer)

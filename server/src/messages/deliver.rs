@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use impp_acl::{DeliveryAction, Watcher};
 use impp_presence::ghosts::GhostInboxes;
+use impp_presence::places::Amount;
 use impp_protocol::command::{Message, Outcome};
 use impp_protocol::state::{Fate, FateReport};
 use impp_protocol::{Address, By, Code, Error, Timestamp};
-use impp_storage::{self as storage, Dedup, Limit, Op, Store, StoreError, Unit};
+use impp_storage::{self as storage, Dedup, Lane, Limit, Op, Store, StoreError, Unit};
 use parking_lot::Mutex;
 
 use super::accept::{answered, dedup, done, full, in_time, in_window, is_repeat};
@@ -21,7 +22,7 @@ use crate::core::answers::{Answer, Handled, Stored};
 use crate::core::clock::Clock;
 use crate::core::ground::Ground;
 use crate::core::metrics::Metrics;
-use crate::core::principals::Principals;
+use crate::core::principals::{Principal, Principals};
 use crate::core::routes::Routes;
 use crate::core::sessions::Sessions;
 use crate::core::settings::Settings;
@@ -52,8 +53,8 @@ pub struct Delivery {
 
 /// Where a message goes.
 enum Judged {
-    /// Into this inbox, or what its rules say instead.
-    Inbox(Arc<Account>, DeliveryAction),
+    /// Into this inbox, or what its rules say instead; so much of it may be full for this sender.
+    Inbox(Arc<Account>, DeliveryAction, Limit),
     /// There is no such inbox, which other domains are not to know.
     Nobody,
 }
@@ -84,7 +85,7 @@ impl Delivery {
         let now = self.clock.wall();
         let dedup = dedup(&message, &from);
         match self.judge(&message, &from, &bearer, now).await {
-            Ok(Judged::Inbox(recipient, action)) if message.volatile => {
+            Ok(Judged::Inbox(recipient, action, _)) if message.volatile => {
                 self.metrics.messages.inc();
                 self.pass_on(&recipient, action, &message);
                 Ok(Answer::Now(done(now, Outcome::Sent).into()))
@@ -94,21 +95,17 @@ impl Delivery {
             }
             Ok(judged) => {
                 let (action, nobody) = match &judged {
-                    Judged::Inbox(_, action) => (*action, false),
+                    Judged::Inbox(_, action, _) => (*action, false),
                     // It takes as long, and a repeat is told, as if there were somebody.
                     Judged::Nobody => (DeliveryAction::Drop, true),
                 };
-                let unit = self.unit(&message, dedup, action, &bearer, now);
+                let unit = self.unit(&message, dedup, &judged, &bearer, now);
+                let bytes = message.body.len() as u64;
                 let (pending, delivery, to) = (self.store.submit(unit), self.clone(), message.to);
                 // Whoever has new items is told, also if the sender is gone by then.
                 let answered = tokio::spawn(async move {
                     let outcome = pending.await;
-                    let stored = matches!(outcome, Ok(storage::Outcome::Committed { .. }));
-                    if nobody && !stored {
-                        delivery.ghosts.lock().release(&to);
-                    } else if action == DeliveryAction::Hold && !stored {
-                        delivery.one_less_held(&to, &from).await;
-                    }
+                    delivery.count(&outcome, (&to, nobody), action, &from, bytes).await;
                     delivery.answer(outcome, &from, &to, now)
                 });
                 Ok(Answer::of_task(answered))
@@ -136,51 +133,34 @@ impl Delivery {
                 if *bearer == Bearer::Link
                     && !matches!(error.code, Code::Moved | Code::Storage) =>
             {
-                return self.nobody(&message.to, error);
+                return self.nobody(&message.to, from, error);
             }
             recipient => recipient?,
         };
-        let held_max = self.settings.load().limits.pending_max;
-        let action = self
-            .principals
-            .look(&message.to, |principal, now| {
-                let (owner, sender) = (&message.to, Watcher::Principal(from.clone()));
-                let (action, rate) = principal.presentity.delivery(now, &sender);
-                if let Some(rate) = rate {
-                    principal.rates.take(now, from, rate).map_err(|wait| {
-                        let text = format!("{owner} takes no more messages from you for now");
-                        Error::new(Code::RateLimited, text).by(By::Recipient).retry_after(wait)
-                    })?;
-                }
-                if message.volatile {
-                    return Ok(action);
-                }
-                // In its order: what came before is just on the way into the inbox.
-                let waits = action == DeliveryAction::Accept && principal.held.is_moving(from);
-                let action = if waits { DeliveryAction::Hold } else { action };
-                // In the words of a full inbox: that messages are held is not for the sender to
-                // know.
-                if action == DeliveryAction::Hold && !principal.held.hold(from, held_max) {
-                    return Err(full(owner));
-                }
-                Ok(action)
-            })
-            .await
-            .stored()??;
+        let (held_max, all) = {
+            let settings = self.settings.load();
+            let (items, bytes) = (settings.inbox.items_max, settings.inbox.bytes_max);
+            (settings.limits.pending_max, Amount { items, bytes })
+        };
+        let look = self.principals.look(&message.to, |principal, now| {
+            admit(principal, now, message, from, (held_max, all))
+        });
+        let (action, most) = look.await.stored()??;
         if action == DeliveryAction::Refuse {
             let text = format!("{} does not take messages from you", message.to);
             return Err(Error::new(Code::Refused, text).by(By::Recipient));
         }
-        Ok(Judged::Inbox(recipient, action))
+        let limit = Limit { items: most.items, bytes: most.bytes };
+        Ok(Judged::Inbox(recipient, action, limit))
     }
 
     /// Another domain writes to an address without an inbox, which it may be told or not.
-    fn nobody(&self, to: &Address, error: Error) -> Result<Judged, Error> {
+    fn nobody(&self, to: &Address, from: &Address, error: Error) -> Result<Judged, Error> {
         let settings = self.settings.load();
         if settings.federation.tell_unknown {
             return Err(error);
         }
-        match self.ghosts.lock().hold(to, settings.limits.pending_max) {
+        match self.ghosts.lock().hold(to, from, settings.limits.pending_max) {
             true => Ok(Judged::Nobody),
             false => Err(full(to)),
         }
@@ -192,6 +172,40 @@ impl Delivery {
             Ok(account)
         } else {
             Err(Error::new(Code::NotOffered, format!("{to} has no inbox")))
+        }
+    }
+
+    /// What the store has, or has not, counts with the recipient.
+    async fn count(
+        &self,
+        outcome: &Result<storage::Outcome, StoreError>,
+        (to, nobody): (&Address, bool),
+        action: DeliveryAction,
+        from: &Address,
+        bytes: u64,
+    ) {
+        let seqs = match outcome {
+            Ok(storage::Outcome::Committed { seqs, .. }) => Some(seqs),
+            _ => None,
+        };
+        let counted = match (nobody, action) {
+            (true, _) if seqs.is_none() => return self.ghosts.lock().release(to, from),
+            (false, DeliveryAction::Hold) if seqs.is_none() => {
+                return self.one_less_held(to, from).await;
+            }
+            (false, DeliveryAction::Accept | DeliveryAction::Drop) => {
+                // The first one is the recipient's.
+                let kept = action == DeliveryAction::Accept;
+                let seq = seqs.and_then(|seqs| seqs.first().copied()).filter(|_| kept);
+                self.principals.look(to, move |principal, _| match seqs {
+                    Some(_) => principal.inbox.stored(from, bytes, seq),
+                    None => principal.inbox.lost(from, bytes),
+                })
+            }
+            _ => return,
+        };
+        if let Err(error) = counted.await {
+            tracing::error!(%error, "an inbox could not be counted");
         }
     }
 
@@ -216,17 +230,21 @@ impl Delivery {
         &self,
         message: &Message,
         dedup: Dedup,
-        action: DeliveryAction,
+        judged: &Judged,
         bearer: &Bearer,
         now: Timestamp,
     ) -> Unit {
         let (from, to) = (dedup.from.clone(), &message.to);
         let body = message.encode();
         let mut ops = Vec::new();
-        match action {
-            DeliveryAction::Accept => ops.push(self.received(to)),
-            DeliveryAction::Hold => ops.push(hold(message, &from, &body)),
-            DeliveryAction::Drop | DeliveryAction::Refuse => {}
+        match *judged {
+            Judged::Inbox(_, DeliveryAction::Accept, limit) => ops.push(received(to, limit)),
+            Judged::Inbox(_, DeliveryAction::Hold, _) => ops.push(hold(message, &from, &body)),
+            // Refused where it would be if it were kept.
+            Judged::Inbox(_, DeliveryAction::Drop, limit) => {
+                ops.push(Op::Fits { owner: to.clone(), limit });
+            }
+            Judged::Inbox(_, DeliveryAction::Refuse, _) | Judged::Nobody => {}
         }
         if *bearer == Bearer::Session {
             // Accepted, held and dropped are alike to the sender.
@@ -235,7 +253,12 @@ impl Delivery {
             ops.push(copy_sent(&from));
             ops.push(fate_of(&from, &FateReport { id, to, fate, code, by, text, address }));
         }
-        Unit { dedup: Some(dedup), body: Some(body), ..Unit::of(now, ops) }
+        // All messages of a pair in one, so that they keep their order.
+        let lane = match bearer {
+            Bearer::Session | Bearer::Queue => Lane::Account(from),
+            Bearer::Link => Lane::Domain(from.domain()),
+        };
+        Unit { dedup: Some(dedup), body: Some(body), ..Unit::of(now, ops).in_lane(lane) }
     }
 
     /// A message into an inbox, as far as its quota allows; the unit's body is the message.
@@ -253,6 +276,42 @@ impl Delivery {
             }
         }
     }
+}
+
+/// What the owner's rules make of a message, if there is room for it among what is there of its sender;
+/// and how much of the inbox may be full for that.
+fn admit(
+    principal: &mut Principal,
+    now: Timestamp,
+    message: &Message,
+    from: &Address,
+    (held_max, all): (u64, Amount),
+) -> Result<(DeliveryAction, Amount), Error> {
+    let (owner, sender) = (&message.to, Watcher::Principal(from.clone()));
+    let (action, rate) = principal.presentity.delivery(now, &sender);
+    if let Some(rate) = rate {
+        principal.rates.take(now, from, rate).map_err(|wait| {
+            let text = format!("{owner} takes no more messages from you for now");
+            Error::new(Code::RateLimited, text).by(By::Recipient).retry_after(wait)
+        })?;
+    }
+    let asker = principal.asker(owner, from);
+    let most = asker.of_all(all);
+    if message.volatile {
+        return Ok((action, most));
+    }
+    // In its order: what came before is just on the way into the inbox.
+    let waits = action == DeliveryAction::Accept && principal.held.is_moving(from);
+    let action = if waits { DeliveryAction::Hold } else { action };
+    let bytes = message.body.len() as u64;
+    let fits = match action {
+        // In the words of a full inbox: that messages are held is not for the sender to know.
+        DeliveryAction::Hold => principal.held.hold(asker, held_max),
+        // What is dropped counts as what is not: its sender is not to know.
+        DeliveryAction::Accept | DeliveryAction::Drop => principal.inbox.take(asker, bytes, all),
+        DeliveryAction::Refuse => true,
+    };
+    if fits { Ok((action, most)) } else { Err(full(owner)) }
 }
 
 impl std::fmt::Debug for Delivery {

@@ -10,7 +10,7 @@ use impp_federation::queue::{Full, HOPS_MAX, Item, Queue, Standing, Ticket};
 use impp_federation::shares::Claim;
 use impp_protocol::command::{Message, Outcome};
 use impp_protocol::{Address, Code, Domain, Error, MessageId, Timestamp};
-use impp_storage::{self as storage, Expect, Op, Pending, Store, StoreError, Unit};
+use impp_storage::{self as storage, Dedup, Expect, Lane, Op, Pending, Store, StoreError, Unit};
 
 use super::accept::{answered, dedup, done, in_time, in_window, is_repeat};
 use super::deliver::Bearer;
@@ -125,8 +125,8 @@ impl Outgoing {
             copy_sent(&from),
             Op::Put { key: key(&from, ticket), expect: Expect::Absent, value: Some(record) },
         ];
-        let unit = Unit { dedup: Some(dedup), body: Some(body.clone()), ..Unit::of(wall, ops) };
-        let (pending, outgoing) = (self.store.submit(unit), self.clone());
+        let (pending, outgoing) =
+            (self.store.submit(queued(wall, ops, dedup, body.clone())), self.clone());
         // It goes on its way also if the sender is gone by then.
         let answered = tokio::spawn(async move {
             let outcome = outgoing.stored(pending, &waiting, ticket, &from, body).await;
@@ -298,6 +298,12 @@ impl Outgoing {
     pub async fn forget_linked(&self, now: Timestamp) -> Result<(), StoreError> {
         self.linked.forget(now).await
     }
+}
+
+/// What the store does of a message that its sender has queued, in that sender's lane.
+fn queued(now: Timestamp, ops: Vec<Op>, dedup: Dedup, body: Bytes) -> Unit {
+    let lane = Lane::Account(dedup.from.clone());
+    Unit { dedup: Some(dedup), body: Some(body), ..Unit::of(now, ops).in_lane(lane) }
 }
 
 impl std::fmt::Debug for Outgoing {

@@ -65,6 +65,7 @@ impl Session {
             lease.map(|asked| granted(asked, &self.serving.settings.load().times)).transpose()?;
         let bond = match lease {
             Some(lease) => {
+                self.needs_lease(&presentity)?;
                 Bond::Lease(self.client.mailbox.device, self.serving.clock.now().after(lease))
             }
             None => Bond::Session(self.client.mailbox.id),
@@ -158,6 +159,17 @@ impl Session {
             return Ok(());
         }
         let text = format!("you follow {limit} presentities, and that is the most");
+        Err(Error::new(Code::Full, text))
+    }
+
+    /// An account follows so many by leases at most, on all its devices: they outlive its sessions.
+    fn needs_lease(&self, presentity: &Address) -> Result<(), Error> {
+        let most = self.serving.settings.load().limits.leases_max;
+        let standing = self.serving.rooms.principals.standing();
+        if standing.may_lease(self.address(), presentity, most as usize) {
+            return Ok(());
+        }
+        let text = format!("you follow {most} presentities by leases, and that is the most");
         Err(Error::new(Code::Full, text))
     }
 

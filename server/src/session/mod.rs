@@ -3,6 +3,7 @@
 //! What it asks of things is in `things`, where presence is in `reach`. A session tells events and no
 //! bytes: what form they have on a wire is left to whoever carries them.
 
+mod costs;
 pub mod devices;
 pub mod entry;
 mod events;
@@ -27,6 +28,7 @@ use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Code, Command, Error, What};
 
 use crate::core::answers::{Answer, Handled};
+use crate::core::budgets::Budgets;
 use crate::core::chance::Chance;
 use crate::core::clock::Clock;
 use crate::core::config::seconds;
@@ -62,6 +64,8 @@ pub struct Rooms {
     pub outgoing: Arc<Outgoing>,
     /// Keys.
     pub secrets: Arc<Secrets>,
+    /// What accounts may still ask for.
+    pub budgets: Arc<Budgets>,
 }
 
 /// What sessions are served from.
@@ -87,7 +91,7 @@ pub struct Serving {
 impl Serving {
     /// From these rooms.
     pub fn new(ground: &Ground, rooms: Rooms) -> Serving {
-        let devices = Devices::new(ground, rooms.principals.clone(), rooms.live.clone());
+        let devices = Devices::new(ground, &rooms);
         let devices = Arc::new(devices);
         let things = Things::new(ground, &rooms, devices.clone());
         let Ground { settings, clock, chance, timers, metrics, .. } = ground.clone();
@@ -222,6 +226,9 @@ impl Session {
             return Answer::Now(Error::new(Code::Refused, text).into());
         }
         self.serving.devices.note_use_soon(&self.client.mailbox);
+        if let Err(error) = self.afford(&command) {
+            return Answer::Now(error.into());
+        }
         let handled = match command {
             Command::Message(message) => return self.message(message).await,
             Command::Publish(publish) => self.publish(publish).await,
@@ -236,6 +243,13 @@ impl Session {
             }
         };
         Answer::now(handled)
+    }
+
+    /// Takes what a request costs from its account's budget, whichever of its connections asks.
+    fn afford(&self, command: &Command) -> Result<(), Error> {
+        let Rooms { live, budgets, .. } = &self.serving.rooms;
+        let sessions = live.sessions.of(self.address()).len() as u64;
+        budgets.take(self.address(), costs::of(command, sessions))
     }
 
     async fn publish(&mut self, publish: Publish) -> Handled {

@@ -1,12 +1,15 @@
 //! What waits for the writer's thread, and how much of it goes into one commit.
 
-use std::sync::mpsc::Receiver;
+use std::collections::HashMap;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::Duration;
 
 use super::room::{PAGE_BYTES, PARTS, RESERVE_BYTES, WAL_FRAMES_MAX};
 use super::shared::Shared;
+use super::turns::Turns;
 use crate::pending::Promise;
 use crate::reserve::ACCOUNTS_SHARE;
-use crate::unit::{Outcome, UNIT_BYTES_MAX, Unit};
+use crate::unit::{Lane, Outcome, UNIT_BYTES_MAX, Unit};
 
 /// A unit in the queue.
 pub(crate) struct Waiting {
@@ -17,39 +20,92 @@ pub(crate) struct Waiting {
 }
 
 /// What the writer is asked.
+#[expect(clippy::large_enum_variant, reason = "nearly all are units")]
 pub(crate) enum Job {
     Unit(Waiting),
     Close(Promise<()>),
 }
 
-/// Takes what waits behind the first job, up to the limits of a group.
-pub(crate) fn gather(
-    jobs: &Receiver<Job>,
-    shared: &Shared,
-    first: Job,
-) -> (Vec<Waiting>, Option<Promise<()>>) {
-    let mut group = Vec::new();
-    let mut bytes = 0;
-    let mut next = Some(first);
-    while let Some(job) = next {
+/// What the writer has taken over, and waits for its turn.
+pub(crate) struct Queue {
+    jobs: Receiver<Job>,
+    turns: Turns<Waiting>,
+    /// All that came before it is done first.
+    close: Option<Promise<()>>,
+}
+
+impl Queue {
+    /// Of what comes in here.
+    pub(crate) fn new(jobs: Receiver<Job>) -> Queue {
+        Queue { jobs, turns: Turns::default(), close: None }
+    }
+
+    /// Waits for something to do, for so long at most; without end if there is no `patience`.
+    pub(crate) fn wait(&mut self, patience: Option<Duration>) -> Result<(), TryRecvError> {
+        if !self.is_idle() {
+            return Ok(());
+        }
+        let job = match patience {
+            None => self.jobs.recv().map_err(|_| TryRecvError::Disconnected)?,
+            Some(Duration::ZERO) => self.jobs.try_recv()?,
+            Some(patience) => self.jobs.recv_timeout(patience).map_err(|error| match error {
+                RecvTimeoutError::Timeout => TryRecvError::Empty,
+                RecvTimeoutError::Disconnected => TryRecvError::Disconnected,
+            })?,
+        };
+        self.take(job);
+        Ok(())
+    }
+
+    /// Takes of what waits as much as goes into one group, the lanes in turns.
+    pub(crate) fn gather(&mut self, shared: &Shared) -> Vec<Waiting> {
+        // All that is there: who came last may have nothing in front of it.
+        while self.close.is_none()
+            && let Ok(job) = self.jobs.try_recv()
+        {
+            self.take(job);
+        }
+        let (mut group, mut bytes) = (Vec::new(), 0);
+        let mut lanes: HashMap<Lane, usize> = HashMap::new();
+        while group.len() < GROUP_UNITS_MAX && bytes < GROUP_BYTES_MAX {
+            let may = |lane: &Lane| lanes.get(lane).is_none_or(|used| *used < LANE_GROUP_BYTES_MAX);
+            let Some(waiting) = self.turns.pop(may) else { break };
+            shared.leave(waiting.unit.lane.as_ref(), waiting.bytes);
+            bytes += waiting.bytes;
+            if let Some(lane) = &waiting.unit.lane {
+                *lanes.entry(lane.clone()).or_default() += waiting.bytes;
+            }
+            group.push(waiting);
+        }
+        group
+    }
+
+    /// Whether all is done that came before the end was asked for.
+    pub(crate) fn closing(&mut self) -> Option<Promise<()>> {
+        self.close.take_if(|_| self.turns.is_empty())
+    }
+
+    fn is_idle(&self) -> bool {
+        self.turns.is_empty() && self.close.is_none()
+    }
+
+    fn take(&mut self, job: Job) {
         match job {
             Job::Unit(waiting) => {
-                bytes += waiting.bytes;
-                shared.leave(waiting.bytes);
-                group.push(waiting);
+                let lane = waiting.unit.lane.clone();
+                self.turns.push(lane.as_ref(), waiting);
             }
-            Job::Close(promise) => return (group, Some(promise)),
+            Job::Close(promise) => self.close = Some(promise),
         }
-        let room = group.len() < GROUP_UNITS_MAX && bytes < GROUP_BYTES_MAX;
-        next = if room { jobs.try_recv().ok() } else { None };
     }
-    (group, None)
 }
 
 /// Most units of one transaction.
 const GROUP_UNITS_MAX: usize = 4096;
 /// A group takes no further unit from here on.
 const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Nor of one lane from here on: the others are answered after a sync that is not long because of it.
+const LANE_GROUP_BYTES_MAX: usize = 256 * 1024;
 
 const _: () = assert!(
     RESERVE_BYTES >= WAL_FRAMES_MAX * PAGE_BYTES + (GROUP_BYTES_MAX + UNIT_BYTES_MAX) as u64

@@ -8,7 +8,7 @@
 //! | `schema.rs` | tables, migrations, connections |
 //! | `wal.rs` | the log, before SQLite reads it |
 //! | `pages.rs` | SQLite's own checks |
-//! | `jobs.rs` | what waits for the writer |
+//! | `jobs.rs`, `turns.rs` | what waits for the writer; whose turn it is |
 //! | `writer.rs` | group commit, and what follows from each error |
 //! | `tables.rs` | what the writer writes |
 //! | `rows.rs` | rows as they are read, each held against its digest |
@@ -41,6 +41,7 @@ mod summing;
 mod sweep;
 mod tables;
 mod told;
+mod turns;
 mod wal;
 mod witness;
 mod writer;
@@ -63,7 +64,7 @@ use self::home::Home;
 use self::jobs::{Job, Waiting};
 use self::readers::{Query, Readers};
 use self::room::{Room, Sake};
-use self::shared::Shared;
+use self::shared::{Shared, UNITS_QUEUED_MAX};
 use self::writer::{Held, Writer};
 use crate::pending::Promise;
 use crate::unit::{Outcome, UNIT_BYTES_MAX, Unit};
@@ -160,7 +161,8 @@ impl Store for SqliteStore {
             Ok(bytes) => bytes + UNIT_OVERHEAD_BYTES,
             Err(error) => return Pending::ready(Err(error)),
         };
-        if !self.shared.enter(bytes) {
+        let lane = unit.lane.clone();
+        if !self.shared.enter(lane.as_ref(), bytes) {
             return Pending::ready(Err(StoreError::Busy));
         }
         let (promise, pending) = Pending::promise();
@@ -169,7 +171,7 @@ impl Store for SqliteStore {
             Err(TrySendError::Full(_)) => StoreError::Busy,
             Err(TrySendError::Disconnected(_)) => StoreError::Stopped,
         };
-        self.shared.leave(bytes);
+        self.shared.leave(lane.as_ref(), bytes);
         Pending::ready(Err(error))
     }
 
@@ -277,8 +279,6 @@ impl Drop for Alarm {
     }
 }
 
-/// Units waiting for the writer.
-const UNITS_QUEUED_MAX: usize = 16_384;
 /// What a unit weighs in the queue beside its bytes.
 const UNIT_OVERHEAD_BYTES: usize = 512;
 

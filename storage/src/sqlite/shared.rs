@@ -2,7 +2,8 @@
 //!
 //! Each value stands alone; nothing is decided from two of them.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rusqlite::Connection;
@@ -10,12 +11,13 @@ use rusqlite::Connection;
 use super::rows::Rows;
 use super::scrub::Scrub;
 use super::told::Told;
+use crate::unit::Lane;
 use crate::{Health, Stats};
 
 #[derive(Debug)]
 pub(crate) struct Shared {
     health: Mutex<Health>,
-    queued_bytes: AtomicUsize,
+    queued: Mutex<Queued>,
     syncs: AtomicU64,
     units: AtomicU64,
     groups: AtomicU64,
@@ -32,7 +34,7 @@ impl Shared {
     pub(crate) fn new(summed: bool) -> Shared {
         Shared {
             health: Mutex::new(Health::Ok),
-            queued_bytes: AtomicUsize::new(0),
+            queued: Mutex::default(),
             syncs: AtomicU64::new(0),
             units: AtomicU64::new(0),
             groups: AtomicU64::new(0),
@@ -82,18 +84,13 @@ impl Shared {
         *self.health.lock().unwrap_or_else(PoisonError::into_inner) = health;
     }
 
-    /// Admits bytes to the queue, or not.
-    pub(crate) fn enter(&self, bytes: usize) -> bool {
-        let before = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let admitted = before.saturating_add(bytes) <= QUEUED_BYTES_MAX;
-        if !admitted {
-            self.leave(bytes);
-        }
-        admitted
+    /// Admits a unit to the queue, or not.
+    pub(crate) fn enter(&self, lane: Option<&Lane>, bytes: usize) -> bool {
+        self.queued.lock().unwrap_or_else(PoisonError::into_inner).enter(lane, bytes)
     }
 
-    pub(crate) fn leave(&self, bytes: usize) {
-        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    pub(crate) fn leave(&self, lane: Option<&Lane>, bytes: usize) {
+        self.queued.lock().unwrap_or_else(PoisonError::into_inner).leave(lane, bytes);
     }
 
     pub(crate) fn count_group(&self, units: usize) {
@@ -116,5 +113,87 @@ impl Shared {
     }
 }
 
-/// Bytes of units waiting for the writer.
+/// How much waits for the writer, of all and of each lane.
+#[derive(Debug, Default)]
+struct Queued {
+    all: Amount,
+    lanes: HashMap<Lane, Amount>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Amount {
+    units: usize,
+    bytes: usize,
+}
+
+impl Amount {
+    fn with(self, bytes: usize) -> Amount {
+        Amount { units: self.units + 1, bytes: self.bytes.saturating_add(bytes) }
+    }
+
+    fn without(self, bytes: usize) -> Amount {
+        Amount { units: self.units.saturating_sub(1), bytes: self.bytes.saturating_sub(bytes) }
+    }
+
+    /// Whether it is within one part in so many of the queue.
+    fn fits(self, part: usize) -> bool {
+        self.units <= UNITS_QUEUED_MAX / part && self.bytes <= QUEUED_BYTES_MAX / part
+    }
+}
+
+impl Queued {
+    fn enter(&mut self, lane: Option<&Lane>, bytes: usize) -> bool {
+        let all = self.all.with(bytes);
+        let of = lane.map(|lane| self.lanes.get(lane).copied().unwrap_or_default().with(bytes));
+        if !all.fits(1) || of.is_some_and(|of| !of.fits(LANE_PART)) {
+            return false;
+        }
+        self.all = all;
+        if let (Some(lane), Some(of)) = (lane, of) {
+            self.lanes.insert(lane.clone(), of);
+        }
+        true
+    }
+
+    fn leave(&mut self, lane: Option<&Lane>, bytes: usize) {
+        self.all = self.all.without(bytes);
+        let Some(lane) = lane else { return };
+        let Some(of) = self.lanes.get_mut(lane) else { return };
+        *of = of.without(bytes);
+        if of.units == 0 {
+            self.lanes.remove(lane);
+        }
+    }
+}
+
+/// Units waiting for the writer.
+pub(super) const UNITS_QUEUED_MAX: usize = 16_384;
+/// Their bytes.
 const QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Of both, those of one lane are one part in so many at most.
+const LANE_PART: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use impp_protocol::Address;
+
+    use super::*;
+
+    #[test]
+    fn a_lane_has_its_share_of_the_queue_and_the_others_theirs() {
+        let lane = |n: usize| Lane::Account(Address::parse(&format!("u{n}@a.example")).unwrap());
+        let mut queued = Queued::default();
+        let share = UNITS_QUEUED_MAX / LANE_PART;
+        assert_eq!((0..20_000).filter(|_| queued.enter(Some(&lane(1)), 1)).count(), share);
+        assert!(queued.enter(Some(&lane(2)), 1) && queued.enter(None, 1));
+        assert!(!queued.enter(Some(&lane(3)), QUEUED_BYTES_MAX / LANE_PART + 1));
+        assert!(queued.enter(Some(&lane(3)), QUEUED_BYTES_MAX / LANE_PART));
+        queued.leave(Some(&lane(1)), 1);
+        assert!(queued.enter(Some(&lane(1)), 1) && !queued.enter(Some(&lane(1)), 1));
+        (0..share).for_each(|_| queued.leave(Some(&lane(1)), 1));
+        queued.leave(Some(&lane(2)), 1);
+        queued.leave(Some(&lane(3)), QUEUED_BYTES_MAX / LANE_PART);
+        queued.leave(None, 1);
+        assert!(queued.lanes.is_empty() && queued.all.units == 0 && queued.all.bytes == 0);
+    }
+}

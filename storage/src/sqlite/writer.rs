@@ -15,15 +15,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
-use std::time::Instant;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use super::fault::{Fault, Trouble, classify, open_error};
 use super::home::Home;
-use super::jobs::{Job, Waiting, gather};
+use super::jobs::{Job, Queue, Waiting};
 use super::readers::Readers;
 use super::room::{LOOK_INTERVAL, Room, Sake, has_room};
 use super::rows::{Meta, Rows};
@@ -113,17 +113,20 @@ impl Writer {
 
     /// Works until told to close, or until nobody can ask any more.
     pub(crate) fn run(mut self, jobs: Receiver<Job>) {
+        let mut queue = Queue::new(jobs);
         let promise = loop {
-            let Some(first) = self.wait(&jobs) else { break None };
-            let (group, close) = gather(&jobs, &self.shared, first);
+            if !self.wait(&mut queue) {
+                break None;
+            }
+            let group = queue.gather(&self.shared);
             if !group.is_empty() {
                 self.settle(group);
             }
-            if let Some(promise) = close {
+            if let Some(promise) = queue.closing() {
                 break Some(promise);
             }
         };
-        drop(jobs);
+        drop(queue);
         let result = self.close();
         if let Err(error) = &result {
             tracing::error!(%error, "the store did not close in good order");
@@ -133,8 +136,9 @@ impl Writer {
         }
     }
 
-    /// The next job; meanwhile, what can be done when there is none.
-    fn wait(&mut self, jobs: &Receiver<Job>) -> Option<Job> {
+    /// Waits for something to do, and meanwhile does what can be done when there is nothing; `false`
+    /// if nobody can ask any more.
+    fn wait(&mut self, queue: &mut Queue) -> bool {
         loop {
             let now = Instant::now();
             if self.room.is_look_due(now) && self.failed.is_none() {
@@ -145,20 +149,16 @@ impl Writer {
                 self.scrubbed = now;
                 self.readers.scrub(&self.shared);
             }
-            let got = if self.failed.is_some() {
-                jobs.recv().map_err(|_| TryRecvError::Disconnected)
+            let patience = if self.failed.is_some() {
+                None
             } else if self.sweeping || self.may_sum() {
-                jobs.try_recv()
+                Some(Duration::ZERO)
             } else {
-                let patience = if self.room.is_tight() { LOOK_INTERVAL } else { SCRUB_INTERVAL };
-                jobs.recv_timeout(patience).map_err(|error| match error {
-                    RecvTimeoutError::Timeout => TryRecvError::Empty,
-                    RecvTimeoutError::Disconnected => TryRecvError::Disconnected,
-                })
+                Some(if self.room.is_tight() { LOOK_INTERVAL } else { SCRUB_INTERVAL })
             };
-            match got {
-                Ok(job) => return Some(job),
-                Err(TryRecvError::Disconnected) => return None,
+            match queue.wait(patience) {
+                Ok(()) => return true,
+                Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) if self.failed.is_some() => {}
                 Err(TryRecvError::Empty) if self.sweeping => self.sweep_slice(),
                 Err(TryRecvError::Empty) if self.may_sum() => self.sum_slice(),

@@ -63,6 +63,16 @@ section! {
         messages_per_second: u64 = 100, reloads false;
         /// Messages that it may send at once after a rest.
         messages_burst: u64 = 5000, reloads false;
+        /// Bytes that messages of one other domain have stored a second, on average, over all its
+        /// links: their bodies and 1 KiB for each; further ones are `rate-limited`.
+        stored_bytes_per_second: u64 = 1024 * 1024, reloads true;
+        /// Bytes that they may have stored at once after a rest.
+        stored_bytes_burst: u64 = 64 * 1024 * 1024, reloads true;
+        /// Bytes of presence a second from one other domain, on average, over all its links, asked
+        /// for or not; its links are not read for a while then.
+        presence_bytes_per_second: u64 = 1024 * 1024, reloads true;
+        /// Bytes of it that may come at once after a rest.
+        presence_bytes_burst: u64 = 16 * 1024 * 1024, reloads true;
         /// Watchers of one other domain, and presentities of it that are followed from here.
         subscriptions_max: u64 = 100_000, reloads true;
         /// Bytes of presence of one other domain that are kept for its watchers here.

@@ -84,6 +84,18 @@ section! {
         requests_per_second: u64 = 200, reloads true;
         /// Requests that one connection may make at once after a rest.
         requests_burst: u64 = 1000, reloads true;
+        /// Work that one account may ask for a second, on average, over all its connections. Most
+        /// requests are 1; a change of the contact list is 4 and 2 more for each session of the
+        /// account, one of the rules 8, of what waits for a decision 16; reading such a list is 8
+        /// or 16, following it 32.
+        work_per_second: u64 = 400, reloads true;
+        /// Work that it may ask for at once after a rest.
+        work_burst: u64 = 4000, reloads true;
+        /// Bytes that one account may have stored a second, on average, over all its connections:
+        /// bodies of messages, wherever they go and whatever becomes of them, and 1 KiB for each.
+        stored_bytes_per_second: u64 = 256 * 1024, reloads true;
+        /// Bytes that it may have stored at once after a rest.
+        stored_bytes_burst: u64 = 32 * 1024 * 1024, reloads true;
         /// Devices of one account. A new one takes the place of the one unused longest, if that was not
         /// used for 7 days; at most four do in 24 hours.
         devices_max: u64 = 16, reloads true;
@@ -93,6 +105,8 @@ section! {
         contacts_max: u64 = 1000, reloads true;
         /// Presentities that one session follows.
         subscriptions_max: u64 = 2000, reloads true;
+        /// Presentities that one account follows by leases, on all its devices.
+        leases_max: u64 = 4000, reloads true;
         /// Watchers that wait for one owner's decision; as many held messages.
         pending_max: u64 = 200, reloads true;
     }
@@ -356,6 +370,10 @@ impl Config {
             ("limits", "requests_in_flight_max", limits.requests_in_flight_max, 1, 65_536),
             ("limits", "requests_per_second", limits.requests_per_second, 1, 1_000_000),
             ("limits", "requests_burst", limits.requests_burst, 1, 1_000_000),
+            ("limits", "work_per_second", limits.work_per_second, 1, 1_000_000_000),
+            ("limits", "work_burst", limits.work_burst, 1, 1_000_000_000),
+            ("limits", "stored_bytes_per_second", limits.stored_bytes_per_second, 1, 1 << 40),
+            ("limits", "stored_bytes_burst", limits.stored_bytes_burst, 1, 1 << 40),
             ("limits", "devices_max", limits.devices_max, 1, 64),
             ("limits", "sessions_max", limits.sessions_max, 1, 1_000_000),
             ("times", "idle_seconds", times.idle_seconds, 1, DAY),
@@ -375,6 +393,7 @@ impl Config {
     fn link_ranges(&self) -> Vec<Range> {
         let (times, links) = (&self.times, &self.federation);
         let per_minute = links.unproven_connects_per_minute;
+        let shown = (links.presence_bytes_per_second, links.presence_bytes_burst);
         vec![
             ("federation", "dial_seconds", links.dial_seconds, 1, 600),
             ("federation", "retry_min_milliseconds", links.retry_min_milliseconds, 1, DAY),
@@ -389,6 +408,10 @@ impl Config {
             ("federation", "frames_burst", links.frames_burst, 1, 10_000_000),
             ("federation", "messages_per_second", links.messages_per_second, 1, 10_000_000),
             ("federation", "messages_burst", links.messages_burst, 1, 10_000_000),
+            ("federation", "stored_bytes_per_second", links.stored_bytes_per_second, 1, 1 << 40),
+            ("federation", "stored_bytes_burst", links.stored_bytes_burst, 1, 1 << 40),
+            ("federation", "presence_bytes_per_second", shown.0, 1, 1 << 40),
+            ("federation", "presence_bytes_burst", shown.1, 1, 1 << 40),
             ("federation", "domains_max", links.domains_max, 1, 1_000_000),
             ("federation", "lease_seconds", links.lease_seconds, 1, times.lease_max_seconds),
             ("federation", "stale_seconds", links.stale_seconds, 0, DAY),

@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use dashmap::mapref::entry::Entry;
 use impp_acl::{RuleSet, default_rules};
+use impp_presence::places::Asker;
 use impp_presence::{Effects, Layers, PaceLimit, Policy, Presentity, Sphere, Watching};
 use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::Document;
@@ -148,7 +149,7 @@ async fn load(
         let from = records::parts(&key).nth(1).unwrap_or_default();
         let from = Address::parse_canonical(from)
             .map_err(|error| damaged(owner, HELD, &key, &error.to_string()))?;
-        held.add(&from);
+        held.add(Asker::of(owner, &from, false));
     }
     Ok((Principal::new(presentity, held), ended))
 }

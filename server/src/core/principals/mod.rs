@@ -7,12 +7,14 @@
 //! gone. What a presentity does is left to `impp_presence`, what it looks like on disk to `records`.
 
 mod held;
+mod inbox;
 mod load;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
+use impp_presence::places::Asker;
 use impp_presence::{Answer, Change, Effects, Presentity, Staging, Write};
 use impp_protocol::hashing::HashMap;
 use impp_protocol::{Address, Timestamp};
@@ -26,8 +28,10 @@ use crate::core::ground::Ground;
 use crate::core::keeping::{self, Commits, Committed};
 use crate::core::rates::Rates;
 use crate::core::settings::Settings;
+use crate::core::standing::Standing;
 use crate::core::timers::Due;
 pub use held::HeldMessages;
+pub use inbox::InboxShares;
 
 /// One principal.
 #[derive(Debug)]
@@ -38,6 +42,8 @@ pub struct Principal {
     pub rates: Rates,
     /// Messages held for the owner's decision.
     pub held: HeldMessages,
+    /// Whose messages are in the inbox.
+    pub inbox: InboxShares,
     waiting: HashMap<u64, Waiting>,
 }
 
@@ -72,8 +78,14 @@ impl From<ChangeError> for AccountError {
 }
 
 impl Principal {
+    /// One who asks for a place among the owner's.
+    pub fn asker<'a>(&self, owner: &Address, who: &'a Address) -> Asker<'a> {
+        Asker::of(owner, who, self.presentity.policy().contacts.contains_key(who))
+    }
+
     fn new(presentity: Presentity, held: HeldMessages) -> Principal {
-        Principal { presentity, rates: Rates::default(), held, waiting: HashMap::default() }
+        let (rates, inbox, waiting) = Default::default();
+        Principal { presentity, rates, held, inbox, waiting }
     }
 }
 
@@ -99,6 +111,11 @@ impl Principals {
     /// The settings.
     pub fn settings(&self) -> &Settings {
         &self.ground.settings
+    }
+
+    /// How those who watch, or follow elsewhere, stand.
+    pub fn standing(&self) -> &Standing {
+        &self.ground.standing
     }
 
     /// Looks at a principal as it is now: what time has ended is ended first, however late the timer
@@ -347,7 +364,7 @@ impl Principals {
     ) -> Commits {
         let is_local = |address: &Address| self.ground.accounts.is_local(address);
         let ops = keeping::operations(owner, writes, is_local);
-        Commits::submit(&*self.ground.store, now, ops, payer)
+        Commits::submit(&*self.ground.store, now, ops, payer, Some(owner))
     }
 
     fn note(&self, owner: &Address, principal: &Principal, watchers: &[Address]) {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use impp_federation::queue::Cause;
-use impp_protocol::command::{Bye, ByeReason, Done};
+use impp_protocol::command::{Bye, ByeReason, Done, Notify};
 use impp_protocol::frame::FRAME_BYTES_MAX;
 use impp_protocol::{Code, Command, Error, Request, What};
 use tokio::time::Instant;
@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use asking::Asked;
 use serving::Finished;
 
+use super::budgets::DomainBudgets;
 use super::home::{AllGroups, Home};
 use super::incoming;
 use super::links::Link;
@@ -77,6 +78,8 @@ pub struct Serving {
     pub fates: Arc<Fates>,
     /// What is followed there.
     pub mirrors: Arc<Mirrors>,
+    /// What each other domain may have stored and show.
+    pub budgets: DomainBudgets,
 }
 
 struct Open {
@@ -92,6 +95,8 @@ struct Open {
     /// The kind of request that was sent last.
     turn: u8,
     number: u64,
+    /// Nothing is read until then: more was shown than may be.
+    paused: Option<Instant>,
     /// When something but PINGs was last said, by either side.
     spoke: Instant,
     ending: Ending,
@@ -111,6 +116,7 @@ pub(super) async fn serve(serving: Arc<Serving>, peer: Arc<Peer>, link: Arc<Link
         messages_out: 0,
         turn: 0,
         number: 0,
+        paused: None,
         spoke: now,
         ending: Ending::No,
         bye_heard: false,
@@ -193,7 +199,10 @@ impl Open {
         Terms {
             frame_bytes_max: FRAME_BYTES_MAX,
             output_bytes_max: OUTPUT_BYTES_MAX,
-            in_flight_max: config.federation.requests_in_flight_max,
+            in_flight_max: match self.paused {
+                Some(until) if until > Instant::now() => 0,
+                _ => config.federation.requests_in_flight_max,
+            },
             patience: Patience {
                 idle: Some(seconds(config.federation.idle_seconds)),
                 frame: seconds(config.limits.frame_seconds),
@@ -231,6 +240,7 @@ impl Open {
             Command::Notify(notify) if number == 0 => {
                 let mailbox = &self.link.mailbox;
                 self.serving.mirrors.notified(mailbox.id, &mailbox.local, &notify);
+                self.shown(&notify);
             }
             command if number == 0 => {
                 let text = format!("{}: a request has a number from 1", command.kind());
@@ -238,8 +248,8 @@ impl Open {
             }
             Command::Ping(_) => self.put(number, Done::empty().into()),
             Command::Message(message) => {
-                let (serving, peer, mailbox) = (&self.serving, &self.peer, &self.link.mailbox);
-                let taken = incoming::message(&serving.delivery, peer, mailbox, message).await;
+                let (serving, mailbox) = (&self.serving, &self.link.mailbox);
+                let taken = incoming::message(serving, mailbox, message).await;
                 self.answer(number, taken);
             }
             Command::Subscribe(subscribe) => self.subscribe(number, subscribe).await,
@@ -249,6 +259,14 @@ impl Open {
                 self.put(number, Error::new(Code::WrongState, text).into());
             }
         }
+    }
+
+    /// What is shown counts, whether or not somebody here follows it.
+    fn shown(&mut self, notify: &Notify) {
+        let (now, config) = (self.serving.clock.now(), self.serving.settings.load());
+        let (budgets, mailbox) = (&self.serving.budgets, &self.link.mailbox);
+        let pause = budgets.notified(now, mailbox, &config.federation, notify);
+        self.paused = pause.map(|pause| Instant::now() + pause);
     }
 
     /// The other side asks for nothing more: what it has asked is answered, what was asked of it

@@ -33,7 +33,8 @@ impl Open {
         let ghosts = self.link.mailbox.ghosts().next_deadline();
         let ghosts = ghosts.filter(|_| self.ending == Ending::No);
         let ghosts = ghosts.map(|at| self.serving.clock.instant(at));
-        [unanswered, said, later, ghosts]
+        let paused = self.paused.filter(|until| *until > Instant::now());
+        [unanswered, said, later, ghosts, paused]
             .into_iter()
             .flatten()
             .fold(idle_close, Instant::min)

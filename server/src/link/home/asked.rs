@@ -166,7 +166,8 @@ impl Home {
         let ops: Vec<Op> = effects.writes.iter().filter_map(forget).collect();
         if !ops.is_empty() {
             let payer = &Payer::Nobody;
-            Commits::submit(&*self.store, self.clock.now(), ops, payer).done().await?;
+            let now = self.clock.now();
+            Commits::submit(&*self.store, now, ops, payer, Some(address)).done().await?;
         }
         if effects.wake.contains(&link.id.into()) {
             link.presentity_dirty(address);

@@ -1,5 +1,7 @@
 //! Who follows presentities of other domains beyond sessions, read from the store.
 
+use std::collections::BTreeSet;
+
 use impp_federation::shares::Shares;
 use impp_presence::followed::{MirrorKey, Terms};
 use impp_protocol::{Address, Domain, Timestamp};
@@ -76,7 +78,8 @@ impl Mirrors {
         drop(peer);
         let mut slot =
             self.mirrors.entry(key.clone()).or_insert_with(|| Slot::new(&key, None, now));
-        slot.mirror.restore(now, watcher, record.kept().ok_or_else(damaged)?, terms);
+        slot.mirror.restore(now, watcher.clone(), record.kept().ok_or_else(damaged)?, terms);
+        slot.note_leases(&self.ground.standing, &key, &BTreeSet::from([watcher]));
         let (before, after) = (slot.counted, slot.count());
         drop(slot);
         self.peers.entry(pair(&key)).or_default().total.change(before, after);

@@ -28,6 +28,7 @@ use crate::core::config::{Config, seconds};
 use crate::core::ground::Ground;
 use crate::core::keeping::Commits;
 use crate::core::records::{self, FOLLOWED, WatcherRecord};
+use crate::core::standing::Standing;
 use crate::core::timers::Due;
 use shared::{Counted, Pair, Peer, pair};
 
@@ -233,11 +234,11 @@ impl Mirrors {
         let (answer, effects) = act(&mut slot, now);
         // Queued under the lock, so that the store sees changes in their order; the same for the
         // timer.
-        let ops = slot.records(key, &effects.records);
+        let ops = slot.records(key, &effects.records, &self.ground.standing);
         // Whoever lets go has a shorter record than before: nobody has to pay for it.
-        let payer = &Payer::Nobody;
         let store = &*self.ground.store;
-        let commit = (!ops.is_empty()).then(|| Commits::submit(store, now, ops, payer));
+        let commit =
+            (!ops.is_empty()).then(|| Commits::submit(store, now, ops, &Payer::Nobody, None));
         for watcher in &effects.let_go {
             slot.claims.remove(watcher);
         }
@@ -321,7 +322,20 @@ impl Slot {
         }
     }
 
-    fn records(&self, key: &MirrorKey, changed: &BTreeSet<Address>) -> Vec<Op> {
+    fn note_leases(&self, standing: &Standing, key: &MirrorKey, changed: &BTreeSet<Address>) {
+        for watcher in changed {
+            standing.note_leased(watcher, &key.presentity, self.mirror.is_leased(watcher));
+        }
+    }
+
+    /// What is stored of those who have changed, whose leases count from now on as they are.
+    fn records(
+        &self,
+        key: &MirrorKey,
+        changed: &BTreeSet<Address>,
+        standing: &Standing,
+    ) -> Vec<Op> {
+        self.note_leases(standing, key, changed);
         let put = |watcher: &Address| {
             let kept = self.mirror.follower(watcher).and_then(Follower::kept);
             Op::Put {

@@ -5,6 +5,7 @@
 //! operator may to `control`.
 
 mod known;
+mod leases;
 mod room;
 
 use std::collections::BTreeSet;
@@ -29,7 +30,8 @@ use crate::core::records::{self, DEVICE, DeviceRecord, ROOM, RoomRecord};
 use crate::core::sessions::Mailbox;
 use crate::core::settings::Settings;
 use crate::messages::device_gone;
-use crate::session::Live;
+use crate::reach::Reach;
+use crate::session::{Live, Rooms};
 pub use known::Known;
 use room::{Around, NoRoom, ROOMS_PER_DAY_MAX, Room, Seen, apart, counted, room};
 
@@ -66,13 +68,15 @@ pub struct Devices {
     accounts: Arc<Accounts>,
     principals: Arc<Principals>,
     live: Arc<Live>,
+    reach: Arc<Reach>,
 }
 
 impl Devices {
-    /// Of accounts and principals, and of the sessions that live.
-    pub fn new(ground: &Ground, principals: Arc<Principals>, live: Arc<Live>) -> Devices {
+    /// Of the accounts, principals and sessions of these rooms.
+    pub fn new(ground: &Ground, rooms: &Rooms) -> Devices {
         let Ground { store, clock, settings, accounts, .. } = ground.clone();
-        Devices { store, clock, settings, accounts, principals, live }
+        let Rooms { principals, live, reach, .. } = rooms.clone();
+        Devices { store, clock, settings, accounts, principals, live, reach }
     }
 
     /// The devices of an account, by id.
@@ -313,6 +317,7 @@ impl Devices {
         if let Err(error) = withdrawn.await {
             tracing::warn!(%error, "the end of a layer could not be stored");
         }
+        self.release(owner, device).await;
         self.live.sessions.log_grew(owner);
         Ok(true)
     }

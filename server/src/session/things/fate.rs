@@ -12,7 +12,9 @@ use impp_protocol::{Code, Error, MessageId};
 use impp_storage::{Item, ReadLog, Store, StoreError};
 
 use crate::core::answers::{Handled, Stored, storage_error};
+use crate::core::budgets::Budgets;
 use crate::messages::Outgoing;
+use crate::session::costs::READ;
 
 /// Items of the log that are read at once.
 const READ_ITEMS_MAX: usize = 256;
@@ -23,6 +25,7 @@ const READ_BYTES_MAX: usize = 256 * 1024;
 pub(super) struct Fates {
     pub outgoing: Arc<Outgoing>,
     pub store: Arc<dyn Store>,
+    pub budgets: Arc<Budgets>,
 }
 
 impl Fates {
@@ -39,6 +42,8 @@ impl Fates {
                 items_max: READ_ITEMS_MAX,
                 bytes_max: READ_BYTES_MAX,
             };
+            // An unknown id has the whole log read.
+            self.budgets.owe(acting.owner(), READ);
             let page = self.store.read(query).await.stored()?;
             if let Some(found) = page.items.iter().find_map(|item| ended(item, id)) {
                 return Ok(answer(&found));

@@ -9,11 +9,12 @@ use impp_acl::Acting;
 use impp_protocol::command::{Ack, Done, Fetch};
 use impp_protocol::state::{self, DeviceReport, FateReport, Item, ItemKind, Page};
 use impp_protocol::{Code, Error, Timestamp};
-use impp_storage::{self as storage, Op, ReadLog, Store, StoreError, Unit};
+use impp_storage::{self as storage, Lane, Op, ReadLog, Store, StoreError, Unit};
 
 use crate::core::answers::{Handled, Stored};
 use crate::core::clock::Clock;
 use crate::core::config::seconds;
+use crate::core::principals::Principals;
 use crate::core::secrets::Secrets;
 use crate::core::settings::Settings;
 
@@ -28,6 +29,7 @@ pub(in crate::session) struct Logs {
     pub settings: Arc<Settings>,
     pub secrets: Arc<Secrets>,
     pub clock: Clock,
+    pub principals: Arc<Principals>,
 }
 
 impl Logs {
@@ -49,7 +51,11 @@ impl Logs {
         let retention = seconds(self.settings.load().inbox.retention_days * 86_400);
         let custody = Op::Custody { owner: owner.clone(), upto };
         let ops = vec![custody, Op::Trim { owner, before: now.before(retention) }];
-        self.store.submit(Unit::of(now, ops)).await.stored()?;
+        let lane = Lane::Account(acting.owner().clone());
+        self.store.submit(Unit::of(now, ops).in_lane(lane)).await.stored()?;
+        let counted =
+            self.principals.look(acting.owner(), |principal, _| principal.inbox.acknowledged(upto));
+        counted.await.stored()?;
         Ok(Done::empty())
     }
 

@@ -61,7 +61,9 @@ impl Things {
     /// Of what these rooms have.
     pub fn new(ground: &Ground, rooms: &Rooms, devices: Arc<Devices>) -> Things {
         let Ground { store, clock, settings, accounts, .. } = ground.clone();
-        let Rooms { principals, reach, live, delivery, outgoing, secrets, .. } = rooms.clone();
+        let Rooms { principals, reach, live, delivery, outgoing, secrets, budgets, .. } =
+            rooms.clone();
+        let shared = principals.clone();
         let (sessions, rules) = (live.sessions.clone(), Rules { principals: principals.clone() });
         Things {
             presence: Presence {
@@ -92,8 +94,8 @@ impl Things {
                 clock: clock.clone(),
             },
             devices: OwnDevices { devices },
-            logs: Logs { store: store.clone(), settings, secrets, clock },
-            fates: Fates { outgoing, store },
+            logs: Logs { store: store.clone(), settings, secrets, clock, principals: shared },
+            fates: Fates { outgoing, store, budgets },
         }
     }
 

@@ -1,0 +1,88 @@
+//! Whose messages are in an owner's inbox and not acknowledged: so each sender and each other domain has
+//! its share of it.
+//!
+//! How full it is altogether the store counts. Counted here is what has come since the server runs: who
+//! had the whole of a share at a restart has a new one.
+
+use std::collections::BTreeMap;
+
+use impp_presence::places::{Amount, Asker, Places};
+use impp_protocol::Address;
+
+/// See the module. What a rule has dropped is counted like the rest: its sender is told that there is
+/// no room when one whose messages are kept would be.
+#[derive(Debug, Default)]
+pub struct InboxShares {
+    places: Places,
+    /// What is stored, by its place in the log and in the order in which that was told; those that were
+    /// dropped stand behind the newest of others.
+    stored: BTreeMap<(u64, u64), (Address, u64)>,
+    newest: u64,
+    acknowledged: u64,
+    told: u64,
+}
+
+impl InboxShares {
+    /// One more is on its way to the disk, if its sender has room for it.
+    pub fn take(&mut self, asker: Asker<'_>, bytes: u64, all: Amount) -> bool {
+        self.places.take_share(asker, bytes, all)
+    }
+
+    /// It is there, at this place in the log, or dropped.
+    pub fn stored(&mut self, from: &Address, bytes: u64, seq: Option<u64>) {
+        let behind = self.newest.max(self.acknowledged) + 1;
+        self.newest = self.newest.max(seq.unwrap_or_default());
+        let seq = seq.unwrap_or(behind);
+        if seq <= self.acknowledged {
+            return self.places.give_back(from, bytes);
+        }
+        self.told += 1;
+        self.stored.insert((seq, self.told), (from.clone(), bytes));
+    }
+
+    /// It did not come there.
+    pub fn lost(&mut self, from: &Address, bytes: u64) {
+        self.places.give_back(from, bytes);
+    }
+
+    /// A device has acknowledged all up to a place.
+    pub fn acknowledged(&mut self, upto: u64) {
+        self.acknowledged = self.acknowledged.max(upto);
+        while let Some(first) = self.stored.first_entry()
+            && first.key().0 <= upto
+        {
+            let (from, bytes) = first.remove();
+            self.places.give_back(&from, bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn e8_what_is_acknowledged_makes_room_whenever_it_is_told() {
+        let (owner, bob) = ("o@a.example".parse().unwrap(), "bob@b.example".parse().unwrap());
+        let (mut inbox, all) = (InboxShares::default(), Amount::items(40));
+        let take = |inbox: &mut InboxShares| inbox.take(Asker::of(&owner, &bob, false), 5, all);
+        assert_eq!((0..20).filter(|_| take(&mut inbox)).count(), 10);
+        (1..=9).for_each(|seq| inbox.stored(&bob, 5, Some(seq * 10)));
+        assert!(!take(&mut inbox));
+        inbox.acknowledged(30);
+        assert_eq!((0..20).filter(|_| take(&mut inbox)).count(), 3);
+        // The tenth was read before it is known here that it is stored.
+        inbox.acknowledged(100);
+        inbox.stored(&bob, 5, Some(100));
+        (0..3).for_each(|_| inbox.lost(&bob, 5));
+        assert!(inbox.places.is_empty() && inbox.stored.is_empty());
+        // What was dropped stands where it would have come, and goes with what is acknowledged there.
+        assert!(take(&mut inbox) && take(&mut inbox));
+        inbox.stored(&bob, 5, Some(110));
+        inbox.stored(&bob, 5, None);
+        inbox.acknowledged(110);
+        assert_eq!(inbox.places.of(&bob).items, 1);
+        inbox.acknowledged(120);
+        assert!(inbox.places.is_empty());
+    }
+}

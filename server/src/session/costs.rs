@@ -1,0 +1,84 @@
+//! What a request costs its account: one line each. What that may spend is `core::budget`'s.
+
+use impp_protocol::command::{Fetch, Publish, Subscribe};
+use impp_protocol::{Command, What};
+
+use crate::core::budget::Cost;
+
+/// What a row and its place in the indexes weigh on the disk beside its contents.
+const ROW_BYTES: u64 = 256;
+
+/// What a request costs an account that has so many sessions.
+pub(super) fn of(command: &Command, sessions: u64) -> Cost {
+    match command {
+        // In an inbox or on its way, the copy and the fate in its sender's log, the record of its id.
+        Command::Message(message) if !message.volatile => stores(1, 4, message.body.len()),
+        Command::Message(_) => work(1),
+        Command::Publish(publish) => published(publish, sessions),
+        Command::Subscribe(subscribe) => subscribed(subscribe),
+        Command::Fetch(fetch) => fetched(fetch),
+        _ => work(1),
+    }
+}
+
+fn published(publish: &Publish, sessions: u64) -> Cost {
+    let bytes = publish.content.as_ref().map_or(0, |content| content.len());
+    match publish.what {
+        What::Presence if publish.lease.is_none() => work(2),
+        What::Presence => stores(2, 1, bytes),
+        // Each session that follows the list looks at all of it again.
+        What::Contacts => stores(4 + 2 * sessions, 3, bytes),
+        // All watchers are judged anew.
+        What::Rules => stores(8, 1, bytes),
+        What::Requests => stores(16, 1, bytes),
+        _ => stores(2, 1, bytes),
+    }
+}
+
+fn subscribed(subscribe: &Subscribe) -> Cost {
+    match subscribe.what {
+        What::Contacts => work(32),
+        // It is stored from both sides.
+        What::Presence if subscribe.lease.is_some() => stores(1, 2, 0),
+        _ => work(1),
+    }
+}
+
+fn fetched(fetch: &Fetch) -> Cost {
+    match fetch.what {
+        // Held messages are read whole.
+        What::Requests => work(16),
+        What::Watchers | What::Subscriptions | What::Contacts => work(8),
+        What::Log => work(2),
+        // Each page of the log that it has read costs more, see `READ`.
+        _ => work(1),
+    }
+}
+
+/// A page of the log that was read for an answer.
+pub(super) const READ: Cost = Cost { work: 2, stored: 0 };
+
+fn work(work: u64) -> Cost {
+    Cost { work, stored: 0 }
+}
+
+fn stores(work: u64, rows: u64, bytes: usize) -> Cost {
+    Cost { work, stored: rows * ROW_BYTES + bytes as u64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_many_sessions_follow_costs_with_them() {
+        let address = impp_protocol::Address::parse("alice@a.example").unwrap();
+        let edit = |what| {
+            let content = Some(bytes::Bytes::from_static(b"edit"));
+            Command::Publish(Publish { content, ..Publish::of(address.clone(), what, None) })
+        };
+        assert_eq!(of(&edit(What::Contacts), 50).work, 104);
+        assert_eq!(of(&edit(What::Rules), 50), of(&edit(What::Rules), 1));
+        assert!(of(&edit(What::Rules), 1).stored > ROW_BYTES);
+    }
+}

@@ -4,6 +4,8 @@
 //!
 //! What is held is in the store.
 
+use std::sync::Arc;
+
 use impp_protocol::Address;
 use impp_protocol::hashing::HashMap;
 
@@ -17,9 +19,21 @@ pub struct HeldMessages {
 #[derive(Debug, Default)]
 struct Sender {
     held: u64,
-    /// How many decisions are just carried out.
-    moving: u64,
+    /// Decisions that are just carried out have each a share in it.
+    moving: Arc<()>,
 }
+
+impl Sender {
+    fn is_moving(&self) -> bool {
+        Arc::strong_count(&self.moving) > 1
+    }
+}
+
+/// What is held of a sender is being moved, as long as this lives: however its task ends, nothing waits
+/// behind it for ever.
+#[derive(Debug)]
+#[must_use]
+pub struct Moving(#[expect(dead_code, reason = "it is counted")] Arc<()>);
 
 impl HeldMessages {
     /// One more of a sender, if there are not `max` already.
@@ -54,34 +68,30 @@ impl HeldMessages {
 
     /// Whether what comes from a sender has to wait behind what is being moved.
     pub fn is_moving(&self, from: &Address) -> bool {
-        self.senders.get(from).is_some_and(|sender| sender.moving > 0)
+        self.senders.get(from).is_some_and(Sender::is_moving)
     }
 
-    /// From now on what is held of a sender is moved, until [`HeldMessages::moved`] says so, or
-    /// [`HeldMessages::stop_moving`] is called.
-    pub fn begin_moving(&mut self, from: &Address) {
-        self.senders.entry(from.clone()).or_default().moving += 1;
+    /// From now on what is held of a sender is moved, until [`HeldMessages::moved`] says that it is, or
+    /// this is dropped: what is left stays held then.
+    pub fn begin_moving(&mut self, from: &Address) -> Moving {
+        Moving(self.senders.entry(from.clone()).or_default().moving.clone())
     }
 
-    /// Whether all is moved; then nothing has to wait behind it any more.
-    pub fn moved(&mut self, from: &Address) -> bool {
-        let all = self.senders.get(from).is_none_or(|sender| sender.held == 0);
-        if all {
-            self.stop_moving(from);
+    /// Whether all is moved; then nothing has to wait behind it any more. Else it goes on.
+    ///
+    /// # Errors
+    /// Not all of it is.
+    pub fn moved(&mut self, from: &Address, moving: Moving) -> Result<(), Moving> {
+        if self.has(from) {
+            return Err(moving);
         }
-        all
-    }
-
-    /// What is left stays held.
-    pub fn stop_moving(&mut self, from: &Address) {
-        if let Some(sender) = self.senders.get_mut(from) {
-            sender.moving = sender.moving.saturating_sub(1);
-        }
+        drop(moving);
         self.tidy(from);
+        Ok(())
     }
 
     fn tidy(&mut self, from: &Address) {
-        if self.senders.get(from).is_some_and(|sender| sender.held == 0 && sender.moving == 0) {
+        if self.senders.get(from).is_some_and(|sender| sender.held == 0 && !sender.is_moving()) {
             self.senders.remove(from);
         }
     }
@@ -96,11 +106,27 @@ mod tests {
         let (mut held, bob) = (HeldMessages::default(), Address::parse("bob@a.example").unwrap());
         assert!(held.hold(&bob, 2) && held.hold(&bob, 2) && !held.hold(&bob, 2));
         assert!(!held.is_moving(&bob) && held.has(&bob));
-        held.begin_moving(&bob);
+        let moving = held.begin_moving(&bob);
         held.one_less(&bob);
-        assert!(held.is_moving(&bob) && !held.moved(&bob) && held.is_moving(&bob));
+        let moving = held.moved(&bob, moving).unwrap_err();
+        assert!(held.is_moving(&bob));
         held.one_less(&bob);
-        assert!(held.moved(&bob) && !held.is_moving(&bob) && !held.has(&bob));
+        held.moved(&bob, moving).unwrap();
+        assert!(!held.is_moving(&bob) && !held.has(&bob));
         assert!(held.senders.is_empty() && held.total == 0);
+    }
+
+    #[test]
+    fn nothing_waits_behind_a_task_that_has_failed() {
+        let (mut held, bob) = (HeldMessages::default(), Address::parse("bob@a.example").unwrap());
+        assert!(held.hold(&bob, 1));
+        let (first, second) = (held.begin_moving(&bob), held.begin_moving(&bob));
+        let task = std::thread::spawn(move || {
+            let _moving = first;
+            std::panic::resume_unwind(Box::new("it fails"));
+        });
+        assert!(task.join().is_err() && held.is_moving(&bob));
+        drop(second);
+        assert!(!held.is_moving(&bob) && held.has(&bob));
     }
 }

@@ -28,7 +28,7 @@ use crate::core::keeping::{self, Commits, Committed};
 use crate::core::rates::Rates;
 use crate::core::settings::Settings;
 use crate::core::timers::Due;
-pub use held::HeldMessages;
+pub use held::{HeldMessages, Moving};
 
 /// One principal.
 #[derive(Debug)]

@@ -7,7 +7,9 @@ use impp_protocol::Timestamp;
 
 use crate::conditions::{Asked, Conditions, Outcome};
 use crate::decide::{Decision, Question, decide};
-use crate::delivery::{DeliveryDecision, DeliveryQuestion, decide_delivery};
+use crate::delivery::{
+    DeliveryDecision, DeliveryQuestion, decide_delivery, decide_delivery_unsure,
+};
 use crate::identity::By;
 use crate::rules::{Handling, RuleSet};
 
@@ -46,12 +48,30 @@ pub struct RuleTrace {
 
 /// Decides, and says why.
 pub fn explain(rules: &RuleSet, question: &Question<'_>) -> Explanation {
-    let decision = decide(rules, question);
+    explained(rules, question, decide(rules, question), None)
+}
+
+/// Says why it was so decided where the owner's sphere is not known, until then at the latest.
+pub fn explain_unsure(
+    rules: &RuleSet,
+    question: &Question<'_>,
+    decision: Decision,
+    until: Timestamp,
+) -> Explanation {
+    explained(rules, &Question { sphere: None, ..*question }, decision, Some(until))
+}
+
+fn explained(
+    rules: &RuleSet,
+    question: &Question<'_>,
+    decision: Decision,
+    lost: Option<Timestamp>,
+) -> Explanation {
     let trace = |(index, rule): (usize, &crate::Rule)| {
         let matched = decision.matched().contains(&index);
         let outcome = rule.conditions.test(question.asked());
         let handling = rule.handling_for(question.purpose);
-        let mut why = reason(&rule.conditions, question.asked(), outcome);
+        let mut why = reason(&rule.conditions, question.asked(), outcome, lost);
         let mut grants = Vec::new();
         if let Outcome::Matched(by) = outcome {
             why = if rule.grants_by_entry(by) {
@@ -69,11 +89,30 @@ pub fn explain(rules: &RuleSet, question: &Question<'_>) -> Explanation {
 
 /// Decides about a message, and says why.
 pub fn explain_delivery(rules: &RuleSet, question: &DeliveryQuestion<'_>) -> DeliveryExplanation {
-    let decision = decide_delivery(rules, question);
+    delivery_explained(rules, question, decide_delivery(rules, question), None)
+}
+
+/// The same where the owner's sphere is not known, until then at the latest.
+pub fn explain_delivery_unsure(
+    rules: &RuleSet,
+    question: &DeliveryQuestion<'_>,
+    until: Timestamp,
+) -> DeliveryExplanation {
+    let question = &DeliveryQuestion { sphere: None, ..*question };
+    let decision = decide_delivery_unsure(rules, question);
+    delivery_explained(rules, question, decision, Some(until))
+}
+
+fn delivery_explained(
+    rules: &RuleSet,
+    question: &DeliveryQuestion<'_>,
+    decision: DeliveryDecision,
+    lost: Option<Timestamp>,
+) -> DeliveryExplanation {
     let trace = |(index, rule): (usize, &crate::DeliveryRule)| {
         let matched = decision.matched().contains(&index);
         let outcome = rule.conditions.test(question.asked());
-        let mut why = reason(&rule.conditions, question.asked(), outcome);
+        let mut why = reason(&rule.conditions, question.asked(), outcome, lost);
         let mut grants = Vec::new();
         if let Outcome::Matched(_) = outcome {
             why = format!("{}: {why}", rule.action);
@@ -107,7 +146,12 @@ fn visible(decision: &Decision) -> Vec<String> {
     words
 }
 
-fn reason(conditions: &Conditions, asked: Asked<'_>, outcome: Outcome<'_>) -> String {
+fn reason(
+    conditions: &Conditions,
+    asked: Asked<'_>,
+    outcome: Outcome<'_>,
+    lost: Option<Timestamp>,
+) -> String {
     let watcher = asked.watcher;
     match outcome {
         Outcome::Matched(By::Address) => format!("it names {watcher}"),
@@ -115,7 +159,13 @@ fn reason(conditions: &Conditions, asked: Asked<'_>, outcome: Outcome<'_>) -> St
         Outcome::NotNamed => format!("it does not name {watcher}"),
         Outcome::Excepted(By::Address) => format!("it excepts {watcher}"),
         Outcome::Excepted(by) => format!("it excepts \"{by}\", and {watcher} is one of them"),
-        Outcome::SphereUnknown => "it needs a sphere, and none is published".to_owned(),
+        Outcome::SphereUnknown => match lost {
+            Some(until) => format!(
+                "it needs a sphere, which a crash of the server has lost: until you publish again, \
+                 or {until}, it shows nothing and ends nothing"
+            ),
+            None => "it needs a sphere, and none is published".to_owned(),
+        },
         Outcome::OtherSphere => {
             let sphere = asked.sphere.unwrap_or_default();
             format!("the sphere is \"{sphere}\", not \"{}\"", conditions.spheres.join("\" or \""))
@@ -202,6 +252,22 @@ mod tests {
         let unknown = ask("bob@localhost", None);
         assert_eq!(unknown.rules[2].why, "it needs a sphere, and none is published");
         let dana = ask("dana@localhost", None);
+        let lost = || {
+            let rules = RuleSet::parse(RULES).unwrap();
+            let question = Question {
+                owner: &Address::parse("alice@localhost").unwrap(),
+                watcher: &Watcher::Principal(Address::parse("bob@localhost").unwrap()),
+                purpose: Purpose::Subscribe,
+                now: Timestamp::from_millis(0),
+                sphere: Some("home"),
+                contact: Grant::Status,
+            };
+            let (decision, _) = crate::decide_unsure(&rules, &question);
+            explain_unsure(&rules, &question, decision, Timestamp::from_millis(60_000))
+        };
+        let why = &lost().rules[2].why;
+        assert!(why.contains("lost") && why.contains("1970-01-01T00:01:00Z"), "{why}");
+        assert!(!lost().rules[2].matched);
         assert_eq!(dana.rules[4].why, "block: it names dana@localhost");
         assert!(dana.rules[4].grants.is_empty());
     }

@@ -30,7 +30,10 @@ pub use defaults::default_rules;
 pub use delivery::{DeliveryDecision, DeliveryQuestion, decide_delivery, decide_delivery_unsure};
 pub use edit::{DeliveryRuling, Ruling, with_decision, with_delivery_decision};
 pub use error::RulesError;
-pub use explain::{DeliveryExplanation, Explanation, RuleTrace, explain, explain_delivery};
+pub use explain::{
+    DeliveryExplanation, Explanation, RuleTrace, explain, explain_delivery,
+    explain_delivery_unsure, explain_unsure,
+};
 pub use grants::{FieldSet, Grants, Selector, TupleSet};
 pub use identity::{Grant, Group, Watcher, Who};
 pub use permit::{Acting, By, NotYours, Scope, Service, Shape, Thing, thing};

@@ -86,9 +86,10 @@ impl Policy {
 
     /// The same of anybody, proven or not, for whatever they want.
     ///
-    /// What hangs on a sphere that is lost is neither granted nor refused: who waits goes on waiting,
-    /// who is shown something is shown nothing but offline, and so is who comes now, or waits if they
-    /// would have to without a sphere.
+    /// What hangs on a sphere that is lost is neither granted nor refused: whom rules without a sphere
+    /// let in is shown what these grant; of the others, who waits goes on waiting, who is shown
+    /// something is shown nothing but offline, and so is who comes now, or waits if they would have to
+    /// without a sphere.
     pub fn decide_for(
         &self,
         owner: &Address,
@@ -106,7 +107,8 @@ impl Policy {
             Sphere::Lost => decide_unsure(&self.rules, &question(None)),
         };
         let decision = decision.by_clock_ahead(-self.ahead);
-        if !hangs {
+        // Rules only grant: what they grant without a sphere they grant in every one.
+        if !hangs || decision.handling() >= Handling::PoliteBlock {
             return decision;
         }
         let waits = match stands {

@@ -1,9 +1,9 @@
 //! After a crash, layers that were bound to sessions are lost until their owners are back: what the
 //! rules grant in a sphere alone is neither granted nor ended meanwhile, and nothing is shown by it.
 
-use impp_protocol::command::Subscribe;
+use impp_protocol::command::{Fetch, Subscribe};
 use impp_protocol::presence::Document;
-use impp_protocol::state::{SubscriptionEvent, SubscriptionState, WatcherEntry};
+use impp_protocol::state::{self, Explanation, SubscriptionEvent, SubscriptionState, WatcherEntry};
 use impp_protocol::{Code, What};
 use impp_tests::peer::{Peer, fetch, subscribe};
 use impp_tests::presence::{Watcher, document};
@@ -103,6 +103,58 @@ async fn d3_what_a_sphere_allowed_ends_with_the_window() {
     assert_eq!(dave.peer.refused(again).await, Code::Refused);
 }
 
+/// A stop in good order finds nothing of what a crash has lost before it: by that nothing ends.
+#[tokio::test]
+async fn d3_what_a_sphere_allowed_outlives_a_stop_after_the_crash() {
+    let (mut server, mut dave) = killed(brief().set("times.recovery_seconds", 3000).start()).await;
+    follow_again(&mut dave, &server).await;
+    server.stop();
+    server.restart();
+    follow_again(&mut dave, &server).await;
+    assert_eq!(dave.peer.look("alice@localhost").await, Document::offline());
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.show(&at_home("here")).await;
+    assert_eq!(dave.peer.look("alice@localhost").await, at_home("here"));
+    assert_eq!(dave.settle().await, 0, "nothing has changed for who holds it");
+    alice.show(&at_home("still here")).await;
+    dave.until_note("still here").await;
+}
+
+/// It goes on for as long as it would have without the stop, and no longer.
+#[tokio::test]
+async fn d3_a_stop_does_not_put_off_the_end_of_the_window() {
+    let (mut server, mut dave) = killed(brief().set("times.recovery_seconds", 5).start()).await;
+    server.stop();
+    server.set("times.recovery_seconds", 3000);
+    server.restart();
+    dave.peer = Peer::sign_in(&server, "dave").await;
+    eventually("the window to end", async || {
+        let answer = dave.peer.request(fetch("alice@localhost", What::Presence)).await;
+        answer.is_err().then_some(())
+    })
+    .await;
+}
+
+/// Whose rules hang on what is lost is told so, until when, and what becomes of it meanwhile.
+#[tokio::test]
+async fn r2_3_3_explain_says_that_a_crash_has_lost_the_sphere() {
+    let (server, dave) = killed(brief().set("times.recovery_seconds", 3000).start()).await;
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let lost = explained(&mut alice, &dave).await;
+    assert_eq!((&*lost.decision, &*lost.rules[0].id), ("polite-block", "home"));
+    assert!(!lost.rules[0].matched && lost.rules[0].why.contains("lost"), "{:?}", lost.rules);
+    alice.show(&at_home("here")).await;
+    let found = explained(&mut alice, &dave).await;
+    assert_eq!(found.decision, "allow");
+    assert!(found.rules[0].matched, "{:?}", found.rules);
+}
+
+async fn explained(alice: &mut Peer, about: &Watcher) -> Explanation {
+    let about = Some(about.peer.address.clone());
+    let done = alice.done(Fetch { about, ..fetch("alice@localhost", What::Explain) }).await;
+    state::decode(done.content.expect("an explanation")).expect("an explanation")
+}
+
 /// After a stop in good order nothing is lost, and there is no window: the sphere holds.
 #[tokio::test]
 async fn a_stop_in_good_order_loses_no_sphere() {
@@ -141,9 +193,18 @@ async fn d3_what_a_sphere_allowed_elsewhere_outlives_a_crash_of_the_home() {
     })
     .await;
     assert_eq!(carol.look("alice@a.example").await, Document::offline());
+    // Who followed before holds what it held, and nothing of it is shown anew.
+    assert_eq!(bob.peer.look("alice@a.example").await, Document::offline());
+    let mut tablet = Peer::sign_in_on(&domains["b.example"], "bob", 2).await;
+    let done = tablet.follow("alice@a.example").await;
+    assert_eq!((done.state, done.version), (Some(SubscriptionState::Active), None));
+    assert_eq!(tablet.fenced().await.len(), 0);
     assert_eq!(before, bobs(&mut alice).await);
     alice.show(&at_home("back")).await;
     bob.until_note("back").await;
+    let snapshot = tablet.notify().await.snapshot.expect("a snapshot");
+    assert_eq!(Document::decode(snapshot).unwrap(), at_home("back"));
+    assert_eq!(bob.peer.look("alice@a.example").await, at_home("back"));
     assert_eq!(before, bobs(&mut alice).await);
 }
 

@@ -151,6 +151,11 @@ impl Cache {
         }
     }
 
+    /// Whether the home knows a group, on the link that is up.
+    pub(super) fn is_of_home(&self, id: Option<GroupId>) -> bool {
+        id.and_then(|id| self.groups.get(&id)).is_some_and(|group| group.handle.is_some())
+    }
+
     /// The members of a group.
     pub(super) fn members(&self, id: GroupId) -> impl Iterator<Item = &Address> {
         self.groups.get(&id).into_iter().flat_map(|group| &group.members)

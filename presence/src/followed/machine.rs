@@ -206,8 +206,9 @@ impl Mirror {
             || (follower.state == SubscriptionState::Active && state.is_some_and(known));
         let event = (news && !silent).then_some(follower.event);
         let mut told = Told { state: follower.state, event, content: None };
-        if follower.sees() {
-            told.content = self.cache.disclose(follower.group, held);
+        if self.sees(watcher) {
+            let group = self.followers.get(watcher).and_then(|follower| follower.group);
+            told.content = self.cache.disclose(group, held);
         }
         if ended {
             self.tidy(watcher);
@@ -220,8 +221,20 @@ impl Mirror {
 
     /// The version that a follower is shown, if it is shown anything.
     pub fn version_for(&self, watcher: &Address) -> Option<Version> {
-        let follower = self.followers.get(watcher).filter(|follower| follower.sees())?;
+        let follower = self.followers.get(watcher).filter(|_| self.sees(watcher))?;
         self.cache.kept(follower.group).map(|kept| kept.content.version())
+    }
+
+    /// Whether a follower may be shown what its group sees. It is shown nothing while the home says
+    /// that it follows, and puts it in no group: then the home shows nothing yet, as after a crash,
+    /// and what it has shown before holds no more.
+    fn sees(&self, watcher: &Address) -> bool {
+        let Some(follower) = self.followers.get(watcher).filter(|follower| follower.sees()) else {
+            return false;
+        };
+        // While the home is asked for all, it is in a group that is not known here.
+        let asks = follower.lost || self.repair_at.is_some();
+        !follower.placed || asks || self.cache.is_of_home(follower.group)
     }
 
     /// The answer for one who looks once and follows too: what it is shown, if that is surely new.

@@ -50,7 +50,7 @@ pub use staging::Staging;
 pub use step::Write;
 
 use crate::ids::ListenerId;
-use crate::policy::Policy;
+use crate::policy::{Policy, Sphere};
 use crate::watchers::Watchers;
 use crate::watching::Watching;
 use behind::{Behind, SLICE};
@@ -275,6 +275,12 @@ impl Presentity {
             return None;
         }
         Some(self.contents.view(&key, &self.shown).version())
+    }
+
+    /// Until when nobody knows the owner's sphere, at the latest, if a crash has lost it.
+    pub fn sphere_lost_until(&self) -> Option<Timestamp> {
+        let lost = self.grounds().next().is_some_and(|(_, sphere)| sphere == Sphere::Lost);
+        self.recovering_until.filter(|_| lost)
     }
 
     /// The sphere that the owner is in, if it says so.

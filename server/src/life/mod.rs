@@ -170,7 +170,13 @@ impl Server {
         let clock = &self.ground.clock;
         let value = running.then(|| records::to_bytes(&clock.started().as_millis()));
         let put = Op::Put { key: server::running_key()?, expect: Expect::Any, value };
-        let ops = vec![put, following::note(clock)?];
+        let mut ops = vec![put, following::note(clock)?];
+        if !running {
+            // What a crash has lost, a stop in good order does not find.
+            let until = self.rooms.principals.recovering_until(clock.now());
+            let value = until.map(|until| records::to_bytes(&until.as_millis()));
+            ops.push(Op::Put { key: server::recovering_key()?, expect: Expect::Any, value });
+        }
         let unit = Unit::of(clock.now(), ops).paid_by(Payer::Operator);
         self.ground.store.submit(unit).await.map(drop)
     }

@@ -16,7 +16,7 @@ use crate::core::chance::{self, Chance, NoChance};
 use crate::core::clock::Clock;
 use crate::core::config::Config;
 use crate::core::ground::Ground;
-use crate::core::principals::Principals;
+use crate::core::principals::{Principals, Recovery};
 use crate::core::records::{self, ClockRecord};
 use crate::core::routes::Routes;
 use crate::core::secrets::Secrets;
@@ -120,7 +120,7 @@ impl Server {
         let clock = clock.resumed(load_clock(&*store).await?.as_ref());
         let domains: Vec<_> = config.domain.iter().map(|hosted| hosted.name.clone()).collect();
         let accounts = Accounts::load(&*store, domains).await?;
-        let crashed = has_crashed(&*store).await?;
+        let recovery = load_recovery(&*store).await?;
         let secrets = load_secrets(&*store, clock.now(), &*chance).await?;
         tell_odd_passwords(&accounts, &secrets, |domain| config.scram_iterations(domain));
         let boot = chance.bytes()?;
@@ -132,7 +132,7 @@ impl Server {
         let shares = Shares::default();
         let beside = Beside {
             routes: Arc::new(Routes::new(ground.settings.clone(), ground.accounts.clone())),
-            principals: Arc::new(Principals::new(ground.clone(), crashed)),
+            principals: Arc::new(Principals::new(ground.clone(), recovery)),
             sessions: Arc::new(Sessions::new(ground.listeners.clone())),
             mirrors: Arc::new(Mirrors::load(ground.clone(), &shares).await?),
             links: Arc::default(),
@@ -279,12 +279,25 @@ pub(super) fn running_key() -> Result<RecordKey, StoreError> {
     records::meta("running")
 }
 
-/// Whether the server before this one did not stop in good order, or that is not known.
-async fn has_crashed(store: &dyn Store) -> Result<bool, StoreError> {
-    match store.get(running_key()?).await {
-        Err(StoreError::Damaged { .. }) => Ok(true),
-        running => Ok(running?.is_some()),
+/// Where the store notes until when the server that has stopped was recovering from a crash.
+pub(super) fn recovering_key() -> Result<RecordKey, StoreError> {
+    records::meta("recovering")
+}
+
+/// What is lost of the server before this one, and of those before it. What is damaged is as if it had
+/// crashed.
+async fn load_recovery(store: &dyn Store) -> Result<Recovery, StoreError> {
+    let damaged = |error: &StoreError| matches!(error, StoreError::Damaged { .. });
+    let (running, recovering) =
+        (store.get(running_key()?).await, store.get(recovering_key()?).await);
+    if [&running, &recovering].into_iter().any(|read| read.as_ref().is_err_and(damaged))
+        || running?.is_some()
+    {
+        return Ok(Recovery::Begins);
     }
+    let Some(record) = recovering? else { return Ok(Recovery::Over) };
+    let until = records::from_bytes(&record.value).map(Timestamp::from_millis);
+    Ok(until.map_or(Recovery::Begins, Recovery::GoesOn))
 }
 
 /// Where the store notes how the lines of time stand.

@@ -130,6 +130,47 @@ fn d3_what_remains_of_a_document_is_not_shown_to_whom_it_hangs_on_the_sphere() {
     assert_eq!(looks(&alice, UNTIL, &bob()), Ok(left));
 }
 
+#[test]
+fn d3_who_is_allowed_without_a_sphere_is_shown_what_does_not_hang_on_one() {
+    let always = "[[rule]]\nid = \"w\"\nwho = [\"bob@b.example\"]\nhandling = \"allow\"\n";
+    let home = "[[rule]]\nid = \"h\"\nwho = [\"bob@b.example\"]\nsphere = [\"home\"]\n".to_owned()
+        + ALLOW
+        + "\n";
+    let text = home.clone() + always;
+    let policy = Policy::new(RuleSet::parse(&text).unwrap(), &text, 0);
+    let of_bob = kept(SubscriptionState::Active, &policy, &bob());
+    let mut layers = Layers::default();
+    let mut left = Document::default();
+    left.person.insert(FieldName::parse("note").unwrap(), "private".into());
+    let status = [(FieldName::parse("status").unwrap(), "open".into())].into_iter().collect();
+    left.tuples.insert(impp_protocol::presence::PartId::parse("laptop").unwrap(), status);
+    layers.restore(LAPTOP, left.clone(), at(1000), 1);
+    let (owner, pace) = (Address::parse("alice@a.example").unwrap(), alice_pace());
+    let (watchers, until) = ([(bob(), of_bob)].into_iter().collect(), Some(at(UNTIL)));
+    let (mut alice, _) = Presentity::restored(owner, policy, layers, watchers, at(1), pace, until);
+    let open = Document { person: Default::default(), ..left.clone() };
+    assert_eq!(looks(&alice, 2, &bob()), Ok(open.clone()));
+    alice.make(at(2), follow(Bond::Session(SESSION), SESSION));
+    let pulled = alice.pull(at(3), &bob(), SESSION, Held::Nothing, None);
+    let Pulled::Told(Told { content: Some(content), .. }) = pulled else { panic!("{pulled:?}") };
+    assert_eq!(Document::decode(content.bytes()).unwrap(), open);
+    // Who waits, and is approved now, waits no more.
+    for approved in [always.to_owned(), always.replace("allow", "polite-block")] {
+        let mut alice = asked(&home);
+        assert_eq!(alice.watcher(&bob()).unwrap().state, SubscriptionState::Pending);
+        alice.make(at(2), put(&(home.clone() + &approved)));
+        assert_eq!(alice.watcher(&bob()).unwrap().state, SubscriptionState::Active, "{approved}");
+        assert_eq!(looks(&alice, 3, &bob()), Ok(Document::offline()));
+    }
+}
+
+/// Alice, whom bob had asked to follow, after a crash.
+fn asked(text: &str) -> Presentity {
+    let policy = Policy::new(RuleSet::parse(text).unwrap(), text, 0);
+    let of_bob = kept(SubscriptionState::Pending, &policy, &bob());
+    recovering_alice(policy, [(bob(), of_bob)].into_iter().collect(), Some(at(UNTIL))).0
+}
+
 fn alice_pace() -> PaceLimit {
     PaceLimit { burst: 1000, interval: std::time::Duration::from_secs(1) }
 }
@@ -179,6 +220,15 @@ fn any_change() -> impl Strategy<Value = Change> {
     prop_oneof![2 => follow, 1 => contact, 1 => any_rules().prop_map(|text| put(&text)), 1 => gone]
 }
 
+/// What a lease has kept.
+fn left() -> Document {
+    let mut left = Document::default();
+    for name in ["note", "mood"] {
+        left.person.insert(FieldName::parse(name).unwrap(), "left".into());
+    }
+    left
+}
+
 /// What each sphere would have of a watcher.
 fn in_each(alice: &Presentity, who: &Address) -> Vec<Decision> {
     let decide = |sphere| {
@@ -189,9 +239,9 @@ fn in_each(alice: &Presentity, who: &Address) -> Vec<Decision> {
 }
 
 proptest! {
-    /// Whatever the rules and whoever comes in the window: what is the same in every sphere holds; of
-    /// the rest nobody is let in or sent away, nothing is shown, and following and looking say the
-    /// same. After it all stand as if nothing had been lost.
+    /// Whatever the rules and whoever comes in the window: what is the same in every sphere holds, and
+    /// what is granted in every one is shown; of the rest nobody is let in or sent away, nothing is
+    /// shown, and following and looking say the same. After it all stand as if nothing had been lost.
     #[test]
     fn d3_d4_what_hangs_on_a_lost_sphere_waits_for_it(
         text in any_rules(),
@@ -208,7 +258,11 @@ proptest! {
             (watcher(index), kept(state(active), &policy, &watcher(index)))
         });
         let watchers = all.collect();
-        let (mut alice, _) = recovering_alice(policy, watchers, Some(at(UNTIL)));
+        let (owner, pace) = (Address::parse("alice@a.example").unwrap(), alice_pace());
+        let (mut layers, left) = (Layers::default(), left());
+        layers.restore(DeviceId([8; 16]), left.clone(), at(1000), 1);
+        let (mut alice, _) =
+            Presentity::restored(owner, policy, layers, watchers, at(1), pace, Some(at(UNTIL)));
         for change in changes.into_iter().map(Some).chain([None]) {
             for who in (0..3).map(watcher) {
                 let decisions = in_each(&alice, &who);
@@ -223,7 +277,12 @@ proptest! {
                     continue;
                 }
                 let shown = looks(&alice, 5, &who);
-                if let Some(watching) = watching {
+                // What is granted without a sphere is granted in every one: that is shown, and no more.
+                let certain = &decisions[0];
+                if let Some(key) = certain.view_key() {
+                    prop_assert_eq!(shown, Ok(key.apply(&left).document().clone()));
+                    prop_assert!(watching.is_none_or(|w| w.decision == *certain && w.is_active()));
+                } else if let Some(watching) = watching {
                     let pending = Err(SubscriptionState::Pending);
                     let told = if watching.is_active() { Ok(Document::offline()) } else { pending };
                     prop_assert_eq!(shown, told, "{:?}", watching);

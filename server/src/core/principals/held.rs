@@ -4,6 +4,8 @@
 //!
 //! What is held is in the store.
 
+use std::sync::Arc;
+
 use impp_presence::places::{Amount, Asker, Places};
 use impp_protocol::Address;
 use impp_protocol::hashing::HashMap;
@@ -12,9 +14,15 @@ use impp_protocol::hashing::HashMap;
 #[derive(Debug, Default)]
 pub struct HeldMessages {
     places: Places,
-    /// How many decisions about each sender are just carried out.
-    moving: HashMap<Address, u64>,
+    /// About whom decisions are just carried out: each has a share in it.
+    moving: HashMap<Address, Arc<()>>,
 }
+
+/// What is held of a sender is being moved, as long as this lives: however its task ends, nothing waits
+/// behind it for ever.
+#[derive(Debug)]
+#[must_use]
+pub struct Moving(#[expect(dead_code, reason = "it is counted")] Arc<()>);
 
 impl HeldMessages {
     /// One more of a sender, if there is room among `max`.
@@ -39,32 +47,34 @@ impl HeldMessages {
 
     /// Whether what comes from a sender has to wait behind what is being moved.
     pub fn is_moving(&self, from: &Address) -> bool {
-        self.moving.contains_key(from)
+        self.moving.get(from).is_some_and(is_shared)
     }
 
-    /// From now on what is held of a sender is moved, until [`HeldMessages::moved`] says so, or
-    /// [`HeldMessages::stop_moving`] is called.
-    pub fn begin_moving(&mut self, from: &Address) {
-        *self.moving.entry(from.clone()).or_default() += 1;
+    /// From now on what is held of a sender is moved, until [`HeldMessages::moved`] says that it is, or
+    /// this is dropped: what is left stays held then.
+    pub fn begin_moving(&mut self, from: &Address) -> Moving {
+        // Those that were dropped are gone with the next decision.
+        self.moving.retain(|_, moving| is_shared(moving));
+        Moving(self.moving.entry(from.clone()).or_default().clone())
     }
 
-    /// Whether all is moved; then nothing has to wait behind it any more.
-    pub fn moved(&mut self, from: &Address) -> bool {
-        let all = !self.has(from);
-        if all {
-            self.stop_moving(from);
+    /// Whether all is moved; then nothing has to wait behind it any more. Else it goes on.
+    ///
+    /// # Errors
+    /// Not all of it is.
+    pub fn moved(&mut self, from: &Address, moving: Moving) -> Result<(), Moving> {
+        if self.has(from) {
+            return Err(moving);
         }
-        all
+        drop(moving);
+        self.moving.retain(|_, moving| is_shared(moving));
+        Ok(())
     }
+}
 
-    /// What is left stays held.
-    pub fn stop_moving(&mut self, from: &Address) {
-        let Some(moving) = self.moving.get_mut(from) else { return };
-        *moving = moving.saturating_sub(1);
-        if *moving == 0 {
-            self.moving.remove(from);
-        }
-    }
+/// Whether a decision has its share in it.
+fn is_shared(moving: &Arc<()>) -> bool {
+    Arc::strong_count(moving) > 1
 }
 
 #[cfg(test)]
@@ -77,11 +87,27 @@ mod tests {
         let asker = Asker::of(&bob, &bob, false);
         assert!(held.hold(asker, 2) && held.hold(asker, 2) && !held.hold(asker, 2));
         assert!(!held.is_moving(&bob) && held.has(&bob));
-        held.begin_moving(&bob);
+        let moving = held.begin_moving(&bob);
         held.one_less(&bob);
-        assert!(held.is_moving(&bob) && !held.moved(&bob) && held.is_moving(&bob));
+        let moving = held.moved(&bob, moving).unwrap_err();
+        assert!(held.is_moving(&bob));
         held.one_less(&bob);
-        assert!(held.moved(&bob) && !held.is_moving(&bob) && !held.has(&bob));
+        held.moved(&bob, moving).unwrap();
+        assert!(!held.is_moving(&bob) && !held.has(&bob));
         assert!(held.places.is_empty() && held.moving.is_empty());
+    }
+
+    #[test]
+    fn nothing_waits_behind_a_task_that_has_failed() {
+        let (mut held, bob) = (HeldMessages::default(), Address::parse("bob@a.example").unwrap());
+        assert!(held.hold(Asker::of(&bob, &bob, false), 1));
+        let (first, second) = (held.begin_moving(&bob), held.begin_moving(&bob));
+        let task = std::thread::spawn(move || {
+            let _moving = first;
+            std::panic::resume_unwind(Box::new("it fails"));
+        });
+        assert!(task.join().is_err() && held.is_moving(&bob));
+        drop(second);
+        assert!(!held.is_moving(&bob) && held.has(&bob));
     }
 }

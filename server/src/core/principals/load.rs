@@ -17,7 +17,7 @@ use impp_storage::{Record, Store, StoreError, Table};
 use parking_lot::Mutex;
 
 use super::{HeldMessages, Principal, Principals};
-use crate::core::config::{Times, seconds};
+use crate::core::config::Times;
 use crate::core::ground::Ground;
 use crate::core::keeping::scan;
 use crate::core::records::{
@@ -63,12 +63,11 @@ impl Principals {
     ) -> Result<Arc<Mutex<Principal>>, StoreError> {
         let Ground { settings, clock, store, .. } = &self.ground;
         let (config, now) = (settings.load_full(), clock.now());
-        let recovering = || clock.started().after(seconds(config.times.recovery_seconds));
         let around = Circumstances {
             now,
             ahead: clock.ahead(),
             pace: pace_limit(&config.times),
-            recovering_until: self.crashed.then(recovering).filter(|until| *until > now),
+            recovering_until: self.recovering_until(now),
         };
         let (principal, ended) = load(&**store, owner, around).await?;
         // Whoever was first has the newer state.

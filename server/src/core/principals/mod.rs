@@ -24,13 +24,14 @@ use tokio::sync::oneshot;
 
 use crate::core::DashMap;
 use crate::core::accounts::AccountError;
+use crate::core::config::seconds;
 use crate::core::ground::Ground;
 use crate::core::keeping::{self, Commits, Committed};
 use crate::core::rates::Rates;
 use crate::core::settings::Settings;
 use crate::core::standing::Standing;
 use crate::core::timers::Due;
-pub use held::HeldMessages;
+pub use held::{HeldMessages, Moving};
 pub use inbox::InboxShares;
 
 /// One principal.
@@ -89,23 +90,33 @@ impl Principal {
     }
 }
 
+/// Whether a crash has lost layers that were bound to sessions: for a while nobody is shown as closed
+/// who may only not have returned yet, and nobody knows what they have said of their sphere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recovery {
+    /// The server that ran before stopped in good order, long enough after a crash.
+    Over,
+    /// It crashed.
+    Begins,
+    /// It stopped in good order, and a crash was not overcome by then: it goes on as it would have.
+    GoesOn(Timestamp),
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Principals {
     ground: Ground,
-    /// The server that ran before did not stop in good order: for a while nobody is shown as closed who
-    /// may only not have returned yet.
-    crashed: bool,
+    recovery: Recovery,
     entries: DashMap<Address, Arc<Mutex<Principal>>>,
     /// Those that are just read.
     loading: DashMap<Address, Arc<tokio::sync::Mutex<()>>>,
 }
 
 impl Principals {
-    /// None is loaded yet; `crashed` if the server that ran before did not stop in good order.
-    pub fn new(ground: Ground, crashed: bool) -> Principals {
+    /// None is loaded yet.
+    pub fn new(ground: Ground, recovery: Recovery) -> Principals {
         let (entries, loading) = Default::default();
-        Principals { ground, crashed, entries, loading }
+        Principals { ground, recovery, entries, loading }
     }
 
     /// The settings.
@@ -116,6 +127,17 @@ impl Principals {
     /// How those who watch, or follow elsewhere, stand.
     pub fn standing(&self) -> &Standing {
         &self.ground.standing
+    }
+
+    /// Until when a crash is being recovered from, if it is now.
+    pub fn recovering_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let window = seconds(self.ground.settings.load().times.recovery_seconds);
+        let until = match self.recovery {
+            Recovery::Over => return None,
+            Recovery::Begins => self.ground.clock.started().after(window),
+            Recovery::GoesOn(until) => until,
+        };
+        Some(until).filter(|until| *until > now)
     }
 
     /// Looks at a principal as it is now: what time has ended is ended first, however late the timer

@@ -17,6 +17,7 @@ use super::rules::Rules;
 use crate::core::answers::{Handled, Stored, after_others};
 use crate::core::clock::Clock;
 use crate::core::keeping::scan;
+use crate::core::principals::Moving;
 use crate::core::records::{self, HELD};
 use crate::core::sessions::Sessions;
 use crate::messages::Delivery;
@@ -78,23 +79,36 @@ impl Waiting {
             Decision::Polite => (Ruling::Polite, DeliveryRuling::Drop),
             Decision::Deny => (Ruling::Deny, DeliveryRuling::Refuse),
         };
-        let mut asked = asks.then_some(asked);
-        if !held {
-            self.rule(acting, &edit.from, asked.take().as_ref(), None).await?;
+        // To its end also if who asks is gone: until then what comes from there waits, and what is on
+        // its way to being held would stay behind.
+        let (waiting, acting, from) = (self.clone(), acting.clone(), edit.from);
+        let decided = tokio::spawn(async move {
+            waiting.decide(&acting, &from, asks.then_some(asked), delivery, held).await
+        });
+        let failed = |error: JoinError| Error::new(Code::Internal, error.to_string());
+        decided.await.map_err(failed)??;
+        Ok(Done::empty())
+    }
+
+    /// Does what is decided about who asks to follow, or of whom messages are `held`.
+    async fn decide(
+        &self,
+        acting: &Acting,
+        from: &Address,
+        mut asked: Option<Ruling>,
+        delivery: DeliveryRuling,
+        held: bool,
+    ) -> Result<(), Error> {
+        if held {
+            return self.carry_out(acting, from, asked.as_ref(), delivery).await;
         }
+        self.rule(acting, from, asked.take().as_ref(), None).await?;
         // Also what was judged by the rules of before just now, and is on its way: it would stay behind
         // as a request of somebody about whom is decided.
-        if held || self.has_held(acting, &edit.from).await? {
-            // To its end also if who asks is gone: until then what comes from there waits.
-            let (waiting, acting) = (self.clone(), acting.clone());
-            let carried_out = tokio::spawn(async move {
-                waiting.carry_out(&acting, &edit.from, asked.as_ref(), delivery).await
-            });
-            let failed = |error: JoinError| Error::new(Code::Internal, error.to_string());
-            let done = carried_out.await.map_err(failed)?;
-            done.map_err(|error| if held { error } else { after_others(error) })?;
+        if self.has_held(acting, from).await? {
+            self.carry_out(acting, from, None, delivery).await.map_err(after_others)?;
         }
-        Ok(Done::empty())
+        Ok(())
     }
 
     /// Makes rules of a decision, all in one step: about who asks to follow, and about who writes.
@@ -123,40 +137,39 @@ impl Waiting {
     ) -> Result<(), Error> {
         let (owner, principals) = (acting.owner(), &self.rules.principals);
         let moves = principals.look(owner, |principal, _| principal.held.begin_moving(from));
-        moves.await.stored()?;
+        let moving = moves.await.stored()?;
+        self.rule(acting, from, asked, Some(ruling)).await?;
         let accept = ruling == DeliveryRuling::Accept;
-        let done = match self.rule(acting, from, asked, Some(ruling)).await {
-            Ok(()) => self.clear(acting, from, accept).await.map_err(after_others),
-            Err(error) => Err(error),
-        };
-        if done != Ok(true) {
-            let stays = principals.look(owner, |principal, _| principal.held.stop_moving(from));
-            stays.await.stored()?;
-        }
-        done.map(drop)
+        self.clear(acting, from, accept, moving).await.map_err(after_others)
     }
 
-    /// Does with what is held of a sender, from the oldest, until there is no more of it: whether that
-    /// was so.
-    async fn clear(&self, acting: &Acting, from: &Address, accept: bool) -> Result<bool, Error> {
+    /// Does with what is held of a sender, from the oldest, until there is no more of it. If more and
+    /// more comes the rest stays held.
+    async fn clear(
+        &self,
+        acting: &Acting,
+        from: &Address,
+        accept: bool,
+        mut moving: Moving,
+    ) -> Result<(), Error> {
         for _ in 0..LOOKS_MAX {
             let mut held = self.held(acting).await?;
             held.retain(|held| held.from == *from);
             for held in held {
                 self.release(acting, held, accept).await?;
             }
-            let moved = self
-                .rules
-                .principals
-                .look(acting.owner(), |principal, _| principal.held.moved(from));
-            if moved.await.stored()? {
-                return Ok(true);
+            let principals = &self.rules.principals;
+            let moved =
+                principals.look(acting.owner(), |principal, _| principal.held.moved(from, moving));
+            match moved.await.stored()? {
+                Ok(()) => return Ok(()),
+                Err(goes_on) => moving = goes_on,
             }
             // What is on its way to being held is there after this.
             let unit = Unit::of(self.clock.now(), Vec::new());
             self.store.submit(unit).await.stored()?;
         }
-        Ok(false)
+        Ok(())
     }
 
     async fn asking(&self, acting: &Acting) -> Result<Vec<RequestEntry>, Error> {

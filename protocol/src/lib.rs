@@ -11,6 +11,7 @@ pub mod field;
 pub mod frame;
 pub mod hashing;
 pub mod ids;
+pub mod likeness;
 pub mod presence;
 pub mod sasl;
 pub mod schema;

@@ -389,3 +389,33 @@ async fn r2_1_4_accounts_are_made_changed_and_removed_on_the_spot() {
         assert_eq!(server.user(&["passwd", name]).status.code(), Some(1));
     }
 }
+
+/// A new name that is typed or looks like that of an account is not given; accounts of before that are
+/// alike go on.
+#[tokio::test]
+async fn a13_no_account_is_made_that_is_taken_for_another() {
+    let mut server = Server::quickstart();
+    for (first, second) in [
+        ("\u{3c3}\u{3bf}\u{3c6}\u{3bf}\u{3c2}", "\u{3c3}\u{3bf}\u{3c6}\u{3bf}\u{3c3}"),
+        ("ilgin", "\u{131}lg\u{131}n"),
+        ("coco", "\u{441}\u{43e}\u{441}\u{43e}"),
+    ] {
+        let named = |name: &str| format!("{name}@localhost");
+        server.user_ok(&["add", &named(first)]);
+        for running in [true, false] {
+            if !running {
+                server.stop();
+            }
+            let output = server.user(&["add", &named(second)]);
+            let words = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{words}");
+            assert!(words.contains("is typed alike, or looks alike"), "{words}");
+            assert!(words.contains(&named(first)), "{words}");
+        }
+        server.restart();
+        // Not by a detour either: a name that was removed is not given again, nor one like it.
+        server.user_ok(&["remove", &named(first)]);
+        assert_eq!(server.user(&["add", &named(second)]).status.code(), Some(1));
+    }
+    server.user_ok(&["add", "ilgim@localhost"]);
+}

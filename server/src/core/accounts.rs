@@ -12,6 +12,7 @@ use impp_storage::{Expect, Op, Outcome, Payer, Rejection, Salvaged, Store, Store
 
 use parking_lot::RwLock;
 
+use super::alike::Alike;
 use crate::core::DashMap;
 use crate::core::answers::storage_error;
 use crate::core::keeping;
@@ -45,6 +46,9 @@ pub enum AccountError {
     /// There is none.
     #[error("{0} does not exist")]
     NotFound(Address),
+    /// Its name is taken for that of another account, which is there or was.
+    #[error("{0} is taken for {1}, which exists or existed: it is typed alike, or looks alike")]
+    Alike(Address, Address),
     /// Its domain is none of this server's.
     #[error("domain {0} is not hosted here")]
     ForeignDomain(Domain),
@@ -80,6 +84,7 @@ pub enum AccountError {
 pub struct Accounts {
     domains: Vec<Domain>,
     accounts: DashMap<Address, Arc<Account>>,
+    alike: Alike,
     /// Those that were there at the start and could not be read, until they are removed.
     closed: RwLock<HashSet<Address>>,
     /// Domains with an account of which not even the name could be read.
@@ -93,14 +98,15 @@ impl Accounts {
     /// # Errors
     /// The store's, but not that some are damaged.
     pub async fn load(store: &dyn Store, domains: Vec<Domain>) -> Result<Accounts, StoreError> {
-        let (accounts, closed, unsure) = Default::default();
-        let mut all = Accounts { domains: Vec::new(), accounts, closed, unsure };
+        let (accounts, alike, closed, unsure) = Default::default();
+        let mut all = Accounts { domains: Vec::new(), accounts, alike, closed, unsure };
         for domain in &domains {
             let Salvaged { records, damaged, unsure } =
                 keeping::all(store, domain, ACCOUNT).await?;
             for (key, record) in records {
                 match read(domain, &key, &record.value, record.version) {
                     Ok(account) => {
+                        all.alike.learn(&account.address);
                         all.accounts.insert(account.address.clone(), Arc::new(account));
                     }
                     Err(error) => {
@@ -128,7 +134,10 @@ impl Accounts {
 
     fn close(&mut self, domain: &Domain, key: &[u8]) {
         match std::str::from_utf8(key).ok().and_then(|name| Address::new(name, domain).ok()) {
-            Some(address) => drop(self.closed.get_mut().insert(address)),
+            Some(address) => {
+                self.alike.learn(&address);
+                self.closed.get_mut().insert(address);
+            }
             None => drop(self.unsure.insert(domain.clone())),
         }
     }
@@ -213,6 +222,8 @@ impl Accounts {
             Some(_) => return Err(AccountError::Exists(address.clone())),
             None => self.missing(address)?,
         }
+        let claimed = self.alike.claim(address);
+        claimed.map_err(|other| AccountError::Alike(address.clone(), other))?;
         let state = AccountState::Enabled;
         let account = Account {
             address: address.clone(),
@@ -222,7 +233,11 @@ impl Accounts {
             verifier,
             version: 0,
         };
-        self.write(store, now, account, Expect::Absent, more).await
+        let written = self.write(store, now, account, Expect::Absent, more).await;
+        if written.is_err() && !self.accounts.contains_key(address) {
+            self.alike.release(address);
+        }
+        written
     }
 
     /// Changes an account that exists.

@@ -160,6 +160,19 @@ pub fn operations(
     ops
 }
 
+/// What is asked of the store in the place of these writes of somebody who does not exist, and must look
+/// the same: to forget what it never had, so that the answer comes as late.
+pub fn forgotten(owner: &Address, writes: &[Write]) -> Vec<Op> {
+    let forget = |write: &Write| match write {
+        Write::Watcher(watcher, _) => {
+            let key = records::key(WATCHER, owner, &[watcher.as_str()]);
+            Some(Op::Put { key, expect: Expect::Any, value: None })
+        }
+        Write::Layer(..) | Write::Contact(..) | Write::Rules(..) => None,
+    };
+    writes.iter().filter_map(forget).collect()
+}
+
 /// The operation that stores a leased layer, or deletes it.
 pub fn layer(owner: &Address, device: DeviceId, saved: Option<Saved>) -> Op {
     let record = saved.map(|Saved { document, until, order }| LayerRecord {

@@ -15,6 +15,7 @@
 //! | `stopping` | who is told that the server stops, and who is waited for |
 
 pub mod accounts;
+mod alike;
 pub mod answers;
 pub mod budget;
 pub mod budgets;

@@ -84,6 +84,14 @@ impl Routes {
         matches!(self.locate(who, address), Ok(Where::Elsewhere))
     }
 
+    /// Whether somebody may not be told this of an address: that it does not exist, or lacks a service,
+    /// is for its own domain to know. Another that is hosted here is another all the same.
+    pub fn is_hidden(&self, asker: &Address, address: &Address, error: &Error) -> bool {
+        asker.domain_str() != address.domain_str()
+            && matches!(error.code, Code::NotFound | Code::NotOffered)
+            && !self.settings.load().federation.tell_unknown
+    }
+
     /// Whether a domain can have links: not one of a single label, such as localhost.
     pub fn federates(&self, domain: &Domain) -> bool {
         self.settings.load().federation.enabled && domain.is_global()

@@ -153,7 +153,7 @@ impl Server {
         let Beside { routes, principals, sessions, mirrors, links, stopping } = beside;
         let beyond: Arc<dyn Beyond> = peers.clone();
         mirrors.reach_beyond(Arc::downgrade(&beyond));
-        let reach = Reach::new(routes.clone(), principals.clone(), mirrors.clone());
+        let reach = Reach::new(&ground, routes.clone(), principals.clone(), mirrors.clone());
         let (reach, live) = (Arc::new(reach), Arc::new(Live::new(sessions)));
         let secrets = Arc::new(secrets);
         let budgets = Arc::new(Budgets::new(ground.settings.clone(), ground.clock.clone()));

@@ -129,11 +129,8 @@ impl Delivery {
         in_window(message.id, bearer, now)?;
         in_time(message, now)?;
         let recipient = match self.recipient(&message.to) {
-            Err(error)
-                if *bearer == Bearer::Link
-                    && !matches!(error.code, Code::Moved | Code::Storage) =>
-            {
-                return self.nobody(&message.to, from, error);
+            Err(error) if self.routes.is_hidden(from, &message.to, &error) => {
+                return self.nobody(&message.to, from);
             }
             recipient => recipient?,
         };
@@ -154,13 +151,9 @@ impl Delivery {
         Ok(Judged::Inbox(recipient, action, limit))
     }
 
-    /// Another domain writes to an address without an inbox, which it may be told or not.
-    fn nobody(&self, to: &Address, from: &Address, error: Error) -> Result<Judged, Error> {
-        let settings = self.settings.load();
-        if settings.federation.tell_unknown {
-            return Err(error);
-        }
-        match self.ghosts.lock().hold(to, from, settings.limits.pending_max) {
+    /// Another domain writes to an address without an inbox, which it is not to be told.
+    fn nobody(&self, to: &Address, from: &Address) -> Result<Judged, Error> {
+        match self.ghosts.lock().hold(to, from, self.settings.load().limits.pending_max) {
             true => Ok(Judged::Nobody),
             false => Err(full(to)),
         }

@@ -19,6 +19,7 @@ use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Code, Error, SessionId};
 use tokio::sync::oneshot;
 
+use crate::core::ground::Ground;
 use crate::core::principals::Principals;
 use crate::core::routes::{Routes, Where};
 pub use beyond::Beyond;
@@ -163,8 +164,13 @@ pub struct Reach {
 
 impl Reach {
     /// What is here is asked of the principals, what is elsewhere of the mirrors.
-    pub fn new(routes: Arc<Routes>, principals: Arc<Principals>, mirrors: Arc<Mirrors>) -> Reach {
-        let here = Here::new(Arc::clone(&routes), principals);
+    pub fn new(
+        ground: &Ground,
+        routes: Arc<Routes>,
+        principals: Arc<Principals>,
+        mirrors: Arc<Mirrors>,
+    ) -> Reach {
+        let here = Here::new(ground, Arc::clone(&routes), principals);
         Reach { routes, here, elsewhere: Elsewhere::new(mirrors) }
     }
 

@@ -4,19 +4,18 @@
 
 use std::time::Duration;
 
-use impp_presence::{Answer, Asked, Bond, Change, Keeper, Presentity, Write};
+use impp_presence::{Answer, Asked, Bond, Change, Keeper, Presentity};
 use impp_protocol::command::Subscribe;
 use impp_protocol::{Address, By, Code, Error, Timestamp, What};
-use impp_storage::{Expect, Op, Payer, StoreError};
+use impp_storage::{Payer, StoreError};
 
 use super::super::mailbox::LinkMailbox;
 use super::{Home, Standing, check};
 use crate::core::answers::{Stored, crowded, refused};
 use crate::core::config::seconds;
-use crate::core::keeping::Commits;
+use crate::core::keeping::{Commits, forgotten};
 use crate::core::listeners::Listener;
 use crate::core::principals::{ChangeError, Principal};
-use crate::core::records::{self, WATCHER};
 
 /// Who is asked for: a presentity of ours, or nobody, who must not be told from one.
 #[derive(Clone, Copy, Debug)]
@@ -139,8 +138,7 @@ impl Home {
         }
     }
 
-    /// Changes a presentity if it is as it has to be, or one who does not exist and must look the same: then
-    /// the store is asked to forget what it never had, so that the answer comes as late.
+    /// Changes a presentity if it is as it has to be, or one who does not exist and must look the same.
     async fn change(
         &self,
         link: &LinkMailbox,
@@ -156,14 +154,7 @@ impl Home {
         let asked = link.ghosts().ask(address, self.clock.now(), change);
         let (answer, effects) =
             asked.map_err(|error| StoreError::Damaged { what: error.to_string() })?;
-        let forget = |write: &Write| match write {
-            Write::Watcher(watcher, _) => {
-                let key = records::key(WATCHER, address, &[watcher.as_str()]);
-                Some(Op::Put { key, expect: Expect::Any, value: None })
-            }
-            Write::Layer(..) | Write::Contact(..) | Write::Rules(..) => None,
-        };
-        let ops: Vec<Op> = effects.writes.iter().filter_map(forget).collect();
+        let ops = forgotten(address, &effects.writes);
         if !ops.is_empty() {
             let payer = &Payer::Nobody;
             let now = self.clock.now();

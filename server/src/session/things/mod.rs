@@ -67,6 +67,7 @@ impl Things {
             presence: Presence {
                 principals: principals.clone(),
                 accounts,
+                sessions: sessions.clone(),
                 settings: settings.clone(),
                 clock: clock.clone(),
             },

@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use impp_protocol::command::{Message, Outcome, Ping};
 use impp_protocol::presence::Document;
@@ -150,13 +151,21 @@ async fn g12_a_clock_that_falls_back_holds_nothing() {
     let mut server = brief().under(clock.command()).start();
     let (mut alice, dave) = alice_and_dave(&server).await;
     let mut dave = Watcher::of(dave, "alice@localhost").await;
-    alice.show_for(&open("for a moment"), 2).await.unwrap();
+    alice.show_for(&open("for a moment"), 4).await.unwrap();
+    // It was there, so that its end is one.
+    dave.until_note("for a moment").await;
     clock.step(&server, -TEN_YEARS).await;
     dave.until(|held| held.document() == &Document::offline()).await;
-    alice.show_for(&open("for another"), 2).await.unwrap();
+    alice.show_for(&open("for another"), 4).await.unwrap();
+    dave.until_note("for another").await;
     server.kill9();
     clock.set(-2 * TEN_YEARS);
     server.restart();
+    // What is left of it is about what was granted: the moments since time was last noted come on top.
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let asked = alice.request(fetch("alice@localhost", What::Layer)).await;
+    let left = asked.map_or(Duration::ZERO, |layer| layer.lease.unwrap());
+    assert!(left <= Duration::from_secs(60), "{left:?}");
     let mut dave = Peer::sign_in(&server, "dave").await;
     eventually("the lease to end", async || {
         let seen = dave.look("alice@localhost").await;

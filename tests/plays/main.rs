@@ -60,6 +60,7 @@ mod removal;
 mod restored;
 mod resume;
 mod resume_edges;
+mod resume_layers;
 mod rules;
 mod rules_change;
 mod rules_polite;

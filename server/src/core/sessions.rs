@@ -47,6 +47,9 @@ pub struct Mailbox {
     seen: AtomicU64,
     /// It was taken away, whether or not it has said goodbye yet.
     revoked: AtomicBool,
+    /// The layer of its device is what this session has published, as far as anybody has said: if it is
+    /// not there, its grace or its lease has ended it.
+    publishes: AtomicBool,
 }
 
 /// What a session has to look at.
@@ -81,7 +84,18 @@ impl Mailbox {
             moved: Notify::new(),
             seen: AtomicU64::new(0),
             revoked: AtomicBool::new(false),
+            publishes: AtomicBool::new(false),
         }
+    }
+
+    /// Whether the layer of its device is, or was until it ended by itself, this session's.
+    pub fn publishes(&self) -> bool {
+        self.publishes.load(Ordering::Relaxed)
+    }
+
+    /// Notes it.
+    pub fn set_publishes(&self, publishes: bool) {
+        self.publishes.store(publishes, Ordering::Relaxed);
     }
 
     /// Says that the account's log may have grown.

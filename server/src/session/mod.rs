@@ -22,12 +22,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use impp_presence::{Change, Held, Keeper};
-use impp_protocol::command::{Done, Fetch, Publish, Subscribe};
+use impp_protocol::command::{Done, Fetch, Subscribe};
 use impp_protocol::hashing::HashMap;
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
-use impp_protocol::{Address, Code, Command, Error, What};
+use impp_protocol::{Address, Code, Command, Error};
 
-use crate::core::answers::{Answer, Handled};
+use crate::core::answers::Answer;
 use crate::core::budgets::Budgets;
 use crate::core::chance::Chance;
 use crate::core::clock::Clock;
@@ -111,8 +111,6 @@ pub struct Session {
     expanded: bool,
     by_contact: BTreeSet<Address>,
     log: Option<telling::Following>,
-    /// Whether its device has a layer by what this session did last: that it ended is told then.
-    publishes: bool,
     /// Says to answers that wait for other domains that the connection ends.
     hurry: tokio::sync::watch::Sender<()>,
 }
@@ -161,8 +159,8 @@ impl Session {
     pub fn new(client: Client, serving: Arc<Serving>) -> Session {
         let (followed, by_contact) = (HashMap::default(), BTreeSet::new());
         let hurry = tokio::sync::watch::Sender::new(());
-        let (expanded, log, publishes, ended) = (false, None, false, Ended::default());
-        Session { client, serving, followed, ended, expanded, by_contact, log, publishes, hurry }
+        let (expanded, log, ended) = (false, None, Ended::default());
+        Session { client, serving, followed, ended, expanded, by_contact, log, hurry }
     }
 
     /// The connection ends: what waits for other domains is answered as far as it is known.
@@ -172,7 +170,7 @@ impl Session {
 
     /// Goes on over a new connection. What was told on the old one may not have arrived, so
     /// everything followed is told again, as snapshots; the log is followed from where the client
-    /// says. Whether the layer that it published has ended.
+    /// says. Whether the layer that it published has ended by itself.
     ///
     /// # Errors
     /// [`ChangeError`] if the return cannot be noted.
@@ -195,7 +193,7 @@ impl Session {
         let id = self.client.mailbox.id;
         self.serving.timers.set(Due::Session(id), None);
         self.change(Change::Rebind(id, None)).await?;
-        if !self.publishes {
+        if !self.client.mailbox.publishes() {
             return Ok(false);
         }
         // From now on what is bound to the session stays: what is not there now has ended before.
@@ -231,7 +229,7 @@ impl Session {
         }
         let handled = match command {
             Command::Message(message) => return self.message(message).await,
-            Command::Publish(publish) => self.publish(publish).await,
+            Command::Publish(publish) => self.serving.things.publish(&self.client, publish).await,
             Command::Subscribe(subscribe) => return self.subscribe(subscribe).await,
             Command::Fetch(fetch) => return self.fetch(fetch).await,
             Command::Ack(ack) => self.ack(ack).await,
@@ -250,14 +248,6 @@ impl Session {
         let Rooms { live, budgets, .. } = &self.serving.rooms;
         let sessions = live.sessions.of(self.address()).len() as u64;
         budgets.take(self.address(), costs::of(command, sessions))
-    }
-
-    async fn publish(&mut self, publish: Publish) -> Handled {
-        let layer = publish.what == What::Presence;
-        let publishes = layer.then_some(publish.lease != Some(Duration::ZERO));
-        let done = self.serving.things.publish(&self.client, publish).await?;
-        self.publishes = publishes.unwrap_or(self.publishes);
-        Ok(done)
     }
 
     /// The connection is lost: the session can be resumed for a while, and what is bound to it

@@ -69,6 +69,7 @@ impl Things {
             presence: Presence {
                 principals: principals.clone(),
                 accounts,
+                sessions: sessions.clone(),
                 settings: settings.clone(),
                 clock: clock.clone(),
             },

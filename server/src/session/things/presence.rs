@@ -15,6 +15,7 @@ use crate::core::answers::{Handled, Stored};
 use crate::core::clock::Clock;
 use crate::core::config::{Times, seconds};
 use crate::core::principals::{Principal, Principals};
+use crate::core::sessions::{Mailbox, Sessions};
 use crate::core::settings::Settings;
 
 /// See the module.
@@ -22,6 +23,7 @@ use crate::core::settings::Settings;
 pub(super) struct Presence {
     pub principals: Arc<Principals>,
     pub accounts: Arc<Accounts>,
+    pub sessions: Arc<Sessions>,
     pub settings: Arc<Settings>,
     pub clock: Clock,
 }
@@ -34,9 +36,10 @@ impl Presence {
         client: &Client,
         publish: Publish,
     ) -> Handled {
-        let (owner, id, device) = (acting.owner(), client.mailbox.id, client.mailbox.device);
+        let (id, device) = (client.mailbox.id, client.mailbox.device);
         if publish.lease == Some(Duration::ZERO) {
-            self.principals.change(owner, Change::Unpublish(device)).await.stored()?;
+            let change = Change::Unpublish(device);
+            self.turning(acting, client, change, false, |_| Ok(())).await?;
             return Ok(Done { lease: Some(Duration::ZERO), ..Done::empty() });
         }
         let patch = match publish.content {
@@ -49,16 +52,63 @@ impl Presence {
         let (replace, bound) = (publish.replace, Lease::Bound(id));
         let kept = until.map_or(bound, Lease::Until);
         let change = Change::Publish { device, patch, replace, lease: kept };
+        // Of presence that is the only version to start from.
+        let none_yet = publish.base == Some(0);
         // Looked at there, as an account that is disabled withdraws what it shows there too. So does a
         // device that is taken away.
-        let fits = |_: &mut Principal| {
-            let is_current = self.accounts.is_current(&client.account);
-            (is_current && !client.mailbox.is_revoked()).then_some(()).ok_or_else(no_longer)
+        let fits = |principal: &Principal| {
+            if !self.accounts.is_current(&client.account) || client.mailbox.is_revoked() {
+                return Err(no_longer());
+            }
+            match none_yet && principal.presentity.layers().of(device).is_some() {
+                true => Err(conflict()),
+                false => Ok(()),
+            }
         };
-        match self.principals.change_if(owner, change, fits).await.stored()?? {
-            Answer::Unfit(_) => Err(too_large()),
-            _ => Ok(Done { lease, ..Done::empty() }),
+        self.turning(acting, client, change, true, fits).await?;
+        Ok(Done { lease, ..Done::empty() })
+    }
+
+    /// Makes a change after which the layer of the client's device is its session's, or nobody's.
+    async fn turning(
+        &self,
+        acting: &Acting,
+        client: &Client,
+        change: Change,
+        publishes: bool,
+        fits: impl FnOnce(&Principal) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut turned = None;
+        // Known in the order of the changes, so it is noted where they are staged.
+        let fits = |principal: &mut Principal| {
+            fits(principal)?;
+            turned = Some(self.turn(client, publishes));
+            Ok(())
+        };
+        let changed = self.principals.change_if(acting.owner(), change, fits).await;
+        let error = match changed.stored() {
+            Ok(Ok(Answer::Unfit(_))) => too_large(),
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) | Err(error) => error,
+        };
+        // What was not done has turned nothing.
+        if let Some(before) = turned {
+            client.mailbox.set_publishes(false);
+            before.iter().for_each(|mailbox| mailbox.set_publishes(true));
         }
+        Err(error)
+    }
+
+    /// The layer of a client's device becomes its session's, or nobody's; whose it was.
+    fn turn(&self, client: &Client, publishes: bool) -> Vec<Arc<Mailbox>> {
+        let own = &client.mailbox;
+        let mut of_device = self.sessions.of(&own.account);
+        of_device.retain(|mailbox| mailbox.device == own.device);
+        let before = of_device.iter().filter(|mailbox| mailbox.publishes()).cloned().collect();
+        for mailbox in of_device {
+            mailbox.set_publishes(publishes && mailbox.id == own.id);
+        }
+        before
     }
 
     /// The layer of the client's device.
@@ -81,6 +131,10 @@ impl Presence {
 
 fn no_longer() -> Error {
     Error::new(Code::Refused, "the account was changed; sign in again")
+}
+
+fn conflict() -> Error {
+    Error::new(Code::Conflict, "base: this device has published something already")
 }
 
 fn too_large() -> Error {

@@ -3,15 +3,15 @@
 //!
 //! Ending the sessions of a changed account is left to the host.
 
-use std::collections::HashSet;
+mod closed;
+
 use std::sync::Arc;
 
 use impp_protocol::sasl::scram::{Iterations, Key, SALT_BYTES, Verifier};
 use impp_protocol::{Address, Domain, Error, Timestamp};
 use impp_storage::{Expect, Op, Outcome, Payer, Rejection, Salvaged, Store, StoreError, Unit};
 
-use parking_lot::RwLock;
-
+use self::closed::Closed;
 use super::alike::Alike;
 use crate::core::DashMap;
 use crate::core::answers::storage_error;
@@ -85,10 +85,7 @@ pub struct Accounts {
     domains: Vec<Domain>,
     accounts: DashMap<Address, Arc<Account>>,
     alike: Alike,
-    /// Those that were there at the start and could not be read, until they are removed.
-    closed: RwLock<HashSet<Address>>,
-    /// Domains with an account of which not even the name could be read.
-    unsure: HashSet<Domain>,
+    closed: Closed,
 }
 
 impl Accounts {
@@ -98,8 +95,8 @@ impl Accounts {
     /// # Errors
     /// The store's, but not that some are damaged.
     pub async fn load(store: &dyn Store, domains: Vec<Domain>) -> Result<Accounts, StoreError> {
-        let (accounts, alike, closed, unsure) = Default::default();
-        let mut all = Accounts { domains: Vec::new(), accounts, alike, closed, unsure };
+        let (accounts, alike, closed) = Default::default();
+        let mut all = Accounts { domains: Vec::new(), accounts, alike, closed };
         for domain in &domains {
             let Salvaged { records, damaged, unsure } =
                 keeping::all(store, domain, ACCOUNT).await?;
@@ -121,7 +118,7 @@ impl Accounts {
                 all.close(domain, &key);
             }
             if unsure {
-                all.unsure.insert(domain.clone());
+                all.closed.close_somebody(domain);
                 tracing::error!(
                     %domain,
                     "the store is damaged: there is an account of which not even the name can be \
@@ -133,25 +130,21 @@ impl Accounts {
     }
 
     fn close(&mut self, domain: &Domain, key: &[u8]) {
-        match std::str::from_utf8(key).ok().and_then(|name| Address::new(name, domain).ok()) {
-            Some(address) => {
-                self.alike.learn(&address);
-                self.closed.get_mut().insert(address);
-            }
-            None => drop(self.unsure.insert(domain.clone())),
+        if let Some(address) = self.closed.close(domain, key) {
+            self.alike.learn(&address);
         }
     }
 
     /// Whether an address is, or may be, that of an account that cannot be read. Whoever finds none
     /// asks this before it says that there is none.
     pub fn is_closed(&self, address: &Address) -> bool {
-        self.closed.read().contains(address)
-            || self.unsure.contains(&address.domain()) && !self.accounts.contains_key(address)
+        self.closed.has(address)
+            || self.closed.has_somebody(&address.domain()) && !self.accounts.contains_key(address)
     }
 
     /// How many accounts are known to be closed, and domains of which more may be.
     pub fn count_closed(&self) -> usize {
-        self.closed.read().len() + self.unsure.len()
+        self.closed.count()
     }
 
     /// What is said where an account is not found: that it is closed, if it is or may be.
@@ -279,7 +272,7 @@ impl Accounts {
     ) -> Result<(), AccountError> {
         let known = self.get(address);
         // Not where only some name of the domain is not known: this one may never have been given.
-        if known.is_none() && !self.closed.read().contains(address) {
+        if known.is_none() && !self.closed.has(address) {
             self.known(address)?;
         }
         let account = Account {
@@ -292,7 +285,7 @@ impl Accounts {
         };
         // Whatever stands there: it may be damaged since it was read.
         self.write(store, now, account, Expect::Any, more).await?;
-        self.closed.write().remove(address);
+        self.closed.forget(address);
         Ok(())
     }
 
@@ -311,7 +304,7 @@ impl Accounts {
     }
 
     fn missing(&self, address: &Address) -> Result<(), AccountError> {
-        if self.closed.read().contains(address) {
+        if self.closed.has(address) {
             let reason = "its record in the store is damaged".to_owned();
             return Err(AccountError::Damaged { account: address.to_string(), reason });
         }

@@ -9,6 +9,7 @@
 mod held;
 mod inbox;
 mod load;
+mod recovery;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,7 @@ use crate::core::standing::Standing;
 use crate::core::timers::Due;
 pub use held::{HeldMessages, Moving};
 pub use inbox::InboxShares;
+pub use recovery::Recovery;
 
 /// One principal.
 #[derive(Debug)]
@@ -90,18 +92,6 @@ impl Principal {
     }
 }
 
-/// Whether a crash has lost layers that were bound to sessions: for a while nobody is shown as closed
-/// who may only not have returned yet, and nobody knows what they have said of their sphere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recovery {
-    /// The server that ran before stopped in good order, long enough after a crash.
-    Over,
-    /// It crashed.
-    Begins,
-    /// It stopped in good order, and a crash was not overcome by then: it goes on as it would have.
-    GoesOn(Timestamp),
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Principals {
@@ -132,12 +122,7 @@ impl Principals {
     /// Until when a crash is being recovered from, if it is now.
     pub fn recovering_until(&self, now: Timestamp) -> Option<Timestamp> {
         let window = seconds(self.ground.settings.load().times.recovery_seconds);
-        let until = match self.recovery {
-            Recovery::Over => return None,
-            Recovery::Begins => self.ground.clock.started().after(window),
-            Recovery::GoesOn(until) => until,
-        };
-        Some(until).filter(|until| *until > now)
+        self.recovery.until(self.ground.clock.started(), window, now)
     }
 
     /// Looks at a principal as it is now: what time has ended is ended first, however late the timer

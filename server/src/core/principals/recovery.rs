@@ -1,0 +1,35 @@
+//! Whether a crash is being recovered from.
+
+use std::time::Duration;
+
+use impp_protocol::Timestamp;
+
+/// Whether a crash has lost layers that were bound to sessions: for a while nobody is shown as closed
+/// who may only not have returned yet, and nobody knows what they have said of their sphere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recovery {
+    /// The server that ran before stopped in good order, long enough after a crash.
+    Over,
+    /// It crashed.
+    Begins,
+    /// It stopped in good order, and a crash was not overcome by then: it goes on as it would have.
+    GoesOn(Timestamp),
+}
+
+impl Recovery {
+    /// Until when it is recovered from, if it is now, by a server that has started then and takes so
+    /// long for it.
+    pub(super) fn until(
+        self,
+        started: Timestamp,
+        window: Duration,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let until = match self {
+            Recovery::Over => return None,
+            Recovery::Begins => started.after(window),
+            Recovery::GoesOn(until) => until,
+        };
+        Some(until).filter(|until| *until > now)
+    }
+}

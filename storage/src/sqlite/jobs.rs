@@ -68,7 +68,12 @@ impl Queue {
         let (mut group, mut bytes) = (Vec::new(), 0);
         let mut lanes: HashMap<Lane, usize> = HashMap::new();
         while group.len() < GROUP_UNITS_MAX && bytes < GROUP_BYTES_MAX {
-            let may = |lane: &Lane| lanes.get(lane).is_none_or(|used| *used < LANE_GROUP_BYTES_MAX);
+            // With something behind it that no lane passes, what a lane keeps for later holds up
+            // everybody: then one long sync is shorter than many.
+            let is_passed = self.turns.is_one_stretch();
+            let may = |lane: &Lane| {
+                !is_passed || lanes.get(lane).is_none_or(|used| *used < LANE_GROUP_BYTES_MAX)
+            };
             let Some(waiting) = self.turns.pop(may) else { break };
             shared.leave(waiting.unit.lane.as_ref(), waiting.bytes);
             bytes += waiting.bytes;
@@ -115,3 +120,50 @@ const _: () = assert!(
     RESERVE_BYTES
         >= WAL_FRAMES_MAX * PAGE_BYTES + RESERVE_BYTES / ACCOUNTS_SHARE + RESERVE_BYTES / PARTS
 );
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use impp_protocol::{Address, Timestamp};
+
+    use super::*;
+    use crate::pending::Pending;
+
+    /// The lanes of what goes into the first commit.
+    fn first(waiting: &[(Option<u8>, usize)]) -> Vec<Option<Lane>> {
+        let (jobs, queue) = channel();
+        let mut queue = Queue::new(queue);
+        let shared = Shared::new(true);
+        for (of, bytes) in waiting {
+            let lane = of.map(lane);
+            assert!(shared.enter(lane.as_ref(), *bytes));
+            let unit = Unit { lane, ..Unit::of(Timestamp::from_millis(0), Vec::new()) };
+            let promise = Pending::promise().0;
+            jobs.send(Job::Unit(Waiting { unit, bytes: *bytes, promise })).unwrap();
+        }
+        queue.gather(&shared).into_iter().map(|waiting| waiting.unit.lane).collect()
+    }
+
+    fn lane(n: u8) -> Lane {
+        Lane::Account(Address::parse(&format!("u{n}@a.example")).unwrap())
+    }
+
+    const LARGE: usize = 64 * 1024;
+
+    #[test]
+    fn who_writes_much_keeps_no_commit_for_itself() {
+        let much = vec![(Some(1), LARGE); 40];
+        let group = first(&[&much[..], &[(Some(2), 100)]].concat());
+        assert_eq!(group.len(), LANE_GROUP_BYTES_MAX / LARGE + 1);
+        assert!(group.contains(&Some(lane(2))));
+    }
+
+    /// What has no lane passes nobody: then all that is in front of it goes at once.
+    #[test]
+    fn who_writes_much_holds_up_nobody_behind_what_has_no_lane() {
+        let much = vec![(Some(1), LARGE); 40];
+        let group = first(&[&much[..], &[(None, 100), (Some(2), 100)]].concat());
+        assert_eq!(group.len(), 42);
+    }
+}

@@ -70,6 +70,11 @@ impl<T> Turns<T> {
         Some(one)
     }
 
+    /// Whether nothing waits that has no lane, nor behind such.
+    pub(crate) fn is_one_stretch(&self) -> bool {
+        self.stretches.len() <= 1
+    }
+
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.stretches.is_empty()
@@ -132,6 +137,7 @@ mod tests {
         let not_the_first = |other: &Lane| *other != lane(1);
         assert_eq!(turns.pop(not_the_first), Some((Some(2), 2)));
         assert_eq!(turns.pop(not_the_first), None, "what comes behind passes nothing of before");
+        assert!(!turns.is_one_stretch());
         let rest: Vec<usize> = all(&mut turns).into_iter().map(|(_, n)| n).collect();
         assert_eq!(rest, [0, 1, 3, 4]);
     }

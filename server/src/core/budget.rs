@@ -56,7 +56,9 @@ struct Bucket {
 }
 
 impl Budget {
-    /// Takes all that something costs, or nothing.
+    /// Takes all that something costs, or nothing: what there is has to suffice for a beginning, and
+    /// the rest is owed. So what is dear has its turn as what is cheap does, where others of the same
+    /// owner take whatever comes back.
     ///
     /// # Errors
     /// What there is not enough of.
@@ -68,10 +70,11 @@ impl Budget {
     }
 
     /// Takes it whatever there is: it is known only afterwards what something has cost, or it has come
-    /// already. For how long more is owed than a full one has: what comes next waits so long.
+    /// already. For how long more is owed than a full one has: what comes next waits so long. No more
+    /// is owed than a full one has once more.
     pub fn owe(&mut self, now: Timestamp, terms: Terms, cost: Cost) -> Duration {
-        self.work = self.work.filled(now, terms.work).with(cost.work);
-        self.stored = self.stored.filled(now, terms.stored).with(cost.stored);
+        self.work = self.work.filled(now, terms.work).owing(terms.work, cost.work);
+        self.stored = self.stored.filled(now, terms.stored).owing(terms.stored, cost.stored);
         self.work.over(terms.work).max(self.stored.over(terms.stored))
     }
 
@@ -94,13 +97,19 @@ impl Bucket {
         Bucket { spent: self.spent.saturating_add(cost.saturating_mul(THOUSAND)), ..self }
     }
 
-    /// With this taken too. What costs more than a full one has takes all of that.
+    /// With this taken whatever there is, as far as it can be owed.
+    fn owing(self, flow: Flow, cost: u64) -> Bucket {
+        let most = flow.burst.saturating_mul(2 * THOUSAND);
+        Bucket { spent: self.with(cost).spent.min(most), ..self }
+    }
+
+    /// With this taken too, if there is enough for its first unit.
     fn after(self, now: Timestamp, flow: Flow, cost: u64) -> Result<Bucket, Duration> {
         let filled = self.filled(now, flow);
         if cost == 0 {
             return Ok(filled);
         }
-        let over = filled.with(cost.min(flow.burst)).over(flow);
+        let over = filled.with(1).over(flow);
         if over.is_zero() {
             return Ok(filled.with(cost));
         }
@@ -143,19 +152,35 @@ mod tests {
         let dear = Cost { work: 1, stored: 31 };
         let second = Duration::from_secs(1);
         assert_eq!(budget.take(at(250), terms, dear), Err(Lacks::Work(second)));
-        // More than a full one has: all of that, and then nothing for as long as it takes.
+        // More than a full one has: it has its turn, and then nothing goes for as long as it takes.
         assert_eq!(budget.take(at(1000), terms, dear), Ok(()));
         assert_eq!(
-            budget.take(at(1000), terms, Cost { stored: 30, ..NONE }),
+            budget.take(at(1000), terms, Cost { stored: 1, ..NONE }),
             Err(Lacks::Stored(second))
         );
-        budget.owe(at(1000), terms, Cost { work: 100, ..NONE });
-        assert_eq!(budget.take(at(1000), terms, one), Err(Lacks::Work(Duration::from_secs(10))));
-        assert_eq!(budget.take(at(11_000), terms, one), Ok(()));
+        // What is owed is bounded by what a full one has.
+        budget.owe(at(2000), terms, Cost { work: 1_000_000, ..NONE });
+        assert_eq!(budget.take(at(2000), terms, one), Err(Lacks::Work(second)));
+        assert_eq!(budget.take(at(2400), terms, one), Ok(()));
+    }
+
+    /// Others of the same owner take each unit as it comes back: what is dear has its turn too.
+    #[test]
+    fn what_is_dear_goes_where_what_is_cheap_does() {
+        let terms = terms(10, 100);
+        let (cheap, dear) = (Cost { work: 1, ..NONE }, Cost { work: 32, ..NONE });
+        let mut budget = Budget::default();
+        while budget.take(at(0), terms, cheap).is_ok() {}
+        let turns = (1..=200).map(|n| {
+            let cost = if n % 2 == 0 { dear } else { cheap };
+            budget.take(at(n * 101), terms, cost).is_ok() && n % 2 == 0
+        });
+        assert!(turns.filter(|went| *went).count() >= 5);
     }
 
     proptest! {
-        /// Whatever is asked whenever: no more is given than a burst and what has come back since,
+        /// Whatever is asked whenever: no more is given than a burst, what has come back since, and
+        /// what the last one owes,
         /// who was told to wait gets it when that is over, and a clock that runs back gives nothing.
         #[test]
         fn never_more_than_a_burst_and_the_rate(
@@ -165,6 +190,7 @@ mod tests {
         ) {
             let terms = terms(per_second, burst);
             let (mut budget, mut now, mut given) = (Budget::default(), 0, 0);
+            let mut dearest = 0;
             for (later, work, back) in asked {
                 now += later;
                 let seen = if back { now.saturating_sub(500) } else { now };
@@ -173,15 +199,16 @@ mod tests {
                     Ok(()) => {
                         budget.take(at(seen), terms, cost).unwrap();
                         given += cost.work;
+                        dearest = dearest.max(cost.work);
                     }
                     Err(Lacks::Work(wait)) => {
-                        prop_assert!(wait <= Duration::from_secs(burst / per_second + 2));
+                        prop_assert!(wait <= Duration::from_secs(2 * burst / per_second + 2));
                         let then = at(now).after(wait);
                         prop_assert_eq!(budget.clone().take(then, terms, cost), Ok(()));
                     }
                     Err(other) => panic!("{other:?}"),
                 }
-                prop_assert!(given <= burst + now * per_second / 1000 + 1);
+                prop_assert!(given <= burst + dearest + now * per_second / 1000 + 1);
             }
         }
     }

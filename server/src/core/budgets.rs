@@ -5,6 +5,7 @@
 
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use impp_protocol::{Address, Code, Error, Timestamp};
@@ -17,11 +18,15 @@ use super::settings::Settings;
 
 /// Budgets of whoever owns one: who has spent nothing needs no entry.
 #[derive(Debug)]
-pub struct BudgetsOf<K: Eq + Hash>(DashMap<K, Budget>);
+pub struct BudgetsOf<K: Eq + Hash> {
+    of: DashMap<K, Budget>,
+    /// With so many it is looked which can go.
+    sweep_at: AtomicUsize,
+}
 
 impl<K: Eq + Hash + Clone> Default for BudgetsOf<K> {
     fn default() -> BudgetsOf<K> {
-        BudgetsOf(DashMap::default())
+        BudgetsOf { of: DashMap::default(), sweep_at: AtomicUsize::new(KEPT_MAX) }
     }
 }
 
@@ -46,18 +51,21 @@ impl<K: Eq + Hash + Clone> BudgetsOf<K> {
         terms: Terms,
         act: impl FnOnce(&mut Budget) -> R,
     ) -> R {
-        if let Some(mut budget) = self.0.get_mut(of) {
+        if let Some(mut budget) = self.of.get_mut(of) {
             return act(&mut budget);
         }
-        if self.0.len() >= KEPT_MAX {
-            self.0.retain(|_, budget| !budget.is_full(now, terms));
+        if self.of.len() >= self.sweep_at.load(Ordering::Relaxed) {
+            self.of.retain(|_, budget| !budget.is_full(now, terms));
+            // Not again for each further one, where few could go.
+            let next = self.of.len().saturating_mul(2).max(KEPT_MAX);
+            self.sweep_at.store(next, Ordering::Relaxed);
         }
-        act(&mut self.0.entry(of.clone()).or_default())
+        act(&mut self.of.entry(of.clone()).or_default())
     }
 }
 
-/// With so many those go that are as good as new ones. Each of the others has been paid for with work,
-/// and is as good soon.
+/// With so many those go that are as good as new ones, and again when there are twice as many as stayed.
+/// Each of those has been paid for with work, and is as good soon.
 const KEPT_MAX: usize = 8192;
 
 /// Those of accounts.

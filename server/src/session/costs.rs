@@ -1,5 +1,7 @@
 //! What a request costs its account: one line each. What that may spend is `core::budget`'s.
 
+use std::time::Duration;
+
 use impp_protocol::command::{Fetch, Publish, Subscribe};
 use impp_protocol::{Command, What};
 
@@ -8,8 +10,19 @@ use crate::core::budget::Cost;
 /// What a row and its place in the indexes weigh on the disk beside its contents.
 const ROW_BYTES: u64 = 256;
 
+/// Whether something is taken back by it, or room made: that is owed, and never refused.
+pub(super) fn takes_back(command: &Command) -> bool {
+    match command {
+        Command::Ack(_) => true,
+        Command::Subscribe(subscribe) => subscribe.lease == Some(Duration::ZERO),
+        // Of devices nothing can be published but that one is to go.
+        Command::Publish(publish) => publish.what == What::Devices || publish.content.is_none(),
+        _ => false,
+    }
+}
+
 /// What a request costs an account that has so many sessions.
-pub(super) fn of(command: &Command, sessions: u64) -> Cost {
+pub(super) fn of(command: &Command, sessions: impl FnOnce() -> u64) -> Cost {
     match command {
         // In an inbox or on its way, the copy and the fate in its sender's log, the record of its id.
         Command::Message(message) if !message.volatile => stores(1, 4, message.body.len()),
@@ -21,13 +34,13 @@ pub(super) fn of(command: &Command, sessions: u64) -> Cost {
     }
 }
 
-fn published(publish: &Publish, sessions: u64) -> Cost {
+fn published(publish: &Publish, sessions: impl FnOnce() -> u64) -> Cost {
     let bytes = publish.content.as_ref().map_or(0, |content| content.len());
     match publish.what {
         What::Presence if publish.lease.is_none() => work(2),
         What::Presence => stores(2, 1, bytes),
         // Each session that follows the list looks at all of it again.
-        What::Contacts => stores(4 + 2 * sessions, 3, bytes),
+        What::Contacts => stores(4 + 2 * sessions(), 3, bytes),
         // All watchers are judged anew.
         What::Rules => stores(8, 1, bytes),
         What::Requests => stores(16, 1, bytes),
@@ -77,8 +90,8 @@ mod tests {
             let content = Some(bytes::Bytes::from_static(b"edit"));
             Command::Publish(Publish { content, ..Publish::of(address.clone(), what, None) })
         };
-        assert_eq!(of(&edit(What::Contacts), 50).work, 104);
-        assert_eq!(of(&edit(What::Rules), 50), of(&edit(What::Rules), 1));
-        assert!(of(&edit(What::Rules), 1).stored > ROW_BYTES);
+        assert_eq!(of(&edit(What::Contacts), || 50).work, 104);
+        assert_eq!(of(&edit(What::Rules), || 50), of(&edit(What::Rules), || 1));
+        assert!(of(&edit(What::Rules), || 1).stored > ROW_BYTES);
     }
 }

@@ -246,8 +246,12 @@ impl Session {
     /// Takes what a request costs from its account's budget, whichever of its connections asks.
     fn afford(&self, command: &Command) -> Result<(), Error> {
         let Rooms { live, budgets, .. } = &self.serving.rooms;
-        let sessions = live.sessions.of(self.address()).len() as u64;
-        budgets.take(self.address(), costs::of(command, sessions))
+        let cost = costs::of(command, || live.sessions.of(self.address()).len() as u64);
+        match costs::takes_back(command) {
+            true => budgets.owe(self.address(), cost),
+            false => budgets.take(self.address(), cost)?,
+        }
+        Ok(())
     }
 
     /// The connection is lost: the session can be resumed for a while, and what is bound to it

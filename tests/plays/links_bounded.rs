@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use impp_protocol::command::{ByeReason, Message, Subscribe};
 use impp_protocol::state::{Contact, ContactEdit, Fate, Grant, encode};
@@ -193,6 +193,27 @@ fn dead(domains: &Domains, n: usize) -> String {
     }
     domains.dns.address_of(host, IpAddr::V4(Ipv4Addr::LOCALHOST));
     format!("x@d{n}.example")
+}
+
+/// However many domains are dead, the log names some of them, and says of how many it does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn b10_f12_dead_domains_do_not_fill_the_log() {
+    const DEAD: usize = 300;
+    let domains = Domains::with(&["a.example"], |_, start| start).await;
+    let server = &domains["a.example"];
+    let mut alice = Peer::sign_in(server, "alice").await;
+    let began = Instant::now();
+    for n in 0..DEAD {
+        alice.queue(&dead(&domains, n), "anybody there?").await;
+    }
+    let refused = || server.metrics().get("impp_links_refused_total{reason=\"unreachable\"}");
+    eventually("each to be tried again", async || (refused() > 2.0 * DEAD as f64).then_some(()))
+        .await;
+    server.until_logged("untold=", 1).await;
+    let lines = server.stderr().lines().filter(|line| line.contains("no link")).count();
+    // A burst of 128, then two a second.
+    let most = 128 + 2 * (began.elapsed().as_secs() as usize + 1);
+    assert!((128..=most).contains(&lines), "{lines} lines, {most} at most");
 }
 
 /// Of sixteen domains one account has two, whatever it needs them for; others find theirs, also

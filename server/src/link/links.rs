@@ -68,7 +68,6 @@ pub(super) struct Inner {
     pub(super) paid: Option<Claim>,
     /// A link is sought just now.
     pub(super) dialling: bool,
-    /// How many messages the other side may still send: whatever becomes of them, each leaves a
     pub(super) links: Vec<Arc<Link>>,
     /// For each service: failures to reach it in a row, and when it is tried again.
     tries: [Try; 2],

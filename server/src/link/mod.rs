@@ -30,6 +30,7 @@ mod opening;
 mod peer;
 mod peers;
 mod tending;
+mod told;
 mod ways;
 mod words;
 

@@ -21,6 +21,7 @@ use super::connection::{self, Serving};
 use super::dial::{Dialler, NotOpened};
 use super::links::Link;
 use super::peer::Peer;
+use super::told::{Told, Untold};
 use super::{LinkMailbox, Opened, opening};
 use crate::core::{DashMap, DashSet};
 use crate::messages::{Carriers, Queues, Waiting};
@@ -38,6 +39,8 @@ pub struct Peers {
     table: DashMap<(Domain, Domain), Arc<Peer>>,
     /// Pairs that somebody wants and there was no place for.
     put_off: DashSet<(Domain, Domain)>,
+    /// What the log may still say of those that cannot be reached.
+    pub(super) told: Told,
     /// Who needs which of them.
     pub(super) shares: Shares,
     pub(super) queues: Arc<Queues>,
@@ -56,9 +59,9 @@ impl Peers {
         serving: impl FnOnce(Weak<Peers>) -> Serving,
     ) -> Arc<Peers> {
         Arc::new_cyclic(|this| {
-            let (table, put_off) = Default::default();
+            let (table, put_off, told) = Default::default();
             let (serving, this) = (Arc::new(serving(this.clone())), this.clone());
-            Peers { table, put_off, shares, queues, dialler, serving, this }
+            Peers { table, put_off, told, shares, queues, dialler, serving, this }
         })
     }
 
@@ -261,7 +264,11 @@ impl Peers {
         // One for each pair that somebody follows; these are bounded.
         let pair = (local.clone(), remote.clone());
         if self.put_off.insert(pair.clone()) {
-            tracing::warn!(%local, %remote, "no link is sought yet: too many other domains at once");
+            if let Some(Untold(untold)) = self.told.line(self.serving.clock.now()) {
+                tracing::warn!(
+                    %local, %remote, untold, "no link is sought yet: too many other domains at once"
+                );
+            }
             let this = self.this.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(PUT_OFF).await;

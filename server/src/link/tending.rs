@@ -15,6 +15,7 @@ use super::dial::NotOpened;
 use super::links::{Ask, service_of};
 use super::peer::Peer;
 use super::peers::Peers;
+use super::told::Untold;
 use crate::messages::backoff;
 
 /// An entry that has nothing to do ends after this.
@@ -150,7 +151,9 @@ impl Peer {
     fn not_opened(&self, peers: &Peers, service: Service, error: NotOpened) {
         let NotOpened { cause, why, definite } = error;
         let (local, remote, serving) = (self.local(), self.remote(), &peers.serving);
-        tracing::info!(%local, %remote, code = %cause.code, why, "no link");
+        if let Some(Untold(untold)) = peers.told.line(serving.clock.now()) {
+            tracing::info!(%local, %remote, code = %cause.code, why, untold, "no link");
+        }
         let why = cause.text.as_deref().unwrap_or_default();
         serving.metrics.refuse_link(cause.code);
         let now = serving.clock.now();

@@ -57,8 +57,10 @@ struct Table {
 struct Failed {
     /// When nothing of it counts any more.
     forgotten: Timestamp,
-    /// Until then it has to wait.
-    until: Timestamp,
+    /// The last one: the wait begins there.
+    at: Timestamp,
+    /// How long the wait would be if nothing bounded it.
+    wait: Duration,
 }
 
 impl Guess {
@@ -74,6 +76,11 @@ impl Guess {
     /// Of a device that has proven the password of `name` before.
     pub fn known(name: &Address, device: DeviceId) -> Guess {
         Guess(vec![Who::Device(name.clone(), device)])
+    }
+
+    /// Whether it is one of these.
+    pub fn is_of_device(&self) -> bool {
+        matches!(*self.0, [Who::Device(..)])
     }
 }
 
@@ -98,9 +105,9 @@ impl Who {
 }
 
 impl Guesses {
-    /// How long such a try has to wait; `None` if it may be made now.
-    pub fn wait(&self, now: Timestamp, guess: &Guess) -> Option<Duration> {
-        wait(&self.tables.lock(), now, guess)
+    /// How long such a try has to wait, `longest` at most; `None` if it may be made now.
+    pub fn wait(&self, now: Timestamp, guess: &Guess, longest: Duration) -> Option<Duration> {
+        wait(&self.tables.lock(), now, guess, longest)
     }
 
     /// Takes a try, which counts as one that fails until it is [given back](Guesses::succeeded): so
@@ -110,14 +117,14 @@ impl Guesses {
     /// How long it has to wait, and nothing is counted.
     pub fn take(&self, now: Timestamp, guess: &Guess, longest: Duration) -> Result<(), Duration> {
         let mut tables = self.tables.lock();
-        if let Some(wait) = wait(&tables, now, guess) {
+        if let Some(wait) = wait(&tables, now, guess, longest) {
             return Err(wait);
         }
         if longest.is_zero() {
             return Ok(());
         }
         for who in &guess.0 {
-            tables[who.table()].fail(now, who, longest);
+            tables[who.table()].fail(now, who);
         }
         Ok(())
     }
@@ -132,26 +139,30 @@ impl Guesses {
     }
 }
 
-fn wait(tables: &[Table; 4], now: Timestamp, guess: &Guess) -> Option<Duration> {
-    let until = |who: &Who| tables[who.table()].failed.get(who).map(|failed| failed.until);
+fn wait(tables: &[Table; 4], now: Timestamp, guess: &Guess, longest: Duration) -> Option<Duration> {
+    let until = |who: &Who| {
+        let failed = tables[who.table()].failed.get(who)?;
+        // As it is bounded now, whatever it was then.
+        Some(failed.at.after(failed.wait.min(longest)))
+    };
     let until = guess.0.iter().filter_map(until).max()?;
     (until > now).then(|| until.since(now))
 }
 
 impl Table {
-    fn fail(&mut self, now: Timestamp, who: &Who, longest: Duration) {
+    fn fail(&mut self, now: Timestamp, who: &Who) {
         let before = self.take(who).map_or(now, |failed| failed.forgotten.max(now));
         let most = now.after(FORGOTTEN_AFTER * (who.free() + COUNTED_MAX));
         let forgotten = before.after(FORGOTTEN_AFTER).min(most);
-        let until = now.after(delay(count(now, forgotten), who.free(), longest));
-        self.put(now, who, Failed { forgotten, until });
+        let wait = delay(count(now, forgotten), who.free());
+        self.put(now, who, Failed { forgotten, at: now, wait });
     }
 
     fn give_back(&mut self, now: Timestamp, who: &Who) {
         if let Some(Failed { forgotten, .. }) = self.take(who) {
             let forgotten = forgotten.before(FORGOTTEN_AFTER);
             if forgotten > now {
-                self.put(now, who, Failed { forgotten, until: now });
+                self.put(now, who, Failed { forgotten, at: now, wait: Duration::ZERO });
             }
         }
     }
@@ -182,10 +193,10 @@ fn count(now: Timestamp, forgotten: Timestamp) -> u32 {
 
 /// The wait behind so many failures: none for the free ones, then a second, and twice as long each
 /// time.
-fn delay(failures: u32, free: u32, longest: Duration) -> Duration {
+fn delay(failures: u32, free: u32) -> Duration {
     match failures.checked_sub(free + 1) {
         None => Duration::ZERO,
-        Some(over) => Duration::from_secs(1 << over.min(32)).min(longest),
+        Some(over) => Duration::from_secs(1 << over.min(32)),
     }
 }
 
@@ -233,11 +244,11 @@ mod tests {
         assert!((60..=70).contains(&tries), "{tries}");
         assert_eq!(longest, 60);
         // Others are not concerned.
-        assert_eq!(guesses.wait(at(3600), &of("bob", "10.99.0.1")), None);
+        assert_eq!(guesses.wait(at(3600), &of("bob", "10.99.0.1"), LONGEST), None);
         // What was done is forgotten, if not at once.
         assert!(guesses.take(at(3660), &from(9999), LONGEST).is_ok());
-        assert!(guesses.wait(at(3661), &from(9998)).is_some());
-        assert_eq!(guesses.wait(at(3660 + 3 * 3600), &from(9998)), None);
+        assert!(guesses.wait(at(3661), &from(9998), LONGEST).is_some());
+        assert_eq!(guesses.wait(at(3660 + 3 * 3600), &from(9998), LONGEST), None);
     }
 
     #[test]
@@ -252,7 +263,7 @@ mod tests {
         let guesses = Guesses::default();
         let six = |n: u64| of(&format!("u{n}"), &format!("2001:db8:1:{n:x}::1"));
         assert!(patient(&guesses, 0, 3600, six).0 <= 120);
-        assert_eq!(guesses.wait(at(3600), &of("alice", "2001:db8:2::1")), None);
+        assert_eq!(guesses.wait(at(3600), &of("alice", "2001:db8:2::1"), LONGEST), None);
     }
 
     #[test]
@@ -266,7 +277,7 @@ mod tests {
             guesses.succeeded(at(0), &own);
         }
         assert_eq!((0..9).filter(|_| guesses.take(at(0), &own, LONGEST).is_ok()).count(), 4);
-        assert_eq!(guesses.wait(at(0), &Guess::known(&alice, DeviceId([2; 16]))), None);
+        assert_eq!(guesses.wait(at(0), &Guess::known(&alice, DeviceId([2; 16])), LONGEST), None);
     }
 
     #[test]
@@ -294,6 +305,21 @@ mod tests {
         assert!(tables.iter().all(|table| table.failed.len() <= GUESSED_MAX));
         assert!(tables.iter().all(|table| table.failed.len() == table.ends.len()));
         drop(tables);
-        assert!(guesses.wait(at(0), &of("alice", "10.9.9.9")).is_some());
+        assert!(guesses.wait(at(0), &of("alice", "10.9.9.9"), LONGEST).is_some());
+    }
+
+    #[test]
+    fn c7_a_bound_that_is_lowered_shortens_waits_that_have_begun() {
+        let guesses = Guesses::default();
+        let (alice, hour) = (of("alice", "10.0.0.1"), Duration::from_secs(512));
+        let mut now = 0;
+        while guesses.wait(at(now), &alice, hour).is_none_or(|wait| wait.as_secs() < 400) {
+            match guesses.take(at(now), &alice, hour) {
+                Ok(()) => {}
+                Err(wait) => now += wait.as_secs(),
+            }
+        }
+        assert_eq!(guesses.wait(at(now), &alice, LONGEST), Some(LONGEST));
+        assert_eq!(guesses.wait(at(now), &alice, Duration::ZERO), None);
     }
 }

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use impp_protocol::command::{Auth, Challenge, DEVICE_NAME_BYTES_MAX};
 use impp_protocol::sasl::scram::{Challenged, Exporter, Iterations, Nonce, Server, Verifier};
 use impp_protocol::sasl::{AuthError, Mechanism, asks_for, external_authzid};
@@ -48,6 +49,8 @@ enum Step {
     Start,
     /// It has to wait, unless its device is known.
     Held(Box<Named>),
+    /// The same, with its proof: others have failed since the challenge.
+    HeldProof(Box<Asked>, Bytes),
     Challenged(Box<Asked>),
     Over,
 }
@@ -65,6 +68,8 @@ struct Named {
 #[derive(Debug)]
 struct Asked {
     challenged: Challenged,
+    /// Who it is said to be.
+    address: Address,
     /// The one whose keys the challenge is of, if there is one.
     account: Option<Arc<Account>>,
     device: Device,
@@ -147,7 +152,7 @@ impl SignIn {
     ) -> Result<Progress, Error> {
         match std::mem::replace(&mut self.step, Step::Over) {
             Step::Challenged(asked) if auth.mechanism.is_none() => {
-                finish(*asked, &auth.data.unwrap_or_default(), judge)
+                self.finish(*asked, auth.data.unwrap_or_default(), judge)
             }
             _ => self.begin(auth, judge, nonce),
         }
@@ -174,7 +179,7 @@ impl SignIn {
         let address = server.account_in(&proof.domain).map_err(|error| answer(&error))?;
         let guess = Guess::new(&address, judge.from);
         let named = Named { server, address, device, guess };
-        match judge.guesses.wait(judge.now, &named.guess) {
+        match judge.guesses.wait(judge.now, &named.guess, judge.wait_max) {
             None => self.challenge(named, judge, nonce),
             Some(wait) => {
                 let held = Progress::Held(named.address.clone(), named.device.id, wait);
@@ -189,11 +194,17 @@ impl SignIn {
     /// # Errors
     /// rate-limited, if that has failed too often as well; others as of [`SignIn::handle`].
     pub fn known(&mut self, judge: Judge<'_>, nonce: &Nonce) -> Result<Progress, Error> {
-        let Step::Held(named) = std::mem::replace(&mut self.step, Step::Over) else {
-            return Err(Error::new(Code::Internal, "nobody was held"));
+        let named = match std::mem::replace(&mut self.step, Step::Over) {
+            Step::Held(named) => named,
+            Step::HeldProof(asked, message) => {
+                let guess = Guess::known(&asked.address, asked.device.id);
+                judge.guesses.take(judge.now, &guess, judge.wait_max).map_err(too_often)?;
+                return prove(Asked { guess, ..*asked }, &message, judge);
+            }
+            _ => return Err(Error::new(Code::Internal, "nobody was held")),
         };
         let guess = Guess::known(&named.address, named.device.id);
-        match judge.guesses.wait(judge.now, &guess) {
+        match judge.guesses.wait(judge.now, &guess, judge.wait_max) {
             None => self.challenge(Named { guess, ..*named }, judge, nonce),
             Some(wait) => Err(too_often(wait)),
         }
@@ -216,17 +227,35 @@ impl SignIn {
         let verifier = account.as_ref().map_or(&decoy, |account| &account.verifier);
         let (challenged, data) =
             server.challenge(&address, verifier, nonce).map_err(|error| answer(&error))?;
-        self.step = Step::Challenged(Box::new(Asked { challenged, account, device, guess }));
+        let asked = Asked { challenged, address, account, device, guess };
+        self.step = Step::Challenged(Box::new(asked));
         Ok(Progress::Challenge(Challenge { data: data.into() }))
+    }
+
+    /// Looks at a proof, if it may be made now.
+    fn finish(
+        &mut self,
+        asked: Asked,
+        message: Bytes,
+        judge: Judge<'_>,
+    ) -> Result<Progress, Error> {
+        let Err(wait) = judge.guesses.take(judge.now, &asked.guess, judge.wait_max) else {
+            return prove(asked, &message, judge);
+        };
+        // Others have failed since the challenge. Who was known by then has failed itself.
+        if asked.guess.is_of_device() {
+            return Err(too_often(wait));
+        }
+        let held = Progress::Held(asked.address.clone(), asked.device.id, wait);
+        self.step = Step::HeldProof(Box::new(asked), message);
+        Ok(held)
     }
 }
 
-/// Looks at a proof, if it may be made now.
-fn finish(asked: Asked, message: &[u8], judge: Judge<'_>) -> Result<Progress, Error> {
-    let Asked { challenged, account, device, guess } = asked;
+/// Looks at a proof that may be made now.
+fn prove(asked: Asked, message: &[u8], judge: Judge<'_>) -> Result<Progress, Error> {
+    let Asked { challenged, account, device, guess, .. } = asked;
     let Judge { accounts, guesses, now, .. } = judge;
-    // Others may have failed since the challenge.
-    guesses.take(now, &guess, judge.wait_max).map_err(too_often)?;
     let proven = challenged.finish(message).map_err(|error| answer(&error))?;
     // Who was given another password since has proven to know the old one.
     let account = account.filter(|account| accounts.is_current(account));

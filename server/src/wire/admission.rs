@@ -144,11 +144,12 @@ impl Drop for Place {
 }
 
 impl Waiting {
-    /// Takes a place from a network that has more than `places`, if there is one: the oldest of the
-    /// heaviest, and nobody's whose handshake is over as long as there is a silent one.
+    /// Takes a place from a network that has more than one with `places` will have, if there is one:
+    /// the oldest of the heaviest, and nobody's whose handshake is over as long as there is a silent
+    /// one. Where all have as few, as when many come back at once, who has begun goes on.
     fn make_way(&mut self, places: usize) -> bool {
         let heaviest = self.heaviest.iter().filter_map(|networks| networks.last());
-        let Some((_, Reverse(oldest), network)) = heaviest.copied().find(|(n, ..)| *n > places)
+        let Some((_, Reverse(oldest), network)) = heaviest.copied().find(|(n, ..)| *n > places + 1)
         else {
             return false;
         };
@@ -286,17 +287,24 @@ mod tests {
     #[test]
     fn b1_nobody_past_the_handshake_makes_way_while_there_is_a_silent_one() {
         let admission = Arc::new(Admission::default());
-        let ours = ["10.0.0.1", "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"];
+        let ours = ["10.0.0.1", "10.0.0.1", "10.0.0.2", "10.0.0.2", "10.0.0.3"];
         let ours: Vec<_> = ours.iter().map(|a| enter(&admission, a).unwrap()).collect();
         ours[0].past_handshake();
         ours[1].past_handshake();
         let _one = enter(&admission, "10.0.0.5").unwrap();
         assert_eq!(lost(&ours), [false, false, true, false, false]);
-        ours[3].past_handshake();
-        ours[4].past_handshake();
-        // The only silent one is of a network no heavier than the newcomer's.
-        let _two = enter(&admission, "10.0.0.5").unwrap();
+        // The silent ones are of networks no heavier than the newcomer's will be.
+        let _two = enter(&admission, "10.0.0.6").unwrap();
         assert_eq!(lost(&ours), [true, false, true, false, false]);
+    }
+
+    #[test]
+    fn b1_h3_where_each_has_one_place_nobody_makes_way() {
+        let admission = Arc::new(Admission::default());
+        let all: Vec<_> =
+            (1..6).map(|n| enter(&admission, &format!("10.0.0.{n}")).unwrap()).collect();
+        assert_eq!(enter(&admission, "10.0.0.9").unwrap_err(), Crowded::Total);
+        assert_eq!(lost(&all), [false; 5]);
     }
 
     proptest! {

@@ -27,6 +27,8 @@ pub struct Turns {
 
 #[derive(Debug, Default)]
 struct Waiting {
+    /// How many a second: as it was said last.
+    per_second: u64,
     /// What is left of this second, and of how many.
     rate: Option<(u64, Rate)>,
     /// Networks with somebody waiting, in the order of their turns: as many as in `of`, which are as
@@ -40,12 +42,13 @@ impl Turns {
     pub async fn turn(self: &Arc<Turns>, peer: IpAddr, per_second: u64) {
         let called = {
             let mut waiting = self.waiting.lock();
+            waiting.per_second = per_second;
             let is_first = waiting.order.is_empty();
-            if is_first && waiting.take(per_second) {
+            if is_first && waiting.take() {
                 return;
             }
             if is_first {
-                tokio::spawn(self.clone().hand_out(per_second));
+                tokio::spawn(self.clone().hand_out());
             }
             waiting.queue(network_of(peer))
         };
@@ -54,12 +57,12 @@ impl Turns {
     }
 
     /// Hands out turns until nobody waits for one.
-    async fn hand_out(self: Arc<Turns>, per_second: u64) {
+    async fn hand_out(self: Arc<Turns>) {
         loop {
             tokio::time::sleep(TICK).await;
             let mut waiting = self.waiting.lock();
             while !waiting.order.is_empty() {
-                if !waiting.take(per_second) {
+                if !waiting.take() {
                     break;
                 }
                 waiting.call();
@@ -72,8 +75,8 @@ impl Turns {
 }
 
 impl Waiting {
-    fn take(&mut self, per_second: u64) -> bool {
-        let now = Instant::now();
+    fn take(&mut self) -> bool {
+        let (now, per_second) = (Instant::now(), self.per_second);
         let same = self.rate.take().filter(|(of, _)| *of == per_second);
         let (_, rate) =
             self.rate.insert(same.unwrap_or((per_second, Rate::new(now, per_second, per_second))));
@@ -143,5 +146,21 @@ mod tests {
         let took = order[99].1 - start;
         assert!((8900..9200).contains(&took.as_millis()), "{took:?}");
         assert!(turns.waiting.lock().of.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn b4_a_rate_that_is_changed_holds_for_who_waits() {
+        let (turns, start) = (Arc::new(Turns::default()), Instant::now());
+        let from = |address: &str, per_second| {
+            let (turns, address) = (turns.clone(), address.parse().unwrap());
+            tokio::spawn(async move { turns.turn(address, per_second).await })
+        };
+        let crowd: Vec<_> = (0..100).map(|_| from("10.0.0.1", 1)).collect();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        from("10.0.0.2", 1000).await.unwrap();
+        for one in crowd {
+            one.await.unwrap();
+        }
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     }
 }

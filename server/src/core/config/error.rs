@@ -114,16 +114,17 @@ pub(super) fn maybe_domain<'de, D: Deserializer<'de>>(
     domain(deserializer).map(Some)
 }
 
-/// Reads a domain name of the configuration.
 /// Enough for passwords that people choose.
 pub(super) fn iterations_default() -> Iterations {
     Iterations::CHOSEN_PASSWORD
 }
 
+/// Reads how often passwords are hashed.
 pub(super) fn iterations<'de, D: Deserializer<'de>>(from: D) -> Result<Iterations, D::Error> {
     Iterations::new(u32::deserialize(from)?).map_err(serde::de::Error::custom)
 }
 
+/// Reads a domain name of the configuration.
 pub(super) fn domain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Domain, D::Error> {
     let text = String::deserialize(deserializer)?;
     Domain::parse(&text).map_err(|error| serde::de::Error::custom(format!("\"{text}\": {error}")))

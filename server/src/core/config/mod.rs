@@ -362,7 +362,7 @@ impl Config {
             ("limits", "unsigned_per_address_max", limits.unsigned_per_address_max, 1, 1_000_000),
             ("limits", "unsigned_per_network_max", limits.unsigned_per_network_max, 1, 1_000_000),
             ("limits", "handshakes_per_second", limits.handshakes_per_second, 1, 1_000_000),
-            ("limits", "failed_sign_in_wait_seconds", limits.failed_sign_in_wait_seconds, 0, 3600),
+            ("limits", "failed_sign_in_wait_seconds", limits.failed_sign_in_wait_seconds, 0, 512),
             ("limits", "sign_in_seconds", limits.sign_in_seconds, 1, DAY),
             ("limits", "frame_seconds", limits.frame_seconds, 1, DAY),
             ("limits", "stall_seconds", limits.stall_seconds, 1, DAY),

@@ -4,7 +4,7 @@
 
 use impp_presence::Keeper;
 use impp_protocol::{Address, DeviceId};
-use impp_storage::StoreError;
+use impp_storage::{Store, StoreError};
 
 use super::Devices;
 use crate::core::keeping::scan;
@@ -12,25 +12,32 @@ use crate::core::records::{self, FOLLOWED};
 use crate::reach::Release;
 
 impl Devices {
-    /// Lets go of all that a device follows by leases.
-    pub(super) async fn release(&self, owner: &Address, device: DeviceId) {
-        let followed = match self.followed(owner).await {
-            Ok(followed) => followed,
-            Err(error) => return tracing::warn!(%error, "the leases of a device run out later"),
-        };
-        for presentity in followed {
-            let (watcher, keepers) = (owner.clone(), vec![Keeper::Device(device)]);
-            let release = Release { watcher, keepers, listener: None };
-            if let Err(error) = self.reach.release(&presentity, release).await {
-                tracing::warn!(%error, "a lease of a device runs out later");
+    /// Lets go of all that a device follows by leases: that may be thousands, one after the other.
+    pub(super) fn release(
+        &self,
+        owner: Address,
+        device: DeviceId,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let (store, reach) = (self.store.clone(), self.reach.clone());
+        async move {
+            let followed = match followed(&*store, &owner).await {
+                Ok(followed) => followed,
+                Err(error) => return tracing::warn!(%error, "the leases of a device run out later"),
+            };
+            for presentity in followed {
+                let (watcher, keepers) = (owner.clone(), vec![Keeper::Device(device)]);
+                let release = Release { watcher, keepers, listener: None };
+                if let Err(error) = reach.release(&presentity, release).await {
+                    tracing::warn!(%error, "a lease of a device runs out later");
+                }
             }
         }
     }
+}
 
-    async fn followed(&self, owner: &Address) -> Result<Vec<Address>, StoreError> {
-        let records = scan(&*self.store, owner, FOLLOWED).await?;
-        let presentity =
-            |(key, _): &(Vec<u8>, _)| Address::parse_canonical(records::last_part(key)?).ok();
-        Ok(records.iter().filter_map(presentity).collect())
-    }
+async fn followed(store: &dyn Store, owner: &Address) -> Result<Vec<Address>, StoreError> {
+    let records = scan(store, owner, FOLLOWED).await?;
+    let presentity =
+        |(key, _): &(Vec<u8>, _)| Address::parse_canonical(records::last_part(key)?).ok();
+    Ok(records.iter().filter_map(presentity).collect())
 }

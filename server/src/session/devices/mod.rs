@@ -7,6 +7,7 @@
 mod known;
 mod leases;
 mod room;
+mod why;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use impp_presence::Change;
 use impp_protocol::command::{Bye, ByeReason};
 use impp_protocol::state::{DeviceEvent, DeviceReport};
 use impp_protocol::{Address, Code, DeviceId, Error, Timestamp};
-use impp_storage::{Expect, Op, Outcome, Payer, Salvaged, Store, StoreError, Unit};
+use impp_storage::{Expect, Op, Outcome, Salvaged, Store, StoreError, Unit};
 
 use crate::core::accounts::{Account, Accounts};
 use crate::core::answers::Stored;
@@ -34,31 +35,13 @@ use crate::reach::Reach;
 use crate::session::{Live, Rooms};
 pub use known::Known;
 use room::{Around, NoRoom, ROOMS_PER_DAY_MAX, Room, Seen, apart, counted, room};
+use why::Why;
 
 /// The last use of a device is stored at most so often.
 const LAST_SEEN: Duration = Duration::from_secs(3600);
 /// So often is tried again what others changed meanwhile. Each time one of those who try got it, so
 /// it is as many as can sign in at once on one account.
 const TRIES_MAX: usize = 64;
-
-/// Why a device goes.
-#[derive(Clone, Debug)]
-enum Why {
-    /// Its owner or the operator says so, who pays for it.
-    Removed(Payer),
-    /// A new one has its place.
-    MadeRoom { newcomer: DeviceId, name: Option<String> },
-}
-
-impl Why {
-    /// A new device makes the store no smaller.
-    fn payer(&self) -> Payer {
-        match self {
-            Why::Removed(payer) => payer.clone(),
-            Why::MadeRoom { .. } => Payer::Nobody,
-        }
-    }
-}
 
 /// See the module.
 pub struct Devices {
@@ -288,7 +271,7 @@ impl Devices {
         why: Why,
         more: Vec<Op>,
     ) -> Result<bool, StoreError> {
-        let payer = why.payer();
+        let (payer, makes_room) = (why.payer(), matches!(why, Why::MadeRoom { .. }));
         let (device, key) = (known.id, records::key(DEVICE, owner, &[&known.id.to_string()]));
         let mut ops = vec![
             Op::Put { key, expect: known.unchanged(), value: None },
@@ -317,8 +300,13 @@ impl Devices {
         if let Err(error) = withdrawn.await {
             tracing::warn!(%error, "the end of a layer could not be stored");
         }
-        self.release(owner, device).await;
         self.live.sessions.log_grew(owner);
+        let release = self.release(owner.clone(), device);
+        match makes_room {
+            // A sign-in has not the time to wait for it.
+            true => drop(tokio::spawn(release)),
+            false => release.await,
+        }
         Ok(true)
     }
 

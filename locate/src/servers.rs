@@ -3,8 +3,7 @@
 //! Which servers there are, and what an answer means, is left to `system` and `dns`.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -15,9 +14,13 @@ use hickory_resolver::net::xfer::{DnsHandle, RetryDnsHandle};
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::{DnsRequestOptions, DnsResponse, Query};
 use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
+use tokio::time::Instant;
 
 /// After this the next server is asked as well: one that is dead costs a question no more.
 const HEDGE: Duration = Duration::from_millis(400);
+/// So long one that was too late is not asked first again. Then it is: servers are named in the order
+/// in which they know best.
+const LEFT_ALONE: Duration = Duration::from_secs(30);
 /// A question that failed is sent again so often, if there is time left.
 const RETRIES: usize = 1;
 /// The port of DNS.
@@ -32,8 +35,9 @@ type Pool = RetryDnsHandle<NameServerPool<TokioRuntimeProvider>>;
 /// See the module.
 pub(crate) struct Servers {
     pools: Vec<Pool>,
-    /// The one that is asked first: the last one that has answered.
-    first: AtomicUsize,
+    /// The one that is asked first instead of the first, and until when: it has answered where those
+    /// before it had not.
+    instead: Mutex<Option<(usize, Instant)>>,
 }
 
 impl Servers {
@@ -57,7 +61,7 @@ impl Servers {
             Ok(RetryDnsHandle::new(pool, RETRIES))
         };
         let pools = addresses.iter().map(pool).collect::<Result<_, String>>()?;
-        Ok(Servers { pools, first: AtomicUsize::new(0) })
+        Ok(Servers { pools, instead: Mutex::default() })
     }
 
     /// Asks them: the first answer counts. One that says that it could not find out (SERVFAIL,
@@ -66,7 +70,7 @@ impl Servers {
     /// # Errors
     /// The last failure; that there is nothing is one too, [`DnsError::NoRecordsFound`].
     pub(crate) async fn ask(&self, query: &Query) -> Result<DnsResponse, NetError> {
-        let first = self.first.load(Ordering::Relaxed);
+        let first = self.first();
         let mut order = (0..self.pools.len()).map(|n| (first + n) % self.pools.len());
         let mut asked = FuturesUnordered::new();
         let mut failed = NetError::NoConnections;
@@ -82,12 +86,24 @@ impl Servers {
             match answer {
                 Some((_, Err(error))) if !is_absence(&error) => failed = error,
                 Some((at, answer)) => {
-                    self.first.store(at, Ordering::Relaxed);
+                    if at != first {
+                        self.prefer(at);
+                    }
                     return answer;
                 }
                 None => return Err(failed),
             }
         }
+    }
+
+    fn first(&self) -> usize {
+        let instead = *self.instead.lock().unwrap_or_else(PoisonError::into_inner);
+        instead.filter(|(_, until)| *until > Instant::now()).map_or(0, |(at, _)| at)
+    }
+
+    fn prefer(&self, at: usize) {
+        let instead = (at > 0).then(|| (at, Instant::now() + LEFT_ALONE));
+        *self.instead.lock().unwrap_or_else(PoisonError::into_inner) = instead;
     }
 }
 

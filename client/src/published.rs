@@ -30,10 +30,12 @@ impl Published {
         if signed_in.resumed && !signed_in.layer_ended {
             return;
         }
+        // A device that resumes may have said something newer over another session: that stays.
+        let base = signed_in.resumed.then_some(0);
         let (published, own, connection) = (self.clone(), own.clone(), connection.clone());
         tokio::spawn(async move {
             let mut backoff = Backoff::default();
-            while let Err(error) = published.say(&own, &connection).await {
+            while let Err(error) = published.say(&own, &connection, base).await {
                 if connection.ended().is_some() || !error.is_transient() {
                     return;
                 }
@@ -42,11 +44,16 @@ impl Published {
         });
     }
 
-    async fn say(&self, own: &Address, connection: &Connection) -> Result<(), ClientError> {
+    async fn say(
+        &self,
+        own: &Address,
+        connection: &Connection,
+        base: Option<u64>,
+    ) -> Result<(), ClientError> {
         let published = self.hold().await;
         let Some(document) = &*published else { return Ok(()) };
         let content = Some(Patch::between(&Document::default(), document).encode());
         let own = Publish::of(own.clone(), What::Presence, content);
-        connection.call(Publish { replace: true, ..own }).await.map(drop)
+        connection.call(Publish { replace: true, base, ..own }).await.map(drop)
     }
 }

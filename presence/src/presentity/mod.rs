@@ -38,7 +38,7 @@ use impp_acl::{DeliveryAction, Disclosed, Handling, Purpose, Rate, ViewKey, Watc
 use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::{Document, Version};
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
-use impp_protocol::{Address, SessionId, Timestamp};
+use impp_protocol::{Address, DeviceId, SessionId, Timestamp};
 
 pub use across::{GroupTold, Joined, PulledGroups};
 pub use change::{Answer, Asked, Change};
@@ -309,6 +309,11 @@ impl Presentity {
     pub fn layers(&self) -> &Layers {
         let before = self.staged.iter().find_map(|staged| staged.before.layers.as_ref());
         before.map_or(&self.newest.layers, |(layers, _)| layers)
+    }
+
+    /// Whether a device has a layer, as is shown or once all is stored.
+    pub fn has_layer(&self, device: DeviceId) -> bool {
+        self.layers().of(device).is_some() || self.newest.layers.of(device).is_some()
     }
 
     /// Rules and contacts that the owner is told of.

@@ -96,7 +96,8 @@ impl Listener {
                 continue;
             }
             let peer = peer.ip().to_canonical();
-            match entrance.settings.load().server.proxies.contains(&peer) {
+            let proxies = &entrance.settings.load().server.proxies;
+            match proxies.iter().any(|proxy| proxy.to_canonical() == peer) {
                 true => {
                     drop(tokio::spawn(self.proxied.clone().admit(entrance.clone(), stream, peer)))
                 }

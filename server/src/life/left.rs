@@ -2,11 +2,11 @@
 //! lost, or misspelt, would let them vanish without a word.
 
 use impp_protocol::Domain;
-use impp_storage::{Expect, Op, Payer, Store, StoreError, Unit};
+use impp_storage::{Expect, Op, Payer, Record, Store, StoreError, Unit};
 
 use crate::core::clock::Clock;
 use crate::core::keeping::all;
-use crate::core::records::{self, ACCOUNT};
+use crate::core::records::{self, ACCOUNT, AccountRecord, AccountState};
 
 /// Names in the log each domain that was hosted once, still has accounts, and is not among `hosted`;
 /// and notes which are, for the starts to come.
@@ -30,7 +30,13 @@ pub(super) async fn tell(
     for name in noted.iter().filter(|name| !hosted.iter().any(|domain| domain.as_str() == **name)) {
         let Ok(domain) = Domain::parse(name) else { continue };
         let accounts = all(store, &domain, ACCOUNT).await?;
-        let count = accounts.records.len() + accounts.damaged.len();
+        // Of those that were removed only the name is left.
+        let is_there = |record: &Record| {
+            let account = records::from_bytes::<AccountRecord>(&record.value);
+            account.map_or(true, |account| account.state != AccountState::Removed)
+        };
+        let there = accounts.records.iter().filter(|(_, record)| is_there(record)).count();
+        let count = there + accounts.damaged.len();
         if count > 0 {
             tracing::warn!(
                 %domain,

@@ -19,6 +19,7 @@ use crate::core::answers::{Stored, crowded, refused};
 use crate::core::clock::Clock;
 use crate::core::ground::Ground;
 use crate::core::keeping::{Commits, forgotten};
+use crate::core::listeners::Listeners;
 use crate::core::notify::fetched;
 use crate::core::principals::{Principal, Principals};
 use crate::core::routes::Routes;
@@ -29,6 +30,7 @@ pub(super) struct Here {
     clock: Clock,
     routes: Arc<Routes>,
     principals: Arc<Principals>,
+    listeners: Arc<Listeners>,
     /// Addresses that do not exist, of which users of another domain hosted here are not to know that:
     /// they are answered as users of a domain elsewhere are, by `link/home`. All of them share the room.
     ghosts: Mutex<Ghosts>,
@@ -43,8 +45,8 @@ enum Whom {
 
 impl Here {
     pub(super) fn new(ground: &Ground, routes: Arc<Routes>, principals: Arc<Principals>) -> Here {
-        let Ground { store, clock, .. } = ground.clone();
-        Here { store, clock, routes, principals, ghosts: Mutex::default() }
+        let Ground { store, clock, listeners, .. } = ground.clone();
+        Here { store, clock, routes, principals, listeners, ghosts: Mutex::default() }
     }
 
     /// Who is asked for by somebody.
@@ -83,12 +85,22 @@ impl Here {
             return self.principals.change(presentity, change).await.stored();
         }
         let now = self.clock.now();
-        let asked = self.ghosts.lock().ask(presentity, now, change);
+        let asked = {
+            let mut ghosts = self.ghosts.lock();
+            let asked = ghosts.ask(presentity, now, change);
+            // Whoever asks for them here sees by himself what has become of them.
+            drop(ghosts.take_dropped());
+            asked
+        };
         let (answer, effects) = asked.map_err(|error| broken(&error))?;
         let ops = forgotten(presentity, &effects.writes);
         if !ops.is_empty() {
-            Commits::submit(&*self.store, now, ops, &Payer::Nobody, None).done().await.stored()?;
+            Commits::submit(&*self.store, now, ops, &Payer::Nobody, Some(presentity))
+                .done()
+                .await
+                .stored()?;
         }
+        self.listeners.wake(presentity, &effects.wake);
         Ok(answer)
     }
 

@@ -23,9 +23,11 @@ pub struct InboxShares {
 }
 
 impl InboxShares {
-    /// One more is on its way to the disk, if its sender has room for it.
+    /// One more is on its way to the disk, if its sender has room for it. Those that were dropped are
+    /// in no inbox that could be full: of them there are as many again at most.
     pub fn take(&mut self, asker: Asker<'_>, bytes: u64, all: Amount) -> bool {
-        self.places.take_share(asker, bytes, all)
+        let has_room = self.stored.len() as u64 <= all.items.saturating_mul(2);
+        has_room && self.places.take_share(asker, bytes, all)
     }
 
     /// It is there, at this place in the log, or dropped.

@@ -28,7 +28,7 @@ impl Recovery {
         let until = match self {
             Recovery::Over => return None,
             Recovery::Begins => started.after(window),
-            Recovery::GoesOn(until) => until,
+            Recovery::GoesOn(until) => until.min(started.after(window)),
         };
         Some(until).filter(|until| *until > now)
     }

@@ -60,7 +60,7 @@ impl Presence {
             if !self.accounts.is_current(&client.account) || client.mailbox.is_revoked() {
                 return Err(no_longer());
             }
-            match none_yet && principal.presentity.layers().of(device).is_some() {
+            match none_yet && principal.presentity.has_layer(device) {
                 true => Err(conflict()),
                 false => Ok(()),
             }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use impp_protocol::sasl::scram::Binding;
+use impp_tests::Peer;
 use impp_tests::peer::{first_auth, scram};
 use impp_tests::server::Profile;
 use impp_tests::wire::{Dial, Wire, bytes_of, hello};
-use impp_tests::{Peer, wire};
 use tokio::time::sleep;
 
 use super::Task;
@@ -41,81 +41,83 @@ fn newcomer(arena: Arc<Arena>) -> Task {
     })
 }
 
-pub(super) async fn silent(arena: Arc<Arena>) -> Vec<Task> {
+/// So many attackers, and somebody from elsewhere beside them.
+fn crowd<F: Future<Output = ()> + Send + 'static>(
+    arena: &Arc<Arena>,
+    count: usize,
+    attacker: impl Fn(Arc<Arena>, usize) -> F,
+) -> Vec<Task> {
     let mut tasks = vec![newcomer(arena.clone())];
-    for n in 0..80 * 32 {
-        let arena = arena.clone();
-        tasks.push(Box::pin(async move {
-            let dial = Dial::to(arena.server()).from(source(n / 32));
-            loop {
-                match dial.tcp().await {
-                    // It ends when the server ends it.
-                    Ok(stream) => {
-                        arena.tally.count("connected");
-                        drop(stream.readable().await);
-                    }
-                    Err(_) => arena.tally.count("refused"),
-                }
-                sleep(Duration::from_millis(500)).await;
-            }
-        }));
-    }
+    tasks.extend((0..count).map(|n| Box::pin(attacker(arena.clone(), n)) as Task));
     tasks
+}
+
+/// A connection from there, however often that takes.
+async fn connected(arena: &Arena, source: Ipv4Addr) -> Wire {
+    loop {
+        if let Ok(wire) = Dial::to(arena.server()).from(source).connect().await {
+            return wire;
+        }
+        arena.tally.count("refused");
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+pub(super) async fn silent(arena: Arc<Arena>) -> Vec<Task> {
+    crowd(&arena, 80 * 32, |arena, n| async move {
+        let dial = Dial::to(arena.server()).from(source(n / 32));
+        loop {
+            match dial.tcp().await {
+                // It ends when the server ends it.
+                Ok(stream) => {
+                    arena.tally.count("connected");
+                    drop(stream.readable().await);
+                }
+                Err(_) => arena.tally.count("refused"),
+            }
+            sleep(Duration::from_millis(500)).await;
+        }
+    })
 }
 
 pub(super) async fn handshakes(arena: Arc<Arena>) -> Vec<Task> {
-    let mut tasks = vec![newcomer(arena.clone())];
-    for n in 0..64 {
-        let arena = arena.clone();
-        tasks.push(Box::pin(async move {
-            let dial = Dial::to(arena.server()).from(source(n / 8));
-            loop {
-                match dial.connect().await {
-                    Ok(_) => arena.tally.count("handshake"),
-                    Err(_) => {
-                        arena.tally.count("refused");
-                        sleep(Duration::from_millis(10)).await;
-                    }
+    crowd(&arena, 64, |arena, n| async move {
+        let dial = Dial::to(arena.server()).from(source(n / 8));
+        loop {
+            match dial.connect().await {
+                Ok(_) => arena.tally.count("handshake"),
+                Err(_) => {
+                    arena.tally.count("refused");
+                    sleep(Duration::from_millis(10)).await;
                 }
             }
-        }));
-    }
-    tasks
+        }
+    })
 }
 
 pub(super) async fn restart_auth(arena: Arc<Arena>) -> Vec<Task> {
-    let mut tasks = vec![newcomer(arena.clone())];
-    for n in 0..320 {
-        let arena = arena.clone();
-        tasks.push(Box::pin(async move {
-            let profile = arena.server().profile("mallory");
+    crowd(&arena, 320, |arena, n| async move {
+        let profile = arena.server().profile("mallory");
+        loop {
+            let mut wire = connected(&arena, source(n / 32)).await;
+            arena.tally.count("connected");
+            let mut number = 0;
+            wire.send(0, hello()).await;
+            // Answers stay unread.
             loop {
-                let Ok(mut wire) = Dial::to(arena.server()).from(source(n / 32)).connect().await
-                else {
-                    arena.tally.count("refused");
-                    sleep(Duration::from_millis(100)).await;
-                    continue;
-                };
-                arena.tally.count("connected");
-                let mut number = 0;
-                wire.send(0, hello()).await;
-                // Answers stay unread.
-                loop {
-                    let mut flight = bytes::BytesMut::new();
-                    for _ in 0..50 {
-                        number += 1;
-                        flight.extend(bytes_of(number, first(&wire, &profile)));
-                    }
-                    if wire.try_write(&flight).await.is_err() {
-                        break;
-                    }
-                    arena.tally.count("50 AUTH");
-                    tokio::task::yield_now().await;
+                let mut flight = bytes::BytesMut::new();
+                for _ in 0..50 {
+                    number += 1;
+                    flight.extend(bytes_of(number, first(&wire, &profile)));
                 }
+                if wire.try_write(&flight).await.is_err() {
+                    break;
+                }
+                arena.tally.count("50 AUTH");
+                tokio::task::yield_now().await;
             }
-        }));
-    }
-    tasks
+        }
+    })
 }
 
 /// The first AUTH of a sign-in.
@@ -126,50 +128,30 @@ fn first(wire: &Wire, profile: &Profile) -> impp_protocol::command::Auth {
 }
 
 pub(super) async fn guess(arena: Arc<Arena>) -> Vec<Task> {
-    let mut tasks = vec![newcomer(arena.clone())];
-    for n in 0..32 {
-        let arena = arena.clone();
-        tasks.push(Box::pin(async move {
-            let wrong = Profile { password: "wrong".to_owned(), ..arena.server().profile("owner") };
-            loop {
-                let dial = Dial::to(arena.server()).from(source(n));
-                let Ok(wire) = dial.connect().await else {
-                    arena.tally.count("refused");
-                    sleep(Duration::from_millis(100)).await;
-                    continue;
-                };
-                match Peer::over(wire, &wrong, 2).await {
-                    Ok(_) => arena.tally.count("in"),
-                    Err(error) => arena.tally.code(error.code),
-                }
+    crowd(&arena, 32, |arena, n| async move {
+        let wrong = Profile { password: "wrong".to_owned(), ..arena.server().profile("owner") };
+        loop {
+            let wire = connected(&arena, source(n)).await;
+            match Peer::over(wire, &wrong, 2).await {
+                Ok(_) => arena.tally.count("in"),
+                Err(error) => arena.tally.code(error.code),
             }
-        }));
-    }
-    tasks
+        }
+    })
 }
 
 pub(super) async fn key_updates(arena: Arc<Arena>) -> Vec<Task> {
-    let mut tasks = vec![newcomer(arena.clone())];
-    for n in 0..32 {
-        let arena = arena.clone();
-        tasks.push(Box::pin(async move {
-            loop {
-                let dial = Dial::to(arena.server()).from(source(n));
-                let Ok(wire) = dial.connect().await else {
-                    arena.tally.count("refused");
-                    sleep(Duration::from_millis(100)).await;
-                    continue;
-                };
-                arena.tally.count("connected");
-                updates(wire, &arena).await;
-            }
-        }));
-    }
-    tasks
+    crowd(&arena, 32, |arena, n| async move {
+        loop {
+            let wire = connected(&arena, source(n)).await;
+            arena.tally.count("connected");
+            updates(wire, &arena).await;
+        }
+    })
 }
 
 /// Changes keys until the connection ends.
-async fn updates(wire: wire::Wire, arena: &Arena) {
+async fn updates(wire: Wire, arena: &Arena) {
     let tokio_rustls::TlsStream::Client(mut stream) = wire.into_stream() else { return };
     loop {
         let (_, tls) = stream.get_mut();

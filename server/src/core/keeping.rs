@@ -187,6 +187,17 @@ pub fn layer(owner: &Address, device: DeviceId, saved: Option<Saved>) -> Op {
     }
 }
 
+/// Whom an owner follows by what outlives sessions.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn followed(store: &dyn Store, owner: &Address) -> Result<Vec<Address>, StoreError> {
+    let records = scan(store, owner, FOLLOWED).await?;
+    let presentity =
+        |(key, _): &(Vec<u8>, _)| Address::parse_canonical(records::last_part(key)?).ok();
+    Ok(records.iter().filter_map(presentity).collect())
+}
+
 /// All records of one kind of an owner.
 ///
 /// # Errors

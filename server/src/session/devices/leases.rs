@@ -4,11 +4,9 @@
 
 use impp_presence::Keeper;
 use impp_protocol::{Address, DeviceId};
-use impp_storage::{Store, StoreError};
 
 use super::Devices;
-use crate::core::keeping::scan;
-use crate::core::records::{self, FOLLOWED};
+use crate::core::keeping;
 use crate::reach::Release;
 
 impl Devices {
@@ -20,7 +18,7 @@ impl Devices {
     ) -> impl Future<Output = ()> + Send + use<> {
         let (store, reach) = (self.store.clone(), self.reach.clone());
         async move {
-            let followed = match followed(&*store, &owner).await {
+            let followed = match keeping::followed(&*store, &owner).await {
                 Ok(followed) => followed,
                 Err(error) => return tracing::warn!(%error, "the leases of a device run out later"),
             };
@@ -33,11 +31,4 @@ impl Devices {
             }
         }
     }
-}
-
-async fn followed(store: &dyn Store, owner: &Address) -> Result<Vec<Address>, StoreError> {
-    let records = scan(store, owner, FOLLOWED).await?;
-    let presentity =
-        |(key, _): &(Vec<u8>, _)| Address::parse_canonical(records::last_part(key)?).ok();
-    Ok(records.iter().filter_map(presentity).collect())
 }

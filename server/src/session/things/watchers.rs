@@ -16,9 +16,8 @@ use impp_storage::Store;
 use super::lists;
 use crate::core::answers::{Handled, Stored};
 use crate::core::clock::Clock;
-use crate::core::keeping::scan;
+use crate::core::keeping;
 use crate::core::principals::Principals;
-use crate::core::records::{self, FOLLOWED};
 use crate::core::sessions::Sessions;
 use crate::reach::{Reach, Stands};
 
@@ -68,11 +67,8 @@ impl BothEnds {
     }
 
     pub(super) async fn fetch_subscriptions(&self, acting: &Acting, fetch: Fetch) -> Handled {
-        let mut presentities = BTreeSet::new();
-        for (key, _) in scan(&*self.store, acting.owner(), FOLLOWED).await.stored()? {
-            let text = records::last_part(&key).unwrap_or_default();
-            presentities.extend(Address::parse_canonical(text));
-        }
+        let followed = keeping::followed(&*self.store, acting.owner()).await.stored()?;
+        let mut presentities = BTreeSet::from_iter(followed);
         for mailbox in self.sessions.of(acting.owner()) {
             presentities.extend(mailbox.follows());
         }

@@ -16,6 +16,8 @@ use unicode_security::MixedScript;
 pub const LOCAL_BYTES_MAX: usize = 64;
 /// Longest domain in bytes, in its ASCII form (RFC 1035).
 pub const DOMAIN_BYTES_MAX: usize = 253;
+/// Longest label of a domain in bytes (RFC 1035).
+const LABEL_BYTES_MAX: usize = 63;
 /// Longest canonical address in bytes.
 pub const ADDRESS_BYTES_MAX: usize = LOCAL_BYTES_MAX + 1 + DOMAIN_BYTES_MAX;
 /// Longest text that is looked at before canonicalisation; longer input is refused unread.
@@ -133,7 +135,12 @@ impl Address {
             return Err(AddressError::TooLong);
         }
         let (local, domain) = text.split_once('@').ok_or(AddressError::NoDomain)?;
-        Address::new(local, &Domain::parse(domain)?)
+        match u16::try_from(local.len()) {
+            Ok(at) if is_canonical_local(local) && is_canonical_domain(domain) => {
+                Ok(Address { text: text.into(), at })
+            }
+            _ => Address::new(local, &Domain::parse(domain)?),
+        }
     }
 
     /// The canonical text, `user@domain`.
@@ -231,6 +238,30 @@ fn is_own_scheme(scheme: &str) -> bool {
 
 fn is_hex_number(label: &str) -> bool {
     label.strip_prefix("0x").is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// Whether a user part is canonical as it stands, by its bytes alone: most are, and the tables of
+/// Unicode are dear. What it does not know it leaves to [`canonical_local`].
+fn is_canonical_local(local: &str) -> bool {
+    let is_own = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b'+');
+    (1..=LOCAL_BYTES_MAX).contains(&local.len()) && local.bytes().all(is_own)
+}
+
+/// Whether a domain is canonical as it stands, as [`is_canonical_local`]: labels of letters, digits
+/// and single hyphens (two are where A-labels begin), the last of which begins with a letter.
+fn is_canonical_domain(domain: &str) -> bool {
+    let is_own = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    let is_label = |label: &str| {
+        (1..=LABEL_BYTES_MAX).contains(&label.len())
+            && label.bytes().all(is_own)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && !label.contains("--")
+    };
+    let last = domain.rsplit('.').next().unwrap_or_default();
+    domain.len() <= DOMAIN_BYTES_MAX
+        && domain.split('.').all(is_label)
+        && last.starts_with(|c: char| c.is_ascii_lowercase())
 }
 
 /// RFC 8265 UsernameCaseMapped, less what would make an address ambiguous as text: `@` (it ends
@@ -347,6 +378,19 @@ mod tests {
             if let Ok(address) = Address::parse(&format!("{local}@{domain}")) {
                 prop_assert_eq!(Address::parse_canonical(address.as_str()), Ok(address.clone()));
                 prop_assert_eq!(format!("{}@{}", address.local(), address.domain()), address.to_string());
+            }
+        }
+
+        #[test]
+        fn what_is_canonical_by_its_bytes_is_so_by_the_tables(
+            local in "[a-z0-9._+-]{1,66}|[ -~]{1,6}",
+            domain in "([a-z0-9-]{1,8}\\.){0,3}[a-z0-9-]{1,65}|[ -~]{1,8}",
+        ) {
+            if is_canonical_local(&local) {
+                prop_assert_eq!(canonical_local(&local), Ok(Cow::from(&*local)));
+            }
+            if is_canonical_domain(&domain) {
+                prop_assert_eq!(Domain::parse(&domain).map(|d| d.to_string()), Ok(domain));
             }
         }
 

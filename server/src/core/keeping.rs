@@ -102,7 +102,7 @@ impl Commits {
 }
 
 /// Who pays for what a permit allows, if the disk is full: whoever takes something back.
-pub fn payer(acting: &Acting) -> Payer {
+pub fn payer<S>(acting: &Acting<S>) -> Payer {
     match acting.by() {
         By::Oneself => Payer::Account(acting.owner().clone()),
         By::Administrator | By::System => Payer::Operator,

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use impp_acl::Acting;
+use impp_acl::{Acting, scope};
 use impp_presence::Change;
 use impp_protocol::command::{Bye, ByeReason};
 use impp_protocol::state::{DeviceEvent, DeviceReport};
@@ -236,7 +236,11 @@ impl Devices {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn remove(&self, acting: &Acting, device: DeviceId) -> Result<bool, StoreError> {
+    pub async fn remove(
+        &self,
+        acting: &Acting<scope::Account>,
+        device: DeviceId,
+    ) -> Result<bool, StoreError> {
         let owner = acting.owner();
         let key = records::key(DEVICE, owner, &[&device.to_string()]);
         for _ in 0..TRIES_MAX {
@@ -253,7 +257,11 @@ impl Devices {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn remove_damaged(&self, acting: &Acting, known: Known) -> Result<(), StoreError> {
+    pub async fn remove_damaged(
+        &self,
+        acting: &Acting<scope::Account>,
+        known: Known,
+    ) -> Result<(), StoreError> {
         let why = Why::Removed(payer(acting));
         match self.part_with(acting.owner(), known, why, Vec::new()).await? {
             true => Ok(()),

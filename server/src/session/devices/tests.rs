@@ -18,8 +18,8 @@ use impp_presence::Lease;
 
 const DAY_MILLIS: u64 = 86_400_000;
 
-fn acting() -> Acting {
-    Acting::administrator(&alice(), impp_acl::Scope::Account)
+fn acting() -> Acting<scope::Account> {
+    Acting::administrator(&alice())
 }
 
 fn alice() -> Address {

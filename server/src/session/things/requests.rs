@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use impp_acl::{Acting, DeliveryRuling, FieldSet, Ruling, with_decision, with_delivery_decision};
+use impp_acl::{
+    Acting, DeliveryRuling, FieldSet, Ruling, scope, with_decision, with_delivery_decision,
+};
 use impp_protocol::command::{Done, Fetch, Publish};
 use impp_protocol::state::{self, Decision, RequestEdit, RequestEntry, RequestKind, Requests};
 use impp_protocol::{Address, Code, Error, MessageId, Timestamp};
@@ -44,7 +46,7 @@ struct Held {
 }
 
 impl Waiting {
-    pub(super) async fn fetch(&self, acting: &Acting, fetch: Fetch) -> Handled {
+    pub(super) async fn fetch(&self, acting: &Acting<scope::Rules>, fetch: Fetch) -> Handled {
         let mut entries = self.asking(acting).await?;
         let mut by_sender = BTreeMap::new();
         for held in self.held(acting).await? {
@@ -65,7 +67,7 @@ impl Waiting {
         Ok(lists::answer(state::encode(&Requests { entries }), next))
     }
 
-    pub(super) async fn publish(&self, acting: &Acting, publish: Publish) -> Handled {
+    pub(super) async fn publish(&self, acting: &Acting<scope::Rules>, publish: Publish) -> Handled {
         let edit: RequestEdit = state::decode(publish.content.unwrap_or_default())
             .map_err(|error| Error::new(Code::Malformed, format!("content: {error}")))?;
         let asks = self.asking(acting).await?.iter().any(|entry| entry.from == edit.from);
@@ -93,7 +95,7 @@ impl Waiting {
     /// Does what is decided about who asks to follow, or of whom messages are `held`.
     async fn decide(
         &self,
-        acting: &Acting,
+        acting: &Acting<scope::Rules>,
         from: &Address,
         mut asked: Option<Ruling>,
         delivery: DeliveryRuling,
@@ -114,7 +116,7 @@ impl Waiting {
     /// Makes rules of a decision, all in one step: about who asks to follow, and about who writes.
     async fn rule(
         &self,
-        acting: &Acting,
+        acting: &Acting<scope::Rules>,
         from: &Address,
         asked: Option<&Ruling>,
         delivery: Option<DeliveryRuling>,
@@ -130,7 +132,7 @@ impl Waiting {
     /// Makes rules of a decision, and does by them with what is held.
     async fn carry_out(
         &self,
-        acting: &Acting,
+        acting: &Acting<scope::Rules>,
         from: &Address,
         asked: Option<&Ruling>,
         ruling: DeliveryRuling,
@@ -147,7 +149,7 @@ impl Waiting {
     /// more comes the rest stays held.
     async fn clear(
         &self,
-        acting: &Acting,
+        acting: &Acting<scope::Rules>,
         from: &Address,
         accept: bool,
         mut moving: Moving,
@@ -172,7 +174,7 @@ impl Waiting {
         Ok(())
     }
 
-    async fn asking(&self, acting: &Acting) -> Result<Vec<RequestEntry>, Error> {
+    async fn asking(&self, acting: &Acting<scope::Rules>) -> Result<Vec<RequestEntry>, Error> {
         let look = self.rules.principals.look(acting.owner(), |principal, _| {
             let watchers = principal.presentity.watchers();
             watchers
@@ -188,12 +190,12 @@ impl Waiting {
     }
 
     /// Whether anything of a sender is held, or on the way to it.
-    async fn has_held(&self, acting: &Acting, from: &Address) -> Result<bool, Error> {
+    async fn has_held(&self, acting: &Acting<scope::Rules>, from: &Address) -> Result<bool, Error> {
         let look = self.rules.principals.look(acting.owner(), |p, _| p.held.has(from));
         look.await.stored()
     }
 
-    async fn held(&self, acting: &Acting) -> Result<Vec<Held>, Error> {
+    async fn held(&self, acting: &Acting<scope::Rules>) -> Result<Vec<Held>, Error> {
         let records = scan(&*self.store, acting.owner(), HELD).await.stored()?;
         let read = |(key, record): (Vec<u8>, Record)| {
             let (from, since) = {
@@ -211,7 +213,12 @@ impl Waiting {
     }
 
     /// A held message goes into the log, or away.
-    async fn release(&self, acting: &Acting, held: Held, accept: bool) -> Result<(), Error> {
+    async fn release(
+        &self,
+        acting: &Acting<scope::Rules>,
+        held: Held,
+        accept: bool,
+    ) -> Result<(), Error> {
         let owner = acting.owner().clone();
         let mut ops = vec![Op::Put {
             key: impp_storage::RecordKey { domain: owner.domain(), table: HELD, key: held.key },

@@ -158,7 +158,7 @@ async fn load(
 }
 
 async fn load_policy(store: &dyn Store, owner: &Address) -> Result<Policy, StoreError> {
-    let (text, number) = match store.get(records::key(RULES, owner, &[])).await? {
+    let (text, number) = match store.get(records::place::rules(owner).key()).await? {
         Some(record) => (String::from_utf8_lossy(&record.value).into_owned(), record.version),
         None => (default_rules(&owner.domain()), 0),
     };

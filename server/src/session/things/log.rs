@@ -9,12 +9,13 @@ use impp_acl::{Acting, scope};
 use impp_protocol::command::{Ack, Done, Fetch};
 use impp_protocol::state::{self, DeviceReport, FateReport, Item, ItemKind, Page};
 use impp_protocol::{Code, Error, Timestamp};
-use impp_storage::{self as storage, Lane, Op, ReadLog, Store, StoreError, Unit};
+use impp_storage::{self as storage, Lane, ReadLog, Store, StoreError, Unit};
 
 use crate::core::answers::{Handled, Stored};
 use crate::core::clock::Clock;
 use crate::core::config::seconds;
 use crate::core::principals::Principals;
+use crate::core::records::logs;
 use crate::core::secrets::Secrets;
 use crate::core::settings::Settings;
 
@@ -54,8 +55,7 @@ impl Logs {
         let upto = self.position(acting, Some(ack.cursor)).await?;
         let (owner, now) = (acting.owner().clone(), self.clock.trusted());
         let retention = seconds(self.settings.load().inbox.retention_days * 86_400);
-        let custody = Op::Custody { owner: owner.clone(), upto };
-        let ops = vec![custody, Op::Trim { owner, before: now.before(retention) }];
+        let ops = logs::acknowledged(&owner, upto, now.before(retention));
         let lane = Lane::Account(acting.owner().clone());
         self.store.submit(Unit::of(now, ops).in_lane(lane)).await.stored()?;
         let counted =

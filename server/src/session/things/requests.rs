@@ -11,7 +11,7 @@ use impp_acl::{
 use impp_protocol::command::{Done, Fetch, Publish};
 use impp_protocol::state::{self, Decision, RequestEdit, RequestEntry, RequestKind, Requests};
 use impp_protocol::{Address, Code, Error, MessageId, Timestamp};
-use impp_storage::{Expect, Op, Outcome, Record, Rejection, Store, Unit};
+use impp_storage::{Expect, Outcome, Record, Rejection, Store, Unit};
 use tokio::task::JoinError;
 
 use super::lists;
@@ -20,6 +20,7 @@ use crate::core::answers::{Handled, Stored, after_others};
 use crate::core::clock::Clock;
 use crate::core::keeping::scan;
 use crate::core::principals::Moving;
+use crate::core::records::place::{self, Place, Raw};
 use crate::core::records::{self, HELD};
 use crate::core::sessions::Sessions;
 use crate::messages::Delivery;
@@ -220,11 +221,8 @@ impl Waiting {
         accept: bool,
     ) -> Result<(), Error> {
         let owner = acting.owner().clone();
-        let mut ops = vec![Op::Put {
-            key: impp_storage::RecordKey { domain: owner.domain(), table: HELD, key: held.key },
-            expect: Expect::Version(held.record.version),
-            value: None,
-        }];
+        let place: Place<Raw> = place::found(&owner.domain(), HELD, held.key);
+        let mut ops = vec![place.delete_if(Expect::Version(held.record.version))];
         if accept {
             ops.push(self.delivery.received(&owner));
         }

@@ -21,6 +21,7 @@ mod identity;
 mod parse;
 mod permit;
 mod rules;
+mod things;
 mod view;
 
 pub use conditions::{Conditions, Validity};
@@ -36,10 +37,11 @@ pub use explain::{
 };
 pub use grants::{FieldSet, Grants, Selector, TupleSet};
 pub use identity::{Grant, Group, Watcher, Who};
-pub use permit::{Acting, By, NotYours, Scope, Service, Shape, Thing, thing};
+pub use permit::{Acting, By, NotYours, scope};
 pub use rules::{
     Delegate, DeliveryAction, DeliveryRule, FIELDS_MAX, GROUP_MEMBERS_MAX, GROUPS_MAX, Handling,
     ID_BYTES_MAX, RULES_BYTES_MAX, RULES_MAX, Rate, Right, Rule, RuleSet, SPHERES_MAX,
     TUPLE_SELECTORS_MAX, VALIDITIES_MAX, WHO_MAX,
 };
+pub use things::{Ask, Pace, Permit, Service, Shape, Thing, thing};
 pub use view::{View, ViewKey};

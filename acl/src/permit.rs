@@ -1,51 +1,60 @@
-//! Who may act on somebody's things, as a value that one has to hold; and what each thing is.
+//! Who may act on somebody's things, as a value that one has to hold.
 //!
 //! That who acts has proven who they are is left to the callers: the sign-in, the operator's socket.
+//! Which thing asks for which permit says the table in `things`.
 
-use impp_protocol::{Address, What};
+use std::marker::PhantomData;
 
-/// The permission to act on things of one owner, within one scope.
+use impp_protocol::Address;
+
+/// The permission to act on things of one owner, within one [`scope`].
 ///
 /// Nothing makes one but the functions here that say who acts, so a handler that is given one need not
 /// ask again whose things it may touch. By hand it is neither made, nor widened, nor turned to another
-/// owner:
+/// owner, nor used for things of another scope:
 ///
 /// ```compile_fail
-/// # use impp_acl::{Acting, By, Scope};
-/// # fn forge(owner: impp_protocol::Address) -> Acting {
-/// Acting { owner, by: By::Oneself, scope: Scope::Account }
+/// # use std::marker::PhantomData;
+/// # use impp_acl::{Acting, By, scope};
+/// # fn forge(owner: impp_protocol::Address) -> Acting<scope::Account> {
+/// Acting { owner, by: By::Oneself, over: PhantomData }
 /// # }
 /// ```
 ///
 /// ```compile_fail
-/// # use impp_acl::{Acting, Scope};
-/// # fn widen(acting: &mut Acting) {
-/// acting.scope = Scope::Account;
-/// # }
-/// ```
-///
-/// ```compile_fail
-/// # use impp_acl::Acting;
-/// # fn turn(acting: Acting, other: impp_protocol::Address) -> Acting {
+/// # use impp_acl::{Acting, scope};
+/// # fn turn(acting: Acting<scope::Rules>, other: impp_protocol::Address) -> Acting<scope::Rules> {
 /// Acting { owner: other, ..acting }
+/// # }
+/// ```
+///
+/// ```compile_fail,E0308
+/// # use impp_acl::{Acting, scope};
+/// fn remove_a_device(_: &Acting<scope::Account>) {}
+///
+/// # fn widen(acting: &Acting<scope::Rules>) {
+/// remove_a_device(acting);
 /// # }
 /// ```
 ///
 /// What these examples name is there: they are refused for what they do with it.
 ///
 /// ```
-/// use impp_acl::{Acting, By, Scope};
+/// use impp_acl::{Acting, By, scope};
 /// use impp_protocol::Address;
 ///
+/// fn remove_a_device(_: &Acting<scope::Account>) {}
+///
 /// let alice = Address::parse("alice@a.example").unwrap();
-/// let acting = Acting::oneself(&alice, &alice, Scope::Rules).unwrap();
-/// assert_eq!((acting.owner(), acting.by(), acting.scope()), (&alice, By::Oneself, Scope::Rules));
+/// let acting = Acting::oneself(&alice, &alice).unwrap();
+/// assert_eq!((acting.owner(), acting.by()), (&alice, By::Oneself));
+/// remove_a_device(&acting);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Acting {
+pub struct Acting<S> {
     owner: Address,
     by: By,
-    scope: Scope,
+    over: PhantomData<S>,
 }
 
 /// Who acts.
@@ -60,20 +69,25 @@ pub enum By {
 }
 
 /// What of an owner's things may be acted on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub mod scope {
     /// What the owner shows.
-    Presence,
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Presence;
     /// Who may see and write, and whoever waits for that.
-    Rules,
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Rules;
     /// Who watches.
-    Watchers,
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Watchers;
     /// What the owner follows, and the contact list.
-    Contacts,
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Contacts;
     /// The log, and fates of messages.
-    Inbox,
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Inbox;
     /// The account: its devices.
-    Account,
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Account;
 }
 
 /// Somebody else's things were asked for.
@@ -85,30 +99,26 @@ pub struct NotYours {
     pub owner: Address,
 }
 
-impl Acting {
+impl<S> Acting<S> {
     /// Somebody who has signed in, on their own things.
     ///
     /// # Errors
     /// [`NotYours`] if they are another's.
-    pub fn oneself(
-        signed_in: &Address,
-        owner: &Address,
-        scope: Scope,
-    ) -> Result<Acting, Box<NotYours>> {
+    pub fn oneself(signed_in: &Address, owner: &Address) -> Result<Acting<S>, Box<NotYours>> {
         match signed_in == owner {
-            true => Ok(Acting { owner: owner.clone(), by: By::Oneself, scope }),
+            true => Ok(Acting { owner: owner.clone(), by: By::Oneself, over: PhantomData }),
             false => Err(Box::new(NotYours { who: signed_in.clone(), owner: owner.clone() })),
         }
     }
 
     /// The operator of the server, who may open its control socket.
-    pub fn administrator(owner: &Address, scope: Scope) -> Acting {
-        Acting { owner: owner.clone(), by: By::Administrator, scope }
+    pub fn administrator(owner: &Address) -> Acting<S> {
+        Acting { owner: owner.clone(), by: By::Administrator, over: PhantomData }
     }
 
     /// The server itself.
-    pub fn system(owner: &Address, scope: Scope) -> Acting {
-        Acting { owner: owner.clone(), by: By::System, scope }
+    pub fn system(owner: &Address) -> Acting<S> {
+        Acting { owner: owner.clone(), by: By::System, over: PhantomData }
     }
 
     /// On whose things.
@@ -120,64 +130,4 @@ impl Acting {
     pub fn by(&self) -> By {
         self.by
     }
-
-    /// On which of them.
-    pub fn scope(&self) -> Scope {
-        self.scope
-    }
-}
-
-/// A service of an account that a thing belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
-    /// Presence.
-    Presence,
-    /// Messages.
-    Messages,
-}
-
-/// How a thing is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
-    /// It is something at any time: reading it again gives what is then.
-    State,
-    /// It grows: it is read from a place on.
-    Series,
-    /// It answers a question.
-    Answer,
-}
-
-/// What there is to know of a thing before it is touched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Thing {
-    /// How it is read.
-    pub shape: Shape,
-    /// The service that its owner has to have, if it belongs to one.
-    pub service: Option<Service>,
-    /// What a permit to it has to be over. Presence is asked for by watchers too: what they see, the
-    /// owner's rules say.
-    pub scope: Scope,
-    /// Whether it can be followed.
-    pub followable: bool,
-}
-
-/// The table of things.
-pub const fn thing(what: What) -> Thing {
-    use Service::{Messages, Presence};
-    use Shape::{Answer, Series, State};
-    let (shape, service, scope, followable) = match what {
-        What::Presence => (State, Some(Presence), Scope::Presence, true),
-        What::Layer => (State, Some(Presence), Scope::Presence, false),
-        What::Watchers => (State, Some(Presence), Scope::Watchers, false),
-        What::Subscriptions => (State, Some(Presence), Scope::Contacts, false),
-        What::Contacts => (State, None, Scope::Contacts, true),
-        What::Rules => (State, None, Scope::Rules, false),
-        What::Requests => (State, None, Scope::Rules, false),
-        What::Explain => (Answer, None, Scope::Rules, false),
-        What::Devices => (State, None, Scope::Account, false),
-        What::Log => (Series, Some(Messages), Scope::Inbox, true),
-        What::Fate => (Answer, Some(Messages), Scope::Inbox, false),
-        What::ReadMarks => (State, Some(Messages), Scope::Inbox, false),
-    };
-    Thing { shape, service, scope, followable }
 }

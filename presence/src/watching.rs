@@ -138,17 +138,27 @@ impl Watching {
         self.bonds.next_end().into_iter().chain(self.decision.until()).min()
     }
 
-    /// Takes a new decision.
-    pub(crate) fn decide(&mut self, now: Timestamp, decision: Decision) {
+    /// Whether this is decided of it, and it stands so: what is read from the store may not.
+    pub(crate) fn stands_by(&self, decision: &Decision) -> bool {
+        self.decision == *decision && self.turn_by(decision).is_none()
+    }
+
+    /// How it stands by a decision, if that is otherwise than now.
+    fn turn_by(&self, decision: &Decision) -> Option<(SubscriptionState, SubscriptionEvent)> {
         use SubscriptionEvent::{Approved, Rejected};
         use SubscriptionState::{Active, Pending, Terminated, Waiting};
-        let next = match (self.state, decision.handling()) {
+        match (self.state, decision.handling()) {
             (Active | Pending | Waiting, Handling::Block) => Some((Terminated, Rejected)),
             (Active, Handling::Confirm) => Some((Pending, SubscriptionEvent::Subscribe)),
             (Pending, Handling::PoliteBlock | Handling::Allow) => Some((Active, Approved)),
             (Waiting, Handling::PoliteBlock | Handling::Allow) => Some((Terminated, Approved)),
             _ => None,
-        };
+        }
+    }
+
+    /// Takes a new decision.
+    pub(crate) fn decide(&mut self, now: Timestamp, decision: Decision) {
+        let next = self.turn_by(&decision);
         self.decision = decision;
         if let Some((state, event)) = next {
             self.turn(now, state, event);

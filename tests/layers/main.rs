@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod permits;
+mod records;
 mod rooms;
 mod sizes;
 mod sources;

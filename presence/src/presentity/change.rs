@@ -198,20 +198,29 @@ impl State {
 
     /// Does what time has made due: layers and leases end, decisions change.
     pub(super) fn expire(&mut self, now: Timestamp) {
+        for who in self.lapse(now) {
+            self.decide(now, &who);
+        }
+        self.watchers.trim();
+    }
+
+    /// Ends layers and leases whose time is over; of whom something may be due by it. About them it is to
+    /// be decided.
+    pub(super) fn lapse(&mut self, now: Timestamp) -> Vec<Address> {
         if self.layers.is_due(now) {
             self.layers.expire(now);
             self.recompose();
         }
-        for who in self.watchers.due(now) {
-            self.watchers.edit(&who, |watching| {
+        let due = self.watchers.due(now);
+        for who in &due {
+            self.watchers.edit(who, |watching| {
                 let Some(watching) = watching else { return };
                 if watching.bonds.expire(now) {
                     watching.settle(now);
                 }
             });
-            self.decide(now, &who);
         }
-        self.watchers.trim();
+        due
     }
 
     /// Brings the decision about one up to date.
@@ -224,10 +233,10 @@ impl State {
         });
     }
 
-    /// A watcher, and what is decided about it now, if that is not as it was.
+    /// A watcher, and what is decided about it now, if it does not stand by that already.
     pub(super) fn undecided(&self, now: Timestamp, who: &Address) -> Option<(&Watching, Decision)> {
         let (watching, decision) = (self.watchers.get(who)?, self.decision(now, who));
-        (decision != watching.decision).then_some((watching, decision))
+        (!watching.stands_by(&decision)).then_some((watching, decision))
     }
 
     /// What is decided of one who follows, or asks to.

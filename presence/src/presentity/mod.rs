@@ -11,7 +11,7 @@
 //! | `staging.rs`, `step.rs` | staged, committed, shown: how a change comes to be seen |
 //! | `showing.rs` | whom it wakes, at which pace; what time makes due |
 //! | `recovering.rs` | what a crash has lost |
-//! | `behind.rs`, `held.rs` | very many watchers decided about anew, in slices; who is held back meanwhile |
+//! | `behind.rs`, `held.rs` | very many watchers decided about, when they are read or anew, in slices; who is held back meanwhile |
 //! | `layers.rs`, `contents.rs`, `pace.rs` | what is published; what views show; how often |
 //! | `across.rs`, `groups.rs` | what a link says to the server of watchers elsewhere |
 
@@ -150,7 +150,8 @@ pub struct Presentity {
 
 impl Presentity {
     /// A presentity with what the store has of it, brought up to date: what has ended by now is to be
-    /// stored in its turn.
+    /// stored in its turn. About its watchers it is decided as things are now, in slices (`behind.rs`); the
+    /// first one is in the effects.
     pub fn restored(
         owner: Address,
         policy: Policy,
@@ -179,11 +180,9 @@ impl Presentity {
             deferred: None,
             recovering_until,
         };
-        // Nobody listens yet: nobody is shown what is of the past, and decisions are those of now.
-        let ((), effects) = presentity.beneath(now, true, |state| {
-            state.expire(now);
-            state.restored(now);
-        });
+        // Nobody listens yet, and nobody is shown what is of the past.
+        presentity.fall_behind();
+        let effects = presentity.beneath(now, true, |state| drop(state.lapse(now))).1;
         (presentity, effects)
     }
 

@@ -8,13 +8,12 @@ use std::path::Path;
 
 use impp_protocol::Address;
 use impp_protocol::state::{Grant, SubscriptionEvent, SubscriptionState};
-use impp_storage::{Expect, Op, Unit};
+use impp_storage::{Expect, Unit};
 
 use super::Failure;
 use crate::core::config::Config;
-use crate::core::records::{
-    self, CONTACT, ContactRecord, FOLLOWED, Services, WATCHER, WatcherRecord,
-};
+use crate::core::records::place::{self, Mark};
+use crate::core::records::{ContactRecord, Services, WatcherRecord};
 use crate::front::control::{self, Administration, Request, Response};
 
 /// Makes an account with every service and a random password, which stands nowhere else.
@@ -62,14 +61,11 @@ pub async fn befriend(
         leases: Default::default(),
         by_contact: true,
     };
-    let put = |key, value| Op::Put { key, expect: Expect::Absent, value: Some(value) };
+    let new = Expect::Absent;
     let ops = vec![
-        put(records::key(CONTACT, owner, &[other.as_str()]), records::to_bytes(&contact)),
-        put(records::key(WATCHER, other, &[owner.as_str()]), records::to_bytes(&watcher)),
-        put(
-            records::key(FOLLOWED, owner, &[other.as_str()]),
-            records::to_bytes(&serde_json::Map::new()),
-        ),
+        place::contact(owner, other).put_if(new, &contact),
+        place::watcher(other, owner).put_if(new, &watcher),
+        place::followed(owner, other).put_if(new, &Mark {}),
     ];
     server.store.submit(Unit::of(now, ops)).await?;
     Ok(())

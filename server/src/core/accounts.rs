@@ -16,7 +16,9 @@ use super::alike::Alike;
 use crate::core::DashMap;
 use crate::core::answers::storage_error;
 use crate::core::keeping;
-use crate::core::records::{self, ACCOUNT, AccountRecord, AccountState, Services, VerifierRecord};
+use crate::core::records::{
+    self, ACCOUNT, AccountRecord, AccountState, Services, VerifierRecord, place,
+};
 
 /// An account in memory.
 #[derive(Debug)]
@@ -328,8 +330,7 @@ impl Accounts {
             created: account.created.as_millis(),
             verifier: VerifierRecord::new(&account.verifier),
         };
-        let key = records::key(ACCOUNT, &account.address, &[]);
-        let put = Op::Put { key, expect, value: Some(records::to_bytes(&record)) };
+        let put = place::account(&account.address).put_if(expect, &record);
         let ops = std::iter::once(put).chain(more).collect();
         // A new account grows the store. Else it is the operator who takes something back.
         let payer = if expect == Expect::Absent { Payer::Nobody } else { Payer::Operator };

@@ -14,7 +14,8 @@ use impp_storage::{
 };
 
 use crate::core::records::{
-    self, CONTACT, ContactRecord, FOLLOWED, LAYER, LayerRecord, RULES, WATCHER, WatcherRecord,
+    self, ContactRecord, FOLLOWED, LayerRecord, WatcherRecord,
+    place::{self, Mark},
 };
 
 /// What is on its way to the disk.
@@ -102,7 +103,7 @@ impl Commits {
 }
 
 /// Who pays for what a permit allows, if the disk is full: whoever takes something back.
-pub fn payer(acting: &Acting) -> Payer {
+pub fn payer<S>(acting: &Acting<S>) -> Payer {
     match acting.by() {
         By::Oneself => Payer::Account(acting.owner().clone()),
         By::Administrator | By::System => Payer::Operator,
@@ -126,34 +127,27 @@ pub fn operations(
     writes: Vec<Write>,
     is_local: impl Fn(&Address) -> bool,
 ) -> Vec<Op> {
-    let any = Expect::Any;
     let mut ops = Vec::new();
     for write in writes {
         match write {
             Write::Watcher(watcher, kept) => {
                 let record = kept.as_ref().map(WatcherRecord::of);
-                let key = records::key(WATCHER, owner, &[watcher.as_str()]);
-                let value = record.as_ref().map(records::to_bytes);
-                ops.push(Op::Put { key, expect: any, value });
+                ops.push(place::watcher(owner, &watcher).set(record.as_ref()));
                 if is_local(&watcher) {
-                    let key = records::key(FOLLOWED, &watcher, &[owner.as_str()]);
-                    let value = record.map(|_| records::to_bytes(&serde_json::Map::new()));
-                    ops.push(Op::Put { key, expect: any, value });
+                    let mark = record.map(|_| Mark {});
+                    ops.push(place::followed(&watcher, owner).set(mark.as_ref()));
                 }
             }
             Write::Layer(device, saved) => ops.push(layer(owner, device, saved)),
             Write::Contact(contact, entry) => {
-                let key = records::key(CONTACT, owner, &[contact.as_str()]);
                 let record = entry.as_ref().map(ContactRecord::from);
-                let value = record.as_ref().map(records::to_bytes);
-                ops.push(Op::Put { key, expect: any, value });
+                ops.push(place::contact(owner, &contact).set(record.as_ref()));
             }
             Write::Rules(text, base) => {
-                let key = records::key(RULES, owner, &[]);
                 let expect = if base == 0 { Expect::Absent } else { Expect::Version(base) };
-                let value = Some(text.as_bytes().to_vec().into());
+                let text = text.as_bytes().to_vec().into();
                 // First, so that the version of the rules is the first one of the answer.
-                ops.insert(0, Op::Put { key, expect, value });
+                ops.insert(0, place::rules(owner).put_bytes(expect, text));
             }
         }
     }
@@ -164,10 +158,7 @@ pub fn operations(
 /// the same: to forget what it never had, so that the answer comes as late.
 pub fn forgotten(owner: &Address, writes: &[Write]) -> Vec<Op> {
     let forget = |write: &Write| match write {
-        Write::Watcher(watcher, _) => {
-            let key = records::key(WATCHER, owner, &[watcher.as_str()]);
-            Some(Op::Put { key, expect: Expect::Any, value: None })
-        }
+        Write::Watcher(watcher, _) => Some(place::watcher(owner, watcher).delete()),
         Write::Layer(..) | Write::Contact(..) | Write::Rules(..) => None,
     };
     writes.iter().filter_map(forget).collect()
@@ -180,11 +171,7 @@ pub fn layer(owner: &Address, device: DeviceId, saved: Option<Saved>) -> Op {
         document: BASE64.encode(document),
         until: until.as_millis(),
     });
-    Op::Put {
-        key: records::key(LAYER, owner, &[&device.to_string()]),
-        expect: Expect::Any,
-        value: record.map(|record| records::to_bytes(&record)),
-    }
+    place::layer(owner, device).set(record.as_ref())
 }
 
 /// Whom an owner follows by what outlives sessions.

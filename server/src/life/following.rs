@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use impp_protocol::Timestamp;
-use impp_storage::{Expect, Op, Payer, Store, StoreError, Unit};
+use impp_storage::{Op, Payer, Store, StoreError, Unit};
 use tokio::time::Instant;
 
-use super::server::clock_key;
 use crate::core::clock::{Clock, TOLERANCE};
 use crate::core::metrics::Metrics;
 use crate::core::principals::Principals;
-use crate::core::records;
+use crate::core::records::place;
 
 /// How often is looked.
 const LOOK: Duration = Duration::from_secs(1);
@@ -78,8 +77,7 @@ impl Following {
 
 /// The operation that notes how the lines of time stand.
 pub(super) fn note(clock: &Clock) -> Result<Op, StoreError> {
-    let value = Some(records::to_bytes(&clock.record()));
-    Ok(Op::Put { key: clock_key()?, expect: Expect::Any, value })
+    Ok(place::meta::clock()?.set(Some(&clock.record())))
 }
 
 /// What a look has found.

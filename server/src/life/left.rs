@@ -2,11 +2,11 @@
 //! lost, or misspelt, would let them vanish without a word.
 
 use impp_protocol::Domain;
-use impp_storage::{Expect, Op, Payer, Record, Store, StoreError, Unit};
+use impp_storage::{Payer, Record, Store, StoreError, Unit};
 
 use crate::core::clock::Clock;
 use crate::core::keeping::all;
-use crate::core::records::{self, ACCOUNT, AccountRecord, AccountState};
+use crate::core::records::{self, ACCOUNT, AccountRecord, AccountState, place};
 
 /// Names in the log each domain that was hosted once, still has accounts, and is not among `hosted`;
 /// and notes which are, for the starts to come.
@@ -18,8 +18,8 @@ pub(super) async fn tell(
     clock: &Clock,
     hosted: &[Domain],
 ) -> Result<(), StoreError> {
-    let key = records::meta("domains")?;
-    let noted = match store.get(key.clone()).await {
+    let place = place::meta::domains()?;
+    let noted = match store.get(place.key()).await {
         // Then it is as if this were the first start.
         Err(StoreError::Damaged { .. }) => None,
         noted => noted?,
@@ -51,7 +51,6 @@ pub(super) async fn tell(
     if now == noted {
         return Ok(());
     }
-    let put = Op::Put { key, expect: Expect::Any, value: Some(records::to_bytes(&now)) };
-    let unit = Unit::of(clock.now(), vec![put]).paid_by(Payer::Operator);
+    let unit = Unit::of(clock.now(), vec![place.set(Some(&now))]).paid_by(Payer::Operator);
     store.submit(unit).await.map(drop)
 }

@@ -26,12 +26,12 @@ use std::time::Duration;
 
 use impp_protocol::command::Bye;
 use impp_protocol::{Domain, Timestamp};
-use impp_storage::{Expect, Op, Options, Payer, SqliteStore, StoreError, UNIT_OPS_MAX, Unit};
+use impp_storage::{Options, Payer, SqliteStore, StoreError, UNIT_OPS_MAX, Unit};
 use tokio::net::lookup_host;
 
 use crate::core::config::{Config, ConfigError, seconds};
 use crate::core::ground::Ground;
-use crate::core::records;
+use crate::core::records::place;
 use crate::core::tls::Configurations;
 use crate::front::control;
 use crate::front::listen::Listener;
@@ -168,14 +168,14 @@ impl Server {
     /// Notes in the store that a server runs, or that it has stopped in good order.
     async fn note_running(&self, running: bool) -> Result<(), StoreError> {
         let clock = &self.ground.clock;
-        let value = running.then(|| records::to_bytes(&clock.started().as_millis()));
-        let put = Op::Put { key: server::running_key()?, expect: Expect::Any, value };
+        let since = running.then(|| clock.started().as_millis());
+        let put = place::meta::running()?.set(since.as_ref());
         let mut ops = vec![put, following::note(clock)?];
         if !running {
             // What a crash has lost, a stop in good order does not find.
             let until = self.rooms.principals.recovering_until(clock.now());
-            let value = until.map(|until| records::to_bytes(&until.as_millis()));
-            ops.push(Op::Put { key: server::recovering_key()?, expect: Expect::Any, value });
+            let until = until.map(Timestamp::as_millis);
+            ops.push(place::meta::recovering()?.set(until.as_ref()));
         }
         let unit = Unit::of(clock.now(), ops).paid_by(Payer::Operator);
         self.ground.store.submit(unit).await.map(drop)

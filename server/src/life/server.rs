@@ -7,7 +7,7 @@ use impp_locate::Locator;
 use impp_presence::LinkId;
 use impp_protocol::Timestamp;
 use impp_protocol::sasl::scram::Iterations;
-use impp_storage::{Expect, Op, RecordKey, Store, StoreError, Unit};
+use impp_storage::{Expect, Store, StoreError, Unit};
 
 use crate::core::DashMap;
 use crate::core::accounts::{Account, Accounts};
@@ -17,7 +17,7 @@ use crate::core::clock::Clock;
 use crate::core::config::Config;
 use crate::core::ground::Ground;
 use crate::core::principals::{Principals, Recovery};
-use crate::core::records::{self, ClockRecord};
+use crate::core::records::{self, ClockRecord, place};
 use crate::core::routes::Routes;
 use crate::core::secrets::Secrets;
 use crate::core::sessions::Sessions;
@@ -274,22 +274,14 @@ fn tell_odd_passwords(
     }
 }
 
-/// Where the store notes that a server runs.
-pub(super) fn running_key() -> Result<RecordKey, StoreError> {
-    records::meta("running")
-}
-
-/// Where the store notes until when the server that has stopped was recovering from a crash.
-pub(super) fn recovering_key() -> Result<RecordKey, StoreError> {
-    records::meta("recovering")
-}
-
 /// What is lost of the server before this one, and of those before it. What is damaged is as if it had
 /// crashed.
 async fn load_recovery(store: &dyn Store) -> Result<Recovery, StoreError> {
     let damaged = |error: &StoreError| matches!(error, StoreError::Damaged { .. });
-    let (running, recovering) =
-        (store.get(running_key()?).await, store.get(recovering_key()?).await);
+    let (running, recovering) = (
+        store.get(place::meta::running()?.key()).await,
+        store.get(place::meta::recovering()?.key()).await,
+    );
     if [&running, &recovering].into_iter().any(|read| read.as_ref().is_err_and(damaged))
         || running?.is_some()
     {
@@ -300,15 +292,10 @@ async fn load_recovery(store: &dyn Store) -> Result<Recovery, StoreError> {
     Ok(until.map_or(Recovery::Begins, Recovery::GoesOn))
 }
 
-/// Where the store notes how the lines of time stand.
-pub(super) fn clock_key() -> Result<RecordKey, StoreError> {
-    records::meta("clock")
-}
-
 /// What the server before this one has noted of time. What cannot be read is as if there were none:
 /// no more hangs on it than when leases end.
 async fn load_clock(store: &dyn Store) -> Result<Option<ClockRecord>, StoreError> {
-    let kept = match store.get(clock_key()?).await {
+    let kept = match store.get(place::meta::clock()?.key()).await {
         Err(StoreError::Damaged { .. }) => None,
         kept => kept?,
     };
@@ -321,13 +308,13 @@ async fn load_secrets(
     chance: &dyn Chance,
 ) -> Result<Secrets, StartError> {
     let damaged = || StoreError::Damaged { what: "the server's secrets".to_owned() };
-    let key = records::meta("secrets")?;
-    if let Some(record) = store.get(key.clone()).await? {
+    let place = place::meta::secrets()?;
+    if let Some(record) = store.get(place.key()).await? {
         let record = records::from_bytes(&record.value).map_err(|_| damaged())?;
         return Ok(Secrets::from_record(&record).ok_or_else(damaged)?);
     }
     let secrets = Secrets::random(chance)?;
-    let value = Some(records::to_bytes(&secrets.to_record()));
-    store.submit(Unit::of(now, vec![Op::Put { key, expect: Expect::Absent, value }])).await?;
+    let put = place.put_if(Expect::Absent, &secrets.to_record());
+    store.submit(Unit::of(now, vec![put])).await?;
     Ok(secrets)
 }

@@ -4,17 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use impp_protocol::Timestamp;
-use impp_storage::{Expect, Op, Payer, Store, StoreError, Unit};
+use impp_storage::{Payer, Store, StoreError, Unit};
 
 use crate::core::clock::Clock;
-use crate::core::records;
+use crate::core::records::{self, logs, place};
 use crate::messages::{DEDUP_KEPT, Outgoing};
 
 /// How often. What of it has passed when the server stops is lost to the floor: at twice the speed of
 /// time it keeps up with servers that are started again every ten minutes.
 const SWEEP: Duration = Duration::from_secs(300);
-/// In `META`: up to where was swept last, in milliseconds since 1970.
-const SWEPT: &str = "dedup-floor";
 /// So many times faster than time passes, or the days on which no server ran were never made up for.
 const CATCHING_UP: u32 = 2;
 
@@ -39,15 +37,13 @@ pub(super) async fn run(store: Arc<dyn Store>, clock: Clock, outgoing: Arc<Outgo
 /// store's floor behind it, and nothing else does: so where there was nothing a wrong clock leaves no
 /// trace, and the floor never hinders what is newer than all that was swept.
 async fn once(store: &dyn Store, now: Timestamp, passed: Duration) -> Result<(), StoreError> {
-    let Ok(key) = records::meta(SWEPT) else { return Ok(()) };
+    let Ok(place) = place::meta::swept() else { return Ok(()) };
     let wanted = now.before(DEDUP_KEPT);
-    let known = store.get(key.clone()).await?;
+    let known = store.get(place.key()).await?;
     let known: Option<u64> = known.and_then(|record| records::from_bytes(&record.value).ok());
     let known = known.map(|millis| Timestamp::from_millis(millis).after(passed * CATCHING_UP));
     let before = known.map_or(wanted, |highest| highest.min(wanted));
-    let value = Some(records::to_bytes(&before.as_millis()));
-    let put = Op::Put { key, expect: Expect::Any, value };
-    let ops = vec![Op::ExpireDedup { before }, put];
+    let ops = vec![logs::expire_dedup(before), place.set(Some(&before.as_millis()))];
     store.submit(Unit::of(now, ops).paid_by(Payer::Operator)).await?;
     Ok(())
 }

@@ -16,13 +16,13 @@ use parking_lot::Mutex;
 
 use super::accept::{answered, dedup, done, full, in_time, in_window, is_repeat};
 use super::held::hold;
-use super::items::{copy_sent, fate_of, received};
 use crate::core::accounts::Account;
 use crate::core::answers::{Answer, Handled, Stored};
 use crate::core::clock::Clock;
 use crate::core::ground::Ground;
 use crate::core::metrics::Metrics;
 use crate::core::principals::{Principal, Principals};
+use crate::core::records::logs::{copy_sent, fate_of, fits, received};
 use crate::core::routes::Routes;
 use crate::core::sessions::Sessions;
 use crate::core::settings::Settings;
@@ -235,7 +235,7 @@ impl Delivery {
             Judged::Inbox(_, DeliveryAction::Hold, _) => ops.push(hold(message, &from, &body)),
             // Refused where it would be if it were kept.
             Judged::Inbox(_, DeliveryAction::Drop, limit) => {
-                ops.push(Op::Fits { owner: to.clone(), limit });
+                ops.push(fits(to, limit));
             }
             Judged::Inbox(_, DeliveryAction::Refuse, _) | Judged::Nobody => {}
         }

@@ -14,7 +14,6 @@ use impp_protocol::{Address, Code, Command, Error, Timestamp};
 use impp_storage::{self as storage, Expect, Op, Store, StoreError, Unit};
 
 use super::deliver::{Bearer, Delivery};
-use super::items::fate_of;
 use super::outgoing::{Carriers, enter};
 use super::queued::{self, delete, item, key, parse, record, stamp};
 use super::waiting::Waiting;
@@ -23,7 +22,8 @@ use crate::core::answers::{Answer, Stored};
 use crate::core::chance::Chance;
 use crate::core::clock::Clock;
 use crate::core::ground::Ground;
-use crate::core::records::QueuedRecord;
+use crate::core::records::logs::fate_of;
+use crate::core::records::{QueuedRecord, place};
 use crate::core::routes::Routes;
 use crate::core::sessions::Sessions;
 use crate::core::settings::Settings;
@@ -264,9 +264,8 @@ impl Fates {
         let find = || carriers.waiting_held(&local, &remote);
         // There must be a place for it before it leaves the one it has.
         let (next, ()) = enter(find, |_| ())?;
-        let value = Some(record(&ending.recipient, &to, hops, since, &body));
-        let key = key(&ending.from, ticket);
-        let put = Op::Put { key, expect: Expect::Version(version), value };
+        let record = record(&ending.recipient, &to, hops, since, &body);
+        let put = place::queued(&ending.from, ticket).put_if(Expect::Version(version), &record);
         let outcome = self.put(vec![put]).await.stored()?;
         waiting.with(|queue| queue.remove(ticket));
         if matches!(outcome, storage::Outcome::Committed { .. }) {

@@ -6,12 +6,11 @@ use impp_protocol::command::Message;
 use impp_storage::{Expect, Op};
 
 use super::Delivery;
-use crate::core::records::{self, HELD};
+use crate::core::records::place;
 
 /// The record of a message that is held.
 pub(super) fn hold(message: &Message, from: &Address, body: &Bytes) -> Op {
-    let key = records::key(HELD, &message.to, &[from.as_str(), &format!("{:x}", message.id)]);
-    Op::Put { key, expect: Expect::Any, value: Some(body.clone()) }
+    place::held(&message.to, from, message.id).put_bytes(Expect::Any, body.clone())
 }
 
 impl Delivery {

@@ -4,15 +4,14 @@
 use std::sync::Arc;
 
 use impp_protocol::{Domain, Timestamp};
-use impp_storage::{
-    Expect, Op, Outcome, Payer, Pending, Record, RecordKey, Salvaged, Store, StoreError, Unit,
-};
+use impp_storage::{Expect, Outcome, Payer, Pending, Record, Salvaged, Store, StoreError, Unit};
 
 use crate::core::accounts::Accounts;
 use crate::core::clock::Clock;
 use crate::core::config::seconds;
 use crate::core::ground::Ground;
 use crate::core::keeping::all;
+use crate::core::records::place::{self, Place};
 use crate::core::records::{self, LINKED, LinkedRecord};
 use crate::core::settings::Settings;
 
@@ -50,12 +49,12 @@ impl Linked {
     /// whoever calls this in some order is noted in that order.
     pub fn note(&self, local: &Domain, remote: &Domain, open: bool) -> Pending<Outcome> {
         let record = LinkedRecord { open, until: self.clock.now().as_millis() };
-        self.put(key(local, remote), Expect::Any, Some(record))
+        self.put(place::linked(local, remote), Expect::Any, Some(record))
     }
 
     fn put(
         &self,
-        key: RecordKey,
+        place: Place<LinkedRecord>,
         expect: Expect,
         record: Option<LinkedRecord>,
     ) -> Pending<Outcome> {
@@ -63,8 +62,7 @@ impl Linked {
         // not opened then.
         let opens = record.is_some_and(|record| record.open);
         let payer = if opens { Payer::Nobody } else { Payer::Operator };
-        let value = record.map(|record| records::to_bytes(&record));
-        let ops = vec![Op::Put { key, expect, value }];
+        let ops = vec![place.set_if(expect, record.as_ref())];
         self.store.submit(Unit::of(self.clock.now(), ops).paid_by(payer))
     }
 
@@ -96,7 +94,7 @@ impl Linked {
             let closed = LinkedRecord { open: false, until: until.min(now).as_millis() };
             let closed = (until.after(kept) >= now).then_some(closed);
             if record.open || closed.is_none() {
-                self.put(key(local, &remote), Expect::Any, closed).await?;
+                self.put(place::linked(local, &remote), Expect::Any, closed).await?;
             }
             linked.push((remote, until));
         }
@@ -121,11 +119,11 @@ impl Linked {
                 if record.open || !old {
                     continue;
                 }
-                let key = RecordKey { domain: local.clone(), table: LINKED, key: name };
+                let place = place::found(local, LINKED, name);
                 // One that opens just now is noted meanwhile: only what was seen is forgotten.
-                let known = self.store.get(key.clone()).await?;
+                let known = self.store.get(place.key()).await?;
                 if let Some(known) = known.filter(|known| known.value == value) {
-                    self.put(key, Expect::Version(known.version), None).await?;
+                    self.put(place, Expect::Version(known.version), None).await?;
                 }
             }
         }
@@ -137,9 +135,4 @@ impl std::fmt::Debug for Linked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Linked").finish_non_exhaustive()
     }
-}
-
-fn key(local: &Domain, remote: &Domain) -> RecordKey {
-    let key = remote.as_str().as_bytes().to_vec();
-    RecordKey { domain: local.clone(), table: LINKED, key }
 }

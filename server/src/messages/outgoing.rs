@@ -14,16 +14,16 @@ use impp_storage::{self as storage, Dedup, Expect, Lane, Op, Pending, Store, Sto
 
 use super::accept::{answered, dedup, done, in_time, in_window, is_repeat};
 use super::deliver::Bearer;
-use super::items::copy_sent;
 use super::linked::Linked;
-use super::queued::{item, key, record, restored};
+use super::queued::{item, record, restored};
 use super::waiting::{Queues, Waiting};
 use crate::core::answers::{Answer, Handled};
 use crate::core::clock::Clock;
 use crate::core::ground::Ground;
 use crate::core::keeping::all;
 use crate::core::metrics::Metrics;
-use crate::core::records::QUEUED;
+use crate::core::records::logs::copy_sent;
+use crate::core::records::{QUEUED, place};
 use crate::core::sessions::Sessions;
 use crate::core::settings::Settings;
 use crate::reach::Beyond;
@@ -121,10 +121,8 @@ impl Outgoing {
             Err(error) => return Err(error),
         };
         let record = record(&message.to, &message.to, HOPS_MAX, now, &body);
-        let ops = vec![
-            copy_sent(&from),
-            Op::Put { key: key(&from, ticket), expect: Expect::Absent, value: Some(record) },
-        ];
+        let ops =
+            vec![copy_sent(&from), place::queued(&from, ticket).put_if(Expect::Absent, &record)];
         let (pending, outgoing) =
             (self.store.submit(queued(wall, ops, dedup, body.clone())), self.clone());
         // It goes on its way also if the sender is gone by then.

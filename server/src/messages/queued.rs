@@ -6,10 +6,10 @@ use bytes::Bytes;
 use impp_federation::queue::{Item, Sending, Ticket};
 use impp_protocol::command::Message;
 use impp_protocol::{Address, Domain, MessageId, Timestamp};
-use impp_storage::{Expect, Op, RecordKey, Store, StoreError};
+use impp_storage::{Op, RecordKey, Store, StoreError};
 
 use crate::core::config::{Federation, seconds};
-use crate::core::records::{self, QUEUED, QueuedRecord};
+use crate::core::records::{self, QueuedRecord, place};
 
 /// A message that waits: what of it is the same wherever it goes.
 pub(super) fn item(
@@ -26,12 +26,12 @@ pub(super) fn item(
 
 /// Where a message that waits is kept.
 pub(super) fn key(from: &Address, ticket: Ticket) -> RecordKey {
-    records::key(QUEUED, from, &[&format!("{ticket:016x}")])
+    place::queued(from, ticket).key()
 }
 
 /// It waits no more.
 pub(super) fn delete(from: &Address, ticket: Ticket) -> Op {
-    Op::Put { key: key(from, ticket), expect: Expect::Any, value: None }
+    place::queued(from, ticket).delete()
 }
 
 /// What is kept of it: whom its sender named, where it goes now and how far, and its bytes.
@@ -41,14 +41,14 @@ pub(super) fn record(
     hops: u64,
     since: Timestamp,
     body: &Bytes,
-) -> Bytes {
-    records::to_bytes(&QueuedRecord {
+) -> QueuedRecord {
+    QueuedRecord {
         recipient: recipient.to_string(),
         to: to.to_string(),
         hops,
         since: since.as_millis(),
         message: BASE64.encode(body),
-    })
+    }
 }
 
 /// What was kept of it.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use impp_acl::Service;
+use impp_acl::{Ask, Service};
 use impp_presence::{Bond, Held, Keeper};
 use impp_protocol::command::{Done, Fetch, Subscribe};
 use impp_protocol::presence::Version;
@@ -16,7 +16,7 @@ use impp_protocol::{Address, Code, Error, What};
 use tokio::sync::oneshot;
 
 use super::things::presence::granted;
-use super::things::{lists, offered, permit};
+use super::things::{contacts_of, lists, offered, takes, takes_not};
 use super::{Followed, Session};
 use crate::core::answers::{Answer, Handled};
 use crate::core::listeners::Listener;
@@ -33,6 +33,9 @@ pub(super) type Waits = Arc<OnceLock<Option<(Held, SubscriptionState)>>>;
 impl Session {
     /// Follows a thing, refreshes that, or ends it.
     pub(super) async fn subscribe(&mut self, subscribe: Subscribe) -> Answer {
+        if let Err(error) = takes(subscribe.what, Ask::Follow) {
+            return Answer::now(Err(error));
+        }
         let handled = match subscribe.what {
             What::Presence if subscribe.lease == Some(Duration::ZERO) => {
                 self.unfollow(&subscribe.address).await
@@ -43,7 +46,7 @@ impl Session {
             },
             What::Contacts if subscribe.expand => self.expand(subscribe).await,
             What::Log => self.subscribe_log(subscribe).await,
-            other => Err(Error::new(Code::Unsupported, format!("{other} cannot be followed"))),
+            other => Err(takes_not(other, Ask::Follow)),
         };
         Answer::now(handled)
     }
@@ -186,7 +189,7 @@ impl Session {
 
     /// Follows the presence of all contacts, as long as the session lives.
     async fn expand(&mut self, subscribe: Subscribe) -> Handled {
-        let acting = permit(&self.client, &subscribe.address, What::Contacts)?;
+        let acting = contacts_of(&self.client, &subscribe.address)?;
         offered(&self.client.account, Service::Presence)?;
         if subscribe.lease == Some(Duration::ZERO) {
             self.expanded = false;
@@ -234,7 +237,7 @@ impl Session {
     /// Those whose following ended by it are returned, and why.
     pub(super) async fn expand_again(&mut self) -> Vec<(Address, SubscriptionEvent)> {
         let own = &self.client.account.address;
-        let Ok(acting) = permit(&self.client, own, What::Contacts) else { return vec![] };
+        let Ok(acting) = contacts_of(&self.client, own) else { return vec![] };
         let contacts = self.serving.things.contacts.entries(&acting).await;
         let Ok(contacts) = contacts else { return vec![] };
         let mut ended = Vec::new();

@@ -9,7 +9,7 @@ use impp_protocol::state::{Item, ItemKind, SubscriptionState};
 use impp_protocol::{Address, Error, What};
 
 use super::things::log::PAGE_ITEMS_MAX;
-use super::things::permit;
+use super::things::log_of;
 use super::{Event, Followed, Front, Session};
 use crate::core::answers::{Handled, Stored};
 use crate::core::listeners::Listener;
@@ -125,7 +125,7 @@ impl Session {
 
     /// Follows the log from a cursor.
     pub(super) async fn subscribe_log(&mut self, subscribe: Subscribe) -> Handled {
-        let acting = permit(&self.client, &subscribe.address, What::Log)?;
+        let acting = log_of(&self.client, &subscribe.address)?;
         if subscribe.lease == Some(Duration::ZERO) {
             self.log = None;
             return Ok(Done { state: Some(SubscriptionState::Terminated), ..Done::empty() });
@@ -138,7 +138,7 @@ impl Session {
 
     /// Takes custody for this device.
     pub(super) async fn ack(&self, ack: Ack) -> Handled {
-        let acting = permit(&self.client, &ack.address, What::Log)?;
+        let acting = log_of(&self.client, &ack.address)?;
         self.serving.things.logs.ack(&acting, ack).await
     }
 
@@ -152,7 +152,7 @@ impl Session {
                 self.client.mailbox.log_grew();
                 return Ok(());
             }
-            let acting = permit(&self.client, &self.client.account.address, What::Log)?;
+            let acting = log_of(&self.client, &self.client.account.address)?;
             let (after, every) = (following.after, self.client.every_item);
             let logs = &self.serving.things.logs;
             let known = following.damaged;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use impp_acl::{Ask, thing};
 use impp_protocol::command::{Done, Fetch, Message, Notify, Publish, Subscribe};
 use impp_protocol::presence::{Document, FieldName, Patch};
 use impp_protocol::state::{self, ItemKind, SubscriptionEvent, SubscriptionState, WatcherEdit};
@@ -200,5 +201,27 @@ async fn nobody_is_permitted_anothers_things() {
     for what in [What::Log, What::Fate] {
         let fetch = Fetch::of(address("carol"), what);
         assert_eq!(refused(ask(&mut carol, fetch).await).code, Code::NotOffered, "{what}");
+    }
+}
+
+/// What the table says may be asked of a thing is served, and nothing else.
+#[tokio::test]
+async fn what_may_be_asked_of_a_thing_is_what_the_table_says() {
+    let server = start().await;
+    let mut alice = sign_in(&server, "alice").await;
+    for what in What::EVERY.iter().copied() {
+        let fetch = Fetch::of(address("alice"), what);
+        let publish = Publish::of(address("alice"), what, Some("x".into()));
+        let follow = Subscribe { expand: true, ..Subscribe::of(address("alice"), what) };
+        for (what_is_asked, command) in [
+            (Ask::Fetch, Command::from(fetch)),
+            (Ask::Publish, publish.into()),
+            (Ask::Follow, follow.into()),
+        ] {
+            let answer = ask(&mut alice, command).await;
+            let served = !matches!(&answer, Command::Error(e) if e.code == Code::Unsupported);
+            let takes = thing(what).takes(what_is_asked);
+            assert_eq!(served, takes, "{what_is_asked:?} {what}: {answer:?}");
+        }
     }
 }

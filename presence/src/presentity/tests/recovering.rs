@@ -92,7 +92,7 @@ fn d3_what_a_sphere_allowed_ends_with_the_window_or_where_the_owner_is_elsewhere
 fn d4_a_revocation_binds_at_once_after_a_crash_too() {
     // Stored before the crash, though the end of what it ends was not.
     let (alice, effects) = crashed("handling = \"block\"", SubscriptionState::Active);
-    assert_eq!(effects.writes, [Write::Watcher(bob(), None)]);
+    assert_eq!(effects.later, [Write::Watcher(bob(), None)]);
     assert_eq!(alice.watcher(&bob()).unwrap().state, SubscriptionState::Terminated);
     // Or made in the window.
     let (mut alice, _) = crashed(HOME, SubscriptionState::Active);

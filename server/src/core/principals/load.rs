@@ -7,12 +7,12 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use dashmap::mapref::entry::Entry;
-use impp_acl::{RuleSet, default_rules};
+use impp_acl::{Pace, RuleSet, default_rules, thing};
 use impp_presence::places::Asker;
 use impp_presence::{Effects, Layers, PaceLimit, Policy, Presentity, Sphere, Watching};
 use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::Document;
-use impp_protocol::{Address, Timestamp};
+use impp_protocol::{Address, Timestamp, What};
 use impp_storage::{Record, Store, StoreError, Table};
 use parking_lot::Mutex;
 
@@ -96,9 +96,13 @@ impl Principals {
 /// Watchers that are read in one piece: nobody else waits for very many.
 const READ_AT_ONCE: usize = 256;
 
-/// The pace of the configuration.
+/// How fast presence is shown changing.
 fn pace_limit(times: &Times) -> PaceLimit {
-    PaceLimit { burst: times.pace_burst, interval: Duration::from_millis(times.pace_milliseconds) }
+    let (burst, millis) = match thing(What::Presence).pace {
+        Pace::Newest => (times.pace_burst, times.pace_milliseconds),
+        Pace::Each => (u64::MAX / 2, 0),
+    };
+    PaceLimit { burst, interval: Duration::from_millis(millis) }
 }
 
 /// What a principal needs to know of the server to be loaded.
@@ -154,7 +158,7 @@ async fn load(
 }
 
 async fn load_policy(store: &dyn Store, owner: &Address) -> Result<Policy, StoreError> {
-    let (text, number) = match store.get(records::key(RULES, owner, &[])).await? {
+    let (text, number) = match store.get(records::place::rules(owner).key()).await? {
         Some(record) => (String::from_utf8_lossy(&record.value).into_owned(), record.version),
         None => (default_rules(&owner.domain()), 0),
     };

@@ -20,7 +20,7 @@ use crate::core::accounts::tests::verifier;
 use crate::core::answers::Stored;
 use crate::core::config::Config;
 use crate::core::keeping::scan;
-use crate::core::records::{self, RULES, Services, WATCHER};
+use crate::core::records::{self, Services, WATCHER};
 use crate::life::Server;
 
 /// Longer than any machine takes.
@@ -120,7 +120,7 @@ async fn put(server: &Server, handling: &str, base: u64) -> Result<Answer, Chang
 
 /// The version of the rules that the store has.
 async fn version(server: &Server) -> u64 {
-    let key = records::key(RULES, &alice(), &[]);
+    let key = records::place::rules(&alice()).key();
     server.ground.store.get(key).await.unwrap().unwrap().version
 }
 

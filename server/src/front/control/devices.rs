@@ -1,6 +1,6 @@
 //! The devices of an account, as the operator lists and removes them.
 
-use impp_acl::{Acting, Scope};
+use impp_acl::Acting;
 use impp_protocol::Address;
 use impp_storage::StoreError;
 use serde::{Deserialize, Serialize};
@@ -52,7 +52,7 @@ pub(super) async fn remove(
         let text = format!("\"{text}\" is no device: 32 hexadecimal digits are");
         return Ok(refused(2, text, None));
     };
-    let acting = Acting::administrator(address, Scope::Account);
+    let acting = Acting::administrator(address);
     let removed = match server.devices.remove(&acting, device).await {
         Err(error @ StoreError::Damaged { .. }) => {
             let there = server.devices.all_there(address).await?;

@@ -8,15 +8,14 @@ use impp_presence::Change;
 use impp_protocol::command::ByeReason;
 use impp_protocol::state::SubscriptionEvent;
 use impp_protocol::{Address, Error, Timestamp};
-use impp_storage::{
-    Expect, Op, Payer, Record, RecordKey, Salvaged, StoreError, UNIT_OPS_MAX, Unit,
-};
+use impp_storage::{Op, Payer, Record, Salvaged, StoreError, UNIT_OPS_MAX, Unit};
 
 use super::Administration;
 use crate::core::accounts::AccountError;
 use crate::core::keeping;
 use crate::core::principals::ChangeError;
-use crate::core::records::{self, CONTACT, FOLLOWED, HELD, LAYER, RULES, WATCHER, WatcherRecord};
+use crate::core::records::place::{self, Raw};
+use crate::core::records::{self, CONTACT, FOLLOWED, HELD, LAYER, WATCHER, WatcherRecord, logs};
 
 /// Removes an account, or what is left of one; what could not be done, in words.
 pub(super) async fn remove(
@@ -24,14 +23,13 @@ pub(super) async fn remove(
     address: &Address,
     now: Timestamp,
 ) -> Result<Vec<String>, AccountError> {
-    let note = note(address)?;
+    let note = place::meta::removing(Some(address))?;
     let is_left = server.accounts.get(address).is_none()
         && server.accounts.is_local(address)
-        && server.store.get(note.clone()).await?.is_some();
+        && server.store.get(note.key()).await?.is_some();
     if !is_left {
-        let value = Some(records::to_bytes(&now.as_millis()));
-        let noted = Op::Put { key: note, expect: Expect::Any, value };
-        let begun = vec![Op::Purge { owner: address.clone() }, noted.clone()];
+        let noted = note.set(Some(&now.as_millis()));
+        let begun = vec![logs::purge(address), noted.clone()];
         match server.accounts.remove(&*server.store, now, address, begun).await {
             // Of what its log is said at the end.
             Err(AccountError::Store(StoreError::Damaged { .. })) => {
@@ -49,16 +47,16 @@ pub(super) async fn remove(
 /// # Errors
 /// The store's, if it cannot be read what there is.
 pub async fn finish_all(server: &Administration) -> Result<(), StoreError> {
-    let RecordKey { domain, table, key: prefix } = named("")?;
+    let begun = place::meta::removing(None)?.key();
     let Salvaged { records, damaged, unsure } =
-        keeping::all(&*server.store, &domain, table).await?;
+        keeping::all(&*server.store, &begun.domain, begun.table).await?;
     if unsure || !damaged.is_empty() {
         // Nobody is kept out by it; what was cut short is finished when it is asked for again.
         tracing::error!(
             "the store is damaged: maybe not all removals that were cut short are known"
         );
     }
-    for (key, _) in records.into_iter().filter(|(key, _)| key.starts_with(&prefix)) {
+    for (key, _) in records.into_iter().filter(|(key, _)| key.starts_with(&begun.key)) {
         let address = records::last_part(&key).map(Address::parse_canonical);
         // Of a domain that is not hosted now it stays noted.
         let Some(Ok(address)) = address else { continue };
@@ -84,7 +82,7 @@ async fn finish(server: &Administration, address: &Address) -> Result<Vec<String
     // What it has waiting for other domains.
     server.outgoing.forget_sender(address);
     let mut warnings = close(server, address).await?;
-    ops.push(delete(records::key(RULES, address, &[])));
+    ops.push(place::rules(address).delete());
     for table in records::OF_ACCOUNT {
         let found = keeping::salvage(&*server.store, address, *table).await?;
         if found.unsure {
@@ -94,13 +92,13 @@ async fn finish(server: &Administration, address: &Address) -> Result<Vec<String
                 address.domain()
             ));
         }
-        let of_table = |key| delete(RecordKey { domain: address.domain(), table: *table, key });
+        let of_table = |key| place::found::<Raw>(&address.domain(), *table, key).delete();
         ops.extend(keys(found).map(of_table));
     }
     submit(server, ops).await?;
-    let ended = delete(note(address)?);
+    let ended = place::meta::removing(Some(address))?.delete();
     // Also what was on its way when it began.
-    let purge = Op::Purge { owner: address.clone() };
+    let purge = logs::purge(address);
     match submit(server, vec![purge, ended.clone()]).await {
         // Which items are its own nobody knows.
         Err(StoreError::Damaged { what }) => {
@@ -121,7 +119,7 @@ async fn unfollow(server: &Administration, address: &Address) -> Result<Vec<Op>,
         let presentity = records::last_part(&key).map(Address::parse_canonical);
         let Some(Ok(presentity)) = presentity else { continue };
         if is_unreadable(server, &presentity).await? {
-            ops.push(delete(records::key(WATCHER, &presentity, &[address.as_str()])));
+            ops.push(place::watcher(&presentity, address).delete());
             continue;
         }
         let ended = server.reach.end(&presentity, address, SubscriptionEvent::Timeout);
@@ -172,10 +170,10 @@ async fn in_the_way(
     all: bool,
 ) -> Result<Vec<Op>, StoreError> {
     let (store, domain) = (&*server.store, address.domain());
-    let mut ops = vec![delete(records::key(RULES, address, &[]))];
+    let mut ops = vec![place::rules(address).delete()];
     for table in [CONTACT, LAYER, HELD] {
         for key in keys(keeping::salvage(store, address, table).await?) {
-            ops.push(delete(RecordKey { domain: domain.clone(), table, key }));
+            ops.push(place::found::<Raw>(&domain, table, key).delete());
         }
     }
     let found = keeping::salvage(store, address, WATCHER).await?;
@@ -189,9 +187,9 @@ async fn in_the_way(
         if let Some(Ok(watcher)) = watcher
             && server.accounts.is_local(&watcher)
         {
-            ops.push(delete(records::key(FOLLOWED, &watcher, &[address.as_str()])));
+            ops.push(place::followed(&watcher, address).delete());
         }
-        ops.push(delete(RecordKey { domain: domain.clone(), table: WATCHER, key }));
+        ops.push(place::found::<Raw>(&domain, WATCHER, key).delete());
     }
     Ok(ops)
 }
@@ -208,17 +206,4 @@ async fn submit(server: &Administration, ops: Vec<Op>) -> Result<(), StoreError>
 /// The keys of what there is, damaged or not.
 fn keys(found: Salvaged) -> impl Iterator<Item = Vec<u8>> {
     found.records.into_iter().map(|(key, _)| key).chain(found.damaged)
-}
-
-/// Where it is noted that an account is being removed.
-fn note(address: &Address) -> Result<RecordKey, StoreError> {
-    named(address.as_str())
-}
-
-fn named(rest: &str) -> Result<RecordKey, StoreError> {
-    records::meta(&format!("removing\0{rest}"))
-}
-
-fn delete(key: RecordKey) -> Op {
-    Op::Put { key, expect: Expect::Any, value: None }
 }

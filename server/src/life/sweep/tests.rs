@@ -4,9 +4,10 @@
 use std::ops::Range;
 use std::path::Path;
 
+use bytes::Bytes;
 use impp_protocol::command::{Message, Outcome};
-use impp_protocol::{Address, Code, Command, Error, MessageId};
-use impp_storage::{Dedup, MemoryStore, Options, SqliteStore};
+use impp_protocol::{Address, Code, Command, Domain, Error, MessageId};
+use impp_storage::{Dedup, Expect, MemoryStore, Options, SqliteStore};
 use proptest::prelude::*;
 
 use super::*;
@@ -271,13 +272,14 @@ async fn g12_g6_what_is_old_is_forgotten_where_no_server_lasts() {
     let mut life = Life::begin(Kept::Memory(Arc::new(MemoryStore::new().unwrap()))).await;
     life.send(0, Bearer::Session).await;
     let sent = key(&life.sent[0].message);
-    let linked = |remote: &str, value: &[u8]| {
-        let (domain, key) = (address("alice@a.example").domain(), remote.as_bytes().to_vec());
-        let key = impp_storage::RecordKey { domain, table: records::LINKED, key };
-        Op::Put { key, expect: Expect::Any, value: Some(value.to_vec().into()) }
-    };
-    let old = records::to_bytes(&records::LinkedRecord { open: false, until: START });
-    let ops = vec![linked("first.example", b"{"), linked("old.example", &old)];
+    let domain = address("alice@a.example").domain();
+    let first: place::Place<place::Raw> =
+        place::found(&domain, records::LINKED, b"first.example".to_vec());
+    let old = records::LinkedRecord { open: false, until: START };
+    let ops = vec![
+        first.put_bytes(Expect::Any, Bytes::from_static(b"{")),
+        place::linked(&domain, &Domain::parse("old.example").unwrap()).set(Some(&old)),
+    ];
     let store = life.server().ground.store.clone();
     store.submit(Unit::of(Timestamp::from_millis(START), ops)).await.unwrap();
     let days = Duration::from_secs(24 * 3600);
@@ -292,7 +294,6 @@ async fn g12_g6_what_is_old_is_forgotten_where_no_server_lasts() {
         life.start(0).await;
     }
     assert_eq!(store.accepted(sent).await.unwrap(), None);
-    let domain = address("alice@a.example").domain();
     let left = crate::core::keeping::all(&*store, &domain, records::LINKED).await.unwrap();
     let left: Vec<_> = left.records.into_iter().map(|(key, _)| key).collect();
     assert_eq!(left, [b"first.example"]);

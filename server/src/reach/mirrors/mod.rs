@@ -17,7 +17,7 @@ use impp_presence::followed::{Effects, Follower, Mirror, MirrorKey, Terms};
 use impp_presence::{Keeper, LinkId, ListenerId, Pulled, Told};
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Code, Domain, Error, Timestamp};
-use impp_storage::{Expect, Op, Payer, StoreError};
+use impp_storage::{Op, Payer, StoreError};
 use tokio::sync::oneshot;
 
 use super::elsewhere::from_home;
@@ -27,7 +27,7 @@ use crate::core::answers::storage_error;
 use crate::core::config::{Config, seconds};
 use crate::core::ground::Ground;
 use crate::core::keeping::Commits;
-use crate::core::records::{self, FOLLOWED, WatcherRecord};
+use crate::core::records::{WatcherRecord, place};
 use crate::core::standing::Standing;
 use crate::core::timers::Due;
 use shared::{Counted, Pair, Peer, pair};
@@ -338,11 +338,8 @@ impl Slot {
         self.note_leases(standing, key, changed);
         let put = |watcher: &Address| {
             let kept = self.mirror.follower(watcher).and_then(Follower::kept);
-            Op::Put {
-                key: records::key(FOLLOWED, watcher, &[key.presentity.as_str()]),
-                expect: Expect::Any,
-                value: kept.map(|kept| records::to_bytes(&WatcherRecord::of(&kept))),
-            }
+            let record = kept.as_ref().map(WatcherRecord::of);
+            place::followed_elsewhere(watcher, &key.presentity).set(record.as_ref())
         };
         changed.iter().map(put).collect()
     }

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use impp_acl::Acting;
+use impp_acl::{Acting, scope};
 use impp_presence::Change;
 use impp_protocol::command::{Bye, ByeReason};
 use impp_protocol::state::{DeviceEvent, DeviceReport};
@@ -25,12 +25,12 @@ use crate::core::answers::Stored;
 use crate::core::clock::Clock;
 use crate::core::config::seconds;
 use crate::core::ground::Ground;
-use crate::core::keeping::{layer, payer, salvage, scan};
+use crate::core::keeping::{payer, salvage, scan};
 use crate::core::principals::Principals;
-use crate::core::records::{self, DEVICE, DeviceRecord, ROOM, RoomRecord};
+use crate::core::records::logs::device_gone;
+use crate::core::records::{self, DEVICE, DeviceRecord, RoomRecord, place};
 use crate::core::sessions::Mailbox;
 use crate::core::settings::Settings;
-use crate::messages::device_gone;
 use crate::reach::Reach;
 use crate::session::{Live, Rooms};
 pub use known::Known;
@@ -92,7 +92,7 @@ impl Devices {
     /// # Errors
     /// [`StoreError`].
     pub async fn is_known(&self, owner: &Address, device: DeviceId) -> Result<bool, StoreError> {
-        let key = records::key(DEVICE, owner, &[&device.to_string()]);
+        let key = place::device(owner, device).key();
         Ok(self.store.get(key).await?.is_some())
     }
 
@@ -106,7 +106,7 @@ impl Devices {
         device: DeviceId,
         name: Option<String>,
     ) -> Result<Timestamp, Error> {
-        let key = records::key(DEVICE, &account.address, &[&device.to_string()]);
+        let key = place::device(&account.address, device).key();
         for _ in 0..TRIES_MAX {
             let entered = match self.store.get(key.clone()).await.stored()? {
                 Some(record) => {
@@ -141,9 +141,9 @@ impl Devices {
         }
         let expect = known.unchanged();
         let name = name.cloned().or(known.record.name);
-        let key = records::key(DEVICE, &account.address, &[&known.id.to_string()]);
+        let place = place::device(&account.address, known.id);
         // On condition: what made room just now is not brought back.
-        let put = put(key, expect, &DeviceRecord::new(name, now));
+        let put = place.put_if(expect, &DeviceRecord::new(name, now));
         entered(self.commit(vec![put]).await, now)
     }
 
@@ -157,8 +157,7 @@ impl Devices {
     ) -> Result<Option<Timestamp>, Error> {
         let (owner, now, config) = (&account.address, self.clock.now(), self.settings.load());
         // Before the devices: who was entered since has changed it, and then this is tried again.
-        let made_key = records::key(ROOM, owner, &[records::ROOM_MADE]);
-        let before = self.store.get(made_key.clone()).await.stored()?;
+        let before = self.store.get(place::room_made(owner).key()).await.stored()?;
         let known = self.all(owner).await.stored()?;
         let made = before.as_ref().and_then(|record| records::from_bytes(&record.value).ok());
         let RoomRecord { made } = made.unwrap_or_default();
@@ -183,10 +182,10 @@ impl Devices {
         let made = RoomRecord { made: made.map(Timestamp::as_millis).collect() };
         // Written by each new device, so that of two at once one sees the other.
         let expect = before.map_or(Expect::Absent, |record| Expect::Version(record.version));
-        let entry = records::key(DEVICE, owner, &[&device.to_string()]);
+        let entry = DeviceRecord::new(name.clone(), now);
         let ops = vec![
-            put(entry, Expect::Absent, &DeviceRecord::new(name.clone(), now)),
-            put(made_key, expect, &made),
+            place::device(owner, device).put_if(Expect::Absent, &entry),
+            place::room_made(owner).put_if(expect, &made),
         ];
         let gone = match found {
             Room::Free => None,
@@ -204,14 +203,14 @@ impl Devices {
         if mailbox.is_revoked() || !mailbox.take_use(now, LAST_SEEN) {
             return;
         }
-        let key = records::key(DEVICE, &mailbox.account, &[&mailbox.device.to_string()]);
+        let place = place::device(&mailbox.account, mailbox.device);
         let noted = async {
-            let Some(record) = self.store.get(key.clone()).await? else { return Ok(()) };
+            let Some(record) = self.store.get(place.key()).await? else { return Ok(()) };
             let known = Known::read(mailbox.device, &record);
             let expect = known.unchanged();
             let record = DeviceRecord::new(known.record.name, now);
             // Who changed it meanwhile has noted the use, or taken the device away.
-            self.commit(vec![put(key, expect, &record)]).await.map(drop)
+            self.commit(vec![place.put_if(expect, &record)]).await.map(drop)
         };
         if let Err::<(), StoreError>(error) = noted.await {
             tracing::debug!(%error, "the use of a device could not be noted");
@@ -227,7 +226,7 @@ impl Devices {
     }
 
     async fn password_changed(&self, owner: &Address) -> Result<Option<Timestamp>, StoreError> {
-        let record = self.store.get(records::key(ROOM, owner, &[records::ROOM_PASSWORD])).await?;
+        let record = self.store.get(place::room_password(owner).key()).await?;
         let millis = record.and_then(|record| records::from_bytes(&record.value).ok());
         Ok(millis.map(Timestamp::from_millis))
     }
@@ -236,9 +235,13 @@ impl Devices {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn remove(&self, acting: &Acting, device: DeviceId) -> Result<bool, StoreError> {
+    pub async fn remove(
+        &self,
+        acting: &Acting<scope::Account>,
+        device: DeviceId,
+    ) -> Result<bool, StoreError> {
         let owner = acting.owner();
-        let key = records::key(DEVICE, owner, &[&device.to_string()]);
+        let key = place::device(owner, device).key();
         for _ in 0..TRIES_MAX {
             let Some(record) = self.store.get(key.clone()).await? else { return Ok(false) };
             let known = Known::read(device, &record);
@@ -253,7 +256,11 @@ impl Devices {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn remove_damaged(&self, acting: &Acting, known: Known) -> Result<(), StoreError> {
+    pub async fn remove_damaged(
+        &self,
+        acting: &Acting<scope::Account>,
+        known: Known,
+    ) -> Result<(), StoreError> {
         let why = Why::Removed(payer(acting));
         match self.part_with(acting.owner(), known, why, Vec::new()).await? {
             true => Ok(()),
@@ -272,10 +279,10 @@ impl Devices {
         more: Vec<Op>,
     ) -> Result<bool, StoreError> {
         let (payer, makes_room) = (why.payer(), matches!(why, Why::MadeRoom { .. }));
-        let (device, key) = (known.id, records::key(DEVICE, owner, &[&known.id.to_string()]));
+        let device = known.id;
         let mut ops = vec![
-            Op::Put { key, expect: known.unchanged(), value: None },
-            layer(owner, device, None),
+            place::device(owner, device).delete_if(known.unchanged()),
+            place::layer(owner, device).delete(),
         ];
         ops.extend(more);
         // Who has no inbox has no log to be told in.
@@ -374,12 +381,7 @@ fn full(owner: &Address, max: usize, why: NoRoom) -> Error {
 
 /// The operation that notes that the operator changed a password.
 pub fn password_changed_op(owner: &Address, now: Timestamp) -> Op {
-    let key = records::key(ROOM, owner, &[records::ROOM_PASSWORD]);
-    put(key, Expect::Any, &now.as_millis())
-}
-
-fn put<T: serde::Serialize>(key: impp_storage::RecordKey, expect: Expect, value: &T) -> Op {
-    Op::Put { key, expect, value: Some(records::to_bytes(value)) }
+    place::room_password(owner).set(Some(&now.as_millis()))
 }
 
 #[cfg(test)]

@@ -18,8 +18,8 @@ use impp_presence::Lease;
 
 const DAY_MILLIS: u64 = 86_400_000;
 
-fn acting() -> Acting {
-    Acting::administrator(&alice(), impp_acl::Scope::Account)
+fn acting() -> Acting<scope::Account> {
+    Acting::administrator(&alice())
 }
 
 fn alice() -> Address {
@@ -63,10 +63,10 @@ async fn visit(server: &Server, device: u8) -> Result<(), Code> {
 
 /// Has a device been used for the last time so long ago.
 async fn last_used(server: &Server, device: u8, ago: u64) {
-    let key = records::key(DEVICE, &alice(), &[&DeviceId([device; 16]).to_string()]);
+    let place = place::device(&alice(), DeviceId([device; 16]));
     let last_seen = server.ground.clock.now().as_millis() - ago;
     let record = DeviceRecord { name: None, last_seen };
-    let unit = Unit::of(server.ground.clock.now(), vec![put(key, Expect::Any, &record)]);
+    let unit = Unit::of(server.ground.clock.now(), vec![place.set(Some(&record))]);
     server.ground.store.submit(unit).await.unwrap();
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use impp_acl::{Acting, Service};
+use impp_acl::{Acting, Service, scope};
 use impp_presence::{Bond, Change, Contact as Entry, Keeper};
 use impp_protocol::command::{Done, Fetch, LABEL_BYTES_MAX, Publish};
 use impp_protocol::state::{
@@ -27,7 +27,7 @@ pub(in crate::session) struct ContactList {
 }
 
 impl ContactList {
-    pub(super) async fn fetch(&self, acting: &Acting, fetch: Fetch) -> Handled {
+    pub(super) async fn fetch(&self, acting: &Acting<scope::Contacts>, fetch: Fetch) -> Handled {
         let entries = self.entries(acting).await?;
         let key = |contact: &Contact| lists::by_address(&contact.address);
         let (entries, next) = lists::part(entries, fetch.cursor.as_ref(), key);
@@ -36,7 +36,7 @@ impl ContactList {
 
     pub(super) async fn publish(
         &self,
-        acting: &Acting,
+        acting: &Acting<scope::Contacts>,
         client: &Client,
         publish: Publish,
     ) -> Handled {
@@ -50,7 +50,10 @@ impl ContactList {
     }
 
     /// The contact list, and how each subscription stands.
-    pub(in crate::session) async fn entries(&self, acting: &Acting) -> Result<Vec<Contact>, Error> {
+    pub(in crate::session) async fn entries(
+        &self,
+        acting: &Acting<scope::Contacts>,
+    ) -> Result<Vec<Contact>, Error> {
         let contacts = self
             .principals
             .look(acting.owner(), |principal, _| principal.presentity.policy().contacts.clone())
@@ -67,7 +70,12 @@ impl ContactList {
         Ok(entries)
     }
 
-    async fn set(&self, acting: &Acting, client: &Client, contact: Contact) -> Handled {
+    async fn set(
+        &self,
+        acting: &Acting<scope::Contacts>,
+        client: &Client,
+        contact: Contact,
+    ) -> Handled {
         check(&contact)?;
         let limit = self.settings.load().limits.contacts_max as usize;
         let owner = acting.owner().clone();
@@ -109,7 +117,7 @@ impl ContactList {
         Ok(Done { state: follow.then_some(state), ..Done::empty() })
     }
 
-    async fn remove(&self, acting: &Acting, address: &Address) -> Handled {
+    async fn remove(&self, acting: &Acting<scope::Contacts>, address: &Address) -> Handled {
         let known = |principal: &mut Principal| match principal
             .presentity
             .policy()
@@ -127,14 +135,18 @@ impl ContactList {
     }
 
     /// The contact list does not keep a subscription any more.
-    async fn let_go(&self, acting: &Acting, presentity: &Address) -> Result<(), Error> {
+    async fn let_go(
+        &self,
+        acting: &Acting<scope::Contacts>,
+        presentity: &Address,
+    ) -> Result<(), Error> {
         let (watcher, keepers) = (acting.owner().clone(), vec![Keeper::Contact]);
         let release = Release { watcher, keepers, listener: None };
         // The entry is changed already.
         self.reach.release(presentity, release).await.map_err(after_others)
     }
 
-    fn changed(&self, acting: &Acting) {
+    fn changed(&self, acting: &Acting<scope::Contacts>) {
         for mailbox in self.sessions.of(acting.owner()) {
             mailbox.contacts_changed();
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use impp_acl::Acting;
+use impp_acl::{Acting, scope};
 use impp_protocol::command::{Done, Publish};
 use impp_protocol::state::{self, Device, DeviceEdit};
 use impp_protocol::{Code, Error};
@@ -18,7 +18,7 @@ pub(super) struct OwnDevices {
 }
 
 impl OwnDevices {
-    pub(super) async fn fetch(&self, acting: &Acting, client: &Client) -> Handled {
+    pub(super) async fn fetch(&self, acting: &Acting<scope::Account>, client: &Client) -> Handled {
         let known = self.devices.all(acting.owner()).await.stored()?;
         let entries = known.into_iter().map(|known| Device {
             id: known.id,
@@ -30,7 +30,11 @@ impl OwnDevices {
         Ok(Done { content: Some(content), ..Done::empty() })
     }
 
-    pub(super) async fn publish(&self, acting: &Acting, publish: Publish) -> Handled {
+    pub(super) async fn publish(
+        &self,
+        acting: &Acting<scope::Account>,
+        publish: Publish,
+    ) -> Handled {
         let edit: DeviceEdit = state::decode(publish.content.unwrap_or_default())
             .map_err(|error| Error::new(Code::Malformed, format!("content: {error}")))?;
         match self.devices.remove(acting, edit.remove).await.stored()? {

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use impp_acl::Acting;
+use impp_acl::{Acting, scope};
 use impp_federation::queue::{Cause, Standing};
 use impp_protocol::command::{Done, Fetch};
 use impp_protocol::state::{self, FateReport, ItemKind, Whereabouts};
@@ -29,7 +29,7 @@ pub(super) struct Fates {
 }
 
 impl Fates {
-    pub(super) async fn fetch(&self, acting: &Acting, fetch: Fetch) -> Handled {
+    pub(super) async fn fetch(&self, acting: &Acting<scope::Inbox>, fetch: Fetch) -> Handled {
         let id = fetch.id.ok_or_else(|| Error::new(Code::Malformed, "id: of which message?"))?;
         if let Some(standing) = self.outgoing.standing(acting.owner(), id) {
             return Ok(answer(&waiting(id, standing)));

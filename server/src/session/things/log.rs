@@ -5,16 +5,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use impp_acl::Acting;
+use impp_acl::{Acting, scope};
 use impp_protocol::command::{Ack, Done, Fetch};
 use impp_protocol::state::{self, DeviceReport, FateReport, Item, ItemKind, Page};
 use impp_protocol::{Code, Error, Timestamp};
-use impp_storage::{self as storage, Lane, Op, ReadLog, Store, StoreError, Unit};
+use impp_storage::{self as storage, Lane, ReadLog, Store, StoreError, Unit};
 
 use crate::core::answers::{Handled, Stored};
 use crate::core::clock::Clock;
 use crate::core::config::seconds;
 use crate::core::principals::Principals;
+use crate::core::records::logs;
 use crate::core::secrets::Secrets;
 use crate::core::settings::Settings;
 
@@ -34,7 +35,12 @@ pub(in crate::session) struct Logs {
 
 impl Logs {
     /// Reads one page, with items of every kind or those that an older client knows.
-    pub(super) async fn fetch(&self, acting: &Acting, every: bool, fetch: Fetch) -> Handled {
+    pub(super) async fn fetch(
+        &self,
+        acting: &Acting<scope::Inbox>,
+        every: bool,
+        fetch: Fetch,
+    ) -> Handled {
         if fetch.wait {
             return Err(Error::new(Code::Unsupported, "waiting is not served yet"));
         }
@@ -45,12 +51,11 @@ impl Logs {
     }
 
     /// Takes custody for the device that asks.
-    pub(in crate::session) async fn ack(&self, acting: &Acting, ack: Ack) -> Handled {
+    pub(in crate::session) async fn ack(&self, acting: &Acting<scope::Inbox>, ack: Ack) -> Handled {
         let upto = self.position(acting, Some(ack.cursor)).await?;
         let (owner, now) = (acting.owner().clone(), self.clock.trusted());
         let retention = seconds(self.settings.load().inbox.retention_days * 86_400);
-        let custody = Op::Custody { owner: owner.clone(), upto };
-        let ops = vec![custody, Op::Trim { owner, before: now.before(retention) }];
+        let ops = logs::acknowledged(&owner, upto, now.before(retention));
         let lane = Lane::Account(acting.owner().clone());
         self.store.submit(Unit::of(now, ops).in_lane(lane)).await.stored()?;
         let counted =
@@ -62,7 +67,7 @@ impl Logs {
     /// What is behind a place, and where the next page starts.
     pub(in crate::session) async fn page(
         &self,
-        acting: &Acting,
+        acting: &Acting<scope::Inbox>,
         after: u64,
         max: u64,
         every: bool,
@@ -103,7 +108,12 @@ impl Logs {
     }
 
     /// An item as it is told, if the reader knows its kind.
-    fn item(&self, acting: &Acting, item: storage::Item, every: bool) -> Option<Item> {
+    fn item(
+        &self,
+        acting: &Acting<scope::Inbox>,
+        item: storage::Item,
+        every: bool,
+    ) -> Option<Item> {
         let kind = ItemKind::from_number(u64::from(item.kind))?;
         if kind == ItemKind::Device && !every {
             return None;
@@ -123,7 +133,7 @@ impl Logs {
 
     /// One that cannot be read, behind a place. Its own place may be what is damaged, so nobody gets a
     /// cursor of that.
-    fn damaged(&self, acting: &Acting, behind: u64) -> Item {
+    fn damaged(&self, acting: &Acting<scope::Inbox>, behind: u64) -> Item {
         Item {
             kind: ItemKind::Damaged,
             cursor: self.cursor(acting, behind),
@@ -134,7 +144,7 @@ impl Logs {
         }
     }
 
-    fn cursor(&self, acting: &Acting, seq: u64) -> Bytes {
+    fn cursor(&self, acting: &Acting<scope::Inbox>, seq: u64) -> Bytes {
         self.secrets.seal_cursor(acting.owner(), self.store.incarnation(), seq)
     }
 
@@ -142,7 +152,7 @@ impl Logs {
     /// another incarnation, and none of this log for ever; nor is one behind the end of the log.
     pub(in crate::session) async fn position(
         &self,
-        acting: &Acting,
+        acting: &Acting<scope::Inbox>,
         cursor: Option<Bytes>,
     ) -> Result<u64, Error> {
         let Some(cursor) = cursor else { return Ok(0) };

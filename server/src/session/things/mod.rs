@@ -1,7 +1,7 @@
 //! What a signed-in client may read and change of an owner's things: one file a thing. Each is handed a
 //! permit, and asks neither who signed in nor whose the things are.
 //!
-//! What a thing is, and what a permit to it has to be over, says the table of `impp_acl::thing`.
+//! What may be asked of a thing, and what a permit to it is over, says the table in `acl/src/things.rs`.
 
 mod contacts;
 mod devices;
@@ -15,7 +15,7 @@ mod watchers;
 
 use std::sync::Arc;
 
-use impp_acl::{Acting, Service, thing};
+use impp_acl::{Acting, Ask, Permit, Service, scope, thing};
 use impp_protocol::command::{Fetch, Publish};
 use impp_protocol::{Address, Code, Error, What};
 
@@ -102,50 +102,100 @@ impl Things {
 
     /// Reads a thing once.
     pub(super) async fn fetch(&self, client: &Client, fetch: Fetch) -> Handled {
-        let acting = &permit(client, &fetch.address, fetch.what)?;
-        match fetch.what {
-            What::Rules => self.rules.fetch(acting).await,
-            What::Contacts => self.contacts.fetch(acting, fetch).await,
-            What::Requests => self.requests.fetch(acting, fetch).await,
-            What::Watchers => self.ends.fetch_watchers(acting, fetch).await,
-            What::Subscriptions => self.ends.fetch_subscriptions(acting, fetch).await,
-            What::Devices => self.devices.fetch(acting, client).await,
-            What::Layer => self.presence.layer(acting, client).await,
-            What::Explain => self.rules.explain(acting, fetch).await,
-            What::Log => self.logs.fetch(acting, client.every_item, fetch).await,
-            What::Fate => self.fates.fetch(acting, fetch).await,
-            other => Err(Error::new(Code::Unsupported, format!("{other} cannot be fetched"))),
+        match permit(client, &fetch.address, fetch.what, Ask::Fetch)? {
+            Permit::Rules(acting) => self.rules.fetch(&acting).await,
+            Permit::Contacts(acting) => self.contacts.fetch(&acting, fetch).await,
+            Permit::Requests(acting) => self.requests.fetch(&acting, fetch).await,
+            Permit::Watchers(acting) => self.ends.fetch_watchers(&acting, fetch).await,
+            Permit::Subscriptions(acting) => self.ends.fetch_subscriptions(&acting, fetch).await,
+            Permit::Devices(acting) => self.devices.fetch(&acting, client).await,
+            Permit::Layer(acting) => self.presence.layer(&acting, client).await,
+            Permit::Explain(acting) => self.rules.explain(&acting, fetch).await,
+            Permit::Log(acting) => self.logs.fetch(&acting, client.every_item, fetch).await,
+            Permit::Fate(acting) => self.fates.fetch(&acting, fetch).await,
+            // That of whomever, so the session has looked (`session/follow.rs`).
+            Permit::Presence(_) | Permit::ReadMarks(_) => Err(takes_not(fetch.what, Ask::Fetch)),
         }
     }
 
     /// Changes a thing.
     pub(super) async fn publish(&self, client: &Client, publish: Publish) -> Handled {
-        let acting = &permit(client, &publish.address, publish.what)?;
-        match publish.what {
-            What::Presence => self.presence.publish(acting, client, publish).await,
-            What::Rules => self.rules.publish(acting, publish).await,
-            What::Contacts => self.contacts.publish(acting, client, publish).await,
-            What::Requests => self.requests.publish(acting, publish).await,
-            What::Watchers => self.ends.publish_watchers(acting, publish).await,
-            What::Subscriptions => self.ends.publish_subscriptions(acting, publish).await,
-            What::Devices => self.devices.publish(acting, publish).await,
-            other => Err(Error::new(Code::Unsupported, format!("{other} cannot be published"))),
+        match permit(client, &publish.address, publish.what, Ask::Publish)? {
+            Permit::Presence(acting) => self.presence.publish(&acting, client, publish).await,
+            Permit::Rules(acting) => self.rules.publish(&acting, publish).await,
+            Permit::Contacts(acting) => self.contacts.publish(&acting, client, publish).await,
+            Permit::Requests(acting) => self.requests.publish(&acting, publish).await,
+            Permit::Watchers(acting) => self.ends.publish_watchers(&acting, publish).await,
+            Permit::Subscriptions(acting) => {
+                self.ends.publish_subscriptions(&acting, publish).await
+            }
+            Permit::Devices(acting) => self.devices.publish(&acting, publish).await,
+            Permit::Layer(_)
+            | Permit::Explain(_)
+            | Permit::Log(_)
+            | Permit::Fate(_)
+            | Permit::ReadMarks(_) => Err(takes_not(publish.what, Ask::Publish)),
         }
     }
 }
 
-/// The permit of a client to a thing of this address.
+/// The permit of a client to ask this of a thing of this address.
 ///
 /// # Errors
-/// refused, if it is not its own; not-offered, if its account has not the service for it.
-pub(super) fn permit(client: &Client, owner: &Address, what: What) -> Result<Acting, Error> {
+/// refused, if it is not its own; not-offered, if its account has not the service for it; unsupported, if
+/// nobody may ask that of it.
+fn permit(client: &Client, owner: &Address, what: What, ask: Ask) -> Result<Permit, Error> {
     let thing = thing(what);
-    let acting = Acting::oneself(&client.account.address, owner, thing.scope).map_err(|not| {
+    let permit = Permit::oneself(&client.account.address, owner, what).map_err(|not| {
         let text = format!("you are {}, and that is {}'s own", not.who, not.owner);
         Error::new(Code::Refused, text)
     })?;
     thing.service.map_or(Ok(()), |service| offered(&client.account, service))?;
-    Ok(acting)
+    takes(what, ask)?;
+    Ok(permit)
+}
+
+/// The permit to follow, or to take custody of, the log of this address.
+///
+/// # Errors
+/// As for every permit.
+pub(super) fn log_of(client: &Client, owner: &Address) -> Result<Acting<scope::Inbox>, Error> {
+    match permit(client, owner, What::Log, Ask::Follow)? {
+        Permit::Log(acting) => Ok(acting),
+        _ => Err(takes_not(What::Log, Ask::Follow)),
+    }
+}
+
+/// The permit to follow the contact list of this address.
+///
+/// # Errors
+/// As for every permit.
+pub(super) fn contacts_of(
+    client: &Client,
+    owner: &Address,
+) -> Result<Acting<scope::Contacts>, Error> {
+    match permit(client, owner, What::Contacts, Ask::Follow)? {
+        Permit::Contacts(acting) => Ok(acting),
+        _ => Err(takes_not(What::Contacts, Ask::Follow)),
+    }
+}
+
+/// This may be asked of a thing.
+///
+/// # Errors
+/// unsupported.
+pub(super) fn takes(what: What, ask: Ask) -> Result<(), Error> {
+    thing(what).takes(ask).then_some(()).ok_or_else(|| takes_not(what, ask))
+}
+
+/// That cannot be asked of it.
+pub(super) fn takes_not(what: What, ask: Ask) -> Error {
+    let done = match ask {
+        Ask::Fetch => "fetched",
+        Ask::Publish => "published",
+        Ask::Follow => "followed",
+    };
+    Error::new(Code::Unsupported, format!("{what} cannot be {done}"))
 }
 
 /// The account must have a service.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use impp_acl::Acting;
+use impp_acl::{Acting, scope};
 use impp_presence::{Answer, Change, Lease};
 use impp_protocol::command::{Done, Publish};
 use impp_protocol::presence::Patch;
@@ -32,7 +32,7 @@ impl Presence {
     /// Changes the layer of the client's device.
     pub(super) async fn publish(
         &self,
-        acting: &Acting,
+        acting: &Acting<scope::Presence>,
         client: &Client,
         publish: Publish,
     ) -> Handled {
@@ -72,7 +72,7 @@ impl Presence {
     /// Makes a change after which the layer of the client's device is its session's, or nobody's.
     async fn turning(
         &self,
-        acting: &Acting,
+        acting: &Acting<scope::Presence>,
         client: &Client,
         change: Change,
         publishes: bool,
@@ -112,7 +112,7 @@ impl Presence {
     }
 
     /// The layer of the client's device.
-    pub(super) async fn layer(&self, acting: &Acting, client: &Client) -> Handled {
+    pub(super) async fn layer(&self, acting: &Acting<scope::Presence>, client: &Client) -> Handled {
         let device = client.mailbox.device;
         let layer = self.principals.look(acting.owner(), |principal, now| {
             let (document, lease) = principal.presentity.layers().of(device)?;

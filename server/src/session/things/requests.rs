@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use impp_acl::{Acting, DeliveryRuling, FieldSet, Ruling, with_decision, with_delivery_decision};
+use impp_acl::{
+    Acting, DeliveryRuling, FieldSet, Ruling, scope, with_decision, with_delivery_decision,
+};
 use impp_protocol::command::{Done, Fetch, Publish};
 use impp_protocol::state::{self, Decision, RequestEdit, RequestEntry, RequestKind, Requests};
 use impp_protocol::{Address, Code, Error, MessageId, Timestamp};
-use impp_storage::{Expect, Op, Outcome, Record, Rejection, Store, Unit};
+use impp_storage::{Expect, Outcome, Record, Rejection, Store, Unit};
 use tokio::task::JoinError;
 
 use super::lists;
@@ -18,6 +20,7 @@ use crate::core::answers::{Handled, Stored, after_others};
 use crate::core::clock::Clock;
 use crate::core::keeping::scan;
 use crate::core::principals::Moving;
+use crate::core::records::place::{self, Place, Raw};
 use crate::core::records::{self, HELD};
 use crate::core::sessions::Sessions;
 use crate::messages::Delivery;
@@ -44,7 +47,7 @@ struct Held {
 }
 
 impl Waiting {
-    pub(super) async fn fetch(&self, acting: &Acting, fetch: Fetch) -> Handled {
+    pub(super) async fn fetch(&self, acting: &Acting<scope::Rules>, fetch: Fetch) -> Handled {
         let mut entries = self.asking(acting).await?;
         let mut by_sender = BTreeMap::new();
         for held in self.held(acting).await? {
@@ -65,7 +68,7 @@ impl Waiting {
         Ok(lists::answer(state::encode(&Requests { entries }), next))
     }
 
-    pub(super) async fn publish(&self, acting: &Acting, publish: Publish) -> Handled {
+    pub(super) async fn publish(&self, acting: &Acting<scope::Rules>, publish: Publish) -> Handled {
         let edit: RequestEdit = state::decode(publish.content.unwrap_or_default())
             .map_err(|error| Error::new(Code::Malformed, format!("content: {error}")))?;
         let asks = self.asking(acting).await?.iter().any(|entry| entry.from == edit.from);
@@ -93,7 +96,7 @@ impl Waiting {
     /// Does what is decided about who asks to follow, or of whom messages are `held`.
     async fn decide(
         &self,
-        acting: &Acting,
+        acting: &Acting<scope::Rules>,
         from: &Address,
         mut asked: Option<Ruling>,
         delivery: DeliveryRuling,
@@ -114,7 +117,7 @@ impl Waiting {
     /// Makes rules of a decision, all in one step: about who asks to follow, and about who writes.
     async fn rule(
         &self,
-        acting: &Acting,
+        acting: &Acting<scope::Rules>,
         from: &Address,
         asked: Option<&Ruling>,
         delivery: Option<DeliveryRuling>,
@@ -130,7 +133,7 @@ impl Waiting {
     /// Makes rules of a decision, and does by them with what is held.
     async fn carry_out(
         &self,
-        acting: &Acting,
+        acting: &Acting<scope::Rules>,
         from: &Address,
         asked: Option<&Ruling>,
         ruling: DeliveryRuling,
@@ -147,7 +150,7 @@ impl Waiting {
     /// more comes the rest stays held.
     async fn clear(
         &self,
-        acting: &Acting,
+        acting: &Acting<scope::Rules>,
         from: &Address,
         accept: bool,
         mut moving: Moving,
@@ -172,7 +175,7 @@ impl Waiting {
         Ok(())
     }
 
-    async fn asking(&self, acting: &Acting) -> Result<Vec<RequestEntry>, Error> {
+    async fn asking(&self, acting: &Acting<scope::Rules>) -> Result<Vec<RequestEntry>, Error> {
         let look = self.rules.principals.look(acting.owner(), |principal, _| {
             let watchers = principal.presentity.watchers();
             watchers
@@ -188,12 +191,12 @@ impl Waiting {
     }
 
     /// Whether anything of a sender is held, or on the way to it.
-    async fn has_held(&self, acting: &Acting, from: &Address) -> Result<bool, Error> {
+    async fn has_held(&self, acting: &Acting<scope::Rules>, from: &Address) -> Result<bool, Error> {
         let look = self.rules.principals.look(acting.owner(), |p, _| p.held.has(from));
         look.await.stored()
     }
 
-    async fn held(&self, acting: &Acting) -> Result<Vec<Held>, Error> {
+    async fn held(&self, acting: &Acting<scope::Rules>) -> Result<Vec<Held>, Error> {
         let records = scan(&*self.store, acting.owner(), HELD).await.stored()?;
         let read = |(key, record): (Vec<u8>, Record)| {
             let (from, since) = {
@@ -211,13 +214,15 @@ impl Waiting {
     }
 
     /// A held message goes into the log, or away.
-    async fn release(&self, acting: &Acting, held: Held, accept: bool) -> Result<(), Error> {
+    async fn release(
+        &self,
+        acting: &Acting<scope::Rules>,
+        held: Held,
+        accept: bool,
+    ) -> Result<(), Error> {
         let owner = acting.owner().clone();
-        let mut ops = vec![Op::Put {
-            key: impp_storage::RecordKey { domain: owner.domain(), table: HELD, key: held.key },
-            expect: Expect::Version(held.record.version),
-            value: None,
-        }];
+        let place: Place<Raw> = place::found(&owner.domain(), HELD, held.key);
+        let mut ops = vec![place.delete_if(Expect::Version(held.record.version))];
         if accept {
             ops.push(self.delivery.received(&owner));
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use impp_acl::{
     Acting, DeliveryQuestion, Purpose, Question, RuleSet, RulesError, Watcher, explain,
-    explain_delivery, explain_delivery_unsure, explain_unsure,
+    explain_delivery, explain_delivery_unsure, explain_unsure, scope,
 };
 use impp_presence::{Answer, Change, Presentity, Sphere};
 use impp_protocol::command::{Done, Fetch, Publish};
@@ -26,12 +26,12 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    pub(super) async fn fetch(&self, acting: &Acting) -> Handled {
+    pub(super) async fn fetch(&self, acting: &Acting<scope::Rules>) -> Handled {
         let (text, number) = self.of(acting).await?;
         Ok(Done { content: Some(text.into()), number: Some(number), ..Done::empty() })
     }
 
-    pub(super) async fn publish(&self, acting: &Acting, publish: Publish) -> Handled {
+    pub(super) async fn publish(&self, acting: &Acting<scope::Rules>, publish: Publish) -> Handled {
         let wrong = |text: &str| Err(Error::new(Code::Malformed, text));
         let Some(content) = publish.content else { return wrong("content: missing") };
         let Some(base) = publish.base else {
@@ -44,7 +44,7 @@ impl Rules {
         Ok(Done { number: Some(number), ..Done::empty() })
     }
 
-    pub(super) async fn explain(&self, acting: &Acting, fetch: Fetch) -> Handled {
+    pub(super) async fn explain(&self, acting: &Acting<scope::Rules>, fetch: Fetch) -> Handled {
         let Some(about) = fetch.about else {
             return Err(Error::new(Code::Malformed, "about: missing"));
         };
@@ -58,7 +58,7 @@ impl Rules {
     }
 
     /// The text of an owner's rules and its version.
-    async fn of(&self, acting: &Acting) -> Result<(String, u64), Error> {
+    async fn of(&self, acting: &Acting<scope::Rules>) -> Result<(String, u64), Error> {
         let look = self.principals.look(acting.owner(), |principal, _| {
             let policy = principal.presentity.policy();
             (policy.text.to_string(), policy.number)
@@ -69,7 +69,7 @@ impl Rules {
     /// Changes an owner's rules by an edit of their text, again if they were changed meanwhile.
     pub(super) async fn edit(
         &self,
-        acting: &Acting,
+        acting: &Acting<scope::Rules>,
         edit: impl Fn(&str) -> Result<String, RulesError>,
     ) -> Result<(), Error> {
         let mut last = Error::new(Code::Conflict, "the rules are being changed; try again");
@@ -85,7 +85,12 @@ impl Rules {
     }
 
     /// Replaces rules, if `base` is still their version; the new one.
-    async fn replace(&self, acting: &Acting, text: String, base: u64) -> Result<u64, Error> {
+    async fn replace(
+        &self,
+        acting: &Acting<scope::Rules>,
+        text: String,
+        base: u64,
+    ) -> Result<u64, Error> {
         let rules = RuleSet::parse(&text).map_err(|error| unusable(&error))?;
         let (rules, text) = (rules.into(), text.into());
         let replaced =

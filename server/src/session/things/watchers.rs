@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use impp_acl::Acting;
+use impp_acl::{Acting, scope};
 use impp_presence::{Answer, Change};
 use impp_protocol::command::{Done, Fetch, Publish};
 use impp_protocol::state::{
@@ -31,7 +31,11 @@ pub(super) struct BothEnds {
 }
 
 impl BothEnds {
-    pub(super) async fn fetch_watchers(&self, acting: &Acting, fetch: Fetch) -> Handled {
+    pub(super) async fn fetch_watchers(
+        &self,
+        acting: &Acting<scope::Watchers>,
+        fetch: Fetch,
+    ) -> Handled {
         let mut entries: Vec<WatcherEntry> = self
             .principals
             .look(acting.owner(), |principal, _| {
@@ -54,7 +58,11 @@ impl BothEnds {
         Ok(lists::answer(state::encode(&Watchers { entries }), next))
     }
 
-    pub(super) async fn publish_watchers(&self, acting: &Acting, publish: Publish) -> Handled {
+    pub(super) async fn publish_watchers(
+        &self,
+        acting: &Acting<scope::Watchers>,
+        publish: Publish,
+    ) -> Handled {
         let edit: WatcherEdit = state::decode(publish.content.unwrap_or_default())
             .map_err(|error| Error::new(Code::Malformed, format!("content: {error}")))?;
         let event = SubscriptionEvent::Deactivated;
@@ -66,7 +74,11 @@ impl BothEnds {
         Err(Error::new(Code::NotFound, format!("{} does not watch you", edit.remove)))
     }
 
-    pub(super) async fn fetch_subscriptions(&self, acting: &Acting, fetch: Fetch) -> Handled {
+    pub(super) async fn fetch_subscriptions(
+        &self,
+        acting: &Acting<scope::Contacts>,
+        fetch: Fetch,
+    ) -> Handled {
         let followed = keeping::followed(&*self.store, acting.owner()).await.stored()?;
         let mut presentities = BTreeSet::from_iter(followed);
         for mailbox in self.sessions.of(acting.owner()) {
@@ -81,7 +93,11 @@ impl BothEnds {
         Ok(lists::answer(state::encode(&Subscriptions { entries }), next))
     }
 
-    pub(super) async fn publish_subscriptions(&self, acting: &Acting, publish: Publish) -> Handled {
+    pub(super) async fn publish_subscriptions(
+        &self,
+        acting: &Acting<scope::Contacts>,
+        publish: Publish,
+    ) -> Handled {
         let edit: SubscriptionEdit = state::decode(publish.content.unwrap_or_default())
             .map_err(|error| Error::new(Code::Malformed, format!("content: {error}")))?;
         let presentity = edit.cancel;
@@ -95,7 +111,7 @@ impl BothEnds {
 
     async fn subscription(
         &self,
-        acting: &Acting,
+        acting: &Acting<scope::Contacts>,
         presentity: Address,
     ) -> Result<Option<Subscription>, Error> {
         let found = self.reach.stands_in_list(&presentity, acting.owner()).await?;

@@ -1,5 +1,11 @@
 //! What the server keeps in the store's records: tables, keys, and values as JSON, so that an
 //! operator can read them with any tool.
+//!
+//! Here are the values. Where each is kept, and all operations on records, are in `place.rs`; those on logs
+//! in `logs.rs`.
+
+pub mod logs;
+pub mod place;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -7,8 +13,8 @@ use bytes::Bytes;
 use impp_presence::{Contact, Kept};
 use impp_protocol::sasl::scram::{Iterations, Key, Verifier};
 use impp_protocol::state::{Grant, SubscriptionEvent, SubscriptionState};
-use impp_protocol::{Address, DeviceId, Domain, Timestamp};
-use impp_storage::{RecordKey, StoreError, Table};
+use impp_protocol::{Address, DeviceId, Timestamp};
+use impp_storage::Table;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -38,24 +44,14 @@ pub const QUEUED: Table = Table(10);
 /// Until when messages may have gone out to another domain, by that domain.
 pub const LINKED: Table = Table(11);
 
-/// Who makes room among the devices of an account, by user part and [`ROOM_MADE`] or
-/// [`ROOM_PASSWORD`].
+/// Who makes room among the devices of an account, by user part and what it is about.
 pub const ROOM: Table = Table(12);
-
-/// In [`ROOM`]: when devices made room, a [`RoomRecord`].
-pub const ROOM_MADE: &str = "made";
-/// In [`ROOM`]: when the operator last changed the password, milliseconds since 1970.
-pub const ROOM_PASSWORD: &str = "password";
 
 /// All tables in which an account has records of its own, by its user part and more.
 pub const OF_ACCOUNT: &[Table] = &[CONTACT, DEVICE, LAYER, WATCHER, HELD, FOLLOWED, QUEUED, ROOM];
 
-/// The key of what belongs to `owner` alone, or with `rest` of one thing of it.
-pub fn key(table: Table, owner: &Address, rest: &[&str]) -> RecordKey {
-    RecordKey { domain: owner.domain(), table, key: prefix(owner, rest) }
-}
-
-/// The bytes of [`key`]; with an empty last part, the prefix of all things of the owner.
+/// A key of what belongs to `owner`, alone or with `rest` of one thing of it; with an empty last part,
+/// what the keys of all such things begin with.
 pub fn prefix(owner: &Address, rest: &[&str]) -> Vec<u8> {
     let mut key = owner.local().as_bytes().to_vec();
     for part in rest {
@@ -76,18 +72,8 @@ pub fn last_part(key: &[u8]) -> Option<&str> {
     std::str::from_utf8(key.rsplit(|byte| *byte == 0).next()?).ok()
 }
 
-/// The key of one of the server's single things, which belong to no hosted domain.
-///
-/// # Errors
-/// Never: the name in it is a domain.
-pub fn meta(name: &str) -> Result<RecordKey, StoreError> {
-    let domain = Domain::parse("server.invalid")
-        .map_err(|_| StoreError::Damaged { what: "a name".to_owned() })?;
-    Ok(RecordKey { domain, table: META, key: name.as_bytes().to_vec() })
-}
-
 /// A value as stored.
-pub fn to_bytes<T: Serialize>(value: &T) -> Bytes {
+fn to_bytes<T: Serialize>(value: &T) -> Bytes {
     serde_json::to_vec(value).unwrap_or_default().into()
 }
 

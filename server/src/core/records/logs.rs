@@ -1,22 +1,23 @@
-//! What messages, and devices that have gone, leave in the logs of accounts.
+//! What is done to the logs of accounts: what messages, and devices that have gone, leave in them, and what
+//! is taken away.
 
 use bytes::Bytes;
-use impp_protocol::Address;
 use impp_protocol::state::{self, DeviceReport, FateReport, ItemKind};
+use impp_protocol::{Address, Timestamp};
 use impp_storage::{Append, Limit, Op};
 
 /// A message in its recipient's log, as far as the quota allows; the unit's body is the message.
-pub(super) fn received(owner: &Address, limit: Limit) -> Op {
+pub fn received(owner: &Address, limit: Limit) -> Op {
     Op::Append(Append { counted: true, limit: Some(limit), ..append(owner, ItemKind::Received) })
 }
 
 /// The copy of a sent message in its sender's log; the unit's body is the message.
-pub(super) fn copy_sent(from: &Address) -> Op {
+pub fn copy_sent(from: &Address) -> Op {
     Op::Append(append(from, ItemKind::Sent))
 }
 
 /// The fate of a sent message in its sender's log.
-pub(super) fn fate_of(from: &Address, report: &FateReport) -> Op {
+pub fn fate_of(from: &Address, report: &FateReport) -> Op {
     let head = state::encode(report);
     Op::Append(Append { head, with_body: false, ..append(from, ItemKind::Fate) })
 }
@@ -25,6 +26,27 @@ pub(super) fn fate_of(from: &Address, report: &FateReport) -> Op {
 pub fn device_gone(owner: &Address, report: &DeviceReport) -> Op {
     let head = state::encode(report);
     Op::Append(Append { head, with_body: false, ..append(owner, ItemKind::Device) })
+}
+
+/// Refuses the unit where [`received`] would, and writes nothing.
+pub fn fits(owner: &Address, limit: Limit) -> Op {
+    Op::Fits { owner: owner.clone(), limit }
+}
+
+/// A device has taken custody up to a place; what all have, and is older than `before`, goes.
+pub fn acknowledged(owner: &Address, upto: u64, before: Timestamp) -> Vec<Op> {
+    let owner = owner.clone();
+    vec![Op::Custody { owner: owner.clone(), upto }, Op::Trim { owner, before }]
+}
+
+/// All of a log goes.
+pub fn purge(owner: &Address) -> Op {
+    Op::Purge { owner: owner.clone() }
+}
+
+/// Records by which repeats are known go, those of ids of an earlier time.
+pub fn expire_dedup(before: Timestamp) -> Op {
+    Op::ExpireDedup { before }
 }
 
 /// An item that is the unit's body and does not count.

@@ -4,11 +4,12 @@
 
 use std::time::Duration;
 
-use impp_protocol::command::{Fetch, Message, Notify, Subscribe};
+use impp_protocol::command::{Fetch, Message, Notify, Publish, Subscribe};
 use impp_protocol::state::{Decision, Fate, RequestEdit, SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Code, Command, MessageId, What, state};
 use impp_tests::badpeer::Link;
 use impp_tests::peer::{fetch, id_at, message, publish, subscribe};
+use impp_tests::presence::open;
 use impp_tests::server::Start;
 use impp_tests::{BadPeer, Domains, Peer, Server, eventually};
 
@@ -264,4 +265,28 @@ async fn f14_a_domain_that_asks_for_very_many_who_do_not_exist_loses_the_oldest(
     .await;
     assert!(!crate::removal::records_of(server, "g7").is_empty(), "others stay");
     assert_eq!(course.link.refused(fetch("carol@b.example", What::Presence)).await, Code::Refused);
+}
+
+/// Somebody politely blocked owns rules, too: their version does not count what others do.
+#[tokio::test]
+async fn d6_the_number_of_ones_rules_counts_ones_own_changes_alone() {
+    let server = Server::quickstart();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    let text = bytes::Bytes::from_static(b"# none\n");
+    let rules = async |bob: &mut Peer, base| {
+        let own = publish("bob@localhost", What::Rules, Some(text.clone()));
+        bob.request(Publish { base: Some(base), ..own }).await
+    };
+    let mut number = rules(&mut bob, 0).await.unwrap().number.unwrap();
+    for hidden in 0..3 {
+        for _ in 0..=hidden {
+            alice.show_for(&open("nobody sees this"), 600).await.unwrap();
+        }
+        let next = rules(&mut bob, number).await.unwrap().number.unwrap();
+        assert_eq!(next, number + 1, "after {hidden}");
+        let conflict = rules(&mut bob, number).await.unwrap_err();
+        assert_eq!((conflict.code, conflict.version), (Code::Conflict, Some(next)));
+        number = next;
+    }
 }

@@ -290,3 +290,39 @@ async fn d6_the_number_of_ones_rules_counts_ones_own_changes_alone() {
         number = next;
     }
 }
+
+/// Who is dropped is told that there is too much of it exactly when one who is let in would be.
+#[tokio::test]
+async fn d6_e8_who_is_dropped_is_told_what_who_is_let_in_is_told() {
+    let mut told = Vec::new();
+    for dropped in [false, true] {
+        let server = Server::with().set("inbox.items_max", 3).start();
+        let mut bob = Peer::sign_in(&server, "bob").await;
+        let (except, drop) = match dropped {
+            true => (
+                "except = [\"carol@localhost\"]\n",
+                "[[delivery]]\nid = \"d\"\nwho = [\"carol@localhost\"]\naction = \"drop\"\n",
+            ),
+            false => ("", ""),
+        };
+        let rules = format!(
+            "[[delivery]]\nid = \"a\"\nwho = [\"authenticated\"]\n{except}\
+             action = \"accept\"\nrate = \"4/d\"\n{drop}"
+        );
+        bob.set_rules(&rules).await;
+        let mut alice = Peer::sign_in(&server, "alice").await;
+        alice.send("bob@localhost", "one").await;
+        let mut carol = Peer::sign_in(&server, "carol").await;
+        let mut answers = Vec::new();
+        for _ in 0..5 {
+            let answer = carol.request(message("bob@localhost", "two")).await;
+            answers.push(answer.map(|done| done.outcome).map_err(|error| (error.code, error.text)));
+        }
+        told.push(answers);
+    }
+    assert_eq!(told[0], told[1]);
+    let codes: Vec<_> =
+        told[0].iter().map(|one| one.as_ref().err().map(|(code, _)| *code)).collect();
+    let (full, much) = (Some(Code::Full), Some(Code::RateLimited));
+    assert_eq!(codes, [None, None, full, full, much]);
+}

@@ -21,7 +21,7 @@ use crate::core::answers::{Answer, Handled, Stored};
 use crate::core::clock::Clock;
 use crate::core::ground::Ground;
 use crate::core::metrics::Metrics;
-use crate::core::principals::{Principal, Principals};
+use crate::core::principals::{Principal, Principals, Put};
 use crate::core::routes::Routes;
 use crate::core::sessions::Sessions;
 use crate::core::settings::Settings;
@@ -95,11 +95,12 @@ impl Delivery {
                 let action = judged.action;
                 let unit = self.unit(&message, dedup, &judged, &bearer, now);
                 let bytes = message.body.len() as u64;
+                let size = unit.body.as_ref().map_or(0, Bytes::len) as u64;
                 let (pending, delivery, to) = (self.store.submit(unit), self.clone(), message.to);
                 // Whoever has new items is told, also if the sender is gone by then.
                 let answered = tokio::spawn(async move {
                     let outcome = pending.await;
-                    delivery.count(&outcome, &to, action, &from, bytes).await;
+                    delivery.count(&outcome, &to, action, &from, (bytes, size)).await;
                     delivery.answer(outcome, &from, &to, now)
                 });
                 Ok(Answer::of_task(answered))
@@ -165,7 +166,7 @@ impl Delivery {
         to: &Address,
         action: DeliveryAction,
         from: &Address,
-        bytes: u64,
+        (bytes, size): (u64, u64),
     ) {
         let seqs = match outcome {
             Ok(storage::Outcome::Committed { seqs, .. }) => Some(seqs),
@@ -177,10 +178,12 @@ impl Delivery {
             }
             DeliveryAction::Accept | DeliveryAction::Drop => {
                 // The first one is the recipient's.
-                let kept = action == DeliveryAction::Accept;
-                let seq = seqs.and_then(|seqs| seqs.first().copied()).filter(|_| kept);
+                let seq = seqs.and_then(|seqs| seqs.first().copied()).map(Put::At);
+                let seq = seq.filter(|_| action == DeliveryAction::Accept);
                 self.principals.look(to, move |principal, _| match seqs {
-                    Some(_) => principal.inbox.stored(from, bytes, seq),
+                    Some(_) => {
+                        principal.inbox.stored(from, bytes, seq.unwrap_or(Put::Dropped(size)));
+                    }
                     None => principal.inbox.lost(from, bytes),
                 })
             }
@@ -297,6 +300,9 @@ fn admit(
         DeliveryAction::Accept | DeliveryAction::Drop => principal.inbox.take(asker, bytes, all),
         DeliveryAction::Refuse => true,
     };
+    // The store counts only what is kept.
+    let dropped = (action == DeliveryAction::Drop).then(|| principal.inbox.dropped_of(from));
+    let most = most.less(dropped.unwrap_or_default());
     if fits { Ok((action, most)) } else { Err(full(owner)) }
 }
 

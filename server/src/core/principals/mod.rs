@@ -35,7 +35,7 @@ use crate::core::settings::Settings;
 use crate::core::standing::Standing;
 use crate::core::timers::Due;
 pub use held::{HeldMessages, Moving};
-pub use inbox::InboxShares;
+pub use inbox::{InboxShares, Put};
 pub use recovery::Recovery;
 
 /// One principal.

@@ -58,6 +58,16 @@ impl Conditions {
         if let Some(by) = self.except.find(asked.watcher, asked.contact) {
             return Outcome::Excepted(by);
         }
+        self.test_rest(asked, by)
+    }
+
+    /// Whether they would hold if nobody were left out.
+    pub(crate) fn hold_but_for_exceptions(&self, asked: Asked<'_>) -> bool {
+        let by = self.who.find(asked.watcher, asked.contact);
+        by.is_some_and(|by| matches!(self.test_rest(asked, by), Outcome::Matched(_)))
+    }
+
+    fn test_rest<'a>(&'a self, asked: Asked<'_>, by: By<'a>) -> Outcome<'a> {
         if !self.spheres.is_empty() {
             let Some(sphere) = asked.sphere else { return Outcome::SphereUnknown };
             if !self.spheres.iter().any(|own| equal_but_case(own, sphere)) {

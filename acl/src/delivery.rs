@@ -6,7 +6,7 @@ use impp_protocol::{Address, Timestamp};
 
 use crate::conditions::{Asked, Outcome};
 use crate::identity::{Grant, Watcher};
-use crate::rules::{DeliveryAction, Rate, RuleSet};
+use crate::rules::{DeliveryAction, DeliveryRule, Rate, RuleSet};
 
 /// All that a decision about a message looks at beside the rules.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +63,9 @@ impl DeliveryDecision {
 /// Decides by the delivery rules; without a matching one the message is refused.
 ///
 /// The largest action wins. The rate is the largest among the rules that say that action; one of
-/// them without a rate lifts it. The owner may always write to itself.
+/// them without a rate lifts it. Who is dropped has the rate of those whom the rules let in that
+/// except it: by a limit that others have nobody finds out what becomes of its messages. The owner may
+/// always write to itself.
 pub fn decide_delivery(rules: &RuleSet, question: &DeliveryQuestion<'_>) -> DeliveryDecision {
     let mut decision = DeliveryDecision {
         action: DeliveryAction::Refuse,
@@ -77,23 +79,45 @@ pub fn decide_delivery(rules: &RuleSet, question: &DeliveryQuestion<'_>) -> Deli
         decision.by_owner = true;
         return decision;
     }
+    let (mut said, mut excepting) = (None, None);
     for (index, rule) in rules.delivery.iter().enumerate() {
         let outcome = rule.conditions.test(question.asked());
         if matches!(outcome, Outcome::Matched(_)) {
-            if decision.matched.is_empty() || rule.action > decision.action {
-                decision.rate = rule.rate;
-            } else if rule.action == decision.action {
-                decision.rate = decision.rate.zip(rule.rate).map(|(a, b)| a.larger(b));
-            }
-            decision.action = decision.action.max(rule.action);
+            said = Some(larger(said, rule));
             decision.matched.push(index);
+        }
+        if matches!(outcome, Outcome::Excepted(_))
+            && rule.action > DeliveryAction::Drop
+            && rule.conditions.hold_but_for_exceptions(question.asked())
+        {
+            excepting = Some(larger(excepting, rule));
         }
         if matches!(outcome, Outcome::Matched(_) | Outcome::NotNow) {
             let next = rule.conditions.next_change(question.now);
             decision.until = decision.until.into_iter().chain(next).min();
         }
     }
+    if let Some((action, rate)) = said {
+        (decision.action, decision.rate) = (action, rate);
+    }
+    if decision.action == DeliveryAction::Drop {
+        decision.rate = excepting.and_then(|(_, rate)| rate);
+    }
     decision
+}
+
+/// The larger action of what was said so far and of a rule, with the rate that goes with it.
+fn larger(
+    said: Option<(DeliveryAction, Option<Rate>)>,
+    rule: &DeliveryRule,
+) -> (DeliveryAction, Option<Rate>) {
+    match said {
+        Some((action, rate)) if action == rule.action => {
+            (action, rate.zip(rule.rate).map(|(a, b)| a.larger(b)))
+        }
+        Some(said) if said.0 > rule.action => said,
+        _ => (rule.action, rule.rate),
+    }
 }
 
 /// Decides where the owner's sphere is not known for now: what is not let in where there is none, and
@@ -165,5 +189,24 @@ mod tests {
         assert_eq!(rate(&[&slow, &fast]), minute(9));
         assert_eq!(rate(&[&fast, &free]), None);
         assert_eq!(rate(&[&free, &slow]), None);
+    }
+
+    #[test]
+    fn d6_who_is_dropped_has_the_rate_of_those_who_are_let_in() {
+        let minute = |count| Some(Rate { count, period: Duration::from_secs(60) });
+        let drop = rule(1, "bob@localhost", "drop", "");
+        let rest = "rate = \"9/min\"\nexcept = [\"bob@localhost\"]";
+        let slow = rule(2, "anyone", "accept", rest);
+        let held = rule(3, "anyone", "hold", &rest.replace('9', "1"));
+        let others = rule(4, "domain:b.example", "accept", "");
+        let of = |text: &str, who: &str| {
+            let decision = ask(text, who);
+            (decision.action(), decision.rate())
+        };
+        let all = drop.clone() + &held + &slow + &others;
+        assert_eq!(of(&all, "bob@localhost"), (DeliveryAction::Drop, minute(9)));
+        assert_eq!(of(&all, "carol@localhost"), (DeliveryAction::Accept, minute(9)));
+        assert_eq!(of(&(drop.clone() + &held), "bob@localhost").1, minute(1));
+        assert_eq!(of(&drop, "bob@localhost"), (DeliveryAction::Drop, None));
     }
 }

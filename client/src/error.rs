@@ -84,6 +84,8 @@ pub enum Refusal {
     Domain,
     /// Clients, or IMPP at all.
     Clients,
+    /// Nobody more for now: it has no place, or something in it fails.
+    More,
 }
 
 impl Refusal {
@@ -91,6 +93,7 @@ impl Refusal {
         match self {
             Refusal::Domain => format!("this server does not serve {domain}"),
             Refusal::Clients => "this is no IMPP server, or it serves no clients there".to_owned(),
+            Refusal::More => "this server has no place for another connection now".to_owned(),
         }
     }
 }

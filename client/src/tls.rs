@@ -96,9 +96,12 @@ fn words(error: &rustls::Error) -> String {
 
 /// What the alert of a server that serves something else says.
 fn refusal(error: &rustls::Error) -> Option<Refusal> {
-    use rustls::AlertDescription::{AccessDenied, NoApplicationProtocol, UnrecognisedName};
+    use rustls::AlertDescription::{
+        AccessDenied, InternalError, NoApplicationProtocol, UnrecognisedName,
+    };
     match error {
         rustls::Error::AlertReceived(AccessDenied | UnrecognisedName) => Some(Refusal::Domain),
+        rustls::Error::AlertReceived(InternalError) => Some(Refusal::More),
         rustls::Error::AlertReceived(NoApplicationProtocol)
         | rustls::Error::NoApplicationProtocol => Some(Refusal::Clients),
         _ => None,

@@ -1,157 +1,140 @@
-//! Addresses that do not exist, taken for people who never sign in: asked for by another domain, they
-//! wait, lapse and fill up as those do, so that nobody can tell them apart.
+//! Addresses that do not exist and that another domain has asked for: which of them are kept.
 //!
-//! Nothing of it is stored, and nothing of a message is kept. What is answered is left to the links.
+//! Each is a presentity with the rules of a new account whose owner never signs in, on the same path
+//! and by the same counters as those who exist, so that nobody can tell them apart. All that there is
+//! to say of them alone is here: there could be any number of them, and there are so many at most.
 
-use std::collections::VecDeque;
-use std::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
 
-use impp_acl::{RuleSet, RulesError, default_rules};
 use impp_protocol::hashing::HashMap;
-use impp_protocol::{Address, Timestamp};
+use impp_protocol::{Address, Domain};
 
-use crate::ids::{LinkId, ListenerId};
-use crate::places::{Amount, Asker, Places};
-use crate::policy::Policy;
-use crate::presentity::{Answer, Change, Effects, Layers, PaceLimit, Presentity};
+/// All together.
+pub const GHOSTS_MAX: usize = 4096;
+/// Of those, the ones that one domain has asked for first.
+pub const GHOSTS_PER_DOMAIN_MAX: usize = 1024;
 
-/// So many are known of a link. With a further one the oldest is dropped: its watchers do not hear
-/// that they lapse, and it has as much room for them as at first.
-const GHOSTS_MAX: usize = 1024;
-/// Addresses whose messages are counted; when there are more, all are forgotten.
-const INBOXES_MAX: usize = 65_536;
+const _: () = assert!(GHOSTS_PER_DOMAIN_MAX < GHOSTS_MAX);
 
-/// Those whose presence was asked for over one link; they end with it.
+/// See the module.
 #[derive(Debug, Default)]
 pub struct Ghosts {
-    known: HashMap<Address, Presentity>,
-    /// Oldest first; some of them may be known no more.
-    order: VecDeque<Address>,
-    policy: Option<Policy>,
-    dropped: Vec<Address>,
-    soonest: Option<Timestamp>,
+    known: HashMap<Address, Ghost>,
+    /// By the domain that has asked for them first, which has the place: the oldest first.
+    of: BTreeMap<Domain, VecDeque<Address>>,
+}
+
+#[derive(Debug)]
+struct Ghost {
+    asked_by: Domain,
+    /// Something of it may be stored.
+    noted: bool,
+}
+
+/// One that has made room: nothing is kept of it any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gone {
+    /// Which.
+    pub address: Address,
+    /// Whether something of it may be stored.
+    pub noted: bool,
 }
 
 impl Ghosts {
-    /// Somebody asks one of them for something.
-    ///
-    /// # Errors
-    /// [`RulesError`], if the rules of new accounts are broken.
-    pub fn ask(
-        &mut self,
-        address: &Address,
-        now: Timestamp,
-        change: Change,
-    ) -> Result<(Answer, Effects), RulesError> {
-        if !self.known.contains_key(address) {
-            let policy = match &self.policy {
-                Some(policy) => policy.clone(),
-                None => self.policy.insert(newcomers_policy(address)?).clone(),
-            };
-            self.make_room();
-            self.order.push_back(address.clone());
-            self.known.insert(address.clone(), with_policy(address, policy, now));
+    /// A domain asks for one. Where there is no more room the oldest goes: of that domain, or of the
+    /// one that has most.
+    pub fn ask(&mut self, ghost: &Address, asked_by: &Domain) -> Option<Gone> {
+        if self.known.contains_key(ghost) {
+            return None;
         }
-        let Some(ghost) = self.known.get_mut(address) else {
-            return Ok((Answer::Done, Effects::default()));
-        };
-        let made = ghost.make(now, change);
-        self.soonest = self.soonest.into_iter().chain(ghost.next_deadline()).min();
-        Ok(made)
+        let gone = self.make_room(asked_by);
+        let kept = Ghost { asked_by: asked_by.clone(), noted: false };
+        self.known.insert(ghost.clone(), kept);
+        self.of.entry(asked_by.clone()).or_default().push_back(ghost.clone());
+        gone
     }
 
-    /// One of them that was asked for something.
-    pub fn find(&mut self, address: &Address) -> Option<&mut Presentity> {
-        self.known.get_mut(address)
+    /// Something of one is about to be stored: the domain that has its place, if it is known.
+    pub fn note(&mut self, ghost: &Address) -> Option<&Domain> {
+        let kept = self.known.get_mut(ghost)?;
+        kept.noted = true;
+        Some(&kept.asked_by)
     }
 
     /// Whether one is known.
-    pub fn contains(&self, address: &Address) -> bool {
-        self.known.contains_key(address)
+    pub fn contains(&self, ghost: &Address) -> bool {
+        self.known.contains_key(ghost)
     }
 
     /// It exists now.
-    pub fn forget(&mut self, address: &Address) {
-        self.known.remove(address);
-    }
-
-    /// Does what is due of all; those of whom there is something to say over the link.
-    pub fn expire(&mut self, now: Timestamp, link: LinkId) -> Vec<Address> {
-        let mut changed = Vec::new();
-        if self.soonest.is_none_or(|at| at > now) {
-            return changed;
-        }
-        self.soonest = None;
-        for (address, ghost) in &mut self.known {
-            let is_due = ghost.next_deadline().is_some_and(|at| at <= now);
-            if is_due && ghost.expire(now).wake.contains(&ListenerId::from(link)) {
-                changed.push(address.clone());
-            }
-            self.soonest = self.soonest.into_iter().chain(ghost.next_deadline()).min();
-        }
-        changed
-    }
-
-    /// When [`Ghosts::expire`] has something to do.
-    pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.soonest
-    }
-
-    /// Those that were dropped since this was asked last.
-    pub fn take_dropped(&mut self) -> Vec<Address> {
-        std::mem::take(&mut self.dropped)
-    }
-
-    fn make_room(&mut self) {
-        while self.known.len() >= GHOSTS_MAX {
-            let Some(oldest) = self.order.pop_front() else { return };
-            if self.known.remove(&oldest).is_some() {
-                self.dropped.push(oldest);
+    pub fn forget(&mut self, ghost: &Address) {
+        let Some(kept) = self.known.remove(ghost) else { return };
+        if let Some(of) = self.of.get_mut(&kept.asked_by) {
+            of.retain(|other| other != ghost);
+            if of.is_empty() {
+                self.of.remove(&kept.asked_by);
             }
         }
     }
+
+    fn make_room(&mut self, asked_by: &Domain) -> Option<Gone> {
+        let own = self.of.get(asked_by).map_or(0, VecDeque::len);
+        let oldest = if own >= GHOSTS_PER_DOMAIN_MAX {
+            self.of.get(asked_by)?.front()?.clone()
+        } else if self.known.len() >= GHOSTS_MAX {
+            self.of.values().max_by_key(|of| of.len())?.front()?.clone()
+        } else {
+            return None;
+        };
+        let noted = self.known.get(&oldest).is_some_and(|ghost| ghost.noted);
+        self.forget(&oldest);
+        Some(Gone { address: oldest, noted })
+    }
 }
 
-/// One who never signs in, as somebody sees it who looks once.
-///
-/// # Errors
-/// [`RulesError`], if the rules of new accounts are broken.
-pub fn ghost(address: &Address, now: Timestamp) -> Result<Presentity, RulesError> {
-    Ok(with_policy(address, newcomers_policy(address)?, now))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The policy of a new account of the same domain.
-fn newcomers_policy(address: &Address) -> Result<Policy, RulesError> {
-    let text = default_rules(&address.domain());
-    Ok(Policy::new(RuleSet::parse(&text)?, &text, 0))
-}
-
-fn with_policy(address: &Address, policy: Policy, now: Timestamp) -> Presentity {
-    let pace = PaceLimit { burst: 1, interval: Duration::from_secs(1) };
-    let (layers, watchers) = (Layers::default(), HashMap::default());
-    Presentity::restored(address.clone(), policy, layers, watchers, now, pace, None).0
-}
-
-/// How many messages each seems to hold, so that it comes to be full as one would whose owner never
-/// looks.
-#[derive(Debug, Default)]
-pub struct GhostInboxes(HashMap<Address, Places>);
-
-impl GhostInboxes {
-    /// Seems to hold one more message of somebody elsewhere; `false` if there is no room among `most`.
-    pub fn hold(&mut self, address: &Address, from: &Address, most: u64) -> bool {
-        if self.0.len() >= INBOXES_MAX && !self.0.contains_key(address) {
-            self.0.clear();
-        }
-        let places = self.0.entry(address.clone()).or_default();
-        // Who never signs in knows nobody.
-        places.take(Asker::of(address, from, false), 0, Amount::items(most))
+    fn ghost(index: usize) -> Address {
+        format!("g{index}@a.example").parse().unwrap()
     }
 
-    /// What seemed to be held was a repeat, or could not be stored.
-    pub fn release(&mut self, address: &Address, from: &Address) {
-        if let Some(places) = self.0.get_mut(address) {
-            places.give_back(from, 0);
+    fn domain(index: usize) -> Domain {
+        Domain::parse(&format!("d{index}.example")).unwrap()
+    }
+
+    #[test]
+    fn f14_a_domain_has_room_for_so_many_and_loses_its_own_oldest() {
+        let mut ghosts = Ghosts::default();
+        let other = "other@a.example".parse().unwrap();
+        assert_eq!(ghosts.ask(&other, &domain(2)), None);
+        for index in 0..GHOSTS_PER_DOMAIN_MAX {
+            assert_eq!(ghosts.ask(&ghost(index), &domain(1)), None);
+            assert_eq!(ghosts.ask(&ghost(0), &domain(1)), None, "it is there");
+        }
+        assert_eq!(ghosts.note(&ghost(1)), Some(&domain(1)));
+        for (next, noted) in [(0, false), (1, true)] {
+            let gone = ghosts.ask(&ghost(GHOSTS_PER_DOMAIN_MAX + next), &domain(1));
+            assert_eq!(gone, Some(Gone { address: ghost(next), noted }));
+            assert!(!ghosts.contains(&ghost(next)) && ghosts.contains(&other));
+        }
+        ghosts.forget(&other);
+        assert!(ghosts.note(&other).is_none() && !ghosts.of.contains_key(&domain(2)));
+    }
+
+    #[test]
+    fn f14_of_all_of_them_there_are_so_many_and_who_has_most_makes_room() {
+        let mut ghosts = Ghosts::default();
+        for index in 0..GHOSTS_MAX {
+            let of = if index < 900 { 0 } else { 1 + index % 7 };
+            assert_eq!(ghosts.ask(&ghost(index), &domain(of)), None);
+        }
+        for next in 0..100 {
+            let gone = ghosts.ask(&ghost(GHOSTS_MAX + next), &domain(100 + next));
+            assert_eq!(gone.unwrap().address, ghost(next), "those of the one that has most");
+            assert_eq!(ghosts.known.len(), GHOSTS_MAX);
+            assert_eq!(ghosts.of.values().map(VecDeque::len).sum::<usize>(), GHOSTS_MAX);
         }
     }
 }

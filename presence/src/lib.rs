@@ -12,7 +12,7 @@
 //! | `watching.rs`, `watchers.rs` | one watcher; all of a presentity, and when which is due |
 //! | `policy.rs` | an owner's rules and contacts, as decisions look at them |
 //! | `presentity/` | a presentity: what is shown, and what is on its way to the disk |
-//! | `ghosts.rs` | addresses that do not exist, and must not be told from others |
+//! | `ghosts.rs` | which addresses that do not exist are kept, so that nobody can tell them from others |
 //! | `places.rs` | places that others take: a share for each |
 //! | `followed/` | a presentity of another domain, as its followers here see it |
 

@@ -116,6 +116,13 @@ impl Amount {
         Amount { items, bytes: u64::MAX }
     }
 
+    /// So much, less what is taken otherwise.
+    #[must_use]
+    pub fn less(self, taken: Amount) -> Amount {
+        let items = self.items.saturating_sub(taken.items);
+        Amount { items, bytes: self.bytes.saturating_sub(taken.bytes) }
+    }
+
     /// One part in so many, unless that is too little to be of use.
     fn part(self, of: u64) -> Amount {
         let part = |all: u64, least: u64| (all / of).max(least).min(all);

@@ -289,7 +289,12 @@ impl<'u, F: Facts> Planner<'u, '_, F> {
             }
         }
         self.plan.counters.version += 1;
-        let version = self.plan.counters.version;
+        let counted = self.plan.counters.version;
+        let version = match expect {
+            // Who knows its version learns by the next one nothing of what else was written.
+            Expect::Version(known) => next_version(known, counted),
+            Expect::Any | Expect::Absent => counted,
+        };
         self.plan.writes.push(Write::Record { key, version, value });
         self.plan.versions.push(version);
         Ok(None)
@@ -372,6 +377,14 @@ impl<'u, F: Facts> Planner<'u, '_, F> {
         }
         Ok(usage)
     }
+}
+
+/// The version of a record after this one, where the store has `counted` so many: the next number, or
+/// beyond all that a store may have given of which this one is a copy. Never more than is counted, so
+/// that a record that is made anew starts above any version it had.
+fn next_version(known: u64, counted: u64) -> u64 {
+    let leaps = (counted / LEAP).saturating_sub(known / LEAP);
+    known.saturating_add(leaps.saturating_mul(LEAP)).saturating_add(1).min(counted)
 }
 
 /// How far counters leap where a store was put back: more than any store gives while a copy of it is

@@ -191,6 +191,17 @@ battery! {
         assert_eq!(refused, conflict(None));
     }
 
+    /// Who changes a record that it knows learns nothing of what else was written.
+    async fn d6_a_version_counts_the_changes_of_its_own_record(store: &dyn Store) {
+        let first = versions(store, vec![put("k", Expect::Absent, "1")]).await[0];
+        versions(store, vec![put("x", Expect::Any, "1"), put("y", Expect::Any, "1")]).await;
+        let second = versions(store, vec![put("k", Expect::Version(first), "2")]).await[0];
+        assert_eq!(second, first + 1);
+        submit(store, vec![delete("k", Expect::Version(second))]).await;
+        let anew = versions(store, vec![put("k", Expect::Absent, "1")]).await[0];
+        assert!(anew > second, "{anew}");
+    }
+
     /// A version of a record that is gone never fits the one that came after.
     async fn a_record_made_again_has_a_new_version(store: &dyn Store) {
         let old = versions(store, vec![put("k", Expect::Absent, "1")]).await[0];

@@ -137,3 +137,25 @@ fn opens_as_it_is(from: &Path) {
     copy(from, dir.path(), &["store.sqlite"]);
     assert_eq!(open(dir.path()).restored(), Some(Restored::OtherTime));
 }
+
+/// A record of a copy goes on beyond what the original may have given it since.
+#[tokio::test]
+async fn g15_d6_no_version_of_a_record_is_given_twice() {
+    let [dir, copied] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let store = open(dir.path());
+    let known = versions(&store, vec![put("k", Expect::Absent, "1")]).await[0];
+    drop(store);
+    copy(dir.path(), copied.path(), &BOTH);
+    let (store, mut last) = (open(dir.path()), known);
+    for _ in 0..5 {
+        last = versions(&store, vec![put("k", Expect::Version(last), "lost")]).await[0];
+    }
+    drop(store);
+    copy(copied.path(), dir.path(), &["store.sqlite"]);
+    let store = open(dir.path());
+    assert_eq!(store.restored(), Some(Restored::OtherTime));
+    let next = versions(&store, vec![put("k", Expect::Version(known), "2")]).await[0];
+    assert!(next > last, "{next} after {last}");
+    let after = versions(&store, vec![put("k", Expect::Version(next), "3")]).await[0];
+    assert_eq!(after, next + 1);
+}

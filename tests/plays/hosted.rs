@@ -5,14 +5,19 @@ use impp_protocol::command::{Done, Outcome, Subscribe};
 use impp_protocol::state::Fate;
 use impp_protocol::{Code, What};
 use impp_tests::peer::{fetch, message, subscribe};
+use impp_tests::server::Start;
 use impp_tests::{Authority, Peer, Server};
 
 const BOB: &str = "bob@other.example";
 const NOBODY: &str = "nobody@other.example";
 
-/// A server of localhost and other.example, where bob has an account and has never been.
 fn two(tell_unknown: bool) -> Server {
-    let mut server = Server::with().set("federation.tell_unknown", tell_unknown).start();
+    with_other(Server::with().set("federation.tell_unknown", tell_unknown))
+}
+
+/// A server of localhost and other.example, where bob has an account and has never been.
+pub(crate) fn with_other(start: Start) -> Server {
+    let mut server = start.start();
     server.stop();
     let made = Authority::new("a play's").issue(&["other.example"]);
     let tls = server.data().join("tls");

@@ -76,4 +76,5 @@ mod strangers;
 mod two_domains;
 mod unnoticed;
 mod unstored;
+mod untold;
 mod volatile;

@@ -11,7 +11,7 @@ use crate::policy::Contact;
 impl Change {
     /// Whether it is true already, and is seen at once, whatever the store and the pace say.
     pub(super) fn is_at_once(&self) -> bool {
-        matches!(self, Change::Part(_) | Change::Withdraw | Change::Close)
+        matches!(self, Change::Part(_) | Change::Withdraw | Change::Close(_))
     }
 
     /// Whether it takes something back, from where these contacts are: then it is stored on a full
@@ -28,7 +28,7 @@ impl Change {
             | Change::EndSession(_)
             | Change::Part(_)
             | Change::Withdraw
-            | Change::Close
+            | Change::Close(_)
             | Change::Release { .. }
             | Change::End(..)
             | Change::PutContact(_, None)
@@ -47,7 +47,7 @@ impl Change {
     /// ended, this does not bring back when it is made once more.
     pub(super) fn overtaken_by(&mut self, end: &Change) {
         let ended = match (&*self, end) {
-            (Change::Publish { device, .. }, Change::Withdraw | Change::Close) => Some(*device),
+            (Change::Publish { device, .. }, Change::Withdraw | Change::Close(_)) => Some(*device),
             (Change::Publish { device, .. }, Change::Part(gone)) => {
                 Some(*device).filter(|device| device == gone)
             }
@@ -60,7 +60,7 @@ impl Change {
             (Change::Publish { lease, .. }, Change::Rebind(session, grace)) => {
                 lease.rebind(*session, *grace);
             }
-            (Change::Follow { watcher, .. }, Change::Close) => {
+            (Change::Follow { watcher, .. }, Change::Close(_)) => {
                 let (watcher, keepers) = (watcher.clone(), Vec::new());
                 *self = Change::Release { watcher, keepers, listener: None };
             }

@@ -48,8 +48,8 @@ pub enum Change {
     /// All that is published ends: the account may not be used any more. It is seen at once, whatever
     /// the pace and the store say.
     Withdraw,
-    /// The presentity is gone; as for [`Change::Withdraw`].
-    Close,
+    /// The presentity is gone, which is told in this word; as for [`Change::Withdraw`].
+    Close(SubscriptionEvent),
     /// Somebody asks to follow.
     Follow {
         /// Who.
@@ -153,7 +153,7 @@ impl State {
                 self.layers.end_all();
                 self.recompose();
             }
-            Change::Close => self.close(now),
+            Change::Close(event) => self.close(now, *event),
             Change::Follow { watcher, bond, listener, pending_max } => {
                 let asked = self.follow(now, watcher, *bond, *listener, *pending_max);
                 self.watchers.trim();
@@ -250,10 +250,10 @@ impl State {
         self.document = Arc::new(self.layers.compose());
     }
 
-    fn close(&mut self, now: Timestamp) {
+    fn close(&mut self, now: Timestamp, event: SubscriptionEvent) {
         let all: Vec<Address> = self.watchers.iter().map(|(who, _)| who.clone()).collect();
         for who in all {
-            self.terminate(now, &who, SubscriptionEvent::Noresource);
+            self.terminate(now, &who, event);
         }
         self.layers = Layers::default();
         self.recompose();

@@ -97,14 +97,8 @@ impl Groups {
         self.places.remove(watcher).is_some()
     }
 
-    /// Takes all watchers out.
-    pub fn take(&mut self) -> Vec<Address> {
-        self.groups.clear();
-        std::mem::take(&mut self.places).into_keys().collect()
-    }
-
     /// The watchers, by address.
-    pub(super) fn watchers(&self) -> impl Iterator<Item = &Address> {
+    pub fn watchers(&self) -> impl Iterator<Item = &Address> {
         self.places.keys()
     }
 

@@ -176,6 +176,11 @@ impl Accounts {
         (account.state != AccountState::Removed).then_some(account)
     }
 
+    /// Whether an address is that of an account that was removed.
+    pub fn was_removed(&self, address: &Address) -> bool {
+        self.accounts.get(address).is_some_and(|now| now.state == AccountState::Removed)
+    }
+
     /// Whether an address is that of an account that can be used.
     pub fn is_enabled(&self, address: &Address) -> bool {
         self.accounts.get(address).is_some_and(|now| now.state == AccountState::Enabled)

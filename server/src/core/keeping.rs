@@ -114,7 +114,7 @@ pub fn payer<S>(acting: &Acting<S>) -> Payer {
 pub fn payer_of(owner: &Address, presentity: &Presentity, change: &Change) -> Payer {
     match change {
         // An account that is disabled or removed: that is the operator's.
-        Change::Withdraw | Change::Close => Payer::Operator,
+        Change::Withdraw | Change::Close(_) => Payer::Operator,
         _ if change.takes_back(&presentity.policy().contacts) => Payer::Account(owner.clone()),
         _ => Payer::Nobody,
     }
@@ -152,16 +152,6 @@ pub fn operations(
         }
     }
     ops
-}
-
-/// What is asked of the store in the place of these writes of somebody who does not exist, and must look
-/// the same: to forget what it never had, so that the answer comes as late.
-pub fn forgotten(owner: &Address, writes: &[Write]) -> Vec<Op> {
-    let forget = |write: &Write| match write {
-        Write::Watcher(watcher, _) => Some(place::watcher(owner, watcher).delete()),
-        Write::Layer(..) | Write::Contact(..) | Write::Rules(..) => None,
-    };
-    writes.iter().filter_map(forget).collect()
 }
 
 /// The operation that stores a leased layer, or deletes it.

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use impp_federation::{Hosted, Locate, Route};
+use impp_protocol::state::SubscriptionEvent;
 use impp_protocol::{Address, Code, Domain, Error};
 
 use crate::core::accounts::{Account, Accounts};
@@ -90,6 +91,15 @@ impl Routes {
         asker.domain_str() != address.domain_str()
             && matches!(error.code, Code::NotFound | Code::NotOffered)
             && !self.settings.load().federation.tell_unknown
+    }
+
+    /// What is told of a subscription that nobody knows any more, where there is no account.
+    pub fn ended(&self, presentity: &Address) -> SubscriptionEvent {
+        match self.accounts.was_removed(presentity) {
+            true => SubscriptionEvent::Noresource,
+            // It had to make room.
+            false => SubscriptionEvent::Giveup,
+        }
     }
 
     /// Whether a domain can have links: not one of a single label, such as localhost.

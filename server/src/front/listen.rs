@@ -28,8 +28,10 @@ use crate::wire::gate::Gate;
 use crate::wire::pipe::Pipe;
 use crate::wire::proxied::source;
 
-/// What a client is told that is refused before TLS: a fatal alert, access denied (RFC 8446 6.2).
-const ALERT_ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
+/// What a client is told for whom there is no place, before TLS: a fatal alert, internal error, which is
+/// about nothing that the client has done (RFC 8446 6.2). Access denied says that its domain is not
+/// hosted.
+const ALERT_INTERNAL_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
 /// How long a proxy may take to say for whom a connection is,
 const PROXY_MAX: Duration = Duration::from_secs(5);
 /// and how many of its connections may be about to; further ones are closed.
@@ -146,7 +148,7 @@ fn leaves_ipv4(address: SocketAddr, all: &[SocketAddr]) -> bool {
 
 /// Closes a connection that there is no place for, without waiting.
 fn refuse(entrance: &Entrance, stream: TcpStream, peer: IpAddr, crowded: Crowded) {
-    let _ = stream.try_write(&ALERT_ACCESS_DENIED);
+    let _ = stream.try_write(&ALERT_INTERNAL_ERROR);
     entrance.crowded(peer, crowded);
 }
 

@@ -130,9 +130,11 @@ impl Server {
         ground.metrics.accounts_closed.set(closed);
         let ways = ways(&ground)?;
         let shares = Shares::default();
+        let principals = Arc::new(Principals::new(ground.clone(), recovery));
+        principals.recall_ghosts().await?;
         let beside = Beside {
             routes: Arc::new(Routes::new(ground.settings.clone(), ground.accounts.clone())),
-            principals: Arc::new(Principals::new(ground.clone(), recovery)),
+            principals,
             sessions: Arc::new(Sessions::new(ground.listeners.clone())),
             mirrors: Arc::new(Mirrors::load(ground.clone(), &shares).await?),
             links: Arc::default(),
@@ -153,7 +155,7 @@ impl Server {
         let Beside { routes, principals, sessions, mirrors, links, stopping } = beside;
         let beyond: Arc<dyn Beyond> = peers.clone();
         mirrors.reach_beyond(Arc::downgrade(&beyond));
-        let reach = Reach::new(&ground, routes.clone(), principals.clone(), mirrors.clone());
+        let reach = Reach::new(routes.clone(), principals.clone(), mirrors.clone());
         let (reach, live) = (Arc::new(reach), Arc::new(Live::new(sessions)));
         let secrets = Arc::new(secrets);
         let budgets = Arc::new(Budgets::new(ground.settings.clone(), ground.clock.clone()));

@@ -8,16 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use impp_acl::{RulesError, Watcher};
-use impp_presence::{GroupTold, Groups, Joined, PulledGroups, ghosts};
+use impp_acl::Watcher;
+use impp_presence::{GroupTold, Groups, Joined, PulledGroups};
 use impp_protocol::command::{Done, Fetch, Notify, Subscribe};
 use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::Version;
-use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
+use impp_protocol::state::SubscriptionState;
 use impp_protocol::{Address, By, Code, Command, Error, What};
-use impp_storage::{Store, StoreError};
-
-use asked::Whom;
+use impp_storage::StoreError;
 
 use super::mailbox::LinkMailbox;
 use crate::core::accounts::Accounts;
@@ -82,7 +80,6 @@ pub fn check(
 
 /// See the module.
 pub struct Home {
-    store: Arc<dyn Store>,
     clock: Clock,
     settings: Arc<Settings>,
     accounts: Arc<Accounts>,
@@ -95,13 +92,15 @@ pub struct Home {
 impl Home {
     /// Of these principals.
     pub fn new(ground: &Ground, routes: Arc<Routes>, principals: Arc<Principals>) -> Home {
-        let Ground { store, clock, settings, accounts, standing, metrics, .. } = ground.clone();
-        Home { store, clock, settings, accounts, routes, principals, standing, metrics }
+        let Ground { clock, settings, accounts, standing, metrics, .. } = ground.clone();
+        Home { clock, settings, accounts, routes, principals, standing, metrics }
     }
 
-    /// The presentity is in memory when this returns, if it can be read.
-    pub(super) async fn ready(&self, presentity: &Address) {
-        self.principals.ready(presentity).await;
+    /// The presentity is in memory when this returns, if it can be read and asked for.
+    pub(super) async fn ready(&self, link: &LinkMailbox, presentity: &Address) {
+        if presentity.domain_str() == link.local.as_str() && self.admits(link, presentity).is_ok() {
+            self.principals.ready(presentity).await;
+        }
     }
 
     /// Does what SUBSCRIBE asks for a watcher of the other domain. What is durable is so when this
@@ -165,20 +164,10 @@ impl Home {
             return Err(Error::new(Code::Unsupported, text).by(By::Home));
         }
         let asker = Watcher::Principal(fetch.watcher.unwrap_or_else(|| address.clone()));
-        let seen = match self.whom(&address)? {
-            Whom::Nobody => {
-                let broken = |error: RulesError| Error::new(Code::Internal, error.to_string());
-                let now = self.clock.now();
-                ghosts::ghost(&address, now).map_err(broken)?.fetch(now, &asker, fetch.version)
-            }
-            Whom::Presentity => self
-                .principals
-                .look(&address, |principal, now| {
-                    principal.presentity.fetch(now, &asker, fetch.version)
-                })
-                .await
-                .map_err(|error| storage_error(&error).by_home())?,
-        };
+        self.admits(link, &address)?;
+        let seen =
+            self.look(&address, |presentity, now| presentity.fetch(now, &asker, fetch.version));
+        let seen = seen.await.map_err(|error| storage_error(&error).by_home())?;
         fetched(&address, seen).map_err(|error| error.by_home())
     }
 
@@ -191,13 +180,6 @@ impl Home {
         out: &mut BytesMut,
         room: usize,
     ) {
-        for presentity in link.ghosts().expire(self.clock.now(), link.id) {
-            link.presentity_dirty(&presentity);
-        }
-        for presentity in link.ghosts().take_dropped() {
-            let dropped = groups.remove(&presentity);
-            link.count_watchers(dropped.map_or(0, |of| of.len()), 0);
-        }
         if out.len() >= room {
             return;
         }
@@ -214,7 +196,7 @@ impl Home {
     /// The link is lost: nobody hears over it any more. Leases stay. What is still taken must not go on.
     pub async fn link_lost(&self, link: &LinkMailbox, groups: AllGroups) {
         let mut presentities = link.unanswered();
-        presentities.extend(groups.into_keys().filter(|address| !link.ghosts().contains(address)));
+        presentities.extend(groups.into_keys());
         for presentity in presentities {
             let lost = self.principals.look(&presentity, |principal, _| {
                 principal.presentity.link_lost(link.id);
@@ -234,12 +216,12 @@ impl Home {
         claimed: Option<Version>,
     ) -> Result<Done, Error> {
         loop {
-            let joined = self.look(link, presentity, |presentity, now| {
+            let joined = self.look(presentity, |presentity, now| {
                 presentity.join_groups(now, link.id, groups, watcher, claimed)
             });
             match joined.await.map_err(|error| storage_error(&error).by_home())? {
                 Joined::Due => {
-                    let done = self.expire(link, presentity).await;
+                    let done = self.principals.expire(presentity).await;
                     done.map_err(|error| storage_error(&error).by_home())?;
                 }
                 Joined::Elsewhere => {
@@ -272,13 +254,12 @@ impl Home {
     ) -> Result<(), StoreError> {
         let Some(of) = groups.get_mut(presentity) else { return Ok(()) };
         let before = of.len();
-        let told =
-            if !link.ghosts().contains(presentity) && self.routes.account(presentity).is_err() {
-                close(of)
-            } else {
-                let left = room.saturating_sub(out.len()).max(PULL_BYTES_MIN);
-                self.pull(link, of, presentity, left).await?
-            };
+        let mut told = Vec::new();
+        if self.routes.account(presentity).is_err() {
+            told = self.close(of, presentity).await?;
+        }
+        let left = room.saturating_sub(out.len()).max(PULL_BYTES_MIN);
+        told.extend(self.pull(link, of, presentity, left).await?);
         link.count_watchers(before, of.len());
         if of.is_empty() {
             groups.remove(presentity);
@@ -290,6 +271,33 @@ impl Home {
         Ok(())
     }
 
+    /// Where there is no account: those of whom nobody knows any more, it was removed or given up, are
+    /// told so.
+    async fn close(
+        &self,
+        groups: &mut Groups,
+        presentity: &Address,
+    ) -> Result<Vec<GroupTold>, StoreError> {
+        let gone = self.look(presentity, |presentity, _| {
+            let is_gone = |watcher: &&Address| presentity.watcher(watcher).is_none();
+            groups.watchers().filter(is_gone).cloned().collect::<Vec<_>>()
+        });
+        let watchers = gone.await?;
+        for watcher in &watchers {
+            groups.leave(watcher);
+        }
+        let told = GroupTold {
+            group: None,
+            watchers,
+            state: SubscriptionState::Terminated,
+            event: Some(self.routes.ended(presentity)),
+            content: None,
+            version: None,
+            set: None,
+        };
+        Ok(told.split())
+    }
+
     async fn pull(
         &self,
         link: &LinkMailbox,
@@ -298,11 +306,11 @@ impl Home {
         room: usize,
     ) -> Result<Vec<GroupTold>, StoreError> {
         loop {
-            let pulled = self.look(link, presentity, |presentity, now| {
+            let pulled = self.look(presentity, |presentity, now| {
                 presentity.pull_groups(now, link.id, groups, room)
             });
             match pulled.await? {
-                PulledGroups::Due => self.expire(link, presentity).await?,
+                PulledGroups::Due => self.principals.expire(presentity).await?,
                 PulledGroups::Told(told) => return Ok(told),
                 PulledGroups::More(told) => {
                     link.presentity_dirty(presentity);
@@ -332,20 +340,6 @@ fn notify(presentity: &Address, told: GroupTold) -> Notify {
 fn ended() -> Done {
     let state = Some(SubscriptionState::Terminated);
     Done { state, lease: Some(Duration::ZERO), ..Done::empty() }
-}
-
-/// The presentity is gone: all are told so.
-fn close(groups: &mut Groups) -> Vec<GroupTold> {
-    let told = GroupTold {
-        group: None,
-        watchers: groups.take(),
-        state: SubscriptionState::Terminated,
-        event: Some(SubscriptionEvent::Noresource),
-        content: None,
-        version: None,
-        set: None,
-    };
-    told.split()
 }
 
 /// What this server says as the home of a presentity.

@@ -5,11 +5,10 @@
 use std::sync::Arc;
 
 use impp_presence::LinkId;
-use impp_presence::ghosts::Ghosts;
 use impp_protocol::command::Bye;
 use impp_protocol::hashing::{HashMap, HashSet};
 use impp_protocol::{Address, Domain};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::core::listeners::{Again, Listener};
 use crate::core::signal::Signal;
@@ -29,7 +28,6 @@ pub struct LinkMailbox {
     /// What could not be looked at.
     again: Again,
     asking: Mutex<Asking>,
-    ghosts: Mutex<Ghosts>,
 }
 
 /// Who hears over it, or wants to.
@@ -54,8 +52,8 @@ struct News {
 impl LinkMailbox {
     /// An empty mailbox.
     pub fn new(id: LinkId, local: Domain, remote: Domain) -> LinkMailbox {
-        let (signal, news, again, asking, ghosts) = Default::default();
-        LinkMailbox { id, local, remote, signal, news, again, asking, ghosts }
+        let (signal, news, again, asking) = Default::default();
+        LinkMailbox { id, local, remote, signal, news, again, asking }
     }
 
     /// Says after a while that a presentity may have changed.
@@ -91,7 +89,7 @@ impl LinkMailbox {
     }
 
     /// A request is taken: from now on the presentity may know of this link. There are at most as
-    /// many as accounts.
+    /// many as requests unanswered.
     pub(super) fn takes(&self, presentity: &Address) {
         *self.asking.lock().taking.entry(presentity.clone()).or_default() += 1;
     }
@@ -110,11 +108,6 @@ impl LinkMailbox {
     /// The presentities of requests that were not answered.
     pub(super) fn unanswered(&self) -> HashSet<Address> {
         self.asking.lock().taking.keys().cloned().collect()
-    }
-
-    /// Those who do not exist and were asked for over this link.
-    pub(super) fn ghosts(&self) -> MutexGuard<'_, Ghosts> {
-        self.ghosts.lock()
     }
 
     /// How many watchers of the other domain hear over this link.

@@ -5,14 +5,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use impp_acl::{DeliveryAction, Watcher};
-use impp_presence::ghosts::GhostInboxes;
 use impp_presence::places::Amount;
 use impp_protocol::command::{Message, Outcome};
 use impp_protocol::state::{Fate, FateReport};
 use impp_protocol::{Address, By, Code, Error, Timestamp};
 use impp_storage::{self as storage, Dedup, Lane, Limit, Op, Store, StoreError, Unit};
-use parking_lot::Mutex;
 
 use super::accept::{answered, dedup, done, full, in_time, in_window, is_repeat};
 use super::held::hold;
@@ -21,7 +20,7 @@ use crate::core::answers::{Answer, Handled, Stored};
 use crate::core::clock::Clock;
 use crate::core::ground::Ground;
 use crate::core::metrics::Metrics;
-use crate::core::principals::{Principal, Principals};
+use crate::core::principals::{Principal, Principals, Put};
 use crate::core::records::logs::{copy_sent, fate_of, fits, received};
 use crate::core::routes::Routes;
 use crate::core::sessions::Sessions;
@@ -46,17 +45,18 @@ pub struct Delivery {
     routes: Arc<Routes>,
     pub(super) principals: Arc<Principals>,
     sessions: Arc<Sessions>,
-    /// Addresses that do not exist here, as other domains see their inboxes.
-    ghosts: Mutex<GhostInboxes>,
     metrics: Arc<Metrics>,
 }
 
 /// Where a message goes.
-enum Judged {
-    /// Into this inbox, or what its rules say instead; so much of it may be full for this sender.
-    Inbox(Arc<Account>, DeliveryAction, Limit),
-    /// There is no such inbox, which other domains are not to know.
-    Nobody,
+struct Judged {
+    /// Who has the inbox. Without, there is none, which other domains are not to know: all is as if
+    /// there were one, but for what would be in it.
+    recipient: Option<Arc<Account>>,
+    /// What the owner's rules say.
+    action: DeliveryAction,
+    /// So much of the inbox may be full for this sender.
+    limit: Limit,
 }
 
 impl Delivery {
@@ -68,8 +68,7 @@ impl Delivery {
         sessions: Arc<Sessions>,
     ) -> Delivery {
         let Ground { store, clock, settings, metrics, .. } = ground.clone();
-        let ghosts = Mutex::default();
-        Delivery { store, clock, settings, routes, principals, sessions, ghosts, metrics }
+        Delivery { store, clock, settings, routes, principals, sessions, metrics }
     }
 
     /// Takes a message whose `from` is proven; the answer comes when the store has it.
@@ -85,27 +84,23 @@ impl Delivery {
         let now = self.clock.wall();
         let dedup = dedup(&message, &from);
         match self.judge(&message, &from, &bearer, now).await {
-            Ok(Judged::Inbox(recipient, action, _)) if message.volatile => {
+            Ok(Judged { recipient, action, .. }) if message.volatile => {
                 self.metrics.messages.inc();
-                self.pass_on(&recipient, action, &message);
-                Ok(Answer::Now(done(now, Outcome::Sent).into()))
-            }
-            Ok(Judged::Nobody) if message.volatile => {
+                if let Some(recipient) = recipient {
+                    self.pass_on(&recipient, action, &message);
+                }
                 Ok(Answer::Now(done(now, Outcome::Sent).into()))
             }
             Ok(judged) => {
-                let (action, nobody) = match &judged {
-                    Judged::Inbox(_, action, _) => (*action, false),
-                    // It takes as long, and a repeat is told, as if there were somebody.
-                    Judged::Nobody => (DeliveryAction::Drop, true),
-                };
+                let action = judged.action;
                 let unit = self.unit(&message, dedup, &judged, &bearer, now);
                 let bytes = message.body.len() as u64;
+                let size = unit.body.as_ref().map_or(0, Bytes::len) as u64;
                 let (pending, delivery, to) = (self.store.submit(unit), self.clone(), message.to);
                 // Whoever has new items is told, also if the sender is gone by then.
                 let answered = tokio::spawn(async move {
                     let outcome = pending.await;
-                    delivery.count(&outcome, (&to, nobody), action, &from, bytes).await;
+                    delivery.count(&outcome, &to, action, &from, (bytes, size)).await;
                     delivery.answer(outcome, &from, &to, now)
                 });
                 Ok(Answer::of_task(answered))
@@ -130,9 +125,10 @@ impl Delivery {
         in_time(message, now)?;
         let recipient = match self.recipient(&message.to) {
             Err(error) if self.routes.is_hidden(from, &message.to, &error) => {
-                return self.nobody(&message.to, from);
+                self.principals.asked_from(&message.to, &from.domain());
+                None
             }
-            recipient => recipient?,
+            recipient => Some(recipient?),
         };
         let (held_max, all) = {
             let settings = self.settings.load();
@@ -148,15 +144,10 @@ impl Delivery {
             return Err(Error::new(Code::Refused, text).by(By::Recipient));
         }
         let limit = Limit { items: most.items, bytes: most.bytes };
-        Ok(Judged::Inbox(recipient, action, limit))
-    }
-
-    /// Another domain writes to an address without an inbox, which it is not to be told.
-    fn nobody(&self, to: &Address, from: &Address) -> Result<Judged, Error> {
-        match self.ghosts.lock().hold(to, from, self.settings.load().limits.pending_max) {
-            true => Ok(Judged::Nobody),
-            false => Err(full(to)),
-        }
+        // There is no inbox that could take it.
+        let nowhere = recipient.is_none() && action == DeliveryAction::Accept;
+        let action = if nowhere { DeliveryAction::Drop } else { action };
+        Ok(Judged { recipient, action, limit })
     }
 
     fn recipient(&self, to: &Address) -> Result<Arc<Account>, Error> {
@@ -172,26 +163,27 @@ impl Delivery {
     async fn count(
         &self,
         outcome: &Result<storage::Outcome, StoreError>,
-        (to, nobody): (&Address, bool),
+        to: &Address,
         action: DeliveryAction,
         from: &Address,
-        bytes: u64,
+        (bytes, size): (u64, u64),
     ) {
         let seqs = match outcome {
             Ok(storage::Outcome::Committed { seqs, .. }) => Some(seqs),
             _ => None,
         };
-        let counted = match (nobody, action) {
-            (true, _) if seqs.is_none() => return self.ghosts.lock().release(to, from),
-            (false, DeliveryAction::Hold) if seqs.is_none() => {
+        let counted = match action {
+            DeliveryAction::Hold if seqs.is_none() => {
                 return self.one_less_held(to, from).await;
             }
-            (false, DeliveryAction::Accept | DeliveryAction::Drop) => {
+            DeliveryAction::Accept | DeliveryAction::Drop => {
                 // The first one is the recipient's.
-                let kept = action == DeliveryAction::Accept;
-                let seq = seqs.and_then(|seqs| seqs.first().copied()).filter(|_| kept);
+                let seq = seqs.and_then(|seqs| seqs.first().copied()).map(Put::At);
+                let seq = seq.filter(|_| action == DeliveryAction::Accept);
                 self.principals.look(to, move |principal, _| match seqs {
-                    Some(_) => principal.inbox.stored(from, bytes, seq),
+                    Some(_) => {
+                        principal.inbox.stored(from, bytes, seq.unwrap_or(Put::Dropped(size)));
+                    }
                     None => principal.inbox.lost(from, bytes),
                 })
             }
@@ -230,14 +222,18 @@ impl Delivery {
         let (from, to) = (dedup.from.clone(), &message.to);
         let body = message.encode();
         let mut ops = Vec::new();
-        match *judged {
-            Judged::Inbox(_, DeliveryAction::Accept, limit) => ops.push(received(to, limit)),
-            Judged::Inbox(_, DeliveryAction::Hold, _) => ops.push(hold(message, &from, &body)),
-            // Refused where it would be if it were kept.
-            Judged::Inbox(_, DeliveryAction::Drop, limit) => {
-                ops.push(fits(to, limit));
+        let Judged { recipient, action, limit } = judged;
+        match action {
+            DeliveryAction::Accept => ops.push(received(to, *limit)),
+            DeliveryAction::Hold if recipient.is_some() => ops.push(hold(message, &from, &body)),
+            // It counts, over a restart too; nobody will read it.
+            DeliveryAction::Hold => {
+                ops.push(hold(message, &from, &Bytes::new()));
+                ops.extend(self.principals.ghost_note(to));
             }
-            Judged::Inbox(_, DeliveryAction::Refuse, _) | Judged::Nobody => {}
+            // Refused where it would be if it were kept.
+            DeliveryAction::Drop => ops.push(fits(to, *limit)),
+            DeliveryAction::Refuse => {}
         }
         if *bearer == Bearer::Session {
             // Accepted, held and dropped are alike to the sender.
@@ -304,6 +300,9 @@ fn admit(
         DeliveryAction::Accept | DeliveryAction::Drop => principal.inbox.take(asker, bytes, all),
         DeliveryAction::Refuse => true,
     };
+    // The store counts only what is kept.
+    let dropped = (action == DeliveryAction::Drop).then(|| principal.inbox.dropped_of(from));
+    let most = most.less(dropped.unwrap_or_default());
     if fits { Ok((action, most)) } else { Err(full(owner)) }
 }
 

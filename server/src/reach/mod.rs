@@ -19,7 +19,6 @@ use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Code, Error, SessionId};
 use tokio::sync::oneshot;
 
-use crate::core::ground::Ground;
 use crate::core::principals::Principals;
 use crate::core::routes::{Routes, Where};
 pub use beyond::Beyond;
@@ -164,13 +163,8 @@ pub struct Reach {
 
 impl Reach {
     /// What is here is asked of the principals, what is elsewhere of the mirrors.
-    pub fn new(
-        ground: &Ground,
-        routes: Arc<Routes>,
-        principals: Arc<Principals>,
-        mirrors: Arc<Mirrors>,
-    ) -> Reach {
-        let here = Here::new(ground, Arc::clone(&routes), principals);
+    pub fn new(routes: Arc<Routes>, principals: Arc<Principals>, mirrors: Arc<Mirrors>) -> Reach {
+        let here = Here::new(Arc::clone(&routes), principals);
         Reach { routes, here, elsewhere: Elsewhere::new(mirrors) }
     }
 

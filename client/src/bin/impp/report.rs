@@ -3,9 +3,9 @@
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
-use impp_client::ClientError;
 use impp_client::locate::NotReachedKind;
 use impp_client::protocol::{Code, Error};
+use impp_client::{ClientError, Refusal};
 use serde::Serialize;
 
 use crate::output::printable;
@@ -213,6 +213,7 @@ fn hint(error: &ClientError) -> Option<String> {
             }
         },
         ClientError::Tls { untrusted: true, .. } => TRUST,
+        ClientError::NotServed { refusal: Refusal::More, .. } => "try again later",
         ClientError::NotServed { .. } => "check address and server in the profile",
         error if error.is_sign_in() => "impp login ADDRESS signs in anew",
         ClientError::Timeout(_) => "--timeout SECONDS waits longer",

@@ -59,7 +59,7 @@ fn g8_what_has_ended_does_not_come_back_with_what_was_staged_before() {
     for (publish, end) in [
         (&leased, Change::Part(PHONE)),
         (&leased, Change::Withdraw),
-        (&leased, Change::Close),
+        (&leased, Change::Close(SubscriptionEvent::Noresource)),
         (&session, Change::Part(PHONE)),
         (&session, Change::EndSession(SESSION)),
     ] {

@@ -16,10 +16,30 @@ pub struct InboxShares {
     places: Places,
     /// What is stored, by its place in the log and in the order in which that was told; those that were
     /// dropped stand behind the newest of others.
-    stored: BTreeMap<(u64, u64), (Address, u64)>,
+    stored: BTreeMap<(u64, u64), One>,
+    /// Of these, what was dropped: the store does not count it.
+    dropped: Places,
     newest: u64,
     acknowledged: u64,
     told: u64,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct One {
+    from: Address,
+    bytes: u64,
+    /// Not kept, and what it would have taken.
+    dropped: Option<u64>,
+}
+
+/// What has become of one that was on its way.
+#[derive(Clone, Copy, Debug)]
+pub enum Put {
+    /// It is at this place in the log.
+    At(u64),
+    /// It was dropped, and would have taken so many bytes there.
+    Dropped(u64),
 }
 
 impl InboxShares {
@@ -30,16 +50,30 @@ impl InboxShares {
         has_room && self.places.take_share(asker, bytes, all)
     }
 
-    /// It is there, at this place in the log, or dropped.
-    pub fn stored(&mut self, from: &Address, bytes: u64, seq: Option<u64>) {
+    /// It is there, or dropped.
+    pub fn stored(&mut self, from: &Address, bytes: u64, put: Put) {
         let behind = self.newest.max(self.acknowledged) + 1;
-        self.newest = self.newest.max(seq.unwrap_or_default());
-        let seq = seq.unwrap_or(behind);
+        let (seq, dropped) = match put {
+            Put::At(seq) => (seq, None),
+            Put::Dropped(size) => (behind, Some(size)),
+        };
+        if dropped.is_none() {
+            self.newest = self.newest.max(seq);
+        }
         if seq <= self.acknowledged {
             return self.places.give_back(from, bytes);
         }
         self.told += 1;
-        self.stored.insert((seq, self.told), (from.clone(), bytes));
+        if let Some(size) = dropped {
+            self.dropped.put(Asker::of(from, from, false), size);
+        }
+        self.stored.insert((seq, self.told), One { from: from.clone(), bytes, dropped });
+    }
+
+    /// What the inbox would hold more of a sender if none of its messages had been dropped: it is full
+    /// for that sender when it would be then.
+    pub fn dropped_of(&self, from: &Address) -> Amount {
+        self.dropped.of(from)
     }
 
     /// It did not come there.
@@ -53,8 +87,11 @@ impl InboxShares {
         while let Some(first) = self.stored.first_entry()
             && first.key().0 <= upto
         {
-            let (from, bytes) = first.remove();
+            let One { from, bytes, dropped } = first.remove();
             self.places.give_back(&from, bytes);
+            if let Some(size) = dropped {
+                self.dropped.give_back(&from, size);
+            }
         }
     }
 }
@@ -69,22 +106,23 @@ mod tests {
         let (mut inbox, all) = (InboxShares::default(), Amount::items(40));
         let take = |inbox: &mut InboxShares| inbox.take(Asker::of(&owner, &bob, false), 5, all);
         assert_eq!((0..20).filter(|_| take(&mut inbox)).count(), 10);
-        (1..=9).for_each(|seq| inbox.stored(&bob, 5, Some(seq * 10)));
+        (1..=9).for_each(|seq| inbox.stored(&bob, 5, Put::At(seq * 10)));
         assert!(!take(&mut inbox));
         inbox.acknowledged(30);
         assert_eq!((0..20).filter(|_| take(&mut inbox)).count(), 3);
         // The tenth was read before it is known here that it is stored.
         inbox.acknowledged(100);
-        inbox.stored(&bob, 5, Some(100));
+        inbox.stored(&bob, 5, Put::At(100));
         (0..3).for_each(|_| inbox.lost(&bob, 5));
         assert!(inbox.places.is_empty() && inbox.stored.is_empty());
         // What was dropped stands where it would have come, and goes with what is acknowledged there.
         assert!(take(&mut inbox) && take(&mut inbox));
-        inbox.stored(&bob, 5, Some(110));
-        inbox.stored(&bob, 5, None);
+        inbox.stored(&bob, 5, Put::At(110));
+        inbox.stored(&bob, 5, Put::Dropped(7));
         inbox.acknowledged(110);
         assert_eq!(inbox.places.of(&bob).items, 1);
+        assert_eq!(inbox.dropped_of(&bob), Amount { items: 1, bytes: 7 });
         inbox.acknowledged(120);
-        assert!(inbox.places.is_empty());
+        assert!(inbox.places.is_empty() && inbox.dropped.is_empty());
     }
 }

@@ -25,11 +25,19 @@ use crate::core::records::{
 };
 
 impl Principals {
+    /// Has a principal read from the store, if it is not there; what is wrong with it is told to
+    /// whoever asks for it.
+    pub async fn ready(self: &Arc<Self>, owner: &Address) {
+        let _ = self.load(owner).await;
+    }
+
     /// A principal, read from the store if it is not there.
     pub(super) async fn load(
         self: &Arc<Self>,
         owner: &Address,
     ) -> Result<Arc<Mutex<Principal>>, StoreError> {
+        #[cfg(test)]
+        self.looked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         if let Some(entry) = self.entries.get(owner) {
             return Ok(entry.value().clone());
         }
@@ -70,6 +78,9 @@ impl Principals {
             recovering_until: self.recovering_until(now),
         };
         let (principal, ended) = load(&**store, owner, around).await?;
+        if !self.stays(owner) {
+            return Ok(Arc::new(Mutex::new(principal)));
+        }
         // Whoever was first has the newer state.
         match self.entries.entry(owner.clone()) {
             Entry::Occupied(entry) => Ok(entry.get().clone()),

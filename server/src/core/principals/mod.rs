@@ -6,6 +6,7 @@
 //! the change or takes it back, and only then wakes whoever has to look, also if the one who asked has
 //! gone. What a presentity does is left to `impp_presence`, what it looks like on disk to `records`.
 
+mod ghosts;
 mod held;
 mod inbox;
 mod load;
@@ -15,6 +16,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use impp_presence::ghosts::Ghosts;
 use impp_presence::places::Asker;
 use impp_presence::{Answer, Change, Effects, Presentity, Staging, Write};
 use impp_protocol::hashing::HashMap;
@@ -33,7 +35,7 @@ use crate::core::settings::Settings;
 use crate::core::standing::Standing;
 use crate::core::timers::Due;
 pub use held::{HeldMessages, Moving};
-pub use inbox::InboxShares;
+pub use inbox::{InboxShares, Put};
 pub use recovery::Recovery;
 
 /// One principal.
@@ -100,13 +102,26 @@ pub struct Principals {
     entries: DashMap<Address, Arc<Mutex<Principal>>>,
     /// Those that are just read.
     loading: DashMap<Address, Arc<tokio::sync::Mutex<()>>>,
+    /// Those who do not exist.
+    ghosts: Mutex<Ghosts>,
+    /// How often one was asked for; tests compare it.
+    #[cfg(test)]
+    looked: std::sync::atomic::AtomicU64,
 }
 
 impl Principals {
     /// None is loaded yet.
     pub fn new(ground: Ground, recovery: Recovery) -> Principals {
-        let (entries, loading) = Default::default();
-        Principals { ground, recovery, entries, loading }
+        let (entries, loading, ghosts) = Default::default();
+        Principals {
+            ground,
+            recovery,
+            entries,
+            loading,
+            ghosts,
+            #[cfg(test)]
+            looked: Default::default(),
+        }
     }
 
     /// The settings.
@@ -225,14 +240,6 @@ impl Principals {
             let (mut principal, now) = (entry.lock(), self.ground.clock.now());
             let effects = principal.presentity.wall_moved(now, self.ground.clock.ahead());
             self.follow_up(&owner, &entry, &mut principal, effects, now);
-        }
-    }
-
-    /// Has a principal read from the store, if it is not there; what is wrong with it is told to
-    /// whoever asks for it.
-    pub async fn ready(self: &Arc<Self>, owner: &Address) {
-        if self.ground.accounts.get(owner).is_some() {
-            let _ = self.load(owner).await;
         }
     }
 
@@ -370,7 +377,10 @@ impl Principals {
         now: Timestamp,
     ) -> Commits {
         let is_local = |address: &Address| self.ground.accounts.is_local(address);
-        let ops = keeping::operations(owner, writes, is_local);
+        let mut ops = keeping::operations(owner, writes, is_local);
+        if !ops.is_empty() {
+            ops.extend(self.ghost_note(owner));
+        }
         Commits::submit(&*self.ground.store, now, ops, payer, Some(owner))
     }
 

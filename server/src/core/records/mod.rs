@@ -30,7 +30,8 @@ pub const DEVICE: Table = Table(4);
 pub const LAYER: Table = Table(5);
 /// Watchers of a presentity, by user part and watcher.
 pub const WATCHER: Table = Table(6);
-/// Messages held for a decision, by user part, sender and id.
+/// Messages held for a decision, by user part, sender and id; empty where there is no inbox, which
+/// other domains are not to know.
 pub const HELD: Table = Table(7);
 /// The server's secrets and other single things, by name; and what is begun and not finished, by name
 /// and what it is about.
@@ -46,6 +47,10 @@ pub const LINKED: Table = Table(11);
 
 /// Who makes room among the devices of an account, by user part and what it is about.
 pub const ROOM: Table = Table(12);
+
+/// Addresses without an account that are kept for who has asked for them, by user part; the value is
+/// the domain that was the first.
+pub const GHOST: Table = Table(13);
 
 /// All tables in which an account has records of its own, by its user part and more.
 pub const OF_ACCOUNT: &[Table] = &[CONTACT, DEVICE, LAYER, WATCHER, HELD, FOLLOWED, QUEUED, ROOM];

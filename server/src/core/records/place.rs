@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{
     ACCOUNT, AccountRecord, CONTACT, ClockRecord, ContactRecord, DEVICE, DeviceRecord, FOLLOWED,
-    HELD, LAYER, LINKED, LayerRecord, LinkedRecord, META, QUEUED, QueuedRecord, ROOM, RULES,
+    GHOST, HELD, LAYER, LINKED, LayerRecord, LinkedRecord, META, QUEUED, QueuedRecord, ROOM, RULES,
     RoomRecord, WATCHER, WatcherRecord, prefix, to_bytes,
 };
 use crate::core::secrets::SecretsRecord;
@@ -144,6 +144,11 @@ pub fn room_made(owner: &Address) -> Place<RoomRecord> {
 /// When the operator last changed the password of an account, milliseconds since 1970.
 pub fn room_password(owner: &Address) -> Place<u64> {
     Place::of(ROOM, owner, &["password"])
+}
+
+/// That an address without an account is kept: for the domain that was the first to ask for it.
+pub fn ghost(address: &Address) -> Place<String> {
+    Place::of(GHOST, address, &[])
 }
 
 /// One that a scan has found.

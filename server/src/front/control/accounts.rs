@@ -86,10 +86,11 @@ async fn act(server: &Administration, request: Request) -> Result<Response, Undo
         Request::Add { address, password, services } => {
             let address = address_of(&address)?;
             let (verifier, password) = verifier(server, &address, password)?;
-            server
-                .accounts
-                .add(store, server.clock.wall(), &address, services, verifier, vec![])
-                .await?;
+            let wall = server.clock.wall();
+            server.accounts.add(store, wall, &address, services, verifier, vec![]).await?;
+            if let Err(error) = server.principals.born(&address).await {
+                tracing::warn!(%error, "what an address seemed to hold goes at the next start");
+            }
             made = password;
         }
         Request::Passwd { address, password } => {

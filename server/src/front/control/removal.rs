@@ -151,8 +151,9 @@ async fn is_unreadable(
 
 /// Tells those who followed it, and takes its end away from them.
 async fn close(server: &Administration, address: &Address) -> Result<Vec<String>, AccountError> {
+    let gone = Change::Close(SubscriptionEvent::Noresource);
     for all in [false, true] {
-        match server.principals.change(address, Change::Close).await {
+        match server.principals.change(address, gone.clone()).await {
             Err(ChangeError::Store(StoreError::Damaged { .. })) => {}
             closed => return Ok(closed.map(|_| Vec::new())?),
         }

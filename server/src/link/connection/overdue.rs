@@ -30,11 +30,8 @@ impl Open {
         let later = later.filter(|at| *at > self.serving.clock.now());
         let later = later.map(|at| self.serving.clock.instant(at));
         let idle_close = self.spoke + seconds(links.close_seconds);
-        let ghosts = self.link.mailbox.ghosts().next_deadline();
-        let ghosts = ghosts.filter(|_| self.ending == Ending::No);
-        let ghosts = ghosts.map(|at| self.serving.clock.instant(at));
         let paused = self.paused.filter(|until| *until > Instant::now());
-        [unanswered, said, later, ghosts, paused]
+        [unanswered, said, later, paused]
             .into_iter()
             .flatten()
             .fold(idle_close, Instant::min)

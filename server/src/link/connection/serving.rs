@@ -52,7 +52,7 @@ impl Open {
         let (home, mailbox) = (self.serving.home.clone(), self.link.mailbox.clone());
         // What is asked takes effect in the order in which it came: the presentity is there, and
         // each request is begun before the next one is read. Only the disk is waited for.
-        home.ready(&subscribe.address).await;
+        home.ready(&mailbox, &subscribe.address).await;
         let mut taking = Box::pin(async move { home.subscribe(&mailbox, subscribe).await });
         match (&mut taking).now_or_never() {
             Some(taken) => self.driver.ended(number, Finished::Subscribed(taken)),

@@ -1,4 +1,5 @@
-//! One presentity that another domain asks for, or one who does not exist and must look the same.
+//! One presentity that another domain asks for. One who does not exist must look the same, and is asked
+//! in the same way: see `core/principals/ghosts.rs`.
 //!
 //! What is made of it for the other side is in `home`.
 
@@ -7,22 +8,13 @@ use std::time::Duration;
 use impp_presence::{Answer, Asked, Bond, Change, Keeper, Presentity};
 use impp_protocol::command::Subscribe;
 use impp_protocol::{Address, By, Code, Error, Timestamp, What};
-use impp_storage::{Payer, StoreError};
+use impp_storage::StoreError;
 
 use super::super::mailbox::LinkMailbox;
 use super::{Home, Standing, check};
 use crate::core::answers::{Stored, crowded, refused};
 use crate::core::config::seconds;
-use crate::core::keeping::{Commits, forgotten};
-use crate::core::listeners::Listener;
-use crate::core::principals::{ChangeError, Principal};
-
-/// Who is asked for: a presentity of ours, or nobody, who must not be told from one.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Whom {
-    Presentity,
-    Nobody,
-}
+use crate::core::principals::Principal;
 
 impl Home {
     /// Does what SUBSCRIBE asks: the watcher follows, or does not any more.
@@ -39,13 +31,10 @@ impl Home {
             return Err(Error::new(Code::Unsupported, text));
         }
         let lease = self.granted(subscribe.lease);
-        let whom = self.whom(presentity)?;
-        if let Whom::Presentity = whom {
-            link.ghosts().forget(presentity);
-        }
+        self.admits(link, presentity)?;
         match lease.is_zero() {
-            true => self.release(link, whom, presentity, watcher).await,
-            false => self.stand(link, whom, presentity, watcher, lease).await,
+            true => self.release(link, presentity, watcher).await,
+            false => self.stand(link, presentity, watcher, lease).await,
         }
     }
 
@@ -59,20 +48,18 @@ impl Home {
     async fn release(
         &self,
         link: &LinkMailbox,
-        whom: Whom,
         presentity: &Address,
         watcher: &Address,
     ) -> Result<Standing, Error> {
         let (watcher, keepers) = (watcher.clone(), vec![Keeper::Server]);
         let release = Change::Release { watcher, keepers, listener: Some(link.id.into()) };
-        self.change(link, whom, presentity, release, |_| true).await.stored()?;
+        self.principals.change(presentity, release).await.stored()?;
         Ok(Standing::Ended)
     }
 
     async fn stand(
         &self,
         link: &LinkMailbox,
-        whom: Whom,
         presentity: &Address,
         watcher: &Address,
         lease: Duration,
@@ -81,38 +68,37 @@ impl Home {
         let most = config.federation.subscriptions_max as usize;
         let pending_max = config.limits.pending_max as usize;
         let bond = Bond::Server(self.clock.now().after(lease));
-        if let Whom::Presentity = whom {
-            link.takes(presentity);
-        }
+        link.takes(presentity);
         let has_room = |principal: &mut Principal| {
-            principal.presentity.is_kept_by_server(watcher)
-                || self.standing.count(&link.local, &link.remote) < most
+            let stays = principal.presentity.is_kept_by_server(watcher)
+                || self.standing.count(&link.local, &link.remote) < most;
+            stays.then_some(()).ok_or(())
         };
         let (watcher, listener) = (watcher.clone(), Some(link.id.into()));
         let follow = Change::Follow { watcher, bond, listener, pending_max };
-        let asked = self.change(link, whom, presentity, follow, has_room).await;
-        if !matches!(asked, Ok(Some(Answer::Asked(Asked::Stands(_))))) {
+        let asked = self.principals.change_if(presentity, follow, has_room).await;
+        if !matches!(asked, Ok(Ok(Answer::Asked(Asked::Stands(_))))) {
             link.taken(presentity);
         }
         match asked.stored()? {
-            None => {
+            Err(()) => {
                 let text = format!("{most} watchers of one domain, and that is the most");
                 Err(Error::new(Code::Full, text))
             }
-            Some(Answer::Asked(Asked::Stands(_))) => Ok(Standing::Follows(lease)),
-            Some(Answer::Asked(Asked::Crowded)) => Err(crowded()),
-            Some(_) => Err(refused(presentity)),
+            Ok(Answer::Asked(Asked::Stands(_))) => Ok(Standing::Follows(lease)),
+            Ok(Answer::Asked(Asked::Crowded)) => Err(crowded()),
+            Ok(_) => Err(refused(presentity)),
         }
     }
 
-    /// Who is asked for.
+    /// Whether the other side may ask for an address, existing or not.
     ///
     /// # Errors
     /// moved; storage; and not-found or not-offered, where that is told.
-    pub(super) fn whom(&self, address: &Address) -> Result<Whom, Error> {
+    pub(super) fn admits(&self, link: &LinkMailbox, address: &Address) -> Result<(), Error> {
         let account = self.accounts.get(address);
         if account.as_ref().is_some_and(|account| account.services.pres) {
-            return Ok(Whom::Presentity);
+            return Ok(());
         }
         if account.is_none() {
             self.accounts.not_closed(address).map_err(|error| error.by(By::Home))?;
@@ -126,7 +112,10 @@ impl Home {
             return Err(error);
         }
         match (self.settings.load().federation.tell_unknown, account) {
-            (false, _) => Ok(Whom::Nobody),
+            (false, _) => {
+                self.principals.asked_from(address, &link.remote);
+                Ok(())
+            }
             (true, None) => {
                 let text = format!("{address} does not exist");
                 Err(Error::new(Code::NotFound, text).by(By::Home))
@@ -138,56 +127,12 @@ impl Home {
         }
     }
 
-    /// Changes a presentity if it is as it has to be, or one who does not exist and must look the same.
-    async fn change(
-        &self,
-        link: &LinkMailbox,
-        whom: Whom,
-        address: &Address,
-        change: Change,
-        fits: impl FnOnce(&mut Principal) -> bool,
-    ) -> Result<Option<Answer>, ChangeError> {
-        if let Whom::Presentity = whom {
-            let fits = |principal: &mut Principal| fits(principal).then_some(()).ok_or(());
-            return Ok(self.principals.change_if(address, change, fits).await?.ok());
-        }
-        let asked = link.ghosts().ask(address, self.clock.now(), change);
-        let (answer, effects) =
-            asked.map_err(|error| StoreError::Damaged { what: error.to_string() })?;
-        let ops = forgotten(address, &effects.writes);
-        if !ops.is_empty() {
-            let payer = &Payer::Nobody;
-            let now = self.clock.now();
-            Commits::submit(&*self.store, now, ops, payer, Some(address)).done().await?;
-        }
-        if effects.wake.contains(&link.id.into()) {
-            link.presentity_dirty(address);
-        }
-        Ok(Some(answer))
-    }
-
-    /// Looks at a presentity, or at one who does not exist and was asked for over this link.
+    /// Looks at a presentity.
     pub(super) async fn look<R>(
         &self,
-        link: &LinkMailbox,
         address: &Address,
         act: impl FnOnce(&mut Presentity, Timestamp) -> R,
     ) -> Result<R, StoreError> {
-        if let Some(ghost) = link.ghosts().find(address) {
-            return Ok(act(ghost, self.clock.now()));
-        }
         self.principals.look(address, |principal, now| act(&mut principal.presentity, now)).await
-    }
-
-    pub(super) async fn expire(
-        &self,
-        link: &LinkMailbox,
-        presentity: &Address,
-    ) -> Result<(), StoreError> {
-        if let Some(ghost) = link.ghosts().find(presentity) {
-            ghost.expire(self.clock.now());
-            return Ok(());
-        }
-        self.principals.expire(presentity).await
     }
 }

@@ -1,6 +1,7 @@
 //! Two servers and what a link between them carries, without the link: presence from publication to
 //! a client of the other domain.
 
+mod alike;
 mod nobody;
 
 use std::path::Path;

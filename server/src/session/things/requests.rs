@@ -50,7 +50,9 @@ impl Waiting {
     pub(super) async fn fetch(&self, acting: &Acting<scope::Rules>, fetch: Fetch) -> Handled {
         let mut entries = self.asking(acting).await?;
         let mut by_sender = BTreeMap::new();
-        for held in self.held(acting).await? {
+        let held = self.held(acting).await?;
+        // Of what came while there was no inbox there is nothing to decide about.
+        for held in held.into_iter().filter(|held| !held.record.value.is_empty()) {
             let since = by_sender.entry(held.from).or_insert(held.since);
             *since = held.since.min(*since);
         }
@@ -223,6 +225,7 @@ impl Waiting {
         let owner = acting.owner().clone();
         let place: Place<Raw> = place::found(&owner.domain(), HELD, held.key);
         let mut ops = vec![place.delete_if(Expect::Version(held.record.version))];
+        let accept = accept && !held.record.value.is_empty();
         if accept {
             ops.push(self.delivery.received(&owner));
         }

@@ -1,0 +1,328 @@
+//! What other domains may not be told: an address that does not exist is an account with the rules of a
+//! new one whose owner never signs in. The same course is asked of both, and what came of it compared,
+//! word for word and in its order: over a link, and by users of a domain hosted beside it.
+
+use std::time::Duration;
+
+use impp_protocol::command::{Fetch, Message, Notify, Publish, Subscribe};
+use impp_protocol::state::{Decision, Fate, RequestEdit, SubscriptionEvent, SubscriptionState};
+use impp_protocol::{Code, Command, MessageId, What, state};
+use impp_tests::badpeer::Link;
+use impp_tests::peer::{fetch, id_at, message, publish, subscribe};
+use impp_tests::presence::open;
+use impp_tests::server::Start;
+use impp_tests::{BadPeer, Domains, Peer, Server, eventually};
+
+use crate::hosted::with_other;
+
+/// Who of b.example is asked for: an account of whom nobody has heard, or nobody.
+const DORA: &str = "dora@b.example";
+/// So many may wait for an owner; a quarter of that, of one other domain.
+const PENDING_MAX: i64 = 16;
+const PENDING_OF_DOMAIN: usize = 4;
+/// Messages that are held of one sender.
+const HELD_OF_SENDER: usize = 8;
+
+/// All that came, as far as it could tell something.
+#[derive(Debug, Default)]
+struct Transcript(Vec<String>);
+
+impl Transcript {
+    fn note(&mut self, of: &str, came: impl std::fmt::Debug) {
+        let text = format!("{of}: {came:?}");
+        // When it was, and under which number, is another for each.
+        let times = text.split("time: Some(Timestamp(");
+        let times = times.map(|part| part.trim_start_matches(|c: char| c.is_ascii_digit()));
+        self.0.push(times.collect::<Vec<_>>().join("time: Some(Timestamp("));
+    }
+
+    /// What the last thing was.
+    fn last(&self) -> &str {
+        self.0.last().map_or("", |last| last)
+    }
+}
+
+/// The server of a.example, as wrong as it likes, and its link to b.example.
+struct Course {
+    domains: Domains,
+    peer: BadPeer,
+    link: Link,
+    came: Transcript,
+}
+
+impl Course {
+    async fn begin(settings: impl Fn(&str, Start) -> Start) -> Course {
+        let domains = Domains::with(&["b.example"], settings).await;
+        let peer = BadPeer::among(&domains, "a.example").await;
+        let link = peer.call(&domains["b.example"]).await;
+        Course { domains, peer, link, came: Transcript::default() }
+    }
+
+    async fn ask(&mut self, of: &str, what: impl Into<Command>) {
+        let answer = self.link.request(what).await;
+        self.came.note(of, answer);
+    }
+
+    async fn fetch(&mut self, who: &str) {
+        let watcher = Some(self.peer.account(who));
+        self.ask("FETCH", Fetch { watcher, ..fetch(DORA, What::Presence) }).await;
+    }
+
+    async fn follow(&mut self, who: &str, seconds: u64) {
+        let watcher = Some(self.peer.account(who));
+        let lease = Some(Duration::from_secs(seconds));
+        self.ask("SUBSCRIBE", Subscribe { watcher, lease, ..subscribe(DORA, What::Presence) })
+            .await;
+    }
+
+    async fn write(&mut self, who: &str, id: MessageId) {
+        let message = self.peer.message(who, DORA, "hello");
+        self.ask("MESSAGE", Message { id, ..message }).await;
+    }
+
+    /// What the link says unasked, the next thing.
+    async fn told(&mut self) -> Notify {
+        let asked = impp_tests::wait::within("something unasked", self.link.try_asked()).await;
+        let Command::Notify(notify) = asked.expect("a link that stays").command else { panic!() };
+        self.came.note("NOTIFY", &notify);
+        notify
+    }
+
+    async fn call_again(&mut self) {
+        self.link = self.peer.call(&self.domains["b.example"]).await;
+    }
+}
+
+/// Looks, asks, asks again, lapses, leaves, comes back, fills up what there is of places.
+async fn over_a_link(exists: bool) -> Vec<String> {
+    let mut course = Course::begin(|_, start| start.set("limits.pending_max", PENDING_MAX)).await;
+    if exists {
+        course.domains["b.example"].add("dora");
+    }
+    course.fetch("amy").await;
+    course.follow("amy", 600).await;
+    course.follow("amy", 600).await;
+    course.fetch("amy").await;
+    // A lease that ends by itself is told; the request waits on.
+    course.follow("ben", 1).await;
+    let lapsed = course.told().await;
+    assert_eq!(lapsed.event, Some(SubscriptionEvent::Timeout), "{lapsed:?}");
+    course.follow("amy", 0).await;
+    course.follow("amy", 600).await;
+    for index in 2..=PENDING_OF_DOMAIN {
+        course.follow(&format!("w{index}"), 600).await;
+    }
+    assert!(course.came.last().contains("Full"), "{}", course.came.last());
+    let first = id_at(0);
+    course.write("amy", first).await;
+    course.write("amy", first).await;
+    for _ in 1..=HELD_OF_SENDER {
+        course.write("amy", id_at(0)).await;
+    }
+    assert!(course.came.last().contains("Full"), "{}", course.came.last());
+    // Volatile ones go nowhere.
+    let volatile = Message { volatile: true, ..course.peer.message("amy", DORA, "now") };
+    course.ask("MESSAGE", volatile).await;
+    // All that is so on the disk, too.
+    course.domains["b.example"].kill9();
+    course.domains["b.example"].restart();
+    course.call_again().await;
+    course.follow("zoe", 600).await;
+    assert!(course.came.last().contains("Full"), "{}", course.came.last());
+    course.write("amy", id_at(0)).await;
+    assert!(course.came.last().contains("Full"), "{}", course.came.last());
+    course.write("amy", first).await;
+    course.fetch("amy").await;
+    course.follow("amy", 600).await;
+    // Another link takes the place of this one.
+    course.call_again().await;
+    course.follow("amy", 600).await;
+    // Dora comes at last, and lets amy in.
+    if !exists {
+        course.domains["b.example"].add("dora");
+    }
+    let mut dora = Peer::sign_in(&course.domains["b.example"], "dora").await;
+    let mut asking: Vec<_> = dora.requests().await.entries;
+    asking.retain(|entry| entry.kind == state::RequestKind::Subscribe);
+    let asking: Vec<_> = asking.into_iter().map(|entry| entry.from.to_string()).collect();
+    course.came.note("requests", asking);
+    let edit = RequestEdit { from: course.peer.account("amy"), decision: Decision::Allow };
+    dora.done(publish(DORA, What::Requests, Some(state::encode(&edit)))).await;
+    let let_in = course.told().await;
+    assert_eq!(let_in.state, SubscriptionState::Active, "{let_in:?}");
+    course.came.0
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d6_f14_over_a_link_nobody_is_an_account_that_never_signs_in() {
+    let (known, unknown) = tokio::join!(over_a_link(true), over_a_link(false));
+    assert_eq!(known, unknown);
+}
+
+/// The same of one who follows, asks and writes on the same server, in another of its domains.
+async fn beside(whom: &str) -> Vec<String> {
+    let start = Server::with().set("limits.leases_max", 3).set("times.lease_min_seconds", 1);
+    let mut server = with_other(start);
+    let mut came = Transcript::default();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    came.note("FETCH", alice.request(fetch(whom, What::Presence)).await);
+    came.note("SUBSCRIBE", alice.request(subscribe(whom, What::Presence)).await);
+    for seconds in [600, 600] {
+        came.note("SUBSCRIBE", alice.follow_for(whom, seconds).await);
+    }
+    // It counts among what an account may follow by leases.
+    for other in ["x", "y", "z"] {
+        came.note(other, alice.follow_for(&format!("{other}@other.example"), 600).await);
+    }
+    assert!(came.last().contains("Full"), "{}", came.last());
+    // What ends by itself is told.
+    let mut carol = Peer::sign_in(&server, "carol").await;
+    came.note("SUBSCRIBE", carol.follow_for(whom, 1).await);
+    let lapsed = impp_tests::wait::within("the end of a lease", carol.notify()).await;
+    assert_eq!(lapsed.event, Some(SubscriptionEvent::Timeout), "{lapsed:?}");
+    came.note("NOTIFY", lapsed);
+    // A new session finds what it follows, one after a restart too.
+    for crash in [false, true] {
+        if crash {
+            server.kill9();
+            server.restart();
+        } else {
+            carol.leave().await;
+            alice.leave().await;
+        }
+        alice = Peer::sign_in(&server, "alice").await;
+        carol = Peer::sign_in(&server, "carol").await;
+        for peer in [&mut alice, &mut carol] {
+            let mut all = peer.subscriptions().await;
+            all.iter_mut().for_each(|one| one.expires_in = one.expires_in.map(|_| Duration::ZERO));
+            came.note("subscriptions", all);
+        }
+        assert!(came.last().contains(whom), "a request that has lapsed waits: {}", came.last());
+        came.note("another", alice.follow_for("z@other.example", 600).await);
+        assert!(came.last().contains("Full"), "{}", came.last());
+    }
+    let hello = message(whom, "hello");
+    let id = hello.id;
+    came.note("MESSAGE", alice.done(hello.clone()).await.outcome);
+    came.note("MESSAGE", alice.done(hello).await.outcome);
+    let fate = alice.fate(id).await;
+    assert_eq!(fate.fate, Fate::Delivered);
+    came.note("fate", (fate.code, fate.by, fate.text));
+    came.note("cancelled", alice.follow_for(whom, 0).await);
+    server.stop();
+    came.0.into_iter().map(|line| line.replace(whom, "WHOM")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d6_f14_to_a_domain_hosted_beside_it_nobody_is_an_account_that_never_signs_in() {
+    let (known, unknown) = tokio::join!(beside("bob@other.example"), beside("bon@other.example"));
+    assert_eq!(known, unknown);
+}
+
+/// A removal is told to who followed, and no more of it to who asks later.
+#[tokio::test(flavor = "multi_thread")]
+async fn d6_who_was_removed_is_nobody_to_who_asks_later() {
+    let mut course = Course::begin(|_, start| start).await;
+    course.domains["b.example"].add("dora");
+    course.follow("amy", 600).await;
+    course.domains["b.example"].user_ok(&["remove", DORA]);
+    let gone = course.told().await;
+    assert_eq!(gone.event, Some(SubscriptionEvent::Noresource), "{gone:?}");
+    course.follow("ben", 600).await;
+    let pending = course.came.last().to_owned();
+    course.follow("amy", 600).await;
+    assert_eq!(course.came.last(), pending);
+    assert!(pending.contains("Pending"), "{pending}");
+}
+
+/// Those who do not exist are bounded: a domain that asks for very many loses its oldest, which is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn f14_a_domain_that_asks_for_very_many_who_do_not_exist_loses_the_oldest() {
+    /// One more than `GHOSTS_PER_DOMAIN_MAX`, with amy's.
+    const MANY: usize = 1024;
+    let mut course = Course::begin(|_, start| start).await;
+    course.follow("amy", 600).await;
+    let (watcher, lease) = (Some(course.peer.account("amy")), Some(Duration::from_secs(600)));
+    let mut wait = Vec::new();
+    for index in 0..MANY {
+        let whom = format!("g{index}@b.example");
+        let ask = Subscribe { watcher: watcher.clone(), lease, ..subscribe(&whom, What::Presence) };
+        wait.push(course.link.ask(ask).await);
+        if wait.len() >= 32 {
+            for number in wait.drain(..) {
+                course.link.answer(number).await.unwrap();
+            }
+        }
+    }
+    let given_up = course.told().await;
+    assert_eq!(given_up.event, Some(SubscriptionEvent::Giveup), "{given_up:?}");
+    assert_eq!(given_up.address.to_string(), DORA);
+    // Nothing of it stays on the disk.
+    let server = &course.domains["b.example"];
+    eventually("what is stored of it to go", async || {
+        crate::removal::records_of(server, "dora").is_empty().then_some(())
+    })
+    .await;
+    assert!(!crate::removal::records_of(server, "g7").is_empty(), "others stay");
+    assert_eq!(course.link.refused(fetch("carol@b.example", What::Presence)).await, Code::Refused);
+}
+
+/// Somebody politely blocked owns rules, too: their version does not count what others do.
+#[tokio::test]
+async fn d6_the_number_of_ones_rules_counts_ones_own_changes_alone() {
+    let server = Server::quickstart();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    let text = bytes::Bytes::from_static(b"# none\n");
+    let rules = async |bob: &mut Peer, base| {
+        let own = publish("bob@localhost", What::Rules, Some(text.clone()));
+        bob.request(Publish { base: Some(base), ..own }).await
+    };
+    let mut number = rules(&mut bob, 0).await.unwrap().number.unwrap();
+    for hidden in 0..3 {
+        for _ in 0..=hidden {
+            alice.show_for(&open("nobody sees this"), 600).await.unwrap();
+        }
+        let next = rules(&mut bob, number).await.unwrap().number.unwrap();
+        assert_eq!(next, number + 1, "after {hidden}");
+        let conflict = rules(&mut bob, number).await.unwrap_err();
+        assert_eq!((conflict.code, conflict.version), (Code::Conflict, Some(next)));
+        number = next;
+    }
+}
+
+/// Who is dropped is told that there is too much of it exactly when one who is let in would be.
+#[tokio::test]
+async fn d6_e8_who_is_dropped_is_told_what_who_is_let_in_is_told() {
+    let mut told = Vec::new();
+    for dropped in [false, true] {
+        let server = Server::with().set("inbox.items_max", 3).start();
+        let mut bob = Peer::sign_in(&server, "bob").await;
+        let (except, drop) = match dropped {
+            true => (
+                "except = [\"carol@localhost\"]\n",
+                "[[delivery]]\nid = \"d\"\nwho = [\"carol@localhost\"]\naction = \"drop\"\n",
+            ),
+            false => ("", ""),
+        };
+        let rules = format!(
+            "[[delivery]]\nid = \"a\"\nwho = [\"authenticated\"]\n{except}\
+             action = \"accept\"\nrate = \"4/d\"\n{drop}"
+        );
+        bob.set_rules(&rules).await;
+        let mut alice = Peer::sign_in(&server, "alice").await;
+        alice.send("bob@localhost", "one").await;
+        let mut carol = Peer::sign_in(&server, "carol").await;
+        let mut answers = Vec::new();
+        for _ in 0..5 {
+            let answer = carol.request(message("bob@localhost", "two")).await;
+            answers.push(answer.map(|done| done.outcome).map_err(|error| (error.code, error.text)));
+        }
+        told.push(answers);
+    }
+    assert_eq!(told[0], told[1]);
+    let codes: Vec<_> =
+        told[0].iter().map(|one| one.as_ref().err().map(|(code, _)| *code)).collect();
+    let (full, much) = (Some(Code::Full), Some(Code::RateLimited));
+    assert_eq!(codes, [None, None, full, full, much]);
+}

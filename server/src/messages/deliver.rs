@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use super::accept::{answered, dedup, done, full, in_time, in_window, is_repeat};
 use super::held::hold;
-use super::items::{copy_sent, fate_of, received};
+use super::items::{copy_sent, fate_of, received, trimmed};
 use crate::core::accounts::Account;
 use crate::core::answers::{Answer, Handled, Stored};
 use crate::core::clock::Clock;
@@ -228,10 +228,13 @@ impl Delivery {
         now: Timestamp,
     ) -> Unit {
         let (from, to) = (dedup.from.clone(), &message.to);
-        let body = message.encode();
+        let (body, settings) = (message.encode(), self.settings.load());
         let mut ops = Vec::new();
         match *judged {
-            Judged::Inbox(_, DeliveryAction::Accept, limit) => ops.push(received(to, limit)),
+            Judged::Inbox(_, DeliveryAction::Accept, limit) => {
+                ops.push(received(to, limit));
+                ops.push(trimmed(to, &settings.inbox, None));
+            }
             Judged::Inbox(_, DeliveryAction::Hold, _) => ops.push(hold(message, &from, &body)),
             // Refused where it would be if it were kept.
             Judged::Inbox(_, DeliveryAction::Drop, limit) => {
@@ -245,13 +248,17 @@ impl Delivery {
             let (id, to, fate) = (message.id, to.clone(), Fate::Delivered);
             ops.push(copy_sent(&from));
             ops.push(fate_of(&from, &FateReport { id, to, fate, code, by, text, address }));
+            ops.push(trimmed(&from, &settings.inbox, None));
         }
+        // What waited in a queue was counted when it came there.
+        let dedup_max = (*bearer != Bearer::Queue).then_some(settings.limits.known_ids_max);
         // All messages of a pair in one, so that they keep their order.
         let lane = match bearer {
             Bearer::Session | Bearer::Queue => Lane::Account(from),
             Bearer::Link => Lane::Domain(from.domain()),
         };
-        Unit { dedup: Some(dedup), body: Some(body), ..Unit::of(now, ops).in_lane(lane) }
+        let (dedup, body) = (Some(dedup), Some(body));
+        Unit { dedup, body, dedup_max, ..Unit::of(now, ops).in_lane(lane) }
     }
 
     /// A message into an inbox, as far as its quota allows; the unit's body is the message.

@@ -14,7 +14,7 @@ use impp_protocol::{Address, Code, Command, Error, Timestamp};
 use impp_storage::{self as storage, Expect, Op, Store, StoreError, Unit};
 
 use super::deliver::{Bearer, Delivery};
-use super::items::fate_of;
+use super::items::{fate_of, trimmed};
 use super::outgoing::{Carriers, enter};
 use super::queued::{self, delete, item, key, parse, record, stamp};
 use super::waiting::Waiting;
@@ -163,6 +163,7 @@ impl Fates {
         let mut ops = vec![delete(&ending.from, ending.ticket)];
         if self.accounts.get(&ending.from).is_some() {
             ops.push(fate_of(&ending.from, report));
+            ops.push(trimmed(&ending.from, &self.settings.load().inbox, None));
         }
         ops
     }

@@ -28,7 +28,7 @@ mod waiting;
 pub use accept::DEDUP_KEPT;
 pub use deliver::{Bearer, Delivery};
 pub use fates::Fates;
-pub use items::device_gone;
+pub use items::{device_gone, trimmed};
 pub use linked::Linked;
 pub use outgoing::{Carriers, Outgoing};
 pub use waiting::{Carrier, Queues, SENDER_PART, Waiting, backoff};

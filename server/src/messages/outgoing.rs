@@ -14,7 +14,7 @@ use impp_storage::{self as storage, Dedup, Expect, Lane, Op, Pending, Store, Sto
 
 use super::accept::{answered, dedup, done, in_time, in_window, is_repeat};
 use super::deliver::Bearer;
-use super::items::copy_sent;
+use super::items::{copy_sent, trimmed};
 use super::linked::Linked;
 use super::queued::{item, key, record, restored};
 use super::waiting::{Queues, Waiting};
@@ -121,18 +121,24 @@ impl Outgoing {
             Err(error) => return Err(error),
         };
         let record = record(&message.to, &message.to, HOPS_MAX, now, &body);
-        let ops = vec![
-            copy_sent(&from),
-            Op::Put { key: key(&from, ticket), expect: Expect::Absent, value: Some(record) },
-        ];
-        let (pending, outgoing) =
-            (self.store.submit(queued(wall, ops, dedup, body.clone())), self.clone());
+        let put = Op::Put { key: key(&from, ticket), expect: Expect::Absent, value: Some(record) };
+        let unit = self.unit(wall, put, dedup, body.clone());
+        let (pending, outgoing) = (self.store.submit(unit), self.clone());
         // It goes on its way also if the sender is gone by then.
         let answered = tokio::spawn(async move {
             let outcome = outgoing.stored(pending, &waiting, ticket, &from, body).await;
             outgoing.answer(outcome, &from, &message.to, wall)
         });
         Ok(Answer::of_task(answered))
+    }
+
+    /// What the store does of a message that its sender has queued, in that sender's lane.
+    fn unit(&self, now: Timestamp, put: Op, dedup: Dedup, body: Bytes) -> Unit {
+        let (from, settings) = (dedup.from.clone(), self.settings.load());
+        let ops = vec![copy_sent(&from), trimmed(&from, &settings.inbox, None), put];
+        let (dedup_max, lane) = (Some(settings.limits.known_ids_max), Lane::Account(from));
+        let (dedup, body) = (Some(dedup), Some(body));
+        Unit { dedup, body, dedup_max, ..Unit::of(now, ops).in_lane(lane) }
     }
 
     /// A place in the queue of a domain.
@@ -298,12 +304,6 @@ impl Outgoing {
     pub async fn forget_linked(&self, now: Timestamp) -> Result<(), StoreError> {
         self.linked.forget(now).await
     }
-}
-
-/// What the store does of a message that its sender has queued, in that sender's lane.
-fn queued(now: Timestamp, ops: Vec<Op>, dedup: Dedup, body: Bytes) -> Unit {
-    let lane = Lane::Account(dedup.from.clone());
-    Unit { dedup: Some(dedup), body: Some(body), ..Unit::of(now, ops).in_lane(lane) }
 }
 
 impl std::fmt::Debug for Outgoing {

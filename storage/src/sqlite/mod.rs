@@ -12,6 +12,7 @@
 //! | `writer.rs` | group commit, and what follows from each error |
 //! | `tables.rs` | what the writer writes |
 //! | `rows.rs` | rows as they are read, each held against its digest |
+//! | `kept.rs` | what is counted of logs and senders |
 //! | `salvage.rs` | those of a kind that can be read, where some cannot |
 //! | `digest.rs` | the digests |
 //! | `sweep.rs` | removal, in slices, of what is no longer seen |
@@ -28,6 +29,7 @@ mod examine;
 mod fault;
 mod home;
 mod jobs;
+mod kept;
 mod pages;
 mod place;
 mod readers;

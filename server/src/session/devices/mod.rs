@@ -30,7 +30,7 @@ use crate::core::principals::Principals;
 use crate::core::records::{self, DEVICE, DeviceRecord, ROOM, RoomRecord};
 use crate::core::sessions::Mailbox;
 use crate::core::settings::Settings;
-use crate::messages::device_gone;
+use crate::messages::{device_gone, trimmed};
 use crate::reach::Reach;
 use crate::session::{Live, Rooms};
 pub use known::Known;
@@ -281,6 +281,7 @@ impl Devices {
         // Who has no inbox has no log to be told in.
         if self.accounts.get(owner).is_some_and(|account| account.services.im) {
             ops.push(device_gone(owner, &self.report(known, why)));
+            ops.push(trimmed(owner, &self.settings.load().inbox, None));
         }
         // Its items are told to people, and trimmed, by the clock on the wall.
         let unit = Unit::of(self.clock.wall(), ops).paid_by(payer);

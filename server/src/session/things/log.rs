@@ -17,6 +17,7 @@ use crate::core::config::seconds;
 use crate::core::principals::Principals;
 use crate::core::secrets::Secrets;
 use crate::core::settings::Settings;
+use crate::messages::trimmed;
 
 /// Items in one page, at most.
 pub(in crate::session) const PAGE_ITEMS_MAX: u64 = 256;
@@ -50,7 +51,8 @@ impl Logs {
         let (owner, now) = (acting.owner().clone(), self.clock.trusted());
         let retention = seconds(self.settings.load().inbox.retention_days * 86_400);
         let custody = Op::Custody { owner: owner.clone(), upto };
-        let ops = vec![custody, Op::Trim { owner, before: now.before(retention) }];
+        let before = now.before(retention);
+        let ops = vec![custody, trimmed(&owner, &self.settings.load().inbox, Some(before))];
         let lane = Lane::Account(acting.owner().clone());
         self.store.submit(Unit::of(now, ops).in_lane(lane)).await.stored()?;
         let counted =

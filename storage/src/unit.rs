@@ -41,6 +41,9 @@ pub struct Unit {
     pub dedup_max: Option<u64>,
     /// In which lane it waits; in none it keeps its place among all units.
     pub lane: Option<Lane>,
+    /// Whose share of the queue it takes, if not that of its lane: who asks, where another's order is
+    /// kept.
+    pub share: Option<Lane>,
 }
 
 /// Whose units wait together, in their order. Lanes take turns, and each has its share of the queue:
@@ -57,13 +60,18 @@ impl Unit {
     /// Operations alone: with no message, nothing that tells a repeat, and nobody who pays for it.
     pub fn of(time: Timestamp, ops: Vec<Op>) -> Unit {
         let payer = Payer::Nobody;
-        Unit { dedup: None, body: None, time, ops, payer, dedup_max: None, lane: None }
+        Unit { dedup: None, body: None, time, ops, payer, dedup_max: None, lane: None, share: None }
     }
 
     /// The same, and on a full disk somebody pays for it.
     #[must_use]
     pub fn paid_by(self, payer: Payer) -> Unit {
         Unit { payer, ..self }
+    }
+
+    /// Whose share of the queue it takes, if anybody's.
+    pub(crate) fn takes_of(&self) -> Option<&Lane> {
+        self.share.as_ref().or(self.lane.as_ref())
     }
 
     /// The same, in a lane.

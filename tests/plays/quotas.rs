@@ -1,11 +1,12 @@
 //! What an account has stored for itself has an end: copies, fates, what it has taken, ids by which
-//! repeats are known.
+//! repeats are known; and what waits for the disk waits in turns.
 
-use impp_protocol::command::Fetch;
+use impp_protocol::command::{Fetch, Ping};
 use impp_protocol::state::{self, ItemKind, Page};
 use impp_protocol::{By, Code, What};
-use impp_tests::Peer;
 use impp_tests::peer::{fetch, message};
+use impp_tests::{Peer, Server};
+use rusqlite::Connection;
 
 use crate::settings::{Setting, large};
 
@@ -86,4 +87,47 @@ pub(crate) async fn one_id_more(setting: Setting) {
     assert_eq!(repeat.outcome, Some(impp_protocol::command::Outcome::Duplicate));
     let mut bob = Peer::sign_in(&server, "bob").await;
     bob.send("alice@localhost", "another sender").await;
+}
+
+/// While the disk is busy with something else, one writes much; of who writes little behind that only
+/// what has its turn goes first, not all that waits.
+#[tokio::test]
+async fn who_writes_little_has_its_turn_before_all_that_waits() {
+    const MUCH: usize = 48;
+    let server = Server::with().no_rates().set("inbox.items_max", 1_000_000).start();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let mut carol = Peer::sign_in(&server, "carol").await;
+    let database = Connection::open(server.data().join("store/store.sqlite")).unwrap();
+    loop {
+        // Nothing is written until it is let go; the server waits for that, but not for ever.
+        database.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let much = (0..MUCH).map(|_| large("bob@localhost", 60_000).into());
+        let much = alice.flight(much).await;
+        // Who is answered this has had all before taken over to the disk.
+        alice.done(Ping {}).await;
+        let little = carol.ask(message("bob@localhost", "little")).await;
+        carol.done(Ping {}).await;
+        database.execute_batch("ROLLBACK").unwrap();
+        let mut all = vec![carol.answer(little).await];
+        for number in much {
+            all.push(alice.answer(number).await);
+        }
+        if all.iter().all(Result::is_ok) {
+            break;
+        }
+        let busy = |answer: &_| matches!(answer, Err(error) if is_busy(error)) || answer.is_ok();
+        assert!(all.iter().all(busy), "{all:?}");
+        let mut bob = Peer::sign_in(&server, "bob").await;
+        bob.ack_all().await;
+    }
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    let inbox: Vec<_> = bob.inbox().await.into_iter().rev().take(MUCH + 1).collect();
+    let of_carol = |m: &impp_protocol::command::Message| m.from.as_ref() == Some(&carol.address);
+    let before = inbox.iter().rev().position(of_carol).unwrap();
+    // What had been taken into a commit before, and in its own as much as goes into one.
+    assert!(before <= MUCH / 3, "{before} of {MUCH}");
+}
+
+fn is_busy(error: &impp_protocol::Error) -> bool {
+    error.code == Code::Busy
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use impp_protocol::{Domain, Timestamp};
 use impp_storage::{
-    Expect, Op, Outcome, Payer, Pending, Record, RecordKey, Salvaged, Store, StoreError, Unit,
+    Expect, Lane, Op, Outcome, Payer, Pending, Record, RecordKey, Salvaged, Store, StoreError, Unit,
 };
 
 use crate::core::accounts::Accounts;
@@ -64,8 +64,12 @@ impl Linked {
         let opens = record.is_some_and(|record| record.open);
         let payer = if opens { Payer::Nobody } else { Payer::Operator };
         let value = record.map(|record| records::to_bytes(&record));
+        let name = key.key.clone();
         let ops = vec![Op::Put { key, expect, value }];
-        self.store.submit(Unit::of(self.clock.now(), ops).paid_by(payer))
+        let unit = Unit::of(self.clock.now(), ops).paid_by(payer);
+        // Each domain's notes are about itself alone.
+        let remote = std::str::from_utf8(&name).ok().and_then(|name| Domain::parse(name).ok());
+        self.store.submit(Unit { lane: remote.map(Lane::Domain), ..unit })
     }
 
     /// Until when messages may have gone out to each domain, at the start. A link that was open at a

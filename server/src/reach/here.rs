@@ -11,14 +11,14 @@ use impp_presence::{Answer, Asked, Change, Presentity, Pulled, Told};
 use impp_protocol::presence::Version;
 use impp_protocol::state::SubscriptionEvent;
 use impp_protocol::{Address, Code, Error, Timestamp};
-use impp_storage::{Payer, Store};
+use impp_storage::Store;
 use parking_lot::Mutex;
 
 use super::{Follow, Follows, Home, Looked, Pull, Release, Stands};
 use crate::core::answers::{Stored, crowded, refused};
 use crate::core::clock::Clock;
 use crate::core::ground::Ground;
-use crate::core::keeping::{Commits, forgotten};
+use crate::core::keeping::{Bill, Commits, asker, forgotten, lane_of};
 use crate::core::listeners::Listeners;
 use crate::core::notify::fetched;
 use crate::core::principals::{Principal, Principals};
@@ -85,6 +85,7 @@ impl Here {
             return self.principals.change(presentity, change).await.stored();
         }
         let now = self.clock.now();
+        let share = asker(&change).map(|asker| lane_of(asker, true));
         let asked = {
             let mut ghosts = self.ghosts.lock();
             let asked = ghosts.ask(presentity, now, change);
@@ -95,7 +96,9 @@ impl Here {
         let (answer, effects) = asked.map_err(|error| broken(&error))?;
         let ops = forgotten(presentity, &effects.writes);
         if !ops.is_empty() {
-            Commits::submit(&*self.store, now, ops, &Payer::Nobody, Some(presentity))
+            // As long as it takes with one who exists.
+            let bill = Bill { share, ..Bill::default() };
+            Commits::submit(&*self.store, now, ops, &bill, Some(presentity))
                 .done()
                 .await
                 .stored()?;

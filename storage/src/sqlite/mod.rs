@@ -163,8 +163,8 @@ impl Store for SqliteStore {
             Ok(bytes) => bytes + UNIT_OVERHEAD_BYTES,
             Err(error) => return Pending::ready(Err(error)),
         };
-        let lane = unit.lane.clone();
-        if !self.shared.enter(lane.as_ref(), bytes) {
+        let share = unit.takes_of().cloned();
+        if !self.shared.enter(share.as_ref(), bytes) {
             return Pending::ready(Err(StoreError::Busy));
         }
         let (promise, pending) = Pending::promise();
@@ -173,7 +173,7 @@ impl Store for SqliteStore {
             Err(TrySendError::Full(_)) => StoreError::Busy,
             Err(TrySendError::Disconnected(_)) => StoreError::Stopped,
         };
-        self.shared.leave(lane.as_ref(), bytes);
+        self.shared.leave(share.as_ref(), bytes);
         Pending::ready(Err(error))
     }
 

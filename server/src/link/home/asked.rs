@@ -7,13 +7,13 @@ use std::time::Duration;
 use impp_presence::{Answer, Asked, Bond, Change, Keeper, Presentity};
 use impp_protocol::command::Subscribe;
 use impp_protocol::{Address, By, Code, Error, Timestamp, What};
-use impp_storage::{Payer, StoreError};
+use impp_storage::StoreError;
 
 use super::super::mailbox::LinkMailbox;
 use super::{Home, Standing, check};
 use crate::core::answers::{Stored, crowded, refused};
 use crate::core::config::seconds;
-use crate::core::keeping::{Commits, forgotten};
+use crate::core::keeping::{Bill, Commits, asker, forgotten, lane_of};
 use crate::core::listeners::Listener;
 use crate::core::principals::{ChangeError, Principal};
 
@@ -151,14 +151,15 @@ impl Home {
             let fits = |principal: &mut Principal| fits(principal).then_some(()).ok_or(());
             return Ok(self.principals.change_if(address, change, fits).await?.ok());
         }
+        let share = asker(&change).map(|asker| lane_of(asker, false));
         let asked = link.ghosts().ask(address, self.clock.now(), change);
         let (answer, effects) =
             asked.map_err(|error| StoreError::Damaged { what: error.to_string() })?;
         let ops = forgotten(address, &effects.writes);
         if !ops.is_empty() {
-            let payer = &Payer::Nobody;
+            let bill = Bill { share, ..Bill::default() };
             let now = self.clock.now();
-            Commits::submit(&*self.store, now, ops, payer, Some(address)).done().await?;
+            Commits::submit(&*self.store, now, ops, &bill, Some(address)).done().await?;
         }
         if effects.wake.contains(&link.id.into()) {
             link.presentity_dirty(address);

@@ -97,7 +97,7 @@ impl Principals {
 const READ_AT_ONCE: usize = 256;
 
 /// The pace of the configuration.
-fn pace_limit(times: &Times) -> PaceLimit {
+pub fn pace_limit(times: &Times) -> PaceLimit {
     PaceLimit { burst: times.pace_burst, interval: Duration::from_millis(times.pace_milliseconds) }
 }
 

@@ -34,6 +34,7 @@ use crate::core::standing::Standing;
 use crate::core::timers::Due;
 pub use held::{HeldMessages, Moving};
 pub use inbox::InboxShares;
+pub use load::pace_limit;
 pub use recovery::Recovery;
 
 /// One principal.

@@ -27,6 +27,7 @@ use crate::core::answers::storage_error;
 use crate::core::config::{Config, seconds};
 use crate::core::ground::Ground;
 use crate::core::keeping::{Bill, Commits};
+use crate::core::principals::pace_limit;
 use crate::core::records::{self, FOLLOWED, WatcherRecord};
 use crate::core::standing::Standing;
 use crate::core::timers::Due;
@@ -360,5 +361,6 @@ fn terms(config: &Config) -> Terms {
         lease: seconds(links.lease_seconds),
         stale: seconds(links.stale_seconds),
         answer: seconds(links.answer_seconds),
+        pace: pace_limit(&config.times),
     }
 }

@@ -206,6 +206,12 @@ impl State {
             self.seen.insert(key, Seen { digest: dedup.digest, seqs: plan.seqs.clone() });
         }
         self.counters = plan.counters;
+        self.sweep();
+        Outcome::Committed { seqs: plan.seqs, versions: plan.versions }
+    }
+
+    /// Forgets the ids below the floor.
+    fn sweep(&mut self) {
         while let Some(entry) = self.seen.first_entry() {
             if time_of(&entry.key().0) >= self.counters.dedup_floor {
                 break;
@@ -218,7 +224,6 @@ impl State {
                 }
             }
         }
-        Outcome::Committed { seqs: plan.seqs, versions: plan.versions }
     }
 
     fn put(&mut self, key: &RecordKey, version: u64, value: Option<&Bytes>) {

@@ -13,6 +13,7 @@
 //! | `memory.rs` | the back end without a disk |
 //! | `sqlite/` | the back end on disk: directory, schema, writer, readers, room on the disk |
 
+mod counts;
 mod error;
 mod memory;
 mod page;

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use impp_protocol::{Address, Domain, Timestamp};
 
 use crate::page::Filler;
-use crate::plan::{self, Counters, Facts, LogRow, Plan, Seen, Usage, Verdict, Write};
-use crate::unit::{Dedup, Outcome, TRIM_ITEMS_MAX, Unit, time_of};
+use crate::plan::{self, Counters, Facts, Kept, LogRow, Plan, Seen, Usage, Verdict, Write};
+use crate::unit::{Dedup, Outcome, Unit, time_of};
 use crate::{
     Health, Item, LogState, Page, Pending, ReadLog, Record, RecordKey, Salvaged, Scan, Stats,
     Store, StoreError, Table,
@@ -35,6 +35,8 @@ struct State {
     records: BTreeMap<(Domain, Table), BTreeMap<Vec<u8>, Record>>,
     /// By (id, from, to): the earliest ids first.
     seen: BTreeMap<([u8; 16], Address, Address), Seen>,
+    /// How many of these there are of a sender.
+    known: HashMap<Address, u64>,
 }
 
 #[derive(Debug)]
@@ -185,7 +187,11 @@ impl State {
                     self.items.entry(log).or_default().insert(seq, Stored { item, counts });
                 }
                 Write::Record { key, version, value } => self.put(key, version, value),
-                Write::Trim { log, upto, before } => self.trim(log, upto, before),
+                Write::Remove { log, items: gone } => {
+                    if let Some(items) = self.items.get_mut(&log) {
+                        gone.iter().for_each(|item| drop(items.remove(&item.seq)));
+                    }
+                }
                 Write::Purge { log } => {
                     self.items.remove(&log);
                 }
@@ -196,16 +202,28 @@ impl State {
         }
         if let Some(dedup) = &unit.dedup {
             let key = (dedup.id, dedup.from.clone(), dedup.to.clone());
+            *self.known.entry(dedup.from.clone()).or_default() += 1;
             self.seen.insert(key, Seen { digest: dedup.digest, seqs: plan.seqs.clone() });
         }
         self.counters = plan.counters;
+        self.sweep();
+        Outcome::Committed { seqs: plan.seqs, versions: plan.versions }
+    }
+
+    /// Forgets the ids below the floor.
+    fn sweep(&mut self) {
         while let Some(entry) = self.seen.first_entry() {
             if time_of(&entry.key().0) >= self.counters.dedup_floor {
                 break;
             }
-            entry.remove();
+            let ((_, from, _), _) = entry.remove_entry();
+            if let Some(known) = self.known.get_mut(&from) {
+                *known -= 1;
+                if *known == 0 {
+                    self.known.remove(&from);
+                }
+            }
         }
-        Outcome::Committed { seqs: plan.seqs, versions: plan.versions }
     }
 
     fn put(&mut self, key: &RecordKey, version: u64, value: Option<&Bytes>) {
@@ -217,18 +235,6 @@ impl State {
             }
             None => {
                 records.remove(&key.key);
-            }
-        }
-    }
-
-    fn trim(&mut self, log: u64, upto: u64, before: Timestamp) {
-        let Some(items) = self.items.get_mut(&log) else { return };
-        for _ in 0..TRIM_ITEMS_MAX {
-            match items.first_entry() {
-                Some(first) if *first.key() <= upto && first.get().item.time < before => {
-                    first.remove();
-                }
-                _ => break,
             }
         }
     }
@@ -258,6 +264,28 @@ impl Facts for State {
     fn newest_seen(&mut self, before: Timestamp) -> Result<Option<Timestamp>, Self::Error> {
         let times = self.seen.keys().map(|(id, ..)| time_of(id));
         Ok(times.take_while(|time| *time < before).last())
+    }
+
+    fn known(&mut self, from: &Address) -> Result<u64, Self::Error> {
+        Ok(self.known.get(from).copied().unwrap_or_default())
+    }
+
+    fn losable(
+        &mut self,
+        log: u64,
+        custody: u64,
+        after: u64,
+        see: &mut dyn FnMut(Kept) -> bool,
+    ) -> Result<(), Self::Error> {
+        for (seq, Stored { item, counts }) in self.items.get(&log).into_iter().flatten() {
+            let bytes = item.head.len() + item.body.as_ref().map_or(0, Bytes::len);
+            let kept = Kept { seq: *seq, time: item.time, bytes: bytes as u64, body: None };
+            let may_go = *seq <= custody || *seq > after && counts.is_none();
+            if may_go && !see(kept) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn counted(&mut self, log: u64, after: u64, upto: u64) -> Result<Usage, Self::Error> {

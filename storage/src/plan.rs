@@ -9,74 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use impp_protocol::{Address, Timestamp};
 
-use crate::unit::{Append, Dedup, Expect, Limit, Op, Outcome, Rejection, Unit};
-use crate::{LogState, RecordKey};
-
-/// What is kept of a log beside its items; all zero if there never was one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct LogRow {
-    /// Names the items of this log; zero until the first, and again after a purge.
-    pub(crate) id: u64,
-    pub(crate) fence: u64,
-    pub(crate) last: u64,
-    pub(crate) custody: u64,
-    /// Counted items above custody.
-    pub(crate) unacked: Usage,
-}
-
-impl LogRow {
-    pub(crate) fn state(&self, oldest: Option<u64>) -> LogState {
-        LogState {
-            last: self.last,
-            oldest: oldest.unwrap_or(self.last + 1),
-            custody: self.custody,
-            unacked_items: self.unacked.items,
-            unacked_bytes: self.unacked.bytes,
-        }
-    }
-}
-
-/// Counted items.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Usage {
-    pub(crate) items: u64,
-    pub(crate) bytes: u64,
-}
-
-impl Usage {
-    fn and(self, bytes: u64) -> Usage {
-        Usage { items: self.items + 1, bytes: self.bytes.saturating_add(bytes) }
-    }
-
-    fn is_within(self, limit: Limit) -> bool {
-        self.items <= limit.items && self.bytes <= limit.bytes
-    }
-}
-
-/// What the whole store counts; only ever rises.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counters {
-    /// The last seq given.
-    pub(crate) seq: u64,
-    /// The last version given, or passed over by a unit that gave neither version nor seq.
-    pub(crate) version: u64,
-    /// Behind the newest id whose de-duplication record was ever swept: of an earlier one that is not
-    /// known nobody can say whether it was accepted.
-    pub(crate) dedup_floor: Timestamp,
-}
-
-impl Counters {
-    /// How much was written: rises with every unit that was committed.
-    pub(crate) fn written(&self) -> u64 {
-        self.seq.saturating_add(self.version)
-    }
-
-    /// Beyond all that can have been given by a store of which this one is an older copy.
-    pub(crate) fn leap(&mut self) {
-        self.seq = self.seq.saturating_add(LEAP);
-        self.version = self.version.saturating_add(LEAP);
-    }
-}
+use crate::RecordKey;
+use crate::counts::next_version;
+pub(crate) use crate::counts::{Counters, LogRow, Usage};
+use crate::unit::{Append, Dedup, Expect, Limit, Op, Outcome, Rejection, TRIM_ITEMS_MAX, Unit};
 
 /// What is kept under a de-duplication key.
 #[derive(Clone, Debug)]
@@ -95,8 +31,30 @@ pub(crate) trait Facts {
     fn seen(&mut self, dedup: &Dedup) -> Result<Option<Seen>, Self::Error>;
     /// The time of the newest id before `before` under which something was accepted.
     fn newest_seen(&mut self, before: Timestamp) -> Result<Option<Timestamp>, Self::Error>;
+    /// How many records of de-duplication of a sender there are.
+    fn known(&mut self, from: &Address) -> Result<u64, Self::Error>;
     /// What is counted of the items of a log above `after` and up to `upto`.
     fn counted(&mut self, log: u64, after: u64, upto: u64) -> Result<Usage, Self::Error>;
+    /// Shows the items of a log that its owner may lose, the oldest first, until `see` says no more:
+    /// all in custody, then those behind `after` that are not counted. None is shown that is damaged.
+    fn losable(
+        &mut self,
+        log: u64,
+        custody: u64,
+        after: u64,
+        see: &mut dyn FnMut(Kept) -> bool,
+    ) -> Result<(), Self::Error>;
+}
+
+/// An item that is looked at because it may go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kept {
+    pub(crate) seq: u64,
+    pub(crate) time: Timestamp,
+    /// Of its head and body.
+    pub(crate) bytes: u64,
+    /// The body that it refers to, where bodies have numbers.
+    pub(crate) body: Option<u64>,
 }
 
 /// A decision.
@@ -144,10 +102,9 @@ pub(crate) enum Write<'u> {
         version: u64,
         value: Option<&'u Bytes>,
     },
-    Trim {
+    Remove {
         log: u64,
-        upto: u64,
-        before: Timestamp,
+        items: Vec<Kept>,
     },
     Purge {
         log: u64,
@@ -170,6 +127,11 @@ pub(crate) fn decide<'u, F: Facts>(
             } else {
                 Outcome::Rejected(Rejection::DedupConflict)
             }));
+        }
+        if let Some(most) = unit.dedup_max
+            && facts.known(&dedup.from)? >= most
+        {
+            return Ok(Verdict::Answer(Outcome::Rejected(Rejection::DedupFull)));
         }
     }
     let mut planner = Planner { unit, facts, plan: Plan::new(counters) };
@@ -219,13 +181,7 @@ impl<'u, F: Facts> Planner<'u, '_, F> {
                 }
             }
             Op::Custody { owner, upto } => self.plan_custody(owner, *upto)?,
-            Op::Trim { owner, before } => {
-                let row = self.log(owner)?;
-                if row.id != 0 {
-                    let (log, upto) = (row.id, row.custody);
-                    self.plan.writes.push(Write::Trim { log, upto, before: *before });
-                }
-            }
+            Op::Trim { owner, before, most } => self.plan_trim(owner, *before, *most)?,
             Op::Purge { owner } => self.plan_purge(owner)?,
             Op::ExpireDedup { before } => self.plan_expiry(*before)?,
         }
@@ -248,6 +204,8 @@ impl<'u, F: Facts> Planner<'u, '_, F> {
             if append.limit.is_some_and(|limit| !row.unacked.is_within(limit)) {
                 return Ok(Some(Rejection::Full { op }));
             }
+        } else {
+            row.losable = row.losable.and(size);
         }
         self.plan.counters.seq += 1;
         let seq = self.plan.counters.seq;
@@ -306,15 +264,59 @@ impl<'u, F: Facts> Planner<'u, '_, F> {
         if upto <= row.custody {
             return Ok(());
         }
-        if upto == row.last {
-            row.unacked = Usage::default();
+        let taken = if upto == row.last {
+            row.unacked
         } else if row.unacked.items > 0 {
-            let taken = self.counted(row.id, row.custody, upto)?;
-            row.unacked.items = row.unacked.items.saturating_sub(taken.items);
-            row.unacked.bytes = row.unacked.bytes.saturating_sub(taken.bytes);
-        }
+            self.counted(row.id, row.custody, upto)?
+        } else {
+            Usage::default()
+        };
+        row.unacked = row.unacked.without(taken);
+        row.losable = row.losable.with(taken);
         row.custody = upto;
         self.set_log(owner, row);
+        Ok(())
+    }
+
+    fn plan_trim(
+        &mut self,
+        owner: &'u Address,
+        before: Timestamp,
+        most: Limit,
+    ) -> Result<(), F::Error> {
+        let mut row = self.log(owner)?;
+        let for_age = before > Timestamp::from_millis(0);
+        if row.id == 0 || !for_age && row.losable.is_within(most) {
+            return Ok(());
+        }
+        let (log, custody, after) = (row.id, row.custody, row.custody.max(row.lost));
+        let (mut items, writes) = (Vec::new(), &self.plan.writes);
+        let is_gone = |seq| {
+            let removed = writes.iter().filter_map(|write| match write {
+                Write::Remove { log: of, items } if *of == log => Some(items),
+                _ => None,
+            });
+            removed.flatten().any(|item: &Kept| item.seq == seq)
+        };
+        self.facts.losable(log, custody, after, &mut |item| {
+            if is_gone(item.seq) {
+                return true;
+            }
+            let is_old = item.seq <= custody && item.time < before;
+            if items.len() == TRIM_ITEMS_MAX || !is_old && row.losable.is_within(most) {
+                return false;
+            }
+            row.losable = row.losable.without(Usage { items: 1, bytes: item.bytes });
+            if item.seq > custody {
+                row.lost = item.seq;
+            }
+            items.push(item);
+            true
+        })?;
+        if !items.is_empty() {
+            self.plan.writes.push(Write::Remove { log, items });
+            self.set_log(owner, row);
+        }
         Ok(())
     }
 
@@ -322,7 +324,8 @@ impl<'u, F: Facts> Planner<'u, '_, F> {
         let row = self.log(owner)?;
         if row.id != 0 {
             self.plan.writes.push(Write::Purge { log: row.id });
-            let purged = LogRow { id: 0, custody: row.last, unacked: Usage::default(), ..row };
+            let (id, custody, fence) = (0, row.last, row.fence);
+            let purged = LogRow { id, fence, last: row.last, custody, ..LogRow::default() };
             self.set_log(owner, purged);
         }
         Ok(())
@@ -378,15 +381,3 @@ impl<'u, F: Facts> Planner<'u, '_, F> {
         Ok(usage)
     }
 }
-
-/// The version of a record after this one, where the store has `counted` so many: the next number, or
-/// beyond all that a store may have given of which this one is a copy. Never more than is counted, so
-/// that a record that is made anew starts above any version it had.
-fn next_version(known: u64, counted: u64) -> u64 {
-    let leaps = (counted / LEAP).saturating_sub(known / LEAP);
-    known.saturating_add(leaps.saturating_mul(LEAP)).saturating_add(1).min(counted)
-}
-
-/// How far counters leap where a store was put back: more than any store gives while a copy of it is
-/// of use, and little of what there is.
-const LEAP: u64 = 1 << 32;

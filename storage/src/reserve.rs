@@ -121,7 +121,7 @@ mod tests {
     use impp_protocol::Timestamp;
 
     use super::*;
-    use crate::plan::{LogRow, Seen, Usage};
+    use crate::plan::{Kept, LogRow, Seen, Usage};
     use crate::unit::{Append, Dedup, Expect};
     use crate::{Op, Table};
 
@@ -150,6 +150,20 @@ mod tests {
 
         fn counted(&mut self, _: u64, _: u64, _: u64) -> Result<Usage, Self::Error> {
             Ok(Usage::default())
+        }
+
+        fn known(&mut self, _: &Address) -> Result<u64, Self::Error> {
+            Ok(0)
+        }
+
+        fn losable(
+            &mut self,
+            _: u64,
+            _: u64,
+            _: u64,
+            _: &mut dyn FnMut(Kept) -> bool,
+        ) -> Result<(), Self::Error> {
+            Ok(())
         }
 
         fn newest_seen(&mut self, _: Timestamp) -> Result<Option<Timestamp>, Self::Error> {

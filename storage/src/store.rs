@@ -127,7 +127,8 @@ pub struct ReadLog {
 pub struct LogState {
     /// The highest seq ever given in this log, zero if none was; a purge keeps it.
     pub last: u64,
-    /// The lowest seq still held, `last + 1` if none is.
+    /// The seq from which on nothing has gone: the lowest one held, `last + 1` if none is, or behind
+    /// the newest that had to go from between those held.
     pub oldest: u64,
     /// Up to where a device has taken custody.
     pub custody: u64,

@@ -37,8 +37,13 @@ pub struct Unit {
     pub ops: Vec<Op>,
     /// Who pays for it from the reserve, if the disk is full.
     pub payer: Payer,
+    /// If it has a de-duplication key: it is refused where so many of its sender's are known.
+    pub dedup_max: Option<u64>,
     /// In which lane it waits; in none it keeps its place among all units.
     pub lane: Option<Lane>,
+    /// Whose share of the queue it takes, if not that of its lane: who asks, where another's order is
+    /// kept.
+    pub share: Option<Lane>,
 }
 
 /// Whose units wait together, in their order. Lanes take turns, and each has its share of the queue:
@@ -54,13 +59,19 @@ pub enum Lane {
 impl Unit {
     /// Operations alone: with no message, nothing that tells a repeat, and nobody who pays for it.
     pub fn of(time: Timestamp, ops: Vec<Op>) -> Unit {
-        Unit { dedup: None, body: None, time, ops, payer: Payer::Nobody, lane: None }
+        let payer = Payer::Nobody;
+        Unit { dedup: None, body: None, time, ops, payer, dedup_max: None, lane: None, share: None }
     }
 
     /// The same, and on a full disk somebody pays for it.
     #[must_use]
     pub fn paid_by(self, payer: Payer) -> Unit {
         Unit { payer, ..self }
+    }
+
+    /// Whose share of the queue it takes, if anybody's.
+    pub(crate) fn takes_of(&self) -> Option<&Lane> {
+        self.share.as_ref().or(self.lane.as_ref())
     }
 
     /// The same, in a lane.
@@ -113,15 +124,19 @@ pub enum Op {
         /// Up to this seq, inclusive.
         upto: u64,
     },
-    /// Takes away items from the log's start as long as each is in custody and older than
-    /// `before`, at most [`TRIM_ITEMS_MAX`]; ask again while [`LogState::oldest`] moves.
+    /// Takes away what a log's owner may lose, the oldest first, at most [`TRIM_ITEMS_MAX`]: items in
+    /// custody as long as each is older than `before`; and further ones, while all that may be lost
+    /// are more than `most`: those in custody, then those that are not counted. A counted item that
+    /// is not in custody never goes. Ask again while [`LogState::oldest`] moves.
     ///
     /// [`LogState::oldest`]: crate::LogState::oldest
     Trim {
         /// Whose log.
         owner: Address,
-        /// Only items of an earlier time.
+        /// Items of an earlier time go.
         before: Timestamp,
+        /// So much may stay.
+        most: Limit,
     },
     /// Takes away all items of a log, whatever their custody. Its last seq and its fence stay,
     /// so neither an old cursor nor an old writer finds its way into what comes after.
@@ -157,13 +172,18 @@ pub struct Append {
     pub limit: Option<Limit>,
 }
 
-/// How much of a log may be counted and not in custody.
+/// How much of a log there may be of what is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
     /// Items.
     pub items: u64,
     /// Bytes of heads and bodies.
     pub bytes: u64,
+}
+
+impl Limit {
+    /// As much as there is.
+    pub const NONE: Limit = Limit { items: u64::MAX, bytes: u64::MAX };
 }
 
 /// The condition of a put.
@@ -210,6 +230,8 @@ pub enum Rejection {
     DedupConflict,
     /// Records of ids as old as this one were forgotten, so nobody knows any more.
     OutOfWindow,
+    /// So many ids of its sender are known that no further one is taken.
+    DedupFull,
     /// An append would pass its limit.
     Full {
         /// Which operation.

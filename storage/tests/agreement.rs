@@ -58,6 +58,9 @@ fn an_op() -> impl Strategy<Value = Op> {
         5 => a_put(),
         4 => (owner(), upto).prop_map(|(owner, upto)| Op::Custody { owner, upto }),
         3 => (owner(), 0..120u64).prop_map(|(owner, time)| trim(&owner, time)),
+        3 => (owner(), 0..12u64, 0..200u64, 0..2u64).prop_map(|(owner, items, bytes, old)| {
+            Op::Trim { owner, before: at(old * 50), most: Limit { items, bytes } }
+        }),
         2 => (owner(), 1..12u64, 10..200u64).prop_map(|(owner, items, bytes)| {
             Op::Fits { owner, limit: Limit { items, bytes } }
         }),
@@ -70,8 +73,14 @@ fn a_unit() -> impl Strategy<Value = Unit> {
     let named = prop::option::weighted(0.5, (0..60u64, 0..2u64, 0..2u8));
     let named = named.prop_map(|d| d.map(|(time, tail, digest)| dedup(time, tail, digest)));
     let body = prop::collection::vec(any::<u8>(), 0..30).prop_map(|body| Some(Bytes::from(body)));
-    (named, body, 0..100u64, prop::collection::vec(an_op(), 0..5))
-        .prop_map(|(dedup, body, time, ops)| Unit { dedup, body, ..Unit::of(at(time), ops) })
+    (named, body, 0..100u64, prop::collection::vec(an_op(), 0..5)).prop_map(
+        |(dedup, body, time, ops)| Unit {
+            dedup,
+            body,
+            dedup_max: Some(1000),
+            ..Unit::of(at(time), ops)
+        },
+    )
 }
 
 fn a_step() -> impl Strategy<Value = Step> {
@@ -111,7 +120,24 @@ async fn agree(steps: Vec<Step>) -> Result<(), TestCaseError> {
         prop_assert_eq!(got.await, expected.await);
     }
     prop_assert_eq!(all(&disk).await, all(&*memory).await);
+    drop(disk);
+    prop_assert_eq!(odd_counts(dir.path()), 0);
     Ok(())
+}
+
+/// Counts that are not those of the rows.
+fn odd_counts(dir: &std::path::Path) -> i64 {
+    let connection = rusqlite::Connection::open(dir.join("store.sqlite")).unwrap();
+    let sql = "SELECT
+        (SELECT count(*) FROM log LEFT JOIN kept ON kept.log = log.id WHERE log.id != 0
+         AND (kept.items, kept.bytes) IS NOT (SELECT count(*), ifnull(sum(length(head)
+                + ifnull((SELECT length(data) FROM body WHERE body.id = item.body), 0)), 0)
+            FROM item WHERE item.log = log.id AND (counts IS NULL OR seq <= log.custody)))
+        + (SELECT count(*) FROM kept WHERE log NOT IN (SELECT id FROM log))
+        + (SELECT count(*) FROM sender WHERE known
+            IS NOT (SELECT count(*) FROM dedup WHERE dedup.sender = sender.address))
+        + (SELECT count(*) FROM dedup WHERE sender NOT IN (SELECT address FROM sender))";
+    connection.query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
 proptest! {

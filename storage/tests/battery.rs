@@ -67,7 +67,7 @@ battery! {
         assert!(!of(0, 3).await.more);
         assert!(of(seqs[0], 1).await.more);
         let owner = alice();
-        let trim = Op::Trim { owner: owner.clone(), before: at(1 << 40) };
+        let trim = trim(&owner, 1 << 40);
         commit(store, unit(vec![Op::Custody { owner, upto: seqs[2] }, trim])).await;
         for after in [0, seqs[1], seqs[2]] {
             let page = of(after, 10).await;
@@ -351,6 +351,74 @@ battery! {
         let next = commit(store, unit(vec![append(&alice(), "x")])).await[0];
         assert!(next > seqs[5]);
         submit(store, vec![trim(&bob(), 9999)]).await;
+    }
+
+    /// Beyond its quota a log loses what its owner may lose, the oldest first, and what is in custody
+    /// before all else; never what was received and no device has taken. Where something is missing
+    /// between what is held, that is told.
+    async fn a_quota_takes_what_may_be_lost_and_nothing_else(store: &dyn Store) {
+        for n in 0..3 {
+            commit(store, unit(vec![append(&alice(), &format!("in{n}"))])).await;
+            let copy = copy(&alice(), &format!("out{n}"));
+            commit(store, unit(vec![copy, keep(&alice(), 2)])).await;
+        }
+        let quota = async || commit(store, unit(vec![keep(&alice(), 2)])).await;
+        let held = page(store, &alice(), 0).await;
+        assert_eq!(heads(store, &alice()).await, ["in0", "in1", "out1", "in2", "out2"]);
+        assert_eq!(held.oldest, held.items[0].seq + 2, "behind the one that is gone");
+        assert_eq!(state(store, &alice()).await.oldest, held.oldest);
+        // What a device has taken may be lost, and goes first.
+        submit(store, vec![custody(&alice(), held.items[1].seq)]).await;
+        quota().await;
+        assert_eq!(heads(store, &alice()).await, ["out1", "in2", "out2"]);
+        assert_eq!(state(store, &alice()).await.unacked_items, 1);
+        commit(store, unit(vec![append(&alice(), "in3"), keep(&alice(), 0)])).await;
+        assert_eq!(heads(store, &alice()).await, ["in2", "in3"]);
+        submit(store, vec![custody(&alice(), u64::MAX), keep(&alice(), 1)]).await;
+        assert_eq!(heads(store, &alice()).await, ["in3"]);
+        submit(store, vec![keep(&alice(), 0), keep(&bob(), 0)]).await;
+        assert_eq!(page(store, &alice(), 0).await.items, []);
+    }
+
+    /// Bodies count, also those that another log has too.
+    async fn a_quota_counts_bytes(store: &dyn Store) {
+        let most = Limit { bytes: 250, ..Limit::NONE };
+        for n in 0..5 {
+            let copy = |owner| Append { with_body: true, counted: false, ..appending(&owner, "x") };
+            let trim = Op::Trim { owner: alice(), before: at(0), most };
+            let ops = vec![trim, Op::Append(copy(alice())), Op::Append(copy(bob()))];
+            let body = Some(Bytes::from(vec![n; 99]));
+            commit(store, Unit { body, ..unit(ops) }).await;
+        }
+        assert_eq!(page(store, &alice(), 0).await.items.len(), 3);
+        assert_eq!(page(store, &bob(), 0).await.items.len(), 5);
+        let bodies = page(store, &alice(), 0).await.items.into_iter().map(|item| item.body);
+        assert!(bodies.flatten().map(|body| body[0]).eq(2..5));
+    }
+
+    /// So many ids of a sender are known at once, and room comes back as they are forgotten; repeats
+    /// are told as such all the same, and another sender has its own.
+    async fn the_ids_of_a_sender_are_bounded(store: &dyn Store) {
+        let send = async |from: &impp_protocol::Address, n: u64| {
+            let dedup = Some(Dedup { from: from.clone(), ..dedup(1000 + n, n, 1) });
+            let sent = Unit { dedup, dedup_max: Some(3), ..unit(vec![append(&alice(), "x")]) };
+            store.submit(sent).await.unwrap()
+        };
+        let full = Outcome::Rejected(Rejection::DedupFull);
+        for n in 0..3 {
+            assert!(matches!(send(&bob(), n).await, Outcome::Committed { .. }));
+        }
+        assert_eq!(send(&bob(), 3).await, full);
+        assert!(matches!(send(&bob(), 2).await, Outcome::Duplicate { .. }));
+        assert!(matches!(send(&alice(), 3).await, Outcome::Committed { .. }));
+        assert_eq!(page(store, &alice(), 0).await.items.len(), 4);
+        commit(store, unit(vec![Op::ExpireDedup { before: at(1002) }])).await;
+        // Room comes back with the sweep, which a commit brings along.
+        for n in 4..6 {
+            commit(store, unit(vec![])).await;
+            assert!(matches!(send(&bob(), n).await, Outcome::Committed { .. }), "{n}");
+        }
+        assert_eq!(send(&bob(), 6).await, full);
     }
 
     /// Trimming takes a bounded slice at a time.

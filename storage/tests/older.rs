@@ -100,6 +100,24 @@ async fn g14_g6_rows_of_an_older_store_get_digests_while_it_works() {
     assert!(matches!(store.get(key).await, Err(StoreError::Damaged { .. })));
 }
 
+/// G14: of a log of before nothing is counted until it is written to; then its quota holds for all of it.
+#[tokio::test]
+async fn g14_the_log_of_an_older_store_is_counted_when_it_is_written_to() {
+    let dir = v1();
+    let store = open(dir.path());
+    let unacked = state(&store, &alice()).await.unacked_items;
+    let before = page(&store, &alice(), 0).await.items.len() as u64;
+    assert!(before > unacked, "{before} {unacked}");
+    commit(&store, unit(vec![copy(&alice(), "new")])).await;
+    drop(store);
+    let store = open(dir.path());
+    submit(&store, vec![keep(&alice(), 1)]).await;
+    let after = page(&store, &alice(), 0).await;
+    assert_eq!(after.items.len() as u64, unacked + 1);
+    assert_eq!(after.items.last().unwrap().head, "new");
+    assert_eq!(state(&store, &alice()).await.unacked_items, unacked);
+}
+
 /// What has a digest already is held against it, also while others have none.
 #[tokio::test]
 async fn g6_damage_is_found_while_rows_are_still_without_digests() {

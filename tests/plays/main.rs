@@ -54,6 +54,7 @@ mod presence;
 mod presence_leases;
 mod presence_views;
 mod quickstart_cut;
+mod quotas;
 mod recovering;
 mod redirects;
 mod removal;

@@ -354,6 +354,11 @@ async fn check_finds_what_a_start_would() {
     assert!(found("redirect of localhost: to elsewhere.example").contains("\"warn\""));
     server.redirect(Some("people.localhost"));
     assert!(!String::from_utf8(check().stdout).unwrap().contains("redirect of"));
+    server.set("limits.sign_in_seconds", 4);
+    server.set("limits.unsigned_max", 2000);
+    assert!(!String::from_utf8(check().stdout).unwrap().contains("unsigned_max"));
+    server.set("limits.unsigned_max", 2001);
+    assert!(found("unsigned_max = 2001: only 2000 of them").contains("\"warn\""));
     std::fs::remove_file(server.data().join("tls/cert.pem")).unwrap();
     let output = check();
     assert_eq!(output.status.code(), Some(1));

@@ -18,7 +18,7 @@ use impp_tests::wire::{Dial, bytes_of};
 use impp_tests::{Peer, Server, Wire, eventually};
 
 use crate::devices::{unused_for, visit};
-use crate::{settings_links as links, shares, strangers};
+use crate::{quotas, settings_links as links, shares, strangers};
 
 /// Rules by which everybody sees all.
 pub(crate) const OPEN_PRESENCE: &str =
@@ -91,6 +91,7 @@ bounds! {
         contacts_max = 1 => one_contact_more;
         subscriptions_max = 1 => one_followed_more;
         leases_max = 1 => shares::one_lease_more;
+        known_ids_max = 3 => quotas::one_id_more;
         pending_max = 1 => one_waiting_more;
     }
     times {
@@ -109,6 +110,8 @@ bounds! {
         items_max = 2 => one_item_more;
         bytes_max = 1000 => one_byte_more;
         retention_days = 0 => what_was_acknowledged;
+        kept_items_max = 16 => quotas::one_kept_more;
+        kept_bytes_max = 65_536 => quotas::one_byte_kept_more;
     }
     federation {
         dial_seconds = 20 => links::who_does_not_answer_a_dial;

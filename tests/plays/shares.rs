@@ -1,8 +1,6 @@
 //! One never starves the rest: what an account may ask for and store over all its connections, and
 //! whose turn it is at the disk.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use impp_protocol::command::Ping;
@@ -11,7 +9,7 @@ use impp_protocol::{By, Code, Error, What};
 use impp_tests::peer::{fetch, message, publish};
 use impp_tests::presence::at_once;
 use impp_tests::server::Start;
-use impp_tests::{Peer, Server, eventually};
+use impp_tests::{Peer, Server};
 
 use crate::links_mended::one;
 use crate::settings::{OPEN_PRESENCE, Setting, large};
@@ -100,58 +98,6 @@ async fn e13_an_account_stores_so_many_bytes_whatever_becomes_of_them() {
     }
     assert_eq!(done, 10, "each is a little more than a tenth, and the last one owes the rest");
     carol.send("bob@localhost", "another account").await;
-}
-
-/// Who writes little does not wait behind all that somebody else has waiting for the disk.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_writes_little_waits_for_nobody_who_writes_much() {
-    /// Of one account, together more than its share of the queue.
-    const CONNECTIONS: u8 = 16;
-    const FLIGHT: usize = 16;
-    const TRIES: usize = 5;
-    let start = Server::with().no_rates().set("inbox.items_max", 1_000_000);
-    let server = start.set("inbox.bytes_max", 1_i64 << 40).start();
-    let over = Arc::new(AtomicBool::new(false));
-    let mut floods = Vec::new();
-    for device in 1..=CONNECTIONS {
-        let (mut alice, over) = (Peer::sign_in_on(&server, "alice", device).await, over.clone());
-        floods.push(tokio::spawn(async move {
-            while !over.load(Ordering::Relaxed) {
-                let much = (0..FLIGHT).map(|_| large("bob@localhost", 60_000).into());
-                for number in alice.flight(much).await {
-                    if let Err(error) = alice.answer(number).await {
-                        assert_eq!(error.code, Code::Busy, "more than its share waits already");
-                    }
-                }
-            }
-        }));
-    }
-    let mut carol = Peer::sign_in(&server, "carol").await;
-    let mut stored = Vec::new();
-    for n in 0..TRIES {
-        // As many again have come to their end: the queue is as full as it gets.
-        let before = server.metrics().get("impp_messages_total");
-        let enough = before + f64::from(CONNECTIONS) * FLIGHT as f64;
-        eventually("the flood to flow", async || {
-            (server.metrics().get("impp_messages_total") >= enough).then_some(())
-        })
-        .await;
-        stored.push(server.metrics().get("impp_messages_total") as usize);
-        carol.send("bob@localhost", &format!("{n} little")).await;
-    }
-    over.store(true, Ordering::Relaxed);
-    for flood in floods {
-        flood.await.unwrap();
-    }
-    let mut bob = Peer::sign_in(&server, "bob").await;
-    let inbox = bob.inbox().await;
-    let of_carol = |m: &impp_protocol::command::Message| m.from.as_ref() == Some(&carol.address);
-    let places = inbox.iter().enumerate().filter(|(_, m)| of_carol(m)).map(|(at, _)| at);
-    let waited: Vec<usize> = places.zip(stored).map(|(at, n)| at.saturating_sub(n)).collect();
-    assert_eq!(waited.len(), TRIES);
-    // What is in the group that is just written, and in its own; not all that waits. The machine may
-    // be slow in between, but not each time.
-    assert!(waited.iter().min().unwrap() < &60, "{waited:?} of another account came before");
 }
 
 fn budget(start: Start, work: (i64, i64), bytes: (i64, i64)) -> Server {

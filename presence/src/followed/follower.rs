@@ -12,6 +12,7 @@ use super::Terms;
 use super::cache::GroupId;
 use crate::bonds::{Bonds, Keeper};
 use crate::ids::ListenerId;
+use crate::presentity::{Pace, PaceLimit};
 use crate::watching::Kept;
 
 /// Between two times that the home says that a lease has run out there: else the two would ask and
@@ -61,6 +62,10 @@ pub struct Follower {
     /// When the home was last asked again because it had said that its lease has run out.
     lapsed: Option<Timestamp>,
     pub(super) failures: u32,
+    /// How fast it looks at what its home shows; full until it was shown something.
+    pace: Option<Pace>,
+    /// When it has to look, as more has come than that.
+    late: Option<Timestamp>,
 }
 
 /// What goes on between the servers.
@@ -97,6 +102,8 @@ impl Follower {
             heard: false,
             lapsed: None,
             failures: 0,
+            pace: None,
+            late: None,
         }
     }
 
@@ -266,7 +273,24 @@ impl Follower {
         let stale = self.stale_at(linked, terms);
         // What is due already waits for the link, not for the time.
         let request = self.request_at(now).filter(|at| linked.is_some() && *at > now);
-        [self.bonds.next_end(), self.standing, stale, request].into_iter().flatten().min()
+        [self.bonds.next_end(), self.standing, stale, request, self.late]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Its home shows it something: whether it looks now, or later at the newest that there is then.
+    pub(super) fn may_look(&mut self, now: Timestamp, limit: PaceLimit) -> bool {
+        if self.late.is_none() {
+            let pace = self.pace.get_or_insert_with(|| Pace::rested(now, limit));
+            self.late = pace.take(now, limit).err();
+        }
+        self.late.is_none()
+    }
+
+    /// Whether it has to look now, as it could not when something came.
+    pub(super) fn looks_late(&mut self, now: Timestamp, limit: PaceLimit) -> bool {
+        self.late.take_if(|at| *at <= now).is_some() && self.may_look(now, limit)
     }
 
     /// When it is stale, if it is not confirmed before; with the time since when there is a link.

@@ -288,6 +288,9 @@ impl Mirror {
                     effects.wake.extend(&wake);
                 }
             }
+            if follower.looks_late(now, terms.pace) {
+                effects.wake.extend(&wake);
+            }
             if follower.stale_at(self.linked, terms).is_some_and(|at| at <= now)
                 && follower.turn(now, SubscriptionState::Stale, None)
             {

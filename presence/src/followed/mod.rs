@@ -21,6 +21,7 @@ use std::time::Duration;
 use impp_protocol::{Address, Domain, Error};
 
 use crate::ids::ListenerId;
+use crate::presentity::PaceLimit;
 pub use follower::Follower;
 pub use machine::Mirror;
 
@@ -42,6 +43,8 @@ pub struct Terms {
     pub stale: Duration,
     /// A home that is linked again has so long to confirm, however many there are to ask for.
     pub answer: Duration,
+    /// How often a follower looks at what a home shows, whatever pace the home keeps.
+    pub pace: PaceLimit,
 }
 
 /// What follows from a change.

@@ -12,7 +12,8 @@ use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Timestamp};
 
 use super::cache::{GroupId, Kept};
-use super::{Effects, Mirror};
+use super::{Effects, Follower, Mirror, Terms};
+use crate::presentity::PaceLimit;
 
 /// After the home was asked for all because something did not fit, it is not asked so again for so
 /// long.
@@ -29,17 +30,24 @@ enum Seen {
 }
 
 impl Mirror {
-    /// The home says something unasked; `room` is how many bytes more may be kept.
-    pub fn notified(&mut self, now: Timestamp, notify: &Notify, room: usize) -> Effects {
+    /// The home says something unasked; `room` is how many bytes more may be kept. It is true at once;
+    /// who follows looks at it at the pace of [`Terms::pace`].
+    pub fn notified(
+        &mut self,
+        now: Timestamp,
+        notify: &Notify,
+        terms: Terms,
+        room: usize,
+    ) -> Effects {
         let mut effects = Effects::default();
         match notify.group {
             None => {
                 for watcher in &notify.watchers {
-                    self.told_one(now, watcher, notify, &mut effects);
+                    self.told_one(now, watcher, notify, terms.pace, &mut effects);
                 }
             }
             Some(handle) if notify.state == SubscriptionState::Active => {
-                self.told_group(now, handle, notify, room, &mut effects);
+                self.told_group(now, handle, notify, (terms.pace, room), &mut effects);
             }
             Some(_) => effects.unsolicited += 1,
         }
@@ -57,6 +65,7 @@ impl Mirror {
         now: Timestamp,
         watcher: &Address,
         notify: &Notify,
+        pace: PaceLimit,
         effects: &mut Effects,
     ) {
         let before = self.kept(watcher);
@@ -101,7 +110,11 @@ impl Mirror {
                 false
             }
         };
-        if changed {
+        // What has ended is told at once.
+        let paced = |follower: &mut Follower| {
+            follower.state == SubscriptionState::Terminated || follower.may_look(now, pace)
+        };
+        if changed && self.followers.get_mut(watcher).is_none_or(paced) {
             effects.wake.extend(wake);
         }
         self.note(watcher, before, effects);
@@ -114,7 +127,7 @@ impl Mirror {
         now: Timestamp,
         handle: u64,
         notify: &Notify,
-        room: usize,
+        (pace, room): (PaceLimit, usize),
         effects: &mut Effects,
     ) {
         let placed = |watcher: &&Address| {
@@ -136,7 +149,9 @@ impl Mirror {
                 follower.group = Some(group);
                 if follower.is_kept() && !follower.is_ending() {
                     follower.activate(now);
-                    effects.wake.extend(&follower.listeners);
+                    if follower.may_look(now, pace) {
+                        effects.wake.extend(&follower.listeners);
+                    }
                 }
             }
             self.note(watcher, before, effects);
@@ -147,7 +162,7 @@ impl Mirror {
         }
         match self.seen(group, notify) {
             Seen::Same => {}
-            Seen::New(kept) => self.show(now, group, kept, room, effects),
+            Seen::New(kept) => self.show(now, (group, kept), pace, room, effects),
             // What was on the way when the home was asked for all.
             Seen::Broken if self.is_in_repair() => {
                 // Whoever of them was answered since is not asked for all any more.
@@ -195,8 +210,8 @@ impl Mirror {
     fn show(
         &mut self,
         now: Timestamp,
-        group: GroupId,
-        kept: Kept,
+        (group, kept): (GroupId, Kept),
+        pace: PaceLimit,
         room: usize,
         effects: &mut Effects,
     ) {
@@ -211,7 +226,10 @@ impl Mirror {
             } else {
                 follower.turn(now, SubscriptionState::Unknown, None);
             }
-            effects.wake.extend(&follower.listeners);
+            match follower.may_look(now, pace) {
+                true => effects.wake.extend(&follower.listeners),
+                false => self.agenda.changed(watcher),
+            }
         }
     }
 }

@@ -31,6 +31,7 @@ const TERMS: Terms = Terms {
     lease: Duration::from_secs(3600),
     stale: Duration::from_secs(60),
     answer: Duration::from_secs(60),
+    pace: PaceLimit { burst: 1_000_000, interval: Duration::from_secs(2) },
 };
 const ROOM: usize = 1 << 20;
 
@@ -405,7 +406,7 @@ impl World {
             Some(Frame::Answer(watcher, answer)) => {
                 self.mirror.answered(self.now, &watcher, answer, TERMS)
             }
-            Some(Frame::Notify(notify)) => self.mirror.notified(self.now, &notify, ROOM),
+            Some(Frame::Notify(notify)) => self.mirror.notified(self.now, &notify, TERMS, ROOM),
         };
         self.count(&effects);
         self.check();

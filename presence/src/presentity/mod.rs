@@ -45,6 +45,7 @@ pub use change::{Answer, Asked, Change};
 pub use contents::Held;
 pub use groups::{Groups, set_version};
 pub use layers::{LAYERS_MAX, Layers, Lease, Saved};
+pub(crate) use pace::Pace;
 pub use pace::PaceLimit;
 pub use staging::Staging;
 pub use step::Write;
@@ -56,7 +57,6 @@ use crate::watching::Watching;
 use behind::{Behind, SLICE};
 use change::State;
 use contents::Contents;
-use pace::Pace;
 use staging::Staged;
 
 /// What follows from a change, or from the end of one.

@@ -7,7 +7,7 @@ use impp_protocol::Timestamp;
 
 /// Changes that may still be shown at once.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     tokens: u64,
     refilled: Timestamp,
 }
@@ -23,7 +23,7 @@ pub struct PaceLimit {
 
 impl Pace {
     /// A presentity that has rested.
-    pub(super) fn rested(now: Timestamp, limit: PaceLimit) -> Pace {
+    pub(crate) fn rested(now: Timestamp, limit: PaceLimit) -> Pace {
         Pace { tokens: limit.burst, refilled: now }
     }
 
@@ -31,7 +31,7 @@ impl Pace {
     ///
     /// # Errors
     /// The time at which it may be shown.
-    pub(super) fn take(&mut self, now: Timestamp, limit: PaceLimit) -> Result<(), Timestamp> {
+    pub(crate) fn take(&mut self, now: Timestamp, limit: PaceLimit) -> Result<(), Timestamp> {
         let interval = u64::try_from(limit.interval.as_millis()).unwrap_or(u64::MAX).max(1);
         let gained = now.since(self.refilled).as_millis() as u64 / interval;
         if self.tokens + gained >= limit.burst {

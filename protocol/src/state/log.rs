@@ -137,7 +137,7 @@ fields! {
         2 cursor: Bytes,
         /// Whether there were newer items.
         3 more: bool,
-        /// The cursor before the oldest item that is still held.
+        /// The cursor behind which nothing has gone (see ACK, Keeping).
         4 oldest: Bytes,
     }
 }

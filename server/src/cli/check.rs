@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{Failure, certificates, deep, passwords, zone};
 use crate::core::clock::Clock;
-use crate::core::config::{Config, ConfigError, Hosted, Server, plain};
+use crate::core::config::{Config, ConfigError, Hosted, Limits, Server, plain};
 use crate::core::tls::Configurations;
 use crate::front::control::{self, Request};
 use crate::life::{RunError, bind_each};
@@ -58,6 +58,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
             findings.extend(config.domain.iter().filter_map(redirect));
             findings.extend(config.domain.iter().filter_map(passwords::look));
             findings.extend(listening(&config));
+            findings.extend(strangers(&config.limits));
             findings.extend(authorities(&config));
             let folder = store(&config);
             let is_there = folder.level == "ok";
@@ -102,6 +103,22 @@ fn listening(config: &Config) -> Option<Finding> {
     let message = format!("listen = {listen:?}: only reachable from this machine");
     let hint = "[server] listen = [\"0.0.0.0:2778\", \"[::]:2778\"]";
     Some(finding("warn", "server", message, Some(hint)))
+}
+
+/// Whether all strangers who may wait for their handshakes can have them in the time that they have: if
+/// not, places are held by those who will be closed.
+fn strangers(limits: &Limits) -> Option<Finding> {
+    let Limits { unsigned_max, handshakes_per_second, sign_in_seconds, .. } = limits;
+    let in_time = handshakes_per_second.saturating_mul(*sign_in_seconds);
+    if *unsigned_max <= in_time {
+        return None;
+    }
+    let message = format!(
+        "unsigned_max = {unsigned_max}: only {in_time} of them can have their handshake within \
+         sign_in_seconds = {sign_in_seconds}"
+    );
+    let hint = "[limits] unsigned_max at most handshakes_per_second × sign_in_seconds";
+    Some(finding("warn", "limits", message, Some(hint)))
 }
 
 /// Whether the CAs that prove other domains can be read, where no domain here has links: else the

@@ -32,6 +32,18 @@ pub struct Terms {
     pub stored: Flow,
 }
 
+impl Terms {
+    /// One part in so many of each, unless that is too little to be of use.
+    pub fn part(self, of: u64) -> Terms {
+        let part = |flow: Flow, least: u64| Flow {
+            per_second: (flow.per_second / of).max(1),
+            burst: (flow.burst / of).max(least).min(flow.burst),
+        };
+        let (work, stored) = (part(self.work, WORK_MIN), part(self.stored, STORED_MIN));
+        Terms { work, stored }
+    }
+}
+
 /// What there is not enough of, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lacks {
@@ -125,6 +137,10 @@ impl Bucket {
 }
 
 const THOUSAND: u64 = 1000;
+/// Work at once that is not shared out,
+const WORK_MIN: u64 = 8;
+/// and bytes: some of the largest messages.
+const STORED_MIN: u64 = 256 * 1024;
 
 #[cfg(test)]
 mod tests {

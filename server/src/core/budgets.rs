@@ -39,6 +39,15 @@ impl<K: Eq + Hash + Clone> BudgetsOf<K> {
         self.with(now, of, terms, |budget| budget.take(now, terms, cost))
     }
 
+    /// Whether [`BudgetsOf::take`] would, and nothing is taken.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn could(&self, now: Timestamp, of: &K, terms: Terms, cost: Cost) -> Result<(), Lacks> {
+        let known = self.of.get(of).map(|budget| budget.clone());
+        known.unwrap_or_default().take(now, terms, cost)
+    }
+
     /// See [`Budget::owe`].
     pub fn owe(&self, now: Timestamp, of: &K, terms: Terms, cost: Cost) -> Duration {
         self.with(now, of, terms, |budget| budget.owe(now, terms, cost))

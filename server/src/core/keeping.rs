@@ -18,6 +18,16 @@ use crate::core::records::{
     place::{self, Mark},
 };
 
+/// Who pays for what is stored.
+#[derive(Clone, Debug, Default)]
+pub struct Bill {
+    /// With a part of the reserve, on a full disk.
+    pub payer: Payer,
+    /// With a share of the writer's queue, where it is not the one whose records these are: who asks
+    /// pays, not who is asked.
+    pub share: Option<Lane>,
+}
+
 /// What is on its way to the disk.
 #[must_use]
 pub struct Commits(Vec<Pending<Outcome>>);
@@ -49,18 +59,24 @@ impl Commits {
         store: &dyn Store,
         now: Timestamp,
         mut ops: Vec<Op>,
-        payer: &Payer,
+        bill: &Bill,
         owner: Option<&Address>,
     ) -> Commits {
         let mut commits = Vec::new();
         while !ops.is_empty() {
             let rest = ops.split_off(ops.len().min(UNIT_OPS_MAX));
             let lane = owner.cloned().map(Lane::Account);
-            let unit = Unit { lane, ..Unit::of(now, ops).paid_by(payer.clone()) };
+            let Bill { payer, share } = bill.clone();
+            let unit = Unit { lane, share, ..Unit::of(now, ops).paid_by(payer) };
             commits.push(store.submit(unit));
             ops = rest;
         }
         Commits(commits)
+    }
+
+    /// What is waited for together.
+    pub fn all(all: impl IntoIterator<Item = Commits>) -> Commits {
+        Commits(all.into_iter().flat_map(|commits| commits.0).collect())
     }
 
     /// Waits until all of it is there.
@@ -107,6 +123,23 @@ pub fn payer<S>(acting: &Acting<S>) -> Payer {
     match acting.by() {
         By::Oneself => Payer::Account(acting.owner().clone()),
         By::Administrator | By::System => Payer::Operator,
+    }
+}
+
+/// Whose lane an address asks in: its own, or that of its domain if that is another.
+pub fn lane_of(address: &Address, is_local: bool) -> Lane {
+    match is_local {
+        true => Lane::Account(address.clone()),
+        false => Lane::Domain(address.domain()),
+    }
+}
+
+/// Who asks for a change, if that is not the owner.
+pub fn asker(change: &Change) -> Option<&Address> {
+    match change {
+        Change::Follow { watcher, .. } | Change::Release { watcher, .. } => Some(watcher),
+        // The owner does it, or the watcher: rarely, and it takes something back.
+        _ => None,
     }
 }
 

@@ -12,6 +12,7 @@
 //! | `config/`, `tls/`, `settings` | the configuration file; TLS and what certificates name; both, as they are in force |
 //! | `answers`, `notify` | what is answered; presence on its way to a watcher |
 //! | `clock`, `chance`, `metrics`, `lost` | time; randomness; counters; lines that the log has lost |
+//! | `steps` | long work in turns |
 //! | `stopping` | who is told that the server stops, and who is waited for |
 
 pub mod accounts;
@@ -37,6 +38,7 @@ pub mod sessions;
 pub mod settings;
 pub mod signal;
 pub mod standing;
+pub mod steps;
 pub mod stopping;
 pub mod timers;
 pub mod tls;

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use impp_protocol::command::{Message, Notify};
-use impp_protocol::{Domain, Timestamp};
+use impp_protocol::{Address, Domain, Timestamp};
 
 use super::LinkMailbox;
 use crate::core::budget::{Cost, Flow, Lacks, Terms};
@@ -14,6 +14,8 @@ use crate::core::config::Federation;
 
 /// What the rows of a message weigh on the disk beside its body.
 const ROWS_BYTES: u64 = 1024;
+/// Of what a domain has, one of its users has one part in so many.
+const SENDER_PART: u64 = 4;
 /// What is looked at for a watcher whom a notification names.
 const WATCHER_BYTES: u64 = 128;
 /// A link is not read for so long at most: less than the other side waits for answers.
@@ -26,11 +28,14 @@ type Pair = (Domain, Domain);
 #[derive(Debug, Default)]
 pub struct DomainBudgets {
     messages: BudgetsOf<Pair>,
+    /// Of these, what each of its users has spent.
+    senders: BudgetsOf<(Pair, Address)>,
     presence: BudgetsOf<Pair>,
 }
 
 impl DomainBudgets {
-    /// Takes what a message of the other side's costs.
+    /// Takes what a message of one of the other side's users costs: from what the user has, which is a
+    /// part of what the domain has, so that the others of it are heard too.
     ///
     /// # Errors
     /// How long it has to wait.
@@ -39,7 +44,7 @@ impl DomainBudgets {
         now: Timestamp,
         link: &LinkMailbox,
         links: &Federation,
-        message: &Message,
+        (message, from): (&Message, &Address),
     ) -> Result<(), Duration> {
         let stored = if message.volatile { 0 } else { ROWS_BYTES + message.body.len() as u64 };
         let terms = Terms {
@@ -49,7 +54,13 @@ impl DomainBudgets {
                 burst: links.stored_bytes_burst,
             },
         };
-        let taken = self.messages.take(now, &pair(link), terms, Cost { work: 1, stored });
+        let (pair, cost) = (pair(link), Cost { work: 1, stored });
+        let (sender, part) = ((pair.clone(), from.clone()), terms.part(SENDER_PART));
+        let taken = self.senders.could(now, &sender, part, cost).and_then(|()| {
+            self.messages.take(now, &pair, terms, cost)?;
+            self.senders.owe(now, &sender, part, cost);
+            Ok(())
+        });
         taken.map_err(|(Lacks::Work(wait) | Lacks::Stored(wait))| wait)
     }
 
@@ -75,4 +86,47 @@ impl DomainBudgets {
 
 fn pair(link: &LinkMailbox) -> Pair {
     (link.local.clone(), link.remote.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use impp_presence::LinkId;
+    use impp_protocol::MessageId;
+
+    use super::*;
+
+    fn address(text: &str) -> Address {
+        Address::parse(text).unwrap()
+    }
+
+    /// F13: one user of another domain does not take all that the domain has, and what is refused costs
+    /// nobody anything.
+    #[test]
+    fn f13_one_user_of_a_domain_leaves_the_others_their_part() {
+        let link = LinkMailbox::new(
+            LinkId([1; 16]),
+            Domain::parse("a.example").unwrap(),
+            Domain::parse("b.example").unwrap(),
+        );
+        let links =
+            Federation { messages_per_second: 8, messages_burst: 80, ..Federation::default() };
+        let (budgets, now) = (DomainBudgets::default(), Timestamp::from_millis(1_000_000));
+        let message = Message::new(MessageId([1; 16]), address("alice@a.example"), "x".into());
+        let taken = |from: &str, after| {
+            let from = address(from);
+            let now = now.after(Duration::from_secs(after));
+            (0..1000)
+                .filter(|_| budgets.message(now, &link, &links, (&message, &from)).is_ok())
+                .count()
+        };
+        assert_eq!(taken("mallory@b.example", 0), 20);
+        assert_eq!(taken("bob@b.example", 0), 20);
+        assert_eq!(taken("carol@b.example", 0), 20);
+        assert_eq!(taken("dana@b.example", 0), 20);
+        assert_eq!(taken("erin@b.example", 0), 0, "the domain has no more");
+        // Who was refused by the domain has spent nothing of his own.
+        assert_eq!(taken("mallory@b.example", 4), 8);
+        assert_eq!(taken("erin@b.example", 4), 20);
+        assert_eq!(taken("bob@b.example", 4), 4);
+    }
 }

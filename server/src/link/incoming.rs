@@ -56,8 +56,8 @@ pub(super) async fn message(
     }
     // Alike for every recipient, so that it tells nothing of any.
     let (now, config) = (serving.clock.now(), serving.settings.load_full());
-    if let Err(wait) = serving.budgets.message(now, link, &config.federation, &message) {
-        let text = "too many messages from your domain; slow down";
+    if let Err(wait) = serving.budgets.message(now, link, &config.federation, (&message, &from)) {
+        let text = "too many messages from you or your domain; slow down";
         return Err(request(Error::new(Code::RateLimited, text).retry_after(wait)));
     }
     serving.delivery.deliver(message, from, Bearer::Link).await.map_err(request)

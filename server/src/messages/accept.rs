@@ -102,6 +102,11 @@ fn rejected(rejection: Rejection, to: &Address) -> Error {
             Error::new(Code::Conflict, "id: it was used for another message")
         }
         Rejection::OutOfWindow => out_of_window("is too old"),
+        Rejection::DedupFull => {
+            let text = "you have sent so many messages in three days that a repeat of one more could \
+                        not be told; try again later";
+            Error::new(Code::Full, text)
+        }
         Rejection::Conflict { .. } | Rejection::Fenced { .. } => {
             Error::new(Code::Internal, "the message could not be stored")
         }

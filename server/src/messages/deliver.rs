@@ -21,7 +21,7 @@ use crate::core::clock::Clock;
 use crate::core::ground::Ground;
 use crate::core::metrics::Metrics;
 use crate::core::principals::{Principal, Principals, Put};
-use crate::core::records::logs::{copy_sent, fate_of, fits, received};
+use crate::core::records::logs::{copy_sent, fate_of, fits, received, trimmed};
 use crate::core::routes::Routes;
 use crate::core::sessions::Sessions;
 use crate::core::settings::Settings;
@@ -220,11 +220,14 @@ impl Delivery {
         now: Timestamp,
     ) -> Unit {
         let (from, to) = (dedup.from.clone(), &message.to);
-        let body = message.encode();
+        let (body, settings) = (message.encode(), self.settings.load());
         let mut ops = Vec::new();
         let Judged { recipient, action, limit } = judged;
         match action {
-            DeliveryAction::Accept => ops.push(received(to, *limit)),
+            DeliveryAction::Accept => {
+                ops.push(received(to, *limit));
+                ops.push(trimmed(to, &settings.inbox, None));
+            }
             DeliveryAction::Hold if recipient.is_some() => ops.push(hold(message, &from, &body)),
             // It counts, over a restart too; nobody will read it.
             DeliveryAction::Hold => {
@@ -241,13 +244,17 @@ impl Delivery {
             let (id, to, fate) = (message.id, to.clone(), Fate::Delivered);
             ops.push(copy_sent(&from));
             ops.push(fate_of(&from, &FateReport { id, to, fate, code, by, text, address }));
+            ops.push(trimmed(&from, &settings.inbox, None));
         }
+        // What waited in a queue was counted when it came there.
+        let dedup_max = (*bearer != Bearer::Queue).then_some(settings.limits.known_ids_max);
         // All messages of a pair in one, so that they keep their order.
         let lane = match bearer {
             Bearer::Session | Bearer::Queue => Lane::Account(from),
             Bearer::Link => Lane::Domain(from.domain()),
         };
-        Unit { dedup: Some(dedup), body: Some(body), ..Unit::of(now, ops).in_lane(lane) }
+        let (dedup, body) = (Some(dedup), Some(body));
+        Unit { dedup, body, dedup_max, ..Unit::of(now, ops).in_lane(lane) }
     }
 
     /// A message into an inbox, as far as its quota allows; the unit's body is the message.

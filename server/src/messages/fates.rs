@@ -3,6 +3,7 @@
 //!
 //! When a message ends, and how, is decided by `impp_federation::queue`.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use impp_federation::queue::{Cause, Ending, Item, Place, Sending, follow};
 use impp_protocol::command::Message;
 use impp_protocol::state::{Fate, FateReport};
 use impp_protocol::{Address, Code, Command, Error, Timestamp};
-use impp_storage::{self as storage, Expect, Op, Store, StoreError, Unit};
+use impp_storage::{self as storage, Expect, Lane, Op, Store, StoreError, Unit};
 
 use super::deliver::{Bearer, Delivery};
 use super::outgoing::{Carriers, enter};
@@ -22,7 +23,7 @@ use crate::core::answers::{Answer, Stored};
 use crate::core::chance::Chance;
 use crate::core::clock::Clock;
 use crate::core::ground::Ground;
-use crate::core::records::logs::fate_of;
+use crate::core::records::logs::{fate_of, trimmed};
 use crate::core::records::{QueuedRecord, place};
 use crate::core::routes::Routes;
 use crate::core::sessions::Sessions;
@@ -109,21 +110,11 @@ impl Fates {
     async fn store(&self, waiting: &Arc<Waiting>, endings: Vec<Ending>) {
         let (moved, ended): (Vec<_>, Vec<_>) =
             endings.into_iter().partition(|ending| matches!(ending.place, Place::Moved(_)));
-        let mut ops = Vec::new();
-        for ending in &ended {
-            let Place::Ended(fate, cause) = &ending.place else { continue };
-            ops.extend(self.last_ops(ending, &report(ending, *fate, cause.clone())));
-        }
-        if !ops.is_empty() && self.keep_storing(ops).await {
-            waiting.change(|queue| {
-                for ending in &ended {
-                    queue.remove(ending.ticket);
-                }
-            });
-            for ending in &ended {
-                self.sessions.log_grew(&ending.from);
-            }
-        }
+        let mut of: BTreeMap<&Address, Vec<&Ending>> = BTreeMap::new();
+        ended.iter().for_each(|ending| of.entry(&ending.from).or_default().push(ending));
+        // Whoever has so much waiting that this has to wait too holds up no other.
+        let all = of.into_iter().map(|(from, ended)| self.store_ended(waiting, from, ended));
+        futures_util::future::join_all(all).await;
         for ending in moved {
             if let Err(error) = self.move_on(waiting, &ending).await {
                 let (now, chance) = (self.clock.now(), self.chance.spread());
@@ -132,16 +123,30 @@ impl Fates {
         }
     }
 
-    async fn put(&self, ops: Vec<Op>) -> Result<storage::Outcome, StoreError> {
-        let unit = Unit::of(self.clock.wall(), ops);
+    /// The ends of one sender's.
+    async fn store_ended(&self, waiting: &Waiting, from: &Address, ended: Vec<&Ending>) {
+        let mut ops = Vec::new();
+        for ending in &ended {
+            let Place::Ended(fate, cause) = &ending.place else { continue };
+            ops.extend(self.last_ops(ending, &report(ending, *fate, cause.clone())));
+        }
+        if !ops.is_empty() && self.keep_storing(from, ops).await {
+            waiting.change(|queue| ended.iter().for_each(|ending| queue.remove(ending.ticket)));
+            self.sessions.log_grew(from);
+        }
+    }
+
+    /// In the lane of the sender, which has it in its queue and its log.
+    async fn put(&self, from: &Address, ops: Vec<Op>) -> Result<storage::Outcome, StoreError> {
+        let unit = Unit::of(self.clock.wall(), ops).in_lane(Lane::Account(from.clone()));
         self.store.submit(unit).await
     }
 
     /// Stores until it is done; whether it is: not if the server stops before, or its store has failed.
-    async fn keep_storing(&self, ops: Vec<Op>) -> bool {
+    async fn keep_storing(&self, from: &Address, ops: Vec<Op>) -> bool {
         let mut wait = AGAIN;
         loop {
-            match self.put(ops.clone()).await {
+            match self.put(from, ops.clone()).await {
                 Ok(_) => return true,
                 Err(StoreError::Stopped) => return false,
                 Err(error) if wait == AGAIN => {
@@ -163,6 +168,7 @@ impl Fates {
         let mut ops = vec![delete(&ending.from, ending.ticket)];
         if self.accounts.get(&ending.from).is_some() {
             ops.push(fate_of(&ending.from, report));
+            ops.push(trimmed(&ending.from, &self.settings.load().inbox, None));
         }
         ops
     }
@@ -236,7 +242,7 @@ impl Fates {
         ending: &Ending,
         report: FateReport,
     ) -> Result<(), Error> {
-        self.put(self.last_ops(ending, &report)).await.stored()?;
+        self.put(&ending.from, self.last_ops(ending, &report)).await.stored()?;
         waiting.settle(|queue| queue.remove(ending.ticket));
         self.sessions.log_grew(&ending.from);
         Ok(())
@@ -266,7 +272,7 @@ impl Fates {
         let (next, ()) = enter(find, |_| ())?;
         let record = record(&ending.recipient, &to, hops, since, &body);
         let put = place::queued(&ending.from, ticket).put_if(Expect::Version(version), &record);
-        let outcome = self.put(vec![put]).await.stored()?;
+        let outcome = self.put(&ending.from, vec![put]).await.stored()?;
         waiting.with(|queue| queue.remove(ticket));
         if matches!(outcome, storage::Outcome::Committed { .. }) {
             // The entry may have ended since, and then there is one more again.

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use impp_protocol::{Domain, Timestamp};
-use impp_storage::{Expect, Outcome, Payer, Pending, Record, Salvaged, Store, StoreError, Unit};
+use impp_storage::{
+    Expect, Lane, Outcome, Payer, Pending, Record, Salvaged, Store, StoreError, Unit,
+};
 
 use crate::core::accounts::Accounts;
 use crate::core::clock::Clock;
@@ -62,8 +64,12 @@ impl Linked {
         // not opened then.
         let opens = record.is_some_and(|record| record.open);
         let payer = if opens { Payer::Nobody } else { Payer::Operator };
+        let name = place.key().key;
         let ops = vec![place.set_if(expect, record.as_ref())];
-        self.store.submit(Unit::of(self.clock.now(), ops).paid_by(payer))
+        let unit = Unit::of(self.clock.now(), ops).paid_by(payer);
+        // Each domain's notes are about itself alone.
+        let remote = std::str::from_utf8(&name).ok().and_then(|name| Domain::parse(name).ok());
+        self.store.submit(Unit { lane: remote.map(Lane::Domain), ..unit })
     }
 
     /// Until when messages may have gone out to each domain, at the start. A link that was open at a

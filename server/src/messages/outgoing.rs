@@ -22,7 +22,7 @@ use crate::core::clock::Clock;
 use crate::core::ground::Ground;
 use crate::core::keeping::all;
 use crate::core::metrics::Metrics;
-use crate::core::records::logs::copy_sent;
+use crate::core::records::logs::{copy_sent, trimmed};
 use crate::core::records::{QUEUED, place};
 use crate::core::sessions::Sessions;
 use crate::core::settings::Settings;
@@ -121,16 +121,24 @@ impl Outgoing {
             Err(error) => return Err(error),
         };
         let record = record(&message.to, &message.to, HOPS_MAX, now, &body);
-        let ops =
-            vec![copy_sent(&from), place::queued(&from, ticket).put_if(Expect::Absent, &record)];
-        let (pending, outgoing) =
-            (self.store.submit(queued(wall, ops, dedup, body.clone())), self.clone());
+        let put = place::queued(&from, ticket).put_if(Expect::Absent, &record);
+        let unit = self.unit(wall, put, dedup, body.clone());
+        let (pending, outgoing) = (self.store.submit(unit), self.clone());
         // It goes on its way also if the sender is gone by then.
         let answered = tokio::spawn(async move {
             let outcome = outgoing.stored(pending, &waiting, ticket, &from, body).await;
             outgoing.answer(outcome, &from, &message.to, wall)
         });
         Ok(Answer::of_task(answered))
+    }
+
+    /// What the store does of a message that its sender has queued, in that sender's lane.
+    fn unit(&self, now: Timestamp, put: Op, dedup: Dedup, body: Bytes) -> Unit {
+        let (from, settings) = (dedup.from.clone(), self.settings.load());
+        let ops = vec![copy_sent(&from), trimmed(&from, &settings.inbox, None), put];
+        let (dedup_max, lane) = (Some(settings.limits.known_ids_max), Lane::Account(from));
+        let (dedup, body) = (Some(dedup), Some(body));
+        Unit { dedup, body, dedup_max, ..Unit::of(now, ops).in_lane(lane) }
     }
 
     /// A place in the queue of a domain.
@@ -296,12 +304,6 @@ impl Outgoing {
     pub async fn forget_linked(&self, now: Timestamp) -> Result<(), StoreError> {
         self.linked.forget(now).await
     }
-}
-
-/// What the store does of a message that its sender has queued, in that sender's lane.
-fn queued(now: Timestamp, ops: Vec<Op>, dedup: Dedup, body: Bytes) -> Unit {
-    let lane = Lane::Account(dedup.from.clone());
-    Unit { dedup: Some(dedup), body: Some(body), ..Unit::of(now, ops).in_lane(lane) }
 }
 
 impl std::fmt::Debug for Outgoing {

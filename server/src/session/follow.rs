@@ -20,6 +20,7 @@ use super::things::{contacts_of, lists, offered, takes, takes_not};
 use super::{Followed, Session};
 use crate::core::answers::{Answer, Handled};
 use crate::core::listeners::Listener;
+use crate::core::steps::Steps;
 use crate::reach::{Follow, Follows, Looked, Release};
 
 /// Another domain's answer is waited for so long; then SUBSCRIBE is answered that the state is unknown,
@@ -201,8 +202,9 @@ impl Session {
         self.expanded = true;
         let contacts = self.serving.things.contacts.entries(&acting).await?;
         let left = std::mem::take(&mut self.by_contact);
-        let mut entries = Vec::new();
+        let (mut entries, mut steps) = (Vec::new(), Steps::default());
         for mut contact in contacts.into_iter().filter(|contact| contact.follow) {
+            steps.taken().await;
             // Whoever asks anew holds nothing, and gets all.
             self.followed.remove(&contact.address);
             contact.subscription = self.follow_contact(&contact.address).await;

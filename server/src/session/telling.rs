@@ -14,6 +14,7 @@ use super::{Event, Followed, Front, Session};
 use crate::core::answers::{Handled, Stored};
 use crate::core::listeners::Listener;
 use crate::core::notify::disclose;
+use crate::core::steps::Steps;
 use crate::reach::Pull;
 
 /// When what could not be read is looked at again.
@@ -60,7 +61,9 @@ impl Session {
         {
             log.grown = true;
         }
+        let mut steps = Steps::default();
         for presentity in news.dirty {
+            steps.taken().await;
             if !front.has_room() {
                 self.client.mailbox.presentity_dirty(&presentity);
             } else if let Err(error) = self.tell_presence(&presentity, front).await {

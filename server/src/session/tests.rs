@@ -2,11 +2,15 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use impp_acl::{Ask, thing};
+use impp_presence::{Change, Contact};
 use impp_protocol::command::{Done, Fetch, Message, Notify, Publish, Subscribe};
 use impp_protocol::presence::{Document, FieldName, Patch};
-use impp_protocol::state::{self, ItemKind, SubscriptionEvent, SubscriptionState, WatcherEdit};
+use impp_protocol::state::{
+    self, Grant, ItemKind, SubscriptionEvent, SubscriptionState, WatcherEdit,
+};
 use impp_protocol::{Address, Code, Command, DeviceId, Error, MessageId, What};
 use impp_storage::MemoryStore;
 
@@ -122,6 +126,36 @@ async fn a_session_tells_events_as_far_as_there_is_room() {
     assert_eq!(*owner, address("bob"));
     assert_eq!(page.items.iter().map(|i| i.kind).collect::<Vec<_>>(), [ItemKind::Received]);
     assert!(events(&mut bob, 10).await.is_empty());
+}
+
+/// Who has a long list looked at, as it does with each change of it, lets everybody else have a turn in
+/// between, though nothing of it has to be waited for.
+#[tokio::test]
+async fn a_long_list_is_looked_at_in_turns() {
+    const CONTACTS: usize = 200;
+    let server = start().await;
+    let mut alice = sign_in(&server, "alice").await;
+    for n in 0..CONTACTS {
+        let (name, groups, follow, grant) = (None, Vec::new(), true, Grant::Status);
+        let entry = Contact { name, groups, follow, grant };
+        let put = Change::PutContact(address(&format!("nobody{n}")), Some(entry));
+        server.rooms.principals.change(&address("alice"), put).await.unwrap();
+    }
+    let turns = Arc::new(AtomicUsize::new(0));
+    let others = turns.clone();
+    let others = tokio::spawn(async move {
+        loop {
+            others.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+        }
+    });
+    let list = Subscribe::of(address("alice"), What::Contacts);
+    let followed = ask(&mut alice, Subscribe { expand: true, ..list }).await;
+    assert!(matches!(followed, Command::Ok(_)), "{followed:?}");
+    others.abort();
+    // Once to read it, and once to follow.
+    let turns = turns.load(Ordering::Relaxed);
+    assert!(turns >= 2 * CONTACTS / 40, "{turns}");
 }
 
 /// The end of a subscription that was told on a connection that is lost, and may not have arrived, is

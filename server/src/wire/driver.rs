@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use futures_util::future::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use impp_protocol::command::CommandError;
 use impp_protocol::frame::{Frame, FrameError};
@@ -32,7 +33,12 @@ pub struct Driver<T> {
     in_flight: FuturesUnordered<Numbered<T>>,
     /// What requests have come to that is not handed out yet, with their numbers.
     ended: Vec<(u64, T)>,
+    /// Frames that were handed out since it was last waited.
+    turn: usize,
 }
+
+/// Frames of one connection that are heard before all others that have something have their turn.
+pub const TURN_FRAMES_MAX: usize = 32;
 
 /// A request in flight, and its number.
 type Numbered<T> = Pin<Box<dyn Future<Output = (u64, T)> + Send>>;
@@ -97,15 +103,21 @@ impl<T: 'static> Driver<T> {
             liveness: Liveness::new(now),
             in_flight: FuturesUnordered::new(),
             ended: Vec::new(),
+            turn: 0,
         }
     }
 
-    /// The next frame that has come in whole, if one may be read now.
+    /// The next frame that has come in whole, if one may be read now and its turn is not over: then
+    /// it is heard after [`Driver::next`].
     pub fn hear(&mut self, terms: &Terms) -> Option<Heard> {
+        if self.is_turn_over() {
+            return None;
+        }
         let now = Instant::now();
         if self.may_read(terms) {
             match self.pipe.take(terms.frame_bytes_max) {
                 Ok(Some(frame)) => {
+                    self.turn += 1;
                     self.liveness.frame_ended();
                     return Some(self.heard(frame, now));
                 }
@@ -152,8 +164,14 @@ impl<T: 'static> Driver<T> {
         }
     }
 
-    /// Waits until something happens, but not beyond `by`.
+    /// Waits until something happens, but not beyond `by`. Where the turn is over everybody else has
+    /// theirs first, and what has come in by then is gone on with.
     pub async fn next(&mut self, signal: &Signal, terms: &Terms, by: Option<Instant>) -> Next<T> {
+        let goes_on = self.is_turn_over();
+        self.turn = 0;
+        if goes_on {
+            tokio::task::yield_now().await;
+        }
         let (now, doing) = (Instant::now(), self.doing(terms));
         let live = self.liveness.deadline(now, &terms.patience, doing);
         let deadline = live.into_iter().chain(self.paused).chain(by).min();
@@ -166,7 +184,11 @@ impl<T: 'static> Driver<T> {
             }
             !ended.is_empty()
         };
-        let next = match pipe.event(signal, doing.reading, deadline, others).await {
+        // Nothing is read where frames are left: the end of what came would pass for the end of all.
+        let event = pipe.event(signal, doing.reading && !goes_on, deadline, others);
+        let event = if goes_on { event.now_or_never() } else { Some(event.await) };
+        let Some(event) = event else { return Next::Moved };
+        let next = match event {
             Event::Input => {
                 self.liveness.heard(Instant::now());
                 Next::Moved
@@ -184,6 +206,10 @@ impl<T: 'static> Driver<T> {
         };
         self.paused.take_if(|until| *until <= Instant::now());
         next
+    }
+
+    fn is_turn_over(&self) -> bool {
+        self.turn >= TURN_FRAMES_MAX
     }
 
     /// Frames are read as long as answers can be kept, and not faster than the rate.
@@ -259,3 +285,6 @@ impl<T: 'static> Driver<T> {
         pipe.finish().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

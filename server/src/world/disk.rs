@@ -59,11 +59,13 @@ pub(super) struct Mounted {
     queued: Notify,
 }
 
+type Queued = (Unit, Promise<Outcome>);
+
 #[derive(Default)]
 struct State {
-    queue: VecDeque<(Unit, Promise<Outcome>)>,
+    queue: VecDeque<Queued>,
     /// What a sync covers that is under way.
-    syncing: Vec<(Unit, Promise<Outcome>)>,
+    syncing: Vec<Queued>,
     closing: Option<Promise<()>>,
     failed: bool,
     ended: bool,
@@ -177,6 +179,20 @@ impl Mounted {
         }
     }
 
+    /// Any one of those whose turn it may be: lanes pass each other, nothing passes what has none.
+    fn next(&self, queue: &mut VecDeque<Queued>) -> Option<Queued> {
+        let may_pass = |one: &Unit, other: &Unit| {
+            one.lane.is_some() && other.lane.is_some() && one.lane != other.lane
+        };
+        let may = |at: &usize| {
+            let one = queue.get(*at);
+            let mut before = queue.iter().take(*at);
+            before.all(|(before, _)| one.is_some_and(|(one, _)| may_pass(one, before)))
+        };
+        let next: Vec<usize> = (0..queue.len()).filter(may).collect();
+        queue.remove(*self.dice.lock().choice(&next)?)
+    }
+
     /// Decides some of what waits and syncs it; whether there was any.
     async fn group(&self) -> bool {
         {
@@ -185,8 +201,7 @@ impl Mounted {
                 return false;
             }
             let some = self.dice.lock().usize(1..=state.queue.len());
-            let some: Vec<_> = state.queue.drain(..some).collect();
-            state.syncing = some;
+            state.syncing = (0..some).filter_map(|_| self.next(&mut state.queue)).collect();
         }
         let millis = self.dice.lock().u64(0..20);
         tokio::time::sleep(Duration::from_millis(millis)).await;

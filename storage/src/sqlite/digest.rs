@@ -109,8 +109,21 @@ pub(crate) const PLACE: Layout = Layout {
     seed: 8,
 };
 
+pub(crate) const KEPT: Layout = Layout {
+    name: "kept",
+    columns: &["log", "items", "bytes", "lost"],
+    keys: 1,
+    beside: NONE,
+    seed: 9,
+};
+pub(crate) const SENDER: Layout =
+    Layout { name: "sender", columns: &["address", "known"], keys: 1, beside: NONE, seed: 10 };
+
 /// All but [`META`] and [`PLACE`], of which each is one row that is read when the store is opened.
-pub(crate) const LAYOUTS: [&Layout; 6] = [&RECORD, &LOG, &PURGED, &ITEM, &BODY, &DEDUP];
+pub(crate) const LAYOUTS: [&Layout; 8] =
+    [&RECORD, &LOG, &PURGED, &ITEM, &BODY, &DEDUP, &KEPT, &SENDER];
+/// Those of before logs and senders were counted.
+pub(crate) const UNCOUNTED: &[&Layout] = LAYOUTS.split_at(6).0;
 
 impl Layout {
     /// The digest of a row.

@@ -48,7 +48,7 @@ pub fn examine(dir: &Path) -> Result<Examined, StoreError> {
     let told = Told::default();
     let mut examined = Examined::default();
     if version >= SUMS_SINCE {
-        examined.bytes = rows(&connection, &told)?;
+        examined.bytes = rows(&connection, version, &told)?;
         bodies(&connection, &told).or_else(|fault| note(&told, fault.of(|| "bodies".into())))?;
     }
     if version >= WITNESS_SINCE {
@@ -80,13 +80,13 @@ pub fn glance(dir: &Path) -> Result<bool, StoreError> {
 }
 
 /// Holds all rows against their digests, up and down their keys; how many bytes they were.
-fn rows(connection: &Connection, told: &Told) -> Result<u64, StoreError> {
+fn rows(connection: &Connection, version: u32, told: &Told) -> Result<u64, StoreError> {
     let summed = match rows::meta(connection) {
         Ok(meta) => meta.summed,
         Err(fault) => note(told, fault)?,
     };
     let rows = Rows { connection, summed, told };
-    let (mut scrub, mut bytes) = (Scrub::default(), 0);
+    let (mut scrub, mut bytes) = (Scrub::of_version(version), 0);
     while scrub.rounds() < BOTH_WAYS {
         bytes += scrub.slice(rows).map_err(open_error)?;
     }

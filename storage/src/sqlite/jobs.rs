@@ -75,7 +75,7 @@ impl Queue {
                 !is_passed || lanes.get(lane).is_none_or(|used| *used < LANE_GROUP_BYTES_MAX)
             };
             let Some(waiting) = self.turns.pop(may) else { break };
-            shared.leave(waiting.unit.lane.as_ref(), waiting.bytes);
+            shared.leave(waiting.unit.takes_of(), waiting.bytes);
             bytes += waiting.bytes;
             if let Some(lane) = &waiting.unit.lane {
                 *lanes.entry(lane.clone()).or_default() += waiting.bytes;

@@ -12,6 +12,7 @@
 //! | `writer.rs` | group commit, and what follows from each error |
 //! | `tables.rs` | what the writer writes |
 //! | `rows.rs` | rows as they are read, each held against its digest |
+//! | `kept.rs` | what is counted of logs and senders |
 //! | `salvage.rs` | those of a kind that can be read, where some cannot |
 //! | `digest.rs` | the digests |
 //! | `sweep.rs` | removal, in slices, of what is no longer seen |
@@ -28,6 +29,7 @@ mod examine;
 mod fault;
 mod home;
 mod jobs;
+mod kept;
 mod pages;
 mod place;
 mod readers;
@@ -161,8 +163,8 @@ impl Store for SqliteStore {
             Ok(bytes) => bytes + UNIT_OVERHEAD_BYTES,
             Err(error) => return Pending::ready(Err(error)),
         };
-        let lane = unit.lane.clone();
-        if !self.shared.enter(lane.as_ref(), bytes) {
+        let share = unit.takes_of().cloned();
+        if !self.shared.enter(share.as_ref(), bytes) {
             return Pending::ready(Err(StoreError::Busy));
         }
         let (promise, pending) = Pending::promise();
@@ -171,7 +173,7 @@ impl Store for SqliteStore {
             Err(TrySendError::Full(_)) => StoreError::Busy,
             Err(TrySendError::Disconnected(_)) => StoreError::Stopped,
         };
-        self.shared.leave(lane.as_ref(), bytes);
+        self.shared.leave(share.as_ref(), bytes);
         Pending::ready(Err(error))
     }
 

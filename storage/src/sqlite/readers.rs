@@ -116,7 +116,7 @@ fn run(mut connection: Connection, queries: &Mutex<Receiver<Query>>, shared: &Sh
             }
             Ok(Query::LogState(owner, promise)) => {
                 promise.keep(answer(at_once(&mut connection, shared, |rows| {
-                    let row = rows.log(&owner)?;
+                    let (row, _) = rows.log(&owner)?;
                     Ok(row.state(oldest(rows.connection, row.id)?))
                 })));
             }
@@ -149,7 +149,7 @@ fn answer<T>(answer: Answer<T>) -> Result<T, StoreError> {
 }
 
 fn read(rows: Rows<'_>, query: &ReadLog) -> Answer<Page> {
-    let log = rows.log(&query.owner)?;
+    let (log, _) = rows.log(&query.owner)?;
     let mut filler = Filler::new(query.items_max, query.bytes_max);
     let mut statement = rows.connection.prepare_cached(READ_SEQS)?;
     let after = i64::try_from(query.after).unwrap_or(i64::MAX);
@@ -173,8 +173,8 @@ fn read(rows: Rows<'_>, query: &ReadLog) -> Answer<Page> {
         }
         highest = highest.max(seq);
     }
-    // The last one is there as long as it is not in custody, whatever the index says.
-    if !filler.more && highest < log.last && log.custody < log.last {
+    // The last one is there as long as it is not in custody and not lost, whatever the index says.
+    if !filler.more && highest < log.last && log.custody.max(log.lost) < log.last {
         filler.pass_over(log.last, misled(log.last));
     }
     let LogState { oldest, .. } = log.state(oldest(rows.connection, log.id)?);

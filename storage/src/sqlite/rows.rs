@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Params, Result, Row, params};
 
 use super::digest::{BODY, DEDUP, ITEM, LOG, Layout, META, PLACE, RECORD, Verdict, text};
 use super::fault::Fault;
+use super::kept::Count;
 use super::place::Place;
 use super::told::Told;
 use crate::plan::{Counters, LogRow, Seen, Usage};
@@ -71,8 +72,15 @@ impl Rows<'_> {
             .map_err(self.naming(|| named(key.domain.as_str(), key.table.0, &key.key)))
     }
 
-    /// The row of a log, all zero if there is none.
-    pub(crate) fn log(&self, owner: &Address) -> Answer<LogRow> {
+    /// The row of a log, all zero if there is none; and with what is counted of it, if that is known.
+    pub(crate) fn log(&self, owner: &Address) -> Answer<(LogRow, Option<Count>)> {
+        let mut row = self.log_alone(owner)?;
+        let count = if row.id == 0 { None } else { self.count(row.id)? };
+        count.iter().for_each(|count| count.put(&mut row));
+        Ok((row, count))
+    }
+
+    fn log_alone(&self, owner: &Address) -> Answer<LogRow> {
         let sql =
             "SELECT domain, local, id, fence, last, custody, unacked_items, unacked_bytes, sum
                    FROM log WHERE domain = ?1 AND local = ?2";
@@ -83,6 +91,7 @@ impl Rows<'_> {
                 last: number(row, 4)?,
                 custody: number(row, 5)?,
                 unacked: Usage { items: number(row, 6)?, bytes: number(row, 7)? },
+                ..LogRow::default()
             })
         })
         .map(Option::unwrap_or_default)

@@ -28,9 +28,11 @@ pub(crate) const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
 pub(crate) const SUMS_SINCE: u32 = 2;
 /// From here on a store has a witness.
 pub(crate) const WITNESS_SINCE: u32 = 3;
+/// From here on logs and senders are counted.
+pub(crate) const COUNTS_SINCE: u32 = 4;
 
 /// Each takes the database one version further; those that were released never change.
-const MIGRATIONS: &[&str] = &[V1, V2, V3];
+const MIGRATIONS: &[&str] = &[V1, V2, V3, V4];
 
 /// Text of addresses and domains is canonical, so bytes compare right. An item's `seq` is the
 /// rowid: items lie in the order of their coming, whosever they are, and a log is an index
@@ -121,6 +123,24 @@ CREATE TABLE place (
     put_away INTEGER,
     sum INTEGER
 ) STRICT;
+";
+
+/// What the owner of a log may lose, and what has been lost; how many ids of a sender are known. A log
+/// of before has no row until it is written to and counted; ids of before are not counted, and
+/// are swept within days.
+const V4: &str = "
+CREATE TABLE kept (
+    log INTEGER PRIMARY KEY,
+    items INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    lost INTEGER NOT NULL,
+    sum INTEGER
+) STRICT;
+CREATE TABLE sender (
+    address TEXT PRIMARY KEY,
+    known INTEGER NOT NULL,
+    sum INTEGER
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Opens the database for the writer: made, migrated and looked over.

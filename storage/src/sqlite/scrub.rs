@@ -8,13 +8,15 @@ use std::time::Duration;
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{OptionalExtension, Result, Row, params_from_iter};
 
-use super::digest::{LAYOUTS, Layout};
+use super::digest::{LAYOUTS, Layout, UNCOUNTED};
 use super::fault::Fault;
 use super::rows::{Rows, named};
+use super::schema::COUNTS_SINCE;
 
 /// How far it has come.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Scrub {
+    layouts: &'static [&'static Layout],
     /// How often it has come round.
     round: u64,
     /// Which of the tables.
@@ -23,7 +25,19 @@ pub(crate) struct Scrub {
     after: Option<Vec<Value>>,
 }
 
+impl Default for Scrub {
+    fn default() -> Scrub {
+        Scrub { layouts: &LAYOUTS, round: 0, table: 0, after: None }
+    }
+}
+
 impl Scrub {
+    /// Of a store of an earlier format, as far as it has such tables.
+    pub(crate) fn of_version(version: u32) -> Scrub {
+        let layouts = if version < COUNTS_SINCE { UNCOUNTED } else { &LAYOUTS };
+        Scrub { layouts, ..Scrub::default() }
+    }
+
     /// How often it has come round.
     pub(crate) fn rounds(&self) -> u64 {
         self.round
@@ -31,7 +45,7 @@ impl Scrub {
 
     /// Reads one slice, and tells what is damaged in it; answers how many bytes it was, about.
     pub(crate) fn slice(&mut self, rows: Rows<'_>) -> Result<u64> {
-        let Some(layout) = LAYOUTS.get(self.table) else {
+        let Some(layout) = self.layouts.get(self.table) else {
             (self.round, self.table) = (self.round + 1, 0);
             return Ok(0);
         };

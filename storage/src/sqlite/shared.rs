@@ -85,12 +85,12 @@ impl Shared {
     }
 
     /// Admits a unit to the queue, or not.
-    pub(crate) fn enter(&self, lane: Option<&Lane>, bytes: usize) -> bool {
-        self.queued.lock().unwrap_or_else(PoisonError::into_inner).enter(lane, bytes)
+    pub(crate) fn enter(&self, of: Option<&Lane>, bytes: usize) -> bool {
+        self.queued.lock().unwrap_or_else(PoisonError::into_inner).enter(of, bytes)
     }
 
-    pub(crate) fn leave(&self, lane: Option<&Lane>, bytes: usize) {
-        self.queued.lock().unwrap_or_else(PoisonError::into_inner).leave(lane, bytes);
+    pub(crate) fn leave(&self, of: Option<&Lane>, bytes: usize) {
+        self.queued.lock().unwrap_or_else(PoisonError::into_inner).leave(of, bytes);
     }
 
     pub(crate) fn count_group(&self, units: usize) {
@@ -113,7 +113,7 @@ impl Shared {
     }
 }
 
-/// How much waits for the writer, of all and of each lane.
+/// How much waits for the writer, of all and of each who has asked.
 #[derive(Debug, Default)]
 struct Queued {
     all: Amount,

@@ -4,6 +4,8 @@
 //!
 //! When there is time for a slice is left to `writer.rs`.
 
+use std::collections::BTreeMap;
+
 use impp_protocol::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Result};
 
@@ -15,7 +17,7 @@ use crate::unit::{Op, time_of};
 /// Removes one slice; answers whether there may be more.
 pub(crate) fn sweep(rows: Rows<'_>, dedup_floor: Timestamp) -> Result<bool> {
     let items = sweep_purged(rows)?;
-    let dedup = sweep_dedup(rows.connection, dedup_floor)?;
+    let dedup = sweep_dedup(rows, dedup_floor)?;
     Ok(items || dedup)
 }
 
@@ -42,7 +44,7 @@ fn sweep_purged(rows: Rows<'_>) -> Result<bool> {
         .optional()?;
     let Some((log, verdict)) = log else { return Ok(false) };
     let more = if rows.may_use(verdict) {
-        remove_items(rows, log.cast_unsigned(), u64::MAX, None, SWEEP_ITEMS_MAX)?
+        remove_items(rows, log.cast_unsigned(), SWEEP_ITEMS_MAX)?
     } else {
         // It may name a log that nobody has purged.
         rows.told.tell(&format!("purged {log}: it does not fit its digest"));
@@ -54,15 +56,28 @@ fn sweep_purged(rows: Rows<'_>) -> Result<bool> {
     Ok(true)
 }
 
-fn sweep_dedup(connection: &Connection, floor: Timestamp) -> Result<bool> {
+fn sweep_dedup(rows: Rows<'_>, floor: Timestamp) -> Result<bool> {
     let floor = first_id(floor);
-    let slice_end: Option<[u8; 16]> = connection
+    let slice_end: Option<[u8; 16]> = rows
+        .connection
         .prepare_cached("SELECT id FROM dedup WHERE id < ?1 ORDER BY id LIMIT 1 OFFSET ?2")?
         .query_row((floor, SWEEP_DEDUP_MAX), |row| row.get(0))
         .optional()?;
-    connection
-        .prepare_cached("DELETE FROM dedup WHERE id < ?1")?
-        .execute([slice_end.unwrap_or(floor)])?;
+    let mut senders: BTreeMap<String, u64> = BTreeMap::new();
+    {
+        let sql = "DELETE FROM dedup WHERE id < ?1 RETURNING sender";
+        let mut delete = rows.connection.prepare_cached(sql)?;
+        let mut deleted = delete.query([slice_end.unwrap_or(floor)])?;
+        while let Some(row) = deleted.next()? {
+            // One that was damaged may be no text.
+            if let Ok(sender) = row.get(0) {
+                *senders.entry(sender).or_default() += 1;
+            }
+        }
+    }
+    for (sender, less) in senders {
+        rows.less_known(&sender, less)?;
+    }
     Ok(slice_end.is_some())
 }
 

@@ -12,12 +12,13 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::digest::{self, BODY, DEDUP, ITEM, LOG, META, PLACE, PURGED, RECORD, stored, text};
 use super::fault::Fault;
+use super::kept::{self, Count, LOSABLE};
 use super::place::Place;
 use super::rows::{Answer, ItemRow, Meta, Rows, number};
 use super::sweep;
 use crate::RecordKey;
-use crate::plan::{Counters, Facts, LogRow, Plan, Seen, Usage, Write};
-use crate::unit::{Dedup, Outcome, TRIM_ITEMS_MAX, Unit};
+use crate::plan::{Counters, Facts, Kept, LogRow, Plan, Seen, Usage, Write};
+use crate::unit::{Dedup, Outcome, Unit};
 
 /// Rows of logs that the writer knows; those touched are written once per group.
 #[derive(Debug, Default)]
@@ -27,6 +28,8 @@ pub(crate) struct Logs(HashMap<Address, Known>);
 struct Known {
     row: LogRow,
     dirty: bool,
+    /// As the disk has it.
+    count: Option<Count>,
 }
 
 impl Logs {
@@ -64,7 +67,8 @@ impl Tables<'_> {
             self.write(unit.time, write)?;
         }
         for (owner, row) in plan.logs {
-            self.logs.0.insert(owner.clone(), Known { row, dirty: true });
+            let count = self.logs.0.get(owner).and_then(|known| known.count);
+            self.logs.0.insert(owner.clone(), Known { row, dirty: true, count });
         }
         if let Some(dedup) = &unit.dedup {
             self.remember(dedup, &plan.seqs)?;
@@ -90,10 +94,11 @@ impl Tables<'_> {
                 digest::write(connection, &ITEM, sql, &columns)
             }
             Write::Record { key, version, value } => self.put(key, *version, *value),
-            Write::Trim { log, upto, before } => {
-                remove_items(self.rows, *log, *upto, Some(*before), TRIM_ITEMS_MAX).map(drop)
+            Write::Remove { items, .. } => {
+                remove(self.rows, items.iter().map(|item| (item.seq, item.body)))
             }
             Write::Purge { log } => {
+                kept::forget(connection, *log)?;
                 let sql = "INSERT INTO purged (log, sum) VALUES (?1, ?2)";
                 digest::write(connection, &PURGED, sql, &[stored(*log)])
             }
@@ -136,7 +141,8 @@ impl Tables<'_> {
             ValueRef::Blob(&dedup.digest),
             ValueRef::Blob(&seqs),
         ];
-        digest::write(self.rows.connection, &DEDUP, sql, &columns)
+        digest::write(self.rows.connection, &DEDUP, sql, &columns)?;
+        self.rows.one_more_known(&dedup.from)
     }
 
     /// Writes what the group left to be written once: the rows of its logs and the counters.
@@ -159,7 +165,11 @@ impl Tables<'_> {
                 stored(row.unacked.bytes),
             ];
             digest::write(self.rows.connection, &LOG, sql, &columns)?;
-            known.dirty = false;
+            let count = Count::of(&row);
+            if let Some(count) = count.filter(|_| count != known.count) {
+                count.write(self.rows.connection)?;
+            }
+            (known.dirty, known.count) = (false, count);
         }
         write_meta(self.rows.connection, meta)
     }
@@ -172,8 +182,11 @@ impl Facts for Tables<'_> {
         if let Some(known) = self.logs.0.get(owner) {
             return Ok(known.row);
         }
-        let row = self.rows.log(owner)?;
-        self.logs.0.insert(owner.clone(), Known { row, dirty: false });
+        let (mut row, count) = self.rows.log(owner)?;
+        if row.id != 0 && count.is_none() {
+            row.losable = self.rows.count_losable(&row)?;
+        }
+        self.logs.0.insert(owner.clone(), Known { row, dirty: false, count });
         Ok(row)
     }
 
@@ -191,6 +204,36 @@ impl Facts for Tables<'_> {
 
     fn seen(&mut self, dedup: &Dedup) -> Answer<Option<Seen>> {
         self.rows.seen(dedup)
+    }
+
+    fn known(&mut self, from: &Address) -> Answer<u64> {
+        Ok(self.rows.known(from.as_str())?)
+    }
+
+    /// What is damaged stays where it is, and is passed over: neither its time nor its body is known,
+    /// and who looks for the cause finds it.
+    fn losable(
+        &mut self,
+        log: u64,
+        custody: u64,
+        after: u64,
+        see: &mut dyn FnMut(Kept) -> bool,
+    ) -> Answer<()> {
+        // Nothing is written yet: this unit alone cannot be done.
+        let named = |error| Fault::from(error).of(|| format!("the index of items of log {log}"));
+        for (sql, place) in LOSABLE.into_iter().zip([custody, after]) {
+            let mut statement = self.rows.connection.prepare_cached(sql)?;
+            let place = i64::try_from(place).unwrap_or(i64::MAX);
+            let mut seqs = statement.query([log.cast_signed(), place])?;
+            while let Some(row) = seqs.next().map_err(named)? {
+                if let Some(item) = self.rows.kept_item(log, number(row, 0)?)?
+                    && !see(item)
+                {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// A damaged row too is swept by the place at which it stands.
@@ -256,46 +299,40 @@ pub(crate) fn write_place(connection: &Connection, place: &Place) -> Result<()> 
     digest::write(connection, &PLACE, sql, &columns)
 }
 
-/// Removes items from a log's start, as long as each is older than `before` if that is said, and
-/// bodies that nothing refers to any more. Answers whether it stopped at `items_max`.
-///
-/// What is damaged stays where it is, and is passed over: neither its time nor its body is known,
-/// and who looks for the cause finds it.
-pub(crate) fn remove_items(
-    rows: Rows<'_>,
-    log: u64,
-    upto: u64,
-    before: Option<Timestamp>,
-    items_max: usize,
-) -> Result<bool> {
+/// Removes items of a log, whichever they are, and bodies that nothing refers to any more. Answers
+/// whether it stopped at `items_max`. What is damaged stays where it is, as where logs are trimmed.
+pub(crate) fn remove_items(rows: Rows<'_>, log: u64, items_max: usize) -> Result<bool> {
     let mut doomed: Vec<(u64, Option<u64>)> = Vec::new();
     {
-        let sql = "SELECT seq FROM item WHERE log = ?1 AND seq <= ?2 ORDER BY seq";
-        let mut select = rows.connection.prepare_cached(sql)?;
-        let upto = i64::try_from(upto).unwrap_or(i64::MAX);
-        let mut seqs = select.query([log.cast_signed(), upto])?;
+        let mut select = rows.connection.prepare_cached(LOSABLE[0])?;
+        let mut seqs = select.query([log.cast_signed(), i64::MAX])?;
         while doomed.len() < items_max
             && let Some(row) = seqs.next()?
         {
             let seq = number(row, 0)?;
             match rows.item(seq) {
                 Ok(item) if item.log != log => {}
-                Ok(item) if before.is_some_and(|before| item.time >= before) => break,
                 Ok(item) => doomed.push((seq, item.body)),
                 Err(Fault::Damaged(_)) => {}
                 Err(Fault::Sqlite(error)) => return Err(error),
             }
         }
     }
+    let more = doomed.len() == items_max;
+    remove(rows, doomed.into_iter())?;
+    Ok(more)
+}
+
+fn remove(rows: Rows<'_>, doomed: impl Iterator<Item = (u64, Option<u64>)>) -> Result<()> {
     let mut delete = rows.connection.prepare_cached("DELETE FROM item WHERE seq = ?1")?;
-    for (seq, body) in &doomed {
+    for (seq, body) in doomed {
         let deleted = delete.execute([seq.cast_signed()])?;
         // An index that was changed may name it twice.
         if let Some(body) = body.filter(|_| deleted == 1) {
             release(rows, body)?;
         }
     }
-    Ok(doomed.len() == items_max)
+    Ok(())
 }
 
 /// One item less refers to a body. A damaged one stays: how many do is not known.

@@ -73,7 +73,18 @@ pub(crate) fn custody(owner: &Address, upto: u64) -> Op {
 }
 
 pub(crate) fn trim(owner: &Address, before: u64) -> Op {
-    Op::Trim { owner: owner.clone(), before: at(before) }
+    Op::Trim { owner: owner.clone(), before: at(before), most: Limit::NONE }
+}
+
+/// An item that its owner may lose: a copy, a fate.
+pub(crate) fn copy(owner: &Address, head: &str) -> Op {
+    Op::Append(Append { counted: false, ..appending(owner, head) })
+}
+
+/// Keeps so many of these.
+pub(crate) fn keep(owner: &Address, items: u64) -> Op {
+    let most = Limit { items, ..Limit::NONE };
+    Op::Trim { owner: owner.clone(), before: at(0), most }
 }
 
 pub(crate) async fn submit(store: &dyn Store, ops: Vec<Op>) -> Outcome {

@@ -33,7 +33,7 @@ fn f9_what_was_not_asked_for_is_ignored_and_counted() {
         ..told
     };
     for notify in [foreign, unknown, alone] {
-        let effects = world.mirror.notified(world.now, &notify, ROOM);
+        let effects = world.mirror.notified(world.now, &notify, TERMS, ROOM);
         assert!(effects.unsolicited > 0 && effects.wake.is_empty(), "{notify:?}");
         assert_eq!(world.mirror.version_for(&watcher(0)), before);
         assert!(world.mirror.follower(&watcher(7)).is_none());
@@ -59,7 +59,7 @@ fn r5_2_2_what_does_not_fit_is_not_shown_but_asked_for_again() {
         world.tell(ROOM);
         let mut told = last(&mut world);
         spoil(&mut told);
-        let effects = world.mirror.notified(world.now, &told, ROOM);
+        let effects = world.mirror.notified(world.now, &told, TERMS, ROOM);
         assert_eq!((effects.repairs, effects.asks), (1, true));
         assert_eq!(world.mirror.version_for(&watcher(0)), before);
         world.flow();
@@ -83,7 +83,7 @@ fn a_home_that_never_fits_is_not_asked_all_the_time() {
     let told = Notify { set: Some(Version([1; 16])), ..last(&mut world) };
     let mut asked = 0;
     for _ in 0..100 {
-        world.mirror.notified(world.now, &told, ROOM);
+        world.mirror.notified(world.now, &told, TERMS, ROOM);
         asked += world.ask(10);
         world.flow();
     }
@@ -210,7 +210,7 @@ fn what_has_no_room_is_not_kept_and_its_followers_know_nothing() {
             Frame::Answer(watcher, answer) => {
                 world.mirror.answered(world.now, &watcher, answer, TERMS);
             }
-            Frame::Notify(notify) => drop(world.mirror.notified(world.now, &notify, 200)),
+            Frame::Notify(notify) => drop(world.mirror.notified(world.now, &notify, TERMS, 200)),
         }
     }
     assert_eq!(state(&world, 0), Some(SubscriptionState::Unknown));

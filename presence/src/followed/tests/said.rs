@@ -148,3 +148,34 @@ fn long_lists_of_watchers_are_split_to_fit_frames() {
     assert!(frames.iter().all(|length| *length <= impp_protocol::frame::FRAME_BYTES_MAX));
     assert!(frames.len() > 1);
 }
+
+/// F13, H4: whatever pace a home keeps, who follows looks at the pace at which a presentity may be shown
+/// changing; what came last is looked at in the end, and what it is is known at once.
+#[test]
+fn f13_h4_what_a_home_shows_too_fast_is_looked_at_in_its_pace() {
+    const FOLLOWERS: usize = 3;
+    let interval = Duration::from_secs(2);
+    let paced = Terms { pace: PaceLimit { burst: 2, interval }, ..TERMS };
+    let mut world = followed(&[Grant::All; FOLLOWERS]);
+    let (heard, mut shown, mut woken) = (world.now, 0, 0);
+    for _ in 0..50 {
+        // As if the home took no pace of its own.
+        world.now = world.now.after(interval);
+        world.publish();
+        world.tell(ROOM);
+        while let Some(Frame::Notify(notify)) = world.to_mirror.pop_front() {
+            shown += 1;
+            woken += world.mirror.notified(heard, &notify, paced, ROOM).wake.len();
+        }
+    }
+    assert_eq!((shown, woken), (50, 2 * FOLLOWERS));
+    let newest = world.mirror.version_for(&watcher(0));
+    let due = world.mirror.next_deadline(heard, paced).unwrap();
+    assert_eq!(due, heard.after(interval));
+    assert_eq!(world.mirror.expire(due, paced).wake.len(), FOLLOWERS);
+    assert_eq!(world.mirror.version_for(&watcher(0)), newest);
+    // That was the last, and there is no more to look at.
+    let later = due.after(interval);
+    assert!(world.mirror.next_deadline(due, paced).is_none_or(|at| at > later));
+    assert!(world.mirror.expire(later, paced).wake.is_empty());
+}

@@ -46,7 +46,7 @@ fn f9_nobody_is_put_into_a_group_before_the_home_has_answered() {
         ..told
     };
     for notify in [joins, alone] {
-        let effects = world.mirror.notified(world.now, &notify, ROOM);
+        let effects = world.mirror.notified(world.now, &notify, TERMS, ROOM);
         assert!(effects.unsolicited > 0, "{notify:?}");
         assert!(effects.wake.is_empty(), "{notify:?}");
     }

@@ -107,6 +107,9 @@ section! {
         subscriptions_max: u64 = 2000, reloads true;
         /// Presentities that one account follows by leases, on all its devices.
         leases_max: u64 = 4000, reloads true;
+        /// Ids of messages of one sender, here or of another domain, by which repeats are known: each
+        /// for three days. Further ones are answered `full`.
+        known_ids_max: u64 = 250_000, reloads true;
         /// Watchers that wait for one owner's decision; as many held messages.
         pending_max: u64 = 200, reloads true;
     }
@@ -149,6 +152,11 @@ section! {
         bytes_max: u64 = 64 * 1024 * 1024, reloads true;
         /// Items that a device has acknowledged are kept so long.
         retention_days: u64 = 30, reloads true;
+        /// Items of a log that its owner may lose: copies of what was sent, what became of it, and all
+        /// that a device has acknowledged. Beyond these the oldest go, whoever has seen them.
+        kept_items_max: u64 = 100_000, reloads true;
+        /// Their bytes.
+        kept_bytes_max: u64 = 256 * 1024 * 1024, reloads true;
     }
 }
 
@@ -301,8 +309,8 @@ impl Config {
         self.hosting()?;
         self.serving()?;
         self.locating()?;
-        for (section, name, value, min, max) in self.ranges().into_iter().chain(self.link_ranges())
-        {
+        let all = [self.ranges(), self.kept_ranges(), self.link_ranges()];
+        for (section, name, value, min, max) in all.into_iter().flatten() {
             if !(min..=max).contains(&value) {
                 let message = format!("{name} = {value} must be from {min} to {max}");
                 return Err(SettingError { section: (section, 0), name, message });
@@ -385,8 +393,17 @@ impl Config {
             ("times", "pace_milliseconds", times.pace_milliseconds, 1, 1000 * DAY),
             ("times", "recovery_seconds", times.recovery_seconds, 0, DAY),
             ("times", "stop_retry_seconds", times.stop_retry_seconds, 0, DAY),
-            ("inbox", "retention_days", self.inbox.retention_days, 0, 36_500),
             ("times", "device_lease_days", times.device_lease_days, 1, 36_500),
+        ]
+    }
+
+    fn kept_ranges(&self) -> Vec<Range> {
+        let inbox = &self.inbox;
+        vec![
+            ("inbox", "retention_days", inbox.retention_days, 0, 36_500),
+            ("inbox", "kept_items_max", inbox.kept_items_max, 16, 1 << 40),
+            ("inbox", "kept_bytes_max", inbox.kept_bytes_max, 65_536, 1 << 50),
+            ("limits", "known_ids_max", self.limits.known_ids_max, 1, 1 << 40),
         ]
     }
 

@@ -14,7 +14,7 @@ use impp_protocol::{Address, Domain};
 use impp_storage::{Op, Payer, StoreError};
 
 use super::{HeldMessages, Principals};
-use crate::core::keeping::{self, Commits};
+use crate::core::keeping::{self, Bill, Commits};
 use crate::core::records::place::{self, Raw};
 use crate::core::records::{self, GHOST, HELD};
 
@@ -128,6 +128,7 @@ impl Principals {
         let ops = held.chain([place::ghost(ghost).delete()]).collect();
         let (store, now) = (&*self.ground.store, self.ground.clock.now());
         // In no lane: some of it was written in that of who wrote.
-        Commits::submit(store, now, ops, &Payer::Operator, None).done().await
+        let bill = Bill { payer: Payer::Operator, ..Bill::default() };
+        Commits::submit(store, now, ops, &bill, None).done().await
     }
 }

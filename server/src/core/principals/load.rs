@@ -108,7 +108,7 @@ impl Principals {
 const READ_AT_ONCE: usize = 256;
 
 /// How fast presence is shown changing.
-fn pace_limit(times: &Times) -> PaceLimit {
+pub fn pace_limit(times: &Times) -> PaceLimit {
     let (burst, millis) = match thing(What::Presence).pace {
         Pace::Newest => (times.pace_burst, times.pace_milliseconds),
         Pace::Each => (u64::MAX / 2, 0),

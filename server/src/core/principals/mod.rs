@@ -29,13 +29,14 @@ use crate::core::DashMap;
 use crate::core::accounts::AccountError;
 use crate::core::config::seconds;
 use crate::core::ground::Ground;
-use crate::core::keeping::{self, Commits, Committed};
+use crate::core::keeping::{self, Bill, Commits, Committed};
 use crate::core::rates::Rates;
 use crate::core::settings::Settings;
 use crate::core::standing::Standing;
 use crate::core::timers::Due;
 pub use held::{HeldMessages, Moving};
 pub use inbox::{InboxShares, Put};
+pub use load::pace_limit;
 pub use recovery::Recovery;
 
 /// One principal.
@@ -59,7 +60,7 @@ struct Waiting {
     /// Whose subscriptions it is about.
     watchers: Vec<Address>,
     /// Who pays for it, also where it is made once more.
-    payer: Payer,
+    bill: Bill,
 }
 
 /// Why a change was not made.
@@ -193,7 +194,7 @@ impl Principals {
             if let Err(unfit) = fits(&mut principal) {
                 return Ok(Err(unfit));
             }
-            let payer = keeping::payer_of(owner, &principal.presentity, &change);
+            let bill = self.bill(owner, &principal.presentity, &change);
             let (staging, mut effects) = principal.presentity.stage(now, change);
             let writes = std::mem::take(&mut effects.writes);
             let told = match staging {
@@ -202,9 +203,9 @@ impl Principals {
                     let (tell, told) = oneshot::channel();
                     let watchers = watchers_of(&writes);
                     self.note(owner, &principal, &watchers);
-                    let waiting = Waiting { tell, watchers, payer: payer.clone() };
+                    let waiting = Waiting { tell, watchers, bill: bill.clone() };
                     principal.waiting.insert(id, waiting);
-                    self.store(owner, &entry, id, (writes, &payer), now);
+                    self.store(owner, &entry, id, (writes, &bill), now);
                     Err(told)
                 }
             };
@@ -212,7 +213,7 @@ impl Principals {
             // After what is stored again: it corrects what that comes to.
             told.map(|(answer, writes)| {
                 self.note(owner, &principal, &watchers_of(&writes));
-                (answer, self.submit(owner, writes, &payer, now))
+                (answer, self.submit(owner, writes, &bill, now))
             })
         };
         match told {
@@ -281,14 +282,14 @@ impl Principals {
         owner: &Address,
         entry: &Arc<Mutex<Principal>>,
         id: u64,
-        (writes, payer): (Vec<Write>, &Payer),
+        (writes, bill): (Vec<Write>, &Bill),
         now: Timestamp,
     ) {
         if writes.is_empty() {
             return;
         }
         let of_rules = writes.iter().any(|write| matches!(write, Write::Rules(..)));
-        let commits = self.submit(owner, writes, payer, now);
+        let commits = self.submit(owner, writes, bill, now);
         let (principals, entry, owner) = (self.clone(), entry.clone(), owner.clone());
         tokio::spawn(async move {
             let committed = commits.ended().await;
@@ -341,14 +342,14 @@ impl Principals {
         for (id, writes) in again {
             self.note(owner, principal, &watchers_of(&writes));
             let waiting = principal.waiting.get(&id);
-            let payer = waiting.map_or(Payer::Nobody, |waiting| waiting.payer.clone());
-            self.store(owner, entry, id, (writes, &payer), now);
+            let bill = waiting.map(|waiting| waiting.bill.clone()).unwrap_or_default();
+            self.store(owner, entry, id, (writes, &bill), now);
         }
         if !writes.is_empty() {
             self.note(owner, principal, &watchers_of(&writes));
             // What is true already, or was there before: it gives nothing new to anybody.
-            let payer = Payer::Account(owner.clone());
-            let commits = self.submit(owner, writes, &payer, now);
+            let bill = Bill { payer: Payer::Account(owner.clone()), share: None };
+            let commits = self.submit(owner, writes, &bill, now);
             tokio::spawn(async move {
                 if let Err(error) = commits.done().await {
                     // It is true all the same, and judged anew when it is loaded.
@@ -369,19 +370,21 @@ impl Principals {
         }
     }
 
-    fn submit(
-        &self,
-        owner: &Address,
-        writes: Vec<Write>,
-        payer: &Payer,
-        now: Timestamp,
-    ) -> Commits {
+    fn bill(&self, owner: &Address, presentity: &Presentity, change: &Change) -> Bill {
+        let share = keeping::asker(change).map(|asker| {
+            let is_local = self.ground.accounts.is_local(asker);
+            keeping::lane_of(asker, is_local)
+        });
+        Bill { payer: keeping::payer_of(owner, presentity, change), share }
+    }
+
+    fn submit(&self, owner: &Address, writes: Vec<Write>, bill: &Bill, now: Timestamp) -> Commits {
         let is_local = |address: &Address| self.ground.accounts.is_local(address);
         let mut ops = keeping::operations(owner, writes, is_local);
         if !ops.is_empty() {
             ops.extend(self.ghost_note(owner));
         }
-        Commits::submit(&*self.ground.store, now, ops, payer, Some(owner))
+        Commits::submit(&*self.ground.store, now, ops, bill, Some(owner))
     }
 
     fn note(&self, owner: &Address, principal: &Principal, watchers: &[Address]) {

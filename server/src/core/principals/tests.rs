@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use impp_acl::RuleSet;
-use impp_presence::{Answer, Bond, Change};
-use impp_protocol::Address;
+use impp_presence::{Answer, Bond, Change, Keeper};
 use impp_protocol::state::SubscriptionState;
+use impp_protocol::{Address, DeviceId};
 use impp_storage::{
-    Dedup, Health, Lack, LogState, MemoryStore, Outcome, Page, Pending, ReadLog, Record, RecordKey,
-    Salvaged, Scan, Stats, Store, StoreError, Table, UNIT_OPS_MAX, Unit,
+    Dedup, Health, Lack, Lane, LogState, MemoryStore, Outcome, Page, Pending, ReadLog, Record,
+    RecordKey, Salvaged, Scan, Stats, Store, StoreError, Table, UNIT_OPS_MAX, Unit,
 };
+
+use parking_lot::Mutex;
 
 use super::{ChangeError, Principal};
 use crate::core::accounts::tests::verifier;
@@ -35,10 +37,13 @@ struct Refusing {
     until: AtomicUsize,
     /// What is read comes a little later.
     slow: AtomicBool,
+    /// Of each unit that came: its lane, and whose share of the queue it takes.
+    came: Mutex<Vec<[Option<Lane>; 2]>>,
 }
 
 impl Store for Refusing {
     fn submit(&self, unit: Unit) -> Pending<Outcome> {
+        self.came.lock().push([unit.lane.clone(), unit.share.clone()]);
         match self.until.fetch_sub(1, Ordering::SeqCst) {
             1 => Pending::ready(Err(StoreError::NoSpace(Lack::Bytes))),
             _ => self.store.submit(unit),
@@ -91,8 +96,8 @@ fn alice() -> Address {
 /// Alice, whom many follow by their contact lists.
 async fn watched() -> (Server, Arc<Refusing>) {
     let store = MemoryStore::new().unwrap();
-    let store =
-        Arc::new(Refusing { store, until: AtomicUsize::new(0), slow: AtomicBool::new(false) });
+    let (until, slow, came) = Default::default();
+    let store = Arc::new(Refusing { store, until, slow, came });
     let text = "[[domain]]\nname = \"a.example\"\ncertificate = \"c\"\nkey = \"k\"\n";
     let config = Config::parse(text, Path::new("imppd.toml")).unwrap();
     let server = Server::load(config, store.clone()).await.unwrap();
@@ -192,6 +197,34 @@ async fn g8_that_nothing_was_stored_is_said_only_if_nothing_was() {
     let answer = server.rooms.principals.change(&nobody, change).await;
     assert_eq!(answer, Err(ChangeError::Store(StoreError::NoSpace(Lack::Bytes))));
     assert!(answer.stored().unwrap_err().text.unwrap().contains("nothing was stored"));
+}
+
+/// What who follows has stored is in the order of the presentity's own, and takes no place of its
+/// owner's; all from one other domain together have one share.
+#[tokio::test]
+async fn f13_who_asks_to_follow_pays_and_not_who_is_asked() {
+    let (server, store) = watched().await;
+    let lane = |text: &str| Some(Lane::Account(Address::parse(text).unwrap()));
+    let elsewhere = Lane::Domain(impp_protocol::Domain::parse("b.example").unwrap());
+    for (watcher, share) in [
+        ("w1@a.example", lane("w1@a.example")),
+        ("bob@b.example", Some(elsewhere.clone())),
+        ("carol@b.example", Some(elsewhere)),
+    ] {
+        store.came.lock().clear();
+        let watcher = Address::parse(watcher).unwrap();
+        let until = server.ground.clock.now().after(LONG);
+        let (bond, listener, pending_max) = (Bond::Lease(DeviceId([1; 16]), until), None, 8);
+        let follow = Change::Follow { watcher: watcher.clone(), bond, listener, pending_max };
+        server.rooms.principals.change(&alice(), follow).await.unwrap();
+        let keepers = vec![Keeper::Device(DeviceId([1; 16]))];
+        let release = Change::Release { watcher, keepers, listener: None };
+        server.rooms.principals.change(&alice(), release).await.unwrap();
+        let came = std::mem::take(&mut *store.came.lock());
+        assert_eq!(came, vec![[lane("alice@a.example"), share]; 2]);
+    }
+    put(&server, "block", version(&server).await).await.unwrap();
+    assert_eq!(store.came.lock().first(), Some(&[lane("alice@a.example"), None]));
 }
 
 /// As over a link, which looks after what it was asked before only when it has begun what comes next.

@@ -6,6 +6,8 @@ use impp_protocol::state::{self, DeviceReport, FateReport, ItemKind};
 use impp_protocol::{Address, Timestamp};
 use impp_storage::{Append, Limit, Op};
 
+use crate::core::config::Inbox;
+
 /// A message in its recipient's log, as far as the quota allows; the unit's body is the message.
 pub fn received(owner: &Address, limit: Limit) -> Op {
     Op::Append(Append { counted: true, limit: Some(limit), ..append(owner, ItemKind::Received) })
@@ -34,9 +36,17 @@ pub fn fits(owner: &Address, limit: Limit) -> Op {
 }
 
 /// A device has taken custody up to a place; what all have, and is older than `before`, goes.
-pub fn acknowledged(owner: &Address, upto: u64, before: Timestamp) -> Vec<Op> {
-    let owner = owner.clone();
-    vec![Op::Custody { owner: owner.clone(), upto }, Op::Trim { owner, before }]
+pub fn acknowledged(owner: &Address, upto: u64, inbox: &Inbox, before: Timestamp) -> Vec<Op> {
+    let custody = Op::Custody { owner: owner.clone(), upto };
+    vec![custody, trimmed(owner, inbox, Some(before))]
+}
+
+/// What a log has beyond its quota goes, as far as its owner may lose it; and what was acknowledged
+/// before a time.
+pub fn trimmed(owner: &Address, inbox: &Inbox, before: Option<Timestamp>) -> Op {
+    let most = Limit { items: inbox.kept_items_max, bytes: inbox.kept_bytes_max };
+    let before = before.unwrap_or(Timestamp::from_millis(0));
+    Op::Trim { owner: owner.clone(), before, most }
 }
 
 /// All of a log goes.

@@ -74,10 +74,11 @@ impl Mirrors {
     pub fn notified(&self, link: LinkId, local: &Domain, notify: &Notify) {
         let (local, presentity) = (local.clone(), notify.address.clone());
         let key = MirrorKey { local, presentity };
-        let most = self.ground.settings.load().federation.presence_bytes_max as usize;
+        let settings = self.ground.settings.load();
+        let (most, terms) = (settings.federation.presence_bytes_max as usize, terms(&settings));
         let bytes = self.peers.get(&pair(&key)).map_or(0, |peer| peer.total.bytes);
         let room = most.saturating_sub(bytes);
-        self.hear(link, &key, |mirror, now| mirror.notified(now, notify, room));
+        self.hear(link, &key, |mirror, now| mirror.notified(now, notify, terms, room));
     }
 
     /// The other domain does not exist, or serves no presence: who waits for its first answer gets

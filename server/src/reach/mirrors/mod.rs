@@ -17,7 +17,7 @@ use impp_presence::followed::{Effects, Follower, Mirror, MirrorKey, Terms};
 use impp_presence::{Keeper, LinkId, ListenerId, Pulled, Told};
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Code, Domain, Error, Timestamp};
-use impp_storage::{Op, Payer, StoreError};
+use impp_storage::{Op, StoreError};
 use tokio::sync::oneshot;
 
 use super::elsewhere::from_home;
@@ -26,7 +26,8 @@ use crate::core::DashMap;
 use crate::core::answers::storage_error;
 use crate::core::config::{Config, seconds};
 use crate::core::ground::Ground;
-use crate::core::keeping::Commits;
+use crate::core::keeping::{Bill, Commits};
+use crate::core::principals::pace_limit;
 use crate::core::records::{WatcherRecord, place};
 use crate::core::standing::Standing;
 use crate::core::timers::Due;
@@ -235,10 +236,7 @@ impl Mirrors {
         // Queued under the lock, so that the store sees changes in their order; the same for the
         // timer.
         let ops = slot.records(key, &effects.records, &self.ground.standing);
-        // Whoever lets go has a shorter record than before: nobody has to pay for it.
-        let store = &*self.ground.store;
-        let commit =
-            (!ops.is_empty()).then(|| Commits::submit(store, now, ops, &Payer::Nobody, None));
+        let commit = (!ops.is_empty()).then(|| self.submit(now, ops));
         for watcher in &effects.let_go {
             slot.claims.remove(watcher);
         }
@@ -261,6 +259,14 @@ impl Mirrors {
             beyond.wanted(&key.local, &key.presentity.domain());
         }
         Some((answer, commit))
+    }
+
+    /// Queues what followers have to be stored, each in its own lane: its record is written here alone.
+    fn submit(&self, now: Timestamp, ops: Vec<(&Address, Op)>) -> Commits {
+        // Whoever lets go has a shorter record than before: nobody has to pay for it.
+        let (store, bill) = (&*self.ground.store, Bill::default());
+        let of = |(watcher, op)| Commits::submit(store, now, vec![op], &bill, Some(watcher));
+        Commits::all(ops.into_iter().map(of))
     }
 
     /// What the home has said is true here at once; that it is on the disk need not be waited for.
@@ -329,17 +335,17 @@ impl Slot {
     }
 
     /// What is stored of those who have changed, whose leases count from now on as they are.
-    fn records(
+    fn records<'a>(
         &self,
         key: &MirrorKey,
-        changed: &BTreeSet<Address>,
+        changed: &'a BTreeSet<Address>,
         standing: &Standing,
-    ) -> Vec<Op> {
+    ) -> Vec<(&'a Address, Op)> {
         self.note_leases(standing, key, changed);
-        let put = |watcher: &Address| {
+        let put = |watcher: &'a Address| {
             let kept = self.mirror.follower(watcher).and_then(Follower::kept);
             let record = kept.as_ref().map(WatcherRecord::of);
-            place::followed_elsewhere(watcher, &key.presentity).set(record.as_ref())
+            (watcher, place::followed_elsewhere(watcher, &key.presentity).set(record.as_ref()))
         };
         changed.iter().map(put).collect()
     }
@@ -351,5 +357,6 @@ fn terms(config: &Config) -> Terms {
         lease: seconds(links.lease_seconds),
         stale: seconds(links.stale_seconds),
         answer: seconds(links.answer_seconds),
+        pace: pace_limit(&config.times),
     }
 }

@@ -18,7 +18,7 @@ use impp_presence::Change;
 use impp_protocol::command::{Bye, ByeReason};
 use impp_protocol::state::{DeviceEvent, DeviceReport};
 use impp_protocol::{Address, Code, DeviceId, Error, Timestamp};
-use impp_storage::{Expect, Op, Outcome, Salvaged, Store, StoreError, Unit};
+use impp_storage::{Expect, Lane, Op, Outcome, Salvaged, Store, StoreError, Unit};
 
 use crate::core::accounts::{Account, Accounts};
 use crate::core::answers::Stored;
@@ -27,7 +27,7 @@ use crate::core::config::seconds;
 use crate::core::ground::Ground;
 use crate::core::keeping::{payer, salvage, scan};
 use crate::core::principals::Principals;
-use crate::core::records::logs::device_gone;
+use crate::core::records::logs::{device_gone, trimmed};
 use crate::core::records::{self, DEVICE, DeviceRecord, RoomRecord, place};
 use crate::core::sessions::Mailbox;
 use crate::core::settings::Settings;
@@ -144,7 +144,7 @@ impl Devices {
         let place = place::device(&account.address, known.id);
         // On condition: what made room just now is not brought back.
         let put = place.put_if(expect, &DeviceRecord::new(name, now));
-        entered(self.commit(vec![put]).await, now)
+        entered(self.commit(&account.address, vec![put]).await, now)
     }
 
     /// A new device has signed in: it has its place, or that of another. `None` if the devices were
@@ -187,11 +187,12 @@ impl Devices {
             place::device(owner, device).put_if(Expect::Absent, &entry),
             place::room_made(owner).put_if(expect, &made),
         ];
-        let gone = match found {
+        let Some(gone) = (match found {
             Room::Free => None,
             Room::Of { device, .. } => known.into_iter().find(|known| known.id == device),
+        }) else {
+            return entered(self.commit(owner, ops).await, now);
         };
-        let Some(gone) = gone else { return entered(self.commit(ops).await, now) };
         let why = Why::MadeRoom { newcomer: device, name };
         Ok(self.part_with(owner, gone, why, ops).await.stored()?.then_some(now))
     }
@@ -210,7 +211,8 @@ impl Devices {
             let expect = known.unchanged();
             let record = DeviceRecord::new(known.record.name, now);
             // Who changed it meanwhile has noted the use, or taken the device away.
-            self.commit(vec![place.put_if(expect, &record)]).await.map(drop)
+            let put = place.put_if(expect, &record);
+            self.commit(&mailbox.account, vec![put]).await.map(drop)
         };
         if let Err::<(), StoreError>(error) = noted.await {
             tracing::debug!(%error, "the use of a device could not be noted");
@@ -288,9 +290,10 @@ impl Devices {
         // Who has no inbox has no log to be told in.
         if self.accounts.get(owner).is_some_and(|account| account.services.im) {
             ops.push(device_gone(owner, &self.report(known, why)));
+            ops.push(trimmed(owner, &self.settings.load().inbox, None));
         }
         // Its items are told to people, and trimmed, by the clock on the wall.
-        let unit = Unit::of(self.clock.wall(), ops).paid_by(payer);
+        let unit = self.unit(owner, ops).paid_by(payer);
         match self.store.submit(unit).await? {
             Outcome::Committed { .. } | Outcome::Duplicate { .. } => {}
             Outcome::Rejected(_) => return Ok(false),
@@ -337,9 +340,13 @@ impl Devices {
         self.clock.told(known.last_seen())
     }
 
-    async fn commit(&self, ops: Vec<Op>) -> Result<Outcome, StoreError> {
-        let unit = Unit::of(self.clock.wall(), ops);
-        self.store.submit(unit).await
+    async fn commit(&self, owner: &Address, ops: Vec<Op>) -> Result<Outcome, StoreError> {
+        self.store.submit(self.unit(owner, ops)).await
+    }
+
+    /// In the owner's lane, as all that is ever written to these records, or in none.
+    fn unit(&self, owner: &Address, ops: Vec<Op>) -> Unit {
+        Unit::of(self.clock.wall(), ops).in_lane(Lane::Account(owner.clone()))
     }
 }
 

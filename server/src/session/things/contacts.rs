@@ -15,6 +15,7 @@ use crate::core::answers::{Handled, Stored, after_others};
 use crate::core::principals::{Principal, Principals};
 use crate::core::sessions::Sessions;
 use crate::core::settings::Settings;
+use crate::core::steps::Steps;
 use crate::reach::{Follow, Reach, Release};
 
 /// See the module.
@@ -59,8 +60,9 @@ impl ContactList {
             .look(acting.owner(), |principal, _| principal.presentity.policy().contacts.clone())
             .await
             .stored()?;
-        let mut entries = Vec::new();
+        let (mut entries, mut steps) = (Vec::new(), Steps::default());
         for (address, entry) in &*contacts {
+            steps.taken().await;
             let stands = self.reach.stands_in_list(address, acting.owner()).await?;
             let subscription = stands.map(|stands| stands.state);
             let Entry { name, groups, follow, grant } = entry.clone();

@@ -54,8 +54,9 @@ impl Logs {
     pub(in crate::session) async fn ack(&self, acting: &Acting<scope::Inbox>, ack: Ack) -> Handled {
         let upto = self.position(acting, Some(ack.cursor)).await?;
         let (owner, now) = (acting.owner().clone(), self.clock.trusted());
-        let retention = seconds(self.settings.load().inbox.retention_days * 86_400);
-        let ops = logs::acknowledged(&owner, upto, now.before(retention));
+        let inbox = &self.settings.load().inbox;
+        let retention = seconds(inbox.retention_days * 86_400);
+        let ops = logs::acknowledged(&owner, upto, inbox, now.before(retention));
         let lane = Lane::Account(acting.owner().clone());
         self.store.submit(Unit::of(now, ops).in_lane(lane)).await.stored()?;
         let counted =

@@ -1,0 +1,149 @@
+//! What is counted beside the rows: of each log what its owner may lose, and how many ids of each sender
+//! are known.
+//!
+//! Both follow from other rows. Where a count of a log is missing or damaged it is made anew; one of a
+//! sender's ids begins at nothing, and is right again when those that were there are swept.
+
+use impp_protocol::Address;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension, Result};
+
+use super::digest::{self, KEPT, SENDER, stored, text};
+use super::fault::Fault;
+use super::rows::{Rows, number};
+use crate::plan::{Kept, LogRow, Usage};
+
+/// A row of `kept`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Count {
+    log: u64,
+    losable: Usage,
+    lost: u64,
+}
+
+impl Count {
+    /// As it is to be on the disk, if there is such a log.
+    pub(crate) fn of(row: &LogRow) -> Option<Count> {
+        let LogRow { id: log, losable, lost, .. } = *row;
+        (log != 0).then_some(Count { log, losable, lost })
+    }
+
+    pub(crate) fn write(&self, connection: &Connection) -> Result<()> {
+        let sql = "INSERT INTO kept (log, items, bytes, lost, sum) VALUES (?1, ?2, ?3, ?4, ?5)
+                   ON CONFLICT DO UPDATE SET items = ?2, bytes = ?3, lost = ?4, sum = ?5";
+        let Usage { items, bytes } = self.losable;
+        let columns = [self.log, items, bytes, self.lost].map(stored);
+        digest::write(connection, &KEPT, sql, &columns)
+    }
+
+    /// Into the row of its log.
+    pub(crate) fn put(&self, row: &mut LogRow) {
+        (row.losable, row.lost) = (self.losable, self.lost);
+    }
+}
+
+/// Forgets the count of a log that is purged.
+pub(crate) fn forget(connection: &Connection, log: u64) -> Result<()> {
+    connection.prepare_cached("DELETE FROM kept WHERE log = ?1")?.execute([log.cast_signed()])?;
+    Ok(())
+}
+
+impl Rows<'_> {
+    /// What is counted of a log; `None` if that is not known.
+    pub(crate) fn count(&self, log: u64) -> Result<Option<Count>> {
+        let sql = "SELECT log, items, bytes, lost, sum FROM kept WHERE log = ?1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query([log.cast_signed()])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        if !self.may_use(KEPT.check(row, 0)?) {
+            self.told.tell(&format!("kept {log}: it does not fit its digest"));
+            return Ok(None);
+        }
+        let losable = Usage { items: number(row, 1)?, bytes: number(row, 2)? };
+        Ok(Some(Count { log, losable, lost: number(row, 3)? }))
+    }
+
+    /// Counts what the owner of a log may lose; what cannot be read counts for nothing. It reads all of
+    /// the log, once.
+    pub(crate) fn count_losable(&self, row: &LogRow) -> Result<Usage> {
+        let sql = "SELECT count(*), ifnull(sum(length(head) + ifnull(
+                       (SELECT length(data) FROM body WHERE body.id = item.body), 0)), 0)
+                   FROM item WHERE log = ?1 AND (counts IS NULL OR seq <= ?2)";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let place = [row.id.cast_signed(), row.custody.cast_signed()];
+        let counted = statement
+            .query_row(place, |row| Ok(Usage { items: number(row, 0)?, bytes: number(row, 1)? }));
+        let named = |error| Fault::from(error).of(|| format!("the items of log {}", row.id));
+        match counted.map_err(named) {
+            Ok(usage) => Ok(usage),
+            Err(Fault::Sqlite(error)) => Err(error),
+            Err(Fault::Damaged(what)) => {
+                self.told.tell(&what);
+                Ok(Usage::default())
+            }
+        }
+    }
+
+    /// An item as it is looked at because it may go; nothing if it is damaged, or none of this log.
+    pub(crate) fn kept_item(&self, log: u64, seq: u64) -> Result<Option<Kept>> {
+        match self.item(seq) {
+            Ok(item) if item.log == log => {
+                let body = item.body.map_or(Ok(0), |id| self.body_bytes(id))?;
+                let bytes = body.saturating_add(item.head.len() as u64);
+                Ok(Some(Kept { seq, time: item.time, bytes, body: item.body }))
+            }
+            Ok(_) | Err(Fault::Damaged(_)) => Ok(None),
+            Err(Fault::Sqlite(error)) => Err(error),
+        }
+    }
+
+    /// Of a body, whatever its digest says; zero if it is missing.
+    fn body_bytes(&self, id: u64) -> Result<u64> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT length(data) FROM body WHERE id = ?1")?;
+        let bytes = statement.query_row([id.cast_signed()], |row| number(row, 0)).optional()?;
+        Ok(bytes.unwrap_or_default())
+    }
+
+    /// How many ids of a sender are known.
+    pub(crate) fn known(&self, from: &str) -> Result<u64> {
+        let sql = "SELECT address, known, sum FROM sender WHERE address = ?1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query([from])?;
+        let Some(row) = rows.next()? else { return Ok(0) };
+        if !self.may_use(SENDER.check(row, 0)?) {
+            self.told.tell(&format!("sender {}: it does not fit its digest", from.escape_debug()));
+            return Ok(0);
+        }
+        number(row, 1)
+    }
+
+    /// One more of a sender's is known.
+    pub(crate) fn one_more_known(&self, from: &Address) -> Result<()> {
+        let known = self.known(from.as_str())?.saturating_add(1);
+        self.set_known(from.as_str(), known)
+    }
+
+    /// So many of a sender's are forgotten.
+    pub(crate) fn less_known(&self, from: &str, less: u64) -> Result<()> {
+        let known = self.known(from)?.saturating_sub(less);
+        self.set_known(from, known)
+    }
+
+    fn set_known(&self, from: &str, known: u64) -> Result<()> {
+        if known == 0 {
+            let sql = "DELETE FROM sender WHERE address = ?1";
+            return self.connection.prepare_cached(sql)?.execute([from]).map(drop);
+        }
+        let sql = "INSERT INTO sender (address, known, sum) VALUES (?1, ?2, ?3)
+                   ON CONFLICT DO UPDATE SET known = ?2, sum = ?3";
+        let columns: [ValueRef<'_>; 2] = [text(from), stored(known)];
+        digest::write(self.connection, &SENDER, sql, &columns)
+    }
+}
+
+/// The items of a log in custody, and those behind a place that are not counted.
+pub(crate) const LOSABLE: [&str; 2] = [
+    "SELECT seq FROM item WHERE log = ?1 AND seq <= ?2 ORDER BY seq",
+    "SELECT seq FROM item WHERE log = ?1 AND seq > ?2 AND counts IS NULL ORDER BY seq",
+];

@@ -283,7 +283,10 @@ impl Follower {
     pub(super) fn may_look(&mut self, now: Timestamp, limit: PaceLimit) -> bool {
         if self.late.is_none() {
             let pace = self.pace.get_or_insert_with(|| Pace::rested(now, limit));
-            self.late = pace.take(now, limit).err();
+            self.late = pace.waits_until(now, limit);
+            if self.late.is_none() {
+                pace.spend();
+            }
         }
         self.late.is_none()
     }

@@ -169,6 +169,7 @@ impl Presentity {
             return stands(state);
         }
         let version = self.contents.view(&key, &self.shown).version();
+        let claimed = claimed.filter(|held| self.may_hold(watcher, &key, *held));
         let group = groups.join(watcher, version, claimed);
         Joined::Stands { state, group: Some(group), owed: groups.is_owed(group.0) }
     }

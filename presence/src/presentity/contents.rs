@@ -6,8 +6,11 @@
 use std::collections::VecDeque;
 
 use impp_acl::{Content, Disclosed, ViewKey};
+use impp_protocol::Timestamp;
 use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::{Document, Version};
+
+use super::pace::{Pace, PaceLimit};
 
 /// Contents of one view from which a watcher gets a patch; from older ones a snapshot.
 const RECENT_MAX: usize = 4;
@@ -30,11 +33,39 @@ pub enum Held {
 /// The contents of one presentity's views.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
-    views: HashMap<ViewKey, Content>,
-    recent: HashMap<ViewKey, VecDeque<Content>>,
+    views: HashMap<ViewKey, Shown>,
+    recent: HashMap<ViewKey, VecDeque<Recent>>,
     patches: HashMap<(Version, Version), Disclosed>,
     /// How often a view was filtered and encoded; taken by the metrics.
     encodes: u64,
+}
+
+/// One view. Each has a pace of its own: what it does not show neither wakes nor delays whoever has it.
+#[derive(Debug)]
+struct Shown {
+    content: Content,
+    /// None as long as it has rested.
+    pace: Option<Pace>,
+    /// It does not show the newest, and may not before then.
+    owed: Option<Timestamp>,
+}
+
+/// What a view has shown.
+#[derive(Debug)]
+struct Recent {
+    content: Content,
+    last: Last,
+}
+
+/// When a view has shown something last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Last {
+    /// It does so now.
+    Now,
+    /// Until then.
+    Until(Timestamp),
+    /// It has not since the rules, the contacts or the sphere were changed.
+    Before,
 }
 
 impl Contents {
@@ -42,27 +73,133 @@ impl Contents {
     pub(super) fn view(&mut self, key: &ViewKey, document: &Document) -> &Content {
         if !self.views.contains_key(key) {
             let content = self.encode(key, document);
-            self.views.insert(key.clone(), content);
+            self.note(key, &content);
+            self.views.insert(key.clone(), Shown { content, pace: None, owed: None });
         }
-        &self.views[key]
+        &self.views[key].content
     }
 
-    /// The view's version if it is there.
-    pub(super) fn version(&self, key: &ViewKey) -> Option<Version> {
-        self.views.get(key).map(Content::version)
-    }
-
-    /// Makes all views in `used` anew and forgets the others: no view is older than the last call.
+    /// Brings all views in `used` up to date, each at its pace if there is one, and forgets the others;
+    /// those that show something else now.
     pub(super) fn renew<'a>(
         &mut self,
+        now: Timestamp,
         used: impl Iterator<Item = &'a ViewKey>,
         document: &Document,
-    ) {
-        self.views.clear();
-        self.patches.clear();
+        limit: Option<PaceLimit>,
+    ) -> Vec<&'a ViewKey> {
+        let mut old = std::mem::take(&mut self.views);
+        let mut changed = Vec::new();
         for key in used {
-            self.view(key, document);
+            let Some(mut shown) = old.remove(key) else {
+                if !self.views.contains_key(key) {
+                    self.view(key, document);
+                    self.spend(now, key, limit);
+                    changed.push(key);
+                }
+                continue;
+            };
+            if self.bring_up(now, key, &mut shown, document, limit) {
+                changed.push(key);
+            }
+            self.views.insert(key.clone(), shown);
         }
+        for key in old.keys() {
+            self.was_shown(now, key);
+        }
+        changed
+    }
+
+    /// Brings one up to date that does not show the newest, at its pace if there is one; whether it shows
+    /// something else now.
+    pub(super) fn pay(
+        &mut self,
+        now: Timestamp,
+        key: &ViewKey,
+        document: &Document,
+        limit: Option<PaceLimit>,
+    ) -> bool {
+        let owes = self.views.get(key).is_some_and(|shown| shown.owed.is_some());
+        if !owes {
+            return false;
+        }
+        let Some(mut shown) = self.views.remove(key) else { return false };
+        let changed = self.bring_up(now, key, &mut shown, document, limit);
+        self.views.insert(key.clone(), shown);
+        changed
+    }
+
+    /// Views that may show now what they do not show yet.
+    pub(super) fn due(&self, now: Timestamp) -> Vec<ViewKey> {
+        let due = self.views.iter().filter(|(_, shown)| shown.owed.is_some_and(|at| at <= now));
+        due.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// When the next view may show what it does not show yet.
+    pub(super) fn next_owed(&self) -> Option<Timestamp> {
+        self.views.values().filter_map(|shown| shown.owed).min()
+    }
+
+    /// When a view has shown this last, if it has lately.
+    pub(super) fn last_shown(&self, key: &ViewKey, version: Version) -> Option<Last> {
+        let recent = self.recent.get(key)?.iter().find(|one| one.content.version() == version)?;
+        Some(recent.last)
+    }
+
+    /// It is decided by other grounds from now on: who may see this now may not have seen what it has
+    /// shown before.
+    pub(super) fn grounds_change(&mut self) {
+        for (key, recent) in &mut self.recent {
+            let newest = self.views.get(key).map(|shown| shown.content.version());
+            let is_shown = |one: &Recent| Some(one.content.version()) == newest;
+            recent.iter_mut().filter(|one| !is_shown(one)).for_each(|one| one.last = Last::Before);
+        }
+    }
+
+    /// A view does not show any more what it has shown until now.
+    fn was_shown(&mut self, now: Timestamp, key: &ViewKey) {
+        if let Some(newest) = self.recent.get_mut(key).and_then(VecDeque::back_mut) {
+            newest.last = Last::Until(now);
+        }
+    }
+
+    /// A view shows a change.
+    fn spend(&mut self, now: Timestamp, key: &ViewKey, limit: Option<PaceLimit>) {
+        if let (Some(shown), Some(limit)) = (self.views.get_mut(key), limit) {
+            shown.pace.get_or_insert_with(|| Pace::rested(now, limit)).spend();
+        }
+    }
+
+    /// Whether the view shows something else now.
+    fn bring_up(
+        &mut self,
+        now: Timestamp,
+        key: &ViewKey,
+        shown: &mut Shown,
+        document: &Document,
+        limit: Option<PaceLimit>,
+    ) -> bool {
+        // It is looked at when it may be shown: until then it is not even encoded.
+        if let Some(limit) = limit {
+            let pace = shown.pace.get_or_insert_with(|| Pace::rested(now, limit));
+            shown.owed = pace.waits_until(now, limit);
+            if shown.owed.is_some() {
+                return false;
+            }
+        }
+        shown.owed = None;
+        let content = self.encode(key, document);
+        if content.version() == shown.content.version() {
+            return false;
+        }
+        if let Some(pace) = shown.pace.as_mut().filter(|_| limit.is_some()) {
+            pace.spend();
+        }
+        self.patches.clear();
+        self.was_shown(now, key);
+        self.note(key, &content);
+        shown.content = content;
+        true
     }
 
     /// What to send to a watcher: nothing if it holds the newest, a patch, or the snapshot.
@@ -97,8 +234,9 @@ impl Contents {
 
     fn base(&self, key: &ViewKey, held: Held, version: Version) -> Option<Content> {
         let own = self.recent.get(key).into_iter();
-        let find = |recent: &VecDeque<Content>| {
-            recent.iter().find(|base| base.version() == version).cloned()
+        let find = |recent: &VecDeque<Recent>| {
+            let mut all = recent.iter().map(|one| &one.content);
+            all.find(|base| base.version() == version).cloned()
         };
         match held {
             Held::Sent(_) => own.chain(self.recent.values()).find_map(find),
@@ -108,19 +246,22 @@ impl Contents {
 
     fn encode(&mut self, key: &ViewKey, document: &Document) -> Content {
         self.encodes += 1;
-        let content = key.apply(document).content();
+        key.apply(document).content()
+    }
+
+    /// A view shows this from now on.
+    fn note(&mut self, key: &ViewKey, content: &Content) {
         if self.recent.len() >= RECENT_VIEWS_MAX && !self.recent.contains_key(key) {
             self.recent.retain(|key, _| self.views.contains_key(key));
         }
         if self.recent.len() < RECENT_VIEWS_MAX || self.recent.contains_key(key) {
             let recent = self.recent.entry(key.clone()).or_default();
-            if recent.back().is_none_or(|newest| newest.version() != content.version()) {
-                if recent.len() == RECENT_MAX {
-                    recent.pop_front();
-                }
-                recent.push_back(content.clone());
+            // What is shown again is what was shown last.
+            recent.retain(|one| one.content.version() != content.version());
+            if recent.len() == RECENT_MAX {
+                recent.pop_front();
             }
+            recent.push_back(Recent { content: content.clone(), last: Last::Now });
         }
-        content
     }
 }

@@ -56,7 +56,7 @@ use crate::watchers::Watchers;
 use crate::watching::Watching;
 use behind::{Behind, SLICE};
 use change::State;
-use contents::Contents;
+use contents::{Contents, Last};
 use staging::Staged;
 
 /// What follows from a change, or from the end of one.
@@ -133,7 +133,6 @@ pub struct Presentity {
     /// What is shown; views of it are made as they are needed.
     shown: Arc<Document>,
     contents: Contents,
-    pace: Pace,
     pace_limit: PaceLimit,
     /// Watchers who are still to be decided about as things are.
     behind: Behind,
@@ -141,8 +140,6 @@ pub struct Presentity {
     slice: usize,
     /// Watchers who have looked while they were held back.
     missed: BTreeSet<Address>,
-    /// A change waits for the pace until then.
-    deferred: Option<Timestamp>,
     /// After a crash, until then: nobody is shown as closed who was not shown otherwise since.
     /// Alike whatever the owner does and whoever looks, so that it tells nothing of either.
     recovering_until: Option<Timestamp>,
@@ -172,12 +169,10 @@ impl Presentity {
             asked_ever,
             shown: document,
             contents: Contents::default(),
-            pace: Pace::rested(now, pace_limit),
             pace_limit,
             behind: Behind::default(),
             slice: SLICE,
             missed: BTreeSet::new(),
-            deferred: None,
             recovering_until,
         };
         // Nobody listens yet, and nobody is shown what is of the past.
@@ -216,6 +211,10 @@ impl Presentity {
         if let Some(key) = key
             && (matches!(held, Held::Sent(_)) || !self.is_withheld(now, &key))
         {
+            let held = match held {
+                Held::Claimed(version) if !self.may_hold(watcher, &key, version) => Held::Nothing,
+                held => held,
+            };
             told.content = self.contents.disclose(&key, &self.shown, held);
         }
         match told.event.is_some() || told.content.is_some() {
@@ -325,6 +324,21 @@ impl Presentity {
     fn shown_document(&self) -> &Arc<Document> {
         let before = self.staged.iter().find_map(|staged| staged.before.layers.as_ref());
         before.map_or(&self.newest.document, |(_, document)| document)
+    }
+
+    /// Whether a watcher may have been shown this by its view. What it says to hold may be a guess at
+    /// what its view has shown others, before it was granted.
+    fn may_hold(&self, watcher: &Address, key: &ViewKey, version: Version) -> bool {
+        match self.contents.last_shown(key, version) {
+            None | Some(Last::Now) => true,
+            Some(Last::Before) => false,
+            Some(Last::Until(then)) => {
+                let (policy, sphere) = (&self.newest.policy, self.newest.sphere());
+                let stands = Some(SubscriptionState::Active);
+                let decision = policy.decide(&self.newest.owner, watcher, then, sphere, stands);
+                decision.view_key().as_ref() == Some(key)
+            }
+        }
     }
 
     /// For a while after a crash whoever looks offline may only not have returned yet.

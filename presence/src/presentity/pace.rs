@@ -1,4 +1,4 @@
-//! The pace of notifications of one presentity: a few at once, then one in a while, the last
+//! The pace of notifications of one view of a presentity: a few at once, then one in a while, the last
 //! never dropped.
 
 use std::time::Duration;
@@ -22,16 +22,13 @@ pub struct PaceLimit {
 }
 
 impl Pace {
-    /// A presentity that has rested.
+    /// One that has rested.
     pub(crate) fn rested(now: Timestamp, limit: PaceLimit) -> Pace {
         Pace { tokens: limit.burst, refilled: now }
     }
 
-    /// Whether a change may be shown now; else when.
-    ///
-    /// # Errors
-    /// The time at which it may be shown.
-    pub(crate) fn take(&mut self, now: Timestamp, limit: PaceLimit) -> Result<(), Timestamp> {
+    /// When a change may be shown, if not now.
+    pub(crate) fn waits_until(&mut self, now: Timestamp, limit: PaceLimit) -> Option<Timestamp> {
         let interval = u64::try_from(limit.interval.as_millis()).unwrap_or(u64::MAX).max(1);
         let gained = now.since(self.refilled).as_millis() as u64 / interval;
         if self.tokens + gained >= limit.burst {
@@ -40,11 +37,12 @@ impl Pace {
             self.tokens += gained;
             self.refilled = self.refilled.after(Duration::from_millis(gained * interval));
         }
-        if self.tokens == 0 {
-            return Err(self.refilled.after(limit.interval));
-        }
-        self.tokens -= 1;
-        Ok(())
+        (self.tokens == 0).then(|| self.refilled.after(limit.interval))
+    }
+
+    /// One is shown.
+    pub(crate) fn spend(&mut self) {
+        self.tokens = self.tokens.saturating_sub(1);
     }
 }
 
@@ -57,13 +55,18 @@ mod tests {
         let limit = PaceLimit { burst: 2, interval: Duration::from_secs(2) };
         let at = |millis: u64| Timestamp::from_millis(1_000_000 + millis);
         let mut pace = Pace::rested(at(0), limit);
-        assert_eq!(pace.take(at(0), limit), Ok(()));
-        assert_eq!(pace.take(at(0), limit), Ok(()));
-        assert_eq!(pace.take(at(500), limit), Err(at(2000)));
-        assert_eq!(pace.take(at(2000), limit), Ok(()));
-        assert_eq!(pace.take(at(2100), limit), Err(at(4000)));
-        assert_eq!(pace.take(at(60_000), limit), Ok(()));
-        assert_eq!(pace.take(at(60_000), limit), Ok(()));
-        assert_eq!(pace.take(at(60_000), limit), Err(at(62_000)));
+        let mut take = |now| {
+            let waits = pace.waits_until(now, limit);
+            if waits.is_none() {
+                pace.spend();
+            }
+            waits
+        };
+        assert_eq!([take(at(0)), take(at(0))], [None, None]);
+        assert_eq!(take(at(500)), Some(at(2000)));
+        assert_eq!(take(at(2000)), None);
+        assert_eq!(take(at(2100)), Some(at(4000)));
+        assert_eq!([take(at(60_000)), take(at(60_000))], [None, None]);
+        assert_eq!(take(at(60_000)), Some(at(62_000)));
     }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use impp_acl::ViewKey;
 use impp_protocol::hashing::HashMap;
-use impp_protocol::presence::Version;
 use impp_protocol::{Address, Timestamp};
 
 use super::change::{State, sphere};
+use super::pace::PaceLimit;
 use super::step::Before;
 use super::{Effects, Presentity};
 use crate::policy::Policy;
@@ -24,14 +24,51 @@ impl Presentity {
         at_once: bool,
         effects: &mut Effects,
     ) -> bool {
+        let come = self.show_watchers(before, effects);
         // What waits for the pace is not lost with the wait.
-        let mut decided = before.policy.is_some() || (at_once && self.deferred.is_some());
+        let owed = at_once && self.contents.next_owed().is_some();
+        let mut decided = before.policy.is_some() || owed;
+        decided |= before.layers.is_some() && !come.is_empty();
+        let rules = |policy: &Policy| Arc::clone(&policy.rules);
+        let ruled = before.policy.as_ref();
+        let mut moved = ruled.is_some_and(|old| !Arc::ptr_eq(&old.rules, &rules(self.policy())));
+        // What hung on what was lost is decided now.
+        moved |= before.lost.is_some();
+        if let Some((_, old)) = &before.layers {
+            self.shown = Arc::clone(self.shown_document());
+            moved |= sphere(old) != sphere(&self.shown);
+            decided |= at_once || before.lost.is_some();
+        }
+        if moved {
+            self.fall_behind();
+        }
+        if decided {
+            self.renew(now, None, moved, effects);
+        } else if before.layers.is_some() {
+            self.renew(now, Some(self.pace_limit), moved, effects);
+        }
+        if moved || before.policy.is_some() {
+            self.contents.grounds_change();
+        }
+        // Whoever may see from now on must not be shown what was private before.
+        for key in come {
+            if self.contents.pay(now, &key, &self.shown, None) {
+                self.wake_view(&key, effects);
+            }
+        }
+        moved
+    }
+
+    /// Whose standing has changed is woken; the views of those who see something by it.
+    fn show_watchers(&self, before: &Before, effects: &mut Effects) -> Vec<ViewKey> {
+        let mut come = Vec::new();
         for (who, old) in &before.watchers {
             let (old, new) = (old.as_ref(), self.watcher(who));
             let stands =
                 |w: Option<&Watching>| w.map(|w| (w.state, w.event, w.decision.view_key()));
             if stands(old) != stands(new) {
-                decided |= before.layers.is_some() && new.is_some_and(Watching::is_active);
+                let new = new.filter(|new| new.is_active());
+                come.extend(new.and_then(|new| new.decision.view_key()));
                 // Who asks to follow just now is told by the answer. Who lets go may have been held up
                 // in what it has to say to others.
                 effects.wake.extend(old.into_iter().flat_map(|old| &old.listeners));
@@ -45,30 +82,7 @@ impl Presentity {
                 effects.wake.extend(replaced);
             }
         }
-        let rules = |policy: &Policy| Arc::clone(&policy.rules);
-        let ruled = before.policy.as_ref();
-        let mut moved = ruled.is_some_and(|old| !Arc::ptr_eq(&old.rules, &rules(self.policy())));
-        // What hung on what was lost is decided now.
-        moved |= before.lost.is_some();
-        if let Some((_, old)) = &before.layers {
-            self.shown = Arc::clone(self.shown_document());
-            moved |= sphere(old) != sphere(&self.shown);
-            // Whoever may see from now on must not be shown what was private before.
-            decided |= at_once || moved;
-            if !decided && self.deferred.is_none() {
-                self.paced(now, effects);
-            }
-        }
-        if moved {
-            self.fall_behind();
-        }
-        if decided {
-            self.renew(moved, effects);
-        }
-        if at_once {
-            self.deferred = None;
-        }
-        moved
+        come
     }
 
     /// Does what is due: layers and leases end, decisions change with time, a paced change goes out, a
@@ -93,9 +107,11 @@ impl Presentity {
             let all = self.newest.watchers.iter().flat_map(|(_, watching)| &watching.listeners);
             effects.wake.extend(all);
         }
-        if self.deferred.is_some_and(|at| at <= now) {
-            self.deferred = None;
-            self.paced(now, &mut effects);
+        for key in self.contents.due(now) {
+            if self.contents.pay(now, &key, &self.shown, Some(self.pace_limit)) {
+                self.behind.renewed = true;
+                self.wake_view(&key, &mut effects);
+            }
         }
         effects
     }
@@ -108,7 +124,7 @@ impl Presentity {
         }
         let watched = !self.newest.watchers.is_empty();
         let recovery = self.recovering_until.filter(|_| watched || self.has_lost());
-        self.ends_at().into_iter().chain(self.deferred).chain(recovery).min()
+        self.ends_at().into_iter().chain(self.contents.next_owed()).chain(recovery).min()
     }
 
     /// Whether it is shown, or comes to be shown, without knowing what a crash has lost.
@@ -129,41 +145,36 @@ impl Presentity {
         staged.chain(newest).chain(self.layers().next_deadline()).min()
     }
 
-    fn paced(&mut self, now: Timestamp, effects: &mut Effects) {
-        if self.views().next().is_none() {
-            // Nobody watches: nothing to spend the pace on, and no view to keep.
-            return self.renew(false, effects);
-        }
-        match self.pace.take(now, self.pace_limit) {
-            Ok(()) => self.renew(false, effects),
-            Err(at) => self.deferred = Some(at),
+    /// Brings every view in use up to date, at its pace if there is one, and wakes those whose view has
+    /// changed; who is behind looks when it is decided what that is.
+    fn renew(
+        &mut self,
+        now: Timestamp,
+        limit: Option<PaceLimit>,
+        all_behind: bool,
+        effects: &mut Effects,
+    ) {
+        let keys: Vec<ViewKey> = self.views().collect();
+        for key in self.contents.renew(now, keys.iter(), &self.shown, limit) {
+            self.behind.renewed = true;
+            if !all_behind {
+                self.wake_view(key, effects);
+            }
         }
     }
 
-    /// Makes every view in use anew, once, and wakes those whose view changed; who is behind looks when
-    /// it is decided what that is.
-    fn renew(&mut self, all_behind: bool, effects: &mut Effects) {
-        let keys: Vec<ViewKey> = self.views().collect();
-        let old: HashMap<&ViewKey, Option<Version>> =
-            keys.iter().map(|key| (key, self.contents.version(key))).collect();
-        self.contents.renew(keys.iter(), &self.shown);
+    /// Who has this view looks.
+    fn wake_view(&self, key: &ViewKey, effects: &mut Effects) {
         let staged = self.staged.iter().flat_map(|staged| &staged.before.watchers);
         let staged = staged.filter_map(|(who, watching)| Some((who, watching.as_ref()?)));
-        let staged: Vec<_> = staged.filter(|(_, watching)| watching.is_active()).collect();
-        let changed =
-            |key: &&ViewKey| old.get(key).copied().flatten() != self.contents.version(key);
-        for key in keys.iter().filter(changed) {
-            self.behind.renewed = true;
-            if all_behind {
-                continue;
-            }
-            let also = staged.iter().copied();
-            let also = also.filter(|(_, w)| w.decision.view_key().as_ref() == Some(key));
-            let all = self.newest.watchers.of_view(key).chain(also);
-            // Who is behind would find nothing yet.
-            let free = all.filter(|(who, _)| !self.behind.has(who));
-            effects.wake.extend(free.flat_map(|(_, watching)| &watching.listeners));
-        }
+        let has_it = |watching: &Watching| {
+            watching.is_active() && watching.decision.view_key().as_ref() == Some(key)
+        };
+        let also = staged.filter(|(_, watching)| has_it(watching));
+        let all = self.newest.watchers.of_view(key).chain(also);
+        // Who is behind would find nothing yet.
+        let free = all.filter(|(who, _)| !self.behind.has(who));
+        effects.wake.extend(free.flat_map(|(_, watching)| &watching.listeners));
     }
 
     /// What is shown to anybody, now or with what is staged.

@@ -2,6 +2,7 @@
 
 mod due;
 mod overtaken;
+mod paced;
 mod recovering;
 mod slices;
 mod staged;

@@ -38,7 +38,6 @@ impl Play {
         let mut alice = alice(Policy::new(RuleSet::parse(&text).unwrap(), &text, 0));
         alice.pace_limit = PaceLimit { burst: 1, interval: Duration::from_secs(60) };
         alice.slice = slice;
-        alice.pace = pace::Pace::rested(at(1), alice.pace_limit);
         let ears = (0..3).map(|index| (watcher(index), Ear::default())).collect();
         let (queue, asked) = Default::default();
         let mut play = Play { alice, now: 1, ears, queue, asked };
@@ -194,8 +193,8 @@ proptest! {
             play.take(Step::Expire(0));
         }
         // Who is behind is decided about, and what waits for the pace goes out.
-        while play.alice.behind.is_any() || play.alice.deferred.is_some() {
-            let due = play.alice.deferred.filter(|_| !play.alice.behind.is_any());
+        while play.alice.behind.is_any() || play.alice.contents.next_owed().is_some() {
+            let due = play.alice.contents.next_owed().filter(|_| !play.alice.behind.is_any());
             play.now = due.map_or(play.now, |due| play.now.max(due.since(at(0)).as_secs()));
             play.take(Step::Expire(0));
         }

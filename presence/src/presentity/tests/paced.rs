@@ -1,0 +1,115 @@
+//! The pace at which a view is shown changing, which is its own; and what a watcher may say that it
+//! holds of it.
+
+use std::time::Duration;
+
+use impp_acl::RuleSet;
+use impp_protocol::presence::{FieldName, Patch};
+
+use super::{SESSION, alice, at, bob, follow, policy};
+use crate::bonds::Bond;
+use crate::presentity::*;
+
+const PHONE: DeviceId = DeviceId([1; 16]);
+
+fn says(field: &str, value: &str) -> Change {
+    let mut document = Document::default();
+    document.person.insert(FieldName::parse(field).unwrap(), value.into());
+    // So much that a patch is shorter.
+    document.person.insert(FieldName::parse("place-is").unwrap(), "far away ".repeat(30).into());
+    let patch = Patch::between(&Document::default(), &document);
+    Change::Publish { device: PHONE, patch, replace: true, lease: Lease::Until(at(9000)) }
+}
+
+/// Alice, of whom bob may see these fields changing once in a minute.
+fn paced(fields: &str) -> Presentity {
+    let mut alice =
+        alice(policy(&format!("handling = \"allow\"\nfields = [{fields}, \"status\"]\n")));
+    alice.pace_limit = PaceLimit { burst: 1, interval: Duration::from_secs(60) };
+    alice.make(at(1), follow(Bond::Session(SESSION), SESSION));
+    // As the answer says.
+    alice.version_for(at(1), &bob());
+    alice
+}
+
+fn wakes(alice: &mut Presentity, seconds: u64, change: Change) -> bool {
+    alice.make(at(seconds), change).1.wake.contains(&SESSION.into())
+}
+
+#[test]
+fn d6_h4_what_a_view_does_not_show_does_not_delay_what_it_does() {
+    let mut alice = paced("\"note\"");
+    for n in 0..20 {
+        assert!(!wakes(&mut alice, 2, says("mood", &n.to_string())));
+    }
+    assert_eq!(alice.contents.next_owed(), None);
+    assert!(wakes(&mut alice, 2, says("note", "seen")));
+    assert!(!wakes(&mut alice, 3, says("note", "seen later")));
+    let due = alice.contents.next_owed().unwrap();
+    assert!(alice.expire(due).wake.contains(&SESSION.into()));
+    // What is as it was when its time comes was never another.
+    assert!(!wakes(&mut alice, 63, says("note", "for a moment")));
+    assert!(!wakes(&mut alice, 64, says("note", "seen later")));
+    let due = alice.contents.next_owed().unwrap();
+    assert!(alice.expire(due).wake.is_empty() && alice.contents.next_owed().is_none());
+    assert!(wakes(&mut alice, 123, says("note", "at once")));
+}
+
+#[test]
+fn d6_h4_a_sphere_that_comes_and_goes_does_not_pass_the_pace_by() {
+    let mut alice = paced("\"all\"");
+    let spheres = ["work", "home"].into_iter().cycle().take(60);
+    let woken = spheres.filter(|sphere| wakes(&mut alice, 2, says("sphere", sphere))).count();
+    assert_eq!(woken, 1);
+}
+
+#[test]
+fn d6_who_comes_is_shown_what_is_so_now() {
+    let mut alice = paced("\"note\"");
+    alice.make(at(2), says("note", "one"));
+    alice.make(at(3), says("note", "two"));
+    assert!(alice.contents.next_owed().is_some(), "bob is told later");
+    let again = alice.make(at(4), Change::End(bob(), SubscriptionEvent::Deactivated));
+    assert_eq!(again.0, Answer::Ended(true));
+    alice.make(at(5), follow(Bond::Session(SESSION), SESSION));
+    let watcher = Watcher::Principal(bob());
+    let Fetched::Shown(now, _) = alice.fetch(at(5), &watcher, None) else { panic!() };
+    assert_eq!(alice.version_for(at(5), &bob()), Some(now));
+}
+
+#[test]
+fn d6_what_was_shown_before_a_grant_is_not_confirmed() {
+    let rule = |who: &str| {
+        let text = format!(
+            "[[rule]]\nid = \"a\"\nwho = [{who}]\nhandling = \"allow\"\nfields = [\"note\", \"place-is\"]\n"
+        );
+        Policy::new(RuleSet::parse(&text).unwrap(), &text, 0)
+    };
+    let carol: Address = "carol@b.example".parse().unwrap();
+    let mut alice = alice(rule("\"carol@b.example\""));
+    let (bond, listener) = (Bond::Session(SESSION), Some(SESSION.into()));
+    let ask = |watcher| Change::Follow { watcher, bond, listener, pending_max: 9 };
+    alice.make(at(1), ask(carol.clone()));
+    let mut versions = Vec::new();
+    for (seconds, note) in [(2, "before"), (3, "then")] {
+        alice.make(at(seconds), says("note", note));
+        versions.push(alice.version_for(at(seconds), &carol).unwrap());
+    }
+    let Policy { rules, text, .. } = rule("\"carol@b.example\", \"bob@b.example\"");
+    alice.make(at(4), Change::PutRules { rules, text, base: 0 });
+    alice.make(at(5), ask(bob()));
+    alice.make(at(6), says("note", "now"));
+    let told = |alice: &mut Presentity, who: &Address, held| match alice.pull(
+        at(7),
+        who,
+        SESSION,
+        held,
+        Some(SubscriptionState::Active),
+    ) {
+        Pulled::Told(told) => told.content.unwrap().base(),
+        other => panic!("{other:?}"),
+    };
+    // What bob can only have guessed is answered as anything else; what was so since, by what is new.
+    assert_eq!(told(&mut alice, &bob(), Held::Claimed(versions[0])), None);
+    assert_eq!(told(&mut alice, &bob(), Held::Claimed(versions[1])), Some(versions[1]));
+}

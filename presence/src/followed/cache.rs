@@ -2,7 +2,7 @@
 //! group sees.
 //!
 //! Who may be in which group is left to the machine; that a content is for a group is what the home
-//! has said.
+//! has said. Why this is not the same as `presentity/contents`, is said there.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

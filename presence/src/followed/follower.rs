@@ -10,7 +10,7 @@ use impp_protocol::{Address, Timestamp};
 
 use super::Terms;
 use super::cache::GroupId;
-use crate::bonds::{Bonds, Keeper};
+use crate::bonds::{Bond, Bonds, Keeper};
 use crate::ids::ListenerId;
 use crate::presentity::{Pace, PaceLimit};
 use crate::watching::Kept;
@@ -132,6 +132,22 @@ impl Follower {
         let (event, since) = (self.event, self.since);
         let keep = by_contact || !leases.is_empty();
         keep.then_some(Kept { state, event, since, leases, server: None, by_contact })
+    }
+
+    /// Something more keeps it; whether it stands otherwise by that.
+    pub(super) fn keep(&mut self, now: Timestamp, bond: Bond) -> bool {
+        let mut turned = false;
+        if !self.is_kept() {
+            // The end of what was before may still be on its way.
+            let subscribe = Some(SubscriptionEvent::Subscribe);
+            turned = self.turn(now, SubscriptionState::Unknown, subscribe);
+            (self.failures, self.heard) = (0, false);
+            if matches!(self.upstream, Upstream::Rests(_)) {
+                self.upstream = Upstream::Due(now);
+            }
+        }
+        self.bonds.keep(bond);
+        turned
     }
 
     /// Whether it may be shown what its group sees.

@@ -1,6 +1,6 @@
 //! The mirror of one presentity: its followers here, what they are shown, and what its home is asked.
 //!
-//! What is asked of the home is in `asking`, how its answers leave a follower in `standing`, what it
+//! How somebody comes to follow is in `staged`, what is asked of the home in `asking`, how its answers leave a follower in `standing`, what it
 //! says unasked in `notified`.
 
 use std::collections::BTreeMap;
@@ -13,6 +13,7 @@ use impp_protocol::{Address, SessionId, Timestamp};
 use super::agenda::Agenda;
 use super::cache::Cache;
 use super::follower::{Follower, Upstream};
+use super::staged::Staged;
 use super::{Effects, Terms};
 use crate::bonds::{Bond, Keeper};
 use crate::ids::ListenerId;
@@ -24,6 +25,9 @@ use crate::watching::Kept;
 pub struct Mirror {
     pub(super) presentity: Address,
     pub(super) followers: BTreeMap<Address, Follower>,
+    /// What is on its way to the disk, by watcher, and how much ever was.
+    pub(super) staged: BTreeMap<Address, Vec<Staged>>,
+    pub(super) staged_ever: u64,
     pub(super) cache: Cache,
     pub(super) agenda: Agenda,
     /// Since when there is a link, if there is.
@@ -37,8 +41,19 @@ pub struct Mirror {
 impl Mirror {
     /// Nobody follows.
     pub fn new(presentity: Address, linked: Option<Timestamp>) -> Mirror {
-        let (followers, cache, agenda) = Default::default();
-        Mirror { presentity, followers, cache, agenda, linked, repaired: None, repair_at: None }
+        let (followers, staged, cache, agenda) = Default::default();
+        let (staged_ever, repaired, repair_at) = (0, None, None);
+        Mirror {
+            presentity,
+            followers,
+            staged,
+            staged_ever,
+            cache,
+            agenda,
+            linked,
+            repaired,
+            repair_at,
+        }
     }
 
     /// Takes a follower back from the store.
@@ -58,14 +73,14 @@ impl Mirror {
         self.followers.iter()
     }
 
-    /// How many there are.
+    /// How many there are, with those who are to be.
     pub fn len(&self) -> usize {
-        self.followers.len()
+        self.followers.len() + self.staged.len()
     }
 
     /// Whether it can be forgotten.
     pub fn is_empty(&self) -> bool {
-        self.followers.is_empty()
+        self.followers.is_empty() && self.staged.is_empty()
     }
 
     /// Whether anybody here wants to follow.
@@ -78,7 +93,8 @@ impl Mirror {
         self.cache.bytes()
     }
 
-    /// Somebody follows, for a session, a device or a contact list; how they stand so far.
+    /// Somebody follows, for a session, a device or a contact list, where nothing is stored; how they stand
+    /// so far.
     pub fn follow(
         &mut self,
         now: Timestamp,
@@ -86,61 +102,30 @@ impl Mirror {
         bond: Bond,
         listener: Option<ListenerId>,
     ) -> (SubscriptionState, Effects) {
-        let mut effects = Effects::default();
-        let before = self.kept(watcher);
-        let follower = self.followers.entry(watcher.clone()).or_insert_with(|| Follower::new(now));
-        if !follower.is_kept() {
-            // The end of what was before may still be on its way.
-            let subscribe = Some(SubscriptionEvent::Subscribe);
-            if follower.turn(now, SubscriptionState::Unknown, subscribe) {
-                effects.wake.extend(follower.listeners.iter().copied());
-            }
-            (follower.failures, follower.heard) = (0, false);
-            if matches!(follower.upstream, Upstream::Rests(_)) {
-                follower.upstream = Upstream::Due(now);
-            }
+        let (id, _) = self.stage(now, watcher, bond, listener);
+        self.committed(now, watcher, id)
+    }
+
+    /// Somebody follows from now on, who has asked to at that time.
+    pub(super) fn begin(
+        &mut self,
+        since: Timestamp,
+        watcher: &Address,
+        bond: Bond,
+        listener: Option<ListenerId>,
+        effects: &mut Effects,
+    ) {
+        let new = || Follower::new(since);
+        let follower = self.followers.entry(watcher.clone()).or_insert_with(new);
+        if follower.keep(since, bond) {
+            effects.wake.extend(follower.listeners.iter().copied());
         }
-        follower.bonds.keep(bond);
         if let Some(listener) = listener {
             if !follower.listeners.contains(&listener) {
                 follower.listeners.push(listener);
             }
             effects.wake.remove(&listener);
         }
-        let state = follower.state;
-        effects.asks = self.asks_for(now, watcher);
-        self.note(watcher, before, &mut effects);
-        (state, effects)
-    }
-
-    /// Takes back what [`Mirror::follow`] did for `bond` and `listener`, which could not be stored;
-    /// `before` is the follower as it was. What others keep, and a later renewal, stays; a lease that
-    /// stood before stands again.
-    pub fn unfollow_unstored(
-        &mut self,
-        now: Timestamp,
-        watcher: &Address,
-        bond: Bond,
-        listener: Option<ListenerId>,
-        before: Option<&Follower>,
-    ) -> Effects {
-        let stood = |listener: &ListenerId| before.is_some_and(|b| b.listeners.contains(listener));
-        let listener = listener.filter(|listener| !stood(listener));
-        let keeper = bond.keeper();
-        let ours = self.follower(watcher).is_some_and(|f| f.bonds.of(keeper) == Some(bond));
-        let kept = before.and_then(|before| before.bonds.of(keeper));
-        let was = self.kept(watcher);
-        let released: &[Keeper] = match (ours, kept, self.followers.get_mut(watcher)) {
-            (true, None, _) => &[keeper],
-            (true, Some(kept), Some(follower)) => {
-                follower.bonds.keep(kept);
-                &[]
-            }
-            _ => &[],
-        };
-        let mut effects = self.unfollow(now, watcher, released, listener);
-        self.note(watcher, was, &mut effects);
-        effects
     }
 
     /// A session, device or contact list lets go.
@@ -153,6 +138,7 @@ impl Mirror {
     ) -> Effects {
         let mut effects = Effects::default();
         let before = self.kept(watcher);
+        self.forget_staged(watcher, keepers, listener);
         if let Some(follower) = self.followers.get_mut(watcher) {
             if let Some(listener) = listener {
                 follower.listeners.retain(|other| *other != listener);
@@ -174,10 +160,14 @@ impl Mirror {
         watcher: &Address,
         event: SubscriptionEvent,
     ) -> Option<Effects> {
-        self.followers.get(watcher).filter(|follower| follower.is_kept())?;
-        let mut effects = Effects::default();
-        let before = self.kept(watcher);
-        self.end(now, watcher, event, &mut effects);
+        let (mut effects, before) = (Effects::default(), self.kept(watcher));
+        let follows = self.followers.get(watcher).is_some_and(Follower::is_kept);
+        let any = self.end_staged(watcher);
+        if follows {
+            self.end(now, watcher, event, &mut effects);
+        } else if !any {
+            return None;
+        }
         self.note(watcher, before, &mut effects);
         self.tidy(watcher);
         Some(effects)
@@ -352,10 +342,6 @@ impl Mirror {
         }
     }
 
-    pub(super) fn kept(&self, watcher: &Address) -> Option<Kept> {
-        self.followers.get(watcher).and_then(Follower::kept)
-    }
-
     /// Whether somebody follows by a lease.
     pub fn is_leased(&self, watcher: &Address) -> bool {
         self.kept(watcher).is_some_and(|kept| !kept.leases.is_empty())
@@ -367,7 +353,8 @@ impl Mirror {
         if self.kept(watcher) != before {
             effects.records.insert(watcher.clone());
         }
-        if !self.followers.get(watcher).is_some_and(Follower::is_kept) {
+        let is_kept = self.followers.get(watcher).is_some_and(Follower::is_kept);
+        if !is_kept && !self.is_staged(watcher) {
             effects.let_go.insert(watcher.clone());
         }
     }

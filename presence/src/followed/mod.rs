@@ -11,6 +11,7 @@ mod cache;
 mod follower;
 mod machine;
 mod notified;
+mod staged;
 mod standing;
 #[cfg(test)]
 mod tests;
@@ -47,7 +48,8 @@ pub struct Terms {
     pub pace: PaceLimit,
 }
 
-/// What follows from a change.
+/// What follows from a change. That of a presentity here is other, as is said there
+/// ([`crate::Effects`]).
 #[derive(Debug, Default)]
 pub struct Effects {
     /// Sessions that have to look.

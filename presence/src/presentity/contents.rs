@@ -1,7 +1,10 @@
 //! What is shown of a presentity: one content for each view, encoded once, and patches between
 //! recent ones.
 //!
-//! Which watcher has which view is left to `watching`.
+//! Which watcher has which view is left to `watching`. `followed/cache` keeps recent contents too, and is
+//! another thing: here a view is a function of the document, made anew whenever it is asked for, and who
+//! has it has seen its past; there a group is what another server says, cannot be made again, and whoever
+//! comes into it must not be told of what the others saw.
 
 use std::collections::VecDeque;
 

@@ -59,7 +59,9 @@ use change::State;
 use contents::{Contents, Last};
 use staging::Staged;
 
-/// What follows from a change, or from the end of one.
+/// What follows from a change, or from the end of one. What follows from one of a mirror is other
+/// ([`crate::followed::Effects`]): here records go with the change that has staged them, there they are of
+/// whoever has changed, as they are by then; and the home is to be asked. They share whom to wake.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// What is to be stored: with a staged change, as one unit; else whenever it can.

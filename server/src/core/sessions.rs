@@ -1,6 +1,9 @@
 //! Sessions as others see them: a mailbox to signal, found by id and by account.
 //!
-//! What a session does is in `session`; signals carry no data, only that there is news.
+//! What a session does is in `session`; signals carry no data, only that there is news. A link has a mailbox
+//! of its own (`link/mailbox.rs`): being woken (`Signal`), looking again (`Again`) and being found
+//! (`Listener`) are one for both; what word is left for is not, and neither has a use for what the other
+//! keeps: a session its device, ticket and volatile messages, a link who hears over it.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

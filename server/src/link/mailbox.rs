@@ -1,6 +1,6 @@
 //! A link as others see it: where they leave word that there is news. Signals carry no data.
 //!
-//! What the link does with them is left to its task.
+//! What the link does with them is left to its task. Why sessions have another one, `core/sessions.rs` says.
 
 use std::sync::Arc;
 

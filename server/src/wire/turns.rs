@@ -1,7 +1,9 @@
 //! Turns for what is dear before anybody is known: the handshakes of TLS. So many a second are begun,
 //! whoever they are of; when more are wanted, each network gets its turn.
 //!
-//! How many may wait, and for how long, is left to `admission` and `listen`.
+//! How many may wait, and for how long, is left to `admission` and `listen`. The store's turns
+//! (`storage/src/sqlite/turns.rs`) have the order of lanes in common with these, and no more: those hold
+//! what waits, and keep the place of what has no lane; these hold nothing but who waits, and tell time.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;

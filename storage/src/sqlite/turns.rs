@@ -2,7 +2,7 @@
 //! whoever has much waiting holds up nobody who has little.
 //!
 //! What has no lane keeps its place among all. How much may wait is left to `shared.rs`, what goes into
-//! one commit to `jobs.rs`.
+//! one commit to `jobs.rs`. Handshakes have turns too (`server/src/wire/turns.rs` says what is other there).
 
 use std::collections::{HashMap, VecDeque};
 

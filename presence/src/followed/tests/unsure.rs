@@ -81,12 +81,50 @@ fn g8_a_renewal_that_is_not_stored_leaves_the_lease_that_stood() {
     let (other, now) = (Bond::Lease(DeviceId([2; 16]), after(900)), world.now);
     world.mirror.follow(now, &watcher(0), stood, None);
     for bond in [renewed, other] {
-        let before = world.mirror.follower(&watcher(0)).cloned();
-        world.mirror.follow(now, &watcher(0), bond, None);
-        world.mirror.unfollow_unstored(now, &watcher(0), bond, None, before.as_ref());
+        let (id, effects) = world.mirror.stage(now, &watcher(0), bond, None);
+        assert!(effects.records.contains(&watcher(0)), "it is to be stored");
+        let effects = world.mirror.unstage(&watcher(0), id);
+        assert!(effects.records.contains(&watcher(0)), "and what stood before, again");
         let bonds = &world.mirror.follower(&watcher(0)).unwrap().bonds;
         let device = bonds.of(stood.keeper());
         assert_eq!((device, bonds.leases().len()), (Some(stood), 1), "{bonds:?}");
         assert!(bonds.of(Keeper::Contact).is_some(), "{bonds:?}");
     }
+}
+
+/// Of what is not stored yet nobody hears, and the home is asked nothing; what is written of the follower
+/// meanwhile has it all the same, and who lets go meanwhile does not follow.
+#[test]
+fn g8_nobody_follows_before_that_is_stored() {
+    let mut world = World::new(&[Grant::All]);
+    let (who, until) = (watcher(0), world.now.after(std::time::Duration::from_secs(900)));
+    let lease = |device| Bond::Lease(DeviceId([device; 16]), until);
+    let (first, _) = world.mirror.stage(world.now, &who, lease(1), None);
+    assert!(!world.mirror.asks(world.now, TERMS) && world.mirror.follower(&who).is_none());
+    assert!(!world.mirror.is_empty());
+    let (second, _) = world.mirror.stage(world.now, &who, lease(2), None);
+    assert_eq!(world.mirror.kept(&who).unwrap().leases.len(), 2);
+    // The first one is not stored: the record has it no more.
+    assert!(world.mirror.unstage(&who, first).records.contains(&who));
+    let (state, effects) = world.mirror.committed(world.now, &who, second);
+    assert_eq!(state, SubscriptionState::Unknown);
+    assert!(effects.asks && effects.records.is_empty(), "{effects:?}");
+    assert!(world.mirror.follower(&who).unwrap().bonds.of(lease(2).keeper()).is_some());
+    // A renewal that comes to its end after a later one does not take its place.
+    let sooner =
+        Bond::Lease(DeviceId([2; 16]), world.now.after(std::time::Duration::from_secs(99)));
+    let (former, _) = world.mirror.stage(world.now, &who, sooner, None);
+    let (later, _) = world.mirror.stage(world.now, &who, lease(2), None);
+    world.mirror.committed(world.now, &who, later);
+    world.mirror.committed(world.now, &who, former);
+    let bonds = &world.mirror.follower(&who).unwrap().bonds;
+    assert_eq!(bonds.of(lease(2).keeper()), Some(lease(2)));
+    // Who lets go of what is on its way does not follow by it.
+    world.mirror.unfollow(world.now, &who, &[lease(2).keeper()], None);
+    let (third, _) = world.mirror.stage(world.now, &who, lease(3), None);
+    world.mirror.unfollow(world.now, &who, &[lease(3).keeper()], None);
+    assert_eq!(world.mirror.kept(&who), None);
+    let (state, effects) = world.mirror.committed(world.now, &who, third);
+    assert_eq!(state, SubscriptionState::Terminated);
+    assert!(effects.let_go.contains(&who) && world.mirror.is_empty());
 }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, Weak};
 
 use impp_federation::shares::Claim;
-use impp_presence::followed::{Effects, Follower, Mirror, MirrorKey, Terms};
+use impp_presence::followed::{Effects, Mirror, MirrorKey, Terms};
 use impp_presence::{Keeper, LinkId, ListenerId, Pulled, Told};
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Code, Domain, Error, Timestamp};
@@ -81,46 +81,58 @@ impl Mirrors {
         peer.is_some_and(|peer| peer.total.wanted > 0)
     }
 
-    /// Somebody follows; what is durable is so when this returns. With `wait` the home's first
-    /// answer is waited for by the receiver returned.
+    /// Somebody follows; what is durable is so when this returns, and before nobody sees anything of it.
+    /// With `wait` the home's first answer is waited for by the receiver returned.
     ///
     /// # Errors
     /// full, or the store's.
-    pub async fn follow(&self, key: &MirrorKey, ask: Follow) -> Result<Follows, Error> {
+    pub async fn follow(self: &Arc<Self>, key: &MirrorKey, ask: Follow) -> Result<Follows, Error> {
         let Follow { watcher, bond, listener, wait } = ask;
-        let watcher = &watcher;
-        let claim = self.beyond()?.claim(watcher, &key.presentity.domain())?;
-        let link = self.enter(key, watcher)?;
-        let (mut answered, mut before) = (None, None);
-        let applied = self.apply_slot(key, Some(link), |slot, now| {
-            before = slot.mirror.follower(watcher).cloned();
-            let (state, effects) = slot.mirror.follow(now, watcher, bond, listener);
+        let claim = self.beyond()?.claim(&watcher, &key.presentity.domain())?;
+        let link = self.enter(key, &watcher)?;
+        let staged = self.apply_slot(key, Some(link), |slot, now| {
             slot.claims.insert(watcher.clone(), claim);
-            answered = if wait { slot.wait_for(watcher) } else { None };
-            let version = slot.mirror.version_for(watcher);
-            ((state, version), effects)
+            slot.mirror.stage(now, &watcher, bond, listener)
         });
         // The link may have changed in between.
         let newest = self.peers.get(&pair(key)).and_then(|peer| peer.link);
         if newest != link {
             self.sync_link(key);
         }
-        let Some(((state, version), stored)) = applied else {
-            return Err(Error::new(Code::Busy, "the subscription is just ending; try again"));
-        };
-        if let Some(stored) = stored
-            && let Err(error) = stored.done().await
-        {
-            // What could not be stored keeps nothing, and ends nothing that stood before.
-            let undone = self.apply(key, |mirror, now| {
-                let before = before.as_ref();
-                ((), mirror.unfollow_unstored(now, watcher, bond, listener, before))
-            });
-            let undone = self::stored(undone.and_then(|((), stored)| stored));
-            undone.await.map_err(|error| storage_error(&error))?;
-            return Err(storage_error(&error));
-        }
-        Ok(Follows { state, version, answered })
+        let Some((id, stored)) = staged else { return Err(just_ending()) };
+        let Some(stored) = stored else { return self.show(key, &watcher, id, wait) };
+        let (mirrors, key) = (self.clone(), key.clone());
+        // To its end also if who asks is gone by then.
+        let shown = tokio::spawn(async move {
+            let Err(error) = stored.done().await else {
+                return mirrors.show(&key, &watcher, id, wait);
+            };
+            let gone = mirrors.apply(&key, |mirror, _| ((), mirror.unstage(&watcher, id)));
+            let gone = self::stored(gone.and_then(|((), stored)| stored));
+            gone.await.map_err(|error| storage_error(&error))?;
+            Err(storage_error(&error))
+        });
+        shown.await.map_err(|error| Error::new(Code::Internal, error.to_string()))?
+    }
+
+    /// What was staged is stored: the watcher follows.
+    fn show(
+        &self,
+        key: &MirrorKey,
+        watcher: &Address,
+        id: u64,
+        wait: bool,
+    ) -> Result<Follows, Error> {
+        let shown = self.apply_slot(key, None, |slot, now| {
+            let (state, effects) = slot.mirror.committed(now, watcher, id);
+            let answered = if wait { slot.wait_for(watcher) } else { None };
+            let version = slot.mirror.version_for(watcher);
+            (Follows { state, version, answered }, effects)
+        });
+        let (follows, stored) = shown.ok_or_else(just_ending)?;
+        // Only what was let go of meanwhile is otherwise than it was staged.
+        self.store_later(stored);
+        Ok(follows)
     }
 
     /// Lets go of what kept a subscription.
@@ -286,6 +298,10 @@ impl std::fmt::Debug for Mirrors {
     }
 }
 
+fn just_ending() -> Error {
+    Error::new(Code::Busy, "the subscription is just ending; try again")
+}
+
 async fn stored(commit: Option<Commits>) -> Result<(), StoreError> {
     match commit {
         Some(commit) => commit.done().await,
@@ -343,7 +359,7 @@ impl Slot {
     ) -> Vec<(&'a Address, Op)> {
         self.note_leases(standing, key, changed);
         let put = |watcher: &'a Address| {
-            let kept = self.mirror.follower(watcher).and_then(Follower::kept);
+            let kept = self.mirror.kept(watcher);
             let record = kept.as_ref().map(WatcherRecord::of);
             (watcher, place::followed_elsewhere(watcher, &key.presentity).set(record.as_ref()))
         };

@@ -53,6 +53,7 @@ mod power;
 mod presence;
 mod presence_leases;
 mod presence_views;
+mod publishes_again;
 mod quickstart_cut;
 mod recovering;
 mod redirects;

@@ -22,6 +22,7 @@ mod framing;
 mod framing_values;
 mod full_disk;
 mod full_quota;
+mod held;
 mod hosted;
 mod link_tls;
 mod links_astray;

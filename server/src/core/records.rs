@@ -8,7 +8,7 @@ use impp_presence::{Contact, Kept};
 use impp_protocol::sasl::scram::{Iterations, Key, Verifier};
 use impp_protocol::state::{Grant, SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, DeviceId, Domain, Timestamp};
-use impp_storage::{RecordKey, StoreError, Table};
+use impp_storage::{Expect, Op, RecordKey, StoreError, Table};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -47,8 +47,13 @@ pub const ROOM_MADE: &str = "made";
 /// In [`ROOM`]: when the operator last changed the password, milliseconds since 1970.
 pub const ROOM_PASSWORD: &str = "password";
 
+/// Senders about whom a decision is stored, by which not all that is held of them has been moved yet; by
+/// user part and sender. The value is empty JSON.
+pub const DECIDED: Table = Table(13);
+
 /// All tables in which an account has records of its own, by its user part and more.
-pub const OF_ACCOUNT: &[Table] = &[CONTACT, DEVICE, LAYER, WATCHER, HELD, FOLLOWED, QUEUED, ROOM];
+pub const OF_ACCOUNT: &[Table] =
+    &[CONTACT, DEVICE, LAYER, WATCHER, HELD, FOLLOWED, QUEUED, ROOM, DECIDED];
 
 /// The key of what belongs to `owner` alone, or with `rest` of one thing of it.
 pub fn key(table: Table, owner: &Address, rest: &[&str]) -> RecordKey {
@@ -64,6 +69,12 @@ pub fn prefix(owner: &Address, rest: &[&str]) -> Vec<u8> {
         key.extend_from_slice(part.as_bytes());
     }
     key
+}
+
+/// The record of a sender in [`DECIDED`], or its end.
+pub fn decided(owner: &Address, from: &Address, is: bool) -> Op {
+    let value = is.then(|| to_bytes(&serde_json::Map::new()));
+    Op::Put { key: key(DECIDED, owner, &[from.as_str()]), expect: Expect::Any, value }
 }
 
 /// The parts of a key; what is no text is empty.

@@ -28,6 +28,7 @@ mod waiting;
 pub use accept::DEDUP_KEPT;
 pub use deliver::{Bearer, Delivery};
 pub use fates::Fates;
+pub use held::Held;
 pub use items::device_gone;
 pub use linked::Linked;
 pub use outgoing::{Carriers, Outgoing};

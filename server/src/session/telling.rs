@@ -139,7 +139,9 @@ impl Session {
     /// Takes custody for this device.
     pub(super) async fn ack(&self, ack: Ack) -> Handled {
         let acting = permit(&self.client, &ack.address, What::Log)?;
-        self.serving.things.logs.ack(&acting, ack).await
+        let done = self.serving.things.logs.ack(&acting, ack).await?;
+        self.serving.things.made_room(&acting).await;
+        Ok(done)
     }
 
     /// Tells pages of the followed log as long as there is room.

@@ -29,6 +29,7 @@ use crate::core::config::seconds;
 use crate::core::ground::Ground;
 use crate::core::keeping::{self, Commits, Committed};
 use crate::core::rates::Rates;
+use crate::core::records;
 use crate::core::settings::Settings;
 use crate::core::standing::Standing;
 use crate::core::timers::Due;
@@ -189,7 +190,7 @@ impl Principals {
                     self.note(owner, &principal, &watchers);
                     let waiting = Waiting { tell, watchers, payer: payer.clone() };
                     principal.waiting.insert(id, waiting);
-                    self.store(owner, &entry, id, (writes, &payer), now);
+                    self.store((owner, &entry, &principal), id, (writes, &payer), now);
                     Err(told)
                 }
             };
@@ -271,8 +272,7 @@ impl Principals {
     /// What a staged change has written goes to the store, and a task waits for that.
     fn store(
         self: &Arc<Self>,
-        owner: &Address,
-        entry: &Arc<Mutex<Principal>>,
+        (owner, entry, principal): (&Address, &Arc<Mutex<Principal>>, &Principal),
         id: u64,
         (writes, payer): (Vec<Write>, &Payer),
         now: Timestamp,
@@ -281,7 +281,14 @@ impl Principals {
             return;
         }
         let of_rules = writes.iter().any(|write| matches!(write, Write::Rules(..)));
-        let commits = self.submit(owner, writes, payer, now);
+        let mut ops = self.operations(owner, writes);
+        if of_rules {
+            // Right behind the rules, so in one unit with them.
+            let decided = principal.held.being_decided();
+            let decided = decided.map(|from| records::decided(owner, from, true));
+            drop(ops.splice(1..1, decided));
+        }
+        let commits = Commits::submit(&*self.ground.store, now, ops, payer, Some(owner));
         let (principals, entry, owner) = (self.clone(), entry.clone(), owner.clone());
         tokio::spawn(async move {
             let committed = commits.ended().await;
@@ -335,7 +342,7 @@ impl Principals {
             self.note(owner, principal, &watchers_of(&writes));
             let waiting = principal.waiting.get(&id);
             let payer = waiting.map_or(Payer::Nobody, |waiting| waiting.payer.clone());
-            self.store(owner, entry, id, (writes, &payer), now);
+            self.store((owner, entry, principal), id, (writes, &payer), now);
         }
         if !writes.is_empty() {
             self.note(owner, principal, &watchers_of(&writes));
@@ -369,9 +376,13 @@ impl Principals {
         payer: &Payer,
         now: Timestamp,
     ) -> Commits {
-        let is_local = |address: &Address| self.ground.accounts.is_local(address);
-        let ops = keeping::operations(owner, writes, is_local);
+        let ops = self.operations(owner, writes);
         Commits::submit(&*self.ground.store, now, ops, payer, Some(owner))
+    }
+
+    fn operations(&self, owner: &Address, writes: Vec<Write>) -> Vec<Op> {
+        let is_local = |address: &Address| self.ground.accounts.is_local(address);
+        keeping::operations(owner, writes, is_local)
     }
 
     fn note(&self, owner: &Address, principal: &Principal, watchers: &[Address]) {

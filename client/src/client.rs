@@ -213,9 +213,17 @@ impl Client {
     /// # Errors
     /// [`ClientError`]: the answer, or the last failure.
     pub async fn call_repeatable(&self, command: impl Into<Command>) -> Result<Done, ClientError> {
+        self.call_repeatable_by(command, Instant::now() + self.options.timeout).await
+    }
+
+    /// The same, of a call that has taken some of its time already.
+    pub(crate) async fn call_repeatable_by(
+        &self,
+        command: impl Into<Command>,
+        deadline: Instant,
+    ) -> Result<Done, ClientError> {
         let command = command.into();
         let service = service_of(&command);
-        let deadline = Instant::now() + self.options.timeout;
         let mut was_connected = self.state().lane(service).connection.is_some();
         let (mut backoff, mut last) = (Backoff::default(), None);
         loop {
@@ -276,7 +284,7 @@ impl Client {
         let ((connection, incoming, kept), services) = opened?;
         let mut state = self.state();
         if services.contains(&Service::Presence) {
-            self.published.again(self.address(), &connection);
+            self.published.again(self.address(), &connection, limit);
         }
         state.apart = !Service::ALL.iter().all(|service| services.contains(service));
         for service in services {

@@ -1,21 +1,16 @@
 //! A session outlives its connection: it is resumed without the password, by its ticket, on the
 //! same device, once.
 
-use std::net::Ipv4Addr;
-
 use bytes::BytesMut;
 use impp_protocol::command::{Auth, Bye, ByeReason, Command, Done, Ping};
 use impp_protocol::presence::{Document, Version};
 use impp_protocol::sasl::resume::Ticket;
 use impp_protocol::{Code, DeviceId, Error, SessionId, What};
-use impp_tests::cable::Cable;
 use impp_tests::impp::Impp;
 use impp_tests::peer::{Peer, fetch, first_auth, subscribe};
 use impp_tests::presence::{Watcher, open};
-use impp_tests::running::Running;
 use impp_tests::server::Server;
 use impp_tests::wire::{Wire, bytes_of, hello};
-use serde_json::Value;
 
 use crate::presence_leases::{alice_and_dave, brief};
 
@@ -224,37 +219,4 @@ async fn a_resumption_within_the_grace_finds_the_layer() {
     let mut alice = Peer::resume(Wire::dial(&server).await, &held).await.expect("resumed");
     assert!(!alice.welcome.layer_ended, "{:?}", alice.welcome);
     alice.done(fetch("alice@localhost", What::Layer)).await;
-}
-
-/// A program that holds its presence publishes it again by itself, after its layer has ended while it
-/// had no connection, and after a crash of the server; and takes it away when it is stopped.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn e4_a_client_publishes_again_what_ended() {
-    let mut server = brief().start();
-    let (_, dave) = alice_and_dave(&server).await;
-    let mut dave = Watcher::of(dave, "alice@localhost").await;
-    let cable = Cable::to(server.address(), Ipv4Addr::new(127, 0, 0, 77)).await;
-    let folder = tempfile::tempdir().unwrap();
-    let profile = folder.path().join("alice.toml");
-    std::fs::copy(server.profile_path("alice"), &profile).unwrap();
-    let text = std::fs::read_to_string(&profile).unwrap();
-    let (direct, through) = (server.address().to_string(), cable.address().to_string());
-    assert!(text.contains(&direct), "{text}");
-    std::fs::write(&profile, text.replace(&direct, &through)).unwrap();
-    let words = ["status", "set", "open", "--hold", "--note", "held"];
-    let mut alice = Running::with_profile(&profile, &words);
-    let said = alice.object();
-    assert_eq!((&said["presentity"], &said["lease"]), (&"alice@localhost".into(), &Value::Null));
-    dave.until_note("held").await;
-    cable.pull();
-    dave.until(|held| held.document() == &Document::offline()).await;
-    cable.plug();
-    dave.until_note("held").await;
-    server.kill9();
-    server.restart();
-    let dave = Peer::sign_in(&server, "dave").await;
-    let mut dave = Watcher::of(dave, "alice@localhost").await;
-    dave.until_note("held").await;
-    alice.interrupt();
-    dave.until(|held| held.document() == &Document::offline()).await;
 }

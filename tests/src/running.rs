@@ -82,8 +82,20 @@ impl Running {
     }
 
     /// Ctrl-C, and waits until it has ended: its exit code.
-    pub fn interrupt(mut self) -> Option<i32> {
+    pub fn interrupt(self) -> Option<i32> {
         kill_process(Pid::from_raw(self.child.id() as i32).unwrap(), Signal::INT).unwrap();
+        self.ended().0
+    }
+
+    /// Waits until it has ended by itself: its exit code, and its last word.
+    pub fn ended(mut self) -> (Option<i32>, Option<Value>) {
+        let code = self.exit_code();
+        // Its stderr is closed now.
+        let last = self.words.iter().last();
+        (code, last.and_then(|line| serde_json::from_str(&line).ok()))
+    }
+
+    fn exit_code(&mut self) -> Option<i32> {
         let deadline = Instant::now() + DEADLINE;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -91,7 +103,7 @@ impl Running {
             }
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
-        panic!("impp does not end");
+        panic!("impp does not end: {:?}", self.said());
     }
 
     fn said(&self) -> Vec<String> {

@@ -9,6 +9,7 @@ use impp_protocol::{Address, Code, Request, What};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::*;
+use crate::published::Published;
 
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -180,4 +181,25 @@ async fn what_does_not_fit_a_frame_is_told_and_costs_no_number() {
     assert!(matches!(connection.call(big).await, Err(ClientError::TooLarge(_))));
     connection.reserve().await.unwrap().send(fetch("bob"), 1);
     assert_eq!(peer.read().await.unwrap().number, 3);
+}
+
+/// What is published again keeps nobody waiting for longer than a call may take, where the server answers
+/// nothing any more.
+#[tokio::test(start_paused = true)]
+async fn g10_what_is_published_again_ends_in_time() {
+    let (connection, _incoming, mut peer) = connected(64);
+    let (own, limit) = (Address::parse("alice@a.example").unwrap(), Duration::from_secs(10));
+    let published = Published::default();
+    let hold = |wait| published.hold(tokio::time::Instant::now() + wait, limit);
+    let patch = impp_protocol::presence::Patch::default();
+    let said = crate::published::Said::among(Default::default()).changed(&patch);
+    *hold(limit).await.unwrap() = said;
+    published.again(&own, &connection, limit);
+    // Its first question has left, and is not answered.
+    assert!(matches!(peer.read().await.unwrap().command, Command::Fetch(_)));
+    assert!(
+        matches!(hold(limit / 2).await, Err(crate::ClientError::Timeout(after)) if after == limit)
+    );
+    assert!(hold(limit).await.is_ok(), "the try was given up");
+    assert_eq!(published.is_said(tokio::time::Instant::now()).await, None);
 }

@@ -144,6 +144,8 @@ impl Server {
         let (store, outgoing) = (self.ground.store.clone(), &self.rooms.outgoing);
         control::finish_removals(&self.administration).await?;
         outgoing.restore().await?;
+        let (delivery, domains) = (self.rooms.delivery.clone(), self.ground.accounts.domains());
+        delivery.go_on_with_all(domains).await;
         // After what was out on links is known again, of which it forgets what is old.
         tokio::spawn(sweep::run(store, self.ground.clock.clone(), outgoing.clone()));
         self.entrance.peers.seek();

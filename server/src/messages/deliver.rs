@@ -39,12 +39,12 @@ pub enum Bearer {
 
 /// See the module.
 pub struct Delivery {
-    store: Arc<dyn Store>,
-    clock: Clock,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) clock: Clock,
     settings: Arc<Settings>,
     routes: Arc<Routes>,
     pub(super) principals: Arc<Principals>,
-    sessions: Arc<Sessions>,
+    pub(super) sessions: Arc<Sessions>,
     metrics: Arc<Metrics>,
 }
 
@@ -258,7 +258,7 @@ impl Delivery {
     }
 
     /// A message into an inbox, as far as its quota allows; the unit's body is the message.
-    pub fn received(&self, owner: &Address) -> Op {
+    pub(super) fn received(&self, owner: &Address) -> Op {
         let inbox = &self.settings.load().inbox;
         received(owner, Limit { items: inbox.items_max, bytes: inbox.bytes_max })
     }

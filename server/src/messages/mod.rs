@@ -27,6 +27,7 @@ mod waiting;
 pub use accept::DEDUP_KEPT;
 pub use deliver::{Bearer, Delivery};
 pub use fates::Fates;
+pub use held::Held;
 pub use linked::Linked;
 pub use outgoing::{Carriers, Outgoing};
 pub use waiting::{Carrier, Queues, SENDER_PART, Waiting, backoff};

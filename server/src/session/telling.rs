@@ -142,7 +142,9 @@ impl Session {
     /// Takes custody for this device.
     pub(super) async fn ack(&self, ack: Ack) -> Handled {
         let acting = log_of(&self.client, &ack.address)?;
-        self.serving.things.logs.ack(&acting, ack).await
+        let done = self.serving.things.logs.ack(&acting, ack).await?;
+        self.serving.things.made_room(&acting).await;
+        Ok(done)
     }
 
     /// Tells pages of the followed log as long as there is room.

@@ -1,9 +1,9 @@
-//! How many messages are held for an owner's decision, of each sender, and of whom they are just being
-//! moved into the inbox: until the last one is there, whatever else comes from that sender waits
-//! behind it.
+//! How many messages are held for an owner's decision, of each sender, and about whom is decided, but
+//! not all moved by it: until the last one is, whatever else comes from that sender waits behind it.
 //!
-//! What is held is in the store.
+//! What is held is in the store, and about whom is decided too: in one commit with the rule.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use impp_presence::places::{Amount, Asker, Places};
@@ -16,10 +16,12 @@ pub struct HeldMessages {
     places: Places,
     /// About whom decisions are just carried out: each has a share in it.
     moving: HashMap<Address, Arc<()>>,
+    /// About whom the store has a decision that is not carried out, whether somebody is at it or not.
+    decided: BTreeSet<Address>,
 }
 
 /// What is held of a sender is being moved, as long as this lives: however its task ends, nothing waits
-/// behind it for ever.
+/// for ever behind what was not decided in the end.
 #[derive(Debug)]
 #[must_use]
 pub struct Moving(#[expect(dead_code, reason = "it is counted")] Arc<()>);
@@ -47,28 +49,47 @@ impl HeldMessages {
 
     /// Whether what comes from a sender has to wait behind what is being moved.
     pub fn is_moving(&self, from: &Address) -> bool {
-        self.moving.get(from).is_some_and(is_shared)
+        self.decided.contains(from) || self.moving.get(from).is_some_and(is_shared)
     }
 
     /// From now on what is held of a sender is moved, until [`HeldMessages::moved`] says that it is, or
-    /// this is dropped: what is left stays held then.
+    /// this is dropped before it is decided: what is left stays held then.
     pub fn begin_moving(&mut self, from: &Address) -> Moving {
         // Those that were dropped are gone with the next decision.
         self.moving.retain(|_, moving| is_shared(moving));
         Moving(self.moving.entry(from.clone()).or_default().clone())
     }
 
-    /// Whether all is moved; then nothing has to wait behind it any more. Else it goes on.
+    /// Who is to be noted in the store with rules that are changed now: they may be the decision.
+    pub(super) fn being_decided(&self) -> impl Iterator<Item = &Address> {
+        self.moving.iter().filter(|(_, moving)| is_shared(moving)).map(|(from, _)| from)
+    }
+
+    /// The store has the decision about a sender.
+    pub fn decided(&mut self, from: &Address) {
+        self.decided.insert(from.clone());
+    }
+
+    /// About whom decisions are left to be carried out.
+    pub fn left(&self) -> impl Iterator<Item = &Address> {
+        self.decided.iter()
+    }
+
+    /// Whether all is moved; then nothing has to wait behind it any more, and unless another decision is
+    /// at it the store is to forget this one. Else it goes on.
     ///
     /// # Errors
     /// Not all of it is.
-    pub fn moved(&mut self, from: &Address, moving: Moving) -> Result<(), Moving> {
-        if self.has(from) {
-            return Err(moving);
-        }
+    pub fn moved(&mut self, from: &Address, moving: Moving) -> Result<bool, Moving> {
+        if self.has(from) { Err(moving) } else { Ok(self.given_up(from, moving)) }
+    }
+
+    /// The same, whatever is left: there is a newer word about it.
+    pub fn given_up(&mut self, from: &Address, moving: Moving) -> bool {
         drop(moving);
         self.moving.retain(|_, moving| is_shared(moving));
-        Ok(())
+        let last = !self.moving.contains_key(from);
+        last && self.decided.remove(from)
     }
 }
 
@@ -92,7 +113,8 @@ mod tests {
         let moving = held.moved(&bob, moving).unwrap_err();
         assert!(held.is_moving(&bob));
         held.one_less(&bob);
-        held.moved(&bob, moving).unwrap();
+        // A word about it that is not in the store leaves nothing there to forget.
+        assert!(!held.moved(&bob, moving).unwrap());
         assert!(!held.is_moving(&bob) && !held.has(&bob));
         assert!(held.places.is_empty() && held.moving.is_empty());
     }
@@ -109,5 +131,22 @@ mod tests {
         assert!(task.join().is_err() && held.is_moving(&bob));
         drop(second);
         assert!(!held.is_moving(&bob) && held.has(&bob));
+    }
+    #[test]
+    fn what_is_decided_goes_before_what_comes_though_the_move_has_stopped() {
+        let (mut held, bob) = (HeldMessages::default(), Address::parse("bob@a.example").unwrap());
+        assert!(held.hold(Asker::of(&bob, &bob, false), 1));
+        let moving = held.begin_moving(&bob);
+        assert!(held.being_decided().eq([&bob]));
+        held.decided(&bob);
+        drop(moving);
+        assert!(
+            held.is_moving(&bob) && held.left().eq([&bob]) && held.being_decided().next().is_none()
+        );
+        let (first, second) = (held.begin_moving(&bob), held.begin_moving(&bob));
+        held.one_less(&bob);
+        // The last one to end has it forgotten.
+        assert!(!held.moved(&bob, first).unwrap() && held.is_moving(&bob));
+        assert!(held.moved(&bob, second).unwrap() && !held.is_moving(&bob));
     }
 }

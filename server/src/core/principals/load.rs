@@ -13,15 +13,15 @@ use impp_presence::{Effects, Layers, PaceLimit, Policy, Presentity, Sphere, Watc
 use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::Document;
 use impp_protocol::{Address, Timestamp, What};
-use impp_storage::{Record, Store, StoreError, Table};
+use impp_storage::{Record, Salvaged, Store, StoreError, Table};
 use parking_lot::Mutex;
 
 use super::{HeldMessages, Principal, Principals};
 use crate::core::config::Times;
 use crate::core::ground::Ground;
-use crate::core::keeping::scan;
+use crate::core::keeping::{salvage, scan};
 use crate::core::records::{
-    self, CONTACT, ContactRecord, HELD, LAYER, LayerRecord, RULES, WATCHER, WatcherRecord,
+    self, CONTACT, ContactRecord, DECIDED, HELD, LAYER, LayerRecord, RULES, WATCHER, WatcherRecord,
 };
 
 impl Principals {
@@ -158,6 +158,10 @@ async fn load(
     let Circumstances { now, pace, recovering_until, .. } = around;
     let (presentity, ended) =
         Presentity::restored(owner.clone(), policy, layers, watchers, now, pace, recovering_until);
+    Ok((Principal::new(presentity, load_held(store, owner).await?), ended))
+}
+
+async fn load_held(store: &dyn Store, owner: &Address) -> Result<HeldMessages, StoreError> {
     let mut held = HeldMessages::default();
     for (key, _) in scan(store, owner, HELD).await? {
         let from = records::parts(&key).nth(1).unwrap_or_default();
@@ -165,7 +169,13 @@ async fn load(
             .map_err(|error| damaged(owner, HELD, &key, &error.to_string()))?;
         held.add(Asker::of(owner, &from, false));
     }
-    Ok((Principal::new(presentity, held), ended))
+    // Who they are is in the keys.
+    let Salvaged { records, damaged, .. } = salvage(store, owner, DECIDED).await?;
+    for key in records.into_iter().map(|(key, _)| key).chain(damaged) {
+        let from = records::last_part(&key).map(Address::parse_canonical);
+        from.and_then(Result::ok).iter().for_each(|from| held.decided(from));
+    }
+    Ok(held)
 }
 
 async fn load_policy(store: &dyn Store, owner: &Address) -> Result<Policy, StoreError> {

@@ -31,6 +31,7 @@ use crate::core::config::seconds;
 use crate::core::ground::Ground;
 use crate::core::keeping::{self, Bill, Commits, Committed};
 use crate::core::rates::Rates;
+use crate::core::records::place::{self, Mark};
 use crate::core::settings::Settings;
 use crate::core::standing::Standing;
 use crate::core::timers::Due;
@@ -205,7 +206,7 @@ impl Principals {
                     self.note(owner, &principal, &watchers);
                     let waiting = Waiting { tell, watchers, bill: bill.clone() };
                     principal.waiting.insert(id, waiting);
-                    self.store(owner, &entry, id, (writes, &bill), now);
+                    self.store((owner, &entry, &principal), id, (writes, &bill), now);
                     Err(told)
                 }
             };
@@ -279,8 +280,7 @@ impl Principals {
     /// What a staged change has written goes to the store, and a task waits for that.
     fn store(
         self: &Arc<Self>,
-        owner: &Address,
-        entry: &Arc<Mutex<Principal>>,
+        (owner, entry, principal): (&Address, &Arc<Mutex<Principal>>, &Principal),
         id: u64,
         (writes, bill): (Vec<Write>, &Bill),
         now: Timestamp,
@@ -289,7 +289,14 @@ impl Principals {
             return;
         }
         let of_rules = writes.iter().any(|write| matches!(write, Write::Rules(..)));
-        let commits = self.submit(owner, writes, bill, now);
+        let mut ops = self.operations(owner, writes);
+        if of_rules {
+            // Right behind the rules, so in one unit with them.
+            let decided = principal.held.being_decided();
+            let decided = decided.map(|from| place::decided(owner, from).set(Some(&Mark {})));
+            drop(ops.splice(1..1, decided));
+        }
+        let commits = Commits::submit(&*self.ground.store, now, ops, bill, Some(owner));
         let (principals, entry, owner) = (self.clone(), entry.clone(), owner.clone());
         tokio::spawn(async move {
             let committed = commits.ended().await;
@@ -343,7 +350,7 @@ impl Principals {
             self.note(owner, principal, &watchers_of(&writes));
             let waiting = principal.waiting.get(&id);
             let bill = waiting.map(|waiting| waiting.bill.clone()).unwrap_or_default();
-            self.store(owner, entry, id, (writes, &bill), now);
+            self.store((owner, entry, principal), id, (writes, &bill), now);
         }
         if !writes.is_empty() {
             self.note(owner, principal, &watchers_of(&writes));
@@ -379,12 +386,17 @@ impl Principals {
     }
 
     fn submit(&self, owner: &Address, writes: Vec<Write>, bill: &Bill, now: Timestamp) -> Commits {
+        let ops = self.operations(owner, writes);
+        Commits::submit(&*self.ground.store, now, ops, bill, Some(owner))
+    }
+
+    fn operations(&self, owner: &Address, writes: Vec<Write>) -> Vec<Op> {
         let is_local = |address: &Address| self.ground.accounts.is_local(address);
         let mut ops = keeping::operations(owner, writes, is_local);
         if !ops.is_empty() {
             ops.extend(self.ghost_note(owner));
         }
-        Commits::submit(&*self.ground.store, now, ops, bill, Some(owner))
+        ops
     }
 
     fn note(&self, owner: &Address, principal: &Principal, watchers: &[Address]) {

@@ -52,8 +52,13 @@ pub const ROOM: Table = Table(12);
 /// the domain that was the first.
 pub const GHOST: Table = Table(13);
 
+/// Senders about whom a decision is stored, by which not all that is held of them has been moved yet; by
+/// user part and sender. The value is empty JSON.
+pub const DECIDED: Table = Table(14);
+
 /// All tables in which an account has records of its own, by its user part and more.
-pub const OF_ACCOUNT: &[Table] = &[CONTACT, DEVICE, LAYER, WATCHER, HELD, FOLLOWED, QUEUED, ROOM];
+pub const OF_ACCOUNT: &[Table] =
+    &[CONTACT, DEVICE, LAYER, WATCHER, HELD, FOLLOWED, QUEUED, ROOM, DECIDED];
 
 /// A key of what belongs to `owner`, alone or with `rest` of one thing of it; with an empty last part,
 /// what the keys of all such things begin with.

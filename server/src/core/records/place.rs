@@ -11,9 +11,9 @@ use impp_storage::{Expect, Op, RecordKey, StoreError, Table};
 use serde::Serialize;
 
 use super::{
-    ACCOUNT, AccountRecord, CONTACT, ClockRecord, ContactRecord, DEVICE, DeviceRecord, FOLLOWED,
-    GHOST, HELD, LAYER, LINKED, LayerRecord, LinkedRecord, META, QUEUED, QueuedRecord, ROOM, RULES,
-    RoomRecord, WATCHER, WatcherRecord, prefix, to_bytes,
+    ACCOUNT, AccountRecord, CONTACT, ClockRecord, ContactRecord, DECIDED, DEVICE, DeviceRecord,
+    FOLLOWED, GHOST, HELD, LAYER, LINKED, LayerRecord, LinkedRecord, META, QUEUED, QueuedRecord,
+    ROOM, RULES, RoomRecord, WATCHER, WatcherRecord, prefix, to_bytes,
 };
 use crate::core::secrets::SecretsRecord;
 
@@ -124,6 +124,11 @@ pub fn followed_elsewhere(watcher: &Address, presentity: &Address) -> Place<Watc
 /// A message that is held for its recipient's decision.
 pub fn held(owner: &Address, from: &Address, id: MessageId) -> Place<Raw> {
     Place::of(HELD, owner, &[from.as_str(), &format!("{id:x}")])
+}
+
+/// That a decision about a sender is stored, by which not all that is held of it has been moved yet.
+pub fn decided(owner: &Address, from: &Address) -> Place<Mark> {
+    Place::of(DECIDED, owner, &[from.as_str()])
 }
 
 /// A message that waits for another domain.

@@ -73,13 +73,7 @@ impl Things {
                 settings: settings.clone(),
                 clock: clock.clone(),
             },
-            requests: Waiting {
-                rules: rules.clone(),
-                store: store.clone(),
-                delivery,
-                sessions: sessions.clone(),
-                clock: clock.clone(),
-            },
+            requests: Waiting { rules: rules.clone(), delivery, clock: clock.clone() },
             rules,
             contacts: ContactList {
                 principals: principals.clone(),
@@ -98,6 +92,11 @@ impl Things {
             logs: Logs { store: store.clone(), settings, secrets, clock, principals: shared },
             fates: Fates { outgoing, store, budgets },
         }
+    }
+
+    /// There may be room in the owner's inbox again, for which what is decided has waited.
+    pub(super) async fn made_room(&self, acting: &Acting<scope::Inbox>) {
+        self.requests.delivery.go_on(acting.owner()).await;
     }
 
     /// Reads a thing once.

@@ -10,49 +10,29 @@ use impp_acl::{
 };
 use impp_protocol::command::{Done, Fetch, Publish};
 use impp_protocol::state::{self, Decision, RequestEdit, RequestEntry, RequestKind, Requests};
-use impp_protocol::{Address, Code, Error, MessageId, Timestamp};
-use impp_storage::{Expect, Outcome, Record, Rejection, Store, Unit};
+use impp_protocol::{Address, Code, Error};
 use tokio::task::JoinError;
 
 use super::lists;
 use super::rules::Rules;
 use crate::core::answers::{Handled, Stored, after_others};
 use crate::core::clock::Clock;
-use crate::core::keeping::scan;
-use crate::core::principals::Moving;
-use crate::core::records::place::{self, Place, Raw};
-use crate::core::records::{self, HELD};
-use crate::core::sessions::Sessions;
-use crate::messages::Delivery;
-
-/// How often what is held is looked at, at most, while more comes.
-const LOOKS_MAX: usize = 1000;
+use crate::messages::{Delivery, Held};
 
 /// See the module.
 #[derive(Clone)]
 pub(super) struct Waiting {
     pub rules: Rules,
-    pub store: Arc<dyn Store>,
     pub delivery: Arc<Delivery>,
-    pub sessions: Arc<Sessions>,
     pub clock: Clock,
-}
-
-/// A held message: its key in the store, who sent it, and the record.
-struct Held {
-    key: Vec<u8>,
-    from: Address,
-    since: Timestamp,
-    record: Record,
 }
 
 impl Waiting {
     pub(super) async fn fetch(&self, acting: &Acting<scope::Rules>, fetch: Fetch) -> Handled {
         let mut entries = self.asking(acting).await?;
         let mut by_sender = BTreeMap::new();
-        let held = self.held(acting).await?;
-        // Of what came while there was no inbox there is nothing to decide about.
-        for held in held.into_iter().filter(|held| !held.record.value.is_empty()) {
+        let held = self.delivery.held(acting.owner()).await?;
+        for held in held.into_iter().filter(Held::is_read) {
             let since = by_sender.entry(held.from).or_insert(held.since);
             *since = held.since.min(*since);
         }
@@ -144,37 +124,9 @@ impl Waiting {
         let moves = principals.look(owner, |principal, _| principal.held.begin_moving(from));
         let moving = moves.await.stored()?;
         self.rule(acting, from, asked, Some(ruling)).await?;
-        let accept = ruling == DeliveryRuling::Accept;
-        self.clear(acting, from, accept, moving).await.map_err(after_others)
-    }
-
-    /// Does with what is held of a sender, from the oldest, until there is no more of it. If more and
-    /// more comes the rest stays held.
-    async fn clear(
-        &self,
-        acting: &Acting<scope::Rules>,
-        from: &Address,
-        accept: bool,
-        mut moving: Moving,
-    ) -> Result<(), Error> {
-        for _ in 0..LOOKS_MAX {
-            let mut held = self.held(acting).await?;
-            held.retain(|held| held.from == *from);
-            for held in held {
-                self.release(acting, held, accept).await?;
-            }
-            let principals = &self.rules.principals;
-            let moved =
-                principals.look(acting.owner(), |principal, _| principal.held.moved(from, moving));
-            match moved.await.stored()? {
-                Ok(()) => return Ok(()),
-                Err(goes_on) => moving = goes_on,
-            }
-            // What is on its way to being held is there after this.
-            let unit = Unit::of(self.clock.now(), Vec::new());
-            self.store.submit(unit).await.stored()?;
-        }
-        Ok(())
+        let decided = principals.look(owner, |principal, _| principal.held.decided(from));
+        decided.await.stored()?;
+        self.delivery.move_held(owner, from, moving).await.map_err(after_others)
     }
 
     async fn asking(&self, acting: &Acting<scope::Rules>) -> Result<Vec<RequestEntry>, Error> {
@@ -196,52 +148,5 @@ impl Waiting {
     async fn has_held(&self, acting: &Acting<scope::Rules>, from: &Address) -> Result<bool, Error> {
         let look = self.rules.principals.look(acting.owner(), |p, _| p.held.has(from));
         look.await.stored()
-    }
-
-    async fn held(&self, acting: &Acting<scope::Rules>) -> Result<Vec<Held>, Error> {
-        let records = scan(&*self.store, acting.owner(), HELD).await.stored()?;
-        let read = |(key, record): (Vec<u8>, Record)| {
-            let (from, since) = {
-                let mut parts = records::parts(&key).skip(1);
-                let from = Address::parse_canonical(parts.next()?).ok()?;
-                let id: MessageId = parts.next()?.parse().ok()?;
-                (from, id.time().unwrap_or_default())
-            };
-            Some(Held { key, from, since, record })
-        };
-        let mut held: Vec<Held> = records.into_iter().filter_map(read).collect();
-        // In the order in which they came, which their keys do not keep.
-        held.sort_by_key(|held| held.record.version);
-        Ok(held)
-    }
-
-    /// A held message goes into the log, or away.
-    async fn release(
-        &self,
-        acting: &Acting<scope::Rules>,
-        held: Held,
-        accept: bool,
-    ) -> Result<(), Error> {
-        let owner = acting.owner().clone();
-        let place: Place<Raw> = place::found(&owner.domain(), HELD, held.key);
-        let mut ops = vec![place.delete_if(Expect::Version(held.record.version))];
-        let accept = accept && !held.record.value.is_empty();
-        if accept {
-            ops.push(self.delivery.received(&owner));
-        }
-        let body = accept.then_some(held.record.value);
-        let unit = Unit { body, ..Unit::of(self.clock.wall(), ops) };
-        match self.store.submit(unit).await.stored()? {
-            Outcome::Rejected(Rejection::Full { .. }) => {
-                Err(Error::new(Code::Full, "your inbox is full; the messages stay held"))
-            }
-            Outcome::Committed { .. } => {
-                self.delivery.one_less_held(&owner, &held.from).await;
-                self.sessions.log_grew(&owner);
-                Ok(())
-            }
-            // Another session released it first.
-            _ => Ok(()),
-        }
     }
 }

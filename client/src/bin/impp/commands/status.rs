@@ -11,7 +11,7 @@ use impp_client::protocol::presence::{
     Document, FieldName, FieldType, PartId, Patch, canonical_value,
 };
 use impp_client::protocol::{Address, DeviceId};
-use impp_client::{Client, Event, Follower, Wanted};
+use impp_client::{Client, ClientError, Event, Follower, Wanted};
 use serde::Serialize;
 
 use crate::document::{self, DocumentJson};
@@ -50,7 +50,8 @@ pub(crate) struct Set {
           value_parser = clap::value_parser!(u32).range(1..))]
     lease: u32,
     /// As long as this runs, instead of for a lease: it ends soon after the program does, or loses its
-    /// connection, and is published again when that is back.
+    /// connection, and is published again when that is back. Taken back or replaced from elsewhere
+    /// with the same profile, it says so and ends.
     #[arg(long, conflicts_with = "lease")]
     hold: bool,
 }
@@ -81,8 +82,13 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
         Args::Set(set) => {
             let document = layer(set, client.address(), client.device())?;
             let patch = Patch::between(&Document::default(), &document);
+            // Its owner's own presence changes where it is taken back from elsewhere.
+            let presence = vec![client.address().clone()];
             let held = match set.hold {
-                true => Some((Stop::new()?, client.follow(Wanted::default()).await?)),
+                true => {
+                    let wanted = Wanted { presence, ..Wanted::default() };
+                    Some((Stop::new()?, client.follow(wanted).await?))
+                }
                 false => None,
             };
             let lease = (!set.hold).then(|| Duration::from_secs(u64::from(set.lease)));
@@ -96,7 +102,7 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
                 format!("{} is {}{lease}", item.presentity, document::line(&document))
             })?;
             match held {
-                Some((stop, follower)) => hold(follower, stop, out).await,
+                Some((stop, follower)) => hold(client, follower, stop, out).await,
                 None => Ok(()),
             }
         }
@@ -116,26 +122,54 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
     }
 }
 
-/// Stays connected until it is told to stop.
-async fn hold(mut follower: Follower<'_>, mut stop: Stop, out: &mut Output) -> Result<(), Failure> {
+/// Stays connected until it is told to stop, or what it holds is taken back from elsewhere.
+async fn hold(
+    client: &Client,
+    mut follower: Follower<'_>,
+    mut stop: Stop,
+    out: &mut Output,
+) -> Result<(), Failure> {
     out.flush()?;
     let outcome = loop {
-        let event = tokio::select! {
+        let looked = async {
+            let event = follower.next().await?;
+            let still = match &event {
+                // What came while it was away may have come to nothing new.
+                Event::Notify { .. } | Event::Back => client.still_publishes().await,
+                _ => Ok(true),
+            };
+            Ok::<_, ClientError>((event, still))
+        };
+        let (event, still) = tokio::select! {
             biased;
             () = stop.wait() => break Ok(()),
-            event = follower.next() => event,
+            looked = looked => match looked {
+                Ok(looked) => looked,
+                Err(error) => break Err(error.into()),
+            },
         };
         match event {
-            Ok(Event::Lost { error, wait }) => {
+            Event::Lost { error, wait } => {
                 out.note(&format!("{error}; trying again in {:.1} s", wait.as_secs_f32()));
             }
-            Ok(Event::Back) => out.note("connected again"),
-            Ok(_) => {}
+            Event::Back => out.note("connected again"),
+            _ => {}
+        }
+        match still {
+            Ok(true) => {}
+            Ok(false) => break Err(taken_back()),
+            // It is looked at again when there is a connection again.
+            Err(error) if error.is_transient() => out.note(&error.to_string()),
             Err(error) => break Err(error.into()),
         }
     };
     follower.end().await;
     outcome
+}
+
+fn taken_back() -> Failure {
+    let message = "what was held was taken back, or replaced, from elsewhere on this device";
+    Failure::Ended { message: message.to_owned(), name: "taken-back" }
 }
 
 /// The whole layer that is published.

@@ -1,9 +1,17 @@
 //! A presentity with any number of watchers, and what is asked of it: how the cost of a change goes
-//! with how many watch is looked at here.
+//! with how many watch is looked at here; what keeps nothing and costs always the same, in `parts`.
 //!
 //! Counting is left to `.ci/bench`, which runs `main.rs` under callgrind; timing, by hand, to
 //! `benches/`. Between two of the same operation all is put back, so that each finds as many watchers
 //! as the first.
+//!
+//! What programs that put load on whole servers have in common stands in modules: connections
+//! (`line`), frames of the bare relay (`relayed`), what processes have used (`usage`).
+
+pub mod line;
+pub mod parts;
+pub mod relayed;
+pub mod usage;
 
 use std::time::Duration;
 

@@ -1,8 +1,10 @@
 //! `impp-bench OPERATION WATCHERS TIMES`: asks the same of a presentity so many times, for `.ci/bench`
-//! to count what happens within [`World::counted`].
+//! to count what happens within [`World::counted`]; `impp-bench part PART TIMES`: does a part so many
+//! times, within [`Parts::counted`].
 
 use std::process::ExitCode;
 
+use impp_bench::parts::{Part, Parts};
 use impp_bench::{Operation, World};
 
 fn main() -> ExitCode {
@@ -15,6 +17,13 @@ fn main() -> ExitCode {
 
 fn run(arguments: &[String]) -> Option<()> {
     let [operation, watchers, times] = arguments else { return None };
+    if operation == "part" {
+        let (part, parts) = (Part::parse(watchers)?, Parts::new()?);
+        for _ in 0..times.parse().ok()? {
+            std::hint::black_box(parts.counted(std::hint::black_box(part))?);
+        }
+        return Some(());
+    }
     let operation = Operation::parse(operation)?;
     let mut world = World::new(watchers.parse().ok()?)?;
     for _ in 0..times.parse().ok()? {

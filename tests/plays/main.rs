@@ -38,6 +38,7 @@ mod links_netns;
 mod links_presence;
 mod links_settle;
 mod links_stubborn;
+mod load;
 mod locate;
 mod locate_client;
 mod locate_search;

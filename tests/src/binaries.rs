@@ -17,12 +17,17 @@ pub fn impp() -> &'static Path {
     program("impp")
 }
 
+/// What puts load on servers.
+pub fn load() -> &'static Path {
+    program("impp-load")
+}
+
 fn program(name: &str) -> &'static Path {
     static BUILT: OnceLock<BTreeMap<String, PathBuf>> = OnceLock::new();
     let built = BUILT.get_or_init(|| match std::env::var_os("IMPP_TESTS_BIN_DIR") {
-        Some(folder) => {
-            ["imppd", "impp"].map(|name| (name.to_owned(), Path::new(&folder).join(name))).into()
-        }
+        Some(folder) => ["imppd", "impp", "impp-load"]
+            .map(|name| (name.to_owned(), Path::new(&folder).join(name)))
+            .into(),
         None => build(),
     });
     built.get(name).unwrap_or_else(|| panic!("the workspace has no program {name}: {built:?}"))

@@ -21,6 +21,7 @@ use std::time::Duration;
 use arena::Arena;
 use attacks::{ATTACKS, Attack};
 use bystander::{Bystander, Times};
+use impp_bench::usage::{be_nice, pin_to};
 use tokio::runtime::Handle;
 use usage::Usage;
 
@@ -45,9 +46,9 @@ fn main() -> ExitCode {
     if arguments.iter().any(|name| ATTACKS.iter().all(|attack| attack.name != *name)) {
         return usage();
     }
-    usage::pin_to(1);
+    pin_to(1);
     let mut attackers = tokio::runtime::Builder::new_multi_thread();
-    attackers.worker_threads(1).on_thread_start(usage::be_nice).enable_all();
+    attackers.worker_threads(1).on_thread_start(be_nice).enable_all();
     let attackers = attackers.build().unwrap();
     let bystander = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     println!("{HEAD}");
@@ -97,16 +98,16 @@ async fn play(attack: &Attack, span: Duration, attackers: &Handle) -> String {
     let lasted = after.at.duration_since(at_rest.at).as_secs_f64();
     let answered: Vec<_> =
         answered.iter().map(|(what, n)| format!("{what} {:.0}", *n as f64 / lasted)).collect();
-    let Usage { store, log, cpu, .. } = after.since(&before);
+    let Usage { store, log, process, .. } = after.since(&before);
     let during = after.at.duration_since(before.at).as_secs_f64();
     format!(
         "{} | {} | {} | {:.0} % | {:.0} → {:.0} | {:.1} | {:.1} | {}",
         attack.name,
         of(&quiet.pings, &attacked.pings),
         of(&quiet.messages, &attacked.messages),
-        cpu.as_secs_f64() / during * 100.0,
-        at_rest.resident as f64 / 1024.0 / 1024.0,
-        after.resident as f64 / 1024.0 / 1024.0,
+        process.cpu.as_secs_f64() / during * 100.0,
+        at_rest.process.resident as f64 / 1024.0 / 1024.0,
+        after.process.resident as f64 / 1024.0 / 1024.0,
         store as f64 / 1024.0 / 1024.0 / during,
         log as f64 / 1000.0 / during,
         answered.join(", "),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use impp_protocol::{Address, Timestamp};
 
 use crate::unit::{Append, Dedup, Expect, Limit, Op, Outcome, Rejection, Unit};
-use crate::{LogState, RecordKey};
+use crate::{Item, LogChange, LogState, RecordKey};
 
 /// What is kept of a log beside its items; all zero if there never was one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -133,6 +133,8 @@ pub(crate) struct Body<'u> {
 pub(crate) enum Write<'u> {
     Item {
         log: u64,
+        /// The last seq given in this log before.
+        before: u64,
         seq: u64,
         append: &'u Append,
         body: Option<u64>,
@@ -186,6 +188,25 @@ pub(crate) fn decide<'u, F: Facts>(
 }
 
 impl Plan<'_> {
+    /// What becomes of logs when this is committed, for an observer.
+    pub(crate) fn changes(&self, unit: &Unit) -> impl Iterator<Item = LogChange> {
+        let (time, data) = (unit.time, self.body.as_ref().map(|body| body.data));
+        let grew = self.writes.iter().filter_map(move |write| {
+            let Write::Item { before, seq, append, body, .. } = write else { return None };
+            let (kind, head) = (append.kind, append.head.clone());
+            let body = body.and(data).cloned();
+            let item = Item { seq: *seq, kind, head, body, time };
+            Some(LogChange::Grew { owner: append.owner.clone(), before: *before, item })
+        });
+        // In whatever order: who has shrunk begins anew behind all of it.
+        grew.chain(unit.ops.iter().filter_map(|op| match op {
+            Op::Trim { owner, .. } | Op::Purge { owner } => {
+                Some(LogChange::Shrank { owner: owner.clone() })
+            }
+            _ => None,
+        }))
+    }
+
     fn new(counters: Counters) -> Self {
         Plan {
             writes: Vec::new(),
@@ -250,7 +271,7 @@ impl<'u, F: Facts> Planner<'u, '_, F> {
             }
         }
         self.plan.counters.seq += 1;
-        let seq = self.plan.counters.seq;
+        let (before, seq) = (row.last, self.plan.counters.seq);
         if row.id == 0 {
             row.id = seq;
         }
@@ -258,7 +279,7 @@ impl<'u, F: Facts> Planner<'u, '_, F> {
         row.last = seq;
         let body = body.map(|data| self.refer_to(data, seq));
         let counts = append.counted.then_some(size);
-        self.plan.writes.push(Write::Item { log: row.id, seq, append, body, counts });
+        self.plan.writes.push(Write::Item { log: row.id, before, seq, append, body, counts });
         self.plan.seqs.push(seq);
         self.set_log(&append.owner, row);
         Ok(None)

@@ -15,13 +15,17 @@ use super::fault::Fault;
 use super::place::Place;
 use super::rows::{Answer, ItemRow, Meta, Rows, number};
 use super::sweep;
-use crate::RecordKey;
 use crate::plan::{Counters, Facts, LogRow, Plan, Seen, Usage, Write};
 use crate::unit::{Dedup, Outcome, TRIM_ITEMS_MAX, Unit};
+use crate::{LogChange, RecordKey};
 
 /// Rows of logs that the writer knows; those touched are written once per group.
 #[derive(Debug, Default)]
-pub(crate) struct Logs(HashMap<Address, Known>);
+pub(crate) struct Logs {
+    known: HashMap<Address, Known>,
+    /// What has become of logs since it was last taken, for who observes.
+    changes: Vec<LogChange>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Known {
@@ -32,13 +36,19 @@ struct Known {
 impl Logs {
     /// Forgets everything, after a group that did not commit.
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
+        self.known.clear();
+        self.changes.clear();
+    }
+
+    /// What the group has made of logs, once it is committed.
+    pub(crate) fn take_changes(&mut self) -> Vec<LogChange> {
+        std::mem::take(&mut self.changes)
     }
 
     /// Called between groups, when no row is dirty.
     pub(crate) fn bound(&mut self) {
-        if self.0.len() > LOGS_KNOWN_MAX {
-            self.0.clear();
+        if self.known.len() > LOGS_KNOWN_MAX {
+            self.known.clear();
         }
     }
 }
@@ -63,8 +73,9 @@ impl Tables<'_> {
         for write in &plan.writes {
             self.write(unit.time, write)?;
         }
+        self.logs.changes.extend(plan.changes(unit));
         for (owner, row) in plan.logs {
-            self.logs.0.insert(owner.clone(), Known { row, dirty: true });
+            self.logs.known.insert(owner.clone(), Known { row, dirty: true });
         }
         if let Some(dedup) = &unit.dedup {
             self.remember(dedup, &plan.seqs)?;
@@ -75,7 +86,7 @@ impl Tables<'_> {
     fn write(&mut self, time: Timestamp, write: &Write<'_>) -> Result<()> {
         let connection = self.rows.connection;
         match write {
-            Write::Item { log, seq, append, body, counts } => {
+            Write::Item { log, seq, append, body, counts, .. } => {
                 let sql = "INSERT INTO item (seq, log, kind, time, counts, body, head, sum)
                            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
                 let columns = [
@@ -146,7 +157,7 @@ impl Tables<'_> {
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
              ON CONFLICT DO UPDATE SET id = ?3, fence = ?4, last = ?5, custody = ?6,
              unacked_items = ?7, unacked_bytes = ?8, sum = ?9";
-        for (owner, known) in self.logs.0.iter_mut().filter(|(_, known)| known.dirty) {
+        for (owner, known) in self.logs.known.iter_mut().filter(|(_, known)| known.dirty) {
             let row = known.row;
             let columns = [
                 text(owner.domain_str()),
@@ -169,11 +180,11 @@ impl Facts for Tables<'_> {
     type Error = Fault;
 
     fn log(&mut self, owner: &Address) -> Answer<LogRow> {
-        if let Some(known) = self.logs.0.get(owner) {
+        if let Some(known) = self.logs.known.get(owner) {
             return Ok(known.row);
         }
         let row = self.rows.log(owner)?;
-        self.logs.0.insert(owner.clone(), Known { row, dirty: false });
+        self.logs.known.insert(owner.clone(), Known { row, dirty: false });
         Ok(row)
     }
 

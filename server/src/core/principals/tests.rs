@@ -11,8 +11,8 @@ use impp_presence::{Answer, Bond, Change};
 use impp_protocol::Address;
 use impp_protocol::state::SubscriptionState;
 use impp_storage::{
-    Dedup, Health, Lack, LogState, MemoryStore, Outcome, Page, Pending, ReadLog, Record, RecordKey,
-    Salvaged, Scan, Stats, Store, StoreError, Table, UNIT_OPS_MAX, Unit,
+    Dedup, Health, Lack, LogState, MemoryStore, Observer, Outcome, Page, Pending, ReadLog, Record,
+    RecordKey, Salvaged, Scan, Stats, Store, StoreError, Table, UNIT_OPS_MAX, Unit,
 };
 
 use super::{ChangeError, Principal};
@@ -69,6 +69,9 @@ impl Store for Refusing {
     }
     fn accepted(&self, key: Dedup) -> Pending<Option<[u8; 32]>> {
         self.store.accepted(key)
+    }
+    fn observe(&self, observer: Arc<dyn Observer>) {
+        self.store.observe(observer);
     }
     fn incarnation(&self) -> [u8; 16] {
         self.store.incarnation()

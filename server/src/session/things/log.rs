@@ -9,7 +9,7 @@ use impp_acl::Acting;
 use impp_protocol::command::{Ack, Done, Fetch};
 use impp_protocol::state::{self, DeviceReport, FateReport, Item, ItemKind, Page};
 use impp_protocol::{Code, Error, Timestamp};
-use impp_storage::{self as storage, Lane, Op, ReadLog, Store, StoreError, Unit};
+use impp_storage::{self as storage, Lane, Op, ReadLog, Store, StoreError, Tails, Unit};
 
 use crate::core::answers::{Handled, Stored};
 use crate::core::clock::Clock;
@@ -26,6 +26,7 @@ const PAGE_BYTES_MAX: usize = 48 * 1024;
 /// See the module.
 pub(in crate::session) struct Logs {
     pub store: Arc<dyn Store>,
+    pub tails: Arc<Tails>,
     pub settings: Arc<Settings>,
     pub secrets: Arc<Secrets>,
     pub clock: Clock,
@@ -73,7 +74,7 @@ impl Logs {
             items_max: max as usize,
             bytes_max: PAGE_BYTES_MAX,
         };
-        let read = self.store.read(query).await?;
+        let read = self.tails.read(&*self.store, query).await?;
         let mut damaged: Vec<u64> = read.damaged.iter().map(|damaged| damaged.seq).collect();
         damaged.retain(|seq| every && *seq > after);
         damaged.sort_unstable_by(|a, b| b.cmp(a));

@@ -60,7 +60,7 @@ pub struct Things {
 impl Things {
     /// Of what these rooms have.
     pub fn new(ground: &Ground, rooms: &Rooms, devices: Arc<Devices>) -> Things {
-        let Ground { store, clock, settings, accounts, .. } = ground.clone();
+        let Ground { store, tails, clock, settings, accounts, .. } = ground.clone();
         let Rooms { principals, reach, live, delivery, outgoing, secrets, budgets, .. } =
             rooms.clone();
         let shared = principals.clone();
@@ -95,7 +95,14 @@ impl Things {
                 clock: clock.clone(),
             },
             devices: OwnDevices { devices },
-            logs: Logs { store: store.clone(), settings, secrets, clock, principals: shared },
+            logs: Logs {
+                store: store.clone(),
+                tails,
+                settings,
+                secrets,
+                clock,
+                principals: shared,
+            },
             fates: Fates { outgoing, store, budgets },
         }
     }

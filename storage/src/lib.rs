@@ -9,6 +9,7 @@
 //! | `store.rs` | the trait, and what reads ask and answer |
 //! | `unit.rs` | what is written: units, operations, outcomes, their limits |
 //! | `plan.rs` | the one place that decides what a unit does; both back ends carry it out |
+//! | `observed.rs` | what becomes of logs, for who has to know at once |
 //! | `tails.rs` | the newest items of logs, in memory, for who follows them |
 //! | `reserve.rs` | what may still be written on a full disk, and who pays for it |
 //! | `memory.rs` | the back end without a disk |
@@ -16,6 +17,7 @@
 
 mod error;
 mod memory;
+mod observed;
 mod page;
 mod pending;
 mod plan;
@@ -27,6 +29,7 @@ mod unit;
 
 pub use error::{Lack, StoreError};
 pub use memory::MemoryStore;
+pub use observed::{LogChange, Observer};
 pub use page::{DAMAGED_MAX, Damaged, Item, Page};
 pub use pending::{Pending, Promise};
 pub use reserve::Payer;
@@ -34,8 +37,8 @@ pub use sqlite::{
     Examined, Options, READERS_MAX, RESERVE_BYTES, Restored, SqliteStore, examine, glance,
 };
 pub use store::{
-    Health, LogChange, LogState, Observer, ReadLog, Record, RecordKey, SCAN_ITEMS_MAX, Salvaged,
-    Scan, Stats, Store, Table,
+    Health, LogState, ReadLog, Record, RecordKey, SCAN_ITEMS_MAX, Salvaged, Scan, Stats, Store,
+    Table,
 };
 pub use tails::Tails;
 pub use unit::{

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use impp_protocol::{Address, Timestamp};
 
 use crate::unit::{Append, Dedup, Expect, Limit, Op, Outcome, Rejection, Unit};
-use crate::{Item, LogChange, LogState, RecordKey};
+use crate::{LogState, RecordKey};
 
 /// What is kept of a log beside its items; all zero if there never was one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -188,25 +188,6 @@ pub(crate) fn decide<'u, F: Facts>(
 }
 
 impl Plan<'_> {
-    /// What becomes of logs when this is committed, for an observer.
-    pub(crate) fn changes(&self, unit: &Unit) -> impl Iterator<Item = LogChange> {
-        let (time, data) = (unit.time, self.body.as_ref().map(|body| body.data));
-        let grew = self.writes.iter().filter_map(move |write| {
-            let Write::Item { before, seq, append, body, .. } = write else { return None };
-            let (kind, head) = (append.kind, append.head.clone());
-            let body = body.and(data).cloned();
-            let item = Item { seq: *seq, kind, head, body, time };
-            Some(LogChange::Grew { owner: append.owner.clone(), before: *before, item })
-        });
-        // In whatever order: who has shrunk begins anew behind all of it.
-        grew.chain(unit.ops.iter().filter_map(|op| match op {
-            Op::Trim { owner, .. } | Op::Purge { owner } => {
-                Some(LogChange::Shrank { owner: owner.clone() })
-            }
-            _ => None,
-        }))
-    }
-
     fn new(counters: Counters) -> Self {
         Plan {
             writes: Vec::new(),
@@ -239,7 +220,7 @@ impl<'u, F: Facts> Planner<'u, '_, F> {
                     return Ok(Some(Rejection::Full { op: index }));
                 }
             }
-            Op::Custody { owner, upto } => self.plan_custody(owner, *upto)?,
+            Op::Custody { owner, upto } => return self.plan_custody(index, owner, *upto),
             Op::Trim { owner, before } => {
                 let row = self.log(owner)?;
                 if row.id != 0 {
@@ -316,11 +297,18 @@ impl<'u, F: Facts> Planner<'u, '_, F> {
         Ok(None)
     }
 
-    fn plan_custody(&mut self, owner: &'u Address, upto: u64) -> Result<(), F::Error> {
+    fn plan_custody(
+        &mut self,
+        op: usize,
+        owner: &'u Address,
+        upto: u64,
+    ) -> Result<Option<Rejection>, F::Error> {
         let mut row = self.log(owner)?;
-        let upto = upto.min(row.last);
+        if upto > row.last {
+            return Ok(Some(Rejection::Beyond { op }));
+        }
         if upto <= row.custody {
-            return Ok(());
+            return Ok(None);
         }
         if upto == row.last {
             row.unacked = Usage::default();
@@ -331,7 +319,7 @@ impl<'u, F: Facts> Planner<'u, '_, F> {
         }
         row.custody = upto;
         self.set_log(owner, row);
-        Ok(())
+        Ok(None)
     }
 
     fn plan_purge(&mut self, owner: &'u Address) -> Result<(), F::Error> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use impp_protocol::{Address, Domain};
 
-use crate::{Dedup, Item, Lack, Page, Pending, StoreError, Unit, unit::Outcome};
+use crate::{Dedup, Lack, Observer, Page, Pending, StoreError, Unit, unit::Outcome};
 
 /// Most records that one [`Scan`] may ask for.
 pub const SCAN_ITEMS_MAX: usize = 10_000;
@@ -61,32 +61,6 @@ pub trait Store: Send + Sync + 'static {
     /// Answers everything already queued, then puts the store away in good order and lets go of
     /// its lock. Later calls answer [`StoreError::Stopped`].
     fn close(&self) -> Pending<()>;
-}
-
-/// Who is told what became of logs.
-pub trait Observer: std::fmt::Debug + Send + Sync + 'static {
-    /// What was committed, in the order of the commits, before whoever asked for it is answered. The
-    /// writer waits meanwhile, so it takes note and no more.
-    fn committed(&self, changes: Vec<LogChange>);
-}
-
-/// What became of a log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogChange {
-    /// It has one item more.
-    Grew {
-        /// Whose log.
-        owner: Address,
-        /// The highest seq that was given in it before, zero if none was.
-        before: u64,
-        /// As it is read from now on.
-        item: Item,
-    },
-    /// Some of its items may be gone.
-    Shrank {
-        /// Whose log.
-        owner: Address,
-    },
 }
 
 /// A kind of record; the callers name theirs.

@@ -6,9 +6,8 @@
 //! IMPP_TESTS_BIN_DIR=target/release cargo run -p impp-tests --example durable_messages -- 20 200
 //! ```
 //!
-//! for 20 pairs and 200 messages each. With `callgrind` as a third word the server runs under valgrind,
-//! and its instructions are counted: those of two runs of different length, one from the other, repeat
-//! on a busy machine. Time does not. It asserts nothing.
+//! for 20 pairs and 200 messages each. Processor time on a busy machine is to be compared with that of
+//! another program just before and behind it, and with nothing else. It asserts nothing.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a program for people")]
 
 use std::collections::VecDeque;
@@ -28,15 +27,8 @@ async fn main() {
     let words: Vec<String> = std::env::args().collect();
     let number = |at: usize, usual| words.get(at).map_or(usual, |word| word.parse().unwrap());
     let (pairs, each) = (number(1, 20), number(2, 200));
-    let counted = words.get(3).is_some_and(|word| word == "callgrind");
     let names: Vec<String> = (0..2 * pairs).map(|n| format!("u{n}")).collect();
-    let mut start = Server::with().accounts(&names).no_rates();
-    if counted {
-        let out = std::env::var("CALLGRIND_OUT").unwrap_or_else(|_| "/dev/null".to_owned());
-        let out = format!("--callgrind-out-file={out}");
-        start = start.under(["valgrind", "--tool=callgrind", &out].map(Into::into).to_vec());
-    }
-    let mut server = start.start();
+    let server = Server::with().accounts(&names).no_rates().start();
     let mut peers = VecDeque::new();
     for name in &names {
         peers.push_back(Peer::sign_in(&server, name).await);
@@ -54,11 +46,6 @@ async fn main() {
     let switched = (switches(&server) - before.1) as f64 / messages;
     let synced = (syncs(&server) - before.2) / messages;
     println!("{messages} messages: {spent:.1} us, {switched:.2} switches, {synced:.3} syncs each");
-    server.told_to_stop();
-    let (_, stderr) = server.ended();
-    if let Some(line) = stderr.lines().find(|line| line.contains("Collected")) {
-        println!("{line}");
-    }
 }
 
 /// One sends, and the other acknowledges each page that it is told.

@@ -102,7 +102,7 @@ fn rejected(rejection: Rejection, to: &Address) -> Error {
             Error::new(Code::Conflict, "id: it was used for another message")
         }
         Rejection::OutOfWindow => out_of_window("is too old"),
-        Rejection::Conflict { .. } | Rejection::Fenced { .. } => {
+        Rejection::Conflict { .. } | Rejection::Beyond { .. } | Rejection::Fenced { .. } => {
             Error::new(Code::Internal, "the message could not be stored")
         }
     }

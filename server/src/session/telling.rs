@@ -11,7 +11,7 @@ use impp_protocol::{Address, Error, What};
 use super::things::log::PAGE_ITEMS_MAX;
 use super::things::permit;
 use super::{Event, Followed, Front, Session};
-use crate::core::answers::{Handled, Stored};
+use crate::core::answers::{Answer, Handled, Stored};
 use crate::core::listeners::Listener;
 use crate::core::notify::disclose;
 use crate::reach::Pull;
@@ -137,9 +137,10 @@ impl Session {
     }
 
     /// Takes custody for this device.
-    pub(super) async fn ack(&self, ack: Ack) -> Handled {
-        let acting = permit(&self.client, &ack.address, What::Log)?;
-        self.serving.things.logs.ack(&acting, ack).await
+    pub(super) fn ack(&self, ack: &Ack) -> Answer {
+        let acting = permit(&self.client, &ack.address, What::Log);
+        let taken = acting.and_then(|acting| self.serving.things.logs.ack(&acting, ack));
+        taken.unwrap_or_else(|error| Answer::Now(error.into()))
     }
 
     /// Tells pages of the followed log as long as there is room.

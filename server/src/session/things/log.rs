@@ -9,14 +9,13 @@ use impp_acl::Acting;
 use impp_protocol::command::{Ack, Done, Fetch};
 use impp_protocol::state::{self, DeviceReport, FateReport, Item, ItemKind, Page};
 use impp_protocol::{Code, Error, Timestamp};
-use impp_storage::{self as storage, Lane, Op, ReadLog, Store, StoreError, Tails, Unit};
+use impp_storage::{self as storage, Lane, Op, Outcome, ReadLog, Store, StoreError, Tails, Unit};
 
-use crate::core::answers::{Handled, Stored};
+use super::trimming::Trimming;
+use crate::core::answers::{Answer, Handled, Stored};
 use crate::core::clock::Clock;
-use crate::core::config::seconds;
-use crate::core::principals::Principals;
+use crate::core::principals::{Principal, Principals};
 use crate::core::secrets::Secrets;
-use crate::core::settings::Settings;
 
 /// Items in one page, at most.
 pub(in crate::session) const PAGE_ITEMS_MAX: u64 = 256;
@@ -27,10 +26,10 @@ const PAGE_BYTES_MAX: usize = 48 * 1024;
 pub(in crate::session) struct Logs {
     pub store: Arc<dyn Store>,
     pub tails: Arc<Tails>,
-    pub settings: Arc<Settings>,
     pub secrets: Arc<Secrets>,
     pub clock: Clock,
     pub principals: Arc<Principals>,
+    pub(super) trimming: Arc<Trimming>,
 }
 
 impl Logs {
@@ -46,18 +45,29 @@ impl Logs {
     }
 
     /// Takes custody for the device that asks.
-    pub(in crate::session) async fn ack(&self, acting: &Acting, ack: Ack) -> Handled {
-        let upto = self.position(acting, Some(ack.cursor)).await?;
-        let (owner, now) = (acting.owner().clone(), self.clock.trusted());
-        let retention = seconds(self.settings.load().inbox.retention_days * 86_400);
+    ///
+    /// # Errors
+    /// bad-cursor.
+    pub(in crate::session) fn ack(&self, acting: &Acting, ack: &Ack) -> Result<Answer, Error> {
+        let owner = acting.owner().clone();
+        let opened = self.secrets.open_cursor(&owner, self.store.incarnation(), &ack.cursor);
+        let upto = opened.ok_or_else(bad_cursor)?;
         let custody = Op::Custody { owner: owner.clone(), upto };
-        let ops = vec![custody, Op::Trim { owner, before: now.before(retention) }];
-        let lane = Lane::Account(acting.owner().clone());
-        self.store.submit(Unit::of(now, ops).in_lane(lane)).await.stored()?;
-        let counted =
-            self.principals.look(acting.owner(), |principal, _| principal.inbox.acknowledged(upto));
-        counted.await.stored()?;
-        Ok(Done::empty())
+        let ops = [custody].into_iter().chain(self.trimming.at_once(&owner)).collect();
+        let unit = Unit::of(self.clock.trusted(), ops);
+        let pending = self.store.submit(unit.in_lane(Lane::Account(owner.clone())));
+        let (principals, trimming) = (self.principals.clone(), self.trimming.clone());
+        // What the inbox has room for again counts, also if the client is gone by then.
+        let taken = tokio::spawn(async move {
+            if let Outcome::Rejected(_) = pending.await.stored()? {
+                return Err(bad_cursor());
+            }
+            trimming.soon(&owner, upto);
+            let counted = |principal: &mut Principal, _| principal.inbox.acknowledged(upto);
+            principals.look(&owner, counted).await.stored()?;
+            Ok(Done::empty())
+        });
+        Ok(Answer::of_task(taken))
     }
 
     /// What is behind a place, and where the next page starts.
@@ -150,8 +160,10 @@ impl Logs {
         let owner = acting.owner();
         let opened = self.secrets.open_cursor(owner, self.store.incarnation(), &cursor);
         let last = self.store.log_state(owner.clone()).await.stored()?.last;
-        opened
-            .filter(|position| *position <= last)
-            .ok_or_else(|| Error::new(Code::BadCursor, "the cursor is none of this log"))
+        opened.filter(|position| *position <= last).ok_or_else(bad_cursor)
     }
+}
+
+fn bad_cursor() -> Error {
+    Error::new(Code::BadCursor, "the cursor is none of this log")
 }

@@ -11,6 +11,7 @@ pub(super) mod log;
 pub(super) mod presence;
 mod requests;
 mod rules;
+mod trimming;
 mod watchers;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub(super) use log::Logs;
 use presence::Presence;
 use requests::Waiting;
 use rules::Rules;
+use trimming::Trimming;
 use watchers::BothEnds;
 
 /// The client that asks, where what is asked depends on its device or session.
@@ -63,7 +65,8 @@ impl Things {
         let Ground { store, tails, clock, settings, accounts, .. } = ground.clone();
         let Rooms { principals, reach, live, delivery, outgoing, secrets, budgets, .. } =
             rooms.clone();
-        let shared = principals.clone();
+        let trimming = Trimming::new(store.clone(), settings.clone(), clock.clone());
+        let (shared, trimming) = (principals.clone(), Arc::new(trimming));
         let (sessions, rules) = (live.sessions.clone(), Rules { principals: principals.clone() });
         Things {
             presence: Presence {
@@ -98,10 +101,10 @@ impl Things {
             logs: Logs {
                 store: store.clone(),
                 tails,
-                settings,
                 secrets,
                 clock,
                 principals: shared,
+                trimming,
             },
             fates: Fates { outgoing, store, budgets },
         }

@@ -174,6 +174,8 @@ impl Connection {
                 Stirred::By(driver.next(&mailbox.signal, &terms, None).await)
             }
             (Phase::Asked(asked), _) => tokio::select! {
+                // In one order, so that a world is the same each time.
+                biased;
                 answered = asked => Stirred::Answered(answered),
                 next = driver.next(signal, &terms, None) => Stirred::By(next),
             },

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use impp_protocol::{Address, Domain, Timestamp};
@@ -13,8 +13,8 @@ use crate::page::Filler;
 use crate::plan::{self, Counters, Facts, Kept, LogRow, Plan, Seen, Usage, Verdict, Write};
 use crate::unit::{Dedup, Outcome, Unit, time_of};
 use crate::{
-    Health, Item, LogState, Page, Pending, ReadLog, Record, RecordKey, Salvaged, Scan, Stats,
-    Store, StoreError, Table,
+    Health, Item, LogState, Observer, Page, Pending, ReadLog, Record, RecordKey, Salvaged, Scan,
+    Stats, Store, StoreError, Table,
 };
 
 /// A store in memory.
@@ -27,6 +27,7 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct State {
     closed: bool,
+    observer: Option<Arc<dyn Observer>>,
     stats: Stats,
     counters: Counters,
     logs: HashMap<Address, LogRow>,
@@ -78,7 +79,15 @@ impl Store for MemoryStore {
             let Ok(verdict) = plan::decide(&unit, state.counters, state);
             Ok(match verdict {
                 Verdict::Answer(outcome) => outcome,
-                Verdict::Commit(plan) => state.carry_out(&unit, plan),
+                Verdict::Commit(plan) => {
+                    let observer = state.observer.clone();
+                    let changes = observer.as_ref().map(|_| plan.changes(&unit));
+                    let outcome = state.carry_out(&unit, plan);
+                    if let (Some(observer), Some(changes)) = (observer, changes) {
+                        observer.committed(changes);
+                    }
+                    outcome
+                }
             })
         })
     }
@@ -146,6 +155,10 @@ impl Store for MemoryStore {
         self.with(|state| Ok(state.seen.get(&(key.id, key.from, key.to)).map(|seen| seen.digest)))
     }
 
+    fn observe(&self, observer: Arc<dyn Observer>) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).observer = Some(observer);
+    }
+
     fn incarnation(&self) -> [u8; 16] {
         self.incarnation
     }
@@ -176,7 +189,7 @@ impl State {
         let body = plan.body.as_ref().map(|body| Bytes::copy_from_slice(body.data));
         for write in plan.writes {
             match write {
-                Write::Item { log, seq, append, body: refers, counts } => {
+                Write::Item { log, seq, append, body: refers, counts, .. } => {
                     let item = Item {
                         seq,
                         kind: append.kind,

@@ -91,6 +91,8 @@ pub(crate) struct Body<'u> {
 pub(crate) enum Write<'u> {
     Item {
         log: u64,
+        /// The last seq given in this log before.
+        before: u64,
         seq: u64,
         append: &'u Append,
         body: Option<u64>,
@@ -180,7 +182,7 @@ impl<'u, F: Facts> Planner<'u, '_, F> {
                     return Ok(Some(Rejection::Full { op: index }));
                 }
             }
-            Op::Custody { owner, upto } => self.plan_custody(owner, *upto)?,
+            Op::Custody { owner, upto } => return self.plan_custody(index, owner, *upto),
             Op::Trim { owner, before, most } => self.plan_trim(owner, *before, *most)?,
             Op::Purge { owner } => self.plan_purge(owner)?,
             Op::ExpireDedup { before } => self.plan_expiry(*before)?,
@@ -208,7 +210,7 @@ impl<'u, F: Facts> Planner<'u, '_, F> {
             row.losable = row.losable.and(size);
         }
         self.plan.counters.seq += 1;
-        let seq = self.plan.counters.seq;
+        let (before, seq) = (row.last, self.plan.counters.seq);
         if row.id == 0 {
             row.id = seq;
         }
@@ -216,7 +218,7 @@ impl<'u, F: Facts> Planner<'u, '_, F> {
         row.last = seq;
         let body = body.map(|data| self.refer_to(data, seq));
         let counts = append.counted.then_some(size);
-        self.plan.writes.push(Write::Item { log: row.id, seq, append, body, counts });
+        self.plan.writes.push(Write::Item { log: row.id, before, seq, append, body, counts });
         self.plan.seqs.push(seq);
         self.set_log(&append.owner, row);
         Ok(None)
@@ -258,11 +260,18 @@ impl<'u, F: Facts> Planner<'u, '_, F> {
         Ok(None)
     }
 
-    fn plan_custody(&mut self, owner: &'u Address, upto: u64) -> Result<(), F::Error> {
+    fn plan_custody(
+        &mut self,
+        op: usize,
+        owner: &'u Address,
+        upto: u64,
+    ) -> Result<Option<Rejection>, F::Error> {
         let mut row = self.log(owner)?;
-        let upto = upto.min(row.last);
+        if upto > row.last {
+            return Ok(Some(Rejection::Beyond { op }));
+        }
         if upto <= row.custody {
-            return Ok(());
+            return Ok(None);
         }
         let taken = if upto == row.last {
             row.unacked
@@ -275,7 +284,7 @@ impl<'u, F: Facts> Planner<'u, '_, F> {
         row.losable = row.losable.with(taken);
         row.custody = upto;
         self.set_log(owner, row);
-        Ok(())
+        Ok(None)
     }
 
     fn plan_trim(

@@ -2,10 +2,12 @@
 //!
 //! Writing is one method; what can be written is in `unit.rs`.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use impp_protocol::{Address, Domain};
 
-use crate::{Dedup, Lack, Page, Pending, StoreError, Unit, unit::Outcome};
+use crate::{Dedup, Lack, Observer, Page, Pending, StoreError, Unit, unit::Outcome};
 
 /// Most records that one [`Scan`] may ask for.
 pub const SCAN_ITEMS_MAX: usize = 10_000;
@@ -43,6 +45,9 @@ pub trait Store: Send + Sync + 'static {
     /// The digest under which a unit with this de-duplication key was accepted, if one was; the
     /// key's own digest is not looked at.
     fn accepted(&self, key: Dedup) -> Pending<Option<[u8; 32]>>;
+
+    /// From now on this one is told what becomes of logs, and who was told before is not any more.
+    fn observe(&self, observer: Arc<dyn Observer>);
 
     /// Random bytes made with the store: a cursor of another store is told by them.
     fn incarnation(&self) -> [u8; 16];

@@ -116,8 +116,8 @@ pub enum Op {
         /// As of [`Append::limit`].
         limit: Limit,
     },
-    /// A device acknowledged items: they are no longer counted. Clamped to the log's last item,
-    /// and never taken back.
+    /// A device acknowledged items: they are no longer counted. Never taken back; refused if the log
+    /// has never come so far.
     Custody {
         /// Whose log.
         owner: Address,
@@ -234,6 +234,11 @@ pub enum Rejection {
     DedupFull,
     /// An append would pass its limit.
     Full {
+        /// Which operation.
+        op: usize,
+    },
+    /// Custody of what the log never had.
+    Beyond {
         /// Which operation.
         op: usize,
     },

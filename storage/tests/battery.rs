@@ -291,7 +291,7 @@ battery! {
         assert_eq!(submit(store, vec![limited(2, 100)]).await, full);
         // In one unit: what custody frees can be used at once.
         commit(store, unit(vec![custody(&alice(), second), limited(2, 10)])).await;
-        submit(store, vec![custody(&alice(), u64::MAX)]).await;
+        submit(store, vec![custody_of_all(store, &alice()).await]).await;
         let counted = state(store, &alice()).await;
         assert_eq!((counted.unacked_items, counted.unacked_bytes), (0, 0));
         assert_eq!(page(store, &alice(), 0).await.items.len(), 5);
@@ -310,22 +310,21 @@ battery! {
 
     /// E5: an acknowledgement of more than there is, or of less than before, changes nothing
     /// that was not delivered.
-    async fn e5_custody_is_clamped_and_never_goes_back(store: &dyn Store) {
-        submit(store, vec![custody(&alice(), 7)]).await;
+    async fn e5_custody_of_more_than_there_is_is_refused_and_none_goes_back(store: &dyn Store) {
+        let beyond = Outcome::Rejected(Rejection::Beyond { op: 0 });
+        assert_eq!(submit(store, vec![custody(&alice(), 7)]).await, beyond);
         assert_eq!(state(store, &alice()).await.custody, 0);
         let seqs = commit(store, unit((0..4).map(|_| append(&alice(), "x")).collect())).await;
         submit(store, vec![custody(&alice(), seqs[2])]).await;
-        for upto in [0, seqs[0], seqs[2], 1 << 63] {
-            submit(store, vec![custody(&alice(), upto)]).await;
+        for upto in [0, seqs[0], seqs[2], seqs[3] + 1, 1 << 63] {
+            let outcome = submit(store, vec![custody(&alice(), upto)]).await;
+            assert_eq!(outcome == beyond, upto > seqs[3], "{upto}");
             let log = state(store, &alice()).await;
-            let expected = if upto > seqs[3] { seqs[3] } else { seqs[2] };
-            assert_eq!(log.custody, expected, "after {upto}");
-            assert_eq!(log.unacked_items, seqs[3] - expected);
+            assert_eq!((log.custody, log.unacked_items), (seqs[2], 1), "after {upto}");
         }
-        // Clamped means: what comes later is not in custody.
         let later = commit(store, unit(vec![append(&alice(), "y")])).await[0];
         let log = state(store, &alice()).await;
-        assert_eq!((log.custody, log.last, log.unacked_items), (seqs[3], later, 1));
+        assert_eq!((log.custody, log.last, log.unacked_items), (seqs[2], later, 2));
     }
 
     /// Only what a device has, and what is old enough, goes; seqs are not given again.
@@ -426,7 +425,7 @@ battery! {
         for _ in 0..2 {
             commit(store, unit((0..200).map(|_| append(&alice(), "x")).collect())).await;
         }
-        submit(store, vec![custody(&alice(), u64::MAX), trim(&alice(), 9999)]).await;
+        submit(store, vec![custody_of_all(store, &alice()).await, trim(&alice(), 9999)]).await;
         assert_eq!(page(store, &alice(), 0).await.items.len(), 400 - TRIM_ITEMS_MAX);
         submit(store, vec![trim(&alice(), 9999)]).await;
         assert_eq!(page(store, &alice(), 0).await.items, []);
@@ -481,7 +480,7 @@ battery! {
             ..unit(vec![
                 Op::Append(Append { with_body: true, ..appending(&alice(), "bad") }),
                 put("k", Expect::Any, "bad"),
-                custody(&bob(), u64::MAX),
+                custody(&bob(), 1),
                 Op::Purge { owner: bob() },
                 Op::ExpireDedup { before: at(9999) },
                 put("k", Expect::Absent, "bad"),

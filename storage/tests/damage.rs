@@ -312,7 +312,7 @@ async fn what_is_damaged_is_not_trimmed_and_stands_in_nobodys_way() {
     // Custody of a part counts; custody of all brings the count to zero.
     submit(&store, vec![custody(&alice(), 7)]).await;
     assert_eq!(state(&store, &alice()).await.unacked_items, 3);
-    submit(&store, vec![custody(&alice(), u64::MAX)]).await;
+    submit(&store, vec![custody_of_all(&store, &alice()).await]).await;
     assert_eq!(state(&store, &alice()).await.unacked_items, 0);
     submit(&store, vec![trim(&alice(), 9999)]).await;
     let left = page(&store, &alice(), 0).await;

@@ -77,7 +77,7 @@ async fn e1_reopening_keeps_all() {
     assert_eq!(store.submit(send()).await, Ok(Outcome::Duplicate { seqs: seqs.clone() }));
     let old = Unit { dedup: Some(dedup(3999, 1, 1)), ..unit(vec![]) };
     assert_eq!(store.submit(old).await, Ok(Outcome::Rejected(Rejection::OutOfWindow)));
-    submit(&store, vec![custody(&alice(), u64::MAX), trim(&alice(), 9999)]).await;
+    submit(&store, vec![custody_of_all(&store, &alice()).await, trim(&alice(), 9999)]).await;
     submit(&store, vec![trim(&bob(), 9999), delete("k", Expect::Any)]).await;
     store.close().await.unwrap();
     assert!(!dir.path().join("store.sqlite-wal").exists(), "an orderly end leaves one file");
@@ -117,9 +117,9 @@ async fn a_body_is_stored_once_and_goes_with_its_last_item() {
     drop(store);
     assert_eq!(count(dir.path(), "body"), 1);
     let store = open(dir.path());
-    submit(&store, vec![custody(&alice(), u64::MAX), trim(&alice(), 9999)]).await;
+    submit(&store, vec![custody_of_all(&store, &alice()).await, trim(&alice(), 9999)]).await;
     assert!(page(&store, &bob(), 0).await.items[0].body.is_some());
-    submit(&store, vec![custody(&bob(), u64::MAX), trim(&bob(), 9999)]).await;
+    submit(&store, vec![custody_of_all(&store, &bob()).await, trim(&bob(), 9999)]).await;
     drop(store);
     assert_eq!(count(dir.path(), "body"), 0);
 }

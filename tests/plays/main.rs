@@ -2,6 +2,7 @@
 //! be survived, named after it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod asked;
 mod before_sign_in;
 mod bounded;
 mod checked;

@@ -26,6 +26,37 @@ fn page(command: Command) -> Option<(Vec<usize>, Bytes)> {
     Some((messages.map(|message| number(&message.unwrap())).collect(), page.cursor))
 }
 
+/// Who follows is told what was just committed without a read of the store for each message, and so is
+/// the sender's own session of its copies and fates. Behind a cut the store is asked again.
+#[tokio::test]
+async fn who_follows_is_told_from_memory() {
+    const MESSAGES: usize = 60;
+    let server = Server::with().no_rates().start();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    alice.done(subscribe("alice@localhost", What::Log)).await;
+    bob.done(log_from(None)).await;
+    let mut cursor = None;
+    for n in 0..MESSAGES {
+        alice.send("bob@localhost", &format!("{n} text")).await;
+        let (numbers, next) = page(bob.notify().await.into()).unwrap();
+        assert_eq!(numbers, [n]);
+        cursor = Some(next);
+    }
+    let mut own = 0;
+    while own < 2 * MESSAGES {
+        let page: Page = state::decode(alice.notify().await.snapshot.unwrap()).unwrap();
+        own += page.items.len();
+    }
+    let asked = server.metrics().get("impp_store_pages_total");
+    assert!((1.0..=10.0).contains(&asked), "{asked} reads for {MESSAGES} messages");
+    bob.cut();
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    bob.done(log_from(cursor)).await;
+    alice.send("bob@localhost", "60 more").await;
+    assert_eq!(page(bob.notify().await.into()).unwrap().0, [MESSAGES]);
+}
+
 /// A stream that is cut anywhere goes on from the cursor held: no gap, nothing twice, in order.
 #[tokio::test]
 async fn e4_a_stream_cut_anywhere_goes_on_where_it_was() {

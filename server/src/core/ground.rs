@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use impp_storage::Store;
+use impp_storage::{Store, Tails};
 
 use super::accounts::Accounts;
 use super::chance::Chance;
@@ -20,6 +20,8 @@ pub struct Ground {
     pub settings: Arc<Settings>,
     /// The store.
     pub store: Arc<dyn Store>,
+    /// The newest of the store's logs, in memory.
+    pub tails: Arc<Tails>,
     /// The time.
     pub clock: Clock,
     /// Randomness.
@@ -47,7 +49,20 @@ impl Ground {
     ) -> Ground {
         let (settings, accounts) = (Arc::new(settings), Arc::new(accounts));
         let (listeners, timers, standing, metrics) = Default::default();
-        Ground { settings, store, clock, chance, accounts, listeners, timers, standing, metrics }
+        let tails = Arc::<Tails>::default();
+        store.observe(tails.clone());
+        Ground {
+            settings,
+            store,
+            tails,
+            clock,
+            chance,
+            accounts,
+            listeners,
+            timers,
+            standing,
+            metrics,
+        }
     }
 }
 

@@ -50,6 +50,8 @@ pub struct Metrics {
     pub view_encodes: Counter,
     /// Commits of the store that were synced.
     pub store_syncs: Counter<u64, AtomicU64>,
+    /// Pages of logs that the store was asked for.
+    pub store_pages: Counter<u64, AtomicU64>,
     /// Bytes that the store's scrub has read.
     pub store_scrubbed: Counter<u64, AtomicU64>,
     /// Rows of the store that were found damaged; set when it is asked for.
@@ -89,6 +91,7 @@ impl Default for Metrics {
             notifications: Counter::default(),
             view_encodes: Counter::default(),
             store_syncs: Counter::default(),
+            store_pages: Counter::default(),
             store_scrubbed: Counter::default(),
             store_damaged: Gauge::default(),
             accounts_closed: Gauge::default(),
@@ -151,6 +154,11 @@ impl Metrics {
         let m = self;
         let registry = &mut m.registry;
         registry.register("impp_store_syncs", "Synced commits", m.store_syncs.clone());
+        registry.register(
+            "impp_store_pages",
+            "Pages of logs that were not in memory and were read from the store",
+            m.store_pages.clone(),
+        );
         registry.register(
             "impp_store_scrubbed_bytes",
             "Bytes of the store that were read to see whether they are well",

@@ -13,7 +13,7 @@ use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use impp_storage::{Health, Store};
+use impp_storage::{Health, Store, Tails};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -40,6 +40,8 @@ pub struct Looked {
     pub metrics: Arc<Metrics>,
     /// Whether it can be written to.
     pub store: Arc<dyn Store>,
+    /// The newest of its logs.
+    pub tails: Arc<Tails>,
     /// What waits for other domains.
     pub outgoing: Arc<Outgoing>,
 }
@@ -102,6 +104,7 @@ async fn metrics(State(server): State<Looked>) -> impl IntoResponse {
     let store = server.store.stats();
     let counted = [
         (&server.metrics.store_syncs, store.syncs),
+        (&server.metrics.store_pages, server.tails.asked()),
         (&server.metrics.store_scrubbed, store.scrubbed_bytes),
         (&server.metrics.log_dropped, lost::lines()),
     ];

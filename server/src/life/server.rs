@@ -184,8 +184,8 @@ impl Server {
 
     /// What can be looked at over HTTP.
     pub(super) fn looked(&self) -> Looked {
-        let Ground { metrics, store, .. } = self.ground.clone();
-        Looked { metrics, store, outgoing: self.rooms.outgoing.clone() }
+        let Ground { metrics, store, tails, .. } = self.ground.clone();
+        Looked { metrics, store, tails, outgoing: self.rooms.outgoing.clone() }
     }
 }
 

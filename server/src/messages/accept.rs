@@ -107,7 +107,7 @@ fn rejected(rejection: Rejection, to: &Address) -> Error {
                         not be told; try again later";
             Error::new(Code::Full, text)
         }
-        Rejection::Conflict { .. } | Rejection::Fenced { .. } => {
+        Rejection::Conflict { .. } | Rejection::Beyond { .. } | Rejection::Fenced { .. } => {
             Error::new(Code::Internal, "the message could not be stored")
         }
     }

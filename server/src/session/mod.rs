@@ -232,7 +232,7 @@ impl Session {
             Command::Publish(publish) => self.serving.things.publish(&self.client, publish).await,
             Command::Subscribe(subscribe) => return self.subscribe(subscribe).await,
             Command::Fetch(fetch) => return self.fetch(fetch).await,
-            Command::Ack(ack) => self.ack(ack).await,
+            Command::Ack(ack) => return self.ack(&ack),
             // Its clock may have been set since its HELLO.
             Command::Ping(_) => Ok(Done { time: Some(self.serving.clock.wall()), ..Done::empty() }),
             other => {

@@ -11,7 +11,7 @@ use impp_protocol::{Address, Error, What};
 use super::things::log::PAGE_ITEMS_MAX;
 use super::things::log_of;
 use super::{Event, Followed, Front, Session};
-use crate::core::answers::{Handled, Stored};
+use crate::core::answers::{Answer, Handled, Stored};
 use crate::core::listeners::Listener;
 use crate::core::notify::disclose;
 use crate::core::steps::Steps;
@@ -140,11 +140,10 @@ impl Session {
     }
 
     /// Takes custody for this device.
-    pub(super) async fn ack(&self, ack: Ack) -> Handled {
-        let acting = log_of(&self.client, &ack.address)?;
-        let done = self.serving.things.logs.ack(&acting, ack).await?;
-        self.serving.things.made_room(&acting).await;
-        Ok(done)
+    pub(super) fn ack(&self, ack: &Ack) -> Answer {
+        let acting = log_of(&self.client, &ack.address);
+        let taken = acting.and_then(|acting| self.serving.things.logs.ack(&acting, ack));
+        taken.unwrap_or_else(|error| Answer::Now(error.into()))
     }
 
     /// Tells pages of the followed log as long as there is room.

@@ -10,8 +10,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use impp_protocol::Address;
 use impp_storage::{
-    Dedup, Health, Lack, LogState, MemoryStore, Op, Outcome, Page, Payer, Pending, Promise,
-    ReadLog, Record, RecordKey, Salvaged, Scan, Stats, Store, StoreError, Table, Unit,
+    Dedup, Health, Lack, LogState, MemoryStore, Observer, Op, Outcome, Page, Payer, Pending,
+    Promise, ReadLog, Record, RecordKey, Salvaged, Scan, Stats, Store, StoreError, Table, Unit,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -307,6 +307,10 @@ impl Store for Mounted {
 
     fn accepted(&self, key: Dedup) -> Pending<Option<[u8; 32]>> {
         self.later(|kept| kept.accepted(key))
+    }
+
+    fn observe(&self, observer: Arc<dyn Observer>) {
+        self.disk.kept.lock().observe(observer);
     }
 
     fn incarnation(&self) -> [u8; 16] {

@@ -4,9 +4,13 @@ use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 
-use super::room::{PAGE_BYTES, PARTS, RESERVE_BYTES, WAL_FRAMES_MAX};
+use rusqlite::Connection;
+
+use super::home::Home;
+use super::room::{PAGE_BYTES, PARTS, RESERVE_BYTES, Room, WAL_FRAMES_MAX};
 use super::shared::Shared;
 use super::turns::Turns;
+use super::witness::Beholder;
 use crate::pending::Promise;
 use crate::reserve::ACCOUNTS_SHARE;
 use crate::unit::{Lane, Outcome, UNIT_BYTES_MAX, Unit};
@@ -24,6 +28,14 @@ pub(crate) struct Waiting {
 pub(crate) enum Job {
     Unit(Waiting),
     Close(Promise<()>),
+}
+
+/// What of a store on disk the writer takes over.
+pub(crate) struct Held {
+    pub(crate) home: Home,
+    pub(crate) connection: Connection,
+    pub(crate) witness: Beholder,
+    pub(crate) room: Room,
 }
 
 /// What the writer has taken over, and waits for its turn.

@@ -63,16 +63,16 @@ pub use self::room::RESERVE_BYTES;
 
 use self::fault::open_error;
 use self::home::Home;
-use self::jobs::{Job, Waiting};
+use self::jobs::{Held, Job, Waiting};
 use self::readers::{Query, Readers};
 use self::room::{Room, Sake};
 use self::shared::{Shared, UNITS_QUEUED_MAX};
-use self::writer::{Held, Writer};
+use self::writer::Writer;
 use crate::pending::Promise;
 use crate::unit::{Outcome, UNIT_BYTES_MAX, Unit};
 use crate::{
-    Dedup, Health, Lack, LogState, Page, Pending, ReadLog, Record, RecordKey, Salvaged, Scan,
-    Stats, Store, StoreError, Table,
+    Dedup, Health, Lack, LogState, Observer, Page, Pending, ReadLog, Record, RecordKey, Salvaged,
+    Scan, Stats, Store, StoreError, Table,
 };
 
 /// How a store on disk is opened.
@@ -202,6 +202,10 @@ impl Store for SqliteStore {
 
     fn accepted(&self, key: Dedup) -> Pending<Option<[u8; 32]>> {
         self.ask(|promise| Query::Accepted(key, promise))
+    }
+
+    fn observe(&self, observer: Arc<dyn Observer>) {
+        self.shared.set_observer(observer);
     }
 
     fn incarnation(&self) -> [u8; 16] {

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
 
@@ -12,12 +12,13 @@ use super::rows::Rows;
 use super::scrub::Scrub;
 use super::told::Told;
 use crate::unit::Lane;
-use crate::{Health, Stats};
+use crate::{Health, LogChange, Observer, Stats};
 
 #[derive(Debug)]
 pub(crate) struct Shared {
     health: Mutex<Health>,
     queued: Mutex<Queued>,
+    observer: Mutex<Option<Arc<dyn Observer>>>,
     syncs: AtomicU64,
     units: AtomicU64,
     groups: AtomicU64,
@@ -35,6 +36,7 @@ impl Shared {
         Shared {
             health: Mutex::new(Health::Ok),
             queued: Mutex::default(),
+            observer: Mutex::default(),
             syncs: AtomicU64::new(0),
             units: AtomicU64::new(0),
             groups: AtomicU64::new(0),
@@ -82,6 +84,19 @@ impl Shared {
 
     pub(crate) fn set_health(&self, health: Health) {
         *self.health.lock().unwrap_or_else(PoisonError::into_inner) = health;
+    }
+
+    /// Tells whoever observes what has become of logs.
+    pub(crate) fn tell(&self, changes: Vec<LogChange>) {
+        if !changes.is_empty()
+            && let Some(observer) = &*self.observer.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            observer.committed(changes);
+        }
+    }
+
+    pub(crate) fn set_observer(&self, observer: Arc<dyn Observer>) {
+        *self.observer.lock().unwrap_or_else(PoisonError::into_inner) = Some(observer);
     }
 
     /// Admits a unit to the queue, or not.

@@ -16,13 +16,17 @@ use super::kept::{self, Count, LOSABLE};
 use super::place::Place;
 use super::rows::{Answer, ItemRow, Meta, Rows, number};
 use super::sweep;
-use crate::RecordKey;
 use crate::plan::{Counters, Facts, Kept, LogRow, Plan, Seen, Usage, Write};
 use crate::unit::{Dedup, Outcome, Unit};
+use crate::{LogChange, RecordKey};
 
 /// Rows of logs that the writer knows; those touched are written once per group.
 #[derive(Debug, Default)]
-pub(crate) struct Logs(HashMap<Address, Known>);
+pub(crate) struct Logs {
+    known: HashMap<Address, Known>,
+    /// What has become of logs since it was last taken, for who observes.
+    changes: Vec<LogChange>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Known {
@@ -35,13 +39,19 @@ struct Known {
 impl Logs {
     /// Forgets everything, after a group that did not commit.
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
+        self.known.clear();
+        self.changes.clear();
+    }
+
+    /// What the group has made of logs, once it is committed.
+    pub(crate) fn take_changes(&mut self) -> Vec<LogChange> {
+        std::mem::take(&mut self.changes)
     }
 
     /// Called between groups, when no row is dirty.
     pub(crate) fn bound(&mut self) {
-        if self.0.len() > LOGS_KNOWN_MAX {
-            self.0.clear();
+        if self.known.len() > LOGS_KNOWN_MAX {
+            self.known.clear();
         }
     }
 }
@@ -66,9 +76,10 @@ impl Tables<'_> {
         for write in &plan.writes {
             self.write(unit.time, write)?;
         }
+        self.logs.changes.extend(plan.changes(unit));
         for (owner, row) in plan.logs {
-            let count = self.logs.0.get(owner).and_then(|known| known.count);
-            self.logs.0.insert(owner.clone(), Known { row, dirty: true, count });
+            let count = self.logs.known.get(owner).and_then(|known| known.count);
+            self.logs.known.insert(owner.clone(), Known { row, dirty: true, count });
         }
         if let Some(dedup) = &unit.dedup {
             self.remember(dedup, &plan.seqs)?;
@@ -79,7 +90,7 @@ impl Tables<'_> {
     fn write(&mut self, time: Timestamp, write: &Write<'_>) -> Result<()> {
         let connection = self.rows.connection;
         match write {
-            Write::Item { log, seq, append, body, counts } => {
+            Write::Item { log, seq, append, body, counts, .. } => {
                 let sql = "INSERT INTO item (seq, log, kind, time, counts, body, head, sum)
                            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
                 let columns = [
@@ -152,7 +163,7 @@ impl Tables<'_> {
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
              ON CONFLICT DO UPDATE SET id = ?3, fence = ?4, last = ?5, custody = ?6,
              unacked_items = ?7, unacked_bytes = ?8, sum = ?9";
-        for (owner, known) in self.logs.0.iter_mut().filter(|(_, known)| known.dirty) {
+        for (owner, known) in self.logs.known.iter_mut().filter(|(_, known)| known.dirty) {
             let row = known.row;
             let columns = [
                 text(owner.domain_str()),
@@ -179,14 +190,14 @@ impl Facts for Tables<'_> {
     type Error = Fault;
 
     fn log(&mut self, owner: &Address) -> Answer<LogRow> {
-        if let Some(known) = self.logs.0.get(owner) {
+        if let Some(known) = self.logs.known.get(owner) {
             return Ok(known.row);
         }
         let (mut row, count) = self.rows.log(owner)?;
         if row.id != 0 && count.is_none() {
             row.losable = self.rows.count_losable(&row)?;
         }
-        self.logs.0.insert(owner.clone(), Known { row, dirty: false, count });
+        self.logs.known.insert(owner.clone(), Known { row, dirty: false, count });
         Ok(row)
     }
 

@@ -23,7 +23,7 @@ use rusqlite::config::DbConfig;
 
 use super::fault::{Fault, Trouble, classify, open_error};
 use super::home::Home;
-use super::jobs::{Job, Queue, Waiting};
+use super::jobs::{Held, Job, Queue, Waiting};
 use super::readers::Readers;
 use super::room::{LOOK_INTERVAL, Room, Sake, has_room};
 use super::rows::{Meta, Rows};
@@ -59,14 +59,6 @@ pub(crate) struct Writer {
     /// Set once, by a failure after which nothing is written.
     failed: Option<String>,
     home: Home,
-}
-
-/// What of a store on disk the writer takes over.
-pub(crate) struct Held {
-    pub(crate) home: Home,
-    pub(crate) connection: Connection,
-    pub(crate) witness: Beholder,
-    pub(crate) room: Room,
 }
 
 type Answers = Vec<Result<Outcome, StoreError>>;
@@ -170,6 +162,8 @@ impl Writer {
     /// Decides, commits and answers one group.
     fn settle(&mut self, group: Vec<Waiting>) {
         let answers = self.answers(&group);
+        // Whoever is answered finds it there.
+        self.shared.tell(self.logs.take_changes());
         self.shared.count_group(group.len());
         for (waiting, answer) in group.into_iter().zip(answers) {
             waiting.promise.keep(answer);

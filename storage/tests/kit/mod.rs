@@ -72,6 +72,10 @@ pub(crate) fn custody(owner: &Address, upto: u64) -> Op {
     Op::Custody { owner: owner.clone(), upto }
 }
 
+pub(crate) async fn custody_of_all(store: &dyn Store, owner: &Address) -> Op {
+    custody(owner, state(store, owner).await.last)
+}
+
 pub(crate) fn trim(owner: &Address, before: u64) -> Op {
     Op::Trim { owner: owner.clone(), before: at(before), most: Limit::NONE }
 }

@@ -11,8 +11,8 @@ use impp_presence::{Answer, Bond, Change, Keeper};
 use impp_protocol::state::SubscriptionState;
 use impp_protocol::{Address, DeviceId};
 use impp_storage::{
-    Dedup, Health, Lack, Lane, LogState, MemoryStore, Outcome, Page, Pending, ReadLog, Record,
-    RecordKey, Salvaged, Scan, Stats, Store, StoreError, Table, UNIT_OPS_MAX, Unit,
+    Dedup, Health, Lack, Lane, LogState, MemoryStore, Observer, Outcome, Page, Pending, ReadLog,
+    Record, RecordKey, Salvaged, Scan, Stats, Store, StoreError, Table, UNIT_OPS_MAX, Unit,
 };
 
 use parking_lot::Mutex;
@@ -74,6 +74,9 @@ impl Store for Refusing {
     }
     fn accepted(&self, key: Dedup) -> Pending<Option<[u8; 32]>> {
         self.store.accepted(key)
+    }
+    fn observe(&self, observer: Arc<dyn Observer>) {
+        self.store.observe(observer);
     }
     fn incarnation(&self) -> [u8; 16] {
         self.store.incarnation()

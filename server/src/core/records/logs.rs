@@ -35,10 +35,9 @@ pub fn fits(owner: &Address, limit: Limit) -> Op {
     Op::Fits { owner: owner.clone(), limit }
 }
 
-/// A device has taken custody up to a place; what all have, and is older than `before`, goes.
-pub fn acknowledged(owner: &Address, upto: u64, inbox: &Inbox, before: Timestamp) -> Vec<Op> {
-    let custody = Op::Custody { owner: owner.clone(), upto };
-    vec![custody, trimmed(owner, inbox, Some(before))]
+/// A device has taken custody up to a place.
+pub fn acknowledged(owner: &Address, upto: u64) -> Op {
+    Op::Custody { owner: owner.clone(), upto }
 }
 
 /// What a log has beyond its quota goes, as far as its owner may lose it; and what was acknowledged

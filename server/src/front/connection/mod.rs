@@ -3,9 +3,11 @@
 //!
 //! What requests do is left to `session`.
 
+mod asked;
 mod frames;
 mod signing_in;
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +18,6 @@ use impp_protocol::{Code, Command, Error, Request};
 use tokio::time::Instant;
 
 use super::Entrance;
-use crate::core::answers::Answer;
 use crate::core::config::seconds;
 use crate::core::signal::Signal;
 use crate::session::Session;
@@ -26,6 +27,7 @@ use crate::wire::driver::{Driver, Excess, Heard, Next, Terms};
 use crate::wire::liveness::{Overdue, Patience};
 use crate::wire::pipe::Pipe;
 use crate::wire::rate::Rate;
+use asked::{Answered, Asked};
 use frames::Frames;
 use signing_in::{Early, OUTPUT_BYTES_MAX_UNSIGNED};
 
@@ -37,14 +39,19 @@ enum Phase {
     SigningIn(Box<SignIn>),
     /// The client asks and is told.
     SignedIn(Box<Session>),
+    /// The session is at a request that waits for something; the others wait behind it.
+    Asked(Asked),
     /// Nothing more is read.
     Ending,
 }
 
 /// What a connection that was waiting goes on with.
+#[expect(clippy::large_enum_variant, reason = "each lives for one match")]
 enum Stirred {
     /// Something happened on it.
     By(Next<Command>),
+    /// The request that the session was at has come to this.
+    Answered(Answered),
     /// The server stops, and there is no session yet.
     Stop,
     /// Its place was given to another.
@@ -68,6 +75,8 @@ pub struct Connection {
     finished: bool,
     /// The client's HELLO says that it takes items of every kind.
     every_item: bool,
+    /// What was heard while the session was at a request, in its order.
+    behind: VecDeque<Heard>,
 }
 
 impl Connection {
@@ -92,6 +101,7 @@ impl Connection {
             unanswered: None,
             finished: false,
             every_item: false,
+            behind: VecDeque::new(),
             entrance,
         }
     }
@@ -111,11 +121,13 @@ impl Connection {
                         self.answer(number, command);
                     }
                 }
+                Stirred::Answered(answered) => self.answered(answered),
                 Stirred::By(Next::Overdue(overdue)) => self.overdue(overdue),
                 Stirred::Stop => self.stop(),
                 Stirred::MadeWay => return self.make_way(),
                 Stirred::By(Next::Closed) => {
                     // The peer may have closed only its own side: what it asked is answered.
+                    self.come_to_rest().await;
                     self.answer_waiting().await;
                     break;
                 }
@@ -161,6 +173,12 @@ impl Connection {
                 let mailbox = session.client.mailbox.clone();
                 Stirred::By(driver.next(&mailbox.signal, &terms, None).await)
             }
+            (Phase::Asked(asked), _) => tokio::select! {
+                // In one order, so that a world is the same each time.
+                biased;
+                answered = asked => Stirred::Answered(answered),
+                next = driver.next(signal, &terms, None) => Stirred::By(next),
+            },
             (_, None) => Stirred::Stop,
             (_, Some(early)) => {
                 let next = driver.next(signal, &terms, Some(early.deadline));
@@ -190,11 +208,11 @@ impl Connection {
     fn terms(&self) -> Terms {
         let config = self.entrance.settings.load();
         let limits = &config.limits;
-        let signed_in = matches!(self.phase, Phase::SignedIn(_));
+        let signed_in = matches!(self.phase, Phase::SignedIn(_) | Phase::Asked(_));
         Terms {
             frame_bytes_max: if signed_in { FRAME_BYTES_MAX } else { FRAME_BYTES_MAX_UNSIGNED },
             output_bytes_max: self.output_bytes_max(),
-            in_flight_max: limits.requests_in_flight_max,
+            in_flight_max: limits.requests_in_flight_max.saturating_sub(self.behind.len() as u64),
             patience: Patience {
                 idle: signed_in.then(|| seconds(config.times.idle_seconds)),
                 frame: seconds(limits.frame_seconds),
@@ -210,15 +228,17 @@ impl Connection {
 
     async fn take_frames(&mut self) {
         while !matches!(self.phase, Phase::Ending)
-            && let Some(heard) = self.driver.hear(&self.terms())
+            && let Some(heard) = self.hear()
         {
-            match self.counted(heard) {
-                Heard::Request(Request { number, command }) => {
-                    self.take_command(number, command).await;
-                }
-                Heard::Refused(number, error) => self.answer(number, error.into()),
-                Heard::Breach(number, error) => self.break_off(number, error),
-            }
+            self.take(heard).await;
+        }
+    }
+
+    async fn take(&mut self, heard: Heard) {
+        match heard {
+            Heard::Request(Request { number, command }) => self.take_command(number, command).await,
+            Heard::Refused(number, error) => self.answer(number, error.into()),
+            Heard::Breach(number, error) => self.break_off(number, error),
         }
     }
 
@@ -246,38 +266,11 @@ impl Connection {
                 session.is_there();
                 self.phase = Phase::SignedIn(session);
             }
-            (Phase::SignedIn(mut session), command) => {
-                let answer = self.ask(&mut session, number, command).await;
-                self.phase = Phase::SignedIn(session);
-                match answer {
-                    Ok(Some(command)) => self.answer(number, command),
-                    Ok(None) => {}
-                    Err(error) => self.break_off(number, error),
-                }
-            }
+            (Phase::SignedIn(session), command) => self.ask(session, number, command),
             (Phase::Ending, _) => {}
             (early, command) => {
                 self.phase = early;
                 self.break_off(number, self.too_early(command.kind()));
-            }
-        }
-    }
-
-    async fn ask(
-        &mut self,
-        session: &mut Session,
-        number: u64,
-        command: Command,
-    ) -> Result<Option<Command>, Error> {
-        if number == 0 {
-            let text = format!("{}: a request has a number from 1", command.kind());
-            return Err(Error::new(Code::Malformed, text));
-        }
-        match session.handle(command).await {
-            Answer::Now(command) => Ok(Some(command)),
-            Answer::Later(later) => {
-                self.driver.waits(number, later);
-                Ok(None)
             }
         }
     }
@@ -316,9 +309,14 @@ impl Connection {
 
     /// The connection ends from this side; the session stays for its grace.
     fn let_go(&mut self) {
-        if let Phase::SignedIn(session) = std::mem::replace(&mut self.phase, Phase::Ending) {
-            let grace = seconds(self.entrance.settings.load().times.grace_seconds);
-            tokio::spawn(session.park(grace));
+        let grace = seconds(self.entrance.settings.load().times.grace_seconds);
+        match std::mem::replace(&mut self.phase, Phase::Ending) {
+            Phase::SignedIn(session) => drop(tokio::spawn(session.park(grace))),
+            // What it has begun is done to its end, though nobody waits for the answer.
+            Phase::Asked(asked) => {
+                tokio::spawn(async move { asked.await.session.park(grace).await });
+            }
+            _ => {}
         }
     }
 

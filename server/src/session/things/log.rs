@@ -9,15 +9,15 @@ use impp_acl::{Acting, scope};
 use impp_protocol::command::{Ack, Done, Fetch};
 use impp_protocol::state::{self, DeviceReport, FateReport, Item, ItemKind, Page};
 use impp_protocol::{Code, Error, Timestamp};
-use impp_storage::{self as storage, Lane, ReadLog, Store, StoreError, Unit};
+use impp_storage::{self as storage, Lane, Outcome, ReadLog, Store, StoreError, Tails, Unit};
 
-use crate::core::answers::{Handled, Stored};
+use super::trimming::Trimming;
+use crate::core::answers::{Answer, Handled, Stored};
 use crate::core::clock::Clock;
-use crate::core::config::seconds;
-use crate::core::principals::Principals;
+use crate::core::principals::{Principal, Principals};
 use crate::core::records::logs;
 use crate::core::secrets::Secrets;
-use crate::core::settings::Settings;
+use crate::messages::Delivery;
 
 /// Items in one page, at most.
 pub(in crate::session) const PAGE_ITEMS_MAX: u64 = 256;
@@ -27,10 +27,12 @@ const PAGE_BYTES_MAX: usize = 48 * 1024;
 /// See the module.
 pub(in crate::session) struct Logs {
     pub store: Arc<dyn Store>,
-    pub settings: Arc<Settings>,
+    pub tails: Arc<Tails>,
     pub secrets: Arc<Secrets>,
     pub clock: Clock,
     pub principals: Arc<Principals>,
+    pub delivery: Arc<Delivery>,
+    pub(super) trimming: Arc<Trimming>,
 }
 
 impl Logs {
@@ -51,18 +53,36 @@ impl Logs {
     }
 
     /// Takes custody for the device that asks.
-    pub(in crate::session) async fn ack(&self, acting: &Acting<scope::Inbox>, ack: Ack) -> Handled {
-        let upto = self.position(acting, Some(ack.cursor)).await?;
-        let (owner, now) = (acting.owner().clone(), self.clock.trusted());
-        let inbox = &self.settings.load().inbox;
-        let retention = seconds(inbox.retention_days * 86_400);
-        let ops = logs::acknowledged(&owner, upto, inbox, now.before(retention));
-        let lane = Lane::Account(acting.owner().clone());
-        self.store.submit(Unit::of(now, ops).in_lane(lane)).await.stored()?;
-        let counted =
-            self.principals.look(acting.owner(), |principal, _| principal.inbox.acknowledged(upto));
-        counted.await.stored()?;
-        Ok(Done::empty())
+    ///
+    /// # Errors
+    /// bad-cursor.
+    pub(in crate::session) fn ack(
+        &self,
+        acting: &Acting<scope::Inbox>,
+        ack: &Ack,
+    ) -> Result<Answer, Error> {
+        let owner = acting.owner().clone();
+        let opened = self.secrets.open_cursor(&owner, self.store.incarnation(), &ack.cursor);
+        let upto = opened.ok_or_else(bad_cursor)?;
+        let custody = logs::acknowledged(&owner, upto);
+        let ops = [custody].into_iter().chain(self.trimming.at_once(&owner)).collect();
+        let unit = Unit::of(self.clock.trusted(), ops);
+        let pending = self.store.submit(unit.in_lane(Lane::Account(owner.clone())));
+        let (principals, trimming) = (self.principals.clone(), self.trimming.clone());
+        let delivery = self.delivery.clone();
+        // What the inbox has room for again counts, also if the client is gone by then.
+        let taken = tokio::spawn(async move {
+            if let Outcome::Rejected(_) = pending.await.stored()? {
+                return Err(bad_cursor());
+            }
+            trimming.soon(&owner, upto);
+            let counted = |principal: &mut Principal, _| principal.inbox.acknowledged(upto);
+            principals.look(&owner, counted).await.stored()?;
+            // There may be room again, for which what is decided has waited.
+            delivery.go_on(&owner).await;
+            Ok(Done::empty())
+        });
+        Ok(Answer::of_task(taken))
     }
 
     /// What is behind a place, and where the next page starts.
@@ -79,7 +99,7 @@ impl Logs {
             items_max: max as usize,
             bytes_max: PAGE_BYTES_MAX,
         };
-        let read = self.store.read(query).await?;
+        let read = self.tails.read(&*self.store, query).await?;
         let mut damaged: Vec<u64> = read.damaged.iter().map(|damaged| damaged.seq).collect();
         damaged.retain(|seq| every && *seq > after);
         damaged.sort_unstable_by(|a, b| b.cmp(a));
@@ -160,8 +180,10 @@ impl Logs {
         let owner = acting.owner();
         let opened = self.secrets.open_cursor(owner, self.store.incarnation(), &cursor);
         let last = self.store.log_state(owner.clone()).await.stored()?.last;
-        opened
-            .filter(|position| *position <= last)
-            .ok_or_else(|| Error::new(Code::BadCursor, "the cursor is none of this log"))
+        opened.filter(|position| *position <= last).ok_or_else(bad_cursor)
     }
+}
+
+fn bad_cursor() -> Error {
+    Error::new(Code::BadCursor, "the cursor is none of this log")
 }

@@ -11,6 +11,7 @@ pub(super) mod log;
 pub(super) mod presence;
 mod requests;
 mod rules;
+mod trimming;
 mod watchers;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub(super) use log::Logs;
 use presence::Presence;
 use requests::Waiting;
 use rules::Rules;
+use trimming::Trimming;
 use watchers::BothEnds;
 
 /// The client that asks, where what is asked depends on its device or session.
@@ -60,10 +62,11 @@ pub struct Things {
 impl Things {
     /// Of what these rooms have.
     pub fn new(ground: &Ground, rooms: &Rooms, devices: Arc<Devices>) -> Things {
-        let Ground { store, clock, settings, accounts, .. } = ground.clone();
+        let Ground { store, tails, clock, settings, accounts, .. } = ground.clone();
         let Rooms { principals, reach, live, delivery, outgoing, secrets, budgets, .. } =
             rooms.clone();
-        let shared = principals.clone();
+        let trimming = Trimming::new(store.clone(), settings.clone(), clock.clone());
+        let (shared, trimming) = (principals.clone(), Arc::new(trimming));
         let (sessions, rules) = (live.sessions.clone(), Rules { principals: principals.clone() });
         Things {
             presence: Presence {
@@ -73,7 +76,11 @@ impl Things {
                 settings: settings.clone(),
                 clock: clock.clone(),
             },
-            requests: Waiting { rules: rules.clone(), delivery, clock: clock.clone() },
+            requests: Waiting {
+                rules: rules.clone(),
+                delivery: delivery.clone(),
+                clock: clock.clone(),
+            },
             rules,
             contacts: ContactList {
                 principals: principals.clone(),
@@ -89,14 +96,17 @@ impl Things {
                 clock: clock.clone(),
             },
             devices: OwnDevices { devices },
-            logs: Logs { store: store.clone(), settings, secrets, clock, principals: shared },
+            logs: Logs {
+                store: store.clone(),
+                tails,
+                secrets,
+                clock,
+                principals: shared,
+                delivery,
+                trimming,
+            },
             fates: Fates { outgoing, store, budgets },
         }
-    }
-
-    /// There may be room in the owner's inbox again, for which what is decided has waited.
-    pub(super) async fn made_room(&self, acting: &Acting<scope::Inbox>) {
-        self.requests.delivery.go_on(acting.owner()).await;
     }
 
     /// Reads a thing once.

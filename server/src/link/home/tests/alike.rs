@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use impp_protocol::command::Message;
 use impp_storage::{
-    Dedup, Health, LogState, Outcome, Page, Pending, ReadLog, Record, RecordKey, Salvaged, Scan,
-    Stats, Table, Unit,
+    Dedup, Health, LogState, Observer, Outcome, Page, Pending, ReadLog, Record, RecordKey,
+    Salvaged, Scan, Stats, Table, Unit,
 };
 
 use super::*;
@@ -48,6 +48,9 @@ impl Store for Counting {
     }
     fn accepted(&self, key: Dedup) -> Pending<Option<[u8; 32]>> {
         self.read().accepted(key)
+    }
+    fn observe(&self, observer: Arc<dyn Observer>) {
+        self.store.observe(observer);
     }
     fn incarnation(&self) -> [u8; 16] {
         self.store.incarnation()

@@ -1,0 +1,97 @@
+//! A request that waits for the disk or for something else: the connection goes on meanwhile, and what
+//! came behind it is done when it is its turn.
+//!
+//! Requests are looked at in their order, so one that waits holds up the others of its connection; but
+//! not a PING, which asks whether somebody is there.
+
+use std::pin::Pin;
+
+use futures_util::FutureExt;
+use impp_protocol::command::{Done, Ping};
+use impp_protocol::{Code, Command, Error, Request};
+
+use super::{Connection, Phase};
+use crate::core::answers::Answer;
+use crate::session::Session;
+use crate::wire::driver::Heard;
+
+/// A session at its request.
+pub(super) type Asked = Pin<Box<dyn Future<Output = Answered> + Send>>;
+
+/// What it has come to.
+pub(super) struct Answered {
+    pub session: Box<Session>,
+    number: u64,
+    answer: Answer,
+}
+
+impl Connection {
+    /// Does what the client asks as far as that takes no waiting; the rest when it is due.
+    pub(super) fn ask(&mut self, mut session: Box<Session>, number: u64, command: Command) {
+        if number == 0 {
+            self.phase = Phase::SignedIn(session);
+            let text = format!("{}: a request has a number from 1", command.kind());
+            return self.break_off(number, Error::new(Code::Malformed, text));
+        }
+        let mut asked: Asked = Box::pin(async move {
+            let answer = session.handle(command).await;
+            Answered { session, number, answer }
+        });
+        match (&mut asked).now_or_never() {
+            Some(answered) => self.answered(answered),
+            None => self.phase = Phase::Asked(asked),
+        }
+    }
+
+    /// The session is there again.
+    pub(super) fn answered(&mut self, answered: Answered) {
+        let Answered { session, number, answer } = answered;
+        self.phase = Phase::SignedIn(session);
+        match answer {
+            Answer::Now(command) => self.answer(number, command),
+            Answer::Later(later) => self.driver.waits(number, later),
+        }
+    }
+
+    /// What is to be looked at next. What comes while the session is at a request waits behind it; it
+    /// counts as requests in flight do, so that it is bounded.
+    pub(super) fn hear(&mut self) -> Option<Heard> {
+        loop {
+            let is_asked = matches!(self.phase, Phase::Asked(_));
+            if !is_asked && let Some(heard) = self.behind.pop_front() {
+                return Some(heard);
+            }
+            if matches!(self.behind.back(), Some(Heard::Breach(..))) {
+                return None;
+            }
+            let heard = self.driver.hear(&self.terms())?;
+            let heard = self.counted(heard);
+            if !is_asked {
+                return Some(heard);
+            }
+            match heard {
+                Heard::Request(Request { number, command: Command::Ping(Ping {}) })
+                    if number != 0 =>
+                {
+                    let time = Some(self.entrance.clock.wall());
+                    self.answer(number, Done { time, ..Done::empty() }.into());
+                }
+                other => self.behind.push_back(other),
+            }
+        }
+    }
+
+    /// Does all that was asked, to the last of what waits behind.
+    pub(super) async fn come_to_rest(&mut self) {
+        loop {
+            if let Phase::Asked(asked) = &mut self.phase {
+                let answered = asked.await;
+                self.answered(answered);
+            }
+            match self.behind.pop_front() {
+                Some(heard) if !matches!(self.phase, Phase::Ending) => self.take(heard).await,
+                _ => return,
+            }
+        }
+    }
+}

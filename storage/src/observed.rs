@@ -1,0 +1,60 @@
+//! What becomes of logs, for whoever has to know it at once: told by every back end in the same words,
+//! from what a unit has planned.
+//!
+//! What is made of it is left to the observer.
+
+use impp_protocol::Address;
+
+use crate::plan::{Plan, Write};
+use crate::{Item, Op, Unit};
+
+/// Who is told what became of logs.
+pub trait Observer: std::fmt::Debug + Send + Sync + 'static {
+    /// What was committed, in the order of the commits, before whoever asked for it is answered. The
+    /// writer waits meanwhile, so it takes note and no more.
+    fn committed(&self, changes: Vec<LogChange>);
+}
+
+/// What became of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogChange {
+    /// It has one item more.
+    Grew {
+        /// Whose log.
+        owner: Address,
+        /// The highest seq that was given in it before, zero if none was.
+        before: u64,
+        /// As it is read from now on.
+        item: Item,
+    },
+    /// Some of its items may be gone.
+    Shrank {
+        /// Whose log.
+        owner: Address,
+    },
+}
+
+impl Plan<'_> {
+    /// What becomes of logs when this is committed, for an observer.
+    pub(crate) fn changes(&self, unit: &Unit) -> Vec<LogChange> {
+        let (time, data) = (unit.time, self.body.as_ref().map(|body| body.data));
+        let grew = self.writes.iter().filter_map(move |write| {
+            let Write::Item { before, seq, append, body, .. } = write else { return None };
+            let (kind, head) = (append.kind, append.head.clone());
+            let body = body.and(data).cloned();
+            let item = Item { seq: *seq, kind, head, body, time };
+            Some(LogChange::Grew { owner: append.owner.clone(), before: *before, item })
+        });
+        let trimmed = self.writes.iter().filter_map(|write| {
+            let Write::Remove { log, .. } = write else { return None };
+            self.logs.iter().find(|(_, row)| row.id == *log).map(|(owner, _)| *owner)
+        });
+        let purged = unit.ops.iter().filter_map(|op| match op {
+            Op::Purge { owner } => Some(owner),
+            _ => None,
+        });
+        let shrank = |owner: &Address| LogChange::Shrank { owner: owner.clone() };
+        // In whatever order: who has shrunk begins anew behind all of it.
+        grew.chain(trimmed.chain(purged).map(shrank)).collect()
+    }
+}

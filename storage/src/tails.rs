@@ -1,0 +1,218 @@
+//! The newest items of logs, kept in memory for those who follow them: what was just committed is
+//! not read back from the store by everyone who waits for it.
+//!
+//! It knows what stores tell it (`Observer`) and no store's rows. Whatever it does not have is read
+//! from the store, so all of it may be forgotten at any moment; a restart begins with nothing.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use impp_protocol::Address;
+use impp_protocol::hashing::HashMap;
+
+use crate::page::Filler;
+use crate::{Item, LogChange, Observer, Page, ReadLog, Store, StoreError};
+
+/// Bytes of one log's tail, with [`ITEM_OVERHEAD_BYTES`] for each item: more than a page.
+const LOG_BYTES_MAX: usize = 128 * 1024;
+/// Bytes of all tails, counted likewise.
+const ALL_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What an item takes beside its head and body.
+const ITEM_OVERHEAD_BYTES: usize = 256;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Tails {
+    table: Mutex<Table>,
+    log_bytes_max: usize,
+    all_bytes_max: usize,
+    /// Pages that the store had to be asked for.
+    asked: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    logs: HashMap<Address, Tail>,
+    /// Which log each item is of, the oldest first: so all are forgotten in the order in which they
+    /// came. Items that were forgotten sooner are still named here.
+    order: VecDeque<(Address, u64)>,
+    bytes: usize,
+    /// The last number given to a tail.
+    tails: u64,
+}
+
+/// The end of one log.
+#[derive(Debug)]
+struct Tail {
+    /// Tells it from an earlier one of the same log.
+    number: u64,
+    /// Every item of the log with a seq above this is here, in order. There is one at least.
+    after: u64,
+    items: VecDeque<Item>,
+    bytes: usize,
+    /// The lowest seq that the log holds, once the store has said it.
+    oldest: Option<u64>,
+}
+
+/// What a tail makes of a query.
+enum Looked {
+    /// All that it asks for.
+    Page(Page),
+    /// It is for the store; the number of the tail that would like to know what is oldest.
+    Unknown(Option<u64>),
+}
+
+impl Default for Tails {
+    fn default() -> Tails {
+        Tails::bounded(LOG_BYTES_MAX, ALL_BYTES_MAX)
+    }
+}
+
+impl Tails {
+    /// Of so many bytes for a log and for all together.
+    pub fn bounded(log_bytes_max: usize, all_bytes_max: usize) -> Tails {
+        let (table, asked) = Default::default();
+        Tails { table, log_bytes_max, all_bytes_max, asked }
+    }
+
+    /// What [`Store::read`] answers, of the store that these are the tails of; without asking it where
+    /// nothing but the newest is read.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn read(&self, store: &dyn Store, query: ReadLog) -> Result<Page, StoreError> {
+        let number = match self.table().look(&query) {
+            Looked::Page(page) => return Ok(page),
+            Looked::Unknown(number) => number,
+        };
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let owner = query.owner.clone();
+        let page = store.read(query).await?;
+        // If the log has shrunk since it was asked, this is another tail now or none.
+        if let Some(tail) = self.table().logs.get_mut(&owner)
+            && Some(tail.number) == number
+        {
+            tail.oldest = Some(page.oldest);
+        }
+        Ok(page)
+    }
+
+    /// How often the store was asked.
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that all tails take now.
+    pub fn bytes(&self) -> usize {
+        self.table().bytes
+    }
+
+    /// Items that are named, to be forgotten in order.
+    pub fn named(&self) -> usize {
+        self.table().order.len()
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Observer for Tails {
+    fn committed(&self, changes: Vec<LogChange>) {
+        let mut table = self.table();
+        for change in changes {
+            match change {
+                LogChange::Grew { owner, before, item } => {
+                    table.grew(owner, before, item, self.log_bytes_max);
+                }
+                // Which items are gone is not said, and who follows has read most of them.
+                LogChange::Shrank { owner } => table.forget(&owner),
+            }
+        }
+        table.bound(self.all_bytes_max);
+    }
+}
+
+impl Table {
+    fn grew(&mut self, owner: Address, before: u64, item: Item, log_bytes_max: usize) {
+        let (seq, bytes) = (item.seq, size(&item));
+        if self.logs.get(&owner).is_some_and(|tail| tail.last() != Some(before)) {
+            self.forget(&owner);
+        }
+        let tails = &mut self.tails;
+        let tail = self.logs.entry(owner.clone()).or_insert_with(|| {
+            *tails += 1;
+            let (items, bytes, oldest) = (VecDeque::new(), 0, None);
+            Tail { number: *tails, after: before, items, bytes, oldest }
+        });
+        tail.items.push_back(item);
+        tail.bytes += bytes;
+        self.bytes += bytes;
+        while tail.bytes > log_bytes_max && tail.items.len() > 1 {
+            self.bytes -= tail.forget_first();
+        }
+        self.order.push_back((owner, seq));
+    }
+
+    fn forget(&mut self, owner: &Address) {
+        if let Some(tail) = self.logs.remove(owner) {
+            self.bytes -= tail.bytes;
+        }
+    }
+
+    /// Forgets the oldest items of all, and the names of those that are gone already.
+    fn bound(&mut self, bytes_max: usize) {
+        let names_max = bytes_max / ITEM_OVERHEAD_BYTES;
+        while let Some((owner, seq)) = self.order.front() {
+            let tail = self.logs.get_mut(owner);
+            let held = tail.filter(|tail| tail.items.front().is_some_and(|item| item.seq == *seq));
+            match held {
+                Some(_) if self.bytes <= bytes_max && self.order.len() <= names_max => break,
+                Some(tail) => {
+                    self.bytes -= tail.forget_first();
+                    if tail.items.is_empty() {
+                        self.logs.remove(owner);
+                    }
+                }
+                None => {}
+            }
+            self.order.pop_front();
+        }
+    }
+
+    fn look(&self, query: &ReadLog) -> Looked {
+        let Some(tail) = self.logs.get(&query.owner) else { return Looked::Unknown(None) };
+        let (Some(oldest), true) = (tail.oldest, tail.after <= query.after) else {
+            return Looked::Unknown(Some(tail.number));
+        };
+        let first = tail.items.partition_point(|item| item.seq <= query.after);
+        let mut filler = Filler::new(query.items_max, query.bytes_max);
+        for item in tail.items.range(first..) {
+            if !filler.take(item.clone()) {
+                break;
+            }
+        }
+        let Filler { items, more, damaged, .. } = filler;
+        Looked::Page(Page { items, more, damaged, oldest })
+    }
+}
+
+impl Tail {
+    fn last(&self) -> Option<u64> {
+        self.items.back().map(|item| item.seq)
+    }
+
+    /// The bytes of the item that is forgotten.
+    fn forget_first(&mut self) -> usize {
+        let Some(item) = self.items.pop_front() else { return 0 };
+        let bytes = size(&item);
+        self.after = item.seq;
+        self.bytes -= bytes;
+        bytes
+    }
+}
+
+fn size(item: &Item) -> usize {
+    item.size() + ITEM_OVERHEAD_BYTES
+}

@@ -6,7 +6,6 @@ mod kit;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use bytes::Bytes;
 use impp_storage::*;
@@ -21,31 +20,6 @@ fn database(dir: &Path) -> PathBuf {
 fn count(dir: &Path, table: &str) -> i64 {
     let connection = Connection::open(database(dir)).unwrap();
     connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
-}
-
-/// Whatever others have asked for in somebody's lane takes no place of that one's: they are told to wait.
-#[tokio::test]
-async fn who_asks_takes_places_in_the_queue_and_not_who_is_asked() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    let lane = |address: &impp_protocol::Address| Lane::Account(address.clone());
-    let asked = |of: Option<Lane>| {
-        let unit = unit(vec![append(&alice(), "x")]).in_lane(lane(&alice()));
-        store.submit(Unit { share: of, ..unit })
-    };
-    let at_once = async |pending| tokio::time::timeout(Duration::ZERO, pending).await.ok();
-    // Nothing is written until it is let go.
-    let other = Connection::open(database(dir.path())).unwrap();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let busy = Some(Err(StoreError::Busy));
-    let mut asked_by_bob = 0;
-    while at_once(asked(Some(lane(&bob())))).await != busy {
-        asked_by_bob += 1;
-        assert!(asked_by_bob < 10_000);
-    }
-    assert!(asked_by_bob > 1000);
-    assert_eq!(at_once(asked(None)).await, None, "it waits for the disk");
-    other.execute_batch("ROLLBACK").unwrap();
 }
 
 /// E1, G15: all that was answered is there after a reopening: items, records, counters, the

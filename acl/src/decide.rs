@@ -6,7 +6,7 @@
 use impp_protocol::{Address, Timestamp};
 
 use crate::conditions::{Asked, Outcome};
-use crate::grants::{FieldSet, Grants};
+use crate::grants::Grants;
 use crate::identity::{By, Grant, Watcher};
 use crate::rules::{Handling, Rule, RuleSet};
 
@@ -115,7 +115,7 @@ pub fn decide(rules: &RuleSet, question: &Question<'_>) -> Decision {
         let outcome = rule.conditions.test(question.asked());
         if matches!(outcome, Outcome::Matched(_)) {
             decision.handling = decision.handling.max(rule.handling_for(question.purpose));
-            decision.grants = decision.grants.union(&rule.grants_for(question));
+            decision.grants = decision.grants.union(rule.grants_for(question));
             decision.matched.push(index);
         }
         if matches!(outcome, Outcome::Matched(_) | Outcome::NotNow) {
@@ -136,7 +136,7 @@ pub fn decide_unsure(rules: &RuleSet, question: &Question<'_>) -> (Decision, boo
     let (handling, grants) = (decision.handling, &decision.grants);
     let adds = |rule: &Rule| {
         let may = rule.handling_for(question.purpose).max(handling);
-        let shows = || !grants.includes(&rule.grants_for(question));
+        let shows = || !grants.includes(rule.grants_for(question));
         may > handling || (may == Handling::Allow && shows())
     };
     let mut more = rules.rules.iter().filter(|r| r.conditions.hang_on_sphere(question.asked()));
@@ -159,17 +159,12 @@ impl Rule {
     }
 
     /// What the rule, if it matches, grants: what it says, or for contacts what the entry grants.
-    pub(crate) fn grants_for(&self, question: &Question<'_>) -> Grants {
-        let by_entry = self.fields.is_none() && self.conditions.who.contacts;
-        if !by_entry || *question.watcher == Watcher::Anonymous {
-            return self.grants.clone();
+    pub(crate) fn grants_for(&self, question: &Question<'_>) -> &Grants {
+        match (&self.by_entry, question.watcher, question.contact) {
+            (Some([status, _]), Watcher::Principal(_), Grant::Status) => status,
+            (Some([_, all]), Watcher::Principal(_), Grant::All) => all,
+            _ => &self.grants,
         }
-        let fields = match question.contact {
-            Grant::None => return self.grants.clone(),
-            Grant::Status => FieldSet::status(),
-            Grant::All => FieldSet::All,
-        };
-        Grants::new(fields, self.grants.tuples().clone())
     }
 
     /// Whether the rule's grants come from the watcher's entry.

@@ -138,11 +138,18 @@ fn visible(decision: &Decision) -> Vec<String> {
         return Vec::new();
     }
     let mut words = decision.grants().fields().words();
-    let any_tuple = !decision.grants().tuples().is_nothing();
-    if any_tuple && !words.iter().any(|word| word == "all" || word == "status") {
-        words.push("status".to_owned());
-        words.sort_unstable();
+    let parts = decision.grants().parts();
+    let always = [
+        ("status", parts.tuples.is_named()),
+        ("timestamp", parts.persons.is_named()),
+        ("device-id", parts.devices.is_named()),
+    ];
+    for (name, shows) in always {
+        if shows && !words.iter().any(|word| word == "all" || word == name) {
+            words.push(name.to_owned());
+        }
     }
+    words.sort_unstable();
     words
 }
 

@@ -34,12 +34,12 @@ pub use explain::{
     DeliveryExplanation, Explanation, RuleTrace, explain, explain_delivery,
     explain_delivery_unsure, explain_unsure,
 };
-pub use grants::{FieldSet, Grants, Selector, TupleSet};
+pub use grants::{Depth, FieldSet, Grants, PartSet, Parts, Selected, Selector};
 pub use identity::{Grant, Group, Watcher, Who};
 pub use permit::{Acting, By, NotYours, Scope, Service, Shape, Thing, thing};
 pub use rules::{
     Delegate, DeliveryAction, DeliveryRule, FIELDS_MAX, GROUP_MEMBERS_MAX, GROUPS_MAX, Handling,
-    ID_BYTES_MAX, RULES_BYTES_MAX, RULES_MAX, Rate, Right, Rule, RuleSet, SPHERES_MAX,
-    TUPLE_SELECTORS_MAX, VALIDITIES_MAX, WHO_MAX,
+    ID_BYTES_MAX, RULES_BYTES_MAX, RULES_MAX, Rate, Right, Rule, RuleSet, SELECTORS_MAX,
+    SPHERES_MAX, VALIDITIES_MAX, WHO_MAX,
 };
 pub use view::{View, ViewKey};

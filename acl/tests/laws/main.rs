@@ -7,6 +7,8 @@ mod any;
 #[cfg(test)]
 mod decisions;
 #[cfg(test)]
+mod mistakes;
+#[cfg(test)]
 mod oracle;
 #[cfg(test)]
 mod rulings;

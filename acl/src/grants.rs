@@ -104,6 +104,15 @@ impl Grants {
         Grants::new(self.0.fields.union(&other.0.fields), parts)
     }
 
+    /// The same, of fields no more than these.
+    #[must_use]
+    pub fn cut(self, most: &FieldSet) -> Grants {
+        if most.includes(&self.0.fields) {
+            return self;
+        }
+        Grants::new(self.0.fields.intersection(most), self.0.parts.clone())
+    }
+
     /// In words for the owner: the fields, then what selects tuples unless all are granted, then
     /// what selects the person and devices where a rule says so.
     pub fn words(&self) -> Vec<String> {

@@ -13,6 +13,7 @@ mod content;
 mod decide;
 mod defaults;
 mod delivery;
+mod domain;
 mod edit;
 mod error;
 mod explain;
@@ -28,6 +29,7 @@ pub use content::{Content, Disclosed};
 pub use decide::{Decision, Purpose, Question, decide, decide_unsure};
 pub use defaults::default_rules;
 pub use delivery::{DeliveryDecision, DeliveryQuestion, decide_delivery, decide_delivery_unsure};
+pub use domain::DomainPolicy;
 pub use edit::{DeliveryRuling, Ruling, with_decision, with_delivery_decision};
 pub use error::RulesError;
 pub use explain::{

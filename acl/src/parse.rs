@@ -2,6 +2,7 @@
 //!
 //! Reading typed values with their lines is in [`reader`]; changing a text is in `edit`.
 
+pub(crate) mod domain;
 mod reader;
 mod words;
 
@@ -38,9 +39,7 @@ pub(crate) fn parse(text: &str) -> Result<RuleSet, RulesError> {
         let message = format!("{} bytes, at most {RULES_BYTES_MAX} are taken", text.len());
         return Err(RulesError::at(text, None, message));
     }
-    let document = Document::parse(text).map_err(|error| {
-        RulesError::at(text, error.span(), error.message().lines().collect::<Vec<_>>().join(", "))
-    })?;
+    let document = Document::parse(text).map_err(|error| RulesError::toml(text, &error))?;
     let reader = Reader { text };
     let top = document.as_table();
     reader.only_keys(top, TOP_KEYS)?;
@@ -127,9 +126,19 @@ impl<'a> Sections<'a> {
     }
 
     fn rule(&self, table: &dyn TableLike, id: String) -> Result<Rule, RulesError> {
+        self.granting("rule", table, id)
+    }
+
+    /// A rule of a user, or of a domain's floor.
+    fn granting(
+        &self,
+        section: &str,
+        table: &dyn TableLike,
+        id: String,
+    ) -> Result<Rule, RulesError> {
         let words = Handling::EVERY.map(|handling| (handling.as_str(), handling));
         let Some(handling) = self.reader.word(table, "handling", &words)? else {
-            return Err(self.lacks(table, "rule", &id, "handling"));
+            return Err(self.lacks(table, section, &id, "handling"));
         };
         let fetch = self.reader.word(table, "fetch", &words)?;
         let fields = self.fields(table)?;

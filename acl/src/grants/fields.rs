@@ -106,6 +106,17 @@ impl FieldSet {
         }
     }
 
+    /// What both grant.
+    pub(super) fn intersection(&self, other: &FieldSet) -> FieldSet {
+        let (FieldSet::Only(a), FieldSet::Only(b)) = (self, other) else {
+            return if *self == FieldSet::All { other.clone() } else { self.clone() };
+        };
+        let both = |(name, depth): (&FieldName, &Depth)| {
+            b.get(name).map(|other| (name.clone(), (*depth).min(*other)))
+        };
+        FieldSet::Only(a.iter().filter_map(both).collect())
+    }
+
     pub(super) fn union(&self, other: &FieldSet) -> FieldSet {
         let (FieldSet::Only(a), FieldSet::Only(b)) = (self, other) else { return FieldSet::All };
         let mut both = a.clone();

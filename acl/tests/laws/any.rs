@@ -98,6 +98,7 @@ impl Asking {
             now: Timestamp::from_millis(self.now * 1000),
             sphere: self.sphere,
             contact: self.contact,
+            domain: impp_acl::DomainPolicy::none(),
         }
     }
 

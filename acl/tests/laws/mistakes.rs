@@ -12,6 +12,7 @@ fn ask(rules: &str, watcher: &str, now: &str) -> Decision {
         now: Timestamp::parse(now).unwrap(),
         sphere: None,
         contact: Grant::None,
+        domain: impp_acl::DomainPolicy::none(),
     };
     decide(&RuleSet::parse(rules).unwrap(), &question)
 }

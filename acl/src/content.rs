@@ -128,6 +128,7 @@ mod tests {
             now: Default::default(),
             sphere: None,
             contact: crate::Grant::None,
+            domain: crate::DomainPolicy::none(),
         };
         decide(&RuleSet::default(), &question).view(document).unwrap().content()
     }

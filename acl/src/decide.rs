@@ -5,8 +5,9 @@
 
 use impp_protocol::{Address, Timestamp};
 
-use crate::conditions::{Asked, Outcome};
-use crate::grants::{FieldSet, Grants};
+use crate::conditions::{Asked, Conditions, Outcome};
+use crate::domain::DomainPolicy;
+use crate::grants::Grants;
 use crate::identity::{By, Grant, Watcher};
 use crate::rules::{Handling, Rule, RuleSet};
 
@@ -34,6 +35,8 @@ pub struct Question<'a> {
     pub sphere: Option<&'a str>,
     /// What the owner's contact list grants to the watcher.
     pub contact: Grant,
+    /// What the owner's domain lays down.
+    pub domain: &'a DomainPolicy,
 }
 
 /// What becomes of a question, and which rules made it so.
@@ -49,6 +52,8 @@ pub struct Decision {
     pub(crate) handling: Handling,
     pub(crate) grants: Grants,
     matched: Vec<usize>,
+    floors: Vec<usize>,
+    ceilings: Vec<usize>,
     by_owner: bool,
     until: Option<Timestamp>,
 }
@@ -67,6 +72,16 @@ impl Decision {
     /// The matching rules, by their place in [`RuleSet::rules`].
     pub fn matched(&self) -> &[usize] {
         &self.matched
+    }
+
+    /// The rules of the domain's floor that match, by their place.
+    pub(crate) fn floors(&self) -> &[usize] {
+        &self.floors
+    }
+
+    /// The parts of the domain's ceiling that match, by their place.
+    pub(crate) fn ceilings(&self) -> &[usize] {
+        &self.ceilings
     }
 
     /// Whether no rule was asked because the owner looks at itself.
@@ -95,13 +110,21 @@ impl Decision {
 
 /// Decides by the rules; without a matching one the answer is block.
 ///
-/// Fields and tuples are united over all matching rules, whatever each does with the watcher
-/// (RFC 4745 10.2), so a fetch shows what a subscription would. The owner sees everything.
+/// Fields and parts are united over all matching rules, whatever each does with the watcher
+/// (RFC 4745 10.2), so a fetch shows what a subscription would. The domain's floor is rules beside
+/// the owner's; its ceiling cuts what all of them have made. The owner sees everything.
 pub fn decide(rules: &RuleSet, question: &Question<'_>) -> Decision {
+    united(rules, question).beneath_ceiling(question)
+}
+
+/// What the owner's rules and the floor make together.
+fn united(rules: &RuleSet, question: &Question<'_>) -> Decision {
     let mut decision = Decision {
         handling: Handling::Block,
         grants: Grants::nothing(),
         matched: Vec::new(),
+        floors: Vec::new(),
+        ceilings: Vec::new(),
         by_owner: false,
         until: None,
     };
@@ -112,18 +135,50 @@ pub fn decide(rules: &RuleSet, question: &Question<'_>) -> Decision {
         return decision;
     }
     for (index, rule) in rules.rules.iter().enumerate() {
-        let outcome = rule.conditions.test(question.asked());
-        if matches!(outcome, Outcome::Matched(_)) {
-            decision.handling = decision.handling.max(rule.handling_for(question.purpose));
-            decision.grants = decision.grants.union(&rule.grants_for(question));
+        if decision.matches(&rule.conditions, question) {
+            decision.add(rule, question);
             decision.matched.push(index);
         }
-        if matches!(outcome, Outcome::Matched(_) | Outcome::NotNow) {
-            let next = rule.conditions.next_change(question.now);
-            decision.until = decision.until.into_iter().chain(next).min();
+    }
+    for (index, rule) in question.domain.floors.iter().enumerate() {
+        if decision.matches(&rule.conditions, question) {
+            decision.add(rule, question);
+            decision.floors.push(index);
         }
     }
     decision
+}
+
+impl Decision {
+    /// Whether conditions hold; and when time alone may change that.
+    fn matches(&mut self, conditions: &Conditions, question: &Question<'_>) -> bool {
+        let outcome = conditions.test(question.asked());
+        if matches!(outcome, Outcome::Matched(_) | Outcome::NotNow) {
+            let next = conditions.next_change(question.now);
+            self.until = self.until.into_iter().chain(next).min();
+        }
+        matches!(outcome, Outcome::Matched(_))
+    }
+
+    fn add(&mut self, rule: &Rule, question: &Question<'_>) {
+        self.handling = self.handling.max(rule.handling_for(question.purpose));
+        let grants = std::mem::replace(&mut self.grants, Grants::nothing());
+        self.grants = grants.union(rule.grants_for(question));
+    }
+
+    fn beneath_ceiling(mut self, question: &Question<'_>) -> Decision {
+        if self.by_owner {
+            return self;
+        }
+        for (index, ceiling) in question.domain.ceilings.iter().enumerate() {
+            if self.matches(&ceiling.conditions, question) {
+                self.handling = self.handling.min(ceiling.handling_for(question.purpose));
+                self.grants = self.grants.cut(&ceiling.fields);
+                self.ceilings.push(index);
+            }
+        }
+        self
+    }
 }
 
 /// Decides where the owner's sphere is not known for now: as where there is none; and whether it hangs
@@ -132,12 +187,14 @@ pub fn decide(rules: &RuleSet, question: &Question<'_>) -> Decision {
 /// Rules only grant, so where no rule of a sphere adds anything, the decision is that of every sphere.
 pub fn decide_unsure(rules: &RuleSet, question: &Question<'_>) -> (Decision, bool) {
     let question = &Question { sphere: None, ..*question };
-    let decision = decide(rules, question);
-    let (handling, grants) = (decision.handling, &decision.grants);
+    let united = united(rules, question);
+    let decision = united.clone().beneath_ceiling(question);
     let adds = |rule: &Rule| {
-        let may = rule.handling_for(question.purpose).max(handling);
-        let shows = || !grants.includes(&rule.grants_for(question));
-        may > handling || (may == Handling::Allow && shows())
+        let mut with = united.clone();
+        with.add(rule, question);
+        let with = with.beneath_ceiling(question);
+        let shows = || !decision.grants.includes(&with.grants);
+        with.handling > decision.handling || (with.handling == Handling::Allow && shows())
     };
     let mut more = rules.rules.iter().filter(|r| r.conditions.hang_on_sphere(question.asked()));
     let hangs = !decision.by_owner && more.any(adds);
@@ -159,17 +216,12 @@ impl Rule {
     }
 
     /// What the rule, if it matches, grants: what it says, or for contacts what the entry grants.
-    pub(crate) fn grants_for(&self, question: &Question<'_>) -> Grants {
-        let by_entry = self.fields.is_none() && self.conditions.who.contacts;
-        if !by_entry || *question.watcher == Watcher::Anonymous {
-            return self.grants.clone();
+    pub(crate) fn grants_for(&self, question: &Question<'_>) -> &Grants {
+        match (&self.by_entry, question.watcher, question.contact) {
+            (Some([status, _]), Watcher::Principal(_), Grant::Status) => status,
+            (Some([_, all]), Watcher::Principal(_), Grant::All) => all,
+            _ => &self.grants,
         }
-        let fields = match question.contact {
-            Grant::None => return self.grants.clone(),
-            Grant::Status => FieldSet::status(),
-            Grant::All => FieldSet::All,
-        };
-        Grants::new(fields, self.grants.tuples().clone())
     }
 
     /// Whether the rule's grants come from the watcher's entry.
@@ -221,6 +273,7 @@ mod tests {
             now: Timestamp::parse(now).unwrap(),
             sphere: None,
             contact,
+            domain: DomainPolicy::none(),
         };
         decide(&RuleSet::parse(RULES).unwrap(), &question)
     }

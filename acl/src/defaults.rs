@@ -68,7 +68,8 @@ mod tests {
         let watcher = &Address::parse(watcher).map_or(Watcher::Anonymous, Watcher::Principal);
         let now = Timestamp::from_millis(0);
         let purpose = Purpose::Subscribe;
-        let question = Question { owner, watcher, purpose, now, sphere: None, contact };
+        let domain = crate::DomainPolicy::none();
+        let question = Question { owner, watcher, purpose, now, sphere: None, contact, domain };
         let letter = DeliveryQuestion { owner, sender: watcher, now, sphere: None, contact };
         let decision = decide(&rules, &question);
         let fields = decision.grants().fields().clone();

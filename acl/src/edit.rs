@@ -15,7 +15,7 @@ use impp_protocol::Address;
 
 use crate::conditions::Conditions;
 use crate::error::RulesError;
-use crate::grants::{FieldSet, TupleSet};
+use crate::grants::{FieldSet, PartSet};
 use crate::identity::{Grant, Watcher};
 use crate::rules::{DeliveryAction, Handling, RuleSet};
 use text::RulesText;
@@ -94,7 +94,8 @@ pub fn with_decision(text: &str, who: &Address, ruling: &Ruling) -> Result<Strin
                     Ruling::Deny => rule.strongest() > Handling::Block,
                 },
                 seat: rule.fetch.is_none()
-                    && rule.tuples.as_ref().is_none_or(TupleSet::is_all)
+                    && rule.tuples.as_ref().is_none_or(PartSet::is_all)
+                    && rule.plain
                     && match ruling {
                         Ruling::Allow(fields) => {
                             rule.handling == Handling::Allow && rule.fields.as_ref() == Some(fields)

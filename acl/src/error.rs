@@ -27,6 +27,12 @@ impl RulesError {
         RulesError { line, message, hint: None }
     }
 
+    /// What the TOML parser has found.
+    pub(crate) fn toml(text: &str, error: &toml_edit::TomlError) -> RulesError {
+        let message = error.message().lines().collect::<Vec<_>>().join(", ");
+        RulesError::at(text, error.span(), message)
+    }
+
     /// The same with a hint.
     pub(crate) fn hinting(mut self, hint: Option<String>) -> RulesError {
         self.hint = hint;

@@ -83,8 +83,30 @@ fn explained(
         }
         RuleTrace { id: rule.id.clone(), matched, why, grants }
     };
-    let traces = if decision.by_owner() { Vec::new() } else { trace_all(&rules.rules, trace) };
+    let mut traces = if decision.by_owner() { vec![] } else { trace_all(&rules.rules, trace) };
+    traces.extend(by_domain(question, &decision));
     Explanation { fields: visible(&decision), rules: traces, decision }
+}
+
+/// What of the domain's policy has a part in the decision; the rest is not the owner's concern.
+fn by_domain(question: &Question<'_>, decision: &Decision) -> Vec<RuleTrace> {
+    let trace = |id: &str, conditions: &Conditions, what: String, grants| {
+        let why = reason(conditions, question.asked(), conditions.test(question.asked()), None);
+        let why = format!("by the domain, {what}: {why}");
+        RuleTrace { id: id.to_owned(), matched: true, why, grants }
+    };
+    let floors = decision.floors().iter().filter_map(|index| question.domain.floors.get(*index));
+    let floors = floors.map(|rule| {
+        let what = rule.handling_for(question.purpose).to_string();
+        trace(&rule.id, &rule.conditions, what, rule.grants_for(question).words())
+    });
+    let ceilings = decision.ceilings().iter();
+    let ceilings = ceilings.filter_map(|index| question.domain.ceilings.get(*index));
+    let ceilings = ceilings.map(|ceiling| {
+        let what = format!("at most {}", ceiling.handling_for(question.purpose));
+        trace(&ceiling.id, &ceiling.conditions, what, ceiling.fields.words())
+    });
+    floors.chain(ceilings).collect()
 }
 
 /// Decides about a message, and says why.
@@ -138,11 +160,18 @@ fn visible(decision: &Decision) -> Vec<String> {
         return Vec::new();
     }
     let mut words = decision.grants().fields().words();
-    let any_tuple = !decision.grants().tuples().is_nothing();
-    if any_tuple && !words.iter().any(|word| word == "all" || word == "status") {
-        words.push("status".to_owned());
-        words.sort_unstable();
+    let parts = decision.grants().parts();
+    let always = [
+        ("status", parts.tuples.is_named()),
+        ("timestamp", parts.persons.is_named()),
+        ("device-id", parts.devices.is_named()),
+    ];
+    for (name, shows) in always {
+        if shows && !words.iter().any(|word| word == "all" || word == name) {
+            words.push(name.to_owned());
+        }
     }
+    words.sort_unstable();
     words
 }
 
@@ -229,6 +258,7 @@ mod tests {
             now: Timestamp::from_millis(0),
             sphere,
             contact: Grant::Status,
+            domain: crate::DomainPolicy::none(),
         };
         explain(&RuleSet::parse(RULES).unwrap(), &question)
     }
@@ -261,6 +291,7 @@ mod tests {
                 now: Timestamp::from_millis(0),
                 sphere: Some("home"),
                 contact: Grant::Status,
+                domain: crate::DomainPolicy::none(),
             };
             let (decision, _) = crate::decide_unsure(&rules, &question);
             explain_unsure(&rules, &question, decision, Timestamp::from_millis(60_000))

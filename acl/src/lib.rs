@@ -13,6 +13,7 @@ mod content;
 mod decide;
 mod defaults;
 mod delivery;
+mod domain;
 mod edit;
 mod error;
 mod explain;
@@ -29,19 +30,20 @@ pub use content::{Content, Disclosed};
 pub use decide::{Decision, Purpose, Question, decide, decide_unsure};
 pub use defaults::default_rules;
 pub use delivery::{DeliveryDecision, DeliveryQuestion, decide_delivery, decide_delivery_unsure};
+pub use domain::DomainPolicy;
 pub use edit::{DeliveryRuling, Ruling, with_decision, with_delivery_decision};
 pub use error::RulesError;
 pub use explain::{
     DeliveryExplanation, Explanation, RuleTrace, explain, explain_delivery,
     explain_delivery_unsure, explain_unsure,
 };
-pub use grants::{FieldSet, Grants, Selector, TupleSet};
+pub use grants::{Depth, FieldSet, Grants, PartSet, Parts, Selected, Selector};
 pub use identity::{Grant, Group, Watcher, Who};
 pub use permit::{Acting, By, NotYours, scope};
 pub use rules::{
     Delegate, DeliveryAction, DeliveryRule, FIELDS_MAX, GROUP_MEMBERS_MAX, GROUPS_MAX, Handling,
-    ID_BYTES_MAX, RULES_BYTES_MAX, RULES_MAX, Rate, Right, Rule, RuleSet, SPHERES_MAX,
-    TUPLE_SELECTORS_MAX, VALIDITIES_MAX, WHO_MAX,
+    ID_BYTES_MAX, RULES_BYTES_MAX, RULES_MAX, Rate, Right, Rule, RuleSet, SELECTORS_MAX,
+    SPHERES_MAX, VALIDITIES_MAX, WHO_MAX,
 };
 pub use things::{Ask, Pace, Permit, Service, Shape, Thing, thing};
 pub use view::{View, ViewKey};

@@ -2,6 +2,7 @@
 //!
 //! Reading typed values with their lines is in [`reader`]; changing a text is in `edit`.
 
+pub(crate) mod domain;
 mod reader;
 mod words;
 
@@ -13,18 +14,20 @@ use toml_edit::{Document, Item, TableLike};
 
 use crate::conditions::Conditions;
 use crate::error::{RulesError, did_you_mean, one_of};
-use crate::grants::{FieldSet, Grants, TupleSet};
+use crate::grants::{Depth, FieldSet, Grants, PartSet, Parts};
 use crate::identity::{Group, Who};
 use crate::rules::{
     Delegate, DeliveryAction, DeliveryRule, FIELDS_MAX, GROUP_MEMBERS_MAX, GROUPS_MAX, Handling,
-    RULES_BYTES_MAX, RULES_MAX, Rule, RuleSet, SPHERES_MAX, TUPLE_SELECTORS_MAX, VALIDITIES_MAX,
-    WHO_MAX,
+    RULES_BYTES_MAX, RULES_MAX, Rule, RuleSet, SELECTORS_MAX, SPHERES_MAX, VALIDITIES_MAX, WHO_MAX,
 };
 use reader::{Reader, Text};
+use words::Kind;
 
 const TOP_KEYS: &[&str] = &["groups", "rule", "delivery", "delegate"];
-const RULE_KEYS: &[&str] =
-    &["id", "who", "except", "handling", "fields", "tuples", "valid", "sphere", "fetch"];
+const RULE_KEYS: &[&str] = &[
+    "id", "who", "except", "handling", "fields", "tuples", "persons", "devices", "valid", "sphere",
+    "fetch",
+];
 const DELIVERY_KEYS: &[&str] = &["id", "who", "except", "action", "rate", "valid", "sphere"];
 const DELEGATE_KEYS: &[&str] = &["id", "who", "rights", "until"];
 
@@ -36,9 +39,7 @@ pub(crate) fn parse(text: &str) -> Result<RuleSet, RulesError> {
         let message = format!("{} bytes, at most {RULES_BYTES_MAX} are taken", text.len());
         return Err(RulesError::at(text, None, message));
     }
-    let document = Document::parse(text).map_err(|error| {
-        RulesError::at(text, error.span(), error.message().lines().collect::<Vec<_>>().join(", "))
-    })?;
+    let document = Document::parse(text).map_err(|error| RulesError::toml(text, &error))?;
     let reader = Reader { text };
     let top = document.as_table();
     reader.only_keys(top, TOP_KEYS)?;
@@ -125,22 +126,41 @@ impl<'a> Sections<'a> {
     }
 
     fn rule(&self, table: &dyn TableLike, id: String) -> Result<Rule, RulesError> {
+        self.granting("rule", table, id)
+    }
+
+    /// A rule of a user, or of a domain's floor.
+    fn granting(
+        &self,
+        section: &str,
+        table: &dyn TableLike,
+        id: String,
+    ) -> Result<Rule, RulesError> {
         let words = Handling::EVERY.map(|handling| (handling.as_str(), handling));
         let Some(handling) = self.reader.word(table, "handling", &words)? else {
-            return Err(self.lacks(table, "rule", &id, "handling"));
+            return Err(self.lacks(table, section, &id, "handling"));
         };
         let fetch = self.reader.word(table, "fetch", &words)?;
         let fields = self.fields(table)?;
-        let tuples = self.tuples(table)?;
+        let tuples = self.parts(table, Kind::TUPLES)?;
         let granted_tuples = match &tuples {
             Some(tuples) => tuples.clone(),
-            None if handling.max(fetch.unwrap_or_default()) == Handling::Allow => TupleSet::all(),
-            None => TupleSet::nothing(),
+            None if handling.max(fetch.unwrap_or_default()) == Handling::Allow => PartSet::all(),
+            None => PartSet::nothing(),
         };
-        let granted_fields = fields.clone().unwrap_or_else(FieldSet::nothing);
-        let grants = Grants::new(granted_fields, granted_tuples);
+        let persons = self.parts(table, Kind::PERSONS)?;
+        let devices = self.parts(table, Kind::DEVICES)?;
+        let plain = persons.is_none() && devices.is_none();
+        let parts = Parts {
+            tuples: granted_tuples,
+            persons: persons.unwrap_or_else(PartSet::with_fields),
+            devices: devices.unwrap_or_else(PartSet::with_fields),
+        };
         let conditions = self.conditions(table)?;
-        Ok(Rule { id, conditions, handling, fetch, fields, tuples, grants })
+        let by_entry = (fields.is_none() && conditions.who.contacts)
+            .then(|| [FieldSet::status(), FieldSet::All].map(|f| Grants::new(f, parts.clone())));
+        let grants = Grants::new(fields.clone().unwrap_or_else(FieldSet::nothing), parts);
+        Ok(Rule { id, conditions, handling, fetch, fields, tuples, plain, grants, by_entry })
     }
 
     fn delivery(&self, table: &dyn TableLike, id: String) -> Result<DeliveryRule, RulesError> {
@@ -248,30 +268,32 @@ impl<'a> Sections<'a> {
 
     fn fields(&self, table: &dyn TableLike) -> Result<Option<FieldSet>, RulesError> {
         let Some(item) = table.get("fields") else { return Ok(None) };
-        let mut names = BTreeSet::new();
+        let mut names: BTreeMap<_, Depth> = BTreeMap::new();
         let mut all = false;
         for text in self.reader.texts(item, "fields", FIELDS_MAX)? {
             if text.value == "all" {
                 all = true;
-            } else {
-                names.insert(words::field(self.reader, &text, text.value)?);
+                continue;
             }
+            let (name, depth) = words::granted(self.reader, &text)?;
+            let most = names.get(&name).copied().max(Some(depth)).unwrap_or(depth);
+            names.insert(name, most);
         }
         Ok(Some(if all { FieldSet::All } else { FieldSet::Only(names) }))
     }
 
-    fn tuples(&self, table: &dyn TableLike) -> Result<Option<TupleSet>, RulesError> {
-        let Some(item) = table.get("tuples") else { return Ok(None) };
+    fn parts(&self, table: &dyn TableLike, kind: Kind) -> Result<Option<PartSet>, RulesError> {
+        let Some(item) = table.get(kind.key) else { return Ok(None) };
         let mut selectors = BTreeSet::new();
         let mut all = false;
-        for text in self.reader.texts(item, "tuples", TUPLE_SELECTORS_MAX)? {
+        for text in self.reader.texts(item, kind.key, SELECTORS_MAX)? {
             if text.value == "all" {
                 all = true;
             } else {
-                selectors.insert(words::selector(self.reader, &text)?);
+                selectors.insert(words::selector(self.reader, &text, kind)?);
             }
         }
-        Ok(Some(TupleSet::new(all, selectors)))
+        Ok(Some(PartSet::new(all, selectors)))
     }
 
     fn lacks(&self, table: &dyn TableLike, section: &str, id: &str, key: &str) -> RulesError {

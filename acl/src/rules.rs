@@ -13,7 +13,7 @@ use impp_protocol::{Address, Timestamp};
 
 use crate::conditions::Conditions;
 use crate::error::RulesError;
-use crate::grants::{FieldSet, Grants, TupleSet};
+use crate::grants::{FieldSet, Grants, PartSet};
 use crate::parse;
 
 /// Longest text of rules in bytes; it must travel in one frame of 64 KiB.
@@ -28,8 +28,8 @@ pub const GROUP_MEMBERS_MAX: usize = 1000;
 pub const WHO_MAX: usize = 1000;
 /// Most names in one `fields`.
 pub const FIELDS_MAX: usize = 64;
-/// Most selectors in one `tuples`.
-pub const TUPLE_SELECTORS_MAX: usize = 64;
+/// Most selectors in one `tuples`, `persons`, `devices`.
+pub const SELECTORS_MAX: usize = 64;
 /// Most spans in one `valid`.
 pub const VALIDITIES_MAX: usize = 64;
 /// Most words in one `sphere`.
@@ -120,9 +120,13 @@ pub struct Rule {
     pub(crate) handling: Handling,
     pub(crate) fetch: Option<Handling>,
     pub(crate) fields: Option<FieldSet>,
-    pub(crate) tuples: Option<TupleSet>,
+    pub(crate) tuples: Option<PartSet>,
+    /// Whether it says nothing about the person and devices.
+    pub(crate) plain: bool,
     /// What the rule grants apart from contact list entries.
     pub(crate) grants: Grants,
+    /// What it grants instead to contacts whose entry grants the status, or all.
+    pub(crate) by_entry: Option<[Grants; 2]>,
 }
 
 impl Rule {
@@ -154,8 +158,8 @@ impl Rule {
 
     /// The tuples it grants. Without any said they are all, if the rule allows anything; a rule
     /// that only blocks or asks would otherwise open what others select.
-    pub fn tuples(&self) -> &TupleSet {
-        self.grants.tuples()
+    pub fn tuples(&self) -> &PartSet {
+        &self.grants.parts().tuples
     }
 
     pub(crate) fn strongest(&self) -> Handling {

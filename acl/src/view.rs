@@ -3,19 +3,20 @@
 //! Composing the full document is left to the server, encoding and versions to `protocol`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use impp_protocol::presence::{Document, FieldName, Fields, PartId};
 
 use crate::decide::Decision;
-use crate::grants::{FieldSet, Grants};
+use crate::grants::{FieldSet, Grants, PartSet};
 use crate::rules::Handling;
 
 /// Fields of a tuple that show with it, granted or not (RFC 5025 3.3.1.3; the priority is the
 /// contact's).
 const TUPLE_ALWAYS: [&str; 5] = ["contact", "priority", "service-class", "status", "timestamp"];
-/// Fields of the person that show once any other of its fields does (RFC 5025 3.3.1.2).
+/// Fields of the person that show with it (RFC 5025 3.3.1.2).
 const PERSON_ALWAYS: [&str; 1] = ["timestamp"];
-/// Fields of a device that show once any other of its fields does (RFC 5025 3.3.1.1).
+/// Fields of a device that show with it (RFC 5025 3.3.1.1).
 const DEVICE_ALWAYS: [&str; 2] = ["device-id", "timestamp"];
 
 /// A document as one watcher may see it: the permission to send it.
@@ -120,9 +121,9 @@ impl ViewKey {
     /// What everybody with this key sees of the full document.
     ///
     /// - A granted tuple shows its id, the fields that always show with it, and granted ones; its
-    ///   class also where a rule selects tuples by it ([`crate::TupleSet`]).
-    /// - The person, and each device, shows granted fields, and with any of them its time (and
-    ///   the device's id); without any it is absent.
+    ///   class also where a rule selects tuples by it ([`PartSet`]).
+    /// - The person, and each device, is granted by a selector too, or else wherever a granted
+    ///   field shows of it; and shows then as tuples do. With no field left the person is absent.
     /// - Where nothing at all is left the view is [`Document::offline`]: so nobody can tell
     ///   "nothing for you" from offline, and an offline owner looks the same to all.
     ///
@@ -131,47 +132,48 @@ impl ViewKey {
         let Shown::Granted(grants) = &self.0 else {
             return View { document: Document::offline() };
         };
+        let (fields, parts) = (grants.fields(), grants.parts());
         let document = Document {
-            person: part(&full.person, grants.fields(), &PERSON_ALWAYS).unwrap_or_default(),
-            tuples: tuples(&full.tuples, grants),
-            devices: devices(&full.devices, grants.fields()),
+            person: shown(None, &full.person, fields, &parts.persons, &PERSON_ALWAYS)
+                .unwrap_or_default(),
+            tuples: each(&full.tuples, fields, &parts.tuples, &TUPLE_ALWAYS),
+            devices: each(&full.devices, fields, &parts.devices, &DEVICE_ALWAYS),
         };
         let empty = document == Document::default();
         View { document: if empty { Document::offline() } else { document } }
     }
 }
 
-fn tuples(all: &BTreeMap<PartId, Fields>, grants: &Grants) -> BTreeMap<PartId, Fields> {
+fn each(
+    all: &BTreeMap<PartId, Fields>,
+    granted: &FieldSet,
+    parts: &PartSet,
+    always: &[&str],
+) -> BTreeMap<PartId, Fields> {
     let shown = |(id, fields): (&PartId, &Fields)| {
-        let by_class = grants.tuples().selects_class(id, fields);
-        let keep = |name: &FieldName| {
-            grants.fields().contains(name)
-                || TUPLE_ALWAYS.contains(&name.as_str())
-                || (by_class && name.as_str() == "class")
-        };
-        grants.tuples().selects(id, fields).then(|| (id.clone(), pick(fields, keep)))
+        Some((id.clone(), shown(Some(id), fields, granted, parts, always)?))
     };
     all.iter().filter_map(shown).collect()
 }
 
-fn devices(all: &BTreeMap<PartId, Fields>, granted: &FieldSet) -> BTreeMap<PartId, Fields> {
-    all.iter()
-        .filter_map(|(id, fields)| Some((id.clone(), part(fields, granted, &DEVICE_ALWAYS)?)))
-        .collect()
-}
-
-/// A part that shows only for its granted fields; the others in `always` follow them.
-fn part(fields: &Fields, granted: &FieldSet, always: &[&str]) -> Option<Fields> {
-    let any = *granted == FieldSet::All || fields.keys().any(|name| granted.contains(name));
-    any.then(|| pick(fields, |name| granted.contains(name) || always.contains(&name.as_str())))
-}
-
-fn pick(fields: &Fields, keep: impl Fn(&FieldName) -> bool) -> Fields {
-    fields
-        .iter()
-        .filter(|(name, _)| keep(name))
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect()
+/// What shows of a part, if it is one of those that are granted.
+fn shown(
+    id: Option<&PartId>,
+    fields: &Fields,
+    granted: &FieldSet,
+    parts: &PartSet,
+    always: &[&str],
+) -> Option<Fields> {
+    let any = *granted == FieldSet::All
+        || fields.iter().any(|(name, value)| granted.shown(name, value).is_some());
+    let selected = parts.selects(id, fields, any);
+    let keep = |(name, value): (&FieldName, &Arc<str>)| {
+        let with_it =
+            always.contains(&name.as_str()) || (selected.class && name.as_str() == "class");
+        let value = if with_it { Some(value.clone()) } else { granted.shown(name, value) };
+        value.map(|value| (name.clone(), value))
+    };
+    selected.shown.then(|| fields.iter().filter_map(keep).collect())
 }
 
 #[cfg(test)]

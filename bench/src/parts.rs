@@ -5,7 +5,7 @@
 //! `instructions.txt`.
 
 use bytes::{Bytes, BytesMut};
-use impp_acl::{Decision, Purpose, Question, RuleSet, Watcher, decide};
+use impp_acl::{Decision, DomainPolicy, Purpose, Question, RuleSet, Watcher, decide};
 use impp_protocol::command::Message;
 use impp_protocol::frame::{self, FRAME_BYTES_MAX};
 use impp_protocol::presence::{Document, FieldName, PartId};
@@ -124,5 +124,5 @@ impl Parts {
 fn question<'a>(owner: &'a Address, watcher: &'a Watcher) -> Question<'a> {
     let now = Timestamp::from_millis(1_700_000_000_000);
     let (purpose, contact) = (Purpose::Subscribe, Grant::None);
-    Question { owner, watcher, purpose, now, sphere: None, contact }
+    Question { owner, watcher, purpose, now, sphere: None, contact, domain: DomainPolicy::none() }
 }

@@ -19,7 +19,7 @@ mod published;
 mod sign_in;
 mod tls;
 
-pub use calls::{ExplainKind, Fetched, Outgoing, Sent};
+pub use calls::{ExplainKind, Fetched, Outgoing, Sent, Supposed};
 pub use client::{Client, Options};
 pub use connection::{Connection, Incoming};
 pub use error::{ClientError, Refusal};

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use impp_acl::{
-    Decision, DeliveryDecision, DeliveryQuestion, Handling, Purpose, Question, RuleSet, Watcher,
-    decide, decide_delivery, decide_delivery_unsure, decide_unsure,
+    Decision, DeliveryDecision, DeliveryQuestion, DomainPolicy, Handling, Purpose, Question,
+    RuleSet, Watcher, decide, decide_delivery, decide_delivery_unsure, decide_unsure,
 };
 use impp_protocol::state::{Grant, SubscriptionState};
 use impp_protocol::{Address, Timestamp};
@@ -54,6 +54,8 @@ pub struct Policy {
     pub number: u64,
     /// The contact list.
     pub contacts: Arc<BTreeMap<Address, Contact>>,
+    /// What the owner's domain lays down above the rules.
+    pub domain: Arc<DomainPolicy>,
     /// How many milliseconds the clock on the wall, by which rules name times, is ahead of the time by
     /// which all else here goes.
     pub ahead: i64,
@@ -62,8 +64,8 @@ pub struct Policy {
 impl Policy {
     /// Rules without contacts, as a new account has them.
     pub fn new(rules: RuleSet, text: &str, number: u64) -> Policy {
-        let contacts = Arc::default();
-        Policy { rules: Arc::new(rules), text: text.into(), number, contacts, ahead: 0 }
+        let (contacts, domain) = (Arc::default(), DomainPolicy::none().clone());
+        Policy { rules: Arc::new(rules), text: text.into(), number, contacts, domain, ahead: 0 }
     }
 
     /// The time, as rules name it.
@@ -100,8 +102,8 @@ impl Policy {
         stands: Option<SubscriptionState>,
     ) -> Decision {
         use SubscriptionState::{Active, Pending, Waiting};
-        let (contact, now) = (self.grant(watcher), self.wall(now));
-        let question = |sphere| Question { owner, watcher, purpose, now, sphere, contact };
+        let (contact, now, domain) = (self.grant(watcher), self.wall(now), &*self.domain);
+        let question = |sphere| Question { owner, watcher, purpose, now, sphere, contact, domain };
         let (decision, hangs) = match sphere {
             Sphere::Is(sphere) => (decide(&self.rules, &question(sphere)), false),
             Sphere::Lost => decide_unsure(&self.rules, &question(None)),
@@ -156,6 +158,8 @@ impl Policy {
 
     /// Whether both decide alike for the same reasons: clones of one that nobody has changed.
     pub(crate) fn is_same(&self, other: &Policy) -> bool {
-        Arc::ptr_eq(&self.rules, &other.rules) && Arc::ptr_eq(&self.contacts, &other.contacts)
+        Arc::ptr_eq(&self.rules, &other.rules)
+            && Arc::ptr_eq(&self.contacts, &other.contacts)
+            && Arc::ptr_eq(&self.domain, &other.domain)
     }
 }

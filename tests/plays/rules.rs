@@ -4,7 +4,7 @@
 //! commands print in `rules_words`, who may write in `delivery`.
 
 use impp_protocol::command::Subscribe;
-use impp_protocol::presence::{Document, Version};
+use impp_protocol::presence::{Document, FieldName, Fields, PartId, Version};
 use impp_protocol::state::{self, Decision, RequestEdit, SubscriptionState};
 use impp_protocol::{Address, Code, What};
 use impp_tests::dice::Dice;
@@ -250,4 +250,55 @@ async fn r2_3_7_rules_work_while_the_owner_is_away() {
         (&requests["kind"], &requests["from"]),
         (&"subscribe".into(), &"erin@localhost".into())
     );
+}
+
+/// By what rules grant of `user-input`, and of which devices: each watcher sees its part by looking
+/// and by following, and what is granted no more is taken back while they follow.
+#[tokio::test]
+async fn r5_2_3_the_same_field_shows_each_watcher_as_much_as_it_is_granted() {
+    let server = strangers(&["bob", "carol", "dave", "erin"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let whole = "idle idle-threshold=600 last-input=2026-12-01T08:00:00Z";
+    let part = |input: &str, device: &str| {
+        let name = |name| FieldName::parse(name).unwrap();
+        let input = (!input.is_empty()).then(|| (name("user-input"), input.into()));
+        let class = (!device.is_empty()).then(|| (name("class"), device.into()));
+        input.into_iter().chain(class).collect::<Fields>()
+    };
+    let mut full = open("typing");
+    full.devices.insert(PartId::parse("desk").unwrap(), part(whole, "work"));
+    full.devices.insert(PartId::parse("sofa").unwrap(), part("active", "home"));
+    let grants =
+        |fields: &str| format!("fields = [\"note\", {fields}]\ndevices = [\"class:work\"]");
+    let rules = |bob: &str| {
+        rule("bob", "allow", &grants(bob))
+            + &rule("carol", "allow", &grants("\"user-input:thresholds\""))
+            + &rule("dave", "allow", &grants("\"user-input\""))
+            + &rule("erin", "allow", "fields = [\"note\"]\ndevices = []")
+    };
+    alice.set_rules(&rules("\"user-input:bare\"")).await;
+    alice.show(&full).await;
+    let seen = |input: &str| {
+        let mut seen = open("typing");
+        seen.devices.insert(PartId::parse("desk").unwrap(), part(input, "work"));
+        seen
+    };
+    let expected = [
+        ("bob", seen("idle")),
+        ("carol", seen("idle idle-threshold=600")),
+        ("dave", seen(whole)),
+        ("erin", open("typing")),
+    ];
+    let mut following = Vec::new();
+    for (name, document) in &expected {
+        let mut watcher = Watcher::sign_in(&server, name, "alice@localhost").await;
+        assert_eq!(watcher.held.document(), document, "{name}");
+        assert_eq!(watcher.peer.look("alice@localhost").await, *document, "{name}");
+        following.push(watcher);
+    }
+    // More is granted, and taken back, while bob follows.
+    for (granted, input) in [("\"user-input\"", whole), ("\"mood\"", "")] {
+        alice.set_rules(&rules(granted)).await;
+        following[0].until(|held| *held.document() == seen(input)).await;
+    }
 }

@@ -152,6 +152,7 @@ const NO_BOUNDS: &[(&str, &str)] = &[
     ("domain.certificate", "a file"),
     ("domain.key", "a file"),
     ("domain.redirect", "where, not how much"),
+    ("domain.policy", "a file: d8_ in domain_policy"),
     ("domain.scram_iterations", "the work of clients: c1_c2_the_salt_of_a_name in sign_in"),
     ("tls.client_ca", "a file"),
     ("federation.enabled", "whether"),

@@ -16,6 +16,7 @@ fn handling(text: &str, watcher: &str) -> Handling {
         now: Timestamp::from_millis(0),
         sphere: None,
         contact: Grant::None,
+        domain: crate::DomainPolicy::none(),
     };
     decide(&RuleSet::parse(text).unwrap(), &question).handling()
 }

@@ -217,3 +217,44 @@ fn limits_are_kept() {
     let many: String = (0..RULES_MAX).map(rule).collect();
     assert!(RuleSet::parse(&many).is_ok());
 }
+
+#[test]
+fn parts_are_selected_by_the_words_of_their_kind() {
+    let rule = |line: &str| {
+        format!("[[rule]]\nid = \"x\"\nwho = [\"anyone\"]\nhandling = \"allow\"\n{line}")
+    };
+    let words = |line| RuleSet::parse(&rule(line)).unwrap().rules()[0].grants.words();
+    let line = "tuples = [\"uri:SIP:a@x\"]\npersons = [\"class:work\"]\n\
+                devices = [\"id:p\", \"device-id:urn:x:1\"]\nfields = [\"user-input:bare\"]";
+    assert_eq!(
+        words(line),
+        [
+            "user-input:bare",
+            "uri:SIP:a@x",
+            "persons:class:work",
+            "devices:id:p",
+            "devices:device-id:urn:x:1"
+        ]
+    );
+    assert_eq!(words("fields = [\"user-input:bare\", \"user-input:full\"]"), ["user-input"]);
+    assert_eq!(words("fields = [\"mood\"]\npersons = []"), ["mood", "persons:none"]);
+    for (line, message, hint) in [
+        ("persons = [\"id:x\"]", "bad selector \"id:x\"", "one of: class:, all"),
+        (
+            "devices = [\"scheme:im\"]",
+            "bad selector \"scheme:im\"",
+            "one of: class:, id:, device-id:, all",
+        ),
+        (
+            "tuples = [\"uri:nothing\"]",
+            "bad selector \"uri:nothing\"",
+            "one of: class:, id:, scheme:, uri:, all",
+        ),
+        ("fields = [\"user-input:some\"]", "unknown field \"user-input:some\"", "user-input:bare"),
+        ("fields = [\"mood:bare\"]", "unknown field \"mood:bare\"", "user-input:bare"),
+    ] {
+        let (at, said, hinted) = fault(&rule(line));
+        assert_eq!((at, &*said), (5, message));
+        assert!(hinted.unwrap().contains(hint), "{line}");
+    }
+}

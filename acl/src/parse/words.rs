@@ -11,10 +11,25 @@ use impp_protocol::presence::{FieldName, PartId};
 use super::reader::{Reader, Text};
 use crate::conditions::Validity;
 use crate::error::{RulesError, did_you_mean, one_of};
-use crate::grants::Selector;
+use crate::grants::{Depth, FieldSet, Selector};
 use crate::rules::{Rate, Right};
 
-const SELECTORS: [&str; 3] = ["class:", "id:", "scheme:"];
+/// A kind of part, and what selects of it.
+#[derive(Clone, Copy)]
+pub(super) struct Kind {
+    pub(super) key: &'static str,
+    selectors: &'static [&'static str],
+}
+
+impl Kind {
+    pub(super) const TUPLES: Kind =
+        Kind { key: "tuples", selectors: &["class:", "id:", "scheme:", "uri:"] };
+    /// A document has one person, which has no id.
+    pub(super) const PERSONS: Kind = Kind { key: "persons", selectors: &["class:"] };
+    pub(super) const DEVICES: Kind =
+        Kind { key: "devices", selectors: &["class:", "id:", "device-id:"] };
+}
+
 const RIGHTS: [&str; 5] = ["publish:FIELD", "rules", "watchers", "inbox-read", "send-as"];
 const PERIODS: &[(&str, u64)] = &[
     ("s", 1),
@@ -42,19 +57,48 @@ pub(super) fn field(
     })
 }
 
-/// A selector of tuples.
-pub(super) fn selector(reader: Reader<'_>, text: &Text<'_>) -> Result<Selector, RulesError> {
-    let found = match text.value.split_once(':') {
+/// A field that is granted, perhaps by a step of it.
+pub(super) fn granted(
+    reader: Reader<'_>,
+    text: &Text<'_>,
+) -> Result<(FieldName, Depth), RulesError> {
+    if let Some((name, _)) = text.value.split_once(':')
+        && FieldName::parse(name).is_some()
+    {
+        return FieldSet::stepped(text.value).ok_or_else(|| {
+            let steps = Depth::WORDS.map(|(word, _)| format!("user-input:{word}"));
+            let error =
+                reader.error(text.span.clone(), format!("unknown field \"{}\"", text.value));
+            error.hinting(Some(one_of(steps.iter().map(String::as_str))))
+        });
+    }
+    Ok((field(reader, text, text.value)?, Depth::Full))
+}
+
+/// A selector of parts of a kind.
+pub(super) fn selector(
+    reader: Reader<'_>,
+    text: &Text<'_>,
+    kind: Kind,
+) -> Result<Selector, RulesError> {
+    let known =
+        |prefix: &str| kind.selectors.iter().any(|own| own.strip_suffix(':') == Some(prefix));
+    let found = match text.value.split_once(':').filter(|(prefix, _)| known(prefix)) {
         Some(("class", class)) if !class.is_empty() => Some(Selector::Class(class.into())),
         Some(("id", id)) => PartId::parse(id).map(Selector::Id),
         Some(("scheme", scheme)) if is_scheme(scheme) => {
             Some(Selector::Scheme(scheme.to_ascii_lowercase().into()))
         }
+        Some(("uri", uri)) => uri
+            .split_once(':')
+            .filter(|(scheme, rest)| is_scheme(scheme) && !rest.is_empty())
+            .map(|_| Selector::Uri(uri.into())),
+        Some(("device-id", urn)) if !urn.is_empty() => Some(Selector::DeviceId(urn.into())),
         _ => None,
     };
     found.ok_or_else(|| {
         let error = reader.error(text.span.clone(), format!("bad selector \"{}\"", text.value));
-        error.hinting(Some(one_of(SELECTORS.into_iter().chain(["all"]))))
+        error.hinting(Some(one_of(kind.selectors.iter().copied().chain(["all"]))))
     })
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::grants::{Selector, TupleSet};
+use crate::grants::{Parts, Selector};
 
 fn fields(pairs: &[(&str, &str)]) -> Fields {
     pairs.iter().map(|(n, v)| (FieldName::parse(n).unwrap(), (*v).into())).collect()
@@ -31,46 +31,46 @@ fn full() -> Document {
     }
 }
 
-fn view(names: &[&str], tuples: TupleSet) -> Document {
+fn view(names: &[&str], tuples: PartSet) -> Document {
     let granted = match names {
         ["all"] => FieldSet::All,
-        names => FieldSet::Only(names.iter().map(|n| FieldName::parse(n).unwrap()).collect()),
+        names => FieldSet::of(names.iter().map(|n| FieldName::parse(n).unwrap())),
     };
-    let key = ViewKey(Shown::Granted(Grants::new(granted, tuples)));
+    let key = ViewKey(Shown::Granted(Grants::new(granted, Parts::tuples(tuples))));
     key.apply(&full()).into_document()
 }
 
-fn selected(selector: Selector) -> TupleSet {
-    TupleSet::new(false, BTreeSet::from([selector]))
+fn selected(selector: Selector) -> PartSet {
+    PartSet::new(false, BTreeSet::from([selector]))
 }
 
 #[test]
 fn all_shows_the_document() {
-    assert_eq!(view(&["all"], TupleSet::all()), full());
+    assert_eq!(view(&["all"], PartSet::all()), full());
 }
 
 #[test]
 fn status_shows_tuples_with_what_always_shows_and_nothing_else() {
-    let shown = view(&["status"], TupleSet::all());
+    let shown = view(&["status"], PartSet::all());
     assert!(shown.person.is_empty() && shown.devices.is_empty());
     let names: Vec<&str> = shown.tuples[&id("t1")].keys().map(FieldName::as_str).collect();
     assert_eq!(names, ["contact", "priority", "status", "timestamp"]);
     assert_eq!(shown.tuples[&id("t2")], fields(&[("status", "closed")]));
-    assert_eq!(shown, view(&[], TupleSet::all()));
+    assert_eq!(shown, view(&[], PartSet::all()));
 }
 
 #[test]
 fn the_person_comes_with_its_time_once_a_field_is_granted() {
-    assert_eq!(view(&["mood"], TupleSet::all()).person, full().person);
-    assert!(view(&["note"], TupleSet::all()).person.is_empty());
+    assert_eq!(view(&["mood"], PartSet::all()).person, full().person);
+    assert!(view(&["note"], PartSet::all()).person.is_empty());
 }
 
 #[test]
 fn devices_come_with_their_id_once_a_field_is_granted() {
-    assert_eq!(view(&["user-input"], TupleSet::all()).devices, full().devices);
-    let ids = view(&["device-id"], TupleSet::all()).devices;
+    assert_eq!(view(&["user-input"], PartSet::all()).devices, full().devices);
+    let ids = view(&["device-id"], PartSet::all()).devices;
     assert_eq!(ids[&id("phone")], fields(&[("device-id", "urn:x:1")]));
-    assert!(view(&["mood"], TupleSet::all()).devices.is_empty());
+    assert!(view(&["mood"], PartSet::all()).devices.is_empty());
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn selectors_choose_tuples_and_a_tuple_shown_for_its_class_shows_it() {
 #[test]
 fn nothing_left_is_offline() {
     assert_eq!(view(&[], selected(Selector::Class("none".into()))), Document::offline());
-    assert_eq!(view(&["note"], TupleSet::nothing()), Document::offline());
-    let person_only = view(&["mood"], TupleSet::nothing());
+    assert_eq!(view(&["note"], PartSet::nothing()), Document::offline());
+    let person_only = view(&["mood"], PartSet::nothing());
     assert!(person_only.tuples.is_empty() && !person_only.person.is_empty());
 }

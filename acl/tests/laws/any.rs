@@ -27,9 +27,31 @@ const WHO: [&str; 11] = [
     "anyone",
     "anonymous",
 ];
-pub(crate) const FIELDS: [&str; 7] =
-    ["class", "contact", "device-id", "mood", "note", "status", "timestamp"];
-const TUPLES: [&str; 6] = ["class:work", "class:home", "id:t1", "id:im", "scheme:sip", "all"];
+pub(crate) const FIELDS: [&str; 8] =
+    ["class", "contact", "device-id", "mood", "note", "status", "timestamp", "user-input"];
+pub(crate) const GRANTED: [&str; 11] = [
+    "class",
+    "contact",
+    "device-id",
+    "mood",
+    "note",
+    "status",
+    "timestamp",
+    "user-input:bare",
+    "user-input:thresholds",
+    "user-input",
+    "all",
+];
+const TUPLES: [&str; 7] =
+    ["class:work", "class:home", "id:t1", "id:im", "scheme:sip", "uri:SIP:a@x.example", "all"];
+const PERSONS: [&str; 3] = ["class:work", "class:home", "all"];
+const DEVICES: [&str; 5] = ["class:work", "class:home", "id:p1", "device-id:p", "all"];
+pub(crate) const INPUTS: [&str; 4] = [
+    "idle",
+    "active idle-threshold=60",
+    "idle idle-threshold=60 last-input=1970-01-01T00:00:01Z",
+    "x",
+];
 const SPHERES: [&str; 3] = ["work", "Home", "x"];
 
 /// A rule before it is text; `handling` is the action of a delivery rule.
@@ -41,6 +63,8 @@ pub(crate) struct RuleSpec {
     pub fetch: Option<usize>,
     pub fields: Option<Vec<&'static str>>,
     pub tuples: Option<Vec<&'static str>>,
+    pub persons: Option<Vec<&'static str>>,
+    pub devices: Option<Vec<&'static str>>,
     /// Spans in seconds.
     pub valid: Vec<(u64, u64)>,
     pub sphere: Vec<&'static str>,
@@ -74,6 +98,7 @@ impl Asking {
             now: Timestamp::from_millis(self.now * 1000),
             sphere: self.sphere,
             contact: self.contact,
+            domain: impp_acl::DomainPolicy::none(),
         }
     }
 
@@ -103,8 +128,12 @@ impl Spec {
             if let Some(fields) = &rule.fields {
                 text += &format!("fields = {fields:?}\n");
             }
-            if let Some(tuples) = &rule.tuples {
-                text += &format!("tuples = {tuples:?}\n");
+            let parts =
+                [("tuples", &rule.tuples), ("persons", &rule.persons), ("devices", &rule.devices)];
+            for (key, list) in parts {
+                if let Some(list) = list {
+                    text += &format!("{key} = {list:?}\n");
+                }
             }
         }
         for (index, rule) in self.delivery.iter().enumerate() {
@@ -137,18 +166,33 @@ impl RuleSpec {
 
 pub(crate) fn rule() -> impl Strategy<Value = RuleSpec> {
     let span = (0..8u64, 1..4u64).prop_map(|(from, length)| (from, from + length));
-    let mut names = FIELDS.to_vec();
-    names.push("all");
+    let parts = |words: &[&'static str]| option::weighted(0.3, subsequence(words.to_vec(), 0..3));
     (
         (subsequence(WHO.to_vec(), 0..4), subsequence(WHO.to_vec(), 0..3)),
         (0..4usize, option::weighted(0.3, 0..4usize)),
-        option::of(subsequence(names, 0..4)),
-        option::weighted(0.6, subsequence(TUPLES.to_vec(), 0..3)),
+        option::of(subsequence(GRANTED.to_vec(), 0..4)),
+        (
+            option::weighted(0.6, subsequence(TUPLES.to_vec(), 0..3)),
+            parts(&PERSONS),
+            parts(&DEVICES),
+        ),
         prop_oneof![3 => Just(vec![]), 1 => vec(span, 1..3)],
         prop_oneof![3 => Just(vec![]), 1 => subsequence(SPHERES.to_vec(), 1..3)],
     )
-        .prop_map(|((who, except), (handling, fetch), fields, tuples, valid, sphere)| {
-            RuleSpec { who, except, handling, fetch, fields, tuples, valid, sphere }
+        .prop_map(|((who, except), (handling, fetch), fields, parts, valid, sphere)| {
+            let (tuples, persons, devices) = parts;
+            RuleSpec {
+                who,
+                except,
+                handling,
+                fetch,
+                fields,
+                tuples,
+                persons,
+                devices,
+                valid,
+                sphere,
+            }
         })
 }
 
@@ -187,6 +231,7 @@ fn fields() -> impl Strategy<Value = Fields> {
             "class" => select(vec!["work", "home"]),
             "contact" => select(vec!["sip:a@x.example", "im:a@x.example"]),
             "status" => select(vec!["open", "closed"]),
+            "user-input" => select(INPUTS.to_vec()),
             _ => select(vec!["p", "q"]),
         };
         let pairs: Vec<_> = names

@@ -7,6 +7,10 @@ mod any;
 #[cfg(test)]
 mod decisions;
 #[cfg(test)]
+mod domain;
+#[cfg(test)]
+mod mistakes;
+#[cfg(test)]
 mod oracle;
 #[cfg(test)]
 mod rulings;

@@ -1,6 +1,8 @@
 //! D1: a second, slow evaluator, written from the rules' description alone, agrees on every cell
 //! of watcher, field and part.
 
+use std::sync::Arc;
+
 use impp_acl::{DeliveryAction, Grant, Handling, Purpose, Watcher, decide, decide_delivery};
 use impp_protocol::Address;
 use impp_protocol::presence::{Document, FieldName, Fields, PartId};
@@ -50,7 +52,13 @@ fn handling(spec: &Spec, asking: &Asking) -> usize {
 }
 
 fn field_granted(spec: &Spec, asking: &Asking, name: &str) -> bool {
-    let grants = |rule: &RuleSpec| match &rule.fields {
+    let matching = spec.rules.iter().filter(|rule| matches(spec, rule, asking));
+    is_owner(asking) || matching.into_iter().any(|rule| granted_by(rule, asking, name))
+}
+
+/// Whether one rule that matches grants a field, or a step of one.
+fn granted_by(rule: &RuleSpec, asking: &Asking, name: &str) -> bool {
+    match &rule.fields {
         Some(fields) => fields.contains(&"all") || fields.contains(&name),
         None if rule.who.contains(&"contacts") && asking.watcher != Watcher::Anonymous => {
             match asking.contact {
@@ -60,8 +68,52 @@ fn field_granted(spec: &Spec, asking: &Asking, name: &str) -> bool {
             }
         }
         None => false,
-    };
-    is_owner(asking) || spec.rules.iter().any(|rule| matches(spec, rule, asking) && grants(rule))
+    }
+}
+
+/// What is left of a field's value, by its grants: of user-input the largest step counts.
+fn left(spec: &Spec, asking: &Asking, name: &str, value: &str) -> Option<String> {
+    if field_granted(spec, asking, name) {
+        return Some(value.to_owned());
+    }
+    let known = any::INPUTS[..3].contains(&value) && name == "user-input";
+    let words: Vec<&str> = value.split(' ').collect();
+    if known && field_granted(spec, asking, "user-input:thresholds") {
+        let kept = words.iter().copied().filter(|word| !word.starts_with("last-input"));
+        return Some(kept.collect::<Vec<_>>().join(" "));
+    }
+    (known && field_granted(spec, asking, "user-input:bare")).then(|| words[0].to_owned())
+}
+
+/// Whether the person or a device shows, and whether a rule selects it by its class: each selector
+/// of a matching rule opens it, and so does a field of it that a matching rule grants while some rule
+/// that grants any field leaves these parts unsaid.
+fn part_granted(
+    spec: &Spec,
+    asking: &Asking,
+    list: &dyn Fn(&RuleSpec) -> Option<&Vec<&'static str>>,
+    part: (&str, &Fields),
+    any: bool,
+) -> (bool, bool) {
+    let (id, fields) = part;
+    let value = |name: &str| fields.get(name).map_or("", |value| &**value);
+    let (mut granted, mut by_class) = (is_owner(asking), false);
+    for rule in spec.rules.iter().filter(|rule| !is_owner(asking) && matches(spec, rule, asking)) {
+        let Some(selectors) = list(rule) else {
+            let mut words = any::GRANTED.iter().chain(["org.example.unheard-of"].iter());
+            granted |= any && words.any(|name| granted_by(rule, asking, name));
+            continue;
+        };
+        for selector in selectors {
+            match selector.split_once(':') {
+                None => granted = true,
+                Some(("id", own)) => granted |= own == id,
+                Some(("device-id", urn)) => granted |= value("device-id") == urn,
+                Some((_, class)) => by_class |= value("class") == class,
+            }
+        }
+    }
+    (granted || by_class, by_class)
 }
 
 /// Whether a tuple shows, and whether a rule selects it by its class.
@@ -80,6 +132,7 @@ fn tuple_granted(spec: &Spec, asking: &Asking, id: &PartId, fields: &Fields) -> 
                 Some(("scheme", scheme)) => {
                     granted |= value("contact").starts_with(&format!("{scheme}:"));
                 }
+                Some(("uri", uri)) => granted |= value("contact") == uri.to_lowercase(),
                 Some((_, class)) => by_class |= value("class") == class,
             }
         }
@@ -91,31 +144,41 @@ fn tuple_granted(spec: &Spec, asking: &Asking, id: &PartId, fields: &Fields) -> 
 fn shown(spec: &Spec, asking: &Asking, full: &Document) -> Document {
     let all = any::FIELDS.iter().all(|name| field_granted(spec, asking, name))
         && field_granted(spec, asking, "org.example.unheard-of");
-    let keep = |fields: &Fields, always: &dyn Fn(&FieldName) -> bool| -> Fields {
-        let visible = |name: &FieldName| field_granted(spec, asking, name.as_str()) || always(name);
-        fields.clone().into_iter().filter(|(name, _)| visible(name)).collect()
+    let keep = |fields: &Fields, by_class: bool, always: &[&str]| -> Fields {
+        let shown = |(name, value): (&FieldName, &Arc<str>)| {
+            let name_str = name.as_str();
+            let with_it = always.contains(&name_str) || (by_class && name_str == "class");
+            let left =
+                if with_it { Some(value.to_string()) } else { left(spec, asking, name_str, value) };
+            left.map(|left| (name.clone(), left.into()))
+        };
+        fields.iter().filter_map(shown).collect()
     };
-    let any_granted =
-        |fields: &Fields| fields.keys().any(|n| field_granted(spec, asking, n.as_str()));
+    let any = |fields: &Fields| {
+        all || fields.iter().any(|(n, v)| left(spec, asking, n.as_str(), v).is_some())
+    };
     let mut document = Document::default();
-    if any_granted(&full.person) {
-        document.person = keep(&full.person, &|name| name.as_str() == "timestamp");
+    let person = ("", &full.person);
+    let (granted, by_class) =
+        part_granted(spec, asking, &|rule| rule.persons.as_ref(), person, any(&full.person));
+    if granted {
+        document.person = keep(&full.person, by_class, &["timestamp"]);
     }
     for (id, fields) in &full.tuples {
         let (granted, by_class) = tuple_granted(spec, asking, id, fields);
         if granted {
-            let always = |name: &FieldName| match name.as_str() {
-                "contact" | "priority" | "service-class" | "status" | "timestamp" => true,
-                "class" => by_class,
-                _ => false,
-            };
-            document.tuples.insert(id.clone(), keep(fields, &always));
+            let always = ["contact", "priority", "service-class", "status", "timestamp"];
+            document.tuples.insert(id.clone(), keep(fields, by_class, &always));
         }
     }
     for (id, fields) in &full.devices {
-        if all || any_granted(fields) {
-            let always = |name: &FieldName| matches!(name.as_str(), "timestamp" | "device-id");
-            document.devices.insert(id.clone(), keep(fields, &always));
+        let device = (id.as_str(), fields);
+        let (granted, by_class) =
+            part_granted(spec, asking, &|rule| rule.devices.as_ref(), device, any(fields));
+        if granted {
+            document
+                .devices
+                .insert(id.clone(), keep(fields, by_class, &["timestamp", "device-id"]));
         }
     }
     if document == Document::default() { Document::offline() } else { document }

@@ -93,7 +93,7 @@ proptest! {
                     Ruling::Deny => (Handling::Block, FieldSet::nothing()),
                 };
                 prop_assert_eq!(decision.handling(), expected, "{}", text);
-                let fields = impp_acl::Grants::new(fields, impp_acl::TupleSet::nothing());
+                let fields = impp_acl::Grants::new(fields, impp_acl::Parts::tuples(impp_acl::PartSet::nothing()));
                 prop_assert!(decision.grants().includes(&fields), "{}", text);
             }
             for asking in everybody() {

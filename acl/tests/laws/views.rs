@@ -1,14 +1,21 @@
 //! Laws of the filter: idempotent, monotone, offline is offline (RFC 5025 3.3, RFC 2779 5.1.15).
 
 use impp_acl::{Handling, decide};
-use impp_protocol::presence::{Document, Fields};
+use impp_protocol::presence::{Document, Fields, UserInput};
 use proptest::prelude::*;
 
 use super::any;
 
 /// Whether all that the one shows, the other shows too. Offline says nothing, so all contain it.
 fn contains(more: &Document, less: &Document) -> bool {
-    let fields = |more: &Fields, less: &Fields| less.iter().all(|(k, v)| more.get(k) == Some(v));
+    let within = |more: &str, less: &str| {
+        // Of user-input there may be less to see, but nothing else.
+        let mut words = more.split(' ').filter(|_| UserInput::parse(more).is_some());
+        more == less || less.split(' ').all(|word| words.any(|own| own == word))
+    };
+    let fields = |more: &Fields, less: &Fields| {
+        less.iter().all(|(k, v)| more.get(k).is_some_and(|m| within(m, v)))
+    };
     *less == Document::offline()
         || fields(&more.person, &less.person)
             && less.tuples.iter().all(|(id, f)| more.tuples.get(id).is_some_and(|m| fields(m, f)))

@@ -17,7 +17,7 @@ use impp_protocol::{What, state};
 
 pub use message::{Outgoing, Sent};
 pub use presence::Fetched;
-pub use rules::ExplainKind;
+pub use rules::{ExplainKind, Supposed};
 
 use crate::client::Client;
 use crate::error::ClientError;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use impp_protocol::command::{Fetch, Publish};
+use impp_protocol::command::{Done, Fetch, Publish};
 use impp_protocol::presence::{Document, Patch, Version};
 use impp_protocol::state::SubscriptionState;
 use impp_protocol::{Address, What};
@@ -130,17 +130,22 @@ impl Client {
     /// [`ClientError`].
     pub async fn presence(&self, address: &Address) -> Result<Fetched, ClientError> {
         let done = self.call_repeatable(Fetch::of(address.clone(), What::Presence)).await?;
-        let state = done.state.unwrap_or(SubscriptionState::Active);
-        let content = match (state, done.content) {
-            (SubscriptionState::Active, content) => {
-                let content = content.unwrap_or_default();
-                let version = done.version.unwrap_or_else(|| Version::of(&content));
-                Some((version, document(content, What::Presence)?))
-            }
-            _ => None,
-        };
-        Ok(Fetched { state, content })
+        seen(done)
     }
+}
+
+/// A document as somebody may see it.
+pub(super) fn seen(done: Done) -> Result<Fetched, ClientError> {
+    let state = done.state.unwrap_or(SubscriptionState::Active);
+    let content = match (state, done.content) {
+        (SubscriptionState::Active, content) => {
+            let content = content.unwrap_or_default();
+            let version = done.version.unwrap_or_else(|| Version::of(&content));
+            Some((version, document(content, What::Presence)?))
+        }
+        _ => None,
+    };
+    Ok(Fetched { state, content })
 }
 
 fn document(content: Bytes, what: What) -> Result<Document, ClientError> {

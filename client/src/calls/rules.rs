@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use impp_protocol::command::{Fetch, Publish};
 use impp_protocol::state::Explanation;
-use impp_protocol::{Address, What};
+use impp_protocol::{Address, Timestamp, What};
 
+use super::presence::{Fetched, seen};
 use super::{content, text};
 use crate::client::Client;
 use crate::error::ClientError;
@@ -16,6 +17,29 @@ pub enum ExplainKind {
     Access,
     /// Who reaches one's inbox.
     Delivery,
+}
+
+/// What a question about rules supposes, in the place of what is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Supposed {
+    /// Other rules, TOML.
+    pub rules: Option<String>,
+    /// Another time.
+    pub at: Option<Timestamp>,
+    /// Another sphere; empty for none.
+    pub sphere: Option<String>,
+}
+
+impl Supposed {
+    fn of(&self, owner: &Address, about: &Address) -> Fetch {
+        Fetch {
+            about: Some(about.clone()),
+            rules: self.rules.as_ref().map(|rules| Bytes::copy_from_slice(rules.as_bytes())),
+            at: self.at,
+            sphere: self.sphere.clone(),
+            ..Fetch::of(owner.clone(), What::Explain)
+        }
+    }
 }
 
 impl Client {
@@ -51,10 +75,25 @@ impl Client {
         &self,
         about: &Address,
         kind: ExplainKind,
+        supposed: &Supposed,
     ) -> Result<Explanation, ClientError> {
-        let own = Fetch::of(self.address().clone(), What::Explain);
         let delivery = kind == ExplainKind::Delivery;
-        let fetch = Fetch { about: Some(about.clone()), delivery, ..own };
+        let fetch = Fetch { delivery, ..supposed.of(self.address(), about) };
         content(self.call_repeatable(fetch).await?, What::Explain)
+    }
+
+    /// One's own presence as somebody sees it who follows, or looks once; `terminated` where they
+    /// would be refused.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn view_as(
+        &self,
+        about: &Address,
+        once: bool,
+        supposed: &Supposed,
+    ) -> Result<Fetched, ClientError> {
+        let fetch = Fetch { view: true, once, ..supposed.of(self.address(), about) };
+        seen(self.call_repeatable(fetch).await?)
     }
 }

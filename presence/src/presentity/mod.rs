@@ -34,7 +34,7 @@ mod tests;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use impp_acl::{DeliveryAction, Disclosed, Handling, Purpose, Rate, ViewKey, Watcher};
+use impp_acl::{Decision, DeliveryAction, Disclosed, Handling, Purpose, Rate, ViewKey, Watcher};
 use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::{Document, Version};
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
@@ -251,6 +251,18 @@ impl Presentity {
         let content = seen.content();
         let version = content.version();
         Fetched::Shown(version, (held != Some(version)).then(|| content.snapshot()))
+    }
+
+    /// What would be seen of what is shown now, were it decided so: for its owner to know.
+    pub fn seen_by(&self, decision: &Decision) -> Fetched {
+        match decision.view(self.shown_document()) {
+            Some(view) => {
+                let content = view.content();
+                Fetched::Shown(content.version(), Some(content.snapshot()))
+            }
+            None if decision.handling() == Handling::Confirm => Fetched::Pending,
+            None => Fetched::Refused,
+        }
     }
 
     /// What becomes of a message for the owner, and how many such ones its sender may send; as for

@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use impp_acl::DomainPolicy;
 use impp_protocol::{Address, Timestamp};
 
 use super::change::{Answer, Change, State};
@@ -181,8 +182,18 @@ impl Presentity {
     /// The clock on the wall was changed, and is so many milliseconds ahead of `now`: what rules say of
     /// times is judged anew, also for what is staged.
     pub fn wall_moved(&mut self, now: Timestamp, ahead: i64) -> Effects {
+        self.decided_anew(now, |policy| policy.ahead = ahead)
+    }
+
+    /// The owner's domain lays down something else: all is judged by it, also what is staged.
+    pub fn laid_down(&mut self, now: Timestamp, domain: &Arc<DomainPolicy>) -> Effects {
+        self.decided_anew(now, |policy| policy.domain = domain.clone())
+    }
+
+    /// What decides beside the owner's changes is another, also of what is staged.
+    fn decided_anew(&mut self, now: Timestamp, change: impl FnMut(&mut Policy)) -> Effects {
         let staged = self.staged.iter_mut().filter_map(|staged| staged.before.policy.as_mut());
-        staged.chain([&mut self.newest.policy]).for_each(|policy| policy.ahead = ahead);
+        staged.chain([&mut self.newest.policy]).for_each(change);
         self.fall_behind();
         self.beneath(now, false, |_| ()).1
     }

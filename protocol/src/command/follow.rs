@@ -10,6 +10,7 @@ use crate::presence::Version;
 use crate::schema::fields;
 use crate::state::{SubscriptionEvent, SubscriptionState};
 use crate::thing::What;
+use crate::time::Timestamp;
 
 fields! {
     /// SUBSCRIBE: follow a thing. The same again refreshes; lease 0 ends it.
@@ -59,6 +60,16 @@ fields! {
         11 id: Option<MessageId>,
         /// Links: who asks, of the domain that the sender has proven.
         12 watcher: Option<Address>,
+        /// Explain: as if these were the rules, TOML.
+        13 rules: Option<Bytes>,
+        /// Explain: as if it were this time.
+        14 at: Option<Timestamp>,
+        /// Explain: as if this were the owner's sphere; empty for none.
+        15 sphere: Option<String>,
+        /// Explain: the document that they see, instead of why.
+        16 view: bool,
+        /// Explain: with `view`, as who looks once sees it, not as who follows.
+        17 once: bool,
     }
 }
 
@@ -115,6 +126,11 @@ impl Fetch {
             delivery: false,
             id: None,
             watcher: None,
+            rules: None,
+            at: None,
+            sphere: None,
+            view: false,
+            once: false,
         }
     }
 }

@@ -6,8 +6,10 @@ pub mod codec;
 pub mod document;
 pub mod name;
 pub mod patch;
+pub mod user_input;
 
 pub use codec::Version;
 pub use document::{DOCUMENT_BYTES_MAX, Document, Fields, PartId, canonical_value};
 pub use name::{FieldName, FieldType};
 pub use patch::{FieldsPatch, PartPatch, Patch};
+pub use user_input::UserInput;

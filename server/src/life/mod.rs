@@ -119,6 +119,7 @@ impl Server {
             accounts: self.ground.accounts.clone(),
             links: self.links.clone(),
             peers: self.entrance.peers.clone(),
+            principals: self.rooms.principals.clone(),
         };
         let socket = &config.server.control;
         let answering = reload::answering(self.administration.clone(), reload.clone());

@@ -12,6 +12,7 @@ use crate::core::DashMap;
 use crate::core::accounts::Accounts;
 use crate::core::clock::Clock;
 use crate::core::config::{Config, ConfigError, Hosted};
+use crate::core::principals::Principals;
 use crate::core::settings::{Settings, Snapshot};
 use crate::core::tls::Configurations;
 use crate::front::control::{self, Administration, Request, Response};
@@ -25,6 +26,7 @@ pub(super) struct Reload {
     pub accounts: Arc<Accounts>,
     pub links: Arc<DashMap<LinkId, Arc<LinkMailbox>>>,
     pub peers: Arc<Peers>,
+    pub principals: Arc<Principals>,
 }
 
 impl Reload {
@@ -47,6 +49,7 @@ impl Reload {
         }
         warnings.extend(put_in_force(&self.settings, new, tls));
         self.peers.read_again();
+        self.principals.laid_down();
         // What a link has proven, it has proven to the certificates of before: it opens again at once.
         for link in self.links.iter() {
             link.end(Bye::new(ByeReason::Idle, "certificates were read again"));

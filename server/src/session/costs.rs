@@ -62,6 +62,8 @@ fn fetched(fetch: &Fetch) -> Cost {
         // Held messages are read whole.
         What::Requests => work(16),
         What::Watchers | What::Subscriptions | What::Contacts => work(8),
+        // Rules are read as for a change of them.
+        What::Explain => work(8),
         What::Log => work(2),
         // Each page of the log that it has read costs more, see `READ`.
         _ => work(1),

@@ -130,6 +130,10 @@ mod tests {
             "rules show",
             "rules set f --base 3",
             "rules explain bob@a.example --delivery",
+            "rules explain bob@a.example --rules f --at 2026-12-01T00:00:00Z --sphere work",
+            "rules set f --dry-run",
+            "rules view-as bob@a.example --once",
+            "rules test f --rules g",
             "devices list",
             "devices remove 000102030405060708090a0b0c0d0e0f",
         ] {

@@ -7,12 +7,15 @@ mod document;
 mod error;
 mod federation;
 pub mod level;
+mod policy;
 mod setting;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use impp_acl::DomainPolicy;
 use impp_protocol::Domain;
 use impp_protocol::sasl::scram::Iterations;
 use serde::Deserialize;
@@ -184,6 +187,12 @@ pub struct Hosted {
     /// Where users are that do not exist here: others are sent to the same user of that domain.
     #[serde(default, deserialize_with = "error::maybe_domain")]
     pub redirect: Option<Domain>,
+    /// The policy that stands above its users' rules, TOML.
+    #[serde(default)]
+    pub policy: Option<PathBuf>,
+    /// What that file says.
+    #[serde(skip)]
+    pub laid_down: Arc<DomainPolicy>,
     /// How often passwords are hashed (SCRAM), the same for all its names. The client does the work.
     #[serde(default = "error::iterations_default", deserialize_with = "error::iterations")]
     pub scram_iterations: Iterations,
@@ -230,6 +239,7 @@ impl Config {
         for hosted in &mut config.domain {
             absolute(&mut hosted.certificate);
             absolute(&mut hosted.key);
+            hosted.read_policy(folder)?;
         }
         if let Some(client_ca) = &mut config.tls.client_ca {
             absolute(client_ca);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use dashmap::mapref::entry::Entry;
-use impp_acl::{Pace, RuleSet, default_rules, thing};
+use impp_acl::{DomainPolicy, Pace, RuleSet, default_rules, thing};
 use impp_presence::places::Asker;
 use impp_presence::{Effects, Layers, PaceLimit, Policy, Presentity, Sphere, Watching};
 use impp_protocol::hashing::HashMap;
@@ -76,6 +76,7 @@ impl Principals {
             ahead: clock.ahead(),
             pace: pace_limit(&config.times),
             recovering_until: self.recovering_until(now),
+            domain: config.domain_policy(owner.domain_str()),
         };
         let (principal, ended) = load(&**store, owner, around).await?;
         if !self.stays(owner) {
@@ -91,15 +92,42 @@ impl Principals {
                 self.note(owner, &principal, &all.collect::<Vec<_>>());
                 vacant.insert(entry.clone());
                 self.follow_up(owner, &entry, &mut principal, ended, now);
-                // A step of the clock while it was read has not found it.
-                let ahead = self.ground.clock.ahead();
-                if ahead != around.ahead {
-                    let effects = principal.presentity.wall_moved(now, ahead);
-                    self.follow_up(owner, &entry, &mut principal, effects, now);
-                }
+                // What has changed while it was read has not found it.
+                self.surround(owner, &entry, &mut principal);
                 drop(principal);
                 Ok(entry)
             }
+        }
+    }
+}
+
+impl Principals {
+    /// What decides beside the owners has changed: it decides about all who are loaded.
+    pub(super) fn surroundings_changed(self: &Arc<Self>) {
+        let all: Vec<_> =
+            self.entries.iter().map(|e| (e.key().clone(), e.value().clone())).collect();
+        for (owner, entry) in all {
+            let mut principal = entry.lock();
+            self.surround(&owner, &entry, &mut principal);
+        }
+    }
+
+    /// Has a principal decide by the clock on the wall and the domain's policy as they are now.
+    fn surround(
+        self: &Arc<Self>,
+        owner: &Address,
+        entry: &Arc<Mutex<Principal>>,
+        principal: &mut Principal,
+    ) {
+        let (now, ahead) = (self.ground.clock.now(), self.ground.clock.ahead());
+        if principal.presentity.policy().ahead != ahead {
+            let effects = principal.presentity.wall_moved(now, ahead);
+            self.follow_up(owner, entry, principal, effects, now);
+        }
+        let domain = self.ground.settings.load().domain_policy(owner.domain_str());
+        if principal.presentity.policy().domain != domain {
+            let effects = principal.presentity.laid_down(now, &domain);
+            self.follow_up(owner, entry, principal, effects, now);
         }
     }
 }
@@ -117,7 +145,7 @@ pub fn pace_limit(times: &Times) -> PaceLimit {
 }
 
 /// What a principal needs to know of the server to be loaded.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Circumstances {
     /// The time.
     now: Timestamp,
@@ -127,6 +155,8 @@ struct Circumstances {
     pace: PaceLimit,
     /// The end of the recovery window, if the server before this one crashed.
     recovering_until: Option<Timestamp>,
+    /// What its domain lays down.
+    domain: Arc<DomainPolicy>,
 }
 
 /// Reads a principal from the store; and what of it has ended since it was stored, which is to be
@@ -139,7 +169,8 @@ async fn load(
     owner: &Address,
     around: Circumstances,
 ) -> Result<(Principal, Effects), StoreError> {
-    let policy = Policy { ahead: around.ahead, ..load_policy(store, owner).await? };
+    let (ahead, domain) = (around.ahead, around.domain);
+    let policy = Policy { ahead, domain, ..load_policy(store, owner).await? };
     let layers = load_layers(store, owner).await?;
     let mut watchers = HashMap::default();
     for (count, (key, record)) in scan(store, owner, WATCHER).await?.into_iter().enumerate() {

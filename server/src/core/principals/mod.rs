@@ -236,13 +236,12 @@ impl Principals {
 
     /// The wall clock was changed: what rules say of times is judged by it from now on.
     pub fn wall_moved(self: &Arc<Self>) {
-        let all: Vec<_> =
-            self.entries.iter().map(|e| (e.key().clone(), e.value().clone())).collect();
-        for (owner, entry) in all {
-            let (mut principal, now) = (entry.lock(), self.ground.clock.now());
-            let effects = principal.presentity.wall_moved(now, self.ground.clock.ahead());
-            self.follow_up(&owner, &entry, &mut principal, effects, now);
-        }
+        self.surroundings_changed();
+    }
+
+    /// The policies of domains were read again: what they lay down holds from now on.
+    pub fn laid_down(self: &Arc<Self>) {
+        self.surroundings_changed();
     }
 
     /// Forgets a principal whose account is gone; what it had is asked from the store again.

@@ -5,6 +5,7 @@
 
 mod contacts;
 mod devices;
+mod explain;
 mod fate;
 pub(super) mod lists;
 pub(super) mod log;

@@ -1,18 +1,15 @@
-//! An owner's rules: reading, replacing, and explaining them.
+//! An owner's rules: reading and replacing them.
 //!
-//! What they mean is `impp_acl`'s.
+//! What they mean is `impp_acl`'s, to explain it `explain`'s.
 
 use std::sync::Arc;
 
-use impp_acl::{
-    Acting, DeliveryQuestion, Purpose, Question, RuleSet, RulesError, Watcher, explain,
-    explain_delivery, explain_delivery_unsure, explain_unsure, scope,
-};
-use impp_presence::{Answer, Change, Presentity, Sphere};
+use impp_acl::{Acting, RuleSet, RulesError, scope};
+use impp_presence::{Answer, Change};
 use impp_protocol::command::{Done, Fetch, Publish};
-use impp_protocol::state::{self, Explanation, RuleTrace};
-use impp_protocol::{Address, Code, Error, Timestamp};
+use impp_protocol::{Code, Error};
 
+use super::explain::Supposed;
 use crate::core::answers::{Handled, Stored};
 use crate::core::principals::{ChangeError, Principals};
 
@@ -45,16 +42,11 @@ impl Rules {
     }
 
     pub(super) async fn explain(&self, acting: &Acting<scope::Rules>, fetch: Fetch) -> Handled {
-        let Some(about) = fetch.about else {
-            return Err(Error::new(Code::Malformed, "about: missing"));
-        };
-        let owner = acting.owner().clone();
-        let look = self.principals.look(&owner, |principal, now| match fetch.delivery {
-            true => delivery_explained(&principal.presentity, &owner, about, now),
-            false => explained(&principal.presentity, &owner, about, now),
-        });
-        let explanation = look.await.stored()?;
-        Ok(Done { content: Some(state::encode(&explanation)), ..Done::empty() })
+        let (supposed, owner) = (Supposed::of(fetch)?, acting.owner());
+        let look = self
+            .principals
+            .look(owner, |principal, now| supposed.answer(owner, &principal.presentity, now));
+        look.await.stored()?
     }
 
     /// The text of an owner's rules and its version.
@@ -108,67 +100,7 @@ impl Rules {
     }
 }
 
-/// Following and looking once may be handled apart: each by the decision that serves.
-fn explained(of: &Presentity, owner: &Address, about: Address, now: Timestamp) -> Explanation {
-    let (watcher, policy) = (Watcher::Principal(about.clone()), of.policy());
-    let (contact, sphere, lost) = (policy.grant(&watcher), of.sphere(), of.sphere_lost_until());
-    let told = |purpose| {
-        let (watcher, wall) = (&watcher, policy.wall(now));
-        let question = Question { owner, watcher, purpose, now: wall, sphere, contact };
-        let Some(until) = lost else { return explain(&policy.rules, &question) };
-        let stands = of.watcher(&about).map(|watching| watching.state);
-        let decision = policy.decide_for(owner, watcher, purpose, now, Sphere::Lost, stands);
-        explain_unsure(&policy.rules, &question, decision, policy.wall(until))
-    };
-    let (follow, once) = (told(Purpose::Subscribe), told(Purpose::Fetch));
-    Explanation {
-        owner: owner.clone(),
-        decision: follow.decision.handling().to_string(),
-        fields: follow.fields,
-        rules: traces(follow.rules),
-        fetch_decision: Some(once.decision.handling().to_string()),
-        fetch_fields: once.fields,
-        fetch_rules: traces(once.rules),
-        watcher: about,
-    }
-}
-
-fn delivery_explained(
-    of: &Presentity,
-    owner: &Address,
-    about: Address,
-    now: Timestamp,
-) -> Explanation {
-    let (sender, policy) = (Watcher::Principal(about.clone()), of.policy());
-    let (contact, sphere, now) = (policy.grant(&sender), of.sphere(), policy.wall(now));
-    let question = DeliveryQuestion { owner, sender: &sender, now, sphere, contact };
-    let told = match of.sphere_lost_until().map(|until| policy.wall(until)) {
-        Some(until) => explain_delivery_unsure(&policy.rules, &question, until),
-        None => explain_delivery(&policy.rules, &question),
-    };
-    Explanation {
-        owner: owner.clone(),
-        watcher: about,
-        decision: told.decision.action().to_string(),
-        fields: vec![],
-        rules: traces(told.rules),
-        fetch_decision: None,
-        fetch_fields: vec![],
-        fetch_rules: vec![],
-    }
-}
-
-fn traces(rules: Vec<impp_acl::RuleTrace>) -> Vec<RuleTrace> {
-    let trace = |rule: impp_acl::RuleTrace| RuleTrace {
-        id: rule.id,
-        matched: rule.matched,
-        why: rule.why,
-        grants: rule.grants,
-    };
-    rules.into_iter().map(trace).collect()
-}
-
-fn unusable(error: &RulesError) -> Error {
+pub(super) fn unusable(error: &RulesError) -> Error {
     let hint = error.hint.as_ref().map(|hint| format!("\nhint: {hint}"));
     Error::new(Code::Malformed, format!("{error}{}", hint.unwrap_or_default()))
 }

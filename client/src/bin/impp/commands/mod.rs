@@ -11,6 +11,7 @@ pub(crate) mod rules;
 pub(crate) mod send;
 pub(crate) mod status;
 pub(crate) mod subscriptions;
+pub(crate) mod supposed;
 pub(crate) mod watch;
 pub(crate) mod watchers;
 

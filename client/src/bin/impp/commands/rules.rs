@@ -9,7 +9,7 @@ use impp_client::{Client, ClientError, ExplainKind};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Who;
+use super::{Who, supposed};
 use crate::output::{Output, printable};
 use crate::report::Failure;
 
@@ -21,6 +21,10 @@ pub(crate) enum Args {
     Set(Set),
     /// What somebody sees, and which rules say so.
     Explain(Explain),
+    /// Your presence as somebody sees it.
+    ViewAs(supposed::ViewAs),
+    /// Whether the rules do what a file expects of them.
+    Test(supposed::Test),
 }
 
 #[derive(Debug, clap::Args)]
@@ -31,6 +35,9 @@ pub(crate) struct Set {
     /// The version that the change starts from; without it the one that there is now.
     #[arg(long, value_name = "VERSION")]
     base: Option<u64>,
+    /// Changes nothing: who would see more or less.
+    #[arg(long, conflicts_with = "base")]
+    dry_run: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -40,6 +47,8 @@ pub(crate) struct Explain {
     /// Whether they may write to you, instead of what they see.
     #[arg(long)]
     delivery: bool,
+    #[command(flatten)]
+    supposed: supposed::Suppose,
 }
 
 /// Largest file of rules that is read; more does not fit into a frame.
@@ -85,6 +94,9 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
         }
         Args::Set(set) => {
             let rules = read(&set.file)?;
+            if set.dry_run {
+                return supposed::dry_run(&set.file, rules, client, out).await;
+            }
             let base = match set.base {
                 Some(base) => base,
                 None => client.rules().await?.1,
@@ -100,13 +112,16 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
                 true => ExplainKind::Delivery,
                 false => ExplainKind::Access,
             };
-            let explanation = client.explain(&explain.who.address, kind).await?;
-            out.item(&json(explanation), text)
+            let (who, supposed) = (&explain.who.address, explain.supposed.read()?);
+            let explanation = client.explain(who, kind, &supposed).await;
+            out.item(&json(explanation.map_err(|error| explain.supposed.located(error))?), text)
         }
+        Args::ViewAs(view) => view.run(client, out).await,
+        Args::Test(test) => test.run(client, out).await,
     }
 }
 
-fn read(file: &Path) -> Result<String, Failure> {
+pub(super) fn read(file: &Path) -> Result<String, Failure> {
     let name = file.display();
     let fail = |error: std::io::Error| Failure::usage(format!("cannot read {name}: {error}"));
     let length = std::fs::metadata(file).map_err(fail)?.len();
@@ -118,7 +133,7 @@ fn read(file: &Path) -> Result<String, Failure> {
 }
 
 /// Rules that the server cannot read are a fault of the file: `F:LINE: …`.
-fn located(error: ClientError, file: &Path) -> Failure {
+pub(super) fn located(error: ClientError, file: &Path) -> Failure {
     let mut answer = match error {
         ClientError::Answered(answer) if answer.code == Code::Malformed => answer,
         other => return other.into(),

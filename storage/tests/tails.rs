@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Submit(Unit),
+    Submit(Box<Unit>),
     /// Of whose log, behind which of its items, counted from the newest; and how much at most.
     Read(usize, usize, usize, usize),
     Reopen,
@@ -46,7 +46,7 @@ fn a_step() -> impl Strategy<Value = Step> {
     });
     let read = (0..3usize, 0..6usize, 1..5usize, 1..200usize);
     prop_oneof![
-        10 => unit.prop_map(Step::Submit),
+        10 => unit.prop_map(|unit| Step::Submit(Box::new(unit))),
         20 => read.prop_map(|(owner, back, items, bytes)| Step::Read(owner, back, items, bytes)),
         1 => Just(Step::Reopen),
     ]
@@ -68,7 +68,7 @@ async fn agree(steps: Vec<Step>, on_disk: bool) -> Result<(), TestCaseError> {
     let (mut store, mut tails) = start();
     for step in steps {
         match step {
-            Step::Submit(unit) => drop(store.submit(unit).await.unwrap()),
+            Step::Submit(unit) => drop(store.submit(*unit).await.unwrap()),
             Step::Read(owner, back, items_max, bytes_max) => {
                 let owner = owners()[owner].clone();
                 let all = page(&*store, &owner, 0).await.items;

@@ -4,7 +4,7 @@
 //! It knows what stores tell it (`Observer`) and no store's rows. Whatever it does not have is read
 //! from the store, so all of it may be forgotten at any moment; a restart begins with nothing.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -34,9 +34,8 @@ pub struct Tails {
 #[derive(Debug, Default)]
 struct Table {
     logs: HashMap<Address, Tail>,
-    /// Which log each item is of, the oldest first: so all are forgotten in the order in which they
-    /// came. Items that were forgotten sooner are still named here.
-    order: VecDeque<(Address, u64)>,
+    /// Whose tail begins with which item: so all are forgotten in the order in which they came.
+    first: BTreeMap<u64, Address>,
     bytes: usize,
     /// The last number given to a tail.
     tails: u64,
@@ -108,11 +107,6 @@ impl Tails {
         self.table().bytes
     }
 
-    /// Items that are named, to be forgotten in order.
-    pub fn named(&self) -> usize {
-        self.table().order.len()
-    }
-
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -149,35 +143,29 @@ impl Table {
         tail.items.push_back(item);
         tail.bytes += bytes;
         self.bytes += bytes;
+        self.first.entry(tail.first().unwrap_or(seq)).or_insert(owner);
         while tail.bytes > log_bytes_max && tail.items.len() > 1 {
-            self.bytes -= tail.forget_first();
+            self.bytes -= tail.forget_first(&mut self.first);
         }
-        self.order.push_back((owner, seq));
     }
 
     fn forget(&mut self, owner: &Address) {
         if let Some(tail) = self.logs.remove(owner) {
             self.bytes -= tail.bytes;
+            tail.first().and_then(|first| self.first.remove(&first));
         }
     }
 
-    /// Forgets the oldest items of all, and the names of those that are gone already.
+    /// Forgets the oldest items of all.
     fn bound(&mut self, bytes_max: usize) {
-        let names_max = bytes_max / ITEM_OVERHEAD_BYTES;
-        while let Some((owner, seq)) = self.order.front() {
-            let tail = self.logs.get_mut(owner);
-            let held = tail.filter(|tail| tail.items.front().is_some_and(|item| item.seq == *seq));
-            match held {
-                Some(_) if self.bytes <= bytes_max && self.order.len() <= names_max => break,
-                Some(tail) => {
-                    self.bytes -= tail.forget_first();
-                    if tail.items.is_empty() {
-                        self.logs.remove(owner);
-                    }
-                }
-                None => {}
+        while self.bytes > bytes_max
+            && let Some(owner) = self.first.first_key_value().map(|(_, owner)| owner.clone())
+            && let Some(tail) = self.logs.get_mut(&owner)
+        {
+            self.bytes -= tail.forget_first(&mut self.first);
+            if tail.items.is_empty() {
+                self.logs.remove(&owner);
             }
-            self.order.pop_front();
         }
     }
 
@@ -203,12 +191,19 @@ impl Tail {
         self.items.back().map(|item| item.seq)
     }
 
+    fn first(&self) -> Option<u64> {
+        self.items.front().map(|item| item.seq)
+    }
+
     /// The bytes of the item that is forgotten.
-    fn forget_first(&mut self) -> usize {
+    fn forget_first(&mut self, begins: &mut BTreeMap<u64, Address>) -> usize {
         let Some(item) = self.items.pop_front() else { return 0 };
         let bytes = size(&item);
         self.after = item.seq;
         self.bytes -= bytes;
+        if let (Some(owner), Some(next)) = (begins.remove(&item.seq), self.first()) {
+            begins.insert(next, owner);
+        }
         bytes
     }
 }

@@ -373,7 +373,8 @@ battery! {
         assert_eq!(state(store, &alice()).await.unacked_items, 1);
         commit(store, unit(vec![append(&alice(), "in3"), keep(&alice(), 0)])).await;
         assert_eq!(heads(store, &alice()).await, ["in2", "in3"]);
-        submit(store, vec![custody(&alice(), u64::MAX), keep(&alice(), 1)]).await;
+        let last = state(store, &alice()).await.last;
+        submit(store, vec![custody(&alice(), last), keep(&alice(), 1)]).await;
         assert_eq!(heads(store, &alice()).await, ["in3"]);
         submit(store, vec![keep(&alice(), 0), keep(&bob(), 0)]).await;
         assert_eq!(page(store, &alice(), 0).await.items, []);

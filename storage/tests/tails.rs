@@ -122,15 +122,3 @@ async fn who_is_at_the_end_of_a_log_is_served_without_the_store() {
         assert_eq!(tails.read(&*store, other).await, Err(StoreError::Stopped));
     }
 }
-
-/// Many items of one log leave no names behind those of another that stays.
-#[tokio::test]
-async fn what_is_kept_to_forget_in_order_is_bounded_too() {
-    let (store, tails) = (memory(), Arc::new(Tails::bounded(1024, 256 * 64)));
-    store.observe(tails.clone());
-    commit(&*store, unit(vec![append(&bob(), "stays?")])).await;
-    for _ in 0..1000 {
-        commit(&*store, unit(vec![append(&alice(), "goes")])).await;
-    }
-    assert!(tails.named() <= 64, "{}", tails.named());
-}

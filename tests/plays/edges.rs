@@ -37,7 +37,7 @@ async fn e2_a_repeat_is_a_repeat_whatever_has_changed() {
     first.from = Some("alice@localhost".parse().unwrap());
     assert_eq!(alice.done(first.clone()).await.outcome, Some(Outcome::Duplicate));
     first.body = bytes::Bytes::from_static(b"twice");
-    assert_eq!(alice.refused(first).await, Code::Refused);
+    assert_eq!(alice.refused(first).await, Code::Conflict);
     assert_eq!(bob.inbox().await.len(), 1);
 }
 

@@ -1,9 +1,11 @@
 //! Faults that readers of the code found, each kept from coming back.
 
-use impp_protocol::What;
-use impp_protocol::command::{Notify, Ping};
+use impp_protocol::command::{Message, Notify, Outcome, Ping, Subscribe};
 use impp_protocol::presence::{Document, FieldName, PartId, Patch};
+use impp_protocol::state::{Contact, ContactEdit, Grant, SubscriptionState};
+use impp_protocol::{Code, Timestamp, What};
 use impp_tests::peer::{Peer, fetch, message, publish, subscribe};
+use impp_tests::presence::at_once;
 use impp_tests::server::{Server, imppd};
 
 fn person(fields: &[(&str, &str)]) -> Option<bytes::Bytes> {
@@ -177,4 +179,66 @@ async fn r5_1_15_a_crash_gives_no_polite_block_away() {
     let mut carol = Peer::sign_in(&server, "carol").await;
     says(&mut carol, &[("note", "I am back")]).await;
     assert_eq!(&*shown(bob.notify().await).person["note"], "I am back");
+}
+
+const ANYONE: &str =
+    "[[rule]]\nid = \"all\"\nwho = [\"anyone\"]\nhandling = \"allow\"\nfields = [\"all\"]\n";
+
+/// Who refused to be followed, and allows it now, is followed again by whoever follows the whole list
+/// when the entry is set anew.
+#[tokio::test]
+async fn r5_1_2_an_entry_that_is_set_anew_is_followed_anew() {
+    let server = at_once().accounts(["alice"]).start();
+    server.add("pat");
+    let mut pat = Peer::sign_in(&server, "pat").await;
+    pat.set_rules("[[rule]]\nid = \"none\"\nwho = [\"anyone\"]\nhandling = \"block\"\n").await;
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.done(Subscribe { expand: true, ..subscribe("alice@localhost", What::Contacts) }).await;
+    let contact = Contact {
+        address: pat.address.clone(),
+        name: None,
+        groups: vec![],
+        follow: true,
+        grant: Grant::None,
+        subscription: None,
+    };
+    let set = ContactEdit { set: Some(contact), remove: None };
+    alice.edit_contacts(&set).await;
+    assert_eq!(alice.notify().await.state, SubscriptionState::Terminated);
+    pat.set_rules(ANYONE).await;
+    says(&mut pat, &[("note", "hello")]).await;
+    alice.edit_contacts(&set).await;
+    assert_eq!(&*shown(alice.notify().await).person["note"], "hello");
+    says(&mut pat, &[("note", "news")]).await;
+    assert_eq!(alice.notify().await.address, pat.address);
+}
+
+/// A repeat of a message that is just on its way to the disk is answered as one, though the first has
+/// taken the last place there was.
+#[tokio::test]
+async fn e1_a_repeat_of_what_is_on_its_way_is_never_refused_for_its_place() {
+    let names = ["alice", "bob", "carol"];
+    let server = at_once().no_rates().accounts(names).set("limits.pending_max", 12).start();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    // How many messages of one sender are held for a decision.
+    let mut places = 0;
+    while alice.request(message("bob@localhost", "x")).await.is_ok() {
+        places += 1;
+    }
+    for _ in 1..places {
+        alice.send("carol@localhost", "x").await;
+    }
+    let last = message("carol@localhost", "the last");
+    let asked = alice.flight((0..20).map(|_| last.clone().into())).await;
+    let mut outcomes = Vec::new();
+    for number in asked {
+        outcomes.push(alice.answer(number).await.map(|done| done.outcome));
+    }
+    assert_eq!(outcomes.remove(0), Ok(Some(Outcome::Delivered)));
+    assert!(outcomes.iter().all(|o| *o == Ok(Some(Outcome::Duplicate))), "{outcomes:?}");
+    // With all places taken, another message under its id is told as what it is.
+    let other = Message { body: "another".into(), ..last };
+    assert_eq!(alice.refused(other.clone()).await, Code::Conflict);
+    let late = Message { expires: Some(Timestamp::from_millis(1)), ..other };
+    assert_eq!(alice.refused(late).await, Code::Conflict);
 }

@@ -350,7 +350,7 @@ async fn e12_g12_a_repeat_outlives_the_window_of_its_id() {
     .await;
     assert_eq!(alice.done(taken.clone()).await.outcome, Some(Outcome::Duplicate));
     let changed = Message { body: Bytes::from_static(b"else"), ..taken };
-    assert_eq!(alice.refused(changed).await, Code::OutOfWindow);
+    assert_eq!(alice.refused(changed).await, Code::Conflict);
 }
 
 /// Whatever keeps a message from its recipient is told to the sender, with who says so.

@@ -29,9 +29,15 @@ async fn frames(peer: &mut Peer, owner: &str, out: &mut Vec<Frame>, count: usize
     }
 }
 
-/// Asks, and takes all frames up to the answer to a PING behind it.
+/// Asks, and takes all frames up to the answer and up to those to PINGs behind it.
 async fn asked(peer: &mut Peer, owner: &str, command: Command, out: &mut Vec<Frame>) {
-    peer.ask(command).await;
+    let number = peer.ask(command).await;
+    loop {
+        frames(peer, owner, out, 1).await;
+        if out.last().unwrap().request == number {
+            break;
+        }
+    }
     rest(peer, owner, out).await;
 }
 

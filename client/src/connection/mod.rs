@@ -40,7 +40,7 @@ pub const BYE_TIMEOUT: Duration = Duration::from_secs(2);
 pub enum Incoming {
     /// What changed in a thing that is followed.
     Notify(Notify),
-    /// A message that is not stored (`store: never`).
+    /// A message that is not stored (`volatile`).
     Message(Message),
     /// The answer to a request sent by [`Slot::send`] with this token.
     Answer {

@@ -78,7 +78,7 @@ pub enum Event {
     /// is read from its oldest item on; what comes again is told by its id. Cursors of before are of
     /// no use, and what was acknowledged is not, unless the copy knows of it.
     Anew,
-    /// A message that is not in the log (`store: never`).
+    /// A message that is not in the log (`volatile`).
     Message(Box<Message>),
     /// The server knows that this device has all up to the cursor.
     Acked(Bytes),

@@ -19,7 +19,7 @@ numbers! {
         Duplicate = 2, "duplicate";
         /// It waits for the other domain; its fate comes into the sender's log.
         Queued = 3, "queued";
-        /// Not stored (`store: never`); passed to the devices that are connected, if any.
+        /// Not stored (`volatile`); passed to the devices that are connected, if any.
         Sent = 4, "sent";
     }
 }

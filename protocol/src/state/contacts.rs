@@ -26,7 +26,7 @@ fields! {
         1 address: Address,
         /// What its owner calls them.
         2 name: Option<String>,
-        /// Groups of the owner's that it is in, sorted.
+        /// Groups of the owner's that it is in; the server sorts them, and has each once.
         3 groups: Vec<String>,
         /// Whether the owner wants to see their presence.
         4 follow: bool,

@@ -16,9 +16,8 @@ use super::alike::Alike;
 use crate::core::DashMap;
 use crate::core::answers::storage_error;
 use crate::core::keeping;
-use crate::core::records::{
-    self, ACCOUNT, AccountRecord, AccountState, Services, VerifierRecord, place,
-};
+use crate::core::records::place;
+use crate::core::records::{self, ACCOUNT, AccountRecord, AccountState, Services, VerifierRecord};
 
 /// An account in memory.
 #[derive(Debug)]

@@ -21,7 +21,7 @@ use impp_protocol::{Address, DeviceId, SessionId, Timestamp};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-/// Messages with `store: never` that wait for one session; further ones are dropped.
+/// Messages with `volatile` that wait for one session; further ones are dropped.
 pub const VOLATILE_MAX: usize = 64;
 /// Their bytes.
 pub const VOLATILE_BYTES_MAX: usize = 128 * 1024;

@@ -9,7 +9,7 @@ use impp_storage::{self as storage, Dedup, Rejection, Store, StoreError};
 use sha2::{Digest, Sha256};
 
 use super::deliver::Bearer;
-use crate::core::answers::{Handled, Stored, storage_error};
+use crate::core::answers::{Answer, Handled, Stored, storage_error};
 
 /// How long a repeat is recognised: longer than its id can be accepted, with room for a queue.
 pub const DEDUP_KEPT: Duration = Duration::from_secs(72 * 3600);
@@ -29,13 +29,27 @@ pub(super) fn dedup(message: &Message, from: &Address) -> Dedup {
     Dedup { id: message.id.0, from: from.clone(), to: message.to.clone(), digest }
 }
 
-/// Whether the very same message was accepted before: what was is not refused now.
+/// What is answered to a message that cannot be taken now. If the very same was accepted before it is not
+/// refused, whatever has changed meanwhile; and where its id was used for another one, that is told.
 ///
 /// # Errors
-/// The store's.
-pub(super) async fn is_repeat(store: &dyn Store, dedup: Dedup) -> Result<bool, Error> {
+/// Why it cannot be taken, conflict, or the store's.
+pub(super) async fn refused(
+    store: &dyn Store,
+    dedup: Dedup,
+    now: Timestamp,
+    error: Error,
+) -> Result<Answer, Error> {
     let digest = dedup.digest;
-    Ok(store.accepted(dedup).await.stored()? == Some(digest))
+    match store.accepted(dedup).await.stored()? {
+        Some(known) if known == digest => Ok(Answer::Now(done(now, Outcome::Duplicate).into())),
+        Some(_) => Err(used_before()),
+        None => Err(error),
+    }
+}
+
+fn used_before() -> Error {
+    Error::new(Code::Conflict, "id: it was used for another message")
 }
 
 /// An id is a UUIDv7 whose time is near the server's. Whoever asks looks for a record of it before a
@@ -98,9 +112,7 @@ pub(super) fn answered(
 fn rejected(rejection: Rejection, to: &Address) -> Error {
     match rejection {
         Rejection::Full { .. } => full(to),
-        Rejection::DedupConflict => {
-            Error::new(Code::Conflict, "id: it was used for another message")
-        }
+        Rejection::DedupConflict => used_before(),
         Rejection::OutOfWindow => out_of_window("is too old"),
         Rejection::DedupFull => {
             let text = "you have sent so many messages in three days that a repeat of one more could \

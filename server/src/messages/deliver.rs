@@ -13,8 +13,9 @@ use impp_protocol::state::{Fate, FateReport};
 use impp_protocol::{Address, By, Code, Error, Timestamp};
 use impp_storage::{self as storage, Dedup, Lane, Limit, Op, Store, StoreError, Unit};
 
-use super::accept::{answered, dedup, done, full, in_time, in_window, is_repeat};
+use super::accept::{answered, dedup, done, full, in_time, in_window, refused};
 use super::held::hold;
+use super::under_way::UnderWay;
 use crate::core::accounts::Account;
 use crate::core::answers::{Answer, Handled, Stored};
 use crate::core::clock::Clock;
@@ -45,6 +46,7 @@ pub struct Delivery {
     routes: Arc<Routes>,
     pub(super) principals: Arc<Principals>,
     pub(super) sessions: Arc<Sessions>,
+    under_way: Arc<UnderWay>,
     metrics: Arc<Metrics>,
 }
 
@@ -68,7 +70,8 @@ impl Delivery {
         sessions: Arc<Sessions>,
     ) -> Delivery {
         let Ground { store, clock, settings, metrics, .. } = ground.clone();
-        Delivery { store, clock, settings, routes, principals, sessions, metrics }
+        let under_way = Arc::default();
+        Delivery { store, clock, settings, routes, principals, sessions, under_way, metrics }
     }
 
     /// Takes a message whose `from` is proven; the answer comes when the store has it.
@@ -83,6 +86,7 @@ impl Delivery {
     ) -> Result<Answer, Error> {
         let now = self.clock.wall();
         let dedup = dedup(&message, &from);
+        let entered = self.under_way.enter(&dedup).await;
         match self.judge(&message, &from, &bearer, now).await {
             Ok(Judged { recipient, action, .. }) if message.volatile => {
                 self.metrics.messages.inc();
@@ -101,15 +105,12 @@ impl Delivery {
                 let answered = tokio::spawn(async move {
                     let outcome = pending.await;
                     delivery.count(&outcome, &to, action, &from, (bytes, size)).await;
+                    drop(entered);
                     delivery.answer(outcome, &from, &to, now)
                 });
                 Ok(Answer::of_task(answered))
             }
-            // What was accepted before is not refused now, whatever has changed meanwhile.
-            Err(error) => match is_repeat(&*self.store, dedup).await? {
-                true => Ok(Answer::Now(done(now, Outcome::Duplicate).into())),
-                false => Err(error),
-            },
+            Err(error) => refused(&*self.store, dedup, now, error).await,
         }
     }
 

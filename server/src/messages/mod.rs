@@ -22,6 +22,7 @@ mod held;
 mod linked;
 mod outgoing;
 mod queued;
+mod under_way;
 mod waiting;
 
 pub use accept::DEDUP_KEPT;

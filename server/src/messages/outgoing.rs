@@ -12,10 +12,11 @@ use impp_protocol::command::{Message, Outcome};
 use impp_protocol::{Address, Code, Domain, Error, MessageId, Timestamp};
 use impp_storage::{self as storage, Dedup, Expect, Lane, Op, Pending, Store, StoreError, Unit};
 
-use super::accept::{answered, dedup, done, in_time, in_window, is_repeat};
+use super::accept::{answered, dedup, done, in_time, in_window, refused};
 use super::deliver::Bearer;
 use super::linked::Linked;
 use super::queued::{item, record, restored};
+use super::under_way::UnderWay;
 use super::waiting::{Queues, Waiting};
 use crate::core::answers::{Answer, Handled};
 use crate::core::clock::Clock;
@@ -79,6 +80,7 @@ pub struct Outgoing {
     queues: Arc<Queues>,
     linked: Arc<Linked>,
     carriers: Arc<dyn Carriers>,
+    under_way: Arc<UnderWay>,
 }
 
 impl Outgoing {
@@ -91,7 +93,8 @@ impl Outgoing {
         carriers: Arc<dyn Carriers>,
     ) -> Outgoing {
         let Ground { store, clock, settings, metrics, .. } = ground.clone();
-        Outgoing { store, clock, settings, sessions, metrics, queues, linked, carriers }
+        let under_way = Arc::default();
+        Outgoing { store, clock, settings, sessions, metrics, queues, linked, carriers, under_way }
     }
 
     /// Takes a message from its sender; the answer comes when the queue on the disk has it.
@@ -111,14 +114,11 @@ impl Outgoing {
             return Ok(Answer::Now(done(wall, Outcome::Sent).into()));
         }
         let (dedup, body) = (dedup(&message, &from), message.encode());
+        let entered = self.under_way.enter(&dedup).await;
         let ticket = self.queues.ticket(now);
         let waiting = match self.reserve(&message, &from, ticket, body.len() as u64, now) {
             Ok(waiting) => waiting,
-            // What was accepted before is not refused now.
-            Err(_) if is_repeat(&*self.store, dedup.clone()).await? => {
-                return Ok(Answer::Now(done(wall, Outcome::Duplicate).into()));
-            }
-            Err(error) => return Err(error),
+            Err(error) => return refused(&*self.store, dedup, wall, error).await,
         };
         let record = record(&message.to, &message.to, HOPS_MAX, now, &body);
         let put = place::queued(&from, ticket).put_if(Expect::Absent, &record);
@@ -127,6 +127,7 @@ impl Outgoing {
         // It goes on its way also if the sender is gone by then.
         let answered = tokio::spawn(async move {
             let outcome = outgoing.stored(pending, &waiting, ticket, &from, body).await;
+            drop(entered);
             outgoing.answer(outcome, &from, &message.to, wall)
         });
         Ok(Answer::of_task(answered))

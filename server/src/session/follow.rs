@@ -235,17 +235,24 @@ impl Session {
         Some(state)
     }
 
-    /// The contact list has changed: new contacts are followed, removed ones not any more.
+    /// The contact list has changed: new contacts are followed, also those whose following had ended and
+    /// that were set anew, so that the list follows them again; removed ones not any more.
     /// Those whose following ended by it are returned, and why.
     pub(super) async fn expand_again(&mut self) -> Vec<(Address, SubscriptionEvent)> {
         let own = &self.client.account.address;
         let Ok(acting) = contacts_of(&self.client, own) else { return vec![] };
         let contacts = self.serving.things.contacts.entries(&acting).await;
         let Ok(contacts) = contacts else { return vec![] };
-        let mut ended = Vec::new();
-        let wanted: BTreeSet<Address> =
-            contacts.into_iter().filter(|c| c.follow).map(|c| c.address).collect();
-        for presentity in wanted.difference(&self.by_contact.clone()) {
+        let (mut ended, mut wanted, mut new) = (Vec::new(), BTreeSet::new(), Vec::new());
+        for contact in contacts.into_iter().filter(|contact| contact.follow) {
+            let stands = contact.subscription.is_some_and(|s| s != SubscriptionState::Terminated);
+            let again = stands && !self.followed.contains_key(&contact.address);
+            if again || !self.by_contact.contains(&contact.address) {
+                new.push(contact.address.clone());
+            }
+            wanted.insert(contact.address);
+        }
+        for presentity in &new {
             if self.follow_contact(presentity).await.is_none() {
                 ended.push((presentity.clone(), SubscriptionEvent::Rejected));
             }

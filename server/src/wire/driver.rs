@@ -213,9 +213,14 @@ impl<T: 'static> Driver<T> {
     }
 
     /// Frames are read as long as answers can be kept, and not faster than the rate.
+    /// Whether more may be answered: what was heard and waits behind something waits for this too.
+    pub fn has_room(&self, terms: &Terms) -> bool {
+        self.pipe.output_len() < terms.output_bytes_max
+    }
+
     fn may_read(&self, terms: &Terms) -> bool {
         self.paused.is_none()
-            && self.pipe.output_len() < terms.output_bytes_max
+            && self.has_room(terms)
             && (self.in_flight.len() as u64) < terms.in_flight_max
     }
 

@@ -11,6 +11,7 @@ mod held;
 mod inbox;
 mod load;
 mod recovery;
+mod storing;
 #[cfg(test)]
 mod tests;
 
@@ -29,9 +30,8 @@ use crate::core::DashMap;
 use crate::core::accounts::AccountError;
 use crate::core::config::seconds;
 use crate::core::ground::Ground;
-use crate::core::keeping::{self, Bill, Commits, Committed};
+use crate::core::keeping::{self, Bill, Committed};
 use crate::core::rates::Rates;
-use crate::core::records::place::{self, Mark};
 use crate::core::settings::Settings;
 use crate::core::standing::Standing;
 use crate::core::timers::Due;
@@ -276,33 +276,6 @@ impl Principals {
         self.follow_up(owner, entry, principal, effects, now);
     }
 
-    /// What a staged change has written goes to the store, and a task waits for that.
-    fn store(
-        self: &Arc<Self>,
-        (owner, entry, principal): (&Address, &Arc<Mutex<Principal>>, &Principal),
-        id: u64,
-        (writes, bill): (Vec<Write>, &Bill),
-        now: Timestamp,
-    ) {
-        if writes.is_empty() {
-            return;
-        }
-        let of_rules = writes.iter().any(|write| matches!(write, Write::Rules(..)));
-        let mut ops = self.operations(owner, writes);
-        if of_rules {
-            // Right behind the rules, so in one unit with them.
-            let decided = principal.held.being_decided();
-            let decided = decided.map(|from| place::decided(owner, from).set(Some(&Mark {})));
-            drop(ops.splice(1..1, decided));
-        }
-        let commits = Commits::submit(&*self.ground.store, now, ops, bill, Some(owner));
-        let (principals, entry, owner) = (self.clone(), entry.clone(), owner.clone());
-        tokio::spawn(async move {
-            let committed = commits.ended().await;
-            principals.ended(&owner, &entry, id, committed, of_rules);
-        });
-    }
-
     /// The store has answered for a staged change.
     fn ended(
         self: &Arc<Self>,
@@ -374,28 +347,6 @@ impl Principals {
                 let _ = tell.send(Ok(answer));
             }
         }
-    }
-
-    fn bill(&self, owner: &Address, presentity: &Presentity, change: &Change) -> Bill {
-        let share = keeping::asker(change).map(|asker| {
-            let is_local = self.ground.accounts.is_local(asker);
-            keeping::lane_of(asker, is_local)
-        });
-        Bill { payer: keeping::payer_of(owner, presentity, change), share }
-    }
-
-    fn submit(&self, owner: &Address, writes: Vec<Write>, bill: &Bill, now: Timestamp) -> Commits {
-        let ops = self.operations(owner, writes);
-        Commits::submit(&*self.ground.store, now, ops, bill, Some(owner))
-    }
-
-    fn operations(&self, owner: &Address, writes: Vec<Write>) -> Vec<Op> {
-        let is_local = |address: &Address| self.ground.accounts.is_local(address);
-        let mut ops = keeping::operations(owner, writes, is_local);
-        if !ops.is_empty() {
-            ops.extend(self.ghost_note(owner));
-        }
-        ops
     }
 
     fn note(&self, owner: &Address, principal: &Principal, watchers: &[Address]) {

@@ -58,8 +58,9 @@ impl Connection {
     pub(super) fn hear(&mut self) -> Option<Heard> {
         loop {
             let is_asked = matches!(self.phase, Phase::Asked(_));
-            if !is_asked && let Some(heard) = self.behind.pop_front() {
-                return Some(heard);
+            if !is_asked && !self.behind.is_empty() {
+                let has_room = self.driver.has_room(&self.terms());
+                return if has_room { self.behind.pop_front() } else { None };
             }
             if matches!(self.behind.back(), Some(Heard::Breach(..))) {
                 return None;

@@ -91,7 +91,9 @@ impl ContactList {
             _place = self.reach.admit(&owner, &contact.address)?;
         }
         let (address, follow) = (contact.address, contact.follow);
-        let (name, groups, grant) = (contact.name, contact.groups, contact.grant);
+        let (name, mut groups, grant) = (contact.name, contact.groups, contact.grant);
+        groups.sort();
+        groups.dedup();
         let entry = Entry { name, groups, follow, grant };
         let put = Change::PutContact(address.clone(), Some(entry));
         let fits = |principal: &mut Principal| {
@@ -165,6 +167,9 @@ fn check(contact: &Contact) -> Result<(), Error> {
             "a name or group has at most {LABEL_BYTES_MAX} bytes, an entry {CONTACT_GROUPS_MAX} groups"
         );
         return Err(Error::new(Code::TooLarge, text));
+    }
+    if contact.groups.iter().any(String::is_empty) {
+        return Err(Error::new(Code::Malformed, "groups: one of them has no name"));
     }
     Ok(())
 }

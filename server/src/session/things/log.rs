@@ -65,7 +65,7 @@ impl Logs {
         let opened = self.secrets.open_cursor(&owner, self.store.incarnation(), &ack.cursor);
         let upto = opened.ok_or_else(bad_cursor)?;
         let custody = logs::acknowledged(&owner, upto);
-        let ops = [custody].into_iter().chain(self.trimming.at_once(&owner)).collect();
+        let ops = vec![custody, self.trimming.at_once(&owner)];
         let unit = Unit::of(self.clock.trusted(), ops);
         let pending = self.store.submit(unit.in_lane(Lane::Account(owner.clone())));
         let (principals, trimming) = (self.principals.clone(), self.trimming.clone());

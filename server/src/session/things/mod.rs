@@ -205,7 +205,11 @@ pub(super) fn takes_not(what: What, ask: Ask) -> Error {
         Ask::Publish => "published",
         Ask::Follow => "followed",
     };
-    Error::new(Code::Unsupported, format!("{what} cannot be {done}"))
+    let but = match (what, ask) {
+        (What::Contacts, Ask::Follow) => " without `expand`",
+        _ => "",
+    };
+    Error::new(Code::Unsupported, format!("{what} cannot be {done}{but}"))
 }
 
 /// The account must have a service.

@@ -37,15 +37,15 @@ impl Trimming {
         Trimming { store, settings, clock, resting: Mutex::default() }
     }
 
-    /// What goes together with custody: where nothing is retained, all of it.
-    pub(super) fn at_once(&self, owner: &Address) -> Option<Op> {
+    /// What goes together with custody: what is beyond the quota, and where nothing is retained, all of
+    /// it.
+    pub(super) fn at_once(&self, owner: &Address) -> Op {
         let retains = self.settings.load().inbox.retention_days > 0;
-        let before = self.clock.trusted();
-        (!retains).then(|| self.trimmed(owner, before))
+        self.trimmed(owner, (!retains).then(|| self.clock.trusted()))
     }
 
-    fn trimmed(&self, owner: &Address, before: Timestamp) -> Op {
-        logs::trimmed(owner, &self.settings.load().inbox, Some(before))
+    fn trimmed(&self, owner: &Address, before: Option<Timestamp>) -> Op {
+        logs::trimmed(owner, &self.settings.load().inbox, before)
     }
 
     /// Custody was taken up to there: what may go goes soon.
@@ -97,7 +97,7 @@ impl Trimming {
                 return Ok(());
             }
             behind = Some(first.seq);
-            self.store.submit(Unit::of(now, vec![self.trimmed(owner, before)])).await?;
+            self.store.submit(Unit::of(now, vec![self.trimmed(owner, Some(before))])).await?;
         }
     }
 }

@@ -183,7 +183,7 @@ impl ChangeJson {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Test {
-    /// The file of expectations, in TOML: [[expect]] with who, and any of purpose, at, sphere,
+    /// The file of expectations, in TOML: `[[expect]]` with who, and any of purpose, at, sphere,
     /// handling, fields, not_fields.
     #[arg(value_name = "FILE")]
     file: PathBuf,

@@ -172,7 +172,7 @@ impl Decision {
         }
         for (index, ceiling) in question.domain.ceilings.iter().enumerate() {
             if self.matches(&ceiling.conditions, question) {
-                self.handling = self.handling.min(ceiling.handling_for(question.purpose));
+                self.handling = self.handling.beneath(ceiling.handling_for(question.purpose));
                 self.grants = self.grants.cut(&ceiling.fields);
                 self.ceilings.push(index);
             }

@@ -101,6 +101,14 @@ impl Handling {
     pub const EVERY: [Handling; 4] =
         [Handling::Block, Handling::Confirm, Handling::PoliteBlock, Handling::Allow];
 
+    /// What is left of it beneath a ceiling. Who could not be allowed is not asked about either.
+    pub(crate) fn beneath(self, ceiling: Handling) -> Handling {
+        match (self, ceiling) {
+            (Handling::Confirm, Handling::PoliteBlock) => ceiling,
+            _ => self.min(ceiling),
+        }
+    }
+
     /// The word that rules use.
     pub fn as_str(self) -> &'static str {
         match self {

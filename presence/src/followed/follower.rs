@@ -295,6 +295,13 @@ impl Follower {
             .min()
     }
 
+    /// Whether a time has come for it, other than that of its next request.
+    pub(super) fn is_due(&self, now: Timestamp, linked: Option<Timestamp>, terms: Terms) -> bool {
+        let stale = self.stale_at(linked, terms);
+        let times = [self.bonds.next_end(), self.standing, stale, self.late];
+        times.into_iter().flatten().any(|at| at <= now)
+    }
+
     /// Its home shows it something: whether it looks now, or later at the newest that there is then.
     pub(super) fn may_look(&mut self, now: Timestamp, limit: PaceLimit) -> bool {
         if self.late.is_none() {

@@ -75,7 +75,8 @@ impl Mirror {
 
     /// How many there are, with those who are to be.
     pub fn len(&self) -> usize {
-        self.followers.len() + self.staged.len()
+        let new = self.staged.keys().filter(|watcher| !self.followers.contains_key(*watcher));
+        self.followers.len() + new.count()
     }
 
     /// Whether it can be forgotten.
@@ -258,7 +259,9 @@ impl Mirror {
     /// Does what is due: leases end, what was not confirmed is stale, the home is asked again.
     pub fn expire(&mut self, now: Timestamp, terms: Terms) -> Effects {
         let mut effects = Effects::default();
-        for watcher in self.followers.keys().cloned().collect::<Vec<_>>() {
+        let is_due = |follower: &Follower| follower.is_due(now, self.linked, terms);
+        let due = self.followers.iter().filter(|(_, follower)| is_due(follower));
+        for watcher in due.map(|(watcher, _)| watcher.clone()).collect::<Vec<_>>() {
             let before = self.kept(&watcher);
             let Some(follower) = self.followers.get_mut(&watcher) else { continue };
             let wake: Vec<ListenerId> = follower.listeners.clone();

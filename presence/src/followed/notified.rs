@@ -110,9 +110,9 @@ impl Mirror {
                 false
             }
         };
-        // What has ended is told at once.
+        // What it may not see any more it loses at once.
         let paced = |follower: &mut Follower| {
-            follower.state == SubscriptionState::Terminated || follower.may_look(now, pace)
+            follower.state != SubscriptionState::Active || follower.may_look(now, pace)
         };
         if changed && self.followers.get_mut(watcher).is_none_or(paced) {
             effects.wake.extend(wake);
@@ -146,10 +146,11 @@ impl Mirror {
             let before = self.kept(watcher);
             if let Some(follower) = self.followers.get_mut(watcher) {
                 self.cache.enter(watcher, follower.group, group);
-                follower.group = Some(group);
+                // Who was in another one may see less from now on.
+                let moves = follower.group.replace(group).is_some_and(|former| former != group);
                 if follower.is_kept() && !follower.is_ending() {
                     follower.activate(now);
-                    if follower.may_look(now, pace) {
+                    if moves || follower.may_look(now, pace) {
                         effects.wake.extend(&follower.listeners);
                     }
                 }
@@ -226,7 +227,7 @@ impl Mirror {
             } else {
                 follower.turn(now, SubscriptionState::Unknown, None);
             }
-            match follower.may_look(now, pace) {
+            match !put || follower.may_look(now, pace) {
                 true => effects.wake.extend(&follower.listeners),
                 false => self.agenda.changed(watcher),
             }

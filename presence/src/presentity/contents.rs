@@ -51,6 +51,8 @@ struct Shown {
     pace: Option<Pace>,
     /// It does not show the newest, and may not before then.
     owed: Option<Timestamp>,
+    /// It was brought up to date for who has come; the others look when it is due.
+    early: bool,
 }
 
 /// What a view has shown.
@@ -77,7 +79,7 @@ impl Contents {
         if !self.views.contains_key(key) {
             let content = self.encode(key, document);
             self.note(key, &content);
-            self.views.insert(key.clone(), Shown { content, pace: None, owed: None });
+            self.views.insert(key.clone(), Shown { content, pace: None, owed: None, early: false });
         }
         &self.views[key].content
     }
@@ -130,6 +132,16 @@ impl Contents {
         let changed = self.bring_up(now, key, &mut shown, document, limit);
         self.views.insert(key.clone(), shown);
         changed
+    }
+
+    /// Somebody has come to a view that does not show the newest, and is shown that at once: what was
+    /// there before is not for them. The others look when it is due.
+    pub(super) fn come(&mut self, now: Timestamp, key: &ViewKey, document: &Document) {
+        let owed = self.views.get(key).and_then(|shown| shown.owed);
+        let changed = self.pay(now, key, document, None);
+        if let (Some(shown), Some(_), true) = (self.views.get_mut(key), owed, changed) {
+            (shown.owed, shown.early) = (owed, true);
+        }
     }
 
     /// Views that may show now what they do not show yet.
@@ -191,12 +203,17 @@ impl Contents {
             }
         }
         shown.owed = None;
+        let early = std::mem::take(&mut shown.early);
         let content = self.encode(key, document);
-        if content.version() == shown.content.version() {
+        let changes = content.version() != shown.content.version();
+        if !changes && !early {
             return false;
         }
         if let Some(pace) = shown.pace.as_mut().filter(|_| limit.is_some()) {
             pace.spend();
+        }
+        if !changes {
+            return true;
         }
         self.patches.clear();
         self.was_shown(now, key);

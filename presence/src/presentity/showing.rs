@@ -52,9 +52,7 @@ impl Presentity {
         }
         // Whoever may see from now on must not be shown what was private before.
         for key in come {
-            if self.contents.pay(now, &key, &self.shown, None) {
-                self.wake_view(&key, effects);
-            }
+            self.contents.come(now, &key, &self.shown);
         }
         moved
     }

@@ -86,7 +86,11 @@ impl Delivery {
     ) -> Result<Answer, Error> {
         let now = self.clock.wall();
         let dedup = dedup(&message, &from);
-        let entered = self.under_way.enter(&dedup).await;
+        // A link waits for nobody: what it repeats is told by the store, or comes again.
+        let entered = match bearer {
+            Bearer::Session => Some(self.under_way.enter(&dedup).await),
+            Bearer::Link | Bearer::Queue => None,
+        };
         match self.judge(&message, &from, &bearer, now).await {
             Ok(Judged { recipient, action, .. }) if message.volatile => {
                 self.metrics.messages.inc();

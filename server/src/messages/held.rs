@@ -118,24 +118,39 @@ impl Delivery {
 
     /// Goes on with decisions of an owner that were not carried out, as when the inbox was full.
     pub async fn go_on(self: &Arc<Self>, owner: &Address) {
-        let left = self.principals.look(owner, |principal, _| {
-            let left: Vec<Address> = principal.held.left().cloned().collect();
-            let moving = left.iter().map(|from| principal.held.begin_moving(from));
-            let moving: Vec<Moving> = moving.collect();
-            left.into_iter().zip(moving).collect::<Vec<_>>()
-        });
-        let Ok(left) = left.await else { return };
-        if left.is_empty() {
-            return;
-        }
+        let Some(left) = self.left(owner).await else { return };
         let (delivery, owner) = (self.clone(), owner.clone());
         tokio::spawn(async move {
-            for (from, moving) in left {
-                if let Err(error) = delivery.move_held(&owner, &from, moving).await {
+            let mut next = Some(left);
+            while let Some((goes_on, left)) = next {
+                for (from, moving) in left {
+                    let Err(error) = delivery.move_held(&owner, &from, moving).await else {
+                        continue;
+                    };
                     tracing::info!(%owner, %error, "held messages are not all moved yet");
+                    if error.code == Code::Full {
+                        // Nor is there room for anybody else's.
+                        break;
+                    }
                 }
+                let ended = delivery.principals.look(&owner, |p, _| p.held.went_on(goes_on));
+                let again = ended.await.is_ok_and(|again| again);
+                next = if again { delivery.left(&owner).await } else { None };
             }
         });
+    }
+
+    /// What of an owner's decisions is to be carried out, if nobody is at it.
+    async fn left(&self, owner: &Address) -> Option<(Arc<()>, Vec<(Address, Moving)>)> {
+        let left = self.principals.look(owner, |principal, _| {
+            let (goes_on, left) = principal.held.go_on()?;
+            let begin = |from: Address| {
+                let moving = principal.held.begin_moving(&from);
+                (from, moving)
+            };
+            Some((goes_on, left.into_iter().map(begin).collect()))
+        });
+        left.await.ok().flatten()
     }
 
     /// The same of all owners, after a start: a crash may have come in between.

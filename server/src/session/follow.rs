@@ -208,6 +208,10 @@ impl Session {
             // Whoever asks anew holds nothing, and gets all.
             self.followed.remove(&contact.address);
             contact.subscription = self.follow_contact(&contact.address).await;
+            match contact.subscription {
+                None => self.lost.insert(contact.address.clone()),
+                Some(_) => self.lost.remove(&contact.address),
+            };
             self.by_contact.insert(contact.address.clone());
             entries.push(contact);
         }
@@ -246,14 +250,16 @@ impl Session {
         let (mut ended, mut wanted, mut new) = (Vec::new(), BTreeSet::new(), Vec::new());
         for contact in contacts.into_iter().filter(|contact| contact.follow) {
             let stands = contact.subscription.is_some_and(|s| s != SubscriptionState::Terminated);
-            let again = stands && !self.followed.contains_key(&contact.address);
+            let again = stands && self.lost.contains(&contact.address);
             if again || !self.by_contact.contains(&contact.address) {
                 new.push(contact.address.clone());
             }
             wanted.insert(contact.address);
         }
         for presentity in &new {
+            self.lost.remove(presentity);
             if self.follow_contact(presentity).await.is_none() {
+                self.lost.insert(presentity.clone());
                 ended.push((presentity.clone(), SubscriptionEvent::Rejected));
             }
         }
@@ -263,6 +269,7 @@ impl Session {
             }
             ended.push((presentity.clone(), SubscriptionEvent::Timeout));
         }
+        self.lost.retain(|presentity| wanted.contains(presentity));
         self.by_contact = wanted;
         ended
     }

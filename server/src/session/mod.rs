@@ -110,6 +110,8 @@ pub struct Session {
     /// Whether the contact list is followed as it changes, and whom it names.
     expanded: bool,
     by_contact: BTreeSet<Address>,
+    /// Of those, whose following has ended, and not by the client's word.
+    lost: BTreeSet<Address>,
     log: Option<telling::Following>,
     /// Says to answers that wait for other domains that the connection ends.
     hurry: tokio::sync::watch::Sender<()>,
@@ -157,10 +159,10 @@ impl Followed {
 impl Session {
     /// A new session.
     pub fn new(client: Client, serving: Arc<Serving>) -> Session {
-        let (followed, by_contact) = (HashMap::default(), BTreeSet::new());
+        let (followed, by_contact, lost) = Default::default();
         let hurry = tokio::sync::watch::Sender::new(());
         let (expanded, log, ended) = (false, None, Ended::default());
-        Session { client, serving, followed, ended, expanded, by_contact, log, hurry }
+        Session { client, serving, followed, ended, expanded, by_contact, lost, log, hurry }
     }
 
     /// The connection ends: what waits for other domains is answered as far as it is known.
@@ -313,6 +315,9 @@ impl Session {
     /// The end of it is told. As many are remembered as can be followed.
     fn told_end(&mut self, presentity: &Address, event: Option<SubscriptionEvent>) {
         self.unfollowed(presentity);
+        if self.by_contact.contains(presentity) {
+            self.lost.insert(presentity.clone());
+        }
         let most = self.serving.settings.load().limits.subscriptions_max as usize;
         if self.ended.newer.len() < most {
             self.ended.newer.insert(presentity.clone(), event);

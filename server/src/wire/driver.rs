@@ -212,16 +212,19 @@ impl<T: 'static> Driver<T> {
         self.turn >= TURN_FRAMES_MAX
     }
 
-    /// Frames are read as long as answers can be kept, and not faster than the rate.
     /// Whether more may be answered: what was heard and waits behind something waits for this too.
     pub fn has_room(&self, terms: &Terms) -> bool {
         self.pipe.output_len() < terms.output_bytes_max
     }
 
+    /// How many requests wait for their outcome.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.len() as u64
+    }
+
+    /// Frames are read as long as answers can be kept, and not faster than the rate.
     fn may_read(&self, terms: &Terms) -> bool {
-        self.paused.is_none()
-            && self.has_room(terms)
-            && (self.in_flight.len() as u64) < terms.in_flight_max
+        self.paused.is_none() && self.has_room(terms) && self.in_flight() < terms.in_flight_max
     }
 
     fn doing(&self, terms: &Terms) -> Doing {

@@ -179,3 +179,21 @@ fn f13_h4_what_a_home_shows_too_fast_is_looked_at_in_its_pace() {
     assert!(world.mirror.next_deadline(due, paced).is_none_or(|at| at > later));
     assert!(world.mirror.expire(later, paced).wake.is_empty());
 }
+
+/// What somebody may not see any more is gone for them at once, however much was shown just before.
+#[test]
+fn d4_what_is_taken_away_elsewhere_waits_for_no_pace() {
+    let none = Terms { pace: PaceLimit { burst: 0, interval: Duration::from_secs(9) }, ..TERMS };
+    let mut world = followed(&[Grant::All, Grant::All]);
+    let mut woken = Vec::new();
+    for grants in [[Grant::Note, Grant::All], [Grant::Confirm, Grant::All]] {
+        world.set_rules(&grants);
+        world.tell(ROOM);
+        let mut wake = Vec::new();
+        while let Some(Frame::Notify(notify)) = world.to_mirror.pop_front() {
+            wake.extend(world.mirror.notified(world.now, &notify, none, ROOM).wake);
+        }
+        woken.push(wake.len());
+    }
+    assert_eq!(woken, [1, 1]);
+}

@@ -7,7 +7,7 @@ use impp_acl::RuleSet;
 use impp_protocol::presence::{FieldName, Patch};
 
 use super::{SESSION, alice, at, bob, follow, policy};
-use crate::bonds::Bond;
+use crate::bonds::{Bond, Keeper};
 use crate::presentity::*;
 
 const PHONE: DeviceId = DeviceId([1; 16]);
@@ -112,4 +112,30 @@ fn d6_what_was_shown_before_a_grant_is_not_confirmed() {
     // What bob can only have guessed is answered as anything else; what was so since, by what is new.
     assert_eq!(told(&mut alice, &bob(), Held::Claimed(versions[0])), None);
     assert_eq!(told(&mut alice, &bob(), Held::Claimed(versions[1])), Some(versions[1]));
+}
+
+/// Who comes and goes does not have the others of a view told sooner than is their pace.
+#[test]
+fn h4_who_comes_to_a_view_has_nobody_else_told_sooner() {
+    const CAROL: SessionId = SessionId([7; 16]);
+    let text =
+        "[[rule]]\nid = \"a\"\nwho = [\"anyone\"]\nhandling = \"allow\"\nfields = [\"all\"]\n";
+    let mut alice = alice(Policy::new(RuleSet::parse(text).unwrap(), text, 0));
+    alice.pace_limit = PaceLimit { burst: 1, interval: Duration::from_secs(60) };
+    alice.make(at(1), follow(Bond::Session(SESSION), SESSION));
+    assert!(wakes(&mut alice, 2, says("note", "one")));
+    let (carol, listener): (Address, _) = ("carol@b.example".parse().unwrap(), Some(CAROL.into()));
+    for n in 0..20 {
+        assert!(!wakes(&mut alice, 3, says("note", &n.to_string())));
+        let bond = Bond::Session(CAROL);
+        let come = Change::Follow { watcher: carol.clone(), bond, listener, pending_max: 9 };
+        assert!(!wakes(&mut alice, 3, come), "bob is told in his time");
+        let newest = alice.version_for(at(3), &carol);
+        assert_eq!(newest, alice.version_for(at(3), &bob()), "carol sees what is so now");
+        let keepers = vec![Keeper::Session(CAROL)];
+        alice.make(at(3), Change::Release { watcher: carol.clone(), keepers, listener });
+    }
+    let due = alice.contents.next_owed().unwrap();
+    assert!(alice.expire(due).wake.contains(&SESSION.into()));
+    assert_eq!(alice.contents.next_owed(), None);
 }

@@ -112,7 +112,7 @@ section! {
         leases_max: u64 = 4000, reloads true;
         /// Ids of messages of one sender, here or of another domain, by which repeats are known: each
         /// for three days. Further ones are answered `full`.
-        known_ids_max: u64 = 250_000, reloads true;
+        known_ids_max: u64 = 1_000_000, reloads true;
         /// Watchers that wait for one owner's decision; as many held messages.
         pending_max: u64 = 200, reloads true;
     }

@@ -23,7 +23,7 @@ impl Principals {
     ///
     /// # Errors
     /// The store's, but not that some are damaged.
-    pub async fn recall_ghosts(&self) -> Result<(), StoreError> {
+    pub async fn recall_ghosts(self: &Arc<Self>) -> Result<(), StoreError> {
         let mut found = Vec::new();
         for domain in self.ground.accounts.domains() {
             for (key, record) in keeping::all(&*self.ground.store, domain, GHOST).await?.records {
@@ -43,20 +43,31 @@ impl Principals {
                 self.clear(&ghost).await?;
                 continue;
             }
-            let mut ghosts = self.ghosts.lock();
-            ghosts.ask(&ghost, &asked_by);
-            ghosts.note(&ghost);
+            let gone = {
+                let mut ghosts = self.ghosts.lock();
+                let gone = ghosts.ask(&ghost, &asked_by);
+                ghosts.note(&ghost);
+                gone
+            };
+            // A crash came between one that made room and its end.
+            gone.into_iter().for_each(|gone| self.let_go(gone));
         }
         Ok(())
     }
 
     /// Another domain is about to ask for an address of ours, and may not be told whether it exists.
     pub fn asked_from(self: &Arc<Self>, owner: &Address, domain: &Domain) {
-        // Nobody waits for the table who asks for somebody that is in memory.
-        if self.entries.contains_key(owner) || self.ground.accounts.get(owner).is_some() {
+        // Nobody waits for the table who asks for somebody that exists. One that is in memory may just be
+        // given up: then it has a place again, and stays.
+        if self.ground.accounts.get(owner).is_some() {
             return;
         }
-        let Some(Gone { address, noted }) = self.ghosts.lock().ask(owner, domain) else { return };
+        let gone = self.ghosts.lock().ask(owner, domain);
+        gone.into_iter().for_each(|gone| self.let_go(gone));
+    }
+
+    /// One has made room.
+    fn let_go(self: &Arc<Self>, Gone { address, noted }: Gone) {
         if !noted {
             return self.forget(&address);
         }
@@ -108,15 +119,18 @@ impl Principals {
     /// Those who wait for it are told, and nothing of it stays.
     async fn give_up(self: &Arc<Self>, ghost: &Address) -> Result<(), StoreError> {
         let close = Change::Close(SubscriptionEvent::Giveup);
-        if let Err(super::ChangeError::Store(error)) = self.change(ghost, close).await {
-            return Err(error);
-        }
+        let closed = self.change(ghost, close).await;
         // It may have been asked for again, or have come to be.
         if self.stays(ghost) {
+            self.ghosts.lock().note(ghost);
             return Ok(());
         }
         self.forget(ghost);
-        self.clear(ghost).await
+        match closed {
+            // What of it is stored is found at the next start.
+            Err(super::ChangeError::Store(error)) => Err(error),
+            _ => self.clear(ghost).await,
+        }
     }
 
     /// Nothing stays stored of one, but who waits for it.

@@ -81,9 +81,12 @@ impl InboxShares {
         self.places.give_back(from, bytes);
     }
 
-    /// A device has acknowledged all up to a place.
-    pub fn acknowledged(&mut self, upto: u64) {
-        self.acknowledged = self.acknowledged.max(upto);
+    /// A device has acknowledged all up to a place; whether more than any had before.
+    pub fn acknowledged(&mut self, upto: u64) -> bool {
+        if upto <= self.acknowledged {
+            return false;
+        }
+        self.acknowledged = upto;
         while let Some(first) = self.stored.first_entry()
             && first.key().0 <= upto
         {
@@ -93,6 +96,7 @@ impl InboxShares {
                 self.dropped.give_back(&from, size);
             }
         }
+        true
     }
 }
 

@@ -59,8 +59,7 @@ impl Connection {
         loop {
             let is_asked = matches!(self.phase, Phase::Asked(_));
             if !is_asked && !self.behind.is_empty() {
-                let has_room = self.driver.has_room(&self.terms());
-                return if has_room { self.behind.pop_front() } else { None };
+                return if self.may_go_on() { self.behind.pop_front() } else { None };
             }
             if matches!(self.behind.back(), Some(Heard::Breach(..))) {
                 return None;
@@ -80,6 +79,12 @@ impl Connection {
                 other => self.behind.push_back(other),
             }
         }
+    }
+
+    /// Whether there is room for what waits behind: for its answer, and among the requests in flight.
+    fn may_go_on(&self) -> bool {
+        let most = self.entrance.settings.load().limits.requests_in_flight_max;
+        self.driver.has_room(&self.terms()) && self.driver.in_flight() < most
     }
 
     /// Does all that was asked, to the last of what waits behind.

@@ -209,10 +209,13 @@ impl Connection {
         let config = self.entrance.settings.load();
         let limits = &config.limits;
         let signed_in = matches!(self.phase, Phase::SignedIn(_) | Phase::Asked(_));
+        // Behind a breach nothing is read any more.
+        let is_broken = matches!(self.behind.back(), Some(Heard::Breach(..)));
+        let most = if is_broken { 0 } else { limits.requests_in_flight_max };
         Terms {
             frame_bytes_max: if signed_in { FRAME_BYTES_MAX } else { FRAME_BYTES_MAX_UNSIGNED },
             output_bytes_max: self.output_bytes_max(),
-            in_flight_max: limits.requests_in_flight_max.saturating_sub(self.behind.len() as u64),
+            in_flight_max: most.saturating_sub(self.behind.len() as u64),
             patience: Patience {
                 idle: signed_in.then(|| seconds(config.times.idle_seconds)),
                 frame: seconds(limits.frame_seconds),

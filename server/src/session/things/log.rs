@@ -77,9 +77,10 @@ impl Logs {
             }
             trimming.soon(&owner, upto);
             let counted = |principal: &mut Principal, _| principal.inbox.acknowledged(upto);
-            principals.look(&owner, counted).await.stored()?;
-            // There may be room again, for which what is decided has waited.
-            delivery.go_on(&owner).await;
+            if principals.look(&owner, counted).await.stored()? {
+                // There may be room again, for which what is decided has waited.
+                delivery.go_on(&owner).await;
+            }
             Ok(Done::empty())
         });
         Ok(Answer::of_task(taken))

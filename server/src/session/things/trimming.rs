@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use impp_protocol::hashing::HashMap;
 use impp_protocol::{Address, Timestamp};
-use impp_storage::{Op, ReadLog, Store, StoreError, Unit};
+use impp_storage::{Lane, Op, ReadLog, Store, StoreError, Unit};
 use parking_lot::Mutex;
 
 use crate::core::clock::Clock;
@@ -97,7 +97,8 @@ impl Trimming {
                 return Ok(());
             }
             behind = Some(first.seq);
-            self.store.submit(Unit::of(now, vec![self.trimmed(owner, Some(before))])).await?;
+            let unit = Unit::of(now, vec![self.trimmed(owner, Some(before))]);
+            self.store.submit(unit.in_lane(Lane::Account(owner.clone()))).await?;
         }
     }
 }

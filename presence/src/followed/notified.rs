@@ -143,19 +143,7 @@ impl Mirror {
         }
         let group = self.cache.open(handle);
         for watcher in &joined {
-            let before = self.kept(watcher);
-            if let Some(follower) = self.followers.get_mut(watcher) {
-                self.cache.enter(watcher, follower.group, group);
-                // Who was in another one may see less from now on.
-                let moves = follower.group.replace(group).is_some_and(|former| former != group);
-                if follower.is_kept() && !follower.is_ending() {
-                    follower.activate(now);
-                    if moves || follower.may_look(now, pace) {
-                        effects.wake.extend(&follower.listeners);
-                    }
-                }
-            }
-            self.note(watcher, before, effects);
+            self.joins(now, watcher, group, pace, effects);
         }
         let fits = notify.set.is_some() && self.cache.set(group) == notify.set;
         if !fits && !self.is_in_repair() {
@@ -177,6 +165,30 @@ impl Mirror {
             }
             Seen::Broken => self.repair_soon(now, effects),
         }
+    }
+
+    /// A follower is in this group from now on.
+    fn joins(
+        &mut self,
+        now: Timestamp,
+        watcher: &Address,
+        group: GroupId,
+        pace: PaceLimit,
+        effects: &mut Effects,
+    ) {
+        let before = self.kept(watcher);
+        if let Some(follower) = self.followers.get_mut(watcher) {
+            self.cache.enter(watcher, follower.group, group);
+            // Who was in another one may see less from now on.
+            let moves = follower.group.replace(group).is_some_and(|former| former != group);
+            if follower.is_kept() && !follower.is_ending() {
+                follower.activate(now);
+                if moves || follower.may_look(now, pace) {
+                    effects.wake.extend(&follower.listeners);
+                }
+            }
+        }
+        self.note(watcher, before, effects);
     }
 
     fn seen(&self, group: GroupId, notify: &Notify) -> Seen {

@@ -10,7 +10,7 @@ use impp_client::{Client, ClientError, ExplainKind, Supposed};
 use serde::Serialize;
 
 use super::rules;
-use super::supposed::{Ruling, explained};
+use super::supposed::{Ruling, explained, patiently};
 use crate::output::{Output, printable};
 use crate::report::Failure;
 
@@ -33,8 +33,8 @@ pub(super) async fn run(
     client: &Client,
     out: &mut Output,
 ) -> Result<(), Failure> {
-    let watchers = client.watchers().await?.into_iter().map(|entry| entry.watcher);
-    let contacts = client.contacts().await?.into_iter().map(|entry| entry.address);
+    let watchers = patiently(|| client.watchers()).await?.into_iter().map(|entry| entry.watcher);
+    let contacts = patiently(|| client.contacts()).await?.into_iter().map(|entry| entry.address);
     let all: BTreeSet<Address> = watchers.chain(contacts).collect();
     let (now, then) = (Supposed::default(), Supposed { rules: Some(rules), ..Supposed::default() });
     // A file with a fault is refused though nobody is there to be asked about.

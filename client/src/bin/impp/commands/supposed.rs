@@ -4,9 +4,10 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use impp_client::protocol::state::{Explanation, SubscriptionState};
-use impp_client::protocol::{Address, Timestamp};
+use impp_client::protocol::{Address, Code, Timestamp};
 use impp_client::{Client, ClientError, ExplainKind, Supposed};
 use serde::Serialize;
 
@@ -134,6 +135,11 @@ impl Ruling {
     }
 }
 
+/// Longest that is waited for the server's leave to go on.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// How long, where it does not say.
+const PAUSE_DEFAULT: Duration = Duration::from_secs(1);
+
 /// One of many questions about rules.
 pub(super) async fn explained(
     client: &Client,
@@ -141,5 +147,71 @@ pub(super) async fn explained(
     kind: ExplainKind,
     supposed: &Supposed,
 ) -> Result<Explanation, ClientError> {
-    client.explain(who, kind, supposed).await
+    patiently(|| client.explain(who, kind, supposed)).await
+}
+
+/// Asks again where only too much was asked in too short a time, when the server says so: who is
+/// one of many to be asked about is not left out.
+pub(super) async fn patiently<T, F>(mut ask: impl FnMut() -> F) -> Result<T, ClientError>
+where
+    F: Future<Output = Result<T, ClientError>>,
+{
+    loop {
+        let error = match ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        match pause(&error) {
+            Some(pause) => tokio::time::sleep(pause).await,
+            None => return Err(error),
+        }
+    }
+}
+
+fn pause(error: &ClientError) -> Option<Duration> {
+    match error {
+        ClientError::Answered(answer) if answer.code == Code::RateLimited => {
+            let pause = answer.retry_after.unwrap_or_default().max(PAUSE_DEFAULT);
+            Some(pause).filter(|pause| *pause <= PAUSE_MAX)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use impp_client::protocol::Error;
+
+    use super::*;
+
+    async fn asked(refusals: &[Error]) -> (Result<usize, ClientError>, usize, Duration) {
+        let (asked, begun) = (Cell::new(0), tokio::time::Instant::now());
+        let answered = patiently(|| {
+            let number = asked.replace(asked.get() + 1);
+            let refusal = refusals.get(number).cloned();
+            async move { refusal.map_or(Ok(number), |error| Err(ClientError::Answered(error))) }
+        });
+        (answered.await, asked.get(), begun.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_too_much_waits_as_told_and_goes_on() {
+        let limited = |seconds| {
+            let error = Error::new(Code::RateLimited, "later");
+            error.retry_after(Duration::from_secs(seconds))
+        };
+        let (answer, times, took) = asked(&[limited(3), limited(2)]).await;
+        assert_eq!((answer.unwrap(), times), (2, 3));
+        assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(6), "{took:?}");
+        let unsaid = Error::new(Code::RateLimited, "later");
+        let (answer, times, took) = asked(&[unsaid]).await;
+        assert_eq!((answer.unwrap(), times), (1, 2));
+        assert!(took >= PAUSE_DEFAULT, "{took:?}");
+        for gone in [limited(3600), Error::new(Code::Malformed, "line 1: no")] {
+            let (answer, times, took) = asked(&[gone]).await;
+            assert!(answer.is_err() && times == 1 && took.is_zero());
+        }
+    }
 }

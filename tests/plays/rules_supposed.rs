@@ -186,3 +186,19 @@ async fn r5_2_3_a_dry_run_tells_of_parts_and_of_messages() {
         serde_json::json!([["message", "refuse", "accept, at most 5 in 60 s", [], []]])
     );
 }
+
+/// What cannot fail would pass for ever: it is refused before anything is asked.
+#[tokio::test]
+async fn an_expectation_that_cannot_fail_is_refused() {
+    let server = strangers(&["bob"]);
+    let own = Impp::of(&server, "alice");
+    let whole = "[[expect]]\nwho = \"bob@localhost\"\nhandling = \"block\"\n";
+    for (more, words) in
+        [("", "expects nothing"), ("not_fields = [\"mooood\"]\n", "did you mean \"mood\"?")]
+    {
+        let text = format!("{whole}[[expect]]\nwho = \"bob@localhost\"\n{more}");
+        let ran = own.run(&["rules", "test", &file(&server, "bad.toml", &text)]);
+        assert!(ran.code == 2 && ran.objects.is_empty(), "{ran:?}");
+        assert!(ran.stderr.contains("bad.toml") && ran.stderr.contains(words), "{ran:?}");
+    }
+}

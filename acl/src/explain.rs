@@ -20,6 +20,8 @@ pub struct Explanation {
     pub decision: Decision,
     /// The fields that the watcher may see, `status` among them where any tuple may be seen.
     pub fields: Vec<String>,
+    /// What selects the parts that the watcher may see, see [`crate::Parts::words`].
+    pub parts: Vec<String>,
     /// Every access rule.
     pub rules: Vec<RuleTrace>,
 }
@@ -85,7 +87,8 @@ fn explained(
     };
     let mut traces = if decision.by_owner() { vec![] } else { trace_all(&rules.rules, trace) };
     traces.extend(by_domain(question, &decision));
-    Explanation { fields: visible(&decision), rules: traces, decision }
+    let (fields, parts) = (visible(&decision), selecting(&decision));
+    Explanation { fields, parts, rules: traces, decision }
 }
 
 /// What of the domain's policy has a part in the decision; the rest is not the owner's concern.
@@ -138,9 +141,7 @@ fn delivery_explained(
         let mut grants = Vec::new();
         if let Outcome::Matched(_) = outcome {
             why = format!("{}: {why}", rule.action);
-            grants.extend(
-                rule.rate.map(|rate| format!("{} in {} s", rate.count, rate.period.as_secs())),
-            );
+            grants.extend(rule.rate.map(|rate| rate.to_string()));
         }
         RuleTrace { id: rule.id.clone(), matched, why, grants }
     };
@@ -153,6 +154,13 @@ fn trace_all<'r, R>(
     trace: impl FnMut((usize, &'r R)) -> RuleTrace,
 ) -> Vec<RuleTrace> {
     rules.iter().enumerate().map(trace).collect()
+}
+
+fn selecting(decision: &Decision) -> Vec<String> {
+    match decision.handling() {
+        Handling::Allow => decision.grants().parts().words(),
+        _ => Vec::new(),
+    }
 }
 
 fn visible(decision: &Decision) -> Vec<String> {
@@ -301,6 +309,38 @@ mod tests {
         assert!(!lost().rules[2].matched);
         assert_eq!(dana.rules[4].why, "block: it names dana@localhost");
         assert!(dana.rules[4].grants.is_empty());
+    }
+
+    /// Where parts alone are granted otherwise the fields are the same, and the parts tell it.
+    #[test]
+    fn the_parts_that_are_granted_are_told() {
+        let parts = |more: &str| {
+            let rules = format!(
+                "[[rule]]\nid = \"x\"\nwho = [\"anyone\"]\nhandling = \"allow\"\n\
+                 fields = [\"status\"]\n{more}"
+            );
+            let question = Question {
+                owner: &Address::parse("alice@localhost").unwrap(),
+                watcher: &Watcher::Principal(Address::parse("bob@localhost").unwrap()),
+                purpose: Purpose::Subscribe,
+                now: Timestamp::from_millis(0),
+                sphere: None,
+                contact: Grant::Status,
+                domain: crate::DomainPolicy::none(),
+            };
+            let told = explain(&RuleSet::parse(&rules).unwrap(), &question);
+            assert!(told.fields.contains(&"status".to_owned()), "{more}");
+            told.parts
+        };
+        let by_fields = ["persons:by-fields", "devices:by-fields"];
+        assert_eq!(parts(""), [&["tuples:all"][..], &by_fields].concat());
+        let work = "tuples = [\"class:work\", \"uri:sip:a@a.example\"]";
+        let named = ["tuples:class:work", "tuples:uri:sip:a@a.example"];
+        assert_eq!(parts(work), [&named[..], &by_fields].concat());
+        assert_eq!(
+            parts("devices = [\"id:d1\"]\npersons = [\"class:home\"]"),
+            ["tuples:all", "persons:class:home", "devices:id:d1"]
+        );
     }
 
     #[test]

@@ -130,6 +130,18 @@ impl Grants {
     }
 }
 
+impl Parts {
+    /// What selects of each kind, `tuples:class:work`: with the same words the parts are the same.
+    pub fn words(&self) -> Vec<String> {
+        let kinds =
+            [("tuples", &self.tuples), ("persons", &self.persons), ("devices", &self.devices)];
+        let words = |(kind, parts): (&str, &PartSet)| -> Vec<String> {
+            parts.whole_words().into_iter().map(|word| format!("{kind}:{word}")).collect()
+        };
+        kinds.into_iter().flat_map(words).collect()
+    }
+}
+
 impl fmt::Debug for Grants {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Grants({:?}, {:?})", self.0.fields, self.0.parts)

@@ -222,6 +222,12 @@ pub struct Rate {
     pub period: Duration,
 }
 
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {} s", self.count, self.period.as_secs())
+    }
+}
+
 impl Rate {
     /// The one that lets more through; of equal ones that with the larger burst.
     #[must_use]

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use impp_locate::{NotReachedKind, Service};
-use impp_protocol::command::{Command, Done};
+use impp_protocol::command::{Command, Done, Hello, SUPPOSE};
 use impp_protocol::{Address, DeviceId, What};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -113,6 +113,16 @@ fn service_of(command: &Command) -> Service {
     match what {
         What::Log | What::Fate => Service::Messages,
         _ => Service::Presence,
+    }
+}
+
+/// Refuses to ask a server what it does not know: it would end the connection.
+fn known_to(server: &Hello, command: &Command) -> Result<(), ClientError> {
+    let Command::Fetch(fetch) = command else { return Ok(()) };
+    let knows = server.features.iter().any(|feature| feature == SUPPOSE);
+    match fetch.supposes() && !knows {
+        true => Err(ClientError::Older("it cannot say what rules would do")),
+        false => Ok(()),
     }
 }
 
@@ -230,6 +240,7 @@ impl Client {
             let once = async {
                 let connection = self.connect_for(service).await?;
                 was_connected = true;
+                known_to(connection.hello(), &command)?;
                 connection.call(command.clone()).await
             };
             let error = match timeout_at(deadline, once).await {
@@ -328,5 +339,22 @@ mod tests {
             assert_eq!(service_of(&Subscribe::of(own.clone(), what).into()), service, "{what}");
         }
         assert_eq!(service_of(&Ping {}.into()), Service::Presence);
+    }
+
+    #[test]
+    fn a_server_is_not_asked_what_it_does_not_know() {
+        let own = Address::parse("alice@a.example").unwrap();
+        let plain = Fetch::of(own, What::Explain);
+        let dry_run = Fetch { rules: Some("".into()), ..plain.clone() };
+        let (older, newer) =
+            (Hello::empty(), Hello { features: vec![SUPPOSE.to_owned()], ..Hello::empty() });
+        assert!(known_to(&older, &plain.clone().into()).is_ok());
+        let refused = known_to(&older, &dry_run.clone().into()).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "the server is of an older version: it cannot say what rules would do"
+        );
+        assert!(!refused.is_transient());
+        assert!(known_to(&newer, &dry_run.into()).is_ok());
     }
 }

@@ -72,6 +72,9 @@ pub enum ClientError {
     /// The server said what the protocol does not allow.
     #[error("the server broke the protocol: {0}")]
     Protocol(String),
+    /// The server does not know what would be asked of it.
+    #[error("the server is of an older version: {0}")]
+    Older(&'static str),
     /// The request cannot be sent: it exceeds a limit.
     #[error("cannot be sent: {0}")]
     TooLarge(String),

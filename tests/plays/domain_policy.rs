@@ -24,6 +24,12 @@ fn reload(server: &Server) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
+/// The exit code of a command about an account, and its words.
+fn user(server: &Server, what: &str, address: &str) -> (Option<i32>, String) {
+    let output = imppd(&["user", what, address, "--config", server.config().to_str().unwrap()]);
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
 fn lay_down(server: &Server, policy: &str) {
     write(server, policy);
     assert_eq!(reload(server), (Some(0), String::new()));
@@ -71,10 +77,11 @@ async fn r2_3_3_a_domain_lays_down_a_floor_and_a_ceiling_above_all_rules() {
     assert_eq!(help.peer.look("alice@localhost").await, noted);
 }
 
-/// A file that is missing, empty or wrong: no start; at a reload all stays as it was.
+/// A file that is missing, empty or wrong: no start; at a reload all stays as it was. Whoever has to
+/// be shut out is all the same.
 #[tokio::test]
 async fn d8_a_domain_policy_that_cannot_be_used_is_none() {
-    let mut server = strangers(&["bob"]);
+    let mut server = strangers(&["bob", "carol"]);
     let mut alice = Peer::sign_in(&server, "alice").await;
     alice.set_rules(&rule("bob", "allow", ALL)).await;
     alice.show(&open("in")).await;
@@ -102,9 +109,17 @@ async fn d8_a_domain_policy_that_cannot_be_used_is_none() {
         let (code, told) = reload(&server);
         assert!(code == Some(2) && told.contains(&**words), "{code:?} {told}, expected {words}");
         assert_eq!(bob.refused(look()).await, Code::Refused, "{words}");
+        assert_eq!(
+            user(&server, "disable", "carol@localhost"),
+            (Some(0), String::new()),
+            "{words}"
+        );
+        assert_eq!(user(&server, "enable", "carol@localhost"), (Some(0), String::new()), "{words}");
     }
     drop((alice, bob));
     server.stop();
+    // Nor does it need a server that runs.
+    assert_eq!(user(&server, "disable", "carol@localhost"), (Some(0), String::new()));
     for (text, words) in &wrong {
         match text {
             Some(text) => std::fs::write(&file, text).unwrap(),

@@ -151,3 +151,54 @@ async fn r5_2_3_what_rules_would_do_is_told_before_they_are_set() {
         assert!(ran.code == 2 && ran.stderr.contains("bad.toml"), "{args:?}: {ran:?}");
     }
 }
+
+/// What is granted of parts alone, and what becomes of messages alone, makes a difference too.
+#[tokio::test]
+async fn r5_2_3_a_dry_run_tells_of_parts_and_of_messages() {
+    let server = strangers(&["bob"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.set_rules(&rule("bob", "allow", ALL)).await;
+    alice.show(&open("in")).await;
+    let _bob = Watcher::sign_in(&server, "bob", "alice@localhost").await;
+    let own = Impp::of(&server, "alice");
+    let dry_run = |name: &str, text: &str| {
+        let file = file(&server, name, text);
+        let ran = own.run(&["rules", "set", &file, "--dry-run"]);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        let told = |item: &serde_json::Value| {
+            ["purpose", "before", "after", "gains", "loses"].map(|key| item[key].clone())
+        };
+        serde_json::json!(ran.objects.iter().map(told).collect::<Vec<_>>())
+    };
+    assert_eq!(dry_run("same.toml", &rule("bob", "allow", ALL)), serde_json::json!([]));
+    let work = rule("bob", "allow", &format!("{ALL}\ntuples = [\"class:work\"]"));
+    let (gains, loses) = (["tuples:class:work"], ["tuples:all"]);
+    assert_eq!(
+        dry_run("work.toml", &work),
+        serde_json::json!([
+            ["subscribe", "allow", "allow", gains, loses],
+            ["fetch", "allow", "allow", gains, loses]
+        ])
+    );
+    let write = "[[delivery]]\nid = \"w\"\nwho = [\"bob@localhost\"]\naction = \"accept\"\nrate = \"5/min\"\n";
+    assert_eq!(
+        dry_run("write.toml", &(rule("bob", "allow", ALL) + write)),
+        serde_json::json!([["message", "refuse", "accept, at most 5 in 60 s", [], []]])
+    );
+}
+
+/// What cannot fail would pass for ever: it is refused before anything is asked.
+#[tokio::test]
+async fn an_expectation_that_cannot_fail_is_refused() {
+    let server = strangers(&["bob"]);
+    let own = Impp::of(&server, "alice");
+    let whole = "[[expect]]\nwho = \"bob@localhost\"\nhandling = \"block\"\n";
+    for (more, words) in
+        [("", "expects nothing"), ("not_fields = [\"mooood\"]\n", "did you mean \"mood\"?")]
+    {
+        let text = format!("{whole}[[expect]]\nwho = \"bob@localhost\"\n{more}");
+        let ran = own.run(&["rules", "test", &file(&server, "bad.toml", &text)]);
+        assert!(ran.code == 2 && ran.objects.is_empty(), "{ran:?}");
+        assert!(ran.stderr.contains("bad.toml") && ran.stderr.contains(words), "{ran:?}");
+    }
+}

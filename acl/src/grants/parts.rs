@@ -113,6 +113,13 @@ impl PartSet {
         self
     }
 
+    /// All that makes the set what it is, in words: two sets with the same words are the same.
+    pub(super) fn whole_words(&self) -> Vec<String> {
+        let opened = [("all", self.all), ("by-fields", self.with_fields)];
+        let opened = opened.into_iter().filter(|(_, is)| *is).map(|(word, _)| word.to_owned());
+        opened.chain(self.selectors.iter().map(Selector::to_string)).collect()
+    }
+
     /// What selects, as rules write it; `all` alone where all are.
     pub fn words(&self) -> Vec<String> {
         match self.all {

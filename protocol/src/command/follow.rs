@@ -61,15 +61,15 @@ fields! {
         /// Links: who asks, of the domain that the sender has proven.
         12 watcher: Option<Address>,
         /// Explain: as if these were the rules, TOML.
-        13 rules: Option<Bytes>,
+        64 rules: Option<Bytes>,
         /// Explain: as if it were this time.
-        14 at: Option<Timestamp>,
+        65 at: Option<Timestamp>,
         /// Explain: as if this were the owner's sphere; empty for none.
-        15 sphere: Option<String>,
+        66 sphere: Option<String>,
         /// Explain: the document that they see, instead of why.
-        16 view: bool,
+        67 view: bool,
         /// Explain: with `view`, as who looks once sees it, not as who follows.
-        17 once: bool,
+        68 once: bool,
     }
 }
 
@@ -111,6 +111,13 @@ impl Subscribe {
 }
 
 impl Fetch {
+    /// Whether it has a field that only a server of the feature [`SUPPOSE`](super::SUPPOSE) knows:
+    /// any other would end the connection.
+    pub fn supposes(&self) -> bool {
+        let supposed = self.rules.is_some() || self.at.is_some() || self.sphere.is_some();
+        supposed || self.view || self.once
+    }
+
     /// Reads a thing from its beginning, nothing held.
     pub fn of(address: Address, what: What) -> Fetch {
         Fetch {
@@ -150,6 +157,33 @@ impl Notify {
             group: None,
             watchers: Vec::new(),
             set: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::field::CRITICAL_FROM;
+    use crate::schema::Map;
+
+    /// A reader that passed one of these over would answer another question.
+    #[test]
+    fn what_changes_the_question_must_be_understood() {
+        for name in ["rules", "at", "sphere", "view", "once"] {
+            let field = Fetch::FIELDS.iter().find(|field| field.name == name).unwrap();
+            assert!(field.number >= CRITICAL_FROM, "{name}");
+        }
+        let plain = Fetch::of(Address::parse("alice@a.example").unwrap(), What::Explain);
+        assert!(!plain.supposes());
+        for supposing in [
+            Fetch { rules: Some(Bytes::new()), ..plain.clone() },
+            Fetch { at: Some(Timestamp::from_millis(0)), ..plain.clone() },
+            Fetch { sphere: Some(String::new()), ..plain.clone() },
+            Fetch { view: true, ..plain.clone() },
+            Fetch { once: true, ..plain.clone() },
+        ] {
+            assert!(supposing.supposes(), "{supposing:?}");
         }
     }
 }

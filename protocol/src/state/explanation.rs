@@ -36,5 +36,12 @@ fields! {
         7 fetch_fields: Vec<String>,
         /// Every rule, as it takes who looks once.
         8 fetch_rules: Vec<RuleTrace>,
+        /// What selects the parts that they see who follow: `tuples:class:work`; `tuples:all` for
+        /// all, `devices:by-fields` for those of which a granted field shows.
+        9 parts: Vec<String>,
+        /// What selects the parts that they see who look once.
+        10 fetch_parts: Vec<String>,
+        /// Delivery: how many messages are let in, if the rules limit them.
+        11 rate: Option<String>,
     }
 }

@@ -121,7 +121,7 @@ fn service(text: &str) -> Result<Service, String> {
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let mut config = arguments.config.as_deref().map(Config::load).transpose()?;
+    let mut config = arguments.config.as_deref().map(Config::load_without_policies).transpose()?;
     if let (Some(config), Some(ca)) = (&mut config, &arguments.ca) {
         config.federation.ca = Some(ca.clone());
     }

@@ -89,7 +89,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
             });
         }
     };
-    let config = Config::load(&path)?;
+    // Whoever has to be shut out is, whatever has happened to a domain's policy.
+    let config = Config::load_without_policies(&path)?;
     match arguments.action {
         Action::Add { address, password_stdin, services, profile_out } => {
             let (services, given) = (services_of(&services)?, password(password_stdin)?);

@@ -98,7 +98,7 @@ fn client_code(error: &ClientError) -> u8 {
         {
             EXIT_SIGN_IN
         }
-        ClientError::Answered(_) | ClientError::TooLarge(_) => EXIT_NO,
+        ClientError::Answered(_) | ClientError::TooLarge(_) | ClientError::Older(_) => EXIT_NO,
         ClientError::Profile(_) => EXIT_USAGE,
         error if error.is_sign_in() => EXIT_SIGN_IN,
         _ => EXIT_UNREACHED,
@@ -183,6 +183,7 @@ fn name(error: &ClientError) -> &'static str {
         ClientError::Bye(bye) => bye.reason.as_str(),
         ClientError::Protocol(_) => "protocol",
         ClientError::TooLarge(_) => "too-large",
+        ClientError::Older(_) => "unsupported",
     }
 }
 

@@ -223,11 +223,23 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads a configuration file; relative paths in it are relative to its folder.
+    /// Reads a configuration file and the policies that it names, as whoever decides by them needs
+    /// it; relative paths in it are relative to its folder.
     ///
     /// # Errors
     /// [`ConfigError`] naming the file, the line, and where there is one a remedy.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let mut config = Config::load_without_policies(path)?;
+        config.domain.iter_mut().try_for_each(Hosted::read_policy)?;
+        Ok(config)
+    }
+
+    /// Reads a configuration file alone: what has nothing to do with who sees what, as shutting an
+    /// account out, is not kept from the operator by a policy that cannot be used.
+    ///
+    /// # Errors
+    /// [`ConfigError`] as [`Config::load`].
+    pub fn load_without_policies(path: &Path) -> Result<Config, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|error| {
             ConfigError::new(path, None, format!("cannot be read: {}", plain(&error)))
         })?;
@@ -239,7 +251,7 @@ impl Config {
         for hosted in &mut config.domain {
             absolute(&mut hosted.certificate);
             absolute(&mut hosted.key);
-            hosted.read_policy(folder)?;
+            hosted.policy.iter_mut().for_each(absolute);
         }
         if let Some(client_ca) = &mut config.tls.client_ca {
             absolute(client_ca);

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use futures_util::FutureExt;
 use impp_protocol::command::{
-    Auth, BODY_BYTES_MAX, Bye, ByeReason, Done, EVERY_ITEM, Hello, PROTOCOL_VERSION,
+    Auth, BODY_BYTES_MAX, Bye, ByeReason, Done, EVERY_ITEM, Hello, PROTOCOL_VERSION, SUPPOSE,
 };
 use impp_protocol::frame::FRAME_BYTES_MAX;
 use impp_protocol::sasl::scram::{NONCE_RANDOM_BYTES, Nonce};
@@ -92,7 +92,7 @@ impl Connection {
         };
         let answer = Hello {
             version: PROTOCOL_VERSION,
-            features: Vec::new(),
+            features: vec![SUPPOSE.to_owned()],
             agent: Some(concat!("imppd/", env!("CARGO_PKG_VERSION")).to_owned()),
             time: Some(self.entrance.clock.wall()),
             domains: self.proof().into_iter().map(|proof| proof.domain).collect(),

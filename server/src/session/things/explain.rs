@@ -130,6 +130,9 @@ impl Asked<'_> {
             fetch_decision: Some(once.decision.handling().to_string()),
             fetch_fields: once.fields,
             fetch_rules: traces(once.rules),
+            parts: follow.parts,
+            fetch_parts: once.parts,
+            rate: None,
             watcher: self.about,
         }
     }
@@ -154,6 +157,9 @@ impl Asked<'_> {
             fetch_decision: None,
             fetch_fields: vec![],
             fetch_rules: vec![],
+            parts: vec![],
+            fetch_parts: vec![],
+            rate: told.decision.rate().map(|rate| rate.to_string()),
             watcher: self.about,
         }
     }

@@ -2,6 +2,8 @@
 
 pub(crate) mod contacts;
 pub(crate) mod devices;
+pub(crate) mod dry_run;
+pub(crate) mod expected;
 pub(crate) mod fate;
 pub(crate) mod fetch;
 pub(crate) mod inbox;

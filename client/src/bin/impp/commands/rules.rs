@@ -9,7 +9,7 @@ use impp_client::{Client, ClientError, ExplainKind};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Who, supposed};
+use super::{Who, dry_run, expected, supposed};
 use crate::output::{Output, printable};
 use crate::report::Failure;
 
@@ -24,7 +24,7 @@ pub(crate) enum Args {
     /// Your presence as somebody sees it.
     ViewAs(supposed::ViewAs),
     /// Whether the rules do what a file expects of them.
-    Test(supposed::Test),
+    Test(expected::Test),
 }
 
 #[derive(Debug, clap::Args)]
@@ -35,7 +35,7 @@ pub(crate) struct Set {
     /// The version that the change starts from; without it the one that there is now.
     #[arg(long, value_name = "VERSION")]
     base: Option<u64>,
-    /// Changes nothing: who would see more or less.
+    /// Changes nothing: for whom something would be otherwise.
     #[arg(long, conflicts_with = "base")]
     dry_run: bool,
 }
@@ -95,7 +95,7 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
         Args::Set(set) => {
             let rules = read(&set.file)?;
             if set.dry_run {
-                return supposed::dry_run(&set.file, rules, client, out).await;
+                return dry_run::run(&set.file, rules, client, out).await;
             }
             let base = match set.base {
                 Some(base) => base,
@@ -284,6 +284,9 @@ mod tests {
             fetch_decision: None,
             fetch_fields: vec![],
             fetch_rules: vec![],
+            parts: vec![],
+            fetch_parts: vec![],
+            rate: None,
         };
         let apart = Explanation { fetch_decision: Some("block".to_owned()), ..explanation.clone() };
         assert_eq!(

@@ -214,13 +214,17 @@ fn put(document: &mut Document, id: &PartId, name: &str, value: &str) -> Result<
 }
 
 fn unknown_field(name: &str) -> Failure {
+    Failure::usage_hint(format!("unknown field {name:?}"), meant(name))
+}
+
+/// What may have been meant by a field's name that is none.
+pub(super) fn meant(name: &str) -> String {
     let likeness = |known: &str| strsim::jaro_winkler(known, name);
     let nearest = REGISTRY.iter().map(|(known, _, _)| (likeness(known), known));
-    let hint = match nearest.max_by(|a, b| a.0.total_cmp(&b.0)) {
+    match nearest.max_by(|a, b| a.0.total_cmp(&b.0)) {
         Some((likeness, known)) if likeness > 0.8 => format!("did you mean {known:?}?"),
         _ => "your own fields are named by a domain of yours, such as org.example.seat".to_owned(),
-    };
-    Failure::usage_hint(format!("unknown field {name:?}"), hint)
+    }
 }
 
 fn bad_value(field: &FieldName, value: &str) -> Failure {

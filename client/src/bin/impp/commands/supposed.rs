@@ -1,17 +1,19 @@
-//! What rules would do: `impp rules view-as`, `test`, `set --dry-run`. It is the server that decides,
-//! as it would if it were so; nothing here reads rules.
+//! What rules would do: what a question supposes, `impp rules view-as`, and an answer as `test` and
+//! `set --dry-run` look at it. It is the server that decides, as it would if it were so; nothing
+//! here reads rules.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use impp_client::protocol::state::{Explanation, SubscriptionState};
-use impp_client::protocol::{Address, Timestamp};
+use impp_client::protocol::{Address, Code, Timestamp};
 use impp_client::{Client, ClientError, ExplainKind, Supposed};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{Who, rules};
 use crate::document::{self, DocumentJson};
-use crate::output::{Output, printable};
+use crate::output::Output;
 use crate::report::Failure;
 
 /// What a question supposes.
@@ -28,7 +30,7 @@ pub(crate) struct Suppose {
     sphere: Option<String>,
 }
 
-fn time(text: &str) -> Result<Timestamp, String> {
+pub(super) fn time(text: &str) -> Result<Timestamp, String> {
     Timestamp::parse(text).ok_or_else(|| "expected RFC 3339, as 2026-12-01T08:00:00Z".to_owned())
 }
 
@@ -93,225 +95,123 @@ impl ViewAs {
     }
 }
 
-/// Who would see more or less by other rules.
-#[derive(Serialize)]
-struct ChangeJson {
-    watcher: String,
-    purpose: &'static str,
-    before: String,
-    after: String,
-    gains: Vec<String>,
-    loses: Vec<String>,
-}
-
 /// What becomes of one purpose of somebody's.
-struct Ruling {
-    purpose: &'static str,
-    decision: String,
-    fields: BTreeSet<String>,
+#[derive(Debug, PartialEq)]
+pub(super) struct Ruling {
+    pub(super) purpose: &'static str,
+    pub(super) decision: String,
+    pub(super) fields: BTreeSet<String>,
+    /// What selects the parts of the document.
+    pub(super) parts: BTreeSet<String>,
 }
 
-fn rulings(explanation: Explanation) -> [Ruling; 2] {
-    let once = explanation.fetch_decision.unwrap_or_default();
-    [
-        Ruling {
-            purpose: "subscribe",
-            decision: explanation.decision,
-            fields: explanation.fields.into_iter().collect(),
-        },
-        Ruling {
-            purpose: "fetch",
-            decision: once,
-            fields: explanation.fetch_fields.into_iter().collect(),
-        },
-    ]
+impl Ruling {
+    /// Of who follows, and of who looks once.
+    pub(super) fn access(told: Explanation) -> [Ruling; 2] {
+        [
+            Ruling {
+                purpose: "subscribe",
+                decision: told.decision,
+                fields: told.fields.into_iter().collect(),
+                parts: told.parts.into_iter().collect(),
+            },
+            Ruling {
+                purpose: "fetch",
+                decision: told.fetch_decision.unwrap_or_default(),
+                fields: told.fetch_fields.into_iter().collect(),
+                parts: told.fetch_parts.into_iter().collect(),
+            },
+        ]
+    }
+
+    /// Of who writes.
+    pub(super) fn delivery(told: Explanation) -> Ruling {
+        let decision = match told.rate {
+            Some(rate) => format!("{}, at most {rate}", told.decision),
+            None => told.decision,
+        };
+        let (fields, parts) = (BTreeSet::new(), BTreeSet::new());
+        Ruling { purpose: "message", decision, fields, parts }
+    }
 }
 
-/// Asks about all who follow now, and all in the contact list.
-pub(super) async fn dry_run(
-    file: &Path,
-    rules: String,
+/// Longest that is waited for the server's leave to go on.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// How long, where it does not say.
+const PAUSE_DEFAULT: Duration = Duration::from_secs(1);
+
+/// One of many questions about rules.
+pub(super) async fn explained(
     client: &Client,
-    out: &mut Output,
-) -> Result<(), Failure> {
-    let watchers = client.watchers().await?.into_iter().map(|entry| entry.watcher);
-    let contacts = client.contacts().await?.into_iter().map(|contact| contact.address);
-    let all: BTreeSet<Address> = watchers.chain(contacts).collect();
-    let (now, then) = (Supposed::default(), Supposed { rules: Some(rules), ..Supposed::default() });
-    // A file with a fault is refused though nobody is there to be asked about.
-    let own = client.explain(client.address(), ExplainKind::Access, &then).await;
-    own.map_err(|error| rules::located(error, file))?;
-    let mut changed = 0;
-    for who in &all {
-        let before = client.explain(who, ExplainKind::Access, &now).await?;
-        let after = client.explain(who, ExplainKind::Access, &then).await?;
-        for (before, after) in rulings(before).into_iter().zip(rulings(after)) {
-            if before.decision == after.decision && before.fields == after.fields {
-                continue;
-            }
-            changed += 1;
-            let item = ChangeJson {
-                watcher: who.to_string(),
-                purpose: before.purpose,
-                gains: after.fields.difference(&before.fields).cloned().collect(),
-                loses: before.fields.difference(&after.fields).cloned().collect(),
-                before: before.decision,
-                after: after.decision,
-            };
-            out.item(&item, ChangeJson::text)?;
+    who: &Address,
+    kind: ExplainKind,
+    supposed: &Supposed,
+) -> Result<Explanation, ClientError> {
+    patiently(|| client.explain(who, kind, supposed)).await
+}
+
+/// Asks again where only too much was asked in too short a time, when the server says so: who is
+/// one of many to be asked about is not left out.
+pub(super) async fn patiently<T, F>(mut ask: impl FnMut() -> F) -> Result<T, ClientError>
+where
+    F: Future<Output = Result<T, ClientError>>,
+{
+    loop {
+        let error = match ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        match pause(&error) {
+            Some(pause) => tokio::time::sleep(pause).await,
+            None => return Err(error),
         }
     }
-    if changed == 0 {
-        out.note(&format!("nothing changes for the {} who follow or are contacts", all.len()));
-    }
-    Ok(())
 }
 
-impl ChangeJson {
-    fn text(&self) -> String {
-        let marked = |mark: char, fields: &[String]| -> String {
-            fields.iter().map(|field| format!(" {mark}{field}")).collect()
-        };
-        let (gains, loses) = (marked('+', &self.gains), marked('-', &self.loses));
-        let decision = match self.before == self.after {
-            true => self.after.clone(),
-            false => format!("{} becomes {}", self.before, self.after),
-        };
-        printable(&format!("{} ({}): {decision}{gains}{loses}", self.watcher, self.purpose))
-    }
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct Test {
-    /// The file of expectations, in TOML: `[[expect]]` with who, and any of purpose, at, sphere,
-    /// handling, fields, not_fields.
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
-    /// The rules to be tried, instead of those that there are.
-    #[arg(long, value_name = "FILE")]
-    rules: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Expectations {
-    expect: Vec<Expect>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Expect {
-    who: String,
-    #[serde(default)]
-    purpose: Purpose,
-    at: Option<String>,
-    sphere: Option<String>,
-    handling: Option<String>,
-    #[serde(default)]
-    fields: Vec<String>,
-    #[serde(default)]
-    not_fields: Vec<String>,
-}
-
-#[derive(Clone, Copy, Default, Deserialize, PartialEq)]
-#[serde(rename_all = "lowercase")]
-enum Purpose {
-    #[default]
-    Subscribe,
-    Fetch,
-}
-
-#[derive(Serialize)]
-struct TestedJson {
-    who: String,
-    purpose: &'static str,
-    ok: bool,
-    handling: String,
-    fields: Vec<String>,
-    wrong: Vec<String>,
-}
-
-impl Test {
-    pub(super) async fn run(&self, client: &Client, out: &mut Output) -> Result<(), Failure> {
-        let Expectations { expect } = toml::from_str(&rules::read(&self.file)?)
-            .map_err(|error| self.unreadable(error.to_string().trim()))?;
-        let tried = self.rules.as_deref().map(rules::read).transpose()?;
-        let mut failed = 0;
-        for expected in &expect {
-            let item = self.try_one(expected, tried.clone(), client).await?;
-            failed += usize::from(!item.ok);
-            out.item(&item, TestedJson::text)?;
+fn pause(error: &ClientError) -> Option<Duration> {
+    match error {
+        ClientError::Answered(answer) if answer.code == Code::RateLimited => {
+            let pause = answer.retry_after.unwrap_or_default().max(PAUSE_DEFAULT);
+            Some(pause).filter(|pause| *pause <= PAUSE_MAX)
         }
-        match failed {
-            0 => Ok(()),
-            _ => {
-                let message = format!("{failed} of {} expectations do not hold", expect.len());
-                Err(Failure::Ended { message, name: "not-as-expected" })
-            }
-        }
-    }
-
-    async fn try_one(
-        &self,
-        expected: &Expect,
-        rules: Option<String>,
-        client: &Client,
-    ) -> Result<TestedJson, Failure> {
-        let at = expected.at.as_deref().map(time).transpose();
-        let at = at.map_err(|wrong| self.unreadable(&format!("at: {wrong}")))?;
-        let who = expected.who.parse::<Address>();
-        let who =
-            who.map_err(|wrong| self.unreadable(&format!("who: \"{}\": {wrong}", expected.who)))?;
-        let supposed = Supposed { rules, at, sphere: expected.sphere.clone() };
-        let explained = client.explain(&who, ExplainKind::Access, &supposed).await;
-        let explained = explained.map_err(|error| match &self.rules {
-            Some(file) => rules::located(error, file),
-            None => error.into(),
-        })?;
-        let [follow, once] = rulings(explained);
-        let ruling = if expected.purpose == Purpose::Fetch { once } else { follow };
-        let wrong = expected.wrong(&ruling);
-        Ok(TestedJson {
-            who: who.to_string(),
-            purpose: ruling.purpose,
-            ok: wrong.is_empty(),
-            handling: ruling.decision,
-            fields: ruling.fields.into_iter().collect(),
-            wrong,
-        })
-    }
-
-    fn unreadable(&self, what: &str) -> Failure {
-        Failure::usage(format!("{}: {what}", self.file.display()))
+        _ => None,
     }
 }
 
-impl Expect {
-    /// What is otherwise.
-    fn wrong(&self, ruling: &Ruling) -> Vec<String> {
-        let all = ruling.fields.contains("all");
-        let shown = |field: &String| all || ruling.fields.contains(field);
-        // Of a field of which less is shown than all, something is shown.
-        let steps = |field: &String| {
-            let step =
-                |own: &String| own.strip_prefix(&**field).is_some_and(|s| s.starts_with(':'));
-            ruling.fields.iter().any(step)
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use impp_client::protocol::Error;
+
+    use super::*;
+
+    async fn asked(refusals: &[Error]) -> (Result<usize, ClientError>, usize, Duration) {
+        let (asked, begun) = (Cell::new(0), tokio::time::Instant::now());
+        let answered = patiently(|| {
+            let number = asked.replace(asked.get() + 1);
+            let refusal = refusals.get(number).cloned();
+            async move { refusal.map_or(Ok(number), |error| Err(ClientError::Answered(error))) }
+        });
+        (answered.await, asked.get(), begun.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_too_much_waits_as_told_and_goes_on() {
+        let limited = |seconds| {
+            let error = Error::new(Code::RateLimited, "later");
+            error.retry_after(Duration::from_secs(seconds))
         };
-        let handling = self.handling.iter().filter(|handling| **handling != ruling.decision);
-        let hidden = self.fields.iter().filter(|field| !shown(field));
-        let told = self.not_fields.iter().filter(|field| shown(field) || steps(field));
-        handling
-            .map(|handling| format!("handling is {}, not {handling}", ruling.decision))
-            .chain(hidden.map(|field| format!("does not see {field}")))
-            .chain(told.map(|field| format!("sees {field}")))
-            .collect()
-    }
-}
-
-impl TestedJson {
-    fn text(&self) -> String {
-        let mark = if self.ok { "ok" } else { "FAILED" };
-        let wrong: String = self.wrong.iter().map(|wrong| format!("\n  {wrong}")).collect();
-        printable(&format!("{mark}: {} ({}){wrong}", self.who, self.purpose))
+        let (answer, times, took) = asked(&[limited(3), limited(2)]).await;
+        assert_eq!((answer.unwrap(), times), (2, 3));
+        assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(6), "{took:?}");
+        let unsaid = Error::new(Code::RateLimited, "later");
+        let (answer, times, took) = asked(&[unsaid]).await;
+        assert_eq!((answer.unwrap(), times), (1, 2));
+        assert!(took >= PAUSE_DEFAULT, "{took:?}");
+        for gone in [limited(3600), Error::new(Code::Malformed, "line 1: no")] {
+            let (answer, times, took) = asked(&[gone]).await;
+            assert!(answer.is_err() && times == 1 && took.is_zero());
+        }
     }
 }

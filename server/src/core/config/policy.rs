@@ -58,6 +58,6 @@ mod tests {
         let floor = "[[floor]]\nid = \"x\"\nwho = [\"anyone\"]\nhandling = \"allow\"\n";
         std::fs::write(&policy, floor).unwrap();
         let config = Config::load(&path).unwrap();
-        assert_eq!(config.domain_policy("a.example").floors.len(), 1);
+        assert_ne!(config.domain_policy("a.example"), *DomainPolicy::none());
     }
 }

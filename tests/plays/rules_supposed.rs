@@ -193,8 +193,7 @@ async fn an_expectation_that_cannot_fail_is_refused() {
     let server = strangers(&["bob"]);
     let own = Impp::of(&server, "alice");
     let whole = "[[expect]]\nwho = \"bob@localhost\"\nhandling = \"block\"\n";
-    for (more, words) in
-        [("", "expects nothing"), ("not_fields = [\"mooood\"]\n", "did you mean")]
+    for (more, words) in [("", "expects nothing"), ("not_fields = [\"mooood\"]\n", "did you mean")]
     {
         let text = format!("{whole}[[expect]]\nwho = \"bob@localhost\"\n{more}");
         let ran = own.run(&["rules", "test", &file(&server, "bad.toml", &text)]);

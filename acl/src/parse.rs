@@ -33,13 +33,18 @@ const DELEGATE_KEYS: &[&str] = &["id", "who", "rights", "until"];
 
 type Groups = BTreeMap<Arc<str>, Arc<BTreeSet<Address>>>;
 
-/// Reads a text whole, or says what is wrong with it.
-pub(crate) fn parse(text: &str) -> Result<RuleSet, RulesError> {
+/// The TOML of a text, if it is not too long.
+fn document(text: &str) -> Result<Document<&str>, RulesError> {
     if text.len() > RULES_BYTES_MAX {
         let message = format!("{} bytes, at most {RULES_BYTES_MAX} are taken", text.len());
         return Err(RulesError::at(text, None, message));
     }
-    let document = Document::parse(text).map_err(|error| RulesError::toml(text, &error))?;
+    Document::parse(text).map_err(|error| RulesError::toml(text, &error))
+}
+
+/// Reads a text whole, or says what is wrong with it.
+pub(crate) fn parse(text: &str) -> Result<RuleSet, RulesError> {
+    let document = document(text)?;
     let reader = Reader { text };
     let top = document.as_table();
     reader.only_keys(top, TOP_KEYS)?;

@@ -1,13 +1,13 @@
 //! The text of a domain's policy: rules of the floor as users write theirs, and the ceiling.
 
-use toml_edit::{Document, TableLike};
+use toml_edit::TableLike;
 
 use super::reader::Reader;
-use super::{Sections, read_groups};
+use super::{Sections, document, read_groups};
 use crate::domain::{Ceiling, DomainPolicy};
 use crate::error::RulesError;
 use crate::grants::FieldSet;
-use crate::rules::{Handling, RULES_BYTES_MAX};
+use crate::rules::Handling;
 
 const TOP_KEYS: &[&str] = &["groups", "floor", "ceiling"];
 /// As of a user's rule, but for the sphere, which is each owner's.
@@ -20,11 +20,7 @@ const MOST: [Handling; 3] = [Handling::Block, Handling::PoliteBlock, Handling::A
 
 /// Reads a policy whole, or says what is wrong with it.
 pub(crate) fn parse(text: &str) -> Result<DomainPolicy, RulesError> {
-    if text.len() > RULES_BYTES_MAX {
-        let message = format!("{} bytes, at most {RULES_BYTES_MAX} are taken", text.len());
-        return Err(RulesError::at(text, None, message));
-    }
-    let document = Document::parse(text).map_err(|error| RulesError::toml(text, &error))?;
+    let document = document(text)?;
     let reader = Reader { text };
     let top = document.as_table();
     reader.only_keys(top, TOP_KEYS)?;

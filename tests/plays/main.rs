@@ -47,6 +47,7 @@ mod locate_search;
 mod log_level;
 mod log_lost;
 mod log_trimmed;
+mod log_waits;
 mod mended;
 mod messages;
 mod messages_crash;

@@ -1,13 +1,19 @@
 //! The log of the account, read once, and custody of what is in it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use impp_protocol::What;
 use impp_protocol::command::{Ack, Fetch};
 use impp_protocol::state::Page;
+use tokio::time::Instant;
 
 use super::content;
 use crate::client::Client;
 use crate::error::ClientError;
+
+/// A server lets nobody wait longer.
+const WAIT_MAX: Duration = Duration::from_secs(300);
 
 impl Client {
     /// The part of the log behind a cursor, without one from the oldest item held; at most `max`
@@ -22,6 +28,24 @@ impl Client {
     ) -> Result<Page, ClientError> {
         let fetch = Fetch { cursor, max, ..Fetch::of(self.address().clone(), What::Log) };
         content(self.call_repeatable(fetch).await?, What::Log)
+    }
+
+    /// The same, but if there is nothing it waits for something, so long at most (five minutes, whatever
+    /// is said).
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn wait_log(
+        &self,
+        cursor: Option<Bytes>,
+        max: Option<u64>,
+        wait: Duration,
+    ) -> Result<Page, ClientError> {
+        let (wait, timeout) = (true, wait.min(WAIT_MAX));
+        let deadline = Instant::now() + timeout + self.timeout();
+        let of = Fetch::of(self.address().clone(), What::Log);
+        let fetch = Fetch { cursor, max, wait, timeout: Some(timeout), ..of };
+        content(self.call_repeatable_by(fetch, deadline).await?, What::Log)
     }
 
     /// Tells the server that this device has everything up to a cursor.

@@ -46,11 +46,11 @@ fields! {
         4 cursor: Option<Bytes>,
         /// Series: at most so many items.
         5 max: Option<u64>,
-        /// Series: wait for news if there is none. Reserved.
+        /// Series: wait until there is something.
         6 wait: bool,
-        /// Series: with `wait`, at least so many items. Reserved.
+        /// Series: with `wait`, until there are so many items; absent is one.
         7 min: Option<u64>,
-        /// Series: with `wait`, at most so many seconds. Reserved.
+        /// Series: with `wait`, at most so many seconds, and no more than 300, as if absent.
         8 timeout: Option<Duration>,
         /// Explain: about whom.
         9 about: Option<Address>,

@@ -32,18 +32,22 @@ pub type Handled = Result<Done, Error>;
 impl Answer {
     /// What a handler says, at once.
     pub fn now(handled: Handled) -> Answer {
-        Answer::Now(match handled {
+        Answer::Now(Answer::said(handled))
+    }
+
+    /// The same as it goes out.
+    pub fn said(handled: Handled) -> Command {
+        match handled {
             Ok(done) => done.into(),
             Err(error) => error.into(),
-        })
+        }
     }
 
     /// What a task comes to say, which does its work also if nobody waits for the answer.
     pub fn of_task(task: tokio::task::JoinHandle<Handled>) -> Answer {
         Answer::Later(Box::pin(async move {
             match task.await {
-                Ok(Ok(done)) => done.into(),
-                Ok(Err(error)) => error.into(),
+                Ok(handled) => Answer::said(handled),
                 Err(error) => Error::new(Code::Internal, error.to_string()).into(),
             }
         }))

@@ -56,6 +56,7 @@ impl Session {
     pub(super) async fn fetch(&mut self, fetch: Fetch) -> Answer {
         match fetch.what {
             What::Presence => self.look(fetch).await,
+            What::Log if fetch.wait => self.wait_for_log(fetch).await,
             _ => Answer::now(self.serving.things.fetch(&self.client, fetch).await),
         }
     }

@@ -16,6 +16,7 @@ mod telling;
 #[cfg(test)]
 mod tests;
 mod things;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -113,6 +114,8 @@ pub struct Session {
     /// Of those, whose following has ended, and not by the client's word.
     lost: BTreeSet<Address>,
     log: Option<telling::Following>,
+    /// Tells requests that wait for the log that it may have grown.
+    grown: waiting::Grown,
     /// Says to answers that wait for other domains that the connection ends.
     hurry: tokio::sync::watch::Sender<()>,
 }
@@ -159,10 +162,10 @@ impl Followed {
 impl Session {
     /// A new session.
     pub fn new(client: Client, serving: Arc<Serving>) -> Session {
-        let (followed, by_contact, lost) = Default::default();
+        let (followed, by_contact, lost, grown) = Default::default();
         let hurry = tokio::sync::watch::Sender::new(());
         let (expanded, log, ended) = (false, None, Ended::default());
-        Session { client, serving, followed, ended, expanded, by_contact, lost, log, hurry }
+        Session { client, serving, followed, ended, expanded, by_contact, lost, log, grown, hurry }
     }
 
     /// The connection ends: what waits for other domains is answered as far as it is known.

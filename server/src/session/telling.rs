@@ -56,10 +56,9 @@ impl Session {
                 front.tell(Event::Presence(Notify { event: Some(event), ..notify }));
             }
         }
-        if news.log
-            && let Some(log) = &mut self.log
-        {
-            log.grown = true;
+        if news.log {
+            self.grown.notify_waiters();
+            self.log.iter_mut().for_each(|log| log.grown = true);
         }
         let mut steps = Steps::default();
         for presentity in news.dirty {

@@ -24,6 +24,15 @@ pub(in crate::session) const PAGE_ITEMS_MAX: u64 = 256;
 /// Bytes of items in one page, at most, unless the first alone is larger.
 const PAGE_BYTES_MAX: usize = 48 * 1024;
 
+/// What a FETCH asks of a log.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::session) struct Asked {
+    /// What is behind this place.
+    pub after: u64,
+    /// So many items at most.
+    pub max: u64,
+}
+
 /// See the module.
 pub(in crate::session) struct Logs {
     pub store: Arc<dyn Store>,
@@ -43,11 +52,30 @@ impl Logs {
         every: bool,
         fetch: Fetch,
     ) -> Handled {
-        if fetch.wait {
-            return Err(Error::new(Code::Unsupported, "waiting is not served yet"));
-        }
-        let after = self.position(acting, fetch.cursor).await?;
-        let max = fetch.max.unwrap_or(PAGE_ITEMS_MAX).clamp(1, PAGE_ITEMS_MAX);
+        let asked = self.asked(acting, &fetch).await?;
+        self.answer(acting, asked, every).await
+    }
+
+    /// From where on is read, and how much.
+    ///
+    /// # Errors
+    /// bad-cursor.
+    pub(in crate::session) async fn asked(
+        &self,
+        acting: &Acting<scope::Inbox>,
+        fetch: &Fetch,
+    ) -> Result<Asked, Error> {
+        let after = self.position(acting, fetch.cursor.clone()).await?;
+        Ok(Asked { after, max: fetch.max.unwrap_or(PAGE_ITEMS_MAX).clamp(1, PAGE_ITEMS_MAX) })
+    }
+
+    /// The page that is asked for, as it is now.
+    pub(in crate::session) async fn answer(
+        &self,
+        acting: &Acting<scope::Inbox>,
+        Asked { after, max }: Asked,
+        every: bool,
+    ) -> Handled {
         let (page, _) = self.page(acting, after, max, every).await.stored()?;
         Ok(Done { content: Some(state::encode(&page)), ..Done::empty() })
     }

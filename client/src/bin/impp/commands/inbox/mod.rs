@@ -31,6 +31,10 @@ pub(crate) struct Args {
     /// Start behind this cursor; without it at the oldest item held.
     #[arg(long, value_name = "CURSOR", value_parser = item::parse_cursor)]
     since: Option<Bytes>,
+    /// If there is nothing to print, wait so many seconds for something.
+    #[arg(long, value_name = "SECONDS", conflicts_with = "follow",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    wait: Option<u32>,
     /// With --follow: stop after so many messages.
     #[arg(long, value_name = "N", requires = "follow",
           value_parser = clap::value_parser!(u64).range(1..))]
@@ -58,6 +62,7 @@ struct EndJson {
 pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
     let mut reading = Reading {
         all: args.all,
+        told: false,
         left: [args.max, args.count].into_iter().flatten().min(),
         cursor: args.since.clone().filter(|cursor| !cursor.is_empty()),
         oldest: None,
@@ -78,8 +83,23 @@ async fn read(
     reading: &mut Reading,
     out: &mut Output,
 ) -> Result<(), Failure> {
+    let wait = Duration::from_secs(args.wait.unwrap_or(0).into());
+    let by = Instant::now() + wait;
+    let mut stop = Stop::new()?;
+    // What there is comes first.
+    let mut left = Duration::ZERO;
     loop {
-        let page = client.read_log(reading.cursor.clone(), Some(PAGE_ITEMS_MAX)).await?;
+        let (cursor, max) = (reading.cursor.clone(), Some(PAGE_ITEMS_MAX));
+        let page = async {
+            match left.is_zero() {
+                true => client.read_log(cursor, max).await,
+                false => client.wait_log(cursor, max, left).await,
+            }
+        };
+        let page = tokio::select! {
+            page = page => page?,
+            () = stop.wait() => return Ok(()),
+        };
         // A page may be empty where its items are of a kind that is not known here.
         let progress = reading.cursor.as_ref() != Some(&page.cursor);
         let newest = reading.print(page, out)?;
@@ -87,7 +107,11 @@ async fn read(
         if let (true, Some(cursor)) = (args.ack, newest) {
             client.ack(cursor).await?;
         }
-        if !reading.more || !progress || reading.is_enough() {
+        if reading.more && progress && !reading.is_enough() {
+            continue;
+        }
+        left = by.saturating_duration_since(Instant::now());
+        if reading.told || left.is_zero() {
             return Ok(());
         }
     }
@@ -176,6 +200,8 @@ async fn last_ack(follower: &mut Follower<'_>) -> Result<(), Failure> {
 /// How far the log was read, and how much more is to be.
 struct Reading {
     all: bool,
+    /// Whether anything was printed.
+    told: bool,
     /// So many messages are still to be printed; None for any number.
     left: Option<u64>,
     cursor: Option<Bytes>,
@@ -199,6 +225,7 @@ impl Reading {
             let told = [ItemKind::Received, ItemKind::Device, ItemKind::Damaged];
             if self.all || told.contains(&entry.kind) {
                 out.item(&item::json(&entry)?, item::text)?;
+                self.told = true;
             }
             newest = Some(entry.cursor);
             if self.is_enough() {

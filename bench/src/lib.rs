@@ -6,8 +6,10 @@
 //! as the first.
 //!
 //! What programs that put load on whole servers have in common stands in modules: connections
-//! (`line`), frames of the bare relay (`relayed`), what processes have used (`usage`).
+//! (`line`), frames of the bare relay (`relayed`), what processes have used (`usage`), whether what came of it is
+//! worth anything (`judged`).
 
+pub mod judged;
 pub mod line;
 pub mod parts;
 pub mod relayed;

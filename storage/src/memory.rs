@@ -200,7 +200,7 @@ impl State {
                     self.items.entry(log).or_default().insert(seq, Stored { item, counts });
                 }
                 Write::Record { key, version, value } => self.put(key, version, value),
-                Write::Remove { log, items: gone } => {
+                Write::Remove { log, items: gone, .. } => {
                     if let Some(items) = self.items.get_mut(&log) {
                         gone.iter().for_each(|item| drop(items.remove(&item.seq)));
                     }
@@ -299,6 +299,11 @@ impl Facts for State {
             }
         }
         Ok(())
+    }
+
+    fn first_but(&mut self, log: u64, gone: &[u64]) -> Result<Option<u64>, Self::Error> {
+        let seqs = self.items.get(&log).into_iter().flat_map(BTreeMap::keys);
+        Ok(seqs.copied().find(|seq| !gone.contains(seq)))
     }
 
     fn counted(&mut self, log: u64, after: u64, upto: u64) -> Result<Usage, Self::Error> {

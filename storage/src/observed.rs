@@ -27,8 +27,17 @@ pub enum LogChange {
         /// As it is read from now on.
         item: Item,
     },
-    /// Some of its items may be gone.
+    /// Some of its items are gone.
     Shrank {
+        /// Whose log.
+        owner: Address,
+        /// Which ones.
+        gone: Vec<u64>,
+        /// As [`LogState::oldest`](crate::LogState::oldest) is from now on.
+        oldest: u64,
+    },
+    /// All of it is gone.
+    Purged {
         /// Whose log.
         owner: Address,
     },
@@ -45,16 +54,36 @@ impl Plan<'_> {
             let item = Item { seq: *seq, kind, head, body, time };
             Some(LogChange::Grew { owner: append.owner.clone(), before: *before, item })
         });
-        let trimmed = self.writes.iter().filter_map(|write| {
-            let Write::Remove { log, .. } = write else { return None };
-            self.logs.iter().find(|(_, row)| row.id == *log).map(|(owner, _)| *owner)
+        let shrank = self.writes.iter().filter_map(|write| {
+            let Write::Remove { log, items, left } = write else { return None };
+            let (owner, row) = self.logs.iter().find(|(_, row)| row.id == *log)?;
+            let oldest = row.state(left.or_else(|| self.first_of(*log))).oldest;
+            let gone = items.iter().map(|item| item.seq).collect();
+            Some(LogChange::Shrank { owner: (*owner).clone(), gone, oldest })
         });
         let purged = unit.ops.iter().filter_map(|op| match op {
-            Op::Purge { owner } => Some(owner),
+            Op::Purge { owner } => Some(LogChange::Purged { owner: owner.clone() }),
             _ => None,
         });
-        let shrank = |owner: &Address| LogChange::Shrank { owner: owner.clone() };
-        // In whatever order: who has shrunk begins anew behind all of it.
-        grew.chain(trimmed.chain(purged).map(shrank)).collect()
+        // What goes was there before: so it may be told behind what has come. And who is purged
+        // begins anew behind all of it.
+        grew.chain(shrank).chain(purged).collect()
+    }
+
+    /// The first item that this adds to a log.
+    fn first_of(&self, of: u64) -> Option<u64> {
+        self.writes.iter().find_map(|write| match write {
+            Write::Item { log, seq, .. } if *log == of => Some(*seq),
+            _ => None,
+        })
+    }
+
+    /// The items of a log that this takes away.
+    pub(crate) fn gone(&self, of: u64) -> Vec<u64> {
+        let removed = self.writes.iter().filter_map(|write| match write {
+            Write::Remove { log, items, .. } if *log == of => Some(items),
+            _ => None,
+        });
+        removed.flatten().map(|item| item.seq).collect()
     }
 }

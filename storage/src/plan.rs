@@ -44,6 +44,8 @@ pub(crate) trait Facts {
         after: u64,
         see: &mut dyn FnMut(Kept) -> bool,
     ) -> Result<(), Self::Error>;
+    /// The first item of a log that is none of these, whatever can be read of it.
+    fn first_but(&mut self, log: u64, gone: &[u64]) -> Result<Option<u64>, Self::Error>;
 }
 
 /// An item that is looked at because it may go.
@@ -107,6 +109,8 @@ pub(crate) enum Write<'u> {
     Remove {
         log: u64,
         items: Vec<Kept>,
+        /// The first of those that were there before this unit and stay.
+        left: Option<u64>,
     },
     Purge {
         log: u64,
@@ -299,16 +303,10 @@ impl<'u, F: Facts> Planner<'u, '_, F> {
             return Ok(());
         }
         let (log, custody, after) = (row.id, row.custody, row.custody.max(row.lost));
-        let (mut items, writes) = (Vec::new(), &self.plan.writes);
-        let is_gone = |seq| {
-            let removed = writes.iter().filter_map(|write| match write {
-                Write::Remove { log: of, items } if *of == log => Some(items),
-                _ => None,
-            });
-            removed.flatten().any(|item: &Kept| item.seq == seq)
-        };
+        let (mut items, mut gone) = (Vec::new(), self.plan.gone(log));
+        let before_this = gone.len();
         self.facts.losable(log, custody, after, &mut |item| {
-            if is_gone(item.seq) {
+            if gone[..before_this].contains(&item.seq) {
                 return true;
             }
             let is_old = item.seq <= custody && item.time < before;
@@ -319,11 +317,13 @@ impl<'u, F: Facts> Planner<'u, '_, F> {
             if item.seq > custody {
                 row.lost = item.seq;
             }
+            gone.push(item.seq);
             items.push(item);
             true
         })?;
         if !items.is_empty() {
-            self.plan.writes.push(Write::Remove { log, items });
+            let left = self.facts.first_but(log, &gone)?;
+            self.plan.writes.push(Write::Remove { log, items, left });
             self.set_log(owner, row);
         }
         Ok(())

@@ -166,6 +166,10 @@ mod tests {
             Ok(())
         }
 
+        fn first_but(&mut self, _: u64, _: &[u64]) -> Result<Option<u64>, Self::Error> {
+            Ok(None)
+        }
+
         fn newest_seen(&mut self, _: Timestamp) -> Result<Option<Timestamp>, Self::Error> {
             Ok(None)
         }

@@ -37,14 +37,14 @@ struct Table {
     /// Whose tail begins with which item: so all are forgotten in the order in which they came.
     first: BTreeMap<u64, Address>,
     bytes: usize,
-    /// The last number given to a tail.
+    /// The last number given to a tail ([`next`]).
     tails: u64,
 }
 
 /// The end of one log.
 #[derive(Debug)]
 struct Tail {
-    /// Tells it from an earlier one of the same log.
+    /// Tells it from what it was before the log shrank, and from an earlier one of the same log.
     number: u64,
     /// Every item of the log with a seq above this is here, in order. There is one at least.
     after: u64,
@@ -88,7 +88,7 @@ impl Tails {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let owner = query.owner.clone();
         let page = store.read(query).await?;
-        // If the log has shrunk since it was asked, this is another tail now or none.
+        // If the log has shrunk since it was asked, the tail has another number now.
         if let Some(tail) = self.table().logs.get_mut(&owner)
             && Some(tail.number) == number
         {
@@ -120,8 +120,8 @@ impl Observer for Tails {
                 LogChange::Grew { owner, before, item } => {
                     table.grew(owner, before, item, self.log_bytes_max);
                 }
-                // Which items are gone is not said, and who follows has read most of them.
-                LogChange::Shrank { owner } => table.forget(&owner),
+                LogChange::Shrank { owner, gone, oldest } => table.shrank(&owner, &gone, oldest),
+                LogChange::Purged { owner } => table.forget(&owner),
             }
         }
         table.bound(self.all_bytes_max);
@@ -136,9 +136,8 @@ impl Table {
         }
         let tails = &mut self.tails;
         let tail = self.logs.entry(owner.clone()).or_insert_with(|| {
-            *tails += 1;
             let (items, bytes, oldest) = (VecDeque::new(), 0, None);
-            Tail { number: *tails, after: before, items, bytes, oldest }
+            Tail { number: next(tails), after: before, items, bytes, oldest }
         });
         tail.items.push_back(item);
         tail.bytes += bytes;
@@ -146,6 +145,26 @@ impl Table {
         self.first.entry(tail.first().unwrap_or(seq)).or_insert(owner);
         while tail.bytes > log_bytes_max && tail.items.len() > 1 {
             self.bytes -= tail.forget_first(&mut self.first);
+        }
+    }
+
+    fn shrank(&mut self, owner: &Address, gone: &[u64], oldest: u64) {
+        let Some(tail) = self.logs.get_mut(owner) else { return };
+        tail.oldest = Some(oldest);
+        // Who asks the store now may hear what was oldest before.
+        tail.number = next(&mut self.tails);
+        let first = tail.first();
+        if gone.iter().all(|seq| Some(*seq) < first) {
+            return;
+        }
+        first.and_then(|first| self.first.remove(&first));
+        let before = std::mem::take(&mut tail.bytes);
+        tail.items.retain(|item| !gone.contains(&item.seq));
+        tail.bytes = tail.items.iter().map(size).sum();
+        self.bytes -= before - tail.bytes;
+        match tail.first() {
+            Some(first) => drop(self.first.insert(first, owner.clone())),
+            None => drop(self.logs.remove(owner)),
         }
     }
 
@@ -206,6 +225,11 @@ impl Tail {
         }
         bytes
     }
+}
+
+fn next(tails: &mut u64) -> u64 {
+    *tails += 1;
+    *tails
 }
 
 fn size(item: &Item) -> usize {

@@ -230,7 +230,8 @@ pub enum Rejection {
     DedupConflict,
     /// Records of ids as old as this one were forgotten, so nobody knows any more.
     OutOfWindow,
-    /// So many ids of its sender are known that no further one is taken.
+    /// So many ids of its sender are known that no further one is taken. Those that were forgotten count
+    /// until they are swept, soon after.
     DedupFull,
     /// An append would pass its limit.
     Full {

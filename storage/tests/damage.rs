@@ -323,6 +323,49 @@ async fn what_is_damaged_is_not_trimmed_and_stands_in_nobodys_way() {
     assert_eq!((of_bob.items.len(), of_bob.damaged.len()), (6, 0));
 }
 
+/// What a log has lost is not forgotten with the row that says so: nobody is told that nothing is
+/// missing where something may be. What it counts is made anew.
+#[tokio::test]
+async fn g6_a_damaged_count_of_a_log_claims_nothing_to_be_there_that_is_lost() {
+    for set in ["lost = 0", "lost = 3", "lost = 999", "items = 9", "bytes = 0", "sum = NULL"] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        let heads: Vec<String> = (0..9).map(|n| n.to_string()).collect();
+        // A message first, then its owner's copies; of these four stay.
+        let mut ops = vec![append(&alice(), "not to go")];
+        ops.extend(heads.iter().map(|head| copy(&alice(), head)));
+        submit(&store, ops).await;
+        submit(&store, vec![keep(&alice(), 4)]).await;
+        let oldest = state(&store, &alice()).await.oldest;
+        assert_eq!(oldest, 7);
+        drop(store);
+        change(dir.path(), &format!("UPDATE kept SET {set}"));
+        let store = open(dir.path());
+        assert_eq!(state(&store, &alice()).await.oldest, oldest, "{set}");
+        assert_eq!(page(&store, &alice(), 0).await.oldest, oldest, "{set}");
+        // Counted anew, and stored so.
+        submit(&store, vec![copy(&alice(), "9"), keep(&alice(), 4)]).await;
+        drop(store);
+        let store = open(dir.path());
+        let all = page(&store, &alice(), 0).await;
+        assert_eq!((all.items.len(), all.oldest, all.damaged.len()), (5, oldest + 1, 0), "{set}");
+    }
+}
+
+/// If all that could go is gone, all may be lost, up to the last.
+#[tokio::test]
+async fn g6_a_damaged_count_of_a_log_without_anything_to_lose_counts_all_for_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    submit(&store, vec![append(&alice(), "not to go"), copy(&alice(), "gone")]).await;
+    submit(&store, vec![keep(&alice(), 0)]).await;
+    drop(store);
+    change(dir.path(), "UPDATE kept SET lost = 0");
+    let store = open(dir.path());
+    let all = page(&store, &alice(), 0).await;
+    assert_eq!((all.items.len(), all.oldest, all.damaged.len()), (1, 3, 0));
+}
+
 /// A purge that would sweep another log sweeps nothing.
 #[tokio::test]
 async fn g5_a_damaged_purge_takes_nothing_away() {

@@ -27,13 +27,15 @@ fn owners() -> [Address; 3] {
 fn an_op() -> impl Strategy<Value = Op> {
     let owner = prop::sample::select(owners().to_vec());
     let head = prop::collection::vec(any::<u8>(), 0..40);
-    let item = (owner.clone(), head, any::<bool>()).prop_map(|(owner, head, with_body)| {
-        Op::Append(Append { with_body, head: head.into(), ..appending(&owner, "") })
+    let item = (owner.clone(), head, any::<[bool; 2]>()).prop_map(|(owner, head, has)| {
+        let [with_body, counted] = has;
+        Op::Append(Append { with_body, counted, head: head.into(), ..appending(&owner, "") })
     });
     prop_oneof![
         12 => item,
         2 => (owner.clone(), 0..200u64).prop_map(|(owner, upto)| custody(&owner, upto)),
         1 => (owner.clone(), 0..100u64).prop_map(|(owner, time)| trim(&owner, time)),
+        4 => (owner.clone(), 0..8u64).prop_map(|(owner, items)| keep(&owner, items)),
         1 => owner.prop_map(|owner| Op::Purge { owner }),
     ]
 }
@@ -120,5 +122,37 @@ async fn who_is_at_the_end_of_a_log_is_served_without_the_store() {
         assert_eq!((page.items[0].head.as_ref(), page.oldest), (&b"two"[..], first));
         let other = ReadLog { owner: bob(), ..query(0) };
         assert_eq!(tails.read(&*store, other).await, Err(StoreError::Stopped));
+    }
+}
+
+/// A log at its quota loses an item with each that comes: who follows is served from memory all the same, and told what is oldest as the store says it.
+#[tokio::test]
+async fn a_log_at_its_quota_is_told_from_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    for store in [memory(), Arc::new(open(dir.path()))] {
+        // Room for four items, of a quota of six and one that may not go.
+        let tails = Arc::new(Tails::bounded(4 * 260, 1 << 20));
+        store.observe(tails.clone());
+        let query = |after| ReadLog { owner: alice(), after, items_max: 10, bytes_max: usize::MAX };
+        let first = commit(&*store, unit(vec![append(&alice(), "not to go")])).await[0];
+        let mut last = first;
+        let mut asked = 0;
+        for n in 0..30 {
+            let come = vec![copy(&alice(), &n.to_string()), keep(&alice(), 6)];
+            let come = commit(&*store, unit(come)).await[0];
+            let page = tails.read(&*store, query(last)).await.unwrap();
+            assert_eq!(page, store.read(query(last)).await.unwrap());
+            assert_eq!(page.items.len(), 1);
+            last = come;
+            if n == 10 {
+                asked = tails.asked();
+            }
+        }
+        assert_eq!(tails.asked(), asked, "the store is asked no more");
+        // All that may be lost goes: the one that stays is the store's to tell.
+        commit(&*store, unit(vec![keep(&alice(), 0)])).await;
+        assert_eq!(tails.bytes(), 0);
+        let page = tails.read(&*store, query(0)).await.unwrap();
+        assert_eq!((page.items.len(), page.oldest), (1, last + 1));
     }
 }

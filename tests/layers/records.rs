@@ -1,5 +1,6 @@
 //! What is written to the store is made in one place of the server: keys and operations in `core/records`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
@@ -51,4 +52,34 @@ fn what_is_written_is_made_by_records() {
         }
     }
     assert!(inside > 10, "{inside}");
+}
+
+/// The log names a damaged record by its number; what that means, an operator reads in the documents.
+#[test]
+fn the_numbers_of_records_are_those_that_the_documents_say() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let code = std::fs::read_to_string(root.join("server/src/core/records/mod.rs")).unwrap();
+    let document = std::fs::read_to_string(root.join("docs/operating.md")).unwrap();
+    let of_code = |line: &str| {
+        let (name, rest) = line.strip_prefix("pub const ")?.split_once(": Table = Table(")?;
+        Some((rest.strip_suffix(");")?.parse::<u32>().unwrap(), name.to_owned()))
+    };
+    let listed = document.split_once("| record | of |").unwrap().1.split("\n\n").next().unwrap();
+    let of_document = |line: &str| {
+        let cells: Vec<&str> = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ").collect();
+        let [number, words, name] = cells[..] else { return None };
+        let number = number.parse::<u32>().ok()?;
+        let name = name.strip_prefix('`')?.strip_suffix('`')?;
+        assert!(!words.is_empty(), "{line}");
+        Some((number, name.to_owned()))
+    };
+    let table = |found: Vec<(u32, String)>| {
+        let by_number: BTreeMap<u32, String> = found.iter().cloned().collect();
+        assert_eq!(by_number.len(), found.len(), "a number twice: {found:?}");
+        by_number
+    };
+    let made = code.matches("Table(").count();
+    let code = table(code.lines().filter_map(of_code).collect());
+    assert_eq!(code.len(), made, "a table is made in another way than is read here");
+    assert_eq!(table(listed.lines().filter_map(of_document).collect()), code);
 }

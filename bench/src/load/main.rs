@@ -45,5 +45,6 @@ fn main() {
     let mut figures = LocalSet::new().block_on(&runtime, play(start, &options));
     figures["protocol"] = json!(protocol);
     figures["scenario"] = json!(scenario);
+    figures["void"] = json!(impp_bench::judged::faults(&figures));
     println!("{figures}");
 }

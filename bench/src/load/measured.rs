@@ -27,10 +27,21 @@ pub(crate) struct Deliveries {
 struct Inner {
     delivered: u64,
     refused: u64,
+    throttled: u64,
     /// From when what is delivered was due for its lateness to count; none: not at all.
     since: Option<Duration>,
     /// In microseconds.
     late: Vec<u32>,
+    /// How long after it was due something was sent, likewise.
+    sent_late: Vec<u32>,
+}
+
+impl Inner {
+    /// How late it is, if that counts.
+    fn late(&self, now: Duration, due: Duration) -> Option<u32> {
+        let late = now.saturating_sub(due).as_micros();
+        self.since.filter(|since| due >= *since).map(|_| u32::try_from(late).unwrap_or(u32::MAX))
+    }
 }
 
 impl Deliveries {
@@ -42,15 +53,25 @@ impl Deliveries {
     pub(crate) fn delivered(&self, stamp: Stamp) {
         let mut inner = self.inner.borrow_mut();
         inner.delivered += 1;
-        if inner.since.is_some_and(|since| stamp.due >= since) {
-            let late = self.clock.now().saturating_sub(stamp.due);
-            inner.late.push(u32::try_from(late.as_micros()).unwrap_or(u32::MAX));
-        }
+        let late = inner.late(self.clock.now(), stamp.due);
+        inner.late.extend(late);
+    }
+
+    /// One is sent that was due then.
+    pub(crate) fn sent(&self, due: Duration) {
+        let mut inner = self.inner.borrow_mut();
+        let late = inner.late(self.clock.now(), due);
+        inner.sent_late.extend(late);
     }
 
     /// One was refused.
     pub(crate) fn refused(&self) {
         self.inner.borrow_mut().refused += 1;
+    }
+
+    /// One was refused because there were too many.
+    pub(crate) fn throttled(&self) {
+        self.inner.borrow_mut().throttled += 1;
     }
 
     /// How many have come.
@@ -92,6 +113,7 @@ impl Deliveries {
     pub(crate) async fn window(&self, protocol: &dyn Protocol, span: Duration) -> Value {
         self.inner.borrow_mut().since = Some(self.clock.now());
         self.inner.borrow_mut().late.clear();
+        self.inner.borrow_mut().sent_late.clear();
         let before = self.count();
         let mut figures = used(protocol, async {
             tokio::time::sleep(span).await;
@@ -102,13 +124,26 @@ impl Deliveries {
         inner.since = None;
         inner.late.sort_unstable();
         for (name, share) in [("p50_ms", 0.5), ("p99_ms", 0.99), ("max_ms", 1.0)] {
-            let place = (inner.late.len() as f64 * share) as usize;
-            let late = inner.late.get(place.min(inner.late.len().saturating_sub(1)));
-            figures.insert(name.into(), json!(late.map(|late| f64::from(*late) / 1000.0)));
+            figures.insert(name.into(), json!(share_of(&inner.late, share)));
         }
-        figures.insert("refused".into(), json!(inner.refused));
+        inner.sent_late.sort_unstable();
+        figures.insert("sent_p99_ms".into(), json!(share_of(&inner.sent_late, 0.99)));
         Value::Object(figures)
     }
+
+    /// What is told of what was asked for until now, the whole run.
+    pub(crate) fn tell_refused(&self, figures: &mut Value) {
+        let inner = self.inner.borrow();
+        figures["refused"] = json!(inner.refused);
+        figures["throttled"] = json!(inner.throttled);
+    }
+}
+
+/// In milliseconds, what this share of sorted microseconds does not exceed; none if there are none.
+fn share_of(sorted: &[u32], share: f64) -> Option<f64> {
+    let place = (sorted.len() as f64 * share) as usize;
+    let found = sorted.get(place.min(sorted.len().saturating_sub(1)));
+    found.map(|micros| f64::from(*micros) / 1000.0)
 }
 
 /// What a server uses while something is done, for each of as many things as are told in the end.

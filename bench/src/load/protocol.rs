@@ -80,6 +80,8 @@ pub(crate) enum Came {
     Taken,
     /// A request has been refused.
     Refused,
+    /// One has been refused because there were too many.
+    Throttled,
     /// Something else.
     Else,
 }

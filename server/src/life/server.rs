@@ -76,7 +76,7 @@ pub(crate) type MakeWays = Box<dyn FnOnce(&Ground) -> Result<Arc<dyn Ways>, Star
 
 impl Surroundings {
     /// The system's time and chance; servers are found as the configuration says.
-    pub(super) fn real() -> Surroundings {
+    pub(crate) fn real() -> Surroundings {
         let ways = |ground: &Ground| {
             let settings = ground.settings.load().locating();
             let settings = settings.map_err(|error| StartError::Config(error.message))?;

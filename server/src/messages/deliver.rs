@@ -18,6 +18,7 @@ use super::held::hold;
 use super::under_way::UnderWay;
 use crate::core::accounts::Account;
 use crate::core::answers::{Answer, Handled, Stored};
+use crate::core::chance::Chance;
 use crate::core::clock::Clock;
 use crate::core::ground::Ground;
 use crate::core::metrics::Metrics;
@@ -42,6 +43,7 @@ pub enum Bearer {
 pub struct Delivery {
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Clock,
+    pub(super) chance: Arc<dyn Chance>,
     settings: Arc<Settings>,
     routes: Arc<Routes>,
     pub(super) principals: Arc<Principals>,
@@ -69,9 +71,19 @@ impl Delivery {
         principals: Arc<Principals>,
         sessions: Arc<Sessions>,
     ) -> Delivery {
-        let Ground { store, clock, settings, metrics, .. } = ground.clone();
+        let Ground { store, clock, chance, settings, metrics, .. } = ground.clone();
         let under_way = Arc::default();
-        Delivery { store, clock, settings, routes, principals, sessions, under_way, metrics }
+        Delivery {
+            store,
+            clock,
+            chance,
+            settings,
+            routes,
+            principals,
+            sessions,
+            under_way,
+            metrics,
+        }
     }
 
     /// Takes a message whose `from` is proven; the answer comes when the store has it.

@@ -5,9 +5,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use impp_acl::{DeliveryAction, Watcher};
+use impp_federation::backoff::Backoff;
 use impp_protocol::command::Message;
 use impp_protocol::{Address, Code, Domain, Error, MessageId, Timestamp};
 use impp_storage::{Expect, Lane, Op, Outcome, Payer, Record, Rejection, Unit};
@@ -21,6 +23,11 @@ use crate::core::records::{self, DECIDED, HELD};
 
 /// How often what is held is looked at, at most, while more comes.
 const LOOKS_MAX: usize = 1000;
+/// How often what the store has no time or room for is tried again, until there is another cause: half
+/// a quarter of an hour or more.
+const TRIES_MAX: u32 = 24;
+/// How long tries are apart.
+const BACKOFF: Backoff = Backoff { min: Duration::from_secs(1), max: Duration::from_secs(60) };
 
 /// The record of a message that is held.
 pub(super) fn hold(message: &Message, from: &Address, body: &Bytes) -> Op {
@@ -69,7 +76,8 @@ impl Delivery {
 
     /// Does by the rules with what is held of a sender, from the oldest, until there is no more of it. If
     /// that fails, or more and more comes, the rest stays held, and what comes behind it too; it goes on
-    /// when the owner has made room, with the next decision, or when the server is started.
+    /// with [`Delivery::go_on`]: when the owner has made room, with the next decision, or when the server
+    /// is started.
     ///
     /// # Errors
     /// What kept the rest from being moved.
@@ -116,28 +124,52 @@ impl Delivery {
         Ok(())
     }
 
-    /// Goes on with decisions of an owner that were not carried out, as when the inbox was full.
+    /// Goes on with decisions of an owner that were not carried out, as when the inbox was full. What the
+    /// store is too busy for, or has no room for, is tried again so often ([`TRIES_MAX`]).
     pub async fn go_on(self: &Arc<Self>, owner: &Address) {
         let Some(left) = self.left(owner).await else { return };
         let (delivery, owner) = (self.clone(), owner.clone());
         tokio::spawn(async move {
-            let mut next = Some(left);
+            let (mut next, mut failures) = (Some(left), 0);
             while let Some((goes_on, left)) = next {
-                for (from, moving) in left {
-                    let Err(error) = delivery.move_held(&owner, &from, moving).await else {
-                        continue;
-                    };
-                    tracing::info!(%owner, %error, "held messages are not all moved yet");
-                    if error.code == Code::Full {
-                        // Nor is there room for anybody else's.
-                        break;
-                    }
-                }
+                let passes = delivery.go_through(&owner, left).await;
                 let ended = delivery.principals.look(&owner, |p, _| p.held.went_on(goes_on));
                 let again = ended.await.is_ok_and(|again| again);
-                next = if again { delivery.left(&owner).await } else { None };
+                if !again && passes {
+                    failures += 1;
+                    if failures > TRIES_MAX {
+                        tracing::warn!(%owner, "held messages are left until there is a cause to move them");
+                        return;
+                    }
+                    delivery.pause(failures).await;
+                }
+                next = if again || passes { delivery.left(&owner).await } else { None };
             }
         });
+    }
+
+    /// Carries out what is left of an owner's decisions; whether something kept it from that which may
+    /// pass by itself.
+    async fn go_through(&self, owner: &Address, left: Vec<(Address, Moving)>) -> bool {
+        let mut passes = false;
+        for (from, moving) in left {
+            let Err(error) = self.move_held(owner, &from, moving).await else { continue };
+            tracing::info!(%owner, %error, "held messages are not all moved yet");
+            if error.code == Code::Full {
+                // Nor is there room for anybody else's, until the owner makes some.
+                break;
+            }
+            passes |= matches!(error.code, Code::Busy | Code::Storage);
+        }
+        passes
+    }
+
+    /// After so many failures in a row.
+    async fn pause(&self, failures: u32) {
+        // Without chance all come back at once, which the store stands.
+        let random = self.chance.bytes().map_or(u64::MAX, u64::from_ne_bytes);
+        let again = self.clock.now().after(BACKOFF.wait(failures, random));
+        self.clock.reach(again).await;
     }
 
     /// What of an owner's decisions is to be carried out, if nobody is at it.
@@ -230,3 +262,6 @@ impl std::fmt::Debug for Held {
         f.debug_struct("Held").field("from", &self.from).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,9 @@
 //! are known.
 //!
 //! Both follow from other rows. Where a count of a log is missing or damaged it is made anew; one of a
-//! sender's ids begins at nothing, and is right again when those that were there are swept.
+//! sender's ids begins at nothing, and is right again when those that were there are swept. Up to where
+//! a log has lost items follows from no other row: of a damaged one as much is taken for lost as can
+//! have been, so that nobody is told that nothing is missing where something is.
 
 use impp_protocol::Address;
 use rusqlite::types::ValueRef;
@@ -37,7 +39,7 @@ impl Count {
     }
 
     /// Into the row of its log.
-    pub(crate) fn put(&self, row: &mut LogRow) {
+    fn put(&self, row: &mut LogRow) {
         (row.losable, row.lost) = (self.losable, self.lost);
     }
 }
@@ -49,18 +51,37 @@ pub(crate) fn forget(connection: &Connection, log: u64) -> Result<()> {
 }
 
 impl Rows<'_> {
-    /// What is counted of a log; `None` if that is not known.
-    pub(crate) fn count(&self, log: u64) -> Result<Option<Count>> {
+    /// Puts what is counted of a log into its row, and answers it if it is known.
+    pub(crate) fn put_count(&self, row: &mut LogRow) -> Result<Option<Count>> {
         let sql = "SELECT log, items, bytes, lost, sum FROM kept WHERE log = ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query([log.cast_signed()])?;
-        let Some(row) = rows.next()? else { return Ok(None) };
-        if !self.may_use(KEPT.check(row, 0)?) {
-            self.told.tell(&format!("kept {log}: it does not fit its digest"));
+        let mut rows = statement.query([row.id.cast_signed()])?;
+        // A store of before: it has lost nothing of the kind.
+        let Some(found) = rows.next()? else { return Ok(None) };
+        if !self.may_use(KEPT.check(found, 0)?) {
+            self.told.tell(&format!("kept {}: it does not fit its digest", row.id));
+            row.lost = self.lost_at_most(row)?;
             return Ok(None);
         }
-        let losable = Usage { items: number(row, 1)?, bytes: number(row, 2)? };
-        Ok(Some(Count { log, losable, lost: number(row, 3)? }))
+        let losable = Usage { items: number(found, 1)?, bytes: number(found, 2)? };
+        let count = Count { log: row.id, losable, lost: number(found, 3)? };
+        count.put(row);
+        Ok(Some(count))
+    }
+
+    /// Up to where items may have been lost that were not in custody. The oldest go first: one that is
+    /// there had its turn behind all that went.
+    fn lost_at_most(&self, row: &LogRow) -> Result<u64> {
+        let mut statement = self.connection.prepare_cached(LOSABLE[1])?;
+        let mut seqs = statement.query([row.id, row.custody].map(u64::cast_signed))?;
+        while let Some(found) = seqs.next()? {
+            let seq = number(found, 0)?;
+            // A damaged one may be one that could not go.
+            if self.kept_item(row.id, seq)?.is_some() {
+                return Ok(seq - 1);
+            }
+        }
+        Ok(row.last)
     }
 
     /// Counts what the owner of a log may lose; what cannot be read counts for nothing. It reads all of

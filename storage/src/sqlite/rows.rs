@@ -72,11 +72,10 @@ impl Rows<'_> {
             .map_err(self.naming(|| named(key.domain.as_str(), key.table.0, &key.key)))
     }
 
-    /// The row of a log, all zero if there is none; and with what is counted of it, if that is known.
+    /// The row of a log, all zero if there is none; and what is counted of it, if that is known.
     pub(crate) fn log(&self, owner: &Address) -> Answer<(LogRow, Option<Count>)> {
         let mut row = self.log_alone(owner)?;
-        let count = if row.id == 0 { None } else { self.count(row.id)? };
-        count.iter().for_each(|count| count.put(&mut row));
+        let count = if row.id == 0 { None } else { self.put_count(&mut row)? };
         Ok((row, count))
     }
 

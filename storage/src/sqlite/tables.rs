@@ -194,6 +194,7 @@ impl Facts for Tables<'_> {
             return Ok(known.row);
         }
         let (mut row, count) = self.rows.log(owner)?;
+        // `lost` is what it may be at most, if what was known of it is damaged.
         if row.id != 0 && count.is_none() {
             row.losable = self.rows.count_losable(&row)?;
         }
@@ -245,6 +246,20 @@ impl Facts for Tables<'_> {
             }
         }
         Ok(())
+    }
+
+    fn first_but(&mut self, log: u64, gone: &[u64]) -> Answer<Option<u64>> {
+        let mut statement = self.rows.connection.prepare_cached(LOSABLE[0])?;
+        let mut seqs = statement.query([log.cast_signed(), i64::MAX])?;
+        // Nothing is written yet: this unit alone cannot be done.
+        let named = |error| Fault::from(error).of(|| format!("the index of items of log {log}"));
+        while let Some(row) = seqs.next().map_err(named)? {
+            let seq = number(row, 0)?;
+            if !gone.contains(&seq) {
+                return Ok(Some(seq));
+            }
+        }
+        Ok(None)
     }
 
     /// A damaged row too is swept by the place at which it stands.

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use impp_protocol::command::{Ack, Done, Message, Notify};
 use impp_protocol::frame::{self, FRAME_BYTES_MAX};
 use impp_protocol::state::{self, ItemKind, Page};
-use impp_protocol::{Command, Request, What};
+use impp_protocol::{Code, Command, Request, What};
 use impp_tests::peer::{Held, message, publish, subscribe};
 use impp_tests::presence::{document, layer, open};
 use impp_tests::server::{Profile, Start};
@@ -288,9 +288,10 @@ impl Speech for Frames {
             let Request { number, command } = Request::decode(frame).unwrap();
             match command {
                 Command::Ok(_) => came.push(self.answered(number)),
-                Command::Error(_) => {
+                Command::Error(error) => {
                     self.answered(number);
-                    came.push(Came::Refused);
+                    let is_rate = error.code == Code::RateLimited;
+                    came.push(if is_rate { Came::Throttled } else { Came::Refused });
                 }
                 Command::Message(message) => came.push(Came::Message(message.body)),
                 Command::Notify(Notify { what: What::Log, snapshot: Some(page), .. }) => {

@@ -33,6 +33,7 @@ pub(super) async fn play(start: Start, options: &Options) -> Value {
         numbers: Numbers::of(SENDERS),
         taken: Cell::new(0),
         refused: Cell::new(0),
+        throttled: Cell::new(0),
         ended: Notify::new(),
     });
     let heard = sent.clone();
@@ -51,6 +52,7 @@ pub(super) async fn play(start: Start, options: &Options) -> Value {
     figures.insert("lost".into(), json!(sent.taken.get().saturating_sub(found.len() as u64)));
     figures.insert("doubled".into(), json!(doubled));
     figures.insert("refused".into(), json!(sent.refused.get()));
+    figures.insert("throttled".into(), json!(sent.throttled.get()));
     figures.insert("fetch".into(), Value::Object(fetched));
     figures.insert("settings".into(), json!(protocol.settings()));
     Value::Object(figures)
@@ -83,6 +85,7 @@ struct Sent {
     numbers: Numbers,
     taken: Cell<u64>,
     refused: Cell<u64>,
+    throttled: Cell<u64>,
     /// Told when the last one was answered.
     ended: Notify,
 }
@@ -101,9 +104,12 @@ impl Sent {
         match came {
             Came::Taken => self.taken.set(self.taken.get() + 1),
             Came::Refused => self.refused.set(self.refused.get() + 1),
+            Came::Throttled => self.throttled.set(self.throttled.get() + 1),
             _ => return,
         }
-        if self.taken.get() + self.refused.get() == self.each * SENDERS as u64 {
+        if self.taken.get() + self.refused.get() + self.throttled.get()
+            == self.each * SENDERS as u64
+        {
             self.ended.notify_one();
         }
         self.next(crowd, who);

@@ -50,6 +50,7 @@ pub(super) async fn play(start: Start, options: &Options, shape: Shape) -> Value
         let _ = pacer.await;
     }
     settled(WHILE, || shown.is_all_seen()).await;
+    shown.deliveries.tell_refused(&mut figures);
     figures["settings"] = json!(protocol.settings());
     figures["shown"] = json!(shown.numbers.all());
     figures["delivered"] = json!(shown.deliveries.count());
@@ -67,7 +68,7 @@ struct Shown {
     reading: usize,
     clock: Clock,
     deliveries: Deliveries,
-    numbers: Rc<Numbers>,
+    numbers: Numbers,
     seen: RefCell<Seen>,
     /// Whether what is seen is followed by the next.
     going: Cell<bool>,
@@ -83,7 +84,7 @@ impl Shown {
             reading,
             clock,
             deliveries: Deliveries::new(clock),
-            numbers: Rc::new(Numbers::of(publishers)),
+            numbers: Numbers::of(publishers),
             seen: RefCell::new(Seen::of(publishers, reading)),
             going: Cell::new(false),
         }
@@ -103,6 +104,7 @@ impl Shown {
                 }
             }
             Came::Refused => self.deliveries.refused(),
+            Came::Throttled => self.deliveries.throttled(),
             _ => {}
         }
     }
@@ -128,7 +130,7 @@ impl Shown {
     }
 
     /// Has them change, at a rate or as soon as all have seen it.
-    fn begin(&self, crowd: &Rc<Crowd>, rate: Option<u64>) -> Option<JoinHandle<()>> {
+    fn begin(self: &Rc<Self>, crowd: &Rc<Crowd>, rate: Option<u64>) -> Option<JoinHandle<()>> {
         let publishers = self.publishers;
         let Some(rate) = rate else {
             self.going.set(true);
@@ -137,9 +139,10 @@ impl Shown {
             }
             return None;
         };
-        let (crowd, numbers, mut publisher) = (crowd.clone(), self.numbers.clone(), 0);
+        let (crowd, shown, mut publisher) = (crowd.clone(), self.clone(), 0);
         let pacer = at_rate(self.clock, rate as f64 / self.reading as f64, move |due| {
-            show(&crowd, numbers.next(publisher, due));
+            shown.deliveries.sent(due);
+            show(&crowd, shown.numbers.next(publisher, due));
             publisher = (publisher + 1) % publishers;
         });
         Some(spawn_local(pacer))

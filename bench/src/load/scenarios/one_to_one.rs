@@ -29,7 +29,7 @@ pub(super) async fn play(start: Start, options: &Options) -> Value {
     let talk = Rc::new(Talk {
         clock,
         deliveries: Deliveries::new(clock),
-        numbers: Rc::new(Numbers::of(people)),
+        numbers: Numbers::of(people),
         answering: Cell::new(options.rate.is_none()),
     });
     let heard = talk.clone();
@@ -47,6 +47,7 @@ pub(super) async fn play(start: Start, options: &Options) -> Value {
         let _ = pacer.await;
     }
     settled(WHILE, || talk.deliveries.count() >= talk.numbers.all()).await;
+    talk.deliveries.tell_refused(&mut figures);
     figures["settings"] = json!(protocol.settings());
     figures["sent"] = json!(talk.numbers.all());
     figures["delivered"] = json!(talk.deliveries.count());
@@ -59,7 +60,7 @@ pub(super) async fn play(start: Start, options: &Options) -> Value {
 struct Talk {
     clock: Clock,
     deliveries: Deliveries,
-    numbers: Rc<Numbers>,
+    numbers: Numbers,
     /// Whether each message is answered by one.
     answering: Cell<bool>,
 }
@@ -74,21 +75,23 @@ impl Talk {
                 }
             }
             Came::Refused => self.deliveries.refused(),
+            Came::Throttled => self.deliveries.throttled(),
             _ => {}
         }
     }
 
     /// Has them write, at a rate or some to begin with.
-    fn begin(&self, crowd: &Rc<Crowd>, rate: Option<u64>) -> Option<JoinHandle<()>> {
+    fn begin(self: &Rc<Self>, crowd: &Rc<Crowd>, rate: Option<u64>) -> Option<JoinHandle<()>> {
         let Some(rate) = rate else {
             for who in (0..crowd.len()).flat_map(|who| [who; UNDER_WAY]) {
                 write(crowd, who, self.numbers.next(who, self.clock.now()));
             }
             return None;
         };
-        let (crowd, numbers, mut who) = (crowd.clone(), self.numbers.clone(), 0);
+        let (crowd, talk, mut who) = (crowd.clone(), self.clone(), 0);
         Some(spawn_local(at_rate(self.clock, rate as f64, move |due| {
-            write(&crowd, who, numbers.next(who, due));
+            talk.deliveries.sent(due);
+            write(&crowd, who, talk.numbers.next(who, due));
             who = (who + 1) % crowd.len();
         })))
     }

@@ -126,7 +126,12 @@ impl Waiting {
         self.rule(acting, from, asked, Some(ruling)).await?;
         let decided = principals.look(owner, |principal, _| principal.held.decided(from));
         decided.await.stored()?;
-        self.delivery.move_held(owner, from, moving).await.map_err(after_others)
+        let moved = self.delivery.move_held(owner, from, moving).await;
+        if moved.is_err() {
+            // What is left is moved as soon as it can be, whoever is told what.
+            self.delivery.go_on(owner).await;
+        }
+        moved.map_err(after_others)
     }
 
     async fn asking(&self, acting: &Acting<scope::Rules>) -> Result<Vec<RequestEntry>, Error> {

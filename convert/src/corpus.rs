@@ -3,6 +3,7 @@
 use impp_protocol::MessageId;
 
 use crate::cpim::{self, Cpim};
+use crate::pidf;
 
 /// Reads bytes as a Message/CPIM: what is one is written the same again, as a whole and by way of a
 /// message.
@@ -15,6 +16,21 @@ pub fn read_cpim(bytes: &[u8]) {
     let Ok(message) = cpim::to_message(&read, MessageId([0; 16])) else { return };
     let (again, lost) = cpim::from_message(&message);
     assert_eq!((again, lost), (read, Vec::new()));
+}
+
+/// Reads bytes as PIDF: what is a document is written, and read as itself again.
+///
+/// # Panics
+/// If it is not.
+pub fn read_pidf(bytes: &[u8]) {
+    let Ok(read) = pidf::read(bytes) else { return };
+    let written = pidf::write(&read.entity, &read.document);
+    assert_eq!(written.lost, Vec::<String>::new());
+    // A document fills less than the XML that it came from may fill, but perhaps not as we write it.
+    match pidf::read(written.xml.as_bytes()) {
+        Ok(again) => assert_eq!((again.document, again.lost), (read.document, Vec::new())),
+        Err(error) => assert!(written.xml.len() > crate::xml::XML_BYTES_MAX, "{error}"),
+    }
 }
 
 #[cfg(test)]
@@ -35,5 +51,10 @@ mod tests {
     #[test]
     fn the_corpus_of_cpim() {
         replay("cpim", super::read_cpim);
+    }
+
+    #[test]
+    fn the_corpus_of_pidf() {
+        replay("pidf", super::read_pidf);
     }
 }

@@ -6,6 +6,8 @@
 
 pub mod corpus;
 pub mod cpim;
+pub mod pidf;
+pub mod xml;
 
 use impp_protocol::Address;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -17,7 +19,7 @@ pub const MESSAGE_NAMESPACE: &str = "urn:impp:message";
 const PLAIN: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'+');
 
-/// The URI of an address's inbox: `im:user@domain` (RFC 3860).
-fn im_uri(address: &Address) -> String {
-    format!("im:{}@{}", utf8_percent_encode(address.local(), PLAIN), address.domain_str())
+/// The URI of an address's inbox, `im:user@domain` (RFC 3860), or presentity, `pres:` (RFC 3859).
+fn uri(scheme: &str, address: &Address) -> String {
+    format!("{scheme}:{}@{}", utf8_percent_encode(address.local(), PLAIN), address.domain_str())
 }

@@ -9,7 +9,7 @@ use impp_protocol::command::{Header as Kept, Message};
 use impp_protocol::{Address, MessageId, Timestamp};
 
 use super::{Cpim, Header, escape_value, is_of_content, read, unescape};
-use crate::{MESSAGE_NAMESPACE, im_uri};
+use crate::{MESSAGE_NAMESPACE, uri};
 
 /// Why a Message/CPIM is no message of ours.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -126,16 +126,16 @@ fn says_the_same(cpim: &Cpim, message: &Message) -> bool {
 
 /// The headers that the fields make, as we write them.
 fn head(message: &Message) -> Vec<Header> {
-    let uri = |address: &Address| format!("<{}>", im_uri(address));
+    let place = |address: &Address| format!("<{}>", uri("im", address));
     let mut head = Vec::new();
-    head.extend(message.from.as_ref().map(|from| Header::new("From", uri(from))));
-    head.push(Header::new("To", uri(&message.to)));
+    head.extend(message.from.as_ref().map(|from| Header::new("From", place(from))));
+    head.push(Header::new("To", place(&message.to)));
     head.extend(message.created.map(|at| Header::new("DateTime", at.to_string())));
     head.push(Header::new("NS", format!("{PREFIX} <{MESSAGE_NAMESPACE}>")));
     let own = |name: &str, value: String| Header::new(format!("{PREFIX}.{name}"), value);
     head.push(own(MESSAGE_ID, message.id.to_string()));
     head.extend(message.expires.map(|at| own(EXPIRES, at.to_string())));
-    head.extend(message.reply_to.as_ref().map(|to| own(REPLY_TO, uri(to))));
+    head.extend(message.reply_to.as_ref().map(|to| own(REPLY_TO, place(to))));
     head.extend(message.thread.as_ref().map(|thread| own(THREAD, escape_value(thread))));
     head
 }

@@ -3,6 +3,7 @@
 //! What is published lasts for a lease: a short command never binds it to its session; one that holds
 //! it does.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
@@ -32,7 +33,12 @@ pub(crate) enum Args {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Set {
     /// Whether you can be reached.
-    status: Status,
+    #[arg(required_unless_present = "from")]
+    status: Option<Status>,
+    /// Publish what a file says in PIDF with RPID (RFC 3863, RFC 4480); `-` is stdin.
+    #[arg(long, value_name = "FILE",
+          conflicts_with_all = ["status", "note", "activities", "mood", "fields"])]
+    from: Option<PathBuf>,
     /// A note for people.
     #[arg(long)]
     note: Option<String>,
@@ -80,7 +86,10 @@ struct PublishedJson {
 pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
     match args {
         Args::Set(set) => {
-            let document = layer(set, client.address(), client.device())?;
+            let document = match &set.from {
+                Some(path) => super::from_file::presence(path, client.address(), out)?,
+                None => layer(set, client.address(), client.device())?,
+            };
             let patch = Patch::between(&Document::default(), &document);
             // Its owner's own presence changes where it is taken back from elsewhere.
             let presence = vec![client.address().clone()];
@@ -177,8 +186,8 @@ fn layer(set: &Set, own: &Address, device: DeviceId) -> Result<Document, Failure
     let id = format!("d{}", &device.to_string()[..8]);
     let id = PartId::parse(&id).ok_or_else(|| Failure::usage("bad device id"))?;
     let status = match set.status {
-        Status::Open => "open",
-        Status::Closed => "closed",
+        Some(Status::Closed) => "closed",
+        _ => "open",
     };
     let mut document = Document::default();
     document.tuples.insert(id.clone(), Default::default());

@@ -85,36 +85,7 @@ struct PublishedJson {
 
 pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
     match args {
-        Args::Set(set) => {
-            let document = match &set.from {
-                Some(path) => super::from_file::presence(path, client.address(), out)?,
-                None => layer(set, client.address(), client.device())?,
-            };
-            let patch = Patch::between(&Document::default(), &document);
-            // Its owner's own presence changes where it is taken back from elsewhere.
-            let presence = vec![client.address().clone()];
-            let held = match set.hold {
-                true => {
-                    let wanted = Wanted { presence, ..Wanted::default() };
-                    Some((Stop::new()?, client.follow(wanted).await?))
-                }
-                false => None,
-            };
-            let lease = (!set.hold).then(|| Duration::from_secs(u64::from(set.lease)));
-            let lease = client.publish(&patch, lease, true).await?;
-            let item = PublishedJson {
-                presentity: client.address().to_string(),
-                lease: lease.map(|lease| lease.as_secs()),
-            };
-            out.item(&item, |item| {
-                let lease = item.lease.map_or(String::new(), |lease| format!(", for {lease} s"));
-                format!("{} is {}{lease}", item.presentity, document::line(&document))
-            })?;
-            match held {
-                Some((stop, follower)) => hold(client, follower, stop, out).await,
-                None => Ok(()),
-            }
-        }
+        Args::Set(set) => publish(set, client, out).await,
         Args::Show => {
             let document = client.layer().await?;
             out.item(&DocumentJson::of(&document), |_| {
@@ -128,6 +99,37 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
             let item = PublishedJson { presentity, lease: None };
             out.item(&item, |item| format!("{} publishes nothing here now", item.presentity))
         }
+    }
+}
+
+async fn publish(set: &Set, client: &Client, out: &mut Output) -> Result<(), Failure> {
+    let document = match &set.from {
+        Some(path) => super::from_file::presence(path, client.address(), out)?,
+        None => layer(set, client.address(), client.device())?,
+    };
+    let patch = Patch::between(&Document::default(), &document);
+    // Its owner's own presence changes where it is taken back from elsewhere.
+    let presence = vec![client.address().clone()];
+    let held = match set.hold {
+        true => {
+            let wanted = Wanted { presence, ..Wanted::default() };
+            Some((Stop::new()?, client.follow(wanted).await?))
+        }
+        false => None,
+    };
+    let lease = (!set.hold).then(|| Duration::from_secs(u64::from(set.lease)));
+    let lease = client.publish(&patch, lease, true).await?;
+    let item = PublishedJson {
+        presentity: client.address().to_string(),
+        lease: lease.map(|lease| lease.as_secs()),
+    };
+    out.item(&item, |item| {
+        let lease = item.lease.map_or(String::new(), |lease| format!(", for {lease} s"));
+        format!("{} is {}{lease}", item.presentity, document::line(&document))
+    })?;
+    match held {
+        Some((stop, follower)) => hold(client, follower, stop, out).await,
+        None => Ok(()),
     }
 }
 

@@ -25,6 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("impp-locate", &["impp-protocol"]),
     ("impp-federation", &["impp-protocol"]),
     ("impp-trust", &["impp-protocol"]),
+    ("impp-convert", &["impp-protocol"]),
     (
         "impp-server",
         &[
@@ -39,7 +40,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("impp-quickstart", &["impp-protocol", "impp-locate", "impp-server"]),
     ("imppd", &["impp-server", "impp-quickstart"]),
-    ("impp-client", &["impp-protocol", "impp-locate"]),
+    ("impp-client", &["impp-protocol", "impp-locate", "impp-convert"]),
     ("impp-bench", &["impp-protocol", "impp-acl", "impp-presence", "impp-tests"]),
     (
         "impp-tests",
@@ -65,6 +66,7 @@ const PURE: &[(&str, &[&str])] = &[
     ("impp-acl", &[]),
     ("impp-presence", &[]),
     ("impp-federation", &[]),
+    ("impp-convert", &[]),
     ("impp-trust", &["rustls"]),
 ];
 

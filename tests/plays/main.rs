@@ -19,6 +19,7 @@ mod edges;
 mod ended;
 mod external;
 mod few_lines;
+mod formats;
 mod found_again;
 mod framing;
 mod framing_values;

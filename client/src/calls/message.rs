@@ -82,6 +82,23 @@ impl Client {
             volatile: outgoing.volatile,
             ..Message::new(id, outgoing.to, outgoing.body)
         };
+        self.send_message(message, now).await
+    }
+
+    /// Sends a message with all that its sender says in it, such as headers and a time. It gets a new id
+    /// if it has none of its own.
+    ///
+    /// # Errors
+    /// [`ClientError`] as [`send`](Client::send).
+    pub async fn send_written(&self, message: Message, own_id: bool) -> Result<Sent, ClientError> {
+        let now = self.server_time().await?;
+        let id = if own_id { message.id } else { new_id(now)? };
+        let created = message.created.or_else(|| id.time());
+        self.send_message(Message { id, created, ..message }, now).await
+    }
+
+    async fn send_message(&self, message: Message, now: Timestamp) -> Result<Sent, ClientError> {
+        let id = message.id;
         if let Some(over) = message.over_limit() {
             return Err(ClientError::TooLarge(over));
         }

@@ -1,6 +1,7 @@
 //! What goes to stdout: one JSON object per line, or lines for people. And words to stderr.
 
-use std::io::{BufWriter, Stdout, Write};
+use std::borrow::Cow;
+use std::io::{BufWriter, IsTerminal, Stdout, Write};
 
 use serde::Serialize;
 
@@ -35,6 +36,19 @@ impl Output {
             self.out.write_all(line.as_bytes()).map_err(Failure::Output)?;
         }
         Ok(())
+    }
+
+    /// Prints octets as they are, to a terminal what does not disturb it; false if objects are wanted, and none were printed.
+    pub(crate) fn octets(&mut self, octets: &[u8]) -> Result<bool, Failure> {
+        if self.json {
+            return Ok(false);
+        }
+        let shown = match std::io::stdout().is_terminal() {
+            true => Cow::from(printable(&String::from_utf8_lossy(octets)).into_bytes()),
+            false => Cow::from(octets),
+        };
+        self.out.write_all(&shown).map_err(Failure::Output)?;
+        Ok(true)
     }
 
     /// Hands all to who reads it.

@@ -1,14 +1,17 @@
 //! `impp send`: one message to one recipient.
 
 use std::io::{IsTerminal, Read};
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use impp_client::protocol::command::BODY_BYTES_MAX;
+use clap::ValueEnum;
+use impp_client::protocol::command::{BODY_BYTES_MAX, Message};
 use impp_client::protocol::{Address, MessageId};
 use impp_client::{Client, Outgoing};
 use serde::Serialize;
 
+use super::from_file;
 use crate::output::Output;
 use crate::report::Failure;
 
@@ -34,6 +37,16 @@ pub(crate) struct Args {
     /// The conversation that it belongs to.
     #[arg(long)]
     thread: Option<String>,
+    /// The text names a file (`-`: stdin) that holds the message in this format.
+    #[arg(long, conflicts_with_all = ["content_type", "id", "expires", "thread"])]
+    format: Option<Format>,
+}
+
+/// Formats of messages.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// Message/CPIM (RFC 3862).
+    Cpim,
 }
 
 #[derive(Serialize)]
@@ -45,16 +58,16 @@ struct SentJson {
 }
 
 pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
-    let outgoing = Outgoing {
-        to: args.to.clone(),
-        id: args.id,
-        content_type: args.content_type.clone(),
-        body: body(args.text.as_deref())?,
-        expires: args.expires.map(|seconds| Duration::from_secs(u64::from(seconds))),
-        thread: args.thread.clone(),
-        volatile: args.no_store,
+    let sent = match args.format {
+        Some(Format::Cpim) => {
+            let path = Path::new(args.text.as_deref().unwrap_or("-"));
+            let read = from_file::message(path, client.address(), &args.to, out)?;
+            let (message, own_id) = read;
+            let volatile = args.no_store;
+            client.send_written(Message { volatile, ..message }, own_id).await?
+        }
+        None => client.send(outgoing(args)?).await?,
     };
-    let sent = client.send(outgoing).await?;
     let item = SentJson {
         id: sent.id.to_string(),
         to: args.to.to_string(),
@@ -62,6 +75,18 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
         time: sent.time.to_string(),
     };
     out.item(&item, |item| format!("{} to {}, id {}", item.outcome, item.to, item.id))
+}
+
+fn outgoing(args: &Args) -> Result<Outgoing, Failure> {
+    Ok(Outgoing {
+        to: args.to.clone(),
+        id: args.id,
+        content_type: args.content_type.clone(),
+        body: body(args.text.as_deref())?,
+        expires: args.expires.map(|seconds| Duration::from_secs(u64::from(seconds))),
+        thread: args.thread.clone(),
+        volatile: args.no_store,
+    })
 }
 
 /// The text of the command line, or stdin as it is.

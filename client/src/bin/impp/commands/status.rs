@@ -3,6 +3,7 @@
 //! What is published lasts for a lease: a short command never binds it to its session; one that holds
 //! it does.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
@@ -32,7 +33,12 @@ pub(crate) enum Args {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Set {
     /// Whether you can be reached.
-    status: Status,
+    #[arg(required_unless_present = "from")]
+    status: Option<Status>,
+    /// Publish what a file says in PIDF with RPID (RFC 3863, RFC 4480); `-` is stdin.
+    #[arg(long, value_name = "FILE",
+          conflicts_with_all = ["status", "note", "activities", "mood", "fields"])]
+    from: Option<PathBuf>,
     /// A note for people.
     #[arg(long)]
     note: Option<String>,
@@ -79,33 +85,7 @@ struct PublishedJson {
 
 pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
     match args {
-        Args::Set(set) => {
-            let document = layer(set, client.address(), client.device())?;
-            let patch = Patch::between(&Document::default(), &document);
-            // Its owner's own presence changes where it is taken back from elsewhere.
-            let presence = vec![client.address().clone()];
-            let held = match set.hold {
-                true => {
-                    let wanted = Wanted { presence, ..Wanted::default() };
-                    Some((Stop::new()?, client.follow(wanted).await?))
-                }
-                false => None,
-            };
-            let lease = (!set.hold).then(|| Duration::from_secs(u64::from(set.lease)));
-            let lease = client.publish(&patch, lease, true).await?;
-            let item = PublishedJson {
-                presentity: client.address().to_string(),
-                lease: lease.map(|lease| lease.as_secs()),
-            };
-            out.item(&item, |item| {
-                let lease = item.lease.map_or(String::new(), |lease| format!(", for {lease} s"));
-                format!("{} is {}{lease}", item.presentity, document::line(&document))
-            })?;
-            match held {
-                Some((stop, follower)) => hold(client, follower, stop, out).await,
-                None => Ok(()),
-            }
-        }
+        Args::Set(set) => publish(set, client, out).await,
         Args::Show => {
             let document = client.layer().await?;
             out.item(&DocumentJson::of(&document), |_| {
@@ -119,6 +99,37 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
             let item = PublishedJson { presentity, lease: None };
             out.item(&item, |item| format!("{} publishes nothing here now", item.presentity))
         }
+    }
+}
+
+async fn publish(set: &Set, client: &Client, out: &mut Output) -> Result<(), Failure> {
+    let document = match &set.from {
+        Some(path) => super::from_file::presence(path, client.address(), out)?,
+        None => layer(set, client.address(), client.device())?,
+    };
+    let patch = Patch::between(&Document::default(), &document);
+    // Its owner's own presence changes where it is taken back from elsewhere.
+    let presence = vec![client.address().clone()];
+    let held = match set.hold {
+        true => {
+            let wanted = Wanted { presence, ..Wanted::default() };
+            Some((Stop::new()?, client.follow(wanted).await?))
+        }
+        false => None,
+    };
+    let lease = (!set.hold).then(|| Duration::from_secs(u64::from(set.lease)));
+    let lease = client.publish(&patch, lease, true).await?;
+    let item = PublishedJson {
+        presentity: client.address().to_string(),
+        lease: lease.map(|lease| lease.as_secs()),
+    };
+    out.item(&item, |item| {
+        let lease = item.lease.map_or(String::new(), |lease| format!(", for {lease} s"));
+        format!("{} is {}{lease}", item.presentity, document::line(&document))
+    })?;
+    match held {
+        Some((stop, follower)) => hold(client, follower, stop, out).await,
+        None => Ok(()),
     }
 }
 
@@ -177,8 +188,8 @@ fn layer(set: &Set, own: &Address, device: DeviceId) -> Result<Document, Failure
     let id = format!("d{}", &device.to_string()[..8]);
     let id = PartId::parse(&id).ok_or_else(|| Failure::usage("bad device id"))?;
     let status = match set.status {
-        Status::Open => "open",
-        Status::Closed => "closed",
+        Some(Status::Closed) => "closed",
+        _ => "open",
     };
     let mut document = Document::default();
     document.tuples.insert(id.clone(), Default::default());

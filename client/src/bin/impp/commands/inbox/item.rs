@@ -29,6 +29,8 @@ pub(super) struct ItemJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     body_base64: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    cpim_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     created: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     received: Option<String>,
@@ -56,6 +58,13 @@ pub(super) struct ItemJson {
     address: Option<String>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     device: Option<DeviceJson>,
+}
+
+impl ItemJson {
+    /// Shows the message as it is in Message/CPIM.
+    pub(super) fn carry(&mut self, octets: &[u8]) {
+        self.cpim_base64 = Some(STANDARD.encode(octets));
+    }
 }
 
 /// A device that is none any more.
@@ -106,6 +115,13 @@ pub(super) fn json(item: &Item) -> Result<ItemJson, Failure> {
         }
         (_, None, _) => Err(broken(&"no message in it")),
     }
+}
+
+/// The message of an item, if there is one in it.
+pub(super) fn message(item: &Item) -> Result<Option<Message>, Failure> {
+    let message = item.message.clone().map(Message::decode).transpose();
+    let broken = |error| ClientError::Protocol(format!("item of the log: {error}"));
+    Ok(message.map_err(broken)?)
 }
 
 /// A message that is in no log.

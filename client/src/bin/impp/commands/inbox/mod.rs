@@ -8,12 +8,14 @@ mod item;
 use std::time::Duration;
 
 use bytes::Bytes;
-use impp_client::protocol::state::{ItemKind, Page};
+use clap::ValueEnum;
+use impp_client::protocol::state::{Item, ItemKind, Page};
 use impp_client::{Client, Event, Follower, Wanted};
+use impp_convert::cpim;
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
-use crate::output::Output;
+use crate::output::{Output, quoted};
 use crate::report::Failure;
 use crate::stop::Stop;
 
@@ -42,6 +44,16 @@ pub(crate) struct Args {
     /// Print copies of messages sent, and fates, too.
     #[arg(long)]
     all: bool,
+    /// Print one message in this format: its octets; with --json as `cpim_base64`.
+    #[arg(long, requires = "max", conflicts_with_all = ["follow", "all"])]
+    format: Option<Format>,
+}
+
+/// Formats of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Message/CPIM (RFC 3862).
+    Cpim,
 }
 
 /// Most items asked for at once.
@@ -60,9 +72,14 @@ struct EndJson {
 }
 
 pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
+    if args.format.is_some() && args.max != Some(1) {
+        let hint = "--max 1, and --since CURSOR for the next one";
+        return Err(Failure::usage_hint("--format prints one message at a time", hint));
+    }
     let mut reading = Reading {
         all: args.all,
         told: false,
+        format: args.format,
         left: [args.max, args.count].into_iter().flatten().min(),
         cursor: args.since.clone().filter(|cursor| !cursor.is_empty()),
         oldest: None,
@@ -202,6 +219,7 @@ struct Reading {
     all: bool,
     /// Whether anything was printed.
     told: bool,
+    format: Option<Format>,
     /// So many messages are still to be printed; None for any number.
     left: Option<u64>,
     cursor: Option<Bytes>,
@@ -223,8 +241,9 @@ impl Reading {
             }
             // What became of a device its owner should see, whoever did it, and what is missing.
             let told = [ItemKind::Received, ItemKind::Device, ItemKind::Damaged];
+            let told = if self.format.is_some() { &told[..1] } else { &told };
             if self.all || told.contains(&entry.kind) {
-                out.item(&item::json(&entry)?, item::text)?;
+                self.print_item(&entry, out)?;
                 self.told = true;
             }
             newest = Some(entry.cursor);
@@ -235,6 +254,26 @@ impl Reading {
             }
         }
         Ok(newest)
+    }
+
+    fn print_item(&self, entry: &Item, out: &mut Output) -> Result<(), Failure> {
+        let mut json = item::json(entry)?;
+        let message = match self.format {
+            Some(Format::Cpim) => item::message(entry)?,
+            None => None,
+        };
+        if let Some(message) = message {
+            let (cpim, lost) = cpim::from_message(&message);
+            let octets = cpim.write();
+            for name in lost {
+                out.note(&format!("not in Message/CPIM: the header {}", quoted(&name)));
+            }
+            if out.octets(&octets)? {
+                return Ok(());
+            }
+            json.carry(&octets);
+        }
+        out.item(&json, item::text)
     }
 
     fn count(&mut self) {

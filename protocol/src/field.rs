@@ -3,9 +3,11 @@
 //! A field is a varint key (number · 2 + shape) and, for shape 0, a varint, for shape 1 a varint
 //! length and that many bytes. Numbers rise strictly. What fields a command has is in `command`.
 
+mod writer;
+
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use nom::bytes::complete::take;
 use nom::error::{ErrorKind, ParseError};
 use nom::{IResult, Parser};
@@ -13,6 +15,7 @@ use nom::{IResult, Parser};
 use crate::address::{Address, AddressError, Domain};
 use crate::time::Timestamp;
 use crate::varint;
+pub use writer::Writer;
 
 /// Field numbers from here on must be understood; lower unknown ones are skipped.
 pub const CRITICAL_FROM: u64 = 64;
@@ -213,39 +216,6 @@ pub(crate) fn sized(input: &[u8]) -> IResult<&[u8], &[u8], Fault> {
     let (rest, length) = varint::get(input)?;
     let length = usize::try_from(length).map_err(|_| nom::Err::Failure(Fault::Truncated))?;
     take(length)(rest)
-}
-
-/// Writes the fields of one map; the caller numbers them in rising order.
-#[derive(Debug, Default)]
-pub struct Writer {
-    out: BytesMut,
-}
-
-impl Writer {
-    /// What was written.
-    pub fn into_bytes(self) -> Bytes {
-        self.out.freeze()
-    }
-
-    /// Appends one field, or nothing for an absent one.
-    pub fn field<F: Field>(&mut self, number: u64, value: &F) {
-        value.write(number, self);
-    }
-
-    pub(crate) fn int(&mut self, number: u64, value: u64) {
-        varint::put(number << 1, &mut self.out);
-        varint::put(value, &mut self.out);
-    }
-
-    pub(crate) fn bytes(&mut self, number: u64, value: &[u8]) {
-        varint::put(number << 1 | 1, &mut self.out);
-        self.sized(value);
-    }
-
-    pub(crate) fn sized(&mut self, value: &[u8]) {
-        varint::put(value.len() as u64, &mut self.out);
-        self.out.put_slice(value);
-    }
 }
 
 /// A type that one field's value can have. It has exactly one encoding.

@@ -17,13 +17,15 @@ use serde::{Deserialize, Serialize};
 use super::chance::{Chance, NoChance};
 
 /// Random keys of a server.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Secrets {
     /// From which the salts of all names are made, whether or not there are such accounts, and the
     /// keys of those that do not exist.
     pub decoy: [u8; 32],
     /// Seals cursors.
     cursor: [u8; 32],
+    /// Made of it once: that costs as much as to seal.
+    cipher: Aes256GcmSiv,
 }
 
 /// How [`Secrets`] are stored.
@@ -40,7 +42,7 @@ impl Secrets {
     /// # Errors
     /// [`NoChance`].
     pub fn random(chance: &dyn Chance) -> Result<Secrets, NoChance> {
-        Ok(Secrets { decoy: chance.bytes()?, cursor: chance.bytes()? })
+        Ok(Secrets::of(chance.bytes()?, chance.bytes()?))
     }
 
     /// A verifier of the password of a name.
@@ -66,7 +68,7 @@ impl Secrets {
     /// Reads them back.
     pub fn from_record(record: &SecretsRecord) -> Option<Secrets> {
         let key = |text: &str| BASE64.decode(text).ok()?.try_into().ok();
-        Some(Secrets { decoy: key(&record.decoy)?, cursor: key(&record.cursor)? })
+        Some(Secrets::of(key(&record.decoy)?, key(&record.cursor)?))
     }
 
     /// The cursor behind item `seq` of `owner`'s log: opaque, the same each time, worthless in
@@ -75,18 +77,18 @@ impl Secrets {
         let payload = Payload { msg: &seq.to_be_bytes(), aad: &associated(owner, store) };
         // One nonce for all: the cipher is resistant to that, and equal positions are to give
         // equal cursors. Encrypting eight bytes does not fail.
-        self.cipher().encrypt(&Nonce::default(), payload).unwrap_or_default().into()
+        self.cipher.encrypt(&Nonce::default(), payload).unwrap_or_default().into()
     }
 
     /// The position that a cursor of this owner and store stands for.
     pub fn open_cursor(&self, owner: &Address, store: [u8; 16], cursor: &[u8]) -> Option<u64> {
         let payload = Payload { msg: cursor, aad: &associated(owner, store) };
-        let opened = self.cipher().decrypt(&Nonce::default(), payload).ok()?;
+        let opened = self.cipher.decrypt(&Nonce::default(), payload).ok()?;
         Some(u64::from_be_bytes(opened.try_into().ok()?))
     }
 
-    fn cipher(&self) -> Aes256GcmSiv {
-        Aes256GcmSiv::new(&self.cursor.into())
+    fn of(decoy: [u8; 32], cursor: [u8; 32]) -> Secrets {
+        Secrets { decoy, cursor, cipher: Aes256GcmSiv::new(&cursor.into()) }
     }
 }
 

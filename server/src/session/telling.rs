@@ -8,7 +8,7 @@ use impp_protocol::command::{Ack, Bye, Done, Notify, Subscribe};
 use impp_protocol::state::{Item, ItemKind, SubscriptionState};
 use impp_protocol::{Address, Error, What};
 
-use super::things::log::PAGE_ITEMS_MAX;
+use super::things::log::{PAGE_ITEMS_MAX, Sealed};
 use super::things::log_of;
 use super::{Event, Followed, Front, Session};
 use crate::core::answers::{Answer, Handled, Stored};
@@ -29,6 +29,8 @@ pub(super) struct Following {
     grown: bool,
     /// How many items behind it were told to be damaged already.
     damaged: usize,
+    /// The cursor of where the log begins, as it was told last.
+    oldest: Sealed,
 }
 
 impl Session {
@@ -133,7 +135,8 @@ impl Session {
             return Ok(Done { state: Some(SubscriptionState::Terminated), ..Done::empty() });
         }
         let after = self.serving.things.logs.position(&acting, subscribe.cursor).await?;
-        self.log = Some(Following { after, grown: true, damaged: 0 });
+        let oldest = Sealed::default();
+        self.log = Some(Following { after, grown: true, damaged: 0, oldest });
         self.client.mailbox.log_grew();
         Ok(Done { state: Some(SubscriptionState::Active), ..Done::empty() })
     }
@@ -147,7 +150,7 @@ impl Session {
 
     /// Tells pages of the followed log as long as there is room.
     async fn tell_log(&mut self, front: &mut dyn Front) -> Result<(), Error> {
-        while let Some(following) = &self.log
+        while let Some(following) = &mut self.log
             && following.grown
         {
             if !front.has_room() {
@@ -158,9 +161,9 @@ impl Session {
             let acting = log_of(&self.client, &self.client.account.address)?;
             let (after, every) = (following.after, self.client.every_item);
             let logs = &self.serving.things.logs;
-            let known = following.damaged;
-            let (mut page, next) =
-                logs.page(&acting, after, PAGE_ITEMS_MAX, every).await.stored()?;
+            let (known, mut oldest) = (following.damaged, std::mem::take(&mut following.oldest));
+            let page = logs.page(&acting, after, PAGE_ITEMS_MAX, every, &mut oldest);
+            let (mut page, next) = page.await.stored()?;
             let more = page.more;
             let is_damaged = |item: &&Item| item.kind == ItemKind::Damaged;
             // Behind the last one that could be read, whatever comes there is told with them.
@@ -171,7 +174,7 @@ impl Session {
                 front.tell(Event::Page(acting.owner().clone(), page));
             }
             if let Some(following) = &mut self.log {
-                *following = Following { after: next, grown: more, damaged };
+                *following = Following { after: next, grown: more, damaged, oldest };
             }
         }
         Ok(())

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Session;
-use super::things::log::Logs;
+use super::things::log::{Logs, Sealed};
 use super::things::log_of;
 use crate::core::answers::{Answer, Stored};
 
@@ -73,11 +73,12 @@ async fn has_come(
     every: bool,
     grown: &Notify,
 ) -> Result<(), StoreError> {
+    let oldest = &mut Sealed::default();
     loop {
         // Heard from here on, so what comes while it is read is not missed.
         let mut grows = pin!(grown.notified());
         grows.as_mut().enable();
-        let (page, next) = logs.page(acting, after, missing, every).await?;
+        let (page, next) = logs.page(acting, after, missing, every, oldest).await?;
         missing = missing.saturating_sub(news(&page.items));
         if missing == 0 || page.more {
             return Ok(());

@@ -5,7 +5,7 @@
 //! it is made so: `docs/decisions/0008-damage.md`.
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, Result, Row};
+use rusqlite::{CachedStatement, Connection, Result, Row, Statement};
 use twox_hash::XxHash3_64;
 
 /// A table whose rows have digests.
@@ -231,6 +231,41 @@ pub(crate) fn write(
     columns: &[ValueRef<'_>],
 ) -> Result<()> {
     let mut statement = connection.prepare_cached(sql)?;
+    run(&mut statement, layout, columns)
+}
+
+/// Statements that write rows, one for each table, each looked for once in a transaction: to find one
+/// by its words costs as much as to bind it.
+pub(crate) struct Inserts<'c> {
+    connection: &'c Connection,
+    /// With the seeds of their tables.
+    found: Vec<(u64, CachedStatement<'c>)>,
+}
+
+impl<'c> Inserts<'c> {
+    /// Into the tables of this connection.
+    pub(crate) fn of(connection: &'c Connection) -> Inserts<'c> {
+        Inserts { connection, found: Vec::new() }
+    }
+
+    /// As [`write`]; the statement is the one of this layout, always.
+    pub(crate) fn write(
+        &mut self,
+        layout: &Layout,
+        sql: &str,
+        columns: &[ValueRef<'_>],
+    ) -> Result<()> {
+        if let Some((_, statement)) = self.found.iter_mut().find(|(seed, _)| *seed == layout.seed) {
+            return run(statement, layout, columns);
+        }
+        let mut statement = self.connection.prepare_cached(sql)?;
+        run(&mut statement, layout, columns)?;
+        self.found.push((layout.seed, statement));
+        Ok(())
+    }
+}
+
+fn run(statement: &mut Statement<'_>, layout: &Layout, columns: &[ValueRef<'_>]) -> Result<()> {
     for (number, column) in (1usize..).zip(columns) {
         statement.raw_bind_parameter(number, ToSqlOutput::Borrowed(*column))?;
     }

@@ -7,10 +7,9 @@
 //! have been, so that nobody is told that nothing is missing where something is.
 
 use impp_protocol::Address;
-use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Result};
 
-use super::digest::{self, KEPT, SENDER, stored, text};
+use super::digest::{self, Inserts, KEPT, SENDER, stored, text};
 use super::fault::Fault;
 use super::rows::{Rows, number};
 use crate::plan::{Kept, LogRow, Usage};
@@ -30,12 +29,12 @@ impl Count {
         (log != 0).then_some(Count { log, losable, lost })
     }
 
-    pub(crate) fn write(&self, connection: &Connection) -> Result<()> {
+    pub(crate) fn write(&self, inserts: &mut Inserts<'_>) -> Result<()> {
         let sql = "INSERT INTO kept (log, items, bytes, lost, sum) VALUES (?1, ?2, ?3, ?4, ?5)
                    ON CONFLICT DO UPDATE SET items = ?2, bytes = ?3, lost = ?4, sum = ?5";
         let Usage { items, bytes } = self.losable;
         let columns = [self.log, items, bytes, self.lost].map(stored);
-        digest::write(connection, &KEPT, sql, &columns)
+        inserts.write(&KEPT, sql, &columns)
     }
 
     /// Into the row of its log.
@@ -139,12 +138,6 @@ impl Rows<'_> {
         number(row, 1)
     }
 
-    /// One more of a sender's is known.
-    pub(crate) fn one_more_known(&self, from: &Address) -> Result<()> {
-        let known = self.known(from.as_str())?.saturating_add(1);
-        self.set_known(from.as_str(), known)
-    }
-
     /// So many of a sender's are forgotten.
     pub(crate) fn less_known(&self, from: &str, less: u64) -> Result<()> {
         let known = self.known(from)?.saturating_sub(less);
@@ -156,12 +149,17 @@ impl Rows<'_> {
             let sql = "DELETE FROM sender WHERE address = ?1";
             return self.connection.prepare_cached(sql)?.execute([from]).map(drop);
         }
-        let sql = "INSERT INTO sender (address, known, sum) VALUES (?1, ?2, ?3)
-                   ON CONFLICT DO UPDATE SET known = ?2, sum = ?3";
-        let columns: [ValueRef<'_>; 2] = [text(from), stored(known)];
-        digest::write(self.connection, &SENDER, sql, &columns)
+        digest::write(self.connection, &SENDER, PUT_SENDER, &[text(from), stored(known)])
     }
 }
+
+/// Writes how many ids of a sender are known, one at least.
+pub(crate) fn write_known(inserts: &mut Inserts<'_>, from: &Address, known: u64) -> Result<()> {
+    inserts.write(&SENDER, PUT_SENDER, &[text(from.as_str()), stored(known)])
+}
+
+const PUT_SENDER: &str = "INSERT INTO sender (address, known, sum) VALUES (?1, ?2, ?3)
+                          ON CONFLICT DO UPDATE SET known = ?2, sum = ?3";
 
 /// The items of a log in custody, and those behind a place that are not counted.
 pub(crate) const LOSABLE: [&str; 2] = [

@@ -12,6 +12,8 @@
 //! | `writer.rs` | group commit, and what follows from each error |
 //! | `tables.rs` | what the writer writes |
 //! | `rows.rs` | rows as they are read, each held against its digest |
+//! | `known.rs` | what the writer need not read |
+//! | `recent.rs` | the newest records of de-duplication, in memory |
 //! | `kept.rs` | what is counted of logs and senders |
 //! | `salvage.rs` | those of a kind that can be read, where some cannot |
 //! | `digest.rs` | the digests |
@@ -30,9 +32,11 @@ mod fault;
 mod home;
 mod jobs;
 mod kept;
+mod known;
 mod pages;
 mod place;
 mod readers;
+mod recent;
 mod room;
 mod rows;
 mod salvage;

@@ -112,6 +112,23 @@ impl Rows<'_> {
         .map_err(self.naming(|| format!("de-duplication {:032x}", u128::from_be_bytes(dedup.id))))
     }
 
+    /// The highest id of de-duplication, or zero if there is none; nothing where that cannot be told
+    /// for damage, which is for who looks there to say.
+    pub(crate) fn newest_id(&self) -> Answer<Option<[u8; 16]>> {
+        let newest = || -> Answer<Option<[u8; 16]>> {
+            let mut statement = self.connection.prepare_cached(NEWEST_ID)?;
+            let mut rows = statement.query([])?;
+            let Some(row) = rows.next()? else { return Ok(Some([0; 16])) };
+            let is_right = self.may_use(DEDUP.check_key(row)?);
+            let id = row.get_ref(0)?.as_blob().ok().and_then(|id| id.try_into().ok());
+            Ok(id.filter(|_| is_right))
+        };
+        match newest().map_err(|fault| fault.of(|| "the newest of de-duplication".into())) {
+            Err(Fault::Damaged(_)) => Ok(None),
+            found => found,
+        }
+    }
+
     /// An item, of which something that refers to it says that it is there.
     pub(crate) fn item(&self, seq: u64) -> Answer<ItemRow> {
         let sql = "SELECT seq, log, kind, time, counts, body, head, sum FROM item WHERE seq = ?1";
@@ -336,3 +353,6 @@ fn odd(reason: &str) -> Fault {
 pub(crate) const SCAN_RECORDS: &str = "
     SELECT domain, kind, key, version, value, sum FROM record
     WHERE domain = ?1 AND kind = ?2 AND key >= ?3 ORDER BY domain, kind, key";
+
+const NEWEST_ID: &str = "SELECT id, sender, recipient, sum FROM dedup
+                         ORDER BY id DESC, sender DESC, recipient DESC LIMIT 1";

@@ -3,71 +3,41 @@
 //!
 //! When to begin and commit is left to `writer.rs`, what a unit does to `plan.rs`.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
 use impp_protocol::{Address, Timestamp};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
-use super::digest::{self, BODY, DEDUP, ITEM, LOG, META, PLACE, PURGED, RECORD, stored, text};
+use super::digest::{
+    self, BODY, DEDUP, ITEM, Inserts, LOG, META, PLACE, PURGED, RECORD, stored, text,
+};
 use super::fault::Fault;
 use super::kept::{self, Count, LOSABLE};
+use super::known::{Known, Logs, Sender};
 use super::place::Place;
+use super::recent::Looked;
 use super::rows::{Answer, ItemRow, Meta, Rows, number};
 use super::sweep;
+use crate::RecordKey;
 use crate::plan::{Counters, Facts, Kept, LogRow, Plan, Seen, Usage, Write};
 use crate::unit::{Dedup, Outcome, Unit};
-use crate::{LogChange, RecordKey};
-
-/// Rows of logs that the writer knows; those touched are written once per group.
-#[derive(Debug, Default)]
-pub(crate) struct Logs {
-    known: HashMap<Address, Known>,
-    /// What has become of logs since it was last taken, for who observes.
-    changes: Vec<LogChange>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Known {
-    row: LogRow,
-    dirty: bool,
-    /// As the disk has it.
-    count: Option<Count>,
-}
-
-impl Logs {
-    /// Forgets everything, after a group that did not commit.
-    pub(crate) fn clear(&mut self) {
-        self.known.clear();
-        self.changes.clear();
-    }
-
-    /// What the group has made of logs, once it is committed.
-    pub(crate) fn take_changes(&mut self) -> Vec<LogChange> {
-        std::mem::take(&mut self.changes)
-    }
-
-    /// Called between groups, when no row is dirty.
-    pub(crate) fn bound(&mut self) {
-        if self.known.len() > LOGS_KNOWN_MAX {
-            self.known.clear();
-        }
-    }
-}
 
 /// The tables, within a transaction.
 pub(crate) struct Tables<'w> {
     pub(crate) rows: Rows<'w>,
     pub(crate) logs: &'w mut Logs,
+    inserts: Inserts<'w>,
 }
 
-impl Tables<'_> {
+impl<'w> Tables<'w> {
+    pub(crate) fn of(rows: Rows<'w>, logs: &'w mut Logs) -> Tables<'w> {
+        Tables { rows, logs, inserts: Inserts::of(rows.connection) }
+    }
+
     /// Writes what was decided of a unit.
     pub(crate) fn carry_out(&mut self, unit: &Unit, plan: Plan<'_>) -> Result<Outcome> {
         if let Some(body) = &plan.body {
-            digest::write(
-                self.rows.connection,
+            self.inserts.write(
                 &BODY,
                 "INSERT INTO body (id, refs, data, sum) VALUES (?1, ?2, ?3, ?4)",
                 &[stored(body.id), stored(body.refs), ValueRef::Blob(body.data)],
@@ -78,8 +48,12 @@ impl Tables<'_> {
         }
         self.logs.changes.extend(plan.changes(unit));
         for (owner, row) in plan.logs {
-            let count = self.logs.known.get(owner).and_then(|known| known.count);
-            self.logs.known.insert(owner.clone(), Known { row, dirty: true, count });
+            if let Some(known) = self.logs.known.get_mut(owner) {
+                (known.row, known.dirty) = (row, true);
+            } else {
+                let known = Known { row, dirty: true, count: None };
+                self.logs.known.insert(owner.clone(), known);
+            }
         }
         if let Some(dedup) = &unit.dedup {
             self.remember(dedup, &plan.seqs)?;
@@ -102,7 +76,7 @@ impl Tables<'_> {
                     body.map_or(ValueRef::Null, stored),
                     ValueRef::Blob(&append.head),
                 ];
-                digest::write(connection, &ITEM, sql, &columns)
+                self.inserts.write(&ITEM, sql, &columns)
             }
             Write::Record { key, version, value } => self.put(key, *version, *value),
             Write::Remove { items, .. } => {
@@ -111,7 +85,7 @@ impl Tables<'_> {
             Write::Purge { log } => {
                 kept::forget(connection, *log)?;
                 let sql = "INSERT INTO purged (log, sum) VALUES (?1, ?2)";
-                digest::write(connection, &PURGED, sql, &[stored(*log)])
+                self.inserts.write(&PURGED, sql, &[stored(*log)])
             }
         }
     }
@@ -130,7 +104,7 @@ impl Tables<'_> {
                     stored(version),
                     ValueRef::Blob(value),
                 ];
-                digest::write(self.rows.connection, &RECORD, sql, &columns)
+                self.inserts.write(&RECORD, sql, &columns)
             }
             None => self
                 .rows
@@ -141,8 +115,8 @@ impl Tables<'_> {
         }
     }
 
-    fn remember(&mut self, dedup: &Dedup, seqs: &[u64]) -> Result<()> {
-        let seqs: Vec<u8> = seqs.iter().flat_map(|seq| seq.to_be_bytes()).collect();
+    fn remember(&mut self, dedup: &Dedup, given: &[u64]) -> Result<()> {
+        let seqs: Vec<u8> = given.iter().flat_map(|seq| seq.to_be_bytes()).collect();
         let sql = "INSERT INTO dedup (id, sender, recipient, digest, seqs, sum)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let columns = [
@@ -152,11 +126,24 @@ impl Tables<'_> {
             ValueRef::Blob(&dedup.digest),
             ValueRef::Blob(&seqs),
         ];
-        digest::write(self.rows.connection, &DEDUP, sql, &columns)?;
-        self.rows.one_more_known(&dedup.from)
+        self.inserts.write(&DEDUP, sql, &columns)?;
+        self.logs.recent.written(dedup, given);
+        let known = self.sender(&dedup.from)?.known.saturating_add(1);
+        self.logs.senders.insert(dedup.from.clone(), Sender { known, dirty: true });
+        Ok(())
     }
 
-    /// Writes what the group left to be written once: the rows of its logs and the counters.
+    fn sender(&mut self, from: &Address) -> Result<Sender> {
+        if let Some(sender) = self.logs.senders.get(from) {
+            return Ok(*sender);
+        }
+        let sender = Sender { known: self.rows.known(from.as_str())?, dirty: false };
+        self.logs.senders.insert(from.clone(), sender);
+        Ok(sender)
+    }
+
+    /// Writes what the group left to be written once: the rows of its logs and senders, and the
+    /// counters.
     pub(crate) fn finish_group(&mut self, meta: &Meta) -> Result<()> {
         let sql = "INSERT INTO log
              (domain, local, id, fence, last, custody, unacked_items, unacked_bytes, sum)
@@ -175,12 +162,16 @@ impl Tables<'_> {
                 stored(row.unacked.items),
                 stored(row.unacked.bytes),
             ];
-            digest::write(self.rows.connection, &LOG, sql, &columns)?;
+            self.inserts.write(&LOG, sql, &columns)?;
             let count = Count::of(&row);
             if let Some(count) = count.filter(|_| count != known.count) {
-                count.write(self.rows.connection)?;
+                count.write(&mut self.inserts)?;
             }
             (known.dirty, known.count) = (false, count);
+        }
+        for (from, sender) in self.logs.senders.iter_mut().filter(|(_, sender)| sender.dirty) {
+            kept::write_known(&mut self.inserts, from, sender.known)?;
+            sender.dirty = false;
         }
         write_meta(self.rows.connection, meta)
     }
@@ -215,11 +206,14 @@ impl Facts for Tables<'_> {
     }
 
     fn seen(&mut self, dedup: &Dedup) -> Answer<Option<Seen>> {
-        self.rows.seen(dedup)
+        match self.logs.recent.look(dedup, || self.rows.newest_id())? {
+            Looked::Known(seen) => Ok(seen),
+            Looked::Unknown => self.rows.seen(dedup),
+        }
     }
 
     fn known(&mut self, from: &Address) -> Answer<u64> {
-        Ok(self.rows.known(from.as_str())?)
+        Ok(self.sender(from)?.known)
     }
 
     /// What is damaged stays where it is, and is passed over: neither its time nor its body is known,
@@ -380,6 +374,3 @@ fn release(rows: Rows<'_>, id: u64) -> Result<()> {
     }
     .map(drop)
 }
-
-/// Rows of logs remembered between groups.
-const LOGS_KNOWN_MAX: usize = 16_384;

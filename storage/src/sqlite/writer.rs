@@ -24,6 +24,7 @@ use rusqlite::config::DbConfig;
 use super::fault::{Fault, Trouble, classify, open_error};
 use super::home::Home;
 use super::jobs::{Held, Job, Queue, Waiting};
+use super::known::Logs;
 use super::readers::Readers;
 use super::room::{LOOK_INTERVAL, Room, Sake, has_room};
 use super::rows::{Meta, Rows};
@@ -32,7 +33,7 @@ use super::scrub::SCRUB_INTERVAL;
 use super::shared::Shared;
 use super::summing::Summing;
 use super::sweep;
-use super::tables::{Logs, Tables, write_meta, write_place};
+use super::tables::{Tables, write_meta, write_place};
 use super::witness::Beholder;
 use crate::plan::{Verdict, decide};
 use crate::reserve::Payer;
@@ -214,7 +215,7 @@ impl Writer {
         let mut wrote = false;
         let mut ledger = self.room.is_tight().then(|| self.room.ledger.clone());
         let rows = self.shared.rows(&self.connection);
-        let mut tables = Tables { rows, logs: &mut self.logs };
+        let mut tables = Tables::of(rows, &mut self.logs);
         for Waiting { unit, .. } in group {
             let verdict = match decide(unit, counters, &mut tables) {
                 Ok(verdict) => verdict,
@@ -242,6 +243,7 @@ impl Writer {
             tables.finish_group(&Meta { counters, ..self.meta.clone() })?;
             if self.sweeping {
                 self.sweeping = sweep::sweep(rows, counters.dedup_floor)?;
+                tables.logs.forget_senders();
             }
         }
         self.connection.prepare_cached("COMMIT")?.execute([])?;
@@ -259,6 +261,7 @@ impl Writer {
         let floor = self.meta.counters.dedup_floor;
         // After a failure, once more only when there is something new to sweep, or after a restart.
         self.sweeping = self.transact(|rows| sweep::sweep(rows, floor)) == Some(true);
+        self.logs.forget_senders();
     }
 
     /// Whether there are rows without digests, and room for them: what is kept for a full disk is for

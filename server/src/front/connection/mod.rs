@@ -127,14 +127,14 @@ impl Connection {
                 Stirred::MadeWay => return self.make_way(),
                 Stirred::By(Next::Closed) => {
                     // The peer may have closed only its own side: what it asked is answered.
-                    self.come_to_rest().await;
+                    Box::pin(self.come_to_rest()).await;
                     self.answer_waiting().await;
                     break;
                 }
             }
         }
-        self.lose(Duration::ZERO).await;
-        let finish = self.driver.finish();
+        Box::pin(self.lose(Duration::ZERO)).await;
+        let finish = Box::pin(self.driver.finish());
         match &self.early {
             // Its place is its own until it is gone, or another needs it.
             Some(early) => drop(early.place.lost().run_until_cancelled(finish).await),
@@ -256,12 +256,13 @@ impl Connection {
                 // What was asked before is answered before.
                 self.answer_waiting().await;
                 self.finished = bye.reason == ByeReason::Done;
-                self.lose(Duration::ZERO).await;
+                Box::pin(self.lose(Duration::ZERO)).await;
             }
             (Phase::Opening, Command::Hello(hello)) if number == 0 => self.hello(&hello),
             (Phase::SigningIn(sign_in), Command::Auth(auth)) if number != 0 => {
                 let proof = self.proof();
-                self.auth(number, auth, sign_in, proof).await;
+                // Only who is still to sign in needs room for this.
+                Box::pin(self.auth(number, auth, sign_in, proof)).await;
             }
             (Phase::SignedIn(mut session), Command::Ok(_)) if self.unanswered == Some(number) => {
                 self.unanswered = None;
@@ -287,7 +288,7 @@ impl Connection {
             self.finished |= matches!(bye.reason, ByeReason::Revoked);
             let longer = bye.retry_after.unwrap_or_default();
             self.answer(0, bye.into());
-            self.lose(longer).await;
+            Box::pin(self.lose(longer)).await;
         }
     }
 
@@ -343,4 +344,22 @@ impl Connection {
     fn is_late(&self) -> bool {
         self.early.as_ref().is_some_and(|early| Instant::now() >= early.deadline)
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<F: Future>(_: impl FnOnce(Connection) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// What a connection's task takes while nothing happens, beside TLS and the session: what runs only
+    /// now and then has its room only then.
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(size(Connection::run) <= CONNECTION_BYTES_MAX, "{}", size(Connection::run));
+    }
+
+    const CONNECTION_BYTES_MAX: usize = 3328;
 }

@@ -44,6 +44,20 @@ pub(in crate::session) struct Logs {
     pub(super) trimming: Arc<Trimming>,
 }
 
+/// The cursor that was sealed last: to seal one anew costs more than all else that an item costs here.
+#[derive(Debug, Default)]
+pub(in crate::session) struct Sealed(Option<(u64, Bytes)>);
+
+impl Sealed {
+    /// The cursor of a place, sealed if it is not that of before.
+    fn of(&mut self, seq: u64, seal: impl FnOnce() -> Bytes) -> Bytes {
+        match &self.0 {
+            Some((last, cursor)) if *last == seq => cursor.clone(),
+            _ => self.0.insert((seq, seal())).1.clone(),
+        }
+    }
+}
+
 impl Logs {
     /// Reads one page, with items of every kind or those that an older client knows.
     pub(super) async fn fetch(
@@ -76,7 +90,8 @@ impl Logs {
         Asked { after, max }: Asked,
         every: bool,
     ) -> Handled {
-        let (page, _) = self.page(acting, after, max, every).await.stored()?;
+        let oldest = &mut Sealed::default();
+        let (page, _) = self.page(acting, after, max, every, oldest).await.stored()?;
         Ok(Done { content: Some(state::encode(&page)), ..Done::empty() })
     }
 
@@ -114,13 +129,15 @@ impl Logs {
         Ok(Answer::of_task(taken))
     }
 
-    /// What is behind a place, and where the next page starts.
+    /// What is behind a place, and where the next page starts. From page to page `oldest` is mostly the
+    /// same.
     pub(in crate::session) async fn page(
         &self,
         acting: &Acting<scope::Inbox>,
         after: u64,
         max: u64,
         every: bool,
+        oldest: &mut Sealed,
     ) -> Result<(Page, u64), StoreError> {
         let query = ReadLog {
             owner: acting.owner().clone(),
@@ -132,70 +149,34 @@ impl Logs {
         let mut damaged: Vec<u64> = read.damaged.iter().map(|damaged| damaged.seq).collect();
         damaged.retain(|seq| every && *seq > after);
         damaged.sort_unstable_by(|a, b| b.cmp(a));
-        let (mut items, mut next) = (Vec::new(), after);
+        let (mut items, mut next, mut sealed) = (Vec::new(), after, Sealed::default());
         for item in read.items {
             let seq = item.seq;
             while let Some(before) = damaged.pop_if(|damaged| *damaged <= seq) {
                 // What the index names twice is served once.
                 if before < seq {
-                    items.push(self.damaged(acting, next));
+                    items.push(damaged_behind(self.cursor(acting, next, &mut sealed)));
                 }
             }
             next = seq;
-            items.extend(self.item(acting, item, every));
+            items.extend(item_told(item, every, || self.cursor(acting, next, &mut sealed)));
         }
         // Those behind the last one; where there is more they are among that.
         if !read.more {
-            items.extend(damaged.iter().map(|_| self.damaged(acting, next)));
+            let mut behind = || damaged_behind(self.cursor(acting, next, &mut sealed));
+            items.extend(damaged.iter().map(|_| behind()));
         }
         let page = Page {
             items,
-            cursor: self.cursor(acting, next),
+            cursor: self.cursor(acting, next, &mut sealed),
             more: read.more,
-            oldest: self.cursor(acting, read.oldest.saturating_sub(1)),
+            oldest: self.cursor(acting, read.oldest.saturating_sub(1), oldest),
         };
         Ok((page, next))
     }
 
-    /// An item as it is told, if the reader knows its kind.
-    fn item(
-        &self,
-        acting: &Acting<scope::Inbox>,
-        item: storage::Item,
-        every: bool,
-    ) -> Option<Item> {
-        let kind = ItemKind::from_number(u64::from(item.kind))?;
-        if kind == ItemKind::Device && !every {
-            return None;
-        }
-        let head = item.head;
-        let fate = (kind == ItemKind::Fate).then(|| state::decode::<FateReport>(head.clone()));
-        let device = (kind == ItemKind::Device).then(|| state::decode::<DeviceReport>(head));
-        Some(Item {
-            kind,
-            cursor: self.cursor(acting, item.seq),
-            time: item.time,
-            message: item.body,
-            fate: fate.and_then(Result::ok),
-            device: device.and_then(Result::ok),
-        })
-    }
-
-    /// One that cannot be read, behind a place. Its own place may be what is damaged, so nobody gets a
-    /// cursor of that.
-    fn damaged(&self, acting: &Acting<scope::Inbox>, behind: u64) -> Item {
-        Item {
-            kind: ItemKind::Damaged,
-            cursor: self.cursor(acting, behind),
-            time: Timestamp::from_millis(0),
-            message: None,
-            fate: None,
-            device: None,
-        }
-    }
-
-    fn cursor(&self, acting: &Acting<scope::Inbox>, seq: u64) -> Bytes {
-        self.secrets.seal_cursor(acting.owner(), self.store.incarnation(), seq)
+    fn cursor(&self, acting: &Acting<scope::Inbox>, seq: u64, sealed: &mut Sealed) -> Bytes {
+        sealed.of(seq, || self.secrets.seal_cursor(acting.owner(), self.store.incarnation(), seq))
     }
 
     /// The place that a cursor stands for. One of before the store was put back from a copy is of
@@ -213,6 +194,53 @@ impl Logs {
     }
 }
 
+/// An item as it is told, if the reader knows its kind; `cursor` seals the one behind it.
+fn item_told(item: storage::Item, every: bool, cursor: impl FnOnce() -> Bytes) -> Option<Item> {
+    let kind = ItemKind::from_number(u64::from(item.kind))?;
+    if kind == ItemKind::Device && !every {
+        return None;
+    }
+    let head = item.head;
+    let fate = (kind == ItemKind::Fate).then(|| state::decode::<FateReport>(head.clone()));
+    let device = (kind == ItemKind::Device).then(|| state::decode::<DeviceReport>(head));
+    Some(Item {
+        kind,
+        cursor: cursor(),
+        time: item.time,
+        message: item.body,
+        fate: fate.and_then(Result::ok),
+        device: device.and_then(Result::ok),
+    })
+}
+
+/// One that cannot be read, behind a place. Its own place may be what is damaged, so nobody gets a
+/// cursor of that.
+fn damaged_behind(cursor: Bytes) -> Item {
+    Item {
+        kind: ItemKind::Damaged,
+        cursor,
+        time: Timestamp::from_millis(0),
+        message: None,
+        fate: None,
+        device: None,
+    }
+}
+
 fn bad_cursor() -> Error {
     Error::new(Code::BadCursor, "the cursor is none of this log")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_that_was_sealed_is_told_for_its_own_place_alone() {
+        let mut sealed = Sealed::default();
+        let seal = |seq: u8| move || Bytes::copy_from_slice(&[seq]);
+        assert_eq!(sealed.of(1, seal(1)), [1][..]);
+        assert_eq!(sealed.of(1, || unreachable!("it is known")), [1][..]);
+        assert_eq!(sealed.of(2, seal(2)), [2][..]);
+        assert_eq!(sealed.of(1, seal(1)), [1][..]);
+    }
 }

@@ -101,6 +101,12 @@ impl Decision {
         Decision { until: self.until.map(|until| until.shifted(millis)), ..self }
     }
 
+    /// The same, to be looked at again by then.
+    #[must_use]
+    pub fn until_at_most(self, at: Timestamp) -> Decision {
+        Decision { until: self.until.into_iter().chain([at]).min(), ..self }
+    }
+
     /// The same put off: it waits for its owner, or else is taken and shown nothing.
     pub fn put_off(self, waits: bool) -> Decision {
         let handling = if waits { Handling::Confirm } else { Handling::PoliteBlock };

@@ -9,6 +9,7 @@ use impp_protocol::{DeviceId, Timestamp};
 
 use crate::bonds::{Bond, Bonds, Keeper};
 use crate::ids::ListenerId;
+use crate::presentity::{Pace, PaceLimit};
 
 /// What of a watcher, or of one who follows elsewhere, survives the server: its record changes when
 /// this does.
@@ -43,6 +44,8 @@ pub struct Watching {
     pub bonds: Bonds,
     /// Sessions that get notifications; of a watcher of another domain, the link.
     pub listeners: Vec<ListenerId>,
+    /// How often the owner's sphere may still grant it another view; none as long as it has rested.
+    pub(crate) pace: Option<Pace>,
 }
 
 impl Watching {
@@ -55,7 +58,7 @@ impl Watching {
         };
         let event = SubscriptionEvent::Subscribe;
         let (bonds, listeners) = Default::default();
-        Some(Watching { state, event, since: now, decision, bonds, listeners })
+        Some(Watching { state, event, since: now, decision, bonds, listeners, pace: None })
     }
 
     /// A watcher whom the store remembers. A request that only a session kept waits now.
@@ -66,7 +69,7 @@ impl Watching {
         }
         let Kept { state, event, since, .. } = *kept;
         let listeners = Vec::new();
-        let mut watching = Watching { state, event, since, decision, bonds, listeners };
+        let mut watching = Watching { state, event, since, decision, bonds, listeners, pace: None };
         watching.settle(since);
         watching
     }
@@ -154,6 +157,25 @@ impl Watching {
             (Waiting, Handling::PoliteBlock | Handling::Allow) => Some((Terminated, Approved)),
             _ => None,
         }
+    }
+
+    /// Whether it is shown something else by a decision.
+    pub(crate) fn comes_by(&self, decision: &Decision) -> bool {
+        let key = decision.view_key();
+        key.is_some() && !(self.is_active() && self.decision.view_key() == key)
+    }
+
+    /// When a sphere may grant it another view, if not now.
+    pub(crate) fn waits_until(&self, now: Timestamp, limit: PaceLimit) -> Option<Timestamp> {
+        self.pace.and_then(|mut pace| pace.waits_until(now, limit))
+    }
+
+    /// A sphere grants it another view.
+    pub(crate) fn spend(&mut self, now: Timestamp, limit: PaceLimit) {
+        let mut pace = self.pace.unwrap_or_else(|| Pace::rested(now, limit));
+        pace.waits_until(now, limit);
+        pace.spend();
+        self.pace = Some(pace);
     }
 
     /// Takes a new decision.

@@ -171,20 +171,7 @@ fn document() -> Document {
 }
 
 fn hellos() -> [Vector; 2] {
-    let hello = Hello {
-        version: 1,
-        features: vec![],
-        agent: Some("test/1".to_owned()),
-        time: None,
-        domains: vec![],
-        mechanisms: vec![],
-        frame_max: None,
-        body_max: None,
-        idle: None,
-        requests_max: None,
-        instance: None,
-        boot: None,
-    };
+    let hello = Hello { agent: Some("test/1".to_owned()), ..Hello::empty() };
     let server_hello = Hello {
         agent: Some("imppd/0.1.0".to_owned()),
         time: Some(Timestamp::from_millis(1_700_000_000_000)),
@@ -194,6 +181,15 @@ fn hellos() -> [Vector; 2] {
         body_max: Some(61_440),
         idle: Some(Duration::from_secs(60)),
         requests_max: Some(64),
+        requests_per_second: Some(200),
+        requests_burst: Some(1000),
+        work_per_second: Some(400),
+        work_burst: Some(4000),
+        stored_per_second: Some(256 * 1024),
+        stored_burst: Some(32 * 1024 * 1024),
+        lease_min: Some(Duration::from_secs(60)),
+        lease_max: Some(Duration::from_secs(86_400)),
+        leases_max: Some(4000),
         ..hello.clone()
     };
     [

@@ -256,3 +256,44 @@ async fn h4_a_presence_storm_is_paced_and_the_last_never_dropped() {
     bob.until_note("after the storm").await;
     assert_eq!(bob.held.count - 1, told + 1);
 }
+
+/// What a sphere grants that comes and goes is shown at the pace, and goes at once; the last is never
+/// dropped.
+#[tokio::test]
+async fn d6_h4_a_sphere_that_toggles_does_not_pass_the_pace_by() {
+    const TOGGLES: usize = 60;
+    const BURST: usize = 5;
+    let server = Server::with()
+        .set("times.pace_burst", BURST as i64)
+        .set("times.pace_milliseconds", 1000)
+        .set("limits.requests_burst", 10_000)
+        .start();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let rule = |id: &str, more: &str| {
+        format!(
+            "[[rule]]\nid = \"{id}\"\nwho = [\"bob@localhost\"]\nhandling = \"allow\"\n{more}\n"
+        )
+    };
+    let always = rule("always", "fields = [\"status\"]");
+    let at_work = rule("work", "fields = [\"all\"]\nsphere = [\"work\"]");
+    alice.set_rules(&(always + &at_work)).await;
+    let im: &[(&str, &[(&str, &str)])] = &[("im", &[("status", "open")])];
+    let says = |sphere: &str, note: &str| document(&[("sphere", sphere), ("note", note)], im);
+    alice.show(&says("home", "sofa")).await;
+    let mut bob = Watcher::sign_in(&server, "bob", "alice@localhost").await;
+    let (start, before) = (std::time::Instant::now(), bob.held.count);
+    for n in 0..TOGGLES {
+        alice.show(&says(["work", "home"][n % 2], &format!("change {n}"))).await;
+        // Else what comes and goes while bob is just being told is nothing at all.
+        bob.settle().await;
+        if n % 2 == 1 {
+            assert_eq!(bob.held.document(), &document(&[], im), "what is taken away goes at once");
+        }
+    }
+    alice.show(&says("work", "the last")).await;
+    bob.until_note("the last").await;
+    let granted = BURST + start.elapsed().as_secs() as usize + 1;
+    let told = bob.held.count - before;
+    assert!(told <= 2 * granted, "{told} changes shown, {granted} grants allowed");
+    assert!(told >= BURST, "{told} changes shown");
+}

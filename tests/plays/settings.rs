@@ -131,6 +131,8 @@ bounds! {
         stored_bytes_burst = 5000 => links::bytes_stored;
         presence_bytes_per_second = 20_000 => links::bytes_shown;
         presence_bytes_burst = 20_000 => links::bytes_shown;
+        new_addresses_per_second = 1 => links::new_addresses;
+        new_addresses_burst = 4 => links::new_addresses;
         subscriptions_max = 1 => links::one_followed_more;
         presence_bytes_max = 300 => links::presence_too_large;
         domains_max = 1 => links::one_domain_more;

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use impp_protocol::command::{ByeReason, Notify, Ping, Subscribe};
+use impp_protocol::command::{ByeReason, Fetch, Notify, Ping, Subscribe};
 use impp_protocol::state::{Fate, SubscriptionState};
 use impp_protocol::{Code, Command, Request, What};
 use impp_tests::fates::OPEN_INBOX;
-use impp_tests::peer::{message, subscribe};
+use impp_tests::peer::{fetch, message, subscribe};
 use impp_tests::presence::{Watcher, open};
 use impp_tests::server::Server;
 use impp_tests::wire::bytes_of;
@@ -220,6 +220,23 @@ pub(crate) async fn bytes_shown(setting: Setting) {
     link.answer(1).await.unwrap();
     let took = start.elapsed();
     assert!(took > Duration::from_secs(NOTIFICATIONS as u64 - 2), "{took:?}");
+}
+
+/// Whom the other side has not asked for lately, whether they exist or not.
+pub(crate) async fn new_addresses(setting: Setting) {
+    let others =
+        [("federation.new_addresses_per_second", 1), ("federation.new_addresses_burst", 4)];
+    let (domains, evil) = with(setting, &others).await;
+    let mut link = evil.call(here(&domains)).await;
+    let (start, mut much) = (Instant::now(), 0);
+    for index in 0..40 {
+        let fetch = fetch(&format!("n{index}@a.example"), What::Presence);
+        let fetch = Fetch { watcher: Some(evil.account("x")), ..fetch };
+        let refused = link.request(fetch).await.err();
+        much += u64::from(refused.is_some_and(|error| error.code == Code::RateLimited));
+    }
+    let at_most = 4 + start.elapsed().as_secs() + 1;
+    assert!(40 - much <= at_most, "{} asked for, {at_most} may be", 40 - much);
 }
 
 pub(crate) async fn messages(setting: Setting) {

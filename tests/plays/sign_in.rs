@@ -429,3 +429,27 @@ async fn c4_no_device_calls_itself_what_stands_for_other_servers() {
     let Command::Error(error) = wire.next().await.command else { panic!("it is taken") };
     assert_eq!(error.code, Code::Malformed);
 }
+
+/// What a client meets of rates, budgets and leases is in HELLO, as it is set.
+#[tokio::test]
+async fn h4_hello_says_which_rates_and_leases_there_are() {
+    let server = Server::with()
+        .set("limits.requests_per_second", 201)
+        .set("limits.requests_burst", 1002)
+        .set("limits.work_per_second", 403)
+        .set("limits.work_burst", 4004)
+        .set("limits.stored_bytes_per_second", 300_005)
+        .set("limits.stored_bytes_burst", 40_000_006)
+        .set("limits.leases_max", 17)
+        .set("times.lease_min_seconds", 18)
+        .set("times.lease_max_seconds", 3619)
+        .start();
+    let (_, hello) = Wire::greeted(&server).await;
+    let rates = [hello.requests_per_second, hello.requests_burst];
+    assert_eq!(rates, [Some(201), Some(1002)]);
+    assert_eq!([hello.work_per_second, hello.work_burst], [Some(403), Some(4004)]);
+    let stored = [hello.stored_per_second, hello.stored_burst];
+    assert_eq!(stored, [Some(300_005), Some(40_000_006)]);
+    let leases = [hello.lease_min, hello.lease_max].map(|lease| lease.map(|lease| lease.as_secs()));
+    assert_eq!((leases, hello.leases_max), ([Some(18), Some(3619)], Some(17)));
+}

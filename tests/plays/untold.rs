@@ -11,6 +11,7 @@ use impp_tests::badpeer::Link;
 use impp_tests::peer::{fetch, id_at, message, publish, subscribe};
 use impp_tests::presence::open;
 use impp_tests::server::Start;
+use impp_tests::wire::bytes_of;
 use impp_tests::{BadPeer, Domains, Peer, Server, eventually};
 
 use crate::hosted::with_other;
@@ -265,6 +266,80 @@ async fn f14_a_domain_that_asks_for_very_many_who_do_not_exist_loses_the_oldest(
     .await;
     assert!(!crate::removal::records_of(server, "g7").is_empty(), "others stay");
     assert_eq!(course.link.refused(fetch("carol@b.example", What::Presence)).await, Code::Refused);
+}
+
+/// A domain may ask for so many addresses that it has not asked for lately, and for those it has. What it
+/// is told is the same of those who exist and of those who do not.
+#[tokio::test(flavor = "multi_thread")]
+async fn d6_f14_how_many_addresses_a_domain_may_ask_for_tells_of_none_whether_it_exists() {
+    let few = |_: &str, start: Start| {
+        let start = start.set("federation.new_addresses_burst", 3);
+        start.set("federation.new_addresses_per_second", 1)
+    };
+    let mut told = Vec::new();
+    for exists in [true, false] {
+        let mut course = Course::begin(few).await;
+        if exists {
+            course.domains["b.example"].add("dora");
+        }
+        course.follow("amy", 600).await;
+        // What comes back meanwhile is used up.
+        for index in 0.. {
+            let ask = fetch(&format!("n{index}@b.example"), What::Presence);
+            let ask = Fetch { watcher: Some(course.peer.account("amy")), ..ask };
+            match course.link.request(ask).await {
+                Err(error) if error.code == Code::RateLimited => break,
+                answer => drop(answer.unwrap()),
+            }
+        }
+        // Dora is known.
+        for _ in 0..3 {
+            course.follow("amy", 600).await;
+            assert!(course.came.last().contains("Pending"), "{}", course.came.last());
+            course.write("amy", id_at(0)).await;
+            course.fetch("amy").await;
+        }
+        told.push(course.came.0);
+    }
+    assert_eq!(told[0], told[1]);
+    let mut refused = Vec::new();
+    for exists in [true, false] {
+        let mut course = Course::begin(few).await;
+        if exists {
+            course.domains["b.example"].add("dora");
+        }
+        // In one piece, so that nothing comes back in between.
+        let mut all: Vec<Command> = Vec::new();
+        let watcher = Some(course.peer.account("amy"));
+        let lease = Some(Duration::from_secs(600));
+        let fetch = |whom: &str| Fetch {
+            watcher: watcher.clone(),
+            ..impp_tests::peer::fetch(whom, What::Presence)
+        };
+        let follow =
+            Subscribe { watcher: watcher.clone(), lease, ..subscribe(DORA, What::Presence) };
+        let whom: [Command; 3] =
+            [fetch(DORA).into(), follow.into(), course.peer.message("amy", DORA, "hello").into()];
+        for (n, ask) in whom.into_iter().enumerate() {
+            let others = (0..10).map(|m| fetch(&format!("n{n}-{m}@b.example")).into());
+            all.extend(others.chain([ask]));
+        }
+        // To let go of what one never had is always possible.
+        let none = Some(Duration::ZERO);
+        let release =
+            Subscribe { watcher: watcher.clone(), lease: none, ..subscribe(DORA, What::Presence) };
+        all.push(release.into());
+        course.link.write((1..).zip(all).map(|(number, ask)| bytes_of(number, ask))).await;
+        for number in 1..=34 {
+            let answer = course.link.answer(number).await;
+            if number % 11 == 0 || number == 34 {
+                course.came.note("ANSWER", answer);
+            }
+        }
+        refused.push(course.came.0);
+    }
+    assert_eq!(refused[0], refused[1]);
+    assert_eq!(refused[0].iter().filter(|line| line.contains("RateLimited")).count(), 3);
 }
 
 /// Somebody politely blocked owns rules, too: their version does not count what others do.

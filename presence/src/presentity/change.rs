@@ -11,10 +11,11 @@ use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, DeviceId, SessionId, Timestamp};
 
 use super::layers::{Layers, Lease};
+use super::pace::PaceLimit;
 use crate::bonds::{Bond, Keeper};
 use crate::ids::ListenerId;
 use crate::places::{Amount, Asker};
-use crate::policy::{Contact, Policy};
+use crate::policy::{Contact, Policy, Sphere};
 use crate::watchers::Watchers;
 use crate::watching::Watching;
 
@@ -130,6 +131,7 @@ pub(super) struct State {
     /// sessions are lost, and nobody knows the sphere.
     pub lost: bool,
     pub watchers: Watchers,
+    pub pace_limit: PaceLimit,
 }
 
 impl State {
@@ -225,9 +227,15 @@ impl State {
 
     /// Brings the decision about one up to date.
     pub(super) fn decide(&mut self, now: Timestamp, who: &Address) {
-        let Some((_, decision)) = self.undecided(now, who) else { return };
+        let Some((watching, decision)) = self.undecided(now, who) else { return };
+        let spends = watching.comes_by(&decision)
+            && self.without_sphere(now, who).view_key() != decision.view_key();
+        let limit = self.pace_limit;
         self.watchers.edit(who, |watching| {
             if let Some(watching) = watching {
+                if spends {
+                    watching.spend(now, limit);
+                }
                 watching.decide(now, decision);
             }
         });
@@ -240,9 +248,28 @@ impl State {
     }
 
     /// What is decided of one who follows, or asks to.
+    ///
+    /// What a sphere takes from a watcher it takes at once. But it grants no oftener than the pace allows:
+    /// until then the watcher is shown what it sees in every sphere, and is looked at again.
     pub(super) fn decision(&self, now: Timestamp, who: &Address) -> Decision {
+        let watching = self.watchers.get(who);
+        let stands = watching.map(|watching| watching.state);
+        let decision = self.policy.decide(&self.owner, who, now, self.sphere(), stands);
+        let comes = watching.filter(|watching| watching.comes_by(&decision));
+        let Some(until) = comes.and_then(|w| w.waits_until(now, self.pace_limit)) else {
+            return decision;
+        };
+        let without = self.without_sphere(now, who);
+        match without.view_key() == decision.view_key() {
+            true => decision,
+            false => without.until_at_most(until),
+        }
+    }
+
+    /// The same whatever sphere the owner is in.
+    fn without_sphere(&self, now: Timestamp, who: &Address) -> Decision {
         let stands = self.watchers.get(who).map(|watching| watching.state);
-        self.policy.decide(&self.owner, who, now, self.sphere(), stands)
+        self.policy.decide(&self.owner, who, now, Sphere::Lost, stands)
     }
 
     /// The layers have changed.

@@ -39,6 +39,9 @@ pub(super) struct Contents {
     views: HashMap<ViewKey, Shown>,
     recent: HashMap<ViewKey, VecDeque<Recent>>,
     patches: HashMap<(Version, Version), Disclosed>,
+    /// The pace of views that nobody has just now, as long as it has not rested: one that comes and goes
+    /// with the sphere goes on with its own.
+    resting: HashMap<ViewKey, Pace>,
     /// How often a view was filtered and encoded; taken by the metrics.
     encodes: u64,
 }
@@ -79,7 +82,8 @@ impl Contents {
         if !self.views.contains_key(key) {
             let content = self.encode(key, document);
             self.note(key, &content);
-            self.views.insert(key.clone(), Shown { content, pace: None, owed: None, early: false });
+            let pace = self.resting.remove(key);
+            self.views.insert(key.clone(), Shown { content, pace, owed: None, early: false });
         }
         &self.views[key].content
     }
@@ -112,7 +116,19 @@ impl Contents {
         for key in old.keys() {
             self.was_shown(now, key);
         }
+        if let Some(limit) = limit {
+            self.rest(now, limit, old);
+        }
         changed
+    }
+
+    /// Nobody has these views any more.
+    fn rest(&mut self, now: Timestamp, limit: PaceLimit, old: HashMap<ViewKey, Shown>) {
+        self.resting.retain(|_, pace| !pace.has_rested(now, limit));
+        let paces = old.into_iter().filter_map(|(key, shown)| Some((key, shown.pace?)));
+        let busy = paces.filter(|(_, pace)| !pace.has_rested(now, limit));
+        let room = RECENT_VIEWS_MAX.saturating_sub(self.resting.len());
+        self.resting.extend(busy.take(room));
     }
 
     /// Brings one up to date that does not show the newest, at its pace if there is one; whether it shows

@@ -135,7 +135,6 @@ pub struct Presentity {
     /// What is shown; views of it are made as they are needed.
     shown: Arc<Document>,
     contents: Contents,
-    pace_limit: PaceLimit,
     /// Watchers who are still to be decided about as things are.
     behind: Behind,
     /// So many at once.
@@ -163,7 +162,8 @@ impl Presentity {
         let (document, asked_ever) = (Arc::new(layers.compose()), layers.last_order());
         let watchers = Watchers::restored(watchers);
         let lost = recovering_until.is_some();
-        let newest = State { owner, policy, layers, document: document.clone(), lost, watchers };
+        let newest =
+            State { owner, policy, layers, document: document.clone(), lost, watchers, pace_limit };
         let mut presentity = Presentity {
             newest,
             staged: VecDeque::new(),
@@ -171,7 +171,6 @@ impl Presentity {
             asked_ever,
             shown: document,
             contents: Contents::default(),
-            pace_limit,
             behind: Behind::default(),
             slice: SLICE,
             missed: BTreeSet::new(),

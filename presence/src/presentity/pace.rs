@@ -1,12 +1,12 @@
-//! The pace of notifications of one view of a presentity: a few at once, then one in a while, the last
-//! never dropped.
+//! A pace: a few at once, then one in a while, the last never dropped. Each view of a presentity has one
+//! for what it shows (`contents`), each watcher one for the views that a sphere grants it (`change`).
 
 use std::time::Duration;
 
 use impp_protocol::Timestamp;
 
 /// Changes that may still be shown at once.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pace {
     tokens: u64,
     refilled: Timestamp,
@@ -38,6 +38,12 @@ impl Pace {
             self.refilled = self.refilled.after(Duration::from_millis(gained * interval));
         }
         (self.tokens == 0).then(|| self.refilled.after(limit.interval))
+    }
+
+    /// Whether so much time has passed since the last ones that it is as one that has rested.
+    pub(crate) fn has_rested(mut self, now: Timestamp, limit: PaceLimit) -> bool {
+        self.waits_until(now, limit);
+        self.tokens >= limit.burst
     }
 
     /// One is shown.

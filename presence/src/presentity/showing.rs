@@ -45,7 +45,7 @@ impl Presentity {
         if decided {
             self.renew(now, None, moved, effects);
         } else if before.layers.is_some() {
-            self.renew(now, Some(self.pace_limit), moved, effects);
+            self.renew(now, Some(self.newest.pace_limit), moved, effects);
         }
         if moved || before.policy.is_some() {
             self.contents.grounds_change();
@@ -106,7 +106,7 @@ impl Presentity {
             effects.wake.extend(all);
         }
         for key in self.contents.due(now) {
-            if self.contents.pay(now, &key, &self.shown, Some(self.pace_limit)) {
+            if self.contents.pay(now, &key, &self.shown, Some(self.newest.pace_limit)) {
                 self.behind.renewed = true;
                 self.wake_view(&key, &mut effects);
             }

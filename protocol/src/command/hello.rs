@@ -45,6 +45,24 @@ fields! {
         11 instance: Option<[u8; 16]>,
         /// Links: the id of this run of the server.
         12 boot: Option<[u8; 16]>,
+        /// Server: frames a second that one connection may send, on average.
+        13 requests_per_second: Option<u64>,
+        /// Server: frames that it may send at once after a rest.
+        14 requests_burst: Option<u64>,
+        /// Server: work a second that one account may ask for, on average, over all its connections.
+        15 work_per_second: Option<u64>,
+        /// Server: work that it may ask for at once after a rest.
+        16 work_burst: Option<u64>,
+        /// Server: octets a second that one account may have stored, on average.
+        17 stored_per_second: Option<u64>,
+        /// Server: octets that it may have stored at once after a rest.
+        18 stored_burst: Option<u64>,
+        /// Server: the shortest lease that is granted.
+        19 lease_min: Option<Duration>,
+        /// Server: the longest lease that is granted.
+        20 lease_max: Option<Duration>,
+        /// Server: presentities that one account may follow by leases, on all its devices.
+        21 leases_max: Option<u64>,
     }
 }
 
@@ -64,6 +82,15 @@ impl Hello {
             requests_max: None,
             instance: None,
             boot: None,
+            requests_per_second: None,
+            requests_burst: None,
+            work_per_second: None,
+            work_burst: None,
+            stored_per_second: None,
+            stored_burst: None,
+            lease_min: None,
+            lease_max: None,
+            leases_max: None,
         }
     }
 }

@@ -218,7 +218,7 @@ fn carrying(
         let (delivery, mirrors) = (delivery.clone(), mirrors.clone());
         let fates = Fates::new(ground, routes(), sessions.clone(), delivery.clone(), peers);
         let fates = Arc::new(fates);
-        let budgets = Default::default();
+        let (budgets, names) = Default::default();
         link::Serving {
             clock,
             chance,
@@ -230,6 +230,7 @@ fn carrying(
             fates,
             mirrors,
             budgets,
+            names,
         }
     });
     let outgoing = Outgoing::new(ground, sessions.clone(), queues, linked, peers.clone());

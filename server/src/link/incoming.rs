@@ -55,6 +55,7 @@ pub(super) async fn message(
         return Err(request(Error::new(Code::TooLarge, over)));
     }
     // Alike for every recipient, so that it tells nothing of any.
+    asks_for(serving, link, &message.to).map_err(request)?;
     let (now, config) = (serving.clock.now(), serving.settings.load_full());
     if let Err(wait) = serving.budgets.message(now, link, &config.federation, (&message, &from)) {
         let text = "too many messages from you or your domain; slow down";
@@ -73,6 +74,27 @@ pub(super) fn speaks_for(link: &LinkMailbox, address: &Address) -> Result<(), Re
     }
     let text = format!("{address}: you have proven {} and nothing else", link.remote);
     Err(Refused::Forged(Error::new(Code::Refused, text)))
+}
+
+/// An address of the domain that was called may be one too many that the other side has not asked for
+/// lately.
+///
+/// # Errors
+/// rate-limited.
+pub(super) fn asks_for(
+    serving: &Serving,
+    link: &LinkMailbox,
+    address: &Address,
+) -> Result<(), Error> {
+    let (now, config) = (serving.clock.now(), serving.settings.load());
+    if concerns_us(link, address).is_err() {
+        // Whoever looks at that says so.
+        return Ok(());
+    }
+    serving.names.ask(now, link, &config.federation, address).map_err(|wait| {
+        let text = "your domain asks for too many new addresses here; slow down";
+        Error::new(Code::RateLimited, text).by(By::Home).retry_after(wait)
+    })
 }
 
 /// The address must be in the domain that was called.

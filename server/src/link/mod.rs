@@ -25,6 +25,7 @@ pub mod home;
 mod incoming;
 mod links;
 pub mod mailbox;
+mod names;
 mod open;
 mod opening;
 mod peer;

@@ -136,18 +136,17 @@ impl Openings {
         let config = self.settings.load();
         let links = &config.federation;
         Hello {
-            version: PROTOCOL_VERSION,
             features: links.services.clone(),
             agent: Some(concat!("imppd/", env!("CARGO_PKG_VERSION")).to_owned()),
             time: Some(self.clock.wall()),
             domains: vec![local.clone()],
-            mechanisms: Vec::new(),
             frame_max: Some(FRAME_BYTES_MAX as u64),
             body_max: Some(BODY_BYTES_MAX as u64),
             idle: Some(seconds(links.idle_seconds)),
             requests_max: Some(links.requests_in_flight_max),
             instance: Some(self.instance),
             boot: Some(self.boot),
+            ..Hello::empty()
         }
         .into()
     }

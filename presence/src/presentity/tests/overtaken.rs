@@ -28,7 +28,7 @@ fn says_nothing(alice: &Presentity) -> bool {
 fn h4_what_waits_for_the_pace_is_not_lost_when_a_device_without_a_layer_goes() {
     for end in [Change::Part(LAPTOP), Change::Withdraw] {
         let mut alice = alice(policy(ALLOW));
-        alice.pace_limit = PaceLimit { burst: 1, interval: Duration::from_secs(60) };
+        alice.newest.pace_limit = PaceLimit { burst: 1, interval: Duration::from_secs(60) };
         alice.make(at(1), follow(Bond::Session(SESSION), SESSION));
         alice.make(at(2), says(PHONE, "here", 1000));
         let pull = |alice: &mut Presentity, held| alice.pull(at(4), &bob(), SESSION, held, None);

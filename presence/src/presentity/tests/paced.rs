@@ -25,7 +25,7 @@ fn says(field: &str, value: &str) -> Change {
 fn paced(fields: &str) -> Presentity {
     let mut alice =
         alice(policy(&format!("handling = \"allow\"\nfields = [{fields}, \"status\"]\n")));
-    alice.pace_limit = PaceLimit { burst: 1, interval: Duration::from_secs(60) };
+    alice.newest.pace_limit = PaceLimit { burst: 1, interval: Duration::from_secs(60) };
     alice.make(at(1), follow(Bond::Session(SESSION), SESSION));
     // As the answer says.
     alice.version_for(at(1), &bob());
@@ -33,7 +33,10 @@ fn paced(fields: &str) -> Presentity {
 }
 
 fn wakes(alice: &mut Presentity, seconds: u64, change: Change) -> bool {
-    alice.make(at(seconds), change).1.wake.contains(&SESSION.into())
+    let woken = alice.make(at(seconds), change).1.wake.contains(&SESSION.into());
+    // As one who is told looks.
+    alice.version_for(at(seconds), &bob());
+    woken
 }
 
 #[test]
@@ -61,6 +64,98 @@ fn d6_h4_a_sphere_that_comes_and_goes_does_not_pass_the_pace_by() {
     let spheres = ["work", "home"].into_iter().cycle().take(60);
     let woken = spheres.filter(|sphere| wakes(&mut alice, 2, says("sphere", sphere))).count();
     assert_eq!(woken, 1);
+}
+
+/// Alice, of whom bob sees the note, and all while she is at work; by a pace of a minute for all that
+/// a sphere grants, and none else.
+fn sphere_ruled() -> Presentity {
+    let always = "handling = \"allow\"\nfields = [\"note\", \"place-is\"]\n";
+    let work = "[[rule]]\nid = \"w\"\nwho = [\"bob@b.example\"]\nhandling = \"allow\"\n\
+                fields = [\"all\"]\nsphere = [\"work\"]\n";
+    let mut alice = alice(policy(&(always.to_owned() + work)));
+    alice.newest.pace_limit = PaceLimit { burst: 2, interval: Duration::from_secs(60) };
+    alice.make(at(1), follow(Bond::Session(SESSION), SESSION));
+    alice.version_for(at(1), &bob());
+    alice
+}
+
+fn sees_all(alice: &Presentity) -> bool {
+    alice.watcher(&bob()).unwrap().decision.grants() == &impp_acl::Grants::everything()
+}
+
+#[test]
+fn d6_h4_what_a_sphere_grants_comes_at_a_pace_and_goes_at_once() {
+    let mut alice = sphere_ruled();
+    let mut seen = Vec::new();
+    for n in 0..60 {
+        let sphere = ["work", "home"][n % 2];
+        let woken = wakes(&mut alice, 2, says("sphere", sphere));
+        seen.push((woken, sees_all(&alice)));
+        assert!(!sees_all(&alice) || sphere == "work", "what is taken away is gone");
+    }
+    // Two at once, each taken away again; then nothing, however often she comes and goes.
+    let twice = [(true, true), (true, false), (true, true), (true, false)];
+    assert_eq!(seen[..4], twice);
+    assert_eq!(seen[4..], [(false, false); 56]);
+}
+
+#[test]
+fn d6_h4_the_sphere_that_is_last_is_shown_when_the_pace_allows() {
+    let mut alice = sphere_ruled();
+    for sphere in ["work", "home", "work", "home", "work"] {
+        alice.make(at(2), says("sphere", sphere));
+    }
+    assert!(!sees_all(&alice));
+    let due = alice.next_deadline().unwrap();
+    assert_eq!(due, at(62), "a minute behind what was granted last");
+    alice.expire(at(61));
+    assert!(!sees_all(&alice));
+    assert!(alice.expire(due).wake.contains(&SESSION.into()));
+    assert!(sees_all(&alice));
+    // And not where it is another by then.
+    alice.make(due, says("sphere", "home"));
+    alice.make(due, says("sphere", "work"));
+    alice.make(due, says("sphere", "home"));
+    while let Some(next) = alice.next_deadline().filter(|next| *next < at(9000)) {
+        alice.expire(next);
+        assert!(!sees_all(&alice));
+    }
+}
+
+#[test]
+fn d6_spheres_that_a_watcher_is_not_ruled_by_delay_nothing_of_theirs() {
+    let mut alice = sphere_ruled();
+    for n in 0..60 {
+        alice.make(at(2), says("sphere", ["gym", "home"][n % 2]));
+    }
+    assert!(wakes(&mut alice, 2, says("sphere", "work")) && sees_all(&alice));
+}
+
+/// A view that goes and comes back with the sphere has not rested meanwhile.
+#[test]
+fn h4_a_view_keeps_its_pace_while_nobody_has_it() {
+    let mut alice = sphere_ruled();
+    wakes(&mut alice, 2, says("sphere", "work"));
+    let both = |n: u32| {
+        let Change::Publish { device, lease, .. } = says("mood", "") else { panic!() };
+        let mut document = Document::default();
+        for (name, value) in [("sphere", "work".to_owned()), ("mood", n.to_string())] {
+            document.person.insert(FieldName::parse(name).unwrap(), value.into());
+        }
+        let patch = Patch::between(&Document::default(), &document);
+        Change::Publish { device, patch, replace: true, lease }
+    };
+    let mut told = 0;
+    for n in 0..10 {
+        told += u32::from(wakes(&mut alice, 2, both(n)));
+    }
+    assert!(told <= 2, "{told}");
+    wakes(&mut alice, 2, says("sphere", "home"));
+    wakes(&mut alice, 2, both(10));
+    assert!(sees_all(&alice), "one is left of a burst of two");
+    for n in 11..20 {
+        assert!(!wakes(&mut alice, 2, both(n)), "{n}");
+    }
 }
 
 #[test]
@@ -121,7 +216,7 @@ fn h4_who_comes_to_a_view_has_nobody_else_told_sooner() {
     let text =
         "[[rule]]\nid = \"a\"\nwho = [\"anyone\"]\nhandling = \"allow\"\nfields = [\"all\"]\n";
     let mut alice = alice(Policy::new(RuleSet::parse(text).unwrap(), text, 0));
-    alice.pace_limit = PaceLimit { burst: 1, interval: Duration::from_secs(60) };
+    alice.newest.pace_limit = PaceLimit { burst: 1, interval: Duration::from_secs(60) };
     alice.make(at(1), follow(Bond::Session(SESSION), SESSION));
     assert!(wakes(&mut alice, 2, says("note", "one")));
     let (carol, listener): (Address, _) = ("carol@b.example".parse().unwrap(), Some(CAROL.into()));

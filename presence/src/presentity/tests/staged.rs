@@ -220,7 +220,8 @@ fn kept(alice: &Presentity) -> BTreeMap<String, Write> {
 /// What is seen of a presentity, but for the rules' number, and since when watchers stand as they do:
 /// what rules say of them counts when they are shown.
 fn shown(alice: &Presentity) -> String {
-    let watchers = alice.watchers().map(|(who, w)| (who, Watching { since: at(0), ..w.clone() }));
+    let watchers =
+        alice.watchers().map(|(who, w)| (who, Watching { since: at(0), pace: None, ..w.clone() }));
     let watchers: BTreeMap<_, _> = watchers.collect();
     let layers: Vec<_> = [PHONE, LAPTOP].iter().map(|d| alice.layers().of(*d)).collect();
     format!("{watchers:?} {layers:?} {:?} {}", alice.policy().contacts, alice.policy().text)

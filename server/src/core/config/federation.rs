@@ -73,6 +73,11 @@ section! {
         presence_bytes_per_second: u64 = 1024 * 1024, reloads true;
         /// Bytes of it that may come at once after a rest.
         presence_bytes_burst: u64 = 16 * 1024 * 1024, reloads true;
+        /// Addresses a second, on average, existing or not, that one other domain may ask for, over all
+        /// its links, and has not asked for lately; further ones are `rate-limited`.
+        new_addresses_per_second: u64 = 200, reloads true;
+        /// Such addresses at once after a rest.
+        new_addresses_burst: u64 = 10_000, reloads true;
         /// Watchers of one other domain, and presentities of it that are followed from here.
         subscriptions_max: u64 = 100_000, reloads true;
         /// Bytes of presence of one other domain that are kept for its watchers here.

@@ -433,6 +433,7 @@ impl Config {
         let (times, links) = (&self.times, &self.federation);
         let per_minute = links.unproven_connects_per_minute;
         let shown = (links.presence_bytes_per_second, links.presence_bytes_burst);
+        let named = (links.new_addresses_per_second, links.new_addresses_burst);
         vec![
             ("federation", "dial_seconds", links.dial_seconds, 1, 600),
             ("federation", "retry_min_milliseconds", links.retry_min_milliseconds, 1, DAY),
@@ -451,6 +452,8 @@ impl Config {
             ("federation", "stored_bytes_burst", links.stored_bytes_burst, 1, 1 << 40),
             ("federation", "presence_bytes_per_second", shown.0, 1, 1 << 40),
             ("federation", "presence_bytes_burst", shown.1, 1, 1 << 40),
+            ("federation", "new_addresses_per_second", named.0, 1, 10_000_000),
+            ("federation", "new_addresses_burst", named.1, 1, 10_000_000),
             ("federation", "domains_max", links.domains_max, 1, 1_000_000),
             ("federation", "lease_seconds", links.lease_seconds, 1, times.lease_max_seconds),
             ("federation", "stale_seconds", links.stale_seconds, 0, DAY),

@@ -90,8 +90,8 @@ impl Connection {
             Some(proof) => offered(&proof),
             None => Vec::new(),
         };
+        let (limits, times) = (&config.limits, &config.times);
         let answer = Hello {
-            version: PROTOCOL_VERSION,
             features: vec![SUPPOSE.to_owned()],
             agent: Some(concat!("imppd/", env!("CARGO_PKG_VERSION")).to_owned()),
             time: Some(self.entrance.clock.wall()),
@@ -99,10 +99,18 @@ impl Connection {
             mechanisms: mechanisms.iter().map(|mechanism| mechanism.name().to_owned()).collect(),
             frame_max: Some(FRAME_BYTES_MAX as u64),
             body_max: Some(BODY_BYTES_MAX as u64),
-            idle: Some(seconds(config.times.idle_seconds)),
-            requests_max: Some(config.limits.requests_in_flight_max),
-            instance: None,
-            boot: None,
+            idle: Some(seconds(times.idle_seconds)),
+            requests_max: Some(limits.requests_in_flight_max),
+            requests_per_second: Some(limits.requests_per_second),
+            requests_burst: Some(limits.requests_burst),
+            work_per_second: Some(limits.work_per_second),
+            work_burst: Some(limits.work_burst),
+            stored_per_second: Some(limits.stored_bytes_per_second),
+            stored_burst: Some(limits.stored_bytes_burst),
+            lease_min: Some(seconds(times.lease_min_seconds)),
+            lease_max: Some(seconds(times.lease_max_seconds)),
+            leases_max: Some(limits.leases_max),
+            ..Hello::empty()
         };
         self.answer(0, answer.into());
         self.phase = Phase::SigningIn(Box::default());

@@ -25,6 +25,7 @@ use super::budgets::DomainBudgets;
 use super::home::{AllGroups, Home};
 use super::incoming;
 use super::links::Link;
+use super::names::Names;
 use super::open::OpenLinks;
 use super::peer::Peer;
 use crate::core::chance::Chance;
@@ -80,6 +81,8 @@ pub struct Serving {
     pub mirrors: Arc<Mirrors>,
     /// What each other domain may have stored and show.
     pub budgets: DomainBudgets,
+    /// For whom each has asked lately.
+    pub names: Names,
 }
 
 struct Open {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use impp_protocol::command::{Fetch, Subscribe};
-use impp_protocol::{By, Code, Command, Error};
+use impp_protocol::{Address, By, Code, Command, Error};
 
 use super::super::home::Taken;
 use super::super::incoming::{self, Refused};
@@ -49,6 +49,11 @@ impl Open {
             let error = Error::new(Code::Busy, "another link is kept; ask there").by(By::Home);
             return self.put(number, error.into());
         }
+        if subscribe.lease != Some(Duration::ZERO)
+            && let Err(much) = self.asks_for(&subscribe.address)
+        {
+            return self.put(number, much.into());
+        }
         let (home, mailbox) = (self.serving.home.clone(), self.link.mailbox.clone());
         // What is asked takes effect in the order in which it came: the presentity is there, and
         // each request is begun before the next one is read. Only the disk is waited for.
@@ -60,6 +65,10 @@ impl Open {
                 self.driver.waits(number, async move { Finished::Subscribed(taking.await) });
             }
         }
+    }
+
+    fn asks_for(&self, address: &Address) -> Result<(), Error> {
+        incoming::asks_for(&self.serving, &self.link.mailbox, address)
     }
 
     pub(super) async fn answer_finished(&mut self, number: u64, finished: Finished) {
@@ -79,6 +88,9 @@ impl Open {
             && let Err(refused) = incoming::speaks_for(&self.link.mailbox, watcher)
         {
             return self.answer(number, Err(refused));
+        }
+        if let Err(much) = self.asks_for(&fetch.address) {
+            return self.put(number, much.into());
         }
         let (home, mailbox) = (self.serving.home.clone(), self.link.mailbox.clone());
         self.driver.waits(number, async move {

@@ -1825,6 +1825,28 @@ def account_of(path: Path) -> Account:
                    str(path.parent / trust) if trust else None)
 
 
+class Stop:
+    """SIGINT and SIGTERM end the program, but not in the middle of what is done `with` this."""
+
+    def __init__(self) -> None:
+        self._is_held = self._is_asked = False
+        signal.signal(signal.SIGINT, self._asked)
+        signal.signal(signal.SIGTERM, self._asked)
+
+    def _asked(self, *_: Any) -> None:
+        self._is_asked = True
+        if not self._is_held:
+            raise KeyboardInterrupt
+
+    def __enter__(self) -> None:
+        self._is_held = True
+
+    def __exit__(self, *_: Any) -> None:
+        self._is_held = False
+        if self._is_asked:
+            raise KeyboardInterrupt
+
+
 class Place:
     """How far this installation has read the log, kept beside the profile, and the ids of what it
     has read lately: for a server whose store was put back, which takes no cursor of before."""
@@ -1903,7 +1925,7 @@ def say_item(item: Item) -> None:
     say(**out)
 
 
-def run_send(client: Client, args: argparse.Namespace, _: Path) -> int:
+def run_send(client: Client, args: argparse.Namespace, _: Stop) -> int:
     """Sends one message."""
     body = sys.stdin.buffer.read() if args.text == "-" else args.text.encode()
     chosen = uuid.UUID(args.id).bytes if args.id else None
@@ -1915,9 +1937,10 @@ def run_send(client: Client, args: argparse.Namespace, _: Path) -> int:
     return 0
 
 
-def run_inbox(client: Client, args: argparse.Namespace, profile: Path) -> int:
-    """Reads the log on from where it was read last."""
-    place = Place(profile)
+def run_inbox(client: Client, args: argparse.Namespace, stop: Stop) -> int:
+    """Reads the log on from where it was read last. What is said on stdout is kept to be read, so
+    that it is said once, but for a crash between the two."""
+    place = Place(args.profile)
     if args.all:
         place.forget_cursor()
     left = args.count
@@ -1925,15 +1948,16 @@ def run_inbox(client: Client, args: argparse.Namespace, profile: Path) -> int:
     def page(read: Page) -> bool:
         nonlocal left
         dealt, cursor = [], read.cursor
-        for item in read.known():
-            if left == 0:
-                break
-            if args.all or place.is_new(item):
-                say_item(item)
-                left -= 1
-            dealt.append(item)
-            cursor = item.cursor if left == 0 else cursor
-        place.dealt_with(dealt, cursor)
+        with stop:
+            for item in read.known():
+                if left == 0:
+                    break
+                if args.all or place.is_new(item):
+                    say_item(item)
+                    left -= 1
+                dealt.append(item)
+                cursor = item.cursor if left == 0 else cursor
+            place.dealt_with(dealt, cursor)
         if args.ack and dealt:
             client.acknowledge(cursor)
         return left == 0
@@ -1966,7 +1990,7 @@ def run_inbox(client: Client, args: argparse.Namespace, profile: Path) -> int:
     return 0
 
 
-def run_watch(client: Client, args: argparse.Namespace, _: Path) -> int:
+def run_watch(client: Client, args: argparse.Namespace, _: Stop) -> int:
     """Says how somebody's presence changes, until it is stopped."""
     if args.addresses:
         client.follow([parse_address(text) for text in args.addresses])
@@ -1991,7 +2015,7 @@ def run_watch(client: Client, args: argparse.Namespace, _: Path) -> int:
     return 0
 
 
-def run_status(client: Client, args: argparse.Namespace, _: Path) -> int:
+def run_status(client: Client, args: argparse.Namespace, _: Stop) -> int:
     """Shows, sets or clears what one's own device shows."""
     owner = client.account.address
     if args.what == "show":
@@ -2014,7 +2038,7 @@ def run_status(client: Client, args: argparse.Namespace, _: Path) -> int:
     return 0
 
 
-def run_explain(client: Client, args: argparse.Namespace, _: Path) -> int:
+def run_explain(client: Client, args: argparse.Namespace, _: Stop) -> int:
     """Says what one's own rules make of somebody."""
     found = client.explain(parse_address(args.address), args.delivery)
     rules = [{"id": rule.id, "matched": rule.matched, "why": rule.why, "grants": rule.grants}
@@ -2072,14 +2096,14 @@ def complain(error: Exception, code: int) -> int:
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Runs a command: 0 done, 1 answered no, 2 usage, 3 not reached, 4 sign-in failed."""
     args = arguments().parse_args(argv)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     options = vars(args)
     runs_on = args.command == "watch" or options.get("follow") or options.get("hold")
     client: Optional[Client] = None
     try:
+        stop = Stop()
         account = account_of(args.profile)
         client = Client(account, args.timeout, None if runs_on else args.timeout)
-        code: int = args.run(client, args, args.profile)
+        code: int = args.run(client, args, stop)
         client.close()
         return code
     except KeyboardInterrupt:

@@ -247,7 +247,7 @@ async fn d_5_4_1_an_ip_address_is_no_domain() {
         fields.field(5, &Bytes::from_static(b"hi"));
         let mut alice = Peer::sign_in(&server, "alice").await;
         alice.wire().write(&raw_frame(10, 9, &fields.into_bytes())).await;
-        assert_eq!(alice.ending().await.code(), Code::Malformed, "{domain}");
+        assert_eq!(alice.answer(9).await.unwrap_err().code, Code::Malformed, "{domain}");
     }
 }
 

@@ -216,7 +216,7 @@ def check_address(address: str) -> str:
     user, _, domain = address.rpartition("@")
     is_folded = user == unicodedata.normalize("NFC", user.lower())
     is_plain = not any(
-        char in '@:/\\"%<> ' or unicodedata.category(char)[0] in "CZ" for char in user
+        char in '@:/"<> ' or unicodedata.category(char)[0] in "CZ" for char in user
     )
     if not (0 < len(user.encode()) <= 64 and is_folded and is_plain):
         raise Malformed(f"{address!r} is no address in canonical form")
@@ -1263,10 +1263,7 @@ class Session:
                 number: Optional[int]) -> Optional[Union[Done, Challenge]]:
         """What a frame means; the answer if it is that to request `number`."""
         if isinstance(frame, Unknown):
-            if frame.number:
-                text = f"kind {frame.kind} is not known here"
-                self._wire.send(frame.number, Error(Code.UNSUPPORTED, Sayer.SERVER, text))
-            return None
+            return None  # Not meant for us: a client answers PING and nothing else.
         command = frame.command
         if isinstance(command, Bye):
             why = f"the server says: {label(command.reason)} {command.text or ''}".rstrip()
@@ -1290,9 +1287,6 @@ class Session:
             self._set_time(command.time)
         elif isinstance(command, (Notify, Message)) and frame.number == 0:
             self._push(command)
-        elif frame.number:
-            error = Error(Code.WRONG_STATE, Sayer.SERVER, "a client answers PING and nothing else")
-            self._wire.send(frame.number, error)
         return None
 
     def _push(self, told: Told) -> None:

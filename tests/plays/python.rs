@@ -74,13 +74,13 @@ impl Python {
         let mut command = python();
         command.arg(folder().join("impp.py")).arg("--profile").arg(&self.profile);
         command.args(["--timeout", &DEADLINE.as_secs().to_string()]).args(args);
+        command.stderr(Stdio::inherit());
         command
     }
 
     /// Runs it to its end: its exit code and its objects.
     fn run(&self, args: &[&str]) -> (i32, Vec<Value>) {
         let output = self.command(args).output().unwrap();
-        eprint!("{}", String::from_utf8_lossy(&output.stderr));
         let lines = String::from_utf8(output.stdout).unwrap();
         let objects = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         (output.status.code().expect("an exit, not a signal"), objects)

@@ -265,7 +265,7 @@ fn is_canonical_domain(domain: &str) -> bool {
 }
 
 /// RFC 8265 UsernameCaseMapped, less what would make an address ambiguous as text: `@` (it ends
-/// the user part), `:` and `/` (schemes, paths), quotes and `%`; and less mixed scripts (UTS 39),
+/// the user part), `:` and `/` (schemes, paths), quotes; and less mixed scripts (UTS 39),
 /// so that no two accounts look alike by borrowing a letter.
 fn canonical_local(local: &str) -> Result<Cow<'_, str>, AddressError> {
     let profile = UsernameCaseMapped::new();
@@ -274,8 +274,7 @@ fn canonical_local(local: &str) -> Result<Cow<'_, str>, AddressError> {
         return Err(AddressError::TooLong);
     }
     let stable = profile.enforce(&*canonical).is_ok_and(|again| again == canonical);
-    let plain =
-        !canonical.chars().any(|c| matches!(c, '@' | ':' | '/' | '\\' | '"' | '%' | '<' | '>'));
+    let plain = !canonical.chars().any(|c| matches!(c, '@' | ':' | '/' | '"' | '<' | '>'));
     if stable && plain && canonical.is_single_script() {
         Ok(canonical)
     } else {

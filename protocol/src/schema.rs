@@ -85,6 +85,10 @@ macro_rules! fields {
                     |error| match error.fault {
                         // A list looks for it: the whole is none of its items then.
                         $crate::field::Fault::Foreign => $crate::field::Fault::Foreign,
+                        // Only a text is wrong, and all around it could be read.
+                        text @ ($crate::field::Fault::Text | $crate::field::Fault::Address(_)) => {
+                            text
+                        }
                         _ => $crate::field::Fault::Inside(error.field),
                     },
                 )

@@ -5,6 +5,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "sizes/mod.rs"]
+mod sizes;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -228,6 +231,7 @@ fn tables() -> BTreeMap<String, String> {
     add("decisions", numbers(Decision::ALL));
     add("fields of presence", registry());
     add("limits", limits());
+    add("octets of operations", sizes::table());
     tables
 }
 

@@ -247,7 +247,7 @@ async fn d_5_4_1_an_ip_address_is_no_domain() {
         fields.field(5, &Bytes::from_static(b"hi"));
         let mut alice = Peer::sign_in(&server, "alice").await;
         alice.wire().write(&raw_frame(10, 9, &fields.into_bytes())).await;
-        assert_eq!(alice.ending().await.code(), Code::Malformed, "{domain}");
+        assert_eq!(alice.answer(9).await.unwrap_err().code, Code::Malformed, "{domain}");
     }
 }
 
@@ -264,6 +264,21 @@ fn d_5_4_2_uris_of_both_schemes_are_taken() {
         assert!(bob.run(&["fetch", of]).one().to_string().contains("here"), "{of}");
     }
     assert_eq!(alice.run(&["send", "sip:bob@localhost", "hi"]).code, 2);
+}
+
+/// Names that other networks have are addresses, and no new account gets one.
+#[tokio::test]
+async fn names_of_other_networks_are_addresses_and_no_new_accounts() {
+    let server = Server::quickstart();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    for local in ["jo%e", "jo\\e", "jo&e", "jo'e"] {
+        let address = format!("{local}@localhost");
+        assert_eq!(alice.refused(message(&address, "hi")).await, Code::NotFound, "{address}");
+        let added = server.user(&["add", &address]);
+        let said = String::from_utf8_lossy(&added.stderr);
+        assert_eq!(added.status.code(), Some(2), "{said}");
+        assert!(said.contains("no new account") && said.contains("hint: "), "{said}");
+    }
 }
 
 /// A connection is one input of presence and no more: who is connected may look closed, and who is

@@ -60,6 +60,7 @@ mod presence;
 mod presence_leases;
 mod presence_views;
 mod publishes_again;
+mod python;
 mod quickstart_cut;
 mod quotas;
 mod recovering;

@@ -3,6 +3,8 @@
 //! How publications and subscriptions end is in `presence_leases`, what changes cost in
 //! `presence_views`, who may see what in `rules`.
 
+use std::time::Duration;
+
 use impp_protocol::command::{Done, Notify, Publish, Subscribe};
 use impp_protocol::presence::{Document, Patch};
 use impp_protocol::state::{
@@ -16,6 +18,8 @@ use impp_tests::presence::{Watcher, at_once, document, layer, open, part, person
 use impp_tests::running::Running;
 use impp_tests::wire::{Wire, bytes_of, raw_frame};
 use impp_tests::{Server, eventually};
+
+use crate::settings::OPEN_PRESENCE;
 
 /// A document names its presentity, which must be the publisher: nobody publishes for another,
 /// and a PUBLISH for nobody is none.
@@ -371,6 +375,63 @@ async fn one_subscription_follows_the_contact_list() {
     dave.show(&open("no more")).await;
     let later = alice.fence().await;
     assert!(!format!("{later:?}").contains("no more") && later.is_empty(), "{later:?}");
+}
+
+/// What the contact list alone has kept ends with the entry, or with following the list. What the
+/// session has asked for itself goes on, and so does a lease of the device's.
+#[tokio::test]
+async fn a_contact_that_is_removed_ends_what_the_list_alone_has_kept() {
+    let server = at_once().start();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.follow_for("carol@localhost", 600).await.unwrap();
+    alice.leave().await;
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    let mut carol = Peer::sign_in(&server, "carol").await;
+    let expand = Subscribe { expand: true, ..subscribe("alice@localhost", What::Contacts) };
+    alice.done(expand.clone()).await;
+    alice.follow("bob@localhost").await;
+    alice.fence().await;
+    for name in ["bob@localhost", "carol@localhost"] {
+        let remove = Some(name.parse().unwrap());
+        alice.edit_contacts(&ContactEdit { set: None, remove }).await;
+    }
+    let ended = alice.fenced().await;
+    let whose: Vec<_> = ended.iter().map(|end| (end.address.as_str(), end.state)).collect();
+    assert_eq!(whose, [("carol@localhost", SubscriptionState::Terminated)]);
+    bob.show(&open("still followed")).await;
+    carol.show(&open("not any more")).await;
+    let told = alice.fenced().await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].address, bob.address);
+    let leased = alice.subscriptions().await;
+    let leased = leased.iter().find(|one| one.presentity == carol.address).expect("the lease");
+    assert!(leased.expires_in.is_some(), "{leased:?}");
+    alice.done(Subscribe { lease: Some(Duration::ZERO), ..expand }).await;
+    bob.show(&open("to the end")).await;
+    assert_eq!(alice.fenced().await.len(), 1);
+}
+
+/// Who names a version that he may not see yet is sent the content once he may.
+#[tokio::test]
+async fn a_version_that_was_named_while_pending_brings_the_content_with_the_approval() {
+    let server = at_once().start();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.set_rules(OPEN_PRESENCE).await;
+    alice.show(&open("here")).await;
+    let bob = Watcher::sign_in(&server, "bob", "alice@localhost").await;
+    let version = Some(bob.held.version());
+    bob.peer.leave().await;
+    alice.set_rules(&OPEN_PRESENCE.replace("\"allow\"", "\"confirm\"")).await;
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    let asked = Subscribe { version, ..subscribe("alice@localhost", What::Presence) };
+    let done = bob.done(asked).await;
+    assert_eq!((done.state, done.version), (Some(SubscriptionState::Pending), None));
+    alice.set_rules(OPEN_PRESENCE).await;
+    let approved = bob.notify().await;
+    assert_eq!(approved.event, Some(SubscriptionEvent::Approved));
+    let snapshot = approved.snapshot.expect("the content, whatever was named");
+    assert_eq!(Document::decode(snapshot).unwrap(), open("here"));
 }
 
 /// From a connection that is up to the first message are two flights of the client's: HELLO with

@@ -24,7 +24,7 @@ pub use message::{
 };
 
 use crate::error::Error;
-use crate::field::{FieldError, Reader, Writer};
+use crate::field::{Fault, FieldError, Reader, Writer};
 use crate::frame::{Frame, FrameError};
 use crate::schema::{FieldSpec, Map};
 
@@ -51,6 +51,14 @@ pub enum CommandError {
         /// The field and what is wrong with it.
         error: FieldError,
     },
+}
+
+impl CommandError {
+    /// Whether no more is wrong than what a text or address says: all around it could be read.
+    pub fn is_of_text(&self) -> bool {
+        let CommandError::Malformed { error, .. } = self else { return false };
+        matches!(error.fault, Fault::Text | Fault::Address(_))
+    }
 }
 
 /// One table makes the kinds, the enum, the decoder and the encoder.

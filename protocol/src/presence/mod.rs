@@ -2,12 +2,14 @@
 //!
 //! Who may see which part is left to the `acl` crate, leases and layers to the server.
 
+pub mod amiss;
 pub mod codec;
 pub mod document;
 pub mod name;
 pub mod patch;
 pub mod user_input;
 
+pub use amiss::field_amiss;
 pub use codec::Version;
 pub use document::{DOCUMENT_BYTES_MAX, Document, Fields, PartId, canonical_value};
 pub use name::{FieldName, FieldType};

@@ -82,6 +82,7 @@ impl Session {
         let Some(answered) = answered else {
             let held = held(state, version, claimed);
             self.now_follows(&presentity, Followed::answered(held, state));
+            self.own.insert(presentity);
             return Ok(Answer::now(Ok(stands(state, lease, version))));
         };
         Ok(self.follow_later(presentity, claimed, lease, answered))
@@ -98,6 +99,7 @@ impl Session {
         let waits = Waits::default();
         let followed = Followed { waits: Some(waits.clone()), ..Followed::default() };
         self.now_follows(&presentity, followed);
+        self.own.insert(presentity.clone());
         let (reach, mailbox) = (self.serving.rooms.reach.clone(), self.client.mailbox.clone());
         let (watcher, mut hurry) = (self.address().clone(), self.hurry.subscribe());
         Answer::Later(Box::pin(async move {
@@ -189,6 +191,20 @@ impl Session {
         Ok(ended())
     }
 
+    /// The session follows a presentity no more because of the contact list; whether that was all. What
+    /// the client has asked for by itself stays, and so does a lease of its device.
+    async fn unlist(&mut self, presentity: &Address) -> Result<bool, Error> {
+        if self.own.contains(presentity) {
+            return Ok(false);
+        }
+        self.unfollowed(presentity);
+        let id = self.client.mailbox.id;
+        let (watcher, keepers) = (self.address().clone(), vec![Keeper::Session(id)]);
+        let release = Release { watcher, keepers, listener: Some(id.into()) };
+        self.serving.rooms.reach.release(presentity, release).await?;
+        Ok(true)
+    }
+
     /// Follows the presence of all contacts, as long as the session lives.
     async fn expand(&mut self, subscribe: Subscribe) -> Handled {
         let acting = contacts_of(&self.client, &subscribe.address)?;
@@ -196,7 +212,7 @@ impl Session {
         if subscribe.lease == Some(Duration::ZERO) {
             self.expanded = false;
             for presentity in std::mem::take(&mut self.by_contact) {
-                self.unfollow(&presentity).await?;
+                self.unlist(&presentity).await?;
             }
             return Ok(ended());
         }
@@ -217,7 +233,7 @@ impl Session {
             entries.push(contact);
         }
         for presentity in left.difference(&self.by_contact.clone()) {
-            self.unfollow(presentity).await?;
+            self.unlist(presentity).await?;
         }
         let key = |contact: &Contact| lists::by_address(&contact.address);
         let (entries, next) = lists::part(entries, None, key);
@@ -233,7 +249,11 @@ impl Session {
         let (watcher, bond) = (self.address().clone(), Bond::Session(self.client.mailbox.id));
         let follow =
             Follow { watcher, bond, listener: Some(self.client.mailbox.id.into()), wait: false };
-        let state = self.serving.rooms.reach.follow(presentity, follow).await.ok()?.state;
+        let Ok(follows) = self.serving.rooms.reach.follow(presentity, follow).await else {
+            self.own.remove(presentity);
+            return None;
+        };
+        let state = follows.state;
         let held = self.followed.get(presentity).map_or(Held::Nothing, |followed| followed.held);
         let held = if state == SubscriptionState::Unknown { Held::Nothing } else { held };
         self.now_follows(presentity, Followed::answered(held, state));
@@ -265,8 +285,10 @@ impl Session {
             }
         }
         for presentity in self.by_contact.clone().difference(&wanted) {
-            if let Err(error) = self.unfollow(presentity).await {
-                tracing::warn!(%error, "a removed contact is still followed");
+            match self.unlist(presentity).await {
+                Ok(false) => continue,
+                Ok(true) => {}
+                Err(error) => tracing::warn!(%error, "a removed contact is still followed"),
             }
             ended.push((presentity.clone(), SubscriptionEvent::Timeout));
         }

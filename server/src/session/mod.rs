@@ -111,7 +111,9 @@ pub struct Session {
     /// Whether the contact list is followed as it changes, and whom it names.
     expanded: bool,
     by_contact: BTreeSet<Address>,
-    /// Of those, whose following has ended, and not by the client's word.
+    /// Whom the client has asked to follow by a SUBSCRIBE for them alone.
+    own: BTreeSet<Address>,
+    /// Of those in the list, whose following has ended, and not by the client's word.
     lost: BTreeSet<Address>,
     log: Option<telling::Following>,
     /// Tells requests that wait for the log that it may have grown.
@@ -162,10 +164,22 @@ impl Followed {
 impl Session {
     /// A new session.
     pub fn new(client: Client, serving: Arc<Serving>) -> Session {
-        let (followed, by_contact, lost, grown) = Default::default();
+        let (followed, by_contact, own, lost) = Default::default();
         let hurry = tokio::sync::watch::Sender::new(());
-        let (expanded, log, ended) = (false, None, Ended::default());
-        Session { client, serving, followed, ended, expanded, by_contact, lost, log, grown, hurry }
+        let (expanded, log, ended, grown) = (false, None, Ended::default(), Default::default());
+        Session {
+            client,
+            serving,
+            followed,
+            ended,
+            expanded,
+            by_contact,
+            own,
+            lost,
+            log,
+            grown,
+            hurry,
+        }
     }
 
     /// The connection ends: what waits for other domains is answered as far as it is known.
@@ -329,6 +343,7 @@ impl Session {
 
     fn unfollowed(&mut self, presentity: &Address) {
         self.followed.remove(presentity);
+        self.own.remove(presentity);
         self.client.mailbox.unfollowed(presentity);
     }
 

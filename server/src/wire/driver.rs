@@ -75,6 +75,9 @@ pub enum Heard {
     Request(Request),
     /// It is answered with this error and not done.
     Refused(u64, Error),
+    /// It asks for this, and only a text or address in it is wrong. Whether it may be asked at all
+    /// is the owner's to say.
+    Unfit(u64, Kind, Error),
     /// It is answered with this error, and nothing after it can be read.
     Breach(u64, Error),
 }
@@ -158,8 +161,12 @@ impl<T: 'static> Driver<T> {
             Err(error @ CommandError::UnknownKind(_)) => {
                 Heard::Refused(number, Error::new(Code::Unsupported, error.to_string()))
             }
-            Err(error @ CommandError::Malformed { .. }) => {
-                Heard::Breach(number, Error::new(Code::Malformed, error.to_string()))
+            Err(error @ CommandError::Malformed { kind, .. }) => {
+                let told = Error::new(Code::Malformed, error.to_string());
+                match error.is_of_text() {
+                    true => Heard::Unfit(number, kind, told),
+                    false => Heard::Breach(number, told),
+                }
             }
         }
     }

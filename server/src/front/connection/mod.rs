@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use impp_protocol::command::{Bye, ByeReason, Ping};
 use impp_protocol::frame::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNSIGNED};
-use impp_protocol::{Code, Command, Error, Request};
+use impp_protocol::{Code, Command, Error, Kind, Request};
 use tokio::time::Instant;
 
 use super::Entrance;
@@ -241,7 +241,19 @@ impl Connection {
         match heard {
             Heard::Request(Request { number, command }) => self.take_command(number, command).await,
             Heard::Refused(number, error) => self.answer(number, error.into()),
+            Heard::Unfit(number, kind, error) => self.unfit(number, kind, error),
             Heard::Breach(number, error) => self.break_off(number, error),
+        }
+    }
+
+    /// A request of which no more than a text is wrong: it alone is refused, and those behind it are
+    /// served, if requests are served at all.
+    fn unfit(&mut self, number: u64, kind: Kind, error: Error) {
+        use Kind::{Ack, Fetch, Message, Publish, Subscribe};
+        let is_request = matches!(kind, Publish | Subscribe | Fetch | Message | Ack) && number != 0;
+        match self.phase {
+            Phase::SignedIn(_) if is_request => self.answer(number, error.into()),
+            _ => self.break_off(number, error),
         }
     }
 

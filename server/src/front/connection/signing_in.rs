@@ -67,7 +67,9 @@ impl Connection {
         }
         let number = match heard {
             Heard::Request(Request { number, .. }) => number,
-            Heard::Refused(number, _) | Heard::Breach(number, _) => number,
+            Heard::Refused(number, _) | Heard::Unfit(number, ..) | Heard::Breach(number, _) => {
+                number
+            }
         };
         Heard::Breach(number, Error::new(Code::RateLimited, "too many frames before sign-in"))
     }

@@ -22,6 +22,10 @@ use crate::core::records::{AccountState, Services};
 /// Random bytes of a password that the server makes.
 const PASSWORD_RANDOM_BYTES: usize = 18;
 
+/// Other networks have names with these, and they are legal in addresses; in URIs, shells and XML they
+/// are trouble that nobody here needs.
+const NOT_IN_NEW_NAMES: [char; 4] = ['%', '\\', '&', '\''];
+
 /// An account as `user list` prints it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Listed {
@@ -79,12 +83,24 @@ pub async fn handle(server: &Administration, request: Request) -> Response {
     refused(exit, error.to_string(), hint)
 }
 
+/// An address that a new account may have.
+fn new_name(address: Address) -> Result<Address, Undone> {
+    match address.local().chars().find(|char| NOT_IN_NEW_NAMES.contains(char)) {
+        None => Ok(address),
+        Some(char) => {
+            let text = format!("{address}: no new account gets a name with {char}");
+            let hint = Some("take another name".to_owned());
+            Err(Undone::Refused(refused(2, text, hint)))
+        }
+    }
+}
+
 async fn act(server: &Administration, request: Request) -> Result<Response, Undone> {
     let (store, now) = (&*server.store, server.clock.now());
     let (mut made, mut warnings) = Default::default();
     match request {
         Request::Add { address, password, services } => {
-            let address = address_of(&address)?;
+            let address = new_name(address_of(&address)?)?;
             let (verifier, password) = verifier(server, &address, password)?;
             let wall = server.clock.wall();
             server.accounts.add(store, wall, &address, services, verifier, vec![]).await?;

@@ -223,7 +223,9 @@ impl Open {
                     self.take_command(number, command).await;
                 }
                 Heard::Refused(number, error) => self.put(number, error.into()),
-                Heard::Breach(number, error) => self.break_off(number, error),
+                Heard::Unfit(number, _, error) | Heard::Breach(number, error) => {
+                    self.break_off(number, error);
+                }
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use impp_acl::{Acting, scope};
 use impp_presence::{Answer, Change, Lease};
 use impp_protocol::command::{Done, Publish};
-use impp_protocol::presence::Patch;
+use impp_protocol::presence::{Patch, field_amiss};
 use impp_protocol::{Code, Error};
 
 use super::Client;
@@ -43,7 +43,12 @@ impl Presence {
             return Ok(Done { lease: Some(Duration::ZERO), ..Done::empty() });
         }
         let patch = match publish.content {
-            Some(content) => Patch::decode(content).map_err(malformed)?,
+            Some(content) => {
+                Patch::decode(content.clone()).map_err(|error| match field_amiss(content) {
+                    Some(field) => malformed(field),
+                    None => malformed(error),
+                })?
+            }
             None => Patch::default(),
         };
         let lease = publish.lease;

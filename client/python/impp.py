@@ -1,0 +1,2126 @@
+#!/usr/bin/env python3
+"""A client of IMPP/1 in one file: presence and messages, with the standard library alone.
+
+Written from docs/protocol.md; the sections named below are that text's. It needs Python 3.9, and
+OpenSSL with TLS 1.3 behind it. From the top: the codec (sections 3 to 6), presence documents (8),
+signing in (7), one connection (`Session`), what outlives connections (`Client`), the command line.
+
+What the standard library cannot do, this client does not: it has no exporter of TLS, so it signs in
+by SCRAM-SHA-256 without channel binding, and instead of resuming a session it signs in anew, with
+the versions and the cursor that it holds; it asks no DNS server for SRV records, so without
+`server` in the profile it connects to the domain itself; and of addresses and domains that are not
+ASCII it checks less than section 5 asks for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import collections
+import dataclasses
+import datetime
+import enum
+import hashlib
+import hmac
+import json
+import os
+import random
+import re
+import signal
+import socket
+import ssl
+import sys
+import tempfile
+import time
+import unicodedata
+import urllib.parse
+import uuid
+from pathlib import Path
+from typing import (
+    Any, Callable, Deque, Dict, Generic, Iterable, Iterator, List, Mapping, NamedTuple, Optional,
+    Sequence, Tuple, Type, TypeVar, Union,
+)
+
+PORT = 2778
+ALPN = "impp/1"
+AGENT = "impp.py/1"
+FRAME_BYTES_MAX = 65_536
+EVENTS_MAX = 4_096          # What came unasked and was not looked at yet, of one connection;
+EVENTS_BYTES_MAX = 8 << 20  # beyond either it is dropped, and asked for again.
+SEEN_MAX = 1_000            # Ids of messages read lately, for when a cursor is worth nothing.
+ANSWER_SECONDS_MAX = 30.0
+BACKOFF_SECONDS_MAX = 30.0
+
+
+class Malformed(Exception):
+    """Octets or texts that break the protocol's grammar. The text says which and why."""
+
+
+class ConnectionLost(Exception):
+    """The connection is gone, and what it was asked may have been done or not.
+
+    `retry_after` is how many seconds the server wants to be left alone, at least; `final` says that
+    coming back needs the person (their account, password or device was taken away).
+    """
+
+    def __init__(self, why: str, retry_after: float = 0, final: bool = False) -> None:
+        super().__init__(why)
+        self.retry_after, self.final = retry_after, final
+
+
+class Distrusted(Exception):
+    """The server, or what it sent, cannot be trusted; trying again does not cure that."""
+
+
+class Refused(Exception):
+    """The answer to a request was an ERROR, which is `error`."""
+
+    def __init__(self, error: Error) -> None:
+        text = f": {error.text}" if error.text else ""
+        super().__init__(f"{label(error.code)} (by the {label(error.by)}){text}")
+        self.error = error
+
+
+# --- Section 3 and 4: varints, frames, fields ---------------------------------------------------
+
+Raw = Union[int, bytes]
+
+
+def varint(number: int) -> bytes:
+    """The one spelling of a number from 0 to 2**64 - 1."""
+    if not 0 <= number < 1 << 64:
+        raise Malformed(f"{number} is no number of 64 bits")
+    out = bytearray()
+    while number >= 128:
+        out.append(number & 127 | 128)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def read_varint(data: bytes, at: int) -> Tuple[int, int]:
+    """The number that begins at `at`, and where it ends."""
+    value = shift = 0
+    for end in range(at, min(at + 10, len(data))):
+        byte = data[end]
+        value |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            if (byte == 0 and end > at) or value >> 64:
+                raise Malformed("not a minimal varint of at most 64 bits")
+            return value, end + 1
+    raise Malformed("a varint that does not end")
+
+
+def read_octets(data: bytes, at: int) -> Tuple[bytes, int]:
+    """The octets behind the length that begins at `at`, and where they end."""
+    length, at = read_varint(data, at)
+    if length > len(data) - at:
+        raise Malformed("octets that end too early")
+    return data[at:at + length], at + length
+
+
+def put_fields(fields: Mapping[int, Raw]) -> bytes:
+    """Fields by their numbers, encoded."""
+    out = bytearray()
+    for number in sorted(fields):
+        value = fields[number]
+        if isinstance(value, int):
+            out += varint(number * 2) + varint(value)
+        else:
+            out += varint(number * 2 + 1) + varint(len(value)) + value
+    return bytes(out)
+
+
+def get_fields(data: bytes) -> Dict[int, Raw]:
+    """Encoded fields by their numbers, which have to rise."""
+    fields: Dict[int, Raw] = {}
+    at, last = 0, -1
+    while at < len(data):
+        key, at = read_varint(data, at)
+        number = key >> 1
+        if number <= last:
+            raise Malformed(f"field {number}: repeated or out of order")
+        last = number
+        if key & 1:
+            fields[number], at = read_octets(data, at)
+        else:
+            fields[number], at = read_varint(data, at)
+    return fields
+
+
+# --- Section 5: types of values -----------------------------------------------------------------
+
+T = TypeVar("T")
+R = TypeVar("R", bound="Record")
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind(Generic[T]):
+    """A type of values: its shape, and how a value is written and read."""
+
+    shape: int
+    write: Callable[[T], Raw]
+    read: Callable[[Any], T]
+
+
+def same(value: T) -> T:
+    """What needs no change between here and the wire."""
+    return value
+
+
+def at_most(most: int) -> Kind[int]:
+    """Integers from 0 to `most`."""
+
+    def check(value: int) -> int:
+        if not 0 <= value <= most:
+            raise Malformed(f"{value} is more than {most}")
+        return value
+
+    return Kind(0, check, check)
+
+
+def check_flag(value: int) -> bool:
+    """A flag that is there is 1."""
+    if value != 1:
+        raise Malformed("a flag that is not 1")
+    return True
+
+
+def check_sixteen(value: bytes) -> bytes:
+    """An id or a version."""
+    if len(value) != 16:
+        raise Malformed(f"{len(value)} octets instead of 16")
+    return value
+
+
+def check_text(value: str) -> str:
+    """Text without control characters other than line feed and tab."""
+    if any(unicodedata.category(char) == "Cc" and char not in "\n\t" for char in value):
+        raise Malformed("text with control characters")
+    return value
+
+
+def check_domain(domain: str) -> str:
+    """A domain in canonical form, as far as the standard library can tell."""
+    labels = domain.split(".")
+    ldh = all(re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", part) for part in labels)
+    if not ldh or len(domain) > 253 or re.fullmatch(r"[0-9]+|0x[0-9a-f]*", labels[-1]):
+        raise Malformed(f"{domain!r} is no domain in canonical form")
+    return domain
+
+
+def check_address(address: str) -> str:
+    """An address in canonical form, as far as the standard library can tell: of users that are not
+    ASCII the script and PRECIS's classes of characters are left to the server."""
+    user, _, domain = address.rpartition("@")
+    is_folded = user == unicodedata.normalize("NFC", user.lower())
+    is_plain = not any(
+        char in '@:/"<> ' or unicodedata.category(char)[0] in "CZ" for char in user
+    )
+    if not (0 < len(user.encode()) <= 64 and is_folded and is_plain):
+        raise Malformed(f"{address!r} is no address in canonical form")
+    check_domain(domain)
+    return address
+
+
+def parse_address(text: str) -> str:
+    """What a person writes (`Bob@A.example`, `im:bob@a.example`) as an address."""
+    scheme, colon, rest = text.partition(":")
+    if colon:
+        if scheme.lower() not in ("im", "pres"):
+            raise Malformed(f"{text!r}: an address is user@domain, im: or pres:")
+        text = urllib.parse.unquote(rest.partition("?")[0], errors="strict")
+    user, _, domain = text.strip().rpartition("@")
+    if not domain.isascii():
+        domain = domain.encode("idna").decode()
+    return check_address(unicodedata.normalize("NFC", f"{user.lower()}@{domain.lower()}"))
+
+
+def texts(check: Callable[[str], str]) -> Kind[str]:
+    """Texts that a check lets pass."""
+
+    def read(value: bytes) -> str:
+        try:
+            return check(value.decode())
+        except UnicodeDecodeError as error:
+            raise Malformed("text that is not UTF-8") from error
+
+    return Kind(1, lambda value: check(value).encode(), read)
+
+
+def numbers(of: Type[N]) -> Kind[N]:
+    """The numbers of a table; another one is malformed."""
+
+    def read(value: int) -> N:
+        try:
+            return of(value)
+        except ValueError as error:
+            raise Malformed(f"{of.__name__} has no number {value}") from error
+
+    return Kind(0, int, read)
+
+
+def maps(of: Type[R]) -> Kind[R]:
+    """Maps with these fields."""
+    return Kind(1, lambda value: value.encode(), of.decode)
+
+
+def lists(of: Kind[T], most: int = 4_096) -> Kind[Tuple[T, ...]]:
+    """Lists of values of shape 1, at least one and at most so many."""
+
+    def write(values: Sequence[T]) -> bytes:
+        items = [bytes(of.write(value)) for value in values]
+        if len(items) > most:
+            raise Malformed(f"a list of {len(items)}, more than {most}")
+        return b"".join(varint(len(item)) + item for item in items)
+
+    def read(data: bytes) -> Tuple[T, ...]:
+        values: List[T] = []
+        at = 0
+        while at < len(data):
+            item, at = read_octets(data, at)
+            values.append(of.read(item))
+        if not 0 < len(values) <= most:
+            raise Malformed(f"a list of {len(values)}")
+        return tuple(values)
+
+    return Kind(1, write, read)
+
+
+INTEGER = at_most((1 << 64) - 1)
+SECONDS = at_most((1 << 32) - 1)
+TIME = at_most(253_402_207_200_000)
+FLAG: Kind[bool] = Kind(0, int, check_flag)
+OCTETS: Kind[bytes] = Kind(1, same, same)
+SIXTEEN: Kind[bytes] = Kind(1, check_sixteen, check_sixteen)
+TEXT = texts(check_text)
+ADDRESS = texts(check_address)
+DOMAIN = texts(check_domain)
+
+
+# --- Tables of fields ---------------------------------------------------------------------------
+
+
+def need(number: int, kind: Kind[Any]) -> Any:
+    """A field that is always there."""
+    return dataclasses.field(metadata={"number": number, "kind": kind})
+
+
+def may(number: int, kind: Kind[Any], absent: Any = None) -> Any:
+    """A field that may be left out, and then is `absent`."""
+    return dataclasses.field(default=absent, metadata={"number": number, "kind": kind})
+
+
+class Record:
+    """A map of fields: a dataclass whose fields are made by `need` and `may`."""
+
+    def encode(self) -> bytes:
+        """Its fields, encoded."""
+        fields: Dict[int, Raw] = {}
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            is_absent = field.default is not dataclasses.MISSING and value == field.default
+            if not is_absent:
+                fields[field.metadata["number"]] = field.metadata["kind"].write(value)
+        return put_fields(fields)
+
+    @classmethod
+    def decode(cls: Type[R], data: bytes) -> R:
+        """The record of encoded fields. Fields unknown here are skipped below 64."""
+        raw = get_fields(data)
+        values: Dict[str, Any] = {}
+        for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+            found = raw.pop(field.metadata["number"], None)
+            where = f"{cls.__name__}.{field.name}"
+            if found is not None:
+                kind = field.metadata["kind"]
+                if isinstance(found, int) != (kind.shape == 0):
+                    raise Malformed(f"{where}: wrong shape")
+                try:
+                    values[field.name] = kind.read(found)
+                except Malformed as error:
+                    raise Malformed(f"{where}: {error}") from error
+            elif field.default is dataclasses.MISSING:
+                raise Malformed(f"{where}: missing")
+        critical = [number for number in raw if number >= 64]
+        if critical:
+            raise Malformed(f"{cls.__name__}: field {critical[0]} must be understood")
+        return cls(**values)
+
+
+class Number(enum.IntEnum):
+    """A number of a table, whose name people and scripts read in small letters."""
+
+
+N = TypeVar("N", bound=Number)
+
+
+def label(number: Number) -> str:
+    """The number's name as the tables write it."""
+    return number.name.lower().replace("_", "-")
+
+
+class Thing(Number):
+    """What a request is about."""
+
+    PRESENCE = 1
+    WATCHERS = 2
+    RULES = 3
+    CONTACTS = 5
+    DEVICES = 6
+    READ_MARKS = 7
+    REQUESTS = 9
+    SUBSCRIPTIONS = 10
+    LAYER = 11
+    EXPLAIN = 16
+    FATE = 17
+    LOG = 32
+
+
+class State(Number):
+    """How a subscription stands."""
+
+    PENDING = 1
+    ACTIVE = 2
+    WAITING = 3
+    TERMINATED = 4
+    STALE = 5
+    UNKNOWN = 6
+
+
+class Event(Number):
+    """Why a subscription stands so."""
+
+    SUBSCRIBE = 1
+    APPROVED = 2
+    DEACTIVATED = 3
+    PROBATION = 4
+    REJECTED = 5
+    TIMEOUT = 6
+    GIVEUP = 7
+    NORESOURCE = 8
+
+
+class Code(Number):
+    """What went wrong."""
+
+    MALFORMED = 1
+    TOO_LARGE = 2
+    UNSUPPORTED = 3
+    NOT_OFFERED = 4
+    WRONG_STATE = 5
+    NOT_SIGNED_IN = 6
+    AUTH_FAILED = 7
+    REFUSED = 8
+    NOT_FOUND = 9
+    CONFLICT = 10
+    EXPIRED = 11
+    OUT_OF_WINDOW = 12
+    TOO_SHORT = 13
+    BAD_CURSOR = 14
+    BAD_VERSION = 15
+    FULL = 16
+    RATE_LIMITED = 17
+    BUSY = 18
+    STOPPING = 19
+    STORAGE = 20
+    MOVED = 21
+    UNKNOWN_DOMAIN = 22
+    UNREACHABLE = 23
+    UNTRUSTED = 24
+    LOOP = 25
+    INTERNAL = 26
+
+    @property
+    def passes(self) -> bool:
+        """Whether the same request may succeed later."""
+        return self in (Code.FULL, Code.RATE_LIMITED, Code.BUSY, Code.STOPPING, Code.STORAGE,
+                        Code.UNREACHABLE, Code.INTERNAL)
+
+
+class Sayer(Number):
+    """Who says so."""
+
+    SERVER = 1
+    HOME = 2
+    RECIPIENT = 3
+
+
+class Outcome(Number):
+    """What became of a MESSAGE."""
+
+    DELIVERED = 1
+    DUPLICATE = 2
+    QUEUED = 3
+    SENT = 4
+
+
+class ItemKind(Number):
+    """What an item of the log is."""
+
+    MESSAGE = 1
+    SENT = 2
+    FATE = 3
+    DEVICE = 4
+    DAMAGED = 5
+
+
+class Fate(Number):
+    """How a message ended."""
+
+    DELIVERED = 1
+    FAILED = 2
+    EXPIRED = 3
+    UNKNOWN = 4
+
+
+class DeviceEvent(Number):
+    """Why a device is none any more."""
+
+    REMOVED = 1
+    MADE_ROOM = 2
+
+
+class Grant(Number):
+    """What a contact may see."""
+
+    NONE = 1
+    STATUS = 2
+    ALL = 3
+
+
+class Reason(Number):
+    """Why a connection ends."""
+
+    DONE = 1
+    PROTOCOL = 2
+    STOPPING = 3
+    TIMEOUT = 4
+    REVOKED = 5
+    REPLACED = 6
+    BUSY = 7
+    IDLE = 8
+    REDUNDANT = 9
+
+
+@dataclasses.dataclass(frozen=True)
+class Hello(Record):
+    """The first frame of each side."""
+
+    version: int = need(1, INTEGER)
+    features: Tuple[str, ...] = may(2, lists(TEXT), ())
+    agent: Optional[str] = may(3, TEXT)
+    time: Optional[int] = may(4, TIME)
+    domains: Tuple[str, ...] = may(5, lists(DOMAIN), ())
+    mechanisms: Tuple[str, ...] = may(6, lists(TEXT), ())
+    frame_max: Optional[int] = may(7, INTEGER)
+    body_max: Optional[int] = may(8, INTEGER)
+    idle: Optional[int] = may(9, SECONDS)
+    requests_max: Optional[int] = may(10, INTEGER)
+    requests_per_second: Optional[int] = may(13, INTEGER)
+    requests_burst: Optional[int] = may(14, INTEGER)
+    work_per_second: Optional[int] = may(15, INTEGER)
+    work_burst: Optional[int] = may(16, INTEGER)
+    stored_per_second: Optional[int] = may(17, INTEGER)
+    stored_burst: Optional[int] = may(18, INTEGER)
+    lease_min: Optional[int] = may(19, SECONDS)
+    lease_max: Optional[int] = may(20, SECONDS)
+    leases_max: Optional[int] = may(21, INTEGER)
+
+
+@dataclasses.dataclass(frozen=True)
+class Auth(Record):
+    """A step of signing in."""
+
+    mechanism: Optional[str] = may(1, TEXT)
+    data: Optional[bytes] = may(2, OCTETS)
+    device: Optional[bytes] = may(3, SIXTEEN)
+    device_name: Optional[str] = may(4, TEXT)
+    resume: Optional[bytes] = may(5, SIXTEEN)
+
+
+@dataclasses.dataclass(frozen=True)
+class Challenge(Record):
+    """The server's step of signing in."""
+
+    data: bytes = need(1, OCTETS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Done(Record):
+    """OK: the answer to a request that was done."""
+
+    data: Optional[bytes] = may(1, OCTETS)
+    address: Optional[str] = may(2, ADDRESS)
+    resume: Optional[bytes] = may(3, OCTETS)
+    window: Optional[int] = may(4, SECONDS)
+    resumed: bool = may(5, FLAG, False)
+    lease: Optional[int] = may(6, SECONDS)
+    state: Optional[State] = may(7, numbers(State))
+    number: Optional[int] = may(8, INTEGER)
+    version: Optional[bytes] = may(9, SIXTEEN)
+    content: Optional[bytes] = may(10, OCTETS)
+    outcome: Optional[Outcome] = may(11, numbers(Outcome))
+    time: Optional[int] = may(12, TIME)
+    next: Optional[bytes] = may(13, OCTETS)
+    layer_ended: bool = may(15, FLAG, False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Error(Record):
+    """ERROR: the answer to a request that was not done."""
+
+    code: Code = need(1, numbers(Code))
+    by: Sayer = need(2, numbers(Sayer))
+    text: Optional[str] = may(3, TEXT)
+    retry_after: Optional[int] = may(4, SECONDS)
+    minimum: Optional[int] = may(5, SECONDS)
+    version: Optional[int] = may(6, INTEGER)
+    address: Optional[str] = may(7, ADDRESS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Publish(Record):
+    """Change a state."""
+
+    address: str = need(1, ADDRESS)
+    what: Thing = need(2, numbers(Thing))
+    content: Optional[bytes] = may(3, OCTETS)
+    lease: Optional[int] = may(4, SECONDS)
+    replace: bool = may(5, FLAG, False)
+    base: Optional[int] = may(6, INTEGER)
+
+
+@dataclasses.dataclass(frozen=True)
+class Subscribe(Record):
+    """Follow a state or a series."""
+
+    address: str = need(1, ADDRESS)
+    what: Thing = need(2, numbers(Thing))
+    lease: Optional[int] = may(3, SECONDS)
+    version: Optional[bytes] = may(4, SIXTEEN)
+    cursor: Optional[bytes] = may(5, OCTETS)
+    expand: bool = may(6, FLAG, False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fetch(Record):
+    """Read a state or a series once."""
+
+    address: str = need(1, ADDRESS)
+    what: Thing = need(2, numbers(Thing))
+    version: Optional[bytes] = may(3, SIXTEEN)
+    cursor: Optional[bytes] = may(4, OCTETS)
+    max: Optional[int] = may(5, INTEGER)
+    about: Optional[str] = may(9, ADDRESS)
+    delivery: bool = may(10, FLAG, False)
+    id: Optional[bytes] = may(11, SIXTEEN)
+
+
+@dataclasses.dataclass(frozen=True)
+class Notify(Record):
+    """What changed in a thing that is followed, or why following ended."""
+
+    address: str = need(1, ADDRESS)
+    what: Thing = need(2, numbers(Thing))
+    state: State = need(3, numbers(State))
+    base: Optional[bytes] = may(4, SIXTEEN)
+    version: Optional[bytes] = may(5, SIXTEEN)
+    snapshot: Optional[bytes] = may(6, OCTETS)
+    patch: Optional[bytes] = may(7, OCTETS)
+    event: Optional[Event] = may(8, numbers(Event))
+
+
+@dataclasses.dataclass(frozen=True)
+class Header(Record):
+    """A further header of a message."""
+
+    name: str = need(1, TEXT)
+    value: str = need(2, TEXT)
+
+
+@dataclasses.dataclass(frozen=True)
+class Message(Record):
+    """Append to an inbox."""
+
+    id: bytes = need(1, SIXTEEN)
+    to: str = need(2, ADDRESS)
+    body: bytes = need(5, OCTETS)
+    from_: Optional[str] = may(3, ADDRESS)
+    content_type: Optional[str] = may(4, TEXT)
+    created: Optional[int] = may(6, TIME)
+    expires: Optional[int] = may(7, TIME)
+    reply_to: Optional[str] = may(8, ADDRESS)
+    thread: Optional[str] = may(9, TEXT)
+    headers: Tuple[Header, ...] = may(10, lists(maps(Header), 32), ())
+    volatile: bool = may(11, FLAG, False)
+    sender: Optional[str] = may(12, ADDRESS)
+    redirected_from: Optional[str] = may(48, ADDRESS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ack(Record):
+    """Custody of the log up to a cursor."""
+
+    address: str = need(1, ADDRESS)
+    cursor: bytes = need(2, OCTETS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ping(Record):
+    """Are you there?"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bye(Record):
+    """The orderly end of the connection."""
+
+    reason: Reason = need(1, numbers(Reason))
+    text: Optional[str] = may(2, TEXT)
+    retry_after: Optional[int] = may(3, SECONDS)
+    server: Optional[str] = may(4, TEXT)
+
+
+COMMANDS: Tuple[Type[Record], ...] = (
+    Hello, Auth, Challenge, Done, Error, Publish, Subscribe, Fetch, Notify, Message, Ack, Ping, Bye)
+
+
+class Frame(NamedTuple):
+    """A frame of a known kind."""
+
+    number: int
+    command: Record
+
+    def encode(self) -> bytes:
+        """The octets of it."""
+        body = varint(self.number) + self.command.encode()
+        if len(body) > FRAME_BYTES_MAX:
+            raise Malformed(f"a frame of {len(body)} octets, more than {FRAME_BYTES_MAX}")
+        kind = 1 + COMMANDS.index(type(self.command))
+        return len(body).to_bytes(3, "big") + bytes([kind]) + body
+
+
+class Unknown(NamedTuple):
+    """A frame of a kind that is not known here."""
+
+    number: int
+    kind: int
+
+
+def decode_frame(kind: int, body: bytes) -> Union[Frame, Unknown]:
+    """A frame without its head."""
+    number, at = read_varint(body, 0)
+    if not 1 <= kind <= len(COMMANDS):
+        return Unknown(number, kind)
+    return Frame(number, COMMANDS[kind - 1].decode(body[at:]))
+
+
+# --- Section 8: the presence document -----------------------------------------------------------
+
+Fields = Dict[str, str]
+WORDS = frozenset(("activities", "mood", "privacy"))
+TIMES = frozenset(("last-seen", "timestamp"))
+NAMES = WORDS | TIMES | frozenset((
+    "class", "contact", "device-id", "display-name", "note", "place-is", "place-type", "priority",
+    "relationship", "service-class", "sphere", "status", "status-icon", "time-offset",
+    "user-input"))
+
+
+def check_name(name: str) -> str:
+    """A registered name, or a reverse-domain one."""
+    label_of = r"[a-z0-9-]+"
+    is_reverse = re.fullmatch(rf"{label_of}(\.{label_of})+", name) and len(name) <= 64
+    if name not in NAMES and not is_reverse:
+        raise Malformed(f"{name!r} is no name of a presence field")
+    return name
+
+
+def check_part(part: str) -> str:
+    """The id of a tuple or device."""
+    if not re.fullmatch(r"[!-~]{1,64}", part):
+        raise Malformed(f"{part!r} is no id of a tuple or device")
+    return part
+
+
+def check_value(name: str, value: str) -> str:
+    """A field's value in the canonical form of its type."""
+    is_turned = re.search("[\u202a-\u202e\u2066-\u2069]", value)
+    is_ok = 1 <= len(value.encode()) <= 4_096 and not is_turned
+    if name == "status":
+        is_ok = value in ("open", "closed")
+    elif name in WORDS:
+        is_ok = is_ok and value == " ".join(sorted(set(value.split()), key=str.encode))
+    elif name == "priority":
+        is_ok = re.fullmatch(r"0|1|0\.[0-9]{0,2}[1-9]", value) is not None
+    elif name == "time-offset":
+        is_ok = re.fullmatch(r"0|-?[1-9][0-9]{0,9}", value) is not None
+        is_ok = is_ok and -(1 << 31) <= int(value) < 1 << 31
+    elif name in TIMES:
+        form = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d*[1-9])?Z"
+        is_ok = re.fullmatch(form, value, re.ASCII) is not None
+    if not is_ok:
+        raise Malformed(f"presence field {name!r}: {value!r} is not in canonical form")
+    return check_text(value)
+
+
+NAME, PART_ID = texts(check_name), texts(check_part)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair(Record):
+    """A field's name and value."""
+
+    name: str = need(1, NAME)
+    value: str = need(2, TEXT)
+
+
+@dataclasses.dataclass(frozen=True)
+class Part(Record):
+    """A tuple or a device."""
+
+    id: str = need(1, PART_ID)
+    fields: Tuple[Pair, ...] = may(2, lists(maps(Pair), 64), ())
+
+
+@dataclasses.dataclass(frozen=True)
+class DocumentRecord(Record):
+    """The encoding of a document."""
+
+    person: Tuple[Pair, ...] = may(1, lists(maps(Pair), 64), ())
+    tuples: Tuple[Part, ...] = may(2, lists(maps(Part), 16), ())
+    devices: Tuple[Part, ...] = may(3, lists(maps(Part), 16), ())
+
+
+@dataclasses.dataclass(frozen=True)
+class PartChange(Record):
+    """The change of a tuple or device."""
+
+    id: str = need(1, PART_ID)
+    set: Tuple[Pair, ...] = may(2, lists(maps(Pair), 64), ())
+    unset: Tuple[str, ...] = may(3, lists(NAME, 64), ())
+    remove: bool = may(4, FLAG, False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Patch(Record):
+    """What makes one document out of another."""
+
+    set: Tuple[Pair, ...] = may(1, lists(maps(Pair), 64), ())
+    unset: Tuple[str, ...] = may(2, lists(NAME, 64), ())
+    tuples: Tuple[PartChange, ...] = may(3, lists(maps(PartChange), 32), ())
+    devices: Tuple[PartChange, ...] = may(4, lists(maps(PartChange), 32), ())
+
+
+def rising(names: Sequence[str]) -> None:
+    """Names that stand once each and in order."""
+    if any(before >= after for before, after in zip(names, names[1:])):
+        raise Malformed("names that do not rise")
+
+
+def to_pairs(fields: Fields) -> Tuple[Pair, ...]:
+    """Fields as they are encoded."""
+    return tuple(Pair(name, check_value(name, fields[name])) for name in sorted(fields))
+
+
+def from_pairs(pairs: Sequence[Pair]) -> Fields:
+    """Encoded fields by their names."""
+    rising([pair.name for pair in pairs])
+    return {pair.name: check_value(pair.name, pair.value) for pair in pairs}
+
+
+def changed(fields: Fields, unset: Sequence[str], pairs: Sequence[Pair]) -> Fields:
+    """Fields after a patch of them."""
+    rising(unset)
+    after = {name: value for name, value in fields.items() if name not in unset}
+    after.update(from_pairs(pairs))
+    if len(after) > 64:
+        raise Malformed("more than 64 fields")
+    return after
+
+
+@dataclasses.dataclass
+class Document:
+    """What somebody shows of themselves."""
+
+    person: Fields = dataclasses.field(default_factory=dict)
+    tuples: Dict[str, Fields] = dataclasses.field(default_factory=dict)
+    devices: Dict[str, Fields] = dataclasses.field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        """Its one encoding."""
+
+        def parts(of: Dict[str, Fields]) -> Tuple[Part, ...]:
+            return tuple(Part(name, to_pairs(of[name])) for name in sorted(of))
+
+        record = DocumentRecord(to_pairs(self.person), parts(self.tuples), parts(self.devices))
+        return record.encode()
+
+    @staticmethod
+    def decode(data: bytes) -> Document:
+        """The document of an encoding."""
+
+        def parts(of: Tuple[Part, ...]) -> Dict[str, Fields]:
+            rising([part.id for part in of])
+            return {part.id: from_pairs(part.fields) for part in of}
+
+        record = DocumentRecord.decode(data)
+        return Document(from_pairs(record.person), parts(record.tuples), parts(record.devices))
+
+    def version(self) -> bytes:
+        """The digest of its encoding."""
+        return digest(self.encode())
+
+    def applied(self, patch: Patch) -> Document:
+        """What a patch makes of it."""
+
+        def parts(of: Dict[str, Fields], changes: Tuple[PartChange, ...]) -> Dict[str, Fields]:
+            rising([change.id for change in changes])
+            after = dict(of)
+            for change in changes:
+                if change.remove:
+                    after.pop(change.id, None)
+                else:
+                    before = after.get(change.id, {})
+                    after[change.id] = changed(before, change.unset, change.set)
+            if len(after) > 16:
+                raise Malformed("more than 16 tuples or devices")
+            return after
+
+        return Document(changed(self.person, patch.unset, patch.set),
+                        parts(self.tuples, patch.tuples), parts(self.devices, patch.devices))
+
+    def as_patch(self) -> Patch:
+        """What makes it out of an empty document."""
+
+        def parts(of: Dict[str, Fields]) -> Tuple[PartChange, ...]:
+            return tuple(PartChange(name, to_pairs(of[name])) for name in sorted(of))
+
+        return Patch(to_pairs(self.person), (), parts(self.tuples), parts(self.devices))
+
+    def to_json(self) -> Dict[str, Any]:
+        """The document as scripts read it."""
+        out: Dict[str, Any] = {"person": self.person, "tuples": []}
+        for kind, parts in (("tuples", self.tuples), ("devices", self.devices)):
+            if parts or kind == "tuples":
+                out[kind] = [{"id": name, **parts[name]} for name in sorted(parts)]
+        return out
+
+
+def digest(encoding: bytes) -> bytes:
+    """A version: the first 16 octets of SHA-256."""
+    return hashlib.sha256(encoding).digest()[:16]
+
+
+# --- Sections 11 and 12: the log, contacts, explanations ----------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class FateReport(Record):
+    """How a message ended."""
+
+    id: bytes = need(1, SIXTEEN)
+    to: str = need(2, ADDRESS)
+    fate: Fate = need(3, numbers(Fate))
+    code: Optional[Code] = may(4, numbers(Code))
+    by: Optional[Sayer] = may(5, numbers(Sayer))
+    text: Optional[str] = may(6, TEXT)
+    address: Optional[str] = may(7, ADDRESS)
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceReport(Record):
+    """What became of a device."""
+
+    id: bytes = need(1, SIXTEEN)
+    event: DeviceEvent = need(3, numbers(DeviceEvent))
+    last_seen: int = need(4, TIME)
+    name: Optional[str] = may(2, TEXT)
+    newcomer: Optional[bytes] = may(5, SIXTEEN)
+    newcomer_name: Optional[str] = may(6, TEXT)
+
+
+@dataclasses.dataclass(frozen=True)
+class Item(Record):
+    """An item of the log."""
+
+    kind: ItemKind = need(1, numbers(ItemKind))
+    cursor: bytes = need(2, OCTETS)
+    time: int = need(3, TIME)
+    message: Optional[bytes] = may(4, OCTETS)
+    fate: Optional[FateReport] = may(5, maps(FateReport))
+    device: Optional[DeviceReport] = may(6, maps(DeviceReport))
+
+
+@dataclasses.dataclass(frozen=True)
+class Page(Record):
+    """A piece of the log."""
+
+    cursor: bytes = need(2, OCTETS)
+    oldest: bytes = need(4, OCTETS)
+    items: Tuple[bytes, ...] = may(1, lists(OCTETS), ())
+    more: bool = may(3, FLAG, False)
+
+    def known(self) -> Iterator[Item]:
+        """Its items, without those of kinds, or about events, that are not known here."""
+        for item in self.items:
+            raw = get_fields(item)
+            device = raw.get(6)
+            events = get_fields(device).get(3) if isinstance(device, bytes) else 1
+            if raw.get(1) in list(ItemKind) and events in list(DeviceEvent):
+                yield Item.decode(item)
+
+
+@dataclasses.dataclass(frozen=True)
+class Contact(Record):
+    """An entry of the contact list."""
+
+    address: str = need(1, ADDRESS)
+    grant: Grant = need(5, numbers(Grant))
+    name: Optional[str] = may(2, TEXT)
+    groups: Tuple[str, ...] = may(3, lists(TEXT, 16), ())
+    follow: bool = may(4, FLAG, False)
+    subscription: Optional[State] = may(6, numbers(State))
+
+
+@dataclasses.dataclass(frozen=True)
+class Contacts(Record):
+    """The contact list, or a part of it."""
+
+    entries: Tuple[Contact, ...] = may(1, lists(maps(Contact)), ())
+
+
+@dataclasses.dataclass(frozen=True)
+class RuleTrace(Record):
+    """What a rule says about somebody, and why."""
+
+    id: str = need(1, TEXT)
+    why: str = need(3, TEXT)
+    matched: bool = may(2, FLAG, False)
+    grants: Tuple[str, ...] = may(4, lists(TEXT), ())
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation(Record):
+    """What the rules say about somebody."""
+
+    owner: str = need(1, ADDRESS)
+    watcher: str = need(2, ADDRESS)
+    decision: str = need(3, TEXT)
+    fields: Tuple[str, ...] = may(4, lists(TEXT), ())
+    rules: Tuple[RuleTrace, ...] = may(5, lists(maps(RuleTrace)), ())
+
+
+# --- Section 7: SCRAM ---------------------------------------------------------------------------
+
+
+def prepare_password(password: str) -> str:
+    """PRECIS OpaqueString, as far as the standard library can: spaces, NFC, no controls."""
+    if any(unicodedata.category(char) == "Cc" for char in password):
+        raise Malformed("a password with control characters")
+    spaced = "".join(" " if unicodedata.category(c) == "Zs" else c for c in password)
+    return unicodedata.normalize("NFC", spaced)
+
+
+class Scram:
+    """One sign-in by SCRAM-SHA-256, or with `exporter` (32 octets of the TLS connection's exporter,
+    from whatever library has one) by SCRAM-SHA-256-PLUS. No I/O: messages in, messages out."""
+
+    def __init__(self, user: str, password: str, nonce: Optional[str] = None,
+                 exporter: Optional[bytes] = None) -> None:
+        self.mechanism = "SCRAM-SHA-256" if exporter is None else "SCRAM-SHA-256-PLUS"
+        self._password = prepare_password(password).encode()
+        self._nonce = nonce or base64.b64encode(os.urandom(24)).decode()
+        gs2 = "n,," if exporter is None else "p=tls-exporter,,"
+        self._binding = gs2.encode() + (exporter or b"")
+        name = user.replace("=", "=3D").replace(",", "=2C")
+        self._bare = f"n={name},r={self._nonce}"
+        self.first = (gs2 + self._bare).encode()
+        self._expected = b""
+
+    def proof(self, challenge: bytes) -> bytes:
+        """The last message, which answers the server's challenge."""
+        text = challenge.decode("utf-8", "replace")
+        parts = [part.partition("=")[::2] for part in text.split(",")]
+        if len(parts) < 3 or [part[0] for part in parts[:3]] != ["r", "s", "i"]:
+            raise Distrusted("the challenge is none of SCRAM's")
+        if any(part[0] == "m" for part in parts):
+            raise Distrusted("the challenge asks for what is not known here")
+        (_, nonce), (_, salt), (_, count) = parts[:3]
+        if not nonce.startswith(self._nonce) or nonce == self._nonce:
+            raise Distrusted("the challenge is not about this sign-in")
+        if not re.fullmatch("[1-9][0-9]{0,6}", count) or not 4_096 <= int(count) <= 1_000_000:
+            raise Distrusted("the count of iterations is out of bounds")
+        salted = hashlib.pbkdf2_hmac(
+            "sha256", self._password, base64.b64decode(salt), int(count))
+        no_proof = f"c={base64.b64encode(self._binding).decode()},r={nonce}"
+        signed = f"{self._bare},{text},{no_proof}".encode()
+        client_key = hmac.digest(salted, b"Client Key", "sha256")
+        server_key = hmac.digest(salted, b"Server Key", "sha256")
+        signature = hmac.digest(hashlib.sha256(client_key).digest(), signed, "sha256")
+        proof = bytes(a ^ b for a, b in zip(client_key, signature))
+        final = hmac.digest(server_key, signed, "sha256")
+        self._expected = b"v=" + base64.b64encode(final)
+        return f"{no_proof},p={base64.b64encode(proof).decode()}".encode()
+
+    def verify(self, final: Optional[bytes]) -> None:
+        """Whether the server has proven that it knows the account."""
+        if not self._expected or not hmac.compare_digest(final or b"", self._expected):
+            raise Distrusted("the server has not proven that it knows the account")
+
+
+# --- One connection -----------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Account:
+    """Whose session, where, and from which device."""
+
+    address: str
+    password: str
+    device: bytes
+    host: str
+    port: int = PORT
+    trust: Optional[str] = None
+    device_name: str = "impp.py"
+
+    @property
+    def domain(self) -> str:
+        """The domain that the server has to prove."""
+        return self.address.rpartition("@")[2]
+
+
+class Wire:
+    """Frames over TLS. `timeout` bounds what waits for the network, in seconds."""
+
+    def __init__(self, account: Account, timeout: float) -> None:
+        context = ssl.create_default_context(cafile=account.trust)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.set_alpn_protocols([ALPN])
+        try:
+            tcp = socket.create_connection((account.host, account.port), timeout)
+            tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._tls = context.wrap_socket(tcp, server_hostname=account.domain)
+        except ssl.SSLCertVerificationError as error:
+            raise Distrusted(f"{account.domain}: {error.verify_message}") from error
+        except OSError as error:
+            raise ConnectionLost(f"{account.host}:{account.port}: {error}") from error
+        self._timeout = timeout
+        self._buffer = bytearray()
+        self.heard = time.monotonic()
+        if self._tls.selected_alpn_protocol() != ALPN:
+            self.close()
+            raise Distrusted(f"the server does not speak {ALPN}")
+
+    def send(self, number: int, command: Record) -> None:
+        """Writes a frame whole, or the connection is lost."""
+        data = Frame(number, command).encode()
+        try:
+            self._tls.settimeout(self._timeout)
+            self._tls.sendall(data)
+        except OSError as error:
+            raise ConnectionLost(f"writing: {error}") from error
+
+    def receive(self, seconds: float) -> Optional[Union[Frame, Unknown]]:
+        """The next frame; none if it has not come whole within so many seconds."""
+        until = time.monotonic() + seconds
+        while True:
+            taken = self._take()
+            if taken is not None:
+                return taken
+            left = until - time.monotonic()
+            if left <= 0:
+                return None
+            try:
+                self._tls.settimeout(left)
+                data = self._tls.recv(FRAME_BYTES_MAX)
+            except socket.timeout:
+                continue
+            except OSError as error:
+                raise ConnectionLost(f"reading: {error}") from error
+            if not data:
+                raise ConnectionLost("the server has closed the connection")
+            self.heard = time.monotonic()
+            self._buffer += data
+
+    def _take(self) -> Optional[Union[Frame, Unknown]]:
+        if len(self._buffer) < 4:
+            return None
+        end = 4 + int.from_bytes(self._buffer[:3], "big")
+        if end > 4 + FRAME_BYTES_MAX:
+            raise ConnectionLost(f"the server sends a frame of {end - 4} octets")
+        if len(self._buffer) < end:
+            return None
+        kind, body = self._buffer[3], bytes(self._buffer[4:end])
+        del self._buffer[:end]
+        try:
+            return decode_frame(kind, body)
+        except Malformed as error:
+            raise ConnectionLost(f"the server sends what cannot be read: {error}") from error
+
+    def close(self) -> None:
+        """Ends the connection."""
+        try:
+            self._tls.close()
+        except OSError:
+            pass
+
+
+Told = Union[Notify, Message]
+
+
+class Session:
+    """A connection, signed in. Requests are asked one at a time; what comes unasked meanwhile waits
+    for `next`, and where it is too much is dropped, which `dropped` says."""
+
+    def __init__(self, account: Account, timeout: float) -> None:
+        self._wire = Wire(account, timeout)
+        self._timeout = timeout
+        self._number = 0
+        self._told: Deque[Told] = collections.deque()
+        self._told_bytes = 0
+        self._pinged: Optional[int] = None
+        self._hello: Optional[Hello] = None
+        self._skew = 0
+        self.account = account
+        self.dropped = False
+        try:
+            self._sign_in()
+        except BaseException:
+            self._wire.close()
+            raise
+
+    def _sign_in(self) -> None:
+        account = self.account
+        scram = Scram(account.address, account.password)
+        self._wire.send(0, Hello(1, features=("every-item",), agent=AGENT))
+        challenge = self.call(Auth(scram.mechanism, scram.first, account.device,
+                                   account.device_name))
+        if not isinstance(challenge, Challenge):
+            raise Distrusted("OK where a challenge has to be")
+        done = self.ok(Auth(data=scram.proof(challenge.data)))
+        scram.verify(done.data)
+        if done.address != account.address:
+            raise Distrusted(f"signed in as {done.address}, not as {account.address}")
+
+    @property
+    def idle(self) -> float:
+        """After so many seconds of silence a PING is due."""
+        return float(self._hello.idle or 60) if self._hello else 60.0
+
+    def server_time(self) -> int:
+        """The server's time in milliseconds since 1970."""
+        return int(time.time() * 1000) + self._skew
+
+    def ask_time(self) -> None:
+        """Asks for the server's time, in case that a clock was set."""
+        self._set_time(self.ok(Ping()).time)
+
+    def _set_time(self, millis: Optional[int]) -> None:
+        if millis is not None:
+            self._skew = millis - int(time.time() * 1000)
+
+    def call(self, command: Record) -> Union[Done, Challenge]:
+        """Asks, and waits for the answer. Raises `Refused` if that is an ERROR."""
+        number = self._ask(command)
+        until = time.monotonic() + max(self._timeout, ANSWER_SECONDS_MAX)
+        while time.monotonic() < until:
+            frame = self._wire.receive(until - time.monotonic())
+            answer = None if frame is None else self._handle(frame, number)
+            if answer is not None:
+                return answer
+        raise ConnectionLost("no answer in time")
+
+    def ok(self, command: Record) -> Done:
+        """Asks what is answered by OK."""
+        done = self.call(command)
+        if not isinstance(done, Done):
+            raise Distrusted("a challenge where OK has to be")
+        return done
+
+    def next(self, seconds: float) -> Optional[Told]:
+        """What comes unasked, in its order; none if nothing did for so long."""
+        until = time.monotonic() + seconds
+        while not self._told and not self.dropped:
+            now = time.monotonic()
+            silent = now - self._wire.heard
+            if silent >= 1.5 * self.idle:
+                raise ConnectionLost("the server is silent")
+            if silent >= self.idle and self._pinged is None:
+                self._pinged = self._ask(Ping())
+            due = self.idle * (1 if self._pinged is None else 1.5) - silent
+            if now >= until:
+                return None
+            frame = self._wire.receive(max(0.0, min(until - now, due)))
+            if frame is not None:
+                self._handle(frame, None)
+        return self._pop()
+
+    def _pop(self) -> Optional[Told]:
+        if not self._told:
+            return None
+        told = self._told.popleft()
+        self._told_bytes -= weight(told)
+        return told
+
+    def _ask(self, command: Record) -> int:
+        self._number += 1
+        self._wire.send(self._number, command)
+        return self._number
+
+    def _handle(self, frame: Union[Frame, Unknown],
+                number: Optional[int]) -> Optional[Union[Done, Challenge]]:
+        """What a frame means; the answer if it is that to request `number`."""
+        if isinstance(frame, Unknown):
+            return None  # Not meant for us: a client answers PING and nothing else.
+        command = frame.command
+        if isinstance(command, Bye):
+            why = f"the server says: {label(command.reason)} {command.text or ''}".rstrip()
+            raise ConnectionLost(why, command.retry_after or 0, command.reason == Reason.REVOKED)
+        if isinstance(command, Error):
+            if frame.number == 0:
+                raise ConnectionLost(f"the server could not read us: {command.text}")
+            if frame.number == number:
+                raise Refused(command)
+        elif isinstance(command, (Done, Challenge)):
+            if frame.number == number:
+                return command
+            if frame.number == self._pinged:
+                self._pinged = None
+        elif isinstance(command, Ping):
+            self._wire.send(frame.number, Done())
+        elif isinstance(command, Hello):
+            if command.version != 1:
+                raise Distrusted(f"the server speaks version {command.version}")
+            self._hello = command
+            self._set_time(command.time)
+        elif isinstance(command, (Notify, Message)) and frame.number == 0:
+            self._push(command)
+        return None
+
+    def _push(self, told: Told) -> None:
+        self._told_bytes += weight(told)
+        if len(self._told) >= EVENTS_MAX or self._told_bytes > EVENTS_BYTES_MAX:
+            self._told.clear()
+            self._told_bytes = 0
+            self.dropped = True
+        else:
+            self._told.append(told)
+
+    def bye(self) -> None:
+        """Ends the session: what is bound to it goes with it."""
+        try:
+            self._wire.send(0, Bye(Reason.DONE))
+        except ConnectionLost:
+            pass
+        self._wire.close()
+
+    def close(self) -> None:
+        """Ends the connection alone."""
+        self._wire.close()
+
+
+def weight(told: Told) -> int:
+    """About how many octets of memory it takes while it waits."""
+    if isinstance(told, Message):
+        return 512 + len(told.body)
+    return 512 + len(told.snapshot or b"") + len(told.patch or b"")
+
+
+# --- What outlives connections ------------------------------------------------------------------
+
+
+class Taken(enum.Enum):
+    """What a NOTIFY did to what is followed."""
+
+    NOTHING = enum.auto()
+    CHANGED = enum.auto()
+    ASK_AGAIN = enum.auto()
+
+
+class Followed:
+    """Somebody's presence, as it was told last."""
+
+    def __init__(self, presentity: str) -> None:
+        self.presentity = presentity
+        self.state: Optional[State] = None
+        self.event: Optional[Event] = None
+        self.document: Optional[Document] = None
+        self.version: Optional[bytes] = None
+        self._is_asked = False
+
+    def answered(self, done: Done, asked_anew: bool) -> Taken:
+        """The OK to SUBSCRIBE. While it stands, what is held stays until a NOTIFY replaces it."""
+        before = self.state
+        self._is_asked = asked_anew
+        self._stand(done.state or State.UNKNOWN, None)
+        return Taken.NOTHING if self.state == before else Taken.CHANGED
+
+    def take(self, told: Notify) -> Taken:
+        """A NOTIFY, by the list of section 10."""
+        before = (self.state, self.version)
+        self._stand(told.state, told.event)
+        if told.snapshot is not None:
+            if digest(told.snapshot) != told.version:
+                raise Distrusted(f"{self.presentity}: a snapshot that is not its version")
+            self.document, self.version = Document.decode(told.snapshot), told.version
+            self._is_asked = False
+        elif told.patch is not None and not self._is_asked and told.version != self.version:
+            patched = self._patched(told)
+            if patched is None:
+                return Taken.ASK_AGAIN
+            self.document, self.version = patched, told.version
+        return Taken.NOTHING if (self.state, self.version) == before else Taken.CHANGED
+
+    def _patched(self, told: Notify) -> Optional[Document]:
+        if self.document is None or told.base != self.version or told.patch is None:
+            return None
+        try:
+            patched = self.document.applied(Patch.decode(told.patch))
+            return patched if patched.version() == told.version else None
+        except Malformed:
+            return None
+
+    def _stand(self, state: State, event: Optional[Event]) -> None:
+        self.state, self.event = state, event
+        if state not in (State.ACTIVE, State.STALE):
+            self.document = self.version = None
+
+
+class Presence(NamedTuple):
+    """Somebody's presence, or how the subscription to it stands, has changed."""
+
+    followed: Followed
+
+
+class Ended(NamedTuple):
+    """Somebody cannot be followed, and `error` says why."""
+
+    presentity: str
+    error: Error
+
+
+class LogPage(NamedTuple):
+    """News of the log."""
+
+    page: Page
+
+
+class Volatile(NamedTuple):
+    """A message that is not stored."""
+
+    message: Message
+
+
+Happening = Union[Presence, Ended, LogPage, Volatile]
+
+
+class Client:
+    """What its person wants, over as many connections as that takes.
+
+    On every connection, the first one too, it does what section 13 lists: signs in, follows anew
+    with the versions held, reads its log on from its cursor, publishes again. What was sent without
+    an answer is sent again under its id by whoever waits for it in `send`.
+
+    `patience` is how many seconds may pass without any connection before `ConnectionLost` is
+    raised; none is for ever.
+    """
+
+    def __init__(self, account: Account, timeout: float = 10,
+                 patience: Optional[float] = None) -> None:
+        self.account = account
+        self._timeout, self._patience = timeout, patience
+        self._session: Optional[Session] = None
+        self._failures = 0
+        self._connections = 0
+        self._happened: Deque[Happening] = collections.deque()
+        self._followed: Dict[str, Followed] = {}
+        self._asked: Dict[str, None] = {}
+        self._retry: Dict[str, float] = {}
+        self._expands = False
+        self._follows_log = False
+        self._cursor: Optional[bytes] = None
+        self._layer: Optional[Layer] = None
+
+    # Connections
+
+    @property
+    def connections(self) -> int:
+        """How often it has signed in."""
+        return self._connections
+
+    def session(self) -> Session:
+        """The open session, if need be a new one in which all is asked for again."""
+        until = None if self._patience is None else time.monotonic() + self._patience
+        while self._session is None:
+            try:
+                self._session = Session(self.account, self._timeout)
+                self._connections += 1
+                self._say_again(self._session)
+                self._failures = 0
+            except (ConnectionLost, Refused) as error:
+                self._give_back()
+                if isinstance(error, Refused) and not error.error.code.passes:
+                    raise
+                self._wait(error, until)
+        return self._session
+
+    def _wait(self, error: Union[ConnectionLost, Refused], until: Optional[float]) -> None:
+        asked = error.error.retry_after if isinstance(error, Refused) else error.retry_after
+        if isinstance(error, ConnectionLost) and error.final:
+            raise error
+        pause = min(BACKOFF_SECONDS_MAX, 0.5 * 2 ** min(self._failures, 6))
+        self._failures += 1
+        pause = (asked or 0) + pause * random.uniform(0.5, 1)
+        if until is not None and time.monotonic() + pause > until:
+            raise error
+        time.sleep(pause)
+
+    def _give_back(self) -> None:
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def _lost(self, error: ConnectionLost) -> None:
+        """The connection has ended; what follows opens another one."""
+        self._give_back()
+        self._wait(error, None)
+
+    def close(self) -> None:
+        """Ends the session in order."""
+        if self._session is not None:
+            self._session.bye()
+            self._session = None
+
+    def ok(self, command: Record) -> Done:
+        """Asks what may be asked twice: over a new connection if one is lost meanwhile."""
+        until = None if self._patience is None else time.monotonic() + self._patience
+        while True:
+            try:
+                return self.session().ok(command)
+            except ConnectionLost as error:
+                self._give_back()
+                self._wait(error, until)
+
+    def _say_again(self, session: Session) -> None:
+        if self._expands:
+            self._expand(session)
+        for presentity in list(self._asked):
+            self._ask(session, presentity, anew=False)
+        if self._follows_log:
+            self._read_on(session)
+        if self._layer is not None:
+            self._layer.publish(session, again=self._connections > 1)
+
+    # Presence of others
+
+    def follow(self, presentities: Iterable[str]) -> None:
+        """Follows somebody's presence from now on, over all connections."""
+        for presentity in presentities:
+            self._asked[presentity] = None
+            self._followed.setdefault(presentity, Followed(presentity))
+            if self._session is not None:
+                self._ask(self._session, presentity, anew=False)
+        self.session()
+
+    def follow_contacts(self) -> None:
+        """Follows the contact list from now on, whoever comes to stand in it."""
+        self._expands = True
+        if self._session is not None:
+            self._expand(self._session)
+        self.session()
+
+    def followed(self, presentity: str) -> Optional[Followed]:
+        """What is known of somebody who is followed."""
+        return self._followed.get(presentity)
+
+    def _ask(self, session: Session, presentity: str, anew: bool) -> None:
+        followed = self._followed.setdefault(presentity, Followed(presentity))
+        self._retry.pop(presentity, None)
+        version = None if anew else followed.version
+        try:
+            done = session.ok(Subscribe(presentity, Thing.PRESENCE, version=version))
+        except Refused as error:
+            if error.error.code.passes:
+                wait = error.error.retry_after or BACKOFF_SECONDS_MAX
+                self._retry[presentity] = time.monotonic() + wait
+                return
+            self._asked.pop(presentity, None)
+            self._followed.pop(presentity, None)
+            self._happened.append(Ended(presentity, error.error))
+            return
+        if followed.answered(done, version is None) is Taken.CHANGED:
+            self._happened.append(Presence(followed))
+
+    def _expand(self, session: Session) -> None:
+        done = session.ok(Subscribe(self.account.address, Thing.CONTACTS, expand=True))
+        entries = list(Contacts.decode(done.content or b"").entries)
+        while done.next is not None:
+            done = session.ok(Fetch(self.account.address, Thing.CONTACTS, cursor=done.next))
+            entries += Contacts.decode(done.content or b"").entries
+        stand = {entry.address: entry.subscription for entry in entries if entry.follow}
+        for gone in [who for who in self._followed if who not in stand and who not in self._asked]:
+            del self._followed[gone]
+        for who, state in stand.items():
+            followed = self._followed.setdefault(who, Followed(who))
+            answer = Done(state=state or State.TERMINATED)
+            if followed.answered(answer, asked_anew=True) is Taken.CHANGED:
+                self._happened.append(Presence(followed))
+
+    # Messages
+
+    def send(self, to: str, body: bytes, message_id: Optional[bytes] = None,
+             content_type: Optional[str] = None, volatile: bool = False) -> Tuple[bytes, Done]:
+        """Sends a message: its id, and what the server says.
+
+        Where the connection is lost, or the server has no room just now, the very same is sent
+        again under its id, so that it is delivered once. `ConnectionLost` says that nobody knows.
+        """
+        until = None if self._patience is None else time.monotonic() + self._patience
+        chosen, message = message_id is not None, None
+        while True:
+            try:
+                session = self.session()
+                if message is None:
+                    made = message_id or new_id(session.server_time())
+                    message = Message(made, to, body, content_type=content_type, volatile=volatile)
+                return message.id, session.ok(message)
+            except ConnectionLost as error:
+                chosen = True  # It may have been taken: the id is not changed any more.
+                self._give_back()
+                self._wait(error, until)
+            except Refused as error:
+                if error.error.code is Code.OUT_OF_WINDOW and not chosen:
+                    self.session().ask_time()
+                    chosen, message = True, None
+                elif error.error.code.passes and error.error.by is Sayer.SERVER:
+                    self._wait(error, until)
+                else:
+                    raise
+
+    def read(self, cursor: Optional[bytes]) -> Iterator[Page]:
+        """The log from a cursor on, or from the oldest item, up to its end as it is now."""
+        while True:
+            done = self.ok(Fetch(self.account.address, Thing.LOG, cursor=cursor))
+            page = Page.decode(done.content or b"")
+            yield page
+            if not page.more:
+                return
+            cursor = page.cursor
+
+    def follow_log(self, cursor: Optional[bytes]) -> None:
+        """Reads the log from a cursor, and on as it grows, over all connections."""
+        self._follows_log, self._cursor = True, cursor
+        if self._session is not None:
+            self._read_on(self._session)
+        self.session()
+
+    def _read_on(self, session: Session) -> None:
+        session.ok(Subscribe(self.account.address, Thing.LOG, cursor=self._cursor))
+
+    def acknowledge(self, cursor: bytes) -> None:
+        """Takes custody of the log up to a cursor."""
+        self.ok(Ack(self.account.address, cursor))
+
+    # One's own presence
+
+    def publish(self, document: Document, lease: int) -> Done:
+        """Shows a document for so many seconds, whatever happens to connections."""
+        patch = document.as_patch().encode()
+        return self.ok(Publish(self.account.address, Thing.PRESENCE, patch, lease, replace=True))
+
+    def end_layer(self) -> Done:
+        """Shows nothing more from this device."""
+        self._layer = None
+        return self.ok(Publish(self.account.address, Thing.PRESENCE, lease=0))
+
+    def hold(self, document: Document) -> None:
+        """Shows a document as long as the session lives, and again in the next one."""
+        if self._layer is None:
+            self._layer = Layer(self.account.address, document)
+            if self._session is not None:
+                self._layer.publish(self._session, again=False)
+        else:
+            self._layer.wanted = document
+            self._layer.publish(self.session(), again=False)
+        self.session()
+
+    def explain(self, about: str, delivery: bool = False) -> Explanation:
+        """What one's own rules say about somebody."""
+        asked = Fetch(self.account.address, Thing.EXPLAIN, about=about, delivery=delivery)
+        return Explanation.decode(self.ok(asked).content or b"")
+
+    # What happens
+
+    def next(self, seconds: float) -> Optional[Happening]:
+        """What happens next; none if nothing did for so long."""
+        until = time.monotonic() + seconds
+        while True:
+            if self._happened:
+                return self._happened.popleft()
+            left = until - time.monotonic()
+            if left <= 0:
+                return None
+            try:
+                self._look(self.session(), left)
+            except ConnectionLost as error:
+                self._lost(error)
+
+    def _look(self, session: Session, seconds: float) -> None:
+        due = [who for who, when in self._retry.items() if when <= time.monotonic()]
+        for presentity in due:
+            self._ask(session, presentity, anew=False)
+        if self._happened:
+            return
+        told = session.next(min(seconds, 1.0) if self._retry else seconds)
+        if session.dropped:
+            session.dropped = False
+            self._say_again(session)
+        elif isinstance(told, Message):
+            self._happened.append(Volatile(told))
+        elif told is not None and told.what is Thing.LOG and self._follows_log:
+            if told.snapshot is not None:
+                page = Page.decode(told.snapshot)
+                self._cursor = page.cursor
+                self._happened.append(LogPage(page))
+        elif told is not None and told.what is Thing.PRESENCE:
+            self._take(session, told)
+
+    def _take(self, session: Session, told: Notify) -> None:
+        followed = self._followed.get(told.address)
+        if followed is None:
+            if not self._expands:
+                return
+            followed = self._followed[told.address] = Followed(told.address)
+        taken = followed.take(told)
+        if taken is Taken.ASK_AGAIN:
+            self._ask(session, told.address, anew=True)
+        elif taken is Taken.CHANGED:
+            self._happened.append(Presence(followed))
+
+
+class Layer:
+    """What a device shows while its session lives, and how it is said again."""
+
+    def __init__(self, owner: str, wanted: Document) -> None:
+        self.owner, self.wanted = owner, wanted
+        self._before: Optional[Document] = None
+        self._said: List[Document] = []
+
+    def publish(self, session: Session, again: bool) -> None:
+        """Publishes it; `again`, after a connection was lost, by the list of section 9."""
+        if self._before is None:
+            self._before = self._own(session)
+        self._said = [*self._said[-1:], self.wanted]
+        if not again:
+            self._put(session, self.wanted, None)
+            return
+        layer = self._fetch(session, Thing.LAYER)
+        if layer is None:
+            try:
+                self._put(session, self._rest(self._own(session), self._before), 0)
+            except Refused as error:
+                if error.error.code is not Code.CONFLICT:
+                    raise
+        elif layer in self._said:
+            self._put(session, self.wanted, None)
+
+    def _rest(self, shown: Document, before: Document) -> Document:
+        """What may be said without hiding what the owner has said elsewhere since."""
+
+        def rest(wanted: Dict[str, T], now: Dict[str, T], then: Dict[str, T]) -> Dict[str, T]:
+            return {key: value for key, value in wanted.items()
+                    if key not in now or now[key] == then.get(key)}
+
+        wanted = self.wanted
+        return Document(rest(wanted.person, shown.person, before.person),
+                        rest(wanted.tuples, shown.tuples, before.tuples),
+                        rest(wanted.devices, shown.devices, before.devices))
+
+    def _put(self, session: Session, document: Document, base: Optional[int]) -> None:
+        patch = document.as_patch().encode()
+        session.ok(Publish(self.owner, Thing.PRESENCE, patch, replace=True, base=base))
+
+    def _own(self, session: Session) -> Document:
+        return self._fetch(session, Thing.PRESENCE) or Document()
+
+    def _fetch(self, session: Session, what: Thing) -> Optional[Document]:
+        try:
+            done = session.ok(Fetch(self.owner, what))
+        except Refused as error:
+            if error.error.code is Code.NOT_FOUND:
+                return None
+            raise
+        return None if done.content is None else Document.decode(done.content)
+
+
+def new_id(millis: int) -> bytes:
+    """A UUIDv7 of a time of the server's."""
+    made = bytearray(millis.to_bytes(6, "big") + os.urandom(10))
+    made[6], made[8] = made[6] & 0x0F | 0x70, made[8] & 0x3F | 0x80
+    return bytes(made)
+
+
+# --- The command line ---------------------------------------------------------------------------
+
+
+class Usage(Exception):
+    """A bad argument, profile or file."""
+
+
+def read_profile(path: Path) -> Dict[str, str]:
+    """The texts of a profile: lines of TOML of the form `key = "text"`."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise Usage(f"{path}: {error.strerror}") from error
+    found: Dict[str, str] = {}
+    for line in lines:
+        value = r'("(?:[^"\\]|\\.)*"|\'[^\']*\')'
+        match = re.fullmatch(rf"\s*([A-Za-z_-]+)\s*=\s*{value}\s*(#.*)?", line)
+        if match:
+            text = match.group(2)
+            try:
+                found[match.group(1)] = json.loads(text) if text[0] == '"' else text[1:-1]
+            except ValueError as error:
+                raise Usage(f"{path}: {match.group(1)}: {error}") from error
+    return found
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replaces a file that only its owner can read, whole or not at all."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def device_of(profile: Path) -> bytes:
+    """The id of this installation: drawn once, and kept beside the profile."""
+    path = profile.with_name(profile.name + ".py-device")
+    if not path.exists():
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(os.urandom(16).hex())
+        try:
+            os.link(temporary, path)  # Whoever else makes one just now: the first one counts.
+        except FileExistsError:
+            pass
+        os.unlink(temporary)
+    try:
+        return check_sixteen(bytes.fromhex(path.read_text(encoding="utf-8").strip()))
+    except (OSError, ValueError, Malformed) as error:
+        raise Usage(f"{path}: {error}") from error
+
+
+def account_of(path: Path) -> Account:
+    """Whose profile it is."""
+    profile = read_profile(path)
+    if "address" not in profile or "password" not in profile:
+        raise Usage(f"{path}: address and password are needed")
+    address = parse_address(profile["address"])
+    host, _, port = profile.get("server", "").rpartition(":")
+    trust = profile.get("trust")
+    return Account(address, profile["password"], device_of(path),
+                   host.strip("[]") or address.rpartition("@")[2], int(port or PORT),
+                   str(path.parent / trust) if trust else None)
+
+
+class Stop:
+    """SIGINT and SIGTERM end the program, but not in the middle of what is done `with` this."""
+
+    def __init__(self) -> None:
+        self._is_held = self._is_asked = False
+        signal.signal(signal.SIGINT, self._asked)
+        signal.signal(signal.SIGTERM, self._asked)
+
+    def _asked(self, *_: Any) -> None:
+        self._is_asked = True
+        if not self._is_held:
+            raise KeyboardInterrupt
+
+    def __enter__(self) -> None:
+        self._is_held = True
+
+    def __exit__(self, *_: Any) -> None:
+        self._is_held = False
+        if self._is_asked:
+            raise KeyboardInterrupt
+
+
+class Place:
+    """How far this installation has read the log, kept beside the profile, and the ids of what it
+    has read lately: for a server whose store was put back, which takes no cursor of before."""
+
+    def __init__(self, profile: Path) -> None:
+        self._path = profile.with_name(profile.name + ".py-cursor")
+        self.cursor: Optional[bytes] = None
+        self._seen: Dict[str, None] = {}
+        if self._path.exists():
+            kept = json.loads(self._path.read_text(encoding="utf-8"))
+            self.cursor = bytes.fromhex(kept["cursor"])
+            self._seen = dict.fromkeys(kept["seen"])
+
+    def is_new(self, item: Item) -> bool:
+        """Whether an item has not been dealt with before."""
+        return self._key(item) not in self._seen
+
+    def dealt_with(self, items: Sequence[Item], cursor: bytes) -> None:
+        """These were dealt with, and so was all before the cursor."""
+        for item in items:
+            self._seen[self._key(item)] = None
+        while len(self._seen) > SEEN_MAX:
+            del self._seen[next(iter(self._seen))]
+        self.cursor = cursor
+        write_private(self._path, json.dumps({"cursor": cursor.hex(), "seen": list(self._seen)}))
+
+    def forget_cursor(self) -> None:
+        """The cursor is worth nothing: from the oldest item on."""
+        self.cursor = None
+
+    @staticmethod
+    def _key(item: Item) -> str:
+        if item.message is not None:
+            message = Message.decode(item.message)
+            return f"{item.kind}:{message.id.hex()}:{message.from_}:{message.to}"
+        if item.fate is not None:
+            return f"{item.kind}:{item.fate.id.hex()}:{item.fate.to}"
+        return f"{item.kind}:{item.time}:{item.cursor.hex()}"
+
+
+def rfc3339(millis: int) -> str:
+    """A time as scripts read it."""
+    when = datetime.datetime.fromtimestamp(millis / 1000, datetime.timezone.utc)
+    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def say(**fields: Any) -> None:
+    """An object on stdout, without what is absent."""
+    known = {name.rstrip("_"): value for name, value in fields.items() if value is not None}
+    print(json.dumps(known, ensure_ascii=False), flush=True)
+
+
+def say_item(item: Item) -> None:
+    """An item of the log on stdout."""
+    out: Dict[str, Any] = {"item": label(item.kind), "cursor": item.cursor.hex(),
+                           "received": rfc3339(item.time)}
+    if item.message is not None:
+        message = Message.decode(item.message)
+        kind = message.content_type or "text/plain"
+        out.update(id=str(uuid.UUID(bytes=message.id)), from_=message.from_, to=message.to,
+                   type=kind, thread=message.thread, redirected_from=message.redirected_from)
+        if message.created is not None:
+            out["created"] = rfc3339(message.created)
+        try:
+            if not kind.startswith("text/"):
+                raise ValueError
+            out["body"] = message.body.decode()
+        except ValueError:
+            out["body_base64"] = base64.b64encode(message.body).decode()
+    if item.fate is not None:
+        fate = item.fate
+        out.update(id=str(uuid.UUID(bytes=fate.id)), to=fate.to, fate=label(fate.fate),
+                   cause=fate.code and label(fate.code), by=fate.by and label(fate.by))
+    if item.device is not None:
+        out.update(device=item.device.id.hex(), event=label(item.device.event))
+    say(**out)
+
+
+def run_send(client: Client, args: argparse.Namespace, _: Stop) -> int:
+    """Sends one message."""
+    body = sys.stdin.buffer.read() if args.text == "-" else args.text.encode()
+    chosen = uuid.UUID(args.id).bytes if args.id else None
+    kind = None if args.type == "text/plain" else args.type
+    made, done = client.send(parse_address(args.address), body, chosen, kind, args.no_store)
+    say(id=str(uuid.UUID(bytes=made)), to=parse_address(args.address),
+        outcome=label(done.outcome) if done.outcome else None,
+        time=rfc3339(done.time) if done.time is not None else None)
+    return 0
+
+
+def run_inbox(client: Client, args: argparse.Namespace, stop: Stop) -> int:
+    """Reads the log on from where it was read last. What is said on stdout is kept to be read, so
+    that it is said once, but for a crash between the two."""
+    place = Place(args.profile)
+    if args.all:
+        place.forget_cursor()
+    left = args.count
+
+    def page(read: Page) -> bool:
+        nonlocal left
+        dealt, cursor = [], read.cursor
+        with stop:
+            for item in read.known():
+                if left == 0:
+                    break
+                if args.all or place.is_new(item):
+                    say_item(item)
+                    left -= 1
+                dealt.append(item)
+                cursor = item.cursor if left == 0 else cursor
+            place.dealt_with(dealt, cursor)
+        if args.ack and dealt:
+            client.acknowledge(cursor)
+        return left == 0
+
+    def pages() -> Iterator[Page]:
+        if not args.follow:
+            yield from client.read(place.cursor)
+            return
+        client.follow_log(place.cursor)
+        while True:
+            happened = client.next(3_600)
+            if isinstance(happened, LogPage):
+                yield happened.page
+
+    last: Optional[Page] = None
+    try:
+        for last in pages():
+            if page(last):
+                break
+    except Refused as error:
+        if error.error.code is not Code.BAD_CURSOR or place.cursor is None:
+            raise
+        place.forget_cursor()
+        for last in pages():
+            if page(last):
+                break
+    if last is not None and place.cursor is not None:
+        say(item="end", cursor=place.cursor.hex(), more=last.more or left == 0,
+            oldest=last.oldest.hex())
+    return 0
+
+
+def run_watch(client: Client, args: argparse.Namespace, _: Stop) -> int:
+    """Says how somebody's presence changes, until it is stopped."""
+    if args.addresses:
+        client.follow([parse_address(text) for text in args.addresses])
+    else:
+        client.follow_contacts()
+    left = args.count
+    while left != 0:
+        happened = client.next(3_600)
+        if isinstance(happened, Ended):
+            error = happened.error
+            say(event="ended", presentity=happened.presentity, reason=label(error.code))
+        elif isinstance(happened, Presence):
+            who = happened.followed
+            say(event="notify", presentity=who.presentity, state=who.state and label(who.state),
+                reason=who.event and label(who.event),
+                version=who.version.hex() if who.version else None,
+                document=who.document.to_json() if who.document else None,
+                connection=client.connections)
+        else:
+            continue
+        left -= 1
+    return 0
+
+
+def run_status(client: Client, args: argparse.Namespace, _: Stop) -> int:
+    """Shows, sets or clears what one's own device shows."""
+    owner = client.account.address
+    if args.what == "show":
+        done = client.ok(Fetch(owner, Thing.PRESENCE))
+        document = Document.decode(done.content or b"")
+        say(presentity=owner, version=document.version().hex(), document=document.to_json())
+    elif args.what == "clear":
+        client.end_layer()
+    else:
+        tuple_id = "d" + client.account.device.hex()[:8]
+        person = {"note": args.note} if args.note else {}
+        document = Document(person, {tuple_id: {"status": args.what}})
+        if not args.hold:
+            say(presentity=owner, lease=client.publish(document, args.lease).lease)
+            return 0
+        client.hold(document)
+        say(presentity=owner, held=True)
+        while True:
+            client.next(3_600)
+    return 0
+
+
+def run_explain(client: Client, args: argparse.Namespace, _: Stop) -> int:
+    """Says what one's own rules make of somebody."""
+    found = client.explain(parse_address(args.address), args.delivery)
+    rules = [{"id": rule.id, "matched": rule.matched, "why": rule.why, "grants": rule.grants}
+             for rule in found.rules]
+    say(owner=found.owner, watcher=found.watcher, decision=found.decision, fields=found.fields,
+        rules=rules)
+    return 0
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The grammar of the command line."""
+    parser = argparse.ArgumentParser(prog="impp.py", description="Presence and messages by IMPP/1; "
+                                     "each line of output is a JSON object.")
+    parser.add_argument("--profile", type=Path, required=True,
+                        help="a file with address, password, server, trust")
+    parser.add_argument("--timeout", type=float, default=10, metavar="S",
+                        help="seconds to try for; what runs until it is stopped tries for ever")
+    commands = parser.add_subparsers(dest="command", required=True)
+    send = commands.add_parser("send", help="send a message, once, however often it takes")
+    send.add_argument("address")
+    send.add_argument("text", help="the text; - reads standard input")
+    send.add_argument("--id", help="the message's UUIDv7; to repeat one")
+    send.add_argument("--type", default="text/plain", help="the media type")
+    send.add_argument("--no-store", action="store_true", help="for who is connected, or nobody")
+    send.set_defaults(run=run_send)
+    inbox = commands.add_parser("inbox", help="read the log on from where it was read last")
+    inbox.add_argument("--ack", action="store_true", help="take custody of what was read")
+    inbox.add_argument("--follow", action="store_true", help="and of what comes")
+    inbox.add_argument("--all", action="store_true", help="from the oldest item on")
+    inbox.add_argument("--count", type=int, default=-1, metavar="N", help="end behind N items")
+    inbox.set_defaults(run=run_inbox)
+    watch = commands.add_parser("watch", help="follow somebody, or all contacts")
+    watch.add_argument("addresses", nargs="*", metavar="address")
+    watch.add_argument("--count", type=int, default=-1, metavar="N", help="end behind N changes")
+    watch.set_defaults(run=run_watch)
+    status = commands.add_parser("status", help="one's own presence")
+    status.add_argument("what", choices=("open", "closed", "show", "clear"))
+    status.add_argument("--note")
+    status.add_argument("--lease", type=int, default=3_600, metavar="S", help="for so many seconds")
+    status.add_argument("--hold", action="store_true", help="as long as this runs, instead")
+    status.set_defaults(run=run_status)
+    explain = commands.add_parser("explain", help="what one's own rules make of somebody")
+    explain.add_argument("address")
+    explain.add_argument("--delivery", action="store_true", help="the delivery rules")
+    explain.set_defaults(run=run_explain)
+    return parser
+
+
+def complain(error: Exception, code: int) -> int:
+    """Says what went wrong on stderr; the exit code."""
+    print(f"error: {error}", file=sys.stderr)
+    return code
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Runs a command: 0 done, 1 answered no, 2 usage, 3 not reached, 4 sign-in failed."""
+    args = arguments().parse_args(argv)
+    options = vars(args)
+    runs_on = args.command == "watch" or options.get("follow") or options.get("hold")
+    client: Optional[Client] = None
+    try:
+        stop = Stop()
+        account = account_of(args.profile)
+        client = Client(account, args.timeout, None if runs_on else args.timeout)
+        code: int = args.run(client, args, stop)
+        client.close()
+        return code
+    except KeyboardInterrupt:
+        if client is not None:
+            client.close()
+        return 0
+    except Refused as error:
+        is_sign_in = error.error.code is Code.AUTH_FAILED
+        return complain(error, 4 if is_sign_in else 1)
+    except (Usage, Malformed, ValueError) as error:
+        return complain(error, 2)
+    except (ConnectionLost, Distrusted, OSError) as error:
+        return complain(error, 3)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

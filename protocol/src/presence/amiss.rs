@@ -1,0 +1,95 @@
+//! Which presence field of a patch is wrong, in words for who has published it.
+//!
+//! Reading patches, and refusing them, is left to `patch`: this is asked only of what was refused.
+
+use bytes::Bytes;
+
+use super::document::canonical_value;
+use super::name::{FIELD_NAME_BYTES_MAX, FieldName};
+use crate::field::Reader;
+use crate::schema::{Map, fields};
+
+fields! {
+    /// A pair whose name may be none.
+    pub struct LoosePair {
+        /// Said to be a name.
+        1 name: String,
+        /// Said to be its value.
+        2 value: Bytes,
+    }
+}
+
+fields! {
+    /// Of the change of a part, what it sets.
+    pub struct LoosePart {
+        /// Fields to set.
+        2 set: Vec<LoosePair>,
+    }
+}
+
+fields! {
+    /// Of a patch, all that it sets.
+    pub struct LoosePatch {
+        /// Fields of the person to set.
+        1 set: Vec<LoosePair>,
+        /// Changes of tuples.
+        3 tuples: Vec<LoosePart>,
+        /// Changes of devices.
+        4 devices: Vec<LoosePart>,
+    }
+}
+
+/// The first presence field that a patch must not set like this, and why; `None` if no field is what
+/// is wrong with it.
+pub fn field_amiss(patch: Bytes) -> Option<String> {
+    let patch = LoosePatch::get(Reader::new(patch)).ok()?;
+    let of_parts = patch.tuples.into_iter().chain(patch.devices).flat_map(|part| part.set);
+    patch.set.into_iter().chain(of_parts).find_map(|pair| {
+        let shown: String = pair.name.chars().take(FIELD_NAME_BYTES_MAX).collect();
+        why(&pair).map(|why| format!("presence field {shown:?}: {why}"))
+    })
+}
+
+fn why(pair: &LoosePair) -> Option<String> {
+    let Some(name) = FieldName::parse(&pair.name) else {
+        return Some("no such name is registered, and one of your own has a dot".to_owned());
+    };
+    let value = std::str::from_utf8(&pair.value).ok();
+    match value.and_then(|value| canonical_value(&name, value)) {
+        Some(canonical) if value == Some(&*canonical) => None,
+        Some(canonical) => Some(format!("its canonical form is {canonical:?}")),
+        None => Some("its value is none that the field may have".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::field::Writer;
+
+    fn set(name: &str, value: &str) -> Bytes {
+        let value = Bytes::copy_from_slice(value.as_bytes());
+        let pair = LoosePair { name: name.to_owned(), value };
+        let part = LoosePart { set: vec![pair] };
+        let mut writer = Writer::default();
+        LoosePatch { set: vec![], tuples: vec![part], devices: vec![] }.put(&mut writer);
+        writer.into_bytes()
+    }
+
+    #[test]
+    fn the_field_that_is_wrong_is_named() {
+        let said = |name, value| field_amiss(set(name, value)).unwrap_or_default();
+        assert_eq!(said("note", "fine"), "");
+        assert_eq!(said("org.example.seat", "12"), "");
+        for (name, value, words) in [
+            ("moood", "happy", "no such name"),
+            ("activities", "b a", "\"a b\""),
+            ("status", "away", "none that the field may have"),
+            ("note", "\u{202e}evil", "none that the field may have"),
+        ] {
+            let said = said(name, value);
+            assert!(said.contains(&format!("{name:?}")) && said.contains(words), "{said}");
+        }
+        assert!(said(&"x".repeat(10_000), "y").len() < 200);
+    }
+}

@@ -122,6 +122,7 @@ impl Commits {
 pub fn payer<S>(acting: &Acting<S>) -> Payer {
     match acting.by() {
         By::Oneself => Payer::Account(acting.owner().clone()),
+        By::Delegate(mandate) => Payer::Account(mandate.delegate().clone()),
         By::Administrator | By::System => Payer::Operator,
     }
 }

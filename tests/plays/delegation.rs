@@ -5,6 +5,7 @@ use std::time::Duration;
 use impp_protocol::command::Publish;
 use impp_protocol::presence::Document;
 use impp_protocol::{Code, Error, Timestamp, What};
+use impp_tests::impp::Impp;
 use impp_tests::peer::{Peer, fetch, publish};
 use impp_tests::presence::{Watcher, document, layer, open, person};
 
@@ -178,4 +179,32 @@ async fn r2_3_4_nobody_of_another_server_is_a_delegate() {
     let error = alice.request(publish).await.expect_err("a refusal");
     assert_eq!(error.code, Code::Malformed);
     assert!(error.text.unwrap().contains("cal@b.example is not of this server"));
+}
+
+/// The command says for somebody else what their rules let one say, and with what words it may not.
+#[test]
+fn r2_3_4_the_command_says_it_for_somebody_else() {
+    let server = strangers(&["bob", "cal"]);
+    let rules = server.data().join("rules.toml");
+    std::fs::write(&rules, lets("\"publish:activities\", \"publish-tuple:desk\"", "")).unwrap();
+    let [alice, bob, cal] = ["alice", "bob", "cal"].map(|name| Impp::of(&server, name));
+    alice.run(&["rules", "set", rules.to_str().unwrap()]).one();
+    let set = ["--for", ALICE, "status", "set"];
+    let said = cal.run(&[&set[..], &["--activity", "meeting", "--lease", "600"]].concat()).one();
+    assert_eq!((&said["presentity"], &said["lease"]), (&ALICE.into(), &600.into()));
+    let seen = bob.run(&["fetch", ALICE]).one();
+    assert_eq!(seen["document"]["person"]["activities"], "meeting");
+    let beyond = cal.run(&[&set[..], &["--note", "x"]].concat());
+    assert_eq!(beyond.code, 1, "{beyond:?}");
+    assert!(beyond.stderr.contains("the field note"), "{beyond:?}");
+    cal.run(&[&set[..], &["open", "--tuple", "desk"]].concat()).one();
+    let shown = cal.run(&["--for", ALICE, "status", "show"]).one();
+    assert_eq!(shown["tuples"][0]["id"], "desk");
+    cal.run(&["--for", ALICE, "status", "clear"]).one();
+    assert_eq!(cal.run(&["--for", ALICE, "status", "show"]).code, 1);
+    // A command line that cannot be meant is told from an answer.
+    for wrong in [&["--for", ALICE, "contacts", "list"][..], &set, &["status", "set"]] {
+        assert_eq!(cal.run(wrong).code, 2, "{wrong:?}");
+    }
+    assert_eq!(bob.run(&["--for", ALICE, "status", "set", "--activity", "meal"]).code, 1);
 }

@@ -192,15 +192,17 @@ impl State {
                 // An entry is about nobody else.
                 self.decide(now, address);
             }
-            Change::PutRules { rules, text, .. } => {
-                // About the watchers it is decided when they are shown: see `behind`.
-                (self.policy.rules, self.policy.text) = (rules.clone(), text.clone());
-                // What delegates say ends with their right to say it.
-                self.end_unmandated(now);
-            }
+            Change::PutRules { rules, text, .. } => self.put_rules(now, rules, text),
         }
         self.watchers.trim();
         Answer::Done
+    }
+
+    fn put_rules(&mut self, now: Timestamp, rules: &Arc<RuleSet>, text: &Arc<str>) {
+        // About the watchers it is decided when they are shown: see `behind`.
+        (self.policy.rules, self.policy.text) = (rules.clone(), text.clone());
+        // What delegates say ends with their right to say it.
+        self.end_unmandated(now);
     }
 
     fn published(&mut self, composed: Result<Document, Fault>) -> Answer {

@@ -4,7 +4,6 @@
 //! What may be asked of a thing, and what a permit to it is over, says the table in `acl/src/things.rs`.
 
 mod contacts;
-mod delegated;
 mod devices;
 mod explain;
 mod fate;
@@ -27,9 +26,9 @@ use crate::core::answers::Handled;
 use crate::core::ground::Ground;
 use crate::core::sessions::Mailbox;
 use crate::session::Rooms;
+use crate::session::delegated::Delegations;
 use crate::session::devices::Devices;
 pub(super) use contacts::ContactList;
-use delegated::Delegations;
 use devices::OwnDevices;
 use fate::Fates;
 pub(super) use log::Logs;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use impp_acl::{Acting, By, Mandate, scope};
 use impp_presence::{Answer, Change, Lease, delegated};
 use impp_protocol::command::{Done, Publish};
@@ -45,10 +46,7 @@ impl Presence {
             self.turning(acting, client, change, false, |_| Ok(())).await?;
             return Ok(Done { lease: Some(Duration::ZERO), ..Done::empty() });
         }
-        let patch = match publish.content {
-            Some(content) => Patch::decode(content).map_err(malformed)?,
-            None => Patch::default(),
-        };
+        let patch = patch_of(publish.content)?;
         let lease = publish.lease;
         let lease = lease.map(|asked| granted(asked, &self.settings.load().times)).transpose()?;
         let until = lease.map(|lease| self.clock.now().after(lease));
@@ -81,15 +79,8 @@ impl Presence {
             self.principals.change(owner, Change::Unpublish(id)).await.stored()?;
             return Ok(Done { lease: Some(Duration::ZERO), ..Done::empty() });
         }
-        let Some(lease) = publish.lease else {
-            let text = "lease: missing; what is published for somebody else is for a lease";
-            return Err(Error::new(Code::Malformed, text));
-        };
-        let lease = granted(lease, &self.settings.load().times)?;
-        let patch = match publish.content {
-            Some(content) => Patch::decode(content).map_err(malformed)?,
-            None => Patch::default(),
-        };
+        let lease = granted(publish.lease.ok_or_else(unleased)?, &self.settings.load().times)?;
+        let patch = patch_of(publish.content)?;
         let (replace, until) = (publish.replace, self.clock.now().after(lease));
         let (none_yet, now) = (publish.base == Some(0), self.clock.now());
         let who = (delegate.clone(), device);
@@ -179,6 +170,15 @@ impl Presence {
 
 fn no_longer() -> Error {
     Error::new(Code::Refused, "the account was changed; sign in again")
+}
+
+fn unleased() -> Error {
+    let text = "lease: missing; what is published for somebody else is for a lease";
+    Error::new(Code::Malformed, text)
+}
+
+fn patch_of(content: Option<Bytes>) -> Result<Patch, Error> {
+    content.map_or(Ok(Patch::default()), |content| Patch::decode(content).map_err(malformed))
 }
 
 fn conflict() -> Error {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use impp_acl::{Ask, Permit, Service, needs, thing};
 use impp_protocol::{Address, Error, What};
 
-use super::offered;
+use super::things::offered;
 use crate::core::accounts::Accounts;
 use crate::core::answers::Stored;
 use crate::core::principals::Principals;

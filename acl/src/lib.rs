@@ -12,6 +12,7 @@ mod conditions;
 mod content;
 mod decide;
 mod defaults;
+mod delegation;
 mod delivery;
 mod domain;
 mod edit;
@@ -29,6 +30,7 @@ pub use conditions::{Conditions, Validity};
 pub use content::{Content, Disclosed};
 pub use decide::{Decision, Purpose, Question, decide, decide_unsure};
 pub use defaults::default_rules;
+pub use delegation::{Beyond, Delegate, Mandate, Needs, Right};
 pub use delivery::{DeliveryDecision, DeliveryQuestion, decide_delivery, decide_delivery_unsure};
 pub use domain::DomainPolicy;
 pub use edit::{DeliveryRuling, Ruling, with_decision, with_delivery_decision};
@@ -41,9 +43,9 @@ pub use grants::{Depth, FieldSet, Grants, PartSet, Parts, Selected, Selector};
 pub use identity::{Grant, Group, Watcher, Who};
 pub use permit::{Acting, By, NotYours, scope};
 pub use rules::{
-    Delegate, DeliveryAction, DeliveryRule, FIELDS_MAX, GROUP_MEMBERS_MAX, GROUPS_MAX, Handling,
-    ID_BYTES_MAX, RULES_BYTES_MAX, RULES_MAX, Rate, Right, Rule, RuleSet, SELECTORS_MAX,
-    SPHERES_MAX, VALIDITIES_MAX, WHO_MAX,
+    DeliveryAction, DeliveryRule, FIELDS_MAX, GROUP_MEMBERS_MAX, GROUPS_MAX, Handling,
+    ID_BYTES_MAX, RULES_BYTES_MAX, RULES_MAX, Rate, Rule, RuleSet, SELECTORS_MAX, SPHERES_MAX,
+    VALIDITIES_MAX, WHO_MAX,
 };
-pub use things::{Ask, Pace, Permit, Service, Shape, Thing, thing};
+pub use things::{Ask, Pace, Permit, Service, Shape, Thing, needs, thing};
 pub use view::{View, ViewKey};

@@ -13,11 +13,12 @@ use impp_protocol::Address;
 use toml_edit::{Document, Item, TableLike};
 
 use crate::conditions::Conditions;
+use crate::delegation::Delegate;
 use crate::error::{RulesError, did_you_mean, one_of};
 use crate::grants::{Depth, FieldSet, Grants, PartSet, Parts};
 use crate::identity::{Group, Who};
 use crate::rules::{
-    Delegate, DeliveryAction, DeliveryRule, FIELDS_MAX, GROUP_MEMBERS_MAX, GROUPS_MAX, Handling,
+    DeliveryAction, DeliveryRule, FIELDS_MAX, GROUP_MEMBERS_MAX, GROUPS_MAX, Handling,
     RULES_BYTES_MAX, RULES_MAX, Rule, RuleSet, SELECTORS_MAX, SPHERES_MAX, VALIDITIES_MAX, WHO_MAX,
 };
 use reader::{Reader, Text};
@@ -190,7 +191,8 @@ impl<'a> Sections<'a> {
             None => Ok(Vec::new()),
         };
         let who = list("who", WHO_MAX)?;
-        let who = who.iter().map(|text| self.reader.address(text)).collect::<Result<_, _>>()?;
+        let who =
+            who.iter().map(|text| self.delegated_to(text)).collect::<Result<BTreeSet<_>, _>>()?;
         let rights = list("rights", FIELDS_MAX)?;
         let rights =
             rights.iter().map(|text| words::right(self.reader, text)).collect::<Result<_, _>>()?;
@@ -199,6 +201,18 @@ impl<'a> Sections<'a> {
             None => None,
         };
         Ok(Delegate { id, who, rights, until })
+    }
+
+    /// Who acts for somebody else is somebody, and not whoever comes to be in a group or a list.
+    fn delegated_to(&self, text: &Text<'_>) -> Result<Address, RulesError> {
+        const MANY: [&str; 4] = ["contacts", "authenticated", "anonymous", "anyone"];
+        let prefixed = ["group:", "domain:"].iter().any(|word| text.value.starts_with(word));
+        if prefixed || MANY.contains(&text.value) {
+            let message = format!("\"{}\" in a [[delegate]]: only addresses are", text.value);
+            let hint = "name each one: who = [\"calendar@a.example\"]".to_owned();
+            return Err(self.reader.error(text.span.clone(), message).hinting(Some(hint)));
+        }
+        self.reader.address(text)
     }
 
     fn conditions(&self, table: &dyn TableLike) -> Result<Conditions, RulesError> {

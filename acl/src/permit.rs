@@ -4,8 +4,11 @@
 //! Which thing asks for which permit says the table in `things`.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use impp_protocol::Address;
+
+use crate::delegation::{Mandate, Needs};
 
 /// The permission to act on things of one owner, within one [`scope`].
 ///
@@ -47,7 +50,7 @@ use impp_protocol::Address;
 ///
 /// let alice = Address::parse("alice@a.example").unwrap();
 /// let acting = Acting::oneself(&alice, &alice).unwrap();
-/// assert_eq!((acting.owner(), acting.by()), (&alice, By::Oneself));
+/// assert_eq!((acting.owner(), acting.by()), (&alice, &By::Oneself));
 /// remove_a_device(&acting);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,10 +61,12 @@ pub struct Acting<S> {
 }
 
 /// Who acts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum By {
     /// The owner.
     Oneself,
+    /// Somebody whom the owner's rules let, with all that they let them do.
+    Delegate(Arc<Mandate>),
     /// The operator of the server.
     Administrator,
     /// The server itself, where its own limits ask for it.
@@ -111,6 +116,12 @@ impl<S> Acting<S> {
         }
     }
 
+    /// Somebody whom the owner's rules let do that now.
+    pub(crate) fn delegate(mandate: &Arc<Mandate>, needs: Needs) -> Option<Acting<S>> {
+        let (owner, by) = (mandate.owner().clone(), By::Delegate(mandate.clone()));
+        mandate.has(needs).then_some(Acting { owner, by, over: PhantomData })
+    }
+
     /// The operator of the server, who may open its control socket.
     pub fn administrator(owner: &Address) -> Acting<S> {
         Acting { owner: owner.clone(), by: By::Administrator, over: PhantomData }
@@ -127,7 +138,7 @@ impl<S> Acting<S> {
     }
 
     /// Who.
-    pub fn by(&self) -> By {
-        self.by
+    pub fn by(&self) -> &By {
+        &self.by
     }
 }

@@ -8,10 +8,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use impp_protocol::presence::FieldName;
-use impp_protocol::{Address, Timestamp};
+use impp_protocol::Address;
 
 use crate::conditions::Conditions;
+use crate::delegation::Delegate;
 use crate::error::RulesError;
 use crate::grants::{FieldSet, Grants, PartSet};
 use crate::parse;
@@ -70,7 +70,8 @@ impl RuleSet {
         &self.delivery
     }
 
-    /// The delegates; they are read and kept, no decision looks at them.
+    /// The delegates, in the order of the text, which means nothing; what one may do says
+    /// [`RuleSet::mandate`].
     pub fn delegates(&self) -> &[Delegate] {
         &self.delegates
     }
@@ -267,34 +268,6 @@ impl DeliveryRule {
     pub fn rate(&self) -> Option<Rate> {
         self.rate
     }
-}
-
-/// Somebody who acts for the owner (RFC 2779 2.3.4, 2.3.6).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delegate {
-    /// The id.
-    pub id: String,
-    /// Who.
-    pub who: BTreeSet<Address>,
-    /// What they may do.
-    pub rights: BTreeSet<Right>,
-    /// Until when; for ever if not said.
-    pub until: Option<Timestamp>,
-}
-
-/// What a delegate may do.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Right {
-    /// Publish one field.
-    Publish(FieldName),
-    /// Edit rules.
-    Rules,
-    /// See watcher information.
-    Watchers,
-    /// Read the inbox.
-    InboxRead,
-    /// Send in the owner's name.
-    SendAs,
 }
 
 impl fmt::Display for Handling {

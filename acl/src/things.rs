@@ -2,8 +2,11 @@
 //!
 //! What a thing holds is left to whoever serves it.
 
+use std::sync::Arc;
+
 use impp_protocol::{Address, What};
 
+use crate::delegation::{Mandate, Needs};
 use crate::permit::{Acting, NotYours, scope};
 
 /// A service of an account that a thing belongs to.
@@ -105,6 +108,14 @@ macro_rules! things {
                     $(What::$thing => Permit::$thing(Acting::oneself(signed_in, owner)?),)*
                 })
             }
+
+            /// That of a delegate, to ask this of a thing of the owner's; none without the right for it.
+            pub fn delegate(mandate: &Arc<Mandate>, what: What, ask: Ask) -> Option<Permit> {
+                let needs = needs(what, ask)?;
+                match what {
+                    $(What::$thing => Acting::delegate(mandate, needs).map(Permit::$thing),)*
+                }
+            }
         }
 
         /// What there is to know of a thing.
@@ -143,4 +154,13 @@ things! {
     Log:           Series, Some(Messages), Inbox,       [Fetch, Follow],          Each;
     Fate:          Answer, Some(Messages), Inbox,       [Fetch],                  Each;
     ReadMarks:     State,  Some(Messages), Inbox,       [],                       Each;
+}
+
+/// The right by which a delegate may ask this of a thing, if any does. All else is the owner's alone.
+pub const fn needs(what: What, ask: Ask) -> Option<Needs> {
+    match (what, ask) {
+        // Of layers it is the delegate's own.
+        (What::Presence, Ask::Publish) | (What::Layer, Ask::Fetch) => Some(Needs::Publish),
+        _ => None,
+    }
 }

@@ -31,7 +31,8 @@ pub use bonds::{Bond, Bonds, Keeper};
 pub use ids::{LinkId, ListenerId};
 pub use policy::{Contact, Policy, Sphere};
 pub use presentity::{
-    Answer, Asked, Change, Effects, Fetched, GroupTold, Groups, Held, Joined, LAYERS_MAX, Layers,
-    Lease, PaceLimit, Presentity, Pulled, PulledGroups, Saved, Staging, Told, Write, set_version,
+    Answer, Asked, Change, DELEGATED_BYTES_MAX, DELEGATED_MAX, Effects, Fetched, GroupTold, Groups,
+    Held, Joined, LAYERS_MAX, Layers, Lease, PaceLimit, Presentity, Pulled, PulledGroups, Saved,
+    Staging, Told, Write, delegated, set_version,
 };
 pub use watching::{Kept, Watching};

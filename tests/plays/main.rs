@@ -12,6 +12,7 @@ mod control;
 mod corpus;
 mod damaged;
 mod damaged_operator;
+mod delegation;
 mod delivery;
 mod devices;
 mod domain_policy;

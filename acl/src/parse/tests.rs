@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::rules::{Rate, Right};
+use crate::rules::Rate;
 
 fn fault(text: &str) -> (usize, String, Option<String>) {
     let error = RuleSet::parse(text).expect_err(text);
@@ -34,7 +34,7 @@ rate = "60/min"
 [[delegate]]
 id = "calendar"
 who = ["calendar@localhost"]
-rights = ["publish:activities", "inbox-read"]
+rights = ["publish:activities", "publish-tuple:desk", "inbox-read"]
 until = "2026-12-31T00:00:00Z"
 "#;
 
@@ -55,7 +55,9 @@ fn every_word_of_the_form_is_understood() {
     assert!(members.contains(&Address::parse("bob@localhost").unwrap()));
     let rate = Rate { count: 60, period: Duration::from_secs(60) };
     assert_eq!(rules.delivery()[0].rate(), Some(rate));
-    assert!(rules.delegates()[0].rights.contains(&Right::InboxRead));
+    let rights = rules.delegates()[0].rights.iter().map(ToString::to_string);
+    let rights: Vec<_> = rights.collect();
+    assert_eq!(rights, ["publish:activities", "publish-tuple:desk", "inbox-read"]);
     assert!(rules.depends_on_sphere());
 }
 
@@ -130,6 +132,21 @@ fn unknown_keys_and_words_are_refused_with_their_line_and_a_hint() {
         ),
     ] {
         assert_eq!(fault(text), (line, message.to_owned(), hint), "{text}");
+    }
+}
+
+#[test]
+fn r2_3_4_a_delegate_is_an_address_and_nobody_else() {
+    for (who, message) in [
+        ("group:g", "\"group:g\" in a [[delegate]]: only addresses are"),
+        ("domain:a.example", "\"domain:a.example\" in a [[delegate]]: only addresses are"),
+        ("contacts", "\"contacts\" in a [[delegate]]: only addresses are"),
+        ("anyone", "\"anyone\" in a [[delegate]]: only addresses are"),
+    ] {
+        let delegate = format!("[[delegate]]\nid = \"a\"\nwho = [\"{who}\"]\nrights = []\n");
+        let text = format!("[groups]\ng = [\"bob@a.example\"]\n{delegate}");
+        let hint = Some("name each one: who = [\"calendar@a.example\"]".to_owned());
+        assert_eq!(fault(&text), (5, message.to_owned(), hint));
     }
 }
 

@@ -10,9 +10,10 @@ use impp_protocol::presence::{FieldName, PartId};
 
 use super::reader::{Reader, Text};
 use crate::conditions::Validity;
+use crate::delegation::Right;
 use crate::error::{RulesError, did_you_mean, one_of};
 use crate::grants::{Depth, FieldSet, Selector};
-use crate::rules::{Rate, Right};
+use crate::rules::Rate;
 
 /// A kind of part, and what selects of it.
 #[derive(Clone, Copy)]
@@ -30,7 +31,8 @@ impl Kind {
         Kind { key: "devices", selectors: &["class:", "id:", "device-id:"] };
 }
 
-const RIGHTS: [&str; 5] = ["publish:FIELD", "rules", "watchers", "inbox-read", "send-as"];
+const RIGHTS: [&str; 6] =
+    ["publish:FIELD", "publish-tuple:ID", "rules", "watchers", "inbox-read", "send-as"];
 const PERIODS: &[(&str, u64)] = &[
     ("s", 1),
     ("sec", 1),
@@ -151,14 +153,18 @@ pub(super) fn right(reader: Reader<'_>, text: &Text<'_>) -> Result<Right, RulesE
         "watchers" => Ok(Right::Watchers),
         "inbox-read" => Ok(Right::InboxRead),
         "send-as" => Ok(Right::SendAs),
-        value => match value.strip_prefix("publish:") {
-            Some(name) => field(reader, text, name).map(Right::Publish),
-            None => {
-                let hint = did_you_mean(value, RIGHTS).unwrap_or_else(|| one_of(RIGHTS));
-                let error = reader.error(text.span.clone(), format!("unknown right \"{value}\""));
-                Err(error.hinting(Some(hint)))
+        value => {
+            if let Some(name) = value.strip_prefix("publish:") {
+                return field(reader, text, name).map(Right::Publish);
             }
-        },
+            let tuple = value.strip_prefix("publish-tuple:").map(PartId::parse);
+            if let Some(Some(id)) = tuple {
+                return Ok(Right::PublishTuple(id));
+            }
+            let hint = did_you_mean(value, RIGHTS).unwrap_or_else(|| one_of(RIGHTS));
+            let error = reader.error(text.span.clone(), format!("unknown right \"{value}\""));
+            Err(error.hinting(Some(hint)))
+        }
     }
 }
 

@@ -7,6 +7,8 @@ mod any;
 #[cfg(test)]
 mod decisions;
 #[cfg(test)]
+mod delegation;
+#[cfg(test)]
 mod domain;
 #[cfg(test)]
 mod mistakes;

@@ -124,6 +124,41 @@ impl Client {
         document(done.content.unwrap_or_default(), What::Layer)
     }
 
+    /// Publishes for somebody whose rules let one, as a layer beside those of the owner's devices, and for
+    /// a lease; `replace` empties it first. Gives the lease granted.
+    ///
+    /// # Errors
+    /// [`ClientError`]; refused, naming what may not be said.
+    pub async fn publish_for(
+        &self,
+        owner: &Address,
+        patch: &Patch,
+        lease: Duration,
+        replace: bool,
+    ) -> Result<Option<Duration>, ClientError> {
+        let publish = Publish::of(owner.clone(), What::Presence, Some(patch.encode()));
+        let publish = Publish { lease: Some(lease), replace, ..publish };
+        Ok(self.call_repeatable(publish).await?.lease)
+    }
+
+    /// Ends the layer that one has of somebody's, from this device.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn unpublish_for(&self, owner: &Address) -> Result<(), ClientError> {
+        let publish = Publish::of(owner.clone(), What::Presence, None);
+        self.call_repeatable(Publish { lease: Some(Duration::ZERO), ..publish }).await.map(drop)
+    }
+
+    /// The layer that one has of somebody's, from this device.
+    ///
+    /// # Errors
+    /// [`ClientError`]; not-found if there is none.
+    pub async fn layer_for(&self, owner: &Address) -> Result<Document, ClientError> {
+        let done = self.call_repeatable(Fetch::of(owner.clone(), What::Layer)).await?;
+        document(done.content.unwrap_or_default(), What::Layer)
+    }
+
     /// Somebody's presence as one may see it.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use impp_protocol::Address;
 
 use super::change::Change;
+use super::layers::delegated;
 use crate::ids::ListenerId;
 use crate::policy::Contact;
 
@@ -19,7 +20,7 @@ impl Change {
     /// how an owner takes back.
     pub fn takes_back(&self, contacts: &BTreeMap<Address, Contact>) -> bool {
         match self {
-            Change::Publish { .. } | Change::Follow { .. } => false,
+            Change::Publish { .. } | Change::PublishFor { .. } | Change::Follow { .. } => false,
             Change::PutContact(who, Some(entry)) => {
                 contacts.get(who).is_some_and(|before| entry.takes_from(before))
             }
@@ -48,6 +49,9 @@ impl Change {
     pub(super) fn overtaken_by(&mut self, end: &Change) {
         let ended = match (&*self, end) {
             (Change::Publish { device, .. }, Change::Withdraw | Change::Close(_)) => Some(*device),
+            (Change::PublishFor { delegate, device, .. }, Change::Withdraw | Change::Close(_)) => {
+                Some(delegated(delegate, *device))
+            }
             (Change::Publish { device, .. }, Change::Part(gone)) => {
                 Some(*device).filter(|device| device == gone)
             }

@@ -37,7 +37,20 @@ pub enum Change {
         /// How long it holds.
         lease: Lease,
     },
-    /// A device takes back what it has said.
+    /// A delegate says something of the owner, as far as the owner's rules let it, for a lease.
+    PublishFor {
+        /// Who.
+        delegate: Address,
+        /// From which of its devices.
+        device: DeviceId,
+        /// What, as a change of what it has said from there.
+        patch: Patch,
+        /// Or instead of that.
+        replace: bool,
+        /// How long it holds, if its right does.
+        until: Timestamp,
+    },
+    /// A device takes back what it has said; a delegate, by the id of that layer.
     Unpublish(DeviceId),
     /// A session has lost its connection, and what is bound to it stays until then; or it has found
     /// one again.
@@ -95,6 +108,8 @@ pub enum Answer {
     Done,
     /// It is not: what is published would exceed limits.
     Unfit(Fault),
+    /// It is not: the owner's rules do not let who says it, or not any more.
+    Beyond,
     /// How who asks to follow stands.
     Asked(Asked),
     /// Whether there was something to end.
@@ -142,6 +157,7 @@ impl State {
                 let published = self.layers.publish(order, *device, patch, *replace, *lease);
                 return self.published(published);
             }
+            Change::PublishFor { .. } => return self.publish_for(now, order, change),
             Change::Unpublish(device) | Change::Part(device) => {
                 self.layers.remove(*device);
                 self.recompose();
@@ -178,13 +194,17 @@ impl State {
                 // An entry is about nobody else.
                 self.decide(now, address);
             }
-            Change::PutRules { rules, text, .. } => {
-                // About the watchers it is decided when they are shown: see `behind`.
-                (self.policy.rules, self.policy.text) = (rules.clone(), text.clone());
-            }
+            Change::PutRules { rules, text, .. } => self.put_rules(now, rules, text),
         }
         self.watchers.trim();
         Answer::Done
+    }
+
+    fn put_rules(&mut self, now: Timestamp, rules: &Arc<RuleSet>, text: &Arc<str>) {
+        // About the watchers it is decided when they are shown: see `behind`.
+        (self.policy.rules, self.policy.text) = (rules.clone(), text.clone());
+        // What delegates say ends with their right to say it.
+        self.end_unmandated(now);
     }
 
     fn published(&mut self, composed: Result<Document, Fault>) -> Answer {
@@ -213,6 +233,7 @@ impl State {
             self.layers.expire(now);
             self.recompose();
         }
+        self.end_unmandated(now);
         let due = self.watchers.due(now);
         for who in &due {
             self.watchers.edit(who, |watching| {
@@ -273,7 +294,7 @@ impl State {
     }
 
     /// The layers have changed.
-    fn recompose(&mut self) {
+    pub(super) fn recompose(&mut self) {
         self.document = Arc::new(self.layers.compose());
     }
 

@@ -7,11 +7,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use impp_protocol::field::Fault;
-use impp_protocol::presence::{DOCUMENT_BYTES_MAX, Document, Patch};
-use impp_protocol::{DeviceId, SessionId, Timestamp};
+use impp_protocol::presence::{DOCUMENT_BYTES_MAX, Document, Patch, Version};
+use impp_protocol::{Address, DeviceId, SessionId, Timestamp};
 
 /// Most layers of one presentity; more than devices.
 pub const LAYERS_MAX: usize = 64;
+
+/// Most of these that delegates have, and their bytes together: they leave the owner room.
+pub const DELEGATED_MAX: usize = 16;
+/// See there.
+pub const DELEGATED_BYTES_MAX: usize = 16 * 1024;
 
 /// How long a layer stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,10 +58,18 @@ impl Said {
     }
 }
 
+/// The id of the layer that a delegate publishes from one of its devices: a digest of both, so that no
+/// choice of a device's id makes it that of somebody else's layer.
+pub fn delegated(delegate: &Address, device: DeviceId) -> DeviceId {
+    DeviceId(Version::of(&[delegate.as_str().as_bytes(), &[0], &device.0].concat()).0)
+}
+
 /// What one device publishes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Layer {
     device: DeviceId,
+    /// Whose it is, if it is a delegate's.
+    by: Option<Address>,
     said: Arc<Said>,
     lease: Lease,
     /// Rises with every publication: the newest shows.
@@ -72,6 +85,8 @@ pub struct Saved {
     pub until: Timestamp,
     /// Its place among the others: the highest was published last.
     pub order: u64,
+    /// Whose it is, if it is a delegate's.
+    pub by: Option<Address>,
 }
 
 /// All layers of one presentity.
@@ -95,6 +110,22 @@ impl Layers {
         replace: bool,
         lease: Lease,
     ) -> Result<Document, Fault> {
+        self.publish_by(order, None, device, patch, replace, lease)
+    }
+
+    /// The same for a delegate, by the id that [`delegated`] says.
+    ///
+    /// # Errors
+    /// [`Fault`], also if delegates' layers would exceed their part.
+    pub(crate) fn publish_by(
+        &mut self,
+        order: u64,
+        by: Option<&Address>,
+        device: DeviceId,
+        patch: &Patch,
+        replace: bool,
+        lease: Lease,
+    ) -> Result<Document, Fault> {
         let index = self.layers.iter().position(|layer| layer.device == device);
         let document = match index {
             Some(index) if !replace => self.layers[index].said.document.clone(),
@@ -104,12 +135,12 @@ impl Layers {
         if index.is_none() && self.layers.len() == LAYERS_MAX {
             return Err(Fault::TooLong);
         }
-        let layer = Layer { device, said, lease, order };
+        let layer = Layer { device, by: by.cloned(), said, lease, order };
         let others = self.layers.iter().filter(|other| other.device != device);
         let layers: Vec<Layer> = others.cloned().chain([layer]).collect();
         let layers = Layers { layers };
         // All layers together fit a frame, so that whatever they come to compose does.
-        if layers.size() > DOCUMENT_BYTES_MAX {
+        if layers.size() > DOCUMENT_BYTES_MAX || (by.is_some() && layers.is_crowded()) {
             return Err(Fault::TooLong);
         }
         // Layers within limits may exceed them together.
@@ -122,8 +153,34 @@ impl Layers {
     /// Takes a layer back from the store, in its place among the others. Those that were stored
     /// without a place (0) lie beneath all that have one, as they come.
     pub fn restore(&mut self, device: DeviceId, document: Document, until: Timestamp, order: u64) {
+        self.restore_by(None, device, document, until, order);
+    }
+
+    /// The same of a layer that may be a delegate's.
+    pub fn restore_by(
+        &mut self,
+        by: Option<Address>,
+        device: DeviceId,
+        document: Document,
+        until: Timestamp,
+        order: u64,
+    ) {
         let lease = Lease::Until(until);
-        self.layers.push(Layer { device, said: Said::new(document), lease, order });
+        self.layers.push(Layer { device, by, said: Said::new(document), lease, order });
+    }
+
+    /// The layers of delegates: whose, which, and what they say.
+    pub(crate) fn delegated(&self) -> impl Iterator<Item = (&Address, DeviceId, &Document)> {
+        self.layers
+            .iter()
+            .filter_map(|layer| Some((layer.by.as_ref()?, layer.device, &layer.said.document)))
+    }
+
+    /// Whether delegates have more than their part.
+    fn is_crowded(&self) -> bool {
+        let all = self.layers.iter().filter(|layer| layer.by.is_some());
+        let sizes: Vec<usize> = all.map(|layer| layer.said.encoded.len()).collect();
+        sizes.len() > DELEGATED_MAX || sizes.iter().sum::<usize>() > DELEGATED_BYTES_MAX
     }
 
     /// The order of the layer that was published last.
@@ -192,7 +249,8 @@ impl Layers {
     /// A device's layer as one that is leased until then.
     pub fn saved_until(&self, device: DeviceId, until: Timestamp) -> Option<Saved> {
         let layer = self.find(device)?;
-        Some(Saved { document: layer.said.encoded.clone(), until, order: layer.order })
+        let (document, by) = (layer.said.encoded.clone(), layer.by.clone());
+        Some(Saved { document, until, order: layer.order, by })
     }
 
     /// The devices whose layers, or their leases, are not the same in both.
@@ -202,6 +260,11 @@ impl Layers {
         all.extend(more.into_iter().filter(|device| self.find(*device).is_none()));
         all.retain(|device| self.find(*device) != other.find(*device));
         all
+    }
+
+    /// What a layer says.
+    pub(crate) fn document(&self, device: DeviceId) -> Option<&Document> {
+        self.find(device).map(|layer| &layer.said.document)
     }
 
     fn find(&self, device: DeviceId) -> Option<&Layer> {

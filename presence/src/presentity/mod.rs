@@ -12,6 +12,7 @@
 //! | `showing.rs` | whom it wakes, at which pace; what time makes due |
 //! | `recovering.rs` | what a crash has lost |
 //! | `behind.rs`, `held.rs` | very many watchers decided about, when they are read or anew, in slices; who is held back meanwhile |
+//! | `mandated.rs` | what delegates say, as far and as long as they may |
 //! | `layers.rs`, `contents.rs`, `pace.rs` | what is published; what views show; how often |
 //! | `across.rs`, `groups.rs` | what a link says to the server of watchers elsewhere |
 
@@ -23,6 +24,7 @@ mod contents;
 mod groups;
 mod held;
 mod layers;
+mod mandated;
 mod pace;
 mod recovering;
 mod showing;
@@ -44,7 +46,7 @@ pub use across::{GroupTold, Joined, PulledGroups};
 pub use change::{Answer, Asked, Change};
 pub use contents::Held;
 pub use groups::{Groups, set_version};
-pub use layers::{LAYERS_MAX, Layers, Lease, Saved};
+pub use layers::{DELEGATED_BYTES_MAX, DELEGATED_MAX, LAYERS_MAX, Layers, Lease, Saved, delegated};
 pub(crate) use pace::Pace;
 pub use pace::PaceLimit;
 pub use staging::Staging;

@@ -140,7 +140,8 @@ impl Presentity {
         let newest = self.newest.watchers.deadlines().find(|(_, who)| !staged.contains_key(who));
         let newest = newest.map(|(at, _)| *at);
         let staged = staged.values().filter_map(|w| w.as_ref().and_then(Watching::next_deadline));
-        staged.chain(newest).chain(self.layers().next_deadline()).min()
+        let mandates = self.mandates_end_at();
+        staged.chain(newest).chain(self.layers().next_deadline()).chain(mandates).min()
     }
 
     /// Brings every view in use up to date, at its pace if there is one, and wakes those whose view has

@@ -195,7 +195,7 @@ impl Presentity {
         let staged = self.staged.iter_mut().filter_map(|staged| staged.before.policy.as_mut());
         staged.chain([&mut self.newest.policy]).for_each(change);
         self.fall_behind();
-        self.beneath(now, false, |_| ()).1
+        self.beneath(now, false, |state| state.end_unmandated(now)).1
     }
 
     /// Does something that is seen at once, beneath all that is staged.

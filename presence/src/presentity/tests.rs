@@ -1,6 +1,7 @@
 //! Alice, whose rules are about bob.
 
 mod due;
+mod mandated;
 mod overtaken;
 mod paced;
 mod recovering;

@@ -122,6 +122,7 @@ impl Commits {
 pub fn payer<S>(acting: &Acting<S>) -> Payer {
     match acting.by() {
         By::Oneself => Payer::Account(acting.owner().clone()),
+        By::Delegate(mandate) => Payer::Account(mandate.delegate().clone()),
         By::Administrator | By::System => Payer::Operator,
     }
 }
@@ -138,6 +139,7 @@ pub fn lane_of(address: &Address, is_local: bool) -> Lane {
 pub fn asker(change: &Change) -> Option<&Address> {
     match change {
         Change::Follow { watcher, .. } | Change::Release { watcher, .. } => Some(watcher),
+        Change::PublishFor { delegate, .. } => Some(delegate),
         // The owner does it, or the watcher: rarely, and it takes something back.
         _ => None,
     }
@@ -189,8 +191,9 @@ pub fn operations(
 
 /// The operation that stores a leased layer, or deletes it.
 pub fn layer(owner: &Address, device: DeviceId, saved: Option<Saved>) -> Op {
-    let record = saved.map(|Saved { document, until, order }| LayerRecord {
+    let record = saved.map(|Saved { document, until, order, by }| LayerRecord {
         order,
+        by: by.map(|by| by.to_string()),
         document: BASE64.encode(document),
         until: until.as_millis(),
     });

@@ -4,6 +4,7 @@
 //! bytes: what form they have on a wire is left to whoever carries them.
 
 mod costs;
+mod delegated;
 pub mod devices;
 pub mod entry;
 mod events;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use impp_client::protocol::Address;
 
 use crate::commands::{
     contacts, devices, fate, fetch, inbox, login, requests, rules, send, status, subscriptions,
@@ -18,6 +19,9 @@ use crate::commands::{
 pub(crate) struct Args {
     #[command(flatten)]
     pub global: Global,
+    /// For whom, if it is not you: somebody whose rules let you. It goes before `status`.
+    #[arg(long = "for", value_name = "ADDRESS")]
+    pub owner: Option<Address>,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -115,6 +119,9 @@ mod tests {
             "inbox --max 1 --format cpim",
             "status show",
             "status clear",
+            "--for alice@a.example status set --activity meeting --lease 60",
+            "--for alice@a.example status set open --tuple desk",
+            "--for alice@a.example status clear",
             "fate 019f0000-0000-7000-8000-000000000000",
             "watch",
             "watch bob@a.example dan@a.example --count 3 --for 5",

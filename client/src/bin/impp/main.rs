@@ -45,8 +45,10 @@ async fn run(args: &Args) -> Result<(), Failure> {
         commands::login::run(login, &args.global, &mut out).await?;
         return out.flush();
     }
+    commands::goes_for(args.owner.as_ref(), &args.command)?;
     let client = client(&args.global)?;
-    let done = commands::run(&args.command, &client, &mut out).await;
+    let owner = args.owner.as_ref();
+    let done = commands::run(&args.command, owner, &client, &mut out).await;
     client.close().await;
     done.and_then(|()| out.flush())
 }

@@ -232,10 +232,11 @@ async fn load_layers(store: &dyn Store, owner: &Address) -> Result<Layers, Store
         let device = records::last_part(&key).and_then(|id| id.parse().ok());
         let document =
             BASE64.decode(&layer.document).ok().and_then(|b| Document::decode(b.into()).ok());
-        let (Some(device), Some(document)) = (device, document) else {
-            return Err(damaged(owner, LAYER, &key, "device or document unreadable"));
+        let by = layer.by.as_deref().map(Address::parse_canonical).transpose();
+        let (Some(device), Some(document), Ok(by)) = (device, document, by) else {
+            return Err(damaged(owner, LAYER, &key, "device, delegate or document unreadable"));
         };
-        layers.restore(device, document, Timestamp::from_millis(layer.until), layer.order);
+        layers.restore_by(by, device, document, Timestamp::from_millis(layer.until), layer.order);
     }
     Ok(layers)
 }

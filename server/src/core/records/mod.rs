@@ -237,6 +237,9 @@ pub struct LayerRecord {
     /// none.
     #[serde(default)]
     pub order: u64,
+    /// Whose it is, if it is a delegate's: its key is then a digest of who that is, and of its device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 /// A watcher of a presentity, or one who follows a presentity of another domain, whose subscription

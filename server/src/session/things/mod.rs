@@ -26,6 +26,7 @@ use crate::core::answers::Handled;
 use crate::core::ground::Ground;
 use crate::core::sessions::Mailbox;
 use crate::session::Rooms;
+use crate::session::delegated::Delegations;
 use crate::session::devices::Devices;
 pub(super) use contacts::ContactList;
 use devices::OwnDevices;
@@ -50,6 +51,7 @@ pub struct Client {
 
 /// See the module.
 pub struct Things {
+    delegations: Delegations,
     presence: Presence,
     rules: Rules,
     pub(super) contacts: ContactList,
@@ -68,8 +70,12 @@ impl Things {
             rooms.clone();
         let trimming = Trimming::new(store.clone(), settings.clone(), clock.clone());
         let (shared, trimming) = (principals.clone(), Arc::new(trimming));
-        let (sessions, rules) = (live.sessions.clone(), Rules { principals: principals.clone() });
+        let rules = Rules { principals: principals.clone(), accounts: accounts.clone() };
+        let sessions = live.sessions.clone();
+        let delegations =
+            Delegations { principals: principals.clone(), accounts: accounts.clone() };
         Things {
+            delegations,
             presence: Presence {
                 principals: principals.clone(),
                 accounts,
@@ -110,9 +116,26 @@ impl Things {
         }
     }
 
+    /// The permit of a client to ask this of a thing of this address: its own, or as a delegate.
+    ///
+    /// # Errors
+    /// As [`permit`]; who has no right is told the same as everybody else.
+    async fn permit(
+        &self,
+        client: &Client,
+        owner: &Address,
+        what: What,
+        ask: Ask,
+    ) -> Result<Permit, Error> {
+        match self.delegations.permit(&client.account.address, owner, what, ask).await? {
+            Some(permit) => Ok(permit),
+            None => permit(client, owner, what, ask),
+        }
+    }
+
     /// Reads a thing once.
     pub(super) async fn fetch(&self, client: &Client, fetch: Fetch) -> Handled {
-        match permit(client, &fetch.address, fetch.what, Ask::Fetch)? {
+        match self.permit(client, &fetch.address, fetch.what, Ask::Fetch).await? {
             Permit::Rules(acting) => self.rules.fetch(&acting).await,
             Permit::Contacts(acting) => self.contacts.fetch(&acting, fetch).await,
             Permit::Requests(acting) => self.requests.fetch(&acting, fetch).await,
@@ -130,7 +153,7 @@ impl Things {
 
     /// Changes a thing.
     pub(super) async fn publish(&self, client: &Client, publish: Publish) -> Handled {
-        match permit(client, &publish.address, publish.what, Ask::Publish)? {
+        match self.permit(client, &publish.address, publish.what, Ask::Publish).await? {
             Permit::Presence(acting) => self.presence.publish(&acting, client, publish).await,
             Permit::Rules(acting) => self.rules.publish(&acting, publish).await,
             Permit::Contacts(acting) => self.contacts.publish(&acting, client, publish).await,

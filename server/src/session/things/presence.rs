@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use impp_acl::{Acting, scope};
-use impp_presence::{Answer, Change, Lease};
+use bytes::Bytes;
+use impp_acl::{Acting, By, Mandate, scope};
+use impp_presence::{Answer, Change, Lease, delegated};
 use impp_protocol::command::{Done, Publish};
 use impp_protocol::presence::{Patch, field_amiss};
 use impp_protocol::{Code, Error};
@@ -36,21 +37,16 @@ impl Presence {
         client: &Client,
         publish: Publish,
     ) -> Handled {
+        if let By::Delegate(mandate) = acting.by() {
+            return self.publish_for(mandate, client, publish).await;
+        }
         let (id, device) = (client.mailbox.id, client.mailbox.device);
         if publish.lease == Some(Duration::ZERO) {
             let change = Change::Unpublish(device);
             self.turning(acting, client, change, false, |_| Ok(())).await?;
             return Ok(Done { lease: Some(Duration::ZERO), ..Done::empty() });
         }
-        let patch = match publish.content {
-            Some(content) => {
-                Patch::decode(content.clone()).map_err(|error| match field_amiss(content) {
-                    Some(field) => malformed(field),
-                    None => malformed(error),
-                })?
-            }
-            None => Patch::default(),
-        };
+        let patch = patch_of(publish.content)?;
         let lease = publish.lease;
         let lease = lease.map(|asked| granted(asked, &self.settings.load().times)).transpose()?;
         let until = lease.map(|lease| self.clock.now().after(lease));
@@ -72,6 +68,41 @@ impl Presence {
         };
         self.turning(acting, client, change, true, fits).await?;
         Ok(Done { lease, ..Done::empty() })
+    }
+
+    /// Changes the layer that a delegate has of the owner's, from the client's device.
+    async fn publish_for(&self, mandate: &Mandate, client: &Client, publish: Publish) -> Handled {
+        let (owner, delegate) = (mandate.owner(), mandate.delegate().clone());
+        let device = client.mailbox.device;
+        let id = delegated(&delegate, device);
+        if publish.lease == Some(Duration::ZERO) {
+            self.principals.change(owner, Change::Unpublish(id)).await.stored()?;
+            return Ok(Done { lease: Some(Duration::ZERO), ..Done::empty() });
+        }
+        let lease = granted(publish.lease.ok_or_else(unleased)?, &self.settings.load().times)?;
+        let patch = patch_of(publish.content)?;
+        let (replace, until) = (publish.replace, self.clock.now().after(lease));
+        let (none_yet, now) = (publish.base == Some(0), self.clock.now());
+        let who = (delegate.clone(), device);
+        let change = Change::PublishFor { delegate, device, patch: patch.clone(), replace, until };
+        let fits = |principal: &mut Principal| {
+            if !self.accounts.is_current(&client.account) || client.mailbox.is_revoked() {
+                return Err(no_longer());
+            }
+            let presentity = &principal.presentity;
+            if let Some(beyond) = presentity.beyond(now, (&who.0, who.1), &patch, replace) {
+                return Err(Error::new(Code::Refused, beyond.to_string()));
+            }
+            match none_yet && presentity.has_layer(id) {
+                true => Err(conflict()),
+                false => Ok(()),
+            }
+        };
+        match self.principals.change_if(owner, change, fits).await.stored()?? {
+            Answer::Unfit(_) => Err(too_large()),
+            Answer::Beyond => Err(Error::new(Code::Refused, "your right to that has ended")),
+            _ => Ok(Done { lease: Some(lease), ..Done::empty() }),
+        }
     }
 
     /// Makes a change after which the layer of the client's device is its session's, or nobody's.
@@ -118,7 +149,10 @@ impl Presence {
 
     /// The layer of the client's device.
     pub(super) async fn layer(&self, acting: &Acting<scope::Presence>, client: &Client) -> Handled {
-        let device = client.mailbox.device;
+        let device = match acting.by() {
+            By::Delegate(mandate) => delegated(mandate.delegate(), client.mailbox.device),
+            _ => client.mailbox.device,
+        };
         let layer = self.principals.look(acting.owner(), |principal, now| {
             let (document, lease) = principal.presentity.layers().of(device)?;
             let lease = match lease {
@@ -136,6 +170,19 @@ impl Presence {
 
 fn no_longer() -> Error {
     Error::new(Code::Refused, "the account was changed; sign in again")
+}
+
+fn unleased() -> Error {
+    let text = "lease: missing; what is published for somebody else is for a lease";
+    Error::new(Code::Malformed, text)
+}
+
+fn patch_of(content: Option<Bytes>) -> Result<Patch, Error> {
+    let Some(content) = content else { return Ok(Patch::default()) };
+    Patch::decode(content.clone()).map_err(|error| match field_amiss(content) {
+        Some(field) => malformed(field),
+        None => malformed(error),
+    })
 }
 
 fn conflict() -> Error {

@@ -10,6 +10,7 @@ use impp_protocol::command::{Done, Fetch, Publish};
 use impp_protocol::{Code, Error};
 
 use super::explain::Supposed;
+use crate::core::accounts::Accounts;
 use crate::core::answers::{Handled, Stored};
 use crate::core::principals::{ChangeError, Principals};
 
@@ -20,6 +21,7 @@ const EDITS_MAX: usize = 3;
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
     pub principals: Arc<Principals>,
+    pub accounts: Arc<Accounts>,
 }
 
 impl Rules {
@@ -37,8 +39,25 @@ impl Rules {
         let Ok(text) = String::from_utf8(content.to_vec()) else {
             return wrong("content: not UTF-8");
         };
+        self.delegates_are_here(&text)?;
         let number = self.replace(acting, text, base).await?;
         Ok(Done { number: Some(number), ..Done::empty() })
+    }
+
+    /// Who is of another server can prove there only who they are: they cannot act here. What is wrong
+    /// with a text otherwise is told when it is used.
+    fn delegates_are_here(&self, text: &str) -> Result<(), Error> {
+        let Ok(rules) = RuleSet::parse(text) else { return Ok(()) };
+        for delegate in rules.delegates() {
+            if let Some(who) = delegate.who.iter().find(|who| !self.accounts.is_local(who)) {
+                let text = format!(
+                    "[[delegate]] \"{}\": {who} is not of this server, and only who is can act for you",
+                    delegate.id
+                );
+                return Err(Error::new(Code::Malformed, text));
+            }
+        }
+        Ok(())
     }
 
     pub(super) async fn explain(&self, acting: &Acting<scope::Rules>, fetch: Fetch) -> Handled {

@@ -1,6 +1,7 @@
 //! The commands, one file each: its arguments, what it asks, what it prints.
 
 pub(crate) mod contacts;
+pub(crate) mod delegated;
 pub(crate) mod devices;
 pub(crate) mod dry_run;
 pub(crate) mod expected;
@@ -25,16 +26,31 @@ use crate::args::Command;
 use crate::output::Output;
 use crate::report::Failure;
 
+/// Whether a command can be for somebody else, if it is said to be.
+pub(crate) fn goes_for(owner: Option<&Address>, command: &Command) -> Result<(), Failure> {
+    match (owner, command) {
+        (None, _) | (Some(_), Command::Status(_)) => Ok(()),
+        (Some(owner), _) => {
+            let message = format!("--for {owner}: only `status` can be for somebody else");
+            Err(Failure::usage_hint(message, format!("impp --for {owner} status set --help")))
+        }
+    }
+}
+
 /// Does what the command line says.
 pub(crate) async fn run(
     command: &Command,
+    owner: Option<&Address>,
     client: &Client,
     out: &mut Output,
 ) -> Result<(), Failure> {
     match command {
         // It makes the profile that the client here is of.
         Command::Login(_) => Ok(()),
-        Command::Status(args) => status::run(args, client, out).await,
+        Command::Status(args) => match owner {
+            Some(owner) => delegated::status(args, owner, client, out).await,
+            None => status::run(args, client, out).await,
+        },
         Command::Fetch(args) => fetch::run(args, client, out).await,
         Command::Watch(args) => watch::run(args, client, out).await,
         Command::Subscriptions(args) => subscriptions::run(args, client, out).await,

@@ -32,12 +32,11 @@ pub(crate) enum Args {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Set {
-    /// Whether you can be reached.
-    #[arg(required_unless_present = "from")]
+    /// Whether you can be reached; with --for it may be left out.
     status: Option<Status>,
     /// Publish what a file says in PIDF with RPID (RFC 3863, RFC 4480); `-` is stdin.
     #[arg(long, value_name = "FILE",
-          conflicts_with_all = ["status", "note", "activities", "mood", "fields"])]
+          conflicts_with_all = ["status", "note", "activities", "mood", "fields", "tuple"])]
     from: Option<PathBuf>,
     /// A note for people.
     #[arg(long)]
@@ -51,10 +50,13 @@ pub(crate) struct Set {
     /// Any other field; may be said more than once.
     #[arg(long = "field", value_name = "NAME=VALUE")]
     fields: Vec<String>,
+    /// With --for: of which tuple the status is, and the fields that belong to one.
+    #[arg(long, value_name = "ID")]
+    tuple: Option<String>,
     /// For how many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = LEASE_SECONDS_DEFAULT,
           value_parser = clap::value_parser!(u32).range(1..))]
-    lease: u32,
+    pub(super) lease: u32,
     /// As long as this runs, instead of for a lease: it ends soon after the program does, or loses its
     /// connection, and is published again when that is back. Taken back or replaced from elsewhere
     /// with the same profile, it says so and ends.
@@ -77,10 +79,17 @@ const TUPLE_FIELDS: &[&str] =
     &["status", "contact", "priority", "service-class", "relationship", "class"];
 
 #[derive(Serialize)]
-struct PublishedJson {
+pub(super) struct PublishedJson {
     presentity: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    lease: Option<u64>,
+    pub(super) lease: Option<u64>,
+}
+
+impl PublishedJson {
+    pub(super) fn new(presentity: &Address, lease: Option<Duration>) -> PublishedJson {
+        let lease = lease.map(|lease| lease.as_secs());
+        PublishedJson { presentity: presentity.to_string(), lease }
+    }
 }
 
 pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
@@ -95,8 +104,7 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
         }
         Args::Clear => {
             client.unpublish().await?;
-            let presentity = client.address().to_string();
-            let item = PublishedJson { presentity, lease: None };
+            let item = PublishedJson::new(client.address(), None);
             out.item(&item, |item| format!("{} publishes nothing here now", item.presentity))
         }
     }
@@ -119,10 +127,7 @@ async fn publish(set: &Set, client: &Client, out: &mut Output) -> Result<(), Fai
     };
     let lease = (!set.hold).then(|| Duration::from_secs(u64::from(set.lease)));
     let lease = client.publish(&patch, lease, true).await?;
-    let item = PublishedJson {
-        presentity: client.address().to_string(),
-        lease: lease.map(|lease| lease.as_secs()),
-    };
+    let item = PublishedJson::new(client.address(), lease);
     out.item(&item, |item| {
         let lease = item.lease.map_or(String::new(), |lease| format!(", for {lease} s"));
         format!("{} is {}{lease}", item.presentity, document::line(&document))
@@ -185,40 +190,81 @@ fn taken_back() -> Failure {
 
 /// The whole layer that is published.
 fn layer(set: &Set, own: &Address, device: DeviceId) -> Result<Document, Failure> {
+    if set.tuple.is_some() {
+        return Err(Failure::usage("--tuple goes with --for: your own is named by its device"));
+    }
+    if set.status.is_none() {
+        return Err(Failure::usage_hint(
+            "no status",
+            "impp status set open, or closed, or --from FILE",
+        ));
+    }
     let id = format!("d{}", &device.to_string()[..8]);
     let id = PartId::parse(&id).ok_or_else(|| Failure::usage("bad device id"))?;
-    let status = match set.status {
-        Some(Status::Closed) => "closed",
-        _ => "open",
-    };
     let mut document = Document::default();
-    document.tuples.insert(id.clone(), Default::default());
-    put(&mut document, &id, "status", status)?;
-    put(&mut document, &id, "contact", &format!("im:{own}"))?;
-    if !set.activities.is_empty() {
-        put(&mut document, &id, "activities", &set.activities.join(" "))?;
+    put(&mut document, Some(&id), "contact", &format!("im:{own}"))?;
+    say(set, &mut document, Some(&id))?;
+    Ok(document)
+}
+
+/// The whole layer that is published for somebody else: what is said, and nothing by itself.
+pub(super) fn layer_for(set: &Set) -> Result<Document, Failure> {
+    if set.hold {
+        return Err(Failure::usage("--hold: what is said for somebody else is for a lease"));
     }
-    for (name, value) in [("note", &set.note), ("mood", &set.mood)] {
+    if set.from.is_some() {
+        return Err(Failure::usage("--from: what a file says is published for yourself alone"));
+    }
+    let wrong = |id: &String| Failure::usage(format!("--tuple {id:?}: visible ASCII, no spaces"));
+    let id = set.tuple.as_ref().map(|id| PartId::parse(id).ok_or_else(|| wrong(id))).transpose()?;
+    let mut document = Document::default();
+    say(set, &mut document, id.as_ref())?;
+    match document == Document::default() {
+        true => Err(Failure::usage_hint("nothing to say", "such as --activity meeting")),
+        false => Ok(document),
+    }
+}
+
+/// What the command line says of the person, and of a tuple.
+fn say(set: &Set, document: &mut Document, id: Option<&PartId>) -> Result<(), Failure> {
+    let status = set.status.map(|status| match status {
+        Status::Open => "open".to_owned(),
+        Status::Closed => "closed".to_owned(),
+    });
+    let activities = (!set.activities.is_empty()).then(|| set.activities.join(" "));
+    for (name, value) in
+        [("status", &status), ("activities", &activities), ("note", &set.note), ("mood", &set.mood)]
+    {
         if let Some(value) = value {
-            put(&mut document, &id, name, value)?;
+            put(document, id, name, value)?;
         }
     }
     for field in &set.fields {
         let (name, value) = field
             .split_once('=')
             .ok_or_else(|| Failure::usage(format!("--field {field:?}: expected NAME=VALUE")))?;
-        put(&mut document, &id, name, value)?;
+        put(document, id, name, value)?;
     }
-    Ok(document)
+    Ok(())
 }
 
-fn put(document: &mut Document, id: &PartId, name: &str, value: &str) -> Result<(), Failure> {
+fn put(
+    document: &mut Document,
+    id: Option<&PartId>,
+    name: &str,
+    value: &str,
+) -> Result<(), Failure> {
     let field = FieldName::parse(name).ok_or_else(|| unknown_field(name))?;
     let value = canonical_value(&field, value).ok_or_else(|| bad_value(&field, value))?;
-    let fields = if TUPLE_FIELDS.contains(&name) {
-        document.tuples.entry(id.clone()).or_default()
-    } else {
-        &mut document.person
+    let fields = match (TUPLE_FIELDS.contains(&name), id) {
+        (false, _) => &mut document.person,
+        (true, Some(id)) => document.tuples.entry(id.clone()).or_default(),
+        (true, None) => {
+            return Err(Failure::usage_hint(
+                format!("{name} is of a tuple"),
+                "--tuple ID says of which",
+            ));
+        }
     };
     fields.insert(field, value);
     Ok(())

@@ -3,6 +3,7 @@
 mod due;
 mod overtaken;
 mod paced;
+mod patches;
 mod recovering;
 mod slices;
 mod staged;

@@ -10,15 +10,16 @@ use std::collections::VecDeque;
 
 use impp_acl::{Content, Disclosed, ViewKey};
 use impp_protocol::Timestamp;
-use impp_protocol::hashing::HashMap;
+use impp_protocol::hashing::{HashMap, HashSet};
 use impp_protocol::presence::{Document, Version};
 
 use super::pace::{Pace, PaceLimit};
 
 /// Contents of one view from which a watcher gets a patch; from older ones a snapshot.
 const RECENT_MAX: usize = 4;
-/// Views whose contents are kept at once; of further ones only the newest content.
-const RECENT_VIEWS_MAX: usize = 64;
+/// Views whose contents are kept at once: those that were first, as long as somebody has them. Of further
+/// ones there is only the newest content, and who has them gets snapshots.
+pub(super) const RECENT_VIEWS_MAX: usize = 64;
 
 /// What a watcher holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -97,24 +98,31 @@ impl Contents {
         document: &Document,
         limit: Option<PaceLimit>,
     ) -> Vec<&'a ViewKey> {
-        let mut old = std::mem::take(&mut self.views);
+        let mut wanted = HashSet::default();
+        let used: Vec<_> = used.filter(|key| wanted.insert(*key)).collect();
+        let gone = self.views.keys().filter(|key| !wanted.contains(key));
+        for key in gone.cloned().collect::<Vec<_>>() {
+            self.was_shown(now, &key);
+            self.views.remove(&key);
+        }
         let mut changed = Vec::new();
         for key in used {
-            let Some(mut shown) = old.remove(key) else {
-                if !self.views.contains_key(key) {
+            // The others are there all the while: none loses what it has shown to one that comes.
+            let shows_another = match self.views.remove(key) {
+                Some(mut shown) => {
+                    let brought = self.bring_up(now, key, &mut shown, document, limit);
+                    self.views.insert(key.clone(), shown);
+                    brought
+                }
+                None => {
                     self.view(key, document);
                     self.spend(now, key, limit);
-                    changed.push(key);
+                    true
                 }
-                continue;
             };
-            if self.bring_up(now, key, &mut shown, document, limit) {
+            if shows_another {
                 changed.push(key);
             }
-            self.views.insert(key.clone(), shown);
-        }
-        for key in old.keys() {
-            self.was_shown(now, key);
         }
         if let Some(limit) = limit {
             self.rest(now, limit, old);

@@ -4,6 +4,7 @@ mod due;
 mod mandated;
 mod overtaken;
 mod paced;
+mod patches;
 mod recovering;
 mod slices;
 mod staged;

@@ -207,4 +207,6 @@ fn r2_3_4_the_command_says_it_for_somebody_else() {
         assert_eq!(cal.run(wrong).code, 2, "{wrong:?}");
     }
     assert_eq!(bob.run(&["--for", ALICE, "status", "set", "--activity", "meal"]).code, 1);
+    // For oneself there is no layer without a status.
+    assert_eq!(alice.run(&["status", "set", "--activity", "meal"]).code, 2);
 }

@@ -53,7 +53,8 @@ impl Session {
         }
         self.client.mailbox.volatile_again(volatile);
         if news.contacts && self.expanded {
-            for (address, event) in self.expand_again().await {
+            // Seldom, so that who tells nothing has no room for it.
+            for (address, event) in Box::pin(self.expand_again()).await {
                 let notify = Notify::of(address, What::Presence, SubscriptionState::Terminated);
                 front.tell(Event::Presence(Notify { event: Some(event), ..notify }));
             }

@@ -158,7 +158,6 @@ mod tests {
         for line in [
             "fetch bob",
             "status set busy",
-            "status set",
             "status set open --from f",
             "send bob@a.example f --format cpim --thread t",
             "inbox --format cpim",

@@ -100,10 +100,9 @@ impl Contents {
     ) -> Vec<&'a ViewKey> {
         let mut wanted = HashSet::default();
         let used: Vec<_> = used.filter(|key| wanted.insert(*key)).collect();
-        let gone = self.views.keys().filter(|key| !wanted.contains(key));
-        for key in gone.cloned().collect::<Vec<_>>() {
-            self.was_shown(now, &key);
-            self.views.remove(&key);
+        let gone: Vec<_> = self.views.extract_if(|key, _| !wanted.contains(key)).collect();
+        for (key, _) in &gone {
+            self.was_shown(now, key);
         }
         let mut changed = Vec::new();
         for key in used {
@@ -125,15 +124,15 @@ impl Contents {
             }
         }
         if let Some(limit) = limit {
-            self.rest(now, limit, old);
+            self.rest(now, limit, gone);
         }
         changed
     }
 
     /// Nobody has these views any more.
-    fn rest(&mut self, now: Timestamp, limit: PaceLimit, old: HashMap<ViewKey, Shown>) {
+    fn rest(&mut self, now: Timestamp, limit: PaceLimit, gone: Vec<(ViewKey, Shown)>) {
         self.resting.retain(|_, pace| !pace.has_rested(now, limit));
-        let paces = old.into_iter().filter_map(|(key, shown)| Some((key, shown.pace?)));
+        let paces = gone.into_iter().filter_map(|(key, shown)| Some((key, shown.pace?)));
         let busy = paces.filter(|(_, pace)| !pace.has_rested(now, limit));
         let room = RECENT_VIEWS_MAX.saturating_sub(self.resting.len());
         self.resting.extend(busy.take(room));

@@ -159,10 +159,13 @@ impl Watching {
         }
     }
 
-    /// Whether it is shown something else by a decision.
+    /// Whether it is shown something else by a decision. One that has ended, or waited in vain, is shown
+    /// nothing by any: it asks anew.
     pub(crate) fn comes_by(&self, decision: &Decision) -> bool {
         let key = decision.view_key();
-        key.is_some() && !(self.is_active() && self.decision.view_key() == key)
+        let shows_it = self.is_active() && self.decision.view_key() == key;
+        let follows = self.is_active() || self.state == SubscriptionState::Pending;
+        key.is_some() && !shows_it && follows
     }
 
     /// When a sphere may grant it another view, if not now.

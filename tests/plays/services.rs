@@ -161,7 +161,6 @@ async fn b11_what_is_not_turned_on_is_not_offered() {
     let own = "alice@localhost";
     let reserved: Vec<Command> = vec![
         fetch(own, What::ReadMarks).into(),
-        Fetch { wait: true, ..fetch(own, What::Log) }.into(),
         subscribe(own, What::Rules).into(),
         subscribe(own, What::ReadMarks).into(),
         publish(own, What::ReadMarks, None).into(),

@@ -1,7 +1,7 @@
 //! Presence without messages and messages without presence (section 2.1), and what is not offered
 //! (B11).
 
-use impp_protocol::command::{Ack, Fetch, Subscribe};
+use impp_protocol::command::{Ack, Subscribe};
 use impp_protocol::state::{self, SubscriptionEdit, WatcherEdit};
 use impp_protocol::{Code, Command, What};
 use impp_tests::Wire;

@@ -125,7 +125,7 @@ impl Delivery {
     }
 
     /// Goes on with decisions of an owner that were not carried out, as when the inbox was full. What the
-    /// store is too busy for, or has no room for, is tried again so often ([`TRIES_MAX`]).
+    /// store is too busy for, or has no room for, is tried again so often (`TRIES_MAX`).
     pub async fn go_on(self: &Arc<Self>, owner: &Address) {
         let Some(left) = self.left(owner).await else { return };
         let (delivery, owner) = (self.clone(), owner.clone());

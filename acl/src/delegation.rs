@@ -120,9 +120,16 @@ impl Mandate {
             let Some(until) = self.rights.get(&right) else { return Err(self.beyond(&right)) };
             ends = ends.into_iter().chain(*until).min();
         }
-        match said.devices.keys().next() {
-            Some(id) => Err(Beyond(format!("the device {id}: no right says devices"))),
-            None => Ok(ends),
+        if let Some(id) = said.devices.keys().next() {
+            return Err(Beyond(format!("the device {id}: no right says devices")));
+        }
+        // Who says nothing takes a place for it all the same, and has it no longer than anything to say.
+        let says = self.rights.iter().filter(|(right, _)| right.kind() == Some(Needs::Publish));
+        let last = says.map(|(_, until)| *until).reduce(|one, other| Some(one?.max(other?)));
+        match last {
+            None => Err(Beyond("no right says anything".to_owned())),
+            Some(last) if said.person.is_empty() && said.tuples.is_empty() => Ok(last),
+            Some(_) => Ok(ends),
         }
     }
 
@@ -216,7 +223,8 @@ until = "2026-12-05T18:00:00Z"
         assert_eq!(cal.ends(&says(Some("activities"), None)), Ok(Some(at("2026-12-05T18:00:00Z"))));
         let both = says(Some("activities"), Some("desk"));
         assert_eq!(cal.ends(&both), Ok(Some(at("2026-12-04T18:00:00Z"))));
-        assert_eq!(cal.ends(&Document::default()), Ok(None));
+        // Nothing may be said as long as anything may.
+        assert_eq!(cal.ends(&Document::default()), Ok(Some(at("2026-12-05T18:00:00Z"))));
         let cal = mandate("cal@a.example", "2026-12-04T18:00:00Z").unwrap();
         assert!(cal.ends(&both).is_err() && cal.ends(&says(Some("activities"), None)).is_ok());
         assert_eq!(mandate("cal@a.example", "2026-12-05T18:00:00Z"), None);
@@ -233,6 +241,16 @@ until = "2026-12-05T18:00:00Z"
         devices.devices.insert(PartId::parse("d1").unwrap(), Default::default());
         assert!(beyond(devices).starts_with("the device d1"));
         assert!(help.has(Needs::Watchers) && !help.has(Needs::Rules));
+        // A right to something else is none to say nothing.
+        let [owner, who] =
+            ["alice@a.example", "help@a.example"].map(|a| Address::parse(a).unwrap());
+        let text = TEXT.replace("\"publish:activities\", \"watchers\"", "\"watchers\"");
+        let rules = RuleSet::parse(&text).unwrap();
+        let help = rules.mandate(&owner, &who, at("2026-12-05T12:00:00Z")).unwrap();
+        assert_eq!(
+            help.ends(&Document::default()).unwrap_err().to_string(),
+            "no right says anything"
+        );
         assert_eq!(mandate("eve@a.example", "2026-12-01T00:00:00Z"), None);
     }
 }

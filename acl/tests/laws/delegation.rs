@@ -119,7 +119,12 @@ proptest! {
             .iter().enumerate().filter(|(_, used)| **used).map(|(right, _)| right).collect();
         let fields: Vec<&str> =
             [("activities", activities), ("note", note)].iter().filter(|f| f.1).map(|f| f.0).collect();
-        let may_all = |now| used.iter().all(|right| has(&entries, who, *right, now));
+        // Who says nothing has a right to say something.
+        let may_any = |now| (0..RIGHTS.len()).any(|right| {
+            RIGHTS[right].starts_with("publish") && has(&entries, who, right, now)
+        });
+        let may_all =
+            |now| may_any(now) && used.iter().all(|right| has(&entries, who, *right, now));
         match mandate.ends(&said(&fields, tuple)) {
             Err(_) => prop_assert!(!may_all(now)),
             Ok(None) => prop_assert!((now..20).all(may_all)),

@@ -8,7 +8,7 @@ use impp_acl::{Acting, By, Mandate, scope};
 use impp_presence::{Answer, Change, Lease, delegated};
 use impp_protocol::command::{Done, Publish};
 use impp_protocol::presence::{Patch, field_amiss};
-use impp_protocol::{Code, Error};
+use impp_protocol::{Address, Code, Error};
 
 use super::Client;
 use crate::core::accounts::Accounts;
@@ -86,9 +86,7 @@ impl Presence {
         let who = (delegate.clone(), device);
         let change = Change::PublishFor { delegate, device, patch: patch.clone(), replace, until };
         let fits = |principal: &mut Principal| {
-            if !self.accounts.is_current(&client.account) || client.mailbox.is_revoked() {
-                return Err(no_longer());
-            }
+            self.both_in_use(client, owner)?;
             let presentity = &principal.presentity;
             if let Some(beyond) = presentity.beyond(now, (&who.0, who.1), &patch, replace) {
                 return Err(Error::new(Code::Refused, beyond.to_string()));
@@ -100,9 +98,18 @@ impl Presence {
         };
         match self.principals.change_if(owner, change, fits).await.stored()?? {
             Answer::Unfit(_) => Err(too_large()),
-            Answer::Beyond => Err(Error::new(Code::Refused, "your right to that has ended")),
+            Answer::Beyond => Err(right_over()),
             _ => Ok(Done { lease: Some(lease), ..Done::empty() }),
         }
+    }
+
+    /// Both accounts are in use. Looked at where it is done, as one that is disabled withdraws what is
+    /// shown of it: nothing may come behind that.
+    fn both_in_use(&self, client: &Client, owner: &Address) -> Result<(), Error> {
+        if !self.accounts.is_current(&client.account) || client.mailbox.is_revoked() {
+            return Err(no_longer());
+        }
+        self.accounts.is_enabled(owner).then_some(()).ok_or_else(right_over)
     }
 
     /// Makes a change after which the layer of the client's device is its session's, or nobody's.
@@ -170,6 +177,10 @@ impl Presence {
 
 fn no_longer() -> Error {
     Error::new(Code::Refused, "the account was changed; sign in again")
+}
+
+fn right_over() -> Error {
+    Error::new(Code::Refused, "your right to that has ended")
 }
 
 fn unleased() -> Error {

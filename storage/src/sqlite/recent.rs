@@ -17,8 +17,8 @@ use crate::unit::Dedup;
 pub(crate) struct Recent {
     /// Every record with a higher id is here; none until the highest on the disk was read.
     above: Option<[u8; 16]>,
-    /// An id is one sender's to one recipient, but that is theirs to see to.
-    records: BTreeMap<[u8; 16], Vec<(Address, Address, Seen)>>,
+    /// By id, sender, recipient: one who gives many messages one id makes nothing longer for others.
+    records: BTreeMap<([u8; 16], Address, Address), Seen>,
 }
 
 /// What it makes of a key.
@@ -43,10 +43,8 @@ impl Recent {
         if self.above.is_none_or(|above| dedup.id <= above) {
             return Ok(Looked::Unknown);
         }
-        let same = self.records.get(&dedup.id);
-        let mut same = same.into_iter().flatten();
-        let found = same.find(|(from, to, _)| *from == dedup.from && *to == dedup.to);
-        Ok(Looked::Known(found.map(|(_, _, seen)| seen.clone())))
+        let found = self.records.get(&(dedup.id, dedup.from.clone(), dedup.to.clone()));
+        Ok(Looked::Known(found.cloned()))
     }
 
     /// A record was written.
@@ -54,23 +52,25 @@ impl Recent {
         if self.above.is_some_and(|above| dedup.id > above) {
             let Dedup { id, from, to, digest } = dedup.clone();
             let seen = Seen { digest, seqs: seqs.to_vec() };
-            self.records.entry(id).or_default().push((from, to, seen));
+            self.records.insert((id, from, to), seen);
         }
     }
 
-    /// Forgets the oldest ids beyond [`RECENT_IDS_MAX`].
+    /// Forgets the records of the oldest ids beyond [`RECENT_MAX`], each id whole.
     pub(crate) fn bound(&mut self) {
-        while self.records.len() > RECENT_IDS_MAX
-            && let Some((id, _)) = self.records.pop_first()
+        while self.records.len() > RECENT_MAX
+            && let Some(((id, _, _), _)) = self.records.pop_first()
         {
             self.above = Some(id);
+            while self.records.first_key_value().is_some_and(|((next, _, _), _)| *next == id) {
+                self.records.pop_first();
+            }
         }
     }
 }
 
-/// Ids of which it is known without the disk whether they are used: some seconds of a busy server, in
-/// about 4 MiB.
-pub(crate) const RECENT_IDS_MAX: usize = 16_384;
+/// Records that are known without the disk: some seconds of a busy server, in about 4 MiB.
+pub(crate) const RECENT_MAX: usize = 16_384;
 
 #[cfg(test)]
 mod tests {
@@ -111,17 +111,30 @@ mod tests {
     #[test]
     fn the_oldest_are_forgotten_and_asked_of_the_disk() {
         let mut recent = Recent { above: Some([0; 16]), ..Recent::default() };
-        for n in 0..=RECENT_IDS_MAX as u128 {
+        for n in 0..=RECENT_MAX as u128 {
             let id = (n + 1).to_be_bytes();
             recent.written(&Dedup { id, ..dedup(1, "a@a.example") }, &[]);
         }
         recent.bound();
-        assert_eq!(recent.records.len(), RECENT_IDS_MAX);
+        assert_eq!(recent.records.len(), RECENT_MAX);
         let mut of = |n: u128| {
             let asked = Dedup { id: n.to_be_bytes(), ..dedup(1, "a@a.example") };
             recent.look(&asked, || Ok(None)).unwrap()
         };
         assert!(matches!(of(1), Looked::Unknown));
         assert!(matches!(of(2), Looked::Known(Some(_))));
+    }
+
+    /// Who gives one id to more messages than are remembered has them all forgotten, and nobody's time.
+    #[test]
+    fn many_records_of_one_id_are_bounded_too() {
+        let mut recent = Recent { above: Some([0; 16]), ..Recent::default() };
+        for n in 0..=RECENT_MAX {
+            recent.written(&dedup(200, &format!("a{n}@a.example")), &[]);
+        }
+        recent.bound();
+        assert_eq!(recent.records.len(), 0);
+        assert!(matches!(look(&mut recent, 200, "a1@a.example", None), Looked::Unknown));
+        assert!(matches!(look(&mut recent, 201, "a1@a.example", None), Looked::Known(None)));
     }
 }

@@ -108,8 +108,8 @@ impl Cast {
 }
 
 /// A reader that stops reading, with 10,000 messages (7 MB) due to it and presence changing, costs the
-/// server less than 4 MiB, most of it what the store remembers of any messages, and others nothing. When it reads again, each message comes once and in
-/// order, and of presence the newest without all between.
+/// server less than 4 MiB, most of it what the store remembers of any messages, and others nothing. When
+/// it reads again, each message comes once and in order, and of presence the newest without all between.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h1_a_reader_that_stops_costs_no_memory_and_presence_is_conflated() {
     const GROWTH_BYTES_MAX: u64 = 4 * 1024 * 1024;

@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "sizes/mod.rs"]
+mod hello;
 mod sizes;
 
 use std::collections::BTreeMap;

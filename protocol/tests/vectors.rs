@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod hello;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -173,24 +175,9 @@ fn document() -> Document {
 fn hellos() -> [Vector; 2] {
     let hello = Hello { agent: Some("test/1".to_owned()), ..Hello::empty() };
     let server_hello = Hello {
-        agent: Some("imppd/0.1.0".to_owned()),
         time: Some(Timestamp::from_millis(1_700_000_000_000)),
         domains: vec![Domain::parse("a.example").unwrap()],
-        mechanisms: vec!["SCRAM-SHA-256-PLUS".to_owned(), "SCRAM-SHA-256".to_owned()],
-        frame_max: Some(65_536),
-        body_max: Some(61_440),
-        idle: Some(Duration::from_secs(60)),
-        requests_max: Some(64),
-        requests_per_second: Some(200),
-        requests_burst: Some(1000),
-        work_per_second: Some(400),
-        work_burst: Some(4000),
-        stored_per_second: Some(256 * 1024),
-        stored_burst: Some(32 * 1024 * 1024),
-        lease_min: Some(Duration::from_secs(60)),
-        lease_max: Some(Duration::from_secs(86_400)),
-        leases_max: Some(4000),
-        ..hello.clone()
+        ..hello::of_server()
     };
     [
         vector("hello", "a client speaks version 1", 0, hello),

@@ -218,17 +218,22 @@ async fn who_returns_gets_what_is_missing() {
     assert_eq!(Document::decode(notify.snapshot.unwrap()).unwrap(), of("happy"));
 }
 
+/// So many changes are shown at once, then one in a second.
+fn paced(burst: usize) -> Server {
+    Server::with()
+        .set("times.pace_burst", burst as i64)
+        .set("times.pace_milliseconds", 1000)
+        .set("limits.requests_burst", 10_000)
+        .start()
+}
+
 /// A burst is shown at once and then one change in an interval; the last is never dropped, and
 /// messages are not delayed.
 #[tokio::test]
 async fn h4_a_presence_storm_is_paced_and_the_last_never_dropped() {
     const CHANGES: usize = 200;
     const BURST: usize = 5;
-    let server = Server::with()
-        .set("times.pace_burst", BURST as i64)
-        .set("times.pace_milliseconds", 1000)
-        .set("limits.requests_burst", 10_000)
-        .start();
+    let server = paced(BURST);
     let mut alice = Peer::sign_in(&server, "alice").await;
     let mut bob = Watcher::sign_in(&server, "bob", "alice@localhost").await;
     let mut carol = Peer::sign_in(&server, "carol").await;
@@ -263,11 +268,7 @@ async fn h4_a_presence_storm_is_paced_and_the_last_never_dropped() {
 async fn d6_h4_a_sphere_that_toggles_does_not_pass_the_pace_by() {
     const TOGGLES: usize = 60;
     const BURST: usize = 5;
-    let server = Server::with()
-        .set("times.pace_burst", BURST as i64)
-        .set("times.pace_milliseconds", 1000)
-        .set("limits.requests_burst", 10_000)
-        .start();
+    let server = paced(BURST);
     let mut alice = Peer::sign_in(&server, "alice").await;
     let rule = |id: &str, more: &str| {
         format!(

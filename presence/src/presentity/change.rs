@@ -249,8 +249,8 @@ impl State {
     /// Brings the decision about one up to date.
     pub(super) fn decide(&mut self, now: Timestamp, who: &Address) {
         let Some((watching, decision)) = self.undecided(now, who) else { return };
-        let spends = watching.comes_by(&decision)
-            && self.without_sphere(now, who).view_key() != decision.view_key();
+        let spends =
+            watching.comes_by(&decision) && self.without_sphere(now, who, &decision).is_some();
         let limit = self.pace_limit;
         self.watchers.edit(who, |watching| {
             if let Some(watching) = watching {
@@ -280,17 +280,24 @@ impl State {
         let Some(until) = comes.and_then(|w| w.waits_until(now, self.pace_limit)) else {
             return decision;
         };
-        let without = self.without_sphere(now, who);
-        match without.view_key() == decision.view_key() {
-            true => decision,
-            false => without.until_at_most(until),
-        }
+        let without = self.without_sphere(now, who, &decision);
+        without.map_or(decision, |without| without.until_at_most(until))
     }
 
-    /// The same whatever sphere the owner is in.
-    fn without_sphere(&self, now: Timestamp, who: &Address) -> Decision {
+    /// What a decision is whatever sphere the owner is in, if something else is seen by that.
+    fn without_sphere(
+        &self,
+        now: Timestamp,
+        who: &Address,
+        decision: &Decision,
+    ) -> Option<Decision> {
+        // Nearly nobody's rules look at it.
+        if !self.policy.rules.depends_on_sphere() {
+            return None;
+        }
         let stands = self.watchers.get(who).map(|watching| watching.state);
-        self.policy.decide(&self.owner, who, now, Sphere::Lost, stands)
+        let without = self.policy.decide(&self.owner, who, now, Sphere::Lost, stands);
+        (without.view_key() != decision.view_key()).then_some(without)
     }
 
     /// The layers have changed.

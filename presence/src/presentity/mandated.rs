@@ -60,7 +60,7 @@ impl State {
             Err(fault) => return Answer::Unfit(fault),
         };
         let said = layers.document(id);
-        if said.is_none_or(|said| self.mandated_until(now, delegate, said).is_none()) {
+        if !said.is_some_and(|said| self.may_say(now, delegate, said)) {
             return Answer::Beyond;
         }
         // What a crash has lost of the owner's devices is waited for on: it is not theirs to say.
@@ -70,10 +70,9 @@ impl State {
 
     /// Ends what delegates say and may not say any more.
     pub(super) fn end_unmandated(&mut self, now: Timestamp) {
-        let ended = self.layers.delegated().filter_map(|(by, id, said)| {
-            self.mandated_until(now, by, said).is_none().then_some(id)
-        });
-        let ended: Vec<DeviceId> = ended.collect();
+        let layers = self.layers.delegated();
+        let ended = layers.filter(|(by, _, said)| !self.may_say(now, by, said));
+        let ended: Vec<DeviceId> = ended.map(|(_, id, _)| id).collect();
         if ended.is_empty() {
             return;
         }
@@ -81,13 +80,9 @@ impl State {
         self.recompose();
     }
 
-    /// Until when a delegate may say all of this, if it may now; within, nothing for ever.
-    fn mandated_until(
-        &self,
-        now: Timestamp,
-        delegate: &Address,
-        said: &Document,
-    ) -> Option<Option<Timestamp>> {
-        self.policy.mandate(&self.owner, delegate, now)?.ends(said).ok()
+    /// Whether a delegate may say all of this now.
+    fn may_say(&self, now: Timestamp, delegate: &Address, said: &Document) -> bool {
+        let mandate = self.policy.mandate(&self.owner, delegate, now);
+        mandate.is_some_and(|mandate| mandate.ends(said).is_ok())
     }
 }

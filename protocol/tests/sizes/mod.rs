@@ -15,6 +15,8 @@ use impp_protocol::{
     Address, Command, DeviceId, Domain, MessageId, Request, SessionId, Timestamp, What,
 };
 
+use crate::hello;
+
 /// What a message of 20 octets may cost with its answer.
 const MESSAGE_OCTETS_MAX: usize = 90;
 
@@ -71,24 +73,9 @@ fn hellos() -> [Said; 2] {
     };
     let server = Hello {
         features: vec![SUPPOSE.to_owned()],
-        agent: Some("imppd/0.1.0".to_owned()),
         time: Some(now()),
         domains: vec![Domain::parse("ab.example").unwrap()],
-        mechanisms: vec!["SCRAM-SHA-256-PLUS".to_owned(), "SCRAM-SHA-256".to_owned()],
-        frame_max: Some(65_536),
-        body_max: Some(61_440),
-        idle: Some(Duration::from_secs(60)),
-        requests_max: Some(64),
-        requests_per_second: Some(200),
-        requests_burst: Some(1000),
-        work_per_second: Some(400),
-        work_burst: Some(4000),
-        stored_per_second: Some(256 * 1024),
-        stored_burst: Some(32 * 1024 * 1024),
-        lease_min: Some(Duration::from_secs(60)),
-        lease_max: Some(Duration::from_secs(86_400)),
-        leases_max: Some(4000),
-        ..client.clone()
+        ..hello::of_server()
     };
     [Client(0, client.into()), Server(0, server.into())]
 }

@@ -29,6 +29,13 @@ pub enum Answer {
 /// What a handler says.
 pub type Handled = Result<Done, Error>;
 
+/// What is said of a request that was refused before anything was waited for.
+impl From<Result<Answer, Error>> for Answer {
+    fn from(answer: Result<Answer, Error>) -> Answer {
+        answer.unwrap_or_else(|error| Answer::Now(error.into()))
+    }
+}
+
 impl Answer {
     /// What a handler says, at once.
     pub fn now(handled: Handled) -> Answer {

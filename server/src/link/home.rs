@@ -19,7 +19,7 @@ use impp_storage::StoreError;
 
 use super::mailbox::LinkMailbox;
 use crate::core::accounts::Accounts;
-use crate::core::answers::storage_error;
+use crate::core::answers::{Answer, storage_error};
 use crate::core::clock::Clock;
 use crate::core::ground::Ground;
 use crate::core::listeners::Listener;
@@ -146,10 +146,7 @@ impl Home {
         if groups.get(&presentity).is_some_and(Groups::is_empty) {
             groups.remove(&presentity);
         }
-        match joined {
-            Ok(done) => done.into(),
-            Err(error) => error.into(),
-        }
+        Answer::said(joined)
     }
 
     /// Reads presence once for a watcher of the other domain.

@@ -56,7 +56,7 @@ impl Session {
     pub(super) async fn fetch(&mut self, fetch: Fetch) -> Answer {
         match fetch.what {
             What::Presence => self.look(fetch).await,
-            What::Log if fetch.wait => self.wait_for_log(fetch).await,
+            What::Log if fetch.wait => self.wait_for_log(fetch).await.into(),
             _ => Answer::now(self.serving.things.fetch(&self.client, fetch).await),
         }
     }
@@ -150,10 +150,7 @@ impl Session {
                         let text = format!("{remote} has not answered yet");
                         Err(Error::new(Code::Unreachable, text))
                     };
-                    match answer.unwrap_or_else(late) {
-                        Ok(done) => done.into(),
-                        Err(error) => error.into(),
-                    }
+                    Answer::said(answer.unwrap_or_else(late))
                 }))
             }
         }

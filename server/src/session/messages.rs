@@ -14,10 +14,7 @@ use crate::messages::Bearer;
 impl Session {
     /// Takes a message; the answer comes when the store has it.
     pub(super) async fn message(&mut self, message: Message) -> Answer {
-        match self.accept(message).await {
-            Ok(answer) => answer,
-            Err(error) => Answer::Now(error.into()),
-        }
+        self.accept(message).await.into()
     }
 
     async fn accept(&self, mut message: Message) -> Result<Answer, Error> {

@@ -145,8 +145,7 @@ impl Session {
     /// Takes custody for this device.
     pub(super) fn ack(&self, ack: &Ack) -> Answer {
         let acting = log_of(&self.client, &ack.address);
-        let taken = acting.and_then(|acting| self.serving.things.logs.ack(&acting, ack));
-        taken.unwrap_or_else(|error| Answer::Now(error.into()))
+        acting.and_then(|acting| self.serving.things.logs.ack(&acting, ack)).into()
     }
 
     /// Tells pages of the followed log as long as there is room.

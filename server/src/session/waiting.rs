@@ -30,14 +30,10 @@ pub(super) type Grown = Arc<Notify>;
 
 impl Session {
     /// Reads a page when there is as much as is asked for, or when it has waited long enough.
-    pub(super) async fn wait_for_log(&self, fetch: Fetch) -> Answer {
-        match self.waits_for_log(fetch).await {
-            Ok(answer) => answer,
-            Err(error) => Answer::Now(error.into()),
-        }
-    }
-
-    async fn waits_for_log(&self, fetch: Fetch) -> Result<Answer, Error> {
+    ///
+    /// # Errors
+    /// As of every FETCH of the log; full, if so many wait already.
+    pub(super) async fn wait_for_log(&self, fetch: Fetch) -> Result<Answer, Error> {
         let acting = log_of(&self.client, &fetch.address)?;
         // The session holds it too.
         if Arc::strong_count(&self.grown) > WAITS_MAX {

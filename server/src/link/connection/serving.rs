@@ -94,10 +94,7 @@ impl Open {
         }
         let (home, mailbox) = (self.serving.home.clone(), self.link.mailbox.clone());
         self.driver.waits(number, async move {
-            Finished::Answer(match home.fetch(&mailbox, fetch).await {
-                Ok(done) => done.into(),
-                Err(error) => error.into(),
-            })
+            Finished::Answer(Answer::said(home.fetch(&mailbox, fetch).await))
         });
     }
 }

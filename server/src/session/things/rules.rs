@@ -39,15 +39,14 @@ impl Rules {
         let Ok(text) = String::from_utf8(content.to_vec()) else {
             return wrong("content: not UTF-8");
         };
-        self.delegates_are_here(&text)?;
-        let number = self.replace(acting, text, base).await?;
+        let rules = parsed(&text)?;
+        self.delegates_are_here(&rules)?;
+        let number = self.replace(acting, rules, text, base).await?;
         Ok(Done { number: Some(number), ..Done::empty() })
     }
 
-    /// Who is of another server can prove there only who they are: they cannot act here. What is wrong
-    /// with a text otherwise is told when it is used.
-    fn delegates_are_here(&self, text: &str) -> Result<(), Error> {
-        let Ok(rules) = RuleSet::parse(text) else { return Ok(()) };
+    /// Who is of another server can prove there only who they are: they cannot act here.
+    fn delegates_are_here(&self, rules: &RuleSet) -> Result<(), Error> {
         for delegate in rules.delegates() {
             if let Some(who) = delegate.who.iter().find(|who| !self.accounts.is_local(who)) {
                 let text = format!(
@@ -86,7 +85,8 @@ impl Rules {
         let mut last = Error::new(Code::Conflict, "the rules are being changed; try again");
         for _ in 0..EDITS_MAX {
             let (text, number) = self.of(acting).await?;
-            match self.replace(acting, edit(&text).map_err(|e| unusable(&e))?, number).await {
+            let text = edit(&text).map_err(|error| unusable(&error))?;
+            match self.replace(acting, parsed(&text)?, text, number).await {
                 Ok(_) => return Ok(()),
                 Err(error) if error.code == Code::Conflict => last = error,
                 Err(error) => return Err(error),
@@ -95,14 +95,14 @@ impl Rules {
         Err(last)
     }
 
-    /// Replaces rules, if `base` is still their version; the new one.
+    /// Replaces rules by these, which the text says, if `base` is still their version; the new one.
     async fn replace(
         &self,
         acting: &Acting<scope::Rules>,
+        rules: RuleSet,
         text: String,
         base: u64,
     ) -> Result<u64, Error> {
-        let rules = RuleSet::parse(&text).map_err(|error| unusable(&error))?;
         let (rules, text) = (rules.into(), text.into());
         let replaced =
             self.principals.change(acting.owner(), Change::PutRules { rules, text, base }).await;
@@ -117,6 +117,10 @@ impl Rules {
             _ => Ok(self.of(acting).await?.1),
         }
     }
+}
+
+fn parsed(text: &str) -> Result<RuleSet, Error> {
+    RuleSet::parse(text).map_err(|error| unusable(&error))
 }
 
 pub(super) fn unusable(error: &RulesError) -> Error {

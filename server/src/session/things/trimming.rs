@@ -41,7 +41,14 @@ impl Trimming {
     /// it.
     pub(super) fn at_once(&self, owner: &Address) -> Op {
         let retains = self.settings.load().inbox.retention_days > 0;
-        self.trimmed(owner, (!retains).then(|| self.clock.trusted()))
+        self.trimmed(owner, (!retains).then(|| self.old_before()))
+    }
+
+    /// What came before then is old. Where nothing is retained, so is what came this very millisecond: no
+    /// other cause may come to let go of it.
+    fn old_before(&self) -> Timestamp {
+        let days = self.settings.load().inbox.retention_days;
+        self.clock.trusted().before(seconds(days * 86_400)).after(Duration::from_millis(1))
     }
 
     fn trimmed(&self, owner: &Address, before: Option<Timestamp>) -> Op {
@@ -87,9 +94,7 @@ impl Trimming {
         loop {
             let query = ReadLog { owner: owner.clone(), after: 0, items_max: 1, bytes_max: 0 };
             let first = self.store.read(query).await?.items.pop();
-            let now = self.clock.trusted();
-            let days = self.settings.load().inbox.retention_days;
-            let before = now.before(seconds(days * 86_400));
+            let before = self.old_before();
             let Some(first) = first.filter(|item| item.seq <= upto && item.time < before) else {
                 return Ok(());
             };
@@ -97,7 +102,7 @@ impl Trimming {
                 return Ok(());
             }
             behind = Some(first.seq);
-            let unit = Unit::of(now, vec![self.trimmed(owner, Some(before))]);
+            let unit = Unit::of(self.clock.trusted(), vec![self.trimmed(owner, Some(before))]);
             self.store.submit(unit.in_lane(Lane::Account(owner.clone()))).await?;
         }
     }

@@ -56,6 +56,10 @@ class Malformed(Exception):
     """Octets or texts that break the protocol's grammar. The text says which and why."""
 
 
+class Foreign(Malformed):
+    """A number of something that came after this program: what it stands in is passed over."""
+
+
 class ConnectionLost(Exception):
     """The connection is gone, and what it was asked may have been done or not.
 
@@ -250,13 +254,13 @@ def texts(check: Callable[[str], str]) -> Kind[str]:
 
 
 def numbers(of: Type[N]) -> Kind[N]:
-    """The numbers of a table; another one is malformed."""
+    """The numbers of a table; another one came later."""
 
     def read(value: int) -> N:
         try:
             return of(value)
         except ValueError as error:
-            raise Malformed(f"{of.__name__} has no number {value}") from error
+            raise Foreign(f"{of.__name__} has no number {value}") from error
 
     return Kind(0, int, read)
 
@@ -277,18 +281,22 @@ def lists(of: Kind[T], most: int = 4_096) -> Kind[Tuple[T, ...]]:
 
     def read(data: bytes) -> Tuple[T, ...]:
         values: List[T] = []
-        at = 0
+        at = count = 0
         while at < len(data):
             item, at = read_octets(data, at)
-            values.append(of.read(item))
-        if not 0 < len(values) <= most:
-            raise Malformed(f"a list of {len(values)}")
+            count += 1
+            try:
+                values.append(of.read(item))
+            except Foreign:
+                pass  # The others are none the worse.
+        if not 0 < count <= most:
+            raise Malformed(f"a list of {count}")
         return tuple(values)
 
     return Kind(1, write, read)
 
 
-INTEGER = at_most((1 << 64) - 1)
+INTEGER = at_most((1 << 53) - 1)
 SECONDS = at_most((1 << 32) - 1)
 TIME = at_most(253_402_207_200_000)
 FLAG: Kind[bool] = Kind(0, int, check_flag)
@@ -340,7 +348,7 @@ class Record:
                 try:
                     values[field.name] = kind.read(found)
                 except Malformed as error:
-                    raise Malformed(f"{where}: {error}") from error
+                    raise type(error)(f"{where}: {error}") from error
             elif field.default is dataclasses.MISSING:
                 raise Malformed(f"{where}: missing")
         critical = [number for number in raw if number >= 64]
@@ -702,18 +710,23 @@ class Frame(NamedTuple):
 
 
 class Unknown(NamedTuple):
-    """A frame of a kind that is not known here."""
+    """A frame of a kind that is not known here, or with the number of something that is not."""
 
     number: int
     kind: int
+    why: str
 
 
 def decode_frame(kind: int, body: bytes) -> Union[Frame, Unknown]:
     """A frame without its head."""
     number, at = read_varint(body, 0)
+    INTEGER.read(number)
     if not 1 <= kind <= len(COMMANDS):
-        return Unknown(number, kind)
-    return Frame(number, COMMANDS[kind - 1].decode(body[at:]))
+        return Unknown(number, kind, f"no kind {kind}")
+    try:
+        return Frame(number, COMMANDS[kind - 1].decode(body[at:]))
+    except Foreign as error:
+        return Unknown(number, kind, str(error))
 
 
 # --- Section 8: the presence document -----------------------------------------------------------
@@ -1272,7 +1285,7 @@ class Session:
                 number: Optional[int]) -> Optional[Union[Done, Challenge]]:
         """What a frame means; the answer if it is that to request `number`."""
         if isinstance(frame, Unknown):
-            return None  # Not meant for us: a client answers PING and nothing else.
+            return self._pass_over(frame, number)
         command = frame.command
         if isinstance(command, Bye):
             why = f"the server says: {label(command.reason)} {command.text or ''}".rstrip()
@@ -1297,6 +1310,15 @@ class Session:
         elif isinstance(command, (Notify, Message)) and frame.number == 0:
             self._push(command)
         return None
+
+    def _pass_over(self, frame: Unknown, number: Optional[int]) -> None:
+        """What came later is passed over; whoever asked hears that the answer cannot be read."""
+        of = COMMANDS[frame.kind - 1] if 1 <= frame.kind <= len(COMMANDS) else None
+        why = f"of a newer server: {frame.why}"
+        if of is Bye or (of is Error and frame.number == 0):
+            raise ConnectionLost(why)
+        if of in (Error, Done) and frame.number == number:
+            raise Refused(Error(Code.INTERNAL, By.SERVER, why))
 
     def _push(self, told: Told) -> None:
         self._told_bytes += weight(told)

@@ -70,6 +70,14 @@ class Vectors(unittest.TestCase):
         page = impp.Page(b"c", b"o", (item,))
         self.assertEqual(list(impp.Page.decode(page.encode()).known()), [])
 
+    def test_what_has_a_number_that_came_later_is_passed_over(self) -> None:
+        of_thing = impp.put_fields({1: b"bob@a.example", 2: 999, 3: 2})
+        read = impp.decode_frame(9, impp.varint(0) + of_thing)
+        assert isinstance(read, impp.Unknown)
+        self.assertEqual((read.kind, read.why), (9, "Notify.what: Thing has no number 999"))
+        with self.assertRaises(impp.Malformed):
+            impp.decode_frame(12, impp.varint(1 << 53))
+
     def test_unknown_fields_are_skipped_below_64(self) -> None:
         self.assertEqual(impp.Ping.decode(impp.put_fields({63: b"later"})), impp.Ping())
         with self.assertRaises(impp.Malformed):

@@ -9,7 +9,7 @@ use crate::schema::{fields, numbers};
 
 numbers! {
     /// What went wrong.
-    pub enum Code {
+    pub open enum Code {
         /// The bytes are no frame, or a field, content or sign-in message is wrong; `text` names it.
         Malformed = 1, "malformed";
         /// A frame, body, document or list exceeds its limit.
@@ -67,7 +67,7 @@ numbers! {
 
 numbers! {
     /// Who says so.
-    pub enum By {
+    pub open enum By {
         /// The server that the request was sent to.
         Server = 1, "server";
         /// The home server of the other domain.

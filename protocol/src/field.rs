@@ -3,9 +3,9 @@
 //! A field is a varint key (number · 2 + shape) and, for shape 0, a varint, for shape 1 a varint
 //! length and that many bytes. Numbers rise strictly. What fields a command has is in `command`.
 
+mod later;
+mod values;
 mod writer;
-
-use std::time::Duration;
 
 use bytes::Bytes;
 use nom::bytes::complete::take;
@@ -13,12 +13,14 @@ use nom::error::{ErrorKind, ParseError};
 use nom::{IResult, Parser};
 
 use crate::address::{Address, AddressError, Domain};
-use crate::time::Timestamp;
 use crate::varint;
+pub use later::Later;
 pub use writer::Writer;
 
 /// Field numbers from here on must be understood; lower unknown ones are skipped.
 pub const CRITICAL_FROM: u64 = 64;
+/// The largest integer, 2⁵³ − 1: every one is exact in a double, which is all that many languages have.
+pub const INTEGER_MAX: u64 = (1 << 53) - 1;
 /// Most items of a list, unless the field says less.
 pub const LIST_ITEMS_MAX: usize = 4096;
 
@@ -46,6 +48,9 @@ pub enum Fault {
     /// Longer than its limit.
     #[error("longer than its limit")]
     TooLong,
+    /// An integer over [`INTEGER_MAX`].
+    #[error("larger than 2^53 - 1, the largest integer")]
+    TooLarge,
     /// Bytes that are not UTF-8, or text with characters that are refused.
     #[error("not acceptable UTF-8 text")]
     Text,
@@ -265,41 +270,6 @@ pub trait Field: Sized {
     }
 }
 
-/// The fields up to number `LAST` that only servers write and that this version does not know, as
-/// they are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stamps<const LAST: u64>(Vec<(u64, Raw)>);
-
-impl<const LAST: u64> Stamps<LAST> {
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl<const LAST: u64> Field for Stamps<LAST> {
-    fn write(&self, _number: u64, writer: &mut Writer) {
-        for (number, raw) in &self.0 {
-            match raw {
-                Raw::Int(int) => writer.int(*number, *int),
-                Raw::Bytes(bytes) => writer.bytes(*number, bytes),
-            }
-        }
-    }
-
-    fn read(_raw: Option<Raw>) -> Result<Self, Fault> {
-        Ok(Stamps::default())
-    }
-
-    fn read_from(
-        reader: &mut Reader,
-        number: u64,
-        _field: &'static str,
-    ) -> Result<Self, FieldError> {
-        reader.range(number, LAST).map(Stamps)
-    }
-}
-
 impl<T: Value> Field for T {
     fn write(&self, number: u64, writer: &mut Writer) {
         match self.to_raw() {
@@ -377,105 +347,5 @@ impl Field for bool {
             Some(Raw::Int(_)) => Err(Fault::NotCanonical),
             Some(Raw::Bytes(_)) => Err(Fault::Shape),
         }
-    }
-}
-
-impl Value for u64 {
-    fn to_raw(&self) -> Raw {
-        Raw::Int(*self)
-    }
-
-    fn from_raw(raw: Raw) -> Result<u64, Fault> {
-        match raw {
-            Raw::Int(int) => Ok(int),
-            Raw::Bytes(_) => Err(Fault::Shape),
-        }
-    }
-}
-
-impl Value for Bytes {
-    fn to_raw(&self) -> Raw {
-        Raw::Bytes(self.clone())
-    }
-
-    fn from_raw(raw: Raw) -> Result<Bytes, Fault> {
-        match raw {
-            Raw::Bytes(bytes) => Ok(bytes),
-            Raw::Int(_) => Err(Fault::Shape),
-        }
-    }
-}
-
-/// Sixteen octets: ids, versions.
-impl Value for [u8; 16] {
-    fn to_raw(&self) -> Raw {
-        Raw::Bytes(Bytes::copy_from_slice(self))
-    }
-
-    fn from_raw(raw: Raw) -> Result<[u8; 16], Fault> {
-        <[u8; 16]>::try_from(&Bytes::from_raw(raw)?[..]).map_err(|_| Fault::Value)
-    }
-}
-
-/// UTF-8 without control characters other than line feed and tab.
-impl Value for String {
-    fn to_raw(&self) -> Raw {
-        Raw::Bytes(Bytes::copy_from_slice(self.as_bytes()))
-    }
-
-    fn from_raw(raw: Raw) -> Result<String, Fault> {
-        let bytes = Bytes::from_raw(raw)?;
-        let text = std::str::from_utf8(&bytes).map_err(|_| Fault::Text)?;
-        if text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
-            return Err(Fault::Text);
-        }
-        Ok(text.to_owned())
-    }
-}
-
-impl Value for Address {
-    fn to_raw(&self) -> Raw {
-        Raw::Bytes(Bytes::copy_from_slice(self.as_str().as_bytes()))
-    }
-
-    fn from_raw(raw: Raw) -> Result<Address, Fault> {
-        Address::parse_canonical(&String::from_raw(raw)?).map_err(Fault::Address)
-    }
-}
-
-impl Value for Domain {
-    fn to_raw(&self) -> Raw {
-        Raw::Bytes(Bytes::copy_from_slice(self.as_str().as_bytes()))
-    }
-
-    fn from_raw(raw: Raw) -> Result<Domain, Fault> {
-        let text = String::from_raw(raw)?;
-        let domain = Domain::parse(&text).map_err(Fault::Address)?;
-        if domain.as_str() == text { Ok(domain) } else { Err(Fault::NotCanonical) }
-    }
-}
-
-/// Milliseconds since the epoch.
-impl Value for Timestamp {
-    fn to_raw(&self) -> Raw {
-        Raw::Int(self.as_millis())
-    }
-
-    fn from_raw(raw: Raw) -> Result<Timestamp, Fault> {
-        let millis = u64::from_raw(raw)?;
-        let time = Timestamp::from_millis(millis);
-        if time.as_millis() == millis { Ok(time) } else { Err(Fault::Value) }
-    }
-}
-
-/// Whole seconds, fewer than 2³².
-impl Value for Duration {
-    fn to_raw(&self) -> Raw {
-        Raw::Int(self.as_secs())
-    }
-
-    fn from_raw(raw: Raw) -> Result<Duration, Fault> {
-        let seconds = u32::try_from(u64::from_raw(raw)?).map_err(|_| Fault::Value)?;
-        Ok(Duration::from_secs(u64::from(seconds)))
     }
 }

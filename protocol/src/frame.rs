@@ -6,7 +6,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::field::{Fault, FieldError};
+use crate::field::{Fault, FieldError, INTEGER_MAX};
 use crate::varint;
 
 /// Bytes of a frame's head.
@@ -68,11 +68,11 @@ pub fn take(input: &mut BytesMut, max: usize) -> Result<Option<Frame>, FrameErro
     }
     input.advance(HEAD_BYTES);
     let body = input.split_to(length).freeze();
-    let (rest, request) = varint::get(&body).map_err(|error| FieldError {
-        field: "request",
-        number: 0,
-        fault: Fault::from(error),
-    })?;
+    let wrong = |fault| FieldError { field: "request", number: 0, fault };
+    let (rest, request) = varint::get(&body).map_err(|error| wrong(error.into()))?;
+    if request > INTEGER_MAX {
+        return Err(wrong(Fault::TooLarge).into());
+    }
     let fields = body.slice_ref(rest);
     Ok(Some(Frame { kind, request, fields }))
 }
@@ -149,7 +149,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn decode_encode_is_identity(kind: u8, request: u64, fields in proptest::collection::vec(any::<u8>(), 0..64)) {
+        fn decode_encode_is_identity(kind: u8, request in 0..=INTEGER_MAX, fields in proptest::collection::vec(any::<u8>(), 0..64)) {
             let frame = Frame { kind, request, fields: fields.into() };
             let mut input = bytes_of(&frame);
             prop_assert_eq!(take(&mut input, FRAME_BYTES_MAX).unwrap(), Some(frame));

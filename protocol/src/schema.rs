@@ -100,7 +100,9 @@ macro_rules! fields {
 }
 
 /// Declares an enumeration that travels as a small integer: `Name = number, "text"`. One that is
-/// `open` may grow: in a list, an item with a number that is not known here is passed over.
+/// `open` may grow: who meets a number that is not known here passes over the item of the list that
+/// it stands in, and where it stands in none, over the command. The others are what somebody asks to
+/// be done, which is nothing to pass over.
 macro_rules! numbers {
     ( $(#[$meta:meta])* pub open enum $name:ident { $($rows:tt)* } ) => {
         $crate::schema::numbers! { @other Foreign $(#[$meta])* pub enum $name { $($rows)* } }

@@ -4,7 +4,7 @@ use crate::schema::numbers;
 
 numbers! {
     /// Which state or series of an address is meant.
-    pub enum What {
+    pub open enum What {
         /// State: the presence document, as the asker may see it.
         Presence = 1, "presence";
         /// State: who watches the caller's presence.

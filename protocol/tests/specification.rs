@@ -65,7 +65,7 @@ fn words(kind: &str) -> String {
         "DeviceEvent" => "device event",
         "RequestKind" => "request kind",
         "Decision" => "decision",
-        "Stamps<63>" => "anything",
+        "Later<47>" | "Later<63>" => "anything",
         "Pair" => "map pair",
         "Part" => "map part",
         "WirePart" => "map part change",

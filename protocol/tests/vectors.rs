@@ -288,6 +288,12 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("falling-field", "HELLO with features after agent", "00000801 00 0201 070178 0500"),
     ("long-varint", "PING whose number takes two bytes and could take one", "0000020c8700"),
     ("critical-field", "PING with an unknown field 64", "0000040c07800101"),
+    ("large-number", "PING whose number is 2^53", "0000080c8080808080808010"),
+    (
+        "large-integer",
+        "FETCH of alice's log, at most 2^53 items",
+        "00001d08 02 030f 616c69636540612e6578616d706c65 0420 0a8080808080808010",
+    ),
     ("wrong-shape", "HELLO whose version is bytes", "0000040100030101"),
     ("missing-field", "HELLO without a version", "0000010100"),
     ("truncated-field", "HELLO whose agent is longer than the frame", "0000050100020107 05"),

@@ -5,11 +5,15 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use impp_protocol::command::{Message, Outcome};
-use impp_protocol::state::Fate;
+use impp_protocol::state::{Fate, ItemKind};
 use impp_protocol::{By, Code};
 use impp_tests::impp::Impp;
 use impp_tests::peer::message;
+use impp_tests::wire::{integer, octets, raw_frame};
 use impp_tests::{Domains, Peer, eventually};
+
+/// The number of MESSAGE.
+const MESSAGE: u8 = 10;
 
 /// Two domains that know nothing of each other but DNS write to each other at first contact.
 #[tokio::test(flavor = "multi_thread")]
@@ -331,6 +335,32 @@ async fn r5_4_4_a_reply_reaches_an_address_that_differs_from_the_senders() {
     let got = bob.received(1).await.remove(0);
     bob.queue(got.reply_to.unwrap().as_str(), "dear carol").await;
     assert_eq!(carol.texts(1).await, ["dear carol"]);
+}
+
+/// What a later version of the protocol says in a message goes to its reader as it is: in its own
+/// domain, to another one, and in the sender's copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_later_versions_say_in_a_message_is_passed_on() {
+    let domains = Domains::two().await;
+    let mut alice = Peer::open_inbox(&domains["a.example"], "alice").await;
+    let mut carol = Peer::open_inbox(&domains["a.example"], "carol").await;
+    let mut bob = Peer::open_inbox(&domains["b.example"], "bob").await;
+    let later = [octets(14, b"since 2.0"), integer(47, 7)].concat();
+    let mut sent = Vec::new();
+    for (number, to) in [(1000, "bob@b.example"), (1001, "carol@a.example")] {
+        let fields = [&message(to, "hi").encode()[..], &later].concat();
+        alice.wire().write(&raw_frame(MESSAGE, number, &fields)).await;
+        assert!(alice.answer(number).await.is_ok(), "to {to}");
+        let from = Some("alice@a.example".parse().unwrap());
+        sent.push(Message { from, ..Message::decode(fields.into()).unwrap() });
+    }
+    assert!(sent.iter().all(|message| message.encode().ends_with(&later)));
+    let got = [bob.received(1).await, carol.received(1).await].concat();
+    assert_eq!(got, sent);
+    let copies = alice.log().await.into_iter().filter(|item| item.kind == ItemKind::Sent);
+    let copies: Vec<_> =
+        copies.map(|item| Message::decode(item.message.unwrap()).unwrap()).collect();
+    assert_eq!(copies, sent);
 }
 
 /// Accounts come and go in a domain while the other is away.

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use impp_protocol::command::{Command, CommandError, Ping, Request};
+use impp_protocol::command::{Bye, ByeReason, Command, CommandError, Done, Kind, Ping, Request};
 use impp_protocol::frame::{self, FRAME_BYTES_MAX};
+use impp_protocol::{Code, Error};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -67,14 +68,39 @@ impl Reader {
         while let Some(frame) =
             frame::take(input, FRAME_BYTES_MAX).map_err(|error| broken(&error))?
         {
+            let number = frame.request;
             match Request::decode(frame) {
                 Ok(request) => self.handle(request).await?,
                 // A newer server may say more than this client knows.
                 Err(CommandError::UnknownKind(_)) => {}
+                Err(error @ CommandError::Malformed { kind, .. }) if error.is_foreign() => {
+                    self.passed_over(number, kind, &error).await?;
+                }
                 Err(error) => return Err(broken(&error)),
             }
         }
         Ok(())
+    }
+
+    /// What has a number that came later. Whoever asked is told that its answer cannot be read; what
+    /// was not asked for is passed over.
+    async fn passed_over(
+        &self,
+        number: u64,
+        kind: Kind,
+        error: &CommandError,
+    ) -> Result<(), ClientError> {
+        let words = format!("of a newer server: {error}");
+        match kind {
+            Kind::Bye => Err(ClientError::Bye(Bye::new(ByeReason::Done, &words))),
+            Kind::Error if number == 0 => {
+                Err(ClientError::Answered(Error::new(Code::Internal, words)))
+            }
+            Kind::Ok | Kind::Error => {
+                self.answered(number, Err(Error::new(Code::Internal, words))).await
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn handle(&self, request: Request) -> Result<(), ClientError> {
@@ -94,7 +120,11 @@ impl Reader {
                 return Err(ClientError::Protocol(text));
             }
         };
-        match self.pending.answer(request.number, answer)? {
+        self.answered(request.number, answer).await
+    }
+
+    async fn answered(&self, number: u64, answer: Result<Done, Error>) -> Result<(), ClientError> {
+        match self.pending.answer(number, answer)? {
             Some(incoming) => self.pass(incoming).await,
             None => Ok(()),
         }

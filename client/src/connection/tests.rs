@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use impp_protocol::command::{Fetch, Ping};
-use impp_protocol::frame::{self, FRAME_BYTES_MAX};
+use impp_protocol::command::{Fetch, Kind, Ping};
+use impp_protocol::field::Writer;
+use impp_protocol::frame::{self, FRAME_BYTES_MAX, Frame};
 use impp_protocol::{Address, Code, Request, What};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
@@ -23,6 +24,14 @@ impl Peer {
     async fn write(&mut self, number: u64, command: impl Into<Command>) {
         let mut out = BytesMut::new();
         Request { number, command: command.into() }.put(&mut out).unwrap();
+        self.stream.write_all(&out).await.unwrap();
+    }
+
+    /// A frame with fields that no table here has.
+    async fn write_raw(&mut self, kind: Kind, number: u64, fields: Writer) {
+        let fields = fields.into_bytes();
+        let mut out = BytesMut::new();
+        Frame { kind: kind.number(), request: number, fields }.put(&mut out).unwrap();
         self.stream.write_all(&out).await.unwrap();
     }
 
@@ -202,4 +211,44 @@ async fn g10_what_is_published_again_ends_in_time() {
     );
     assert!(hold(limit).await.is_ok(), "the try was given up");
     assert_eq!(published.is_said(tokio::time::Instant::now()).await, None);
+}
+
+/// What a newer server says with numbers that came later is passed over; whoever asked is told that
+/// the answer cannot be read, and all goes on.
+#[tokio::test]
+async fn what_came_later_is_passed_over() {
+    let (connection, mut incoming, mut peer) = connected(8);
+    let server = async {
+        for number in [3, 4] {
+            assert!(matches!(peer.read().await.unwrap().command, Command::Fetch(_)), "{number}");
+        }
+        // A thing, a state and an event that are none.
+        for wrong in [2, 3, 8] {
+            let mut fields = Writer::default();
+            fields.field(1, &Bytes::from_static(b"bob@a.example"));
+            fields.field(2, &if wrong == 2 { 999 } else { 1_u64 });
+            fields.field(3, &if wrong == 3 { 999 } else { 2_u64 });
+            if wrong == 8 {
+                fields.field(8, &999_u64);
+            }
+            peer.write_raw(Kind::Notify, 0, fields).await;
+        }
+        let mut error = Writer::default();
+        error.field(1, &999_u64);
+        error.field(2, &1_u64);
+        peer.write_raw(Kind::Error, 3, error).await;
+        peer.write(4, numbered(4)).await;
+    };
+    let (alice, bob) = (connection.call(fetch("alice")), connection.call(fetch("bob")));
+    let (unknown, known, ()) = tokio::join!(alice, bob, server);
+    let Err(ClientError::Answered(error)) = unknown else { panic!("{unknown:?}") };
+    assert_eq!(error.code, Code::Internal);
+    assert!(error.text.unwrap().contains("\"code\" (1)"));
+    assert_eq!(known.unwrap().number, Some(4));
+    assert!(incoming.try_recv().is_err(), "nothing was told");
+    // An end is an end, for whatever reason.
+    let mut bye = Writer::default();
+    bye.field(1, &999_u64);
+    peer.write_raw(Kind::Bye, 0, bye).await;
+    assert!(matches!(connection.call(fetch("carol")).await, Err(ClientError::Bye(_))));
 }

@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 
 numbers! {
     /// What became of a message.
-    pub enum Outcome {
+    pub open enum Outcome {
         /// The recipient's home server has it.
         Delivered = 1, "delivered";
         /// It had it already: this is a repeat.

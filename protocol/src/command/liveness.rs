@@ -11,7 +11,7 @@ fields! {
 
 numbers! {
     /// Why a connection ends.
-    pub enum ByeReason {
+    pub open enum ByeReason {
         /// The sender has nothing more to do; from a client it ends the session too.
         Done = 1, "done";
         /// The other side broke the protocol; the ERROR before it says how.

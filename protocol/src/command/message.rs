@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::address::Address;
-use crate::field::{FieldError, Reader, Stamps, Writer};
+use crate::field::{FieldError, Later, Reader, Writer};
 use crate::ids::MessageId;
 use crate::schema::{Map, fields};
 use crate::time::Timestamp;
@@ -56,10 +56,12 @@ fields! {
         12 sender: Option<Address>,
         /// Links: how many more servers may pass it on.
         13 hops: Option<u64>,
+        /// Up to 47: what later versions say. It is kept and passed on as it is.
+        14 later: Later<47>,
         /// The recipient whom its sender named, if a redirect led on from there. Servers write it.
         48 redirected_from: Option<Address>,
         /// Up to 63: what only servers write, in later versions. Nobody passes it on.
-        49 later_stamps: Stamps<63>,
+        49 later_stamps: Later<63>,
     }
 }
 
@@ -80,8 +82,9 @@ impl Message {
             volatile: false,
             sender: None,
             hops: None,
+            later: Later::default(),
             redirected_from: None,
-            later_stamps: Stamps::default(),
+            later_stamps: Later::default(),
         }
     }
 
@@ -97,7 +100,7 @@ impl Message {
     /// repeat is told by, and what its size is measured by.
     #[must_use]
     pub fn unstamped(&self) -> Message {
-        let (hops, redirected_from, later_stamps) = (None, None, Stamps::default());
+        let (hops, redirected_from, later_stamps) = (None, None, Later::default());
         Message { hops, redirected_from, later_stamps, ..self.clone() }
     }
 

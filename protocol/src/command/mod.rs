@@ -59,6 +59,12 @@ impl CommandError {
         let CommandError::Malformed { error, .. } = self else { return false };
         matches!(error.fault, Fault::Text | Fault::Address(_))
     }
+
+    /// Whether nothing is wrong but that it has the number of something that came later.
+    pub fn is_foreign(&self) -> bool {
+        let CommandError::Malformed { error, .. } = self else { return false };
+        error.fault == Fault::Foreign
+    }
 }
 
 /// One table makes the kinds, the enum, the decoder and the encoder.

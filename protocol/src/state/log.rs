@@ -26,7 +26,7 @@ numbers! {
 
 numbers! {
     /// How a message ended.
-    pub enum Fate {
+    pub open enum Fate {
         /// The recipient's home server has custody.
         Delivered = 1, "delivered";
         /// Definitely not accepted.

@@ -37,7 +37,7 @@ fields! {
 
 numbers! {
     /// What somebody asks for.
-    pub enum RequestKind {
+    pub open enum RequestKind {
         /// To see presence.
         Subscribe = 1, "subscribe";
         /// To deliver a message that is held.

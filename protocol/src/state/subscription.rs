@@ -8,7 +8,7 @@ use crate::time::Timestamp;
 
 numbers! {
     /// How a subscription stands (RFC 3857 4.7.1).
-    pub enum SubscriptionState {
+    pub open enum SubscriptionState {
         /// It waits for the owner's decision.
         Pending = 1, "pending";
         /// Notifications flow.
@@ -26,7 +26,7 @@ numbers! {
 
 numbers! {
     /// What brought it there (RFC 3857 4.7.1).
-    pub enum SubscriptionEvent {
+    pub open enum SubscriptionEvent {
         /// It was asked for.
         Subscribe = 1, "subscribe";
         /// The owner or a rule allowed it.

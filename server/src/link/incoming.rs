@@ -4,7 +4,7 @@
 
 use impp_federation::queue::follow;
 use impp_protocol::command::Message;
-use impp_protocol::field::Stamps;
+use impp_protocol::field::Later;
 use impp_protocol::{Address, By, Code, Error};
 
 use super::LinkMailbox;
@@ -50,7 +50,7 @@ pub(super) async fn message(
         return Err(request(Error::new(Code::Refused, text)));
     }
     // What is stored is the message without the rest of its way, and what this version does not know.
-    (message.hops, message.later_stamps) = (None, Stamps::default());
+    (message.hops, message.later_stamps) = (None, Later::default());
     if let Some(over) = message.over_limit() {
         return Err(request(Error::new(Code::TooLarge, over)));
     }

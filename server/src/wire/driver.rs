@@ -162,10 +162,13 @@ impl<T: 'static> Driver<T> {
                 Heard::Refused(number, Error::new(Code::Unsupported, error.to_string()))
             }
             Err(error @ CommandError::Malformed { kind, .. }) => {
-                let told = Error::new(Code::Malformed, error.to_string());
-                match error.is_of_text() {
-                    true => Heard::Unfit(number, kind, told),
-                    false => Heard::Breach(number, told),
+                let told = |code| Error::new(code, error.to_string());
+                if error.is_of_text() {
+                    Heard::Unfit(number, kind, told(Code::Malformed))
+                } else if error.is_foreign() {
+                    Heard::Unfit(number, kind, told(Code::Unsupported))
+                } else {
+                    Heard::Breach(number, told(Code::Malformed))
                 }
             }
         }

@@ -14,12 +14,13 @@ pub mod connection;
 mod dial;
 mod error;
 pub mod follow;
+pub mod outbox;
 pub mod profile;
 mod published;
 mod sign_in;
 mod tls;
 
-pub use calls::{ExplainKind, Fetched, Outgoing, Sent, Supposed};
+pub use calls::{ExplainKind, Fetched, Outgoing, Sent, Supposed, local_time};
 pub use client::{Client, Options};
 pub use connection::{Connection, Incoming};
 pub use error::{ClientError, Refusal};

@@ -55,6 +55,7 @@ mod messages;
 mod messages_crash;
 mod messages_flow;
 mod operate;
+mod outbox;
 mod password_lost;
 mod power;
 mod presence;

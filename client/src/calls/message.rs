@@ -129,14 +129,19 @@ impl Client {
     }
 }
 
-fn new_id(now: Timestamp) -> Result<MessageId, ClientError> {
+/// A new id, made from the server's time.
+///
+/// # Errors
+/// [`ClientError::Profile`] if the system has no randomness.
+pub(crate) fn new_id(now: Timestamp) -> Result<MessageId, ClientError> {
     let mut random = [0; 10];
     getrandom::fill(&mut random)
         .map_err(|error| ProfileError::new(format!("no randomness for a message id: {error}")))?;
     Ok(MessageId::new(now, random))
 }
 
-fn local_time() -> Timestamp {
+/// This machine's time, which is not the server's.
+pub fn local_time() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp::default().after(since)
 }

@@ -15,7 +15,8 @@ use impp_protocol::command::{Done, Fetch, Publish};
 use impp_protocol::schema::Map;
 use impp_protocol::{What, state};
 
-pub use message::{Outgoing, Sent};
+pub(crate) use message::new_id;
+pub use message::{Outgoing, Sent, local_time};
 pub use presence::Fetched;
 pub use rules::{ExplainKind, Supposed};
 

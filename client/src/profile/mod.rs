@@ -13,8 +13,8 @@ use impp_protocol::{Address, DeviceId, PORT};
 use serde::Deserialize;
 
 pub use locate::{default_path, locate};
-pub(crate) use write::new_device;
 pub use write::{New, create, ensure_device};
+pub(crate) use write::{new_device, write_private};
 
 /// Keys of a profile.
 const KEYS: &[&str] =

@@ -97,7 +97,8 @@ pub(crate) fn new_device() -> Result<DeviceId, ProfileError> {
     Ok(DeviceId(device))
 }
 
-fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+/// Writes a new file that is its owner's alone; on the disk when it returns.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]

@@ -9,8 +9,8 @@ use clap::{Parser, Subcommand};
 use impp_client::protocol::Address;
 
 use crate::commands::{
-    contacts, devices, fate, fetch, inbox, login, requests, rules, send, status, subscriptions,
-    watch, watchers,
+    contacts, devices, fate, fetch, inbox, login, outbox, requests, rules, send, status,
+    subscriptions, watch, watchers,
 };
 
 /// IMPP/1 client: presence and messages from the command line.
@@ -75,6 +75,8 @@ pub(crate) enum Command {
     Requests(requests::Args),
     /// Send a message.
     Send(send::Args),
+    /// What you wrote and no server has taken yet.
+    Outbox(outbox::Args),
     /// Where a message that you sent is, or how it ended.
     Fate(fate::Args),
     /// Messages that came.

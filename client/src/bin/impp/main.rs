@@ -13,6 +13,7 @@ mod stop;
 use std::process::ExitCode;
 
 use clap::Parser;
+use impp_client::outbox::Outbox;
 use impp_client::{Client, ClientError, Options, Profile, profile};
 
 use args::{Args, Command, Global};
@@ -46,20 +47,20 @@ async fn run(args: &Args) -> Result<(), Failure> {
         return out.flush();
     }
     commands::goes_for(args.owner.as_ref(), &args.command)?;
-    let client = client(&args.global)?;
+    let (client, outbox) = client(&args.global)?;
     let owner = args.owner.as_ref();
-    let done = commands::run(&args.command, owner, &client, &mut out).await;
+    let done = commands::run(&args.command, owner, &client, &outbox, &mut out).await;
     client.close().await;
     done.and_then(|()| out.flush())
 }
 
-/// The client of the profile in use, with the device that is kept in it.
-fn client(global: &Global) -> Result<Client, Failure> {
+/// The client of the profile in use, with the device that is kept in it, and the outbox beside it.
+fn client(global: &Global) -> Result<(Client, Outbox), Failure> {
     let path = profile::locate(global.profile.as_deref(), |name| std::env::var_os(name));
     let path = path.map_err(ClientError::Profile)?;
     let mut profile = Profile::load(&path).map_err(ClientError::Profile)?;
     profile::ensure_device(&mut profile, &path).map_err(ClientError::Profile)?;
-    Ok(Client::new(&profile, options(global))?)
+    Ok((Client::new(&profile, options(global))?, Outbox::beside(&path)))
 }
 
 fn options(global: &Global) -> Options {

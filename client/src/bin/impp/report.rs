@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use impp_client::locate::NotReachedKind;
+use impp_client::outbox::OutboxError;
 use impp_client::protocol::{Code, Error};
 use impp_client::{ClientError, Refusal};
 use serde::Serialize;
@@ -23,6 +24,8 @@ pub(crate) enum Failure {
     Ended { message: String, name: &'static str },
     /// Stdout takes no more.
     Output(std::io::Error),
+    /// The outbox cannot be used so.
+    Outbox(OutboxError),
     /// The system refuses something that it always grants.
     System(String),
 }
@@ -30,6 +33,12 @@ pub(crate) enum Failure {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Failure {
         Failure::Client(error)
+    }
+}
+
+impl From<OutboxError> for Failure {
+    fn from(error: OutboxError) -> Failure {
+        Failure::Outbox(error)
     }
 }
 
@@ -82,7 +91,9 @@ fn exit_code(failure: &Failure) -> u8 {
     match failure {
         Failure::Client(error) => client_code(error),
         Failure::Usage { .. } | Failure::Unreadable { .. } => EXIT_USAGE,
-        Failure::Ended { .. } | Failure::Output(_) | Failure::System(_) => EXIT_NO,
+        Failure::Ended { .. } | Failure::Outbox(_) | Failure::Output(_) | Failure::System(_) => {
+            EXIT_NO
+        }
     }
 }
 
@@ -145,6 +156,9 @@ impl Told {
                 Told { hint: hint.clone(), ..Told::of_client(&answered) }
             }
             Failure::Ended { message, name } => local(name, message.clone(), None),
+            Failure::Outbox(error) => {
+                local("outbox", error.to_string(), Some("impp outbox shows what waits".to_owned()))
+            }
             Failure::Output(error) => local("output", format!("stdout: {error}"), None),
             Failure::System(message) => local("system", message.clone(), None),
         }

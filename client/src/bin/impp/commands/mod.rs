@@ -10,6 +10,7 @@ pub(crate) mod fetch;
 pub(crate) mod from_file;
 pub(crate) mod inbox;
 pub(crate) mod login;
+pub(crate) mod outbox;
 pub(crate) mod requests;
 pub(crate) mod rules;
 pub(crate) mod send;
@@ -20,6 +21,7 @@ pub(crate) mod watch;
 pub(crate) mod watchers;
 
 use impp_client::Client;
+use impp_client::outbox::Outbox;
 use impp_client::protocol::Address;
 
 use crate::args::Command;
@@ -42,6 +44,7 @@ pub(crate) async fn run(
     command: &Command,
     owner: Option<&Address>,
     client: &Client,
+    outbox: &Outbox,
     out: &mut Output,
 ) -> Result<(), Failure> {
     match command {
@@ -56,7 +59,8 @@ pub(crate) async fn run(
         Command::Subscriptions(args) => subscriptions::run(args, client, out).await,
         Command::Watchers(args) => watchers::run(args, client, out).await,
         Command::Requests(args) => requests::run(args, client, out).await,
-        Command::Send(args) => send::run(args, client, out).await,
+        Command::Send(args) => send::run(args, client, outbox, out).await,
+        Command::Outbox(args) => outbox::run(args, client, outbox, out).await,
         Command::Fate(args) => fate::run(args, client, out).await,
         Command::Inbox(args) => inbox::run(args, client, out).await,
         Command::Contacts(args) => contacts::run(args, client, out).await,

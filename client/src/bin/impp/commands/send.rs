@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::ValueEnum;
+use impp_client::outbox::{Outbox, OutboxError, Verdict};
 use impp_client::protocol::command::{BODY_BYTES_MAX, Message};
 use impp_client::protocol::{Address, MessageId};
-use impp_client::{Client, Outgoing};
+use impp_client::{Client, ClientError, Outgoing, Sent, local_time};
 use serde::Serialize;
 
 use super::from_file;
+use super::outbox::WaitingJson;
 use crate::output::Output;
 use crate::report::Failure;
 
@@ -31,6 +33,10 @@ pub(crate) struct Args {
     /// It is of no use any more after so many seconds.
     #[arg(long, value_name = "SECONDS")]
     expires: Option<u32>,
+    /// Keep it in the outbox until a server has taken it, if none can be reached now: it goes with the
+    /// next `send --later` or `outbox send`, once, in its order.
+    #[arg(long, conflicts_with_all = ["id", "no_store", "format"])]
+    later: bool,
     /// Do not store it: only devices that are connected now get it.
     #[arg(long)]
     no_store: bool,
@@ -49,15 +55,24 @@ enum Format {
     Cpim,
 }
 
+/// A message that was taken.
 #[derive(Serialize)]
-struct SentJson {
+pub(super) struct SentJson {
     id: String,
     to: String,
     outcome: &'static str,
     time: String,
 }
 
-pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(
+    args: &Args,
+    client: &Client,
+    outbox: &Outbox,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    if args.later {
+        return later(args, client, outbox, out).await;
+    }
     let sent = match args.format {
         Some(Format::Cpim) => {
             let path = Path::new(args.text.as_deref().unwrap_or("-"));
@@ -68,13 +83,70 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
         }
         None => client.send(outgoing(args)?).await?,
     };
-    let item = SentJson {
-        id: sent.id.to_string(),
-        to: args.to.to_string(),
-        outcome: sent.outcome.as_str(),
-        time: sent.time.to_string(),
+    SentJson::of(&sent, &args.to).print(out)
+}
+
+impl SentJson {
+    pub(super) fn of(sent: &Sent, to: &Address) -> SentJson {
+        SentJson {
+            id: sent.id.to_string(),
+            to: to.to_string(),
+            outcome: sent.outcome.as_str(),
+            time: sent.time.to_string(),
+        }
+    }
+
+    pub(super) fn print(&self, out: &mut Output) -> Result<(), Failure> {
+        out.item(self, |item| format!("{} to {}, id {}", item.outcome, item.to, item.id))
+    }
+}
+
+/// Puts it into the outbox, and sends what waits there. That it waits on the disk is enough.
+async fn later(
+    args: &Args,
+    client: &Client,
+    outbox: &Outbox,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let Outgoing { to, content_type, body, expires, thread, .. } = outgoing(args)?;
+    let created = local_time();
+    let message = Message {
+        content_type,
+        created: Some(created),
+        expires: expires.map(|after| created.after(after)),
+        thread,
+        ..Message::new(MessageId([0; 16]), to, body)
     };
-    out.item(&item, |item| format!("{} to {}, id {}", item.outcome, item.to, item.id))
+    if let Some(over) = message.over_limit() {
+        return Err(ClientError::TooLarge(over).into());
+    }
+    let own = outbox.put(message.clone())?;
+    let (mut verdict, mut others) = (None, 0);
+    let told = |number, _: Option<&Message>, told: Verdict| match number == own {
+        true => verdict = Some(told),
+        false => others += usize::from(!matches!(told, Verdict::Sent(_))),
+    };
+    let sending = client.send_outbox(outbox, told).await;
+    if others > 0 {
+        out.note(&format!("in the outbox {others} more have not been taken: impp outbox list"));
+    }
+    match (verdict, sending) {
+        (Some(Verdict::Sent(sent)), _) => SentJson::of(&sent, &args.to).print(out),
+        (Some(Verdict::Failed(error)), _) => {
+            // Who wrote it is told now, and has it still.
+            outbox.lock()?.remove(own)?;
+            Err(ClientError::Answered(error).into())
+        }
+        (Some(verdict), _) => {
+            out.item(&WaitingJson::of(own, Some(&message), &verdict), WaitingJson::line)
+        }
+        // Who sends takes this one along, or it goes with the next.
+        (None, Ok(()) | Err(OutboxError::Locked)) => {
+            let waits = Verdict::Waits(ClientError::Timeout(client.timeout()));
+            out.item(&WaitingJson::of(own, Some(&message), &waits), WaitingJson::line)
+        }
+        (None, Err(error)) => Err(error.into()),
+    }
 }
 
 fn outgoing(args: &Args) -> Result<Outgoing, Failure> {

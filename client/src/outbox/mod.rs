@@ -1,0 +1,385 @@
+//! The outbox: messages that were written and that no server has taken yet, on the disk.
+//!
+//! A file for each, in the order in which they were written, in a folder beside the profile. Sending
+//! them is left to `sending`. A message gets its id at its first try and keeps it as soon as a byte of
+//! it may have left, so that however often it is tried it comes once.
+
+mod sending;
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use impp_protocol::command::Message;
+use impp_protocol::field::{FieldError, Reader, Writer};
+use impp_protocol::{Error, MessageId};
+
+use crate::profile::write_private;
+pub use sending::Verdict;
+
+/// Most messages that wait. Who writes more is told.
+pub const OUTBOX_ITEMS_MAX: usize = 1000;
+/// Most bytes of a file that is read: a message, and why it failed.
+const FILE_BYTES_MAX: u64 = 128 * 1024;
+/// How the files of messages end.
+const EXTENSION: &str = "message";
+/// What stands for the id of a message that was not tried.
+const NO_ID: MessageId = MessageId([0; 16]);
+
+/// Why the outbox cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboxError {
+    /// The system says no.
+    #[error("outbox {path:?}: {error}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// [`OUTBOX_ITEMS_MAX`] wait.
+    #[error("{OUTBOX_ITEMS_MAX} messages wait in the outbox, and that is the most")]
+    Full,
+    /// Another program sends it.
+    #[error("another program is sending the outbox")]
+    Locked,
+    /// There is no such message.
+    #[error("no message {0} waits in the outbox")]
+    NotFound(u64),
+}
+
+/// The outbox of a profile.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    folder: PathBuf,
+}
+
+/// A message of the outbox.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its number: those written earlier have lower ones.
+    pub number: u64,
+    /// What is kept; in words what is wrong with a file that cannot be read. The others are none the
+    /// worse.
+    pub kept: Result<Kept, String>,
+}
+
+/// What is kept of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// As it will be sent, or was.
+    pub message: Message,
+    /// How far it has come.
+    pub state: State,
+}
+
+/// How far a message of the outbox has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It was not tried, and has no id.
+    New,
+    /// It was tried under its id; a server may have it.
+    Tried,
+    /// It was answered that nobody will take it.
+    Failed(Error),
+}
+
+impl Outbox {
+    /// The outbox of the profile in that file. Nothing is made until something waits.
+    pub fn beside(profile: &Path) -> Outbox {
+        Outbox { folder: profile.with_extension("outbox") }
+    }
+
+    /// Keeps a message; on the disk when it returns. Its id is not looked at.
+    ///
+    /// # Errors
+    /// [`OutboxError::Full`], [`OutboxError::Io`].
+    pub fn put(&self, message: Message) -> Result<u64, OutboxError> {
+        let fail = |error| self.io(&self.folder, error);
+        self.make().map_err(fail)?;
+        let numbers = self.numbers()?;
+        if numbers.len() >= OUTBOX_ITEMS_MAX {
+            return Err(OutboxError::Full);
+        }
+        let kept = Kept { message: Message { id: NO_ID, ..message }, state: State::New };
+        let beside = self.written(&kept)?;
+        let mut number = numbers.last().map_or(1, |last| last + 1);
+        // Another program may take the same number at the same time.
+        let linked = loop {
+            match fs::hard_link(&beside, self.path(number)) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+                linked => break linked,
+            }
+        };
+        drop(fs::remove_file(&beside));
+        linked.and_then(|()| self.sync()).map_err(fail)?;
+        Ok(number)
+    }
+
+    /// All that wait or have failed, in the order in which they were written.
+    ///
+    /// # Errors
+    /// [`OutboxError::Io`] if the folder cannot be read.
+    pub fn entries(&self) -> Result<Vec<Entry>, OutboxError> {
+        let entry = |number| self.read(number).transpose().map(|kept| Entry { number, kept });
+        Ok(self.numbers()?.into_iter().filter_map(entry).collect())
+    }
+
+    /// The right to change what waits, which one program has at a time.
+    ///
+    /// # Errors
+    /// [`OutboxError::Locked`], [`OutboxError::Io`].
+    pub fn lock(&self) -> Result<Locked<'_>, OutboxError> {
+        let fail = |error| self.io(&self.folder, error);
+        self.make().map_err(fail)?;
+        let mut options = OpenOptions::new();
+        options.create(true).append(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(self.folder.join("lock")).map_err(fail)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Locked { outbox: self, _file: file }),
+            Err(TryLockError::WouldBlock) => Err(OutboxError::Locked),
+            Err(TryLockError::Error(error)) => Err(fail(error)),
+        }
+    }
+
+    fn make(&self) -> io::Result<()> {
+        let mut builder = fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        match builder.create(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made,
+        }
+    }
+
+    /// The numbers of what is there, rising.
+    fn numbers(&self) -> Result<Vec<u64>, OutboxError> {
+        let files = match fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            files => files.map_err(|error| self.io(&self.folder, error))?,
+        };
+        let number = |file: fs::DirEntry| {
+            let path = file.path();
+            let ours = path.extension().is_some_and(|extension| extension == EXTENSION);
+            ours.then(|| path.file_stem()?.to_str()?.parse().ok()).flatten()
+        };
+        let mut numbers: Vec<u64> = files.filter_map(Result::ok).filter_map(number).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// What is kept under a number; none if there is nothing any more.
+    fn read(&self, number: u64) -> Result<Option<Kept>, String> {
+        let mut bytes = Vec::new();
+        let read = File::open(self.path(number))
+            .and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes));
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.to_string()),
+            Ok(_) => Kept::decode(bytes.into()).map(Some).map_err(|error| error.to_string()),
+        }
+    }
+
+    /// A file with that in it that has no name of a message yet.
+    fn written(&self, kept: &Kept) -> Result<PathBuf, OutboxError> {
+        let random = crate::profile::new_device()
+            .map_err(|error| self.io(&self.folder, io::Error::other(error.text)))?;
+        let path = self.folder.join(format!("new-{random}"));
+        let written = write_private(&path, &kept.encode());
+        if written.is_err() {
+            drop(fs::remove_file(&path));
+        }
+        written.map_err(|error| self.io(&path, error))?;
+        Ok(path)
+    }
+
+    fn path(&self, number: u64) -> PathBuf {
+        self.folder.join(format!("{number:012}.{EXTENSION}"))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        File::open(&self.folder)?.sync_all()
+    }
+
+    fn io(&self, path: &Path, error: io::Error) -> OutboxError {
+        OutboxError::Io { path: path.to_owned(), error }
+    }
+}
+
+/// The outbox, to be changed.
+#[derive(Debug)]
+pub struct Locked<'a> {
+    outbox: &'a Outbox,
+    _file: File,
+}
+
+impl Locked<'_> {
+    /// Keeps something else under a number.
+    fn replace(&self, number: u64, kept: &Kept) -> Result<(), OutboxError> {
+        let (beside, path) = (self.outbox.written(kept)?, self.outbox.path(number));
+        let renamed = fs::rename(&beside, &path).and_then(|()| self.outbox.sync());
+        renamed.map_err(|error| self.outbox.io(&path, error))
+    }
+
+    /// Takes a message out: it was sent, or is not wanted any more.
+    ///
+    /// # Errors
+    /// [`OutboxError::NotFound`], [`OutboxError::Io`].
+    pub fn remove(&self, number: u64) -> Result<(), OutboxError> {
+        let path = self.outbox.path(number);
+        match fs::remove_file(&path).and_then(|()| self.outbox.sync()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(OutboxError::NotFound(number))
+            }
+            removed => removed.map_err(|error| self.outbox.io(&path, error)),
+        }
+    }
+
+    /// Lets a message be sent as a new one: one that failed, or of which nobody knows what became of
+    /// it, which may so come twice.
+    ///
+    /// # Errors
+    /// [`OutboxError::NotFound`], [`OutboxError::Io`].
+    pub fn again(&self, number: u64) -> Result<(), OutboxError> {
+        let kept = self.outbox.read(number);
+        let kept =
+            kept.map_err(|text| self.outbox.io(&self.outbox.path(number), io::Error::other(text)))?;
+        let kept = kept.ok_or(OutboxError::NotFound(number))?;
+        let message = Message { id: NO_ID, ..kept.message };
+        self.replace(number, &Kept { message, state: State::New })
+    }
+}
+
+/// The numbers of the fields of a file.
+const MESSAGE: u64 = 1;
+const TRIED: u64 = 2;
+const FAILED: u64 = 3;
+
+impl Kept {
+    fn encode(&self) -> Bytes {
+        let mut writer = Writer::default();
+        writer.field(MESSAGE, &self.message.encode());
+        writer.field(TRIED, &(self.state == State::Tried));
+        if let State::Failed(error) = &self.state {
+            writer.field(FAILED, error);
+        }
+        writer.into_bytes()
+    }
+
+    fn decode(bytes: Bytes) -> Result<Kept, FieldError> {
+        let mut reader = Reader::new(bytes);
+        let message = Message::decode(reader.field(MESSAGE, "message")?)?;
+        let tried: bool = reader.field(TRIED, "tried")?;
+        let failed: Option<Error> = reader.field(FAILED, "failed")?;
+        reader.end()?;
+        let state = match failed {
+            Some(error) => State::Failed(error),
+            None if tried => State::Tried,
+            None => State::New,
+        };
+        Ok(Kept { message, state })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use impp_protocol::Code;
+
+    fn message(text: &str) -> Message {
+        let to = "bob@a.example".parse().unwrap();
+        Message::new(MessageId([7; 16]), to, Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    fn bodies(outbox: &Outbox) -> Vec<Result<String, ()>> {
+        let body = |kept: Kept| String::from_utf8(kept.message.body.to_vec()).unwrap();
+        outbox.entries().unwrap().into_iter().map(|e| e.kept.map(body).map_err(drop)).collect()
+    }
+
+    /// What is put is there in its order, whoever wrote it, and has no id before it is tried.
+    #[test]
+    fn what_is_put_waits_in_its_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let outbox = Outbox::beside(&folder.path().join("alice.toml"));
+        assert_eq!(outbox.entries().unwrap().len(), 0);
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                let outbox = outbox.clone();
+                std::thread::spawn(move || [(); 5].map(|()| outbox.put(message("x")).unwrap()))
+            })
+            .collect();
+        let mut numbers: Vec<u64> =
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (1..=40).collect::<Vec<u64>>());
+        let entry = outbox.entries().unwrap().remove(0).kept.unwrap();
+        assert_eq!(
+            entry,
+            Kept { message: Message { id: NO_ID, ..message("x") }, state: State::New }
+        );
+    }
+
+    /// What was half written when its program was killed is none; a file that cannot be read is named,
+    /// and the others are sent.
+    #[test]
+    fn what_is_broken_harms_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let outbox = Outbox::beside(&folder.path().join("alice.toml"));
+        for text in ["one", "two", "three"] {
+            outbox.put(message(text)).unwrap();
+        }
+        fs::write(outbox.folder.join("new-1"), b"half").unwrap();
+        fs::write(outbox.path(2), b"\x03\x7fx").unwrap();
+        assert_eq!(bodies(&outbox), [Ok("one".to_owned()), Err(()), Ok("three".to_owned())]);
+    }
+
+    /// One program at a time changes what waits; what it says stays.
+    #[test]
+    fn what_was_said_of_a_message_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let outbox = Outbox::beside(&folder.path().join("alice.toml"));
+        outbox.put(message("one")).unwrap();
+        let locked = outbox.lock().unwrap();
+        assert!(matches!(outbox.lock(), Err(OutboxError::Locked)));
+        for state in [State::Tried, State::Failed(Error::new(Code::Refused, "no"))] {
+            let kept = Kept { message: message("one"), state };
+            locked.replace(1, &kept).unwrap();
+            assert_eq!(outbox.entries().unwrap().remove(0).kept.unwrap(), kept);
+        }
+        locked.again(1).unwrap();
+        assert_eq!(outbox.entries().unwrap().remove(0).kept.unwrap().state, State::New);
+        locked.remove(1).unwrap();
+        assert!(matches!(locked.remove(1), Err(OutboxError::NotFound(1))));
+        assert!(matches!(locked.again(1), Err(OutboxError::NotFound(1))));
+        drop(locked);
+        outbox.lock().unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn it_is_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let outbox = Outbox::beside(&folder.path().join("alice.toml"));
+        outbox.put(message("secret")).unwrap();
+        outbox.lock().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&outbox.folder), 0o700);
+        assert_eq!((mode(&outbox.path(1)), mode(&outbox.folder.join("lock"))), (0o600, 0o600));
+    }
+
+    #[test]
+    fn more_than_fit_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let outbox = Outbox::beside(&folder.path().join("alice.toml"));
+        outbox.make().unwrap();
+        for number in 1..OUTBOX_ITEMS_MAX as u64 {
+            fs::write(outbox.path(number), b"").unwrap();
+        }
+        outbox.put(message("last")).unwrap();
+        assert!(matches!(outbox.put(message("more")), Err(OutboxError::Full)));
+    }
+}

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use impp_protocol::command::{Bye, ByeReason};
 use impp_protocol::hashing::HashSet;
 use impp_protocol::sasl::resume::Ticket;
-use impp_protocol::{Address, DeviceId, SessionId, Timestamp};
+use impp_protocol::{Address, DeviceId, SessionId, Timestamp, What};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
@@ -60,8 +60,8 @@ pub struct Mailbox {
 pub struct News {
     /// Presentities that it follows and that may have changed.
     pub dirty: HashSet<Address>,
-    /// Its log may have grown.
-    pub log: bool,
+    /// Other things that may have changed, and whose they are: no more than there are kinds of things.
+    pub things: Vec<(Address, What)>,
     /// The contact list has changed.
     pub contacts: bool,
     /// Encoded messages that are not stored.
@@ -101,9 +101,13 @@ impl Mailbox {
         self.publishes.store(publishes, Ordering::Relaxed);
     }
 
-    /// Says that the account's log may have grown.
-    pub fn log_grew(&self) {
-        self.tell(|news| news.log = true);
+    /// Says that a thing that is not presence may have changed, if the session follows it or not.
+    pub fn thing_changed(&self, owner: &Address, what: What) {
+        self.tell(|news| {
+            if !news.things.iter().any(|(whose, known)| (whose, *known) == (owner, what)) {
+                news.things.push((owner.clone(), what));
+            }
+        });
     }
 
     /// Says that the account's contact list has changed.
@@ -162,12 +166,12 @@ impl Mailbox {
         self.again.later(self, presentity, |mailbox| &mailbox.again);
     }
 
-    /// Says after a while that the log may have grown.
-    pub fn log_grew_later(self: &Arc<Mailbox>, after: Duration) {
+    /// Says after a while that a thing may have changed.
+    pub fn thing_changed_later(self: &Arc<Mailbox>, owner: Address, what: What, after: Duration) {
         let mailbox = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(after).await;
-            mailbox.log_grew();
+            mailbox.thing_changed(&owner, what);
         });
     }
 
@@ -312,10 +316,10 @@ impl Sessions {
         self.by_id.get(&id).map(|entry| entry.value().clone())
     }
 
-    /// Says to an account's sessions that its log has grown.
-    pub fn log_grew(&self, account: &Address) {
-        for mailbox in self.of(account) {
-            mailbox.log_grew();
+    /// Says to an account's sessions that a thing of its own that is not presence has changed.
+    pub fn thing_changed(&self, owner: &Address, what: What) {
+        for mailbox in self.of(owner) {
+            mailbox.thing_changed(owner, what);
         }
     }
 

@@ -10,7 +10,7 @@ use impp_acl::{DeliveryAction, Watcher};
 use impp_presence::places::Amount;
 use impp_protocol::command::{Message, Outcome};
 use impp_protocol::state::{Fate, FateReport};
-use impp_protocol::{Address, By, Code, Error, Timestamp};
+use impp_protocol::{Address, By, Code, Error, Timestamp, What};
 use impp_storage::{self as storage, Dedup, Lane, Limit, Op, Store, StoreError, Unit};
 
 use super::accept::{answered, dedup, done, full, in_time, in_window, refused};
@@ -221,8 +221,8 @@ impl Delivery {
     ) -> Handled {
         answered(outcome, to, now, || {
             self.metrics.messages.inc();
-            self.sessions.log_grew(to);
-            self.sessions.log_grew(from);
+            self.sessions.thing_changed(to, What::Log);
+            self.sessions.thing_changed(from, What::Log);
             Outcome::Delivered
         })
     }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use impp_federation::queue::{Cause, Ending, Item, Place, Sending, follow};
 use impp_protocol::command::Message;
 use impp_protocol::state::{Fate, FateReport};
-use impp_protocol::{Address, Code, Command, Error, Timestamp};
+use impp_protocol::{Address, Code, Command, Error, Timestamp, What};
 use impp_storage::{self as storage, Expect, Lane, Op, Store, StoreError, Unit};
 
 use super::deliver::{Bearer, Delivery};
@@ -132,7 +132,7 @@ impl Fates {
         }
         if !ops.is_empty() && self.keep_storing(from, ops).await {
             waiting.change(|queue| ended.iter().for_each(|ending| queue.remove(ending.ticket)));
-            self.sessions.log_grew(from);
+            self.sessions.thing_changed(from, What::Log);
         }
     }
 
@@ -244,7 +244,7 @@ impl Fates {
     ) -> Result<(), Error> {
         self.put(&ending.from, self.last_ops(ending, &report)).await.stored()?;
         waiting.settle(|queue| queue.remove(ending.ticket));
-        self.sessions.log_grew(&ending.from);
+        self.sessions.thing_changed(&ending.from, What::Log);
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use impp_acl::{DeliveryAction, Watcher};
 use impp_federation::backoff::Backoff;
 use impp_protocol::command::Message;
-use impp_protocol::{Address, Code, Domain, Error, MessageId, Timestamp};
+use impp_protocol::{Address, Code, Domain, Error, MessageId, Timestamp, What};
 use impp_storage::{Expect, Lane, Op, Outcome, Payer, Record, Rejection, Unit};
 
 use super::Delivery;
@@ -234,7 +234,7 @@ impl Delivery {
             }
             Outcome::Committed { .. } => {
                 self.one_less_held(owner, &held.from).await;
-                self.sessions.log_grew(owner);
+                self.sessions.thing_changed(owner, What::Log);
                 Ok(action)
             }
             // Another session released it first.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use impp_federation::queue::{Full, HOPS_MAX, Item, Queue, Standing, Ticket};
 use impp_federation::shares::Claim;
 use impp_protocol::command::{Message, Outcome};
-use impp_protocol::{Address, Code, Domain, Error, MessageId, Timestamp};
+use impp_protocol::{Address, Code, Domain, Error, MessageId, Timestamp, What};
 use impp_storage::{self as storage, Dedup, Expect, Lane, Op, Pending, Store, StoreError, Unit};
 
 use super::accept::{answered, dedup, done, in_time, in_window, refused};
@@ -203,7 +203,7 @@ impl Outgoing {
     ) -> Handled {
         answered(outcome, to, now, || {
             self.metrics.messages.inc();
-            self.sessions.log_grew(from);
+            self.sessions.thing_changed(from, What::Log);
             Outcome::Queued
         })
     }

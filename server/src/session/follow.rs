@@ -1,4 +1,5 @@
-//! SUBSCRIBE and FETCH: following presence, reading it once, and dispatch to other things.
+//! SUBSCRIBE and FETCH: following presence, of one or of a whole list, and reading it once. All other
+//! things are followed and read by their own files.
 //!
 //! Where the presence is, here or in another domain, is left to `reach`. What another domain has to be
 //! asked for is answered later, and nobody else waits for it.
@@ -16,7 +17,7 @@ use impp_protocol::{Address, Code, Error, What};
 use tokio::sync::oneshot;
 
 use super::things::presence::granted;
-use super::things::{contacts_of, lists, offered, takes, takes_not};
+use super::things::{contacts_of, lists, offered, permit, takes, takes_not};
 use super::{Followed, Session};
 use crate::core::answers::{Answer, Handled};
 use crate::core::listeners::Listener;
@@ -45,11 +46,25 @@ impl Session {
                 Ok(answer) => return answer,
                 Err(error) => Err(error),
             },
-            What::Contacts if subscribe.expand => self.expand(subscribe).await,
-            What::Log => self.subscribe_log(subscribe).await,
-            other => Err(takes_not(other, Ask::Follow)),
+            What::Contacts => self.expand(subscribe).await,
+            _ => self.follow_thing(subscribe).await,
         };
         Answer::now(handled)
+    }
+
+    /// Follows a thing from where the client says, or ends that.
+    async fn follow_thing(&mut self, subscribe: Subscribe) -> Handled {
+        let (owner, what) = (subscribe.address.clone(), subscribe.what);
+        let permit = permit(&self.client, &owner, what, Ask::Follow)?;
+        if subscribe.lease == Some(Duration::ZERO) {
+            self.things.remove(&(owner, what));
+            return Ok(Done { state: Some(SubscriptionState::Terminated), ..Done::empty() });
+        }
+        let following = self.serving.things.follow(permit, subscribe).await?;
+        self.client.mailbox.thing_changed(&owner, what);
+        // They are its own, so they are no more than there are kinds of them.
+        self.things.insert((owner, what), following);
+        Ok(Done { state: Some(SubscriptionState::Active), ..Done::empty() })
     }
 
     /// Reads a thing once.
@@ -204,6 +219,9 @@ impl Session {
 
     /// Follows the presence of all contacts, as long as the session lives.
     async fn expand(&mut self, subscribe: Subscribe) -> Handled {
+        if !subscribe.expand {
+            return Err(takes_not(What::Contacts, Ask::Follow));
+        }
         let acting = contacts_of(&self.client, &subscribe.address)?;
         offered(&self.client.account, Service::Presence)?;
         if subscribe.lease == Some(Duration::ZERO) {

@@ -27,7 +27,7 @@ use impp_presence::{Change, Held, Keeper};
 use impp_protocol::command::{Done, Fetch, Subscribe};
 use impp_protocol::hashing::HashMap;
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
-use impp_protocol::{Address, Code, Command, Error};
+use impp_protocol::{Address, Code, Command, Error, What};
 
 use crate::core::answers::Answer;
 use crate::core::budgets::Budgets;
@@ -47,6 +47,7 @@ use crate::reach::{Reach, Release};
 pub use devices::Devices;
 pub use events::{Event, Front};
 pub use live::Live;
+use things::Following;
 pub use things::{Client, Things};
 
 /// The rooms that sessions stand on, beside the ground.
@@ -116,8 +117,9 @@ pub struct Session {
     own: BTreeSet<Address>,
     /// Of those in the list, whose following has ended, and not by the client's word.
     lost: BTreeSet<Address>,
-    log: Option<telling::Following>,
-    /// Tells requests that wait for the log that it may have grown.
+    /// Other things that are followed, as their files keep them.
+    things: BTreeMap<(Address, What), Box<dyn Following>>,
+    /// Tells requests that wait for a thing that it may have changed.
     grown: waiting::Grown,
     /// Says to answers that wait for other domains that the connection ends.
     hurry: tokio::sync::watch::Sender<()>,
@@ -167,7 +169,7 @@ impl Session {
     pub fn new(client: Client, serving: Arc<Serving>) -> Session {
         let (followed, by_contact, own, lost) = Default::default();
         let hurry = tokio::sync::watch::Sender::new(());
-        let (expanded, log, ended, grown) = (false, None, Ended::default(), Default::default());
+        let (expanded, things, ended, grown) = Default::default();
         Session {
             client,
             serving,
@@ -177,7 +179,7 @@ impl Session {
             by_contact,
             own,
             lost,
-            log,
+            things,
             grown,
             hurry,
         }
@@ -189,13 +191,13 @@ impl Session {
     }
 
     /// Goes on over a new connection. What was told on the old one may not have arrived, so
-    /// everything followed is told again, as snapshots; the log is followed from where the client
-    /// says. Whether the layer that it published has ended by itself.
+    /// presence that is followed is told again, as snapshots; other things are followed anew from where
+    /// the client says. Whether the layer that it published has ended by itself.
     ///
     /// # Errors
     /// [`ChangeError`] if the return cannot be noted.
     pub async fn resume(&mut self) -> Result<bool, ChangeError> {
-        self.log = None;
+        self.things.clear();
         self.client.mailbox.set_absent(false);
         // So is the end of what has ended: whoever looks, and does not listen any more, is told so.
         let Ended { newer, older } = std::mem::take(&mut self.ended);

@@ -1,17 +1,18 @@
-//! What a session tells its client unasked: presence that it follows, its log, messages that are not
-//! stored.
+//! What a session tells its client unasked: presence and other things that it follows, messages that are
+//! not stored.
+//!
+//! What is told of a thing is left to its file in `things/`.
 
 use std::time::Duration;
 
 use impp_presence::{Held, Told};
-use impp_protocol::command::{Ack, Bye, Done, Notify, Subscribe};
-use impp_protocol::state::{Item, ItemKind, SubscriptionState};
+use impp_protocol::command::{Ack, Bye, Notify};
+use impp_protocol::state::SubscriptionState;
 use impp_protocol::{Address, Error, What};
 
-use super::things::log::{PAGE_ITEMS_MAX, Sealed};
 use super::things::log_of;
 use super::{Event, Followed, Front, Session};
-use crate::core::answers::{Answer, Handled, Stored};
+use crate::core::answers::Answer;
 use crate::core::listeners::Listener;
 use crate::core::notify::disclose;
 use crate::core::steps::Steps;
@@ -19,19 +20,6 @@ use crate::reach::Pull;
 
 /// When what could not be read is looked at again.
 const AGAIN: Duration = Duration::from_secs(1);
-
-/// A log that the client follows.
-#[derive(Debug)]
-pub(super) struct Following {
-    /// The position behind which the next page starts.
-    after: u64,
-    /// Whether there may be something behind it.
-    grown: bool,
-    /// How many items behind it were told to be damaged already.
-    damaged: usize,
-    /// The cursor of where the log begins, as it was told last.
-    oldest: Sealed,
-}
 
 impl Session {
     /// Tells the client what there is, as long as there is room; what does not fit is looked at again
@@ -56,12 +44,11 @@ impl Session {
             // Seldom, so that who tells nothing has no room for it.
             for (address, event) in Box::pin(self.expand_again()).await {
                 let notify = Notify::of(address, What::Presence, SubscriptionState::Terminated);
-                front.tell(Event::Presence(Notify { event: Some(event), ..notify }));
+                front.tell(Event::State(Notify { event: Some(event), ..notify }));
             }
         }
-        if news.log {
+        if !news.things.is_empty() {
             self.grown.notify_waiters();
-            self.log.iter_mut().for_each(|log| log.grown = true);
         }
         let mut steps = Steps::default();
         for presentity in news.dirty {
@@ -74,11 +61,26 @@ impl Session {
                 self.client.mailbox.presentity_dirty_later(presentity);
             }
         }
-        if let Err(error) = self.tell_log(front).await {
-            tracing::error!(%error, "a followed log could not be read");
-            self.client.mailbox.log_grew_later(AGAIN);
+        for thing in news.things {
+            self.tell_thing(thing, front).await;
         }
         None
+    }
+
+    /// Tells what has come of a thing, if it is followed.
+    async fn tell_thing(&mut self, thing: (Address, What), front: &mut dyn Front) {
+        let Some(following) = self.things.get_mut(&thing) else { return };
+        let told = following.tell(&self.serving.things, &self.client, front).await;
+        let ((owner, what), mailbox) = (thing, &self.client.mailbox);
+        match told {
+            Ok(true) => {}
+            // Looked at again when the output has drained.
+            Ok(false) => mailbox.thing_changed(&owner, what),
+            Err(error) => {
+                tracing::error!(%error, %what, "a followed thing could not be read");
+                mailbox.thing_changed_later(owner, what, AGAIN);
+            }
+        }
     }
 
     async fn tell_presence(
@@ -119,7 +121,7 @@ impl Session {
         if let Some(content) = content {
             disclose(&mut notify, &content);
         }
-        front.tell(Event::Presence(notify));
+        front.tell(Event::State(notify));
         if state == SubscriptionState::Terminated {
             self.told_end(presentity, event);
         } else {
@@ -128,55 +130,9 @@ impl Session {
         Ok(())
     }
 
-    /// Follows the log from a cursor.
-    pub(super) async fn subscribe_log(&mut self, subscribe: Subscribe) -> Handled {
-        let acting = log_of(&self.client, &subscribe.address)?;
-        if subscribe.lease == Some(Duration::ZERO) {
-            self.log = None;
-            return Ok(Done { state: Some(SubscriptionState::Terminated), ..Done::empty() });
-        }
-        let after = self.serving.things.logs.position(&acting, subscribe.cursor).await?;
-        let oldest = Sealed::default();
-        self.log = Some(Following { after, grown: true, damaged: 0, oldest });
-        self.client.mailbox.log_grew();
-        Ok(Done { state: Some(SubscriptionState::Active), ..Done::empty() })
-    }
-
     /// Takes custody for this device.
     pub(super) fn ack(&self, ack: &Ack) -> Answer {
         let acting = log_of(&self.client, &ack.address);
         acting.and_then(|acting| self.serving.things.logs.ack(&acting, ack)).into()
-    }
-
-    /// Tells pages of the followed log as long as there is room.
-    async fn tell_log(&mut self, front: &mut dyn Front) -> Result<(), Error> {
-        while let Some(following) = &mut self.log
-            && following.grown
-        {
-            if !front.has_room() {
-                // Looked at again when the output has drained.
-                self.client.mailbox.log_grew();
-                return Ok(());
-            }
-            let acting = log_of(&self.client, &self.client.account.address)?;
-            let (after, every) = (following.after, self.client.every_item);
-            let logs = &self.serving.things.logs;
-            let (known, mut oldest) = (following.damaged, std::mem::take(&mut following.oldest));
-            let page = logs.page(&acting, after, PAGE_ITEMS_MAX, every, &mut oldest);
-            let (mut page, next) = page.await.stored()?;
-            let more = page.more;
-            let is_damaged = |item: &&Item| item.kind == ItemKind::Damaged;
-            // Behind the last one that could be read, whatever comes there is told with them.
-            let damaged = page.items.iter().rev().take_while(is_damaged).count();
-            let told = page.items.iter().take_while(is_damaged).count().min(known);
-            page.items.drain(..told);
-            if !page.items.is_empty() {
-                front.tell(Event::Page(acting.owner().clone(), page));
-            }
-            if let Some(following) = &mut self.log {
-                *following = Following { after: next, grown: more, damaged, oldest };
-            }
-        }
-        Ok(())
     }
 }

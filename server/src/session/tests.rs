@@ -119,9 +119,7 @@ async fn a_session_tells_events_as_far_as_there_is_room() {
         assert_eq!(now.len(), 1, "{heard:?}");
         heard.extend(now);
     }
-    let [Event::Presence(notify), Event::Page(owner, page)] = &heard[..] else {
-        panic!("{heard:?}")
-    };
+    let [Event::State(notify), Event::Page(owner, page)] = &heard[..] else { panic!("{heard:?}") };
     assert!(notify.address == address("alice") && notify.snapshot.is_some());
     assert_eq!(*owner, address("bob"));
     assert_eq!(page.items.iter().map(|i| i.kind).collect::<Vec<_>>(), [ItemKind::Received]);
@@ -212,7 +210,7 @@ async fn r5_1_9_an_end_is_told_again_with_its_reason() {
 /// Why what is followed has ended, of these events.
 fn ends(events: &[Event]) -> Vec<SubscriptionEvent> {
     let end = |event: &Event| match event {
-        Event::Presence(Notify { state: SubscriptionState::Terminated, event, .. }) => *event,
+        Event::State(Notify { state: SubscriptionState::Terminated, event, .. }) => *event,
         _ => None,
     };
     events.iter().filter_map(end).collect()

@@ -25,7 +25,7 @@ const WAITS_MAX: usize = 4;
 /// It waits so long at most, and if it does not say how long.
 const WAIT_MAX: Duration = Duration::from_secs(300);
 
-/// Tells those who wait in a session that its log may have grown. Each of them holds it.
+/// Tells those who wait in a session that its log may have grown, or another thing changed. Each of them holds it.
 pub(super) type Grown = Arc<Notify>;
 
 impl Session {

@@ -17,7 +17,7 @@ use impp_acl::{Acting, scope};
 use impp_presence::Change;
 use impp_protocol::command::{Bye, ByeReason};
 use impp_protocol::state::{DeviceEvent, DeviceReport};
-use impp_protocol::{Address, Code, DeviceId, Error, Timestamp};
+use impp_protocol::{Address, Code, DeviceId, Error, Timestamp, What};
 use impp_storage::{Expect, Lane, Op, Outcome, Salvaged, Store, StoreError, Unit};
 
 use crate::core::accounts::{Account, Accounts};
@@ -310,7 +310,7 @@ impl Devices {
         if let Err(error) = withdrawn.await {
             tracing::warn!(%error, "the end of a layer could not be stored");
         }
-        self.live.sessions.log_grew(owner);
+        self.live.sessions.thing_changed(owner, What::Log);
         let release = self.release(owner.clone(), device);
         match makes_room {
             // A sign-in has not the time to wait for it.

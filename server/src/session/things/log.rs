@@ -1,26 +1,29 @@
-//! An owner's log: reading it from a cursor, taking custody.
+//! An owner's log: reading it from a cursor, following it, taking custody.
 //!
-//! Storing it is left to the store, sealing cursors to `secrets`, following it to the session.
+//! Storing it is left to the store, sealing cursors to `secrets`.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use impp_acl::{Acting, scope};
-use impp_protocol::command::{Ack, Done, Fetch};
+use impp_protocol::command::{Ack, Done, Fetch, Subscribe};
 use impp_protocol::state::{self, DeviceReport, FateReport, Item, ItemKind, Page};
 use impp_protocol::{Code, Error, Timestamp};
 use impp_storage::{self as storage, Lane, Outcome, ReadLog, Store, StoreError, Tails, Unit};
 
+use super::following::{Following, Telling};
 use super::trimming::Trimming;
+use super::{Client, Things};
 use crate::core::answers::{Answer, Handled, Stored};
 use crate::core::clock::Clock;
 use crate::core::principals::{Principal, Principals};
 use crate::core::records::logs;
 use crate::core::secrets::Secrets;
 use crate::messages::Delivery;
+use crate::session::{Event, Front};
 
 /// Items in one page, at most.
-pub(in crate::session) const PAGE_ITEMS_MAX: u64 = 256;
+const PAGE_ITEMS_MAX: u64 = 256;
 /// Bytes of items in one page, at most, unless the first alone is larger.
 const PAGE_BYTES_MAX: usize = 48 * 1024;
 
@@ -93,6 +96,20 @@ impl Logs {
         let oldest = &mut Sealed::default();
         let (page, _) = self.page(acting, after, max, every, oldest).await.stored()?;
         Ok(Done { content: Some(state::encode(&page)), ..Done::empty() })
+    }
+
+    /// Follows it from a cursor.
+    ///
+    /// # Errors
+    /// bad-cursor.
+    pub(super) async fn follow(
+        &self,
+        acting: &Acting<scope::Inbox>,
+        subscribe: Subscribe,
+    ) -> Result<FollowedLog, Error> {
+        let after = self.position(acting, subscribe.cursor).await?;
+        let (acting, oldest) = (acting.clone(), Sealed::default());
+        Ok(FollowedLog { acting, after, damaged: 0, oldest })
     }
 
     /// Takes custody for the device that asks.
@@ -181,7 +198,7 @@ impl Logs {
 
     /// The place that a cursor stands for. One of before the store was put back from a copy is of
     /// another incarnation, and none of this log for ever; nor is one behind the end of the log.
-    pub(in crate::session) async fn position(
+    async fn position(
         &self,
         acting: &Acting<scope::Inbox>,
         cursor: Option<Bytes>,
@@ -191,6 +208,50 @@ impl Logs {
         let opened = self.secrets.open_cursor(owner, self.store.incarnation(), &cursor);
         let last = self.store.log_state(owner.clone()).await.stored()?.last;
         opened.filter(|position| *position <= last).ok_or_else(bad_cursor)
+    }
+}
+
+/// A log as its owner follows it.
+pub(super) struct FollowedLog {
+    acting: Acting<scope::Inbox>,
+    /// The position behind which the next page starts.
+    after: u64,
+    /// How many items behind it were told to be damaged already.
+    damaged: usize,
+    /// The cursor of where the log begins, as it was told last.
+    oldest: Sealed,
+}
+
+impl Following for FollowedLog {
+    /// Tells pages of it.
+    fn tell<'a>(
+        &'a mut self,
+        things: &'a Things,
+        client: &'a Client,
+        front: &'a mut dyn Front,
+    ) -> Telling<'a> {
+        Box::pin(async move {
+            while front.has_room() {
+                let (after, every) = (self.after, client.every_item);
+                let page =
+                    things.logs.page(&self.acting, after, PAGE_ITEMS_MAX, every, &mut self.oldest);
+                let (mut page, next) = page.await.stored()?;
+                let more = page.more;
+                let is_damaged = |item: &&Item| item.kind == ItemKind::Damaged;
+                // Behind the last one that could be read, whatever comes there is told with them.
+                let damaged = page.items.iter().rev().take_while(is_damaged).count();
+                let told = page.items.iter().take_while(is_damaged).count().min(self.damaged);
+                page.items.drain(..told);
+                if !page.items.is_empty() {
+                    front.tell(Event::Page(self.acting.owner().clone(), page));
+                }
+                (self.after, self.damaged) = (next, damaged);
+                if !more {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
     }
 }
 

@@ -7,6 +7,7 @@ mod contacts;
 mod devices;
 mod explain;
 mod fate;
+mod following;
 pub(super) mod lists;
 pub(super) mod log;
 pub(super) mod presence;
@@ -18,7 +19,7 @@ mod watchers;
 use std::sync::Arc;
 
 use impp_acl::{Acting, Ask, Permit, Service, scope, thing};
-use impp_protocol::command::{Fetch, Publish};
+use impp_protocol::command::{Fetch, Publish, Subscribe};
 use impp_protocol::{Address, Code, Error, What};
 
 use crate::core::accounts::Account;
@@ -31,6 +32,7 @@ use crate::session::devices::Devices;
 pub(super) use contacts::ContactList;
 use devices::OwnDevices;
 use fate::Fates;
+pub(super) use following::Following;
 pub(super) use log::Logs;
 use presence::Presence;
 use requests::Waiting;
@@ -170,14 +172,42 @@ impl Things {
             | Permit::ReadMarks(_) => Err(takes_not(publish.what, Ask::Publish)),
         }
     }
+
+    /// Begins to follow a thing. That of oneself: another's permit may end before the following does.
+    pub(super) async fn follow(
+        &self,
+        permit: Permit,
+        subscribe: Subscribe,
+    ) -> Result<Box<dyn Following>, Error> {
+        match permit {
+            Permit::Log(acting) => Ok(Box::new(self.logs.follow(&acting, subscribe).await?)),
+            // Presence is followed by the session, of one or of a whole list (`session/follow.rs`).
+            Permit::Presence(_)
+            | Permit::Layer(_)
+            | Permit::Watchers(_)
+            | Permit::Subscriptions(_)
+            | Permit::Contacts(_)
+            | Permit::Rules(_)
+            | Permit::Requests(_)
+            | Permit::Explain(_)
+            | Permit::Devices(_)
+            | Permit::Fate(_)
+            | Permit::ReadMarks(_) => Err(takes_not(subscribe.what, Ask::Follow)),
+        }
+    }
 }
 
-/// The permit of a client to ask this of a thing of this address.
+/// The permit of a client to ask this of a thing of its own, at this address.
 ///
 /// # Errors
 /// refused, if it is not its own; not-offered, if its account has not the service for it; unsupported, if
 /// nobody may ask that of it.
-fn permit(client: &Client, owner: &Address, what: What, ask: Ask) -> Result<Permit, Error> {
+pub(super) fn permit(
+    client: &Client,
+    owner: &Address,
+    what: What,
+    ask: Ask,
+) -> Result<Permit, Error> {
     let thing = thing(what);
     let permit = Permit::oneself(&client.account.address, owner, what).map_err(|not| {
         let text = format!("you are {}, and that is {}'s own", not.who, not.owner);

@@ -1,0 +1,28 @@
+//! What a session keeps of a thing that its client follows: each kind of thing says in its own file what
+//! that is, and what is told of it.
+//!
+//! Who may follow it says the permit; when there may be news, the mailbox; how a telling goes on that
+//! found no room, or nothing to read, the session (`telling.rs`). Presence is followed in a way of its
+//! own (`follow.rs`): it is another's, and kept beyond the connection.
+
+use std::pin::Pin;
+
+use impp_protocol::Error;
+
+use super::{Client, Things};
+use crate::session::Front;
+
+/// Whether all was told that there is. An error is looked at again after a while.
+pub(in crate::session) type Telling<'a> =
+    Pin<Box<dyn Future<Output = Result<bool, Error>> + Send + 'a>>;
+
+/// A thing as it is followed: what its client was told last. It ends with the connection.
+pub(in crate::session) trait Following: Send + Sync {
+    /// Tells what has come, as long as there is room; the first time, what there is.
+    fn tell<'a>(
+        &'a mut self,
+        things: &'a Things,
+        client: &'a Client,
+        front: &'a mut dyn Front,
+    ) -> Telling<'a>;
+}

@@ -5,7 +5,9 @@
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use impp_protocol::command::{Auth, Command, Done, EVERY_ITEM, Hello, PROTOCOL_VERSION, Request};
+use impp_protocol::command::{
+    Auth, Command, Done, EVERY_ITEM, Hello, PROTOCOL_VERSION, Request, SHORT_PAGES,
+};
 use impp_protocol::frame::{self, FRAME_BYTES_MAX};
 use impp_protocol::sasl::resume::Ticket;
 use impp_protocol::sasl::scram::{self, Binding, Exporter, NONCE_RANDOM_BYTES, Nonce, SaltedKeys};
@@ -129,7 +131,7 @@ fn resumption(ticket: &Ticket, identity: &Identity, exporter: &Exporter) -> Comm
 }
 
 fn client_hello(identity: &Identity) -> Hello {
-    let features = vec![EVERY_ITEM.to_owned()];
+    let features = [EVERY_ITEM, SHORT_PAGES].map(str::to_owned).to_vec();
     Hello { features, agent: Some(identity.agent.clone()), ..Hello::empty() }
 }
 

@@ -196,6 +196,7 @@ fn tables() -> BTreeMap<String, String> {
         ("explanation", Explanation::FIELDS),
         ("rule trace", RuleTrace::FIELDS),
         ("page", Page::FIELDS),
+        ("short page", ShortPage::FIELDS),
         ("item", Item::FIELDS),
         ("fate report", FateReport::FIELDS),
         ("device report", DeviceReport::FIELDS),

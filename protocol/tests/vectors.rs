@@ -18,7 +18,7 @@ use impp_protocol::sasl::resume::Ticket;
 use impp_protocol::sasl::scram::{Binding, Client, Iterations, Nonce, Server, Verifier};
 use impp_protocol::sasl::{Mechanism, Password};
 use impp_protocol::state::{
-    self, Contact, ContactEdit, DeviceEvent, DeviceReport, Grant, Item, ItemKind, Page,
+    self, Contact, ContactEdit, DeviceEvent, DeviceReport, Grant, Item, ItemKind, Page, ShortPage,
     SubscriptionState,
 };
 use impp_protocol::{
@@ -132,6 +132,13 @@ fn page() -> Page {
     };
     let oldest = Bytes::from_static(&[0xc0; 24]);
     Page { items: vec![item], cursor, more: false, oldest }
+}
+
+/// The page as it is told to alice, who follows and knows where the log begins.
+fn short_page() -> Notify {
+    let owner: Address = "alice@a.example".parse().unwrap();
+    let snapshot = Some(state::encode(&ShortPage::of(page(), &owner, true)));
+    Notify { snapshot, ..Notify::of(owner, What::Log, SubscriptionState::Active) }
 }
 
 /// Alice's log where her old phone had to make room.
@@ -275,6 +282,12 @@ fn vectors() -> Vec<Vector> {
         vector("fetch", "at most ten items of alice's own log, from the oldest", 8, fetch),
         vector("ok-page", "one message from bob, and no more", 8, ok_page),
         vector("ok-page-device", "a device made room for another", 8, ok_page_device),
+        vector(
+            "notify-short-page",
+            "the same to who follows it, with little said twice",
+            0,
+            short_page(),
+        ),
         vector("ack", "this device has it", 9, ack),
         vector("publish-contact", "bob is followed and may see the status", 10, publish_contact()),
         vector("bye", "the server stops; come back in 3 seconds", 0, bye),

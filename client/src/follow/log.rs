@@ -1,7 +1,8 @@
 //! The log as it is followed: how far it was read, and whether it is still the same one.
 
 use bytes::Bytes;
-use impp_protocol::state::{self, Page};
+use impp_protocol::Address;
+use impp_protocol::state::{self, Page, ShortPage};
 
 use crate::ClientError;
 
@@ -9,6 +10,8 @@ use crate::ClientError;
 #[derive(Debug, Default)]
 pub(super) struct Log {
     cursor: Option<Bytes>,
+    /// Where it begins, as it was told last; what is asked for anew is told it anew.
+    oldest: Option<Bytes>,
     /// The cursor is one that came with a page: the server knew it.
     heard: bool,
 }
@@ -16,7 +19,7 @@ pub(super) struct Log {
 impl Log {
     /// From behind a cursor of the caller's, without one from the oldest item held.
     pub(super) fn behind(cursor: Option<Bytes>) -> Log {
-        Log { cursor, heard: false }
+        Log { cursor, oldest: None, heard: false }
     }
 
     /// Behind which it goes on.
@@ -24,11 +27,14 @@ impl Log {
         self.cursor.clone()
     }
 
-    /// The next part of it.
-    pub(super) fn take(&mut self, content: Bytes) -> Result<Page, ClientError> {
-        let page: Page = state::decode(content)
-            .map_err(|error| ClientError::Protocol(format!("page of the log: {error}")))?;
-        *self = Log { cursor: Some(page.cursor.clone()), heard: true };
+    /// The next part of it; whose it is, is known.
+    pub(super) fn take(&mut self, content: Bytes, owner: &Address) -> Result<Page, ClientError> {
+        let wrong = |text: String| ClientError::Protocol(format!("page of the log: {text}"));
+        let page: ShortPage = state::decode(content).map_err(|error| wrong(error.to_string()))?;
+        let missing = || wrong("what it leaves out was never told".to_owned());
+        let page = page.whole(owner, self.oldest.take()).ok_or_else(missing)?;
+        let (cursor, oldest) = (Some(page.cursor.clone()), Some(page.oldest.clone()));
+        *self = Log { cursor, oldest, heard: true };
         Ok(page)
     }
 

@@ -401,7 +401,7 @@ impl Machine {
 
     fn handle_page(&mut self, notify: Notify) -> Result<(), ClientError> {
         let (Some(log), Some(content)) = (&mut self.log, notify.snapshot) else { return Ok(()) };
-        self.events.push_back(Event::Page(log.take(content)?));
+        self.events.push_back(Event::Page(log.take(content, &notify.address)?));
         Ok(())
     }
 }

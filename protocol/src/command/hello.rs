@@ -13,6 +13,10 @@ pub const PROTOCOL_VERSION: u64 = 1;
 /// all there are. A client without it is sent those of the first three kinds.
 pub const EVERY_ITEM: &str = "every-item";
 
+/// The feature of a client that takes pages of a log that it follows without what it knows:
+/// [`ShortPage`](crate::state::ShortPage).
+pub const SHORT_PAGES: &str = "short-pages";
+
 /// The feature of a server that knows what a FETCH of explain may suppose, and shows a document as
 /// somebody sees it: those fields are sent to no other one.
 pub const SUPPOSE: &str = "suppose";

@@ -124,6 +124,29 @@ impl Message {
             })
     }
 
+    /// The fields of a message, as [`encode`](Message::encode) gives them, without `to` where it is that.
+    #[must_use]
+    pub fn without_to(fields: Bytes, to: &Address) -> Bytes {
+        let (start, field) = (ID_FIELD_BYTES, field_of(to));
+        match fields.get(start..).is_some_and(|rest| rest.starts_with(&field)) {
+            true => [&fields[..start], &fields[start + field.len()..]].concat().into(),
+            false => fields,
+        }
+    }
+
+    /// The same fields with `to`, if they are those of a message and have none.
+    #[must_use]
+    pub fn with_to(fields: Bytes, to: &Address) -> Bytes {
+        let start = ID_FIELD_BYTES;
+        // The key of `to` is 5; a later field has a higher one.
+        let has_none =
+            fields.starts_with(&[3, 16]) && fields.get(start).is_some_and(|key| *key > 5);
+        match has_none {
+            true => [&fields[..start], &field_of(to), &fields[start..]].concat().into(),
+            false => fields,
+        }
+    }
+
     /// The message as its log keeps it: the fields of the frame.
     pub fn encode(&self) -> Bytes {
         let mut writer = Writer::default();
@@ -138,6 +161,16 @@ impl Message {
     pub fn decode(bytes: Bytes) -> Result<Message, FieldError> {
         Message::get(Reader::new(bytes))
     }
+}
+
+/// Bytes of the first field, the id: key, length, 16 octets.
+const ID_FIELD_BYTES: usize = 18;
+
+/// The second field.
+fn field_of(to: &Address) -> Bytes {
+    let mut writer = Writer::default();
+    writer.field(2, to);
+    writer.into_bytes()
 }
 
 fields! {

@@ -5,6 +5,7 @@ mod contacts;
 mod explanation;
 mod log;
 mod owned;
+mod short_page;
 mod subscription;
 
 pub use contacts::{CONTACT_GROUPS_MAX, Contact, ContactEdit, Contacts, Grant};
@@ -13,6 +14,7 @@ pub use log::{DeviceEvent, DeviceReport, Fate, FateReport, Item, ItemKind, Page,
 pub use owned::{
     Decision, Device, DeviceEdit, Devices, RequestEdit, RequestEntry, RequestKind, Requests,
 };
+pub use short_page::ShortPage;
 pub use subscription::{
     Subscription, SubscriptionEdit, SubscriptionEvent, SubscriptionState, Subscriptions,
     WatcherEdit, WatcherEntry, Watchers,

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use impp_protocol::command::*;
 use impp_protocol::presence::{Document, FieldName, PartId, Patch, Version};
 use impp_protocol::sasl::resume::Ticket;
-use impp_protocol::state::{self, Item, ItemKind, Page, SubscriptionState};
+use impp_protocol::state::{self, Item, ItemKind, Page, ShortPage, SubscriptionState};
 use impp_protocol::{
     Address, Command, DeviceId, Domain, MessageId, Request, SessionId, Timestamp, What,
 };
@@ -67,7 +67,7 @@ fn cursor() -> Bytes {
 
 fn hellos() -> [Said; 2] {
     let client = Hello {
-        features: vec![EVERY_ITEM.to_owned()],
+        features: [EVERY_ITEM, SHORT_PAGES].map(str::to_owned).to_vec(),
         agent: Some("client/1.0".to_owned()),
         ..Hello::empty()
     };
@@ -198,8 +198,10 @@ fn page() -> Page {
     Page { items: vec![item], cursor: cursor(), more: false, oldest: cursor() }
 }
 
+/// As it is told to a client that takes short pages, and has been told one before.
 fn delivered() -> [Said; 1] {
-    let snapshot = Some(state::encode(&page()));
+    let short = ShortPage::of(page(), &address("bobby"), true);
+    let snapshot = Some(state::encode(&short));
     let of_log = Notify::of(address("bobby"), What::Log, SubscriptionState::Active);
     [Server(0, Notify { snapshot, ..of_log }.into())]
 }

@@ -10,8 +10,15 @@ use impp_protocol::state::Page;
 pub enum Event {
     /// Of a state that is followed: presence mostly.
     State(Notify),
-    /// More of the log that is followed, and whose it is.
-    Page(Address, Page),
+    /// More of the log that is followed.
+    Page {
+        /// Whose it is.
+        owner: Address,
+        /// What has come.
+        page: Page,
+        /// The client has heard from this following where the log begins, and that is the same.
+        knows_oldest: bool,
+    },
     /// A message that is not stored: its fields, encoded once for all whom it is for.
     Message(Bytes),
 }

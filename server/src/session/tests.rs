@@ -119,7 +119,10 @@ async fn a_session_tells_events_as_far_as_there_is_room() {
         assert_eq!(now.len(), 1, "{heard:?}");
         heard.extend(now);
     }
-    let [Event::State(notify), Event::Page(owner, page)] = &heard[..] else { panic!("{heard:?}") };
+    let [Event::State(notify), Event::Page { owner, page, knows_oldest: false }] = &heard[..]
+    else {
+        panic!("{heard:?}")
+    };
     assert!(notify.address == address("alice") && notify.snapshot.is_some());
     assert_eq!(*owner, address("bob"));
     assert_eq!(page.items.iter().map(|i| i.kind).collect::<Vec<_>>(), [ItemKind::Received]);

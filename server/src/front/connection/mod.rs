@@ -75,6 +75,8 @@ pub struct Connection {
     finished: bool,
     /// The client's HELLO says that it takes items of every kind.
     every_item: bool,
+    /// And pages of the log without what it knows.
+    short_pages: bool,
     /// What was heard while the session was at a request, in its order.
     behind: VecDeque<Heard>,
 }
@@ -101,6 +103,7 @@ impl Connection {
             unanswered: None,
             finished: false,
             every_item: false,
+            short_pages: false,
             behind: VecDeque::new(),
             entrance,
         }
@@ -295,7 +298,8 @@ impl Connection {
     async fn tell(&mut self) {
         let room = self.output_bytes_max();
         let Phase::SignedIn(session) = &mut self.phase else { return };
-        let mut frames = Frames { out: self.driver.output(), room };
+        let short_pages = self.short_pages;
+        let mut frames = Frames { out: self.driver.output(), room, short_pages };
         if let Some(bye) = session.tell(&mut frames).await {
             self.finished |= matches!(bye.reason, ByeReason::Revoked);
             let longer = bye.retry_after.unwrap_or_default();

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 
 use futures_util::FutureExt;
 use impp_protocol::command::{
-    Auth, BODY_BYTES_MAX, Bye, ByeReason, Done, EVERY_ITEM, Hello, PROTOCOL_VERSION, SUPPOSE,
+    Auth, BODY_BYTES_MAX, Bye, ByeReason, Done, EVERY_ITEM, Hello, PROTOCOL_VERSION, SHORT_PAGES,
+    SUPPOSE,
 };
 use impp_protocol::frame::FRAME_BYTES_MAX;
 use impp_protocol::sasl::scram::{NONCE_RANDOM_BYTES, Nonce};
@@ -86,7 +87,8 @@ impl Connection {
             let text = format!("version {}, only {PROTOCOL_VERSION} is spoken", hello.version);
             return self.break_off(0, Error::new(Code::Unsupported, text));
         }
-        self.every_item = hello.features.iter().any(|feature| feature == EVERY_ITEM);
+        let names = |feature: &str| hello.features.iter().any(|named| named == feature);
+        (self.every_item, self.short_pages) = (names(EVERY_ITEM), names(SHORT_PAGES));
         let config = self.entrance.settings.load();
         let mechanisms = match self.proof() {
             Some(proof) => offered(&proof),

@@ -109,7 +109,7 @@ impl Logs {
     ) -> Result<FollowedLog, Error> {
         let after = self.position(acting, subscribe.cursor).await?;
         let (acting, oldest) = (acting.clone(), Sealed::default());
-        Ok(FollowedLog { acting, after, damaged: 0, oldest })
+        Ok(FollowedLog { acting, after, damaged: 0, oldest, told: None })
     }
 
     /// Takes custody for the device that asks.
@@ -218,8 +218,10 @@ pub(super) struct FollowedLog {
     after: u64,
     /// How many items behind it were told to be damaged already.
     damaged: usize,
-    /// The cursor of where the log begins, as it was told last.
+    /// The cursor of where the log begins, as it was sealed last.
     oldest: Sealed,
+    /// And as it was told last.
+    told: Option<Bytes>,
 }
 
 impl Following for FollowedLog {
@@ -243,7 +245,13 @@ impl Following for FollowedLog {
                 let told = page.items.iter().take_while(is_damaged).count().min(self.damaged);
                 page.items.drain(..told);
                 if !page.items.is_empty() {
-                    front.tell(Event::Page(self.acting.owner().clone(), page));
+                    let knows_oldest = self.told.as_ref() == Some(&page.oldest);
+                    self.told = Some(page.oldest.clone());
+                    front.tell(Event::Page {
+                        owner: self.acting.owner().clone(),
+                        page,
+                        knows_oldest,
+                    });
                 }
                 (self.after, self.damaged) = (next, damaged);
                 if !more {

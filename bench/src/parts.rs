@@ -6,7 +6,7 @@
 
 use bytes::{Bytes, BytesMut};
 use impp_acl::{Decision, DomainPolicy, Purpose, Question, RuleSet, Watcher, decide};
-use impp_protocol::command::Message;
+use impp_protocol::command::{Message, Written};
 use impp_protocol::frame::{self, FRAME_BYTES_MAX};
 use impp_protocol::presence::{Document, FieldName, PartId};
 use impp_protocol::state::Grant;
@@ -19,6 +19,9 @@ pub enum Part {
     ReadMessage,
     /// It is written.
     WriteMessage,
+    /// What is to be known of a MESSAGE before it is kept is made ready: how large it is, what a repeat is
+    /// told by, and what logs keep.
+    KeepMessage,
     /// An address is read.
     ReadAddress,
     /// It is decided by rules of which one has a group of fifty whether somebody sees, and what.
@@ -31,9 +34,10 @@ pub enum Part {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Part; 6] = [
+    pub const ALL: [Part; 7] = [
         Part::ReadMessage,
         Part::WriteMessage,
+        Part::KeepMessage,
         Part::ReadAddress,
         Part::Decide,
         Part::View,
@@ -45,6 +49,7 @@ impl Part {
         match self {
             Part::ReadMessage => "read-message",
             Part::WriteMessage => "write-message",
+            Part::KeepMessage => "keep-message",
             Part::ReadAddress => "read-address",
             Part::Decide => "decide",
             Part::View => "view",
@@ -110,6 +115,12 @@ impl Parts {
                 let mut out = BytesMut::new();
                 self.message.put(&mut out).ok()?;
                 out.len()
+            }
+            Part::KeepMessage => {
+                let Command::Message(message) = &self.message.command else { return None };
+                let message = Written::new(message.clone());
+                let over = message.over_limit().map_or(0, |over| over.len());
+                over + message.unstamped().len() + message.encoded().len()
             }
             Part::ReadAddress => Address::parse("someone.else@people.example").ok()?.as_str().len(),
             Part::Decide => {

@@ -6,7 +6,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::field::{Fault, FieldError, INTEGER_MAX};
+use crate::field::{Fault, FieldError, INTEGER_MAX, Writer};
 use crate::varint;
 
 /// Bytes of a frame's head.
@@ -77,22 +77,40 @@ pub fn take(input: &mut BytesMut, max: usize) -> Result<Option<Frame>, FrameErro
     Ok(Some(Frame { kind, request, fields }))
 }
 
+/// Appends a frame to `out`, whose fields are written by `fields`.
+///
+/// # Errors
+/// [`FrameError::TooLarge`] if the body exceeds [`FRAME_BYTES_MAX`]; nothing is written then.
+pub(crate) fn put(
+    kind: u8,
+    request: u64,
+    out: &mut BytesMut,
+    fields: impl FnOnce(&mut Writer),
+) -> Result<(), FrameError> {
+    let begin = out.len();
+    // The length is known behind the fields.
+    out.put_bytes(0, HEAD_BYTES - 1);
+    out.put_u8(kind);
+    varint::put(request, out);
+    Writer::behind(out, fields);
+    let length = out.len() - begin - HEAD_BYTES;
+    if length > FRAME_BYTES_MAX {
+        out.truncate(begin);
+        return Err(FrameError::TooLarge { length, max: FRAME_BYTES_MAX });
+    }
+    let mut head = &mut out[begin..];
+    head.put_uint(length as u64, HEAD_BYTES - 1);
+    Ok(())
+}
+
 impl Frame {
     /// Appends the frame's bytes to `out`.
     ///
     /// # Errors
     /// [`FrameError::TooLarge`] if the body exceeds [`FRAME_BYTES_MAX`]; nothing is written then.
     pub fn put(&self, out: &mut BytesMut) -> Result<(), FrameError> {
-        let length = varint::length(self.request) + self.fields.len();
-        if length > FRAME_BYTES_MAX {
-            return Err(FrameError::TooLarge { length, max: FRAME_BYTES_MAX });
-        }
-        out.reserve(HEAD_BYTES + length);
-        out.put_uint(length as u64, 3);
-        out.put_u8(self.kind);
-        varint::put(self.request, out);
-        out.put_slice(&self.fields);
-        Ok(())
+        out.reserve(HEAD_BYTES + varint::length(self.request) + self.fields.len());
+        put(self.kind, self.request, out, |writer| writer.fields(&self.fields))
     }
 }
 

@@ -154,7 +154,10 @@ fn limits() -> String {
         ("octets of a password", sasl::PASSWORD_BYTES_MAX),
         ("SCRAM iterations that a client accepts", sasl::scram::ITERATIONS_MAX as usize),
         ("octets of a message's body", command::BODY_BYTES_MAX),
-        ("octets of a MESSAGE's fields together", command::MESSAGE_BYTES_MAX),
+        (
+            "octets of a MESSAGE's fields together, `from` and what servers stamp aside",
+            command::MESSAGE_BYTES_MAX,
+        ),
         ("octets of a message's content type, thread, or header's name", command::LABEL_BYTES_MAX),
         ("headers of a message", command::HEADERS_MAX),
         ("octets of a device's name", command::DEVICE_NAME_BYTES_MAX),

@@ -7,6 +7,7 @@ use crate::field::{FieldError, Later, Reader, Writer};
 use crate::ids::MessageId;
 use crate::schema::{Map, fields};
 use crate::time::Timestamp;
+use crate::varint;
 
 /// Longest body of a message in bytes.
 pub const BODY_BYTES_MAX: usize = 60 * 1024;
@@ -90,10 +91,12 @@ impl Message {
 
     /// Whether it has what only servers write, [`from`](Message::from) aside.
     pub fn is_stamped(&self) -> bool {
-        self.sender.is_some()
-            || self.hops.is_some()
-            || self.redirected_from.is_some()
-            || !self.later_stamps.is_empty()
+        self.sender.is_some() || self.is_on_its_way()
+    }
+
+    /// Whether servers have stamped something on it on its way.
+    fn is_on_its_way(&self) -> bool {
+        self.hops.is_some() || self.redirected_from.is_some() || !self.later_stamps.is_empty()
     }
 
     /// The message as its sender wrote it, without what servers stamp on it on its way: what a
@@ -104,8 +107,14 @@ impl Message {
         Message { hops, redirected_from, later_stamps, ..self.clone() }
     }
 
-    /// The first of the message's parts that exceeds its limit, named with the limit.
+    /// The first of the message's parts that exceeds its limit, named with the limit. In the whole, its
+    /// sender does not count: who leaves that out and who says it may write as much.
     pub fn over_limit(&self) -> Option<String> {
+        self.over(self.unstamped().encode().len())
+    }
+
+    /// The same, of one that is so long in its encoding, as its sender wrote it.
+    fn over(&self, encoded: usize) -> Option<String> {
         let over = |name: &str, length: usize, max: usize| {
             (length > max).then(|| format!("{name} of {length} bytes, at most {max} are taken"))
         };
@@ -116,7 +125,7 @@ impl Message {
             .or_else(|| label("content_type", self.content_type.as_ref()))
             .or_else(|| label("thread", self.thread.as_ref()))
             .or_else(|| self.headers.iter().find_map(|h| label("header name", Some(&h.name))))
-            .or_else(|| over("message", self.unstamped().encode().len(), MESSAGE_BYTES_MAX))
+            .or_else(|| over("message", encoded - self.sender_bytes(), MESSAGE_BYTES_MAX))
             .or_else(|| {
                 let count = self.headers.len();
                 (count > HEADERS_MAX)
@@ -147,6 +156,13 @@ impl Message {
         }
     }
 
+    /// What its sender takes of the encoding.
+    fn sender_bytes(&self) -> usize {
+        let length = self.from.as_ref().map(|from| from.as_str().len());
+        // The key of the field is one byte.
+        length.map_or(0, |length| 1 + varint::length(length as u64) + length)
+    }
+
     /// The message as its log keeps it: the fields of the frame.
     pub fn encode(&self) -> Bytes {
         let mut writer = Writer::default();
@@ -160,6 +176,52 @@ impl Message {
     /// [`FieldError`] naming the wrong field.
     pub fn decode(bytes: Bytes) -> Result<Message, FieldError> {
         Message::get(Reader::new(bytes))
+    }
+}
+
+/// A message with its encoding, which is made once: by it the message is measured and a repeat is told,
+/// it is what logs keep, and what readers are sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    message: Message,
+    encoded: Bytes,
+    /// As its sender wrote it: the same bytes, unless something was stamped on it on its way.
+    unstamped: Bytes,
+}
+
+impl Written {
+    /// Encodes it.
+    pub fn new(message: Message) -> Written {
+        let encoded = message.encode();
+        let unstamped = match message.is_on_its_way() {
+            true => message.unstamped().encode(),
+            false => encoded.clone(),
+        };
+        Written { message, encoded, unstamped }
+    }
+
+    /// As [`Message::encode`].
+    pub fn encoded(&self) -> &Bytes {
+        &self.encoded
+    }
+
+    /// As its sender wrote it ([`Message::unstamped`]).
+    pub fn unstamped(&self) -> &Bytes {
+        &self.unstamped
+    }
+
+    /// As [`Message::over_limit`].
+    pub fn over_limit(&self) -> Option<String> {
+        self.message.over(self.unstamped.len())
+    }
+}
+
+/// It is read alone: changed, it would not be what is written.
+impl std::ops::Deref for Written {
+    type Target = Message;
+
+    fn deref(&self) -> &Message {
+        &self.message
     }
 }
 
@@ -180,5 +242,54 @@ fields! {
         1 address: Address,
         /// Up to here.
         2 cursor: Bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever is stamped on it, and without a second encoding where nothing is.
+    #[test]
+    fn a_message_is_written_as_it_is_encoded() {
+        let address = |text| Address::parse(text).unwrap();
+        let id = MessageId::new(Timestamp::from_millis(1_700_000_000_000), [7; 10]);
+        let (to, from) = (address("bob@b.example"), Some(address("alice@a.example")));
+        let plain = Message { from, ..Message::new(id, to, vec![b'x'; 2000].into()) };
+        let written = Written::new(plain.clone());
+        assert_eq!(written.encoded().as_ptr(), written.unstamped().as_ptr());
+        let redirected_from = Some(address("carol@c.example"));
+        for stamped in [
+            Message { hops: Some(3), ..plain.clone() },
+            Message { redirected_from, ..plain.clone() },
+            plain,
+        ] {
+            let written = Written::new(stamped.clone());
+            assert_eq!(*written.encoded(), stamped.encode());
+            assert_eq!(*written.unstamped(), stamped.unstamped().encode());
+            assert_eq!(Written::new(stamped.unstamped()).unstamped(), written.unstamped());
+        }
+    }
+
+    /// Who says its own address may write as much as who leaves it to the server, here and over a link.
+    #[test]
+    fn what_a_message_may_have_does_not_go_with_who_sends_it() {
+        let address = |text: &str| Address::parse(text).unwrap();
+        let long = format!("{}@a.example", "a".repeat(60));
+        let id = MessageId::new(Timestamp::from_millis(1_700_000_000_000), [7; 10]);
+        let with = |header: usize| {
+            let body = vec![b'x'; BODY_BYTES_MAX].into();
+            let header = Header { name: "n".to_owned(), value: "v".repeat(header) };
+            Message { headers: vec![header], ..Message::new(id, address("bob@b.example"), body) }
+        };
+        let most = 1000 + MESSAGE_BYTES_MAX - with(1000).encode().len();
+        assert_eq!(with(most).encode().len(), MESSAGE_BYTES_MAX);
+        for from in [None, Some(address("a@b.example")), Some(address(&long))] {
+            for (header, fits) in [(most, true), (most + 1, false)] {
+                let message = Message { from: from.clone(), ..with(header) };
+                assert_eq!(message.over_limit().is_none(), fits, "{from:?}");
+                assert_eq!(Written::new(message).over_limit().is_none(), fits, "{from:?}");
+            }
+        }
     }
 }

@@ -20,12 +20,12 @@ pub use follow::{Fetch, Notify, Subscribe};
 pub use hello::{EVERY_ITEM, Hello, PROTOCOL_VERSION, SHORT_PAGES, SUPPOSE};
 pub use liveness::{Bye, ByeReason, Ping};
 pub use message::{
-    Ack, BODY_BYTES_MAX, HEADERS_MAX, Header, LABEL_BYTES_MAX, MESSAGE_BYTES_MAX, Message,
+    Ack, BODY_BYTES_MAX, HEADERS_MAX, Header, LABEL_BYTES_MAX, MESSAGE_BYTES_MAX, Message, Written,
 };
 
 use crate::error::Error;
 use crate::field::{Fault, FieldError, Reader, Writer};
-use crate::frame::{Frame, FrameError};
+use crate::frame::{self, Frame, FrameError};
 use crate::schema::{FieldSpec, Map};
 
 /// A frame whose fields are read.
@@ -106,10 +106,8 @@ macro_rules! commands {
                 match self { $( Command::$variant(_) => Kind::$variant, )* }
             }
 
-            fn fields(&self) -> Bytes {
-                let mut writer = Writer::default();
-                match self { $( Command::$variant(fields) => fields.put(&mut writer), )* }
-                writer.into_bytes()
+            fn put(&self, writer: &mut Writer) {
+                match self { $( Command::$variant(fields) => fields.put(writer), )* }
             }
 
             fn read(kind: Kind, fields: Bytes) -> Result<Command, FieldError> {
@@ -173,18 +171,19 @@ impl Request {
 
     /// The frame that says it.
     pub fn encode(&self) -> Frame {
-        Frame {
-            kind: self.command.kind().number(),
-            request: self.number,
-            fields: self.command.fields(),
-        }
+        let mut writer = Writer::default();
+        self.command.put(&mut writer);
+        let (kind, fields) = (self.command.kind().number(), writer.into_bytes());
+        Frame { kind, request: self.number, fields }
     }
 
-    /// Appends the frame's bytes to `out`.
+    /// Appends the frame's bytes to `out`: what it says is written right there.
     ///
     /// # Errors
     /// [`FrameError::TooLarge`], and nothing is written.
     pub fn put(&self, out: &mut BytesMut) -> Result<(), FrameError> {
-        self.encode().put(out)
+        let kind = self.command.kind().number();
+        out.reserve(Writer::BYTES_USUAL);
+        frame::put(kind, self.number, out, |writer| self.command.put(writer))
     }
 }

@@ -14,11 +14,26 @@ pub struct Writer {
 impl Default for Writer {
     fn default() -> Writer {
         // Growing to there from nothing costs several times what it costs to write.
-        Writer { out: BytesMut::with_capacity(WRITTEN_BYTES_USUAL) }
+        Writer { out: BytesMut::with_capacity(Writer::BYTES_USUAL) }
     }
 }
 
 impl Writer {
+    /// Most maps take no more.
+    pub(crate) const BYTES_USUAL: usize = 256;
+
+    /// Has fields written behind what is there already.
+    pub(crate) fn behind(out: &mut BytesMut, fields: impl FnOnce(&mut Writer)) {
+        let mut writer = Writer { out: std::mem::take(out) };
+        fields(&mut writer);
+        *out = writer.out;
+    }
+
+    /// Appends fields as they were written elsewhere.
+    pub(crate) fn fields(&mut self, fields: &[u8]) {
+        self.out.put_slice(fields);
+    }
+
     /// What was written.
     pub fn into_bytes(self) -> Bytes {
         // What is small is kept at its own size: much of it is kept for long.
@@ -47,7 +62,5 @@ impl Writer {
     }
 }
 
-/// Most maps take no more.
-const WRITTEN_BYTES_USUAL: usize = 256;
 /// Up to here, copying what was written costs less than keeping what is behind it.
 const COPIED_BYTES_MAX: usize = 1024;

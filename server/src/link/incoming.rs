@@ -3,7 +3,7 @@
 //! It has proven its domain, and speaks for that alone.
 
 use impp_federation::queue::follow;
-use impp_protocol::command::Message;
+use impp_protocol::command::{Message, Written};
 use impp_protocol::field::Later;
 use impp_protocol::{Address, By, Code, Error};
 
@@ -51,6 +51,7 @@ pub(super) async fn message(
     }
     // What is stored is the message without the rest of its way, and what this version does not know.
     (message.hops, message.later_stamps) = (None, Later::default());
+    let message = Written::new(message);
     if let Some(over) = message.over_limit() {
         return Err(request(Error::new(Code::TooLarge, over)));
     }

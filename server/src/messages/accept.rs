@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use impp_protocol::command::{Done, Message, Outcome};
+use impp_protocol::command::{Done, Message, Outcome, Written};
 use impp_protocol::{Address, By, Code, Error, MessageId, Timestamp};
 use impp_storage::{self as storage, Dedup, Rejection, Store, StoreError};
 use sha2::{Digest, Sha256};
@@ -23,9 +23,9 @@ const ID_AHEAD_MAX: Duration = Duration::from_secs(600);
 const LINK_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// What a repeat of the message is told by.
-pub(super) fn dedup(message: &Message, from: &Address) -> Dedup {
+pub(super) fn dedup(message: &Written, from: &Address) -> Dedup {
     // However it came here: a home that moves, or a redirect that is set anew, makes no second one.
-    let digest = Sha256::digest(message.unstamped().encode()).into();
+    let digest = Sha256::digest(message.unstamped()).into();
     Dedup { id: message.id.0, from: from.clone(), to: message.to.clone(), digest }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use impp_acl::{DeliveryAction, Watcher};
 use impp_presence::places::Amount;
-use impp_protocol::command::{Message, Outcome};
+use impp_protocol::command::{Message, Outcome, Written};
 use impp_protocol::state::{Fate, FateReport};
 use impp_protocol::{Address, By, Code, Error, Timestamp, What};
 use impp_storage::{self as storage, Dedup, Lane, Limit, Op, Store, StoreError, Unit};
@@ -92,7 +92,7 @@ impl Delivery {
     /// Why it is not taken.
     pub async fn deliver(
         self: &Arc<Self>,
-        message: Message,
+        message: Written,
         from: Address,
         bearer: Bearer,
     ) -> Result<Answer, Error> {
@@ -116,7 +116,8 @@ impl Delivery {
                 let unit = self.unit(&message, dedup, &judged, &bearer, now);
                 let bytes = message.body.len() as u64;
                 let size = unit.body.as_ref().map_or(0, Bytes::len) as u64;
-                let (pending, delivery, to) = (self.store.submit(unit), self.clone(), message.to);
+                let to = message.to.clone();
+                let (pending, delivery) = (self.store.submit(unit), self.clone());
                 // Whoever has new items is told, also if the sender is gone by then.
                 let answered = tokio::spawn(async move {
                     let outcome = pending.await;
@@ -230,14 +231,14 @@ impl Delivery {
     /// All that one message does to the store.
     fn unit(
         &self,
-        message: &Message,
+        message: &Written,
         dedup: Dedup,
         judged: &Judged,
         bearer: &Bearer,
         now: Timestamp,
     ) -> Unit {
         let (from, to) = (dedup.from.clone(), &message.to);
-        let (body, settings) = (message.encode(), self.settings.load());
+        let (body, settings) = (message.encoded().clone(), self.settings.load());
         let mut ops = Vec::new();
         let Judged { recipient, action, limit } = judged;
         match action {
@@ -281,11 +282,10 @@ impl Delivery {
     }
 
     /// A message that is not stored goes to the devices that are connected, or to none.
-    fn pass_on(&self, recipient: &Account, action: DeliveryAction, message: &Message) {
+    fn pass_on(&self, recipient: &Account, action: DeliveryAction, message: &Written) {
         if action == DeliveryAction::Accept {
-            let encoded = message.encode();
             for mailbox in self.sessions.of(&recipient.address) {
-                mailbox.volatile(encoded.clone());
+                mailbox.volatile(message.encoded().clone());
             }
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use impp_federation::queue::{Cause, Ending, Item, Place, Sending, follow};
-use impp_protocol::command::Message;
+use impp_protocol::command::{Message, Written};
 use impp_protocol::state::{Fate, FateReport};
 use impp_protocol::{Address, Code, Command, Error, Timestamp, What};
 use impp_storage::{self as storage, Expect, Lane, Op, Store, StoreError, Unit};
@@ -219,6 +219,7 @@ impl Fates {
             }
             let redirected_from = stamp(&ending.recipient, &to);
             let message = Message { to: to.clone(), redirected_from, ..message.clone() };
+            let message = Written::new(message);
             let from = ending.from.clone();
             let delivered = self.delivery.deliver(message, from, Bearer::Queue).await;
             match settled(delivered).await {

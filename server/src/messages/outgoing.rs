@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use impp_federation::queue::{Full, HOPS_MAX, Item, Queue, Standing, Ticket};
 use impp_federation::shares::Claim;
-use impp_protocol::command::{Message, Outcome};
+use impp_protocol::command::{Message, Outcome, Written};
 use impp_protocol::{Address, Code, Domain, Error, MessageId, Timestamp, What};
 use impp_storage::{self as storage, Dedup, Expect, Lane, Op, Pending, Store, StoreError, Unit};
 
@@ -103,7 +103,7 @@ impl Outgoing {
     /// Why it is not taken.
     pub async fn accept(
         self: &Arc<Self>,
-        message: Message,
+        message: Written,
         from: Address,
     ) -> Result<Answer, Error> {
         let (now, wall) = (self.clock.now(), self.clock.wall());
@@ -113,7 +113,7 @@ impl Outgoing {
             self.pass_on(&self.carriers.claim(&from, &message.to.domain())?, &message);
             return Ok(Answer::Now(done(wall, Outcome::Sent).into()));
         }
-        let (dedup, body) = (dedup(&message, &from), message.encode());
+        let (dedup, body) = (dedup(&message, &from), message.encoded().clone());
         let entered = self.under_way.enter(&dedup).await;
         let ticket = self.queues.ticket(now);
         let waiting = match self.reserve(&message, &from, ticket, body.len() as u64, now) {

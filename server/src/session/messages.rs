@@ -3,7 +3,7 @@
 //! Into an inbox here, and to another domain, is left to `messages`.
 
 use impp_acl::Service;
-use impp_protocol::command::Message;
+use impp_protocol::command::{Message, Written};
 use impp_protocol::{Code, Error};
 
 use super::things::offered;
@@ -28,10 +28,11 @@ impl Session {
             let text = "sender, hops, redirected_from, fields 48 to 63: only servers write these";
             return Err(Error::new(Code::Refused, text));
         }
+        message.from = Some(from.clone());
+        let message = Written::new(message);
         if let Some(over) = message.over_limit() {
             return Err(Error::new(Code::TooLarge, over));
         }
-        message.from = Some(from.clone());
         let Rooms { routes, outgoing, delivery, .. } = &self.serving.rooms;
         if routes.is_remote(&from, &message.to) {
             return outgoing.accept(message, from).await;

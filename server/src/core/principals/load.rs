@@ -70,6 +70,8 @@ impl Principals {
         owner: &Address,
     ) -> Result<Arc<Mutex<Principal>>, StoreError> {
         let Ground { settings, clock, store, .. } = &self.ground;
+        // Noted first: what changes from here on it does not know.
+        let surroundings = self.surroundings.now();
         let (config, now) = (settings.load_full(), clock.now());
         let around = Circumstances {
             now,
@@ -78,7 +80,8 @@ impl Principals {
             recovering_until: self.recovering_until(now),
             domain: config.domain_policy(owner.domain_str()),
         };
-        let (principal, ended) = load(&**store, owner, around).await?;
+        let (mut principal, ended) = load(&**store, owner, around).await?;
+        principal.surroundings = surroundings;
         if !self.stays(owner) {
             return Ok(Arc::new(Mutex::new(principal)));
         }
@@ -92,42 +95,11 @@ impl Principals {
                 self.note(owner, &principal, &all.collect::<Vec<_>>());
                 vacant.insert(entry.clone());
                 self.follow_up(owner, &entry, &mut principal, ended, now);
-                // What has changed while it was read has not found it.
-                self.surround(owner, &entry, &mut principal);
                 drop(principal);
+                // What has changed while it was read has not found it.
+                drop(self.enter(owner, &entry));
                 Ok(entry)
             }
-        }
-    }
-}
-
-impl Principals {
-    /// What decides beside the owners has changed: it decides about all who are loaded.
-    pub(super) fn surroundings_changed(self: &Arc<Self>) {
-        let all: Vec<_> =
-            self.entries.iter().map(|e| (e.key().clone(), e.value().clone())).collect();
-        for (owner, entry) in all {
-            let mut principal = entry.lock();
-            self.surround(&owner, &entry, &mut principal);
-        }
-    }
-
-    /// Has a principal decide by the clock on the wall and the domain's policy as they are now.
-    fn surround(
-        self: &Arc<Self>,
-        owner: &Address,
-        entry: &Arc<Mutex<Principal>>,
-        principal: &mut Principal,
-    ) {
-        let (now, ahead) = (self.ground.clock.now(), self.ground.clock.ahead());
-        if principal.presentity.policy().ahead != ahead {
-            let effects = principal.presentity.wall_moved(now, ahead);
-            self.follow_up(owner, entry, principal, effects, now);
-        }
-        let domain = self.ground.settings.load().domain_policy(owner.domain_str());
-        if principal.presentity.policy().domain != domain {
-            let effects = principal.presentity.laid_down(now, &domain);
-            self.follow_up(owner, entry, principal, effects, now);
         }
     }
 }

@@ -12,6 +12,7 @@ mod inbox;
 mod load;
 mod recovery;
 mod storing;
+mod surroundings;
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +40,7 @@ pub use held::{HeldMessages, Moving};
 pub use inbox::{InboxShares, Put};
 pub use load::pace_limit;
 pub use recovery::Recovery;
+use surroundings::Surroundings;
 
 /// One principal.
 #[derive(Debug)]
@@ -52,6 +54,8 @@ pub struct Principal {
     /// Whose messages are in the inbox.
     pub inbox: InboxShares,
     waiting: HashMap<u64, Waiting>,
+    /// In which surroundings it is decided.
+    surroundings: u64,
 }
 
 /// A change on its way to the disk.
@@ -91,8 +95,8 @@ impl Principal {
     }
 
     fn new(presentity: Presentity, held: HeldMessages) -> Principal {
-        let (rates, inbox, waiting) = Default::default();
-        Principal { presentity, rates, held, inbox, waiting }
+        let (rates, inbox, waiting, surroundings) = Default::default();
+        Principal { presentity, rates, held, inbox, waiting, surroundings }
     }
 }
 
@@ -102,6 +106,7 @@ pub struct Principals {
     ground: Ground,
     recovery: Recovery,
     entries: DashMap<Address, Arc<Mutex<Principal>>>,
+    surroundings: Surroundings,
     /// Those that are just read.
     loading: DashMap<Address, Arc<tokio::sync::Mutex<()>>>,
     /// Those who do not exist.
@@ -114,11 +119,12 @@ pub struct Principals {
 impl Principals {
     /// None is loaded yet.
     pub fn new(ground: Ground, recovery: Recovery) -> Principals {
-        let (entries, loading, ghosts) = Default::default();
+        let (entries, surroundings, loading, ghosts) = Default::default();
         Principals {
             ground,
             recovery,
             entries,
+            surroundings,
             loading,
             ghosts,
             #[cfg(test)]
@@ -153,7 +159,7 @@ impl Principals {
         act: impl FnOnce(&mut Principal, Timestamp) -> R,
     ) -> Result<R, StoreError> {
         let entry = self.load(owner).await?;
-        let (mut principal, now) = (entry.lock(), self.ground.clock.now());
+        let (mut principal, now) = (self.enter(owner, &entry), self.ground.clock.now());
         if principal.presentity.layers().is_due(now) {
             self.expire_now(owner, &entry, &mut principal, now);
         }
@@ -191,7 +197,7 @@ impl Principals {
     ) -> Result<Result<Answer, E>, ChangeError> {
         let entry = self.load(owner).await?;
         let told = {
-            let (mut principal, now) = (entry.lock(), self.ground.clock.now());
+            let (mut principal, now) = (self.enter(owner, &entry), self.ground.clock.now());
             if let Err(unfit) = fits(&mut principal) {
                 return Ok(Err(unfit));
             }
@@ -229,7 +235,7 @@ impl Principals {
     /// [`StoreError`] if it cannot be loaded.
     pub async fn expire(self: &Arc<Self>, owner: &Address) -> Result<(), StoreError> {
         let entry = self.load(owner).await?;
-        let (mut principal, now) = (entry.lock(), self.ground.clock.now());
+        let (mut principal, now) = (self.enter(owner, &entry), self.ground.clock.now());
         self.expire_now(owner, &entry, &mut principal, now);
         Ok(())
     }
@@ -285,7 +291,7 @@ impl Principals {
         committed: Committed,
         of_rules: bool,
     ) {
-        let (mut principal, now) = (entry.lock(), self.ground.clock.now());
+        let (mut principal, now) = (self.enter(owner, entry), self.ground.clock.now());
         let presentity = &mut principal.presentity;
         let (effects, error) = match committed {
             Committed::All(versions) => {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use impp_acl::RuleSet;
+use impp_acl::{DomainPolicy, RuleSet};
 use impp_presence::{Answer, Bond, Change, Keeper};
 use impp_protocol::state::SubscriptionState;
 use impp_protocol::{Address, DeviceId};
@@ -23,6 +23,7 @@ use crate::core::answers::Stored;
 use crate::core::config::Config;
 use crate::core::keeping::scan;
 use crate::core::records::{self, Services, WATCHER};
+use crate::core::settings::Snapshot;
 use crate::life::Server;
 
 /// Longer than any machine takes.
@@ -96,14 +97,17 @@ fn alice() -> Address {
     Address::parse("alice@a.example").unwrap()
 }
 
+fn config() -> Config {
+    let text = "[[domain]]\nname = \"a.example\"\ncertificate = \"c\"\nkey = \"k\"\n";
+    Config::parse(text, Path::new("imppd.toml")).unwrap()
+}
+
 /// Alice, whom many follow by their contact lists.
 async fn watched() -> (Server, Arc<Refusing>) {
     let store = MemoryStore::new().unwrap();
     let (until, slow, came) = Default::default();
     let store = Arc::new(Refusing { store, until, slow, came });
-    let text = "[[domain]]\nname = \"a.example\"\ncertificate = \"c\"\nkey = \"k\"\n";
-    let config = Config::parse(text, Path::new("imppd.toml")).unwrap();
-    let server = Server::load(config, store.clone()).await.unwrap();
+    let server = Server::load(config(), store.clone()).await.unwrap();
     let verifier = verifier();
     let services = Services { pres: true, im: true };
     let (kept, now) = (&*server.ground.store, server.ground.clock.now());
@@ -242,4 +246,62 @@ async fn who_waits_for_what_another_is_reading_gets_it_though_nobody_looks_after
     let second = tokio::time::timeout(LONG, principals.look(&alice, |_, _| ()));
     second.await.expect("it is read").unwrap();
     first.await.unwrap();
+}
+
+/// What a domain lays down has changed, and very many are loaded: whoever looks sees by it at once. Those
+/// who watch are told one presentity after the other, and other requests are served in between.
+#[tokio::test]
+async fn what_decides_beside_owners_changes_for_many_in_turns() {
+    const OWNERS: usize = 200;
+    let store = MemoryStore::new().unwrap();
+    let server = Server::load(config(), Arc::new(store)).await.unwrap();
+    let floor = "[[floor]]\nid = \"x\"\nwho = [\"anyone\"]\nhandling = \"allow\"\n";
+    lay_down(&server, DomainPolicy::parse(floor).unwrap().into());
+    let owners: Vec<Address> =
+        (0..OWNERS).map(|n| Address::parse(&format!("o{n}@a.example")).unwrap()).collect();
+    let (watcher, principals) = (alice(), server.rooms.principals.clone());
+    for owner in &owners {
+        let (services, kept) = (Services { pres: true, im: true }, &*server.ground.store);
+        let now = server.ground.clock.now();
+        let added = server.ground.accounts.add(kept, now, owner, services, verifier(), vec![]);
+        added.await.unwrap();
+        let (bond, listener, pending_max) = (Bond::Contact, None, 1);
+        let follow = Change::Follow { watcher: watcher.clone(), bond, listener, pending_max };
+        principals.change(owner, follow).await.unwrap();
+    }
+    let state = |owner: Address| {
+        let principals = server.rooms.principals.clone();
+        async move {
+            let state = |owner: &mut Principal, _| {
+                owner.presentity.watchers().next().map(|(_, watching)| watching.state)
+            };
+            principals.look(&owner, state).await.unwrap()
+        }
+    };
+    assert_eq!(state(owners[OWNERS - 1].clone()).await, Some(SubscriptionState::Active));
+    lay_down(&server, DomainPolicy::none().clone());
+    let now = principals.surroundings.now();
+    let untold = || {
+        let entries = principals.entries.iter();
+        entries.filter(|entry| entry.value().lock().surroundings != now).count()
+    };
+    assert_eq!(untold(), OWNERS, "nobody's turn has come");
+    assert_ne!(state(owners[OWNERS - 1].clone()).await, Some(SubscriptionState::Active));
+    let mut served = 0;
+    while untold() > 0 {
+        // Of somebody who is told already, or else this would be told by it.
+        let (owner, principals) = (owners[OWNERS - 1].clone(), principals.clone());
+        let request = async move { principals.look(&owner, |_, _| ()).await.unwrap() };
+        tokio::spawn(request).await.unwrap();
+        served += 1;
+    }
+    assert!(served > OWNERS / 10, "{served}");
+}
+
+/// Puts it in force, as a reload does.
+fn lay_down(server: &Server, policy: Arc<DomainPolicy>) {
+    let mut config = server.ground.settings.load().config.clone();
+    config.domain[0].laid_down = policy;
+    server.ground.settings.put_in_force(Snapshot { config, tls: None });
+    server.rooms.principals.laid_down();
 }

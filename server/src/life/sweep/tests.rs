@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use bytes::Bytes;
-use impp_protocol::command::{Message, Outcome};
+use impp_protocol::command::{Message, Outcome, Written};
 use impp_protocol::{Address, Code, Command, Domain, Error, MessageId};
 use impp_storage::{Dedup, Expect, MemoryStore, Options, SqliteStore};
 use proptest::prelude::*;
@@ -153,10 +153,11 @@ impl Life {
 
     async fn deliver(&self, message: &Message, bearer: &Bearer) -> Result<Outcome, Error> {
         let (delivery, from) = (&self.server().rooms.delivery, message.from.clone().unwrap());
-        let answer = match delivery.deliver(message.clone(), from, bearer.clone()).await? {
-            Answer::Now(command) => command,
-            Answer::Later(later) => later.await,
-        };
+        let answer =
+            match delivery.deliver(Written::new(message.clone()), from, bearer.clone()).await? {
+                Answer::Now(command) => command,
+                Answer::Later(later) => later.await,
+            };
         match answer {
             Command::Ok(done) => Ok(done.outcome.unwrap()),
             Command::Error(error) => Err(error),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use impp_protocol::command::Auth;
+use impp_protocol::command::{Auth, Message, Written};
 use impp_protocol::sasl::scram::{Exporter, Iterations, Nonce};
 use impp_protocol::{Address, Command, DeviceId, Domain, MessageId};
 use impp_storage::{MemoryStore, Scan};
@@ -170,10 +170,8 @@ async fn c10_what_is_queued_while_its_sender_is_removed_goes() {
     change(&server, "alice@a.example", AccountState::Removed).await;
     let id = MessageId::new(server.ground.clock.now(), [1; 10]);
     let from = address("alice@a.example");
-    let message = impp_protocol::command::Message {
-        from: Some(from.clone()),
-        ..impp_protocol::command::Message::new(id, address("bob@b.example"), "late".into())
-    };
+    let message = Message::new(id, address("bob@b.example"), "late".into());
+    let message = Written::new(Message { from: Some(from.clone()), ..message });
     let answer = match server.rooms.outgoing.accept(message, from).await.unwrap() {
         Answer::Now(command) => command,
         Answer::Later(later) => later.await,

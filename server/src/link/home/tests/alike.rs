@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use impp_protocol::command::Message;
+use impp_protocol::command::{Message, Written};
 use impp_storage::{
     Dedup, Health, LogState, Observer, Outcome, Page, Pending, ReadLog, Record, RecordKey,
     Salvaged, Scan, Stats, Table, Unit,
@@ -100,7 +100,7 @@ async fn over_a_link(server: &Server, store: &Counting, whom: &str) -> Vec<[u64;
     for last in [1, 1, 2] {
         *id.0.last_mut().unwrap() = last;
         let message = Message::new(id, address(whom), "hello".into());
-        let message = Message { from: Some(bob.clone()), ..message };
+        let message = Written::new(Message { from: Some(bob.clone()), ..message });
         let delivered = server.rooms.delivery.deliver(message, bob.clone(), Bearer::Link).await;
         if let Ok(Answer::Later(later)) = delivered {
             later.await;

@@ -66,33 +66,17 @@ pub(crate) async fn sign_in<S: AsyncRead + AsyncWrite + Unpin>(
     if let Some(ticket) = kept.ticket {
         flight.push((number, resumption(&ticket, identity, &exporter)));
         wire.write(&std::mem::take(&mut flight)).await?;
-        match wire.answer(number).await {
-            Ok(Command::Ok(done)) => {
-                let proof = done.data.as_deref().unwrap_or_default();
-                if !ticket.is_proven_by_server(&exporter, proof) {
-                    return Err(AuthError::ServerUnproven.into());
-                }
-                return wire.finish(identity, done, kept.keys, number);
-            }
-            // The session is gone: the password is asked for on the same connection.
-            Err(ClientError::SignIn(error)) if error.code == Code::Expired => number += 1,
-            Ok(other) => return Err(unexpected(&other)),
-            Err(error) => return Err(error),
+        if let Some(done) = resumed(wire.answer(number).await, &ticket, &exporter)? {
+            return wire.finish(identity, done, kept.keys, number);
         }
+        number += 1;
     }
     let (scram, first) = first_message(identity, exporter)?;
     let mechanism = match scram {
         Some(_) => Mechanism::ScramSha256Plus,
         None => Mechanism::External,
     };
-    let auth = Auth {
-        mechanism: Some(mechanism.name().to_owned()),
-        data: Some(first),
-        device: Some(identity.device),
-        device_name: identity.device_name.clone(),
-        resume: None,
-    };
-    flight.push((number, auth.into()));
+    flight.push((number, first_auth(mechanism, first, identity)));
     wire.write(&flight).await?;
     let Some(scram) = scram else {
         return match wire.answer(number).await? {
@@ -105,16 +89,35 @@ pub(crate) async fn sign_in<S: AsyncRead + AsyncWrite + Unpin>(
         other => return Err(unexpected(&other)),
     };
     let (answered, proof) = derive(scram, challenge, kept.keys).await?;
-    let auth =
-        Auth { mechanism: None, data: Some(proof), device: None, device_name: None, resume: None };
     number += 1;
-    wire.write(&[(number, auth.into())]).await?;
+    wire.write(&[(number, second_auth(proof))]).await?;
     match wire.answer(number).await? {
         Command::Ok(done) => {
             let keys = answered.handle_success(done.data.as_deref().unwrap_or_default())?;
             wire.finish(identity, done, Some(keys), number)
         }
         other => Err(unexpected(&other)),
+    }
+}
+
+/// What is answered to a ticket; `None` if the session is gone: the password is asked for on the same
+/// connection.
+fn resumed(
+    answer: Result<Command, ClientError>,
+    ticket: &Ticket,
+    exporter: &Exporter,
+) -> Result<Option<Done>, ClientError> {
+    match answer {
+        Ok(Command::Ok(done)) => {
+            let proof = done.data.as_deref().unwrap_or_default();
+            match ticket.is_proven_by_server(exporter, proof) {
+                true => Ok(Some(done)),
+                false => Err(AuthError::ServerUnproven.into()),
+            }
+        }
+        Err(ClientError::SignIn(error)) if error.code == Code::Expired => Ok(None),
+        Ok(other) => Err(unexpected(&other)),
+        Err(error) => Err(error),
     }
 }
 
@@ -128,6 +131,24 @@ fn resumption(ticket: &Ticket, identity: &Identity, exporter: &Exporter) -> Comm
         resume: Some(ticket.session()),
     };
     auth.into()
+}
+
+/// The AUTH with which a mechanism begins.
+fn first_auth(mechanism: Mechanism, first: Bytes, identity: &Identity) -> Command {
+    let auth = Auth {
+        mechanism: Some(mechanism.name().to_owned()),
+        data: Some(first),
+        device: Some(identity.device),
+        device_name: identity.device_name.clone(),
+        resume: None,
+    };
+    auth.into()
+}
+
+/// The AUTH that answers a challenge.
+fn second_auth(proof: Bytes) -> Command {
+    let (mechanism, device, device_name, resume) = (None, None, None, None);
+    Auth { mechanism, data: Some(proof), device, device_name, resume }.into()
 }
 
 fn client_hello(identity: &Identity) -> Hello {

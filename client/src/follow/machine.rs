@@ -1,18 +1,22 @@
 //! What is followed and what is held of it: requests to send, events to tell. No I/O, no clock.
+//!
+//! What becomes of whose presence is followed is in `people`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+mod people;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use impp_protocol::command::{Ack, Command, Done, Notify, Subscribe};
-use impp_protocol::state::{self, Contact, Contacts, SubscriptionState};
+use impp_protocol::state::SubscriptionState;
 use impp_protocol::{Address, Code, Error, What};
 
-use super::held::keeps;
 use super::log::Log;
-use super::{EndCause, Event, Held, Unfit, Wanted};
+use super::{EndCause, Event, Wanted};
 use crate::connection::Incoming;
 use crate::error::ClientError;
+use people::Person;
 
 /// The wait before a request is repeated that met a passing trouble, if the server names none.
 pub(super) const RETRY_DEFAULT: Duration = Duration::from_secs(5);
@@ -31,15 +35,6 @@ pub struct Machine {
     requests: VecDeque<(Command, u64)>,
     retries: Vec<(Instant, Asked)>,
     events: VecDeque<Event>,
-}
-
-#[derive(Default)]
-struct Person {
-    /// None until [`Event::Subscribed`] has told it.
-    told: Option<Option<SubscriptionState>>,
-    held: Held,
-    /// A snapshot was asked for; patches before it are of no use.
-    syncing: bool,
 }
 
 /// What a request was about.
@@ -264,139 +259,6 @@ impl Machine {
             self.ask(Asked::Log);
         }
         anew
-    }
-
-    /// A subscription was taken; on a new connection it may stand otherwise than before.
-    fn handle_subscribed(&mut self, address: Address, state: SubscriptionState) {
-        let Some(person) = self.people.get_mut(&address) else { return };
-        let before = person.told.replace(Some(state));
-        if !keeps(state) {
-            person.held.clear();
-        }
-        match before {
-            None => {
-                let state = Some(state);
-                self.events.push_back(Event::Subscribed { presentity: address, state });
-            }
-            // What an active one shows comes in a notification of its own, but where all is as it
-            // was before the other domain could not be reached.
-            Some(before)
-                if before != Some(state)
-                    && (state != SubscriptionState::Active || before.is_some_and(keeps)) =>
-            {
-                let content = person.held.content();
-                self.events.push_back(Event::notified(address, state, None, content));
-            }
-            Some(_) => {}
-        }
-    }
-
-    /// The contact list as it is now: who is new in it is followed, who is not any more is not.
-    /// What a new connection has answered says how each subscription stands there.
-    fn handle_contacts(&mut self, content: Bytes, answered: bool) -> Result<(), ClientError> {
-        let contacts: Contacts = state::decode(content)
-            .map_err(|error| ClientError::Protocol(format!("contact list: {error}")))?;
-        let followed = |contact: Contact| contact.follow.then_some(contact);
-        let followed: Vec<Contact> = contacts.entries.into_iter().filter_map(followed).collect();
-        let names: BTreeSet<&Address> = followed.iter().map(|contact| &contact.address).collect();
-        let gone: Vec<Address> =
-            self.people.keys().filter(|address| !names.contains(address)).cloned().collect();
-        for presentity in gone {
-            self.people.remove(&presentity);
-            self.events.push_back(Event::Ended { presentity, cause: EndCause::Event(None) });
-        }
-        for contact in followed {
-            let person = self.people.entry(contact.address.clone()).or_default();
-            let (presentity, state) = (contact.address, contact.subscription);
-            match (person.told, state) {
-                (None, _) => {
-                    person.told = Some(state);
-                    self.events.push_back(Event::Subscribed { presentity, state });
-                }
-                _ if !answered => {}
-                (_, Some(state)) if state != SubscriptionState::Terminated => {
-                    self.handle_subscribed(presentity, state);
-                }
-                // There is no subscription any more, and nothing of it is shown.
-                (Some(Some(SubscriptionState::Terminated) | None), _) => person.held.clear(),
-                (Some(Some(_)), _) => {
-                    self.people.remove(&presentity);
-                    let cause = EndCause::Event(None);
-                    self.events.push_back(Event::Ended { presentity, cause });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn handle_presence(&mut self, notify: Notify) -> Result<(), ClientError> {
-        let address = notify.address.clone();
-        if self.contacts {
-            self.people.entry(address.clone()).or_default();
-        }
-        let Some(person) = self.people.get_mut(&address) else { return Ok(()) };
-        let before = person.told.replace(Some(notify.state));
-        if before.is_none() {
-            let (presentity, state) = (address.clone(), Some(notify.state));
-            self.events.push_back(Event::Subscribed { presentity, state });
-        }
-        match notify.state {
-            state if keeps(state) => return self.handle_content(notify, before.flatten()),
-            SubscriptionState::Terminated => {
-                self.people.remove(&address);
-                let cause = EndCause::Event(notify.event);
-                self.events.push_back(Event::Ended { presentity: address, cause });
-            }
-            state => {
-                person.held.clear();
-                if before != Some(Some(state)) {
-                    self.events.push_back(Event::notified(address, state, notify.event, None));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn handle_content(
-        &mut self,
-        notify: Notify,
-        before: Option<SubscriptionState>,
-    ) -> Result<(), ClientError> {
-        let Some(person) = self.people.get_mut(&notify.address) else { return Ok(()) };
-        if person.syncing && notify.snapshot.is_none() {
-            return Ok(());
-        }
-        let change = match person.held.handle(&notify) {
-            Ok(change) => change,
-            Err(Unfit::Base) => {
-                self.ask_snapshot(&notify.address);
-                return Ok(());
-            }
-            Err(error) => {
-                let text = format!("presence of {}: {error}", notify.address);
-                return Err(ClientError::Protocol(text));
-            }
-        };
-        person.syncing &= notify.snapshot.is_none();
-        let turned = before.is_some_and(|before| before != notify.state);
-        if change.is_some() || turned {
-            let content = person.held.content();
-            self.events.push_back(Event::Notify {
-                presentity: notify.address,
-                state: notify.state,
-                reason: notify.event,
-                change,
-                content,
-            });
-        }
-        Ok(())
-    }
-
-    fn ask_snapshot(&mut self, address: &Address) {
-        if let Some(person) = self.people.get_mut(address) {
-            person.syncing = true;
-            self.ask(Asked::Presence(address.clone()));
-        }
     }
 
     fn handle_page(&mut self, notify: Notify) -> Result<(), ClientError> {

@@ -144,17 +144,9 @@ impl Profile {
             ProfileError::new(format!("{name}: {key}: {what}"))
         };
         let beside = |file: PathBuf| path.parent().map_or(file.clone(), |folder| folder.join(file));
-        let credentials = match (raw.password, raw.certificate, raw.key) {
-            (_, Some(certificate), Some(key)) => {
-                Credentials::Certificate { certificate: beside(certificate), key: beside(key) }
-            }
-            (Some(password), None, None) => Credentials::Password(password),
-            (None, None, None) => {
-                return Err(wrong("password", &"missing, and no certificate and key instead"));
-            }
-            (_, Some(_), None) => return Err(wrong("key", &"missing beside certificate")),
-            (_, None, Some(_)) => return Err(wrong("certificate", &"missing beside key")),
-        };
+        let files = (raw.certificate.map(beside), raw.key.map(beside));
+        let credentials = credentials(raw.password, files);
+        let credentials = credentials.map_err(|(key, what)| wrong(key, &what))?;
         let device = raw.device.map(|device| device.parse());
         let device = device.transpose().map_err(|error| wrong("device", &error))?;
         let mut dns = Vec::new();
@@ -183,6 +175,21 @@ impl Profile {
                 (!domain.is_global()).then(|| format!("{domain}:{PORT}"))
             }
         }
+    }
+}
+
+/// What somebody signs in with: a certificate and its key, or else a password. What is wrong with it, and
+/// at which key of the profile.
+fn credentials(
+    password: Option<String>,
+    files: (Option<PathBuf>, Option<PathBuf>),
+) -> Result<Credentials, (&'static str, &'static str)> {
+    match (password, files) {
+        (_, (Some(certificate), Some(key))) => Ok(Credentials::Certificate { certificate, key }),
+        (Some(password), (None, None)) => Ok(Credentials::Password(password)),
+        (None, (None, None)) => Err(("password", "missing, and no certificate and key instead")),
+        (_, (Some(_), None)) => Err(("key", "missing beside certificate")),
+        (_, (None, Some(_))) => Err(("certificate", "missing beside key")),
     }
 }
 

@@ -1,5 +1,8 @@
 use std::time::Duration;
 
+use impp_protocol::{Code, Error};
+
+use super::sending::BEFORE_SUSPECT;
 use super::*;
 
 const A_DAY: Duration = Duration::from_secs(86_400);

@@ -59,6 +59,16 @@ struct Shown {
     early: bool,
 }
 
+/// What views are brought up to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ToShow<'a> {
+    pub now: Timestamp,
+    /// What there is to see for who is granted all.
+    pub document: &'a Document,
+    /// The pace at which a view shows changes; `None` if this one is shown at once.
+    pub limit: Option<PaceLimit>,
+}
+
 /// What a view has shown.
 #[derive(Debug)]
 struct Recent {
@@ -93,11 +103,10 @@ impl Contents {
     /// those that show something else now.
     pub(super) fn renew<'a>(
         &mut self,
-        now: Timestamp,
+        to_show: ToShow<'_>,
         used: impl Iterator<Item = &'a ViewKey>,
-        document: &Document,
-        limit: Option<PaceLimit>,
     ) -> Vec<&'a ViewKey> {
+        let ToShow { now, document, limit } = to_show;
         let mut wanted = HashSet::default();
         let used: Vec<_> = used.filter(|key| wanted.insert(*key)).collect();
         let gone: Vec<_> = self.views.extract_if(|key, _| !wanted.contains(key)).collect();
@@ -109,7 +118,7 @@ impl Contents {
             // The others are there all the while: none loses what it has shown to one that comes.
             let shows_another = match self.views.remove(key) {
                 Some(mut shown) => {
-                    let brought = self.bring_up(now, key, &mut shown, document, limit);
+                    let brought = self.bring_up(to_show, key, &mut shown);
                     self.views.insert(key.clone(), shown);
                     brought
                 }
@@ -140,19 +149,13 @@ impl Contents {
 
     /// Brings one up to date that does not show the newest, at its pace if there is one; whether it shows
     /// something else now.
-    pub(super) fn pay(
-        &mut self,
-        now: Timestamp,
-        key: &ViewKey,
-        document: &Document,
-        limit: Option<PaceLimit>,
-    ) -> bool {
+    pub(super) fn pay(&mut self, to_show: ToShow<'_>, key: &ViewKey) -> bool {
         let owes = self.views.get(key).is_some_and(|shown| shown.owed.is_some());
         if !owes {
             return false;
         }
         let Some(mut shown) = self.views.remove(key) else { return false };
-        let changed = self.bring_up(now, key, &mut shown, document, limit);
+        let changed = self.bring_up(to_show, key, &mut shown);
         self.views.insert(key.clone(), shown);
         changed
     }
@@ -161,7 +164,7 @@ impl Contents {
     /// there before is not for them. The others look when it is due.
     pub(super) fn come(&mut self, now: Timestamp, key: &ViewKey, document: &Document) {
         let owed = self.views.get(key).and_then(|shown| shown.owed);
-        let changed = self.pay(now, key, document, None);
+        let changed = self.pay(ToShow { now, document, limit: None }, key);
         if let (Some(shown), Some(_), true) = (self.views.get_mut(key), owed, changed) {
             (shown.owed, shown.early) = (owed, true);
         }
@@ -209,14 +212,8 @@ impl Contents {
     }
 
     /// Whether the view shows something else now.
-    fn bring_up(
-        &mut self,
-        now: Timestamp,
-        key: &ViewKey,
-        shown: &mut Shown,
-        document: &Document,
-        limit: Option<PaceLimit>,
-    ) -> bool {
+    fn bring_up(&mut self, to_show: ToShow<'_>, key: &ViewKey, shown: &mut Shown) -> bool {
+        let ToShow { now, document, limit } = to_show;
         // It is looked at when it may be shown: until then it is not even encoded.
         if let Some(limit) = limit {
             let pace = shown.pace.get_or_insert_with(|| Pace::rested(now, limit));

@@ -2,15 +2,16 @@
 //!
 //! What there is to see is left to `across`, frames to the link. Nothing here holds content.
 
-use std::cmp::Reverse;
+mod planning;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use impp_protocol::Address;
-use impp_protocol::hashing::{HashMap, HashSet};
 use impp_protocol::presence::Version;
 use impp_protocol::state::SubscriptionState;
 
 use super::contents::Held;
+use planning::Planning;
 
 /// The watchers of one presentity over one link, as the other side knows them.
 ///
@@ -193,71 +194,7 @@ impl Groups {
     /// names nobody. Nobody is in a group when it gets what that watcher may not see: whoever leaves
     /// it is said to be elsewhere before.
     pub(super) fn plan(&mut self, of: &[(Address, usize)], classes: &[Class]) -> Vec<Step> {
-        let here = |watcher: &Address| self.places.get(watcher).and_then(|place| place.group);
-        let moves = |group: Option<u64>, class: usize| group.is_some() || !classes[class].withheld;
-        let mut sizes = vec![0_usize; classes.len()];
-        let mut shared: HashMap<(u64, usize), usize> = HashMap::default();
-        for (watcher, class) in of {
-            let group = here(watcher);
-            sizes[*class] += usize::from(moves(group, *class));
-            if let Some(group) = group {
-                *shared.entry((group, *class)).or_default() += 1;
-            }
-        }
-        let targets = assign(&shared, classes.len());
-        let mut steps: Vec<Step> = Vec::new();
-        // How many are in a group that another class goes on in, or nobody.
-        let mut leaving: HashMap<u64, usize> = HashMap::default();
-        for (class, target) in targets.iter().enumerate().filter(|(class, _)| sizes[*class] > 0) {
-            steps.push(Step { group: target.unwrap_or_default(), joined: vec![], class });
-        }
-        for (watcher, class) in of {
-            let group = here(watcher);
-            if !moves(group, *class) || (group.is_some() && group == targets[*class]) {
-                continue;
-            }
-            if let Some(group) = group {
-                *leaving.entry(group).or_default() += 1;
-            }
-            if let Some(step) = steps.iter_mut().find(|step| step.class == *class) {
-                step.joined.push(watcher.clone());
-            }
-        }
-        let told = |step: &Step| self.groups.get(&step.group).and_then(|group| group.told);
-        steps.retain(|step| {
-            step.group == 0
-                || !step.joined.is_empty()
-                || told(step) != Some(classes[step.class].version)
-        });
-        let mut plan = Vec::new();
-        while !steps.is_empty() {
-            let free = |step: &Step| {
-                step.group == 0
-                    || leaving.get(&step.group).is_none_or(|count| *count == 0)
-                    || told(step) == Some(classes[step.class].version)
-            };
-            let index = match steps.iter().position(free) {
-                Some(index) => index,
-                None => {
-                    // They wait for each other: the fewest go into a group of their own instead.
-                    let fewest = |index: &usize| (sizes[steps[*index].class], *index);
-                    let Some(index) = (0..steps.len()).min_by_key(fewest) else { break };
-                    let class = steps[index].class;
-                    let all = of
-                        .iter()
-                        .filter(|(watcher, of)| *of == class && moves(here(watcher), class));
-                    let all: Vec<Address> = all.map(|(watcher, _)| watcher.clone()).collect();
-                    (steps[index].group, steps[index].joined) = (0, all);
-                    index
-                }
-            };
-            let step = steps.remove(index);
-            let own = targets[step.class];
-            for group in step.joined.iter().filter_map(here).filter(|group| Some(*group) != own) {
-                leaving.entry(group).and_modify(|count| *count -= 1);
-            }
-            plan.push(step);
-        }
+        let mut plan = Planning::new(self, of, classes).plan();
         for step in plan.iter_mut().filter(|step| step.group == 0) {
             step.group = self.new_handle();
         }
@@ -288,19 +225,4 @@ impl Groups {
             }
         }
     }
-}
-
-/// The group that each class goes on in, if any: those that share most watchers first, then the
-/// oldest group.
-fn assign(shared: &HashMap<(u64, usize), usize>, classes: usize) -> Vec<Option<u64>> {
-    let mut pairs: Vec<_> =
-        shared.iter().map(|((group, class), n)| (Reverse(*n), *group, *class)).collect();
-    pairs.sort_unstable();
-    let (mut targets, mut taken) = (vec![None; classes], HashSet::default());
-    for (_, group, class) in pairs {
-        if targets[class].is_none() && taken.insert(group) {
-            targets[class] = Some(group);
-        }
-    }
-    targets
 }

@@ -8,6 +8,7 @@ use impp_protocol::hashing::HashMap;
 use impp_protocol::{Address, Timestamp};
 
 use super::change::{State, sphere};
+use super::contents::ToShow;
 use super::pace::PaceLimit;
 use super::step::Before;
 use super::{Effects, Presentity};
@@ -106,7 +107,8 @@ impl Presentity {
             effects.wake.extend(all);
         }
         for key in self.contents.due(now) {
-            if self.contents.pay(now, &key, &self.shown, Some(self.newest.pace_limit)) {
+            let limit = Some(self.newest.pace_limit);
+            if self.contents.pay(ToShow { now, document: &self.shown, limit }, &key) {
                 self.behind.renewed = true;
                 self.wake_view(&key, &mut effects);
             }
@@ -154,7 +156,8 @@ impl Presentity {
         effects: &mut Effects,
     ) {
         let keys: Vec<ViewKey> = self.views().collect();
-        for key in self.contents.renew(now, keys.iter(), &self.shown, limit) {
+        let to_show = ToShow { now, document: &self.shown, limit };
+        for key in self.contents.renew(to_show, keys.iter()) {
             self.behind.renewed = true;
             if !all_behind {
                 self.wake_view(key, effects);

@@ -78,34 +78,11 @@ enum Action {
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let path = match (arguments.config, arguments.data) {
-        (Some(config), _) => config,
-        (None, Some(data)) => data.join("imppd.toml"),
-        (None, None) => {
-            return Err(Failure {
-                exit: 2,
-                message: "which server's accounts?".to_owned(),
-                hint: Some("--config FILE, or --data FOLDER for one made by quickstart".to_owned()),
-            });
-        }
-    };
-    // Whoever has to be shut out is, whatever has happened to a domain's policy.
-    let config = Config::load_without_policies(&path)?;
+    let config = config_of(arguments.config, arguments.data)?;
     match arguments.action {
         Action::Add { address, password_stdin, services, profile_out } => {
             let (services, given) = (services_of(&services)?, password(password_stdin)?);
-            if let Some(file) = profile_out.as_ref().filter(|file| file.exists()) {
-                return Err(Failure::new(1, format!("{} exists", file.display())));
-            }
-            let add = Request::Add { address: address.clone(), password: given.clone(), services };
-            let made = done(ask(&config, add).await?)?;
-            if let Some(file) = profile_out {
-                let password = made.as_ref().or(given.as_ref());
-                profile(&config, &address, password.map_or("", |text| text), &file)?;
-            } else if let Some(password) = made {
-                print_password(&password)?;
-            }
-            Ok(())
+            add(&config, address, (given, services), profile_out).await
         }
         Action::Passwd { address, password_stdin } => {
             let password = password(password_stdin)?;
@@ -115,9 +92,15 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
             }
             Ok(())
         }
-        Action::Remove { address } => simple(&config, Request::Remove { address }).await,
-        Action::Disable { address } => simple(&config, Request::Disable { address }).await,
-        Action::Enable { address } => simple(&config, Request::Enable { address }).await,
+        Action::Remove { address } => {
+            done(ask(&config, Request::Remove { address }).await?).map(drop)
+        }
+        Action::Disable { address } => {
+            done(ask(&config, Request::Disable { address }).await?).map(drop)
+        }
+        Action::Enable { address } => {
+            done(ask(&config, Request::Enable { address }).await?).map(drop)
+        }
         Action::Devices { address, remove } => {
             match ask(&config, Request::Devices { address, remove }).await? {
                 Response::Devices(devices) => {
@@ -141,6 +124,45 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
 }
 
+/// The configuration of the server whose accounts are meant.
+fn config_of(config: Option<PathBuf>, data: Option<PathBuf>) -> Result<Config, Failure> {
+    let path = match (config, data) {
+        (Some(config), _) => config,
+        (None, Some(data)) => data.join("imppd.toml"),
+        (None, None) => {
+            return Err(Failure {
+                exit: 2,
+                message: "which server's accounts?".to_owned(),
+                hint: Some("--config FILE, or --data FOLDER for one made by quickstart".to_owned()),
+            });
+        }
+    };
+    // Whoever has to be shut out is, whatever has happened to a domain's policy.
+    Ok(Config::load_without_policies(&path)?)
+}
+
+/// Makes an account, with a password of its own if none is given; that goes into a profile, or is
+/// printed.
+async fn add(
+    config: &Config,
+    address: String,
+    (given, services): (Option<String>, Services),
+    profile_out: Option<PathBuf>,
+) -> Result<(), Failure> {
+    if let Some(file) = profile_out.as_ref().filter(|file| file.exists()) {
+        return Err(Failure::new(1, format!("{} exists", file.display())));
+    }
+    let add = Request::Add { address: address.clone(), password: given.clone(), services };
+    let made = done(ask(config, add).await?)?;
+    if let Some(file) = profile_out {
+        let password = made.as_ref().or(given.as_ref());
+        profile(config, &address, password.map_or("", |text| text), &file)?;
+    } else if let Some(password) = made {
+        print_password(&password)?;
+    }
+    Ok(())
+}
+
 /// Prints a password that was made. It stands nowhere else, so that it matters whether it came out.
 fn print_password(password: &str) -> Result<(), Failure> {
     use std::io::Write;
@@ -151,10 +173,6 @@ fn print_password(password: &str) -> Result<(), Failure> {
         message: format!("the account has a new password that could not be printed: {error}"),
         hint: Some("give it another one: imppd user passwd ADDRESS".to_owned()),
     })
-}
-
-async fn simple(config: &Config, request: Request) -> Result<(), Failure> {
-    done(ask(config, request).await?).map(drop)
 }
 
 /// Asks the running server; if none runs, does it on the store.

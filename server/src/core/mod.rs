@@ -13,6 +13,7 @@
 //! | `answers`, `notify` | what is answered; presence on its way to a watcher |
 //! | `clock`, `chance`, `metrics`, `lost` | time; randomness; counters; lines that the log has lost |
 //! | `steps` | long work in turns |
+//! | `double` | a store as tests have it |
 //! | `stopping` | who is told that the server stops, and who is waited for |
 
 pub mod accounts;
@@ -23,6 +24,8 @@ pub mod budgets;
 pub mod chance;
 pub mod clock;
 pub mod config;
+#[cfg(test)]
+pub(crate) mod double;
 pub mod ground;
 pub mod keeping;
 pub mod listeners;

@@ -32,6 +32,7 @@ use tokio::net::lookup_host;
 use crate::core::config::{Config, ConfigError, seconds};
 use crate::core::ground::Ground;
 use crate::core::records::place;
+use crate::core::settings::Snapshot;
 use crate::core::tls::Configurations;
 use crate::front::control;
 use crate::front::listen::Listener;
@@ -101,8 +102,8 @@ impl Server {
     ) -> Result<Running, RunError> {
         let settings = &self.ground.settings;
         let config = Config::clone(&settings.load());
-        let tls = Configurations::load(&config)?;
-        reload::put_in_force(settings, config, tls);
+        let tls = Some(Arc::new(Configurations::load(&config)?));
+        reload::put_in_force(settings, Snapshot { config, tls });
         let config = settings.load_full();
         let addresses = listeners.iter().map(|listener| listener.address).collect();
         let http = match &config.server.http {
@@ -113,14 +114,7 @@ impl Server {
             ),
             None => None,
         };
-        let reload = Reload {
-            path: config_path.to_owned(),
-            settings: settings.clone(),
-            accounts: self.ground.accounts.clone(),
-            links: self.links.clone(),
-            peers: self.entrance.peers.clone(),
-            principals: self.rooms.principals.clone(),
-        };
+        let reload = self.reloading(config_path);
         let socket = &config.server.control;
         let answering = reload::answering(self.administration.clone(), reload.clone());
         control::listen(socket, answering)
@@ -151,6 +145,19 @@ impl Server {
         tokio::spawn(sweep::run(store, self.ground.clock.clone(), outgoing.clone()));
         self.entrance.peers.seek();
         Ok(())
+    }
+
+    /// What reads this configuration again.
+    pub(crate) fn reloading(&self, path: &Path) -> Reload {
+        let Ground { settings, accounts, .. } = self.ground.clone();
+        Reload {
+            path: path.to_owned(),
+            settings,
+            accounts,
+            links: self.links.clone(),
+            peers: self.entrance.peers.clone(),
+            principals: self.rooms.principals.clone(),
+        }
     }
 
     fn following(&self) -> Following {

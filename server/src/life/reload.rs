@@ -20,7 +20,7 @@ use crate::link::{LinkMailbox, Peers};
 
 /// Where a configuration is read from, and who has to hear of another one.
 #[derive(Clone)]
-pub(super) struct Reload {
+pub(crate) struct Reload {
     pub path: PathBuf,
     pub settings: Arc<Settings>,
     pub accounts: Arc<Accounts>,
@@ -36,18 +36,27 @@ impl Reload {
     /// # Errors
     /// [`ConfigError`].
     pub(super) fn now(&self) -> Result<Vec<String>, ConfigError> {
-        let mut new = Config::load(&self.path)?;
+        self.with(Config::load(&self.path)?, Configurations::load)
+    }
+
+    /// The same with a configuration that was read, and with what makes TLS of one.
+    pub(crate) fn with(
+        &self,
+        mut new: Config,
+        tls: impl FnOnce(&Config) -> Result<Configurations, ConfigError>,
+    ) -> Result<Vec<String>, ConfigError> {
         let mut fixed = new.keep_fixed(&self.settings.load());
         if !new.domain.iter().map(|hosted| &hosted.name).eq(self.accounts.domains()) {
             fixed.push("[[domain]] name".to_owned());
         }
-        let tls = Configurations::load(&new)?;
+        let tls = tls(&new)?;
         let restart = fixed.into_iter().map(|name| format!("{name} needs a restart"));
         let mut warnings: Vec<String> = restart.collect();
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
-        warnings.extend(put_in_force(&self.settings, new, tls));
+        let next = Snapshot { config: new, tls: Some(Arc::new(tls)) };
+        warnings.extend(put_in_force(&self.settings, next));
         self.peers.read_again();
         self.principals.laid_down();
         // What a link has proven, it has proven to the certificates of before: it opens again at once.
@@ -60,23 +69,19 @@ impl Reload {
 }
 
 /// Serves with these settings and certificates from now on; what will not work with them is logged.
-pub(super) fn put_in_force(
-    settings: &Settings,
-    config: Config,
-    tls: Configurations,
-) -> Vec<String> {
+pub(super) fn put_in_force(settings: &Settings, next: Snapshot) -> Vec<String> {
     let now = Clock::start().wall();
     let out_of_time = |hosted: &Hosted| {
         let path = &hosted.certificate;
         let why = Validity::of(&files::first(path)?)?.fault(now)?;
         Some(format!("{}: the certificate of {} {why}", path.display(), hosted.name))
     };
-    let mut warnings: Vec<String> = config.domain.iter().filter_map(out_of_time).collect();
-    warnings.extend(tls.warnings.iter().cloned());
+    let mut warnings: Vec<String> = next.domain.iter().filter_map(out_of_time).collect();
+    warnings.extend(next.tls.iter().flat_map(|tls| tls.warnings.iter().cloned()));
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    settings.put_in_force(Snapshot { config, tls: Some(Arc::new(tls)) });
+    settings.put_in_force(next);
     warnings
 }
 

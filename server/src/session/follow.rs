@@ -119,6 +119,8 @@ impl Session {
         let (watcher, mut hurry) = (self.address().clone(), self.hurry.subscribe());
         Answer::Later(Box::pin(async move {
             let answered = tokio::select! {
+                // In one order, so that a world is the same each time.
+                biased;
                 answered = tokio::time::timeout(ANSWER_MAX, answered) => answered.ok(),
                 _ = hurry.changed() => None,
             };
@@ -158,6 +160,7 @@ impl Session {
                 let (remote, mut hurry) = (fetch.address.domain(), self.hurry.subscribe());
                 Answer::Later(Box::pin(async move {
                     let answer = tokio::select! {
+                        biased;
                         answer = tokio::time::timeout(ANSWER_MAX, asked) => answer.ok(),
                         _ = hurry.changed() => None,
                     };

@@ -49,6 +49,7 @@ impl Session {
             let logs = &serving.things.logs;
             let there = has_come(logs, &acting, (asked.after, min), every, &grown);
             let waited = tokio::select! {
+                biased;
                 there = there => there,
                 () = tokio::time::sleep_until(by) => Ok(()),
                 _ = hurry.changed() => Ok(()),

@@ -96,8 +96,8 @@ pub(super) struct Seen {
 #[derive(Debug)]
 enum Asked {
     Message(usize),
-    /// What, and whether it is kept by a lease and was asked for the first time.
-    Layer(Option<(String, bool)>),
+    /// What, and whether it is kept by a lease and was asked for the first time; and when.
+    Layer(Option<(String, bool)>, u64),
     RulesVersion,
     /// Which, and whether they were asked for the first time.
     Rules(usize, bool),
@@ -145,6 +145,10 @@ struct Session {
     end: End,
     input: BytesMut,
     number: u64,
+    /// When it was connected.
+    since: u64,
+    /// Of which reading the settings were by which TLS was made.
+    reading: u64,
     open: BTreeMap<u64, Asked>,
     heard: Instant,
     pinged: bool,

@@ -10,11 +10,14 @@ use std::time::Duration;
 use fastrand::Rng;
 use impp_protocol::Address;
 use impp_storage::{
-    Dedup, Health, Lack, LogState, MemoryStore, Observer, Op, Outcome, Page, Payer, Pending,
+    Dedup, Health, Lack, Lane, LogState, MemoryStore, Observer, Op, Outcome, Page, Payer, Pending,
     Promise, ReadLog, Record, RecordKey, Salvaged, Scan, Stats, Store, StoreError, Table, Unit,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+use super::Lie;
+use super::net::Net;
 
 /// How a disk does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,16 +32,8 @@ pub(super) enum Mood {
     Fails,
 }
 
-/// What a disk does wrong although it says nothing: to see that it is found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lie {
-    /// With a kill it forgets what it said was synced.
-    Forgets,
-    /// With a kill something is done twice.
-    Doubles,
-    /// With a kill two things are in the wrong order.
-    Swaps,
-}
+/// Of 256 units that are paid from a reserve, those that find it used up.
+const RESERVE_GONE: u8 = 32;
 
 /// What survives, for one server after the other.
 pub(super) struct Disk {
@@ -46,6 +41,10 @@ pub(super) struct Disk {
     /// All that was done, if there is a lie to be told.
     done: Mutex<Vec<Unit>>,
     lie: Option<Lie>,
+    /// Knows who has gone, for a lie.
+    net: Net,
+    /// What is never answered, if that is the lie.
+    unheard: Mutex<Vec<Promise<Outcome>>>,
     incarnation: [u8; 16],
     mood: Mutex<Mood>,
     changed: Notify,
@@ -59,7 +58,13 @@ pub(super) struct Mounted {
     queued: Notify,
 }
 
-type Queued = (Unit, Promise<Outcome>);
+/// What waits for a sync.
+struct Queued {
+    unit: Unit,
+    promise: Promise<Outcome>,
+    /// How many connections of whoever asked had gone when it was asked.
+    gone: u64,
+}
 
 #[derive(Default)]
 struct State {
@@ -74,12 +79,13 @@ struct State {
 
 impl Disk {
     /// An empty one.
-    pub(super) fn new(dice: &mut Rng, lie: Option<Lie>) -> Arc<Disk> {
+    pub(super) fn new(dice: &mut Rng, net: &Net, lie: Option<Lie>) -> Arc<Disk> {
         let mut incarnation = [0; 16];
         dice.fill(&mut incarnation);
         let kept = Mutex::new(Arc::new(MemoryStore::new().unwrap()));
-        let (mood, changed, done) = (Mutex::new(Mood::Well), Notify::new(), Mutex::default());
-        Arc::new(Disk { kept, done, lie, incarnation, mood, changed })
+        let (mood, changed) = (Mutex::new(Mood::Well), Notify::new());
+        let (done, unheard) = Default::default();
+        Arc::new(Disk { kept, done, lie, net: net.clone(), unheard, incarnation, mood, changed })
     }
 
     /// How it does from now on.
@@ -120,12 +126,34 @@ impl Disk {
                 done.insert(last, Unit { dedup: None, ..twice });
             }
             Lie::Swaps => done.swap(last, last - 1),
+            Lie::Deserts | Lie::Halves | Lie::Lags => return,
         }
         let other = MemoryStore::new().unwrap();
         for unit in &*done {
             let _ = now(other.submit(unit.clone()));
         }
         *self.kept.lock() = Arc::new(other);
+    }
+
+    /// Answers, unless whoever has asked has gone meanwhile, and it lies about that.
+    fn answer(
+        &self,
+        promise: Promise<Outcome>,
+        deserted: bool,
+        answer: Result<Outcome, StoreError>,
+    ) {
+        match self.lie == Some(Lie::Deserts) && deserted {
+            true => self.unheard.lock().push(promise),
+            false => promise.keep(answer),
+        }
+    }
+
+    /// How many connections of whoever has asked for this have gone.
+    fn gone(&self, unit: &Unit) -> u64 {
+        match &unit.lane {
+            Some(Lane::Account(who)) => self.net.gone(who),
+            _ => 0,
+        }
     }
 
     async fn well(&self) {
@@ -150,7 +178,7 @@ impl Mounted {
         let survives = self.dice.lock().bool() && !state.failed;
         drop(state);
         if survives {
-            for (unit, _) in syncing {
+            for Queued { unit, .. } in syncing {
                 let _ = self.disk.keep(unit);
             }
         }
@@ -187,7 +215,7 @@ impl Mounted {
         let may = |at: &usize| {
             let one = queue.get(*at);
             let mut before = queue.iter().take(*at);
-            before.all(|(before, _)| one.is_some_and(|(one, _)| may_pass(one, before)))
+            before.all(|before| one.is_some_and(|one| may_pass(&one.unit, &before.unit)))
         };
         let next: Vec<usize> = (0..queue.len()).filter(may).collect();
         queue.remove(*self.dice.lock().choice(&next)?)
@@ -217,8 +245,10 @@ impl Mounted {
             fails
         };
         let (full, done) = (*self.disk.mood.lock() == Mood::Full, self.dice.lock().bool());
-        for (unit, promise) in std::mem::take(&mut state.syncing) {
-            let answer = match (state.failed || fails, full && grows(&unit)) {
+        for Queued { unit, promise, gone } in std::mem::take(&mut state.syncing) {
+            let deserted = self.disk.gone(&unit) > gone;
+            let refused = full && self.refuses(&unit);
+            let answer = match (state.failed || fails, refused) {
                 (true, _) => {
                     if fails && done {
                         let _ = self.disk.keep(unit);
@@ -228,11 +258,19 @@ impl Mounted {
                 (false, true) => Err(StoreError::NoSpace(Lack::Bytes)),
                 (false, false) => self.disk.keep(unit),
             };
-            promise.keep(answer);
+            self.disk.answer(promise, deserted, answer);
         }
         state.failed |= fails;
         state.stats.syncs += 1;
         true
+    }
+
+    /// Whether it refuses this when it is full: what grows, unless it is paid from a reserve that is not
+    /// used up. Of what is exactly as long as what it replaces it may refuse some too.
+    fn refuses(&self, unit: &Unit) -> bool {
+        let grows = |op: &Op| matches!(op, Op::Append(_) | Op::Put { value: Some(_), .. });
+        let paid = unit.payer != Payer::Nobody && self.dice.lock().u8(..) >= RESERVE_GONE;
+        !paid && unit.ops.iter().any(grows)
     }
 
     /// A read that takes a while, or none.
@@ -266,13 +304,6 @@ fn now<T>(pending: Pending<T>) -> Result<T, StoreError> {
     futures_util::FutureExt::now_or_never(pending).unwrap_or(Err(StoreError::Stopped))
 }
 
-/// What a full disk refuses, unless it is of those that are exactly as long as what they replace: of
-/// these it may refuse some too.
-fn grows(unit: &Unit) -> bool {
-    unit.payer == Payer::Nobody
-        && unit.ops.iter().any(|op| matches!(op, Op::Append(_) | Op::Put { value: Some(_), .. }))
-}
-
 impl Store for Mounted {
     fn submit(&self, unit: Unit) -> Pending<Outcome> {
         let mut state = self.state.lock();
@@ -280,7 +311,8 @@ impl Store for Mounted {
             return Pending::ready(Err(StoreError::Stopped));
         }
         let (promise, pending) = Pending::promise();
-        state.queue.push_back((unit, promise));
+        let gone = self.disk.gone(&unit);
+        state.queue.push_back(Queued { unit, promise, gone });
         state.stats.units += 1;
         self.queued.notify_one();
         pending
@@ -355,7 +387,7 @@ mod tests {
     async fn after_a_failed_sync_a_kill_leaves_nothing_of_what_came_later() {
         for seed in 0..20 {
             let mut dice = Rng::with_seed(seed);
-            let disk = Disk::new(&mut dice, None);
+            let disk = Disk::new(&mut dice, &Net::new(seed), None);
             let mounted = disk.mount(dice.fork());
             disk.is(Mood::Fails);
             assert!(mounted.submit(unit("first").1).await.is_err());

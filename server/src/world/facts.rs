@@ -1,76 +1,14 @@
 //! What has been asked and answered in a world, and what the specification makes of it. Nothing here
 //! shares code with what decides, composes or filters presence in the server.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use impp_protocol::command::Outcome;
-use impp_protocol::presence::{Document, FieldName, PartId};
-use impp_protocol::{Address, Code, MessageId};
+use impp_protocol::presence::{Document, PartId};
+use impp_protocol::{Address, Code, Domain, MessageId};
 
-/// What a ruling makes of one watcher.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Grant {
-    /// All is shown.
-    All,
-    /// Of the tuples their status, and no more.
-    Status,
-    /// Somebody is shown who is offline for ever.
-    Polite,
-    /// It waits for the owner.
-    Confirm,
-    /// It is refused.
-    Block,
-}
-
-impl Grant {
-    /// All of them.
-    pub(super) const EVERY: [Grant; 5] =
-        [Grant::All, Grant::Status, Grant::Polite, Grant::Confirm, Grant::Block];
-
-    fn words(self) -> &'static str {
-        match self {
-            Grant::All => "handling = \"allow\"\nfields = [\"all\"]",
-            Grant::Status => "handling = \"allow\"",
-            Grant::Polite => "handling = \"polite-block\"",
-            Grant::Confirm => "handling = \"confirm\"",
-            Grant::Block => "handling = \"block\"",
-        }
-    }
-}
-
-/// Rules that an owner has asked for.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Ruling {
-    /// What they make of whom.
-    pub grants: BTreeMap<Address, Grant>,
-    /// Whose messages wait for a decision.
-    pub(super) holds: BTreeSet<Address>,
-    /// When they were first asked for; none of it holds before.
-    pub asked: Option<u64>,
-    /// When it was answered that they hold.
-    pub acked: Option<u64>,
-    /// Where they were asked for, the first time.
-    pub place: Option<Place>,
-    /// Somebody was shown what these rules alone, which were not answered yet, let them see.
-    pub relied_on: bool,
-}
-
-impl Ruling {
-    /// As a text (docs/rules.md).
-    pub(super) fn text(&self) -> String {
-        let held: Vec<String> = self.holds.iter().map(|who| format!("\"{who}\"")).collect();
-        let held = held.join(", ");
-        let mut text = format!(
-            "[[delivery]]\nid = \"d\"\nwho = [\"authenticated\"]\nexcept = [{held}]\n\
-             action = \"accept\"\n[[delivery]]\nid = \"h\"\nwho = [{held}]\naction = \"hold\"\n"
-        );
-        for (index, (who, grant)) in self.grants.iter().enumerate() {
-            let words = grant.words();
-            text += &format!("[[rule]]\nid = \"r{index}\"\nwho = [\"{who}\"]\n{words}\n");
-        }
-        text
-    }
-}
+use super::readings::Readings;
+use super::ruling::{Grant, Ruling, note};
 
 /// A message as its sender knows of it.
 #[derive(Clone, Debug)]
@@ -131,19 +69,24 @@ pub(super) struct Facts {
     touched: BTreeMap<Address, u64>,
     /// By the device's name, what it keeps by a lease.
     leased: BTreeMap<String, Option<Leased>>,
+    /// What was seen of settings.
+    readings: Readings,
     /// What must not have happened.
     pub violations: Vec<String>,
-}
-
-/// The field of a note.
-pub(super) fn note() -> FieldName {
-    FieldName::parse("note").unwrap()
 }
 
 impl Facts {
     /// It must not have happened.
     pub(super) fn wrong(&mut self, what: String) {
         self.violations.push(what);
+    }
+
+    /// A server has answered what was asked at the first of these times by these readings of its
+    /// settings.
+    pub(super) fn answered_by(&mut self, domain: &Domain, times: (u64, u64), readings: &[u64]) {
+        if let Some(wrong) = self.readings.seen(domain, times, readings) {
+            self.wrong(wrong);
+        }
     }
 
     /// Somebody is about to publish this, a text that nobody else publishes; whether for the first
@@ -282,13 +225,14 @@ impl Facts {
             if said.owner != *of {
                 self.wrong(format!("{watcher} was shown \"{value}\" of {} as {of}'s", said.owner));
             } else {
-                self.granted(watcher, &said, &value);
+                self.granted(watcher, &said, &value, document);
             }
         }
     }
 
-    /// Rules that may have held at some time since something was said let the watcher see it.
-    fn granted(&mut self, watcher: &Address, said: &Said, value: &str) {
+    /// Rules that may have held at some time since something was said let the watcher see it; those of a
+    /// sphere while the document that is shown with it says that sphere.
+    fn granted(&mut self, watcher: &Address, said: &Said, value: &str, document: &Document) {
         let owner = &said.owner;
         let what = format!("{watcher} was shown \"{value}\" of {owner} against all rules");
         let rulings = self.rulings.get_mut(owner).map_or(&mut [][..], |rulings| rulings);
@@ -298,7 +242,7 @@ impl Facts {
             let ruling = &rulings[*index];
             ruling.asked.is_some()
                 && over(*index).is_none_or(|over| over >= said.asked)
-                && ruling.grants.get(watcher) == Some(&Grant::All)
+                && ruling.grant(watcher, document) == Some(Grant::All)
         };
         let by: Vec<usize> = (0..rulings.len()).filter(may_hold).collect();
         if let [only] = by[..]
@@ -327,37 +271,5 @@ impl Facts {
             }
             _ => {}
         }
-    }
-}
-
-/// One device's layer: its tuple, and a note of the person.
-pub(super) fn layer(device: &str, value: &str) -> Document {
-    let mut document = Document::default();
-    document.person.insert(note(), value.into());
-    let mut tuple = std::collections::BTreeMap::new();
-    tuple.insert(FieldName::parse("status").unwrap(), "open".into());
-    tuple.insert(note(), value.into());
-    document.tuples.insert(PartId::parse(device).unwrap(), tuple);
-    document
-}
-
-/// What a watcher with this grant sees of these layers, the one published last at the end
-/// (docs/protocol.md, sections 9 and 10).
-pub(super) fn seen(layers: &[Document], grant: Grant) -> Document {
-    let mut whole = Document::default();
-    for layer in layers {
-        whole.tuples.extend(layer.tuples.clone());
-        whole.person.extend(layer.person.clone());
-    }
-    match grant {
-        Grant::All if !layers.is_empty() => whole,
-        Grant::Status if !layers.is_empty() => {
-            whole.person.clear();
-            for tuple in whole.tuples.values_mut() {
-                tuple.remove(&note());
-            }
-            whole
-        }
-        _ => Document::offline(),
     }
 }

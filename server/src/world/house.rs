@@ -7,19 +7,24 @@ use std::time::Duration;
 use fastrand::Rng;
 use impp_protocol::{Address, Domain, Timestamp};
 use parking_lot::Mutex;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use super::disk::{Disk, Lie, Mounted};
+use super::Lie;
+use super::disk::{Disk, Mounted};
 use super::net::Net;
+use super::readings;
 use crate::core::accounts::tests::verifier;
 use crate::core::chance::{Chance, NoChance};
 use crate::core::clock::Clock;
-use crate::core::config::Config;
 use crate::core::records::Services;
+use crate::core::settings::Snapshot;
 use crate::life::{Server, Surroundings};
 
 /// How long a server may take to stop before it is killed.
 const STOP_MAX: Duration = Duration::from_secs(30);
+
+/// How long settings are half in force, if that is the lie.
+const LIE_MILLIS_MAX: u64 = 20_000;
 
 /// The time at which worlds begin.
 pub(super) fn beginning() -> Timestamp {
@@ -35,6 +40,9 @@ pub(super) struct House {
     people: Vec<Address>,
     net: Net,
     dice: Rng,
+    lie: Option<Lie>,
+    /// Which reading of its settings is the newest.
+    reading: u64,
     running: Option<Running>,
 }
 
@@ -65,8 +73,9 @@ impl House {
         mut dice: Rng,
         lie: Option<Lie>,
     ) -> House {
-        let (domain, disk) = (Domain::parse(domain).unwrap(), Disk::new(&mut dice, lie));
-        House { domain, disk, people: people.to_vec(), net: net.clone(), dice, running: None }
+        let (domain, disk) = (Domain::parse(domain).unwrap(), Disk::new(&mut dice, net, lie));
+        let (people, net, reading, running) = (people.to_vec(), net.clone(), 1, None);
+        House { domain, disk, people, net, dice, lie, reading, running }
     }
 
     /// Whether it runs.
@@ -84,9 +93,7 @@ impl House {
     /// # Errors
     /// What kept it from starting.
     pub(super) async fn start(&mut self) -> Result<(), String> {
-        let text =
-            format!("[[domain]]\nname = \"{}\"\ncertificate = \"c\"\nkey = \"k\"\n", self.domain);
-        let config = Config::parse(&text, Path::new("imppd.toml")).unwrap();
+        let config = readings::config(&self.domain, self.reading, self.reading);
         let (mounted, alive) = (self.disk.mount(self.dice.fork()), Arc::new(()));
         let started = beginning().after(Duration::from_millis(self.net.millis()));
         let ways = self.net.ways(&self.domain, Arc::downgrade(&alive));
@@ -106,12 +113,36 @@ impl House {
                 added.await.map_err(|error| error.to_string())?;
             }
         }
+        read(&server, &self.domain, self.reading);
         server.begin().await.map_err(|error| error.to_string())?;
         let server = Arc::new(server);
         self.net.note(&format!("{} runs", self.domain));
         self.net.open(&self.domain, server.clone());
         self.running = Some(Running { server, mounted, _alive: alive });
         Ok(())
+    }
+
+    /// It reads its settings again; which reading it is, and whether it is in force already.
+    pub(super) fn reads(&mut self) -> Option<(u64, bool)> {
+        let server = self.running.as_ref()?.server.clone();
+        self.reading += 1;
+        let (domain, reading) = (self.domain.clone(), self.reading);
+        let half = match self.lie {
+            Some(Lie::Halves) => readings::config(&domain, reading, reading - 1),
+            Some(Lie::Lags) => readings::config(&domain, reading, reading),
+            _ => {
+                read(&server, &domain, reading);
+                return Some((reading, true));
+            }
+        };
+        let settings = server.ground.settings.clone();
+        settings.put_in_force(Snapshot { config: half, tls: settings.load().tls.clone() });
+        let pause = Duration::from_millis(self.dice.u64(0..LIE_MILLIS_MAX));
+        tokio::spawn(async move {
+            sleep(pause).await;
+            read(&server, &domain, reading);
+        });
+        Some((reading, false))
     }
 
     /// It is killed.
@@ -137,4 +168,11 @@ impl House {
         running.mounted.crash();
         self.net.close(&self.domain);
     }
+}
+
+/// The server's settings are those of this reading from now on.
+fn read(server: &Server, domain: &Domain, reading: u64) {
+    let config = readings::config(domain, reading, reading);
+    let again = server.reloading(Path::new("imppd.toml"));
+    again.with(config, |_| Ok(readings::tls(reading))).unwrap();
 }

@@ -65,6 +65,8 @@ pub(super) struct Proof {
     pub(super) exporter: [u8; 32],
     pub(super) addresses: Vec<Address>,
     pub(super) server_of: Option<Domain>,
+    /// Of which reading of the settings the server's side of it was.
+    pub(super) reading: u64,
 }
 
 /// One end of a connection.
@@ -207,6 +209,10 @@ impl Drop for End {
         line.halves[self.side].ended = true;
         line.halves[1 - self.side].gone = true;
         line.wake();
+        drop(line);
+        for who in &self.proof.addresses {
+            self.net.left(who);
+        }
     }
 }
 

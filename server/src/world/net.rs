@@ -12,6 +12,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::line::{End, Fate, Line, Proof};
+use super::readings;
 use crate::life::Server;
 use crate::link::{Call, NotOpened, Opened, Ways};
 use crate::wire::admission::Bounds;
@@ -33,6 +34,8 @@ struct Inner {
     lines: Mutex<Vec<Weak<Mutex<Line>>>>,
     /// The servers that run, by domain.
     doors: Mutex<BTreeMap<Domain, Arc<Server>>>,
+    /// How many connections of whom a server has let go.
+    gone: Mutex<BTreeMap<Address, u64>>,
     /// Whether servers reach each other.
     apart: Mutex<bool>,
 }
@@ -41,8 +44,8 @@ impl Net {
     /// A network whose delays follow from a seed.
     pub(super) fn new(seed: u64) -> Net {
         let dice = Mutex::new(Rng::with_seed(seed));
-        let (trace, lines, doors, apart) = Default::default();
-        Net(Arc::new(Inner { began: Instant::now(), dice, trace, lines, doors, apart }))
+        let (trace, lines, doors, gone, apart) = Default::default();
+        Net(Arc::new(Inner { began: Instant::now(), dice, trace, lines, doors, gone, apart }))
     }
 
     /// Chance of the network's own.
@@ -81,6 +84,16 @@ impl Net {
         self.fell(|line| line.domains.contains(domain), Fate::Cut);
     }
 
+    /// A server has let a connection go that somebody had proven.
+    pub(super) fn left(&self, who: &Address) {
+        *self.0.gone.lock().entry(who.clone()).or_default() += 1;
+    }
+
+    /// How many such connections there were.
+    pub(super) fn gone(&self, who: &Address) -> u64 {
+        self.0.gone.lock().get(who).copied().unwrap_or_default()
+    }
+
     /// What becomes of the connections of this name.
     pub(super) fn cut(&self, name: &str, fate: Fate) {
         self.fell(|line| line.name.split('#').next() == Some(name), fate);
@@ -110,14 +123,16 @@ impl Net {
     }
 
     /// A client connects: its end, and what both know of the connection; `None` if no server is there.
-    pub(super) fn connect(&self, who: &Address, name: &str) -> Option<(End, [u8; 32])> {
+    pub(super) fn connect(&self, who: &Address, name: &str) -> Option<(End, Proof)> {
         let domain = who.domain();
         let server = self.0.doors.lock().get(&domain).cloned()?;
         let (mut exporter, mut called) = (Proof::default(), Proof::default());
         self.0.dice.lock().fill(&mut exporter.exporter);
         called.exporter = exporter.exporter;
         (called.called, called.addresses) = (Some(domain.clone()), vec![who.clone()]);
-        let exported = exporter.exporter;
+        let tls = server.entrance.settings.load_full().tls.clone()?;
+        exporter.reading = readings::of_tls(&tls);
+        let proven = exporter.clone();
         let (ours, theirs) = self.line(name, vec![domain], [exporter, called]);
         let by = Instant::now() + HANDSHAKE_MAX;
         let from = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -125,7 +140,7 @@ impl Net {
         let place = entrance.admission.enter(from, BOUNDS).ok()?;
         let pipe = Pipe::new(Box::new(theirs), by);
         tokio::spawn(async move { entrance.let_in(pipe, from, place, by).await });
-        Some((ours, exported))
+        Some((ours, proven))
     }
 
     /// The ways of a server of this domain, as long as it runs.

@@ -4,6 +4,7 @@
 mod breaks;
 mod ending;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,11 +14,12 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
+use super::Lie;
 use super::device::{Device, Order, message_id};
-use super::disk::Lie;
-use super::facts::{Facts, Grant, Ruling, Sent};
+use super::facts::{Facts, Sent};
 use super::house::House;
 use super::net::Net;
+use super::ruling::{Grant, Ruling, SPHERES};
 use super::verdict;
 pub(super) use ending::Found;
 
@@ -74,7 +76,10 @@ pub(super) async fn run(seed: u64, lie: Option<Lie>) -> Told {
     let found = world.end().await;
     verdict::judge(&world, &found);
     let violations = std::mem::take(&mut world.facts.lock().violations);
-    Told { trace: world.net.trace(), violations }
+    let trace = world.net.trace();
+    // The network holds the servers, and they the network: nothing of a world stays behind it.
+    world.houses.iter_mut().for_each(House::crash);
+    Told { trace, violations }
 }
 
 impl World {
@@ -136,7 +141,8 @@ impl World {
     /// Shows something that nobody has shown before; what.
     fn show(&mut self, device: usize, leased: bool) -> String {
         self.said += 1;
-        let value = format!("{} {}", self.devices[device].name, self.said);
+        let sphere = self.dice.choice(SPHERES).unwrap();
+        let value = format!("{} {} {sphere}", self.devices[device].name, self.said);
         self.order(device, Order::Show(value.clone(), leased));
         value
     }
@@ -151,10 +157,14 @@ impl World {
                 if self.dice.bool() { Grant::All } else { self.dice.choice(Grant::EVERY).unwrap() };
             (other, grant)
         });
-        let grants = grants.collect();
+        let grants: BTreeMap<Address, Grant> = grants.collect();
+        // In the end nobody is let in by a sphere: whom it turns away once does not come back by it.
+        let let_in = |grant: &Grant| may_hold || !matches!(grant, Grant::Confirm | Grant::Block);
+        let at_work = grants.iter().filter(|(_, grant)| let_in(grant) && self.dice.u8(..) < 64);
+        let at_work = at_work.map(|(who, _)| who.clone()).collect();
         let others = self.people.iter().filter(|other| **other != who).cloned();
         let holds = others.filter(|_| may_hold && self.dice.u8(..) < 50).collect();
-        let ruling = Ruling { grants, holds, ..Ruling::default() };
+        let ruling = Ruling { grants, at_work, holds, ..Ruling::default() };
         let index = {
             let mut facts = self.facts.lock();
             let rulings = facts.rulings.entry(who.clone()).or_default();

@@ -9,8 +9,9 @@ use impp_protocol::state::{Fate, Item, ItemKind, SubscriptionState};
 use impp_protocol::{Address, Code, MessageId};
 
 use super::device::{Look, Seen};
-use super::facts::{Facts, Grant, Sent, seen};
+use super::facts::{Facts, Sent};
 use super::plot::{Found, World};
+use super::ruling::{Grant, composed, seen};
 
 /// Writes down what is not as it must be.
 pub(super) fn judge(world: &World, found: &Found) {
@@ -46,8 +47,13 @@ fn presence(facts: &mut Facts, found: &Found, watcher: &Address, name: &str, loo
         }
         let rulings = facts.rulings.get(owner);
         let Some(ruling) = rulings.and_then(|rulings| rulings.last()) else { continue };
-        let grant = ruling.grants[watcher];
-        let shown: Vec<Document> = orders.iter().map(|layers| seen(layers, grant)).collect();
+        let by_order = orders.iter().map(|layers| {
+            let grant = ruling.grant(watcher, &composed(layers)).unwrap_or(Grant::Block);
+            (grant, seen(layers, grant))
+        });
+        // By whichever order it is let in: spheres let nobody in whom the rest does not.
+        let (grants, shown): (Vec<Grant>, Vec<Document>) = by_order.unzip();
+        let grant = grants[0];
         let told = look.told.get(owner).cloned().unwrap_or_default();
         let Seen { state, held, refused } = told;
         let right = match grant {

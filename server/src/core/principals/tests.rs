@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -10,17 +9,13 @@ use impp_acl::{DomainPolicy, RuleSet};
 use impp_presence::{Answer, Bond, Change, Keeper};
 use impp_protocol::state::SubscriptionState;
 use impp_protocol::{Address, DeviceId};
-use impp_storage::{
-    Dedup, Health, Lack, Lane, LogState, MemoryStore, Observer, Outcome, Page, Pending, ReadLog,
-    Record, RecordKey, Salvaged, Scan, Stats, Store, StoreError, Table, UNIT_OPS_MAX, Unit,
-};
-
-use parking_lot::Mutex;
+use impp_storage::{Lack, Lane, StoreError, UNIT_OPS_MAX};
 
 use super::{ChangeError, Principal};
 use crate::core::accounts::tests::verifier;
 use crate::core::answers::Stored;
 use crate::core::config::Config;
+use crate::core::double::Double;
 use crate::core::keeping::scan;
 use crate::core::records::{self, Services, WATCHER};
 use crate::core::settings::Snapshot;
@@ -32,67 +27,6 @@ const LONG: Duration = Duration::from_secs(60);
 /// More watchers than a unit takes, two records each.
 const WATCHERS: usize = UNIT_OPS_MAX;
 
-/// A store that refuses one unit: the one that comes when so many have come.
-struct Refusing {
-    store: MemoryStore,
-    until: AtomicUsize,
-    /// What is read comes a little later.
-    slow: AtomicBool,
-    /// Of each unit that came: its lane, and whose share of the queue it takes.
-    came: Mutex<Vec<[Option<Lane>; 2]>>,
-}
-
-impl Store for Refusing {
-    fn submit(&self, unit: Unit) -> Pending<Outcome> {
-        self.came.lock().push([unit.lane.clone(), unit.share.clone()]);
-        match self.until.fetch_sub(1, Ordering::SeqCst) {
-            1 => Pending::ready(Err(StoreError::NoSpace(Lack::Bytes))),
-            _ => self.store.submit(unit),
-        }
-    }
-    fn get(&self, key: RecordKey) -> Pending<Option<Record>> {
-        self.store.get(key)
-    }
-    fn scan(&self, range: Scan) -> Pending<Vec<(Vec<u8>, Record)>> {
-        if !self.slow.load(Ordering::SeqCst) {
-            return self.store.scan(range);
-        }
-        let ((promise, pending), found) = (Pending::promise(), self.store.scan(range));
-        tokio::spawn(async move {
-            tokio::task::yield_now().await;
-            promise.keep(found.await);
-        });
-        pending
-    }
-    fn salvage(&self, domain: impp_protocol::Domain, table: Table) -> Pending<Salvaged> {
-        self.store.salvage(domain, table)
-    }
-    fn read(&self, query: ReadLog) -> Pending<Page> {
-        self.store.read(query)
-    }
-    fn log_state(&self, owner: Address) -> Pending<LogState> {
-        self.store.log_state(owner)
-    }
-    fn accepted(&self, key: Dedup) -> Pending<Option<[u8; 32]>> {
-        self.store.accepted(key)
-    }
-    fn observe(&self, observer: Arc<dyn Observer>) {
-        self.store.observe(observer);
-    }
-    fn incarnation(&self) -> [u8; 16] {
-        self.store.incarnation()
-    }
-    fn stats(&self) -> Stats {
-        self.store.stats()
-    }
-    fn health(&self) -> Health {
-        self.store.health()
-    }
-    fn close(&self) -> Pending<()> {
-        self.store.close()
-    }
-}
-
 fn alice() -> Address {
     Address::parse("alice@a.example").unwrap()
 }
@@ -103,10 +37,8 @@ fn config() -> Config {
 }
 
 /// Alice, whom many follow by their contact lists.
-async fn watched() -> (Server, Arc<Refusing>) {
-    let store = MemoryStore::new().unwrap();
-    let (until, slow, came) = Default::default();
-    let store = Arc::new(Refusing { store, until, slow, came });
+async fn watched() -> (Server, Arc<Double>) {
+    let store = Double::new();
     let server = Server::load(config(), store.clone()).await.unwrap();
     let verifier = verifier();
     let services = Services { pres: true, im: true };
@@ -169,7 +101,7 @@ async fn g8_rules_for_very_many_that_another_came_before_are_told_as_that() {
 async fn g8_rules_that_are_stored_without_the_rest_are_in_force_and_can_be_replaced() {
     let (server, store) = watched().await;
     let before = version(&server).await;
-    store.until.store(2, Ordering::SeqCst);
+    store.refuse_at(2, StoreError::NoSpace(Lack::Bytes));
     let answer = put(&server, "block", before).await;
     let number = version(&server).await;
     assert_ne!(number, before, "they are there");
@@ -188,7 +120,7 @@ async fn g8_rules_that_are_stored_without_the_rest_are_in_force_and_can_be_repla
 async fn g8_that_nothing_was_stored_is_said_only_if_nothing_was() {
     let (server, store) = watched().await;
     let before = version(&server).await;
-    store.until.store(1, Ordering::SeqCst);
+    store.refuse_at(1, StoreError::NoSpace(Lack::Bytes));
     let answer = put(&server, "block", before).await;
     assert_eq!(answer, Err(ChangeError::Store(StoreError::NoSpace(Lack::Bytes))));
     let told = answer.stored().unwrap_err().text.unwrap();
@@ -196,7 +128,7 @@ async fn g8_that_nothing_was_stored_is_said_only_if_nothing_was() {
     assert_eq!((version(&server).await, active(&server).await), (before, WATCHERS));
     let kept = scan(&*server.ground.store, &alice(), WATCHER).await.unwrap();
     assert_eq!(kept.len(), WATCHERS);
-    store.until.store(1, Ordering::SeqCst);
+    store.refuse_at(1, StoreError::NoSpace(Lack::Bytes));
     let text: Arc<str> = "".into();
     let rules = Arc::new(RuleSet::parse(&text).unwrap());
     let nobody = Address::parse("nobody@localhost").unwrap();
@@ -218,7 +150,7 @@ async fn f13_who_asks_to_follow_pays_and_not_who_is_asked() {
         ("bob@b.example", Some(elsewhere.clone())),
         ("carol@b.example", Some(elsewhere)),
     ] {
-        store.came.lock().clear();
+        store.take_came();
         let watcher = Address::parse(watcher).unwrap();
         let until = server.ground.clock.now().after(LONG);
         let (bond, listener, pending_max) = (Bond::Lease(DeviceId([1; 16]), until), None, 8);
@@ -227,11 +159,10 @@ async fn f13_who_asks_to_follow_pays_and_not_who_is_asked() {
         let keepers = vec![Keeper::Device(DeviceId([1; 16]))];
         let release = Change::Release { watcher, keepers, listener: None };
         server.rooms.principals.change(&alice(), release).await.unwrap();
-        let came = std::mem::take(&mut *store.came.lock());
-        assert_eq!(came, vec![[lane("alice@a.example"), share]; 2]);
+        assert_eq!(store.take_came(), vec![[lane("alice@a.example"), share]; 2]);
     }
     put(&server, "block", version(&server).await).await.unwrap();
-    assert_eq!(store.came.lock().first(), Some(&[lane("alice@a.example"), None]));
+    assert_eq!(store.take_came().first(), Some(&[lane("alice@a.example"), None]));
 }
 
 /// As over a link, which looks after what it was asked before only when it has begun what comes next.
@@ -239,7 +170,7 @@ async fn f13_who_asks_to_follow_pays_and_not_who_is_asked() {
 async fn who_waits_for_what_another_is_reading_gets_it_though_nobody_looks_after_that_one() {
     let (server, store) = watched().await;
     server.rooms.principals.forget(&alice());
-    store.slow.store(true, Ordering::SeqCst);
+    store.be_slow();
     let (alice, principals) = (alice(), server.rooms.principals.clone());
     let mut first = Box::pin(principals.look(&alice, |_, _| ()));
     assert!((&mut first).now_or_never().is_none(), "it is being read");

@@ -2,6 +2,7 @@
 //! a client of the other domain.
 
 mod alike;
+mod deserted;
 mod nobody;
 
 use std::path::Path;
@@ -92,8 +93,13 @@ struct Pair {
 
 impl Pair {
     async fn new(a: &str) -> Pair {
+        Pair::with(a, Arc::new(MemoryStore::new().unwrap())).await
+    }
+
+    /// The same, where b has this store.
+    async fn with(a: &str, b: Arc<dyn Store>) -> Pair {
         let a = start("a.example", a, Arc::new(MemoryStore::new().unwrap())).await;
-        let b = start("b.example", "", Arc::new(MemoryStore::new().unwrap())).await;
+        let b = start("b.example", "", b).await;
         add(&a, "alice@a.example").await;
         add(&b, "bob@b.example").await;
         add(&b, "carol@b.example").await;

@@ -1,87 +1,31 @@
 //! What the store has no time for is not left until somebody comes.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use impp_protocol::sasl::scram::{Iterations, Verifier};
-use impp_storage::{
-    Dedup, Health, LogState, MemoryStore, Observer, Page, Pending, ReadLog, RecordKey, Salvaged,
-    Scan, Stats, Store, StoreError, Table,
-};
+use impp_storage::{Store, StoreError};
 
 use super::*;
 use crate::core::clock::Clock;
 use crate::core::config::Config;
+use crate::core::double::Double;
 use crate::core::records::{AccountRecord, AccountState, Services, VerifierRecord};
 use crate::life::{Server, Surroundings};
-
-/// A store that is too busy for so many of what is put into a log.
-#[derive(Debug)]
-struct Busy(MemoryStore, AtomicU32);
-
-impl Store for Busy {
-    fn submit(&self, unit: Unit) -> Pending<Outcome> {
-        let is_less = |left: u32| left.checked_sub(1);
-        let appends = unit.ops.iter().any(|op| matches!(op, Op::Append(_)));
-        if appends && self.1.fetch_update(Ordering::SeqCst, Ordering::SeqCst, is_less).is_ok() {
-            return Pending::ready(Err(StoreError::Busy));
-        }
-        self.0.submit(unit)
-    }
-
-    fn get(&self, key: RecordKey) -> Pending<Option<Record>> {
-        self.0.get(key)
-    }
-
-    fn scan(&self, range: Scan) -> Pending<Vec<(Vec<u8>, Record)>> {
-        self.0.scan(range)
-    }
-
-    fn salvage(&self, domain: Domain, table: Table) -> Pending<Salvaged> {
-        self.0.salvage(domain, table)
-    }
-
-    fn read(&self, query: ReadLog) -> Pending<Page> {
-        self.0.read(query)
-    }
-
-    fn log_state(&self, owner: Address) -> Pending<LogState> {
-        self.0.log_state(owner)
-    }
-
-    fn accepted(&self, key: Dedup) -> Pending<Option<[u8; 32]>> {
-        self.0.accepted(key)
-    }
-
-    fn observe(&self, observer: Arc<dyn Observer>) {
-        self.0.observe(observer);
-    }
-
-    fn incarnation(&self) -> [u8; 16] {
-        self.0.incarnation()
-    }
-
-    fn stats(&self) -> Stats {
-        self.0.stats()
-    }
-
-    fn health(&self) -> Health {
-        self.0.health()
-    }
-
-    fn close(&self) -> Pending<()> {
-        self.0.close()
-    }
-}
 
 fn address(text: &str) -> Address {
     text.parse().unwrap()
 }
 
-/// alice, who has decided about two messages of bob's that are held.
-async fn decided(busy: u32) -> (Server, Arc<Busy>) {
+/// alice, who has decided about two messages of bob's that are held, and a store that is too busy for
+/// so many of what is put into a log.
+async fn decided(busy: u32) -> (Server, Arc<Double>) {
     let (alice, bob) = (address("alice@a.example"), address("bob@a.example"));
-    let store = Arc::new(Busy(MemoryStore::new().unwrap(), AtomicU32::new(busy)));
+    let (store, mut left) = (Double::new(), busy);
+    store.refuse(move |unit| {
+        unit.ops.iter().any(|op| matches!(op, Op::Append(_))).then_some(())?;
+        left = left.checked_sub(1)?;
+        Some(StoreError::Busy)
+    });
     let iterations = Iterations::new(4096).unwrap();
     let account = AccountRecord {
         services: Services { pres: true, im: true },
@@ -110,7 +54,7 @@ async fn decided(busy: u32) -> (Server, Arc<Busy>) {
 }
 
 /// What is in alice's inbox, and whether anything is held still or noted of her decision.
-async fn left(store: &Busy) -> (u64, usize) {
+async fn left(store: &Double) -> (u64, usize) {
     let alice = address("alice@a.example");
     let inbox = store.log_state(alice.clone()).await.unwrap().unacked_items;
     let held = keeping::scan(store, &alice, HELD).await.unwrap().len();
@@ -134,10 +78,10 @@ async fn what_the_store_stays_too_busy_for_is_left_after_so_many_tries() {
     let (server, store) = decided(1000).await;
     server.rooms.delivery.go_on_with_all(&[address("alice@a.example").domain()]).await;
     tokio::time::sleep(BACKOFF.max * (TRIES_MAX + 1)).await;
-    assert_eq!(store.1.load(Ordering::SeqCst), 1000 - (TRIES_MAX + 1));
+    assert_eq!(store.refused(), u64::from(TRIES_MAX + 1));
     assert_eq!(left(&store).await, (0, 3));
     // There is one: all is as it was at first.
-    store.1.store(0, Ordering::SeqCst);
+    store.refuse(|_| None);
     server.rooms.delivery.go_on(&address("alice@a.example")).await;
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(left(&store).await, (2, 0));

@@ -155,28 +155,14 @@ impl Devices {
         device: DeviceId,
         name: Option<String>,
     ) -> Result<Option<Timestamp>, Error> {
-        let (owner, now, config) = (&account.address, self.clock.now(), self.settings.load());
+        let (owner, now) = (&account.address, self.clock.now());
         // Before the devices: who was entered since has changed it, and then this is tried again.
         let before = self.store.get(place::room_made(owner).key()).await.stored()?;
         let known = self.all(owner).await.stored()?;
         let made = before.as_ref().and_then(|record| records::from_bytes(&record.value).ok());
         let RoomRecord { made } = made.unwrap_or_default();
         let made: Vec<Timestamp> = made.into_iter().map(Timestamp::from_millis).collect();
-        let in_use = self.in_use(owner);
-        let seen = |known: &Known| {
-            let (id, last) = (known.id, known.last_seen());
-            Seen { id, last, in_use: in_use.contains(&id) }
-        };
-        let devices: Vec<Seen> = known.iter().map(seen).collect();
-        let max = config.limits.devices_max as usize;
-        let around = Around {
-            now,
-            max,
-            lease: seconds(config.times.device_lease_days * 86_400),
-            made: &made,
-            password: self.password_changed(owner).await.stored()?,
-        };
-        let found = room(&devices, around).map_err(|why| full(owner, max, why))?;
+        let found = self.room_for(owner, &known, (now, &made)).await?;
         let counts = matches!(found, Room::Of { counts: true, .. });
         let made = counted(now, &made).chain(counts.then_some(now));
         let made = RoomRecord { made: made.map(Timestamp::as_millis).collect() };
@@ -195,6 +181,24 @@ impl Devices {
         };
         let why = Why::MadeRoom { newcomer: device, name };
         Ok(self.part_with(owner, gone, why, ops).await.stored()?.then_some(now))
+    }
+
+    /// The room that there is for a new device beside these, when others have made room at such times.
+    async fn room_for(
+        &self,
+        owner: &Address,
+        known: &[Known],
+        (now, made): (Timestamp, &[Timestamp]),
+    ) -> Result<Room, Error> {
+        let password = self.password_changed(owner).await.stored()?;
+        let (config, in_use) = (self.settings.load(), self.in_use(owner));
+        let known = known.iter().map(|known| (known.id, known.last_seen()));
+        let seen = |(id, last)| Seen { id, last, in_use: in_use.contains(&id) };
+        let devices: Vec<Seen> = known.map(seen).collect();
+        let max = config.limits.devices_max as usize;
+        let lease = seconds(config.times.device_lease_days * 86_400);
+        let around = Around { now, max, lease, made, password };
+        room(&devices, around).map_err(|why| full(owner, max, why))
     }
 
     /// Notes that a device is in use, where that is known no better than to the hour.

@@ -10,7 +10,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use super::{Asked, Device, PATIENCE};
-use crate::world::facts::{Place, layer};
+use crate::world::facts::Place;
+use crate::world::readings::LEASE_WISHED_SECONDS;
+use crate::world::ruling::layer;
 
 impl Device {
     pub(super) async fn say(&mut self, number: u64, command: impl Into<Command>) {
@@ -60,7 +62,7 @@ impl Device {
 
     #[expect(clippy::disallowed_methods, reason = "what a client publishes")]
     pub(super) async fn ask_layer(&mut self) {
-        let out = |asked: &Asked| matches!(asked, Asked::Layer(_));
+        let out = |asked: &Asked| matches!(asked, Asked::Layer(..));
         if !self.layer_due || self.is_out(out) {
             return;
         }
@@ -68,7 +70,7 @@ impl Device {
         let Some((value, leased)) = self.layer.clone() else {
             self.facts.lock().layer(&self.who, &self.name, None);
             let end = Publish { lease: Some(Duration::ZERO), ..publish };
-            return self.request(end, Asked::Layer(None)).await;
+            return self.request(end, Asked::Layer(None, self.net.millis())).await;
         };
         let (now, place) = (self.net.millis(), self.place());
         let first = {
@@ -77,9 +79,9 @@ impl Device {
             facts.says(&self.who, &value, now, place)
         };
         let patch = Patch::between(&Document::default(), &layer(&self.name, &value)).encode();
-        let lease = leased.then_some(Duration::from_secs(86_400));
+        let lease = leased.then_some(Duration::from_secs(LEASE_WISHED_SECONDS));
         let publish = Publish { content: Some(patch), replace: true, lease, ..publish };
-        self.request(publish, Asked::Layer(Some((value, leased && first)))).await;
+        self.request(publish, Asked::Layer(Some((value, leased && first)), now)).await;
     }
 
     pub(super) async fn ask_rules(&mut self) {

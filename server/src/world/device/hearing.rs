@@ -9,6 +9,7 @@ use impp_protocol::{Address, Code, Command, Error, Request, What};
 use tokio::time::Instant;
 
 use super::{Asked, Device, Seen};
+use crate::world::readings;
 
 impl Device {
     pub(super) async fn hear(&mut self, request: Request) {
@@ -46,7 +47,12 @@ impl Device {
                 let outcome = done.outcome.unwrap_or(Outcome::Sent);
                 self.facts.lock().messages[index].answer = Some(Ok(outcome));
             }
-            Asked::Layer(value) => {
+            Asked::Layer(value, asked) => {
+                if let Some(lease) = done.lease.filter(|lease| !lease.is_zero()) {
+                    let reading = readings::of_lease(lease.as_secs());
+                    let (domain, times) = (self.who.domain(), (asked, now));
+                    self.facts.lock().answered_by(&domain, times, &[reading]);
+                }
                 self.facts.lock().layer_stands(
                     &self.name,
                     value.as_ref().map(|(value, _)| value),
@@ -130,12 +136,12 @@ impl Device {
                     self.facts.lock().rules_fail(&self.who, index, now, known);
                 }
             }
-            (Asked::Layer(Some((value, true))), true) => self.facts.lock().not_stored(&value),
+            (Asked::Layer(Some((value, true)), _), true) => self.facts.lock().not_stored(&value),
             (Asked::Follow(who), false) if error.code == Code::Refused => {
                 let seen = self.seen.entry(who).or_default();
                 *seen = Seen { refused: true, ..Seen::default() };
             }
-            (Asked::Layer(_) | Asked::RulesVersion | Asked::Log, true) => {}
+            (Asked::Layer(..) | Asked::RulesVersion | Asked::Log, true) => {}
             (Asked::Peek(..), _) => {}
             (Asked::Follow(_) | Asked::Unfollow(_) | Asked::Acknowledge | Asked::Other, true) => {}
             (asked, false) => self.wrong(&format!("{asked:?} was answered {error}")),

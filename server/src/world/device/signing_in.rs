@@ -9,16 +9,19 @@ use impp_protocol::sasl::resume::Ticket;
 use tokio::time::{Instant, timeout};
 
 use super::{Device, GRACE_SAFE, PATIENCE, Seen, Session, read};
+use crate::world::readings;
 
 impl Device {
     pub(super) async fn connect(&mut self) {
         self.next_try = Instant::now() + Duration::from_millis(self.dice.u64(500..5000));
-        let Some((end, exporter)) = self.net.connect(&self.who, &self.name) else { return };
+        let Some((end, proof)) = self.net.connect(&self.who, &self.name) else { return };
         let (open, subscribed) = Default::default();
         let session = Session {
             end,
             input: BytesMut::new(),
             number: 0,
+            since: self.net.millis(),
+            reading: proof.reading,
             open,
             heard: Instant::now(),
             pinged: false,
@@ -28,7 +31,7 @@ impl Device {
         };
         self.session = Some(session);
         self.sessions += 1;
-        let signed_in = timeout(PATIENCE, self.sign_in(exporter)).await;
+        let signed_in = timeout(PATIENCE, self.sign_in(proof.exporter)).await;
         match signed_in {
             Ok(Some(resumed)) => {
                 let away = self.lost.take().map_or(Duration::ZERO, |lost| lost.elapsed());
@@ -108,12 +111,24 @@ impl Device {
         }
     }
 
+    /// What the server says of itself is of one reading of its settings, and of none before that by
+    /// which it has proven itself.
+    fn greeted(&mut self, hello: &Hello) {
+        let Some(Session { since, reading, .. }) = self.session else { return };
+        let (now, domain, said) = (self.net.millis(), self.who.domain(), readings::of_hello(hello));
+        self.facts.lock().answered_by(&domain, (since, since), &[reading]);
+        self.facts.lock().answered_by(&domain, (since, now), &said);
+        if said.iter().any(|said| *said < reading) {
+            self.wrong(&format!("TLS was of reading {reading} of the settings, HELLO of {said:?}"));
+        }
+    }
+
     /// The answer to a request of the sign-in.
     pub(super) async fn answer(&mut self, number: u64) -> Option<Command> {
         loop {
             let request = read(&mut self.session).await?;
             match request.command {
-                Command::Hello(_) => {}
+                Command::Hello(hello) => self.greeted(&hello),
                 Command::Bye(_) => return None,
                 command if request.number == number => return Some(command),
                 other => {

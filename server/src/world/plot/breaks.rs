@@ -29,7 +29,7 @@ impl World {
 
     /// Links, a server or its disk fail.
     pub(super) async fn breaks(&mut self, house: usize) {
-        match self.dice.u8(0..14) {
+        match self.dice.u8(0..17) {
             0..4 => {
                 let how = if self.dice.bool() { Fate::Silent } else { Fate::Cut };
                 self.net.note(&format!("links: {how:?}"));
@@ -45,7 +45,18 @@ impl World {
                 self.down(house, killed).await;
             }
             8..10 => self.unwell(house),
+            10..13 => self.reads(house),
             _ => self.hang(house).await,
+        }
+    }
+
+    /// A server reads its settings again.
+    fn reads(&mut self, house: usize) {
+        let Some((reading, in_force)) = self.houses[house].reads() else { return };
+        let (now, domain) = (self.net.millis(), &self.houses[house].domain);
+        self.net.note(&format!("{domain} reads its settings: {reading}"));
+        if in_force {
+            self.facts.lock().answered_by(domain, (now, now), &[reading]);
         }
     }
 
@@ -62,8 +73,8 @@ impl World {
         self.mended[house] = Some(self.soon(40));
     }
 
-    /// A disk hangs while people say things, change their rules and look; and then it says no, or
-    /// nobody knows what it did, or all is well.
+    /// A disk hangs while people say things, change their rules, look and are cut off; and then it says
+    /// no, or nobody knows what it did, or all is well.
     pub(super) async fn hang(&mut self, house: usize) {
         self.net.note(&format!("the disk of {} hangs", self.houses[house].domain));
         self.houses[house].disk.is(Mood::Hangs);
@@ -74,12 +85,17 @@ impl World {
             (0..self.devices.len()).filter(|device| here(&self.devices[*device])).collect();
         for _ in 0..self.dice.usize(2..6) {
             let device = self.dice.choice(devices.iter().copied()).unwrap();
-            match self.dice.u8(0..3) {
+            match self.dice.u8(0..4) {
                 0 => {
                     let leased = self.dice.bool();
                     self.show(device, leased);
                 }
                 1 => {
+                    let (name, how) = (self.devices[device].name.clone(), Fate::Cut);
+                    self.net.note(&format!("{name}: {how:?}"));
+                    self.net.cut(&name, how);
+                }
+                2 => {
                     let person = house * 2 + self.dice.usize(0..2);
                     self.rule(person, true);
                 }

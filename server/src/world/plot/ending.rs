@@ -10,8 +10,8 @@ use tokio::time::{sleep, timeout};
 
 use super::World;
 use crate::world::device::{Look, Order};
-use crate::world::facts::layer;
 use crate::world::line::Fate;
+use crate::world::ruling::layer;
 
 /// How long all may take to come to rest when nothing is broken any more: links are sought after at
 /// most so long.

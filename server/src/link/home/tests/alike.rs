@@ -1,85 +1,24 @@
 //! C1: what is done for one of a class is done for each: reads of the store, units, and principals that
 //! are looked at. The classes are those of D5 and D6.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use impp_protocol::command::{Message, Written};
-use impp_storage::{
-    Dedup, Health, LogState, Observer, Outcome, Page, Pending, ReadLog, Record, RecordKey,
-    Salvaged, Scan, Stats, Table, Unit,
-};
 
 use super::*;
+use crate::core::double::Double;
 use crate::messages::Bearer;
 
-/// A store that counts what it is asked.
-struct Counting {
-    store: MemoryStore,
-    reads: AtomicU64,
-    units: AtomicU64,
-}
-
-impl Counting {
-    fn read(&self) -> &MemoryStore {
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        &self.store
-    }
-}
-
-impl Store for Counting {
-    fn submit(&self, unit: Unit) -> Pending<Outcome> {
-        self.units.fetch_add(1, Ordering::Relaxed);
-        self.store.submit(unit)
-    }
-    fn get(&self, key: RecordKey) -> Pending<Option<Record>> {
-        self.read().get(key)
-    }
-    fn scan(&self, range: Scan) -> Pending<Vec<(Vec<u8>, Record)>> {
-        self.read().scan(range)
-    }
-    fn salvage(&self, domain: Domain, table: Table) -> Pending<Salvaged> {
-        self.read().salvage(domain, table)
-    }
-    fn read(&self, query: ReadLog) -> Pending<Page> {
-        self.read().read(query)
-    }
-    fn log_state(&self, owner: Address) -> Pending<LogState> {
-        self.read().log_state(owner)
-    }
-    fn accepted(&self, key: Dedup) -> Pending<Option<[u8; 32]>> {
-        self.read().accepted(key)
-    }
-    fn observe(&self, observer: Arc<dyn Observer>) {
-        self.store.observe(observer);
-    }
-    fn incarnation(&self) -> [u8; 16] {
-        self.store.incarnation()
-    }
-    fn stats(&self) -> Stats {
-        self.store.stats()
-    }
-    fn health(&self) -> Health {
-        self.store.health()
-    }
-    fn close(&self) -> Pending<()> {
-        self.store.close()
-    }
-}
-
 /// What was done so far: reads, units, principals looked at.
-fn steps(server: &Server, store: &Counting) -> [u64; 3] {
-    let counts = [&store.reads, &store.units].map(|count| count.load(Ordering::Relaxed));
-    [counts[0], counts[1], server.rooms.principals.looked_at()]
+fn steps(server: &Server, store: &Double) -> [u64; 3] {
+    [store.reads(), store.units(), server.rooms.principals.looked_at()]
 }
 
-async fn counted() -> (Server, Arc<Counting>) {
-    let (reads, units) = Default::default();
-    let store = Arc::new(Counting { store: MemoryStore::new().unwrap(), reads, units });
+async fn counted() -> (Server, Arc<Double>) {
+    let store = Double::new();
     (start("a.example", "", store.clone()).await, store)
 }
 
 /// What each step of the same course takes, for one who asks over a link.
-async fn over_a_link(server: &Server, store: &Counting, whom: &str) -> Vec<[u64; 3]> {
+async fn over_a_link(server: &Server, store: &Double, whom: &str) -> Vec<[u64; 3]> {
     let (link, mut groups) = (link(7), AllGroups::default());
     let (home, bob) = (home_of(server), address("bob@b.example"));
     let mut taken = vec![steps(server, store)];

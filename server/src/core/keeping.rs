@@ -191,9 +191,10 @@ pub fn operations(
 
 /// The operation that stores a leased layer, or deletes it.
 pub fn layer(owner: &Address, device: DeviceId, saved: Option<Saved>) -> Op {
-    let record = saved.map(|Saved { document, until, order, by }| LayerRecord {
+    let record = saved.map(|Saved { document, until, order, by, crash }| LayerRecord {
         order,
         by: by.map(|by| by.to_string()),
+        crash: crash.map(Timestamp::as_millis),
         document: BASE64.encode(document),
         until: until.as_millis(),
     });

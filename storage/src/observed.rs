@@ -41,6 +41,8 @@ pub enum LogChange {
         /// Whose log.
         owner: Address,
     },
+    /// Of a commit nobody knows whether it was done: what is known of any log may not be what it holds.
+    Unsure,
 }
 
 impl Plan<'_> {

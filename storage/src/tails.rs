@@ -122,6 +122,7 @@ impl Observer for Tails {
                 }
                 LogChange::Shrank { owner, gone, oldest } => table.shrank(&owner, &gone, oldest),
                 LogChange::Purged { owner } => table.forget(&owner),
+                LogChange::Unsure => table.forget_all(),
             }
         }
         table.bound(self.all_bytes_max);
@@ -173,6 +174,11 @@ impl Table {
             self.bytes -= tail.bytes;
             tail.first().and_then(|first| self.first.remove(&first));
         }
+    }
+
+    fn forget_all(&mut self) {
+        // Numbers go on: who asks the store now has one of before.
+        *self = Table { tails: self.tails, ..Table::default() };
     }
 
     /// Forgets the oldest items of all.

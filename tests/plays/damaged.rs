@@ -199,7 +199,7 @@ async fn d8_g6_a_damaged_follower_is_alone_in_not_following() {
 }
 
 /// What `imppd check --deep` finds of the store, and its exit code.
-fn check_deep(server: &Server) -> (Option<i32>, Vec<Value>) {
+pub(crate) fn check_deep(server: &Server) -> (Option<i32>, Vec<Value>) {
     let config = server.config().display().to_string();
     let output = imppd(&["check", "--deep", "--config", &config]);
     let found = String::from_utf8(output.stdout).unwrap();

@@ -7,7 +7,7 @@ use impp_tests::presence::{Watcher, open};
 use impp_tests::{Peer, Server};
 use serde_json::Value;
 
-use crate::damaged::{damage, damage_record, no_sign_in};
+use crate::damaged::{check_deep, damage, damage_record, no_sign_in};
 use crate::removal::{full_life, records_of};
 use crate::settings::OPEN_PRESENCE;
 
@@ -182,6 +182,45 @@ async fn g6_a_damaged_device_is_taken_away_by_the_operator() {
     for device in [1, 2, 3] {
         Peer::sign_in_on(&server, "alice", device).await.leave().await;
     }
+}
+
+/// When devices made room, or the password was changed, is damaged: `check --deep` names it, and a device
+/// that is known or finds a place is let in all the same. The one is well by that, the other by another
+/// password.
+#[tokio::test]
+async fn g6_i9_devices_find_their_places_where_it_is_not_known_who_made_room() {
+    for (name, is_mended) in [("made", true), ("password", false)] {
+        let mut server = Server::quickstart();
+        Peer::sign_in_on(&server, "alice", 1).await.leave().await;
+        new_password(&server);
+        Peer::sign_in_on(&server, "alice", 1).await.leave().await;
+        server.stop();
+        let key: String = format!("alice\0{name}").bytes().map(|b| format!("{b:02x}")).collect();
+        let value = "CAST('X' || substr(CAST(value AS TEXT), 2) AS BLOB)";
+        damage(&server, &format!("UPDATE record SET value = {value} WHERE key = X'{key}'"));
+        let (_, found) = check_deep(&server);
+        let named = format!("record 12 of localhost (alice {name})");
+        assert!(found.iter().any(|found| found.to_string().contains(&named)), "{found:?}");
+        server.restart();
+        for device in [1, 2, 3] {
+            Peer::sign_in_on(&server, "alice", device).await.leave().await;
+        }
+        if !is_mended {
+            new_password(&server);
+        }
+        server.stop();
+        let (code, found) = check_deep(&server);
+        assert_eq!(code, Some(0), "{name}: {found:?}");
+    }
+}
+
+/// Gives alice another one, and puts it into her profile.
+fn new_password(server: &Server) {
+    let told = server.user_ok(&["passwd", "alice@localhost"]);
+    let (path, old) = (server.profile_path("alice"), server.profile("alice").password);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let new = told.trim().strip_prefix("password: ").unwrap();
+    std::fs::write(path, text.replace(&old, new)).unwrap();
 }
 
 /// The row by which a copy is told is damaged: the server starts, and takes the store for a copy.

@@ -122,6 +122,33 @@ async fn d3_what_a_sphere_allowed_outlives_a_stop_after_the_crash() {
     dave.until_note("still here").await;
 }
 
+/// Who has published since the crash, by a lease or by a session, has lost nothing by a stop in good order:
+/// the window goes on for others alone.
+#[tokio::test]
+async fn d3_who_has_published_since_the_crash_is_known_after_a_stop() {
+    for is_leased in [true, false] {
+        // Nothing ends while the machine is slow.
+        let start = brief().set("times.recovery_seconds", 3000).set("times.grace_seconds", 3000);
+        let (mut server, mut dave) = killed(start.start()).await;
+        let mut alice = Peer::sign_in(&server, "alice").await;
+        match is_leased {
+            true => drop(alice.show_for(&at_home("here"), 3600).await.unwrap()),
+            false => drop(alice.show(&at_home("here")).await),
+        }
+        for stop in 0..2 {
+            server.stop();
+            server.restart();
+            dave.peer = Peer::sign_in(&server, "dave").await;
+            assert_eq!(dave.peer.look("alice@localhost").await, at_home("here"), "stop {stop}");
+        }
+        // Another crash may have lost what was said by a session.
+        server.kill9();
+        server.restart();
+        dave.peer = Peer::sign_in(&server, "dave").await;
+        assert_eq!(dave.peer.look("alice@localhost").await, Document::offline());
+    }
+}
+
 /// It goes on for as long as it would have without the stop, and no longer.
 #[tokio::test]
 async fn d3_a_stop_does_not_put_off_the_end_of_the_window() {

@@ -74,6 +74,8 @@ struct Layer {
     lease: Lease,
     /// Rises with every publication: the newest shows.
     order: u64,
+    /// The crash that was being recovered from when it was published.
+    crash: Option<Timestamp>,
 }
 
 /// A leased layer as it is stored.
@@ -87,15 +89,31 @@ pub struct Saved {
     pub order: u64,
     /// Whose it is, if it is a delegate's.
     pub by: Option<Address>,
+    /// The crash that was being recovered from when it was published, by when that was begun: it is none
+    /// of what that crash has left.
+    pub crash: Option<Timestamp>,
 }
 
 /// All layers of one presentity.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layers {
     layers: Vec<Layer>,
+    /// The crash that is being recovered from.
+    crash: Option<Timestamp>,
 }
 
 impl Layers {
+    /// None yet, of who may have lost some in a crash that is being recovered from since then.
+    pub fn after(crash: Option<Timestamp>) -> Layers {
+        Layers { crash, ..Layers::default() }
+    }
+
+    /// Whether a device of the owner's has published since the crash.
+    pub(crate) fn has_returned(&self) -> bool {
+        let since = |layer: &Layer| layer.by.is_none() && layer.crash == self.crash;
+        self.crash.is_some() && self.layers.iter().any(since)
+    }
+
     /// Changes the layer of a device, which is made if it is not there; what all compose then. It shows
     /// above those of a lower order.
     ///
@@ -135,10 +153,10 @@ impl Layers {
         if index.is_none() && self.layers.len() == LAYERS_MAX {
             return Err(Fault::TooLong);
         }
-        let layer = Layer { device, by: by.cloned(), said, lease, order };
+        let layer = Layer { device, by: by.cloned(), said, lease, order, crash: self.crash };
         let others = self.layers.iter().filter(|other| other.device != device);
         let layers: Vec<Layer> = others.cloned().chain([layer]).collect();
-        let layers = Layers { layers };
+        let layers = Layers { layers, crash: self.crash };
         // All layers together fit a frame, so that whatever they come to compose does.
         if layers.size() > DOCUMENT_BYTES_MAX || (by.is_some() && layers.is_crowded()) {
             return Err(Fault::TooLong);
@@ -153,10 +171,10 @@ impl Layers {
     /// Takes a layer back from the store, in its place among the others. Those that were stored
     /// without a place (0) lie beneath all that have one, as they come.
     pub fn restore(&mut self, device: DeviceId, document: Document, until: Timestamp, order: u64) {
-        self.restore_by(None, device, document, until, order);
+        self.restore_by(None, device, document, until, order, None);
     }
 
-    /// The same of a layer that may be a delegate's.
+    /// The same of a layer that may be a delegate's, or have been published after a crash.
     pub fn restore_by(
         &mut self,
         by: Option<Address>,
@@ -164,9 +182,10 @@ impl Layers {
         document: Document,
         until: Timestamp,
         order: u64,
+        crash: Option<Timestamp>,
     ) {
         let lease = Lease::Until(until);
-        self.layers.push(Layer { device, by, said: Said::new(document), lease, order });
+        self.layers.push(Layer { device, by, said: Said::new(document), lease, order, crash });
     }
 
     /// The layers of delegates: whose, which, and what they say.
@@ -250,7 +269,7 @@ impl Layers {
     pub fn saved_until(&self, device: DeviceId, until: Timestamp) -> Option<Saved> {
         let layer = self.find(device)?;
         let (document, by) = (layer.said.encoded.clone(), layer.by.clone());
-        Some(Saved { document, until, order: layer.order, by })
+        Some(Saved { document, until, order: layer.order, by, crash: layer.crash })
     }
 
     /// The devices whose layers, or their leases, are not the same in both.

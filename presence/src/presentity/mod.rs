@@ -163,7 +163,8 @@ impl Presentity {
     ) -> (Presentity, Effects) {
         let (document, asked_ever) = (Arc::new(layers.compose()), layers.last_order());
         let watchers = Watchers::restored(watchers);
-        let lost = recovering_until.is_some();
+        // What a device has published since the crash outlives a stop.
+        let lost = recovering_until.is_some() && !layers.has_returned();
         let newest =
             State { owner, policy, layers, document: document.clone(), lost, watchers, pace_limit };
         let mut presentity = Presentity {

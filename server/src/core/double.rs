@@ -18,6 +18,8 @@ pub(crate) struct Double {
     store: MemoryStore,
     refuses: Mutex<Refuses>,
     refused: AtomicU64,
+    /// So many scans of a table are refused.
+    busy: Mutex<Option<(Table, u32)>>,
     /// What is read comes a little later.
     slow: AtomicBool,
     /// Answers that are kept back, while they are.
@@ -38,8 +40,8 @@ impl Double {
     pub(crate) fn new() -> Arc<Double> {
         let store = MemoryStore::new().unwrap();
         let refuses: Mutex<Refuses> = Mutex::new(Box::new(|_| None));
-        let (refused, slow, kept_back, reads, came) = Default::default();
-        Arc::new(Double { store, refuses, refused, slow, kept_back, reads, came })
+        let (refused, busy, slow, kept_back, reads, came) = Default::default();
+        Arc::new(Double { store, refuses, refused, busy, slow, kept_back, reads, came })
     }
 
     /// From now on these are not done, but answered so.
@@ -53,6 +55,11 @@ impl Double {
             until = until.wrapping_sub(1);
             (until == 0).then(|| error.clone())
         });
+    }
+
+    /// So many times it is too busy to scan that table.
+    pub(crate) fn be_busy(&self, table: Table, times: u32) {
+        *self.busy.lock() = Some((table, times));
     }
 
     /// From now on what is read comes a little later.
@@ -131,6 +138,13 @@ impl Store for Double {
     }
 
     fn scan(&self, range: Scan) -> Pending<Vec<(Vec<u8>, Record)>> {
+        if let Some((table, times)) = &mut *self.busy.lock()
+            && *table == range.table
+            && *times > 0
+        {
+            *times -= 1;
+            return Pending::ready(Err(StoreError::Busy));
+        }
         self.read(|store| store.scan(range))
     }
 

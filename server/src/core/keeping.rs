@@ -191,9 +191,10 @@ pub fn operations(
 
 /// The operation that stores a leased layer, or deletes it.
 pub fn layer(owner: &Address, device: DeviceId, saved: Option<Saved>) -> Op {
-    let record = saved.map(|Saved { document, until, order, by }| LayerRecord {
+    let record = saved.map(|Saved { document, until, order, by, crash }| LayerRecord {
         order,
         by: by.map(|by| by.to_string()),
+        crash: crash.map(Timestamp::as_millis),
         document: BASE64.encode(document),
         until: until.as_millis(),
     });
@@ -220,9 +221,22 @@ pub async fn scan(
     owner: &Address,
     table: Table,
 ) -> Result<Vec<(Vec<u8>, Record)>, StoreError> {
+    scan_of(store, owner, table, &[""]).await
+}
+
+/// The same of those whose keys go on like this.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn scan_of(
+    store: &dyn Store,
+    owner: &Address,
+    table: Table,
+    rest: &[&str],
+) -> Result<Vec<(Vec<u8>, Record)>, StoreError> {
     let (mut all, max): (Vec<(Vec<u8>, Record)>, _) = (Vec::new(), SCAN_ITEMS_MAX);
     loop {
-        let (domain, prefix) = (owner.domain(), records::prefix(owner, &[""]));
+        let (domain, prefix) = (owner.domain(), records::prefix(owner, rest));
         let after = all.last().map(|(key, _)| key.clone());
         let part = store.scan(Scan { domain, table, prefix, after, max }).await?;
         let end = part.len() < max;

@@ -183,9 +183,12 @@ impl Server {
         let mut ops = vec![put, following::note(clock)?];
         if !running {
             // What a crash has lost, a stop in good order does not find.
-            let until = self.rooms.principals.recovering_until(clock.now());
-            let until = until.map(Timestamp::as_millis);
+            let (principals, now) = (&self.rooms.principals, clock.now());
+            let until = principals.recovering_until(now).map(Timestamp::as_millis);
             ops.push(place::meta::recovering()?.set(until.as_ref()));
+            // And who has published since is told by this.
+            let crash = principals.crash(now).map(Timestamp::as_millis);
+            ops.push(place::meta::recovering_from()?.set(crash.as_ref()));
         }
         let unit = Unit::of(clock.now(), ops).paid_by(Payer::Operator);
         self.ground.store.submit(unit).await.map(drop)

@@ -291,8 +291,14 @@ async fn load_recovery(store: &dyn Store) -> Result<Recovery, StoreError> {
         return Ok(Recovery::Begins);
     }
     let Some(record) = recovering? else { return Ok(Recovery::Over) };
-    let until = records::from_bytes(&record.value).map(Timestamp::from_millis);
-    Ok(until.map_or(Recovery::Begins, Recovery::GoesOn))
+    // Where it is not known what was published since, it is as if nothing were.
+    let crash = match store.get(place::meta::recovering_from()?.key()).await {
+        Err(error) if damaged(&error) => None,
+        crash => crash?.and_then(|record| records::from_bytes(&record.value).ok()),
+    };
+    let (until, crash) = (records::from_bytes(&record.value), crash.map(Timestamp::from_millis));
+    let goes_on = |until| Recovery::GoesOn { until: Timestamp::from_millis(until), crash };
+    Ok(until.map_or(Recovery::Begins, goes_on))
 }
 
 /// What the server before this one has noted of time. What cannot be read is as if there were none:

@@ -21,13 +21,16 @@ pub(super) async fn run(store: Arc<dyn Store>, clock: Clock, outgoing: Arc<Outgo
     let mut since = clock.started();
     loop {
         let now = clock.now();
-        if let Err(error) = once(&*store, clock.trusted(), now.since(since)).await {
-            tracing::warn!(%error, "old records of de-duplication could not be cleared");
+        match once(&*store, clock.trusted(), now.since(since)).await {
+            // Only what is stored counts: else the time until now would be lost to the floor.
+            Ok(()) => since = now,
+            Err(error) => {
+                tracing::warn!(%error, "old records of de-duplication could not be cleared");
+            }
         }
         if let Err(error) = outgoing.forget_linked(now).await {
             tracing::warn!(%error, "what is noted of links could not be cleared");
         }
-        since = now;
         tokio::time::sleep(SWEEP).await;
     }
 }

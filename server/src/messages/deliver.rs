@@ -14,6 +14,7 @@ use impp_protocol::{Address, By, Code, Error, Timestamp, What};
 use impp_storage::{self as storage, Dedup, Lane, Limit, Op, Store, StoreError, Unit};
 
 use super::accept::{answered, dedup, done, full, in_time, in_window, refused};
+use super::going_on::GoingOn;
 use super::held::hold;
 use super::under_way::UnderWay;
 use crate::core::accounts::Account;
@@ -49,6 +50,7 @@ pub struct Delivery {
     pub(super) principals: Arc<Principals>,
     pub(super) sessions: Arc<Sessions>,
     under_way: Arc<UnderWay>,
+    pub(super) going_on: Arc<GoingOn>,
     metrics: Arc<Metrics>,
 }
 
@@ -72,7 +74,7 @@ impl Delivery {
         sessions: Arc<Sessions>,
     ) -> Delivery {
         let Ground { store, clock, chance, settings, metrics, .. } = ground.clone();
-        let under_way = Arc::default();
+        let (under_way, going_on) = Default::default();
         Delivery {
             store,
             clock,
@@ -82,6 +84,7 @@ impl Delivery {
             principals,
             sessions,
             under_way,
+            going_on,
             metrics,
         }
     }

@@ -15,6 +15,7 @@ use impp_protocol::{Address, Code, Domain, Error, MessageId, Timestamp, What};
 use impp_storage::{Expect, Lane, Op, Outcome, Payer, Record, Rejection, Unit};
 
 use super::Delivery;
+use super::going_on::Turn;
 use crate::core::answers::Stored;
 use crate::core::keeping;
 use crate::core::principals::Moving;
@@ -28,6 +29,17 @@ const LOOKS_MAX: usize = 1000;
 const TRIES_MAX: u32 = 24;
 /// How long tries are apart.
 const BACKOFF: Backoff = Backoff { min: Duration::from_secs(1), max: Duration::from_secs(60) };
+
+/// What a pass over an owner's decisions has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Passed {
+    /// Whatever is left waits for a cause, as where the inbox is full.
+    Rests,
+    /// More and more came: there is a rest.
+    MoreCame,
+    /// Something kept it from being moved that may pass by itself.
+    Failed,
+}
 
 /// The record of a message that is held.
 pub(super) fn hold(message: &Message, from: &Address, body: &Bytes) -> Op {
@@ -58,7 +70,11 @@ impl Delivery {
     /// # Errors
     /// The store's trouble.
     pub async fn held(&self, owner: &Address) -> Result<Vec<Held>, Error> {
-        let records = keeping::scan(&*self.store, owner, HELD).await.stored()?;
+        self.held_under(owner, &[""]).await
+    }
+
+    async fn held_under(&self, owner: &Address, rest: &[&str]) -> Result<Vec<Held>, Error> {
+        let records = keeping::scan_of(&*self.store, owner, HELD, rest).await.stored()?;
         let read = |(key, record): (Vec<u8>, Record)| {
             let (from, since) = {
                 let mut parts = records::parts(&key).skip(1);
@@ -74,10 +90,10 @@ impl Delivery {
         Ok(held)
     }
 
-    /// Does by the rules with what is held of a sender, from the oldest, until there is no more of it. If
-    /// that fails, or more and more comes, the rest stays held, and what comes behind it too; it goes on
-    /// with [`Delivery::go_on`]: when the owner has made room, with the next decision, or when the server
-    /// is started.
+    /// Does by the rules with what is held of a sender, from the oldest, until there is no more of it;
+    /// whether that is so. If it fails, or more and more comes, the rest stays held, and what comes behind
+    /// it too; it goes on with [`Delivery::go_on`]: when the owner has made room, with the next decision,
+    /// or when the server is started.
     ///
     /// # Errors
     /// What kept the rest from being moved.
@@ -86,12 +102,10 @@ impl Delivery {
         owner: &Address,
         from: &Address,
         mut moving: Moving,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         for _ in 0..LOOKS_MAX {
-            let mut held = self.held(owner).await?;
-            held.retain(|held| held.from == *from);
             let mut action = None;
-            for held in held {
+            for held in self.held_under(owner, &[from.as_str(), ""]).await? {
                 action = Some(self.release(owner, held).await?);
                 if action == Some(DeliveryAction::Hold) {
                     break;
@@ -107,13 +121,13 @@ impl Delivery {
                 Ok::<_, Moving>(last.then(|| self.store.submit(self.forget(owner, from))))
             });
             match moved.await.stored()? {
-                Ok(None) => return Ok(()),
+                Ok(None) => return Ok(true),
                 Ok(Some(forgotten)) => {
                     // What stays noted is found to be done at the next start.
                     if let Err(error) = forgotten.await {
                         tracing::warn!(%error, "that held messages are moved could not be stored");
                     }
-                    return Ok(());
+                    return Ok(true);
                 }
                 Err(goes_on) => moving = goes_on,
             }
@@ -121,47 +135,69 @@ impl Delivery {
             let unit = Unit::of(self.clock.now(), Vec::new());
             self.store.submit(unit).await.stored()?;
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Goes on with decisions of an owner that were not carried out, as when the inbox was full. What the
-    /// store is too busy for, or has no room for, is tried again so often (`TRIES_MAX`).
+    /// store is too busy for, or has no room for, is tried again so often (`TRIES_MAX`), and so is an owner
+    /// who cannot be read: by one task, which begins anew with each cause.
     pub async fn go_on(self: &Arc<Self>, owner: &Address) {
-        let Some(left) = self.left(owner).await else { return };
+        let nothing = self.principals.look(owner, |principal, _| !principal.held.has_decided());
+        if nothing.await == Ok(true) {
+            return;
+        }
+        let Some(turn) = self.going_on.begin(owner) else { return };
         let (delivery, owner) = (self.clone(), owner.clone());
-        tokio::spawn(async move {
-            let (mut next, mut failures) = (Some(left), 0);
-            while let Some((goes_on, left)) = next {
-                let passes = delivery.go_through(&owner, left).await;
-                let ended = delivery.principals.look(&owner, |p, _| p.held.went_on(goes_on));
-                let again = ended.await.is_ok_and(|again| again);
-                if !again && passes {
-                    failures += 1;
-                    if failures > TRIES_MAX {
-                        tracing::warn!(%owner, "held messages are left until there is a cause to move them");
-                        return;
-                    }
-                    delivery.pause(failures).await;
-                }
-                next = if again || passes { delivery.left(&owner).await } else { None };
-            }
-        });
+        tokio::spawn(async move { delivery.take_turn(&owner, turn).await });
     }
 
-    /// Carries out what is left of an owner's decisions; whether something kept it from that which may
-    /// pass by itself.
-    async fn go_through(&self, owner: &Address, left: Vec<(Address, Moving)>) -> bool {
-        let mut passes = false;
-        for (from, moving) in left {
-            let Err(error) = self.move_held(owner, &from, moving).await else { continue };
-            tracing::info!(%owner, %error, "held messages are not all moved yet");
-            if error.code == Code::Full {
-                // Nor is there room for anybody else's, until the owner makes some.
-                break;
+    async fn take_turn(&self, owner: &Address, mut turn: Turn) {
+        let mut failures = 0;
+        loop {
+            failures = match self.go_through(owner).await {
+                Passed::Rests => 0,
+                Passed::MoreCame => 1,
+                Passed::Failed => failures + 1,
+            };
+            if failures > TRIES_MAX {
+                tracing::warn!(%owner, "held messages are left until there is a cause to move them");
             }
-            passes |= matches!(error.code, Code::Busy | Code::Storage);
+            if failures == 0 || failures > TRIES_MAX {
+                let Some(next) = turn.end() else { return };
+                (turn, failures) = (next, 0);
+                continue;
+            }
+            tokio::select! {
+                () = self.pause(failures) => {}
+                () = turn.cause() => failures = 0,
+            }
         }
-        passes
+    }
+
+    /// Carries out what is left of an owner's decisions. What keeps one sender's messages does not keep
+    /// another's: those that are dropped need no room.
+    async fn go_through(&self, owner: &Address) -> Passed {
+        let decided = self.principals.look(owner, |principal, _| {
+            let decided: Vec<Address> = principal.held.decided_about().cloned().collect();
+            let begin = |from: Address| {
+                let moving = principal.held.begin_moving(&from);
+                (from, moving)
+            };
+            decided.into_iter().map(begin).collect::<Vec<_>>()
+        });
+        let decided = match decided.await.stored() {
+            Ok(decided) => decided,
+            Err(error) => return kept(owner, &error),
+        };
+        let mut passed = Passed::Rests;
+        for (from, moving) in decided {
+            passed = passed.max(match self.move_held(owner, &from, moving).await {
+                Ok(true) => Passed::Rests,
+                Ok(false) => Passed::MoreCame,
+                Err(error) => kept(owner, &error),
+            });
+        }
+        passed
     }
 
     /// After so many failures in a row.
@@ -170,19 +206,6 @@ impl Delivery {
         let random = self.chance.bytes().map_or(u64::MAX, u64::from_ne_bytes);
         let again = self.clock.now().after(BACKOFF.wait(failures, random));
         self.clock.reach(again).await;
-    }
-
-    /// What of an owner's decisions is to be carried out, if nobody is at it.
-    async fn left(&self, owner: &Address) -> Option<(Arc<()>, Vec<(Address, Moving)>)> {
-        let left = self.principals.look(owner, |principal, _| {
-            let (goes_on, left) = principal.held.go_on()?;
-            let begin = |from: Address| {
-                let moving = principal.held.begin_moving(&from);
-                (from, moving)
-            };
-            Some((goes_on, left.into_iter().map(begin).collect()))
-        });
-        left.await.ok().flatten()
     }
 
     /// The same of all owners, after a start: a crash may have come in between.
@@ -247,6 +270,15 @@ impl Delivery {
         let payer = Payer::Account(owner.clone());
         let ops = vec![place::decided(owner, from).delete()];
         Unit::of(self.clock.now(), ops).paid_by(payer).in_lane(Lane::Account(owner.clone()))
+    }
+}
+
+/// What has kept held messages from being moved.
+fn kept(owner: &Address, error: &Error) -> Passed {
+    tracing::info!(%owner, %error, "held messages are not all moved yet");
+    match error.code {
+        Code::Busy | Code::Storage => Passed::Failed,
+        _ => Passed::Rests,
     }
 }
 

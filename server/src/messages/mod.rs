@@ -5,6 +5,7 @@
 //! | `accept` | what is asked of every message: its id, whether it is a repeat |
 //! | `deliver` | into an inbox here, whoever brings it |
 //! | `held` | what waits for its recipient's decision |
+//! | `going_on` | who is at what is left of an owner's decisions |
 //! | `items` | what messages leave in logs |
 //! | `outgoing` | messages to other domains: into the queue, and back into it at the start |
 //! | `waiting` | what waits for one other domain, and all of these |
@@ -18,6 +19,7 @@
 mod accept;
 mod deliver;
 mod fates;
+mod going_on;
 mod held;
 mod linked;
 mod outgoing;

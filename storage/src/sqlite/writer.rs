@@ -38,7 +38,7 @@ use super::witness::Beholder;
 use crate::plan::{Verdict, decide};
 use crate::reserve::Payer;
 use crate::unit::Outcome;
-use crate::{Health, Lack, StoreError};
+use crate::{Health, Lack, LogChange, StoreError};
 
 /// Everything that the thread owns. Fields are dropped in this order: the lock goes last.
 pub(crate) struct Writer {
@@ -72,8 +72,8 @@ impl Writer {
         shared: Arc<Shared>,
     ) -> Result<Writer, StoreError> {
         let Held { home, mut connection, witness, room } = held;
-        let floor = meta.counters.dedup_floor;
-        let sweeping = sweep::is_due(&connection, floor).map_err(open_error)?;
+        let due = sweep::is_due(&connection, meta.counters.dedup_floor);
+        let sweeping = due.map_err(open_error)?;
         let summing = (!meta.summed).then(Summing::default);
         let wal_frames = Arc::new(AtomicU64::new(0));
         let frames = Arc::clone(&wal_frames);
@@ -178,8 +178,7 @@ impl Writer {
 
     fn answers(&mut self, group: &[Waiting]) -> Answers {
         if let Some(reason) = &self.failed {
-            let error = StoreError::Failed { reason: reason.clone() };
-            return vec![Err(error); group.len()];
+            return vec![Err(StoreError::Failed { reason: reason.clone() }); group.len()];
         }
         let is_operators = |waiting: &Waiting| waiting.unit.payer == Payer::Operator;
         let mut sake = Sake::Anybody;
@@ -199,6 +198,8 @@ impl Writer {
                 (Trouble::Full(lack), false) => break StoreError::NoSpace(lack),
                 (Trouble::Busy, _) => break StoreError::Busy,
                 (Trouble::FullLate | Trouble::Fatal, _) => {
+                    // It may be there, and nobody is told what it has made of logs.
+                    self.shared.tell(vec![LogChange::Unsure]);
                     break StoreError::Failed { reason: error.to_string() };
                 }
             }
@@ -211,8 +212,7 @@ impl Writer {
     fn attempt(&mut self, group: &[Waiting], sake: Sake) -> rusqlite::Result<Answers> {
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let mut answers = Vec::with_capacity(group.len());
-        let mut counters = self.meta.counters;
-        let mut wrote = false;
+        let (mut counters, mut sweeping, mut wrote) = (self.meta.counters, self.sweeping, false);
         let mut ledger = self.room.is_tight().then(|| self.room.ledger.clone());
         let rows = self.shared.rows(&self.connection);
         let mut tables = Tables::of(rows, &mut self.logs);
@@ -234,20 +234,21 @@ impl Writer {
                 Verdict::Commit(plan) => {
                     counters = plan.counters;
                     wrote = true;
-                    self.sweeping |= unit.ops.iter().any(sweep::follows);
+                    sweeping |= unit.ops.iter().any(sweep::follows);
                     Ok(tables.carry_out(unit, plan)?)
                 }
             });
         }
         if wrote {
             tables.finish_group(&Meta { counters, ..self.meta.clone() })?;
-            if self.sweeping {
-                self.sweeping = sweep::sweep(rows, counters.dedup_floor)?;
+            if sweeping {
+                sweeping = sweep::sweep(rows, counters.dedup_floor)?;
                 tables.logs.forget_senders();
             }
         }
         self.connection.prepare_cached("COMMIT")?.execute([])?;
-        self.meta.counters = counters;
+        // What was swept, and how far, is true only now.
+        (self.meta.counters, self.sweeping) = (counters, sweeping);
         if let Some(ledger) = ledger {
             self.room.ledger = ledger;
         }
@@ -394,3 +395,6 @@ impl Writer {
         self.home.sync()
     }
 }
+
+#[cfg(test)]
+mod tests;

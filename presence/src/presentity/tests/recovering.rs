@@ -130,6 +130,40 @@ fn d3_what_remains_of_a_document_is_not_shown_to_whom_it_hangs_on_the_sphere() {
     assert_eq!(looks(&alice, UNTIL, &bob()), Ok(left));
 }
 
+/// A device that has published since the crash has said what it says, though the server has stopped in good
+/// order since; what is of another crash, and what delegates say, has not.
+#[test]
+fn d3_who_has_published_since_the_crash_has_lost_nothing_by_a_stop() {
+    let delegate = Address::parse("d@a.example").unwrap();
+    let (crash, other) = (at(1), at(0));
+    let cases = [
+        (Some(crash), Some(crash), None, true),
+        (Some(crash), Some(other), None, false),
+        (Some(crash), None, None, false),
+        (None, None, None, false),
+        (Some(crash), Some(crash), Some(delegate), false),
+    ];
+    for (crash, of, by, is_known) in cases {
+        let policy = policy(HOME);
+        let who = kept(SubscriptionState::Active, &policy, &bob());
+        let mut document = Document::default();
+        document.person.insert(FieldName::parse("sphere").unwrap(), "home".into());
+        let mut layers = Layers::after(crash);
+        layers.restore_by(by.clone(), LAPTOP, document.clone(), at(1000), 1, of);
+        let (owner, pace) = (Address::parse("alice@a.example").unwrap(), alice_pace());
+        let (watchers, until) = ([(bob(), who)].into_iter().collect(), Some(at(UNTIL)));
+        let restored = Presentity::restored(owner, policy, layers, watchers, at(2), pace, until);
+        let shown = if is_known { document } else { Document::offline() };
+        assert_eq!(looks(&restored.0, 3, &bob()), Ok(shown), "{crash:?} {of:?} {by:?}");
+    }
+    // What is published now is of this one.
+    let (mut alice, _) = crashed(HOME, SubscriptionState::Active);
+    alice.newest.layers = Layers::after(Some(crash));
+    let (_, effects) = alice.make(at(4), says(Some("Home"), "here", Lease::Until(at(100))));
+    let [Write::Layer(_, Some(saved))] = &effects.writes[..] else { panic!("{effects:?}") };
+    assert_eq!(saved.crash, Some(crash));
+}
+
 #[test]
 fn d3_who_is_allowed_without_a_sphere_is_shown_what_does_not_hang_on_one() {
     let always = "[[rule]]\nid = \"w\"\nwho = [\"bob@b.example\"]\nhandling = \"allow\"\n";

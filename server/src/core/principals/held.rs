@@ -4,7 +4,7 @@
 //! What is held is in the store, and about whom is decided too: in one commit with the rule.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use impp_presence::places::{Amount, Asker, Places};
 use impp_protocol::Address;
@@ -18,10 +18,6 @@ pub struct HeldMessages {
     moving: HashMap<Address, Arc<()>>,
     /// About whom the store has a decision that is not carried out, whether somebody is at it or not.
     decided: BTreeSet<Address>,
-    /// Somebody is at what is left to be carried out, as long as it has this.
-    going_on: Weak<()>,
-    /// Somebody else wanted to go on meanwhile.
-    again: bool,
 }
 
 /// What is held of a sender is being moved, as long as this lives: however its task ends, nothing waits
@@ -74,25 +70,14 @@ impl HeldMessages {
         self.decided.insert(from.clone());
     }
 
-    /// About whom decisions are left to be carried out, for who does that now: until what comes with it is
-    /// dropped nobody else is told of any.
-    pub fn go_on(&mut self) -> Option<(Arc<()>, Vec<Address>)> {
-        if self.going_on.strong_count() > 0 {
-            self.again = true;
-            return None;
-        }
-        if self.decided.is_empty() {
-            return None;
-        }
-        let goes_on = Arc::new(());
-        self.going_on = Arc::downgrade(&goes_on);
-        Some((goes_on, self.decided.iter().cloned().collect()))
+    /// About whom decisions are left to be carried out, whether somebody is at it or not.
+    pub fn decided_about(&self) -> impl Iterator<Item = &Address> {
+        self.decided.iter()
     }
 
-    /// Who was at it has done what can be done; whether there is cause to try again.
-    pub fn went_on(&mut self, goes_on: Arc<()>) -> bool {
-        drop(goes_on);
-        std::mem::take(&mut self.again)
+    /// Whether there are any.
+    pub fn has_decided(&self) -> bool {
+        !self.decided.is_empty()
     }
 
     /// Whether all is moved; then nothing has to wait behind it any more, and unless another decision is
@@ -161,11 +146,7 @@ mod tests {
         held.decided(&bob);
         drop(moving);
         assert!(held.is_moving(&bob) && held.being_decided().next().is_none());
-        let (goes_on, left) = held.go_on().unwrap();
-        assert!(left == [bob.clone()] && held.go_on().is_none(), "one is at it");
-        assert!(held.went_on(goes_on));
-        let (goes_on, _) = held.go_on().unwrap();
-        assert!(!held.went_on(goes_on));
+        assert!(held.decided_about().eq([&bob]));
         let (first, second) = (held.begin_moving(&bob), held.begin_moving(&bob));
         held.one_less(&bob);
         // The last one to end has it forgotten.

@@ -78,6 +78,7 @@ impl Principals {
             ahead: clock.ahead(),
             pace: pace_limit(&config.times),
             recovering_until: self.recovering_until(now),
+            crash: self.crash(now),
             domain: config.domain_policy(owner.domain_str()),
         };
         let (mut principal, ended) = load(&**store, owner, around).await?;
@@ -127,6 +128,8 @@ struct Circumstances {
     pace: PaceLimit,
     /// The end of the recovery window, if the server before this one crashed.
     recovering_until: Option<Timestamp>,
+    /// What is recovered from then, by when that was begun.
+    crash: Option<Timestamp>,
     /// What its domain lays down.
     domain: Arc<DomainPolicy>,
 }
@@ -143,7 +146,7 @@ async fn load(
 ) -> Result<(Principal, Effects), StoreError> {
     let (ahead, domain) = (around.ahead, around.domain);
     let policy = Policy { ahead, domain, ..load_policy(store, owner).await? };
-    let layers = load_layers(store, owner).await?;
+    let layers = load_layers(store, owner, around.crash).await?;
     let mut watchers = HashMap::default();
     for (count, (key, record)) in scan(store, owner, WATCHER).await?.into_iter().enumerate() {
         if count > 0 && count.is_multiple_of(READ_AT_ONCE) {
@@ -197,8 +200,12 @@ async fn load_policy(store: &dyn Store, owner: &Address) -> Result<Policy, Store
     Ok(Policy { contacts: Arc::new(contacts), ..Policy::new(rules, &text, number) })
 }
 
-async fn load_layers(store: &dyn Store, owner: &Address) -> Result<Layers, StoreError> {
-    let mut layers = Layers::default();
+async fn load_layers(
+    store: &dyn Store,
+    owner: &Address,
+    crash: Option<Timestamp>,
+) -> Result<Layers, StoreError> {
+    let mut layers = Layers::after(crash);
     for (key, record) in scan(store, owner, LAYER).await? {
         let layer: LayerRecord = parsed(owner, LAYER, &key, &record)?;
         let device = records::last_part(&key).and_then(|id| id.parse().ok());
@@ -208,7 +215,9 @@ async fn load_layers(store: &dyn Store, owner: &Address) -> Result<Layers, Store
         let (Some(device), Some(document), Ok(by)) = (device, document, by) else {
             return Err(damaged(owner, LAYER, &key, "device, delegate or document unreadable"));
         };
-        layers.restore_by(by, device, document, Timestamp::from_millis(layer.until), layer.order);
+        let (until, crash) = (layer.until, layer.crash.map(Timestamp::from_millis));
+        let until = Timestamp::from_millis(until);
+        layers.restore_by(by, device, document, until, layer.order, crash);
     }
     Ok(layers)
 }

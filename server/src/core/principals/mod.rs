@@ -148,6 +148,12 @@ impl Principals {
         self.recovery.until(self.ground.clock.started(), window, now)
     }
 
+    /// Which crash that is, by when recovering from it was begun, if that is known.
+    pub fn crash(&self, now: Timestamp) -> Option<Timestamp> {
+        self.recovering_until(now)?;
+        self.recovery.crash(self.ground.clock.started())
+    }
+
     /// Looks at a principal as it is now: what time has ended is ended first, however late the timer
     /// is.
     ///

@@ -13,7 +13,12 @@ pub enum Recovery {
     /// It crashed.
     Begins,
     /// It stopped in good order, and a crash was not overcome by then: it goes on as it would have.
-    GoesOn(Timestamp),
+    GoesOn {
+        /// Until then at most.
+        until: Timestamp,
+        /// When it was begun; an older program has not noted that.
+        crash: Option<Timestamp>,
+    },
 }
 
 impl Recovery {
@@ -28,8 +33,17 @@ impl Recovery {
         let until = match self {
             Recovery::Over => return None,
             Recovery::Begins => started.after(window),
-            Recovery::GoesOn(until) => until.min(started.after(window)),
+            Recovery::GoesOn { until, .. } => until.min(started.after(window)),
         };
         Some(until).filter(|until| *until > now)
+    }
+
+    /// Which crash is recovered from by a server that has started then, by when that was begun.
+    pub(super) fn crash(self, started: Timestamp) -> Option<Timestamp> {
+        match self {
+            Recovery::Over => None,
+            Recovery::Begins => Some(started),
+            Recovery::GoesOn { crash, .. } => crash,
+        }
     }
 }

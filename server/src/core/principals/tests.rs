@@ -184,8 +184,7 @@ async fn who_waits_for_what_another_is_reading_gets_it_though_nobody_looks_after
 #[tokio::test]
 async fn what_decides_beside_owners_changes_for_many_in_turns() {
     const OWNERS: usize = 200;
-    let store = MemoryStore::new().unwrap();
-    let server = Server::load(config(), Arc::new(store)).await.unwrap();
+    let server = Server::load(config(), Double::new()).await.unwrap();
     let floor = "[[floor]]\nid = \"x\"\nwho = [\"anyone\"]\nhandling = \"allow\"\n";
     lay_down(&server, DomainPolicy::parse(floor).unwrap().into());
     let owners: Vec<Address> =

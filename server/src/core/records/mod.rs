@@ -240,6 +240,10 @@ pub struct LayerRecord {
     /// Whose it is, if it is a delegate's: its key is then a digest of who that is, and of its device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
+    /// When the recovery from a crash was begun during which it was published, milliseconds since 1970.
+    /// Most were published during none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crash: Option<u64>,
 }
 
 /// A watcher of a presentity, or one who follows a presentity of another domain, whose subscription

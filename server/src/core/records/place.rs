@@ -178,6 +178,11 @@ pub mod meta {
         named("recovering")
     }
 
+    /// When that was begun, milliseconds since 1970: by this it is told from others.
+    pub fn recovering_from() -> Result<Place<u64>, StoreError> {
+        named("recovering-from")
+    }
+
     /// How the lines of time stand.
     pub fn clock() -> Result<Place<ClockRecord>, StoreError> {
         named("clock")

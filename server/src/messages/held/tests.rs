@@ -1,7 +1,9 @@
-//! What the store has no time for is not left until somebody comes.
+//! What the store has no time for is not left until somebody comes, and nobody's messages are left
+//! because of another's.
 
 use std::path::Path;
 
+use impp_presence::places::Asker;
 use impp_protocol::sasl::scram::{Iterations, Verifier};
 use impp_storage::{Store, StoreError};
 
@@ -9,17 +11,17 @@ use super::*;
 use crate::core::clock::Clock;
 use crate::core::config::Config;
 use crate::core::double::Double;
-use crate::core::records::{AccountRecord, AccountState, Services, VerifierRecord};
+use crate::core::records::{AccountRecord, AccountState, CONTACT, Services, VerifierRecord};
 use crate::life::{Server, Surroundings};
 
 fn address(text: &str) -> Address {
     text.parse().unwrap()
 }
 
-/// alice, who has decided about two messages of bob's that are held, and a store that is too busy for
-/// so many of what is put into a log.
-async fn decided(busy: u32) -> (Server, Arc<Double>) {
-    let (alice, bob) = (address("alice@a.example"), address("bob@a.example"));
+/// alice, who has decided about two messages of each of these senders that are held, and a store that is
+/// too busy for so many of what is put into a log.
+async fn decided_about(senders: &[&str], busy: u32, rules: &str) -> (Server, Arc<Double>) {
+    let alice = address("alice@a.example");
     let (store, mut left) = (Double::new(), busy);
     store.refuse(move |unit| {
         unit.ops.iter().any(|op| matches!(op, Op::Append(_))).then_some(())?;
@@ -33,24 +35,36 @@ async fn decided(busy: u32) -> (Server, Arc<Double>) {
         created: 0,
         verifier: VerifierRecord::new(&Verifier::decoy(&[0; 32], "alice", iterations)),
     };
-    let body = |n: u8| Bytes::from(vec![n]);
-    let held = |n: u8| {
-        let id = MessageId::new(Timestamp::from_millis(n.into()), [n; 10]);
-        place::held(&alice, &bob, id).put_bytes(Expect::Any, body(n))
-    };
-    let mark = Op::Put {
-        key: place::decided(&alice, &bob).key(),
-        expect: Expect::Any,
-        value: Some(Bytes::from_static(b"{}")),
-    };
-    let ops = vec![place::account(&alice).set(Some(&account)), held(1), held(2), mark];
+    let mut ops = vec![place::account(&alice).set(Some(&account))];
+    let rules = (!rules.is_empty()).then(|| rules.to_owned().into());
+    ops.extend(rules.map(|rules| place::rules(&alice).put_bytes(Expect::Any, rules)));
+    for sender in senders {
+        let sender = address(sender);
+        let held = |n: u8| {
+            let id = MessageId::new(Timestamp::from_millis(n.into()), [n; 10]);
+            place::held(&alice, &sender, id).put_bytes(Expect::Any, Bytes::from(vec![n]))
+        };
+        let mark = Op::Put {
+            key: place::decided(&alice, &sender).key(),
+            expect: Expect::Any,
+            value: Some(Bytes::from_static(b"{}")),
+        };
+        ops.extend([held(1), held(2), mark]);
+    }
     store.submit(Unit::of(Timestamp::from_millis(1), ops)).await.unwrap();
-    let text = "[[domain]]\nname = \"a.example\"\ncertificate = \"c\"\nkey = \"k\"\n";
+    let text = "[[domain]]\nname = \"a.example\"\ncertificate = \"c\"\nkey = \"k\"\n\
+                [inbox]\nitems_max = 1\n";
+    let text = if senders.len() > 1 { text } else { text.split("[inbox]").next().unwrap() };
     let config = Config::parse(text, Path::new("imppd.toml")).unwrap();
     // By the runtime's time, which goes on when nothing else does.
     let clock = Clock::started_at(Timestamp::from_millis(1_800_000_000_000));
     let surroundings = Surroundings { clock, ..Surroundings::real() };
     (Server::load_in(surroundings, config, store.clone()).await.unwrap(), store)
+}
+
+/// The same about one sender.
+async fn decided(busy: u32) -> (Server, Arc<Double>) {
+    decided_about(&["bob@a.example"], busy, "").await
 }
 
 /// What is in alice's inbox, and whether anything is held still or noted of her decision.
@@ -85,4 +99,64 @@ async fn what_the_store_stays_too_busy_for_is_left_after_so_many_tries() {
     server.rooms.delivery.go_on(&address("alice@a.example")).await;
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(left(&store).await, (2, 0));
+}
+
+/// However many causes come while it is tried again: each would else go on for a quarter of an hour.
+#[tokio::test(start_paused = true)]
+async fn causes_that_come_while_it_is_tried_again_add_no_tries_of_their_own() {
+    let (server, store) = decided(1000).await;
+    let alice = address("alice@a.example");
+    for _ in 0..6 {
+        server.rooms.delivery.go_on(&alice).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    tokio::time::sleep(BACKOFF.max * (TRIES_MAX + 2)).await;
+    let (tries, most) = (store.refused(), u64::from(TRIES_MAX));
+    assert!((most..=most + 6).contains(&tries), "{tries} tries");
+}
+
+/// An owner who cannot be read is no owner without anything to do.
+#[tokio::test(start_paused = true)]
+async fn who_could_not_be_read_is_tried_again() {
+    let (server, store) = decided(0).await;
+    store.be_busy(CONTACT, 5);
+    server.rooms.delivery.go_on_with_all(&[address("alice@a.example").domain()]).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(left(&store).await, (0, 3), "it cannot be read at first");
+    tokio::time::sleep(BACKOFF.max * 5).await;
+    assert_eq!(left(&store).await, (2, 0));
+}
+
+/// bob's messages do not fit; carol's are dropped, which needs no room.
+#[tokio::test(start_paused = true)]
+async fn what_does_not_fit_of_one_sender_keeps_nobody_elses() {
+    let rule = |who: &str, action: &str| {
+        format!(
+            "[[delivery]]\nid = \"{who}\"\nwho = [\"{who}@a.example\"]\naction = \"{action}\"\n"
+        )
+    };
+    let rules = rule("bob", "accept") + &rule("carol", "drop");
+    let (server, store) = decided_about(&["bob@a.example", "carol@a.example"], 0, &rules).await;
+    server.rooms.delivery.go_on_with_all(&[address("alice@a.example").domain()]).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    // One of bob's, and that something is decided.
+    assert_eq!(left(&store).await, (1, 2));
+}
+
+/// A message is on its way to being held for longer than a move looks for it.
+#[tokio::test(start_paused = true)]
+async fn what_a_move_did_not_wait_for_is_moved_later() {
+    let (server, store) = decided(0).await;
+    let (alice, bob) = (address("alice@a.example"), address("bob@a.example"));
+    let (delivery, principals) = (&server.rooms.delivery, &server.rooms.principals);
+    let asker = Asker::of(&alice, &bob, false);
+    assert!(principals.look(&alice, |principal, _| principal.held.hold(asker, 9)).await.unwrap());
+    delivery.go_on(&alice).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(left(&store).await, (2, 1), "it has moved what there was, and does not rest");
+    let late = MessageId::new(Timestamp::from_millis(3), [3; 10]);
+    let late = place::held(&alice, &bob, late).put_bytes(Expect::Any, Bytes::from_static(b"3"));
+    store.submit(Unit::of(Timestamp::from_millis(2), vec![late])).await.unwrap();
+    tokio::time::sleep(BACKOFF.max * 2).await;
+    assert_eq!(left(&store).await, (3, 0));
 }

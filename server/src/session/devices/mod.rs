@@ -4,6 +4,7 @@
 //! Which one makes room is decided in `room`; what a client may ask is left to `session`, what the
 //! operator may to `control`.
 
+mod kept;
 mod known;
 mod leases;
 mod room;
@@ -33,6 +34,7 @@ use crate::core::sessions::Mailbox;
 use crate::core::settings::Settings;
 use crate::reach::Reach;
 use crate::session::{Live, Rooms};
+use kept::Made;
 pub use known::Known;
 use room::{Around, NoRoom, ROOMS_PER_DAY_MAX, Room, Seen, apart, counted, room};
 use why::Why;
@@ -132,12 +134,12 @@ impl Devices {
     ) -> Result<Option<Timestamp>, Error> {
         let (now, last) = (self.clock.now(), known.last_seen());
         let renamed = name.is_some() && known.record.name.as_ref() != name;
-        if apart(now, last) < LAST_SEEN && !renamed {
-            // Whoever signs in with a password that was changed within the hour has shown to know it.
-            let changed = self.password_changed(&account.address).await.stored()?;
-            if changed.is_none_or(|changed| last >= changed) {
-                return Ok(Some(last));
-            }
+        // Whoever signs in with a password that was changed within the hour has shown to know it.
+        if apart(now, last) < LAST_SEEN
+            && !renamed
+            && self.is_of_now(&account.address, last).await?
+        {
+            return Ok(Some(last));
         }
         let expect = known.unchanged();
         let name = name.cloned().or(known.record.name);
@@ -157,20 +159,16 @@ impl Devices {
     ) -> Result<Option<Timestamp>, Error> {
         let (owner, now) = (&account.address, self.clock.now());
         // Before the devices: who was entered since has changed it, and then this is tried again.
-        let before = self.store.get(place::room_made(owner).key()).await.stored()?;
+        let Some(Made { made, expect }) = self.rooms_made(owner).await? else { return Ok(None) };
         let known = self.all(owner).await.stored()?;
-        let made = before.as_ref().and_then(|record| records::from_bytes(&record.value).ok());
-        let RoomRecord { made } = made.unwrap_or_default();
-        let made: Vec<Timestamp> = made.into_iter().map(Timestamp::from_millis).collect();
         let found = self.room_for(owner, &known, (now, &made)).await?;
         let counts = matches!(found, Room::Of { counts: true, .. });
         let made = counted(now, &made).chain(counts.then_some(now));
         let made = RoomRecord { made: made.map(Timestamp::as_millis).collect() };
-        // Written by each new device, so that of two at once one sees the other.
-        let expect = before.map_or(Expect::Absent, |record| Expect::Version(record.version));
         let entry = DeviceRecord::new(name.clone(), now);
         let ops = vec![
             place::device(owner, device).put_if(Expect::Absent, &entry),
+            // Written by each new device, so that of two at once one sees the other.
             place::room_made(owner).put_if(expect, &made),
         ];
         let Some(gone) = (match found {
@@ -190,12 +188,16 @@ impl Devices {
         known: &[Known],
         (now, made): (Timestamp, &[Timestamp]),
     ) -> Result<Room, Error> {
-        let password = self.password_changed(owner).await.stored()?;
         let (config, in_use) = (self.settings.load(), self.in_use(owner));
+        let max = config.limits.devices_max as usize;
+        // Nobody needs it where there is room.
+        let password = match known.len() < max {
+            true => None,
+            false => self.password_changed(owner).await.stored()?,
+        };
         let known = known.iter().map(|known| (known.id, known.last_seen()));
         let seen = |(id, last)| Seen { id, last, in_use: in_use.contains(&id) };
         let devices: Vec<Seen> = known.map(seen).collect();
-        let max = config.limits.devices_max as usize;
         let lease = seconds(config.times.device_lease_days * 86_400);
         let around = Around { now, max, lease, made, password };
         room(&devices, around).map_err(|why| full(owner, max, why))
@@ -229,12 +231,6 @@ impl Devices {
             let (devices, mailbox) = (self.clone(), mailbox.clone());
             tokio::spawn(async move { devices.note_use(&mailbox).await });
         }
-    }
-
-    async fn password_changed(&self, owner: &Address) -> Result<Option<Timestamp>, StoreError> {
-        let record = self.store.get(place::room_password(owner).key()).await?;
-        let millis = record.and_then(|record| records::from_bytes(&record.value).ok());
-        Ok(millis.map(Timestamp::from_millis))
     }
 
     /// Takes a device away; whether there was one.

@@ -236,3 +236,61 @@ async fn a_device_that_is_removed_publishes_nothing_behind_it() {
     assert_eq!(error.code, Code::Refused);
     assert_eq!(scan(&*server.ground.store, &alice(), records::LAYER).await.unwrap().len(), 0);
 }
+
+/// Writes what cannot be read.
+async fn spoil(server: &Server, place: records::place::Place<records::place::Raw>) {
+    let put = place.put_bytes(Expect::Any, "X".into());
+    server.ground.store.submit(Unit::of(server.ground.clock.now(), vec![put])).await.unwrap();
+}
+
+/// What is not known of who made room counts for the worst, for a day: where there is room it is nobody's
+/// matter, and an account is closed to new devices by it for no longer.
+#[tokio::test]
+async fn g6_when_devices_made_room_is_the_worst_where_it_cannot_be_read() {
+    let server = start(3).await;
+    let made =
+        || place::found(&alice().domain(), records::ROOM, place::room_made(&alice()).key().key);
+    for device in [1, 2] {
+        visit(&server, device).await.unwrap();
+        last_used(&server, device, 30 * DAY_MILLIS).await;
+    }
+    spoil(&server, made()).await;
+    assert_eq!(visit(&server, 3).await, Ok(()));
+    spoil(&server, made()).await;
+    assert_eq!(
+        visit(&server, 4).await,
+        Err(Code::Full),
+        "four have made room today, for all it knows"
+    );
+    assert!(server.entrance.serving.devices.remove(&acting(), DeviceId([1; 16])).await.unwrap());
+    assert_eq!(visit(&server, 4).await, Ok(()), "its place is free");
+    let kept = server.ground.store.get(place::room_made(&alice()).key()).await.unwrap().unwrap();
+    let RoomRecord { made } = records::from_bytes(&kept.value).unwrap();
+    let yesterday = RoomRecord { made: made.iter().map(|time| time - DAY_MILLIS - 1).collect() };
+    let put = place::room_made(&alice()).set(Some(&yesterday));
+    server.ground.store.submit(Unit::of(server.ground.clock.now(), vec![put])).await.unwrap();
+    assert_eq!(visit(&server, 5).await, Ok(()), "a day later it is as before");
+    assert_eq!(ids(&server).await, [3, 4, 5]);
+}
+
+/// Where it cannot be read when the password was changed, nobody takes another's place by it, and who is
+/// known, or finds room, is let in.
+#[tokio::test]
+async fn g6_when_a_password_was_changed_closes_no_more_than_hangs_on_it() {
+    let server = start(2).await;
+    let password =
+        || place::found(&alice().domain(), records::ROOM, place::room_password(&alice()).key().key);
+    visit(&server, 1).await.unwrap();
+    spoil(&server, password()).await;
+    for device in [1, 2, 1] {
+        assert_eq!(visit(&server, device).await, Ok(()), "{device}");
+    }
+    last_used(&server, 1, 30 * DAY_MILLIS).await;
+    assert_eq!(visit(&server, 3).await, Err(Code::Storage));
+    assert_eq!(ids(&server).await, [1, 2]);
+    // The operator changes it once more.
+    let now = server.ground.clock.now();
+    let changed = vec![password_changed_op(&alice(), now)];
+    server.ground.store.submit(Unit::of(now, changed)).await.unwrap();
+    assert_eq!(visit(&server, 3).await, Ok(()));
+}

@@ -127,11 +127,11 @@ impl Waiting {
         let decided = principals.look(owner, |principal, _| principal.held.decided(from));
         decided.await.stored()?;
         let moved = self.delivery.move_held(owner, from, moving).await;
-        if moved.is_err() {
+        if !matches!(moved, Ok(true)) {
             // What is left is moved as soon as it can be, whoever is told what.
             self.delivery.go_on(owner).await;
         }
-        moved.map_err(after_others)
+        moved.map(drop).map_err(after_others)
     }
 
     async fn asking(&self, acting: &Acting<scope::Rules>) -> Result<Vec<RequestEntry>, Error> {

@@ -169,6 +169,17 @@ impl Reader {
         Ok(())
     }
 
+    /// What is wrong with the form of the fields that were not read yet, if anything is.
+    fn fault_behind(&mut self) -> Option<FieldError> {
+        loop {
+            match self.peek() {
+                Ok(Some(_)) => self.next = None,
+                Ok(None) => return None,
+                Err(fault) => return Some(fault),
+            }
+        }
+    }
+
     fn skip_unknown(&mut self) -> Result<(), FieldError> {
         match self.next.take() {
             Some((number, _)) if number >= CRITICAL_FROM => {
@@ -261,7 +272,11 @@ pub trait Field: Sized {
         field: &'static str,
     ) -> Result<Self, FieldError> {
         let raw = reader.find(number, field)?;
-        Self::read(raw).map_err(|fault| FieldError { field, number, fault })
+        Self::read(raw).map_err(|fault| {
+            // What is not found may stand behind damage, or in the wrong place.
+            let other = (fault == Fault::Missing).then(|| reader.fault_behind()).flatten();
+            other.unwrap_or(FieldError { field, number, fault })
+        })
     }
 }
 

@@ -100,6 +100,10 @@ async fn over_a_link(exists: bool) -> Vec<String> {
     if exists {
         course.domains["b.example"].add("dora");
     }
+    // That somebody else has moved tells nothing of her.
+    course.domains["b.example"].redirect(Some("people.b.example"), &["erin"]);
+    let erin = course.peer.message("amy", "erin@b.example", "hello");
+    assert_eq!(course.link.refused(erin).await, Code::Moved);
     course.fetch("amy").await;
     course.follow("amy", 600).await;
     course.follow("amy", 600).await;
@@ -340,6 +344,54 @@ async fn d6_f14_how_many_addresses_a_domain_may_ask_for_tells_of_none_whether_it
     }
     assert_eq!(refused[0], refused[1]);
     assert_eq!(refused[0].iter().filter(|line| line.contains("RateLimited")).count(), 3);
+}
+
+/// Who comes back to what is stored of it pays nothing, however much that is; who lets go of what it never
+/// had pays and is not refused, and takes nobody's place. All that is the same of those who do not exist.
+#[tokio::test(flavor = "multi_thread")]
+async fn d6_f14_who_comes_back_pays_nothing_and_who_lets_go_of_nothing_pays() {
+    const MANY: usize = 8;
+    const BURST: i64 = 3;
+    let few = |_: &str, start: Start| {
+        let start = start.set("federation.new_addresses_burst", BURST);
+        start.set("federation.new_addresses_per_second", 1)
+    };
+    let mut told = Vec::new();
+    for exist in [true, false] {
+        let mut course = Course::begin(few).await;
+        let whom: Vec<_> = (0..MANY).map(|index| format!("n{index}@b.example")).collect();
+        if exist {
+            (0..MANY).for_each(|index| course.domains["b.example"].add(&format!("n{index}")));
+        }
+        let watcher = Some(course.peer.account("amy"));
+        let ask = |whom: &str, seconds| Subscribe {
+            watcher: watcher.clone(),
+            lease: Some(Duration::from_secs(seconds)),
+            ..subscribe(whom, What::Presence)
+        };
+        for whom in &whom {
+            // What comes back with time is waited for.
+            eventually("a new address", async || course.link.request(ask(whom, 600)).await.ok()).await;
+        }
+        course.domains["b.example"].kill9();
+        course.domains["b.example"].restart();
+        course.call_again().await;
+        let back = whom.iter().map(|whom| ask(whom, 600));
+        // None of these has ever been asked for.
+        let none = (0..MANY).map(|index| ask(&format!("m{index}@b.example"), 0));
+        let new = [ask("x@b.example", 600)];
+        let all = back.chain(none).chain(new).map(Command::from);
+        course.link.write((1..).zip(all).map(|(number, ask)| bytes_of(number, ask))).await;
+        for number in 1..=2 * MANY as u64 + 1 {
+            let answer = course.link.answer(number).await;
+            course.came.note("ANSWER", answer);
+        }
+        told.push(course.came.0);
+    }
+    assert_eq!(told[0], told[1]);
+    let with = |text: &str| told[0].iter().filter(|line| line.contains(text)).count();
+    assert_eq!((with("Pending"), with("Terminated")), (MANY, MANY), "{:?}", told[0]);
+    assert!(told[0].last().unwrap().contains("RateLimited"), "{:?}", told[0]);
 }
 
 /// Somebody politely blocked owns rules, too: their version does not count what others do.

@@ -64,7 +64,7 @@ impl Routes {
         let config = self.settings.load();
         let domain = address.domain();
         let hosted = config.domain.iter().find(|hosted| hosted.name == domain)?;
-        Address::new(address.local(), hosted.redirect.as_ref()?).ok()
+        hosted.moved(address)
     }
 
     /// Where a presentity is, as a principal of this server asks for it.

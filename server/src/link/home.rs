@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use impp_acl::Watcher;
-use impp_presence::{GroupTold, Groups, Joined, PulledGroups};
+use impp_presence::{Fetched, GroupTold, Groups, Joined, PulledGroups};
 use impp_protocol::command::{Done, Fetch, Notify, Subscribe};
 use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::Version;
@@ -186,6 +186,9 @@ impl Home {
         let seen =
             self.look(&address, |presentity, now| presentity.fetch(now, &asker, fetch.version));
         let seen = seen.await.map_err(|error| storage_error(&error).by_home())?;
+        if matches!(seen, Fetched::Pending) {
+            self.principals.waits_at(&address, &link.remote);
+        }
         fetched(&address, seen).map_err(|error| error.by_home())
     }
 

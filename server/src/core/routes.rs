@@ -80,6 +80,11 @@ impl Routes {
         }
     }
 
+    /// Whether an address is of a domain that is hosted here.
+    pub fn is_local(&self, address: &Address) -> bool {
+        self.accounts.is_local(address)
+    }
+
     /// Whether an address is in another domain that somebody here can reach.
     pub fn is_remote(&self, who: &Address, address: &Address) -> bool {
         matches!(self.locate(who, address), Ok(Where::Elsewhere))

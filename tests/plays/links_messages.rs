@@ -205,8 +205,8 @@ async fn f14_an_address_that_does_not_exist_answers_as_one_that_never_signs_in()
 async fn d_5_3_2_a_redirect_is_followed_and_a_ring_of_them_ends() {
     let domains =
         Domains::with(&["a.example", "example.org", "people.example.org"], |_, start| start).await;
-    domains["example.org"].redirect(Some("people.example.org"));
-    domains["people.example.org"].redirect(Some("example.org"));
+    domains["example.org"].redirect(Some("people.example.org"), &["erin", "nobody"]);
+    domains["people.example.org"].redirect(Some("example.org"), &["nobody"]);
     let mut alice = Peer::open_inbox(&domains["a.example"], "alice").await;
     domains["people.example.org"].add("erin");
     let mut erin = Peer::open_inbox(&domains["people.example.org"], "erin").await;
@@ -220,7 +220,7 @@ async fn d_5_3_2_a_redirect_is_followed_and_a_ring_of_them_ends() {
     let fate = alice.fate(id).await;
     assert_eq!((fate.fate, fate.code), (Fate::Failed, Some(Code::Loop)), "{fate:?}");
     // To another's domain nobody is led, also not by an operator's mistake.
-    domains["people.example.org"].redirect(Some("a.example"));
+    domains["people.example.org"].redirect(Some("a.example"), &["nobody"]);
     let id = erin.queue("nobody@example.org", "and you?").await;
     let fate = erin.fate(id).await;
     assert_eq!((fate.fate, fate.code), (Fate::Failed, Some(Code::Moved)), "{fate:?}");

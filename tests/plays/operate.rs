@@ -350,9 +350,9 @@ async fn check_finds_what_a_start_would() {
     };
     server.set("federation.enabled", false);
     assert!(found("links to other domains are turned off").contains("\"ok\""));
-    server.redirect(Some("elsewhere.example"));
+    server.redirect(Some("elsewhere.example"), &["erin"]);
     assert!(found("redirect of localhost: to elsewhere.example").contains("\"warn\""));
-    server.redirect(Some("people.localhost"));
+    server.redirect(Some("people.localhost"), &["erin"]);
     assert!(!String::from_utf8(check().stdout).unwrap().contains("redirect of"));
     server.set("limits.sign_in_seconds", 4);
     server.set("limits.unsigned_max", 2000);

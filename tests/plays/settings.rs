@@ -154,6 +154,7 @@ const NO_BOUNDS: &[(&str, &str)] = &[
     ("domain.certificate", "a file"),
     ("domain.key", "a file"),
     ("domain.redirect", "where, not how much"),
+    ("domain.redirect_users", "who, not how many"),
     ("domain.policy", "a file: d8_ in domain_policy"),
     ("domain.scram_iterations", "the work of clients: c1_c2_the_salt_of_a_name in sign_in"),
     ("tls.client_ca", "a file"),

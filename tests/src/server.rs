@@ -287,14 +287,21 @@ impl Server {
         std::fs::write(self.config(), document.to_string()).unwrap();
     }
 
-    /// Says where users are that do not exist here, to the running server.
-    pub fn redirect(&self, domain: Option<&str>) {
+    /// Says where these users are, who are not here, to the running server; or that nobody is elsewhere.
+    pub fn redirect(&self, domain: Option<&str>, users: &[&str]) {
         let text = std::fs::read_to_string(self.config()).unwrap();
         let mut document: toml_edit::DocumentMut = text.parse().unwrap();
         let hosted = document["domain"].as_array_of_tables_mut().unwrap().get_mut(0).unwrap();
         match domain {
-            Some(domain) => hosted["redirect"] = toml_edit::value(domain),
-            None => drop(hosted.remove("redirect")),
+            Some(domain) => {
+                hosted["redirect"] = toml_edit::value(domain);
+                let users = toml_edit::Array::from_iter(users.iter().copied());
+                hosted["redirect_users"] = toml_edit::value(users);
+            }
+            None => {
+                hosted.remove("redirect");
+                hosted.remove("redirect_users");
+            }
         }
         std::fs::write(self.config(), document.to_string()).unwrap();
         let config = self.config().display().to_string();

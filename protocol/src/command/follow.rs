@@ -164,7 +164,7 @@ impl Notify {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::field::CRITICAL_FROM;
+    use crate::field::{CRITICAL_FROM, Fault, Reader};
     use crate::schema::Map;
 
     /// A reader that passed one of these over would answer another question.
@@ -185,5 +185,21 @@ mod tests {
         ] {
             assert!(supposing.supposes(), "{supposing:?}");
         }
+    }
+
+    /// What was not found may stand behind damage, or in the wrong place: then that is said.
+    #[test]
+    fn what_stands_behind_damage_is_not_said_to_be_missing() {
+        let fault = |fields: &[u8]| {
+            let fields = Reader::new(Bytes::copy_from_slice(fields));
+            let error = Notify::get(fields).unwrap_err();
+            (error.field, error.fault)
+        };
+        // Field 5, which is no version, and then 1: an address.
+        let address = b"\x03\x0falice@a.example";
+        assert_eq!(fault(&[&[10, 1], &address[..]].concat()), ("?", Fault::Order));
+        // Field 5, and what has no end.
+        assert_eq!(fault(&[10, 1, 13, 9]), ("?", Fault::Truncated));
+        assert_eq!(fault(&[10, 1]), ("address", Fault::Missing));
     }
 }

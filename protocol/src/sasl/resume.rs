@@ -91,6 +91,21 @@ mod tests {
         assert_eq!(format!("{ticket:?}"), "Ticket(..)");
     }
 
+    /// What is compared is no secret and no part of one: a secret that is right but for its last octets has
+    /// a proof that is right nowhere, so that a comparison, however long it takes, knows no better guess.
+    #[test]
+    fn c3_a_guess_that_is_nearly_right_is_wrong_from_the_first_octet_on() {
+        let right = Ticket::new(SessionId([1; 16]), [2; KEY_BYTES]).client_proof(&[3; 32]);
+        let alike = (0..KEY_BYTES).map(|octets| {
+            let mut secret = [2; KEY_BYTES];
+            secret[octets..].fill(9);
+            let guess = Ticket::new(SessionId([1; 16]), secret).client_proof(&[3; 32]);
+            guess.iter().zip(&right).take_while(|(guess, right)| guess == right).count()
+        });
+        // By chance one in 256 has the first octet.
+        assert!(alike.max() <= Some(1));
+    }
+
     #[test]
     fn c11_a_proof_is_of_one_secret_one_connection_and_one_side() {
         let ticket = Ticket::new(SessionId([1; 16]), [2; 32]);

@@ -64,7 +64,7 @@ impl Routes {
         let config = self.settings.load();
         let domain = address.domain();
         let hosted = config.domain.iter().find(|hosted| hosted.name == domain)?;
-        Address::new(address.local(), hosted.redirect.as_ref()?).ok()
+        hosted.moved(address)
     }
 
     /// Where a presentity is, as a principal of this server asks for it.
@@ -78,6 +78,11 @@ impl Routes {
             Route::Remote if asker.domain().is_global() => Ok(Where::Elsewhere),
             Route::Remote | Route::Unknown => Err(no_route(presentity)),
         }
+    }
+
+    /// Whether an address is of a domain that is hosted here.
+    pub fn is_local(&self, address: &Address) -> bool {
+        self.accounts.is_local(address)
     }
 
     /// Whether an address is in another domain that somebody here can reach.

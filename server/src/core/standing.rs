@@ -63,6 +63,12 @@ impl Standing {
         of.is_none_or(|of| of.len() < most || of.contains(presentity))
     }
 
+    /// Whether a watcher of another domain is known to keep a subscription.
+    pub fn has(&self, presentity: &Address, watcher: &Address) -> bool {
+        let of = self.pairs.get(&(presentity.domain(), watcher.domain()));
+        of.is_some_and(|of| of.contains(&(presentity.clone(), watcher.clone())))
+    }
+
     /// How many watchers of the other domain ours has. Who asks this and then lets one more stand
     /// may exceed a limit by what others do at the same moment.
     pub fn count(&self, local: &Domain, remote: &Domain) -> usize {

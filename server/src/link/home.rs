@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use impp_acl::Watcher;
-use impp_presence::{GroupTold, Groups, Joined, PulledGroups};
+use impp_presence::{Fetched, GroupTold, Groups, Joined, PulledGroups};
 use impp_protocol::command::{Done, Fetch, Notify, Subscribe};
 use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::Version;
 use impp_protocol::state::SubscriptionState;
 use impp_protocol::{Address, By, Code, Command, Error, What};
-use impp_storage::StoreError;
+use impp_storage::{Store, StoreError};
 
 use super::mailbox::LinkMailbox;
 use crate::core::accounts::Accounts;
@@ -26,6 +26,7 @@ use crate::core::listeners::Listener;
 use crate::core::metrics::Metrics;
 use crate::core::notify::{disclose, fetched, put};
 use crate::core::principals::Principals;
+use crate::core::records::place;
 use crate::core::routes::Routes;
 use crate::core::settings::Settings;
 use crate::core::standing;
@@ -87,13 +88,14 @@ pub struct Home {
     principals: Arc<Principals>,
     standing: Arc<standing::Standing>,
     metrics: Arc<Metrics>,
+    store: Arc<dyn Store>,
 }
 
 impl Home {
     /// Of these principals.
     pub fn new(ground: &Ground, routes: Arc<Routes>, principals: Arc<Principals>) -> Home {
-        let Ground { clock, settings, accounts, standing, metrics, .. } = ground.clone();
-        Home { clock, settings, accounts, routes, principals, standing, metrics }
+        let Ground { clock, settings, accounts, standing, metrics, store, .. } = ground.clone();
+        Home { clock, settings, accounts, routes, principals, standing, metrics, store }
     }
 
     /// The presentity is in memory when this returns, if it can be read and asked for.
@@ -103,6 +105,27 @@ impl Home {
         }
     }
 
+    /// Whether a watcher of the other domain has something stored here, such as a lease or a request that
+    /// waits: whoever comes back to that asks for nothing new, existing or not.
+    pub(super) async fn knows(&self, link: &LinkMailbox, subscribe: &Subscribe) -> bool {
+        let (presentity, watcher) = (&subscribe.address, subscribe.watcher.as_ref());
+        let Some(watcher) = watcher.filter(|_| presentity.domain_str() == link.local.as_str())
+        else {
+            return false;
+        };
+        if self.standing.has(presentity, watcher) {
+            return true;
+        }
+        // One row. Where it cannot be read, it may be there.
+        !matches!(self.store.get(place::watcher(presentity, watcher).key()).await, Ok(None))
+    }
+
+    /// What comes of a SUBSCRIBE that ends what there is none of.
+    pub(super) fn had_none(&self, link: &LinkMailbox, subscribe: Subscribe) -> Taken {
+        let result = self.had_nothing(link, &subscribe).map(|()| Standing::Ended);
+        taken(subscribe, result)
+    }
+
     /// Does what SUBSCRIBE asks for a watcher of the other domain. What is durable is so when this
     /// returns; the link's task then lets [`Home::answer`] make the answer.
     pub async fn subscribe(&self, link: &LinkMailbox, subscribe: Subscribe) -> Taken {
@@ -110,9 +133,7 @@ impl Home {
             Some(watcher) => self.follow(link, &subscribe, watcher).await,
             None => check(link, None, &subscribe.address).map(|()| Standing::Ended),
         };
-        let (presentity, claimed) = (subscribe.address, subscribe.version);
-        let watcher = subscribe.watcher.unwrap_or_else(|| presentity.clone());
-        Taken { presentity, watcher, claimed, result: result.map_err(|error| error.by_home()) }
+        taken(subscribe, result)
     }
 
     /// The answer to a SUBSCRIBE, as the watcher stands now. It has to be written next: the groups are
@@ -165,6 +186,9 @@ impl Home {
         let seen =
             self.look(&address, |presentity, now| presentity.fetch(now, &asker, fetch.version));
         let seen = seen.await.map_err(|error| storage_error(&error).by_home())?;
+        if matches!(seen, Fetched::Pending) {
+            self.principals.waits_at(&address, &link.remote);
+        }
         fetched(&address, seen).map_err(|error| error.by_home())
     }
 
@@ -332,6 +356,12 @@ fn notify(presentity: &Address, told: GroupTold) -> Notify {
     }
     (notify.version, notify.set) = (told.version, told.set);
     notify
+}
+
+fn taken(subscribe: Subscribe, result: Result<Standing, Error>) -> Taken {
+    let (presentity, claimed) = (subscribe.address, subscribe.version);
+    let watcher = subscribe.watcher.unwrap_or_else(|| presentity.clone());
+    Taken { presentity, watcher, claimed, result: result.map_err(|error| error.by_home()) }
 }
 
 fn ended() -> Done {

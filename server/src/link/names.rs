@@ -1,8 +1,10 @@
 //! How many addresses another domain may ask for that it has not asked for lately: each may have to be
 //! read from the disk, and given a place if it does not exist.
 //!
-//! It is counted before anybody looks whether an address exists, so it tells nothing of any. What an
-//! asked-for address costs after that is `budgets`' and the room's that it is asked of.
+//! It is counted before anybody looks whether an address exists, so it tells nothing of any. A watcher
+//! that stands there already, existing or not, costs nothing, whatever is remembered here: that is
+//! `home`'s to say. What an asked-for address costs after that is `budgets`' and the room's that it is
+//! asked of.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -52,9 +54,7 @@ impl Names {
         links: &Federation,
         address: &Address,
     ) -> Result<(), Duration> {
-        let flow =
-            Flow { per_second: links.new_addresses_per_second, burst: links.new_addresses_burst };
-        let (terms, name) = (Terms { work: flow, stored: flow }, self.hasher.hash_one(address));
+        let (terms, name) = (terms(links), self.hasher.hash_one(address));
         let pair = (link.local.clone(), link.remote.clone());
         {
             let mut asked = self.of.entry(pair.clone()).or_default();
@@ -79,6 +79,12 @@ impl Names {
         Ok(())
     }
 
+    /// The same for what is never refused: whatever there is, it is owed.
+    pub(super) fn owe(&self, now: Timestamp, link: &LinkMailbox, links: &Federation) {
+        let pair = (link.local.clone(), link.remote.clone());
+        self.of.entry(pair).or_default().budget.owe(now, terms(links), ONE);
+    }
+
     /// Domains that could ask for as many as new ones are as good as new ones.
     fn forget_rested(&self, now: Timestamp, terms: Terms) {
         self.of.retain(|_, asked| {
@@ -89,6 +95,12 @@ impl Names {
             !rested
         });
     }
+}
+
+fn terms(links: &Federation) -> Terms {
+    let flow =
+        Flow { per_second: links.new_addresses_per_second, burst: links.new_addresses_burst };
+    Terms { work: flow, stored: flow }
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ pub struct Delivery {
     pub(super) clock: Clock,
     pub(super) chance: Arc<dyn Chance>,
     settings: Arc<Settings>,
-    routes: Arc<Routes>,
+    pub(super) routes: Arc<Routes>,
     pub(super) principals: Arc<Principals>,
     pub(super) sessions: Arc<Sessions>,
     under_way: Arc<UnderWay>,
@@ -164,6 +164,9 @@ impl Delivery {
             let text = format!("{} does not take messages from you", message.to);
             return Err(Error::new(Code::Refused, text).by(By::Recipient));
         }
+        if action == DeliveryAction::Hold && from.domain_str() != message.to.domain_str() {
+            self.principals.waits_at(&message.to, &from.domain());
+        }
         let limit = Limit { items: most.items, bytes: most.bytes };
         // There is no inbox that could take it.
         let nowhere = recipient.is_none() && action == DeliveryAction::Accept;
@@ -249,11 +252,13 @@ impl Delivery {
                 ops.push(received(to, *limit));
                 ops.push(trimmed(to, &settings.inbox, None));
             }
-            DeliveryAction::Hold if recipient.is_some() => ops.push(hold(message, &from, &body)),
-            // It counts, over a restart too; nobody will read it.
+            // Where there is no account it counts, over a restart too; nobody will read it.
             DeliveryAction::Hold => {
-                ops.push(hold(message, &from, &Bytes::new()));
-                ops.extend(self.principals.ghost_note(to));
+                let kept = if recipient.is_some() { body.clone() } else { Bytes::new() };
+                ops.push(hold(message, &from, &kept));
+                if from.domain_str() != to.domain_str() {
+                    ops.extend(self.principals.ghost_note(to, &from.domain()));
+                }
             }
             // Refused where it would be if it were kept.
             DeliveryAction::Drop => ops.push(fits(to, *limit)),

@@ -131,8 +131,11 @@ impl Delivery {
                 }
                 Err(goes_on) => moving = goes_on,
             }
-            // What is on its way to being held is there after this.
-            let unit = Unit::of(self.clock.now(), Vec::new());
+            // What is on its way to being held is there after this: it is in the same lane. The owner
+            // asks for it.
+            let lane = Some(keeping::lane_of(from, self.routes.is_local(from)));
+            let share = Some(Lane::Account(owner.clone()));
+            let unit = Unit { lane, share, ..Unit::of(self.clock.now(), Vec::new()) };
             self.store.submit(unit).await.stored()?;
         }
         Ok(false)
@@ -249,7 +252,9 @@ impl Delivery {
             ops.push(self.received(owner));
         }
         let body = accept.then_some(held.record.value);
-        let unit = Unit { body, ..Unit::of(self.clock.wall(), ops) };
+        // What is held was read, so it is there; one is waited for before the next is moved.
+        let lane = Lane::Account(owner.clone());
+        let unit = Unit { body, ..Unit::of(self.clock.wall(), ops).in_lane(lane) };
         match self.store.submit(unit).await.stored()? {
             Outcome::Rejected(Rejection::Full { .. }) => {
                 let text = "your inbox is full; the messages stay held until it has room";

@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use impp_acl::Watcher;
 use impp_federation::shares::Claim;
-use impp_presence::{Answer, Asked, Change, Presentity, Pulled, Told};
+use impp_presence::{Answer, Asked, Change, Fetched, Presentity, Pulled, Told};
 use impp_protocol::presence::Version;
 use impp_protocol::state::SubscriptionEvent;
 use impp_protocol::{Address, Code, Error, Timestamp};
@@ -202,10 +202,15 @@ impl Home for Here {
         async move {
             let looked = async {
                 self.admits(watcher, presentity)?;
-                let watcher = Watcher::Principal(watcher.clone());
+                let asker = Watcher::Principal(watcher.clone());
                 let found =
-                    self.look(presentity, |presentity, now| presentity.fetch(now, &watcher, held));
-                fetched(presentity, found.await?)
+                    self.look(presentity, |presentity, now| presentity.fetch(now, &asker, held));
+                let found = found.await?;
+                let waits = matches!(found, Fetched::Pending);
+                if waits && watcher.domain_str() != presentity.domain_str() {
+                    self.principals.waits_at(presentity, &watcher.domain());
+                }
+                fetched(presentity, found)
             };
             Looked::Now(looked.await)
         }

@@ -58,7 +58,8 @@ pub fn default_document(set: &[(&str, &str, String)]) -> String {
                 find("domain", "scram_iterations").unwrap_or("100000")
             );
             out.push_str(
-                "# Where users are that do not exist here.\n# redirect = \"people.example.com\"\n\
+                "# Where those users are who are not here.\n# redirect = \"people.example.com\"\n\
+                 # redirect_users = [\"erin\", \"frank\"]\n\
                  # The policy that stands above its users' rules: docs/rules.md.\n\
                  # policy = \"policy.toml\"\n",
             );

@@ -8,8 +8,10 @@ mod error;
 mod federation;
 pub mod level;
 mod policy;
+mod redirect;
 mod setting;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -184,9 +186,12 @@ pub struct Hosted {
     pub certificate: PathBuf,
     /// The certificate's key, PEM, readable by its owner alone.
     pub key: PathBuf,
-    /// Where users are that do not exist here: others are sent to the same user of that domain.
+    /// Where users are that are not here: others are sent to the same user of that domain.
     #[serde(default, deserialize_with = "error::maybe_domain")]
     pub redirect: Option<Domain>,
+    /// Who that is, the parts before the `@`. Without, everybody who has no account.
+    #[serde(default, deserialize_with = "redirect::users")]
+    pub redirect_users: Option<BTreeSet<String>>,
     /// The policy that stands above its users' rules, TOML.
     #[serde(default)]
     pub policy: Option<PathBuf>,
@@ -349,8 +354,8 @@ impl Config {
             if self.domain[..index].iter().any(|other| other.name == *name) {
                 return wrong(place, "name", format!("domain \"{name}\" stands twice"));
             }
-            if hosted.redirect.as_ref() == Some(name) {
-                return wrong(place, "redirect", format!("redirect of \"{name}\" leads to itself"));
+            if let Some((key, text)) = hosted.redirect_fault(self.federation.tell_unknown) {
+                return wrong(place, key, text);
             }
         }
         Ok(())

@@ -2,10 +2,12 @@
 //!
 //! What follows when the store has answered is left to `mod.rs`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use impp_presence::{Change, Presentity, Write};
-use impp_protocol::{Address, Timestamp};
+use impp_protocol::state::SubscriptionState;
+use impp_protocol::{Address, Domain, Timestamp};
 use impp_storage::Op;
 use parking_lot::Mutex;
 
@@ -50,7 +52,7 @@ impl Principals {
     }
 
     pub(super) fn submit(
-        &self,
+        self: &Arc<Self>,
         owner: &Address,
         writes: Vec<Write>,
         bill: &Bill,
@@ -60,12 +62,23 @@ impl Principals {
         Commits::submit(&*self.ground.store, now, ops, bill, Some(owner))
     }
 
-    fn operations(&self, owner: &Address, writes: Vec<Write>) -> Vec<Op> {
+    fn operations(self: &Arc<Self>, owner: &Address, writes: Vec<Write>) -> Vec<Op> {
         let is_local = |address: &Address| self.ground.accounts.is_local(address);
+        let waiting: BTreeSet<Domain> =
+            writes.iter().filter_map(|write| waits_from(owner, write)).collect();
         let mut ops = keeping::operations(owner, writes, is_local);
-        if !ops.is_empty() {
-            ops.extend(self.ghost_note(owner));
+        for domain in &waiting {
+            // Whether there is an account or not.
+            self.waits_at(owner, domain);
+            ops.extend(self.ghost_note(owner, domain));
         }
         ops
     }
+}
+
+/// Of which other domain somebody waits for the owner, by what is stored of that.
+fn waits_from(owner: &Address, write: &Write) -> Option<Domain> {
+    let Write::Watcher(watcher, Some(kept)) = write else { return None };
+    let waits = matches!(kept.state, SubscriptionState::Pending | SubscriptionState::Waiting);
+    (waits && watcher.domain_str() != owner.domain_str()).then(|| watcher.domain())
 }

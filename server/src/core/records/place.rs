@@ -151,8 +151,13 @@ pub fn room_password(owner: &Address) -> Place<u64> {
     Place::of(ROOM, owner, &["password"])
 }
 
-/// That an address without an account is kept: for the domain that was the first to ask for it.
-pub fn ghost(address: &Address) -> Place<String> {
+/// That a domain waits at an address, which may have no account: for that domain.
+pub fn ghost(address: &Address, asked_by: &Domain) -> Place<String> {
+    Place::of(GHOST, address, &[asked_by.as_str()])
+}
+
+/// The same, as it was stored before accounts had one, for the first domain alone.
+pub fn ghost_alone(address: &Address) -> Place<String> {
     Place::of(GHOST, address, &[])
 }
 

@@ -49,12 +49,20 @@ impl Open {
             let error = Error::new(Code::Busy, "another link is kept; ask there").by(By::Home);
             return self.put(number, error.into());
         }
-        if subscribe.lease != Some(Duration::ZERO)
-            && let Err(much) = self.asks_for(&subscribe.address)
-        {
-            return self.put(number, much.into());
-        }
         let (home, mailbox) = (self.serving.home.clone(), self.link.mailbox.clone());
+        let ends = subscribe.lease == Some(Duration::ZERO);
+        if !home.knows(&mailbox, &subscribe).await {
+            if ends {
+                // There is nothing to let go of, so nothing is read for it, and nobody has a place.
+                self.owes_for(&subscribe.address);
+                return self
+                    .driver
+                    .ended(number, Finished::Subscribed(home.had_none(&mailbox, subscribe)));
+            }
+            if let Err(much) = self.asks_for(&subscribe.address) {
+                return self.put(number, much.into());
+            }
+        }
         // What is asked takes effect in the order in which it came: the presentity is there, and
         // each request is begun before the next one is read. Only the disk is waited for.
         home.ready(&mailbox, &subscribe.address).await;
@@ -69,6 +77,15 @@ impl Open {
 
     fn asks_for(&self, address: &Address) -> Result<(), Error> {
         incoming::asks_for(&self.serving, &self.link.mailbox, address)
+    }
+
+    /// What is never refused is paid for later.
+    fn owes_for(&self, address: &Address) {
+        let (serving, link) = (&self.serving, &self.link.mailbox);
+        if incoming::concerns_us(link, address).is_ok() {
+            let config = serving.settings.load();
+            serving.names.owe(serving.clock.now(), link, &config.federation);
+        }
     }
 
     pub(super) async fn answer_finished(&mut self, number: u64, finished: Finished) {

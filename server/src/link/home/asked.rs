@@ -25,17 +25,27 @@ impl Home {
         watcher: &Address,
     ) -> Result<Standing, Error> {
         let presentity = &subscribe.address;
-        check(link, Some(watcher), presentity)?;
-        if subscribe.what != What::Presence || subscribe.expand {
-            let text = format!("{} cannot be followed from other domains", subscribe.what);
-            return Err(Error::new(Code::Unsupported, text));
-        }
+        may_be_asked(link, subscribe)?;
         let lease = self.granted(subscribe.lease);
         self.admits(link, presentity)?;
         match lease.is_zero() {
             true => self.release(link, presentity, watcher).await,
             false => self.stand(link, presentity, watcher, lease).await,
         }
+    }
+
+    /// Whether what the other side asks can be asked, where it ends what there is none of. Nobody has a
+    /// place by that.
+    ///
+    /// # Errors
+    /// As for one that ends what there is.
+    pub(super) fn had_nothing(
+        &self,
+        link: &LinkMailbox,
+        subscribe: &Subscribe,
+    ) -> Result<(), Error> {
+        may_be_asked(link, subscribe)?;
+        self.may_tell(&subscribe.address)
     }
 
     /// How long a watcher follows that asks for so long.
@@ -91,11 +101,18 @@ impl Home {
         }
     }
 
-    /// Whether the other side may ask for an address, existing or not.
+    /// Whether the other side may ask for an address, existing or not; one that does not has a place then.
     ///
     /// # Errors
     /// moved; storage; and not-found or not-offered, where that is told.
     pub(super) fn admits(&self, link: &LinkMailbox, address: &Address) -> Result<(), Error> {
+        self.may_tell(address)?;
+        self.principals.asked_from(address, &link.remote);
+        Ok(())
+    }
+
+    /// What may be told of an address instead of an answer.
+    fn may_tell(&self, address: &Address) -> Result<(), Error> {
         let account = self.accounts.get(address);
         if account.as_ref().is_some_and(|account| account.services.pres) {
             return Ok(());
@@ -111,20 +128,12 @@ impl Home {
             error.address = Some(moved);
             return Err(error);
         }
-        match (self.settings.load().federation.tell_unknown, account) {
-            (false, _) => {
-                self.principals.asked_from(address, &link.remote);
-                Ok(())
-            }
-            (true, None) => {
-                let text = format!("{address} does not exist");
-                Err(Error::new(Code::NotFound, text).by(By::Home))
-            }
-            (true, Some(_)) => {
-                let text = format!("{address} has no presence");
-                Err(Error::new(Code::NotOffered, text).by(By::Home))
-            }
-        }
+        let (code, text) = match (self.settings.load().federation.tell_unknown, account) {
+            (false, _) => return Ok(()),
+            (true, None) => (Code::NotFound, format!("{address} does not exist")),
+            (true, Some(_)) => (Code::NotOffered, format!("{address} has no presence")),
+        };
+        Err(Error::new(code, text).by(By::Home))
     }
 
     /// Looks at a presentity.
@@ -135,4 +144,14 @@ impl Home {
     ) -> Result<R, StoreError> {
         self.principals.look(address, |principal, now| act(&mut principal.presentity, now)).await
     }
+}
+
+/// Whether a watcher of the other side may ask so at all.
+fn may_be_asked(link: &LinkMailbox, subscribe: &Subscribe) -> Result<(), Error> {
+    check(link, subscribe.watcher.as_ref(), &subscribe.address)?;
+    if subscribe.what != What::Presence || subscribe.expand {
+        let text = format!("{} cannot be followed from other domains", subscribe.what);
+        return Err(Error::new(Code::Unsupported, text));
+    }
+    Ok(())
 }

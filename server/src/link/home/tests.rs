@@ -52,6 +52,7 @@ async fn start(name: &str, more: &str, store: Arc<dyn Store>) -> Server {
     let mut config = Config::parse(&text, Path::new("imppd.toml")).unwrap();
     if more.contains("redirect") {
         config.domain[0].redirect = Some(domain("c.example"));
+        config.domain[0].redirect_users = Some(["erin".to_owned()].into());
     }
     Server::load(config, store).await.unwrap()
 }
@@ -386,8 +387,11 @@ async fn f14_who_does_not_exist_cannot_be_told_from_who_never_comes() {
     let Command::Error(error) = answer(&pair, "nobody@a.example").await else { panic!() };
     assert_eq!(error.code, Code::NotFound);
     let pair = Pair::new("# redirect").await;
-    let Command::Error(error) = answer(&pair, "nobody@a.example").await else { panic!() };
-    assert_eq!((error.code, error.address), (Code::Moved, Some(address("nobody@c.example"))));
+    let Command::Error(error) = answer(&pair, "erin@a.example").await else { panic!() };
+    assert_eq!((error.code, error.address), (Code::Moved, Some(address("erin@c.example"))));
+    // Of who is not named nothing is told.
+    let known = answer(&pair, "alice@a.example").await;
+    assert_eq!(answer(&pair, "nobody@a.example").await, known);
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use impp_presence::followed::{Effects, Mirror, MirrorKey, Terms};
 use impp_presence::{Keeper, LinkId, ListenerId, Pulled, Told};
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Code, Domain, Error, Timestamp};
-use impp_storage::{Op, StoreError};
+use impp_storage::{Lane, Op, StoreError};
 use tokio::sync::oneshot;
 
 use super::elsewhere::from_home;
@@ -248,7 +248,7 @@ impl Mirrors {
         // Queued under the lock, so that the store sees changes in their order; the same for the
         // timer.
         let ops = slot.records(key, &effects.records, &self.ground.standing);
-        let commit = (!ops.is_empty()).then(|| self.submit(now, ops));
+        let commit = (!ops.is_empty()).then(|| self.submit(now, key, ops));
         for watcher in &effects.let_go {
             slot.claims.remove(watcher);
         }
@@ -273,10 +273,14 @@ impl Mirrors {
         Some((answer, commit))
     }
 
-    /// Queues what followers have to be stored, each in its own lane: its record is written here alone.
-    fn submit(&self, now: Timestamp, ops: Vec<(&Address, Op)>) -> Commits {
+    /// Queues what followers have to be stored, each in its own lane: its record is written here alone. A
+    /// follower asks for itself. What is about several at once the home has said, and that takes its
+    /// domain's share of the queue: it keeps nobody else out. What has no room there is true all the same,
+    /// and after a restart the home says it again.
+    fn submit(&self, now: Timestamp, key: &MirrorKey, ops: Vec<(&Address, Op)>) -> Commits {
         // Whoever lets go has a shorter record than before: nobody has to pay for it.
-        let (store, bill) = (&*self.ground.store, Bill::default());
+        let share = (ops.len() > 1).then(|| Lane::Domain(key.presentity.domain()));
+        let (store, bill) = (&*self.ground.store, Bill { share, ..Bill::default() });
         let of = |(watcher, op)| Commits::submit(store, now, vec![op], &bill, Some(watcher));
         Commits::all(ops.into_iter().map(of))
     }

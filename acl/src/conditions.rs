@@ -4,7 +4,8 @@
 
 use impp_protocol::Timestamp;
 
-use crate::identity::{By, Grant, Watcher, Who};
+use crate::identity::{By, Grant, Who};
+use crate::named::Sought;
 
 /// A span of time: from its first moment, until just before its last (RFC 4745 7.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +32,8 @@ pub struct Conditions {
 /// What conditions look at.
 #[derive(Clone, Copy)]
 pub(crate) struct Asked<'a> {
-    pub(crate) watcher: &'a Watcher,
+    /// Whose identity is proven, if it is.
+    pub(crate) watcher: Option<Sought<'a>>,
     pub(crate) contact: Grant,
     pub(crate) now: Timestamp,
     pub(crate) sphere: Option<&'a str>,
@@ -94,10 +96,10 @@ impl Conditions {
     }
 
     /// Whether the rule could match a watcher at some time, in some sphere, with some grant.
-    pub(crate) fn may_match(&self, watcher: &Watcher) -> bool {
+    pub(crate) fn may_match(&self, watcher: Sought<'_>) -> bool {
         Grant::EVERY.iter().any(|&contact| {
-            self.who.find(watcher, contact).is_some()
-                && self.except.find(watcher, contact).is_none()
+            self.who.find(Some(watcher), contact).is_some()
+                && self.except.find(Some(watcher), contact).is_none()
         })
     }
 }
@@ -111,12 +113,8 @@ mod tests {
     use super::*;
 
     fn outcome(conditions: &Conditions, now: u64, sphere: Option<&str>) -> bool {
-        let asked = Asked {
-            watcher: &Watcher::Anonymous,
-            contact: Grant::None,
-            now: Timestamp::from_millis(now),
-            sphere,
-        };
+        let asked =
+            Asked { watcher: None, contact: Grant::None, now: Timestamp::from_millis(now), sphere };
         matches!(conditions.test(asked), Outcome::Matched(_))
     }
 

@@ -9,6 +9,7 @@ use crate::conditions::{Asked, Conditions, Outcome};
 use crate::domain::DomainPolicy;
 use crate::grants::Grants;
 use crate::identity::{By, Grant, Watcher};
+use crate::matched::Matched;
 use crate::rules::{Handling, Rule, RuleSet};
 
 /// What the watcher wants (RFC 2779 2.3.2 has them decided apart).
@@ -51,9 +52,9 @@ pub struct Question<'a> {
 pub struct Decision {
     pub(crate) handling: Handling,
     pub(crate) grants: Grants,
-    matched: Vec<usize>,
-    floors: Vec<usize>,
-    ceilings: Vec<usize>,
+    matched: Matched,
+    floors: Matched,
+    ceilings: Matched,
     by_owner: bool,
     until: Option<Timestamp>,
 }
@@ -70,18 +71,18 @@ impl Decision {
     }
 
     /// The matching rules, by their place in [`RuleSet::rules`].
-    pub fn matched(&self) -> &[usize] {
-        &self.matched
+    pub fn matched(&self) -> Matched {
+        self.matched
     }
 
     /// The rules of the domain's floor that match, by their place.
-    pub(crate) fn floors(&self) -> &[usize] {
-        &self.floors
+    pub(crate) fn floors(&self) -> Matched {
+        self.floors
     }
 
     /// The parts of the domain's ceiling that match, by their place.
-    pub(crate) fn ceilings(&self) -> &[usize] {
-        &self.ceilings
+    pub(crate) fn ceilings(&self) -> Matched {
+        self.ceilings
     }
 
     /// Whether no rule was asked because the owner looks at itself.
@@ -128,9 +129,9 @@ fn united(rules: &RuleSet, question: &Question<'_>) -> Decision {
     let mut decision = Decision {
         handling: Handling::Block,
         grants: Grants::nothing(),
-        matched: Vec::new(),
-        floors: Vec::new(),
-        ceilings: Vec::new(),
+        matched: Matched::default(),
+        floors: Matched::default(),
+        ceilings: Matched::default(),
         by_owner: false,
         until: None,
     };
@@ -140,16 +141,17 @@ fn united(rules: &RuleSet, question: &Question<'_>) -> Decision {
         decision.by_owner = true;
         return decision;
     }
+    let asked = question.asked();
     for (index, rule) in rules.rules.iter().enumerate() {
-        if decision.matches(&rule.conditions, question) {
+        if decision.matches(&rule.conditions, asked) {
             decision.add(rule, question);
-            decision.matched.push(index);
+            decision.matched.add(index);
         }
     }
     for (index, rule) in question.domain.floors.iter().enumerate() {
-        if decision.matches(&rule.conditions, question) {
+        if decision.matches(&rule.conditions, asked) {
             decision.add(rule, question);
-            decision.floors.push(index);
+            decision.floors.add(index);
         }
     }
     decision
@@ -157,10 +159,10 @@ fn united(rules: &RuleSet, question: &Question<'_>) -> Decision {
 
 impl Decision {
     /// Whether conditions hold; and when time alone may change that.
-    fn matches(&mut self, conditions: &Conditions, question: &Question<'_>) -> bool {
-        let outcome = conditions.test(question.asked());
+    fn matches(&mut self, conditions: &Conditions, asked: Asked<'_>) -> bool {
+        let outcome = conditions.test(asked);
         if matches!(outcome, Outcome::Matched(_) | Outcome::NotNow) {
-            let next = conditions.next_change(question.now);
+            let next = conditions.next_change(asked.now);
             self.until = self.until.into_iter().chain(next).min();
         }
         matches!(outcome, Outcome::Matched(_))
@@ -168,19 +170,20 @@ impl Decision {
 
     fn add(&mut self, rule: &Rule, question: &Question<'_>) {
         self.handling = self.handling.max(rule.handling_for(question.purpose));
-        let grants = std::mem::replace(&mut self.grants, Grants::nothing());
-        self.grants = grants.union(rule.grants_for(question));
+        self.grants.unite(rule.grants_for(question));
     }
 
     fn beneath_ceiling(mut self, question: &Question<'_>) -> Decision {
-        if self.by_owner {
+        let ceilings = &question.domain.ceilings;
+        if self.by_owner || ceilings.is_empty() {
             return self;
         }
-        for (index, ceiling) in question.domain.ceilings.iter().enumerate() {
-            if self.matches(&ceiling.conditions, question) {
+        let asked = question.asked();
+        for (index, ceiling) in ceilings.iter().enumerate() {
+            if self.matches(&ceiling.conditions, asked) {
                 self.handling = self.handling.beneath(ceiling.handling_for(question.purpose));
                 self.grants = self.grants.cut(&ceiling.fields);
-                self.ceilings.push(index);
+                self.ceilings.add(index);
             }
         }
         self
@@ -202,14 +205,16 @@ pub fn decide_unsure(rules: &RuleSet, question: &Question<'_>) -> (Decision, boo
         let shows = || !decision.grants.includes(&with.grants);
         with.handling > decision.handling || (with.handling == Handling::Allow && shows())
     };
-    let mut more = rules.rules.iter().filter(|r| r.conditions.hang_on_sphere(question.asked()));
+    let asked = question.asked();
+    let mut more = rules.rules.iter().filter(|rule| rule.conditions.hang_on_sphere(asked));
     let hangs = !decision.by_owner && more.any(adds);
     (decision, hangs)
 }
 
 impl<'a> Question<'a> {
     pub(crate) fn asked(&self) -> Asked<'a> {
-        Asked { watcher: self.watcher, contact: self.contact, now: self.now, sphere: self.sphere }
+        let watcher = self.watcher.sought();
+        Asked { watcher, contact: self.contact, now: self.now, sphere: self.sphere }
     }
 }
 
@@ -290,12 +295,15 @@ mod tests {
     #[test]
     fn the_largest_handling_wins_and_grants_unite() {
         let bob = ask("bob@localhost", Purpose::Subscribe, JUNE, Grant::None);
-        assert_eq!((bob.handling(), bob.matched()), (Handling::Allow, &[0, 2][..]));
+        assert_eq!((bob.handling(), bob.matched()), (Handling::Allow, Matched::from_iter([0, 2])));
         assert_eq!(bob.grants().words(), ["note", "class:work"]);
         let contact = ask("bob@localhost", Purpose::Subscribe, JUNE, Grant::Status);
         assert_eq!(contact.grants().words(), ["note", "status"]);
         let carol = ask("carol@localhost", Purpose::Subscribe, JUNE, Grant::None);
-        assert_eq!((carol.handling(), carol.matched()), (Handling::Confirm, &[2][..]));
+        assert_eq!(
+            (carol.handling(), carol.matched()),
+            (Handling::Confirm, Matched::from_iter([2]))
+        );
     }
 
     #[test]
@@ -308,7 +316,7 @@ mod tests {
     #[test]
     fn what_no_rule_grants_is_blocked() {
         let nobody = ask("", Purpose::Fetch, JUNE, Grant::None);
-        assert_eq!((nobody.handling(), nobody.matched()), (Handling::Block, &[][..]));
+        assert_eq!((nobody.handling(), nobody.matched()), (Handling::Block, Matched::default()));
         assert_eq!(nobody.grants(), &Grants::nothing());
     }
 

@@ -6,6 +6,7 @@ use impp_protocol::{Address, Timestamp};
 
 use crate::conditions::{Asked, Outcome};
 use crate::identity::{Grant, Watcher};
+use crate::matched::Matched;
 use crate::rules::{DeliveryAction, DeliveryRule, Rate, RuleSet};
 
 /// All that a decision about a message looks at beside the rules.
@@ -28,7 +29,7 @@ pub struct DeliveryQuestion<'a> {
 pub struct DeliveryDecision {
     action: DeliveryAction,
     rate: Option<Rate>,
-    matched: Vec<usize>,
+    matched: Matched,
     by_owner: bool,
     until: Option<Timestamp>,
 }
@@ -45,8 +46,8 @@ impl DeliveryDecision {
     }
 
     /// The matching rules, by their place in [`RuleSet::delivery`].
-    pub fn matched(&self) -> &[usize] {
-        &self.matched
+    pub fn matched(&self) -> Matched {
+        self.matched
     }
 
     /// Whether no rule was asked because the owner writes to itself.
@@ -70,7 +71,7 @@ pub fn decide_delivery(rules: &RuleSet, question: &DeliveryQuestion<'_>) -> Deli
     let mut decision = DeliveryDecision {
         action: DeliveryAction::Refuse,
         rate: None,
-        matched: Vec::new(),
+        matched: Matched::default(),
         by_owner: false,
         until: None,
     };
@@ -80,15 +81,16 @@ pub fn decide_delivery(rules: &RuleSet, question: &DeliveryQuestion<'_>) -> Deli
         return decision;
     }
     let (mut said, mut excepting) = (None, None);
+    let asked = question.asked();
     for (index, rule) in rules.delivery.iter().enumerate() {
-        let outcome = rule.conditions.test(question.asked());
+        let outcome = rule.conditions.test(asked);
         if matches!(outcome, Outcome::Matched(_)) {
             said = Some(larger(said, rule));
-            decision.matched.push(index);
+            decision.matched.add(index);
         }
         if matches!(outcome, Outcome::Excepted(_))
             && rule.action > DeliveryAction::Drop
-            && rule.conditions.hold_but_for_exceptions(question.asked())
+            && rule.conditions.hold_but_for_exceptions(asked)
         {
             excepting = Some(larger(excepting, rule));
         }
@@ -128,7 +130,8 @@ pub fn decide_delivery_unsure(
 ) -> DeliveryDecision {
     let question = &DeliveryQuestion { sphere: None, ..*question };
     let decision = decide_delivery(rules, question);
-    let more = rules.delivery.iter().filter(|r| r.conditions.hang_on_sphere(question.asked()));
+    let asked = question.asked();
+    let more = rules.delivery.iter().filter(|rule| rule.conditions.hang_on_sphere(asked));
     let most = more.map(|rule| rule.action).max().filter(|_| !decision.by_owner);
     if most >= Some(DeliveryAction::Hold) && decision.action < DeliveryAction::Hold {
         return DeliveryDecision { action: DeliveryAction::Hold, rate: None, ..decision };
@@ -138,7 +141,12 @@ pub fn decide_delivery_unsure(
 
 impl<'a> DeliveryQuestion<'a> {
     pub(crate) fn asked(&self) -> Asked<'a> {
-        Asked { watcher: self.sender, contact: self.contact, now: self.now, sphere: self.sphere }
+        Asked {
+            watcher: self.sender.sought(),
+            contact: self.contact,
+            now: self.now,
+            sphere: self.sphere,
+        }
     }
 }
 

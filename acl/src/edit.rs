@@ -9,14 +9,13 @@
 
 mod text;
 
-use std::collections::BTreeSet;
-
 use impp_protocol::Address;
 
 use crate::conditions::Conditions;
 use crate::error::RulesError;
 use crate::grants::{FieldSet, PartSet};
-use crate::identity::{Grant, Watcher};
+use crate::identity::Grant;
+use crate::named::{Named, Sought};
 use crate::rules::{DeliveryAction, Handling, RuleSet};
 use text::RulesText;
 
@@ -204,7 +203,7 @@ impl Change {
         if let Some(group) = self.bar {
             edited.add_member(group, who);
             let rules = RuleSet::parse(&edited.to_text())?;
-            bar(&mut edited, &entries(&rules), group, members_but(&rules, group, who), who);
+            bar(&mut edited, &entries(&rules), group, &members_but(&rules, group, who), who);
         }
         let text = edited.to_text();
         RuleSet::parse(&text)?;
@@ -217,12 +216,12 @@ impl Admit {
     fn fits(&self, entry: &Entry, who: &Address) -> bool {
         let id = entry.id.strip_prefix(self.id);
         let conditions = &entry.conditions;
-        let watcher = Watcher::Principal(who.clone());
+        let watcher = Sought::new(who);
         entry.seat
             && id.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
             && conditions.valid.is_empty()
             && conditions.spheres.is_empty()
-            && Grant::EVERY.iter().all(|c| conditions.except.find(&watcher, *c).is_none())
+            && Grant::EVERY.iter().all(|c| conditions.except.find(Some(watcher), *c).is_none())
     }
 
     fn free_id(&self, entries: &[Entry]) -> String {
@@ -237,20 +236,14 @@ impl Admit {
 
 /// Makes each rule that lets `who` in too far except the group; or, where that would change what
 /// becomes of somebody already in the group, except `who` alone.
-fn bar(
-    edited: &mut RulesText,
-    entries: &[Entry],
-    group: &str,
-    others: BTreeSet<Address>,
-    who: &Address,
-) {
-    let watcher = Watcher::Principal(who.clone());
-    let others: Vec<Watcher> = others.into_iter().map(Watcher::Principal).collect();
+fn bar(edited: &mut RulesText, entries: &[Entry], group: &str, others: &[Address], who: &Address) {
+    let watcher = Sought::new(who);
+    let others: Vec<Sought<'_>> = others.iter().map(Sought::new).collect();
     for (index, entry) in entries.iter().enumerate() {
-        if !entry.too_strong || !entry.conditions.may_match(&watcher) {
+        if !entry.too_strong || !entry.conditions.may_match(watcher) {
             continue;
         }
-        if others.iter().any(|other| entry.conditions.may_match(other)) {
+        if others.iter().any(|other| entry.conditions.may_match(*other)) {
             edited.append(index, "except", who.as_str());
         } else {
             edited.append(index, "except", &format!("group:{group}"));
@@ -258,10 +251,9 @@ fn bar(
     }
 }
 
-fn members_but(rules: &RuleSet, group: &str, who: &Address) -> BTreeSet<Address> {
-    let mut members = rules.groups.get(group).map(|m| (**m).clone()).unwrap_or_default();
-    members.remove(who);
-    members
+fn members_but(rules: &RuleSet, group: &str, who: &Address) -> Vec<Address> {
+    let members = rules.groups.get(group).into_iter().flat_map(Named::iter);
+    members.filter(|member| *member != who).cloned().collect()
 }
 
 #[cfg(test)]

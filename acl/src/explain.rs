@@ -10,7 +10,7 @@ use crate::decide::{Decision, Question, decide};
 use crate::delivery::{
     DeliveryDecision, DeliveryQuestion, decide_delivery, decide_delivery_unsure,
 };
-use crate::identity::By;
+use crate::identity::{ANONYMOUS, By};
 use crate::rules::{Handling, RuleSet};
 
 /// A decision about presence, and how each rule took the question.
@@ -46,6 +46,8 @@ pub struct RuleTrace {
     pub why: String,
     /// What it adds: fields and selectors of tuples, or a rate.
     pub grants: Vec<String>,
+    /// Whether it is the domain's, and not the owner's.
+    pub by_domain: bool,
 }
 
 /// Decides, and says why.
@@ -69,11 +71,12 @@ fn explained(
     decision: Decision,
     lost: Option<Timestamp>,
 ) -> Explanation {
+    let asked = question.asked();
     let trace = |(index, rule): (usize, &crate::Rule)| {
-        let matched = decision.matched().contains(&index);
-        let outcome = rule.conditions.test(question.asked());
+        let matched = decision.matched().has(index);
+        let outcome = rule.conditions.test(asked);
         let handling = rule.handling_for(question.purpose);
-        let mut why = reason(&rule.conditions, question.asked(), outcome, lost);
+        let mut why = reason(&rule.conditions, asked, outcome, lost);
         let mut grants = Vec::new();
         if let Outcome::Matched(by) = outcome {
             why = if rule.grants_by_entry(by) {
@@ -83,7 +86,7 @@ fn explained(
             };
             grants = rule.grants_for(question).words();
         }
-        RuleTrace { id: rule.id.clone(), matched, why, grants }
+        RuleTrace { id: rule.id.clone(), matched, why, grants, by_domain: false }
     };
     let mut traces = if decision.by_owner() { vec![] } else { trace_all(&rules.rules, trace) };
     traces.extend(by_domain(question, &decision));
@@ -93,18 +96,19 @@ fn explained(
 
 /// What of the domain's policy has a part in the decision; the rest is not the owner's concern.
 fn by_domain(question: &Question<'_>, decision: &Decision) -> Vec<RuleTrace> {
+    let asked = question.asked();
     let trace = |id: &str, conditions: &Conditions, what: String, grants| {
-        let why = reason(conditions, question.asked(), conditions.test(question.asked()), None);
+        let why = reason(conditions, asked, conditions.test(asked), None);
         let why = format!("by the domain, {what}: {why}");
-        RuleTrace { id: id.to_owned(), matched: true, why, grants }
+        RuleTrace { id: id.to_owned(), matched: true, why, grants, by_domain: true }
     };
-    let floors = decision.floors().iter().filter_map(|index| question.domain.floors.get(*index));
+    let (floors, ceilings) = (decision.floors(), decision.ceilings());
+    let floors = floors.iter().filter_map(|index| question.domain.floors.get(index));
     let floors = floors.map(|rule| {
         let what = rule.handling_for(question.purpose).to_string();
         trace(&rule.id, &rule.conditions, what, rule.grants_for(question).words())
     });
-    let ceilings = decision.ceilings().iter();
-    let ceilings = ceilings.filter_map(|index| question.domain.ceilings.get(*index));
+    let ceilings = ceilings.iter().filter_map(|index| question.domain.ceilings.get(index));
     let ceilings = ceilings.map(|ceiling| {
         let what = format!("at most {}", ceiling.handling_for(question.purpose));
         trace(&ceiling.id, &ceiling.conditions, what, ceiling.fields.words())
@@ -134,16 +138,17 @@ fn delivery_explained(
     decision: DeliveryDecision,
     lost: Option<Timestamp>,
 ) -> DeliveryExplanation {
+    let asked = question.asked();
     let trace = |(index, rule): (usize, &crate::DeliveryRule)| {
-        let matched = decision.matched().contains(&index);
-        let outcome = rule.conditions.test(question.asked());
-        let mut why = reason(&rule.conditions, question.asked(), outcome, lost);
+        let matched = decision.matched().has(index);
+        let outcome = rule.conditions.test(asked);
+        let mut why = reason(&rule.conditions, asked, outcome, lost);
         let mut grants = Vec::new();
         if let Outcome::Matched(_) = outcome {
             why = format!("{}: {why}", rule.action);
             grants.extend(rule.rate.map(|rate| rate.to_string()));
         }
-        RuleTrace { id: rule.id.clone(), matched, why, grants }
+        RuleTrace { id: rule.id.clone(), matched, why, grants, by_domain: false }
     };
     let traces = if decision.by_owner() { Vec::new() } else { trace_all(&rules.delivery, trace) };
     DeliveryExplanation { rules: traces, decision }
@@ -189,7 +194,10 @@ fn reason(
     outcome: Outcome<'_>,
     lost: Option<Timestamp>,
 ) -> String {
-    let watcher = asked.watcher;
+    let watcher = match asked.watcher {
+        Some(sought) => sought.address().as_str(),
+        None => ANONYMOUS,
+    };
     match outcome {
         Outcome::Matched(By::Address) => format!("it names {watcher}"),
         Outcome::Matched(by) => format!("{watcher} is one of \"{by}\""),

@@ -34,8 +34,11 @@ pub struct Parts {
     pub devices: PartSet,
 }
 
-static NOTHING: LazyLock<Grants> =
-    LazyLock::new(|| Grants::new(FieldSet::nothing(), Parts::tuples(PartSet::nothing())));
+static NOTHING: LazyLock<Grants> = LazyLock::new(|| {
+    let none = PartSet::nothing;
+    let parts = Parts { tuples: none(), persons: none(), devices: none() };
+    Grants(Arc::new(Granted { fields: FieldSet::nothing(), parts }))
+});
 static EVERYTHING: LazyLock<Grants> =
     LazyLock::new(|| Grants::new(FieldSet::All, Parts::tuples(PartSet::all())));
 
@@ -57,7 +60,11 @@ impl Grants {
         let beside = |set: PartSet| if none { set.without_fields() } else { set };
         let Parts { tuples, persons, devices } = parts;
         let parts = Parts { tuples, persons: beside(persons), devices: beside(devices) };
-        Grants(Arc::new(Granted { fields, parts }))
+        // There is one that grants nothing, which a rule that only asks or blocks has: see `unite`.
+        match none && parts.each().iter().all(|(_, set)| set.is_nothing()) {
+            true => Grants::nothing(),
+            false => Grants(Arc::new(Granted { fields, parts })),
+        }
     }
 
     /// Nothing.
@@ -86,14 +93,26 @@ impl Grants {
         self.0.fields.includes(&other.0.fields) && parts.into_iter().all(|(a, b)| a.1.includes(b.1))
     }
 
+    /// Whether nothing at all is granted.
+    fn is_nothing(&self) -> bool {
+        Arc::ptr_eq(&self.0, &NOTHING.0)
+    }
+
     /// What either grants.
     #[must_use]
-    pub fn union(self, other: &Grants) -> Grants {
-        if self.includes(other) {
-            return self;
+    pub fn union(mut self, other: &Grants) -> Grants {
+        self.unite(other);
+        self
+    }
+
+    /// Grants what another grants too.
+    pub(crate) fn unite(&mut self, other: &Grants) {
+        if other.is_nothing() || self.includes(other) {
+            return;
         }
-        if other.includes(&self) {
-            return other.clone();
+        if self.is_nothing() || other.includes(self) {
+            self.clone_from(other);
+            return;
         }
         let (a, b) = (&self.0.parts, &other.0.parts);
         let parts = Parts {
@@ -101,7 +120,7 @@ impl Grants {
             persons: a.persons.union(&b.persons),
             devices: a.devices.union(&b.devices),
         };
-        Grants::new(self.0.fields.union(&other.0.fields), parts)
+        *self = Grants::new(self.0.fields.union(&other.0.fields), parts);
     }
 
     /// The same, of fields no more than these.
@@ -169,6 +188,9 @@ mod tests {
         assert!(both.includes(&a) && both.includes(&b) && !a.includes(&b));
         assert_eq!(Grants::everything().union(&a), Grants::everything());
         assert_eq!(Grants::nothing().union(&b), b);
+        assert_eq!(b.clone().union(&Grants::nothing()), b);
+        let nothing = Grants::new(only(&[]), Parts::tuples(PartSet::nothing()));
+        assert!(nothing == Grants::nothing() && nothing.is_nothing() && !a.is_nothing());
     }
 
     /// A rule that names parts is not opened by one that grants no field, only by one that does.

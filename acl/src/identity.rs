@@ -10,6 +10,11 @@ use std::sync::Arc;
 pub use impp_protocol::state::Grant;
 use impp_protocol::{Address, Domain};
 
+use crate::named::{Named, Sought};
+
+/// Who is not proven, in words.
+pub(crate) const ANONYMOUS: &str = "anonymous";
+
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Watcher {
@@ -19,11 +24,21 @@ pub enum Watcher {
     Anonymous,
 }
 
+impl Watcher {
+    /// Who it is, to be looked for in rules; nobody who is not proven.
+    pub(crate) fn sought(&self) -> Option<Sought<'_>> {
+        match self {
+            Watcher::Principal(address) => Some(Sought::new(address)),
+            Watcher::Anonymous => None,
+        }
+    }
+}
+
 impl fmt::Display for Watcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Watcher::Principal(address) => address.fmt(f),
-            Watcher::Anonymous => f.write_str("anonymous"),
+            Watcher::Anonymous => f.write_str(ANONYMOUS),
         }
     }
 }
@@ -32,7 +47,7 @@ impl fmt::Display for Watcher {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     pub(crate) name: Arc<str>,
-    pub(crate) members: Arc<BTreeSet<Address>>,
+    pub(crate) members: Named,
 }
 
 impl Group {
@@ -42,7 +57,7 @@ impl Group {
     }
 
     /// The members.
-    pub fn members(&self) -> &BTreeSet<Address> {
+    pub fn members(&self) -> &Named {
         &self.members
     }
 }
@@ -50,7 +65,7 @@ impl Group {
 /// A list of identities as `who` and `except` take it; any of them suffices.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Who {
-    pub(crate) addresses: BTreeSet<Address>,
+    pub(crate) addresses: Named,
     pub(crate) domains: BTreeSet<Domain>,
     pub(crate) groups: Vec<Group>,
     pub(crate) contacts: bool,
@@ -77,24 +92,23 @@ impl Who {
         self.addresses.contains(address)
     }
 
-    /// The item that a watcher matches, if any. Domains are equal or they are not: both sides are
-    /// canonical, and no part of a name is ever compared.
-    pub(crate) fn find(&self, watcher: &Watcher, contact: Grant) -> Option<By<'_>> {
-        let Watcher::Principal(address) = watcher else {
+    /// The item that a watcher matches, if any; nobody is one who is not proven. Domains are equal
+    /// or they are not: both sides are canonical, and no part of a name is ever compared.
+    pub(crate) fn find(&self, watcher: Option<Sought<'_>>, contact: Grant) -> Option<By<'_>> {
+        let Some(sought) = watcher else {
             let by_anonymous = self.anonymous.then_some(By::Anonymous);
             return by_anonymous.or(self.anyone.then_some(By::Anyone));
         };
-        if self.addresses.contains(address) {
+        if self.addresses.has(sought) {
             return Some(By::Address);
         }
-        if let Some(group) = self.groups.iter().find(|group| group.members.contains(address)) {
+        if let Some(group) = self.groups.iter().find(|group| group.members.has(sought)) {
             return Some(By::Group(&group.name));
         }
         if self.contacts && contact != Grant::None {
             return Some(By::Contacts);
         }
-        let domain = address.domain_str();
-        if let Some(domain) = self.domains.iter().find(|own| own.as_str() == domain) {
+        if let Some(domain) = self.domains.get(sought.address().domain_str()) {
             return Some(By::Domain(domain.as_str()));
         }
         let by_proof = self.authenticated.then_some(By::Authenticated);
@@ -129,33 +143,36 @@ mod tests {
     fn d7_a_domain_is_never_matched_by_part_of_its_name() {
         let domains = BTreeSet::from([Domain::parse("b.example").unwrap()]);
         let who = Who { domains, ..Who::default() };
-        assert_eq!(who.find(&principal("x@B.Example"), Grant::None), Some(By::Domain("b.example")));
+        assert_eq!(
+            who.find(principal("x@B.Example").sought(), Grant::None),
+            Some(By::Domain("b.example"))
+        );
         for other in ["x@ab.example", "x@a.b.example", "x@b.example.org", "x@example"] {
-            assert_eq!(who.find(&principal(other), Grant::All), None, "{other}");
+            assert_eq!(who.find(principal(other).sought(), Grant::All), None, "{other}");
         }
-        assert_eq!(who.find(&Watcher::Anonymous, Grant::None), None);
+        assert_eq!(who.find(Watcher::Anonymous.sought(), Grant::None), None);
     }
 
     #[test]
     fn proven_and_unproven_are_told_apart() {
         let bob = principal("bob@b.example");
         let authenticated = Who { authenticated: true, ..Who::default() };
-        assert!(authenticated.find(&bob, Grant::None).is_some());
-        assert!(authenticated.find(&Watcher::Anonymous, Grant::None).is_none());
+        assert!(authenticated.find(bob.sought(), Grant::None).is_some());
+        assert!(authenticated.find(Watcher::Anonymous.sought(), Grant::None).is_none());
         let anonymous = Who { anonymous: true, ..Who::default() };
-        assert!(anonymous.find(&bob, Grant::None).is_none());
-        assert!(anonymous.find(&Watcher::Anonymous, Grant::None).is_some());
+        assert!(anonymous.find(bob.sought(), Grant::None).is_none());
+        assert!(anonymous.find(Watcher::Anonymous.sought(), Grant::None).is_some());
         let anyone = Who { anyone: true, ..Who::default() };
-        assert!(anyone.find(&bob, Grant::None).is_some());
-        assert!(anyone.find(&Watcher::Anonymous, Grant::None).is_some());
+        assert!(anyone.find(bob.sought(), Grant::None).is_some());
+        assert!(anyone.find(Watcher::Anonymous.sought(), Grant::None).is_some());
     }
 
     #[test]
     fn contacts_are_those_that_are_granted_something() {
         let who = Who { contacts: true, ..Who::default() };
         let bob = principal("bob@b.example");
-        assert_eq!(who.find(&bob, Grant::None), None);
-        assert_eq!(who.find(&bob, Grant::Status), Some(By::Contacts));
-        assert_eq!(who.find(&Watcher::Anonymous, Grant::All), None);
+        assert_eq!(who.find(bob.sought(), Grant::None), None);
+        assert_eq!(who.find(bob.sought(), Grant::Status), Some(By::Contacts));
+        assert_eq!(who.find(Watcher::Anonymous.sought(), Grant::All), None);
     }
 }

@@ -20,6 +20,9 @@ mod error;
 mod explain;
 mod grants;
 mod identity;
+mod matched;
+mod named;
+mod outline;
 mod parse;
 mod permit;
 mod rules;
@@ -41,6 +44,9 @@ pub use explain::{
 };
 pub use grants::{Depth, FieldSet, Grants, PartSet, Parts, Selected, Selector};
 pub use identity::{Grant, Group, Watcher, Who};
+pub use matched::Matched;
+pub use named::Named;
+pub use outline::Outline;
 pub use permit::{Acting, By, NotYours, scope};
 pub use rules::{
     DeliveryAction, DeliveryRule, FIELDS_MAX, GROUP_MEMBERS_MAX, GROUPS_MAX, Handling,

@@ -17,6 +17,7 @@ use crate::delegation::Delegate;
 use crate::error::{RulesError, did_you_mean, one_of};
 use crate::grants::{Depth, FieldSet, Grants, PartSet, Parts};
 use crate::identity::{Group, Who};
+use crate::named::Named;
 use crate::rules::{
     DeliveryAction, DeliveryRule, FIELDS_MAX, GROUP_MEMBERS_MAX, GROUPS_MAX, Handling,
     RULES_BYTES_MAX, RULES_MAX, Rule, RuleSet, SELECTORS_MAX, SPHERES_MAX, VALIDITIES_MAX, WHO_MAX,
@@ -32,7 +33,7 @@ const RULE_KEYS: &[&str] = &[
 const DELIVERY_KEYS: &[&str] = &["id", "who", "except", "action", "rate", "valid", "sphere"];
 const DELEGATE_KEYS: &[&str] = &["id", "who", "rights", "until"];
 
-type Groups = BTreeMap<Arc<str>, Arc<BTreeSet<Address>>>;
+type Groups = BTreeMap<Arc<str>, Named>;
 
 /// The TOML of a text, if it is not too long.
 fn document(text: &str) -> Result<Document<&str>, RulesError> {
@@ -71,11 +72,9 @@ fn read_groups(reader: Reader<'_>, item: Option<&Item>) -> Result<Groups, RulesE
     }
     for (name, item) in table.iter() {
         reader.check_id(&Text { value: name, span: reader.key_span(table, name) })?;
-        let mut members = BTreeSet::new();
-        for member in reader.texts(item, name, GROUP_MEMBERS_MAX)? {
-            members.insert(read_member(reader, &member)?);
-        }
-        groups.insert(name.into(), Arc::new(members));
+        let members = reader.texts(item, name, GROUP_MEMBERS_MAX)?;
+        let members = members.iter().map(|member| read_member(reader, member));
+        groups.insert(name.into(), members.collect::<Result<_, _>>()?);
     }
     Ok(groups)
 }
@@ -253,7 +252,7 @@ impl<'a> Sections<'a> {
     }
 
     fn who(&self, table: &dyn TableLike, key: &str) -> Result<Who, RulesError> {
-        let mut who = Who::default();
+        let (mut who, mut addresses) = (Who::default(), Vec::new());
         let Some(item) = table.get(key) else { return Ok(who) };
         for text in self.reader.texts(item, key, WHO_MAX)? {
             match text.value {
@@ -267,11 +266,12 @@ impl<'a> Sections<'a> {
                     } else if let Some(domain) = value.strip_prefix("domain:") {
                         who.domains.insert(self.reader.domain(domain, &text)?);
                     } else {
-                        who.addresses.insert(self.reader.address(&text)?);
+                        addresses.push(self.reader.address(&text)?);
                     }
                 }
             }
         }
+        who.addresses = addresses.into_iter().collect();
         Ok(who)
     }
 

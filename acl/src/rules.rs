@@ -3,17 +3,16 @@
 //! Reading them from text is in `parse`, changing the text in `edit`; keeping it, and the version
 //! that an edit starts from, is left to the server.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-
-use impp_protocol::Address;
 
 use crate::conditions::Conditions;
 use crate::delegation::Delegate;
 use crate::error::RulesError;
 use crate::grants::{FieldSet, Grants, PartSet};
+use crate::named::Named;
 use crate::parse;
 
 /// Longest text of rules in bytes; it must travel in one frame of 64 KiB.
@@ -40,7 +39,7 @@ pub const ID_BYTES_MAX: usize = 64;
 /// What an owner's rules say, complete and correct.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RuleSet {
-    pub(crate) groups: BTreeMap<Arc<str>, Arc<BTreeSet<Address>>>,
+    pub(crate) groups: BTreeMap<Arc<str>, Named>,
     pub(crate) rules: Vec<Rule>,
     pub(crate) delivery: Vec<DeliveryRule>,
     pub(crate) delegates: Vec<Delegate>,
@@ -56,8 +55,8 @@ impl RuleSet {
     }
 
     /// The groups by name.
-    pub fn groups(&self) -> impl Iterator<Item = (&str, &BTreeSet<Address>)> {
-        self.groups.iter().map(|(name, members)| (&**name, &**members))
+    pub fn groups(&self) -> impl Iterator<Item = (&str, &Named)> {
+        self.groups.iter().map(|(name, members)| (&**name, members))
     }
 
     /// The access rules, in the order of the text, which means nothing.

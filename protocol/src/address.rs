@@ -3,7 +3,7 @@
 //! The user part follows PRECIS UsernameCaseMapped (RFC 8265), the domain IDNA (UTS 46, strict).
 //! Which services live behind an address, and whether it exists, is left to the server.
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::sync::Arc;
 
@@ -26,6 +26,13 @@ pub const ADDRESS_INPUT_BYTES_MAX: usize = 1024;
 /// A domain name in canonical form: lower-case ASCII (A-labels), no trailing dot, no IP literal.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Domain(Arc<str>);
+
+impl Borrow<str> for Domain {
+    /// Its canonical text, by which it is ordered and hashed: so one is found without being made.
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
 
 impl Domain {
     /// Reads a domain in any of its spellings.

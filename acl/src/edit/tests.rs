@@ -1,7 +1,9 @@
 //! Rulings case by case; that they hold for any rules is in `tests/rulings.rs`.
 
 use super::*;
-use crate::{DeliveryQuestion, Purpose, Question, RuleSet, decide, decide_delivery, default_rules};
+use crate::{
+    DeliveryQuestion, Purpose, Question, RuleSet, Watcher, decide, decide_delivery, default_rules,
+};
 use impp_protocol::{Domain, Timestamp};
 
 fn address(text: &str) -> Address {

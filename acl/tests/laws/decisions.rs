@@ -48,9 +48,8 @@ proptest! {
         let rules = spec.parse();
         let explained = explain(&rules, &asking.question());
         prop_assert_eq!(&explained.decision, &decide(&rules, &asking.question()));
-        let matched: Vec<usize> =
-            (0..explained.rules.len()).filter(|i| explained.rules[*i].matched).collect();
-        prop_assert_eq!(&matched[..], explained.decision.matched());
+        let matched = (0..explained.rules.len()).filter(|i| explained.rules[*i].matched).collect();
+        prop_assert_eq!(explained.decision.matched(), matched);
         prop_assert_eq!(
             explained.fields.is_empty(),
             explained.decision.handling() != Handling::Allow

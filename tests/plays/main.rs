@@ -12,6 +12,7 @@ mod control;
 mod corpus;
 mod damaged;
 mod damaged_operator;
+mod delegated;
 mod delegation;
 mod delivery;
 mod devices;

@@ -6,10 +6,12 @@
 //! the change or takes it back, and only then wakes whoever has to look, also if the one who asked has
 //! gone. What a presentity does is left to `impp_presence`, what it looks like on disk to `records`.
 
+mod acts;
 mod ghosts;
 mod held;
 mod inbox;
 mod load;
+mod mandates;
 mod recovery;
 mod storing;
 #[cfg(test)]
@@ -35,9 +37,11 @@ use crate::core::rates::Rates;
 use crate::core::settings::Settings;
 use crate::core::standing::Standing;
 use crate::core::timers::Due;
+use acts::ActsOfHour;
 pub use held::{HeldMessages, Moving};
 pub use inbox::{InboxShares, Put};
 pub use load::pace_limit;
+use mandates::Named;
 pub use recovery::Recovery;
 
 /// One principal.
@@ -51,6 +55,7 @@ pub struct Principal {
     pub held: HeldMessages,
     /// Whose messages are in the inbox.
     pub inbox: InboxShares,
+    acts: ActsOfHour,
     waiting: HashMap<u64, Waiting>,
 }
 
@@ -91,8 +96,8 @@ impl Principal {
     }
 
     fn new(presentity: Presentity, held: HeldMessages) -> Principal {
-        let (rates, inbox, waiting) = Default::default();
-        Principal { presentity, rates, held, inbox, waiting }
+        let (rates, inbox, acts, waiting) = Default::default();
+        Principal { presentity, rates, held, inbox, acts, waiting }
     }
 }
 
@@ -106,6 +111,8 @@ pub struct Principals {
     loading: DashMap<Address, Arc<tokio::sync::Mutex<()>>>,
     /// Those who do not exist.
     ghosts: Mutex<Ghosts>,
+    /// Who acts for whom, as far as rules name them.
+    named: Named,
     /// How often one was asked for; tests compare it.
     #[cfg(test)]
     looked: std::sync::atomic::AtomicU64,
@@ -114,13 +121,14 @@ pub struct Principals {
 impl Principals {
     /// None is loaded yet.
     pub fn new(ground: Ground, recovery: Recovery) -> Principals {
-        let (entries, loading, ghosts) = Default::default();
+        let (entries, loading, ghosts, named) = Default::default();
         Principals {
             ground,
             recovery,
             entries,
             loading,
             ghosts,
+            named,
             #[cfg(test)]
             looked: Default::default(),
         }
@@ -154,7 +162,7 @@ impl Principals {
     ) -> Result<R, StoreError> {
         let entry = self.load(owner).await?;
         let (mut principal, now) = (entry.lock(), self.ground.clock.now());
-        if principal.presentity.layers().is_due(now) {
+        if principal.presentity.is_over(now) {
             self.expire_now(owner, &entry, &mut principal, now);
         }
         let answer = act(&mut principal, now);
@@ -196,6 +204,8 @@ impl Principals {
                 return Ok(Err(unfit));
             }
             let bill = self.bill(owner, &principal.presentity, &change);
+            self.will_name(owner, &change);
+            let of_rules = matches!(change, Change::PutRules { .. });
             let (staging, mut effects) = principal.presentity.stage(now, change);
             let writes = std::mem::take(&mut effects.writes);
             let told = match staging {
@@ -211,6 +221,9 @@ impl Principals {
                 }
             };
             self.follow_up(owner, &entry, &mut principal, effects, now);
+            if of_rules {
+                self.note_named(owner, &principal.presentity);
+            }
             // After what is stored again: it corrects what that comes to.
             told.map(|(answer, writes)| {
                 self.note(owner, &principal, &watchers_of(&writes));
@@ -247,6 +260,7 @@ impl Principals {
     /// Forgets a principal whose account is gone; what it had is asked from the store again.
     pub fn forget(&self, owner: &Address) {
         self.entries.remove(owner);
+        self.forget_named(owner);
         self.ground.timers.set(Due::Presentity(owner.clone()), None);
     }
 
@@ -297,6 +311,9 @@ impl Principals {
                 (presentity.failed(now, id, partly), Some(error.into()))
             }
         };
+        if of_rules {
+            self.note_named(owner, &principal.presentity);
+        }
         let failed = error.and_then(|error| Some((principal.waiting.remove(&id)?, error)));
         if let Some((Waiting { watchers, .. }, _)) = &failed {
             self.note(owner, &principal, watchers);

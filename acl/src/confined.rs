@@ -26,7 +26,8 @@ struct Unconditional {
 
 impl RuleSet {
     /// A delegate may put `new` in the place of these rules: each rule there is one of these, or grants
-    /// no more than the delegate is granted here without conditions; the rest is the same. Groups count by
+    /// no more than the delegate is granted here without conditions, and shows nobody more of what others
+    /// grant; the rest is the same. Groups count by
     /// who is in them, and names count for nothing.
     ///
     /// # Errors
@@ -41,9 +42,13 @@ impl RuleSet {
         }
         let old: Vec<Rule> = self.rules.iter().map(nameless).collect();
         let own = self.unconditional(delegate);
-        for rule in &new.rules {
-            if !old.contains(&nameless(rule)) && !own.includes(rule) {
+        for rule in new.rules.iter().filter(|rule| !old.contains(&nameless(rule))) {
+            if !own.includes(rule) {
                 let text = "is none of before, and lets others do more than you may yourself";
+                return Err(Widened(format!("the rule \"{}\" {text}", rule.id)));
+            }
+            if let Some(other) = new.rules.iter().find(|other| own.opens(rule, other)) {
+                let text = format!("would show what \"{}\" grants and does not show", other.id);
                 return Err(Widened(format!("the rule \"{}\" {text}", rule.id)));
             }
         }
@@ -76,10 +81,21 @@ impl RuleSet {
 impl Unconditional {
     /// Whether whoever a rule is about gets no more by it.
     fn includes(&self, rule: &Rule) -> bool {
+        rule.handling <= self.handling && rule.fetch() <= self.fetch && self.has(rule)
+    }
+
+    /// Whether one rule may let see what another grants beyond this: rules unite what they grant, and one
+    /// that allows shows all of it. That nobody is named by both is not looked for.
+    fn opens(&self, rule: &Rule, other: &Rule) -> bool {
+        let shows = |of: &Rule| [of.handling, of.fetch()].map(|by| by == Handling::Allow);
+        let more = shows(rule).into_iter().zip(shows(other)).any(|(one, other)| one && !other);
+        more && !self.has(other)
+    }
+
+    /// Whether all that a rule grants to anybody is granted here.
+    fn has(&self, rule: &Rule) -> bool {
         let by_entry = rule.by_entry.iter().flatten();
-        rule.handling <= self.handling
-            && rule.fetch() <= self.fetch
-            && by_entry.chain([&rule.grants]).all(|grants| self.grants.includes(grants))
+        by_entry.chain([&rule.grants]).all(|grants| self.grants.includes(grants))
     }
 }
 
@@ -225,6 +241,20 @@ rights = ["rules"]
         let contacts =
             rule("allow", desk).replace("who = [\"eve@a.example\"]", "who = [\"contacts\"]");
         assert!(with(&contacts).is_err());
+    }
+
+    #[test]
+    fn d_4_what_waits_for_the_owner_is_not_opened() {
+        // Rules unite: who is let in by one is shown what the other grants.
+        let asks = "[[rule]]\nid = \"ask\"\nwho = [\"eve@a.example\"]\nhandling = \"confirm\"\nfields = [\"all\"]\n";
+        let [old, new] = ["", "fields = [\"note\"]\ntuples = [\"id:desk\"]\n"].map(|rest| {
+            let more = if rest.is_empty() { String::new() } else { rule("allow", rest) };
+            let text = if rest.is_empty() { OLD.to_owned() } else { more };
+            RuleSet::parse(&format!("{text}\n{asks}")).unwrap()
+        });
+        let help = Address::parse("help@a.example").unwrap();
+        let error = old.confine(&new, &help).unwrap_err().to_string();
+        assert_eq!(error, "the rule \"new\" would show what \"ask\" grants and does not show");
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod corpus;
 mod damaged;
 mod damaged_operator;
 mod delegated;
+mod delegated_sending;
 mod delegation;
 mod delivery;
 mod devices;

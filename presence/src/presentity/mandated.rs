@@ -103,6 +103,10 @@ impl Presentity {
     /// shown.
     pub(super) fn mandates_end_at(&self) -> Option<Timestamp> {
         let (policy, owner) = (self.policy(), &self.newest.owner);
+        // Looked at whenever the presentity is.
+        if policy.rules.delegates().iter().all(|delegate| delegate.until.is_none()) {
+            return None;
+        }
         let ends = self.layers().delegated().filter_map(|(by, _, said)| {
             policy.rules.mandate(owner, by, Timestamp::from_millis(0))?.ends(said).ok()?
         });

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use impp_acl::{Ask, Needs, Permit, Service, needs, thing};
+use impp_acl::{Acting, Ask, Mandate, Needs, Permit, Service, needs, scope, thing};
 use impp_protocol::{Address, Error, What};
 
 use super::things::offered;
@@ -34,18 +34,41 @@ impl Delegations {
         ask: Ask,
     ) -> Result<Option<(Permit, Needs)>, Error> {
         let Some(needs) = needs(what, ask) else { return Ok(None) };
-        if who == owner || !self.principals.names(owner, who) {
-            return Ok(None);
+        let mandate = self.mandate(who, owner, thing(what).service).await?;
+        let permit = mandate.and_then(|mandate| Permit::delegate(&mandate, what, ask));
+        Ok(permit.map(|permit| (permit, needs)))
+    }
+
+    /// The permit of a delegate to send in an owner's name, which is noted; nothing as above.
+    ///
+    /// # Errors
+    /// As above, or that it cannot be noted.
+    pub(super) async fn sending(
+        &self,
+        who: &Address,
+        owner: &Address,
+    ) -> Result<Option<Acting<scope::Sending>>, Error> {
+        let mandate = self.mandate(who, owner, Some(Service::Messages)).await?;
+        let acting = mandate.and_then(|mandate| Acting::sending(&mandate));
+        if acting.is_some() {
+            self.note(who, owner, Needs::SendAs, false).await?;
         }
-        if !self.has(owner, thing(what).service) {
+        Ok(acting)
+    }
+
+    async fn mandate(
+        &self,
+        who: &Address,
+        owner: &Address,
+        service: Option<Service>,
+    ) -> Result<Option<Arc<Mandate>>, Error> {
+        if who == owner || !self.principals.names(owner, who) || !self.has(owner, service) {
             return Ok(None);
         }
         let mandate = self
             .principals
             .look(owner, |principal, now| principal.presentity.policy().mandate(owner, who, now));
-        let mandate = mandate.await.stored()?.map(Arc::new);
-        let permit = mandate.and_then(|mandate| Permit::delegate(&mandate, what, ask));
-        Ok(permit.map(|permit| (permit, needs)))
+        Ok(mandate.await.stored()?.map(Arc::new))
     }
 
     /// A delegate uses a right.

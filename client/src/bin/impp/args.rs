@@ -19,8 +19,8 @@ use crate::commands::{
 pub(crate) struct Args {
     #[command(flatten)]
     pub global: Global,
-    /// For whom, if it is not you: somebody whose rules let you. It goes before `status`, `rules`,
-    /// `watchers`, `inbox`.
+    /// For whom, if it is not you: somebody whose rules let you. It goes before `status`, `send`,
+    /// `rules`, `watchers`, `inbox`.
     #[arg(long = "for", value_name = "ADDRESS")]
     pub owner: Option<Address>,
     #[command(subcommand)]
@@ -127,6 +127,7 @@ mod tests {
             "--for alice@a.example status clear",
             "--for alice@a.example rules set f --base 3",
             "--for alice@a.example inbox --max 3",
+            "--for alice@a.example send bob@a.example hello",
             "delegations",
             "delegations acts",
             "fate 019f0000-0000-7000-8000-000000000000",

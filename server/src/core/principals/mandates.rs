@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use impp_acl::RuleSet;
-use impp_presence::{Change, Presentity, Saying};
+use impp_presence::{Change, Saying};
 use impp_protocol::{Address, DeviceId};
 use impp_storage::StoreError;
 use parking_lot::Mutex;
 
-use super::{ChangeError, Principals};
+use super::{ChangeError, Principal, Principals};
 use crate::core::keeping;
 use crate::core::records::{self, RULES};
 
@@ -125,16 +125,21 @@ impl Principals {
     }
 
     /// An owner is about to have other rules: who is named by them may act as soon as they are there.
-    pub(super) fn will_name(&self, owner: &Address, change: &Change) {
+    pub(super) fn will_name(&self, owner: &Address, principal: &mut Principal, change: &Change) {
         if let Change::PutRules { rules, .. } = change {
             self.named.add(owner, self.named_by(rules));
+            principal.renames = true;
         }
     }
 
-    /// It is known now which rules an owner has, and which are on their way.
-    pub(super) fn note_named(&self, owner: &Address, presentity: &Presentity) {
-        let all = presentity.all_rules().flat_map(|rules| self.named_by(rules)).collect();
-        self.named.set(owner, all);
+    /// Who is not named any more, by the rules that an owner has or those that are on their way, is
+    /// forgotten.
+    pub(super) fn note_named(&self, owner: &Address, principal: &mut Principal) {
+        if principal.renames {
+            let all: Vec<&RuleSet> = principal.presentity.all_rules().collect();
+            self.named.set(owner, all.iter().flat_map(|rules| self.named_by(rules)).collect());
+            principal.renames = all.len() > 1;
+        }
     }
 
     /// An account is gone.

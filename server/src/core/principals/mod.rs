@@ -56,6 +56,8 @@ pub struct Principal {
     /// Whose messages are in the inbox.
     pub inbox: InboxShares,
     acts: ActsOfHour,
+    /// Whether whom its rules name may be about to change.
+    renames: bool,
     waiting: HashMap<u64, Waiting>,
 }
 
@@ -96,8 +98,8 @@ impl Principal {
     }
 
     fn new(presentity: Presentity, held: HeldMessages) -> Principal {
-        let (rates, inbox, acts, waiting) = Default::default();
-        Principal { presentity, rates, held, inbox, acts, waiting }
+        let (rates, inbox, acts, renames, waiting) = Default::default();
+        Principal { presentity, rates, held, inbox, acts, renames, waiting }
     }
 }
 
@@ -204,8 +206,7 @@ impl Principals {
                 return Ok(Err(unfit));
             }
             let bill = self.bill(owner, &principal.presentity, &change);
-            self.will_name(owner, &change);
-            let of_rules = matches!(change, Change::PutRules { .. });
+            self.will_name(owner, &mut principal, &change);
             let (staging, mut effects) = principal.presentity.stage(now, change);
             let writes = std::mem::take(&mut effects.writes);
             let told = match staging {
@@ -221,9 +222,6 @@ impl Principals {
                 }
             };
             self.follow_up(owner, &entry, &mut principal, effects, now);
-            if of_rules {
-                self.note_named(owner, &principal.presentity);
-            }
             // After what is stored again: it corrects what that comes to.
             told.map(|(answer, writes)| {
                 self.note(owner, &principal, &watchers_of(&writes));
@@ -311,9 +309,6 @@ impl Principals {
                 (presentity.failed(now, id, partly), Some(error.into()))
             }
         };
-        if of_rules {
-            self.note_named(owner, &principal.presentity);
-        }
         let failed = error.and_then(|error| Some((principal.waiting.remove(&id)?, error)));
         if let Some((Waiting { watchers, .. }, _)) = &failed {
             self.note(owner, &principal, watchers);
@@ -333,6 +328,7 @@ impl Principals {
         effects: Effects,
         now: Timestamp,
     ) {
+        self.note_named(owner, principal);
         let Effects { mut writes, again, later, wake, answers } = effects;
         writes.extend(later);
         for (id, writes) in again {

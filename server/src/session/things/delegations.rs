@@ -65,7 +65,8 @@ impl Delegated {
             all.cloned().collect::<BTreeSet<Address>>()
         };
         let given = self.principals.look(who, named).await?;
-        let given = given.into_iter().map(|delegate| (who.clone(), delegate));
+        let given = given.into_iter().filter(|delegate| self.accounts.is_local(delegate));
+        let given = given.map(|delegate| (who.clone(), delegate));
         let mut held = self.principals.owners_for(who);
         held.retain(|owner| self.accounts.is_enabled(owner));
         Ok(given.chain(held.into_iter().map(|owner| (owner, who.clone()))).collect())

@@ -54,7 +54,7 @@ pub struct Client {
 
 /// See the module.
 pub struct Things {
-    delegations: Delegations,
+    pub(super) delegations: Delegations,
     presence: Presence,
     rules: Rules,
     pub(super) contacts: ContactList,

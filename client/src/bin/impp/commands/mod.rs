@@ -31,7 +31,7 @@ use crate::report::Failure;
 pub(crate) fn goes_for(owner: Option<&Address>, command: &Command) -> Result<(), Failure> {
     let Some(owner) = owner else { return Ok(()) };
     let can = match command {
-        Command::Status(_) => true,
+        Command::Status(_) | Command::Send(_) => true,
         Command::Rules(args) => args.can_be_for_another(),
         Command::Watchers(args) => args.can_be_for_another(),
         Command::Inbox(args) => args.can_be_for_another(),
@@ -40,8 +40,7 @@ pub(crate) fn goes_for(owner: Option<&Address>, command: &Command) -> Result<(),
     if can {
         return Ok(());
     }
-    let text =
-        "`status`, `rules show`, `rules set FILE`, `watchers` and `inbox` can be for somebody else";
+    let text = "`status`, `send`, `rules show`, `rules set FILE`, `watchers` and `inbox` can";
     let message = format!("--for {owner}: that cannot be for somebody else; {text}");
     Err(Failure::usage_hint(message, format!("impp --for {owner} status set --help")))
 }
@@ -65,7 +64,7 @@ pub(crate) async fn run(
         Command::Subscriptions(args) => subscriptions::run(args, client, out).await,
         Command::Watchers(args) => watchers::run(args, owner, client, out).await,
         Command::Requests(args) => requests::run(args, client, out).await,
-        Command::Send(args) => send::run(args, client, out).await,
+        Command::Send(args) => send::run(args, owner, client, out).await,
         Command::Fate(args) => fate::run(args, client, out).await,
         Command::Inbox(args) => inbox::run(args, owner, client, out).await,
         Command::Contacts(args) => contacts::run(args, client, out).await,

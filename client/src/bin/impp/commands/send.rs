@@ -57,16 +57,22 @@ struct SentJson {
     time: String,
 }
 
-pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(
+    args: &Args,
+    owner: Option<&Address>,
+    client: &Client,
+    out: &mut Output,
+) -> Result<(), Failure> {
     let sent = match args.format {
         Some(Format::Cpim) => {
             let path = Path::new(args.text.as_deref().unwrap_or("-"));
-            let read = from_file::message(path, client.address(), &args.to, out)?;
+            let read = from_file::message(path, owner.unwrap_or(client.address()), &args.to, out)?;
             let (message, own_id) = read;
             let volatile = args.no_store;
-            client.send_written(Message { volatile, ..message }, own_id).await?
+            let from = owner.cloned();
+            client.send_written(Message { volatile, from, ..message }, own_id).await?
         }
-        None => client.send(outgoing(args)?).await?,
+        None => client.send(outgoing(args, owner)?).await?,
     };
     let item = SentJson {
         id: sent.id.to_string(),
@@ -77,9 +83,10 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
     out.item(&item, |item| format!("{} to {}, id {}", item.outcome, item.to, item.id))
 }
 
-fn outgoing(args: &Args) -> Result<Outgoing, Failure> {
+fn outgoing(args: &Args, owner: Option<&Address>) -> Result<Outgoing, Failure> {
     Ok(Outgoing {
         to: args.to.clone(),
+        from: owner.cloned(),
         id: args.id,
         content_type: args.content_type.clone(),
         body: body(args.text.as_deref())?,

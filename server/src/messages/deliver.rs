@@ -260,7 +260,7 @@ impl Delivery {
         }
         if *bearer == Bearer::Session {
             // Accepted, held and dropped are alike to the sender.
-            let (code, by, text, address) = (None, None, None, None);
+            let (code, by, text, address) = Default::default();
             let (id, to, fate) = (message.id, to.clone(), Fate::Delivered);
             ops.extend(writers(message).iter().map(copy_sent));
             ops.push(fate_of(&from, &FateReport { id, to, fate, code, by, text, address }));

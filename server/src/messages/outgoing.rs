@@ -108,12 +108,7 @@ impl Outgoing {
         from: Address,
     ) -> Result<Answer, Error> {
         let (now, wall) = (self.clock.now(), self.clock.wall());
-        let domain = message.from.as_ref().map_or("", Address::domain_str);
-        if domain != from.domain_str() {
-            // Of another one the other side would have no proof.
-            let text = format!("from: to other domains only who is of {domain} sends for it");
-            return Err(Error::new(Code::Refused, text));
-        }
+        is_of_one_domain(&message, &from)?;
         if message.volatile {
             in_window(message.id, &Bearer::Session, wall)?;
             in_time(&message, wall)?;
@@ -321,6 +316,17 @@ impl Outgoing {
     pub async fn forget_linked(&self, now: Timestamp) -> Result<(), StoreError> {
         self.linked.forget(now).await
     }
+}
+
+/// Who writes a message is of the domain that it is from: of another one the other side would have no proof.
+///
+/// # Errors
+/// refused.
+fn is_of_one_domain(message: &Message, writer: &Address) -> Result<(), Error> {
+    let domain = message.from.as_ref().map_or("", Address::domain_str);
+    let text = || format!("from: to other domains only who is of {domain} sends for it");
+    let is = domain == writer.domain_str();
+    is.then_some(()).ok_or_else(|| Error::new(Code::Refused, text()))
 }
 
 impl std::fmt::Debug for Outgoing {

@@ -41,7 +41,7 @@ pub enum Right {
 }
 
 /// A kind of right, as a thing asks for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Needs {
     /// To publish anything; what, is judged by [`Mandate::ends`].
     Publish,
@@ -51,6 +51,8 @@ pub enum Needs {
     Watchers,
     /// To read the inbox.
     InboxRead,
+    /// To send in the owner's name.
+    SendAs,
 }
 
 /// What somebody may do for an owner at a moment, by the owner's rules: all rights of all entries that
@@ -105,7 +107,7 @@ impl Mandate {
 
     /// Whether there is a right of this kind.
     pub fn has(&self, needs: Needs) -> bool {
-        self.rights.keys().any(|right| right.kind() == Some(needs))
+        self.rights.keys().any(|right| right.kind() == needs)
     }
 
     /// Until when a delegate may say all of this in the owner's presence; for ever if not said.
@@ -124,7 +126,7 @@ impl Mandate {
             return Err(Beyond(format!("the device {id}: no right says devices")));
         }
         // Who says nothing takes a place for it all the same, and has it no longer than anything to say.
-        let says = self.rights.iter().filter(|(right, _)| right.kind() == Some(Needs::Publish));
+        let says = self.rights.iter().filter(|(right, _)| right.kind() == Needs::Publish);
         let last = says.map(|(_, until)| *until).reduce(|one, other| Some(one?.max(other?)));
         match last {
             None => Err(Beyond("no right says anything".to_owned())),
@@ -139,14 +141,36 @@ impl Mandate {
     }
 }
 
-impl Right {
-    fn kind(&self) -> Option<Needs> {
+impl Needs {
+    /// Each.
+    const EVERY: [Needs; 5] =
+        [Needs::Publish, Needs::Rules, Needs::Watchers, Needs::InboxRead, Needs::SendAs];
+
+    /// The one with this word.
+    pub fn from_name(name: &str) -> Option<Needs> {
+        Needs::EVERY.into_iter().find(|needs| needs.as_str() == name)
+    }
+
+    /// The word for it: that of the rights, less what of the presence they are to.
+    pub fn as_str(self) -> &'static str {
         match self {
-            Right::Publish(_) | Right::PublishTuple(_) => Some(Needs::Publish),
-            Right::Rules => Some(Needs::Rules),
-            Right::Watchers => Some(Needs::Watchers),
-            Right::InboxRead => Some(Needs::InboxRead),
-            Right::SendAs => None,
+            Needs::Publish => "publish",
+            Needs::Rules => "rules",
+            Needs::Watchers => "watchers",
+            Needs::InboxRead => "inbox-read",
+            Needs::SendAs => "send-as",
+        }
+    }
+}
+
+impl Right {
+    fn kind(&self) -> Needs {
+        match self {
+            Right::Publish(_) | Right::PublishTuple(_) => Needs::Publish,
+            Right::Rules => Needs::Rules,
+            Right::Watchers => Needs::Watchers,
+            Right::InboxRead => Needs::InboxRead,
+            Right::SendAs => Needs::SendAs,
         }
     }
 

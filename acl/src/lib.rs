@@ -9,6 +9,7 @@
 //! comes out of a [`Decision`] and from nowhere else.
 
 mod conditions;
+mod confined;
 mod content;
 mod decide;
 mod defaults;
@@ -30,6 +31,7 @@ mod things;
 mod view;
 
 pub use conditions::{Conditions, Validity};
+pub use confined::Widened;
 pub use content::{Content, Disclosed};
 pub use decide::{Decision, Purpose, Question, decide, decide_unsure};
 pub use defaults::default_rules;

@@ -90,6 +90,9 @@ pub mod scope {
     /// The log, and fates of messages.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Inbox;
+    /// What goes out in the owner's name.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Sending;
     /// The account: its devices.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Account;
@@ -102,6 +105,13 @@ pub struct NotYours {
     pub who: Address,
     /// Whose they are.
     pub owner: Address,
+}
+
+impl Acting<scope::Sending> {
+    /// Somebody whom the owner's rules let send in the owner's name; nothing without the right for it.
+    pub fn sending(mandate: &Arc<Mandate>) -> Option<Acting<scope::Sending>> {
+        Acting::delegate(mandate, Needs::SendAs)
+    }
 }
 
 impl<S> Acting<S> {

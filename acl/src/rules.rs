@@ -236,6 +236,15 @@ impl Rate {
             |rate: Rate, by: Rate| (u128::from(rate.count) * by.period.as_millis(), rate.count);
         if key(self, other) >= key(other, self) { self } else { other }
     }
+
+    /// Of two, either of which may be none, the one that lets less through.
+    #[must_use]
+    pub fn stricter(one: Option<Rate>, other: Option<Rate>) -> Option<Rate> {
+        match (one, other) {
+            (Some(a), Some(b)) => Some(if a.larger(b) == a { b } else { a }),
+            (a, b) => a.or(b),
+        }
+    }
 }
 
 /// A delivery rule: who may send to the inbox.
@@ -299,5 +308,11 @@ mod tests {
         assert_eq!(rate(2, 60).larger(rate(100, 3600)), rate(2, 60));
         assert_eq!(rate(1, 60).larger(rate(60, 3600)), rate(60, 3600));
         assert_eq!(rate(60, 3600).larger(rate(1, 60)), rate(60, 3600));
+        let stricter = |a, b| Rate::stricter(a, b);
+        assert_eq!(stricter(Some(rate(2, 60)), Some(rate(1, 60))), Some(rate(1, 60)));
+        assert_eq!(
+            (stricter(None, Some(rate(2, 60))), stricter(None, None)),
+            (Some(rate(2, 60)), None)
+        );
     }
 }

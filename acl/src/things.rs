@@ -151,6 +151,8 @@ things! {
     Requests:      State,  None,           Rules,       [Fetch, Publish],         Each;
     Explain:       Answer, None,           Rules,       [Fetch],                  Each;
     Devices:       State,  None,           Account,     [Fetch, Publish],         Each;
+    Acts:          State,  None,           Rules,       [Fetch],                  Each;
+    Delegations:   State,  None,           Rules,       [Fetch],                  Each;
     Log:           Series, Some(Messages), Inbox,       [Fetch, Follow],          Each;
     Fate:          Answer, Some(Messages), Inbox,       [Fetch],                  Each;
     ReadMarks:     State,  Some(Messages), Inbox,       [],                       Each;
@@ -161,6 +163,12 @@ pub const fn needs(what: What, ask: Ask) -> Option<Needs> {
     match (what, ask) {
         // Of layers it is the delegate's own.
         (What::Presence, Ask::Publish) | (What::Layer, Ask::Fetch) => Some(Needs::Publish),
+        // What rules look at beside their text, contacts and the sphere, is no part of the right: so no
+        // explanations.
+        (What::Rules, Ask::Fetch | Ask::Publish) => Some(Needs::Rules),
+        (What::Watchers, Ask::Fetch) => Some(Needs::Watchers),
+        // Custody is taken by devices of the owner's alone.
+        (What::Log, Ask::Fetch) => Some(Needs::InboxRead),
         _ => None,
     }
 }

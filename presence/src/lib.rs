@@ -33,6 +33,6 @@ pub use policy::{Contact, Policy, Sphere};
 pub use presentity::{
     Answer, Asked, Change, DELEGATED_BYTES_MAX, DELEGATED_MAX, Effects, Fetched, GroupTold, Groups,
     Held, Joined, LAYERS_MAX, Layers, Lease, PaceLimit, Presentity, Pulled, PulledGroups, Saved,
-    Staging, Told, Write, delegated, set_version,
+    Saying, Staging, Told, Write, delegated, set_version,
 };
 pub use watching::{Kept, Watching};

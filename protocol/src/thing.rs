@@ -23,6 +23,10 @@ numbers! {
         Subscriptions = 10, "subscriptions";
         /// State: the caller's own layer of presence as published.
         Layer = 11, "layer";
+        /// State: what delegates did for the caller.
+        Acts = 12, "acts";
+        /// State: who may act for the caller, and for whom the caller may.
+        Delegations = 13, "delegations";
         /// Read once: what the caller's rules say about somebody, and why.
         Explain = 16, "explain";
         /// Read once: the fate of a message that the caller sent, or where it waits.

@@ -79,6 +79,9 @@ fn words(kind: &str) -> String {
         "RequestEntry" => "map request entry",
         "Subscription" => "map subscription",
         "WatcherEntry" => "map watcher entry",
+        "Delegation" => "map delegation",
+        "DelegatedRight" => "map delegated right",
+        "Act" => "map act",
         other => panic!("{other} has no word in the specification"),
     };
     word.to_owned()
@@ -216,6 +219,11 @@ fn tables() -> BTreeMap<String, String> {
         ("watchers", Watchers::FIELDS),
         ("watcher entry", WatcherEntry::FIELDS),
         ("watcher edit", WatcherEdit::FIELDS),
+        ("delegations", Delegations::FIELDS),
+        ("delegation", Delegation::FIELDS),
+        ("delegated right", DelegatedRight::FIELDS),
+        ("acts", Acts::FIELDS),
+        ("act", Act::FIELDS),
     ] {
         add(name, fields(specs));
     }

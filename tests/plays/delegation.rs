@@ -5,6 +5,7 @@ use std::time::Duration;
 use impp_protocol::command::Publish;
 use impp_protocol::presence::Document;
 use impp_protocol::{Code, Error, Timestamp, What};
+use impp_tests::Wire;
 use impp_tests::impp::Impp;
 use impp_tests::peer::{Peer, fetch, publish};
 use impp_tests::presence::{Watcher, document, layer, open, person};
@@ -157,13 +158,88 @@ async fn r2_3_4_delegates_leave_their_owner_room() {
     let mut alice = Peer::sign_in(&server, "alice").await;
     let names: Vec<String> = (0..5).map(|n| format!("org.example.f{n}")).collect();
     let rights: Vec<String> = names.iter().map(|name| format!("\"publish:{name}\"")).collect();
-    alice.set_rules(&lets(&rights.join(", "), "")).await;
-    let value = "x".repeat(4000);
+    let text = lets(&rights.join(", "), "");
+    let who = "who = [\"cal@localhost\"";
+    alice.set_rules(&text.replace(who, &format!("{who}, \"bob@localhost\""))).await;
+    let value = "x".repeat(2500);
     let pairs: Vec<(&str, &str)> = names.iter().map(|name| (&**name, &*value)).collect();
     let mut cal = Peer::sign_in(&server, "cal").await;
     cal.done(for_alice(&document(&pairs[..3], &[]))).await;
     assert_eq!(refusal(&mut cal, for_alice(&document(&pairs, &[]))).await.code, Code::TooLarge);
+    // And to each other: there is some for one more, and who came first keeps what it has.
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    bob.done(for_alice(&document(&pairs[..1], &[]))).await;
+    assert_eq!(
+        refusal(&mut bob, for_alice(&document(&pairs[..2], &[]))).await.code,
+        Code::TooLarge
+    );
+    cal.done(for_alice(&document(&pairs[..3], &[]))).await;
     alice.show(&open("here")).await;
+}
+
+/// What a delegate says ends with its account and with its device, whether the owner was asked for since
+/// the start or not; and does not come back with them.
+#[tokio::test]
+async fn r2_3_4_what_a_delegate_says_ends_with_its_account_and_its_device() {
+    let mut server = strangers(&["bob", "cal"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.set_rules(&lets("\"publish:activities\"", "")).await;
+    for (round, loaded) in
+        [("disable", true), ("device", true), ("disable", false), ("device", false)]
+    {
+        let mut cal = Peer::sign_in(&server, "cal").await;
+        cal.done(for_alice(&busy())).await;
+        drop(cal);
+        if !loaded {
+            server.stop();
+            server.restart();
+        }
+        let mut bob = Watcher::sign_in(&server, "bob", ALICE).await;
+        if loaded {
+            bob.until(|held| is_busy(held.document())).await;
+        }
+        match round {
+            "disable" => {
+                server.user_ok(&["disable", "cal@localhost"]);
+                server.user_ok(&["enable", "cal@localhost"]);
+            }
+            _ => {
+                let listed = server.user_ok(&["devices", "cal@localhost"]);
+                let device: serde_json::Value = serde_json::from_str(listed.trim()).unwrap();
+                let id = device["device"].as_str().unwrap();
+                server.user_ok(&["devices", "cal@localhost", "--remove", id]);
+            }
+        }
+        bob.until(|held| !is_busy(held.document())).await;
+        let mut cal = Peer::sign_in(&server, "cal").await;
+        assert_eq!(cal.refused(fetch(ALICE, What::Layer)).await, Code::NotFound, "{round}");
+    }
+    let mut cal = Peer::sign_in(&server, "cal").await;
+    cal.done(for_alice(&busy())).await;
+    let mut bob = Watcher::sign_in(&server, "bob", ALICE).await;
+    bob.until(|held| is_busy(held.document())).await;
+    server.user_ok(&["remove", "cal@localhost"]);
+    bob.until(|held| !is_busy(held.document())).await;
+}
+
+/// What a delegate has said from one device it takes back from another.
+#[tokio::test]
+async fn r2_3_4_another_device_of_the_delegates_takes_back_what_it_has_said() {
+    let server = strangers(&["bob", "cal"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.set_rules(&lets("\"publish:activities\"", "")).await;
+    let mut devices = Vec::new();
+    for device in [1, 2] {
+        let wire = Wire::dial(&server).await;
+        devices.push(Peer::over(wire, &server.profile("cal"), device).await.unwrap());
+    }
+    devices[0].done(for_alice(&busy())).await;
+    let mut bob = Watcher::sign_in(&server, "bob", ALICE).await;
+    bob.until(|held| is_busy(held.document())).await;
+    let back = Publish { lease: Some(Duration::ZERO), ..publish(ALICE, What::Presence, None) };
+    devices[1].done(back).await;
+    bob.until(|held| !is_busy(held.document())).await;
+    assert_eq!(devices[0].refused(fetch(ALICE, What::Layer)).await, Code::NotFound);
 }
 
 /// Who acts for somebody is of this server: a text that says otherwise is refused, and says whom.

@@ -12,6 +12,8 @@ mod control;
 mod corpus;
 mod damaged;
 mod damaged_operator;
+mod delegated;
+mod delegated_sending;
 mod delegation;
 mod delivery;
 mod devices;

@@ -1,8 +1,8 @@
 //! Laws of decisions: order means nothing, rules only grant, words and deeds are one.
 
 use impp_acl::{
-    DeliveryAction, Handling, Purpose, RuleSet, decide, decide_delivery, decide_delivery_unsure,
-    decide_unsure, explain, explain_delivery,
+    DeliveryAction, Handling, Purpose, RuleSet, Watcher, decide, decide_delivery,
+    decide_delivery_unsure, decide_unsure, explain, explain_delivery,
 };
 use impp_protocol::Timestamp;
 use proptest::prelude::*;
@@ -41,6 +41,37 @@ proptest! {
         prop_assert!(y.grants().includes(x.grants()));
         let x = decide_delivery(&a, &asking.letter()).action();
         prop_assert!(x <= decide_delivery(&b, &asking.letter()).action());
+    }
+
+    #[test]
+    fn d_4_what_a_delegate_may_set_shows_nobody_more_than_before_or_than_itself(
+        old in any::spec(), kept in any::spec(), more in prop::collection::vec(any::rule(), 0..3),
+        keeps in prop::collection::vec(any::<bool>(), 6), asking in any::asking(),
+    ) {
+        let delegate = impp_protocol::Address::parse("b@x.example").unwrap();
+        // Some of what there was, what is random, and groups of either.
+        let mut new = old.clone();
+        let mut keeps = keeps.into_iter();
+        new.rules.retain(|_| keeps.next().unwrap_or(true));
+        new.rules.extend(more);
+        if new.rules.len() % 2 == 0 {
+            new.groups = kept.groups;
+        }
+        let (a, b) = (old.parse(), new.parse());
+        if a.confine(&b, &delegate).is_err() {
+            return Ok(());
+        }
+        let own = any::Asking { watcher: Watcher::Principal(delegate), ..asking.clone() };
+        let [before, own, after] = [(&a, &asking), (&a, &own), (&b, &asking)]
+            .map(|(rules, asking)| decide(rules, &asking.question()));
+        prop_assert!(after.handling() <= before.handling().max(own.handling()));
+        if after.handling() == Handling::Allow {
+            let shown = |of: &impp_acl::Decision| match of.handling() {
+                Handling::Allow => of.grants().clone(),
+                _ => impp_acl::Grants::nothing(),
+            };
+            prop_assert!(shown(&before).union(&shown(&own)).includes(after.grants()));
+        }
     }
 
     #[test]

@@ -93,6 +93,7 @@ proptest! {
                         Needs::Rules => *right == "rules",
                         Needs::Watchers => *right == "watchers",
                         Needs::InboxRead => *right == "inbox-read",
+                        Needs::SendAs => *right == "send-as",
                     }
                 }));
                 prop_assert_eq!(permit.is_some(), needed, "{} {:?}", what, ask);

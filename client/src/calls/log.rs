@@ -26,8 +26,7 @@ impl Client {
         cursor: Option<Bytes>,
         max: Option<u64>,
     ) -> Result<Page, ClientError> {
-        let fetch = Fetch { cursor, max, ..Fetch::of(self.address().clone(), What::Log) };
-        content(self.call_repeatable(fetch).await?, What::Log)
+        self.read_log_for(self.address(), cursor, max).await
     }
 
     /// The same, but if there is nothing it waits for something, so long at most (five minutes, whatever

@@ -19,6 +19,8 @@ use crate::profile::ProfileError;
 pub struct Outgoing {
     /// The recipient.
     pub to: Address,
+    /// From whom, if that is somebody whose rules let one send for them.
+    pub from: Option<Address>,
     /// Its id, if it is a repeat; else a new one is made.
     pub id: Option<MessageId>,
     /// The media type; absent is text/plain in UTF-8.
@@ -75,6 +77,7 @@ impl Client {
         // A repeat must be the same to the byte, whenever it is made: all times come from the id.
         let created = id.time().unwrap_or(now);
         let message = Message {
+            from: outgoing.from,
             content_type: outgoing.content_type,
             created: Some(created),
             expires: outgoing.expires.map(|after| created.after(after)),

@@ -3,6 +3,7 @@
 //! Following is left to `follow`; every call here is one request and one answer.
 
 mod contacts;
+mod delegations;
 mod devices;
 mod log;
 mod message;
@@ -13,7 +14,7 @@ mod subscriptions;
 use bytes::Bytes;
 use impp_protocol::command::{Done, Fetch, Publish};
 use impp_protocol::schema::Map;
-use impp_protocol::{What, state};
+use impp_protocol::{Address, What, state};
 
 pub(crate) use message::new_id;
 pub use message::{Outgoing, Sent, local_time};
@@ -36,9 +37,18 @@ trait List: Map {
 impl Client {
     /// Reads one of the caller's own lists, all its parts.
     async fn fetch_list<T: List>(&self, what: What) -> Result<Vec<T::Entry>, ClientError> {
+        self.fetch_list_of::<T>(self.address(), what).await
+    }
+
+    /// The same of somebody.
+    async fn fetch_list_of<T: List>(
+        &self,
+        owner: &Address,
+        what: What,
+    ) -> Result<Vec<T::Entry>, ClientError> {
         let (mut all, mut cursor) = (Vec::new(), None);
         for _ in 0..LIST_PARTS_MAX {
-            let fetch = Fetch { cursor, ..Fetch::of(self.address().clone(), what) };
+            let fetch = Fetch { cursor, ..Fetch::of(owner.clone(), what) };
             let done = self.call_repeatable(fetch).await?;
             cursor = done.next.clone();
             all.extend(content::<T>(done, what)?.entries());

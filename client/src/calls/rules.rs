@@ -1,7 +1,7 @@
 //! Access rules and delivery rules: one text, and what it says about somebody.
 
 use bytes::Bytes;
-use impp_protocol::command::{Fetch, Publish};
+use impp_protocol::command::{Done, Fetch};
 use impp_protocol::state::Explanation;
 use impp_protocol::{Address, Timestamp, What};
 
@@ -48,10 +48,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn rules(&self) -> Result<(String, u64), ClientError> {
-        let done = self.call_repeatable(Fetch::of(self.address().clone(), What::Rules)).await?;
-        let missing = || ClientError::Protocol("rules without a version".to_owned());
-        let number = done.number.ok_or_else(missing)?;
-        Ok((text(done.content, What::Rules)?, number))
+        self.rules_for(self.address()).await
     }
 
     /// Replaces the rules if they still are of the version `base`. Gives the new version.
@@ -60,11 +57,7 @@ impl Client {
     /// [`ClientError`]: malformed with the line that is wrong, conflict if they were changed
     /// meanwhile. A lost connection leaves open whether it was done.
     pub async fn set_rules(&self, rules: &str, base: u64) -> Result<u64, ClientError> {
-        let content = Some(Bytes::copy_from_slice(rules.as_bytes()));
-        let own = Publish::of(self.address().clone(), What::Rules, None);
-        // Not repeated: done twice, the second answer would be a conflict with the first.
-        let done = self.call(Publish { content, base: Some(base), ..own }).await?;
-        Ok(done.number.unwrap_or(base))
+        self.set_rules_for(self.address(), rules, base).await
     }
 
     /// What the rules say about somebody, and which of them say it.
@@ -96,4 +89,11 @@ impl Client {
         let fetch = Fetch { view: true, once, ..supposed.of(self.address(), about) };
         seen(self.call_repeatable(fetch).await?)
     }
+}
+
+/// The text of an answer, and its version.
+pub(super) fn read(done: Done) -> Result<(String, u64), ClientError> {
+    let missing = || ClientError::Protocol("rules without a version".to_owned());
+    let number = done.number.ok_or_else(missing)?;
+    Ok((text(done.content, What::Rules)?, number))
 }

@@ -5,14 +5,18 @@ use std::collections::BTreeMap;
 use impp_protocol::Address;
 
 use super::change::Change;
-use super::layers::delegated;
+use super::mandated::Saying;
 use crate::ids::ListenerId;
 use crate::policy::Contact;
 
 impl Change {
     /// Whether it is true already, and is seen at once, whatever the store and the pace say.
     pub(super) fn is_at_once(&self) -> bool {
-        matches!(self, Change::Part(_) | Change::Withdraw | Change::Close(_))
+        match self {
+            Change::ByDelegate(_, saying) => matches!(saying, Saying::Parts(_)),
+            Change::Part(_) | Change::Withdraw | Change::Close(_) => true,
+            _ => false,
+        }
     }
 
     /// Whether it takes something back, from where these contacts are: then it is stored on a full
@@ -20,7 +24,8 @@ impl Change {
     /// how an owner takes back.
     pub fn takes_back(&self, contacts: &BTreeMap<Address, Contact>) -> bool {
         match self {
-            Change::Publish { .. } | Change::PublishFor { .. } | Change::Follow { .. } => false,
+            Change::Publish { .. } | Change::Follow { .. } => false,
+            Change::ByDelegate(_, saying) => !matches!(saying, Saying::Says { .. }),
             Change::PutContact(who, Some(entry)) => {
                 contacts.get(who).is_some_and(|before| entry.takes_from(before))
             }
@@ -49,9 +54,7 @@ impl Change {
     pub(super) fn overtaken_by(&mut self, end: &Change) {
         let ended = match (&*self, end) {
             (Change::Publish { device, .. }, Change::Withdraw | Change::Close(_)) => Some(*device),
-            (Change::PublishFor { delegate, device, .. }, Change::Withdraw | Change::Close(_)) => {
-                Some(delegated(delegate, *device))
-            }
+            (Change::ByDelegate(who, saying), end) => saying.ended_by(who, end),
             (Change::Publish { device, .. }, Change::Part(gone)) => {
                 Some(*device).filter(|device| device == gone)
             }

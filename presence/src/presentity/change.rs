@@ -11,6 +11,7 @@ use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, DeviceId, SessionId, Timestamp};
 
 use super::layers::{Layers, Lease};
+use super::mandated::Saying;
 use super::pace::PaceLimit;
 use crate::bonds::{Bond, Keeper};
 use crate::ids::ListenerId;
@@ -37,20 +38,9 @@ pub enum Change {
         /// How long it holds.
         lease: Lease,
     },
-    /// A delegate says something of the owner, as far as the owner's rules let it, for a lease.
-    PublishFor {
-        /// Who.
-        delegate: Address,
-        /// From which of its devices.
-        device: DeviceId,
-        /// What, as a change of what it has said from there.
-        patch: Patch,
-        /// Or instead of that.
-        replace: bool,
-        /// How long it holds, if its right does.
-        until: Timestamp,
-    },
-    /// A device takes back what it has said; a delegate, by the id of that layer.
+    /// A delegate says something of the owner, or what it has said ends.
+    ByDelegate(Address, Saying),
+    /// A device takes back what it has said.
     Unpublish(DeviceId),
     /// A session has lost its connection, and what is bound to it stays until then; or it has found
     /// one again.
@@ -157,7 +147,7 @@ impl State {
                 let published = self.layers.publish(order, *device, patch, *replace, *lease);
                 return self.published(published);
             }
-            Change::PublishFor { .. } => return self.publish_for(now, order, change),
+            Change::ByDelegate(who, saying) => return self.speak(now, order, who, saying),
             Change::Unpublish(device) | Change::Part(device) => {
                 self.layers.remove(*device);
                 self.recompose();

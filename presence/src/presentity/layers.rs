@@ -15,7 +15,8 @@ pub const LAYERS_MAX: usize = 64;
 
 /// Most of these that delegates have, and their bytes together: they leave the owner room.
 pub const DELEGATED_MAX: usize = 16;
-/// See there.
+/// See there. Each delegate has at most half of what the others leave of both: so there is always some
+/// for one more.
 pub const DELEGATED_BYTES_MAX: usize = 16 * 1024;
 
 /// How long a layer stays.
@@ -158,7 +159,7 @@ impl Layers {
         let layers: Vec<Layer> = others.cloned().chain([layer]).collect();
         let layers = Layers { layers, crash: self.crash };
         // All layers together fit a frame, so that whatever they come to compose does.
-        if layers.size() > DOCUMENT_BYTES_MAX || (by.is_some() && layers.is_crowded()) {
+        if layers.size() > DOCUMENT_BYTES_MAX || by.is_some_and(|by| layers.crowds(by, self)) {
             return Err(Fault::TooLong);
         }
         // Layers within limits may exceed them together.
@@ -195,11 +196,20 @@ impl Layers {
             .filter_map(|layer| Some((layer.by.as_ref()?, layer.device, &layer.said.document)))
     }
 
-    /// Whether delegates have more than their part.
-    fn is_crowded(&self) -> bool {
-        let all = self.layers.iter().filter(|layer| layer.by.is_some());
-        let sizes: Vec<usize> = all.map(|layer| layer.said.encoded.len()).collect();
-        sizes.len() > DELEGATED_MAX || sizes.iter().sum::<usize>() > DELEGATED_BYTES_MAX
+    /// Whether a delegate has come to more than its share of what there is for delegates. What it had
+    /// before the others came it may go on saying.
+    fn crowds(&self, by: &Address, before: &Layers) -> bool {
+        let size = |of: &Layers, own: bool| {
+            let delegated = of.layers.iter().filter_map(|layer| Some((layer.by.as_ref()?, layer)));
+            let counted = delegated.filter(|(who, _)| (*who == by) == own);
+            counted.fold((0, 0), |(count, bytes), (_, layer)| {
+                (count + 1, bytes + layer.said.encoded.len())
+            })
+        };
+        let (own, others, had) = (size(self, true), size(self, false), size(before, true));
+        let exceeds = |own, others, had, max| 2 * own + others > max && own > had;
+        exceeds(own.0, others.0, had.0, DELEGATED_MAX)
+            || exceeds(own.1, others.1, had.1, DELEGATED_BYTES_MAX)
     }
 
     /// The order of the layer that was published last.

@@ -47,6 +47,7 @@ pub use change::{Answer, Asked, Change};
 pub use contents::Held;
 pub use groups::{Groups, set_version};
 pub use layers::{DELEGATED_BYTES_MAX, DELEGATED_MAX, LAYERS_MAX, Layers, Lease, Saved, delegated};
+pub use mandated::Saying;
 pub(crate) use pace::Pace;
 pub use pace::PaceLimit;
 pub use staging::Staging;

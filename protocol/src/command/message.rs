@@ -35,7 +35,8 @@ fields! {
         1 id: MessageId,
         /// The recipient.
         2 to: Address,
-        /// The sender. The server writes it; a client leaves it out or says its own address.
+        /// The sender. The server writes it; a client leaves it out, or says its own address or that of
+        /// whose delegate it is.
         3 from: Option<Address>,
         /// The media type of the body; absent is text/plain in UTF-8.
         4 content_type: Option<String>,
@@ -53,7 +54,7 @@ fields! {
         10 headers: Vec<Header>,
         /// Not stored: passed to the devices that are connected, or to none.
         11 volatile: bool,
-        /// Who wrote it, if somebody sent it for `from`. The server writes it. Reserved.
+        /// Who wrote it, if a delegate sent it for `from`. The server writes it.
         12 sender: Option<Address>,
         /// Links: how many more servers may pass it on.
         13 hops: Option<u64>,

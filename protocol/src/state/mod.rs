@@ -2,6 +2,7 @@
 //! bring of them.
 
 mod contacts;
+mod delegation;
 mod explanation;
 mod log;
 mod owned;
@@ -9,6 +10,7 @@ mod short_page;
 mod subscription;
 
 pub use contacts::{CONTACT_GROUPS_MAX, Contact, ContactEdit, Contacts, Grant};
+pub use delegation::{Act, Acts, DelegatedRight, Delegation, Delegations};
 pub use explanation::{Explanation, RuleTrace};
 pub use log::{DeviceEvent, DeviceReport, Fate, FateReport, Item, ItemKind, Page, Whereabouts};
 pub use owned::{

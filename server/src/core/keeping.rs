@@ -6,7 +6,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use impp_acl::{Acting, By};
-use impp_presence::{Change, Presentity, Saved, Write};
+use impp_presence::{Change, Presentity, Saved, Saying, Write};
 use impp_protocol::{Address, DeviceId, Domain, Timestamp};
 use impp_storage::{
     Expect, Lane, Op, Outcome, Payer, Pending, Record, SCAN_ITEMS_MAX, Salvaged, Scan, Store,
@@ -139,7 +139,7 @@ pub fn lane_of(address: &Address, is_local: bool) -> Lane {
 pub fn asker(change: &Change) -> Option<&Address> {
     match change {
         Change::Follow { watcher, .. } | Change::Release { watcher, .. } => Some(watcher),
-        Change::PublishFor { delegate, .. } => Some(delegate),
+        Change::ByDelegate(delegate, _) => Some(delegate),
         // The owner does it, or the watcher: rarely, and it takes something back.
         _ => None,
     }
@@ -150,6 +150,10 @@ pub fn payer_of(owner: &Address, presentity: &Presentity, change: &Change) -> Pa
     match change {
         // An account that is disabled or removed: that is the operator's.
         Change::Withdraw | Change::Close(_) => Payer::Operator,
+        Change::ByDelegate(_, Saying::Parts(None)) => Payer::Operator,
+        Change::ByDelegate(delegate, Saying::TakesBack | Saying::Parts(Some(_))) => {
+            Payer::Account(delegate.clone())
+        }
         _ if change.takes_back(&presentity.policy().contacts) => Payer::Account(owner.clone()),
         _ => Payer::Nobody,
     }
@@ -289,6 +293,35 @@ pub async fn all(store: &dyn Store, domain: &Domain, table: Table) -> Result<Sal
         if end {
             return Ok(Salvaged { records, ..Salvaged::default() });
         }
+    }
+}
+
+/// Looks at all records of one kind of a domain that can be read, a page at a time; some maybe twice.
+///
+/// # Errors
+/// [`StoreError`], but not that some are damaged.
+pub async fn each(
+    store: &dyn Store,
+    domain: &Domain,
+    table: Table,
+    mut look: impl FnMut(&[u8], &[u8]),
+) -> Result<(), StoreError> {
+    let mut after = None;
+    loop {
+        let (domain, prefix, max) = (domain.clone(), Vec::new(), PAGE);
+        let range = Scan { domain: domain.clone(), table, prefix, after, max };
+        let (part, end) = match store.scan(range).await {
+            Err(StoreError::Damaged { .. }) => (store.salvage(domain, table).await?.records, true),
+            part => part.map(|part| {
+                let end = part.len() < PAGE;
+                (part, end)
+            })?,
+        };
+        part.iter().for_each(|(key, record)| look(key, &record.value));
+        if end {
+            return Ok(());
+        }
+        after = part.into_iter().next_back().map(|(key, _)| key);
     }
 }
 

@@ -132,6 +132,7 @@ impl Server {
         let shares = Shares::default();
         let principals = Arc::new(Principals::new(ground.clone(), recovery));
         principals.recall_ghosts().await?;
+        principals.recall_delegates().await?;
         let beside = Beside {
             routes: Arc::new(Routes::new(ground.settings.clone(), ground.accounts.clone())),
             principals,

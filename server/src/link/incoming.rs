@@ -33,9 +33,9 @@ pub(super) async fn message(
     };
     speaks_for(link, &from)?;
     concerns_us(link, &message.to).map_err(request)?;
-    if message.sender.is_some() {
-        return Err(request(Error::new(Code::Unsupported, "sender: not between domains")));
-    }
+    // A delegate of whom it is from; who that may be is for their own domain to know.
+    let writer = message.sender.clone().unwrap_or_else(|| from.clone());
+    speaks_for(link, &writer)?;
     let Some(hops) = message.hops else {
         return Err(request(Error::new(Code::Malformed, "hops: needed on a link")));
     };
@@ -58,11 +58,11 @@ pub(super) async fn message(
     // Alike for every recipient, so that it tells nothing of any.
     asks_for(serving, link, &message.to).map_err(request)?;
     let (now, config) = (serving.clock.now(), serving.settings.load_full());
-    if let Err(wait) = serving.budgets.message(now, link, &config.federation, (&message, &from)) {
+    if let Err(wait) = serving.budgets.message(now, link, &config.federation, (&message, &writer)) {
         let text = "too many messages from you or your domain; slow down";
         return Err(request(Error::new(Code::RateLimited, text).retry_after(wait)));
     }
-    serving.delivery.deliver(message, from, Bearer::Link).await.map_err(request)
+    serving.delivery.deliver(message, writer, Bearer::Link).await.map_err(request)
 }
 
 /// The other side must have proven the domain of whom it speaks for.

@@ -29,6 +29,11 @@ pub(super) fn dedup(message: &Written, from: &Address) -> Dedup {
     Dedup { id: message.id.0, from: from.clone(), to: message.to.clone(), digest }
 }
 
+/// Whose logs have a copy of a message: who wrote it, and from whom it is if that is somebody else.
+pub(super) fn writers(message: &Message) -> Vec<Address> {
+    message.sender.iter().chain(&message.from).cloned().collect()
+}
+
 /// What is answered to a message that cannot be taken now. If the very same was accepted before it is not
 /// refused, whatever has changed meanwhile; and where its id was used for another one, that is told.
 ///

@@ -3,17 +3,18 @@
 //!
 //! What the recipient's delivery rules say is `impp_acl`'s, once-only storing the store's.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use impp_acl::{DeliveryAction, Watcher};
+use impp_acl::{DeliveryAction, Rate, Watcher};
 use impp_presence::places::Amount;
 use impp_protocol::command::{Message, Outcome, Written};
 use impp_protocol::state::{Fate, FateReport};
 use impp_protocol::{Address, By, Code, Error, Timestamp, What};
 use impp_storage::{self as storage, Dedup, Lane, Limit, Op, Store, StoreError, Unit};
 
-use super::accept::{answered, dedup, done, full, in_time, in_window, refused};
+use super::accept::{answered, dedup, done, full, in_time, in_window, refused, writers};
 use super::going_on::GoingOn;
 use super::held::hold;
 use super::under_way::UnderWay;
@@ -89,7 +90,8 @@ impl Delivery {
         }
     }
 
-    /// Takes a message whose `from` is proven; the answer comes when the store has it.
+    /// Takes a message of which it is proven from whom it is, and that `from` wrote it: the same, or a
+    /// delegate, who pays for it. The answer comes when the store has it.
     ///
     /// # Errors
     /// Why it is not taken.
@@ -119,14 +121,14 @@ impl Delivery {
                 let unit = self.unit(&message, dedup, &judged, &bearer, now);
                 let bytes = message.body.len() as u64;
                 let size = unit.body.as_ref().map_or(0, Bytes::len) as u64;
-                let to = message.to.clone();
+                let (writers, to) = (writers(&message), message.to.clone());
                 let (pending, delivery) = (self.store.submit(unit), self.clone());
                 // Whoever has new items is told, also if the sender is gone by then.
                 let answered = tokio::spawn(async move {
                     let outcome = pending.await;
                     delivery.count(&outcome, &to, action, &from, (bytes, size)).await;
                     drop(entered);
-                    delivery.answer(outcome, &from, &to, now)
+                    delivery.answer(outcome, &writers, &to, now)
                 });
                 Ok(Answer::of_task(answered))
             }
@@ -222,14 +224,14 @@ impl Delivery {
     fn answer(
         &self,
         outcome: Result<storage::Outcome, StoreError>,
-        from: &Address,
+        writers: &[Address],
         to: &Address,
         now: Timestamp,
     ) -> Handled {
         answered(outcome, to, now, || {
             self.metrics.messages.inc();
             self.sessions.thing_changed(to, What::Log);
-            self.sessions.thing_changed(from, What::Log);
+            writers.iter().for_each(|writer| self.sessions.thing_changed(writer, What::Log));
             Outcome::Delivered
         })
     }
@@ -266,11 +268,11 @@ impl Delivery {
         }
         if *bearer == Bearer::Session {
             // Accepted, held and dropped are alike to the sender.
-            let (code, by, text, address) = (None, None, None, None);
+            let (code, by, text, address) = Default::default();
             let (id, to, fate) = (message.id, to.clone(), Fate::Delivered);
-            ops.push(copy_sent(&from));
+            ops.extend(writers(message).iter().map(copy_sent));
             ops.push(fate_of(&from, &FateReport { id, to, fate, code, by, text, address }));
-            ops.push(trimmed(&from, &settings.inbox, None));
+            ops.extend(writers(message).iter().map(|of| trimmed(of, &settings.inbox, None)));
         }
         // What waited in a queue was counted when it came there.
         let dedup_max = (*bearer != Bearer::Queue).then_some(settings.limits.known_ids_max);
@@ -299,6 +301,24 @@ impl Delivery {
     }
 }
 
+/// What the owner's rules make of a message that somebody has written, and from whom it is: the stricter of
+/// what they say of the two.
+pub(super) fn judged(
+    principal: &Principal,
+    now: Timestamp,
+    from: Option<&Address>,
+    writer: &Address,
+) -> (DeliveryAction, Option<Rate>) {
+    let of = |who: &Address| principal.presentity.delivery(now, &Watcher::Principal(who.clone()));
+    let own = of(writer);
+    let Some(other) = from.filter(|from| *from != writer).map(of) else { return own };
+    match own.0.cmp(&other.0) {
+        Ordering::Less => own,
+        Ordering::Greater => other,
+        Ordering::Equal => (own.0, Rate::stricter(own.1, other.1)),
+    }
+}
+
 /// What the owner's rules make of a message, if there is room for it among what is there of its sender;
 /// and how much of the inbox may be full for that.
 fn admit(
@@ -308,8 +328,8 @@ fn admit(
     from: &Address,
     (held_max, all): (u64, Amount),
 ) -> Result<(DeliveryAction, Amount), Error> {
-    let (owner, sender) = (&message.to, Watcher::Principal(from.clone()));
-    let (action, rate) = principal.presentity.delivery(now, &sender);
+    let owner = &message.to;
+    let (action, rate) = judged(principal, now, message.from.as_ref(), from);
     if let Some(rate) = rate {
         principal.rates.take(now, from, rate).map_err(|wait| {
             let text = format!("{owner} takes no more messages from you for now");

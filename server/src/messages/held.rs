@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use impp_acl::{DeliveryAction, Watcher};
+use impp_acl::DeliveryAction;
 use impp_federation::backoff::Backoff;
 use impp_protocol::command::Message;
 use impp_protocol::{Address, Code, Domain, Error, MessageId, Timestamp, What};
 use impp_storage::{Expect, Lane, Op, Outcome, Payer, Record, Rejection, Unit};
 
 use super::Delivery;
+use super::deliver::judged;
 use super::going_on::Turn;
 use crate::core::answers::Stored;
 use crate::core::keeping;
@@ -236,10 +237,11 @@ impl Delivery {
 
     /// A held message goes where the rules say now; there it stays if they say that it is held.
     async fn release(&self, owner: &Address, held: Held) -> Result<DeliveryAction, Error> {
-        let sender = Watcher::Principal(held.from.clone());
+        // From whom it is, if a delegate of theirs wrote it.
+        let from = Message::decode(held.record.value.clone()).ok().and_then(|message| message.from);
         let look = self
             .principals
-            .look(owner, |principal, now| principal.presentity.delivery(now, &sender).0);
+            .look(owner, |principal, now| judged(principal, now, from.as_ref(), &held.from).0);
         let action = look.await.stored()?;
         if action == DeliveryAction::Hold {
             return Ok(action);

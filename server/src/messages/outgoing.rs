@@ -12,7 +12,7 @@ use impp_protocol::command::{Message, Outcome, Written};
 use impp_protocol::{Address, Code, Domain, Error, MessageId, Timestamp, What};
 use impp_storage::{self as storage, Dedup, Expect, Lane, Op, Pending, Store, StoreError, Unit};
 
-use super::accept::{answered, dedup, done, in_time, in_window, refused};
+use super::accept::{answered, dedup, done, in_time, in_window, refused, writers};
 use super::deliver::Bearer;
 use super::linked::Linked;
 use super::queued::{item, record, restored};
@@ -97,7 +97,8 @@ impl Outgoing {
         Outgoing { store, clock, settings, sessions, metrics, queues, linked, carriers, under_way }
     }
 
-    /// Takes a message from its sender; the answer comes when the queue on the disk has it.
+    /// Takes a message from who wrote it: its sender, or a delegate of the same domain, who pays for it. The
+    /// answer comes when the queue on the disk has it.
     ///
     /// # Errors
     /// Why it is not taken.
@@ -107,6 +108,7 @@ impl Outgoing {
         from: Address,
     ) -> Result<Answer, Error> {
         let (now, wall) = (self.clock.now(), self.clock.wall());
+        is_of_one_domain(&message, &from)?;
         if message.volatile {
             in_window(message.id, &Bearer::Session, wall)?;
             in_time(&message, wall)?;
@@ -122,21 +124,30 @@ impl Outgoing {
         };
         let record = record(&message.to, &message.to, HOPS_MAX, now, &body);
         let put = place::queued(&from, ticket).put_if(Expect::Absent, &record);
-        let unit = self.unit(wall, put, dedup, body.clone());
+        let writers = writers(&message);
+        let unit = self.unit(wall, put, &writers, dedup, body.clone());
         let (pending, outgoing) = (self.store.submit(unit), self.clone());
         // It goes on its way also if the sender is gone by then.
         let answered = tokio::spawn(async move {
             let outcome = outgoing.stored(pending, &waiting, ticket, &from, body).await;
             drop(entered);
-            outgoing.answer(outcome, &from, &message.to, wall)
+            outgoing.answer(outcome, &writers, &message.to, wall)
         });
         Ok(Answer::of_task(answered))
     }
 
     /// What the store does of a message that its sender has queued, in that sender's lane.
-    fn unit(&self, now: Timestamp, put: Op, dedup: Dedup, body: Bytes) -> Unit {
+    fn unit(
+        &self,
+        now: Timestamp,
+        put: Op,
+        writers: &[Address],
+        dedup: Dedup,
+        body: Bytes,
+    ) -> Unit {
         let (from, settings) = (dedup.from.clone(), self.settings.load());
-        let ops = vec![copy_sent(&from), trimmed(&from, &settings.inbox, None), put];
+        let copies = |of| [copy_sent(of), trimmed(of, &settings.inbox, None)];
+        let ops = writers.iter().flat_map(copies).chain([put]).collect();
         let (dedup_max, lane) = (Some(settings.limits.known_ids_max), Lane::Account(from));
         let (dedup, body) = (Some(dedup), Some(body));
         Unit { dedup, body, dedup_max, ..Unit::of(now, ops).in_lane(lane) }
@@ -197,13 +208,13 @@ impl Outgoing {
     fn answer(
         &self,
         outcome: Result<storage::Outcome, StoreError>,
-        from: &Address,
+        writers: &[Address],
         to: &Address,
         now: Timestamp,
     ) -> Handled {
         answered(outcome, to, now, || {
             self.metrics.messages.inc();
-            self.sessions.thing_changed(from, What::Log);
+            writers.iter().for_each(|writer| self.sessions.thing_changed(writer, What::Log));
             Outcome::Queued
         })
     }
@@ -305,6 +316,17 @@ impl Outgoing {
     pub async fn forget_linked(&self, now: Timestamp) -> Result<(), StoreError> {
         self.linked.forget(now).await
     }
+}
+
+/// Who writes a message is of the domain that it is from: of another one the other side would have no proof.
+///
+/// # Errors
+/// refused.
+fn is_of_one_domain(message: &Message, writer: &Address) -> Result<(), Error> {
+    let domain = message.from.as_ref().map_or("", Address::domain_str);
+    let text = || format!("from: to other domains only who is of {domain} sends for it");
+    let is = domain == writer.domain_str();
+    is.then_some(()).ok_or_else(|| Error::new(Code::Refused, text()))
 }
 
 impl std::fmt::Debug for Outgoing {

@@ -61,7 +61,9 @@ fn fetched(fetch: &Fetch) -> Cost {
     match fetch.what {
         // Held messages are read whole.
         What::Requests => work(16),
-        What::Watchers | What::Subscriptions | What::Contacts => work(8),
+        What::Watchers | What::Subscriptions | What::Contacts | What::Acts => work(8),
+        // Each owner for whom one may act is looked at.
+        What::Delegations => work(32),
         // Rules are read as for a change of them.
         What::Explain => work(8),
         What::Log => work(2),

@@ -19,24 +19,31 @@ impl Session {
 
     async fn accept(&self, mut message: Message) -> Result<Answer, Error> {
         offered(&self.client.account, Service::Messages)?;
-        let from = self.address().clone();
-        // The sender is who signed in, whatever the frame says.
-        if message.from.as_ref().is_some_and(|claimed| *claimed != from) {
-            return Err(Error::new(Code::Refused, format!("from: you are {from}")));
-        }
         if message.is_stamped() {
             let text = "sender, hops, redirected_from, fields 48 to 63: only servers write these";
             return Err(Error::new(Code::Refused, text));
         }
-        message.from = Some(from.clone());
+        // Who writes it is who signed in, whatever the frame says; and from whom it is, the same or an
+        // owner for whom they may send.
+        let writer = self.address().clone();
+        match message.from.take().filter(|from| *from != writer) {
+            None => message.from = Some(writer.clone()),
+            Some(owner) => {
+                let acting = self.serving.things.delegations.sending(&writer, &owner).await?;
+                let acting = acting
+                    .ok_or_else(|| Error::new(Code::Refused, format!("from: you are {writer}")))?;
+                message.from = Some(acting.owner().clone());
+                message.sender = Some(writer.clone());
+            }
+        }
         let message = Written::new(message);
         if let Some(over) = message.over_limit() {
             return Err(Error::new(Code::TooLarge, over));
         }
         let Rooms { routes, outgoing, delivery, .. } = &self.serving.rooms;
-        if routes.is_remote(&from, &message.to) {
-            return outgoing.accept(message, from).await;
+        if routes.is_remote(message.from.as_ref().unwrap_or(&writer), &message.to) {
+            return outgoing.accept(message, writer).await;
         }
-        delivery.deliver(message, from, Bearer::Session).await
+        delivery.deliver(message, writer, Bearer::Session).await
     }
 }

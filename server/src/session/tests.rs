@@ -260,3 +260,17 @@ async fn what_may_be_asked_of_a_thing_is_what_the_table_says() {
         }
     }
 }
+
+/// Who is named by nobody has no owner read from the store, whoever it asks about: how long that takes
+/// and how it fails would tell who there is.
+#[tokio::test]
+async fn r2_3_4_nobody_is_read_for_a_stranger() {
+    let server = start().await;
+    let (mut bob, looked) = (sign_in(&server, "bob").await, || server.rooms.principals.looked_at());
+    for owner in ["alice", "nobody"] {
+        let before = looked();
+        let publish = Publish { address: address(owner), ..note("here") };
+        assert_eq!(refused(ask(&mut bob, publish).await).code, Code::Refused);
+        assert_eq!(looked(), before, "{owner}");
+    }
+}

@@ -9,8 +9,8 @@ use clap::{Parser, Subcommand};
 use impp_client::protocol::Address;
 
 use crate::commands::{
-    contacts, devices, fate, fetch, inbox, login, outbox, requests, rules, send, status,
-    subscriptions, watch, watchers,
+    contacts, delegations, devices, fate, fetch, inbox, login, outbox, requests, rules, send,
+    status, subscriptions, watch, watchers,
 };
 
 /// IMPP/1 client: presence and messages from the command line.
@@ -19,7 +19,8 @@ use crate::commands::{
 pub(crate) struct Args {
     #[command(flatten)]
     pub global: Global,
-    /// For whom, if it is not you: somebody whose rules let you. It goes before `status`.
+    /// For whom, if it is not you: somebody whose rules let you. It goes before `status`, `send`,
+    /// `rules`, `watchers`, `inbox`.
     #[arg(long = "for", value_name = "ADDRESS")]
     pub owner: Option<Address>,
     #[command(subcommand)]
@@ -88,6 +89,8 @@ pub(crate) enum Command {
     Rules(rules::Args),
     /// Your devices.
     Devices(devices::Args),
+    /// Who may act for you, and for whom you may.
+    Delegations(delegations::Args),
 }
 
 #[cfg(test)]
@@ -124,6 +127,11 @@ mod tests {
             "--for alice@a.example status set --activity meeting --lease 60",
             "--for alice@a.example status set open --tuple desk",
             "--for alice@a.example status clear",
+            "--for alice@a.example rules set f --base 3",
+            "--for alice@a.example inbox --max 3",
+            "--for alice@a.example send bob@a.example hello",
+            "delegations",
+            "delegations acts",
             "fate 019f0000-0000-7000-8000-000000000000",
             "watch",
             "watch bob@a.example dan@a.example --count 3 --for 5",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use impp_protocol::presence::FieldName;
 
 use super::*;
-use crate::presentity::{Answer, Staging, delegated};
+use crate::presentity::{Answer, Saying, Staging, delegated};
 
 const CAL: DeviceId = DeviceId([7; 16]);
 
@@ -33,7 +33,7 @@ fn says_for(fields: &[&str], lease: u64) -> Change {
     document.person.extend(fields);
     let patch = Patch::between(&Document::default(), &document);
     let (delegate, until) = (cal(), at(lease));
-    Change::PublishFor { delegate, device: CAL, patch, replace: true, until }
+    Change::ByDelegate(delegate, Saying::Says { device: CAL, patch, replace: true, until })
 }
 
 fn has(alice: &Presentity) -> bool {
@@ -99,4 +99,37 @@ fn r2_3_4_no_device_of_a_delegates_is_one_of_the_owners() {
     assert_eq!((&*whole.person["note"], &*whole.person["activities"]), ("mine", "busy"));
     alice.make(at(4), Change::Part(CAL));
     assert!(has(&alice));
+}
+
+#[test]
+fn r2_3_4_a_right_that_is_over_is_known_before_the_timer_has_come() {
+    let mut alice = alice(lets(&["activities"], 100));
+    alice.make(at(2), says_for(&["activities"], 1000));
+    assert!(!alice.is_over(at(99)) && alice.is_over(at(100)));
+    alice.expire(at(100));
+    assert!(!alice.is_over(at(100)));
+}
+
+#[test]
+fn r2_3_4_a_device_that_is_gone_takes_with_it_what_is_on_its_way() {
+    for (from, stays) in [(None, false), (Some(CAL), false), (Some(DeviceId([8; 16])), true)] {
+        let mut alice = alice(lets(&["activities"], 100));
+        alice.make(at(2), says_for(&["activities"], 1000));
+        let Staging::Staged(said) = alice.stage(at(3), says_for(&["activities"], 50)).0 else {
+            panic!()
+        };
+        alice.make(at(4), Change::ByDelegate(cal(), Saying::Parts(from)));
+        assert_eq!(has(&alice), stays, "{from:?}");
+        alice.committed(at(5), said, None);
+        assert_eq!((has(&alice), alice.speakers().is_empty()), (stays, !stays), "{from:?}");
+    }
+}
+
+#[test]
+fn r2_3_4_a_delegate_takes_back_all_it_has_said_and_nothing_of_others() {
+    let mut alice = alice(lets(&["activities"], 100));
+    alice.make(at(2), says(CAL, "mine", 1000));
+    alice.make(at(3), says_for(&["activities"], 1000));
+    alice.make(at(4), Change::ByDelegate(cal(), Saying::TakesBack));
+    assert!(!has(&alice) && alice.layers().of(CAL).is_some());
 }

@@ -6,10 +6,12 @@
 //! the change or takes it back, and only then wakes whoever has to look, also if the one who asked has
 //! gone. What a presentity does is left to `impp_presence`, what it looks like on disk to `records`.
 
+mod acts;
 mod ghosts;
 mod held;
 mod inbox;
 mod load;
+mod mandates;
 mod recovery;
 mod storing;
 mod surroundings;
@@ -36,9 +38,11 @@ use crate::core::rates::Rates;
 use crate::core::settings::Settings;
 use crate::core::standing::Standing;
 use crate::core::timers::Due;
+use acts::ActsOfHour;
 pub use held::{HeldMessages, Moving};
 pub use inbox::{InboxShares, Put};
 pub use load::pace_limit;
+use mandates::Named;
 pub use recovery::Recovery;
 use surroundings::Surroundings;
 
@@ -53,6 +57,9 @@ pub struct Principal {
     pub held: HeldMessages,
     /// Whose messages are in the inbox.
     pub inbox: InboxShares,
+    acts: ActsOfHour,
+    /// Whether whom its rules name may be about to change.
+    renames: bool,
     waiting: HashMap<u64, Waiting>,
     /// In which surroundings it is decided.
     surroundings: u64,
@@ -95,8 +102,8 @@ impl Principal {
     }
 
     fn new(presentity: Presentity, held: HeldMessages) -> Principal {
-        let (rates, inbox, waiting, surroundings) = Default::default();
-        Principal { presentity, rates, held, inbox, waiting, surroundings }
+        let (rates, inbox, acts, renames, waiting, surroundings) = Default::default();
+        Principal { presentity, rates, held, inbox, acts, renames, waiting, surroundings }
     }
 }
 
@@ -111,6 +118,8 @@ pub struct Principals {
     loading: DashMap<Address, Arc<tokio::sync::Mutex<()>>>,
     /// Those who do not exist.
     ghosts: Mutex<Ghosts>,
+    /// Who acts for whom, as far as rules name them.
+    named: Named,
     /// How often one was asked for; tests compare it.
     #[cfg(test)]
     looked: std::sync::atomic::AtomicU64,
@@ -119,7 +128,7 @@ pub struct Principals {
 impl Principals {
     /// None is loaded yet.
     pub fn new(ground: Ground, recovery: Recovery) -> Principals {
-        let (entries, surroundings, loading, ghosts) = Default::default();
+        let (entries, surroundings, loading, ghosts, named) = Default::default();
         Principals {
             ground,
             recovery,
@@ -127,6 +136,7 @@ impl Principals {
             surroundings,
             loading,
             ghosts,
+            named,
             #[cfg(test)]
             looked: Default::default(),
         }
@@ -166,7 +176,7 @@ impl Principals {
     ) -> Result<R, StoreError> {
         let entry = self.load(owner).await?;
         let (mut principal, now) = (self.enter(owner, &entry), self.ground.clock.now());
-        if principal.presentity.layers().is_due(now) {
+        if principal.presentity.is_over(now) {
             self.expire_now(owner, &entry, &mut principal, now);
         }
         let answer = act(&mut principal, now);
@@ -208,6 +218,7 @@ impl Principals {
                 return Ok(Err(unfit));
             }
             let bill = self.bill(owner, &principal.presentity, &change);
+            self.will_name(owner, &mut principal, &change);
             let (staging, mut effects) = principal.presentity.stage(now, change);
             let writes = std::mem::take(&mut effects.writes);
             let told = match staging {
@@ -259,6 +270,7 @@ impl Principals {
     /// Forgets a principal whose account is gone; what it had is asked from the store again.
     pub fn forget(&self, owner: &Address) {
         self.entries.remove(owner);
+        self.forget_named(owner);
         self.ground.timers.set(Due::Presentity(owner.clone()), None);
     }
 
@@ -328,6 +340,7 @@ impl Principals {
         effects: Effects,
         now: Timestamp,
     ) {
+        self.note_named(owner, principal);
         let Effects { mut writes, again, later, wake, answers } = effects;
         writes.extend(later);
         for (id, writes) in again {

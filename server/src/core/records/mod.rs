@@ -56,9 +56,12 @@ pub const GHOST: Table = Table(13);
 /// user part and sender. The value is empty JSON.
 pub const DECIDED: Table = Table(14);
 
+/// What delegates did for an owner, by user part, hour, delegate and right.
+pub const ACTS: Table = Table(15);
+
 /// All tables in which an account has records of its own, by its user part and more.
 pub const OF_ACCOUNT: &[Table] =
-    &[CONTACT, DEVICE, LAYER, WATCHER, HELD, FOLLOWED, QUEUED, ROOM, DECIDED];
+    &[CONTACT, DEVICE, LAYER, WATCHER, HELD, FOLLOWED, QUEUED, ROOM, DECIDED, ACTS];
 
 /// A key of what belongs to `owner`, alone or with `rest` of one thing of it; with an empty last part,
 /// what the keys of all such things begin with.
@@ -244,6 +247,18 @@ pub struct LayerRecord {
     /// Most were published during none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crash: Option<u64>,
+}
+
+/// What a delegate did by one right within an hour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActRecord {
+    /// How often.
+    pub count: u64,
+    /// When first, milliseconds since 1970.
+    pub first: u64,
+    /// When last.
+    pub last: u64,
 }
 
 /// A watcher of a presentity, or one who follows a presentity of another domain, whose subscription

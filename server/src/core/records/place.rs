@@ -6,14 +6,15 @@
 use std::marker::PhantomData;
 
 use bytes::Bytes;
+use impp_acl::Needs;
 use impp_protocol::{Address, DeviceId, Domain, MessageId};
 use impp_storage::{Expect, Op, RecordKey, StoreError, Table};
 use serde::Serialize;
 
 use super::{
-    ACCOUNT, AccountRecord, CONTACT, ClockRecord, ContactRecord, DECIDED, DEVICE, DeviceRecord,
-    FOLLOWED, GHOST, HELD, LAYER, LINKED, LayerRecord, LinkedRecord, META, QUEUED, QueuedRecord,
-    ROOM, RULES, RoomRecord, WATCHER, WatcherRecord, prefix, to_bytes,
+    ACCOUNT, ACTS, AccountRecord, ActRecord, CONTACT, ClockRecord, ContactRecord, DECIDED, DEVICE,
+    DeviceRecord, FOLLOWED, GHOST, HELD, LAYER, LINKED, LayerRecord, LinkedRecord, META, QUEUED,
+    QueuedRecord, ROOM, RULES, RoomRecord, WATCHER, WatcherRecord, prefix, to_bytes,
 };
 use crate::core::secrets::SecretsRecord;
 
@@ -159,6 +160,16 @@ pub fn ghost(address: &Address, asked_by: &Domain) -> Place<String> {
 /// The same, as it was stored before accounts had one, for the first domain alone.
 pub fn ghost_alone(address: &Address) -> Place<String> {
     Place::of(GHOST, address, &[])
+}
+
+/// What a delegate did for an owner within an hour.
+pub fn act(owner: &Address, of: u64, delegate: &Address, needs: Needs) -> Place<ActRecord> {
+    Place::of(ACTS, owner, &[&hour(of), delegate.as_str(), needs.as_str()])
+}
+
+/// An hour since 1970 in a key: in their order.
+pub fn hour(hour: u64) -> String {
+    format!("{hour:08x}")
 }
 
 /// One that a scan has found.

@@ -182,6 +182,7 @@ async fn disable(
     let withdrawn = withdrawn.await;
     server.live.end_all(address, ByeReason::Revoked, "the account was disabled").await;
     server.outgoing.end_sender(address);
+    server.principals.part_delegate(address, None).await?;
     match withdrawn {
         // What cannot be read is shown to nobody, before and after.
         Err(ChangeError::Store(error @ StoreError::Damaged { .. })) => {

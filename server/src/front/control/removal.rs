@@ -81,6 +81,8 @@ async fn finish(server: &Administration, address: &Address) -> Result<Vec<String
     let mut ops = unfollow(server, address).await?;
     // What it has waiting for other domains.
     server.outgoing.forget_sender(address);
+    // What it says of others.
+    server.principals.part_delegate(address, None).await?;
     let mut warnings = close(server, address).await?;
     ops.push(place::rules(address).delete());
     for table in records::OF_ACCOUNT {

@@ -1,4 +1,5 @@
-//! What a device keeps of others' presence by leases goes with the device, wherever it is.
+//! What a device keeps of others' presence by leases goes with the device, wherever it is; so does what it
+//! has said of others as their delegate.
 //!
 //! Leases end by themselves too: what could not be let go of, or is cut off by a crash, ends then.
 
@@ -10,14 +11,20 @@ use crate::core::keeping;
 use crate::reach::Release;
 
 impl Devices {
-    /// Lets go of all that a device follows by leases: that may be thousands, one after the other.
+    /// Ends what a device has said of others, and lets go of all that it follows by leases: that may be
+    /// thousands, one after the other.
     pub(super) fn release(
         &self,
         owner: Address,
         device: DeviceId,
     ) -> impl Future<Output = ()> + Send + use<> {
         let (store, reach) = (self.store.clone(), self.reach.clone());
+        let principals = self.principals.clone();
         async move {
+            // It is not shown all the same.
+            if let Err(error) = principals.part_delegate(&owner, Some(device)).await {
+                tracing::warn!(%error, "the end of what a device says of others could not be stored");
+            }
             let followed = match keeping::followed(&*store, &owner).await {
                 Ok(followed) => followed,
                 Err(error) => return tracing::warn!(%error, "the leases of a device run out later"),

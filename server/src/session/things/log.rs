@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use impp_acl::{Acting, scope};
+use impp_acl::{Acting, By, scope};
 use impp_protocol::command::{Ack, Done, Fetch, Subscribe};
 use impp_protocol::state::{self, DeviceReport, FateReport, Item, ItemKind, Page};
 use impp_protocol::{Code, Error, Timestamp};
@@ -70,7 +70,23 @@ impl Logs {
         fetch: Fetch,
     ) -> Handled {
         let asked = self.asked(acting, &fetch).await?;
+        if let By::Delegate(_) = acting.by() {
+            return self.received(acting, asked).await;
+        }
         self.answer(acting, asked, every).await
+    }
+
+    /// A page for who may read the inbox: of the log what came, and not what its owner has sent, nor what
+    /// became of that or of devices.
+    async fn received(
+        &self,
+        acting: &Acting<scope::Inbox>,
+        Asked { after, max }: Asked,
+    ) -> Handled {
+        let oldest = &mut Sealed::default();
+        let (mut page, _) = self.page(acting, after, max, false, oldest).await.stored()?;
+        page.items.retain(|item| item.kind == ItemKind::Received);
+        Ok(Done { content: Some(state::encode(&page)), ..Done::empty() })
     }
 
     /// From where on is read, and how much.

@@ -4,6 +4,7 @@
 //! What may be asked of a thing, and what a permit to it is over, says the table in `acl/src/things.rs`.
 
 mod contacts;
+mod delegations;
 mod devices;
 mod explain;
 mod fate;
@@ -17,6 +18,7 @@ mod trimming;
 mod watchers;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use impp_acl::{Acting, Ask, Permit, Service, scope, thing};
 use impp_protocol::command::{Fetch, Publish, Subscribe};
@@ -30,6 +32,7 @@ use crate::session::Rooms;
 use crate::session::delegated::Delegations;
 use crate::session::devices::Devices;
 pub(super) use contacts::ContactList;
+use delegations::Delegated;
 use devices::OwnDevices;
 use fate::Fates;
 pub(super) use following::Following;
@@ -53,7 +56,7 @@ pub struct Client {
 
 /// See the module.
 pub struct Things {
-    delegations: Delegations,
+    pub(super) delegations: Delegations,
     presence: Presence,
     rules: Rules,
     pub(super) contacts: ContactList,
@@ -62,6 +65,7 @@ pub struct Things {
     devices: OwnDevices,
     pub(super) logs: Logs,
     fates: Fates,
+    delegated: Delegated,
 }
 
 impl Things {
@@ -76,8 +80,10 @@ impl Things {
         let sessions = live.sessions.clone();
         let delegations =
             Delegations { principals: principals.clone(), accounts: accounts.clone() };
+        let delegated = Delegated { principals: principals.clone(), accounts: accounts.clone() };
         Things {
             delegations,
+            delegated,
             presence: Presence {
                 principals: principals.clone(),
                 accounts,
@@ -121,23 +127,29 @@ impl Things {
     /// The permit of a client to ask this of a thing of this address: its own, or as a delegate.
     ///
     /// # Errors
-    /// As [`permit`]; who has no right is told the same as everybody else.
+    /// As [`permit`]; who has no right is told the same as everybody else. Or that what a delegate does
+    /// cannot be noted, if it does not take something back.
     async fn permit(
         &self,
         client: &Client,
         owner: &Address,
         what: What,
         ask: Ask,
+        takes_back: bool,
     ) -> Result<Permit, Error> {
-        match self.delegations.permit(&client.account.address, owner, what, ask).await? {
-            Some(permit) => Ok(permit),
+        let who = &client.account.address;
+        match self.delegations.permit(who, owner, what, ask).await? {
+            Some((permit, needs)) => {
+                self.delegations.note(who, owner, needs, takes_back).await?;
+                Ok(permit)
+            }
             None => permit(client, owner, what, ask),
         }
     }
 
     /// Reads a thing once.
     pub(super) async fn fetch(&self, client: &Client, fetch: Fetch) -> Handled {
-        match self.permit(client, &fetch.address, fetch.what, Ask::Fetch).await? {
+        match self.permit(client, &fetch.address, fetch.what, Ask::Fetch, false).await? {
             Permit::Rules(acting) => self.rules.fetch(&acting).await,
             Permit::Contacts(acting) => self.contacts.fetch(&acting, fetch).await,
             Permit::Requests(acting) => self.requests.fetch(&acting, fetch).await,
@@ -148,6 +160,8 @@ impl Things {
             Permit::Explain(acting) => self.rules.explain(&acting, fetch).await,
             Permit::Log(acting) => self.logs.fetch(&acting, client.every_item, fetch).await,
             Permit::Fate(acting) => self.fates.fetch(&acting, fetch).await,
+            Permit::Acts(acting) => self.delegated.acts(&acting, fetch).await,
+            Permit::Delegations(acting) => self.delegated.fetch(&acting, fetch).await,
             // That of whomever, so the session has looked (`session/follow.rs`).
             Permit::Presence(_) | Permit::ReadMarks(_) => Err(takes_not(fetch.what, Ask::Fetch)),
         }
@@ -155,7 +169,8 @@ impl Things {
 
     /// Changes a thing.
     pub(super) async fn publish(&self, client: &Client, publish: Publish) -> Handled {
-        match self.permit(client, &publish.address, publish.what, Ask::Publish).await? {
+        let (owner, back) = (&publish.address, publish.lease == Some(Duration::ZERO));
+        match self.permit(client, owner, publish.what, Ask::Publish, back).await? {
             Permit::Presence(acting) => self.presence.publish(&acting, client, publish).await,
             Permit::Rules(acting) => self.rules.publish(&acting, publish).await,
             Permit::Contacts(acting) => self.contacts.publish(&acting, client, publish).await,
@@ -169,6 +184,8 @@ impl Things {
             | Permit::Explain(_)
             | Permit::Log(_)
             | Permit::Fate(_)
+            | Permit::Acts(_)
+            | Permit::Delegations(_)
             | Permit::ReadMarks(_) => Err(takes_not(publish.what, Ask::Publish)),
         }
     }
@@ -192,6 +209,8 @@ impl Things {
             | Permit::Explain(_)
             | Permit::Devices(_)
             | Permit::Fate(_)
+            | Permit::Acts(_)
+            | Permit::Delegations(_)
             | Permit::ReadMarks(_) => Err(takes_not(subscribe.what, Ask::Follow)),
         }
     }

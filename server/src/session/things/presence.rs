@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use impp_acl::{Acting, By, Mandate, scope};
-use impp_presence::{Answer, Change, Lease, delegated};
+use impp_presence::{Answer, Change, Lease, Saying, delegated};
 use impp_protocol::command::{Done, Publish};
 use impp_protocol::presence::{Patch, field_amiss};
 use impp_protocol::{Address, Code, Error};
@@ -70,13 +70,15 @@ impl Presence {
         Ok(Done { lease, ..Done::empty() })
     }
 
-    /// Changes the layer that a delegate has of the owner's, from the client's device.
+    /// Changes the layer that a delegate has of the owner's, from the client's device; what it takes back,
+    /// it takes back from all of its devices.
     async fn publish_for(&self, mandate: &Mandate, client: &Client, publish: Publish) -> Handled {
         let (owner, delegate) = (mandate.owner(), mandate.delegate().clone());
         let device = client.mailbox.device;
         let id = delegated(&delegate, device);
         if publish.lease == Some(Duration::ZERO) {
-            self.principals.change(owner, Change::Unpublish(id)).await.stored()?;
+            let back = Change::ByDelegate(delegate, Saying::TakesBack);
+            self.principals.change(owner, back).await.stored()?;
             return Ok(Done { lease: Some(Duration::ZERO), ..Done::empty() });
         }
         let lease = granted(publish.lease.ok_or_else(unleased)?, &self.settings.load().times)?;
@@ -84,7 +86,8 @@ impl Presence {
         let (replace, until) = (publish.replace, self.clock.now().after(lease));
         let (none_yet, now) = (publish.base == Some(0), self.clock.now());
         let who = (delegate.clone(), device);
-        let change = Change::PublishFor { delegate, device, patch: patch.clone(), replace, until };
+        let says = Saying::Says { device, patch: patch.clone(), replace, until };
+        let change = Change::ByDelegate(delegate, says);
         let fits = |principal: &mut Principal| {
             self.both_in_use(client, owner)?;
             let presentity = &principal.presentity;

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use impp_acl::{Acting, RuleSet, RulesError, scope};
+use impp_acl::{Acting, By, Mandate, RuleSet, RulesError, scope};
 use impp_presence::{Answer, Change};
 use impp_protocol::command::{Done, Fetch, Publish};
 use impp_protocol::{Code, Error};
@@ -40,9 +40,30 @@ impl Rules {
             return wrong("content: not UTF-8");
         };
         let rules = parsed(&text)?;
-        self.delegates_are_here(&rules)?;
+        match acting.by() {
+            // Who may act is the same as before.
+            By::Delegate(mandate) => self.confine(mandate, &rules, base).await?,
+            _ => self.delegates_are_here(&rules)?,
+        }
         let number = self.replace(acting, rules, text, base).await?;
         Ok(Done { number: Some(number), ..Done::empty() })
+    }
+
+    /// A delegate grants no more than it is granted. It is judged by the rules that it is to replace: when
+    /// they are others by then, it replaces none.
+    async fn confine(&self, mandate: &Mandate, new: &RuleSet, base: u64) -> Result<(), Error> {
+        let confined = self.principals.look(mandate.owner(), |principal, _| {
+            let number = principal.presentity.policy().number;
+            if number != base {
+                return Err(not_the_newest(number));
+            }
+            let confined = principal
+                .presentity
+                .all_rules()
+                .try_for_each(|rules| rules.confine(new, mandate.delegate()));
+            confined.map_err(|widened| Error::new(Code::Refused, widened.to_string()))
+        });
+        confined.await.stored()?
     }
 
     /// Who is of another server can prove there only who they are: they cannot act here.
@@ -107,16 +128,19 @@ impl Rules {
         let replaced =
             self.principals.change(acting.owner(), Change::PutRules { rules, text, base }).await;
         if replaced == Err(ChangeError::Conflict) {
-            let newest = self.of(acting).await?.1;
-            let mut error = Error::new(Code::Conflict, format!("the rules' version is {newest}"));
-            error.version = Some(newest);
-            return Err(error);
+            return Err(not_the_newest(self.of(acting).await?.1));
         }
         match replaced.stored()? {
             Answer::Numbered(number) => Ok(number),
             _ => Ok(self.of(acting).await?.1),
         }
     }
+}
+
+fn not_the_newest(newest: u64) -> Error {
+    let mut error = Error::new(Code::Conflict, format!("the rules' version is {newest}"));
+    error.version = Some(newest);
+    error
 }
 
 fn parsed(text: &str) -> Result<RuleSet, Error> {

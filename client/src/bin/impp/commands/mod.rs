@@ -2,6 +2,7 @@
 
 pub(crate) mod contacts;
 pub(crate) mod delegated;
+pub(crate) mod delegations;
 pub(crate) mod devices;
 pub(crate) mod dry_run;
 pub(crate) mod expected;
@@ -30,13 +31,20 @@ use crate::report::Failure;
 
 /// Whether a command can be for somebody else, if it is said to be.
 pub(crate) fn goes_for(owner: Option<&Address>, command: &Command) -> Result<(), Failure> {
-    match (owner, command) {
-        (None, _) | (Some(_), Command::Status(_)) => Ok(()),
-        (Some(owner), _) => {
-            let message = format!("--for {owner}: only `status` can be for somebody else");
-            Err(Failure::usage_hint(message, format!("impp --for {owner} status set --help")))
-        }
+    let Some(owner) = owner else { return Ok(()) };
+    let can = match command {
+        Command::Status(_) | Command::Send(_) => true,
+        Command::Rules(args) => args.can_be_for_another(),
+        Command::Watchers(args) => args.can_be_for_another(),
+        Command::Inbox(args) => args.can_be_for_another(),
+        _ => false,
+    };
+    if can {
+        return Ok(());
     }
+    let text = "`status`, `send`, `rules show`, `rules set FILE`, `watchers` and `inbox` can";
+    let message = format!("--for {owner}: that cannot be for somebody else; {text}");
+    Err(Failure::usage_hint(message, format!("impp --for {owner} status set --help")))
 }
 
 /// Does what the command line says.
@@ -57,15 +65,16 @@ pub(crate) async fn run(
         Command::Fetch(args) => fetch::run(args, client, out).await,
         Command::Watch(args) => watch::run(args, client, out).await,
         Command::Subscriptions(args) => subscriptions::run(args, client, out).await,
-        Command::Watchers(args) => watchers::run(args, client, out).await,
+        Command::Watchers(args) => watchers::run(args, owner, client, out).await,
         Command::Requests(args) => requests::run(args, client, out).await,
-        Command::Send(args) => send::run(args, client, outbox, out).await,
+        Command::Send(args) => send::run(args, owner, client, outbox, out).await,
         Command::Outbox(args) => outbox::run(args, client, outbox, out).await,
         Command::Fate(args) => fate::run(args, client, out).await,
-        Command::Inbox(args) => inbox::run(args, client, out).await,
+        Command::Inbox(args) => inbox::run(args, owner, client, out).await,
         Command::Contacts(args) => contacts::run(args, client, out).await,
-        Command::Rules(args) => rules::run(args, client, out).await,
+        Command::Rules(args) => rules::run(args, owner, client, out).await,
         Command::Devices(args) => devices::run(args, client, out).await,
+        Command::Delegations(args) => delegations::run(args, client, out).await,
     }
 }
 

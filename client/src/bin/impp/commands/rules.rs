@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use impp_client::protocol::Code;
 use impp_client::protocol::state::Explanation;
+use impp_client::protocol::{Address, Code};
 use impp_client::{Client, ClientError, ExplainKind};
 use serde::Serialize;
 use serde_json::Value;
@@ -86,10 +86,27 @@ struct RuleJson {
     grants: Vec<String>,
 }
 
-pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
+impl Args {
+    /// Whether the text is read or replaced, and nothing asked about it.
+    pub(crate) fn can_be_for_another(&self) -> bool {
+        match self {
+            Args::Show => true,
+            Args::Set(set) => !set.dry_run,
+            Args::Explain(_) | Args::ViewAs(_) | Args::Test(_) => false,
+        }
+    }
+}
+
+pub(crate) async fn run(
+    args: &Args,
+    owner: Option<&Address>,
+    client: &Client,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let owner = owner.unwrap_or(client.address());
     match args {
         Args::Show => {
-            let (rules, version) = client.rules().await?;
+            let (rules, version) = client.rules_for(owner).await?;
             out.item(&object(&rules, version)?, |_| rules)
         }
         Args::Set(set) => {
@@ -99,9 +116,9 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
             }
             let base = match set.base {
                 Some(base) => base,
-                None => client.rules().await?.1,
+                None => client.rules_for(owner).await?.1,
             };
-            let changed = client.set_rules(&rules, base).await;
+            let changed = client.set_rules_for(owner, &rules, base).await;
             let version = changed.map_err(|error| located(error, &set.file))?;
             out.item(&VersionJson { version: version.to_string() }, |item| {
                 format!("the rules are of version {} now", item.version)

@@ -66,22 +66,24 @@ pub(super) struct SentJson {
 
 pub(crate) async fn run(
     args: &Args,
+    owner: Option<&Address>,
     client: &Client,
     outbox: &Outbox,
     out: &mut Output,
 ) -> Result<(), Failure> {
     if args.later {
-        return later(args, client, outbox, out).await;
+        return later(args, owner, client, outbox, out).await;
     }
     let sent = match args.format {
         Some(Format::Cpim) => {
             let path = Path::new(args.text.as_deref().unwrap_or("-"));
-            let read = from_file::message(path, client.address(), &args.to, out)?;
+            let read = from_file::message(path, owner.unwrap_or(client.address()), &args.to, out)?;
             let (message, own_id) = read;
             let volatile = args.no_store;
-            client.send_written(Message { volatile, ..message }, own_id).await?
+            let from = owner.cloned();
+            client.send_written(Message { volatile, from, ..message }, own_id).await?
         }
-        None => client.send(outgoing(args)?).await?,
+        None => client.send(outgoing(args, owner)?).await?,
     };
     SentJson::of(&sent, &args.to).print(out)
 }
@@ -104,13 +106,15 @@ impl SentJson {
 /// Puts it into the outbox, and sends what waits there. That it waits on the disk is enough.
 async fn later(
     args: &Args,
+    owner: Option<&Address>,
     client: &Client,
     outbox: &Outbox,
     out: &mut Output,
 ) -> Result<(), Failure> {
-    let Outgoing { to, content_type, body, expires, thread, .. } = outgoing(args)?;
+    let Outgoing { to, from, content_type, body, expires, thread, .. } = outgoing(args, owner)?;
     let created = local_time();
     let message = Message {
+        from,
         content_type,
         created: Some(created),
         expires: expires.map(|after| created.after(after)),
@@ -149,9 +153,10 @@ async fn later(
     }
 }
 
-fn outgoing(args: &Args) -> Result<Outgoing, Failure> {
+fn outgoing(args: &Args, owner: Option<&Address>) -> Result<Outgoing, Failure> {
     Ok(Outgoing {
         to: args.to.clone(),
+        from: owner.cloned(),
         id: args.id,
         content_type: args.content_type.clone(),
         body: body(args.text.as_deref())?,

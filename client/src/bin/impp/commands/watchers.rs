@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 use impp_client::Client;
+use impp_client::protocol::Address;
 use impp_client::protocol::state::WatcherEntry;
 use serde::Serialize;
 
@@ -30,11 +31,23 @@ struct WatcherJson {
     proven: bool,
 }
 
-pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
+impl Args {
+    /// Whether it is only looked who watches.
+    pub(crate) fn can_be_for_another(&self) -> bool {
+        self.action.is_none()
+    }
+}
+
+pub(crate) async fn run(
+    args: &Args,
+    owner: Option<&Address>,
+    client: &Client,
+    out: &mut Output,
+) -> Result<(), Failure> {
     if let Some(Action::Remove(who)) = &args.action {
         return Ok(client.remove_watcher(&who.address).await?);
     }
-    for entry in client.watchers().await? {
+    for entry in client.watchers_for(owner.unwrap_or(client.address())).await? {
         out.item(&json(&entry), |item| {
             let doubt = if item.proven { "" } else { ", not proven" };
             format!("{}  {} ({}) since {}{doubt}", item.watcher, item.state, item.event, item.since)

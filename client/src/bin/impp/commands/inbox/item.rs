@@ -234,10 +234,12 @@ pub(super) fn text(item: &ItemJson) -> String {
         return format!("{time} {}", device_text(device));
     }
     let who = match (&item.from, item.item) {
-        (Some(from), "message") => match &item.redirected_from {
-            Some(named) => format!("{from} (to {named}, redirected)"),
-            None => from.clone(),
-        },
+        (Some(from), "message") => {
+            let written = item.sender.as_ref().map(|by| format!(" (sent by {by})"));
+            let named = item.redirected_from.as_ref();
+            let named = named.map(|named| format!(" (to {named}, redirected)"));
+            format!("{from}{}{}", written.unwrap_or_default(), named.unwrap_or_default())
+        }
         (None, "message") => "somebody".to_owned(),
         _ => format!("to {}", item.to),
     };

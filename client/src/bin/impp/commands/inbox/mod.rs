@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::ValueEnum;
+use impp_client::protocol::Address;
 use impp_client::protocol::state::{Item, ItemKind, Page};
 use impp_client::{Client, Event, Follower, Wanted};
 use impp_convert::cpim;
@@ -71,7 +72,21 @@ struct EndJson {
     oldest: Option<String>,
 }
 
-pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
+impl Args {
+    /// Whether it is only read what there is. Custody is taken by the owner's devices, and who waits for
+    /// messages of somebody else's asks again.
+    pub(crate) fn can_be_for_another(&self) -> bool {
+        !self.follow && !self.ack && !self.all && self.wait.is_none()
+    }
+}
+
+pub(crate) async fn run(
+    args: &Args,
+    owner: Option<&Address>,
+    client: &Client,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let owner = owner.unwrap_or(client.address());
     if args.format.is_some() && args.max != Some(1) {
         let hint = "--max 1, and --since CURSOR for the next one";
         return Err(Failure::usage_hint("--format prints one message at a time", hint));
@@ -87,7 +102,7 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
     };
     let outcome = match args.follow {
         true => follow(args, client, &mut reading, out).await,
-        false => read(args, client, &mut reading, out).await,
+        false => read(args, owner, client, &mut reading, out).await,
     };
     outcome?;
     out.item(&reading.end(), |_| String::new())?;
@@ -96,6 +111,7 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
 
 async fn read(
     args: &Args,
+    owner: &Address,
     client: &Client,
     reading: &mut Reading,
     out: &mut Output,
@@ -109,7 +125,7 @@ async fn read(
         let (cursor, max) = (reading.cursor.clone(), Some(PAGE_ITEMS_MAX));
         let page = async {
             match left.is_zero() {
-                true => client.read_log(cursor, max).await,
+                true => client.read_log_for(owner, cursor, max).await,
                 false => client.wait_log(cursor, max, left).await,
             }
         };

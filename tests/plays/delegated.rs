@@ -1,0 +1,246 @@
+//! Who may do other things for somebody else than say something of them: read the inbox, see watchers,
+//! edit rules; and what both of them learn of it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use impp_protocol::command::{Ack, Fetch, Outcome, Publish};
+use impp_protocol::presence::Document;
+use impp_protocol::state::{self, Act, Acts, Delegation, Delegations, ItemKind, Page, Watchers};
+use impp_protocol::{Address, Code, What};
+use impp_tests::fates::OPEN_INBOX;
+use impp_tests::impp::Impp;
+use impp_tests::peer::{Peer, fetch, publish};
+use impp_tests::presence::{Watcher, document, layer};
+
+use crate::rules::{ALL, rule, strangers};
+
+const ALICE: &str = "alice@localhost";
+const CAL: &str = "cal@localhost";
+
+/// Rules by which bob sees all, anybody writes, and cal has these rights.
+fn lets(rights: &str) -> String {
+    let seen = rule("bob", "allow", ALL);
+    format!(
+        "{OPEN_INBOX}\n{seen}[[delegate]]\nid = \"c\"\nwho = [\"{CAL}\"]\nrights = [{rights}]\n"
+    )
+}
+
+async fn page(peer: &mut Peer) -> Page {
+    let content = peer.done(fetch(ALICE, What::Log)).await.content.expect("a page");
+    state::decode(content).unwrap()
+}
+
+async fn acts(peer: &mut Peer) -> Vec<Act> {
+    let own = peer.address.to_string();
+    let content = peer.done(fetch(&own, What::Acts)).await.content.expect("acts");
+    state::decode::<Acts>(content).unwrap().entries
+}
+
+async fn delegations(peer: &mut Peer) -> Vec<Delegation> {
+    let own = peer.address.to_string();
+    let content = peer.done(fetch(&own, What::Delegations)).await.content.expect("a list");
+    state::decode::<Delegations>(content).unwrap().entries
+}
+
+/// Rules of alice's, as a change of this version of them.
+fn rules(text: &str, base: u64) -> Publish {
+    let content = Bytes::copy_from_slice(text.as_bytes());
+    Publish { base: Some(base), ..publish(ALICE, What::Rules, Some(content)) }
+}
+
+/// Who may read the inbox reads what came, and nothing of what its owner sent; takes custody of nothing;
+/// and reads no more from the moment on that the right is taken back, over the same connection.
+#[tokio::test]
+async fn r2_3_6_a_delegate_reads_the_inbox_and_takes_no_custody_until_that_is_taken_back() {
+    let server = strangers(&["bob", "cal"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.set_rules(&lets("\"inbox-read\"")).await;
+    let mut bob = Peer::open_inbox(&server, "bob").await;
+    let mut cal = Peer::sign_in(&server, "cal").await;
+    assert_eq!(alice.send("bob@localhost", "mine").await, Outcome::Delivered);
+    for text in ["one", "two"] {
+        assert_eq!(bob.send(ALICE, text).await, Outcome::Delivered);
+    }
+    let read = page(&mut cal).await;
+    assert!(read.items.iter().all(|item| item.kind == ItemKind::Received), "{read:?}");
+    assert_eq!((read.items.len(), read.more), (2, false));
+    // Nor is it waited for, nor followed, nor acknowledged.
+    let wait = Fetch { wait: true, ..fetch(ALICE, What::Log) };
+    assert_eq!(cal.refused(wait).await, Code::Refused);
+    let ack = Ack { address: ALICE.parse().unwrap(), cursor: read.cursor.clone() };
+    assert_eq!(cal.refused(ack).await, Code::Refused);
+    let ack = Ack { address: CAL.parse().unwrap(), cursor: read.cursor.clone() };
+    assert_eq!(cal.refused(ack).await, Code::BadCursor);
+    let behind = Fetch { cursor: Some(read.cursor), ..fetch(ALICE, What::Log) };
+    assert_eq!(
+        cal.done(behind.clone())
+            .await
+            .content
+            .map(|page| { state::decode::<Page>(page).unwrap().items.len() }),
+        Some(0)
+    );
+    assert_eq!(alice.inbox().await.len(), 2);
+    alice.set_rules(&lets("\"watchers\"")).await;
+    assert_eq!(cal.refused(behind).await, Code::Refused);
+    assert_eq!(cal.refused(fetch(ALICE, What::Log)).await, Code::Refused);
+}
+
+/// Who may see watchers sees them, and ends none.
+#[tokio::test]
+async fn d_4_a_delegate_sees_who_watches_and_changes_nothing_of_it() {
+    let server = strangers(&["bob", "cal"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.set_rules(&lets("\"watchers\"")).await;
+    let _bob = Watcher::sign_in(&server, "bob", ALICE).await;
+    let mut cal = Peer::sign_in(&server, "cal").await;
+    let content = cal.done(fetch(ALICE, What::Watchers)).await.content.unwrap();
+    let seen = state::decode::<Watchers>(content).unwrap().entries;
+    assert_eq!(seen, alice.watchers().await);
+    assert_eq!(seen[0].watcher.as_str(), "bob@localhost");
+    let end = state::encode(&state::WatcherEdit { remove: "bob@localhost".parse().unwrap() });
+    assert_eq!(cal.refused(publish(ALICE, What::Watchers, Some(end))).await, Code::Refused);
+    for what in [What::Rules, What::Log, What::Requests, What::Acts, What::Delegations] {
+        assert_eq!(cal.refused(fetch(ALICE, what)).await, Code::Refused, "{what}");
+    }
+}
+
+/// Who may edit rules hands on what it is granted itself, takes away what it likes, and says neither who
+/// acts nor who writes.
+#[tokio::test]
+async fn d_4_a_delegate_edits_rules_and_grants_no_more_than_it_is_granted() {
+    let server = strangers(&["bob", "cal", "eve"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let own = rule("cal", "allow", "fields = [\"note\"]");
+    let before = lets("\"rules\"") + &own;
+    alice.set_rules(&before).await;
+    alice
+        .show(&document(&[("note", "here"), ("mood", "glad")], &[("im", &[("status", "open")])]))
+        .await;
+    let mut cal = Peer::sign_in(&server, "cal").await;
+    let read = cal.done(fetch(ALICE, What::Rules)).await;
+    assert_eq!(read.content.as_deref(), Some(before.as_bytes()));
+    let base = read.number.unwrap();
+    for (more, named) in [
+        (rule("eve", "allow", ALL), "the rule \"eve\""),
+        (rule("eve", "allow", "fields = [\"mood\"]"), "the rule \"eve\""),
+        (before.replace("\"rules\"", "\"rules\", \"send-as\""), "[[delegate]]"),
+        (before.replace("accept", "hold"), "[[delivery]]"),
+    ] {
+        let text = if named.starts_with("the rule") { before.clone() + &more } else { more };
+        let error = cal.request(rules(&text, base)).await.expect_err("a refusal");
+        assert_eq!(error.code, Code::Refused);
+        assert!(error.text.as_ref().unwrap().starts_with(named), "{error:?}");
+    }
+    let mut eve = Peer::sign_in(&server, "eve").await;
+    assert_eq!(eve.refused(fetch(ALICE, What::Presence)).await, Code::Refused);
+    // Bob is not let see any more, and eve sees what cal does.
+    let less = before.replace("who = [\"bob@localhost\"]", "who = [\"cal@localhost\"]");
+    let less =
+        less.replace(ALL, "fields = [\"note\"]") + &rule("eve", "allow", "fields = [\"note\"]");
+    let done = cal.done(rules(&less, base)).await;
+    let seen = eve.look(ALICE).await;
+    assert_eq!(seen.person.len(), 1, "{seen:?}");
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    assert_eq!(bob.refused(fetch(ALICE, What::Presence)).await, Code::Refused);
+    // An edit that starts from what is not there any more changes nothing.
+    assert_eq!(cal.refused(rules(&before, base)).await, Code::Conflict);
+    // It is the owner's word by which it ends.
+    alice.done(rules(&before.replace("\"rules\"", ""), done.number.unwrap())).await;
+    assert_eq!(cal.refused(fetch(ALICE, What::Rules)).await, Code::Refused);
+}
+
+/// Both ends see who may do what for whom, with what is said by it now; nobody else does.
+#[tokio::test]
+async fn d_4_both_ends_are_told_what_stands_between_them() {
+    let server = strangers(&["bob", "cal"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.set_rules(&lets("\"publish:activities\", \"watchers\"")).await;
+    let mut cal = Peer::sign_in(&server, "cal").await;
+    let busy = document(&[("activities", "meeting")], &[]);
+    let lease = Some(Duration::from_secs(3600));
+    let says = publish(ALICE, What::Presence, Some(layer(&busy)));
+    cal.done(Publish { replace: true, lease, ..says }).await;
+    let held = delegations(&mut cal).await;
+    assert_eq!(held, delegations(&mut alice).await);
+    let rights: Vec<&str> = held[0].rights.iter().map(|right| &*right.right).collect();
+    assert_eq!(rights, ["publish:activities", "watchers"]);
+    assert_eq!((held[0].owner.as_str(), held[0].delegate.as_str()), (ALICE, CAL));
+    let said: Vec<Document> =
+        held[0].says.iter().map(|said| Document::decode(said.clone()).unwrap()).collect();
+    assert_eq!(said, [busy]);
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    assert_eq!(delegations(&mut bob).await, []);
+    alice.set_rules(&rule("bob", "allow", ALL)).await;
+    assert_eq!((delegations(&mut cal).await, delegations(&mut alice).await), (vec![], vec![]));
+}
+
+/// What delegates do is counted for the owner, by who it was and by which right, before it is done: it is
+/// there after a crash.
+#[tokio::test]
+async fn d_4_what_delegates_did_is_told_to_the_owner_after_a_crash_too() {
+    let mut server = strangers(&["bob", "cal"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.set_rules(&lets("\"inbox-read\", \"watchers\"")).await;
+    let mut cal = Peer::sign_in(&server, "cal").await;
+    for _ in 0..3 {
+        page(&mut cal).await;
+    }
+    cal.done(fetch(ALICE, What::Watchers)).await;
+    // What is not permitted is no act.
+    cal.refused(fetch(ALICE, What::Rules)).await;
+    server.kill9();
+    server.restart();
+    let mut cal = Peer::sign_in(&server, "cal").await;
+    page(&mut cal).await;
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    // Another hour may have begun meanwhile.
+    let (mut log, mut watchers) = (0, 0);
+    for act in acts(&mut alice).await {
+        assert_eq!((act.delegate, act.first <= act.last), (Address::parse(CAL).unwrap(), true));
+        match &*act.right {
+            "inbox-read" => log += act.count,
+            "watchers" => watchers += act.count,
+            other => panic!("{other}"),
+        }
+    }
+    assert_eq!((log, watchers), (4, 1));
+    assert_eq!(acts(&mut cal).await, []);
+}
+
+/// The command does it for somebody else, lists on both sides what stands between them, and shows the
+/// owner what was done.
+#[test]
+fn d_4_the_command_does_it_for_somebody_else_and_tells_of_it() {
+    let server = strangers(&["bob", "cal"]);
+    let file = server.data().join("rules.toml");
+    let text = lets("\"inbox-read\", \"rules\", \"watchers\"");
+    std::fs::write(&file, &text).unwrap();
+    let [alice, bob, cal] = ["alice", "bob", "cal"].map(|name| Impp::of(&server, name));
+    alice.run(&["rules", "set", file.to_str().unwrap()]).one();
+    bob.run(&["send", ALICE, "hello"]).one();
+    let inbox = cal.run(&["--for", ALICE, "inbox"]);
+    assert_eq!(inbox.objects[0]["body"], "hello", "{inbox:?}");
+    assert_eq!(cal.run(&["--for", ALICE, "rules", "show"]).one()["delegate"][0]["id"], "c");
+    let less = text.replace(&rule("bob", "allow", ALL), "");
+    std::fs::write(&file, less).unwrap();
+    cal.run(&["--for", ALICE, "rules", "set", file.to_str().unwrap()]).one();
+    assert_eq!(bob.run(&["fetch", ALICE]).code, 1);
+    for who in [&alice, &cal] {
+        let listed = who.run(&["delegations"]).one();
+        assert_eq!((&listed["owner"], &listed["delegate"]), (&ALICE.into(), &CAL.into()));
+        assert_eq!(listed["rights"][0]["right"], "rules");
+    }
+    let acts = alice.run(&["delegations", "acts"]);
+    let by_inbox = acts.objects.iter().find(|act| act["right"] == "inbox-read");
+    assert_eq!(by_inbox.expect("an act")["delegate"], CAL);
+    for wrong in [
+        "inbox --follow",
+        "inbox --ack",
+        "rules explain bob@localhost",
+        "watchers remove bob@localhost",
+    ] {
+        let words: Vec<&str> = ["--for", ALICE].into_iter().chain(wrong.split(' ')).collect();
+        assert_eq!(cal.run(&words).code, 2, "{wrong}");
+    }
+}

@@ -18,6 +18,7 @@ use impp_tests::presence::{Watcher, at_once, open};
 use impp_tests::server::Start;
 use impp_tests::{Domains, Server, Wire, eventually};
 
+use crate::removal::full_life;
 use crate::rules::{ALL, decide, rule};
 
 const DISK_BYTES: u64 = 48 * 1024 * 1024;
@@ -206,6 +207,43 @@ async fn g8_what_is_kept_for_the_operator_nobody_else_uses_up() {
     server.user_ok(&["disable", "bob@localhost"]);
     disk.fill();
     server.user_ok(&["disable", "mallory@localhost"]);
+}
+
+/// Whose part of the reserve is used up, and whoever else's: an account goes with all that it has, where it
+/// is watched and where it watches. What is not done at once is not forgotten over a kill -9 either.
+#[tokio::test]
+async fn g8_i9_accounts_are_removed_on_the_operators_last_part() {
+    let start = at_once().accounts(["alice", "bob", "mallory"]);
+    let Some((disk, mut server)) = on_small_disk(start) else { return };
+    full_life(&server).await;
+    let mut erin = Peer::sign_in(&server, "erin").await;
+    let mut mallory = Peer::sign_in(&server, "mallory").await;
+    fill(&disk, &mut mallory).await;
+    exhaust(&disk, &mut mallory).await;
+    // Whom alice follows has used up her part, too.
+    exhaust(&disk, &mut erin).await;
+    assert!(try_rules(&mut erin, "").await.is_err(), "there is no room for anything");
+    let records_of = |name: &str| -> Vec<u8> {
+        let store = rusqlite::Connection::open(disk.path().join("store/store.sqlite")).unwrap();
+        let sql = "SELECT kind FROM record WHERE substr(key, 1, length(?1)) = CAST(?1 AS BLOB)";
+        let mut statement = store.prepare(sql).unwrap();
+        let kinds = statement.query_map([name], |row| row.get(0)).unwrap();
+        kinds.map(Result::unwrap).collect()
+    };
+    for name in ["alice", "dave", "mallory", "bob"] {
+        disk.fill();
+        assert!(records_of(name).len() > 1, "{name} has something");
+        server.user_ok(&["remove", &format!("{name}@localhost")]);
+        assert_eq!(records_of(name), [1], "{name}");
+        if name == "dave" {
+            server.kill9();
+            server.restart();
+        }
+    }
+    let mut erin = Peer::sign_in(&server, "erin").await;
+    assert!(erin.watchers().await.iter().all(|watcher| !is_live(watcher.state)));
+    let listed = server.user_ok(&["list"]);
+    assert!(listed.contains("erin@") && !listed.contains("alice@"), "{listed}");
 }
 
 /// Where not even a refresh can be stored, what it would have renewed stands as before, and who asked

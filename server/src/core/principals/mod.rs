@@ -201,6 +201,23 @@ impl Principals {
         }
     }
 
+    /// The same for the operator, who pays for it on a full disk, whosever the principal is.
+    ///
+    /// # Errors
+    /// As [`Principals::change`].
+    pub async fn change_for_operator(
+        self: &Arc<Self>,
+        owner: &Address,
+        change: Change,
+    ) -> Result<Answer, ChangeError> {
+        let bill = |bill: Bill| Bill { payer: Payer::Operator, ..bill };
+        let fits = |_: &mut Principal| Ok::<_, std::convert::Infallible>(());
+        match self.change_paid(owner, change, bill, fits).await? {
+            Ok(answer) => Ok(answer),
+            Err(never) => match never {},
+        }
+    }
+
     /// The same, if the principal is as it has to be.
     ///
     /// # Errors
@@ -211,13 +228,23 @@ impl Principals {
         change: Change,
         fits: impl FnOnce(&mut Principal) -> Result<(), E>,
     ) -> Result<Result<Answer, E>, ChangeError> {
+        self.change_paid(owner, change, |bill| bill, fits).await
+    }
+
+    async fn change_paid<E>(
+        self: &Arc<Self>,
+        owner: &Address,
+        change: Change,
+        paid: impl FnOnce(Bill) -> Bill,
+        fits: impl FnOnce(&mut Principal) -> Result<(), E>,
+    ) -> Result<Result<Answer, E>, ChangeError> {
         let entry = self.load(owner).await?;
         let told = {
             let (mut principal, now) = (self.enter(owner, &entry), self.ground.clock.now());
             if let Err(unfit) = fits(&mut principal) {
                 return Ok(Err(unfit));
             }
-            let bill = self.bill(owner, &principal.presentity, &change);
+            let bill = paid(self.bill(owner, &principal.presentity, &change));
             self.will_name(owner, &mut principal, &change);
             let (staging, mut effects) = principal.presentity.stage(now, change);
             let writes = std::mem::take(&mut effects.writes);

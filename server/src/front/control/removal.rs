@@ -12,6 +12,7 @@ use impp_storage::{Op, Payer, Record, Salvaged, StoreError, UNIT_OPS_MAX, Unit};
 
 use super::Administration;
 use crate::core::accounts::AccountError;
+use crate::core::answers::Stored;
 use crate::core::keeping;
 use crate::core::principals::ChangeError;
 use crate::core::records::place::{self, Raw};
@@ -124,12 +125,20 @@ async fn unfollow(server: &Administration, address: &Address) -> Result<Vec<Op>,
             ops.push(place::watcher(&presentity, address).delete());
             continue;
         }
-        let ended = server.reach.end(&presentity, address, SubscriptionEvent::Timeout);
-        let failed = |error: Error| {
-            let reason = error.to_string();
-            AccountError::Followed { presentity: presentity.clone(), reason }
-        };
-        ended.await.map_err(failed)?;
+        let event = SubscriptionEvent::Timeout;
+        if server.accounts.is_local(&presentity) {
+            // The operator's like the rest: of the reserve its owner may have used all that it may.
+            let end = Change::End(address.clone(), event);
+            let ended = server.principals.change_for_operator(&presentity, end).await;
+            let failed = |error: Error| {
+                let reason = error.to_string();
+                AccountError::Followed { presentity: presentity.clone(), reason }
+            };
+            ended.stored().map_err(failed)?;
+        } else if let Err(error) = server.reach.end(&presentity, address, event).await {
+            // It has ended all the same, and its only record goes with those of the account.
+            tracing::debug!(%address, %presentity, %error, "the end of following is stored later");
+        }
     }
     Ok(ops)
 }

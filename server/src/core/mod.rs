@@ -23,6 +23,7 @@ pub mod budgets;
 pub mod chance;
 pub mod clock;
 pub mod config;
+pub mod event;
 pub mod ground;
 pub mod keeping;
 pub mod listeners;

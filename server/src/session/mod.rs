@@ -47,7 +47,7 @@ use crate::reach::{Reach, Release};
 pub use devices::Devices;
 pub use events::{Event, Front};
 pub use live::Live;
-pub use things::{Client, Things};
+pub use things::{Client, Rules, Things};
 
 /// The rooms that sessions stand on, beside the ground.
 #[derive(Clone)]

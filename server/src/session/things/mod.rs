@@ -34,7 +34,7 @@ use fate::Fates;
 pub(super) use log::Logs;
 use presence::Presence;
 use requests::Waiting;
-use rules::Rules;
+pub use rules::Rules;
 use trimming::Trimming;
 use watchers::BothEnds;
 
@@ -53,7 +53,8 @@ pub struct Client {
 pub struct Things {
     delegations: Delegations,
     presence: Presence,
-    rules: Rules,
+    /// Rules of owners.
+    pub rules: Rules,
     pub(super) contacts: ContactList,
     requests: Waiting,
     ends: BothEnds,

@@ -1,5 +1,6 @@
 //! A presentity with any number of watchers, and what is asked of it: how the cost of a change goes
-//! with how many watch is looked at here; what keeps nothing and costs always the same, in `parts`.
+//! with how many watch is looked at here; what keeps nothing and costs always the same, in `parts` and
+//! `compiled`.
 //!
 //! Counting is left to `.ci/bench`, which runs `main.rs` under callgrind; timing, by hand, to
 //! `benches/`. Between two of the same operation all is put back, so that each finds as many watchers
@@ -9,6 +10,7 @@
 //! (`line`), frames of the bare relay (`relayed`), what processes have used (`usage`), whether what came of it is
 //! worth anything (`judged`).
 
+pub mod compiled;
 pub mod judged;
 pub mod line;
 pub mod parts;

@@ -1,9 +1,10 @@
 //! `impp-bench OPERATION WATCHERS TIMES`: asks the same of a presentity so many times, for `.ci/bench`
 //! to count what happens within [`World::counted`]; `impp-bench part PART TIMES`: does a part so many
-//! times, within [`Parts::counted`].
+//! times, within [`Parts::counted`], or compiles the largest rules, within [`Compiled::counted`].
 
 use std::process::ExitCode;
 
+use impp_bench::compiled::Compiled;
 use impp_bench::parts::{Part, Parts};
 use impp_bench::{Operation, World};
 
@@ -18,6 +19,13 @@ fn main() -> ExitCode {
 fn run(arguments: &[String]) -> Option<()> {
     let [operation, watchers, times] = arguments else { return None };
     if operation == "part" {
+        if watchers == "compile-rules" {
+            let compiled = Compiled::new()?;
+            for _ in 0..times.parse().ok()? {
+                std::hint::black_box(compiled.counted()?);
+            }
+            return Some(());
+        }
         let (part, parts) = (Part::parse(watchers)?, Parts::new()?);
         for _ in 0..times.parse().ok()? {
             std::hint::black_box(parts.counted(std::hint::black_box(part))?);

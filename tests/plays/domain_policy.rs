@@ -12,14 +12,14 @@ use impp_tests::server::{imppd, refused_start};
 use crate::rules::{ALL, rule, strangers};
 
 /// Writes the policy, and names it in the configuration.
-fn write(server: &Server, policy: &str) {
+pub(crate) fn write(server: &Server, policy: &str) {
     std::fs::write(server.config().with_file_name("policy.toml"), policy).unwrap();
     let text = std::fs::read_to_string(server.config()).unwrap();
     std::fs::write(server.config(), text.replace("# policy = ", "policy = ")).unwrap();
 }
 
 /// The exit code of a reload, and its words.
-fn reload(server: &Server) -> (Option<i32>, String) {
+pub(crate) fn reload(server: &Server) -> (Option<i32>, String) {
     let output = imppd(&["reload", "--config", server.config().to_str().unwrap()]);
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
@@ -30,7 +30,7 @@ fn user(server: &Server, what: &str, address: &str) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-fn lay_down(server: &Server, policy: &str) {
+pub(crate) fn lay_down(server: &Server, policy: &str) {
     write(server, policy);
     assert_eq!(reload(server), (Some(0), String::new()));
 }

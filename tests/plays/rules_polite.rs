@@ -2,14 +2,15 @@
 //! the byte. And guesses of what is hidden, which no answer may confirm.
 
 use bytes::Bytes;
-use impp_protocol::command::{Fetch, Ping, Subscribe};
+use impp_protocol::command::{Fetch, Ping, Publish, Subscribe};
 use impp_protocol::frame::Frame;
 use impp_protocol::presence::{Document, Version};
 use impp_protocol::state::{self, Decision, SubscriptionEdit};
-use impp_protocol::{Command, Kind, What};
+use impp_protocol::{Address, Command, Kind, What};
 use impp_tests::peer::{Peer, fetch, publish, subscribe};
-use impp_tests::presence::{Watcher, document, open};
+use impp_tests::presence::{Watcher, document, layer, open, person};
 
+use crate::explained::explain;
 use crate::rules::{ALL, decide, rule, strangers};
 
 /// Frames as they came, but that every address of the owner's is the same.
@@ -57,6 +58,34 @@ async fn rest(peer: &mut Peer, owner: &str, out: &mut Vec<Frame>) {
     }
 }
 
+/// What is for the owner alone to ask and to say, and for delegates: why one sees what one sees, and
+/// all that could be done in the owner's name.
+fn of_the_owners(owner: &str, own: &Address) -> Vec<Command> {
+    let of_me = |more: Fetch| Command::from(Fetch { about: Some(own.clone()), ..more });
+    let why = || fetch(owner, What::Explain);
+    let supposed = Some(Bytes::from_static(b"# none\n"));
+    let says = Some(layer(&document(&[("activities", "meeting")], &[])));
+    let says = publish(owner, What::Presence, says);
+    let lease_of = Some(std::time::Duration::from_secs(3600));
+    vec![
+        of_me(why()),
+        of_me(Fetch { view: true, ..why() }),
+        of_me(Fetch { view: true, once: true, ..why() }),
+        of_me(Fetch { delivery: true, ..why() }),
+        of_me(Fetch { rules: supposed, ..why() }),
+        says.clone().into(),
+        Publish { lease: lease_of, ..says.clone() }.into(),
+        Publish { lease: lease_of, replace: true, ..says }.into(),
+        publish(owner, What::Presence, None).into(),
+        fetch(owner, What::Layer).into(),
+        publish(owner, What::Rules, Some(Bytes::from_static(b"# none\n"))).into(),
+        fetch(owner, What::Requests).into(),
+        fetch(owner, What::Contacts).into(),
+        fetch(owner, What::Devices).into(),
+        fetch(owner, What::Log).into(),
+    ]
+}
+
 /// Everything that the watcher can ask about an owner, in one order.
 async fn pry(watcher: &mut Peer, owner: &str, out: &mut Vec<Frame>) {
     let lease = |seconds| {
@@ -86,20 +115,24 @@ async fn pry(watcher: &mut Peer, owner: &str, out: &mut Vec<Frame>) {
         fetch(owner, What::Watchers).into(),
         fetch(owner, What::Rules).into(),
     ];
-    for command in commands {
+    for command in commands.into_iter().chain(of_the_owners(owner, &own)) {
         asked(watcher, owner, command, out).await;
     }
 }
 
 /// To who is politely blocked the owner looks really offline: answers, states, contents, versions
-/// and what comes later are equal to the byte, whatever the owner does meanwhile.
+/// and what comes later are equal to the byte, whatever the owner does meanwhile, or a delegate of the
+/// owner's, or the operator asks.
 #[tokio::test]
 async fn d9_r5_1_15_a_polite_block_cannot_be_told_from_offline() {
-    let server = strangers(&["olive", "peter", "dave", "bob"]);
+    let server = strangers(&["olive", "peter", "dave", "bob", "calendar"]);
     let mut olive = Peer::sign_in(&server, "olive").await;
     let mut peter = Peer::sign_in(&server, "peter").await;
-    let bobs = rule("bob", "allow", ALL);
-    olive.set_rules(&(rule("dave", "allow", ALL) + &bobs)).await;
+    let mut calendar = Peer::sign_in(&server, "calendar").await;
+    let lets = "[[delegate]]\nid = \"c\"\nwho = [\"calendar@localhost\"]\n\
+                rights = [\"publish:activities\"]\n";
+    let bobs = rule("bob", "allow", ALL) + lets;
+    olive.set_rules(&(rule("dave", "allow", ALL) + &rule("bob", "allow", ALL))).await;
     peter.set_rules(&(rule("dave", "polite-block", "") + &bobs)).await;
     peter.show(&open("not for dave")).await;
     let mut bob = Watcher::sign_in(&server, "bob", "peter@localhost").await;
@@ -118,6 +151,18 @@ async fn d9_r5_1_15_a_polite_block_cannot_be_told_from_offline() {
         bob.until(|held| held.document() == &Document::offline()).await;
         peter.show_for(&open("back"), 3600).await.unwrap();
         bob.until_note("back").await;
+        let meets = document(&[("activities", "meeting")], &[]);
+        let says = publish("peter@localhost", What::Presence, Some(layer(&meets)));
+        let lease = Some(std::time::Duration::from_secs(3600));
+        calendar.done(Publish { lease, replace: true, ..says.clone() }).await;
+        bob.until(|held| person(held.document(), "activities") == Some("meeting")).await;
+        for owner in ["olive@localhost", "peter@localhost"] {
+            let (code, told, said) = explain(&server, owner, "dave@localhost");
+            assert!(code == 0 && told.len() == 3, "{said}");
+        }
+        // To end the right ends what was said by it.
+        peter.set_rules(&(rule("dave", "polite-block", "") + &rule("bob", "allow", ALL))).await;
+        bob.until(|held| person(held.document(), "activities").is_none()).await;
         rest(&mut dave, owner, &mut frames).await;
         seen.push(frames);
         dave.leave().await;

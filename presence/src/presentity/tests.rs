@@ -8,6 +8,7 @@ mod patches;
 mod recovering;
 mod slices;
 mod staged;
+mod views;
 mod wall;
 mod woken;
 

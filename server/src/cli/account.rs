@@ -36,9 +36,10 @@ pub(super) fn done(response: Response) -> Result<Option<String>, Failure> {
             Ok(password)
         }
         Response::Refused { exit, message, hint } => Err(Failure { exit, message, hint }),
-        Response::Accounts(_) | Response::Devices(_) | Response::Reloaded { .. } => {
-            Err(Failure::new(5, "the server answered something else"))
-        }
+        Response::Accounts(_)
+        | Response::Devices(_)
+        | Response::Explained(_)
+        | Response::Reloaded { .. } => Err(Failure::new(5, "the server answered something else")),
     }
 }
 

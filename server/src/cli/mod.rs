@@ -16,6 +16,7 @@ pub mod account;
 mod certificates;
 mod check;
 mod deep;
+mod explain;
 mod passwords;
 mod resolve;
 pub mod serve;
@@ -48,6 +49,8 @@ pub enum Command {
     Check(check::Arguments),
     /// Find and reach a domain's servers, and say each step.
     Resolve(resolve::Arguments),
+    /// What an account's rules make of somebody, one JSON object a line: names of rules and fields.
+    Explain(explain::Arguments),
     /// Accounts.
     User(user::Arguments),
 }
@@ -65,6 +68,32 @@ pub struct WithConfig {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+}
+
+/// Which server a command is about.
+#[derive(Debug, clap::Args)]
+struct WhichServer {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", global = true, conflicts_with = "data")]
+    config: Option<PathBuf>,
+    /// The folder that quickstart made.
+    #[arg(long, value_name = "FOLDER", global = true)]
+    data: Option<PathBuf>,
+}
+
+impl WhichServer {
+    /// Its configuration file.
+    fn path(self) -> Result<PathBuf, Failure> {
+        match (self.config, self.data) {
+            (Some(config), _) => Ok(config),
+            (None, Some(data)) => Ok(data.join("imppd.toml")),
+            (None, None) => Err(Failure {
+                exit: 2,
+                message: "which server's accounts?".to_owned(),
+                hint: Some("--config FILE, or --data FOLDER for one made by quickstart".to_owned()),
+            }),
+        }
+    }
 }
 
 /// What ends a command, and its exit code.
@@ -151,6 +180,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         }
         Command::Check(arguments) => check::run(&arguments).await,
         Command::Resolve(arguments) => resolve::run(&arguments).await,
+        Command::Explain(arguments) => explain::run(arguments).await,
         Command::User(arguments) => user::run(arguments).await,
     }
 }
@@ -158,19 +188,26 @@ pub async fn run(command: Command) -> Result<(), Failure> {
 async fn reload(path: &Path) -> Result<(), Failure> {
     let config = Config::load(path)?;
     let socket = &config.server.control;
-    match control::ask(socket, &Request::Reload).await {
-        Ok(Some(Response::Refused { exit, message, hint })) => Err(Failure { exit, message, hint }),
-        Ok(Some(Response::Reloaded { warnings })) => {
+    match asked(socket, &Request::Reload, "the configuration is read when it starts").await? {
+        Response::Reloaded { warnings } => {
             for warning in warnings {
                 words!("warning: {warning}");
             }
             Ok(())
         }
-        Ok(Some(_)) => Err(Failure::new(3, format!("{}: no such answer", socket.display()))),
+        _ => Err(Failure::new(3, format!("{}: no such answer", socket.display()))),
+    }
+}
+
+/// What a running server answers, if it does not refuse; `hint` is for where none runs.
+async fn asked(socket: &Path, request: &Request, hint: &str) -> Result<Response, Failure> {
+    match control::ask(socket, request).await {
+        Ok(Some(Response::Refused { exit, message, hint })) => Err(Failure { exit, message, hint }),
+        Ok(Some(response)) => Ok(response),
         Ok(None) => Err(Failure {
             exit: 3,
             message: format!("no server listens on {}", socket.display()),
-            hint: Some("the configuration is read when it starts".to_owned()),
+            hint: Some(hint.to_owned()),
         }),
         Err(error) => Err(Failure::new(3, format!("{}: {error}", socket.display()))),
     }

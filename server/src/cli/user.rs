@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
-use super::Failure;
 use super::account::{done, profile};
+use super::{Failure, WhichServer};
 use crate::core::config::Config;
 use crate::core::records::Services;
 use crate::front::control::{self, Request, Response};
@@ -16,12 +16,8 @@ use crate::life::Server;
 /// Arguments of `imppd user`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The configuration file.
-    #[arg(long, value_name = "FILE", global = true, conflicts_with = "data")]
-    config: Option<PathBuf>,
-    /// The folder that quickstart made.
-    #[arg(long, value_name = "FOLDER", global = true)]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    which: WhichServer,
     #[command(subcommand)]
     action: Action,
 }
@@ -78,7 +74,8 @@ enum Action {
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let config = config_of(arguments.config, arguments.data)?;
+    // Whoever has to be shut out is, whatever has happened to a domain's policy.
+    let config = Config::load_without_policies(&arguments.which.path()?)?;
     match arguments.action {
         Action::Add { address, password_stdin, services, profile_out } => {
             let (services, given) = (services_of(&services)?, password(password_stdin)?);
@@ -122,23 +119,6 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
             other => done(other).map(drop),
         },
     }
-}
-
-/// The configuration of the server whose accounts are meant.
-fn config_of(config: Option<PathBuf>, data: Option<PathBuf>) -> Result<Config, Failure> {
-    let path = match (config, data) {
-        (Some(config), _) => config,
-        (None, Some(data)) => data.join("imppd.toml"),
-        (None, None) => {
-            return Err(Failure {
-                exit: 2,
-                message: "which server's accounts?".to_owned(),
-                hint: Some("--config FILE, or --data FOLDER for one made by quickstart".to_owned()),
-            });
-        }
-    };
-    // Whoever has to be shut out is, whatever has happened to a domain's policy.
-    Ok(Config::load_without_policies(&path)?)
 }
 
 /// Makes an account, with a password of its own if none is given; that goes into a profile, or is

@@ -26,6 +26,7 @@ pub mod clock;
 pub mod config;
 #[cfg(test)]
 pub(crate) mod double;
+pub mod event;
 pub mod ground;
 pub mod keeping;
 pub mod listeners;

@@ -253,6 +253,7 @@ fn administration(ground: &Ground, rooms: &Rooms, serving: &session::Serving) ->
         reach,
         live,
         devices: serving.devices.clone(),
+        rules: serving.things.rules.clone(),
         outgoing,
     }
 }

@@ -48,7 +48,7 @@ pub use devices::Devices;
 pub use events::{Event, Front};
 pub use live::Live;
 use things::Following;
-pub use things::{Client, Things};
+pub use things::{Client, Rules, Things};
 
 /// The rooms that sessions stand on, beside the ground.
 #[derive(Clone)]

@@ -1,10 +1,11 @@
 //! What may stand in `[log] level`: a level, or levels of parts of the program. A misspelt word would
-//! silence everything, errors too: names that nothing here logs under are refused, and of what is not
-//! named errors are logged always.
+//! silence everything, errors too: names that nothing here logs under are refused, of what is not named
+//! errors are logged always, and so are events (`core/event.rs`) unless they are named themselves.
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::error::nearest;
+use crate::core::event;
 
 /// The levels that there are, each with all before it.
 const LEVELS: [(&str, LevelFilter); 6] = [
@@ -34,12 +35,13 @@ const TARGETS: [&str; 10] = [
 /// # Errors
 /// In words: which part of it is not right, and what was meant, maybe.
 pub fn parse(text: &str) -> Result<Targets, String> {
-    let (mut targets, mut rest) = (Targets::new(), None);
+    let events = Targets::new().with_target(event::TARGET, LevelFilter::INFO);
+    let (mut targets, mut rest) = (events, None);
     for directive in text.split(',').map(str::trim) {
         match directive.split_once('=') {
             Some((target, word)) => {
                 let part = target.split("::").next().unwrap_or_default();
-                if !TARGETS.contains(&part) {
+                if !TARGETS.contains(&part) && target != event::TARGET {
                     return Err(unknown(target, part, "part of the program", &TARGETS));
                 }
                 targets = targets.with_target(target, level(word)?);
@@ -98,6 +100,22 @@ mod tests {
                 assert_eq!(logged, finest.as_ref(), "{text}: {target}");
             }
         }
+    }
+
+    #[test]
+    fn d12_events_are_logged_at_every_level_unless_they_are_named() {
+        for (text, logged) in [
+            ("info", true),
+            ("error", true),
+            ("off", true),
+            ("impp_server=off", true),
+            ("trace,impp::event=off", false),
+            ("impp::event=warn", false),
+        ] {
+            let filter = parse(text).unwrap();
+            assert_eq!(filter.would_enable("impp::event", &Level::INFO), logged, "{text}");
+        }
+        assert!(parse("impp=off").is_err() && parse("impp::events=off").is_err());
     }
 
     #[test]

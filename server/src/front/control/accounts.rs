@@ -13,7 +13,7 @@ use impp_protocol::{Address, Timestamp};
 use impp_storage::StoreError;
 use serde::{Deserialize, Serialize};
 
-use super::{Administration, Request, Response, devices, refused, removal};
+use super::{Administration, Request, Response, devices, explain, refused, removal};
 use crate::core::accounts::AccountError;
 use crate::core::chance::{Chance, NoChance};
 use crate::core::principals::ChangeError;
@@ -130,6 +130,12 @@ async fn act(server: &Administration, request: Request) -> Result<Response, Undo
                 Some(device) => Ok(devices::remove(server, &address, &device).await?),
                 None => Ok(Response::Devices(devices::list(server, &address).await?)),
             };
+        }
+        Request::Explain { owner, watcher } => {
+            let (owner, watcher) = (address_of(&owner)?, address_of(&watcher)?);
+            server.accounts.known(&owner)?;
+            let explained = explain::explained(server, &owner, watcher).await?;
+            return Ok(Response::Explained(explained));
         }
         Request::List => return Ok(list(server)),
         Request::Reload => return Ok(refused(2, "only a running server reloads", None)),

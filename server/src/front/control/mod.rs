@@ -1,14 +1,15 @@
-//! What the operator asks of a server: accounts, their devices, and that it reads its configuration
-//! again. `imppd user` and `reload` ask the running server through its control socket, which speaks
-//! HTTP, so that any HTTP client can ask too; where no server runs, `imppd user` does the same on
-//! the store itself.
+//! What the operator asks of a server: accounts, their devices, what rules make of somebody, and
+//! that it reads its configuration again. `imppd user`, `explain` and `reload` ask the running
+//! server through its control socket, which speaks HTTP, so that any HTTP client can ask too; where
+//! no server runs, `imppd user` does the same on the store itself.
 //!
 //! Who may open the socket, and how it is bounded, is in `socket`; which path asks what, in `paths`;
-//! asking, in `asking`. What is done is in `accounts`, `removal` and `devices`.
+//! asking, in `asking`. What is done is in `accounts`, `removal`, `devices` and `explain`.
 
 mod accounts;
 mod asking;
 mod devices;
+mod explain;
 mod paths;
 mod removal;
 mod socket;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use accounts::{Listed, handle, services_of};
 pub use asking::ask;
 pub use devices::ListedDevice;
+pub use explain::Explained;
 pub use paths::Answering;
 pub use removal::finish_all as finish_removals;
 pub use socket::listen;
@@ -35,7 +37,7 @@ use crate::core::secrets::Secrets;
 use crate::core::settings::Settings;
 use crate::messages::Outgoing;
 use crate::reach::Reach;
-use crate::session::{Devices, Live};
+use crate::session::{Devices, Live, Rules};
 
 /// Most bytes of what is asked, and of what is answered: the list of an account's devices is short,
 /// that of all accounts is not.
@@ -68,6 +70,8 @@ pub struct Administration {
     pub live: Arc<Live>,
     /// Their devices.
     pub devices: Arc<Devices>,
+    /// Who may see what of them.
+    pub rules: Rules,
     /// What they have waiting for other domains.
     pub outgoing: Arc<Outgoing>,
 }
@@ -113,6 +117,13 @@ pub enum Request {
         /// The device to take away, in hexadecimal digits.
         remove: Option<String>,
     },
+    /// Say what somebody's rules make of somebody else.
+    Explain {
+        /// Whose rules.
+        owner: String,
+        /// Whom they are asked about.
+        watcher: String,
+    },
     /// List the accounts.
     List,
     /// Read the configuration again.
@@ -141,6 +152,8 @@ pub enum Response {
     Accounts(Vec<Listed>),
     /// The devices of an account.
     Devices(Vec<ListedDevice>),
+    /// What becomes of somebody who follows, looks once, and writes.
+    Explained(Vec<Explained>),
     /// Not done.
     Refused {
         /// The exit code of the command.

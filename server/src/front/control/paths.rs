@@ -7,18 +7,20 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::IntoResponse;
 use axum::routing::{delete, get, post, put};
+use axum::{Extension, Router};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::accounts::names_of;
+use super::socket::Asker;
 use super::{AGENT, Request, Response, refused, services_of};
+use crate::core::event;
 
 /// The version of the paths, as they begin.
 const VERSION: &str = "/v1";
@@ -87,6 +89,10 @@ fn asked(request: &Request) -> (Method, String, Option<serde_json::Result<Vec<u8
             let device = utf8_percent_encode(device, ESCAPED);
             (Method::DELETE, of(address, &format!("/devices/{device}")), None)
         }
+        Request::Explain { owner, watcher } => {
+            let watcher = utf8_percent_encode(watcher, ESCAPED);
+            (Method::GET, of(owner, &format!("/explain/{watcher}")), None)
+        }
         Request::Reload => (Method::POST, "/reload".to_owned(), None),
     }
 }
@@ -110,6 +116,7 @@ pub(super) fn routes(answering: Answering) -> Router {
         .route("/accounts/{address}/enable", post(of(|address| Request::Enable { address })))
         .route("/accounts/{address}/devices", get(of(devices)))
         .route("/accounts/{address}/devices/{device}", delete(remove_device))
+        .route("/accounts/{address}/explain/{watcher}", get(explain))
         .route("/reload", post(all(|| Request::Reload)));
     Router::new()
         .nest(VERSION, paths)
@@ -149,6 +156,16 @@ async fn remove_device(
     Path((address, device)): Path<(String, String)>,
 ) -> Response {
     answering(Request::Devices { address, remove: Some(device) }).await
+}
+
+/// Of rules not their owner asks, but the operator: that is written down before it is answered.
+async fn explain(
+    State(answering): State<Answering>,
+    Extension(Asker(uid)): Extension<Asker>,
+    Path((owner, watcher)): Path<(String, String)>,
+) -> Response {
+    tracing::info!(target: event::TARGET, uid, owner, watcher, "the operator asks what rules say");
+    answering(Request::Explain { owner, watcher }).await
 }
 
 /// What is not there may be there in a server of another version: that is said.
@@ -208,6 +225,7 @@ mod tests {
                 Request::Enable { address: address() },
                 Request::Devices { address: address(), remove: None },
                 Request::Devices { address: address(), remove: Some("../x".to_owned()) },
+                Request::Explain { owner: address(), watcher: address() },
                 Request::Reload,
             ]
         };
@@ -216,7 +234,9 @@ mod tests {
             let _ = taken.send(request);
             Box::pin(async { Response::DONE })
         });
-        let service = hyper_util::service::TowerToHyperService::new(routes(answering));
+        let service = hyper_util::service::TowerToHyperService::new(
+            routes(answering).layer(Extension(Asker(0))),
+        );
         for (request, wanted) in all().iter().zip(all()) {
             let sent: HttpRequest = sent(request).unwrap();
             assert_eq!(service.call(sent).await.unwrap().status(), 200, "{request:?}");

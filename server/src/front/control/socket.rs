@@ -7,12 +7,12 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::IntoResponse;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -33,6 +33,10 @@ const REST: Duration = Duration::from_millis(100);
 const BACKLOG: i32 = 128;
 /// Most bytes that are read of a line of the protocol that was spoken here before HTTP.
 const LINE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Who asks: the user that the system says has opened the connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asker(pub u32);
 
 /// Listens on the control socket, and has what is asked done. A socket that nobody listens on is
 /// replaced.
@@ -93,7 +97,7 @@ async fn serve(
         return Ok(timeout(REQUEST_MAX, answer_line(stream)).await??);
     }
     let paths = match is_owner {
-        true => paths,
+        true => paths.layer(Extension(Asker(uid))),
         false => Router::new().fallback(move || async move { foreign(uid) }),
     };
     http1::Builder::new()

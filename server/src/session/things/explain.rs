@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use impp_acl::{
-    Decision, DeliveryQuestion, Purpose, Question, RuleSet, Watcher, explain, explain_delivery,
-    explain_delivery_unsure, explain_unsure,
+    Decision, DeliveryExplanation, DeliveryQuestion, Outline, Purpose, Question, RuleSet, Watcher,
+    explain, explain_delivery, explain_delivery_unsure, explain_unsure,
 };
 use impp_presence::{Fetched, Policy, Presentity, Sphere};
 use impp_protocol::command::{Done, Fetch};
@@ -58,40 +58,66 @@ impl Supposed {
 
     /// Answers it, for a presentity of this owner.
     pub(super) fn answer(self, owner: &Address, of: &Presentity, now: Timestamp) -> Handled {
-        let mut policy = of.policy().clone();
+        let mut asked = Asked::now(owner, of, Watcher::Principal(self.about.clone()), now);
         if let Some(rules) = self.rules {
-            policy.rules = rules;
+            asked.policy.rules = rules;
         }
-        let sphere = match &self.sphere {
-            Some(sphere) => Sphere::Is(Some(&**sphere).filter(|sphere| !sphere.is_empty())),
-            None if of.sphere_lost_until().is_some() => Sphere::Lost,
-            None => Sphere::Is(of.sphere()),
-        };
-        let now = self.at.map_or(now, |at| at.shifted(-policy.ahead));
-        let asked = Asked { owner, of, about: self.about, policy, now, sphere };
+        if let Some(sphere) = &self.sphere {
+            asked.sphere = Sphere::Is(Some(&**sphere).filter(|sphere| !sphere.is_empty()));
+        }
+        if let Some(at) = self.at {
+            asked.now = at.shifted(-asked.policy.ahead);
+        }
         if let Some(purpose) = self.view {
             return asked.view(purpose);
         }
-        let explanation = if self.delivery { asked.delivery() } else { asked.access() };
+        let explanation = match self.delivery {
+            true => asked.delivery(self.about),
+            false => asked.access(self.about),
+        };
         Ok(Done { content: Some(state::encode(&explanation)), ..Done::empty() })
     }
+}
+
+/// What becomes of somebody who follows, who looks once, and who writes, in names alone.
+pub(super) fn outlines(
+    owner: &Address,
+    of: &Presentity,
+    watcher: Watcher,
+    now: Timestamp,
+) -> [Outline; 3] {
+    let asked = Asked::now(owner, of, watcher, now);
+    let [follow, once] =
+        [Purpose::Subscribe, Purpose::Fetch].map(|purpose| asked.seen(purpose).outline());
+    [follow, once, asked.written().outline()]
 }
 
 /// All that the answer is made of.
 struct Asked<'a> {
     owner: &'a Address,
     of: &'a Presentity,
-    about: Address,
+    watcher: Watcher,
     policy: Policy,
     now: Timestamp,
     sphere: Sphere<'a>,
 }
 
-impl Asked<'_> {
+impl<'a> Asked<'a> {
+    /// As things are.
+    fn now(owner: &'a Address, of: &'a Presentity, watcher: Watcher, now: Timestamp) -> Asked<'a> {
+        let sphere = match of.sphere_lost_until() {
+            Some(_) => Sphere::Lost,
+            None => Sphere::Is(of.sphere()),
+        };
+        Asked { owner, of, watcher, policy: of.policy().clone(), now, sphere }
+    }
+
     fn decide(&self, purpose: Purpose) -> Decision {
-        let watcher = Watcher::Principal(self.about.clone());
-        let stands = self.of.watcher(&self.about).map(|watching| watching.state);
-        self.policy.decide_for(self.owner, &watcher, purpose, self.now, self.sphere, stands)
+        let stands = match &self.watcher {
+            Watcher::Principal(who) => self.of.watcher(who).map(|watching| watching.state),
+            Watcher::Anonymous => None,
+        };
+        self.policy.decide_for(self.owner, &self.watcher, purpose, self.now, self.sphere, stands)
     }
 
     /// What they see. Who is refused is told so; the owner is told that they would be.
@@ -104,24 +130,25 @@ impl Asked<'_> {
         }
     }
 
-    /// Following and looking once may be handled apart: each by the decision that serves.
-    fn access(self) -> Explanation {
-        let (policy, wall) = (&self.policy, self.policy.wall(self.now));
-        let watcher = &Watcher::Principal(self.about.clone());
+    /// Why somebody who follows, or who looks once, sees what they see.
+    fn seen(&self, purpose: Purpose) -> impp_acl::Explanation {
+        let (policy, now) = (&self.policy, self.policy.wall(self.now));
+        let watcher = &self.watcher;
         let (owner, domain, contact) = (self.owner, &*policy.domain, policy.grant(watcher));
-        let told = |purpose| {
-            let question =
-                |sphere| Question { owner, watcher, purpose, now: wall, sphere, contact, domain };
-            match (self.sphere, self.of.sphere_lost_until()) {
-                (Sphere::Lost, Some(until)) => {
-                    let (decision, until) = (self.decide(purpose), policy.wall(until));
-                    explain_unsure(&policy.rules, &question(None), decision, until)
-                }
-                (Sphere::Is(sphere), _) => explain(&policy.rules, &question(sphere)),
-                (Sphere::Lost, None) => explain(&policy.rules, &question(None)),
+        let question = |sphere| Question { owner, watcher, purpose, now, sphere, contact, domain };
+        match (self.sphere, self.of.sphere_lost_until()) {
+            (Sphere::Lost, Some(until)) => {
+                let (decision, until) = (self.decide(purpose), policy.wall(until));
+                explain_unsure(&policy.rules, &question(None), decision, until)
             }
-        };
-        let (follow, once) = (told(Purpose::Subscribe), told(Purpose::Fetch));
+            (Sphere::Is(sphere), _) => explain(&policy.rules, &question(sphere)),
+            (Sphere::Lost, None) => explain(&policy.rules, &question(None)),
+        }
+    }
+
+    /// Following and looking once may be handled apart: each by the decision that serves.
+    fn access(self, watcher: Address) -> Explanation {
+        let (follow, once) = (self.seen(Purpose::Subscribe), self.seen(Purpose::Fetch));
         Explanation {
             owner: self.owner.clone(),
             decision: follow.decision.handling().to_string(),
@@ -133,22 +160,27 @@ impl Asked<'_> {
             parts: follow.parts,
             fetch_parts: once.parts,
             rate: None,
-            watcher: self.about,
+            watcher,
         }
     }
 
-    fn delivery(self) -> Explanation {
+    /// Why a message of theirs becomes what it becomes.
+    fn written(&self) -> DeliveryExplanation {
         let (policy, now) = (&self.policy, self.policy.wall(self.now));
-        let sender = &Watcher::Principal(self.about.clone());
+        let sender = &self.watcher;
         let (owner, contact) = (self.owner, policy.grant(sender));
         let question = |sphere| DeliveryQuestion { owner, sender, now, sphere, contact };
-        let told = match (self.sphere, self.of.sphere_lost_until()) {
+        match (self.sphere, self.of.sphere_lost_until()) {
             (Sphere::Lost, Some(until)) => {
                 explain_delivery_unsure(&policy.rules, &question(None), policy.wall(until))
             }
             (Sphere::Is(sphere), _) => explain_delivery(&policy.rules, &question(sphere)),
             (Sphere::Lost, None) => explain_delivery(&policy.rules, &question(None)),
-        };
+        }
+    }
+
+    fn delivery(self, watcher: Address) -> Explanation {
+        let told = self.written();
         Explanation {
             owner: self.owner.clone(),
             decision: told.decision.action().to_string(),
@@ -160,7 +192,7 @@ impl Asked<'_> {
             parts: vec![],
             fetch_parts: vec![],
             rate: told.decision.rate().map(|rate| rate.to_string()),
-            watcher: self.about,
+            watcher,
         }
     }
 }

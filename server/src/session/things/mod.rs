@@ -39,7 +39,7 @@ pub(super) use following::Following;
 pub(super) use log::Logs;
 use presence::Presence;
 use requests::Waiting;
-use rules::Rules;
+pub use rules::Rules;
 use trimming::Trimming;
 use watchers::BothEnds;
 
@@ -58,7 +58,8 @@ pub struct Client {
 pub struct Things {
     pub(super) delegations: Delegations,
     presence: Presence,
-    rules: Rules,
+    /// Rules of owners.
+    pub rules: Rules,
     pub(super) contacts: ContactList,
     requests: Waiting,
     ends: BothEnds,

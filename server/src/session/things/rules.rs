@@ -4,12 +4,13 @@
 
 use std::sync::Arc;
 
-use impp_acl::{Acting, By, Mandate, RuleSet, RulesError, scope};
+use impp_acl::{Acting, By, Mandate, Outline, RuleSet, RulesError, Watcher, scope};
 use impp_presence::{Answer, Change};
 use impp_protocol::command::{Done, Fetch, Publish};
 use impp_protocol::{Code, Error};
+use impp_storage::StoreError;
 
-use super::explain::Supposed;
+use super::explain::{Supposed, outlines};
 use crate::core::accounts::Accounts;
 use crate::core::answers::{Handled, Stored};
 use crate::core::principals::{ChangeError, Principals};
@@ -19,9 +20,9 @@ const EDITS_MAX: usize = 3;
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub(super) struct Rules {
-    pub principals: Arc<Principals>,
-    pub accounts: Arc<Accounts>,
+pub struct Rules {
+    pub(super) principals: Arc<Principals>,
+    pub(super) accounts: Arc<Accounts>,
 }
 
 impl Rules {
@@ -86,6 +87,23 @@ impl Rules {
             .principals
             .look(owner, |principal, now| supposed.answer(owner, &principal.presentity, now));
         look.await.stored()?
+    }
+
+    /// What becomes of somebody who follows, who looks once, and who writes, in names alone: for the
+    /// operator, whom contents do not concern.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the owner's rules cannot be read.
+    pub async fn outlines(
+        &self,
+        acting: &Acting<scope::Rules>,
+        watcher: &Watcher,
+    ) -> Result<[Outline; 3], StoreError> {
+        let owner = acting.owner();
+        let look = self.principals.look(owner, |principal, now| {
+            outlines(owner, &principal.presentity, watcher.clone(), now)
+        });
+        look.await
     }
 
     /// The text of an owner's rules and its version.

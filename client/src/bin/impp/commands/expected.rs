@@ -134,6 +134,10 @@ impl Expect {
         if self.handling.is_none() && self.fields.is_empty() && self.not_fields.is_empty() {
             return Err("expects nothing: no handling, no fields, no not_fields".to_owned());
         }
+        // A handling that there is not never comes true, whatever the rules say.
+        if let Some(word) = self.handling.iter().find(|word| !HANDLINGS.contains(&&***word)) {
+            return Err(format!("unknown handling \"{word}\", one of: {}", HANDLINGS.join(", ")));
+        }
         let wrong = |field: &&String| {
             let stepped = field.split_once(':');
             let stepped =
@@ -172,6 +176,8 @@ impl Expect {
     }
 }
 
+/// What can become of somebody who follows or looks.
+const HANDLINGS: [&str; 4] = ["block", "confirm", "polite-block", "allow"];
 /// The one field that is shown in steps, and what is less than all of it, the least first.
 const STEPPED: &str = "user-input";
 const STEPS: [&str; 2] = ["bare", "thresholds"];
@@ -213,6 +219,7 @@ mod tests {
         for (text, words) in [
             ("", "expects nothing"),
             ("at = \"2026-12-06T00:00:00Z\"\nsphere = \"work\"", "expects nothing"),
+            ("handling = \"alow\"", "unknown handling \"alow\", one of: block, confirm,"),
             ("not_fields = [\"mooood\"]", "unknown field \"mooood\", did you mean \"mood\"?"),
             ("fields = [\"status\", \"notes\"]", "did you mean \"note\"?"),
             ("not_fields = [\"Mood\"]", "unknown field \"Mood\""),

@@ -45,15 +45,33 @@ proptest! {
 
     #[test]
     fn d_4_what_a_delegate_may_set_shows_nobody_more_than_before_or_than_itself(
-        old in any::spec(), kept in any::spec(), more in prop::collection::vec(any::rule(), 0..3),
+        old in any::spec(), kept in any::spec(), more in prop::collection::vec(any::rule(), 0..4),
         keeps in prop::collection::vec(any::<bool>(), 6), asking in any::asking(),
     ) {
         let delegate = impp_protocol::Address::parse("b@x.example").unwrap();
-        // Some of what there was, what is random, and groups of either.
+        let mut old = old;
+        let plain = any::RuleSpec {
+            who: vec!["b@x.example"],
+            except: vec![],
+            handling: 3,
+            fetch: None,
+            fields: Some(vec!["note", "status"]),
+            tuples: Some(vec!["all"]),
+            persons: None,
+            devices: None,
+            valid: vec![],
+            sphere: vec![],
+        };
+        old.rules.push(plain.clone());
+        // Some of what there was, what is random or mostly what the delegate is granted, and groups of
+        // either.
         let mut new = old.clone();
         let mut keeps = keeps.into_iter();
         new.rules.retain(|_| keeps.next().unwrap_or(true));
-        new.rules.extend(more);
+        new.rules.extend(more.into_iter().enumerate().map(|(at, rule)| match at {
+            2 => rule,
+            _ => any::RuleSpec { who: rule.who, except: rule.except, ..plain.clone() },
+        }));
         if new.rules.len() % 2 == 0 {
             new.groups = kept.groups;
         }

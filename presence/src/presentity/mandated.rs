@@ -2,8 +2,6 @@
 //!
 //! That who says it has proven who they are is left to the session; what a right is, to `impp_acl`.
 
-use std::sync::Arc;
-
 use impp_acl::{Beyond, Mandate};
 use impp_protocol::presence::{Document, Patch};
 use impp_protocol::{Address, DeviceId, Timestamp};
@@ -64,7 +62,7 @@ impl State {
             return Answer::Beyond;
         }
         // What a crash has lost of the owner's devices is waited for on: it is not theirs to say.
-        (self.layers, self.document) = (layers, Arc::new(composed));
+        (self.layers, self.document) = (layers, composed);
         Answer::Done
     }
 

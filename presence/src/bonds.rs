@@ -71,6 +71,8 @@ impl Bonds {
     /// Adds or renews one.
     pub fn keep(&mut self, bond: Bond) {
         self.0.retain(|other| other.keeper() != bond.keeper());
+        // Most have one, and there are very many of these.
+        self.0.reserve_exact(1);
         self.0.push(bond);
     }
 
@@ -121,5 +123,22 @@ impl Bonds {
     pub fn ends_in(&self, now: Timestamp) -> Option<Duration> {
         let ends = self.0.iter().map(|bond| bond.until().map(|until| until.since(now)));
         ends.collect::<Option<Vec<_>>>().and_then(|ends| ends.into_iter().max())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_keeps_has_room_for_one() {
+        let mut bonds = Bonds::default();
+        let session = |name| Bond::Session(SessionId([name; 16]));
+        bonds.keep(session(1));
+        assert_eq!(bonds.0.capacity(), 1);
+        bonds.keep(Bond::Contact);
+        bonds.keep(Bond::Contact);
+        assert_eq!((bonds.0.len(), bonds.0.capacity()), (2, 2));
+        assert!(size_of::<Bond>() <= 32);
     }
 }

@@ -94,13 +94,13 @@ impl Watching {
 
     /// Makes this link the only listener: a watcher of another domain has one, the newest.
     pub(crate) fn listen_only(&mut self, link: ListenerId) {
-        self.listeners.clear();
-        self.listeners.push(link);
+        self.listeners = vec![link];
     }
 
     /// Adds a session that gets notifications.
     pub(crate) fn listen(&mut self, session: ListenerId) {
         if !self.listeners.contains(&session) {
+            self.listeners.reserve_exact(1);
             self.listeners.push(session);
         }
     }

@@ -197,9 +197,9 @@ impl State {
         self.end_unmandated(now);
     }
 
-    fn published(&mut self, composed: Result<Document, Fault>) -> Answer {
+    fn published(&mut self, composed: Result<Arc<Document>, Fault>) -> Answer {
         match composed {
-            Ok(document) => self.document = Arc::new(document),
+            Ok(document) => self.document = document,
             Err(fault) => return Answer::Unfit(fault),
         }
         // What was lost is not waited for any longer.
@@ -292,7 +292,7 @@ impl State {
 
     /// The layers have changed.
     pub(super) fn recompose(&mut self) {
-        self.document = Arc::new(self.layers.compose());
+        self.document = self.layers.compose();
     }
 
     fn close(&mut self, now: Timestamp, event: SubscriptionEvent) {

@@ -47,7 +47,7 @@ impl Lease {
 /// A document and its encoding, made once: of this its length is known, and it is what is stored.
 #[derive(Debug, PartialEq, Eq)]
 struct Said {
-    document: Document,
+    document: Arc<Document>,
     encoded: Bytes,
 }
 
@@ -55,7 +55,7 @@ impl Said {
     #[expect(clippy::disallowed_methods, reason = "the owner's own layer: no watcher gets it")]
     fn new(document: Document) -> Arc<Said> {
         let encoded = document.encode();
-        Arc::new(Said { document, encoded })
+        Arc::new(Said { document: Arc::new(document), encoded })
     }
 }
 
@@ -128,7 +128,7 @@ impl Layers {
         patch: &Patch,
         replace: bool,
         lease: Lease,
-    ) -> Result<Document, Fault> {
+    ) -> Result<Arc<Document>, Fault> {
         self.publish_by(order, None, device, patch, replace, lease)
     }
 
@@ -144,10 +144,10 @@ impl Layers {
         patch: &Patch,
         replace: bool,
         lease: Lease,
-    ) -> Result<Document, Fault> {
+    ) -> Result<Arc<Document>, Fault> {
         let index = self.layers.iter().position(|layer| layer.device == device);
         let document = match index {
-            Some(index) if !replace => self.layers[index].said.document.clone(),
+            Some(index) if !replace => Document::clone(&self.layers[index].said.document),
             _ => Document::default(),
         };
         let said = Said::new(patch.applied(document)?);
@@ -156,7 +156,9 @@ impl Layers {
         }
         let layer = Layer { device, by: by.cloned(), said, lease, order, crash: self.crash };
         let others = self.layers.iter().filter(|other| other.device != device);
-        let layers: Vec<Layer> = others.cloned().chain([layer]).collect();
+        // With room for these and no more: most have one, and keep it long.
+        let mut layers = Vec::with_capacity(self.layers.len() + usize::from(index.is_none()));
+        layers.extend(others.cloned().chain([layer]));
         let layers = Layers { layers, crash: self.crash };
         // All layers together fit a frame, so that whatever they come to compose does.
         if layers.size() > DOCUMENT_BYTES_MAX || by.is_some_and(|by| layers.crowds(by, self)) {
@@ -186,6 +188,7 @@ impl Layers {
         crash: Option<Timestamp>,
     ) {
         let lease = Lease::Until(until);
+        self.layers.reserve_exact(1);
         self.layers.push(Layer { device, by, said: Said::new(document), lease, order, crash });
     }
 
@@ -193,7 +196,7 @@ impl Layers {
     pub(crate) fn delegated(&self) -> impl Iterator<Item = (&Address, DeviceId, &Document)> {
         self.layers
             .iter()
-            .filter_map(|layer| Some((layer.by.as_ref()?, layer.device, &layer.said.document)))
+            .filter_map(|layer| Some((layer.by.as_ref()?, layer.device, &*layer.said.document)))
     }
 
     /// Whether a delegate has come to more than its share of what there is for delegates. What it had
@@ -293,7 +296,7 @@ impl Layers {
 
     /// What a layer says.
     pub(crate) fn document(&self, device: DeviceId) -> Option<&Document> {
-        self.find(device).map(|layer| &layer.said.document)
+        self.find(device).map(|layer| &*layer.said.document)
     }
 
     fn find(&self, device: DeviceId) -> Option<&Layer> {
@@ -317,8 +320,14 @@ impl Layers {
     }
 
     /// The document that the layers make together: tuples and devices are united, and of what
-    /// several layers say the newest shows. Without layers it is [`Document::offline`].
-    pub fn compose(&self) -> Document {
+    /// several layers say the newest shows. Without layers it is [`Document::offline`]. Of one alone
+    /// there is no copy.
+    pub fn compose(&self) -> Arc<Document> {
+        if let [Layer { said, .. }] = &*self.layers
+            && *said.document != Document::default()
+        {
+            return said.document.clone();
+        }
         let mut layers: Vec<&Layer> = self.layers.iter().collect();
         layers.sort_by_key(|layer| layer.order);
         let mut whole = Document::default();
@@ -327,7 +336,7 @@ impl Layers {
             whole.tuples.extend(document.tuples.clone());
             whole.devices.extend(document.devices.clone());
         }
-        if whole == Document::default() { Document::offline() } else { whole }
+        if whole == Document::default() { Document::offline().into() } else { whole.into() }
     }
 }
 
@@ -376,6 +385,20 @@ mod tests {
     }
 
     #[test]
+    fn one_layer_alone_is_kept_once() {
+        let (mut layers, device) = (Layers::default(), DeviceId([1; 16]));
+        let lease = Lease::Until(at(100));
+        let composed = layers.publish(1, device, &patch("a", Some("here")), true, lease).unwrap();
+        assert!(std::ptr::eq(&*composed, layers.document(device).unwrap()));
+        assert_eq!(layers.layers.capacity(), 1);
+        layers.publish(2, device, &patch("a", Some("there")), false, lease).unwrap();
+        assert_eq!(layers.layers.capacity(), 1);
+        // Who says nothing is offline all the same.
+        layers.publish(3, device, &Patch::default(), true, lease).unwrap();
+        assert_eq!(*layers.compose(), Document::offline());
+    }
+
+    #[test]
     fn the_newest_layer_shows_and_when_it_ends_the_next_one_again() {
         let mut layers = Layers::default();
         let (phone, laptop) = (DeviceId([1; 16]), DeviceId([2; 16]));
@@ -392,7 +415,7 @@ mod tests {
         let one = layers.compose();
         assert_eq!((one.tuples.len(), &*one.person["note"]), (1, "old"));
         layers.remove(phone);
-        assert_eq!(layers.compose(), Document::offline());
+        assert_eq!(*layers.compose(), Document::offline());
     }
 
     #[test]

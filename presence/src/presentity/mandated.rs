@@ -3,7 +3,6 @@
 //! That who says it has proven who they are is left to the session; what a right is, to `impp_acl`.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use impp_acl::{Beyond, Mandate, RuleSet};
@@ -144,7 +143,7 @@ impl State {
             return Answer::Beyond;
         }
         // What a crash has lost of the owner's devices is waited for on: it is not theirs to say.
-        (self.layers, self.document) = (layers, Arc::new(composed));
+        (self.layers, self.document) = (layers, composed);
         Answer::Done
     }
 

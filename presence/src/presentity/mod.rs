@@ -162,7 +162,7 @@ impl Presentity {
         pace_limit: PaceLimit,
         recovering_until: Option<Timestamp>,
     ) -> (Presentity, Effects) {
-        let (document, asked_ever) = (Arc::new(layers.compose()), layers.last_order());
+        let (document, asked_ever) = (layers.compose(), layers.last_order());
         let watchers = Watchers::restored(watchers);
         // What a device has published since the crash outlives a stop.
         let lost = recovering_until.is_some() && !layers.has_returned();

@@ -48,6 +48,8 @@ pub enum Pace {
     /// A few, then one in a while: between two that are told, the newest counts (`times.pace_burst`,
     /// `times.pace_milliseconds`).
     Newest,
+    /// One in a long while, whatever is set: what has changed since the last comes with the next.
+    Seldom,
 }
 
 /// A row of the table.
@@ -144,7 +146,7 @@ things! {
     // thing:      shape,  service,        permit over, what may be asked,        pace
     Presence:      State,  Some(Presence), Presence,    [Fetch, Publish, Follow], Newest;
     Layer:         State,  Some(Presence), Presence,    [Fetch],                  Each;
-    Watchers:      State,  Some(Presence), Watchers,    [Fetch, Publish],         Each;
+    Watchers:      State,  Some(Presence), Watchers,    [Fetch, Publish, Follow], Seldom;
     Subscriptions: State,  Some(Presence), Contacts,    [Fetch, Publish],         Each;
     Contacts:      State,  None,           Contacts,    [Fetch, Publish, Follow], Each;
     Rules:         State,  None,           Rules,       [Fetch, Publish],         Each;
@@ -161,6 +163,8 @@ pub const fn needs(what: What, ask: Ask) -> Option<Needs> {
     match (what, ask) {
         // Of layers it is the delegate's own.
         (What::Presence, Ask::Publish) | (What::Layer, Ask::Fetch) => Some(Needs::Publish),
+        // How many there are, and who they are is for the owner alone.
+        (What::Watchers, Ask::Fetch) => Some(Needs::Watchers),
         _ => None,
     }
 }

@@ -79,6 +79,8 @@ fn words(kind: &str) -> String {
         "RequestEntry" => "map request entry",
         "Subscription" => "map subscription",
         "WatcherEntry" => "map watcher entry",
+        "WatcherCount" => "map watcher count",
+        "Proof" => "proof",
         other => panic!("{other} has no word in the specification"),
     };
     word.to_owned()
@@ -211,6 +213,7 @@ fn tables() -> BTreeMap<String, String> {
         ("subscription edit", SubscriptionEdit::FIELDS),
         ("watchers", Watchers::FIELDS),
         ("watcher entry", WatcherEntry::FIELDS),
+        ("watcher count", WatcherCount::FIELDS),
         ("watcher edit", WatcherEdit::FIELDS),
     ] {
         add(name, fields(specs));
@@ -227,6 +230,7 @@ fn tables() -> BTreeMap<String, String> {
     add("item kinds", numbers(ItemKind::ALL));
     add("fates", numbers(Fate::ALL));
     add("device events", numbers(DeviceEvent::ALL));
+    add("proofs", numbers(Proof::ALL));
     add("request kinds", numbers(RequestKind::ALL));
     add("decisions", numbers(Decision::ALL));
     add("fields of presence", registry());

@@ -39,7 +39,6 @@ const CRATES: &[&str] = &[
 type Exceptions = &'static [(&'static str, usize)];
 
 const LARGE_FILES: Exceptions = &[
-    ("client/src/follow/machine.rs", 410),
     ("federation/src/queue/mod.rs", 576),
     ("locate/src/search.rs", 405),
     ("protocol/src/field.rs", 481),

@@ -1,12 +1,13 @@
 //! Subscriptions from both ends, and requests that wait for a decision.
 
+use impp_protocol::command::Fetch;
 use impp_protocol::state::{
     Decision, RequestEdit, RequestEntry, Requests, Subscription, SubscriptionEdit, Subscriptions,
     WatcherEdit, WatcherEntry, Watchers,
 };
 use impp_protocol::{Address, What};
 
-use super::List;
+use super::{List, content};
 use crate::client::Client;
 use crate::error::ClientError;
 
@@ -58,6 +59,16 @@ impl Client {
     /// [`ClientError`].
     pub async fn watchers(&self) -> Result<Vec<WatcherEntry>, ClientError> {
         self.fetch_list::<Watchers>(What::Watchers).await
+    }
+
+    /// How this account stands as a watcher of somebody, if it does; and to a delegate who may see that,
+    /// how many others watch.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn watchers_of(&self, address: &Address) -> Result<Watchers, ClientError> {
+        let fetch = Fetch::of(address.clone(), What::Watchers);
+        content(self.call_repeatable(fetch).await?, What::Watchers)
     }
 
     /// Ends somebody's subscriptions to this account's presence.

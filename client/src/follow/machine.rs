@@ -1,11 +1,14 @@
 //! What is followed and what is held of it: requests to send, events to tell. No I/O, no clock.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+mod contacts;
+mod watchers;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use impp_protocol::command::{Ack, Command, Done, Notify, Subscribe};
-use impp_protocol::state::{self, Contact, Contacts, SubscriptionState};
+use impp_protocol::state::SubscriptionState;
 use impp_protocol::{Address, Code, Error, What};
 
 use super::held::keeps;
@@ -13,6 +16,8 @@ use super::log::Log;
 use super::{EndCause, Event, Held, Unfit, Wanted};
 use crate::connection::Incoming;
 use crate::error::ClientError;
+pub use watchers::WatcherNews;
+use watchers::Watching;
 
 /// The wait before a request is repeated that met a passing trouble, if the server names none.
 pub(super) const RETRY_DEFAULT: Duration = Duration::from_secs(5);
@@ -23,6 +28,7 @@ pub struct Machine {
     own: Address,
     people: BTreeMap<Address, Person>,
     contacts: bool,
+    watchers: Option<Watching>,
     log: Option<Log>,
     /// The newest cursor acknowledged of which the server may not know.
     ack: Option<Bytes>,
@@ -47,6 +53,7 @@ struct Person {
 enum Asked {
     Presence(Address),
     Contacts,
+    Watchers,
     Log,
     Ack(Bytes),
 }
@@ -59,6 +66,7 @@ impl Machine {
             own,
             people: wanted.presence.into_iter().map(person).collect(),
             contacts: wanted.contacts,
+            watchers: wanted.watchers.then(Watching::default),
             log: wanted.log.then_some(Log::behind(wanted.cursor)),
             ack: None,
             asked: HashMap::new(),
@@ -80,6 +88,9 @@ impl Machine {
             let people: Vec<Address> = self.people.keys().cloned().collect();
             people.into_iter().for_each(|address| self.ask(Asked::Presence(address)));
         }
+        if self.watchers.is_some() {
+            self.ask(Asked::Watchers);
+        }
         if self.log.is_some() {
             self.ask(Asked::Log);
         }
@@ -97,6 +108,7 @@ impl Machine {
             Incoming::Notify(notify) => match notify.what {
                 What::Presence => self.handle_presence(notify),
                 What::Log => self.handle_page(notify),
+                What::Watchers => self.handle_watchers(notify),
                 What::Contacts => match notify.snapshot {
                     Some(content) if self.contacts => self.handle_contacts(content, false),
                     _ => Ok(()),
@@ -135,7 +147,8 @@ impl Machine {
 
     /// Whether anything is followed.
     pub fn is_following(&self) -> bool {
-        self.contacts || self.log.is_some() || !self.people.is_empty()
+        let own = self.contacts || self.watchers.is_some() || self.log.is_some();
+        own || !self.people.is_empty()
     }
 
     /// The next event.
@@ -171,6 +184,9 @@ impl Machine {
         } else {
             requests.extend(self.people.keys().map(|address| end(address, What::Presence)));
         }
+        if self.watchers.is_some() {
+            requests.push(end(&self.own, What::Watchers));
+        }
         if self.log.is_some() {
             requests.push(end(&self.own, What::Log));
         }
@@ -187,6 +203,7 @@ impl Machine {
             Asked::Contacts => {
                 Subscribe { expand: true, ..Subscribe::of(self.own.clone(), What::Contacts) }.into()
             }
+            Asked::Watchers => Subscribe::of(self.own.clone(), What::Watchers).into(),
             Asked::Log => {
                 let cursor = self.log.as_ref().and_then(Log::cursor);
                 Subscribe { cursor, ..Subscribe::of(self.own.clone(), What::Log) }.into()
@@ -208,7 +225,7 @@ impl Machine {
                 let content = done.content.unwrap_or_default();
                 return self.handle_contacts(content, true);
             }
-            Asked::Log => {}
+            Asked::Watchers | Asked::Log => {}
             Asked::Ack(cursor) => {
                 self.ack.take_if(|newest| *newest == cursor);
                 self.events.push_back(Event::Acked(cursor));
@@ -251,7 +268,7 @@ impl Machine {
             {
                 Ok(())
             }
-            Asked::Contacts | Asked::Log | Asked::Ack(_) => Err(error.into()),
+            Asked::Contacts | Asked::Watchers | Asked::Log | Asked::Ack(_) => Err(error.into()),
         }
     }
 
@@ -289,44 +306,6 @@ impl Machine {
             }
             Some(_) => {}
         }
-    }
-
-    /// The contact list as it is now: who is new in it is followed, who is not any more is not.
-    /// What a new connection has answered says how each subscription stands there.
-    fn handle_contacts(&mut self, content: Bytes, answered: bool) -> Result<(), ClientError> {
-        let contacts: Contacts = state::decode(content)
-            .map_err(|error| ClientError::Protocol(format!("contact list: {error}")))?;
-        let followed = |contact: Contact| contact.follow.then_some(contact);
-        let followed: Vec<Contact> = contacts.entries.into_iter().filter_map(followed).collect();
-        let names: BTreeSet<&Address> = followed.iter().map(|contact| &contact.address).collect();
-        let gone: Vec<Address> =
-            self.people.keys().filter(|address| !names.contains(address)).cloned().collect();
-        for presentity in gone {
-            self.people.remove(&presentity);
-            self.events.push_back(Event::Ended { presentity, cause: EndCause::Event(None) });
-        }
-        for contact in followed {
-            let person = self.people.entry(contact.address.clone()).or_default();
-            let (presentity, state) = (contact.address, contact.subscription);
-            match (person.told, state) {
-                (None, _) => {
-                    person.told = Some(state);
-                    self.events.push_back(Event::Subscribed { presentity, state });
-                }
-                _ if !answered => {}
-                (_, Some(state)) if state != SubscriptionState::Terminated => {
-                    self.handle_subscribed(presentity, state);
-                }
-                // There is no subscription any more, and nothing of it is shown.
-                (Some(Some(SubscriptionState::Terminated) | None), _) => person.held.clear(),
-                (Some(Some(_)), _) => {
-                    self.people.remove(&presentity);
-                    let cause = EndCause::Event(None);
-                    self.events.push_back(Event::Ended { presentity, cause });
-                }
-            }
-        }
-        Ok(())
     }
 
     fn handle_presence(&mut self, notify: Notify) -> Result<(), ClientError> {

@@ -155,7 +155,7 @@ impl State {
         match change {
             Change::Publish { device, patch, replace, lease } => {
                 let published = self.layers.publish(order, *device, patch, *replace, *lease);
-                return self.published(published);
+                return self.published(now, published);
             }
             Change::PublishFor { .. } => return self.publish_for(now, order, change),
             Change::Unpublish(device) | Change::Part(device) => {
@@ -174,7 +174,7 @@ impl State {
             Change::Close(event) => self.close(now, *event),
             Change::Follow { watcher, bond, listener, pending_max } => {
                 let asked = self.follow(now, watcher, *bond, *listener, *pending_max);
-                self.watchers.trim();
+                self.watchers.trim(now);
                 return Answer::Asked(asked);
             }
             Change::Release { watcher, keepers, listener } => {
@@ -186,7 +186,7 @@ impl State {
                     return Answer::Ended(false);
                 }
                 self.terminate(now, watcher, *event);
-                self.watchers.trim();
+                self.watchers.trim(now);
                 return Answer::Ended(true);
             }
             Change::PutContact(address, entry) => {
@@ -196,7 +196,7 @@ impl State {
             }
             Change::PutRules { rules, text, .. } => self.put_rules(now, rules, text),
         }
-        self.watchers.trim();
+        self.watchers.trim(now);
         Answer::Done
     }
 
@@ -207,14 +207,14 @@ impl State {
         self.end_unmandated(now);
     }
 
-    fn published(&mut self, composed: Result<Document, Fault>) -> Answer {
+    fn published(&mut self, now: Timestamp, composed: Result<Document, Fault>) -> Answer {
         match composed {
             Ok(document) => self.document = Arc::new(document),
             Err(fault) => return Answer::Unfit(fault),
         }
         // What was lost is not waited for any longer.
         self.lost = false;
-        self.watchers.trim();
+        self.watchers.trim(now);
         Answer::Done
     }
 
@@ -223,7 +223,7 @@ impl State {
         for who in self.lapse(now) {
             self.decide(now, &who);
         }
-        self.watchers.trim();
+        self.watchers.trim(now);
     }
 
     /// Ends layers and leases whose time is over; of whom something may be due by it. About them it is to
@@ -241,6 +241,7 @@ impl State {
                 if watching.bonds.expire(now) {
                     watching.settle(now);
                 }
+                watching.give_up(now);
             });
         }
         due

@@ -14,8 +14,8 @@ pub use owned::{
     Decision, Device, DeviceEdit, Devices, RequestEdit, RequestEntry, RequestKind, Requests,
 };
 pub use subscription::{
-    Subscription, SubscriptionEdit, SubscriptionEvent, SubscriptionState, Subscriptions,
-    WatcherEdit, WatcherEntry, Watchers,
+    Proof, Subscription, SubscriptionEdit, SubscriptionEvent, SubscriptionState, Subscriptions,
+    WatcherCount, WatcherEdit, WatcherEntry, Watchers,
 };
 
 use bytes::Bytes;

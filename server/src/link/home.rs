@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use impp_acl::Watcher;
-use impp_presence::{GroupTold, Groups, Joined, PulledGroups};
+use impp_presence::{Fetched, GroupTold, Groups, Joined, PulledGroups};
 use impp_protocol::command::{Done, Fetch, Notify, Subscribe};
 use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::Version;
@@ -160,11 +160,13 @@ impl Home {
             let text = format!("{} is not for other domains", fetch.what);
             return Err(Error::new(Code::Unsupported, text).by(By::Home));
         }
-        let asker = Watcher::Principal(fetch.watcher.unwrap_or_else(|| address.clone()));
+        let watcher = fetch.watcher.unwrap_or_else(|| address.clone());
+        let asker = Watcher::Principal(watcher.clone());
         self.admits(link, &address)?;
         let seen =
             self.look(&address, |presentity, now| presentity.fetch(now, &asker, fetch.version));
         let seen = seen.await.map_err(|error| storage_error(&error).by_home())?;
+        self.principals.looked(&address, &watcher, matches!(seen, Fetched::Refused)).await;
         fetched(&address, seen).map_err(|error| error.by_home())
     }
 

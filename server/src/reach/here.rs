@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use impp_acl::Watcher;
 use impp_federation::shares::Claim;
-use impp_presence::{Answer, Asked, Change, Presentity, Pulled, Told};
+use impp_presence::{Answer, Asked, Change, Fetched, Presentity, Pulled, Told};
 use impp_protocol::presence::Version;
 use impp_protocol::state::SubscriptionEvent;
 use impp_protocol::{Address, Code, Error, Timestamp};
@@ -99,7 +99,10 @@ impl Home for Here {
             let state = match self.principals.change(presentity, follow).await.stored()? {
                 Answer::Asked(Asked::Stands(state)) => state,
                 Answer::Asked(Asked::Crowded) => return Err(crowded()),
-                _ => return Err(refused(presentity)),
+                _ => {
+                    self.principals.looked(presentity, &watcher, true).await;
+                    return Err(refused(presentity));
+                }
             };
             let version =
                 self.look(presentity, |presentity, now| presentity.version_for(now, &watcher));
@@ -202,10 +205,13 @@ impl Home for Here {
         async move {
             let looked = async {
                 self.admits(watcher, presentity)?;
-                let watcher = Watcher::Principal(watcher.clone());
+                let asker = Watcher::Principal(watcher.clone());
                 let found =
-                    self.look(presentity, |presentity, now| presentity.fetch(now, &watcher, held));
-                fetched(presentity, found.await?)
+                    self.look(presentity, |presentity, now| presentity.fetch(now, &asker, held));
+                let found = found.await?;
+                let refused = matches!(found, Fetched::Refused);
+                self.principals.looked(presentity, watcher, refused).await;
+                fetched(presentity, found)
             };
             Looked::Now(looked.await)
         }

@@ -8,8 +8,8 @@ use impp_protocol::state::Page;
 /// Something to tell.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// Of a presentity that is followed.
-    Presence(Notify),
+    /// Of a presentity, or another state, that is followed.
+    State(Notify),
     /// More of the log that is followed, and whose it is.
     Page(Address, Page),
     /// A message that is not stored: its fields, encoded once for all whom it is for.

@@ -18,6 +18,7 @@ mod telling;
 mod tests;
 mod things;
 mod waiting;
+mod watched;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -117,6 +118,8 @@ pub struct Session {
     /// Of those in the list, whose following has ended, and not by the client's word.
     lost: BTreeSet<Address>,
     log: Option<telling::Following>,
+    /// Who watches, if the client follows that.
+    watched: Option<watched::Watched>,
     /// Tells requests that wait for the log that it may have grown.
     grown: waiting::Grown,
     /// Says to answers that wait for other domains that the connection ends.
@@ -178,6 +181,7 @@ impl Session {
             own,
             lost,
             log,
+            watched: None,
             grown,
             hurry,
         }
@@ -208,6 +212,7 @@ impl Session {
         for presentity in self.followed.keys() {
             self.client.mailbox.presentity_dirty(presentity);
         }
+        self.watchers_again();
         self.client.mailbox.contacts_changed();
         self.serving.devices.note_use_soon(&self.client.mailbox);
         let id = self.client.mailbox.id;
@@ -300,8 +305,9 @@ impl Session {
     }
 
     /// The session ends, with all that is bound to it.
-    pub async fn end(self) {
+    pub async fn end(mut self) {
         self.forget();
+        self.unfollow_watchers().await;
         self.serving.devices.note_use(&self.client.mailbox).await;
         let id = self.client.mailbox.id;
         let keepers = vec![Keeper::Session(id)];

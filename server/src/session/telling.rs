@@ -56,7 +56,7 @@ impl Session {
             // Seldom, so that who tells nothing has no room for it.
             for (address, event) in Box::pin(self.expand_again()).await {
                 let notify = Notify::of(address, What::Presence, SubscriptionState::Terminated);
-                front.tell(Event::Presence(Notify { event: Some(event), ..notify }));
+                front.tell(Event::State(Notify { event: Some(event), ..notify }));
             }
         }
         if news.log {
@@ -68,7 +68,7 @@ impl Session {
             steps.taken().await;
             if !front.has_room() {
                 self.client.mailbox.presentity_dirty(&presentity);
-            } else if let Err(error) = self.tell_presence(&presentity, front).await {
+            } else if let Err(error) = self.tell_state(&presentity, front).await {
                 // The others are told all the same; this one is looked at again after a while.
                 tracing::error!(%error, "a followed presentity could not be read");
                 self.client.mailbox.presentity_dirty_later(presentity);
@@ -79,6 +79,16 @@ impl Session {
             self.client.mailbox.log_grew_later(AGAIN);
         }
         None
+    }
+
+    /// Of somebody's own address, who watches it too.
+    async fn tell_state(&mut self, of: &Address, front: &mut dyn Front) -> Result<(), Error> {
+        self.tell_presence(of, front).await?;
+        match of == self.address() {
+            // Seldom, so that who tells nothing has no room for it.
+            true => Box::pin(self.tell_watchers(front)).await,
+            false => Ok(()),
+        }
     }
 
     async fn tell_presence(
@@ -119,7 +129,7 @@ impl Session {
         if let Some(content) = content {
             disclose(&mut notify, &content);
         }
-        front.tell(Event::Presence(notify));
+        front.tell(Event::State(notify));
         if state == SubscriptionState::Terminated {
             self.told_end(presentity, event);
         } else {

@@ -39,13 +39,13 @@ impl Front for Ears {
     }
 }
 
-async fn events(session: &mut Session, room: usize) -> Vec<Event> {
+pub(super) async fn events(session: &mut Session, room: usize) -> Vec<Event> {
     let mut ears = Ears { heard: Vec::new(), room };
     assert_eq!(session.tell(&mut ears).await, None);
     ears.heard
 }
 
-fn address(name: &str) -> Address {
+pub(super) fn address(name: &str) -> Address {
     Address::parse(&format!("{name}@a.example")).unwrap()
 }
 
@@ -53,6 +53,12 @@ async fn start() -> Server {
     let text = "[[domain]]\nname = \"a.example\"\ncertificate = \"c\"\nkey = \"k\"\n";
     let config = Config::parse(text, Path::new("imppd.toml")).unwrap();
     let server = Server::load(config, Arc::new(MemoryStore::new().unwrap())).await.unwrap();
+    populate(&server).await;
+    server
+}
+
+/// Alice and bob have all services, carol has no messages.
+pub(super) async fn populate(server: &Server) {
     for (name, im) in [("alice", true), ("bob", true), ("carol", false)] {
         let verifier = verifier();
         let (services, now) = (Services { pres: true, im }, server.ground.clock.now());
@@ -60,16 +66,15 @@ async fn start() -> Server {
         let added = server.ground.accounts.add(store, now, &address, services, verifier, vec![]);
         added.await.unwrap();
     }
-    server
 }
 
-async fn sign_in(server: &Server, name: &str) -> Session {
+pub(super) async fn sign_in(server: &Server, name: &str) -> Session {
     let account = server.ground.accounts.get(&address(name)).unwrap();
     let device = Device { id: DeviceId([name.len() as u8; 16]), name: None };
     enter(&server.entrance.serving, &server.ground.accounts, account, device, true).await.unwrap()
 }
 
-async fn ask(session: &mut Session, command: impl Into<Command>) -> Command {
+pub(super) async fn ask(session: &mut Session, command: impl Into<Command>) -> Command {
     match session.handle(command.into()).await {
         Answer::Now(command) => command,
         Answer::Later(later) => later.await,
@@ -119,9 +124,7 @@ async fn a_session_tells_events_as_far_as_there_is_room() {
         assert_eq!(now.len(), 1, "{heard:?}");
         heard.extend(now);
     }
-    let [Event::Presence(notify), Event::Page(owner, page)] = &heard[..] else {
-        panic!("{heard:?}")
-    };
+    let [Event::State(notify), Event::Page(owner, page)] = &heard[..] else { panic!("{heard:?}") };
     assert!(notify.address == address("alice") && notify.snapshot.is_some());
     assert_eq!(*owner, address("bob"));
     assert_eq!(page.items.iter().map(|i| i.kind).collect::<Vec<_>>(), [ItemKind::Received]);
@@ -212,7 +215,7 @@ async fn r5_1_9_an_end_is_told_again_with_its_reason() {
 /// Why what is followed has ended, of these events.
 fn ends(events: &[Event]) -> Vec<SubscriptionEvent> {
     let end = |event: &Event| match event {
-        Event::Presence(Notify { state: SubscriptionState::Terminated, event, .. }) => *event,
+        Event::State(Notify { state: SubscriptionState::Terminated, event, .. }) => *event,
         _ => None,
     };
     events.iter().filter_map(end).collect()
@@ -227,7 +230,14 @@ async fn nobody_is_permitted_anothers_things() {
     let all = What::ALL.iter().map(|(what, ..)| *what);
     for what in all.filter(|what| *what != What::Presence) {
         let fetch = Fetch::of(address("alice"), what);
-        assert_eq!(refused(ask(&mut bob, fetch).await).code, Code::Refused, "{what}");
+        // Of who watches somebody each sees itself.
+        if what != What::Watchers {
+            assert_eq!(refused(ask(&mut bob, fetch).await).code, Code::Refused, "{what}");
+        }
+        let follow = Subscribe::of(address("alice"), what);
+        if thing(what).takes(Ask::Follow) && what != What::Contacts {
+            assert_eq!(refused(ask(&mut bob, follow).await).code, Code::Refused, "{what}");
+        }
         let publish = Publish::of(address("alice"), what, Some("x".into()));
         assert_eq!(refused(ask(&mut bob, publish).await).code, Code::Refused, "{what}");
     }

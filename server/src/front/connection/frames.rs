@@ -22,7 +22,7 @@ impl Front for Frames<'_> {
 
     fn tell(&mut self, event: Event) {
         match event {
-            Event::Presence(notify) => put(self.out, notify.into()),
+            Event::State(notify) => put(self.out, notify.into()),
             Event::Page(owner, page) => {
                 let snapshot = Some(state::encode(&page));
                 let notify = Notify::of(owner, What::Log, SubscriptionState::Active);

@@ -242,7 +242,7 @@ impl Front for Ears {
     }
 
     fn tell(&mut self, event: Event) {
-        if let Event::Presence(notify) = event {
+        if let Event::State(notify) = event {
             self.0.push(notify);
         }
     }

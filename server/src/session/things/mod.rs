@@ -36,7 +36,7 @@ use presence::Presence;
 use requests::Waiting;
 use rules::Rules;
 use trimming::Trimming;
-use watchers::BothEnds;
+pub(super) use watchers::BothEnds;
 
 /// The client that asks, where what is asked depends on its device or session.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ pub struct Things {
     rules: Rules,
     pub(super) contacts: ContactList,
     requests: Waiting,
-    ends: BothEnds,
+    pub(super) ends: BothEnds,
     devices: OwnDevices,
     pub(super) logs: Logs,
     fates: Fates,
@@ -78,7 +78,7 @@ impl Things {
             delegations,
             presence: Presence {
                 principals: principals.clone(),
-                accounts,
+                accounts: accounts.clone(),
                 sessions: sessions.clone(),
                 settings: settings.clone(),
                 clock: clock.clone(),
@@ -97,6 +97,7 @@ impl Things {
             },
             ends: BothEnds {
                 principals,
+                accounts,
                 reach,
                 sessions,
                 store: store.clone(),
@@ -135,11 +136,21 @@ impl Things {
 
     /// Reads a thing once.
     pub(super) async fn fetch(&self, client: &Client, fetch: Fetch) -> Handled {
-        match self.permit(client, &fetch.address, fetch.what, Ask::Fetch).await? {
+        let permit = match self.permit(client, &fetch.address, fetch.what, Ask::Fetch).await {
+            // Of who watches somebody else everybody sees how they stand themselves.
+            Err(error) if fetch.what == What::Watchers && error.code == Code::Refused => {
+                permit(client, &client.account.address, What::Subscriptions, Ask::Fetch)?
+            }
+            permit => permit?,
+        };
+        match permit {
             Permit::Rules(acting) => self.rules.fetch(&acting).await,
             Permit::Contacts(acting) => self.contacts.fetch(&acting, fetch).await,
             Permit::Requests(acting) => self.requests.fetch(&acting, fetch).await,
             Permit::Watchers(acting) => self.ends.fetch_watchers(&acting, fetch).await,
+            Permit::Subscriptions(acting) if fetch.what == What::Watchers => {
+                self.ends.fetch_own_entry(&acting, fetch).await
+            }
             Permit::Subscriptions(acting) => self.ends.fetch_subscriptions(&acting, fetch).await,
             Permit::Devices(acting) => self.devices.fetch(&acting, client).await,
             Permit::Layer(acting) => self.presence.layer(&acting, client).await,
@@ -210,6 +221,20 @@ pub(super) fn contacts_of(
     match permit(client, owner, What::Contacts, Ask::Follow)? {
         Permit::Contacts(acting) => Ok(acting),
         _ => Err(takes_not(What::Contacts, Ask::Follow)),
+    }
+}
+
+/// The permit to follow who watches this address.
+///
+/// # Errors
+/// As for every permit.
+pub(super) fn watchers_of(
+    client: &Client,
+    owner: &Address,
+) -> Result<Acting<scope::Watchers>, Error> {
+    match permit(client, owner, What::Watchers, Ask::Follow)? {
+        Permit::Watchers(acting) => Ok(acting),
+        _ => Err(takes_not(What::Watchers, Ask::Follow)),
     }
 }
 

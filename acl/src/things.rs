@@ -150,7 +150,7 @@ things! {
     Subscriptions: State,  Some(Presence), Contacts,    [Fetch, Publish],         Each;
     Contacts:      State,  None,           Contacts,    [Fetch, Publish, Follow], Each;
     Rules:         State,  None,           Rules,       [Fetch, Publish],         Each;
-    Requests:      State,  None,           Rules,       [Fetch, Publish],         Each;
+    Requests:      State,  None,           Rules,       [Fetch, Publish, Follow], Seldom;
     Explain:       Answer, None,           Rules,       [Fetch],                  Each;
     Devices:       State,  None,           Account,     [Fetch, Publish],         Each;
     Log:           Series, Some(Messages), Inbox,       [Fetch, Follow],          Each;

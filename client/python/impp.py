@@ -482,6 +482,13 @@ class DeviceEvent(Number):
     MADE_ROOM = 2
 
 
+class RequestKind(Number):
+    """What somebody asks for."""
+
+    SUBSCRIBE = 1
+    MESSAGE = 2
+
+
 class Proof(Number):
     """How a watcher has proven who it is."""
 
@@ -1029,6 +1036,33 @@ class Watchers(Record):
     more: bool = may(3, FLAG, False)
     dropped: Optional[int] = may(4, INTEGER)
     counts: Tuple[WatcherCount, ...] = may(5, lists(maps(WatcherCount)), ())
+
+
+@dataclasses.dataclass(frozen=True)
+class RequestEntry(Record):
+    """Somebody who waits for a decision."""
+
+    kind: RequestKind = need(1, numbers(RequestKind))
+    from_: str = need(2, ADDRESS)
+    since: int = need(3, TIME)
+    count: Optional[int] = may(4, INTEGER)
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldMessage(Record):
+    """A message that is held; `message` is the fields of its MESSAGE."""
+
+    since: int = need(1, TIME)
+    message: bytes = need(2, OCTETS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Requests(Record):
+    """All that waits for a decision, or a part of it."""
+
+    entries: Tuple[RequestEntry, ...] = may(1, lists(maps(RequestEntry)), ())
+    more: bool = may(2, FLAG, False)
+    messages: Tuple[HeldMessage, ...] = may(3, lists(maps(HeldMessage)), ())
 
 
 @dataclasses.dataclass(frozen=True)

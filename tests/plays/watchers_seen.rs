@@ -1,7 +1,7 @@
 //! Who watches, as its owner sees it, as others do, and as it goes on.
 
 use bytes::Bytes;
-use impp_protocol::command::{Notify, Subscribe};
+use impp_protocol::command::{Fetch, Message, Notify, Subscribe};
 use impp_protocol::state::{
     self, Decision, Proof, SubscriptionEvent, SubscriptionState, WatcherEdit, WatcherEntry,
     Watchers,
@@ -272,4 +272,77 @@ async fn r2_2_5_a_long_list_of_watchers_comes_in_parts() {
         }
     }
     assert!(parts > 1 && told == fetched, "{parts} parts of {}", told.len());
+}
+
+fn requests(notify: &Notify) -> Vec<(RequestKind, String, Option<u64>)> {
+    let content = notify.snapshot.clone().expect("all of them");
+    let all: Requests = state::decode(content).expect("requests");
+    all.entries.into_iter().map(|e| (e.kind, e.from.to_string(), e.count)).collect()
+}
+
+/// Who asks to follow and whose messages are held is told live, and settled when it is decided; what was
+/// written can be read before.
+#[tokio::test(flavor = "multi_thread")]
+async fn r5_1_11_requests_and_held_messages_come_live_and_can_be_read() {
+    let server = strangers(&["bob", "dave"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let held = "[[delivery]]\nid = \"h\"\nwho = [\"bob@localhost\"]\naction = \"hold\"\n";
+    alice.set_rules(&(rules() + held)).await;
+    alice.done(subscribe(ALICE, What::Requests)).await;
+    assert_eq!(requests(&alice.notify().await), []);
+    let mut dave = Peer::sign_in(&server, "dave").await;
+    dave.follow(ALICE).await;
+    let daves = (RequestKind::Subscribe, "dave@localhost".to_owned(), None);
+    assert_eq!(requests(&alice.notify().await), [daves.clone()]);
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    for text in ["first", "second", "third"] {
+        bob.send(ALICE, text).await;
+    }
+    let bobs = (RequestKind::Message, "bob@localhost".to_owned(), Some(3));
+    while requests(&alice.notify().await) != [bobs.clone(), daves.clone()] {}
+    let about = Some("bob@localhost".parse().unwrap());
+    let done = alice.done(Fetch { about, ..fetch(ALICE, What::Requests) }).await;
+    let read: Requests = state::decode(done.content.unwrap()).unwrap();
+    assert_eq!((read.entries.len(), read.entries[0].count), (1, Some(3)));
+    let texts: Vec<Bytes> =
+        read.messages.into_iter().map(|held| Message::decode(held.message).unwrap().body).collect();
+    assert_eq!(texts, ["first", "second", "third"]);
+    // Nobody else reads them.
+    let about = Some("bob@localhost".parse().unwrap());
+    assert_eq!(dave.refused(Fetch { about, ..fetch(ALICE, What::Requests) }).await, Code::Refused);
+    decide(&mut alice, &bob.address.clone(), Decision::Allow).await;
+    while requests(&alice.notify().await) != [daves.clone()] {}
+    assert_eq!(alice.inbox().await.len(), 3);
+    let mut follow = Running::start(&server, "alice", &["requests", "--follow"]);
+    assert_eq!(follow.object()["from"], "dave@localhost");
+    decide(&mut alice, &dave.address.clone(), Decision::Deny).await;
+    assert_eq!(follow.object()["settled"], "subscribe");
+    assert_eq!(follow.interrupt(), Some(0));
+}
+
+/// What is held of one may be longer than a frame: it is read in parts, in its order.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_held_messages_are_read_in_parts() {
+    let server = strangers(&["bob"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let held = "[[delivery]]\nid = \"h\"\nwho = [\"bob@localhost\"]\naction = \"hold\"\n";
+    alice.set_rules(held).await;
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    let texts: Vec<String> = (0..6).map(|n| n.to_string().repeat(30_000)).collect();
+    for text in &texts {
+        bob.send(ALICE, text).await;
+    }
+    let (mut read, mut cursor, mut parts) = (Vec::new(), None, 0);
+    loop {
+        let about = Some("bob@localhost".parse().unwrap());
+        let done = alice.done(Fetch { about, cursor, ..fetch(ALICE, What::Requests) }).await;
+        let part: Requests = state::decode(done.content.unwrap()).unwrap();
+        let bodies = part.messages.into_iter();
+        read.extend(bodies.map(|held| Message::decode(held.message).unwrap().body));
+        (cursor, parts) = (done.next, parts + 1);
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert!(read == texts && parts > 2, "{parts} parts of {}", read.len());
 }

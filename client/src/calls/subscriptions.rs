@@ -7,7 +7,7 @@ use impp_protocol::state::{
 };
 use impp_protocol::{Address, What};
 
-use super::{List, content};
+use super::{LIST_PARTS_MAX, List, content};
 use crate::client::Client;
 use crate::error::ClientError;
 
@@ -86,6 +86,27 @@ impl Client {
     /// [`ClientError`].
     pub async fn requests(&self) -> Result<Vec<RequestEntry>, ClientError> {
         self.fetch_list::<Requests>(What::Requests).await
+    }
+
+    /// What somebody asks for, and the messages of theirs that are held, in the order in which they came.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn requests_of(&self, from: &Address) -> Result<Requests, ClientError> {
+        let (mut messages, mut cursor) = (Vec::new(), None);
+        for _ in 0..LIST_PARTS_MAX {
+            let own = self.address().clone();
+            let about = Some(from.clone());
+            let fetch = Fetch { about, cursor, ..Fetch::of(own, What::Requests) };
+            let done = self.call_repeatable(fetch).await?;
+            cursor = done.next.clone();
+            let mut part: Requests = content(done, What::Requests)?;
+            messages.append(&mut part.messages);
+            if cursor.is_none() {
+                return Ok(Requests { messages, ..part });
+            }
+        }
+        Err(ClientError::Protocol("requests: a list without an end".to_owned()))
     }
 
     /// Decides about somebody; the decision becomes a rule.

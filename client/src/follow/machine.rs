@@ -1,6 +1,7 @@
 //! What is followed and what is held of it: requests to send, events to tell. No I/O, no clock.
 
 mod contacts;
+mod requests;
 mod watchers;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -16,6 +17,8 @@ use super::log::Log;
 use super::{EndCause, Event, Held, Unfit, Wanted};
 use crate::connection::Incoming;
 use crate::error::ClientError;
+pub use requests::RequestNews;
+use requests::Waiting;
 pub use watchers::WatcherNews;
 use watchers::Watching;
 
@@ -29,6 +32,7 @@ pub struct Machine {
     people: BTreeMap<Address, Person>,
     contacts: bool,
     watchers: Option<Watching>,
+    requests_wanted: Option<Waiting>,
     log: Option<Log>,
     /// The newest cursor acknowledged of which the server may not know.
     ack: Option<Bytes>,
@@ -53,7 +57,8 @@ struct Person {
 enum Asked {
     Presence(Address),
     Contacts,
-    Watchers,
+    /// Another state of the caller's own.
+    Own(What),
     Log,
     Ack(Bytes),
 }
@@ -67,6 +72,7 @@ impl Machine {
             people: wanted.presence.into_iter().map(person).collect(),
             contacts: wanted.contacts,
             watchers: wanted.watchers.then(Watching::default),
+            requests_wanted: wanted.requests.then(Waiting::default),
             log: wanted.log.then_some(Log::behind(wanted.cursor)),
             ack: None,
             asked: HashMap::new(),
@@ -88,9 +94,7 @@ impl Machine {
             let people: Vec<Address> = self.people.keys().cloned().collect();
             people.into_iter().for_each(|address| self.ask(Asked::Presence(address)));
         }
-        if self.watchers.is_some() {
-            self.ask(Asked::Watchers);
-        }
+        self.own_states().into_iter().for_each(|what| self.ask(Asked::Own(what)));
         if self.log.is_some() {
             self.ask(Asked::Log);
         }
@@ -109,6 +113,7 @@ impl Machine {
                 What::Presence => self.handle_presence(notify),
                 What::Log => self.handle_page(notify),
                 What::Watchers => self.handle_watchers(notify),
+                What::Requests => self.handle_requests(notify),
                 What::Contacts => match notify.snapshot {
                     Some(content) if self.contacts => self.handle_contacts(content, false),
                     _ => Ok(()),
@@ -147,8 +152,8 @@ impl Machine {
 
     /// Whether anything is followed.
     pub fn is_following(&self) -> bool {
-        let own = self.contacts || self.watchers.is_some() || self.log.is_some();
-        own || !self.people.is_empty()
+        let own = !self.own_states().is_empty() || self.log.is_some();
+        own || self.contacts || !self.people.is_empty()
     }
 
     /// The next event.
@@ -184,13 +189,17 @@ impl Machine {
         } else {
             requests.extend(self.people.keys().map(|address| end(address, What::Presence)));
         }
-        if self.watchers.is_some() {
-            requests.push(end(&self.own, What::Watchers));
-        }
+        requests.extend(self.own_states().into_iter().map(|what| end(&self.own, what)));
         if self.log.is_some() {
             requests.push(end(&self.own, What::Log));
         }
         requests
+    }
+
+    /// Which other states of the caller's are followed.
+    fn own_states(&self) -> Vec<What> {
+        let watchers = self.watchers.as_ref().map(|_| What::Watchers);
+        watchers.into_iter().chain(self.requests_wanted.as_ref().map(|_| What::Requests)).collect()
     }
 
     fn ask(&mut self, asked: Asked) {
@@ -203,7 +212,7 @@ impl Machine {
             Asked::Contacts => {
                 Subscribe { expand: true, ..Subscribe::of(self.own.clone(), What::Contacts) }.into()
             }
-            Asked::Watchers => Subscribe::of(self.own.clone(), What::Watchers).into(),
+            Asked::Own(what) => Subscribe::of(self.own.clone(), *what).into(),
             Asked::Log => {
                 let cursor = self.log.as_ref().and_then(Log::cursor);
                 Subscribe { cursor, ..Subscribe::of(self.own.clone(), What::Log) }.into()
@@ -225,7 +234,7 @@ impl Machine {
                 let content = done.content.unwrap_or_default();
                 return self.handle_contacts(content, true);
             }
-            Asked::Watchers | Asked::Log => {}
+            Asked::Own(_) | Asked::Log => {}
             Asked::Ack(cursor) => {
                 self.ack.take_if(|newest| *newest == cursor);
                 self.events.push_back(Event::Acked(cursor));
@@ -268,7 +277,7 @@ impl Machine {
             {
                 Ok(())
             }
-            Asked::Contacts | Asked::Watchers | Asked::Log | Asked::Ack(_) => Err(error.into()),
+            Asked::Contacts | Asked::Own(_) | Asked::Log | Asked::Ack(_) => Err(error.into()),
         }
     }
 

@@ -155,6 +155,11 @@ impl Presentity {
         News::Changed { entries, gone, upto, more }
     }
 
+    /// A session is woken by every change of who watches, whether or not it asks for each.
+    pub fn follow_watchers(&mut self, session: SessionId) {
+        self.sight.followers.insert(session);
+    }
+
     /// A session follows that no more.
     pub fn unfollow_watchers(&mut self, session: SessionId) {
         self.sight.leave(session);

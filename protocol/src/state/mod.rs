@@ -11,7 +11,8 @@ pub use contacts::{CONTACT_GROUPS_MAX, Contact, ContactEdit, Contacts, Grant};
 pub use explanation::{Explanation, RuleTrace};
 pub use log::{DeviceEvent, DeviceReport, Fate, FateReport, Item, ItemKind, Page, Whereabouts};
 pub use owned::{
-    Decision, Device, DeviceEdit, Devices, RequestEdit, RequestEntry, RequestKind, Requests,
+    Decision, Device, DeviceEdit, Devices, HeldMessage, RequestEdit, RequestEntry, RequestKind,
+    Requests,
 };
 pub use subscription::{
     Proof, Subscription, SubscriptionEdit, SubscriptionEvent, SubscriptionState, Subscriptions,

@@ -251,6 +251,16 @@ impl Delivery {
 }
 
 impl Held {
+    /// The fields of its MESSAGE.
+    pub fn message(&self) -> &Bytes {
+        &self.record.value
+    }
+
+    /// Its place in the order in which they came.
+    pub fn place(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.record.version.to_be_bytes())
+    }
+
     /// Whether there is anything to decide about.
     pub fn is_read(&self) -> bool {
         !self.record.value.is_empty()

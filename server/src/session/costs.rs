@@ -53,6 +53,7 @@ fn subscribed(subscribe: &Subscribe) -> Cost {
         What::Contacts => work(32),
         // All are read.
         What::Watchers => work(8),
+        What::Requests => work(16),
         // It is stored from both sides.
         What::Presence if subscribe.lease.is_some() => stores(1, 2, 0),
         _ => work(1),

@@ -48,6 +48,7 @@ impl Session {
             What::Contacts if subscribe.expand => self.expand(subscribe).await,
             What::Log => self.subscribe_log(subscribe).await,
             What::Watchers => self.subscribe_watchers(subscribe).await,
+            What::Requests => self.subscribe_requests(subscribe).await,
             other => Err(takes_not(other, Ask::Follow)),
         };
         Answer::now(handled)

@@ -12,6 +12,8 @@ mod follow;
 pub mod guesses;
 mod live;
 mod messages;
+mod requested;
+mod seldom;
 pub mod sign_in;
 mod telling;
 #[cfg(test)]
@@ -119,7 +121,9 @@ pub struct Session {
     lost: BTreeSet<Address>,
     log: Option<telling::Following>,
     /// Who watches, if the client follows that.
-    watched: Option<watched::Watched>,
+    watched: Option<Box<watched::Watched>>,
+    /// What waits for a decision, if the client follows that.
+    requested: Option<Box<requested::Requested>>,
     /// Tells requests that wait for the log that it may have grown.
     grown: waiting::Grown,
     /// Says to answers that wait for other domains that the connection ends.
@@ -182,6 +186,7 @@ impl Session {
             lost,
             log,
             watched: None,
+            requested: None,
             grown,
             hurry,
         }
@@ -213,6 +218,7 @@ impl Session {
             self.client.mailbox.presentity_dirty(presentity);
         }
         self.watchers_again();
+        self.requests_again();
         self.client.mailbox.contacts_changed();
         self.serving.devices.note_use_soon(&self.client.mailbox);
         let id = self.client.mailbox.id;
@@ -307,6 +313,7 @@ impl Session {
     /// The session ends, with all that is bound to it.
     pub async fn end(mut self) {
         self.forget();
+        self.unfollow_requests().await;
         self.unfollow_watchers().await;
         self.serving.devices.note_use(&self.client.mailbox).await;
         let id = self.client.mailbox.id;

@@ -62,6 +62,8 @@ impl Session {
         if news.log {
             self.grown.notify_waiters();
             self.log.iter_mut().for_each(|log| log.grown = true);
+            // Held messages come and go with it.
+            self.requests_may_differ();
         }
         let mut steps = Steps::default();
         for presentity in news.dirty {
@@ -78,17 +80,23 @@ impl Session {
             tracing::error!(%error, "a followed log could not be read");
             self.client.mailbox.log_grew_later(AGAIN);
         }
+        if self.requested.is_some()
+            && let Err(error) = Box::pin(self.tell_requests(front)).await
+        {
+            tracing::error!(%error, "followed requests could not be read");
+            self.client.mailbox.presentity_dirty_later(self.address().clone());
+        }
         None
     }
 
     /// Of somebody's own address, who watches it too.
     async fn tell_state(&mut self, of: &Address, front: &mut dyn Front) -> Result<(), Error> {
         self.tell_presence(of, front).await?;
-        match of == self.address() {
-            // Seldom, so that who tells nothing has no room for it.
-            true => Box::pin(self.tell_watchers(front)).await,
-            false => Ok(()),
+        if of != self.address() {
+            return Ok(());
         }
+        self.requests_may_differ();
+        Box::pin(self.tell_watchers(front)).await
     }
 
     async fn tell_presence(

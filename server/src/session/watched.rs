@@ -1,5 +1,5 @@
 //! Who watches, as its owner follows it (RFC 3857, 3858): all of them in parts, and then what has changed,
-//! in one NOTIFY in [`PACE`] at most.
+//! at its pace.
 //!
 //! What the owner sees of them is left to `things/watchers.rs`, what has changed to the presentity.
 
@@ -8,15 +8,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use impp_protocol::command::{Done, Notify, Subscribe};
 use impp_protocol::state::{self, SubscriptionState, Watchers};
-use impp_protocol::{Address, Error, Timestamp, What};
+use impp_protocol::{Address, Error, What};
 
+use super::seldom::Seldom;
 use super::things::watchers_of;
 use super::{Event, Front, Session};
 use crate::core::answers::Handled;
 use crate::core::listeners::Listener;
-
-/// Between two that tell changes, at least (RFC 3857 4.10).
-pub(super) const PACE: Duration = Duration::from_secs(5);
 
 /// Watchers that the client follows.
 #[derive(Debug, Default)]
@@ -25,10 +23,7 @@ pub(super) struct Watched {
     after: Option<u64>,
     /// All of them are being told, from behind this one on.
     telling: Option<Option<Bytes>>,
-    /// When changes may be told again.
-    rests_until: Timestamp,
-    /// Something wakes it then.
-    sleeps: bool,
+    seldom: Seldom,
 }
 
 impl Session {
@@ -43,7 +38,7 @@ impl Session {
             return Ok(Done { state: Some(SubscriptionState::Terminated), ..Done::empty() });
         }
         // Whoever asks anew holds nothing, and gets all.
-        self.watched = Some(Watched::default());
+        self.watched = Some(Box::default());
         self.client.mailbox.presentity_dirty(acting.owner());
         Ok(Done { state: Some(SubscriptionState::Active), ..Done::empty() })
     }
@@ -51,6 +46,7 @@ impl Session {
     /// They are followed no more.
     pub(super) async fn unfollow_watchers(&mut self) {
         if self.watched.take().is_some()
+            && self.requested.is_none()
             && let Ok(acting) = watchers_of(&self.client, self.address())
         {
             self.serving.things.ends.unfollow(&acting, self.client.mailbox.id).await;
@@ -60,8 +56,7 @@ impl Session {
     /// What was told may not have arrived: all is told again.
     pub(super) fn watchers_again(&mut self) {
         if let Some(watched) = &mut self.watched {
-            let Watched { rests_until, sleeps, .. } = *watched;
-            *watched = Watched { rests_until, sleeps, ..Watched::default() };
+            **watched = Watched { seldom: watched.seldom, ..Watched::default() };
             self.client.mailbox.presentity_dirty(&self.client.account.address);
         }
     }
@@ -86,45 +81,28 @@ impl Session {
                 front.tell(told(acting.owner(), after.is_none(), &watchers));
                 continue;
             }
-            let now = self.serving.clock.now();
-            if watched.after.is_some() && now < watched.rests_until {
-                self.look_later();
+            let (clock, mailbox) = (&self.serving.clock, &self.client.mailbox);
+            if watched.after.is_some() && !watched.seldom.may(clock, mailbox) {
                 return Ok(());
             }
-            watched.sleeps = false;
             let (news, upto) = ends.news(&acting, id, watched.after).await?;
             watched.after = Some(upto);
-            watched.rests_until = now.after(PACE);
             match news {
-                None => watched.telling = Some(None),
-                Some(news) if news.entries.is_empty() && news.gone.is_empty() => {
-                    watched.rests_until = Timestamp::default();
-                    return Ok(());
+                None => {
+                    watched.seldom.told(clock.now());
+                    watched.telling = Some(None);
                 }
+                Some(news) if news.entries.is_empty() && news.gone.is_empty() => return Ok(()),
                 Some(news) => {
-                    // What does not fit goes with it.
+                    watched.seldom.told(clock.now());
                     if news.more {
-                        watched.rests_until = now;
+                        watched.seldom.goes_on();
                     }
                     front.tell(told(acting.owner(), false, &news));
                 }
             }
         }
         Ok(())
-    }
-
-    /// Looks again when changes may be told.
-    fn look_later(&mut self) {
-        let Some(watched) = &mut self.watched else { return };
-        if std::mem::replace(&mut watched.sleeps, true) {
-            return;
-        }
-        let (at, clock) = (watched.rests_until, self.serving.clock.clone());
-        let mailbox = self.client.mailbox.clone();
-        tokio::spawn(async move {
-            clock.reach(at).await;
-            mailbox.presentity_dirty(&mailbox.account);
-        });
     }
 }
 

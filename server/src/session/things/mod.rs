@@ -10,7 +10,7 @@ mod fate;
 pub(super) mod lists;
 pub(super) mod log;
 pub(super) mod presence;
-mod requests;
+pub(super) mod requests;
 mod rules;
 mod trimming;
 mod watchers;
@@ -55,7 +55,7 @@ pub struct Things {
     presence: Presence,
     rules: Rules,
     pub(super) contacts: ContactList,
-    requests: Waiting,
+    pub(super) requests: Waiting,
     pub(super) ends: BothEnds,
     devices: OwnDevices,
     pub(super) logs: Logs,
@@ -235,6 +235,17 @@ pub(super) fn watchers_of(
     match permit(client, owner, What::Watchers, Ask::Follow)? {
         Permit::Watchers(acting) => Ok(acting),
         _ => Err(takes_not(What::Watchers, Ask::Follow)),
+    }
+}
+
+/// The permit to follow what waits for the decision of this address.
+///
+/// # Errors
+/// As for every permit.
+pub(super) fn requests_of(client: &Client, owner: &Address) -> Result<Acting<scope::Rules>, Error> {
+    match permit(client, owner, What::Requests, Ask::Follow)? {
+        Permit::Requests(acting) => Ok(acting),
+        _ => Err(takes_not(What::Requests, Ask::Follow)),
     }
 }
 

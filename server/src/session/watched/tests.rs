@@ -9,9 +9,9 @@ use impp_protocol::state::{self, SubscriptionState, Watchers};
 use impp_protocol::{Command, Timestamp, What};
 use impp_storage::MemoryStore;
 
+use super::super::seldom::PACE;
 use super::super::tests::{address, ask, events, populate, sign_in};
 use super::super::{Event, Session};
-use super::PACE;
 use crate::core::clock::Clock;
 use crate::core::config::Config;
 use crate::life::{Server, Surroundings};

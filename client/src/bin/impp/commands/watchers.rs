@@ -1,32 +1,22 @@
 //! `impp watchers`: who watches one's presence, now and as it changes, and ending one's subscriptions.
 
-use std::time::Duration;
-
 use clap::Subcommand;
 use impp_client::follow::WatcherNews;
 use impp_client::protocol::state::WatcherEntry;
 use impp_client::{Client, Event, Wanted};
 use serde::Serialize;
-use tokio::time::Instant;
 
 use super::Who;
+use super::followed::{Following, follow};
 use crate::output::Output;
 use crate::report::Failure;
-use crate::stop::Stop;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
     action: Option<Action>,
-    /// Go on as it changes.
-    #[arg(long)]
-    follow: bool,
-    /// Stop after so many lines.
-    #[arg(long, value_name = "N", requires = "follow", value_parser = clap::value_parser!(u64).range(1..))]
-    count: Option<u64>,
-    /// Stop after so many seconds.
-    #[arg(long = "for", value_name = "SECONDS", requires = "follow")]
-    seconds: Option<u32>,
+    #[command(flatten)]
+    following: Following,
 }
 
 #[derive(Debug, Subcommand)]
@@ -70,7 +60,10 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
     match &args.action {
         Some(Action::Of(who)) => of(who, client, out).await,
         Some(Action::Remove(who)) => Ok(client.remove_watcher(&who.address).await?),
-        None if args.follow => follow(args, client, out).await,
+        None if args.following.follow => {
+            let wanted = Wanted { watchers: true, ..Wanted::default() };
+            follow(&args.following, wanted, client, out, tell).await
+        }
         None => {
             for entry in client.watchers().await? {
                 out.item(&json(&entry), line)?;
@@ -92,49 +85,9 @@ async fn of(who: &Who, client: &Client, out: &mut Output) -> Result<(), Failure>
     Ok(())
 }
 
-async fn follow(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
-    let mut stop = Stop::new()?;
-    let end = args.seconds.map(|seconds| Duration::from_secs(u64::from(seconds)));
-    let deadline = Instant::now() + end.unwrap_or(Duration::ZERO);
-    let wanted = Wanted { watchers: true, ..Wanted::default() };
-    let mut follower = tokio::select! {
-        follower = client.follow(wanted) => follower?,
-        () = stop.wait() => return Ok(()),
-    };
-    let mut left = args.count;
-    let outcome = loop {
-        let event = tokio::select! {
-            biased;
-            () = stop.wait() => break Ok(()),
-            () = tokio::time::sleep_until(deadline), if end.is_some() => break Ok(()),
-            event = follower.next() => event,
-        };
-        match event.map_err(Failure::from).and_then(|event| tell(&event, out)) {
-            Ok(false) => {}
-            Ok(true) => {
-                left = left.map(|left| left - 1);
-                if left == Some(0) {
-                    break Ok(());
-                }
-            }
-            Err(failure) => break Err(failure),
-        }
-    };
-    follower.end().await;
-    outcome
-}
-
-/// Prints what is new; says whether it counts.
+/// Prints what is new; says whether there was anything.
 fn tell(event: &Event, out: &mut Output) -> Result<bool, Failure> {
     match event {
-        Event::Lost { error, wait } => {
-            out.note(&format!("{error}; trying again in {:.1} s", wait.as_secs_f32()));
-            return Ok(false);
-        }
-        Event::Back => {
-            out.note("connected again");
-            return Ok(false);
-        }
         Event::Watcher(WatcherNews::Stands(entry)) => out.item(&json(entry), line)?,
         Event::Watcher(WatcherNews::Gone(who)) => {
             let item = GoneJson { gone: who.to_string() };
@@ -142,7 +95,6 @@ fn tell(event: &Event, out: &mut Output) -> Result<bool, Failure> {
         }
         _ => return Ok(false),
     }
-    out.flush()?;
     Ok(true)
 }
 

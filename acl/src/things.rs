@@ -48,6 +48,8 @@ pub enum Pace {
     /// A few, then one in a while: between two that are told, the newest counts (`times.pace_burst`,
     /// `times.pace_milliseconds`).
     Newest,
+    /// One in a long while, whatever is set: what has changed since the last comes with the next.
+    Seldom,
 }
 
 /// A row of the table.
@@ -144,11 +146,11 @@ things! {
     // thing:      shape,  service,        permit over, what may be asked,        pace
     Presence:      State,  Some(Presence), Presence,    [Fetch, Publish, Follow], Newest;
     Layer:         State,  Some(Presence), Presence,    [Fetch],                  Each;
-    Watchers:      State,  Some(Presence), Watchers,    [Fetch, Publish],         Each;
+    Watchers:      State,  Some(Presence), Watchers,    [Fetch, Publish, Follow], Seldom;
     Subscriptions: State,  Some(Presence), Contacts,    [Fetch, Publish],         Each;
     Contacts:      State,  None,           Contacts,    [Fetch, Publish, Follow], Each;
     Rules:         State,  None,           Rules,       [Fetch, Publish],         Each;
-    Requests:      State,  None,           Rules,       [Fetch, Publish],         Each;
+    Requests:      State,  None,           Rules,       [Fetch, Publish, Follow], Seldom;
     Explain:       Answer, None,           Rules,       [Fetch],                  Each;
     Devices:       State,  None,           Account,     [Fetch, Publish],         Each;
     Acts:          State,  None,           Rules,       [Fetch],                  Each;
@@ -166,6 +168,7 @@ pub const fn needs(what: What, ask: Ask) -> Option<Needs> {
         // What rules look at beside their text, contacts and the sphere, is no part of the right: so no
         // explanations.
         (What::Rules, Ask::Fetch | Ask::Publish) => Some(Needs::Rules),
+        // Whom the owner blocks politely is for the owner alone.
         (What::Watchers, Ask::Fetch) => Some(Needs::Watchers),
         // Custody is taken by devices of the owner's alone.
         (What::Log, Ask::Fetch) => Some(Needs::InboxRead),

@@ -490,6 +490,20 @@ class DeviceEvent(Number):
     MADE_ROOM = 2
 
 
+class RequestKind(Number):
+    """What somebody asks for."""
+
+    SUBSCRIBE = 1
+    MESSAGE = 2
+
+
+class Proof(Number):
+    """How a watcher has proven who it is."""
+
+    SIGN_IN = 1
+    DOMAIN = 2
+
+
 class Grant(Number):
     """What a contact may see."""
 
@@ -1001,6 +1015,67 @@ class Contacts(Record):
     """The contact list, or a part of it."""
 
     entries: Tuple[Contact, ...] = may(1, lists(maps(Contact)), ())
+
+
+@dataclasses.dataclass(frozen=True)
+class WatcherEntry(Record):
+    """Somebody who watches a presence, or has looked at it."""
+
+    watcher: str = need(1, ADDRESS)
+    state: State = need(2, numbers(State))
+    event: Event = need(3, numbers(Event))
+    since: Optional[int] = may(4, TIME)
+    proven: bool = may(5, FLAG, False)
+    by: Optional[Proof] = may(6, numbers(Proof))
+    polite: bool = may(7, FLAG, False)
+    looks: Optional[int] = may(8, INTEGER)
+    looked: Optional[int] = may(9, TIME)
+
+
+@dataclasses.dataclass(frozen=True)
+class WatcherCount(Record):
+    """How many watchers stand alike."""
+
+    state: State = need(1, numbers(State))
+    count: int = need(2, INTEGER)
+
+
+@dataclasses.dataclass(frozen=True)
+class Watchers(Record):
+    """Those who watch a presence, or a part of them; or what has changed of them."""
+
+    entries: Tuple[WatcherEntry, ...] = may(1, lists(maps(WatcherEntry)), ())
+    gone: Tuple[str, ...] = may(2, lists(ADDRESS), ())
+    more: bool = may(3, FLAG, False)
+    dropped: Optional[int] = may(4, INTEGER)
+    counts: Tuple[WatcherCount, ...] = may(5, lists(maps(WatcherCount)), ())
+
+
+@dataclasses.dataclass(frozen=True)
+class RequestEntry(Record):
+    """Somebody who waits for a decision."""
+
+    kind: RequestKind = need(1, numbers(RequestKind))
+    from_: str = need(2, ADDRESS)
+    since: int = need(3, TIME)
+    count: Optional[int] = may(4, INTEGER)
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldMessage(Record):
+    """A message that is held; `message` is the fields of its MESSAGE."""
+
+    since: int = need(1, TIME)
+    message: bytes = need(2, OCTETS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Requests(Record):
+    """All that waits for a decision, or a part of it."""
+
+    entries: Tuple[RequestEntry, ...] = may(1, lists(maps(RequestEntry)), ())
+    more: bool = may(2, FLAG, False)
+    messages: Tuple[HeldMessage, ...] = may(3, lists(maps(HeldMessage)), ())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -1666,6 +1741,17 @@ class Client:
             self._layer.wanted = document
             self._layer.publish(self.session(), again=False)
         self.session()
+
+    def watchers(self) -> List[WatcherEntry]:
+        """Who watches, and who has looked lately."""
+        found: List[WatcherEntry] = []
+        cursor = None
+        while True:
+            done = self.ok(Fetch(self.account.address, Thing.WATCHERS, cursor=cursor))
+            found.extend(Watchers.decode(done.content or b"").entries)
+            cursor = done.next
+            if cursor is None:
+                return found
 
     def explain(self, about: str, delivery: bool = False) -> Explanation:
         """What one's own rules say about somebody."""

@@ -114,6 +114,17 @@ class Documents(unittest.TestCase):
         self.assertIs(followed.take(patch), impp.Taken.NOTHING)
         self.assertIsNone(followed.document)
 
+    def test_watchers_are_read_and_changed(self) -> None:
+        accepted = dict(vectors("accepted.txt"))
+        whole = impp.Watchers.decode(frame(accepted["notify-watchers"]).command.snapshot)
+        self.assertEqual([entry.watcher for entry in whole.entries], ["bob@a.example"])
+        self.assertIs(whole.entries[0].by, impp.Proof.SIGN_IN)
+        change = impp.Watchers.decode(frame(accepted["notify-watchers-change"]).command.patch)
+        self.assertEqual(change.gone, ("bob@a.example",))
+        carol = change.entries[0]
+        self.assertTrue(carol.polite and carol.proven)
+        self.assertEqual((carol.looks, carol.looked), (2, 1_700_000_060_000))
+
     def test_a_snapshot_that_is_not_its_version_ends_it(self) -> None:
         told = frame(dict(vectors("accepted.txt"))["notify-snapshot"]).command
         other = impp.dataclasses.replace(told, version=bytes(16))

@@ -10,6 +10,7 @@
 //! | `ids.rs` | names of devices, sessions and links |
 //! | `bonds.rs` | what keeps a subscription, at either end of it |
 //! | `watching.rs`, `watchers.rs` | one watcher; all of a presentity, and when which is due |
+//! | `looks.rs` | who has looked once, and was no watcher |
 //! | `policy.rs` | an owner's rules and contacts, as decisions look at them |
 //! | `presentity/` | a presentity: what is shown, and what is on its way to the disk |
 //! | `ghosts.rs` | which addresses that do not exist are kept, so that nobody can tell them from others |
@@ -22,6 +23,7 @@ pub mod places;
 
 mod bonds;
 mod ids;
+mod looks;
 mod policy;
 mod presentity;
 mod watchers;
@@ -29,10 +31,11 @@ mod watching;
 
 pub use bonds::{Bond, Bonds, Keeper};
 pub use ids::{LinkId, ListenerId};
+pub use looks::{LOOKS_MAX, Look, WINDOW};
 pub use policy::{Contact, Policy, Sphere};
 pub use presentity::{
-    Answer, Asked, Change, DELEGATED_BYTES_MAX, DELEGATED_MAX, Effects, Fetched, GroupTold, Groups,
-    Held, Joined, LAYERS_MAX, Layers, Lease, PaceLimit, Presentity, Pulled, PulledGroups, Saved,
-    Saying, Staging, Told, Write, delegated, set_version,
+    Answer, Asked, Change, DELEGATED_BYTES_MAX, DELEGATED_MAX, Effects, Fetched, Follows,
+    GroupTold, Groups, Held, Joined, LAYERS_MAX, Layers, Lease, News, PaceLimit, Presentity,
+    Pulled, PulledGroups, Saved, Saying, Seen, Staging, Told, Write, delegated, set_version,
 };
-pub use watching::{Kept, Watching};
+pub use watching::{GIVEUP_AFTER, Kept, Watching};

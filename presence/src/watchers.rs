@@ -9,9 +9,11 @@ use impp_protocol::hashing::{HashMap, HashSet};
 use impp_protocol::{Address, Timestamp};
 
 use crate::ids::ListenerId;
+use crate::looks::WINDOW;
 use crate::watching::Watching;
 
-/// Watchers whose subscriptions have ended and of whom word is kept, at most, the newest.
+/// Watchers whose subscriptions have ended and of whom word is kept, for a while ([`WINDOW`]), at most: the
+/// newest.
 const ENDED_MAX: usize = 256;
 
 /// Watchers as they were before a step; `None` where there was none.
@@ -31,6 +33,8 @@ pub(crate) struct Watchers {
     waiting: usize,
     /// Of these, by the watcher's domain.
     waiting_of: HashMap<String, usize>,
+    /// How many were let go of for lack of room; made anew after a failure of the store, one counts again.
+    dropped: u64,
 }
 
 /// Where one watcher stands in the tables.
@@ -157,10 +161,20 @@ impl Watchers {
         members.filter_map(|who| self.all.get_key_value(who))
     }
 
-    /// Forgets the oldest of those of whom only word is kept.
-    pub(crate) fn trim(&mut self) {
-        while self.idle.len() > ENDED_MAX {
-            let Some((_, oldest)) = self.idle.first().cloned() else { return };
+    /// How many of those of whom only word was kept had to make room before their time.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Forgets those of whom only word is kept when their time is over, and the oldest if they are too
+    /// many.
+    pub(crate) fn trim(&mut self, now: Timestamp) {
+        while let Some((since, oldest)) = self.idle.first().cloned() {
+            let is_over = since.after(WINDOW) <= now;
+            if !is_over && self.idle.len() <= ENDED_MAX {
+                return;
+            }
+            self.dropped += u64::from(!is_over);
             self.set(&oldest, None);
         }
     }

@@ -2,6 +2,7 @@
 //! (RFC 3857 4.7.1).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use impp_acl::{Decision, Handling};
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
@@ -10,6 +11,10 @@ use impp_protocol::{DeviceId, Timestamp};
 use crate::bonds::{Bond, Bonds, Keeper};
 use crate::ids::ListenerId;
 use crate::presentity::{Pace, PaceLimit};
+
+/// How long a request waits that nobody keeps any more, and about which the owner does not decide (RFC 3857
+/// 4.7.1, giveup): longer than a long absence, so that it is found at the return.
+pub const GIVEUP_AFTER: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// What of a watcher, or of one who follows elsewhere, survives the server: its record changes when
 /// this does.
@@ -136,9 +141,22 @@ impl Watching {
         self.decision.until().is_some_and(|until| until <= now)
     }
 
-    /// When the next lease ends, or the decision may change by time alone.
+    /// When the next lease ends, the decision may change by time alone, or nobody waits for one any more.
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.bonds.next_end().into_iter().chain(self.decision.until()).min()
+        let ends = self.bonds.next_end().into_iter();
+        ends.chain(self.decision.until()).chain(self.gives_up_at()).min()
+    }
+
+    fn gives_up_at(&self) -> Option<Timestamp> {
+        let waits = self.state == SubscriptionState::Waiting;
+        waits.then(|| self.since.after(GIVEUP_AFTER))
+    }
+
+    /// Ends a request that has waited for too long.
+    pub(crate) fn give_up(&mut self, now: Timestamp) {
+        if self.gives_up_at().is_some_and(|at| at <= now) {
+            self.terminate(now, SubscriptionEvent::Giveup);
+        }
     }
 
     /// Whether this is decided of it, and it stands so: what is read from the store may not.

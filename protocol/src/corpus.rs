@@ -58,6 +58,9 @@ fn read_content(command: &Command) {
             let (snapshot, patch) = (notify.snapshot.clone(), notify.patch.clone());
             match (notify.what, snapshot, patch) {
                 (What::Log, Some(page), _) => read::<state::Page>(page),
+                (What::Requests, Some(all), _) => read::<state::Requests>(all),
+                (What::Watchers, Some(all), _) => read::<state::Watchers>(all),
+                (What::Watchers, None, Some(change)) => read::<state::Watchers>(change),
                 (_, Some(document), _) => read_document(document),
                 (_, None, Some(patch)) => read_patch(patch),
                 _ => {}

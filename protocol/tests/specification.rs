@@ -77,11 +77,14 @@ fn words(kind: &str) -> String {
         "Item" => "map item",
         "Device" => "map device",
         "RequestEntry" => "map request entry",
+        "HeldMessage" => "map held message",
         "Subscription" => "map subscription",
         "WatcherEntry" => "map watcher entry",
         "Delegation" => "map delegation",
         "DelegatedRight" => "map delegated right",
         "Act" => "map act",
+        "WatcherCount" => "map watcher count",
+        "Proof" => "proof",
         other => panic!("{other} has no word in the specification"),
     };
     word.to_owned()
@@ -212,12 +215,14 @@ fn tables() -> BTreeMap<String, String> {
         ("device edit", DeviceEdit::FIELDS),
         ("requests", Requests::FIELDS),
         ("request entry", RequestEntry::FIELDS),
+        ("held message", HeldMessage::FIELDS),
         ("request edit", RequestEdit::FIELDS),
         ("subscriptions", Subscriptions::FIELDS),
         ("subscription", Subscription::FIELDS),
         ("subscription edit", SubscriptionEdit::FIELDS),
         ("watchers", Watchers::FIELDS),
         ("watcher entry", WatcherEntry::FIELDS),
+        ("watcher count", WatcherCount::FIELDS),
         ("watcher edit", WatcherEdit::FIELDS),
         ("delegations", Delegations::FIELDS),
         ("delegation", Delegation::FIELDS),
@@ -239,6 +244,7 @@ fn tables() -> BTreeMap<String, String> {
     add("item kinds", numbers(ItemKind::ALL));
     add("fates", numbers(Fate::ALL));
     add("device events", numbers(DeviceEvent::ALL));
+    add("proofs", numbers(Proof::ALL));
     add("request kinds", numbers(RequestKind::ALL));
     add("decisions", numbers(Decision::ALL));
     add("fields of presence", registry());

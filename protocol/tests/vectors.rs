@@ -18,8 +18,8 @@ use impp_protocol::sasl::resume::Ticket;
 use impp_protocol::sasl::scram::{Binding, Client, Iterations, Nonce, Server, Verifier};
 use impp_protocol::sasl::{Mechanism, Password};
 use impp_protocol::state::{
-    self, Contact, ContactEdit, DeviceEvent, DeviceReport, Grant, Item, ItemKind, Page, ShortPage,
-    SubscriptionState,
+    self, Contact, ContactEdit, DeviceEvent, DeviceReport, Grant, Item, ItemKind, Page, Proof,
+    ShortPage, SubscriptionEvent, SubscriptionState, WatcherEntry, Watchers,
 };
 use impp_protocol::{
     Address, Code, Command, DeviceId, Domain, Error, MessageId, Request, SessionId, Timestamp, What,
@@ -229,6 +229,40 @@ fn of_presence() -> [Vector; 4] {
     ]
 }
 
+/// Alice's watchers: bob, and then carol of another domain, whom she blocks politely.
+fn of_watchers() -> [Vector; 2] {
+    let bob = WatcherEntry {
+        watcher: address("bob@a.example"),
+        state: SubscriptionState::Active,
+        event: SubscriptionEvent::Approved,
+        since: Some(Timestamp::from_millis(1_700_000_000_000)),
+        proven: true,
+        by: Some(Proof::SignIn),
+        polite: false,
+        looks: None,
+        looked: None,
+    };
+    let carol = WatcherEntry {
+        watcher: address("carol@b.example"),
+        event: SubscriptionEvent::Subscribe,
+        by: Some(Proof::Domain),
+        polite: true,
+        looks: Some(2),
+        looked: Some(Timestamp::from_millis(1_700_000_060_000)),
+        ..bob.clone()
+    };
+    let (gone, counts) = (vec![], vec![]);
+    let all = Watchers { entries: vec![bob.clone()], gone, more: false, dropped: None, counts };
+    let change = Watchers { entries: vec![carol], gone: vec![bob.watcher], ..all.clone() };
+    let notify = Notify::of(address("alice@a.example"), What::Watchers, SubscriptionState::Active);
+    let (snapshot, patch) = (Some(state::encode(&all)), Some(state::encode(&change)));
+    let changed = Notify { patch, ..notify.clone() };
+    [
+        vector("notify-watchers", "bob watches alice", 0, Notify { snapshot, ..notify }),
+        vector("notify-watchers-change", "carol does now, and bob is gone", 0, changed),
+    ]
+}
+
 fn publish_contact() -> Publish {
     let contact = Contact {
         address: address("bob@a.example"),
@@ -269,6 +303,7 @@ fn vectors() -> Vec<Vector> {
     let mut vectors = Vec::from(hellos());
     vectors.extend(sign_in());
     vectors.extend(of_presence());
+    vectors.extend(of_watchers());
     vectors.extend([
         vector("message", "a message to bob, text/plain", 5, message()),
         vector("ok-delivered", "bob's home server has it", 5, delivered),

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use impp_protocol::command::{Header, Message, Outcome};
 use impp_protocol::field::Writer;
-use impp_protocol::state::Fate;
+use impp_protocol::state::{self, Fate};
 use impp_protocol::{Code, Command, What};
 use impp_tests::fates::OPEN_INBOX;
 use impp_tests::impp::Impp;
@@ -182,7 +182,12 @@ async fn r5_1_2_a_subscription_is_not_evident_to_others() {
         told.push(answers);
     }
     assert_eq!(told[0], told[1]);
-    assert!(told[0][2].is_err() && told[0][3].is_err(), "lists of others are told");
+    // Of who watches bob she is told herself, of who watches alice nobody.
+    for (answer, who) in [(&told[0][2], vec![&carol.peer.address]), (&told[0][3], vec![])] {
+        let content = answer.as_ref().unwrap().content.clone().unwrap();
+        let watchers: state::Watchers = state::decode(content).unwrap();
+        assert_eq!(watchers.entries.iter().map(|e| &e.watcher).collect::<Vec<_>>(), who);
+    }
 }
 
 /// The first octets of a connection say in the clear which protocol it is: whoever keeps a firewall

@@ -95,3 +95,4 @@ mod unnoticed;
 mod unstored;
 mod untold;
 mod volatile;
+mod watchers_seen;

@@ -282,7 +282,7 @@ fn r5_1_10_r5_1_11_r5_1_16_both_ends_see_a_subscription_and_may_end_it() {
             assert!(!notify[key].is_null(), "{key} is missing: {notify}");
         }
         let watcher = alice.run(&["watchers"]).one();
-        assert_eq!(keys(&watcher), ["event", "proven", "since", "state", "watcher"]);
+        assert_eq!(keys(&watcher), ["by", "event", "proven", "since", "state", "watcher"]);
         assert_eq!(
             (&watcher["watcher"], &watcher["state"]),
             (&"bob@localhost".into(), &"active".into())

@@ -106,8 +106,16 @@ impl Peer {
         self.request(Subscribe { lease, ..subscribe(address, What::Presence) }).await
     }
 
-    /// Who watches the caller: the whole list, in as many answers as it takes.
+    /// Who watches the caller, without those who have only looked.
     pub async fn watchers(&mut self) -> Vec<WatcherEntry> {
+        let mut entries = self.watchers_and_lookers().await;
+        let has_ended = |entry: &WatcherEntry| entry.state == SubscriptionState::Terminated;
+        entries.retain(|entry| entry.looks.is_none() || !has_ended(entry));
+        entries
+    }
+
+    /// All of the list, in as many answers as it takes.
+    pub async fn watchers_and_lookers(&mut self) -> Vec<WatcherEntry> {
         let (mut entries, mut cursor) = (Vec::new(), None);
         loop {
             let fetch = fetch(self.address.clone().as_str(), What::Watchers);

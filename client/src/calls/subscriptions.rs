@@ -1,12 +1,13 @@
 //! Subscriptions from both ends, and requests that wait for a decision.
 
+use impp_protocol::command::Fetch;
 use impp_protocol::state::{
     Decision, RequestEdit, RequestEntry, Requests, Subscription, SubscriptionEdit, Subscriptions,
     WatcherEdit, WatcherEntry, Watchers,
 };
 use impp_protocol::{Address, What};
 
-use super::List;
+use super::{LIST_PARTS_MAX, List, content};
 use crate::client::Client;
 use crate::error::ClientError;
 
@@ -60,6 +61,16 @@ impl Client {
         self.fetch_list::<Watchers>(What::Watchers).await
     }
 
+    /// How this account stands as a watcher of somebody, if it does; and to a delegate who may see that,
+    /// how many others watch.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn watchers_of(&self, address: &Address) -> Result<Watchers, ClientError> {
+        let fetch = Fetch::of(address.clone(), What::Watchers);
+        content(self.call_repeatable(fetch).await?, What::Watchers)
+    }
+
     /// Ends somebody's subscriptions to this account's presence.
     ///
     /// # Errors
@@ -75,6 +86,27 @@ impl Client {
     /// [`ClientError`].
     pub async fn requests(&self) -> Result<Vec<RequestEntry>, ClientError> {
         self.fetch_list::<Requests>(What::Requests).await
+    }
+
+    /// What somebody asks for, and the messages of theirs that are held, in the order in which they came.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn requests_of(&self, from: &Address) -> Result<Requests, ClientError> {
+        let (mut messages, mut cursor) = (Vec::new(), None);
+        for _ in 0..LIST_PARTS_MAX {
+            let own = self.address().clone();
+            let about = Some(from.clone());
+            let fetch = Fetch { about, cursor, ..Fetch::of(own, What::Requests) };
+            let done = self.call_repeatable(fetch).await?;
+            cursor = done.next.clone();
+            let mut part: Requests = content(done, What::Requests)?;
+            messages.append(&mut part.messages);
+            if cursor.is_none() {
+                return Ok(Requests { messages, ..part });
+            }
+        }
+        Err(ClientError::Protocol("requests: a list without an end".to_owned()))
     }
 
     /// Decides about somebody; the decision becomes a rule.

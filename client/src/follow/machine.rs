@@ -3,6 +3,8 @@
 //! What becomes of whose presence is followed is in `people`.
 
 mod people;
+mod requests;
+mod watchers;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -17,6 +19,10 @@ use super::{EndCause, Event, Wanted};
 use crate::connection::Incoming;
 use crate::error::ClientError;
 use people::Person;
+pub use requests::RequestNews;
+use requests::Waiting;
+pub use watchers::WatcherNews;
+use watchers::Watching;
 
 /// The wait before a request is repeated that met a passing trouble, if the server names none.
 pub(super) const RETRY_DEFAULT: Duration = Duration::from_secs(5);
@@ -27,6 +33,8 @@ pub struct Machine {
     own: Address,
     people: BTreeMap<Address, Person>,
     contacts: bool,
+    watchers: Option<Watching>,
+    requests_wanted: Option<Waiting>,
     log: Option<Log>,
     /// The newest cursor acknowledged of which the server may not know.
     ack: Option<Bytes>,
@@ -42,6 +50,8 @@ pub struct Machine {
 enum Asked {
     Presence(Address),
     Contacts,
+    /// Another state of the caller's own.
+    Own(What),
     Log,
     Ack(Bytes),
 }
@@ -54,6 +64,8 @@ impl Machine {
             own,
             people: wanted.presence.into_iter().map(person).collect(),
             contacts: wanted.contacts,
+            watchers: wanted.watchers.then(Watching::default),
+            requests_wanted: wanted.requests.then(Waiting::default),
             log: wanted.log.then_some(Log::behind(wanted.cursor)),
             ack: None,
             asked: HashMap::new(),
@@ -75,6 +87,7 @@ impl Machine {
             let people: Vec<Address> = self.people.keys().cloned().collect();
             people.into_iter().for_each(|address| self.ask(Asked::Presence(address)));
         }
+        self.own_states().into_iter().for_each(|what| self.ask(Asked::Own(what)));
         if self.log.is_some() {
             self.ask(Asked::Log);
         }
@@ -92,6 +105,8 @@ impl Machine {
             Incoming::Notify(notify) => match notify.what {
                 What::Presence => self.handle_presence(notify),
                 What::Log => self.handle_page(notify),
+                What::Watchers => self.handle_watchers(notify),
+                What::Requests => self.handle_requests(notify),
                 What::Contacts => match notify.snapshot {
                     Some(content) if self.contacts => self.handle_contacts(content, false),
                     _ => Ok(()),
@@ -130,7 +145,8 @@ impl Machine {
 
     /// Whether anything is followed.
     pub fn is_following(&self) -> bool {
-        self.contacts || self.log.is_some() || !self.people.is_empty()
+        let own = !self.own_states().is_empty() || self.log.is_some();
+        own || self.contacts || !self.people.is_empty()
     }
 
     /// The next event.
@@ -166,10 +182,17 @@ impl Machine {
         } else {
             requests.extend(self.people.keys().map(|address| end(address, What::Presence)));
         }
+        requests.extend(self.own_states().into_iter().map(|what| end(&self.own, what)));
         if self.log.is_some() {
             requests.push(end(&self.own, What::Log));
         }
         requests
+    }
+
+    /// Which other states of the caller's are followed.
+    fn own_states(&self) -> Vec<What> {
+        let watchers = self.watchers.as_ref().map(|_| What::Watchers);
+        watchers.into_iter().chain(self.requests_wanted.as_ref().map(|_| What::Requests)).collect()
     }
 
     fn ask(&mut self, asked: Asked) {
@@ -182,6 +205,7 @@ impl Machine {
             Asked::Contacts => {
                 Subscribe { expand: true, ..Subscribe::of(self.own.clone(), What::Contacts) }.into()
             }
+            Asked::Own(what) => Subscribe::of(self.own.clone(), *what).into(),
             Asked::Log => {
                 let cursor = self.log.as_ref().and_then(Log::cursor);
                 Subscribe { cursor, ..Subscribe::of(self.own.clone(), What::Log) }.into()
@@ -203,7 +227,7 @@ impl Machine {
                 let content = done.content.unwrap_or_default();
                 return self.handle_contacts(content, true);
             }
-            Asked::Log => {}
+            Asked::Own(_) | Asked::Log => {}
             Asked::Ack(cursor) => {
                 self.ack.take_if(|newest| *newest == cursor);
                 self.events.push_back(Event::Acked(cursor));
@@ -246,7 +270,7 @@ impl Machine {
             {
                 Ok(())
             }
-            Asked::Contacts | Asked::Log | Asked::Ack(_) => Err(error.into()),
+            Asked::Contacts | Asked::Own(_) | Asked::Log | Asked::Ack(_) => Err(error.into()),
         }
     }
 

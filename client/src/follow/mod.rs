@@ -15,7 +15,7 @@ use impp_protocol::state::{Page, SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Error};
 
 pub use held::{Change, ChangeKind, Held, Unfit};
-pub use machine::Machine;
+pub use machine::{Machine, RequestNews, WatcherNews};
 pub use stream::Follower;
 
 use crate::error::ClientError;
@@ -28,6 +28,10 @@ pub struct Wanted {
     pub presence: Vec<Address>,
     /// The presence of everybody in the contact list whom its owner follows.
     pub contacts: bool,
+    /// What waits for the caller's decision.
+    pub requests: bool,
+    /// Who watches the caller.
+    pub watchers: bool,
     /// The log.
     pub log: bool,
     /// The log from behind this cursor; without one from the oldest item held.
@@ -37,7 +41,11 @@ pub struct Wanted {
 impl Wanted {
     /// The service that it is asked of.
     pub(crate) fn service(&self) -> Service {
-        let log_alone = self.log && !self.contacts && self.presence.is_empty();
+        let log_alone = self.log
+            && !self.contacts
+            && !self.watchers
+            && !self.requests
+            && self.presence.is_empty();
         if log_alone { Service::Messages } else { Service::Presence }
     }
 }
@@ -72,6 +80,10 @@ pub enum Event {
         /// Why.
         cause: EndCause,
     },
+    /// Something waits for the caller's decision, or does no more.
+    Request(RequestNews),
+    /// Who watches the caller, otherwise than before.
+    Watcher(WatcherNews),
     /// The next part of the log.
     Page(Page),
     /// The log is not the one that was read so far: the server's store was put back from a copy. It

@@ -118,7 +118,7 @@ impl Presentity {
         let Presentity { newest, behind, slice, .. } = self;
         let (done, before) = newest.step(|state| {
             let done = behind.advance(state, now, *slice);
-            state.watchers.trim();
+            state.watchers.trim(now);
             done
         });
         whole.and(&before);

@@ -145,7 +145,7 @@ impl State {
         match change {
             Change::Publish { device, patch, replace, lease } => {
                 let published = self.layers.publish(order, *device, patch, *replace, *lease);
-                return self.published(published);
+                return self.published(now, published);
             }
             Change::ByDelegate(who, saying) => return self.speak(now, order, who, saying),
             Change::Unpublish(device) | Change::Part(device) => {
@@ -164,7 +164,7 @@ impl State {
             Change::Close(event) => self.close(now, *event),
             Change::Follow { watcher, bond, listener, pending_max } => {
                 let asked = self.follow(now, watcher, *bond, *listener, *pending_max);
-                self.watchers.trim();
+                self.watchers.trim(now);
                 return Answer::Asked(asked);
             }
             Change::Release { watcher, keepers, listener } => {
@@ -176,7 +176,7 @@ impl State {
                     return Answer::Ended(false);
                 }
                 self.terminate(now, watcher, *event);
-                self.watchers.trim();
+                self.watchers.trim(now);
                 return Answer::Ended(true);
             }
             Change::PutContact(address, entry) => {
@@ -186,7 +186,7 @@ impl State {
             }
             Change::PutRules { rules, text, .. } => self.put_rules(now, rules, text),
         }
-        self.watchers.trim();
+        self.watchers.trim(now);
         Answer::Done
     }
 
@@ -197,14 +197,14 @@ impl State {
         self.end_unmandated(now);
     }
 
-    fn published(&mut self, composed: Result<Arc<Document>, Fault>) -> Answer {
+    fn published(&mut self, now: Timestamp, composed: Result<Arc<Document>, Fault>) -> Answer {
         match composed {
             Ok(document) => self.document = document,
             Err(fault) => return Answer::Unfit(fault),
         }
         // What was lost is not waited for any longer.
         self.lost = false;
-        self.watchers.trim();
+        self.watchers.trim(now);
         Answer::Done
     }
 
@@ -213,7 +213,7 @@ impl State {
         for who in self.lapse(now) {
             self.decide(now, &who);
         }
-        self.watchers.trim();
+        self.watchers.trim(now);
     }
 
     /// Ends layers and leases whose time is over; of whom something may be due by it. About them it is to
@@ -231,6 +231,7 @@ impl State {
                 if watching.bonds.expire(now) {
                     watching.settle(now);
                 }
+                watching.give_up(now);
             });
         }
         due

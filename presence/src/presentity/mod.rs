@@ -10,6 +10,7 @@
 //! | `bearing.rs` | what a change overtakes, whether it is seen at once, whether it only takes back |
 //! | `staging.rs`, `step.rs` | staged, committed, shown: how a change comes to be seen |
 //! | `showing.rs` | whom it wakes, at which pace; what time makes due |
+//! | `seen.rs` | who watches, as the owner sees it |
 //! | `recovering.rs` | what a crash has lost |
 //! | `behind.rs`, `held.rs` | very many watchers decided about, when they are read or anew, in slices; who is held back meanwhile |
 //! | `mandated.rs` | what delegates say, as far and as long as they may |
@@ -27,6 +28,7 @@ mod layers;
 mod mandated;
 mod pace;
 mod recovering;
+mod seen;
 mod showing;
 mod staging;
 mod step;
@@ -50,6 +52,7 @@ pub use layers::{DELEGATED_BYTES_MAX, DELEGATED_MAX, LAYERS_MAX, Layers, Lease, 
 pub use mandated::Saying;
 pub(crate) use pace::Pace;
 pub use pace::PaceLimit;
+pub use seen::{Follows, News, Seen};
 pub use staging::Staging;
 pub use step::Write;
 
@@ -60,6 +63,7 @@ use crate::watching::Watching;
 use behind::{Behind, SLICE};
 use change::State;
 use contents::{Contents, Last};
+use seen::Sight;
 use staging::Staged;
 
 /// What follows from a change, or from the end of one. What follows from one of a mirror is other
@@ -144,6 +148,8 @@ pub struct Presentity {
     slice: usize,
     /// Watchers who have looked while they were held back.
     missed: BTreeSet<Address>,
+    /// What the owner sees of all who watch.
+    sight: Sight,
     /// After a crash, until then: nobody is shown as closed who was not shown otherwise since.
     /// Alike whatever the owner does and whoever looks, so that it tells nothing of either.
     recovering_until: Option<Timestamp>,
@@ -178,6 +184,7 @@ impl Presentity {
             behind: Behind::default(),
             slice: SLICE,
             missed: BTreeSet::new(),
+            sight: Sight::default(),
             recovering_until,
         };
         // Nobody listens yet, and nobody is shown what is of the past.

@@ -10,6 +10,7 @@ use impp_protocol::{Address, Timestamp};
 use super::change::{State, sphere};
 use super::contents::ToShow;
 use super::pace::PaceLimit;
+use super::seen::seen;
 use super::step::Before;
 use super::{Effects, Presentity};
 use crate::policy::Policy;
@@ -59,18 +60,21 @@ impl Presentity {
     }
 
     /// Whose standing has changed is woken; the views of those who see something by it.
-    fn show_watchers(&self, before: &Before, effects: &mut Effects) -> Vec<ViewKey> {
-        let mut come = Vec::new();
+    fn show_watchers(&mut self, before: &Before, effects: &mut Effects) -> Vec<ViewKey> {
+        let (mut come, mut changed) = (Vec::new(), Vec::new());
         for (who, old) in &before.watchers {
             let (old, new) = (old.as_ref(), self.watcher(who));
             let stands =
                 |w: Option<&Watching>| w.map(|w| (w.state, w.event, w.decision.view_key()));
             if stands(old) != stands(new) {
-                let new = new.filter(|new| new.is_active());
-                come.extend(new.and_then(|new| new.decision.view_key()));
+                let active = new.filter(|new| new.is_active());
+                come.extend(active.and_then(|new| new.decision.view_key()));
                 // Who asks to follow just now is told by the answer. Who lets go may have been held up
                 // in what it has to say to others.
                 effects.wake.extend(old.into_iter().flat_map(|old| &old.listeners));
+            }
+            if old.map(seen) != new.map(seen) {
+                changed.push(who);
             }
             // Another link has taken the place of one, which is to say so.
             if let (Some(old), Some(new)) = (old, new)
@@ -81,6 +85,8 @@ impl Presentity {
                 effects.wake.extend(replaced);
             }
         }
+        let follow = self.see(changed.into_iter());
+        effects.wake.extend(follow);
         come
     }
 

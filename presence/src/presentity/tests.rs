@@ -6,6 +6,7 @@ mod overtaken;
 mod paced;
 mod patches;
 mod recovering;
+mod seen;
 mod slices;
 mod staged;
 mod views;

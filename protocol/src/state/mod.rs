@@ -14,12 +14,13 @@ pub use delegation::{Act, Acts, DelegatedRight, Delegation, Delegations};
 pub use explanation::{Explanation, RuleTrace};
 pub use log::{DeviceEvent, DeviceReport, Fate, FateReport, Item, ItemKind, Page, Whereabouts};
 pub use owned::{
-    Decision, Device, DeviceEdit, Devices, RequestEdit, RequestEntry, RequestKind, Requests,
+    Decision, Device, DeviceEdit, Devices, HeldMessage, RequestEdit, RequestEntry, RequestKind,
+    Requests,
 };
 pub use short_page::ShortPage;
 pub use subscription::{
-    Subscription, SubscriptionEdit, SubscriptionEvent, SubscriptionState, Subscriptions,
-    WatcherEdit, WatcherEntry, Watchers,
+    Proof, Subscription, SubscriptionEdit, SubscriptionEvent, SubscriptionState, Subscriptions,
+    WatcherCount, WatcherEdit, WatcherEntry, Watchers,
 };
 
 use bytes::Bytes;

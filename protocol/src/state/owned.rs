@@ -1,5 +1,7 @@
 //! States that only their owner sees: devices, and what waits for a decision.
 
+use bytes::Bytes;
+
 use crate::address::Address;
 use crate::ids::DeviceId;
 use crate::schema::{fields, numbers};
@@ -66,14 +68,30 @@ fields! {
         2 from: Address,
         /// Since when.
         3 since: Timestamp,
+        /// Message: how many are held.
+        4 count: Option<u64>,
     }
 }
 
 fields! {
-    /// All that waits for the owner's decision.
+    /// A message that is held.
+    pub struct HeldMessage {
+        /// When it was written, by its id.
+        1 since: Timestamp,
+        /// The fields of its MESSAGE.
+        2 message: Bytes,
+    }
+}
+
+fields! {
+    /// All that waits for the owner's decision, or a part of it.
     pub struct Requests {
         /// By address, and of one address by kind.
         1 entries: Vec<RequestEntry>,
+        /// In NOTIFY: the next one goes on with this.
+        2 more: bool,
+        /// FETCH with `about`: the messages of that one that are held, in the order in which they came.
+        3 messages: Vec<HeldMessage>,
     }
 }
 

@@ -68,8 +68,18 @@ fields! {
     }
 }
 
+numbers! {
+    /// How a watcher has proven who it is.
+    pub enum Proof {
+        /// It has signed in here.
+        SignIn = 1, "sign-in";
+        /// The server of its domain says so, and has proven to be that.
+        Domain = 2, "domain";
+    }
+}
+
 fields! {
-    /// Somebody who watches the caller's presence.
+    /// Somebody who watches a presence, or has looked at it.
     pub struct WatcherEntry {
         /// Who.
         1 watcher: Address,
@@ -77,18 +87,45 @@ fields! {
         2 state: SubscriptionState,
         /// Why.
         3 event: SubscriptionEvent,
-        /// Since when.
-        4 since: Timestamp,
+        /// Since when; absent in what a watcher reads of itself.
+        4 since: Option<Timestamp>,
         /// Whether they have proven who they are.
         5 proven: bool,
+        /// How, if they have.
+        6 by: Option<Proof>,
+        /// The owner's rules block them politely: they see somebody who is offline.
+        7 polite: bool,
+        /// How often they have looked once, or were refused, since they are listed for that; absent if
+        /// they have not.
+        8 looks: Option<u64>,
+        /// When they did last.
+        9 looked: Option<Timestamp>,
     }
 }
 
 fields! {
-    /// All who watch the caller's presence.
+    /// How many watchers stand alike.
+    pub struct WatcherCount {
+        /// How.
+        1 state: SubscriptionState,
+        /// How many.
+        2 count: u64,
+    }
+}
+
+fields! {
+    /// Those who watch a presence, or a part of them; or what has changed of them.
     pub struct Watchers {
-        /// By address.
+        /// By address. In a change, those that have come or stand otherwise.
         1 entries: Vec<WatcherEntry>,
+        /// In a change: those that are not listed any more.
+        2 gone: Vec<Address>,
+        /// In NOTIFY: the next one goes on with this.
+        3 more: bool,
+        /// How many were let go of for lack of room before their time, since the server was started.
+        4 dropped: Option<u64>,
+        /// Of the owner to a delegate: how many there are, and nothing else of them.
+        5 counts: Vec<WatcherCount>,
     }
 }
 

@@ -72,6 +72,14 @@ pub struct News {
     absent: bool,
 }
 
+impl News {
+    fn may_differ(&mut self, owner: &Address, what: What) {
+        if !self.things.iter().any(|(whose, known)| (whose, *known) == (owner, what)) {
+            self.things.push((owner.clone(), what));
+        }
+    }
+}
+
 impl Mailbox {
     /// An empty mailbox.
     pub fn new(id: SessionId, account: Address, device: DeviceId, ticket: Ticket) -> Mailbox {
@@ -103,11 +111,7 @@ impl Mailbox {
 
     /// Says that a thing that is not presence may have changed, if the session follows it or not.
     pub fn thing_changed(&self, owner: &Address, what: What) {
-        self.tell(|news| {
-            if !news.things.iter().any(|(whose, known)| (whose, *known) == (owner, what)) {
-                news.things.push((owner.clone(), what));
-            }
-        });
+        self.tell(|news| news.may_differ(owner, what));
     }
 
     /// Says that the account's contact list has changed.
@@ -267,6 +271,11 @@ impl Listener for Mailbox {
             // The set is bounded by what the session follows.
             if !news.dirty.contains(presentity) {
                 news.dirty.insert(presentity.clone());
+            }
+            // Of one's own it may also be who watches, and who waits for a decision.
+            if *presentity == self.account {
+                news.may_differ(presentity, What::Watchers);
+                news.may_differ(presentity, What::Requests);
             }
         });
     }

@@ -181,7 +181,8 @@ impl Home {
             let text = format!("{} is not for other domains", fetch.what);
             return Err(Error::new(Code::Unsupported, text).by(By::Home));
         }
-        let asker = Watcher::Principal(fetch.watcher.unwrap_or_else(|| address.clone()));
+        let watcher = fetch.watcher.unwrap_or_else(|| address.clone());
+        let asker = Watcher::Principal(watcher.clone());
         self.admits(link, &address)?;
         let seen =
             self.look(&address, |presentity, now| presentity.fetch(now, &asker, fetch.version));
@@ -189,6 +190,7 @@ impl Home {
         if matches!(seen, Fetched::Pending) {
             self.principals.waits_at(&address, &link.remote);
         }
+        self.principals.looked(&address, &watcher, matches!(seen, Fetched::Refused)).await;
         fetched(&address, seen).map_err(|error| error.by_home())
     }
 

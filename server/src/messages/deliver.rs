@@ -231,6 +231,8 @@ impl Delivery {
         answered(outcome, to, now, || {
             self.metrics.messages.inc();
             self.sessions.thing_changed(to, What::Log);
+            // It may be held.
+            self.sessions.thing_changed(to, What::Requests);
             writers.iter().for_each(|writer| self.sessions.thing_changed(writer, What::Log));
             Outcome::Delivered
         })

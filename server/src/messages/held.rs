@@ -265,6 +265,7 @@ impl Delivery {
             Outcome::Committed { .. } => {
                 self.one_less_held(owner, &held.from).await;
                 self.sessions.thing_changed(owner, What::Log);
+                self.sessions.thing_changed(owner, What::Requests);
                 Ok(action)
             }
             // Another session released it first.
@@ -290,6 +291,16 @@ fn kept(owner: &Address, error: &Error) -> Passed {
 }
 
 impl Held {
+    /// The fields of its MESSAGE.
+    pub fn message(&self) -> &Bytes {
+        &self.record.value
+    }
+
+    /// Its place in the order in which they came.
+    pub fn place(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.record.version.to_be_bytes())
+    }
+
     /// Whether there is anything to decide about.
     pub fn is_read(&self) -> bool {
         !self.record.value.is_empty()

@@ -99,7 +99,10 @@ impl Home for Here {
             let state = match self.principals.change(presentity, follow).await.stored()? {
                 Answer::Asked(Asked::Stands(state)) => state,
                 Answer::Asked(Asked::Crowded) => return Err(crowded()),
-                _ => return Err(refused(presentity)),
+                _ => {
+                    self.principals.looked(presentity, &watcher, true).await;
+                    return Err(refused(presentity));
+                }
             };
             let version =
                 self.look(presentity, |presentity, now| presentity.version_for(now, &watcher));
@@ -210,6 +213,8 @@ impl Home for Here {
                 if waits && watcher.domain_str() != presentity.domain_str() {
                     self.principals.waits_at(presentity, &watcher.domain());
                 }
+                let refused = matches!(found, Fetched::Refused);
+                self.principals.looked(presentity, watcher, refused).await;
                 fetched(presentity, found)
             };
             Looked::Now(looked.await)

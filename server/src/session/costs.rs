@@ -51,6 +51,9 @@ fn published(publish: &Publish, sessions: impl FnOnce() -> u64) -> Cost {
 fn subscribed(subscribe: &Subscribe) -> Cost {
     match subscribe.what {
         What::Contacts => work(32),
+        // All are read.
+        What::Watchers => work(8),
+        What::Requests => work(16),
         // It is stored from both sides.
         What::Presence if subscribe.lease.is_some() => stores(1, 2, 0),
         _ => work(1),

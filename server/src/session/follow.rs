@@ -56,11 +56,13 @@ impl Session {
     async fn follow_thing(&mut self, subscribe: Subscribe) -> Handled {
         let (owner, what) = (subscribe.address.clone(), subscribe.what);
         let permit = permit(&self.client, &owner, what, Ask::Follow)?;
+        if let Some(before) = self.things.remove(&(owner.clone(), what)) {
+            before.leave(&self.serving.things, &self.client).await;
+        }
         if subscribe.lease == Some(Duration::ZERO) {
-            self.things.remove(&(owner, what));
             return Ok(Done { state: Some(SubscriptionState::Terminated), ..Done::empty() });
         }
-        let following = self.serving.things.follow(permit, subscribe).await?;
+        let following = self.serving.things.follow(&self.client, permit, subscribe).await?;
         self.client.mailbox.thing_changed(&owner, what);
         // They are its own, so they are no more than there are kinds of them.
         self.things.insert((owner, what), following);

@@ -197,7 +197,13 @@ impl Session {
     /// # Errors
     /// [`ChangeError`] if the return cannot be noted.
     pub async fn resume(&mut self) -> Result<bool, ChangeError> {
-        self.things.clear();
+        let again = |things: &mut BTreeMap<(Address, What), Box<dyn Following>>| {
+            things.retain(|_, following| following.again());
+            things.keys().cloned().collect::<Vec<_>>()
+        };
+        for (owner, what) in again(&mut self.things) {
+            self.client.mailbox.thing_changed(&owner, what);
+        }
         self.client.mailbox.set_absent(false);
         // So is the end of what has ended: whoever looks, and does not listen any more, is told so.
         let Ended { newer, older } = std::mem::take(&mut self.ended);
@@ -302,8 +308,11 @@ impl Session {
     }
 
     /// The session ends, with all that is bound to it.
-    pub async fn end(self) {
+    pub async fn end(mut self) {
         self.forget();
+        for following in std::mem::take(&mut self.things).into_values() {
+            following.leave(&self.serving.things, &self.client).await;
+        }
         self.serving.devices.note_use(&self.client.mailbox).await;
         let id = self.client.mailbox.id;
         let keepers = vec![Keeper::Session(id)];

@@ -39,13 +39,13 @@ impl Front for Ears {
     }
 }
 
-async fn events(session: &mut Session, room: usize) -> Vec<Event> {
+pub(super) async fn events(session: &mut Session, room: usize) -> Vec<Event> {
     let mut ears = Ears { heard: Vec::new(), room };
     assert_eq!(session.tell(&mut ears).await, None);
     ears.heard
 }
 
-fn address(name: &str) -> Address {
+pub(super) fn address(name: &str) -> Address {
     Address::parse(&format!("{name}@a.example")).unwrap()
 }
 
@@ -53,6 +53,12 @@ async fn start() -> Server {
     let text = "[[domain]]\nname = \"a.example\"\ncertificate = \"c\"\nkey = \"k\"\n";
     let config = Config::parse(text, Path::new("imppd.toml")).unwrap();
     let server = Server::load(config, Arc::new(MemoryStore::new().unwrap())).await.unwrap();
+    populate(&server).await;
+    server
+}
+
+/// Alice and bob have all services, carol has no messages.
+pub(super) async fn populate(server: &Server) {
     for (name, im) in [("alice", true), ("bob", true), ("carol", false)] {
         let verifier = verifier();
         let (services, now) = (Services { pres: true, im }, server.ground.clock.now());
@@ -60,16 +66,15 @@ async fn start() -> Server {
         let added = server.ground.accounts.add(store, now, &address, services, verifier, vec![]);
         added.await.unwrap();
     }
-    server
 }
 
-async fn sign_in(server: &Server, name: &str) -> Session {
+pub(super) async fn sign_in(server: &Server, name: &str) -> Session {
     let account = server.ground.accounts.get(&address(name)).unwrap();
     let device = Device { id: DeviceId([name.len() as u8; 16]), name: None };
     enter(&server.entrance.serving, &server.ground.accounts, account, device, true).await.unwrap()
 }
 
-async fn ask(session: &mut Session, command: impl Into<Command>) -> Command {
+pub(super) async fn ask(session: &mut Session, command: impl Into<Command>) -> Command {
     match session.handle(command.into()).await {
         Answer::Now(command) => command,
         Answer::Later(later) => later.await,
@@ -228,7 +233,14 @@ async fn nobody_is_permitted_anothers_things() {
     let all = What::ALL.iter().map(|(what, ..)| *what);
     for what in all.filter(|what| *what != What::Presence) {
         let fetch = Fetch::of(address("alice"), what);
-        assert_eq!(refused(ask(&mut bob, fetch).await).code, Code::Refused, "{what}");
+        // Of who watches somebody each sees itself.
+        if what != What::Watchers {
+            assert_eq!(refused(ask(&mut bob, fetch).await).code, Code::Refused, "{what}");
+        }
+        let follow = Subscribe::of(address("alice"), what);
+        if thing(what).takes(Ask::Follow) && what != What::Contacts {
+            assert_eq!(refused(ask(&mut bob, follow).await).code, Code::Refused, "{what}");
+        }
         let publish = Publish::of(address("alice"), what, Some("x".into()));
         assert_eq!(refused(ask(&mut bob, publish).await).code, Code::Refused, "{what}");
     }

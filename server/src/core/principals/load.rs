@@ -112,7 +112,7 @@ const READ_AT_ONCE: usize = 256;
 pub fn pace_limit(times: &Times) -> PaceLimit {
     let (burst, millis) = match thing(What::Presence).pace {
         Pace::Newest => (times.pace_burst, times.pace_milliseconds),
-        Pace::Each => (u64::MAX / 2, 0),
+        Pace::Each | Pace::Seldom => (u64::MAX / 2, 0),
     };
     PaceLimit { burst, interval: Duration::from_millis(millis) }
 }

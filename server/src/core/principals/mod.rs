@@ -273,6 +273,21 @@ impl Principals {
         }
     }
 
+    /// Somebody has looked once, or was refused: the owner's to see, if there is one. Of an address that
+    /// nobody has it is not kept, which is all that differs.
+    pub async fn looked(self: &Arc<Self>, owner: &Address, who: &Address, refused: bool) {
+        let is_there = self.ground.accounts.get(owner).is_some();
+        let noted = self.look(owner, |principal, now| {
+            if is_there {
+                let wake = principal.presentity.looked(now, who, refused);
+                self.ground.listeners.wake(owner, &wake);
+            }
+        });
+        if let Err(error) = noted.await {
+            tracing::warn!(%error, "who has looked could not be noted");
+        }
+    }
+
     /// Does what time has made due of a presentity.
     ///
     /// # Errors

@@ -84,7 +84,8 @@ impl Home {
                 || self.standing.count(&link.local, &link.remote) < most;
             stays.then_some(()).ok_or(())
         };
-        let (watcher, listener) = (watcher.clone(), Some(link.id.into()));
+        let (asker, listener) = (watcher.clone(), Some(link.id.into()));
+        let watcher = asker.clone();
         let follow = Change::Follow { watcher, bond, listener, pending_max };
         let asked = self.principals.change_if(presentity, follow, has_room).await;
         if !matches!(asked, Ok(Ok(Answer::Asked(Asked::Stands(_))))) {
@@ -97,7 +98,10 @@ impl Home {
             }
             Ok(Answer::Asked(Asked::Stands(_))) => Ok(Standing::Follows(lease)),
             Ok(Answer::Asked(Asked::Crowded)) => Err(crowded()),
-            Ok(_) => Err(refused(presentity)),
+            Ok(_) => {
+                self.principals.looked(presentity, &asker, true).await;
+                Err(refused(presentity))
+            }
         }
     }
 

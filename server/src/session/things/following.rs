@@ -16,7 +16,10 @@ use crate::session::Front;
 pub(in crate::session) type Telling<'a> =
     Pin<Box<dyn Future<Output = Result<bool, Error>> + Send + 'a>>;
 
-/// A thing as it is followed: what its client was told last. It ends with the connection.
+/// What was kept of it elsewhere is let go of.
+pub(in crate::session) type Leaving<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// A thing as it is followed: what its client was told last.
 pub(in crate::session) trait Following: Send + Sync {
     /// Tells what has come, as long as there is room; the first time, what there is.
     fn tell<'a>(
@@ -25,4 +28,15 @@ pub(in crate::session) trait Following: Send + Sync {
         client: &'a Client,
         front: &'a mut dyn Front,
     ) -> Telling<'a>;
+
+    /// The client goes on over a new connection, and what was told last may not have arrived: all is to
+    /// be told anew. No, if it ended with the connection.
+    fn again(&mut self) -> bool {
+        false
+    }
+
+    /// It is followed no more.
+    fn leave<'a>(&'a self, _things: &'a Things, _client: &'a Client) -> Leaving<'a> {
+        Box::pin(async {})
+    }
 }

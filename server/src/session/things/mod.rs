@@ -12,9 +12,12 @@ mod following;
 pub(super) mod lists;
 pub(super) mod log;
 pub(super) mod presence;
+mod requested;
 mod requests;
 mod rules;
+mod seldom;
 mod trimming;
+mod watched;
 mod watchers;
 
 use std::sync::Arc;
@@ -38,9 +41,11 @@ use fate::Fates;
 pub(super) use following::Following;
 pub(super) use log::Logs;
 use presence::Presence;
+use requested::FollowedRequests;
 use requests::Waiting;
 pub use rules::Rules;
 use trimming::Trimming;
+use watched::FollowedWatchers;
 use watchers::BothEnds;
 
 /// The client that asks, where what is asked depends on its device or session.
@@ -87,7 +92,7 @@ impl Things {
             delegated,
             presence: Presence {
                 principals: principals.clone(),
-                accounts,
+                accounts: accounts.clone(),
                 sessions: sessions.clone(),
                 settings: settings.clone(),
                 clock: clock.clone(),
@@ -106,6 +111,7 @@ impl Things {
             },
             ends: BothEnds {
                 principals,
+                accounts,
                 reach,
                 sessions,
                 store: store.clone(),
@@ -150,11 +156,22 @@ impl Things {
 
     /// Reads a thing once.
     pub(super) async fn fetch(&self, client: &Client, fetch: Fetch) -> Handled {
-        match self.permit(client, &fetch.address, fetch.what, Ask::Fetch, false).await? {
+        let permit = match self.permit(client, &fetch.address, fetch.what, Ask::Fetch, false).await
+        {
+            // Of who watches somebody else everybody sees how they stand themselves.
+            Err(error) if fetch.what == What::Watchers && error.code == Code::Refused => {
+                permit(client, &client.account.address, What::Subscriptions, Ask::Fetch)?
+            }
+            permit => permit?,
+        };
+        match permit {
             Permit::Rules(acting) => self.rules.fetch(&acting).await,
             Permit::Contacts(acting) => self.contacts.fetch(&acting, fetch).await,
             Permit::Requests(acting) => self.requests.fetch(&acting, fetch).await,
             Permit::Watchers(acting) => self.ends.fetch_watchers(&acting, fetch).await,
+            Permit::Subscriptions(acting) if fetch.what == What::Watchers => {
+                self.ends.fetch_own_entry(&acting, fetch).await
+            }
             Permit::Subscriptions(acting) => self.ends.fetch_subscriptions(&acting, fetch).await,
             Permit::Devices(acting) => self.devices.fetch(&acting, client).await,
             Permit::Layer(acting) => self.presence.layer(&acting, client).await,
@@ -194,19 +211,23 @@ impl Things {
     /// Begins to follow a thing. That of oneself: another's permit may end before the following does.
     pub(super) async fn follow(
         &self,
+        client: &Client,
         permit: Permit,
         subscribe: Subscribe,
     ) -> Result<Box<dyn Following>, Error> {
         match permit {
             Permit::Log(acting) => Ok(Box::new(self.logs.follow(&acting, subscribe).await?)),
+            Permit::Watchers(acting) => Ok(Box::new(FollowedWatchers::new(acting))),
+            Permit::Requests(acting) => {
+                self.requests.follow(&acting, client.mailbox.id).await?;
+                Ok(Box::new(FollowedRequests::new(acting)))
+            }
             // Presence is followed by the session, of one or of a whole list (`session/follow.rs`).
             Permit::Presence(_)
             | Permit::Layer(_)
-            | Permit::Watchers(_)
             | Permit::Subscriptions(_)
             | Permit::Contacts(_)
             | Permit::Rules(_)
-            | Permit::Requests(_)
             | Permit::Explain(_)
             | Permit::Devices(_)
             | Permit::Fate(_)

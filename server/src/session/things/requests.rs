@@ -8,9 +8,12 @@ use bytes::Bytes;
 use impp_acl::{
     Acting, DeliveryRuling, FieldSet, Ruling, scope, with_decision, with_delivery_decision,
 };
+use impp_presence::Follows;
 use impp_protocol::command::{Done, Fetch, Publish};
-use impp_protocol::state::{self, Decision, RequestEdit, RequestEntry, RequestKind, Requests};
-use impp_protocol::{Address, Code, Error};
+use impp_protocol::state::{
+    self, Decision, HeldMessage, RequestEdit, RequestEntry, RequestKind, Requests,
+};
+use impp_protocol::{Address, Code, Error, SessionId};
 use tokio::task::JoinError;
 
 use super::lists;
@@ -21,33 +24,82 @@ use crate::messages::{Delivery, Held};
 
 /// See the module.
 #[derive(Clone)]
-pub(super) struct Waiting {
-    pub rules: Rules,
-    pub delivery: Arc<Delivery>,
-    pub clock: Clock,
+pub(in crate::session) struct Waiting {
+    pub(super) rules: Rules,
+    pub(super) delivery: Arc<Delivery>,
+    pub(super) clock: Clock,
 }
 
 impl Waiting {
     pub(super) async fn fetch(&self, acting: &Acting<scope::Rules>, fetch: Fetch) -> Handled {
-        let mut entries = self.asking(acting).await?;
-        let mut by_sender = BTreeMap::new();
-        let held = self.delivery.held(acting.owner()).await?;
-        for held in held.into_iter().filter(Held::is_read) {
-            let since = by_sender.entry(held.from).or_insert(held.since);
-            *since = held.since.min(*since);
+        if let Some(about) = &fetch.about {
+            return self.fetch_about(acting, about, fetch.cursor.as_ref()).await;
         }
-        let kind = RequestKind::Message;
-        entries.extend(by_sender.into_iter().map(|(from, since)| RequestEntry {
-            kind,
-            from,
-            since,
-        }));
-        let key = |entry: &RequestEntry| {
-            Bytes::from(format!("{} {}", entry.from.as_str(), entry.kind.number()))
-        };
-        entries.sort_by_key(key);
-        let (entries, next) = lists::part(entries, fetch.cursor.as_ref(), key);
-        Ok(lists::answer(state::encode(&Requests { entries }), next))
+        let entries = self.entries(acting).await?;
+        let (entries, next) = lists::part(entries, fetch.cursor.as_ref(), by_sender);
+        let requests = Requests { entries, more: false, messages: Vec::new() };
+        Ok(lists::answer(state::encode(&requests), next))
+    }
+
+    /// Whoever waits, in the order of the list.
+    pub(in crate::session) async fn entries(
+        &self,
+        acting: &Acting<scope::Rules>,
+    ) -> Result<Vec<RequestEntry>, Error> {
+        let mut entries = self.asking(acting).await?;
+        let held = self.delivery.held(acting.owner()).await?;
+        entries.extend(writing(&held));
+        entries.sort_by_key(by_sender);
+        Ok(entries)
+    }
+
+    /// What one asks for, and the messages that are held of it, in parts: in the order in which they came.
+    async fn fetch_about(
+        &self,
+        acting: &Acting<scope::Rules>,
+        about: &Address,
+        after: Option<&Bytes>,
+    ) -> Handled {
+        let mut held = self.delivery.held(acting.owner()).await?;
+        held.retain(|held| held.from == *about && held.is_read());
+        let mut entries = self.asking(acting).await?;
+        entries.retain(|entry| entry.from == *about);
+        entries.extend(writing(&held));
+        held.retain(|held| after.is_none_or(|after| held.place() > *after));
+        let message =
+            |held: &Held| HeldMessage { since: held.since, message: held.message().clone() };
+        let messages = held.iter().map(message).collect();
+        let (messages, next) = lists::part(messages, None, |_| Bytes::new());
+        let last = messages.len().checked_sub(1).and_then(|last| held.get(last));
+        let next = next.and(last.map(Held::place));
+        let requests = Requests { entries, more: false, messages };
+        Ok(lists::answer(state::encode(&requests), next))
+    }
+
+    /// A session follows what waits: it is woken when that may be otherwise.
+    pub(in crate::session) async fn follow(
+        &self,
+        acting: &Acting<scope::Rules>,
+        session: SessionId,
+    ) -> Result<(), Error> {
+        let look = self.rules.principals.look(acting.owner(), |principal, _| {
+            principal.presentity.follow_watchers(session, Follows::Requests);
+        });
+        look.await.stored()
+    }
+
+    /// It does no more.
+    pub(in crate::session) async fn unfollow(
+        &self,
+        acting: &Acting<scope::Rules>,
+        session: SessionId,
+    ) {
+        let left = self.rules.principals.look(acting.owner(), |principal, _| {
+            principal.presentity.unfollow_watchers(session, Follows::Requests);
+        });
+        if let Err(error) = left.await {
+            tracing::warn!(%error, "that requests are followed no more could not be noted");
+        }
     }
 
     pub(super) async fn publish(&self, acting: &Acting<scope::Rules>, publish: Publish) -> Handled {
@@ -143,6 +195,7 @@ impl Waiting {
                     kind: RequestKind::Subscribe,
                     from: from.clone(),
                     since: self.clock.told(watching.since),
+                    count: None,
                 })
                 .collect()
         });
@@ -154,4 +207,23 @@ impl Waiting {
         let look = self.rules.principals.look(acting.owner(), |p, _| p.held.has(from));
         look.await.stored()
     }
+}
+
+/// Who has written and is held, and how often.
+fn writing(held: &[Held]) -> impl Iterator<Item = RequestEntry> {
+    let mut by_sender = BTreeMap::new();
+    for held in held.iter().filter(|held| held.is_read()) {
+        let (since, count) = by_sender.entry(held.from.clone()).or_insert((held.since, 0));
+        (*since, *count) = (held.since.min(*since), *count + 1);
+    }
+    let entry = |(from, (since, count))| {
+        let kind = RequestKind::Message;
+        RequestEntry { kind, from, since, count: Some(count) }
+    };
+    by_sender.into_iter().map(entry)
+}
+
+/// What the list is sorted by.
+pub(in crate::session) fn by_sender(entry: &RequestEntry) -> Bytes {
+    Bytes::from(format!("{} {}", entry.from.as_str(), entry.kind.number()))
 }

@@ -1,19 +1,21 @@
 //! Both ends of subscriptions: who watches an owner, and what the owner follows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use impp_acl::{Acting, scope};
-use impp_presence::{Answer, Change};
+use bytes::Bytes;
+use impp_acl::{Acting, By, scope};
+use impp_presence::{Answer, Change, Follows, News, Seen};
 use impp_protocol::command::{Done, Fetch, Publish};
 use impp_protocol::state::{
-    self, Subscription, SubscriptionEdit, SubscriptionEvent, SubscriptionState, Subscriptions,
-    WatcherEdit, WatcherEntry, Watchers,
+    self, Proof, Subscription, SubscriptionEdit, SubscriptionEvent, SubscriptionState,
+    Subscriptions, WatcherCount, WatcherEdit, WatcherEntry, Watchers,
 };
-use impp_protocol::{Address, Code, Error};
+use impp_protocol::{Address, Code, Error, SessionId};
 use impp_storage::Store;
 
 use super::lists;
+use crate::core::accounts::Accounts;
 use crate::core::answers::{Handled, Stored};
 use crate::core::clock::Clock;
 use crate::core::keeping;
@@ -21,9 +23,13 @@ use crate::core::principals::Principals;
 use crate::core::sessions::Sessions;
 use crate::reach::{Reach, Stands};
 
+/// Changes of watchers in one NOTIFY, at most: with the longest addresses they fit.
+const NEWS_MAX: usize = 128;
+
 /// See the module.
-pub(super) struct BothEnds {
+pub(in crate::session) struct BothEnds {
     pub principals: Arc<Principals>,
+    pub accounts: Arc<Accounts>,
     pub reach: Arc<Reach>,
     pub sessions: Arc<Sessions>,
     pub store: Arc<dyn Store>,
@@ -31,31 +37,155 @@ pub(super) struct BothEnds {
 }
 
 impl BothEnds {
+    /// Who watches: to the owner all of it; to a delegate those who are not blocked politely, how many of
+    /// these there are, and how it stands itself.
     pub(super) async fn fetch_watchers(
         &self,
         acting: &Acting<scope::Watchers>,
         fetch: Fetch,
     ) -> Handled {
-        let mut entries: Vec<WatcherEntry> = self
+        if let By::Delegate(mandate) = acting.by() {
+            return self.fetch_for(mandate.delegate(), acting, fetch.cursor.as_ref()).await;
+        }
+        let (watchers, next) = self.part(acting, fetch.cursor.as_ref()).await?;
+        Ok(lists::answer(state::encode(&watchers), next))
+    }
+
+    /// How somebody stands with a presentity, and nothing else: it is what its subscription tells it, alike
+    /// whether there is such an address, and whatever the owner sees.
+    pub(super) async fn fetch_own_entry(
+        &self,
+        acting: &Acting<scope::Contacts>,
+        fetch: Fetch,
+    ) -> Handled {
+        let own = self.own_entry(acting.owner(), &fetch.address).await?;
+        Ok(lists::answer(state::encode(&own), None))
+    }
+
+    /// A part of the list, and behind which place there is more.
+    pub(in crate::session) async fn part(
+        &self,
+        acting: &Acting<scope::Watchers>,
+        after: Option<&Bytes>,
+    ) -> Result<(Watchers, Option<Bytes>), Error> {
+        let (seen, dropped) = self
             .principals
-            .look(acting.owner(), |principal, _| {
-                let watchers = principal.presentity.watchers();
-                watchers
-                    .map(|(watcher, watching)| WatcherEntry {
-                        watcher: watcher.clone(),
-                        state: watching.state,
-                        event: watching.event,
-                        since: self.clock.told(watching.since),
-                        proven: true,
-                    })
-                    .collect()
+            .look(acting.owner(), |principal, now| {
+                let presentity = &principal.presentity;
+                (presentity.seen(now).collect::<Vec<_>>(), presentity.unseen())
             })
             .await
             .stored()?;
         let key = |entry: &WatcherEntry| lists::by_address(&entry.watcher);
+        let mut entries: Vec<WatcherEntry> = seen.into_iter().map(|s| self.entry(s)).collect();
         entries.sort_by_key(key);
-        let (entries, next) = lists::part(entries, fetch.cursor.as_ref(), key);
-        Ok(lists::answer(state::encode(&Watchers { entries }), next))
+        let (entries, next) = lists::part(entries, after, key);
+        Ok((Watchers { entries, dropped: told(dropped), ..nobody() }, next))
+    }
+
+    /// What has changed of it; nothing if all is to be told anew. What comes after that is asked for next.
+    pub(in crate::session) async fn news(
+        &self,
+        acting: &Acting<scope::Watchers>,
+        session: SessionId,
+        after: Option<u64>,
+    ) -> Result<(Option<Watchers>, u64), Error> {
+        let look = self.principals.look(acting.owner(), |principal, now| {
+            let presentity = &mut principal.presentity;
+            (presentity.news(now, session, after, NEWS_MAX), presentity.unseen())
+        });
+        let (news, dropped) = look.await.stored()?;
+        Ok(match news {
+            News::Anew(upto) => (None, upto),
+            News::Changed { entries, gone, upto, more } => {
+                let entries = entries.into_iter().map(|seen| self.entry(seen)).collect();
+                let dropped = told(dropped);
+                (Some(Watchers { entries, gone, more, dropped, ..nobody() }), upto)
+            }
+        })
+    }
+
+    /// A session follows that no more.
+    pub(in crate::session) async fn unfollow(
+        &self,
+        acting: &Acting<scope::Watchers>,
+        session: SessionId,
+    ) {
+        let left = self.principals.look(acting.owner(), |principal, _| {
+            principal.presentity.unfollow_watchers(session, Follows::Watchers);
+        });
+        if let Err(error) = left.await {
+            tracing::warn!(%error, "that watchers are followed no more could not be noted");
+        }
+    }
+
+    /// What a delegate is told. Of itself it is told what its own subscription tells it, whatever the owner
+    /// makes of that.
+    async fn fetch_for(
+        &self,
+        delegate: &Address,
+        acting: &Acting<scope::Watchers>,
+        after: Option<&Bytes>,
+    ) -> Handled {
+        let look = self.principals.look(acting.owner(), |principal, now| {
+            principal.presentity.seen(now).filter(|seen| seen.who != *delegate).collect()
+        });
+        let seen: Vec<Seen> = look.await.stored()?;
+        let (hidden, shown): (Vec<Seen>, Vec<Seen>) = seen.into_iter().partition(|s| s.polite);
+        let mut counts: BTreeMap<u64, WatcherCount> = BTreeMap::new();
+        for Seen { state, .. } in hidden.into_iter().filter(|_| after.is_none()) {
+            let none = WatcherCount { state, count: 0 };
+            counts.entry(state.number()).or_insert(none).count += 1;
+        }
+        let mut entries = self.own_entry(delegate, acting.owner()).await?.entries;
+        entries.extend(shown.into_iter().map(|seen| self.entry(seen)));
+        let key = |entry: &WatcherEntry| lists::by_address(&entry.watcher);
+        entries.sort_by_key(key);
+        let (entries, next) = lists::part(entries, after, key);
+        let watchers = Watchers { entries, counts: counts.into_values().collect(), ..nobody() };
+        Ok(lists::answer(state::encode(&watchers), next))
+    }
+
+    async fn own_entry(&self, watcher: &Address, presentity: &Address) -> Result<Watchers, Error> {
+        let found = self.reach.stands_in_list(presentity, watcher).await?;
+        let entry = found.filter(goes_on).map(|stands| WatcherEntry {
+            state: stands.state,
+            event: stands.event,
+            ..self.named(watcher.clone())
+        });
+        Ok(Watchers { entries: entry.into_iter().collect(), ..nobody() })
+    }
+
+    fn entry(&self, seen: Seen) -> WatcherEntry {
+        let Seen { who, state, event, since, polite, look } = seen;
+        WatcherEntry {
+            state,
+            event,
+            since: Some(self.clock.told(since)),
+            polite,
+            looks: look.map(|look| look.count),
+            looked: look.map(|look| self.clock.told(look.last)),
+            ..self.named(who)
+        }
+    }
+
+    /// Somebody, and how they have proven who they are: nobody asks who has not.
+    fn named(&self, watcher: Address) -> WatcherEntry {
+        let by = match self.accounts.is_local(&watcher) {
+            true => Proof::SignIn,
+            false => Proof::Domain,
+        };
+        WatcherEntry {
+            watcher,
+            state: SubscriptionState::Terminated,
+            event: SubscriptionEvent::Timeout,
+            since: None,
+            proven: true,
+            by: Some(by),
+            polite: false,
+            looks: None,
+            looked: None,
+        }
     }
 
     pub(super) async fn publish_watchers(
@@ -115,12 +245,23 @@ impl BothEnds {
         presentity: Address,
     ) -> Result<Option<Subscription>, Error> {
         let found = self.reach.stands_in_list(&presentity, acting.owner()).await?;
-        // An end is seen before it is stored.
-        let goes_on =
-            |stands: &Stands| stands.is_known && stands.state != SubscriptionState::Terminated;
         Ok(found.filter(goes_on).map(|stands| {
             let Stands { state, event, ends_in: expires_in, .. } = stands;
             Subscription { presentity, state, event, expires_in }
         }))
     }
+}
+
+/// Whether it is told to who follows. An end is seen before it is stored.
+fn goes_on(stands: &Stands) -> bool {
+    stands.is_known && stands.state != SubscriptionState::Terminated
+}
+
+fn nobody() -> Watchers {
+    let (entries, gone, counts) = Default::default();
+    Watchers { entries, gone, more: false, dropped: None, counts }
+}
+
+fn told(dropped: u64) -> Option<u64> {
+    (dropped > 0).then_some(dropped)
 }

@@ -8,6 +8,7 @@ pub(crate) mod dry_run;
 pub(crate) mod expected;
 pub(crate) mod fate;
 pub(crate) mod fetch;
+mod followed;
 pub(crate) mod from_file;
 pub(crate) mod inbox;
 pub(crate) mod login;

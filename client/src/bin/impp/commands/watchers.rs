@@ -1,12 +1,14 @@
-//! `impp watchers`: who watches one's presence, and ending one's subscriptions.
+//! `impp watchers`: who watches one's presence, now and as it changes, and ending one's subscriptions.
 
 use clap::Subcommand;
-use impp_client::Client;
+use impp_client::follow::WatcherNews;
 use impp_client::protocol::Address;
 use impp_client::protocol::state::WatcherEntry;
+use impp_client::{Client, Event, Wanted};
 use serde::Serialize;
 
 use super::Who;
+use super::followed::{Following, follow};
 use crate::output::Output;
 use crate::report::Failure;
 
@@ -14,10 +16,14 @@ use crate::report::Failure;
 pub(crate) struct Args {
     #[command(subcommand)]
     action: Option<Action>,
+    #[command(flatten)]
+    following: Following,
 }
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// How you stand as a watcher of somebody; if they let you see that, how many others watch them.
+    Of(Who),
     /// End somebody's subscriptions. They may ask again: rules decide about that.
     Remove(Who),
 }
@@ -27,14 +33,34 @@ struct WatcherJson {
     watcher: String,
     state: &'static str,
     event: &'static str,
-    since: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<String>,
     proven: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<&'static str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    polite: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    looks: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    looked: Option<String>,
+}
+
+#[derive(Serialize)]
+struct CountJson {
+    state: &'static str,
+    count: u64,
+}
+
+#[derive(Serialize)]
+struct GoneJson {
+    gone: String,
 }
 
 impl Args {
     /// Whether it is only looked who watches.
     pub(crate) fn can_be_for_another(&self) -> bool {
-        self.action.is_none()
+        self.action.is_none() && !self.following.follow
     }
 }
 
@@ -44,16 +70,57 @@ pub(crate) async fn run(
     client: &Client,
     out: &mut Output,
 ) -> Result<(), Failure> {
-    if let Some(Action::Remove(who)) = &args.action {
-        return Ok(client.remove_watcher(&who.address).await?);
+    match (&args.action, owner) {
+        (Some(Action::Of(who)), _) => of(&who.address, client, out).await,
+        (Some(Action::Remove(who)), _) => Ok(client.remove_watcher(&who.address).await?),
+        (None, Some(owner)) => of(owner, client, out).await,
+        (None, None) if args.following.follow => {
+            let wanted = Wanted { watchers: true, ..Wanted::default() };
+            follow(&args.following, wanted, client, out, tell).await
+        }
+        (None, None) => {
+            for entry in client.watchers().await? {
+                out.item(&json(&entry), line)?;
+            }
+            Ok(())
+        }
     }
-    for entry in client.watchers_for(owner.unwrap_or(client.address())).await? {
-        out.item(&json(&entry), |item| {
-            let doubt = if item.proven { "" } else { ", not proven" };
-            format!("{}  {} ({}) since {}{doubt}", item.watcher, item.state, item.event, item.since)
-        })?;
+}
+
+async fn of(who: &Address, client: &Client, out: &mut Output) -> Result<(), Failure> {
+    let watchers = client.watchers_of(who).await?;
+    for entry in &watchers.entries {
+        out.item(&json(entry), line)?;
+    }
+    for counted in &watchers.counts {
+        let item = CountJson { state: counted.state.as_str(), count: counted.count };
+        out.item(&item, |item| format!("{} {}", item.count, item.state))?;
     }
     Ok(())
+}
+
+/// Prints what is new; says whether there was anything.
+fn tell(event: &Event, out: &mut Output) -> Result<bool, Failure> {
+    match event {
+        Event::Watcher(WatcherNews::Stands(entry)) => out.item(&json(entry), line)?,
+        Event::Watcher(WatcherNews::Gone(who)) => {
+            let item = GoneJson { gone: who.to_string() };
+            out.item(&item, |item| format!("{} is not listed any more", item.gone))?;
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+fn line(item: &WatcherJson) -> String {
+    let since = item.since.as_ref().map_or(String::new(), |since| format!(" since {since}"));
+    let polite = if item.polite { ", politely blocked" } else { "" };
+    let doubt = if item.proven { "" } else { ", not proven" };
+    let looks = match (item.looks, &item.looked) {
+        (Some(looks), Some(looked)) => format!(", looked {looks} times, last {looked}"),
+        _ => String::new(),
+    };
+    format!("{}  {} ({}){since}{polite}{doubt}{looks}", item.watcher, item.state, item.event)
 }
 
 fn json(entry: &WatcherEntry) -> WatcherJson {
@@ -61,7 +128,11 @@ fn json(entry: &WatcherEntry) -> WatcherJson {
         watcher: entry.watcher.to_string(),
         state: entry.state.as_str(),
         event: entry.event.as_str(),
-        since: entry.since.to_string(),
+        since: entry.since.map(|since| since.to_string()),
         proven: entry.proven,
+        by: entry.by.map(|by| by.as_str()),
+        polite: entry.polite,
+        looks: entry.looks,
+        looked: entry.looked.map(|looked| looked.to_string()),
     }
 }

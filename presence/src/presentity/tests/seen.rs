@@ -1,0 +1,87 @@
+//! Watchers as their owner sees them, and as that goes on.
+
+use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
+
+use super::*;
+use crate::bonds::Keeper;
+use crate::looks::WINDOW;
+use crate::presentity::{Follows, News, Seen, Write};
+use crate::watching::GIVEUP_AFTER;
+
+const OWNER: SessionId = SessionId([9; 16]);
+
+fn changed(news: News) -> (Vec<Seen>, Vec<Address>, u64) {
+    match news {
+        News::Changed { entries, gone, upto, more: false } => (entries, gone, upto),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn leaves() -> Change {
+    let (watcher, keepers) = (bob(), vec![Keeper::Session(SESSION)]);
+    Change::Release { watcher, keepers, listener: Some(SESSION.into()) }
+}
+
+/// A request that nobody keeps any more waits for a long absence of its owner's, and not for ever: it
+/// takes no place then, and the owner sees why it has ended, for a while.
+#[test]
+fn r3_2_2_a_request_about_which_nobody_decides_is_given_up() {
+    let mut alice = alice(policy("handling = \"confirm\""));
+    alice.make(at(2), follow(Bond::Session(SESSION), SESSION));
+    alice.make(at(3), leaves());
+    let ends = at(3).after(GIVEUP_AFTER);
+    assert_eq!(alice.watcher(&bob()).unwrap().state, SubscriptionState::Waiting);
+    assert_eq!(alice.next_deadline(), Some(ends));
+    let (_, effects) = (alice.expire(ends.before(Duration::from_millis(1))), alice.expire(ends));
+    assert_eq!(effects.writes, [Write::Watcher(bob(), None)]);
+    let seen: Vec<Seen> = alice.seen(ends).collect();
+    let stands = (seen[0].state, seen[0].event);
+    assert_eq!(stands, (SubscriptionState::Terminated, SubscriptionEvent::Giveup));
+    assert_eq!(alice.seen(ends.after(WINDOW)).count(), 0);
+    // It may be asked anew.
+    alice.make(ends, follow(Bond::Session(SESSION), SESSION));
+    assert_eq!(alice.watcher(&bob()).unwrap().state, SubscriptionState::Pending);
+}
+
+/// Who follows is told what has changed since, each once and as it is then, and woken by that alone.
+#[test]
+fn r5_1_11_the_owner_is_told_what_has_changed_since() {
+    let mut alice = alice(policy("handling = \"polite-block\""));
+    let wakes = |effects: &Effects| effects.wake.contains(&OWNER.into());
+    let (_, effects) = alice.make(at(2), follow(Bond::Session(SESSION), SESSION));
+    assert!(!wakes(&effects), "nobody follows");
+    let News::Anew(after) = alice.news(at(2), OWNER, None, 10) else { panic!("it is new") };
+    assert!(alice.seen(at(2)).next().unwrap().polite);
+    // What they are shown is no change of who watches.
+    let (_, effects) = alice.make(at(3), says(DeviceId([1; 16]), "here", 100));
+    assert!(!wakes(&effects));
+    let (_, effects) = alice.make(at(4), leaves());
+    assert!(wakes(&effects));
+    let (eve, owner) = (Address::parse("eve@b.example").unwrap(), alice.newest.owner.clone());
+    assert!(alice.looked(at(5), &eve, true).contains(&OWNER.into()));
+    assert!(alice.looked(at(5), &owner, false).is_empty());
+    assert!(alice.looked(at(6), &bob(), false).contains(&OWNER.into()));
+    let (entries, gone, upto) = changed(alice.news(at(6), OWNER, Some(after), 10));
+    let [seen_eve, seen_bob] = &entries[..] else { panic!("{entries:?}") };
+    assert_eq!((&seen_eve.who, seen_eve.event), (&eve, SubscriptionEvent::Rejected));
+    assert_eq!((seen_bob.state, seen_bob.polite), (SubscriptionState::Terminated, false));
+    assert_eq!(seen_bob.look.map(|look| look.count), Some(1));
+    assert!(gone.is_empty());
+    assert_eq!(changed(alice.news(at(7), OWNER, Some(upto), 10)), (vec![], vec![], upto));
+    // When their time is over they are not listed any more.
+    let late = at(6).after(WINDOW);
+    let (entries, gone, upto) = changed(alice.news(late, OWNER, Some(upto), 10));
+    assert_eq!((entries, gone), (vec![], vec![eve, bob()]));
+    // Who has left, and who has slept through very much, looks at all anew.
+    alice.unfollow_watchers(OWNER, Follows::Watchers);
+    assert!(matches!(alice.news(late, OWNER, Some(upto), 10), News::Anew(_)));
+    let News::Changed { upto, .. } = alice.news(late, OWNER, Some(upto), 10) else {
+        panic!("it follows again")
+    };
+    for n in 0..3000 {
+        let who = Address::parse(&format!("p{n}@evil.example")).unwrap();
+        alice.looked(late, &who, true);
+    }
+    assert!(matches!(alice.news(late, OWNER, Some(upto), 10), News::Anew(_)));
+    assert!(alice.unseen() > 2000);
+}

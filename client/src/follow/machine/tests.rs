@@ -1,7 +1,7 @@
 //! Tests of the machine that follows presence.
 
 use impp_protocol::presence::Version;
-use impp_protocol::state::{Page, SubscriptionEvent};
+use impp_protocol::state::{self, Contact, Contacts, Page, SubscriptionEvent};
 
 use super::super::held::samples::{document, notify, patch, snapshot};
 use super::*;

@@ -118,13 +118,13 @@ impl Session {
         self.now_follows(&presentity, followed);
         self.own.insert(presentity.clone());
         let (reach, mailbox) = (self.serving.rooms.reach.clone(), self.client.mailbox.clone());
-        let (watcher, mut hurry) = (self.address().clone(), self.hurry.subscribe());
+        let (watcher, hurry) = (self.address().clone(), self.hurry.clone().notified_owned());
         Answer::Later(Box::pin(async move {
             let answered = tokio::select! {
                 // In one order, so that a world is the same each time.
                 biased;
                 answered = tokio::time::timeout(ANSWER_MAX, answered) => answered.ok(),
-                _ = hurry.changed() => None,
+                () = hurry => None,
             };
             let (command, told) = match answered {
                 Some(Ok(Err(error))) => (error.into(), None),
@@ -159,12 +159,13 @@ impl Session {
         match self.serving.rooms.reach.look(&fetch.address, self.address(), fetch.version).await {
             Looked::Now(handled) => Answer::now(handled),
             Looked::Later(asked) => {
-                let (remote, mut hurry) = (fetch.address.domain(), self.hurry.subscribe());
+                let hurry = self.hurry.clone().notified_owned();
+                let remote = fetch.address.domain();
                 Answer::Later(Box::pin(async move {
                     let answer = tokio::select! {
                         biased;
                         answer = tokio::time::timeout(ANSWER_MAX, asked) => answer.ok(),
-                        _ = hurry.changed() => None,
+                        () = hurry => None,
                     };
                     let late = || {
                         let text = format!("{remote} has not answered yet");

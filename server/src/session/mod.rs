@@ -122,7 +122,7 @@ pub struct Session {
     /// Tells requests that wait for a thing that it may have changed.
     grown: waiting::Grown,
     /// Says to answers that wait for other domains that the connection ends.
-    hurry: tokio::sync::watch::Sender<()>,
+    hurry: Arc<tokio::sync::Notify>,
 }
 
 /// A presentity that the client follows, and what it was told of it.
@@ -168,7 +168,7 @@ impl Session {
     /// A new session.
     pub fn new(client: Client, serving: Arc<Serving>) -> Session {
         let (followed, by_contact, own, lost) = Default::default();
-        let hurry = tokio::sync::watch::Sender::new(());
+        let hurry = Arc::default();
         let (expanded, things, ended, grown) = Default::default();
         Session {
             client,
@@ -187,7 +187,7 @@ impl Session {
 
     /// The connection ends: what waits for other domains is answered as far as it is known.
     pub fn hurry(&self) {
-        self.hurry.send_replace(());
+        self.hurry.notify_waiters();
     }
 
     /// Goes on over a new connection. What was told on the old one may not have arrived, so

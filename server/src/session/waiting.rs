@@ -44,7 +44,7 @@ impl Session {
         let by = Instant::now() + fetch.timeout.unwrap_or(WAIT_MAX).min(WAIT_MAX);
         let min = fetch.min.unwrap_or(1).clamp(1, asked.max);
         let (serving, every) = (self.serving.clone(), self.client.every_item);
-        let (grown, mut hurry) = (self.grown.clone(), self.hurry.subscribe());
+        let (grown, hurry) = (self.grown.clone(), self.hurry.clone().notified_owned());
         Ok(Answer::Later(Box::pin(async move {
             let logs = &serving.things.logs;
             let there = has_come(logs, &acting, (asked.after, min), every, &grown);
@@ -52,7 +52,7 @@ impl Session {
                 biased;
                 there = there => there,
                 () = tokio::time::sleep_until(by) => Ok(()),
-                _ = hurry.changed() => Ok(()),
+                () = hurry => Ok(()),
             };
             Answer::said(match waited.stored() {
                 Ok(()) => logs.answer(&acting, asked, every).await,

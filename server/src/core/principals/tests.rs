@@ -235,3 +235,20 @@ fn lay_down(server: &Server, policy: Arc<DomainPolicy>) {
     server.ground.settings.put_in_force(Snapshot { config, tls: None });
     server.rooms.principals.laid_down();
 }
+
+#[tokio::test]
+async fn what_was_asked_by_who_is_gone_is_shown_when_the_store_has_it() {
+    let (server, store) = watched().await;
+    let before = version(&server).await;
+    store.keep_back();
+    let mut asking = Box::pin(put(&server, "block", before));
+    assert!((&mut asking).now_or_never().is_none(), "it was answered");
+    drop(asking);
+    assert_eq!(active(&server).await, WATCHERS, "nothing is shown before the store has it");
+    store.answer();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    catch_up(&server).await;
+    assert_eq!(active(&server).await, 0);
+}

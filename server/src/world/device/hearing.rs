@@ -47,20 +47,7 @@ impl Device {
                 let outcome = done.outcome.unwrap_or(Outcome::Sent);
                 self.facts.lock().messages[index].answer = Some(Ok(outcome));
             }
-            Asked::Layer(value, asked) => {
-                if let Some(lease) = done.lease.filter(|lease| !lease.is_zero()) {
-                    let reading = readings::of_lease(lease.as_secs());
-                    let (domain, times) = (self.who.domain(), (asked, now));
-                    self.facts.lock().answered_by(&domain, times, &[reading]);
-                }
-                self.facts.lock().layer_stands(
-                    &self.name,
-                    value.as_ref().map(|(value, _)| value),
-                    now,
-                );
-                self.layer_due &= self.layer.as_ref().map(|(now, _)| now)
-                    != value.as_ref().map(|(value, _)| value);
-            }
+            Asked::Layer(value, asked) => self.layer_done(value, (asked, now), done),
             Asked::RulesVersion => self.rules_base = done.number,
             Asked::Rules(index, _) => {
                 self.rules_base = done.number;
@@ -90,6 +77,18 @@ impl Device {
             Asked::Acknowledge => self.ack_due = false,
             Asked::Other => {}
         }
+    }
+
+    /// The layer stands as it was asked for, and its lease is as long as a reading of the settings says.
+    fn layer_done(&mut self, value: Option<(String, bool)>, times: (u64, u64), done: &Done) {
+        let value = value.map(|(value, _)| value);
+        let mut facts = self.facts.lock();
+        if let Some(lease) = done.lease.filter(|lease| !lease.is_zero()) {
+            let reading = readings::of_lease(lease.as_secs());
+            facts.answered_by(&self.who.domain(), times, &[reading]);
+        }
+        facts.layer_stands(&self.name, value.as_ref(), times.1);
+        self.layer_due &= self.layer.as_ref().map(|(now, _)| now) != value.as_ref();
     }
 
     pub(super) fn answered(&mut self, who: &Address, done: &Done) {
@@ -141,9 +140,8 @@ impl Device {
                 let seen = self.seen.entry(who).or_default();
                 *seen = Seen { refused: true, ..Seen::default() };
             }
-            (Asked::Layer(..) | Asked::RulesVersion | Asked::Log, true) => {}
-            (Asked::Peek(..), _) => {}
-            (Asked::Follow(_) | Asked::Unfollow(_) | Asked::Acknowledge | Asked::Other, true) => {}
+            // It is asked for again, or looked at another time.
+            (Asked::Peek(..), _) | (_, true) => {}
             (asked, false) => self.wrong(&format!("{asked:?} was answered {error}")),
         }
     }

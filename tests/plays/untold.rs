@@ -100,10 +100,6 @@ async fn over_a_link(exists: bool) -> Vec<String> {
     if exists {
         course.domains["b.example"].add("dora");
     }
-    // That somebody else has moved tells nothing of her.
-    course.domains["b.example"].redirect(Some("people.b.example"), &["erin"]);
-    let erin = course.peer.message("amy", "erin@b.example", "hello");
-    assert_eq!(course.link.refused(erin).await, Code::Moved);
     course.fetch("amy").await;
     course.follow("amy", 600).await;
     course.follow("amy", 600).await;

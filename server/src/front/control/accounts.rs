@@ -129,7 +129,8 @@ async fn act(server: &Administration, request: Request) -> Result<Response, Undo
         }
         Request::Explain { owner, watcher } => {
             let (owner, watcher) = (address_of(&owner)?, address_of(&watcher)?);
-            return Ok(of_rules(server, &owner, watcher).await?);
+            server.accounts.known(&owner)?;
+            return Ok(explain::answer(&server.rules, &owner, watcher).await?);
         }
         Request::List => return Ok(list(server)),
         Request::Reload => return Ok(refused(2, "only a running server reloads", None)),
@@ -148,16 +149,6 @@ async fn of_devices(
         Some(device) => devices::remove(server, address, &device).await,
         None => Ok(Response::Devices(devices::list(server, address).await?)),
     }
-}
-
-/// What the rules of an account make of somebody.
-async fn of_rules(
-    server: &Administration,
-    owner: &Address,
-    watcher: Address,
-) -> Result<Response, AccountError> {
-    server.accounts.known(owner)?;
-    Ok(Response::Explained(explain::explained(server, owner, watcher).await?))
 }
 
 fn list(server: &Administration) -> Response {

@@ -124,8 +124,7 @@ async fn act(server: &Administration, request: Request) -> Result<Response, Undo
             warnings = removal::remove(server, &address_of(&address)?, now).await?;
         }
         Request::Devices { address, remove } => {
-            let address = address_of(&address)?;
-            return Ok(of_devices(server, &address, remove).await?);
+            return Ok(of_devices(server, &address_of(&address)?, remove).await?);
         }
         Request::Explain { owner, watcher } => {
             let (owner, watcher) = (address_of(&owner)?, address_of(&watcher)?);

@@ -57,9 +57,10 @@ async fn r2_3_3_d11_a_policy_binds_across_links_and_takes_back_what_it_cuts() {
     .await;
     let home = &domains["b.example"];
     let mut bob = Peer::sign_in(home, "bob").await;
-    let of =
-        |who: &str, handling: &str| rule(who, handling, ALL).replace("@localhost", "@a.example");
-    bob.set_rules(&(of("alice", "polite-block") + &of("carol", "allow"))).await;
+    let of = |who: &str, handling: &str, rest: &str| {
+        rule(who, handling, rest).replace("@localhost", "@a.example")
+    };
+    bob.set_rules(&(of("alice", "polite-block", "") + &of("carol", "allow", ALL))).await;
     bob.show(&full("one")).await;
     let mut alice = Watcher::sign_in(&domains["a.example"], "alice", BOB).await;
     alice.until(|held| held.content.is_some()).await;

@@ -124,23 +124,30 @@ async fn act(server: &Administration, request: Request) -> Result<Response, Undo
             warnings = removal::remove(server, &address_of(&address)?, now).await?;
         }
         Request::Devices { address, remove } => {
-            let address = address_of(&address)?;
-            server.accounts.known(&address)?;
-            return match remove {
-                Some(device) => Ok(devices::remove(server, &address, &device).await?),
-                None => Ok(Response::Devices(devices::list(server, &address).await?)),
-            };
+            return Ok(of_devices(server, &address_of(&address)?, remove).await?);
         }
         Request::Explain { owner, watcher } => {
             let (owner, watcher) = (address_of(&owner)?, address_of(&watcher)?);
             server.accounts.known(&owner)?;
-            let explained = explain::explained(server, &owner, watcher).await?;
-            return Ok(Response::Explained(explained));
+            return Ok(explain::answer(&server.rules, &owner, watcher).await?);
         }
         Request::List => return Ok(list(server)),
         Request::Reload => return Ok(refused(2, "only a running server reloads", None)),
     }
     Ok(Response::Done { password: made, warnings })
+}
+
+/// The devices of an account, or one of them taken away.
+async fn of_devices(
+    server: &Administration,
+    address: &Address,
+    remove: Option<String>,
+) -> Result<Response, AccountError> {
+    server.accounts.known(address)?;
+    match remove {
+        Some(device) => devices::remove(server, address, &device).await,
+        None => Ok(Response::Devices(devices::list(server, address).await?)),
+    }
 }
 
 fn list(server: &Administration) -> Response {

@@ -7,7 +7,8 @@ use impp_protocol::Address;
 use impp_storage::StoreError;
 use serde::{Deserialize, Serialize};
 
-use super::Administration;
+use super::Response;
+use crate::session::Rules;
 
 /// What becomes of somebody, as `imppd explain` prints it: a line for each purpose.
 #[derive(Debug, Serialize, Deserialize)]
@@ -29,14 +30,14 @@ pub struct Explained {
 }
 
 /// What becomes of somebody who follows, looks once, and writes.
-pub(super) async fn explained(
-    server: &Administration,
+pub(super) async fn answer(
+    rules: &Rules,
     owner: &Address,
     watcher: Address,
-) -> Result<Vec<Explained>, StoreError> {
+) -> Result<Response, StoreError> {
     let who = watcher.to_string();
     let acting = Acting::administrator(owner);
-    let outlines = server.rules.outlines(&acting, &Watcher::Principal(watcher)).await?;
+    let outlines = rules.outlines(&acting, &Watcher::Principal(watcher)).await?;
     let told = |(purpose, outline): (&str, Outline)| Explained {
         owner: owner.to_string(),
         watcher: who.clone(),
@@ -46,5 +47,6 @@ pub(super) async fn explained(
         rules: outline.rules,
         domain: outline.domain,
     };
-    Ok(["subscribe", "fetch", "message"].into_iter().zip(outlines).map(told).collect())
+    let purposes = ["subscribe", "fetch", "message"].into_iter();
+    Ok(Response::Explained(purposes.zip(outlines).map(told).collect()))
 }

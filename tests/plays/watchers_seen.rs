@@ -293,7 +293,7 @@ async fn r5_1_11_requests_and_held_messages_come_live_and_can_be_read() {
     let mut dave = Peer::sign_in(&server, "dave").await;
     dave.follow(ALICE).await;
     let daves = (RequestKind::Subscribe, "dave@localhost".to_owned(), None);
-    assert_eq!(requests(&alice.notify().await), [daves.clone()]);
+    assert_eq!(requests(&alice.notify().await), std::slice::from_ref(&daves));
     let mut bob = Peer::sign_in(&server, "bob").await;
     for text in ["first", "second", "third"] {
         bob.send(ALICE, text).await;

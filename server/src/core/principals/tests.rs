@@ -236,6 +236,7 @@ fn lay_down(server: &Server, policy: Arc<DomainPolicy>) {
     server.rooms.principals.laid_down();
 }
 
+/// Whoever has asked is gone before the store has it: it is done, and seen, all the same.
 #[tokio::test]
 async fn what_was_asked_by_who_is_gone_is_shown_when_the_store_has_it() {
     let (server, store) = watched().await;

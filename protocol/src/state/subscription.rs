@@ -124,7 +124,7 @@ fields! {
         3 more: bool,
         /// How many were let go of for lack of room before their time, since the server was started.
         4 dropped: Option<u64>,
-        /// Of the owner to a delegate: how many there are, and nothing else of them.
+        /// To a delegate: how many the owner blocks politely, who are not listed.
         5 counts: Vec<WatcherCount>,
     }
 }

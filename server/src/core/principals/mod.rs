@@ -25,15 +25,14 @@ use impp_presence::places::Asker;
 use impp_presence::{Answer, Change, Effects, Presentity, Staging, Write};
 use impp_protocol::hashing::HashMap;
 use impp_protocol::{Address, Timestamp};
-use impp_storage::{Op, Payer, StoreError};
+use impp_storage::{Payer, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::core::DashMap;
 use crate::core::accounts::AccountError;
-use crate::core::config::seconds;
 use crate::core::ground::Ground;
-use crate::core::keeping::{self, Bill, Committed};
+use crate::core::keeping::{Bill, Committed};
 use crate::core::rates::Rates;
 use crate::core::settings::Settings;
 use crate::core::standing::Standing;
@@ -150,18 +149,6 @@ impl Principals {
     /// How those who watch, or follow elsewhere, stand.
     pub fn standing(&self) -> &Standing {
         &self.ground.standing
-    }
-
-    /// Until when a crash is being recovered from, if it is now.
-    pub fn recovering_until(&self, now: Timestamp) -> Option<Timestamp> {
-        let window = seconds(self.ground.settings.load().times.recovery_seconds);
-        self.recovery.until(self.ground.clock.started(), window, now)
-    }
-
-    /// Which crash that is, by when recovering from it was begun, if that is known.
-    pub fn crash(&self, now: Timestamp) -> Option<Timestamp> {
-        self.recovering_until(now)?;
-        self.recovery.crash(self.ground.clock.started())
     }
 
     /// Looks at a principal as it is now: what time has ended is ended first, however late the timer
@@ -299,36 +286,11 @@ impl Principals {
         Ok(())
     }
 
-    /// The wall clock was changed: what rules say of times is judged by it from now on.
-    pub fn wall_moved(self: &Arc<Self>) {
-        self.surroundings_changed();
-    }
-
-    /// The policies of domains were read again: what they lay down holds from now on.
-    pub fn laid_down(self: &Arc<Self>) {
-        self.surroundings_changed();
-    }
-
     /// Forgets a principal whose account is gone; what it had is asked from the store again.
     pub fn forget(&self, owner: &Address) {
         self.entries.remove(owner);
         self.forget_named(owner);
         self.ground.timers.set(Due::Presentity(owner.clone()), None);
-    }
-
-    /// The operations that store layers that are bound to sessions as leases until then: so their
-    /// owners are not seen to leave while the server restarts.
-    pub fn bound_layers(&self, until: Timestamp) -> Vec<Op> {
-        let mut ops = Vec::new();
-        for entry in &self.entries {
-            let principal = entry.value().lock();
-            let layers = principal.presentity.layers();
-            ops.extend(layers.bound().filter_map(|device| {
-                let saved = layers.saved_until(device, until)?;
-                Some(keeping::layer(entry.key(), device, Some(saved)))
-            }));
-        }
-        ops
     }
 
     fn expire_now(

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use impp_protocol::Timestamp;
 
+use super::Principals;
+use crate::core::config::seconds;
+
 /// Whether a crash has lost layers that were bound to sessions: for a while nobody is shown as closed
 /// who may only not have returned yet, and nobody knows what they have said of their sphere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,5 +48,19 @@ impl Recovery {
             Recovery::Begins => Some(started),
             Recovery::GoesOn { crash, .. } => crash,
         }
+    }
+}
+
+impl Principals {
+    /// Until when a crash is being recovered from, if it is now.
+    pub fn recovering_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let window = seconds(self.ground.settings.load().times.recovery_seconds);
+        self.recovery.until(self.ground.clock.started(), window, now)
+    }
+
+    /// Which crash that is, by when recovering from it was begun, if that is known.
+    pub fn crash(&self, now: Timestamp) -> Option<Timestamp> {
+        self.recovering_until(now)?;
+        self.recovery.crash(self.ground.clock.started())
     }
 }

@@ -74,6 +74,21 @@ impl Principals {
         }
         ops
     }
+
+    /// The operations that store layers that are bound to sessions as leases until then: so their
+    /// owners are not seen to leave while the server restarts.
+    pub fn bound_layers(&self, until: Timestamp) -> Vec<Op> {
+        let mut ops = Vec::new();
+        for entry in &self.entries {
+            let principal = entry.value().lock();
+            let layers = principal.presentity.layers();
+            ops.extend(layers.bound().filter_map(|device| {
+                let saved = layers.saved_until(device, until)?;
+                Some(keeping::layer(entry.key(), device, Some(saved)))
+            }));
+        }
+        ops
+    }
 }
 
 /// Of which other domain somebody waits for the owner, by what is stored of that.

@@ -28,6 +28,16 @@ impl Surroundings {
 }
 
 impl Principals {
+    /// The wall clock was changed: what rules say of times is judged by it from now on.
+    pub fn wall_moved(self: &Arc<Self>) {
+        self.surroundings_changed();
+    }
+
+    /// The policies of domains were read again: what they lay down holds from now on.
+    pub fn laid_down(self: &Arc<Self>) {
+        self.surroundings_changed();
+    }
+
     /// A principal for oneself. It stands in the surroundings of now: by those of before nobody looks at
     /// it any more, whether its turn has come or not. So what they take away is away at once.
     pub(super) fn enter<'a>(
@@ -46,7 +56,7 @@ impl Principals {
 
     /// What decides beside the owners has changed: from now on it is decided by that. Who watches is told
     /// one principal after the other, and everybody else has a turn in between.
-    pub(super) fn surroundings_changed(self: &Arc<Self>) {
+    fn surroundings_changed(self: &Arc<Self>) {
         let change = self.surroundings.changed();
         // Who is read from the store after that is read as things are now.
         let entries = self.entries.iter().map(|entry| (entry.key().clone(), entry.value().clone()));

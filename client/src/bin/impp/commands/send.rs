@@ -111,19 +111,7 @@ async fn later(
     outbox: &Outbox,
     out: &mut Output,
 ) -> Result<(), Failure> {
-    let Outgoing { to, from, content_type, body, expires, thread, .. } = outgoing(args, owner)?;
-    let created = local_time();
-    let message = Message {
-        from,
-        content_type,
-        created: Some(created),
-        expires: expires.map(|after| created.after(after)),
-        thread,
-        ..Message::new(MessageId([0; 16]), to, body)
-    };
-    if let Some(over) = message.over_limit() {
-        return Err(ClientError::TooLarge(over).into());
-    }
+    let message = written(outgoing(args, owner)?)?;
     let own = outbox.put(message.clone())?;
     let (mut verdict, mut others) = (None, 0);
     let told = |number, _: Option<&Message>, told: Verdict| match number == own {
@@ -150,6 +138,24 @@ async fn later(
             out.item(&WaitingJson::of(own, Some(&message), &waits), WaitingJson::line)
         }
         (None, Err(error)) => Err(error.into()),
+    }
+}
+
+/// The message as it waits, by the time of this machine.
+fn written(outgoing: Outgoing) -> Result<Message, Failure> {
+    let Outgoing { to, from, content_type, body, expires, thread, .. } = outgoing;
+    let created = local_time();
+    let message = Message {
+        from,
+        content_type,
+        created: Some(created),
+        expires: expires.map(|after| created.after(after)),
+        thread,
+        ..Message::new(MessageId([0; 16]), to, body)
+    };
+    match message.over_limit() {
+        Some(over) => Err(ClientError::TooLarge(over).into()),
+        None => Ok(message),
     }
 }
 

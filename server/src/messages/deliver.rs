@@ -22,6 +22,7 @@ use crate::core::accounts::Account;
 use crate::core::answers::{Answer, Handled, Stored};
 use crate::core::chance::Chance;
 use crate::core::clock::Clock;
+use crate::core::config::Inbox;
 use crate::core::ground::Ground;
 use crate::core::metrics::Metrics;
 use crate::core::principals::{Principal, Principals, Put};
@@ -269,12 +270,7 @@ impl Delivery {
             DeliveryAction::Refuse => {}
         }
         if *bearer == Bearer::Session {
-            // Accepted, held and dropped are alike to the sender.
-            let (code, by, text, address) = Default::default();
-            let (id, to, fate) = (message.id, to.clone(), Fate::Delivered);
-            ops.extend(writers(message).iter().map(copy_sent));
-            ops.push(fate_of(&from, &FateReport { id, to, fate, code, by, text, address }));
-            ops.extend(writers(message).iter().map(|of| trimmed(of, &settings.inbox, None)));
+            ops.extend(sent(message, &from, &settings.inbox));
         }
         // What waited in a queue was counted when it came there.
         let dedup_max = (*bearer != Bearer::Queue).then_some(settings.limits.known_ids_max);
@@ -301,6 +297,17 @@ impl Delivery {
             }
         }
     }
+}
+
+/// What goes into the logs of those who have sent a message. Accepted, held and dropped are alike to them.
+fn sent(message: &Message, writer: &Address, inbox: &Inbox) -> Vec<Op> {
+    let (code, by, text, address) = Default::default();
+    let (id, to, fate) = (message.id, message.to.clone(), Fate::Delivered);
+    let writers = writers(message);
+    let mut ops: Vec<Op> = writers.iter().map(copy_sent).collect();
+    ops.push(fate_of(writer, &FateReport { id, to, fate, code, by, text, address }));
+    ops.extend(writers.iter().map(|of| trimmed(of, inbox, None)));
+    ops
 }
 
 /// What the owner's rules make of a message that somebody has written, and from whom it is: the stricter of

@@ -60,6 +60,8 @@ async fn d_4_a_delegate_sends_in_its_owners_name_and_is_shown() {
     }
     alice.set_rules(OPEN_INBOX).await;
     assert_eq!(cal.refused(from(ALICE, BOB, "too late")).await, Code::Refused);
+    // What was taken before was taken, whoever lost the answer.
+    assert_eq!(cal.done(sent).await.outcome, Some(Outcome::Duplicate));
     assert_eq!(bob.received(1).await.len(), 1);
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use impp_protocol::command::{
     Bye, ByeReason, Done, Hello, Message, Notify, Outcome, PROTOCOL_VERSION,
 };
+use impp_protocol::field::INTEGER_MAX;
 use impp_protocol::frame::FRAME_BYTES_MAX;
 use impp_protocol::state::{Fate, SubscriptionState};
 use impp_protocol::{By, Code, Command, Error, MessageId, What};
@@ -150,7 +151,7 @@ async fn a7_a14_wrong_messages_are_refused_one_by_one() {
         assert_eq!((error.code, error.by), (code, By::Server), "{:?}", wrong.id);
     }
     // As large as can be, as many hops as can be said.
-    let large = Message { body: vec![b'x'; 61_440].into(), hops: Some(u64::MAX), ..good() };
+    let large = Message { body: vec![b'x'; 61_440].into(), hops: Some(INTEGER_MAX), ..good() };
     assert_eq!(link.deliver(large.clone()).await, Outcome::Delivered);
     assert_eq!(link.deliver(Message { hops: Some(1), ..large.clone() }).await, Outcome::Duplicate);
     // The same id for something else.
@@ -208,7 +209,7 @@ async fn f9_answers_that_nobody_asked_for() {
     let server = &domains["a.example"];
     let done = || Command::from(Done::empty());
     let not_done = || Command::from(error(Code::NotFound, "no"));
-    for (number, answer) in [(1, done()), (1, not_done()), (u64::MAX, done()), (0, done())] {
+    for (number, answer) in [(1, done()), (1, not_done()), (INTEGER_MAX, done()), (0, done())] {
         let mut link = evil.call(server).await;
         link.wire().send(number, answer).await;
         assert_eq!(link.ending().await.code(), Code::Malformed);
@@ -332,7 +333,8 @@ async fn a14_the_requests_that_a_peer_takes_at_once_are_kept_to() {
     for n in 0..6 {
         ids.push(alice.queue(&format!("u{n}@evil.example"), "hello").await);
     }
-    for (says, most) in [(Some(0), 1), (None, 1), (Some(1), 1), (Some(2), 2), (Some(u64::MAX), 64)]
+    for (says, most) in
+        [(Some(0), 1), (None, 1), (Some(1), 1), (Some(2), 2), (Some(INTEGER_MAX), 64)]
     {
         let hello = Hello { requests_max: says, ..evil.hello.clone() };
         let mut link: Link = evil.accept_as(&hello).await;

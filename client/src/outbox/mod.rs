@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use impp_protocol::command::Message;
 use impp_protocol::field::{FieldError, Reader, Writer};
-use impp_protocol::{Error, MessageId};
+use impp_protocol::{Address, Error, MessageId, Timestamp};
 
 use crate::profile::write_private;
 pub use sending::Verdict;
@@ -26,6 +26,9 @@ const FILE_BYTES_MAX: u64 = 128 * 1024;
 const EXTENSION: &str = "message";
 /// What stands for the id of a message that was not tried.
 const NO_ID: MessageId = MessageId([0; 16]);
+
+/// What a message of the outbox is known by for ever: numbers come again when all is sent.
+pub type Token = [u8; 16];
 
 /// Why the outbox cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +50,11 @@ pub enum OutboxError {
     /// There is no such message.
     #[error("no message {0} waits in the outbox")]
     NotFound(u64),
+    /// It was tried, and can still be asked for under its id.
+    #[error(
+        "message {0} may have been taken: sent under its id it is never doubled (impp outbox send)"
+    )]
+    Asked(u64),
 }
 
 /// The outbox of a profile.
@@ -68,6 +76,10 @@ pub struct Entry {
 /// What is kept of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
+    /// What it is known by.
+    pub token: Token,
+    /// Who wrote it: nobody else sends it.
+    pub writer: Address,
     /// As it will be sent, or was.
     pub message: Message,
     /// How far it has come.
@@ -88,21 +100,25 @@ pub enum State {
 impl Outbox {
     /// The outbox of the profile in that file. Nothing is made until something waits.
     pub fn beside(profile: &Path) -> Outbox {
-        Outbox { folder: profile.with_extension("outbox") }
+        let mut folder = profile.as_os_str().to_owned();
+        folder.push(".outbox");
+        Outbox { folder: folder.into() }
     }
 
-    /// Keeps a message; on the disk when it returns. Its id is not looked at.
+    /// Keeps a message of that account's; on the disk when it returns. Its id is not looked at.
     ///
     /// # Errors
-    /// [`OutboxError::Full`], [`OutboxError::Io`].
-    pub fn put(&self, message: Message) -> Result<u64, OutboxError> {
+    /// [`OutboxError::Full`], [`OutboxError::Io`]: it is not kept then.
+    pub fn put(&self, writer: &Address, message: Message) -> Result<(u64, Token), OutboxError> {
         let fail = |error| self.io(&self.folder, error);
         self.make().map_err(fail)?;
         let numbers = self.numbers()?;
         if numbers.len() >= OUTBOX_ITEMS_MAX {
             return Err(OutboxError::Full);
         }
-        let kept = Kept { message: Message { id: NO_ID, ..message }, state: State::New };
+        let (token, writer) = (self.random()?, writer.clone());
+        let message = Message { id: NO_ID, ..message };
+        let kept = Kept { token, writer, message, state: State::New };
         let beside = self.written(&kept)?;
         let mut number = numbers.last().map_or(1, |last| last + 1);
         // Another program may take the same number at the same time.
@@ -113,8 +129,12 @@ impl Outbox {
             }
         };
         drop(fs::remove_file(&beside));
-        linked.and_then(|()| self.sync()).map_err(fail)?;
-        Ok(number)
+        if let Err(error) = linked.and_then(|()| self.sync()) {
+            // It may not be there, so it must not be.
+            drop(fs::remove_file(self.path(number)));
+            return Err(fail(error));
+        }
+        Ok((number, token))
     }
 
     /// All that wait or have failed, in the order in which they were written.
@@ -151,8 +171,17 @@ impl Outbox {
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         match builder.create(&self.folder) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            made => made,
+            made => {
+                made?;
+                let beside = self.folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+                File::open(beside.unwrap_or(Path::new(".")))?.sync_all()
+            }
         }
+    }
+
+    fn random(&self) -> Result<Token, OutboxError> {
+        let fail = |text: String| self.io(&self.folder, io::Error::other(text));
+        crate::profile::new_device().map(|random| random.0).map_err(|error| fail(error.text))
     }
 
     /// The numbers of what is there, rising.
@@ -185,9 +214,8 @@ impl Outbox {
 
     /// A file with that in it that has no name of a message yet.
     fn written(&self, kept: &Kept) -> Result<PathBuf, OutboxError> {
-        let random = crate::profile::new_device()
-            .map_err(|error| self.io(&self.folder, io::Error::other(error.text)))?;
-        let path = self.folder.join(format!("new-{random}"));
+        let random = u128::from_be_bytes(self.random()?);
+        let path = self.folder.join(format!("new-{random:032x}"));
         let written = write_private(&path, &kept.encode());
         if written.is_err() {
             drop(fs::remove_file(&path));
@@ -238,18 +266,21 @@ impl Locked<'_> {
         }
     }
 
-    /// Lets a message be sent as a new one: one that failed, or of which nobody knows what became of
-    /// it, which may so come twice.
+    /// Lets a message be sent as a new one: one that failed, or, at that time, of which nobody can know any
+    /// more what became of it, which may so come twice.
     ///
     /// # Errors
-    /// [`OutboxError::NotFound`], [`OutboxError::Io`].
-    pub fn again(&self, number: u64) -> Result<(), OutboxError> {
+    /// [`OutboxError::NotFound`], [`OutboxError::Asked`], [`OutboxError::Io`].
+    pub fn again(&self, number: u64, now: Timestamp) -> Result<(), OutboxError> {
         let kept = self.outbox.read(number);
         let kept =
             kept.map_err(|text| self.outbox.io(&self.outbox.path(number), io::Error::other(text)))?;
         let kept = kept.ok_or(OutboxError::NotFound(number))?;
+        if kept.state == State::Tried && !kept.is_unknown(now) {
+            return Err(OutboxError::Asked(number));
+        }
         let message = Message { id: NO_ID, ..kept.message };
-        self.replace(number, &Kept { message, state: State::New })
+        self.replace(number, &Kept { message, state: State::New, ..kept })
     }
 }
 
@@ -257,6 +288,8 @@ impl Locked<'_> {
 const MESSAGE: u64 = 1;
 const TRIED: u64 = 2;
 const FAILED: u64 = 3;
+const TOKEN: u64 = 4;
+const WRITER: u64 = 5;
 
 impl Kept {
     fn encode(&self) -> Bytes {
@@ -266,6 +299,8 @@ impl Kept {
         if let State::Failed(error) = &self.state {
             writer.field(FAILED, error);
         }
+        writer.field(TOKEN, &self.token);
+        writer.field(WRITER, &self.writer);
         writer.into_bytes()
     }
 
@@ -274,13 +309,15 @@ impl Kept {
         let message = Message::decode(reader.field(MESSAGE, "message")?)?;
         let tried: bool = reader.field(TRIED, "tried")?;
         let failed: Option<Error> = reader.field(FAILED, "failed")?;
+        let token = reader.field(TOKEN, "token")?;
+        let writer = reader.field(WRITER, "writer")?;
         reader.end()?;
         let state = match failed {
             Some(error) => State::Failed(error),
             None if tried => State::Tried,
             None => State::New,
         };
-        Ok(Kept { message, state })
+        Ok(Kept { token, writer, message, state })
     }
 }
 
@@ -292,6 +329,10 @@ mod tests {
     fn message(text: &str) -> Message {
         let to = "bob@a.example".parse().unwrap();
         Message::new(MessageId([7; 16]), to, Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    fn alice() -> Address {
+        "alice@a.example".parse().unwrap()
     }
 
     fn bodies(outbox: &Outbox) -> Vec<Result<String, ()>> {
@@ -308,7 +349,9 @@ mod tests {
         let threads: Vec<_> = (0..8)
             .map(|_| {
                 let outbox = outbox.clone();
-                std::thread::spawn(move || [(); 5].map(|()| outbox.put(message("x")).unwrap()))
+                std::thread::spawn(move || {
+                    [(); 5].map(|()| outbox.put(&alice(), message("x")).unwrap().0)
+                })
             })
             .collect();
         let mut numbers: Vec<u64> =
@@ -316,10 +359,8 @@ mod tests {
         numbers.sort_unstable();
         assert_eq!(numbers, (1..=40).collect::<Vec<u64>>());
         let entry = outbox.entries().unwrap().remove(0).kept.unwrap();
-        assert_eq!(
-            entry,
-            Kept { message: Message { id: NO_ID, ..message("x") }, state: State::New }
-        );
+        let new = Message { id: NO_ID, ..message("x") };
+        assert_eq!((entry.writer, entry.message, entry.state), (alice(), new, State::New));
     }
 
     /// What was half written when its program was killed is none; a file that cannot be read is named,
@@ -329,7 +370,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let outbox = Outbox::beside(&folder.path().join("alice.toml"));
         for text in ["one", "two", "three"] {
-            outbox.put(message(text)).unwrap();
+            outbox.put(&alice(), message(text)).unwrap();
         }
         fs::write(outbox.folder.join("new-1"), b"half").unwrap();
         fs::write(outbox.path(2), b"\x03\x7fx").unwrap();
@@ -341,19 +382,25 @@ mod tests {
     fn what_was_said_of_a_message_stays() {
         let folder = tempfile::tempdir().unwrap();
         let outbox = Outbox::beside(&folder.path().join("alice.toml"));
-        outbox.put(message("one")).unwrap();
+        outbox.put(&alice(), message("one")).unwrap();
         let locked = outbox.lock().unwrap();
         assert!(matches!(outbox.lock(), Err(OutboxError::Locked)));
         for state in [State::Tried, State::Failed(Error::new(Code::Refused, "no"))] {
-            let kept = Kept { message: message("one"), state };
+            let kept = Kept { token: [1; 16], writer: alice(), message: message("one"), state };
             locked.replace(1, &kept).unwrap();
             assert_eq!(outbox.entries().unwrap().remove(0).kept.unwrap(), kept);
         }
-        locked.again(1).unwrap();
+        let now = Timestamp::from_millis(0);
+        locked.again(1, now).unwrap();
         assert_eq!(outbox.entries().unwrap().remove(0).kept.unwrap().state, State::New);
+        let made = Timestamp::from_millis(1_700_000_000_000);
+        let message = Message { id: MessageId::new(made, [1; 10]), ..message("one") };
+        let tried = Kept { token: [1; 16], writer: alice(), message, state: State::Tried };
+        locked.replace(1, &tried).unwrap();
+        assert!(matches!(locked.again(1, made), Err(OutboxError::Asked(1))));
         locked.remove(1).unwrap();
         assert!(matches!(locked.remove(1), Err(OutboxError::NotFound(1))));
-        assert!(matches!(locked.again(1), Err(OutboxError::NotFound(1))));
+        assert!(matches!(locked.again(1, now), Err(OutboxError::NotFound(1))));
         drop(locked);
         outbox.lock().unwrap();
     }
@@ -364,7 +411,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let outbox = Outbox::beside(&folder.path().join("alice.toml"));
-        outbox.put(message("secret")).unwrap();
+        outbox.put(&alice(), message("secret")).unwrap();
         outbox.lock().unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&outbox.folder), 0o700);
@@ -379,7 +426,7 @@ mod tests {
         for number in 1..OUTBOX_ITEMS_MAX as u64 {
             fs::write(outbox.path(number), b"").unwrap();
         }
-        outbox.put(message("last")).unwrap();
-        assert!(matches!(outbox.put(message("more")), Err(OutboxError::Full)));
+        outbox.put(&alice(), message("last")).unwrap();
+        assert!(matches!(outbox.put(&alice(), message("more")), Err(OutboxError::Full)));
     }
 }

@@ -7,7 +7,7 @@ use impp_protocol::command::Message;
 use impp_protocol::{Address, Code, Error, MessageId, Timestamp};
 use tokio::time::{Instant, sleep};
 
-use super::{Entry, Kept, Locked, Outbox, OutboxError, State};
+use super::{Entry, Kept, Locked, Outbox, OutboxError, State, Token};
 use crate::calls::{Sent, new_id};
 use crate::client::Client;
 use crate::error::ClientError;
@@ -29,6 +29,8 @@ pub enum Verdict {
     Unknown,
     /// It waits for a better time, as does all for its recipient that is behind it.
     Waits(ClientError),
+    /// It was written as somebody else, who has to send it.
+    Another(Address),
     /// What is kept cannot be read.
     Broken(String),
 }
@@ -42,15 +44,15 @@ impl Kept {
 }
 
 impl Client {
-    /// Sends what waits, in its order, and says of each what became of it. Where another program sends,
-    /// it is waited for as long as a call may take.
+    /// Sends what waits, in its order, and says of each what became of it; who is told that one failed says
+    /// whether it is to go. Where another program sends, it is waited for as long as a call may take.
     ///
     /// # Errors
     /// [`OutboxError`]: what was told before is so.
     pub async fn send_outbox(
         &self,
         outbox: &Outbox,
-        mut told: impl FnMut(u64, Option<&Message>, Verdict),
+        mut told: impl FnMut(u64, Option<&Kept>, Verdict) -> bool,
     ) -> Result<(), OutboxError> {
         let locked = self.locked(outbox).await?;
         let (mut seen, mut held_up) = (HashSet::new(), HeldUp::default());
@@ -58,7 +60,7 @@ impl Client {
             // What others have written meanwhile goes too.
             let entries = outbox.entries()?;
             let next: Vec<Entry> =
-                entries.into_iter().filter(|entry| seen.insert(entry.number)).collect();
+                entries.into_iter().filter(|entry| seen.insert(known_by(entry))).collect();
             if next.is_empty() {
                 return Ok(());
             }
@@ -75,13 +77,17 @@ impl Client {
                 }
                 let to = kept.message.to.clone();
                 let verdict = match held_up.cause(&to) {
+                    _ if kept.writer != *self.address() => Verdict::Another(kept.writer.clone()),
                     Some(cause) => Verdict::Waits(cause),
                     None => self.send_kept(&locked, number, &kept).await?,
                 };
                 if let Verdict::Waits(cause) = &verdict {
                     held_up.note(to, cause);
                 }
-                told(number, Some(&kept.message), verdict);
+                let failed = matches!(verdict, Verdict::Failed(_));
+                if told(number, Some(&kept), verdict) && failed {
+                    locked.remove(number)?;
+                }
             }
         }
     }
@@ -118,9 +124,10 @@ impl Client {
             false => kept.message.id,
         };
         let message = Message { id, ..kept.message.clone() };
+        let as_now = |state| Kept { message: message.clone(), state, ..kept.clone() };
         if is_new {
             // Before a byte of it leaves.
-            locked.replace(number, &Kept { message: message.clone(), state: State::Tried })?;
+            locked.replace(number, &as_now(State::Tried))?;
         }
         let sent = self.send_written(message.clone(), true).await;
         let error = match sent {
@@ -140,13 +147,17 @@ impl Client {
             }
             Code::OutOfWindow => Ok(Verdict::Unknown),
             code if code.is_permanent() => {
-                let state = State::Failed(error.clone());
-                locked.replace(number, &Kept { message, state })?;
+                locked.replace(number, &as_now(State::Failed(error.clone())))?;
                 Ok(Verdict::Failed(error))
             }
             _ => Ok(Verdict::Waits(error.into())),
         }
     }
+}
+
+/// What an entry is known by; one that cannot be read by its number.
+fn known_by(entry: &Entry) -> Result<Token, u64> {
+    entry.kept.as_ref().map(|kept| kept.token).map_err(|_| entry.number)
 }
 
 /// For whom nothing more goes now, and why: so what is for one recipient keeps its order.
@@ -182,7 +193,8 @@ mod tests {
         let made = Timestamp::parse("2026-12-01T00:00:00Z").unwrap();
         let to: Address = "bob@a.example".parse().unwrap();
         let message = Message::new(MessageId::new(made, [1; 10]), to, Bytes::new());
-        let tried = Kept { message, state: State::Tried };
+        let writer = "alice@a.example".parse().unwrap();
+        let tried = Kept { token: [1; 16], writer, message, state: State::Tried };
         let before = made.after(ID_LIVES - Duration::from_secs(1));
         assert!(!tried.is_unknown(made) && !tried.is_unknown(before));
         assert!(tried.is_unknown(made.after(ID_LIVES)));

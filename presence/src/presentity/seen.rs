@@ -33,6 +33,8 @@ pub struct Seen {
     pub since: Timestamp,
     /// Whether they are shown somebody who is offline, whatever the owner says.
     pub polite: bool,
+    /// Whether that may be so, or have been until they went: nobody but the owner is to know of them.
+    pub hidden: bool,
     /// What they have looked once.
     pub look: Option<Look>,
 }
@@ -191,15 +193,18 @@ impl Presentity {
         if let Some(watching) = self.watcher(who).filter(is_kept) {
             let (state, event, since) = (watching.state, watching.event, watching.since);
             let polite = is_polite(watching);
-            return Some(Seen { who: who.clone(), state, event, since, polite, look });
+            let hidden = watching.decision.handling() == Handling::PoliteBlock;
+            return Some(Seen { who: who.clone(), state, event, since, polite, hidden, look });
         }
         let look = look?;
         let event = match look.refused {
             true => SubscriptionEvent::Rejected,
             false => SubscriptionEvent::Timeout,
         };
-        let (who, state, polite) = (who.clone(), SubscriptionState::Terminated, false);
-        Some(Seen { who, state, event, since: look.first, polite, look: Some(look) })
+        let (who, state) = (who.clone(), SubscriptionState::Terminated);
+        let (since, look) = (look.first, Some(look));
+        // They may have been shown somebody who is offline.
+        Some(Seen { who, state, event, since, polite: false, hidden: true, look })
     }
 }
 

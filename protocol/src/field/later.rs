@@ -1,6 +1,6 @@
 //! Fields that came after this version, kept as they are.
 
-use super::{Fault, Field, FieldError, Raw, Reader, Writer};
+use super::{Fault, Field, FieldError, INTEGER_MAX, Raw, Reader, Writer};
 
 /// The fields up to number `LAST` that this version does not know, as they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +32,13 @@ impl<const LAST: u64> Field for Later<LAST> {
         number: u64,
         _field: &'static str,
     ) -> Result<Self, FieldError> {
-        reader.range(number, LAST).map(Later)
+        let found = reader.range(number, LAST)?;
+        let is_too_large = |raw: &Raw| matches!(raw, Raw::Int(int) if *int > INTEGER_MAX);
+        match found.iter().find(|(_, raw)| is_too_large(raw)) {
+            Some((number, _)) => {
+                Err(FieldError { field: "?", number: *number, fault: Fault::TooLarge })
+            }
+            None => Ok(Later(found)),
+        }
     }
 }

@@ -137,6 +137,19 @@ impl Delivery {
         }
     }
 
+    /// What is answered to who may not write so: that, or that it was taken before, if it was.
+    ///
+    /// # Errors
+    /// This, conflict, or the store's.
+    pub async fn not_taken(
+        &self,
+        message: &Written,
+        writer: &Address,
+        error: Error,
+    ) -> Result<Answer, Error> {
+        refused(&*self.store, dedup(message, writer), self.clock.wall(), error).await
+    }
+
     /// Whether a message may come in now, to whom, and what happens to it.
     async fn judge(
         &self,

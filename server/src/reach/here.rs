@@ -43,12 +43,13 @@ impl Here {
         }
     }
 
-    /// The same, where there may be nothing to do.
+    /// The same, where there may be nothing to do: nothing is asked for, so it takes no place.
     ///
     /// # Errors
     /// storage.
     fn may_be(&self, asker: &Address, presentity: &Address) -> Result<bool, Error> {
-        match self.admits(asker, presentity) {
+        match needs_presence(&self.routes, presentity) {
+            Err(error) if self.routes.is_hidden(asker, presentity, &error) => Ok(true),
             Err(error) if error.code == Code::Storage => Err(error),
             admitted => Ok(admitted.is_ok()),
         }

@@ -30,10 +30,14 @@ impl Session {
             None => message.from = Some(writer.clone()),
             Some(owner) => {
                 let acting = self.serving.things.delegations.sending(&writer, &owner).await?;
-                let acting = acting
-                    .ok_or_else(|| Error::new(Code::Refused, format!("from: you are {writer}")))?;
-                message.from = Some(acting.owner().clone());
-                message.sender = Some(writer.clone());
+                let owner = acting.as_ref().map_or(owner, |acting| acting.owner().clone());
+                (message.from, message.sender) = (Some(owner), Some(writer.clone()));
+                if acting.is_none() {
+                    let error = Error::new(Code::Refused, format!("from: you are {writer}"));
+                    let (message, delivery) = (Written::new(message), &self.serving.rooms.delivery);
+                    // What was taken while they might is answered so.
+                    return delivery.not_taken(&message, &writer, error).await;
+                }
             }
         }
         let message = Written::new(message);

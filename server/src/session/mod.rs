@@ -191,8 +191,8 @@ impl Session {
     }
 
     /// Goes on over a new connection. What was told on the old one may not have arrived, so
-    /// presence that is followed is told again, as snapshots; other things are followed anew from where
-    /// the client says. Whether the layer that it published has ended by itself.
+    /// presence that is followed is told again, as snapshots, and other things as their files say; the log is
+    /// followed anew from where the client says. Whether the layer that it published has ended by itself.
     ///
     /// # Errors
     /// [`ChangeError`] if the return cannot be noted.

@@ -130,6 +130,8 @@ impl Principals {
         let domain = owner.domain();
         let is_old = |key: &[u8]| hour_of(key).is_none_or(|of| of + KEPT_HOURS < hour);
         let old = rows.into_iter().map(|(key, _)| key).filter(|key| is_old(key));
+        // With what is counted it fits a unit.
+        let old = old.take(ROWS_AT_ONCE - 1);
         Ok(old.map(|key| place::found::<Raw>(&domain, ACTS, key).delete()).collect())
     }
 

@@ -8,16 +8,16 @@ mod delegations;
 mod devices;
 mod explain;
 mod fate;
+mod followed_requests;
+mod followed_watchers;
 mod following;
 pub(super) mod lists;
 pub(super) mod log;
 pub(super) mod presence;
-mod requested;
 mod requests;
 mod rules;
 mod seldom;
 mod trimming;
-mod watched;
 mod watchers;
 
 use std::sync::Arc;
@@ -38,14 +38,14 @@ pub(super) use contacts::ContactList;
 use delegations::Delegated;
 use devices::OwnDevices;
 use fate::Fates;
+use followed_requests::FollowedRequests;
+use followed_watchers::FollowedWatchers;
 pub(super) use following::Following;
 pub(super) use log::Logs;
 use presence::Presence;
-use requested::FollowedRequests;
 use requests::Waiting;
 pub use rules::Rules;
 use trimming::Trimming;
-use watched::FollowedWatchers;
 use watchers::BothEnds;
 
 /// The client that asks, where what is asked depends on its device or session.
@@ -145,13 +145,14 @@ impl Things {
         takes_back: bool,
     ) -> Result<Permit, Error> {
         let who = &client.account.address;
-        match self.delegations.permit(who, owner, what, ask).await? {
-            Some((permit, needs)) => {
-                self.delegations.note(who, owner, needs, takes_back).await?;
-                Ok(permit)
+        if let Some((_, needs)) = self.delegations.permit(who, owner, what, ask).await? {
+            self.delegations.note(who, owner, needs, takes_back).await?;
+            // It may have ended while that was stored.
+            if let Some((permit, _)) = self.delegations.permit(who, owner, what, ask).await? {
+                return Ok(permit);
             }
-            None => permit(client, owner, what, ask),
         }
+        permit(client, owner, what, ask)
     }
 
     /// Reads a thing once.
@@ -187,7 +188,8 @@ impl Things {
 
     /// Changes a thing.
     pub(super) async fn publish(&self, client: &Client, publish: Publish) -> Handled {
-        let (owner, back) = (&publish.address, publish.lease == Some(Duration::ZERO));
+        let (owner, is_of_presence) = (&publish.address, publish.what == What::Presence);
+        let back = is_of_presence && publish.lease == Some(Duration::ZERO);
         match self.permit(client, owner, publish.what, Ask::Publish, back).await? {
             Permit::Presence(acting) => self.presence.publish(&acting, client, publish).await,
             Permit::Rules(acting) => self.rules.publish(&acting, publish).await,

@@ -1,7 +1,9 @@
-//! What an owner's session is told once in a while at most, the newest (RFC 3857 4.10).
+//! What an owner's session is told once in a while at most, the newest (RFC 3857 4.10), where the table of
+//! things (`acl/src/things.rs`) says so.
 
 use std::time::Duration;
 
+use impp_acl::{Pace, thing};
 use impp_protocol::{Timestamp, What};
 
 use super::Client;
@@ -10,23 +12,29 @@ use crate::core::clock::Clock;
 /// Between two, at least.
 pub(in crate::session) const PACE: Duration = Duration::from_secs(5);
 
-/// When something may be told again.
-#[derive(Clone, Copy, Debug, Default)]
+/// When a thing may be told again.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Seldom {
+    what: What,
     rests_until: Timestamp,
     /// Something wakes the session then.
     sleeps: bool,
 }
 
 impl Seldom {
+    /// Of which nothing was told yet.
+    pub(super) fn of(what: What) -> Seldom {
+        Seldom { what, rests_until: Timestamp::default(), sleeps: false }
+    }
+
     /// Whether it may be told now. If not, the session looks at the thing again when it may be.
-    pub(super) fn may(&mut self, clock: &Clock, client: &Client, what: What) -> bool {
+    pub(super) fn may(&mut self, clock: &Clock, client: &Client) -> bool {
         if self.rests_until <= clock.now() {
             self.sleeps = false;
             return true;
         }
         if !std::mem::replace(&mut self.sleeps, true) {
-            let (at, clock) = (self.rests_until, clock.clone());
+            let (at, what, clock) = (self.rests_until, self.what, clock.clone());
             let mailbox = client.mailbox.clone();
             tokio::spawn(async move {
                 clock.reach(at).await;
@@ -38,7 +46,11 @@ impl Seldom {
 
     /// It is told.
     pub(super) fn told(&mut self, now: Timestamp) {
-        self.rests_until = now.after(PACE);
+        if thing(self.what).pace == Pace::Seldom {
+            self.rests_until = now.after(PACE);
+            // What wakes the session for a telling of before comes too early.
+            self.sleeps = false;
+        }
     }
 
     /// What comes next belongs to it.

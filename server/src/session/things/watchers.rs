@@ -37,8 +37,8 @@ pub(in crate::session) struct BothEnds {
 }
 
 impl BothEnds {
-    /// Who watches: to the owner all of it; to a delegate those who are not blocked politely, how many of
-    /// these there are, and how it stands itself.
+    /// Who watches: to the owner all of it; to a delegate those who follow, or did, and are not blocked
+    /// politely, how many are, and how it stands itself.
     pub(super) async fn fetch_watchers(
         &self,
         acting: &Acting<scope::Watchers>,
@@ -131,9 +131,10 @@ impl BothEnds {
             principal.presentity.seen(now).filter(|seen| seen.who != *delegate).collect()
         });
         let seen: Vec<Seen> = look.await.stored()?;
-        let (hidden, shown): (Vec<Seen>, Vec<Seen>) = seen.into_iter().partition(|s| s.polite);
+        let (hidden, shown): (Vec<Seen>, Vec<Seen>) = seen.into_iter().partition(|s| s.hidden);
         let mut counts: BTreeMap<u64, WatcherCount> = BTreeMap::new();
-        for Seen { state, .. } in hidden.into_iter().filter(|_| after.is_none()) {
+        let polite = hidden.into_iter().filter(|seen| seen.polite && after.is_none());
+        for Seen { state, .. } in polite {
             let none = WatcherCount { state, count: 0 };
             counts.entry(state.number()).or_insert(none).count += 1;
         }
@@ -157,7 +158,7 @@ impl BothEnds {
     }
 
     fn entry(&self, seen: Seen) -> WatcherEntry {
-        let Seen { who, state, event, since, polite, look } = seen;
+        let Seen { who, state, event, since, polite, look, .. } = seen;
         WatcherEntry {
             state,
             event,

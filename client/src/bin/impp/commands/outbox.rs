@@ -65,7 +65,9 @@ pub(crate) async fn run(
     match args.what {
         None | Some(What::List) => list(outbox, out),
         Some(What::Send) => send(client, outbox, out).await,
-        Some(What::Again { number }) => outbox.lock()?.again(number).map_err(Failure::from),
+        Some(What::Again { number }) => {
+            outbox.lock()?.again(number, local_time()).map_err(Failure::from)
+        }
         Some(What::Remove { number }) => outbox.lock()?.remove(number).map_err(Failure::from),
     }
 }
@@ -74,7 +76,7 @@ fn list(outbox: &Outbox, out: &mut Output) -> Result<(), Failure> {
     let now = local_time();
     for Entry { number, kept } in outbox.entries()? {
         let item = match kept {
-            Ok(Kept { message, state: State::Failed(error) }) => {
+            Ok(Kept { message, state: State::Failed(error), .. }) => {
                 WaitingJson::of(number, Some(&message), &Verdict::Failed(error))
             }
             Ok(kept) if kept.is_unknown(now) => {
@@ -91,7 +93,8 @@ fn list(outbox: &Outbox, out: &mut Output) -> Result<(), Failure> {
 /// Sends all; fails as the first that did not go.
 async fn send(client: &Client, outbox: &Outbox, out: &mut Output) -> Result<(), Failure> {
     let (mut printed, mut first) = (Ok(()), None);
-    let told = |number: u64, message: Option<&Message>, verdict: Verdict| {
+    let told = |number: u64, kept: Option<&Kept>, verdict: Verdict| {
+        let message = kept.map(|kept| &kept.message);
         if printed.is_ok() {
             printed = match (&verdict, message) {
                 (Verdict::Sent(sent), Some(message)) => SentJson::of(sent, &message.to).print(out),
@@ -101,6 +104,7 @@ async fn send(client: &Client, outbox: &Outbox, out: &mut Output) -> Result<(), 
         if !matches!(verdict, Verdict::Sent(_)) {
             first.get_or_insert(verdict);
         }
+        false
     };
     client.send_outbox(outbox, told).await?;
     printed?;
@@ -124,13 +128,14 @@ impl WaitingJson {
             Verdict::Sent(sent) => (sent.outcome.as_str(), None),
             Verdict::Failed(error) => ("failed", Some(error.to_string())),
             Verdict::Unknown => ("unknown", None),
+            Verdict::Another(writer) => ("another", Some(format!("written as {writer}"))),
             Verdict::Waits(error) => ("waiting", Some(error.to_string())),
             Verdict::Broken(text) => ("broken", Some(text.clone())),
         };
         WaitingJson::new(number, message, outcome, cause)
     }
 
-    fn new(
+    pub(super) fn new(
         number: u64,
         message: Option<&Message>,
         outcome: &'static str,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::ValueEnum;
-use impp_client::outbox::{Outbox, OutboxError, Verdict};
+use impp_client::outbox::{Kept, Outbox, State, Verdict};
 use impp_client::protocol::command::{BODY_BYTES_MAX, Message};
 use impp_client::protocol::{Address, MessageId};
 use impp_client::{Client, ClientError, Outgoing, Sent, local_time};
@@ -112,33 +112,39 @@ async fn later(
     out: &mut Output,
 ) -> Result<(), Failure> {
     let message = written(outgoing(args, owner)?)?;
-    let own = outbox.put(message.clone())?;
+    let (number, token) = outbox.put(client.address(), message.clone())?;
     let (mut verdict, mut others) = (None, 0);
-    let told = |number, _: Option<&Message>, told: Verdict| match number == own {
-        true => verdict = Some(told),
-        false => others += usize::from(!matches!(told, Verdict::Sent(_))),
+    let told = |_, kept: Option<&Kept>, told: Verdict| {
+        let is_own = kept.is_some_and(|kept| kept.token == token);
+        match is_own {
+            true => verdict = Some(told),
+            false => others += usize::from(!matches!(told, Verdict::Sent(_))),
+        }
+        // Who wrote it is told now, and has it still.
+        is_own
     };
     let sending = client.send_outbox(outbox, told).await;
     if others > 0 {
         out.note(&format!("in the outbox {others} more have not been taken: impp outbox list"));
     }
-    match (verdict, sending) {
-        (Some(Verdict::Sent(sent)), _) => SentJson::of(&sent, &args.to).print(out),
-        (Some(Verdict::Failed(error)), _) => {
-            // Who wrote it is told now, and has it still.
-            outbox.lock()?.remove(own)?;
-            Err(ClientError::Answered(error).into())
+    let line = match (verdict, sending) {
+        (Some(Verdict::Sent(sent)), _) => return SentJson::of(&sent, &args.to).print(out),
+        (Some(Verdict::Failed(error)), _) => return Err(ClientError::Answered(error).into()),
+        (Some(verdict), _) => WaitingJson::of(number, Some(&message), &verdict),
+        // Another program has looked at it meanwhile, or this one came no further.
+        (None, sending) => {
+            let kept = outbox.entries()?.into_iter().filter_map(|entry| entry.kept.ok());
+            let cause = sending.err().map(|error| error.to_string());
+            match kept.into_iter().find(|kept| kept.token == token).map(|kept| kept.state) {
+                None => WaitingJson::new(number, Some(&message), "taken", None),
+                Some(State::Failed(error)) => {
+                    WaitingJson::of(number, Some(&message), &Verdict::Failed(error))
+                }
+                Some(_) => WaitingJson::new(number, Some(&message), "waiting", cause),
+            }
         }
-        (Some(verdict), _) => {
-            out.item(&WaitingJson::of(own, Some(&message), &verdict), WaitingJson::line)
-        }
-        // Who sends takes this one along, or it goes with the next.
-        (None, Ok(()) | Err(OutboxError::Locked)) => {
-            let waits = Verdict::Waits(ClientError::Timeout(client.timeout()));
-            out.item(&WaitingJson::of(own, Some(&message), &waits), WaitingJson::line)
-        }
-        (None, Err(error)) => Err(error.into()),
-    }
+    };
+    out.item(&line, WaitingJson::line)
 }
 
 /// The message as it waits, by the time of this machine.

@@ -27,8 +27,8 @@ pub(super) struct FollowedWatchers {
 impl FollowedWatchers {
     /// Of whom nothing was told yet.
     pub(super) fn new(acting: Acting<scope::Watchers>) -> FollowedWatchers {
-        let (after, telling, seldom) = Default::default();
-        FollowedWatchers { acting, after, telling, seldom }
+        let (after, telling) = Default::default();
+        FollowedWatchers { acting, after, telling, seldom: Seldom::of(What::Watchers) }
     }
 }
 
@@ -52,7 +52,7 @@ impl Following for FollowedWatchers {
                     front.tell(told(owner, after.is_none(), &watchers));
                     continue;
                 }
-                if self.after.is_some() && !self.seldom.may(&ends.clock, client, What::Watchers) {
+                if self.after.is_some() && !self.seldom.may(&ends.clock, client) {
                     return Ok(true);
                 }
                 let (news, upto) = ends.news(&self.acting, id, self.after).await?;

@@ -26,7 +26,7 @@ pub(super) struct FollowedRequests {
 impl FollowedRequests {
     /// Of which nothing was told yet.
     pub(super) fn new(acting: Acting<scope::Rules>) -> FollowedRequests {
-        FollowedRequests { acting, told: None, seldom: Seldom::default() }
+        FollowedRequests { acting, told: None, seldom: Seldom::of(What::Requests) }
     }
 }
 
@@ -42,7 +42,7 @@ impl Following for FollowedRequests {
             if !front.has_room() {
                 return Ok(false);
             }
-            if self.told.is_some() && !self.seldom.may(&waiting.clock, client, What::Requests) {
+            if self.told.is_some() && !self.seldom.may(&waiting.clock, client) {
                 return Ok(true);
             }
             let entries = waiting.entries(&self.acting).await?;

@@ -103,3 +103,23 @@ async fn r5_1_11_who_returns_is_told_all_watchers_anew() {
     assert_eq!(entries.len(), 1);
     assert_eq!(entries[0].state, SubscriptionState::Pending);
 }
+
+/// What wakes the session for what was told before it returned comes too early, and is not all.
+#[tokio::test(start_paused = true)]
+async fn r5_1_11_what_changes_soon_after_a_return_is_told() {
+    let server = start().await;
+    let (mut alice, mut bob) = (sign_in(&server, "alice").await, sign_in(&server, "bob").await);
+    done(&mut alice, Subscribe::of(address("alice"), What::Watchers)).await;
+    assert_eq!(told(&mut alice).await.len(), 1);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    alice.resume().await.unwrap();
+    assert_eq!(told(&mut alice).await.len(), 1);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    done(&mut bob, Subscribe::of(address("alice"), What::Presence)).await;
+    assert_eq!(told(&mut alice).await, []);
+    // The first would have been over by now, the second is not.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(told(&mut alice).await, []);
+    tokio::time::sleep(PACE).await;
+    assert_eq!(told(&mut alice).await.len(), 1);
+}

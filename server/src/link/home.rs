@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use impp_acl::Watcher;
-use impp_presence::{Fetched, GroupTold, Groups, Joined, PulledGroups};
+use impp_presence::{Fetched, GroupTold, Groups, Joined, Presentity, PulledGroups};
 use impp_protocol::command::{Done, Fetch, Notify, Subscribe};
 use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::Version;
@@ -277,12 +277,8 @@ impl Home {
     ) -> Result<(), StoreError> {
         let Some(of) = groups.get_mut(presentity) else { return Ok(()) };
         let before = of.len();
-        let mut told = Vec::new();
-        if self.routes.account(presentity).is_err() {
-            told = self.close(of, presentity).await?;
-        }
         let left = room.saturating_sub(out.len()).max(PULL_BYTES_MIN);
-        told.extend(self.pull(link, of, presentity, left).await?);
+        let told = self.pull(link, of, presentity, left).await?;
         link.count_watchers(before, of.len());
         if of.is_empty() {
             groups.remove(presentity);
@@ -294,18 +290,47 @@ impl Home {
         Ok(())
     }
 
+    async fn pull(
+        &self,
+        link: &LinkMailbox,
+        groups: &mut Groups,
+        presentity: &Address,
+        room: usize,
+    ) -> Result<Vec<GroupTold>, StoreError> {
+        let mut told = Vec::new();
+        loop {
+            // In one look, since all of them may go at any time between two.
+            let pulled = self.look(presentity, |known, now| {
+                if self.routes.account(presentity).is_err() {
+                    told.extend(self.close(groups, presentity, known));
+                }
+                known.pull_groups(now, link.id, groups, room)
+            });
+            match pulled.await? {
+                PulledGroups::Due => self.principals.expire(presentity).await?,
+                PulledGroups::Told(more) => {
+                    told.extend(more);
+                    return Ok(told);
+                }
+                PulledGroups::More(more) => {
+                    link.presentity_dirty(presentity);
+                    told.extend(more);
+                    return Ok(told);
+                }
+            }
+        }
+    }
+
     /// Where there is no account: those of whom nobody knows any more, it was removed or given up, are
     /// told so.
-    async fn close(
+    fn close(
         &self,
         groups: &mut Groups,
         presentity: &Address,
-    ) -> Result<Vec<GroupTold>, StoreError> {
-        let gone = self.look(presentity, |presentity, _| {
-            let is_gone = |watcher: &&Address| presentity.watcher(watcher).is_none();
-            groups.watchers().filter(is_gone).cloned().collect::<Vec<_>>()
-        });
-        let watchers = gone.await?;
+        known: &Presentity,
+    ) -> Vec<GroupTold> {
+        let is_gone = |watcher: &&Address| known.watcher(watcher).is_none();
+        let watchers: Vec<Address> = groups.watchers().filter(is_gone).cloned().collect();
         for watcher in &watchers {
             groups.leave(watcher);
         }
@@ -318,29 +343,7 @@ impl Home {
             version: None,
             set: None,
         };
-        Ok(told.split())
-    }
-
-    async fn pull(
-        &self,
-        link: &LinkMailbox,
-        groups: &mut Groups,
-        presentity: &Address,
-        room: usize,
-    ) -> Result<Vec<GroupTold>, StoreError> {
-        loop {
-            let pulled = self.look(presentity, |presentity, now| {
-                presentity.pull_groups(now, link.id, groups, room)
-            });
-            match pulled.await? {
-                PulledGroups::Due => self.principals.expire(presentity).await?,
-                PulledGroups::Told(told) => return Ok(told),
-                PulledGroups::More(told) => {
-                    link.presentity_dirty(presentity);
-                    return Ok(told);
-                }
-            }
-        }
+        told.split()
     }
 }
 

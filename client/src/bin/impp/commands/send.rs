@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::ValueEnum;
-use impp_client::outbox::{Kept, Outbox, State, Verdict};
+use impp_client::outbox::{Kept, Outbox, OutboxError, State, Token, Verdict};
 use impp_client::protocol::command::{BODY_BYTES_MAX, Message};
 use impp_client::protocol::{Address, MessageId};
 use impp_client::{Client, ClientError, Outgoing, Sent, local_time};
@@ -131,20 +131,29 @@ async fn later(
         (Some(Verdict::Sent(sent)), _) => return SentJson::of(&sent, &args.to).print(out),
         (Some(Verdict::Failed(error)), _) => return Err(ClientError::Answered(error).into()),
         (Some(verdict), _) => WaitingJson::of(number, Some(&message), &verdict),
-        // Another program has looked at it meanwhile, or this one came no further.
-        (None, sending) => {
-            let kept = outbox.entries()?.into_iter().filter_map(|entry| entry.kept.ok());
-            let cause = sending.err().map(|error| error.to_string());
-            match kept.into_iter().find(|kept| kept.token == token).map(|kept| kept.state) {
-                None => WaitingJson::new(number, Some(&message), "taken", None),
-                Some(State::Failed(error)) => {
-                    WaitingJson::of(number, Some(&message), &Verdict::Failed(error))
-                }
-                Some(_) => WaitingJson::new(number, Some(&message), "waiting", cause),
-            }
-        }
+        (None, sending) => untold(number, token, &message, sending, outbox)?,
     };
     out.item(&line, WaitingJson::line)
+}
+
+/// What there is of one's own message where nothing was told of it: another program has looked at it
+/// meanwhile, or this one came no further.
+fn untold(
+    number: u64,
+    token: Token,
+    message: &Message,
+    sending: Result<(), OutboxError>,
+    outbox: &Outbox,
+) -> Result<WaitingJson, Failure> {
+    let cause = sending.err().map(|error| error.to_string());
+    let mut kept = outbox.entries()?.into_iter().filter_map(|entry| entry.kept.ok());
+    Ok(match kept.find(|kept| kept.token == token).map(|kept| kept.state) {
+        None => WaitingJson::new(number, Some(message), "taken", None),
+        Some(State::Failed(error)) => {
+            WaitingJson::of(number, Some(message), &Verdict::Failed(error))
+        }
+        Some(_) => WaitingJson::new(number, Some(message), "waiting", cause),
+    })
 }
 
 /// The message as it waits, by the time of this machine.

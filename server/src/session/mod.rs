@@ -197,12 +197,9 @@ impl Session {
     /// # Errors
     /// [`ChangeError`] if the return cannot be noted.
     pub async fn resume(&mut self) -> Result<bool, ChangeError> {
-        let again = |things: &mut BTreeMap<(Address, What), Box<dyn Following>>| {
-            things.retain(|_, following| following.again());
-            things.keys().cloned().collect::<Vec<_>>()
-        };
-        for (owner, what) in again(&mut self.things) {
-            self.client.mailbox.thing_changed(&owner, what);
+        self.things.retain(|_, following| following.again());
+        for (owner, what) in self.things.keys() {
+            self.client.mailbox.thing_changed(owner, *what);
         }
         self.client.mailbox.set_absent(false);
         // So is the end of what has ended: whoever looks, and does not listen any more, is told so.

@@ -1,16 +1,17 @@
-//! Following one of one's own states, until Ctrl-C, a count or a time.
+//! Following, until Ctrl-C, a count or a time.
 //!
 //! Which one, and what is printed of it, is left to the commands.
 
 use std::time::Duration;
 
-use impp_client::{Client, Event, Wanted};
+use impp_client::{Client, Event, Follower, Wanted};
 use tokio::time::Instant;
 
 use crate::output::Output;
 use crate::report::Failure;
 use crate::stop::Stop;
 
+/// How one of one's own states is followed, by a command that otherwise reads it once.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Following {
     /// Go on as it changes.
@@ -24,22 +25,37 @@ pub(crate) struct Following {
     seconds: Option<u32>,
 }
 
-/// Follows something, and has each event of it printed; `tell` says whether it has printed a line.
+impl Following {
+    pub(super) fn until(&self) -> Until {
+        Until { count: self.count, seconds: self.seconds }
+    }
+}
+
+/// When it is enough.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Until {
+    /// After so many lines that count.
+    pub count: Option<u64>,
+    /// After so many seconds.
+    pub seconds: Option<u32>,
+}
+
+/// Follows something, and has each event of it printed; `tell` says whether it counts.
 pub(super) async fn follow(
-    following: &Following,
+    until: Until,
     wanted: Wanted,
     client: &Client,
     out: &mut Output,
-    tell: impl Fn(&Event, &mut Output) -> Result<bool, Failure>,
+    tell: impl Fn(&Event, &Follower<'_>, &mut Output) -> Result<bool, Failure>,
 ) -> Result<(), Failure> {
     let mut stop = Stop::new()?;
-    let end = following.seconds.map(|seconds| Duration::from_secs(u64::from(seconds)));
+    let end = until.seconds.map(|seconds| Duration::from_secs(u64::from(seconds)));
     let deadline = Instant::now() + end.unwrap_or(Duration::ZERO);
     let mut follower = tokio::select! {
         follower = client.follow(wanted) => follower?,
         () = stop.wait() => return Ok(()),
     };
-    let mut left = following.count;
+    let mut left = until.count;
     let outcome = loop {
         let event = tokio::select! {
             biased;
@@ -57,7 +73,7 @@ pub(super) async fn follow(
                 out.note("connected again");
                 Ok(false)
             }
-            Ok(event) => tell(&event, out).and_then(|told| out.flush().map(|()| told)),
+            Ok(event) => tell(&event, &follower, out).and_then(|told| out.flush().map(|()| told)),
         };
         match told {
             Err(failure) => break Err(failure),

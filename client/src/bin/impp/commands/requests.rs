@@ -5,7 +5,7 @@ use clap::Subcommand;
 use impp_client::follow::RequestNews;
 use impp_client::protocol::command::Message;
 use impp_client::protocol::state::{Decision, HeldMessage, RequestEntry};
-use impp_client::{Client, ClientError, Event, Wanted};
+use impp_client::{Client, ClientError, Event, Follower, Wanted};
 use serde::Serialize;
 
 use super::Who;
@@ -67,7 +67,7 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
     let (who, decision) = match &args.action {
         None if args.following.follow => {
             let wanted = Wanted { requests: true, ..Wanted::default() };
-            return follow(&args.following, wanted, client, out, tell).await;
+            return follow(args.following.until(), wanted, client, out, tell).await;
         }
         None | Some(Action::List) => return list(client, out).await,
         Some(Action::Show(who)) => return show(who, client, out).await,
@@ -99,7 +99,7 @@ async fn show(who: &Who, client: &Client, out: &mut Output) -> Result<(), Failur
 }
 
 /// Prints what is new; says whether there was anything.
-fn tell(event: &Event, out: &mut Output) -> Result<bool, Failure> {
+fn tell(event: &Event, _: &Follower<'_>, out: &mut Output) -> Result<bool, Failure> {
     match event {
         Event::Request(RequestNews::Asks(entry)) => out.item(&json(entry), line)?,
         Event::Request(RequestNews::Settled(kind, from)) => {

@@ -1,18 +1,15 @@
 //! `impp watch`: presence as it changes, until Ctrl-C, a count or a time.
 
-use std::time::Duration;
-
 use impp_client::follow::EndCause;
 use impp_client::protocol::Address;
 use impp_client::protocol::state::SubscriptionState;
 use impp_client::{Client, ClientError, Event, Follower, Wanted};
 use serde::Serialize;
-use tokio::time::Instant;
 
+use super::followed::{Until, follow};
 use crate::document::{self, DocumentJson};
 use crate::output::{Output, printable};
 use crate::report::Failure;
-use crate::stop::Stop;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -46,57 +43,25 @@ struct EventJson {
 }
 
 pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
-    let mut stop = Stop::new()?;
     let wanted = Wanted {
         presence: args.addresses.clone(),
         contacts: args.addresses.is_empty(),
         ..Wanted::default()
     };
-    let end = args.seconds.map(|seconds| Duration::from_secs(u64::from(seconds)));
-    let deadline = Instant::now() + end.unwrap_or(Duration::ZERO);
-    let mut follower = tokio::select! {
-        follower = client.follow(wanted) => follower?,
-        () = stop.wait() => return Ok(()),
-    };
-    let mut left = args.count;
-    let outcome = loop {
-        let event = tokio::select! {
-            biased;
-            () = stop.wait() => break Ok(()),
-            () = tokio::time::sleep_until(deadline), if end.is_some() => break Ok(()),
-            event = follower.next() => event,
-        };
-        match event.map_err(Failure::from).and_then(|event| handle(&event, &follower, out)) {
-            Ok(false) => {}
-            Ok(true) => {
-                left = left.map(|left| left - 1);
-                if left == Some(0) {
-                    break Ok(());
-                }
-            }
-            Err(failure) => break Err(failure),
-        }
-    };
-    follower.end().await;
-    outcome
+    let until = Until { count: args.count, seconds: args.seconds };
+    follow(until, wanted, client, out, tell).await
 }
 
 /// Prints an event; says whether it counts. It is a failure if nothing is followed after it.
-fn handle(event: &Event, follower: &Follower<'_>, out: &mut Output) -> Result<bool, Failure> {
-    match event {
-        Event::Lost { error, wait } => {
-            out.note(&format!("{error}; trying again in {:.1} s", wait.as_secs_f32()));
-        }
-        Event::PutOff { presentity, error, wait } => {
-            let wait = wait.as_secs_f32();
-            let error = printable(&error.to_string());
-            out.note(&format!("{presentity}: {error}; asking again in {wait:.0} s"));
-        }
-        Event::Back => out.note("connected again"),
-        _ => {}
+fn tell(event: &Event, follower: &Follower<'_>, out: &mut Output) -> Result<bool, Failure> {
+    if let Event::PutOff { presentity, error, wait } = event {
+        let wait = wait.as_secs_f32();
+        let error = printable(&error.to_string());
+        out.note(&format!("{presentity}: {error}; asking again in {wait:.0} s"));
     }
     if let Some(item) = json(event) {
         out.item(&item, |_| text(event))?;
+        // Also where nothing follows it but a failure.
         out.flush()?;
     }
     match event {

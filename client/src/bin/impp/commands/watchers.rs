@@ -4,7 +4,7 @@ use clap::Subcommand;
 use impp_client::follow::WatcherNews;
 use impp_client::protocol::Address;
 use impp_client::protocol::state::WatcherEntry;
-use impp_client::{Client, Event, Wanted};
+use impp_client::{Client, Event, Follower, Wanted};
 use serde::Serialize;
 
 use super::Who;
@@ -76,7 +76,7 @@ pub(crate) async fn run(
         (None, Some(owner)) => of(owner, client, out).await,
         (None, None) if args.following.follow => {
             let wanted = Wanted { watchers: true, ..Wanted::default() };
-            follow(&args.following, wanted, client, out, tell).await
+            follow(args.following.until(), wanted, client, out, tell).await
         }
         (None, None) => {
             for entry in client.watchers().await? {
@@ -100,7 +100,7 @@ async fn of(who: &Address, client: &Client, out: &mut Output) -> Result<(), Fail
 }
 
 /// Prints what is new; says whether there was anything.
-fn tell(event: &Event, out: &mut Output) -> Result<bool, Failure> {
+fn tell(event: &Event, _: &Follower<'_>, out: &mut Output) -> Result<bool, Failure> {
     match event {
         Event::Watcher(WatcherNews::Stands(entry)) => out.item(&json(entry), line)?,
         Event::Watcher(WatcherNews::Gone(who)) => {

@@ -41,15 +41,19 @@ fn load_of_messages_all_of_which_come() {
     }
 }
 
-/// Status shown to many: all have seen the last of it.
+/// Status shown to many: all have seen the last of it, so something of each has come to everybody who
+/// reads. How often depends on how much the newest replaced on its way.
 #[test]
 fn load_of_status_that_all_see() {
-    for (protocol, scenario, size) in
-        [("relay", "s2a", "10"), ("impp", "s2b", "2"), ("impp", "s6", "100"), ("impp", "s7", "20")]
-    {
+    for (protocol, scenario, size, pairs) in [
+        ("relay", "s2a", "10", 10),
+        ("impp", "s2b", "2", 100 * 2),
+        ("impp", "s6", "100", 100),
+        ("impp", "s7", "20", 18),
+    ] {
         let said = played(protocol, scenario, &["--size", size, "--views", "8"]);
         assert_eq!(said["all_seen"], true, "{said}");
-        assert!(figure(&said, "delivered") > figure(&said, "shown"), "{said}");
+        assert!(figure(&said, "delivered") > pairs, "{said}");
         assert_eq!(figure(&said, "refused") + figure(&said, "lost_connections"), 0, "{said}");
     }
 }

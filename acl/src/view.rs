@@ -2,10 +2,9 @@
 //!
 //! Composing the full document is left to the server, encoding and versions to `protocol`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use impp_protocol::presence::{Document, FieldName, Fields, PartId};
+use impp_protocol::presence::{Document, FieldName, Fields, PartId, Parts};
 
 use crate::decide::Decision;
 use crate::grants::{FieldSet, Grants, PartSet};
@@ -144,12 +143,7 @@ impl ViewKey {
     }
 }
 
-fn each(
-    all: &BTreeMap<PartId, Fields>,
-    granted: &FieldSet,
-    parts: &PartSet,
-    always: &[&str],
-) -> BTreeMap<PartId, Fields> {
+fn each(all: &Parts, granted: &FieldSet, parts: &PartSet, always: &[&str]) -> Parts {
     let shown = |(id, fields): (&PartId, &Fields)| {
         Some((id.clone(), shown(Some(id), fields, granted, parts, always)?))
     };

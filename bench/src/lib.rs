@@ -132,7 +132,7 @@ impl World {
         let pace = PaceLimit { burst: u64::MAX, interval: Duration::from_secs(1) };
         let owner = Address::parse("alice@a.example").ok()?;
         let (text, rules) = rules("")?;
-        let policy = Policy::new(rules, &text, 0);
+        let policy = Policy::new(rules, text, 0);
         let (layers, nobody) = (Layers::default(), HashMap::default());
         let alice = Presentity::restored(owner, policy, layers, nobody, now, pace, None).0;
         let mut world = World { alice, watchers, now, turn: 0 };

@@ -3,12 +3,11 @@
 //!
 //! It is then old. What was published since, from this device or another one, goes on showing.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use impp_protocol::command::{Done, Fetch, Publish};
-use impp_protocol::presence::{Document, Patch};
+use impp_protocol::presence::{Document, Patch, Sorted};
 use impp_protocol::{Address, Code, What};
 use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -92,11 +91,7 @@ impl Said {
 }
 
 /// Leaves to others what is new of theirs.
-fn leave<K: Ord, V: PartialEq>(
-    own: &mut BTreeMap<K, V>,
-    then: &BTreeMap<K, V>,
-    now: &BTreeMap<K, V>,
-) {
+fn leave<K: Ord, V: PartialEq>(own: &mut Sorted<K, V>, then: &Sorted<K, V>, now: &Sorted<K, V>) {
     own.retain(|key, _| now.get(key).is_none_or(|theirs| then.get(key) == Some(theirs)));
 }
 
@@ -201,7 +196,7 @@ pub(crate) fn layer(fetched: Result<Done, ClientError>) -> Result<Option<Documen
 
 #[cfg(test)]
 mod tests {
-    use impp_protocol::presence::{FieldName, PartId};
+    use impp_protocol::presence::{FieldName, Fields, PartId};
 
     use super::*;
 
@@ -212,9 +207,7 @@ mod tests {
                 Some(name) if *value != "tuple" => {
                     drop(document.person.insert(name, (*value).into()))
                 }
-                _ => {
-                    drop(document.tuples.insert(PartId::parse(name).unwrap(), BTreeMap::default()))
-                }
+                _ => drop(document.tuples.insert(PartId::parse(name).unwrap(), Fields::default())),
             }
         }
         document

@@ -63,9 +63,9 @@ pub struct Policy {
 
 impl Policy {
     /// Rules without contacts, as a new account has them.
-    pub fn new(rules: RuleSet, text: &str, number: u64) -> Policy {
+    pub fn new(rules: impl Into<Arc<RuleSet>>, text: impl Into<Arc<str>>, number: u64) -> Policy {
         let (contacts, domain) = (Arc::default(), DomainPolicy::none().clone());
-        Policy { rules: Arc::new(rules), text: text.into(), number, contacts, domain, ahead: 0 }
+        Policy { rules: rules.into(), text: text.into(), number, contacts, domain, ahead: 0 }
     }
 
     /// The time, as rules name it.

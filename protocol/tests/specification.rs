@@ -13,11 +13,11 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use impp_protocol::command::{self, Header, Kind};
-use impp_protocol::presence::codec::{Pair, Part, Parts};
+use impp_protocol::presence::codec::{Pair, Part, WireDocument};
 use impp_protocol::presence::document::{PART_ID_BYTES_MAX, TUPLES_MAX, VALUE_BYTES_MAX};
 use impp_protocol::presence::name::{FIELD_NAME_BYTES_MAX, REGISTRY};
 use impp_protocol::presence::patch::{WirePart, WirePatch};
-use impp_protocol::presence::{Document, FieldName, FieldType, PartId, Version};
+use impp_protocol::presence::{Document, FieldName, FieldType, Fields, PartId, Version};
 use impp_protocol::sasl::scram::{Binding, Client, Iterations, Nonce, Server, Verifier};
 use impp_protocol::sasl::{Mechanism, Password};
 use impp_protocol::schema::{FieldSpec, Map};
@@ -194,7 +194,7 @@ fn tables() -> BTreeMap<String, String> {
     }
     for (name, specs) in [
         ("header", Header::FIELDS),
-        ("document", Parts::FIELDS),
+        ("document", WireDocument::FIELDS),
         ("part", Part::FIELDS),
         ("pair", Pair::FIELDS),
         ("patch", WirePatch::FIELDS),
@@ -279,7 +279,7 @@ fn document() -> Document {
     let mut document = Document::default();
     document.person.extend([field("note", "writing")]);
     let tuple = [field("contact", "im:alice@a.example"), field("status", "open")];
-    document.tuples.insert(PartId::parse("d1").unwrap(), tuple.into());
+    document.tuples.insert(PartId::parse("d1").unwrap(), Fields::from_iter(tuple));
     document
 }
 

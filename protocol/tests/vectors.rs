@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use impp_protocol::command::*;
 use impp_protocol::frame::{self, FRAME_BYTES_MAX};
-use impp_protocol::presence::{Document, FieldName, PartId, Patch, Version};
+use impp_protocol::presence::{Document, FieldName, Fields, PartId, Patch, Version};
 use impp_protocol::sasl::resume::Ticket;
 use impp_protocol::sasl::scram::{Binding, Client, Iterations, Nonce, Server, Verifier};
 use impp_protocol::sasl::{Mechanism, Password};
@@ -174,7 +174,7 @@ fn document() -> Document {
     let mut document = Document::default();
     let fields = [("contact", "im:alice@a.example"), ("status", "open")];
     let fields = fields.map(|(name, value)| (FieldName::parse(name).unwrap(), value.into()));
-    document.tuples.insert(PartId::parse("d1").unwrap(), fields.into());
+    document.tuples.insert(PartId::parse("d1").unwrap(), Fields::from_iter(fields));
     document.person.insert(FieldName::parse("note").unwrap(), "writing".into());
     document
 }

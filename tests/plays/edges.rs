@@ -15,7 +15,9 @@ use rcgen::{CertificateParams, Issuer, KeyPair};
 fn layer(tuple: &str, note: &str) -> Option<bytes::Bytes> {
     let mut document = Document::default();
     let field = |name: &str, value: &str| (FieldName::parse(name).unwrap(), value.into());
-    document.tuples.insert(PartId::parse(tuple).unwrap(), [field("status", "open")].into());
+    document
+        .tuples
+        .insert(PartId::parse(tuple).unwrap(), [field("status", "open")].into_iter().collect());
     document.person.extend([field("note", note)]);
     Some(Patch::between(&Document::default(), &document).encode())
 }

@@ -11,7 +11,9 @@ use impp_tests::server::{Server, imppd};
 fn person(fields: &[(&str, &str)]) -> Option<bytes::Bytes> {
     let mut document = Document::default();
     let field = |name: &str, value: &str| (FieldName::parse(name).unwrap(), value.into());
-    document.tuples.insert(PartId::parse("t").unwrap(), [field("status", "open")].into());
+    document
+        .tuples
+        .insert(PartId::parse("t").unwrap(), [field("status", "open")].into_iter().collect());
     document.person.extend(fields.iter().map(|(name, value)| field(name, value)));
     Some(Patch::between(&Document::default(), &document).encode())
 }

@@ -27,7 +27,9 @@ fn reload(server: &Server) -> (Option<i32>, String) {
 fn open_with(note: &str) -> Patch {
     let mut document = Document::default();
     let field = |name: &str, value: &str| (FieldName::parse(name).unwrap(), value.into());
-    document.tuples.insert(PartId::parse("t").unwrap(), [field("status", "open")].into());
+    document
+        .tuples
+        .insert(PartId::parse("t").unwrap(), [field("status", "open")].into_iter().collect());
     document.person.extend([field("note", note)]);
     Patch::between(&Document::default(), &document)
 }

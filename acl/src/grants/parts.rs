@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn selectors_look_at_class_id_scheme_uri_and_device_id() {
         let name = |text| FieldName::parse(text).unwrap();
-        let fields = Fields::from([
+        let fields = Fields::from_iter([
             (name("class"), "work".into()),
             (name("contact"), "SIP:alice@a.example".into()),
             (name("device-id"), "urn:uuid:1".into()),
@@ -192,8 +192,8 @@ mod tests {
         assert!(!selects(Selector::Uri("sip:alice@a.example.org".into())));
         assert!(selects(Selector::DeviceId("urn:uuid:1".into())));
         assert!(!selects(Selector::DeviceId("urn:uuid:".into())));
-        assert!(Selector::Id(id.clone()).selects(Some(id), &Fields::new()));
-        assert!(!Selector::Id(id.clone()).selects(None, &Fields::new()));
-        assert!(!Selector::Class("work".into()).selects(Some(id), &Fields::new()));
+        assert!(Selector::Id(id.clone()).selects(Some(id), &Fields::default()));
+        assert!(!Selector::Id(id.clone()).selects(None, &Fields::default()));
+        assert!(!Selector::Class("work".into()).selects(Some(id), &Fields::default()));
     }
 }

@@ -244,8 +244,9 @@ fn fields() -> impl Strategy<Value = Fields> {
 
 /// A document that has all that rules can grant.
 pub(crate) fn full() -> Document {
-    let all = || FIELDS.map(|name| (FieldName::parse(name).unwrap(), "p".into())).into();
-    let part = |id| [(PartId::parse(id).unwrap(), all())].into();
+    let one = |name: &&str| (FieldName::parse(name).unwrap(), "p".into());
+    let all = || FIELDS.iter().map(one).collect();
+    let part = |id| [(PartId::parse(id).unwrap(), all())].into_iter().collect();
     Document { person: all(), tuples: part("t1"), devices: part("p1") }
 }
 
@@ -256,6 +257,10 @@ pub(crate) fn document() -> impl Strategy<Value = Document> {
         btree_map(id(vec!["im", "t1", "t2"]), fields(), 0..4),
         btree_map(id(vec!["p1", "p2"]), fields(), 0..3),
     )
-        .prop_map(|(person, tuples, devices)| Document { person, tuples, devices });
+        .prop_map(|(person, tuples, devices)| Document {
+            person,
+            tuples: tuples.into_iter().collect(),
+            devices: devices.into_iter().collect(),
+        });
     prop_oneof![9 => random, 1 => Just(Document::offline())]
 }

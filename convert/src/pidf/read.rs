@@ -2,7 +2,9 @@
 
 use impp_protocol::Address;
 use impp_protocol::presence::document::TUPLES_MAX;
-use impp_protocol::presence::{Document, FieldName, Fields, PartId, UserInput, canonical_value};
+use impp_protocol::presence::{
+    Document, FieldName, Fields, PartId, Parts, UserInput, canonical_value,
+};
 use impp_protocol::time::Timestamp;
 
 use super::{CIPID, ELEMENTS, Form, MODEL, OWN, PIDF, PLACE_IS, PLACES, PidfError, RPID, Read};
@@ -67,7 +69,7 @@ impl Reading {
 
     /// The fields of a tuple, of the person or of a device.
     fn part(&mut self, part: &Element) -> Result<Fields, PidfError> {
-        let mut fields = Fields::new();
+        let mut fields = Fields::default();
         for child in &part.children {
             let value = child.text.trim();
             match (&*child.namespace, &*child.name) {
@@ -209,12 +211,7 @@ fn part_id(part: &Element) -> Result<PartId, PidfError> {
         .ok_or_else(|| wrong(part, format!("id {id:?}: expected 1 to 64 visible ASCII characters")))
 }
 
-fn insert(
-    parts: &mut std::collections::BTreeMap<PartId, Fields>,
-    id: PartId,
-    fields: Fields,
-    part: &Element,
-) -> Result<(), PidfError> {
+fn insert(parts: &mut Parts, id: PartId, fields: Fields, part: &Element) -> Result<(), PidfError> {
     if parts.len() == TUPLES_MAX {
         return Err(wrong(part, format!("more than {TUPLES_MAX} of <{}>", part.name)));
     }

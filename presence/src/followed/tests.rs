@@ -87,7 +87,7 @@ fn rules(grants: &[Grant]) -> RuleSet {
 fn document(count: u64) -> Document {
     let mut document = Document::default();
     let status = if count.is_multiple_of(3) { "closed" } else { "open" };
-    let mut tuple = impp_protocol::presence::Fields::new();
+    let mut tuple = impp_protocol::presence::Fields::default();
     tuple.insert(field("status"), status.into());
     tuple.insert(field("org.example.tuple"), format!("t{count}").as_str().into());
     document.tuples.insert(PartId::parse("t").unwrap(), tuple);

@@ -348,7 +348,7 @@ mod tests {
     fn patch(tuple: &str, note: Option<&str>) -> Patch {
         let mut document = Document::default();
         let fields = [(FieldName::parse("status").unwrap(), "open".into())];
-        document.tuples.insert(PartId::parse(tuple).unwrap(), fields.into());
+        document.tuples.insert(PartId::parse(tuple).unwrap(), fields.into_iter().collect());
         if let Some(note) = note {
             document.person.insert(FieldName::parse("note").unwrap(), note.into());
         }
@@ -378,10 +378,10 @@ mod tests {
         // One that was stored without a place lies beneath, and a new one on top.
         let other = patch("c", Some("older")).applied(Document::default()).unwrap();
         back.restore(DeviceId([3; 16]), other, until, 0);
-        assert_eq!(&*back.compose().person["note"], "new");
+        assert_eq!(&**back.compose().person.get("note").unwrap(), "new");
         let newest = patch("a", Some("newest"));
         let whole = back.publish(3, first, &newest, true, Lease::Until(until)).unwrap();
-        assert_eq!(&*whole.person["note"], "newest");
+        assert_eq!(&**whole.person.get("note").unwrap(), "newest");
     }
 
     #[test]
@@ -409,11 +409,11 @@ mod tests {
             .publish(2, laptop, &patch("laptop", Some("new")), true, Lease::Until(at(50)))
             .unwrap();
         let both = layers.compose();
-        assert_eq!((both.tuples.len(), &*both.person["note"]), (2, "new"));
+        assert_eq!((both.tuples.len(), &**both.person.get("note").unwrap()), (2, "new"));
         assert_eq!(layers.next_deadline(), Some(at(50)));
         layers.expire(at(50));
         let one = layers.compose();
-        assert_eq!((one.tuples.len(), &*one.person["note"]), (1, "old"));
+        assert_eq!((one.tuples.len(), &**one.person.get("note").unwrap()), (1, "old"));
         layers.remove(phone);
         assert_eq!(*layers.compose(), Document::offline());
     }

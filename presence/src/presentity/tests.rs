@@ -40,7 +40,7 @@ fn bob() -> Address {
 /// A rule by which bob may see something, as `more` has it.
 fn policy(more: &str) -> Policy {
     let text = format!("[[rule]]\nid = \"b\"\nwho = [\"bob@b.example\"]\n{more}\n");
-    Policy::new(RuleSet::parse(&text).unwrap(), &text, 0)
+    Policy::new(RuleSet::parse(&text).unwrap(), text, 0)
 }
 
 fn alice(policy: Policy) -> Presentity {

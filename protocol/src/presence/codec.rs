@@ -2,14 +2,13 @@
 //!
 //! Parts rise by id, fields by name, values are canonical: one document has one encoding.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::document::{Document, FIELDS_MAX, Fields, PartId, TUPLES_MAX, canonical_value};
+use super::document::{Document, FIELDS_MAX, Fields, PartId, Parts, TUPLES_MAX, canonical_value};
 use super::name::FieldName;
 use crate::field::{Fault, FieldError, Octets, Raw, Reader, Value, Writer};
 use crate::schema::{Map, fields};
@@ -96,7 +95,7 @@ fields! {
 
 fields! {
     /// The encoding of a presence document.
-    pub struct Parts {
+    pub struct WireDocument {
         /// Fields of the person, rising by name.
         1 person: Vec<Pair>,
         /// Tuples, rising by id, at most 16.
@@ -117,13 +116,13 @@ pub(super) fn pairs(fields: &Fields) -> Vec<Pair> {
 
 /// Reads a set of fields: names rise, values are canonical.
 pub(super) fn fields_of(pairs: Vec<Pair>) -> Result<Fields, Fault> {
-    let mut fields = Fields::new();
+    let mut fields = Fields::default();
     for Pair { name, value } in pairs {
         let canonical = canonical_value(&name, &value).ok_or(Fault::Value)?;
         if *canonical != *value {
             return Err(Fault::NotCanonical);
         }
-        if fields.last_key_value().is_some_and(|(last, _)| *last >= name) {
+        if fields.last().is_some_and(|(last, _)| *last >= name) {
             return Err(Fault::Order);
         }
         if fields.len() == FIELDS_MAX {
@@ -134,14 +133,14 @@ pub(super) fn fields_of(pairs: Vec<Pair>) -> Result<Fields, Fault> {
     Ok(fields)
 }
 
-fn parts(parts: &BTreeMap<PartId, Fields>) -> Vec<Part> {
+fn parts(parts: &Parts) -> Vec<Part> {
     parts.iter().map(|(id, fields)| Part { id: id.clone(), fields: pairs(fields) }).collect()
 }
 
-fn parts_of(wire: Vec<Part>) -> Result<BTreeMap<PartId, Fields>, Fault> {
-    let mut parts = BTreeMap::new();
+fn parts_of(wire: Vec<Part>) -> Result<Parts, Fault> {
+    let mut parts = Parts::default();
     for Part { id, fields } in wire {
-        if parts.last_key_value().is_some_and(|(last, _)| *last >= id) {
+        if parts.last().is_some_and(|(last, _)| *last >= id) {
             return Err(Fault::Order);
         }
         if parts.len() == TUPLES_MAX {
@@ -155,7 +154,7 @@ fn parts_of(wire: Vec<Part>) -> Result<BTreeMap<PartId, Fields>, Fault> {
 impl Document {
     /// The canonical encoding.
     pub fn encode(&self) -> Bytes {
-        let wire = Parts {
+        let wire = WireDocument {
             person: pairs(&self.person),
             tuples: parts(&self.tuples),
             devices: parts(&self.devices),
@@ -170,7 +169,7 @@ impl Document {
     /// # Errors
     /// [`FieldError`] naming the part that is wrong.
     pub fn decode(bytes: Bytes) -> Result<Document, FieldError> {
-        let wire = Parts::get(Reader::new(bytes))?;
+        let wire = WireDocument::get(Reader::new(bytes))?;
         let fail = |field, number| move |fault| FieldError { field, number, fault };
         Ok(Document {
             person: fields_of(wire.person).map_err(fail("person", 1))?,

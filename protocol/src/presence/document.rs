@@ -2,9 +2,10 @@
 //!
 //! Its encoding, patches and versions are in the modules beside this one.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+
+use litemap::LiteMap;
 
 use super::name::{FieldName, FieldType};
 use crate::field::Fault;
@@ -22,8 +23,13 @@ pub const VALUE_BYTES_MAX: usize = 4096;
 /// Longest encoding of a document in bytes: what is around it in a NOTIFY still fits a frame.
 pub const DOCUMENT_BYTES_MAX: usize = 48 * 1024;
 
+/// A map in one piece that is as large as what is in it: there are few of each, and they are kept for
+/// everybody who is there.
+pub type Sorted<K, V> = LiteMap<K, V>;
 /// Fields by name; iteration is in the order of names.
-pub type Fields = BTreeMap<FieldName, Arc<str>>;
+pub type Fields = Sorted<FieldName, Arc<str>>;
+/// Tuples or devices by id; iteration is in the order of ids.
+pub type Parts = Sorted<PartId, Fields>;
 
 /// The id of a tuple or device, unique in its document: visible ASCII without spaces.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,9 +66,9 @@ pub struct Document {
     /// Fields of the person.
     pub person: Fields,
     /// Presence tuples by id: a status, a contact address, other markup.
-    pub tuples: BTreeMap<PartId, Fields>,
+    pub tuples: Parts,
     /// Fields of devices by id.
-    pub devices: BTreeMap<PartId, Fields>,
+    pub devices: Parts,
 }
 
 impl Document {
@@ -71,7 +77,7 @@ impl Document {
     pub fn offline() -> Document {
         let mut document = Document::default();
         if let (Some(id), Some(status)) = (PartId::parse("im"), FieldName::parse("status")) {
-            document.tuples.insert(id, Fields::from([(status, "closed".into())]));
+            document.tuples.insert(id, Fields::from_iter([(status, "closed".into())]));
         }
         document
     }
@@ -82,7 +88,7 @@ impl Document {
     /// [`Fault::TooLong`] if there are.
     pub fn check_counts(&self) -> Result<(), Fault> {
         let parts = self.tuples.values().chain(self.devices.values());
-        let most = parts.chain([&self.person]).map(Fields::len).max();
+        let most = parts.chain([&self.person]).map(LiteMap::len).max();
         let fits = most.is_none_or(|most| most <= FIELDS_MAX)
             && self.tuples.len().max(self.devices.len()) <= TUPLES_MAX;
         if fits { Ok(()) } else { Err(Fault::TooLong) }
@@ -158,8 +164,9 @@ pub(super) mod samples {
         proptest::collection::vec(any_field(), 0..5).prop_map(|pairs| pairs.into_iter().collect())
     }
 
-    fn any_parts() -> impl Strategy<Value = BTreeMap<PartId, Fields>> {
+    fn any_parts() -> impl Strategy<Value = Parts> {
         btree_map("[a-d]{1,2}".prop_map(|id| PartId::parse(&id).unwrap()), any_fields(), 0..4)
+            .prop_map(Parts::from_iter)
     }
 
     pub(crate) fn any_document() -> impl Strategy<Value = Document> {
@@ -211,7 +218,10 @@ mod tests {
     fn offline_is_one_closed_tuple_and_nothing_else() {
         let offline = Document::offline();
         assert_eq!(offline.tuples.len(), 1);
-        assert_eq!(&*offline.tuples.values().next().unwrap()["status"], "closed");
+        assert_eq!(
+            offline.tuples.values().next().unwrap().get("status").map(|value| &**value),
+            Some("closed")
+        );
         assert!(offline.person.is_empty() && offline.devices.is_empty());
     }
 }

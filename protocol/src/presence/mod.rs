@@ -11,7 +11,7 @@ pub mod user_input;
 
 pub use amiss::field_amiss;
 pub use codec::Version;
-pub use document::{DOCUMENT_BYTES_MAX, Document, Fields, PartId, canonical_value};
+pub use document::{DOCUMENT_BYTES_MAX, Document, Fields, PartId, Parts, Sorted, canonical_value};
 pub use name::{FieldName, FieldType};
 pub use patch::{FieldsPatch, PartPatch, Patch};
 pub use user_input::UserInput;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::codec::{Pair, fields_of, pairs};
-use super::document::{Document, FIELDS_MAX, Fields, PartId, TUPLES_MAX};
+use super::document::{Document, FIELDS_MAX, Fields, PartId, Parts, TUPLES_MAX};
 use super::name::FieldName;
 use crate::field::{Fault, FieldError, Reader, Writer};
 use crate::schema::{Map, fields};
@@ -180,7 +180,6 @@ impl Patch {
     }
 }
 
-type Parts = BTreeMap<PartId, Fields>;
 type PartPatches = BTreeMap<PartId, PartPatch>;
 
 fn names(patch: &FieldsPatch) -> impl Iterator<Item = &str> {
@@ -188,7 +187,7 @@ fn names(patch: &FieldsPatch) -> impl Iterator<Item = &str> {
 }
 
 fn parts_between(old: &Parts, new: &Parts) -> PartPatches {
-    let none = Fields::new();
+    let none = Fields::default();
     let mut patches = PartPatches::new();
     for (id, fields) in new {
         let change = FieldsPatch::between(old.get(id).unwrap_or(&none), fields);

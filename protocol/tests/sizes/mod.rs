@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use impp_protocol::command::*;
-use impp_protocol::presence::{Document, FieldName, PartId, Patch, Version};
+use impp_protocol::presence::{Document, FieldName, Fields, PartId, Patch, Version};
 use impp_protocol::sasl::resume::Ticket;
 use impp_protocol::state::{self, Item, ItemKind, Page, ShortPage, SubscriptionState};
 use impp_protocol::{
@@ -136,7 +136,7 @@ fn resume() -> Vec<Said> {
 fn document(note: &str) -> Document {
     let mut document = Document::default();
     let status = [(FieldName::parse("status").unwrap(), "open".into())];
-    document.tuples.insert(PartId::parse("d0a1b2c3d").unwrap(), status.into());
+    document.tuples.insert(PartId::parse("d0a1b2c3d").unwrap(), Fields::from_iter(status));
     document.person.insert(FieldName::parse("note").unwrap(), note.into());
     document
 }

@@ -167,11 +167,10 @@ async fn serve(entrance: Arc<Entrance>, stream: TcpStream, peer: IpAddr, place: 
     match stream.get_ref().1.alpn_protocol() {
         Some(impp_protocol::ALPN_CLIENT) => {
             let pipe = Pipe::new(channel(stream), deadline);
-            entrance.let_in(pipe, peer, place, deadline).await;
+            entrance.let_in(pipe, peer, place, deadline);
         }
         Some(impp_protocol::ALPN_LINK) => {
             let pipe = Pipe::new(channel(stream), deadline);
-            // Clients are many and links few: those need not be as large as these.
             let accepted = entrance.peers.accept(pipe, peer, place, deadline, &entrance.complaints);
             Box::pin(accepted).await;
         }

@@ -11,6 +11,7 @@ pub mod listen;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use connection::Connection;
@@ -61,8 +62,9 @@ pub struct Entrance {
 }
 
 impl Entrance {
-    /// Serves the connection of a client to its end.
-    pub(crate) async fn let_in(
+    /// Serves the connection of a client to its end, in a task that has room for no more than that: what
+    /// led to it would stay with it otherwise.
+    pub(crate) fn let_in(
         self: &Arc<Self>,
         pipe: Pipe,
         peer: IpAddr,
@@ -70,9 +72,9 @@ impl Entrance {
         sign_in_by: Instant,
     ) {
         let connection = Connection::new(self.clone(), pipe, peer, place, sign_in_by);
-        self.metrics.connections.inc();
-        self.stopping.serving.track_future(connection.run()).await;
-        self.metrics.connections.dec();
+        let metrics = self.metrics.clone();
+        metrics.connections.inc();
+        self.stopping.serving.spawn(connection.run().map(move |()| metrics.connections.dec()));
     }
 
     /// Counts a connection that was refused, and says so in the log.

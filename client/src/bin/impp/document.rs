@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use impp_client::protocol::presence::{Document, Fields, PartId};
+use impp_client::protocol::presence::{Document, Fields, PartId, Parts};
 use serde::Serialize;
 
 /// A document as scripts read it: fields by name, tuples and devices with their id.
@@ -37,7 +37,7 @@ fn fields(fields: &Fields) -> FieldsJson {
     fields.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
 }
 
-fn parts(parts: &BTreeMap<PartId, Fields>) -> Vec<PartJson> {
+fn parts(parts: &Parts) -> Vec<PartJson> {
     parts.iter().map(|(id, part)| PartJson { id: id.to_string(), fields: fields(part) }).collect()
 }
 

@@ -4,7 +4,7 @@ use super::*;
 
 fn publish_doc(world: &mut World, note: &str, mood: Option<&str>) {
     let mut document = Document::default();
-    let mut tuple = impp_protocol::presence::Fields::new();
+    let mut tuple = impp_protocol::presence::Fields::default();
     tuple.insert(field("status"), "open".into());
     document.tuples.insert(PartId::parse("t").unwrap(), tuple);
     document.person.insert(field("note"), note.into());

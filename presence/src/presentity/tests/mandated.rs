@@ -96,7 +96,10 @@ fn r2_3_4_no_device_of_a_delegates_is_one_of_the_owners() {
     alice.make(at(2), says(CAL, "mine", 1000));
     alice.make(at(3), says_for(&["activities"], 1000));
     let whole = alice.layers().compose();
-    assert_eq!((&*whole.person["note"], &*whole.person["activities"]), ("mine", "busy"));
+    assert_eq!(
+        (&**whole.person.get("note").unwrap(), &**whole.person.get("activities").unwrap()),
+        ("mine", "busy")
+    );
     alice.make(at(4), Change::Part(CAL));
     assert!(has(&alice));
 }

@@ -137,7 +137,7 @@ fn who_is_not_held_back_any_more_looks_again() {
              [[rule]]\nid = \"b\"\nwho = [\"bob@b.example\"]\nhandling = \"allow\"\n\
              fields = [\"note\"]\n"
         );
-        Policy::new(RuleSet::parse(&text).unwrap(), &text, 0)
+        Policy::new(RuleSet::parse(&text).unwrap(), text, 0)
     };
     let mut alice = alice(rules("handling = \"allow\"\nfields = [\"note\"]"));
     let bound = |device, note, sphere: Option<&str>| {

@@ -178,7 +178,7 @@ fn d6_what_was_shown_before_a_grant_is_not_confirmed() {
         let text = format!(
             "[[rule]]\nid = \"a\"\nwho = [{who}]\nhandling = \"allow\"\nfields = [\"note\", \"place-is\"]\n"
         );
-        Policy::new(RuleSet::parse(&text).unwrap(), &text, 0)
+        Policy::new(RuleSet::parse(&text).unwrap(), text, 0)
     };
     let carol: Address = "carol@b.example".parse().unwrap();
     let mut alice = alice(rule("\"carol@b.example\""));

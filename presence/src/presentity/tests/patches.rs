@@ -31,7 +31,7 @@ fn policy() -> Policy {
         )
         .unwrap();
     }
-    Policy::new(RuleSet::parse(&text).unwrap(), &text, 0)
+    Policy::new(RuleSet::parse(&text).unwrap(), text, 0)
 }
 
 fn says(note: &str) -> Change {

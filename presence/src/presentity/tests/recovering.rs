@@ -109,7 +109,7 @@ fn d3_what_remains_of_a_document_is_not_shown_to_whom_it_hangs_on_the_sphere() {
         + ALLOW
         + "\n[[rule]]\nid = \"w\"\nwho = [\"w1@b.example\"]\n"
         + ALLOW;
-    let policy = Policy::new(RuleSet::parse(&text).unwrap(), &text, 0);
+    let policy = Policy::new(RuleSet::parse(&text).unwrap(), text, 0);
     let watchers = [bob(), watcher(1)].map(|who| {
         let kept = kept(SubscriptionState::Active, &policy, &who);
         (who, kept)
@@ -171,7 +171,7 @@ fn d3_who_is_allowed_without_a_sphere_is_shown_what_does_not_hang_on_one() {
         + ALLOW
         + "\n";
     let text = home.clone() + always;
-    let policy = Policy::new(RuleSet::parse(&text).unwrap(), &text, 0);
+    let policy = Policy::new(RuleSet::parse(&text).unwrap(), text, 0);
     let of_bob = kept(SubscriptionState::Active, &policy, &bob());
     let mut layers = Layers::default();
     let mut left = Document::default();
@@ -283,7 +283,7 @@ proptest! {
         changes in prop::collection::vec(any_change(), 0..8),
         end in prop::option::of(prop::sample::select(SPHERES.to_vec())),
     ) {
-        let policy = Policy::new(RuleSet::parse(&text).unwrap(), &text, 0);
+        let policy = Policy::new(RuleSet::parse(&text).unwrap(), text, 0);
         let state = |active| match active {
             true => SubscriptionState::Active,
             false => SubscriptionState::Pending,

@@ -20,7 +20,7 @@ fn policy(lose: &str, gain: &str) -> Policy {
         "[[rule]]\nid = \"l\"\nwho = [\"domain:lose.example\"]\n{lose}\n\
          [[rule]]\nid = \"g\"\nwho = [\"domain:gain.example\"]\n{gain}\n"
     );
-    Policy::new(RuleSet::parse(&text).unwrap(), &text, 0)
+    Policy::new(RuleSet::parse(&text).unwrap(), text, 0)
 }
 
 fn watcher(index: usize) -> (Address, SessionId) {

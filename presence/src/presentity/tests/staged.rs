@@ -25,7 +25,7 @@ fn tuple(device: DeviceId, text: &str) -> Change {
     let mut document = Document::default();
     let fields = [(FieldName::parse("note").unwrap(), text.into())];
     let id = PartId::parse(&format!("t{}", device.0[0])).unwrap();
-    document.tuples.insert(id, fields.into());
+    document.tuples.insert(id, fields.into_iter().collect());
     let patch = Patch::between(&Document::default(), &document);
     Change::Publish { device, patch, replace: true, lease: Lease::Until(at(1000)) }
 }

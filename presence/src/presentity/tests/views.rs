@@ -29,7 +29,7 @@ fn policy() -> Policy {
         )
         .unwrap();
     }
-    Policy::new(RuleSet::parse(&text).unwrap(), &text, 0)
+    Policy::new(RuleSet::parse(&text).unwrap(), text, 0)
 }
 
 fn says(note: &str) -> Change {

@@ -17,7 +17,7 @@ fn until_100() -> Policy {
         at(0).before(Duration::from_secs(1000)),
         at(100)
     );
-    Policy::new(RuleSet::parse(&text).unwrap(), &text, 0)
+    Policy::new(RuleSet::parse(&text).unwrap(), text, 0)
 }
 
 fn stands(alice: &Presentity) -> SubscriptionState {

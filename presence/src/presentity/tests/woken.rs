@@ -35,7 +35,7 @@ struct Play {
 impl Play {
     fn new(slice: usize) -> Play {
         let text = format!("[[rule]]\nid = \"a\"\nwho = [\"domain:b.example\"]\n{ALLOW}\n");
-        let mut alice = alice(Policy::new(RuleSet::parse(&text).unwrap(), &text, 0));
+        let mut alice = alice(Policy::new(RuleSet::parse(&text).unwrap(), text, 0));
         alice.newest.pace_limit = PaceLimit { burst: 1, interval: Duration::from_secs(60) };
         alice.slice = slice;
         let ears = (0..3).map(|index| (watcher(index), Ear::default())).collect();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use dashmap::mapref::entry::Entry;
-use impp_acl::{DomainPolicy, Pace, RuleSet, default_rules, thing};
+use impp_acl::{DomainPolicy, Pace, thing};
 use impp_presence::places::Asker;
 use impp_presence::{Effects, Layers, PaceLimit, Policy, Presentity, Sphere, Watching};
 use impp_protocol::hashing::HashMap;
@@ -16,6 +16,7 @@ use impp_protocol::{Address, Timestamp, What};
 use impp_storage::{Record, Salvaged, Store, StoreError, Table};
 use parking_lot::Mutex;
 
+use super::first_rules::RulesRead;
 use super::{HeldMessages, Principal, Principals};
 use crate::core::config::Times;
 use crate::core::ground::Ground;
@@ -80,6 +81,7 @@ impl Principals {
             recovering_until: self.recovering_until(now),
             crash: self.crash(now),
             domain: config.domain_policy(owner.domain_str()),
+            first_rules: self.first_rules.of(&owner.domain()),
         };
         let (mut principal, ended) = load(&**store, owner, around).await?;
         principal.surroundings = surroundings;
@@ -132,6 +134,8 @@ struct Circumstances {
     crash: Option<Timestamp>,
     /// What its domain lays down.
     domain: Arc<DomainPolicy>,
+    /// What its rules are as long as it has put none.
+    first_rules: RulesRead,
 }
 
 /// Reads a principal from the store; and what of it has ended since it was stored, which is to be
@@ -145,7 +149,8 @@ async fn load(
     around: Circumstances,
 ) -> Result<(Principal, Effects), StoreError> {
     let (ahead, domain) = (around.ahead, around.domain);
-    let policy = Policy { ahead, domain, ..load_policy(store, owner).await? };
+    let policy = load_policy(store, owner, around.first_rules).await?;
+    let policy = Policy { ahead, domain, ..policy };
     let layers = load_layers(store, owner, around.crash).await?;
     let mut watchers = HashMap::default();
     for (count, (key, record)) in scan(store, owner, WATCHER).await?.into_iter().enumerate() {
@@ -184,20 +189,26 @@ async fn load_held(store: &dyn Store, owner: &Address) -> Result<HeldMessages, S
     Ok(held)
 }
 
-async fn load_policy(store: &dyn Store, owner: &Address) -> Result<Policy, StoreError> {
-    let (text, number) = match store.get(records::place::rules(owner).key()).await? {
-        Some(record) => (String::from_utf8_lossy(&record.value).into_owned(), record.version),
-        None => (default_rules(&owner.domain()), 0),
+async fn load_policy(
+    store: &dyn Store,
+    owner: &Address,
+    first_rules: RulesRead,
+) -> Result<Policy, StoreError> {
+    let (read, number) = match store.get(records::place::rules(owner).key()).await? {
+        Some(record) => {
+            let text = String::from_utf8_lossy(&record.value);
+            let read = RulesRead::parse(&text);
+            (read.map_err(|error| damaged(owner, RULES, b"", &error.to_string()))?, record.version)
+        }
+        None => (first_rules, 0),
     };
-    let rules =
-        RuleSet::parse(&text).map_err(|error| damaged(owner, RULES, b"", &error.to_string()))?;
     let mut contacts = BTreeMap::new();
     for (key, record) in scan(store, owner, CONTACT).await? {
         let address = other_of(owner, CONTACT, &key)?;
         let record: ContactRecord = parsed(owner, CONTACT, &key, &record)?;
         contacts.insert(address, record.into());
     }
-    Ok(Policy { contacts: Arc::new(contacts), ..Policy::new(rules, &text, number) })
+    Ok(Policy { contacts: Arc::new(contacts), ..Policy::new(read.rules, read.text, number) })
 }
 
 async fn load_layers(

@@ -7,6 +7,7 @@
 //! gone. What a presentity does is left to `impp_presence`, what it looks like on disk to `records`.
 
 mod acts;
+mod first_rules;
 mod ghosts;
 mod held;
 mod inbox;
@@ -38,6 +39,7 @@ use crate::core::settings::Settings;
 use crate::core::standing::Standing;
 use crate::core::timers::Due;
 use acts::ActsOfHour;
+use first_rules::FirstRules;
 pub use held::{HeldMessages, Moving};
 pub use inbox::{InboxShares, Put};
 pub use load::pace_limit;
@@ -113,6 +115,7 @@ pub struct Principals {
     recovery: Recovery,
     entries: DashMap<Address, Arc<Mutex<Principal>>>,
     surroundings: Surroundings,
+    first_rules: FirstRules,
     /// Those that are just read.
     loading: DashMap<Address, Arc<tokio::sync::Mutex<()>>>,
     /// Those who do not exist.
@@ -127,12 +130,14 @@ pub struct Principals {
 impl Principals {
     /// None is loaded yet.
     pub fn new(ground: Ground, recovery: Recovery) -> Principals {
-        let (entries, surroundings, loading, ghosts, named) = Default::default();
+        let (entries, surroundings, first_rules) = Default::default();
+        let (loading, ghosts, named) = Default::default();
         Principals {
             ground,
             recovery,
             entries,
             surroundings,
+            first_rules,
             loading,
             ghosts,
             named,

@@ -193,7 +193,7 @@ fn over(command: Command) -> Command {
 async fn publish(alice: &mut Session, note: &str) {
     let mut document = Document::default();
     let open = [(FieldName::parse("status").unwrap(), "open".into())];
-    document.tuples.insert(PartId::parse("im").unwrap(), open.into());
+    document.tuples.insert(PartId::parse("im").unwrap(), open.into_iter().collect());
     document.person.insert(FieldName::parse("note").unwrap(), note.into());
     let patch = Patch::between(&Document::default(), &document).encode();
     let publish = Publish {

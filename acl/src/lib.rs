@@ -55,5 +55,5 @@ pub use rules::{
     ID_BYTES_MAX, RULES_BYTES_MAX, RULES_MAX, Rate, Rule, RuleSet, SELECTORS_MAX, SPHERES_MAX,
     VALIDITIES_MAX, WHO_MAX,
 };
-pub use things::{Ask, Pace, Permit, Service, Shape, Thing, needs, thing};
+pub use things::{Ask, Pace, Permit, Thing, needs, thing};
 pub use view::{View, ViewKey};

@@ -1,33 +1,14 @@
 //! The table of things: what there is to know of each before it is touched, and which permit it asks for.
 //!
-//! What a thing holds is left to whoever serves it.
+//! Which service a thing belongs to, clients have to know too: that stands with its number
+//! (`protocol/src/thing.rs`). What a thing holds is left to whoever serves it.
 
 use std::sync::Arc;
 
-use impp_protocol::{Address, What};
+use impp_protocol::{Address, Service, What};
 
 use crate::delegation::{Mandate, Needs};
 use crate::permit::{Acting, NotYours, scope};
-
-/// A service of an account that a thing belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
-    /// Presence.
-    Presence,
-    /// Messages.
-    Messages,
-}
-
-/// How a thing is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
-    /// It is something at any time: reading it again gives what is then.
-    State,
-    /// It grows: it is read from a place on, and nobody writes into it but by what it tells of.
-    Series,
-    /// It answers a question, and is nowhere before it is asked.
-    Answer,
-}
 
 /// What a client may ask of a thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,40 +36,26 @@ pub enum Pace {
 /// A row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thing {
-    /// How it is read.
-    pub shape: Shape,
     /// The service that its owner has to have, if it belongs to one.
     pub service: Option<Service>,
-    /// What may be asked of it.
+    /// What may be asked of it, but to follow it.
     asks: &'static [Ask],
-    /// How fast its changes are told.
-    pub pace: Pace,
+    /// How fast its changes are told, if it can be followed.
+    pub pace: Option<Pace>,
 }
 
 impl Thing {
     /// Whether this may be asked of it.
     pub fn takes(&self, ask: Ask) -> bool {
-        self.asks.contains(&ask)
-    }
-
-    /// Whether its columns fit each other.
-    const fn is_consistent(&self) -> bool {
-        let (mut at, mut published) = (0, false);
-        while at < self.asks.len() {
-            published |= matches!(self.asks[at], Ask::Publish);
-            at += 1;
-        }
-        match self.shape {
-            Shape::State => true,
-            // Of a series nothing is passed over.
-            Shape::Series => !published && matches!(self.pace, Pace::Each),
-            Shape::Answer => !published,
+        match ask {
+            Ask::Follow => self.pace.is_some(),
+            Ask::Fetch | Ask::Publish => self.asks.contains(&ask),
         }
     }
 }
 
 macro_rules! things {
-    ($($thing:ident: $shape:ident, $service:expr, $scope:ident, $asks:expr, $pace:ident;)*) => {
+    ($($thing:ident: $scope:ident, $asks:expr, $pace:expr;)*) => {
         /// A permit, by the thing for which it was asked.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub enum Permit {
@@ -122,42 +89,40 @@ macro_rules! things {
 
         /// What there is to know of a thing.
         pub const fn thing(what: What) -> Thing {
-            use {Ask::*, Service::*};
+            use {Ask::*, Pace::*};
             match what {
                 $(What::$thing => {
                     const ROW: Thing = Thing {
-                        shape: Shape::$shape,
-                        service: $service,
+                        service: What::$thing.service(),
                         asks: &$asks,
-                        pace: Pace::$pace,
+                        pace: $pace,
                     };
                     ROW
                 })*
             }
         }
-
-        $(const _: () = assert!(thing(What::$thing).is_consistent());)*
     };
 }
 
 // Presence is read and followed by watchers too, without a permit: what they see, its owner's rules say.
 // That of all contacts is followed by their list.
 things! {
-    // thing:      shape,  service,        permit over, what may be asked,        pace
-    Presence:      State,  Some(Presence), Presence,    [Fetch, Publish, Follow], Newest;
-    Layer:         State,  Some(Presence), Presence,    [Fetch],                  Each;
-    Watchers:      State,  Some(Presence), Watchers,    [Fetch, Publish, Follow], Seldom;
-    Subscriptions: State,  Some(Presence), Contacts,    [Fetch, Publish],         Each;
-    Contacts:      State,  None,           Contacts,    [Fetch, Publish, Follow], Each;
-    Rules:         State,  None,           Rules,       [Fetch, Publish],         Each;
-    Requests:      State,  None,           Rules,       [Fetch, Publish, Follow], Seldom;
-    Explain:       Answer, None,           Rules,       [Fetch],                  Each;
-    Devices:       State,  None,           Account,     [Fetch, Publish],         Each;
-    Acts:          State,  None,           Rules,       [Fetch],                  Each;
-    Delegations:   State,  None,           Rules,       [Fetch],                  Each;
-    Log:           Series, Some(Messages), Inbox,       [Fetch, Follow],          Each;
-    Fate:          Answer, Some(Messages), Inbox,       [Fetch],                  Each;
-    ReadMarks:     State,  Some(Messages), Inbox,       [],                       Each;
+    // thing:      permit over, what may be asked, and how fast who follows it is told
+    Presence:      Presence,    [Fetch, Publish],  Some(Newest);
+    Layer:         Presence,    [Fetch],           None;
+    Watchers:      Watchers,    [Fetch, Publish],  Some(Seldom);
+    Subscriptions: Contacts,    [Fetch, Publish],  None;
+    Contacts:      Contacts,    [Fetch, Publish],  Some(Each);
+    Rules:         Rules,       [Fetch, Publish],  None;
+    Requests:      Rules,       [Fetch, Publish],  Some(Seldom);
+    Explain:       Rules,       [Fetch],           None;
+    Devices:       Account,     [Fetch, Publish],  None;
+    Acts:          Rules,       [Fetch],           None;
+    Delegations:   Rules,       [Fetch],           None;
+    // It grows: nothing of it is passed over, and nobody writes into it but by what it tells of.
+    Log:           Inbox,       [Fetch],           Some(Each);
+    Fate:          Inbox,       [Fetch],           None;
+    ReadMarks:     Inbox,       [],                None;
 }
 
 /// The right by which a delegate may ask this of a thing, if any does. All else is the owner's alone.
@@ -173,5 +138,19 @@ pub const fn needs(what: What, ask: Ask) -> Option<Needs> {
         // Custody is taken by devices of the owner's alone.
         (What::Log, Ask::Fetch) => Some(Needs::InboxRead),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_are_for_what_may_be_asked() {
+        for what in What::EVERY.iter().copied() {
+            for ask in [Ask::Fetch, Ask::Publish, Ask::Follow] {
+                assert!(needs(what, ask).is_none() || thing(what).takes(ask), "{ask:?} {what}");
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use impp_locate::{NotReachedKind, Service};
 use impp_protocol::command::{Command, Done, Hello, SUPPOSE};
-use impp_protocol::{Address, DeviceId, What};
+use impp_protocol::{Address, DeviceId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -108,12 +108,10 @@ fn service_of(command: &Command) -> Service {
         Command::Message(_) | Command::Ack(_) => return Service::Messages,
         Command::Fetch(fetch) => fetch.what,
         Command::Subscribe(subscribe) => subscribe.what,
+        Command::Publish(publish) => publish.what,
         _ => return Service::Presence,
     };
-    match what {
-        What::Log | What::Fate => Service::Messages,
-        _ => Service::Presence,
-    }
+    what.service().unwrap_or(Service::Presence)
 }
 
 /// Refuses to ask a server what it does not know: it would end the connection.
@@ -321,22 +319,21 @@ impl Client {
 
 #[cfg(test)]
 mod tests {
-    use impp_protocol::command::{Fetch, Ping, Subscribe};
+    use impp_protocol::What;
+    use impp_protocol::command::{Fetch, Ping, Publish, Subscribe};
 
     use super::*;
 
     #[test]
     fn requests_go_to_the_server_of_their_service() {
         let own = Address::parse("alice@a.example").unwrap();
-        for (what, service) in [
-            (What::Presence, Service::Presence),
-            (What::Contacts, Service::Presence),
-            (What::Rules, Service::Presence),
-            (What::Log, Service::Messages),
-            (What::Fate, Service::Messages),
-        ] {
+        for what in What::EVERY.iter().copied() {
+            // What is had of either is asked of that of presence.
+            let service = what.service().unwrap_or(Service::Presence);
             assert_eq!(service_of(&Fetch::of(own.clone(), what).into()), service, "{what}");
             assert_eq!(service_of(&Subscribe::of(own.clone(), what).into()), service, "{what}");
+            let publish = Publish::of(own.clone(), what, None);
+            assert_eq!(service_of(&publish.into()), service, "{what}");
         }
         assert_eq!(service_of(&Ping {}.into()), Service::Presence);
     }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
 
-use impp_protocol::Domain;
+use impp_protocol::{Domain, Service};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -17,7 +17,6 @@ use crate::order::Order;
 use crate::outcome::{AttemptError, NotReached, Reached};
 use crate::plan::Plan;
 use crate::search::Search;
-use crate::service::Service;
 use crate::target::Target;
 
 /// How domains are found.

@@ -3,9 +3,8 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use impp_protocol::{Code, Domain};
+use impp_protocol::{Code, Domain, Service};
 
-use crate::service::Service;
 use crate::step::Step;
 
 /// A server was reached, and what the caller's attempt made of the connection.

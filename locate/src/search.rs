@@ -9,7 +9,7 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use impp_protocol::{Domain, PORT};
+use impp_protocol::{Domain, PORT, Service};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -22,7 +22,7 @@ use crate::order::Source;
 use crate::outcome::{AttemptError, NotReachedKind, Via};
 use crate::places::{CONNECTS_MAX, Places};
 use crate::plan::Candidate;
-use crate::service::Service;
+use crate::service::owner_name;
 use crate::srv::{SrvRecord, TARGETS_MAX, choose};
 use crate::step::{RecordKind, Step};
 use crate::target::{Host, Target};
@@ -149,7 +149,7 @@ impl<'a> Search<'a> {
     }
 
     async fn srv(&mut self) -> Srv {
-        let name = self.service.owner_name(self.domain);
+        let name = owner_name(self.service, self.domain);
         let asked = self.dns.ask(&name, RecordKind::Srv, self.left()).await;
         self.steps.push(asked.step);
         let data = match asked.reply {

@@ -24,7 +24,7 @@ pub use address::{Address, Domain};
 pub use command::{Command, Kind, Request};
 pub use error::{By, Code, Error};
 pub use ids::{DeviceId, MessageId, SessionId};
-pub use thing::What;
+pub use thing::{Service, What};
 pub use time::Timestamp;
 
 /// ALPN protocol id of connections from clients.

@@ -1,4 +1,5 @@
-//! Things: the states and series of a principal, named by its address and a small integer.
+//! Things: the states and series of a principal, named by its address and a small integer; and the two
+//! services that they belong to.
 
 use crate::schema::numbers;
 
@@ -33,5 +34,47 @@ numbers! {
         Fate = 17, "fate";
         /// Series: the caller's log.
         Log = 32, "log";
+    }
+}
+
+impl What {
+    /// The service that it belongs to. What belongs to none is had with either, and where the two have
+    /// different servers it is with presence.
+    pub const fn service(self) -> Option<Service> {
+        match self {
+            What::Presence | What::Layer | What::Watchers | What::Subscriptions => {
+                Some(Service::Presence)
+            }
+            What::Log | What::Fate | What::ReadMarks => Some(Service::Messages),
+            What::Rules | What::Contacts | What::Devices | What::Requests => None,
+            What::Acts | What::Delegations | What::Explain => None,
+        }
+    }
+}
+
+/// A service: an account has one of them or both, and a domain may have a server for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Service {
+    /// Presence.
+    Presence,
+    /// Instant messages.
+    Messages,
+}
+
+impl Service {
+    /// Both of them.
+    pub const ALL: [Service; 2] = [Service::Presence, Service::Messages];
+
+    /// Its word in settings and in HELLO: `pres` or `im`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Service::Presence => "pres",
+            Service::Messages => "im",
+        }
+    }
+
+    /// The service of a word.
+    pub fn from_word(word: &str) -> Option<Service> {
+        Service::ALL.into_iter().find(|service| service.word() == word)
     }
 }

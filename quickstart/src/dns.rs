@@ -11,7 +11,7 @@ use hickory_server::proto::rr::rdata::{A, SOA, SRV};
 use hickory_server::proto::rr::{LowerName, Name, RData, Record};
 use hickory_server::store::in_memory::InMemoryZoneHandler;
 use hickory_server::zone_handler::{AxfrPolicy, Catalog, ZoneHandler, ZoneType};
-use impp_locate::Service;
+use impp_locate::{Service, owner_name};
 use impp_protocol::Domain;
 use impp_server::cli::Failure;
 use tokio::net::{TcpListener, UdpSocket};
@@ -78,7 +78,7 @@ fn zone(
     let address = RData::A(A(Ipv4Addr::LOCALHOST));
     zone.upsert_mut(Record::from_rdata(host.clone(), TTL, address), 0);
     for service in Service::ALL {
-        let owner = Name::from_ascii(service.owner_name(&domain))?;
+        let owner = Name::from_ascii(owner_name(service, &domain))?;
         let srv = RData::SRV(SRV::new(0, 0, listen.port(), host.clone()));
         zone.upsert_mut(Record::from_rdata(owner, TTL, srv), 0);
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use impp_locate::{
     AttemptError, Locator, Network, NotReached, NotReachedKind, Order, Reached, Service, Settings,
-    Step, Via,
+    Step, Via, owner_name,
 };
 use impp_protocol::{Domain, Timestamp};
 use impp_trust::certificate::Validity;
@@ -278,7 +278,7 @@ fn hint(domain: &Domain, service: Service, error: &NotReached) -> Option<String>
         |step: &Step| matches!(step, Step::Skipped { why, .. } if why.ends_with("is refused"));
     match error.kind {
         NotReachedKind::UnknownDomain => {
-            let name = service.owner_name(domain);
+            let name = owner_name(service, domain);
             Some(format!("its zone needs a line like {name} 3600 IN SRV 0 0 2778 HOST."))
         }
         NotReachedKind::NotOffered => None,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use impp_locate::{
     Answer, Candidate, Locator, NotReachedKind, Order, Plan, Policy, Service, Settings, Step, Via,
+    owner_name,
 };
 use impp_protocol::{Domain, PORT};
 use tokio::time::Instant;
@@ -163,7 +164,7 @@ impl Looked<'_> {
     }
 
     fn zone_line(&self) -> String {
-        let name = self.service.owner_name(self.domain);
+        let name = owner_name(self.service, self.domain);
         let word = self.service.word();
         if !self.config.federation.services.iter().any(|service| service == word) {
             return format!("{name} 3600 IN SRV 0 0 0 . if no server has it");

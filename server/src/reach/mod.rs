@@ -90,6 +90,13 @@ pub struct Stands {
     pub is_known: bool,
 }
 
+impl Stands {
+    /// Whether it is told to who follows. An end is seen before it is stored.
+    pub fn goes_on(&self) -> bool {
+        self.is_known && self.state != SubscriptionState::Terminated
+    }
+}
+
 /// The answer to one who looks once.
 #[expect(clippy::large_enum_variant, reason = "each lives for one match")]
 pub enum Looked {

@@ -10,6 +10,19 @@ use crate::core::budget::Cost;
 /// What a row and its place in the indexes weigh on the disk beside its contents.
 const ROW_BYTES: u64 = 256;
 
+/// What no client asks once it is signed in.
+macro_rules! not_asked {
+    () => {
+        Command::Hello(_)
+            | Command::Auth(_)
+            | Command::Challenge(_)
+            | Command::Ok(_)
+            | Command::Error(_)
+            | Command::Notify(_)
+            | Command::Bye(_)
+    };
+}
+
 /// Whether something is taken back by it, or room made: that is owed, and never refused.
 pub(super) fn takes_back(command: &Command) -> bool {
     match command {
@@ -17,7 +30,8 @@ pub(super) fn takes_back(command: &Command) -> bool {
         Command::Subscribe(subscribe) => subscribe.lease == Some(Duration::ZERO),
         // Of devices nothing can be published but that one is to go.
         Command::Publish(publish) => publish.what == What::Devices || publish.content.is_none(),
-        _ => false,
+        Command::Message(_) | Command::Fetch(_) | Command::Ping(_) => false,
+        not_asked!() => false,
     }
 }
 
@@ -30,7 +44,8 @@ pub(super) fn of(command: &Command, sessions: impl FnOnce() -> u64) -> Cost {
         Command::Publish(publish) => published(publish, sessions),
         Command::Subscribe(subscribe) => subscribed(subscribe),
         Command::Fetch(fetch) => fetched(fetch),
-        _ => work(1),
+        Command::Ack(_) | Command::Ping(_) => work(1),
+        not_asked!() => work(1),
     }
 }
 
@@ -44,7 +59,10 @@ fn published(publish: &Publish, sessions: impl FnOnce() -> u64) -> Cost {
         // All watchers are judged anew.
         What::Rules => stores(8, 1, bytes),
         What::Requests => stores(16, 1, bytes),
-        _ => stores(2, 1, bytes),
+        What::Watchers | What::Subscriptions | What::Devices => stores(2, 1, bytes),
+        // Nobody publishes these; it is refused.
+        What::Layer | What::Explain | What::Acts | What::Delegations => stores(2, 1, bytes),
+        What::Log | What::Fate | What::ReadMarks => stores(2, 1, bytes),
     }
 }
 
@@ -56,7 +74,10 @@ fn subscribed(subscribe: &Subscribe) -> Cost {
         What::Requests => work(16),
         // It is stored from both sides.
         What::Presence if subscribe.lease.is_some() => stores(1, 2, 0),
-        _ => work(1),
+        What::Presence | What::Log => work(1),
+        // Nobody follows these; it is refused.
+        What::Layer | What::Subscriptions | What::Rules | What::Explain | What::Devices => work(1),
+        What::Acts | What::Delegations | What::Fate | What::ReadMarks => work(1),
     }
 }
 
@@ -69,9 +90,11 @@ fn fetched(fetch: &Fetch) -> Cost {
         What::Delegations => work(32),
         // Rules are read as for a change of them.
         What::Explain => work(8),
-        What::Log => work(2),
         // Each page of the log that it has read costs more, see `READ`.
-        _ => work(1),
+        What::Log => work(2),
+        What::Presence | What::Layer | What::Rules | What::Devices | What::Fate => work(1),
+        // Nobody reads them; it is refused.
+        What::ReadMarks => work(1),
     }
 }
 

@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use impp_acl::{Acting, Ask, Mandate, Needs, Permit, Service, needs, scope, thing};
-use impp_protocol::{Address, Error, What};
+use impp_acl::{Acting, Ask, Mandate, Needs, Permit, needs, scope, thing};
+use impp_protocol::{Address, Error, Service, What};
 
 use super::things::offered;
 use crate::core::accounts::Accounts;

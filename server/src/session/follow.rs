@@ -8,12 +8,12 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use impp_acl::{Ask, Service};
+use impp_acl::Ask;
 use impp_presence::{Bond, Held, Keeper};
 use impp_protocol::command::{Done, Fetch, Subscribe};
 use impp_protocol::presence::Version;
 use impp_protocol::state::{self, Contact, Contacts, SubscriptionEvent, SubscriptionState};
-use impp_protocol::{Address, Code, Error, What};
+use impp_protocol::{Address, Code, Error, Service, What};
 use tokio::sync::oneshot;
 
 use super::things::presence::granted;

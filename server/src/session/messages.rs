@@ -2,9 +2,8 @@
 //!
 //! Into an inbox here, and to another domain, is left to `messages`.
 
-use impp_acl::Service;
 use impp_protocol::command::{Message, Written};
-use impp_protocol::{Code, Error};
+use impp_protocol::{Code, Error, Service};
 
 use super::things::offered;
 use super::{Rooms, Session};

@@ -113,8 +113,8 @@ const READ_AT_ONCE: usize = 256;
 /// How fast presence is shown changing.
 pub fn pace_limit(times: &Times) -> PaceLimit {
     let (burst, millis) = match thing(What::Presence).pace {
-        Pace::Newest => (times.pace_burst, times.pace_milliseconds),
-        Pace::Each | Pace::Seldom => (u64::MAX / 2, 0),
+        Some(Pace::Newest) => (times.pace_burst, times.pace_milliseconds),
+        Some(Pace::Each | Pace::Seldom) | None => (u64::MAX / 2, 0),
     };
     PaceLimit { burst, interval: Duration::from_millis(millis) }
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use impp_acl::{Acting, Service, scope};
+use impp_acl::{Acting, scope};
 use impp_presence::{Bond, Change, Contact as Entry, Keeper};
 use impp_protocol::command::{Done, Fetch, LABEL_BYTES_MAX, Publish};
 use impp_protocol::state::{
     self, CONTACT_GROUPS_MAX, Contact, ContactEdit, Contacts, SubscriptionState,
 };
-use impp_protocol::{Address, Code, Error};
+use impp_protocol::{Address, Code, Error, Service};
 
 use super::{Client, lists, offered};
 use crate::core::answers::{Handled, Stored, after_others};

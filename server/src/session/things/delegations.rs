@@ -1,7 +1,6 @@
-//! Who may act for an owner and for whom the owner may, with what is said by that now; and what delegates
-//! did.
+//! Who may act for an owner and for whom the owner may, with what is said by that now.
 //!
-//! What a right lets somebody do is left to each thing.
+//! What a right lets somebody do is left to each thing, and what was done by it to `acts`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use bytes::Bytes;
 use impp_acl::{Acting, scope};
 use impp_protocol::Address;
 use impp_protocol::command::Fetch;
-use impp_protocol::state::{self, Acts, DelegatedRight, Delegation, Delegations};
+use impp_protocol::state::{self, DelegatedRight, Delegation, Delegations};
 use impp_storage::StoreError;
 
 use super::lists;
@@ -49,12 +48,6 @@ impl Delegated {
         let by = |entry: &Delegation| key(&entry.owner, &entry.delegate);
         let (entries, next) = lists::part(entries, fetch.cursor.as_ref(), by);
         Ok(lists::answer(state::encode(&Delegations { entries }), next.or(more)))
-    }
-
-    pub(super) async fn acts(&self, acting: &Acting<scope::Rules>, fetch: Fetch) -> Handled {
-        let read = self.principals.acts(acting.owner(), fetch.cursor.as_ref()).await;
-        let (entries, next) = read.stored()?;
-        Ok(lists::answer(state::encode(&Acts { entries }), next))
     }
 
     /// Owners and delegates that somebody is one of.

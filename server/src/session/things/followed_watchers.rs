@@ -40,33 +40,33 @@ impl Following for FollowedWatchers {
         front: &'a mut dyn Front,
     ) -> Telling<'a> {
         Box::pin(async move {
-            let (id, ends, owner) = (client.mailbox.id, &things.ends, self.acting.owner());
+            let (id, watched, owner) = (client.mailbox.id, &things.watched, self.acting.owner());
             loop {
                 if !front.has_room() {
                     return Ok(false);
                 }
                 if let Some(after) = self.telling.clone() {
-                    let (mut watchers, next) = ends.part(&self.acting, after.as_ref()).await?;
+                    let (mut watchers, next) = watched.part(&self.acting, after.as_ref()).await?;
                     watchers.more = next.is_some();
                     self.telling = next.map(Some);
                     front.tell(told(owner, after.is_none(), &watchers));
                     continue;
                 }
-                if self.after.is_some() && !self.seldom.may(&ends.clock, client) {
+                if self.after.is_some() && !self.seldom.may(&watched.clock, client) {
                     return Ok(true);
                 }
-                let (news, upto) = ends.news(&self.acting, id, self.after).await?;
+                let (news, upto) = watched.news(&self.acting, id, self.after).await?;
                 self.after = Some(upto);
                 match news {
                     None => {
-                        self.seldom.told(ends.clock.now());
+                        self.seldom.told(watched.clock.now());
                         self.telling = Some(None);
                     }
                     Some(news) if news.entries.is_empty() && news.gone.is_empty() => {
                         return Ok(true);
                     }
                     Some(news) => {
-                        self.seldom.told(ends.clock.now());
+                        self.seldom.told(watched.clock.now());
                         if news.more {
                             self.seldom.goes_on();
                         }
@@ -83,7 +83,7 @@ impl Following for FollowedWatchers {
     }
 
     fn leave<'a>(&'a self, things: &'a Things, client: &'a Client) -> Leaving<'a> {
-        Box::pin(things.ends.unfollow(&self.acting, client.mailbox.id))
+        Box::pin(things.watched.unfollow(&self.acting, client.mailbox.id))
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! What may be asked of a thing, and what a permit to it is over, says the table in `acl/src/things.rs`.
 
+mod acts;
 mod contacts;
 mod delegations;
 mod devices;
@@ -11,21 +12,23 @@ mod fate;
 mod followed_requests;
 mod followed_watchers;
 mod following;
+mod layer;
 pub(super) mod lists;
 pub(super) mod log;
 pub(super) mod presence;
 mod requests;
 mod rules;
 mod seldom;
+mod subscriptions;
 mod trimming;
 mod watchers;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use impp_acl::{Acting, Ask, Permit, Service, scope, thing};
+use impp_acl::{Acting, Ask, Permit, scope, thing};
 use impp_protocol::command::{Fetch, Publish, Subscribe};
-use impp_protocol::{Address, Code, Error, What};
+use impp_protocol::{Address, Code, Error, Service, What};
 
 use crate::core::accounts::Account;
 use crate::core::answers::Handled;
@@ -34,6 +37,7 @@ use crate::core::sessions::Mailbox;
 use crate::session::Rooms;
 use crate::session::delegated::Delegations;
 use crate::session::devices::Devices;
+use acts::ForOwner;
 pub(super) use contacts::ContactList;
 use delegations::Delegated;
 use devices::OwnDevices;
@@ -41,12 +45,14 @@ use fate::Fates;
 use followed_requests::FollowedRequests;
 use followed_watchers::FollowedWatchers;
 pub(super) use following::Following;
+use layer::OwnLayer;
 pub(super) use log::Logs;
 use presence::Presence;
 use requests::Waiting;
 pub use rules::Rules;
+use subscriptions::Subscribed;
 use trimming::Trimming;
-use watchers::BothEnds;
+use watchers::Watched;
 
 /// The client that asks, where what is asked depends on its device or session.
 #[derive(Debug)]
@@ -63,15 +69,18 @@ pub struct Client {
 pub struct Things {
     pub(super) delegations: Delegations,
     presence: Presence,
+    layer: OwnLayer,
     /// Rules of owners.
     pub rules: Rules,
     pub(super) contacts: ContactList,
     requests: Waiting,
-    ends: BothEnds,
+    watched: Watched,
+    subscribed: Subscribed,
     devices: OwnDevices,
     pub(super) logs: Logs,
     fates: Fates,
     delegated: Delegated,
+    acts: ForOwner,
 }
 
 impl Things {
@@ -109,14 +118,10 @@ impl Things {
                 sessions: sessions.clone(),
                 settings: settings.clone(),
             },
-            ends: BothEnds {
-                principals,
-                accounts,
-                reach,
-                sessions,
-                store: store.clone(),
-                clock: clock.clone(),
-            },
+            subscribed: Subscribed { reach: reach.clone(), sessions, store: store.clone() },
+            layer: OwnLayer { principals: principals.clone() },
+            acts: ForOwner { principals: principals.clone() },
+            watched: Watched { principals, accounts, reach, clock: clock.clone() },
             devices: OwnDevices { devices },
             logs: Logs {
                 store: store.clone(),
@@ -169,17 +174,17 @@ impl Things {
             Permit::Rules(acting) => self.rules.fetch(&acting).await,
             Permit::Contacts(acting) => self.contacts.fetch(&acting, fetch).await,
             Permit::Requests(acting) => self.requests.fetch(&acting, fetch).await,
-            Permit::Watchers(acting) => self.ends.fetch_watchers(&acting, fetch).await,
+            Permit::Watchers(acting) => self.watched.fetch(&acting, fetch).await,
             Permit::Subscriptions(acting) if fetch.what == What::Watchers => {
-                self.ends.fetch_own_entry(&acting, fetch).await
+                self.watched.fetch_own_entry(&acting, fetch).await
             }
-            Permit::Subscriptions(acting) => self.ends.fetch_subscriptions(&acting, fetch).await,
+            Permit::Subscriptions(acting) => self.subscribed.fetch(&acting, fetch).await,
             Permit::Devices(acting) => self.devices.fetch(&acting, client).await,
-            Permit::Layer(acting) => self.presence.layer(&acting, client).await,
+            Permit::Layer(acting) => self.layer.fetch(&acting, client).await,
             Permit::Explain(acting) => self.rules.explain(&acting, fetch).await,
             Permit::Log(acting) => self.logs.fetch(&acting, client.every_item, fetch).await,
             Permit::Fate(acting) => self.fates.fetch(&acting, fetch).await,
-            Permit::Acts(acting) => self.delegated.acts(&acting, fetch).await,
+            Permit::Acts(acting) => self.acts.fetch(&acting, fetch).await,
             Permit::Delegations(acting) => self.delegated.fetch(&acting, fetch).await,
             // That of whomever, so the session has looked (`session/follow.rs`).
             Permit::Presence(_) | Permit::ReadMarks(_) => Err(takes_not(fetch.what, Ask::Fetch)),
@@ -195,10 +200,8 @@ impl Things {
             Permit::Rules(acting) => self.rules.publish(&acting, publish).await,
             Permit::Contacts(acting) => self.contacts.publish(&acting, client, publish).await,
             Permit::Requests(acting) => self.requests.publish(&acting, publish).await,
-            Permit::Watchers(acting) => self.ends.publish_watchers(&acting, publish).await,
-            Permit::Subscriptions(acting) => {
-                self.ends.publish_subscriptions(&acting, publish).await
-            }
+            Permit::Watchers(acting) => self.watched.publish(&acting, publish).await,
+            Permit::Subscriptions(acting) => self.subscribed.publish(&acting, publish).await,
             Permit::Devices(acting) => self.devices.publish(&acting, publish).await,
             Permit::Layer(_)
             | Permit::Explain(_)

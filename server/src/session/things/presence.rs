@@ -1,4 +1,6 @@
-//! The owner's own presence: the layer of the device that asks.
+//! The owner's own presence: what the device that asks says of it.
+//!
+//! What it has said is read in `layer`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -155,26 +157,6 @@ impl Presence {
             mailbox.set_publishes(publishes && mailbox.id == own.id);
         }
         before
-    }
-
-    /// The layer of the client's device.
-    pub(super) async fn layer(&self, acting: &Acting<scope::Presence>, client: &Client) -> Handled {
-        let device = match acting.by() {
-            By::Delegate(mandate) => delegated(mandate.delegate(), client.mailbox.device),
-            _ => client.mailbox.device,
-        };
-        let layer = self.principals.look(acting.owner(), |principal, now| {
-            let (document, lease) = principal.presentity.layers().of(device)?;
-            let lease = match lease {
-                Lease::Until(until) => Some(until.since(now)),
-                Lease::Bound(_) | Lease::Grace(..) => None,
-            };
-            Some((document, lease))
-        });
-        match layer.await.stored()? {
-            Some((document, lease)) => Ok(Done { content: Some(document), lease, ..Done::empty() }),
-            None => Err(Error::new(Code::NotFound, "this device publishes nothing")),
-        }
     }
 }
 

@@ -46,7 +46,7 @@ impl Seldom {
 
     /// It is told.
     pub(super) fn told(&mut self, now: Timestamp) {
-        if thing(self.what).pace == Pace::Seldom {
+        if thing(self.what).pace == Some(Pace::Seldom) {
             self.rests_until = now.after(PACE);
             // What wakes the session for a telling of before comes too early.
             self.sleeps = false;

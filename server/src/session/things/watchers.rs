@@ -1,6 +1,8 @@
-//! Both ends of subscriptions: who watches an owner, and what the owner follows.
+//! Who watches an owner, and how somebody stands with one.
+//!
+//! What an owner follows is left to `subscriptions`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,42 +10,33 @@ use impp_acl::{Acting, By, scope};
 use impp_presence::{Answer, Change, Follows, News, Seen};
 use impp_protocol::command::{Done, Fetch, Publish};
 use impp_protocol::state::{
-    self, Proof, Subscription, SubscriptionEdit, SubscriptionEvent, SubscriptionState,
-    Subscriptions, WatcherCount, WatcherEdit, WatcherEntry, Watchers,
+    self, Proof, SubscriptionEvent, SubscriptionState, WatcherCount, WatcherEdit, WatcherEntry,
+    Watchers,
 };
 use impp_protocol::{Address, Code, Error, SessionId};
-use impp_storage::Store;
 
 use super::lists;
 use crate::core::accounts::Accounts;
 use crate::core::answers::{Handled, Stored};
 use crate::core::clock::Clock;
-use crate::core::keeping;
 use crate::core::principals::Principals;
-use crate::core::sessions::Sessions;
 use crate::reach::{Reach, Stands};
 
 /// Changes of watchers in one NOTIFY, at most: with the longest addresses they fit.
 const NEWS_MAX: usize = 128;
 
 /// See the module.
-pub(in crate::session) struct BothEnds {
+pub(in crate::session) struct Watched {
     pub principals: Arc<Principals>,
     pub accounts: Arc<Accounts>,
     pub reach: Arc<Reach>,
-    pub sessions: Arc<Sessions>,
-    pub store: Arc<dyn Store>,
     pub clock: Clock,
 }
 
-impl BothEnds {
+impl Watched {
     /// Who watches: to the owner all of it; to a delegate those who follow, or did, and are not blocked
     /// politely, how many are, and how it stands itself.
-    pub(super) async fn fetch_watchers(
-        &self,
-        acting: &Acting<scope::Watchers>,
-        fetch: Fetch,
-    ) -> Handled {
+    pub(super) async fn fetch(&self, acting: &Acting<scope::Watchers>, fetch: Fetch) -> Handled {
         if let By::Delegate(mandate) = acting.by() {
             return self.fetch_for(mandate.delegate(), acting, fetch.cursor.as_ref()).await;
         }
@@ -149,7 +142,7 @@ impl BothEnds {
 
     async fn own_entry(&self, watcher: &Address, presentity: &Address) -> Result<Watchers, Error> {
         let found = self.reach.stands_in_list(presentity, watcher).await?;
-        let entry = found.filter(goes_on).map(|stands| WatcherEntry {
+        let entry = found.filter(Stands::goes_on).map(|stands| WatcherEntry {
             state: stands.state,
             event: stands.event,
             ..self.named(watcher.clone())
@@ -189,7 +182,7 @@ impl BothEnds {
         }
     }
 
-    pub(super) async fn publish_watchers(
+    pub(super) async fn publish(
         &self,
         acting: &Acting<scope::Watchers>,
         publish: Publish,
@@ -204,58 +197,6 @@ impl BothEnds {
         }
         Err(Error::new(Code::NotFound, format!("{} does not watch you", edit.remove)))
     }
-
-    pub(super) async fn fetch_subscriptions(
-        &self,
-        acting: &Acting<scope::Contacts>,
-        fetch: Fetch,
-    ) -> Handled {
-        let followed = keeping::followed(&*self.store, acting.owner()).await.stored()?;
-        let mut presentities = BTreeSet::from_iter(followed);
-        for mailbox in self.sessions.of(acting.owner()) {
-            presentities.extend(mailbox.follows());
-        }
-        let mut entries = Vec::new();
-        for presentity in presentities {
-            entries.extend(self.subscription(acting, presentity).await?);
-        }
-        let key = |entry: &Subscription| lists::by_address(&entry.presentity);
-        let (entries, next) = lists::part(entries, fetch.cursor.as_ref(), key);
-        Ok(lists::answer(state::encode(&Subscriptions { entries }), next))
-    }
-
-    pub(super) async fn publish_subscriptions(
-        &self,
-        acting: &Acting<scope::Contacts>,
-        publish: Publish,
-    ) -> Handled {
-        let edit: SubscriptionEdit = state::decode(publish.content.unwrap_or_default())
-            .map_err(|error| Error::new(Code::Malformed, format!("content: {error}")))?;
-        let presentity = edit.cancel;
-        let event = SubscriptionEvent::Timeout;
-        let ended = self.reach.end(&presentity, acting.owner(), event).await?;
-        if ended {
-            return Ok(Done::empty());
-        }
-        Err(Error::new(Code::NotFound, format!("you do not follow {presentity}")))
-    }
-
-    async fn subscription(
-        &self,
-        acting: &Acting<scope::Contacts>,
-        presentity: Address,
-    ) -> Result<Option<Subscription>, Error> {
-        let found = self.reach.stands_in_list(&presentity, acting.owner()).await?;
-        Ok(found.filter(goes_on).map(|stands| {
-            let Stands { state, event, ends_in: expires_in, .. } = stands;
-            Subscription { presentity, state, event, expires_in }
-        }))
-    }
-}
-
-/// Whether it is told to who follows. An end is seen before it is stored.
-fn goes_on(stands: &Stands) -> bool {
-    stands.is_known && stands.state != SubscriptionState::Terminated
 }
 
 fn nobody() -> Watchers {

@@ -199,7 +199,9 @@ impl Table {
         let (Some(oldest), true) = (tail.oldest, tail.after <= query.after) else {
             return Looked::Unknown(Some(tail.number));
         };
-        let first = tail.items.partition_point(|item| item.seq <= query.after);
+        // Sought from the end, where nearly all who follow are.
+        let behind = tail.items.iter().rev().take_while(|item| item.seq > query.after).count();
+        let first = tail.items.len() - behind;
         let mut filler = Filler::new(query.items_max, query.bytes_max);
         for item in tail.items.range(first..) {
             if !filler.take(item.clone()) {

@@ -44,12 +44,14 @@ pub(crate) struct Queue {
     turns: Turns<Waiting>,
     /// All that came before it is done first.
     close: Option<Promise<()>>,
+    /// Whether the last group was of so many that more is on its way.
+    busy: bool,
 }
 
 impl Queue {
     /// Of what comes in here.
     pub(crate) fn new(jobs: Receiver<Job>) -> Queue {
-        Queue { jobs, turns: Turns::default(), close: None }
+        Queue { jobs, turns: Turns::default(), close: None, busy: false }
     }
 
     /// Waits for something to do, for so long at most; without end if there is no `patience`.
@@ -69,8 +71,16 @@ impl Queue {
         Ok(())
     }
 
+    /// How long what waits now goes on waiting for more to come: under load a moment, so that one sync,
+    /// and one write of each page, is for more of it.
+    fn rest(&self) -> Duration {
+        if self.busy && self.close.is_none() { GATHERED_MAX } else { Duration::ZERO }
+    }
+
     /// Takes of what waits as much as goes into one group, the lanes in turns.
     pub(crate) fn gather(&mut self, shared: &Shared) -> Vec<Waiting> {
+        // Asleep, and not at the queue: else each that comes would wake the thread.
+        std::thread::sleep(self.rest());
         // All that is there: who came last may have nothing in front of it.
         while self.close.is_none()
             && let Ok(job) = self.jobs.try_recv()
@@ -94,6 +104,8 @@ impl Queue {
             }
             group.push(waiting);
         }
+        // What found no place in it has waited enough.
+        self.busy = group.len() >= BUSY_UNITS_MIN && self.turns.is_empty();
         group
     }
 
@@ -117,6 +129,11 @@ impl Queue {
     }
 }
 
+/// So many that came together say that more is to come: two who write to each other by turns, and
+/// acknowledge, are never so many, and each of their messages is committed when it comes.
+const BUSY_UNITS_MIN: usize = 4;
+/// So much later at most is an answer for the sake of others.
+const GATHERED_MAX: Duration = Duration::from_millis(1);
 /// Most units of one transaction.
 const GROUP_UNITS_MAX: usize = 4096;
 /// A group takes no further unit from here on.
@@ -135,7 +152,7 @@ const _: () = assert!(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
+    use std::sync::mpsc::{Sender, channel};
 
     use impp_protocol::{Address, Timestamp};
 
@@ -145,8 +162,12 @@ mod tests {
     /// The lanes of what goes into the first commit.
     fn first(waiting: &[(Option<u8>, usize)]) -> Vec<Option<Lane>> {
         let (jobs, queue) = channel();
-        let mut queue = Queue::new(queue);
-        let shared = Shared::new(true);
+        let (mut queue, shared) = (Queue::new(queue), Shared::new(true));
+        ask(&jobs, &shared, waiting);
+        queue.gather(&shared).into_iter().map(|waiting| waiting.unit.lane).collect()
+    }
+
+    fn ask(jobs: &Sender<Job>, shared: &Shared, waiting: &[(Option<u8>, usize)]) {
         for (of, bytes) in waiting {
             let lane = of.map(lane);
             assert!(shared.enter(lane.as_ref(), *bytes));
@@ -154,7 +175,6 @@ mod tests {
             let promise = Pending::promise().0;
             jobs.send(Job::Unit(Waiting { unit, bytes: *bytes, promise })).unwrap();
         }
-        queue.gather(&shared).into_iter().map(|waiting| waiting.unit.lane).collect()
     }
 
     fn lane(n: u8) -> Lane {
@@ -177,5 +197,22 @@ mod tests {
         let much = vec![(Some(1), LARGE); 40];
         let group = first(&[&much[..], &[(None, 100), (Some(2), 100)]].concat());
         assert_eq!(group.len(), 42);
+    }
+
+    /// Whoever is nearly alone is answered as soon as the disk has it; under load what comes gathers, but
+    /// not where something has waited for its turn already.
+    #[test]
+    fn what_comes_gathers_under_load_only() {
+        let (jobs, queue) = channel();
+        let (mut queue, shared) = (Queue::new(queue), Shared::new(true));
+        let mut rest_behind = |waiting: &[(Option<u8>, usize)]| {
+            ask(&jobs, &shared, waiting);
+            queue.gather(&shared);
+            queue.rest()
+        };
+        assert_eq!(rest_behind(&[(Some(1), 100); 3]), Duration::ZERO);
+        assert_eq!(rest_behind(&[(Some(1), 100); 4]), GATHERED_MAX);
+        assert_eq!(rest_behind(&[(Some(1), 100)]), Duration::ZERO);
+        assert_eq!(rest_behind(&[(Some(1), LARGE); 6]), Duration::ZERO);
     }
 }

@@ -1,4 +1,5 @@
-//! What the writer knows without reading: rows of logs, how many ids senders have, the newest ids.
+//! What the writer knows without reading: rows of logs, how many ids senders have, the newest ids
+//! and the newest items.
 //!
 //! All of it follows from the rows, and is forgotten where a group did not commit. Who reads and writes
 //! those is `tables.rs`.
@@ -7,6 +8,7 @@ use std::collections::HashMap;
 
 use impp_protocol::Address;
 
+use super::fresh::Fresh;
 use super::kept::Count;
 use super::recent::Recent;
 use crate::LogChange;
@@ -18,6 +20,7 @@ pub(crate) struct Logs {
     pub(super) known: HashMap<Address, Known>,
     pub(super) senders: HashMap<Address, Sender>,
     pub(super) recent: Recent,
+    pub(super) fresh: Fresh,
     /// What has become of logs since it was last taken, for who observes.
     pub(super) changes: Vec<LogChange>,
 }
@@ -62,6 +65,7 @@ impl Logs {
             self.senders.clear();
         }
         self.recent.bound();
+        self.fresh.bound();
     }
 }
 

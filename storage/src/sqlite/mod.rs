@@ -14,6 +14,7 @@
 //! | `rows.rs` | rows as they are read, each held against its digest |
 //! | `known.rs` | what the writer need not read |
 //! | `recent.rs` | the newest records of de-duplication, in memory |
+//! | `fresh.rs` | the newest counted items, in memory |
 //! | `kept.rs` | what is counted of logs and senders |
 //! | `salvage.rs` | those of a kind that can be read, where some cannot |
 //! | `digest.rs` | the digests |
@@ -29,6 +30,7 @@
 mod digest;
 mod examine;
 mod fault;
+mod fresh;
 mod home;
 mod jobs;
 mod kept;

@@ -48,6 +48,7 @@ impl<'w> Tables<'w> {
         }
         self.logs.changes.extend(plan.changes(unit));
         for (owner, row) in plan.logs {
+            self.logs.fresh.in_custody(row.id, row.custody);
             if let Some(known) = self.logs.known.get_mut(owner) {
                 (known.row, known.dirty) = (row, true);
             } else {
@@ -64,7 +65,7 @@ impl<'w> Tables<'w> {
     fn write(&mut self, time: Timestamp, write: &Write<'_>) -> Result<()> {
         let connection = self.rows.connection;
         match write {
-            Write::Item { log, seq, append, body, counts, .. } => {
+            Write::Item { log, before, seq, append, body, counts } => {
                 let sql = "INSERT INTO item (seq, log, kind, time, counts, body, head, sum)
                            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
                 let columns = [
@@ -76,7 +77,9 @@ impl<'w> Tables<'w> {
                     body.map_or(ValueRef::Null, stored),
                     ValueRef::Blob(&append.head),
                 ];
-                self.inserts.write(&ITEM, sql, &columns)
+                self.inserts.write(&ITEM, sql, &columns)?;
+                self.logs.fresh.written(*log, *before, *seq, *counts);
+                Ok(())
             }
             Write::Record { key, version, value } => self.put(key, *version, *value),
             Write::Remove { items, .. } => {
@@ -266,6 +269,9 @@ impl Facts for Tables<'_> {
     /// A damaged item counts for nothing here, so that it stays counted in the log: rather full too
     /// soon than never. Custody of all there is counts from zero again.
     fn counted(&mut self, log: u64, after: u64, upto: u64) -> Answer<Usage> {
+        if let Some(usage) = self.logs.fresh.counted(log, after, upto) {
+            return Ok(usage);
+        }
         let sql = "SELECT seq FROM item WHERE log = ?1 AND seq > ?2 AND seq <= ?3";
         let mut statement = self.rows.connection.prepare_cached(sql)?;
         let mut seqs =

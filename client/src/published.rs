@@ -220,7 +220,7 @@ mod tests {
             let patch = Patch::between(&Document::default(), &saying(&[("note", note)]));
             Said::among(Document::default()).changed(&patch)
         };
-        let note = |said: Option<Said>| said.unwrap().whole.person.into_values().next().unwrap();
+        let note = |said: Option<Said>| said.unwrap().whole.person.into_iter().next().unwrap().1;
         let refused = impp_protocol::Error::new(Code::TooLarge, "too large");
         let unknown = ClientError::Timeout(Duration::from_secs(10));
         let cases =

@@ -33,7 +33,7 @@ pub(crate) fn requests() -> Vec<Vec<u8>> {
 /// A patch that opens a tuple and sets the person's note.
 pub(crate) fn note(text: &str) -> Patch {
     let set = |name: &str, value: &str| FieldsPatch {
-        set: [(FieldName::parse(name).unwrap(), value.into())].into(),
+        set: [(FieldName::parse(name).unwrap(), value.into())].into_iter().collect(),
         ..FieldsPatch::default()
     };
     Patch {

@@ -297,7 +297,13 @@ async fn d_5_5_presence_does_not_hang_on_a_connection() {
     let mut bob = Watcher::sign_in(&server, "bob", ALICE).await;
     alice.show(&document(&[("note", "here")], &[("im", &[("status", "closed")])])).await;
     bob.until_note("here").await;
-    assert!(bob.held.document().tuples.values().all(|tuple| &*tuple["status"] == "closed"));
+    assert!(
+        bob.held
+            .document()
+            .tuples
+            .values()
+            .all(|tuple| &**tuple.get("status").unwrap() == "closed")
+    );
     alice.show_for(&open("on the train"), 3600).await.unwrap();
     bob.until_note("on the train").await;
     alice.leave().await;

@@ -205,7 +205,7 @@ async fn a12_bad_text_is_refused_and_never_relayed() {
     }
     for value in ["\u{202e}evil", "a\u{2066}b", "a\rb", "a\0b"] {
         let mut patch = corpus::note("plain");
-        patch.person.set.values_mut().for_each(|note| *note = value.into());
+        patch.person.set.iter_mut().for_each(|(_, note)| *note = value.into());
         let publish = publish("alice@localhost", What::Presence, Some(patch.encode()));
         let error = alice.request(publish).await.unwrap_err();
         let named = error.text.is_some_and(|text| text.contains("presence field \"note\""));

@@ -224,7 +224,7 @@ async fn i4_an_orderly_stop_with_a_thousand_clients() {
     assert_eq!(carol.inbox().await.len(), 20);
     let seen = carol.done(fetch("alice@localhost", What::Presence)).await;
     let document = Document::decode(seen.content.expect("a document")).unwrap();
-    assert_eq!(&*document.person["note"], "at my desk");
+    assert_eq!(&**document.person.get("note").unwrap(), "at my desk");
 }
 
 /// A restart makes nobody flap: who was seen open is not shown as closed while its session may

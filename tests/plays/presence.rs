@@ -178,7 +178,7 @@ fn filtered(whole: &Document, fields: &[&str], tuples: impl Fn(&str) -> bool) ->
     let mut view = whole.clone();
     view.person.retain(|name, _| fields.contains(&name.as_str()));
     view.tuples.retain(|id, _| tuples(id.as_str()));
-    for tuple in view.tuples.values_mut() {
+    for (_, tuple) in view.tuples.iter_mut() {
         tuple.retain(|name, _| {
             fields.contains(&name.as_str()) || ["status", "contact"].contains(&name.as_str())
         });

@@ -237,7 +237,10 @@ async fn r2_3_7_rules_work_while_the_owner_is_away() {
     assert_eq!(person(bob.held.document(), "note"), Some("away"));
     let carol = Watcher::sign_in(&server, "carol", "alice@localhost").await;
     assert_eq!(person(carol.held.document(), "note"), None);
-    assert_eq!(carol.held.document().tuples.values().next().map(|t| &*t["status"]), Some("open"));
+    assert_eq!(
+        carol.held.document().tuples.values().next().map(|t| &**t.get("status").unwrap()),
+        Some("open")
+    );
     let dave = Watcher::sign_in(&server, "dave", "alice@localhost").await;
     assert_eq!(dave.held.document(), &Document::offline());
     let mut erin = Peer::sign_in(&server, "erin").await;

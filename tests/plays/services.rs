@@ -110,7 +110,7 @@ async fn r2_1_2_presence_under_one_name_and_messages_under_another() {
     seen.show(&contact).await;
     let mut bob = Watcher::sign_in(&server, "bob", "seen@localhost").await;
     let tuple = bob.held.document().tuples.values().next().unwrap();
-    let contact = tuple["contact"].strip_prefix("im:").unwrap().to_owned();
+    let contact = tuple.get("contact").unwrap().strip_prefix("im:").unwrap().to_owned();
     bob.peer.send(&contact, "I saw that you are open").await;
     let mut written = Peer::sign_in(&server, "written").await;
     assert_eq!(written.inbox().await[0].body, "I saw that you are open");

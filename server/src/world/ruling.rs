@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use impp_protocol::Address;
-use impp_protocol::presence::{Document, FieldName, PartId};
+use impp_protocol::presence::{Document, FieldName, Fields, PartId};
 
 use super::facts::Place;
 
@@ -99,7 +99,7 @@ pub(super) fn layer(device: &str, value: &str) -> Document {
     document.person.insert(note(), value.into());
     let said = value.rsplit(' ').next().unwrap_or_default();
     document.person.insert(sphere(), said.into());
-    let mut tuple = std::collections::BTreeMap::new();
+    let mut tuple = Fields::default();
     tuple.insert(FieldName::parse("status").unwrap(), "open".into());
     tuple.insert(note(), value.into());
     document.tuples.insert(PartId::parse(device).unwrap(), tuple);
@@ -123,7 +123,7 @@ pub(super) fn seen(layers: &[Document], grant: Grant) -> Document {
         Grant::All if !layers.is_empty() => whole,
         Grant::Status if !layers.is_empty() => {
             whole.person.clear();
-            for tuple in whole.tuples.values_mut() {
+            for (_, tuple) in whole.tuples.iter_mut() {
                 tuple.remove(&note());
             }
             whole

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use impp_client::protocol::presence::{Document, Fields, PartId, Parts};
+use impp_client::protocol::presence::{Document, Fields, Parts};
 use serde::Serialize;
 
 /// A document as scripts read it: fields by name, tuples and devices with their id.

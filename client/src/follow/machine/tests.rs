@@ -39,7 +39,8 @@ fn events(machine: &mut Machine) -> Vec<String> {
         }
         Event::Notify { state, change, content, reason, .. } => {
             let kind = change.map_or("-", |change| change.kind.as_str());
-            let note = content.map(|(_, document)| document.person["note"].to_string());
+            let note =
+                content.map(|(_, document)| document.person.get("note").unwrap().to_string());
             let reason = reason.map_or("-", |reason| reason.as_str());
             format!("{state} {kind} {} {reason}", note.unwrap_or_default())
         }

@@ -21,6 +21,7 @@ pub mod followed;
 pub mod ghosts;
 pub mod places;
 
+mod ageing;
 mod bonds;
 mod ids;
 mod looks;
@@ -29,13 +30,14 @@ mod presentity;
 mod watchers;
 mod watching;
 
+pub use ageing::WINDOW;
 pub use bonds::{Bond, Bonds, Keeper};
 pub use ids::{LinkId, ListenerId};
-pub use looks::{LOOKS_MAX, Look, WINDOW};
+pub use looks::{LOOKS_MAX, Look};
 pub use policy::{Contact, Policy, Sphere};
 pub use presentity::{
     Answer, Asked, Change, DELEGATED_BYTES_MAX, DELEGATED_MAX, Effects, Fetched, Follows,
     GroupTold, Groups, Held, Joined, LAYERS_MAX, Layers, Lease, News, PaceLimit, Presentity,
     Pulled, PulledGroups, Saved, Saying, Seen, Staging, Told, Write, delegated, set_version,
 };
-pub use watching::{GIVEUP_AFTER, Kept, Watching};
+pub use watching::{GIVEUP_AFTER, Kept, SPARED_FOR, Watching};

@@ -1,16 +1,12 @@
 //! Who has looked at a presentity once, or was refused, a while ago at most: kept for its owner
 //! (RFC 3857 4.7.1), in memory alone. Nobody who looks can tell from it that it is kept.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
-
 use impp_protocol::hashing::HashMap;
 use impp_protocol::{Address, Timestamp};
 
-/// So long after the last time it is kept, and word of a subscription after its end.
-pub const WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
-/// Those who have looked, at most. Where there are more the oldest goes of the domain that has most: who
-/// invents addresses in one domain takes the places of that domain alone.
+use crate::ageing::Ageing;
+
+/// Those who have looked, at most. Where there are more the oldest goes of the domain that has most.
 pub const LOOKS_MAX: usize = 256;
 
 /// What is known of one who has looked.
@@ -30,7 +26,7 @@ pub struct Look {
 #[derive(Debug, Default)]
 pub(crate) struct Looks {
     all: HashMap<Address, Look>,
-    by_time: BTreeSet<(Timestamp, Address)>,
+    by_time: Ageing,
     dropped: u64,
 }
 
@@ -39,13 +35,13 @@ impl Looks {
     pub(crate) fn note(&mut self, now: Timestamp, who: &Address, refused: bool) -> Option<Address> {
         let new = Look { first: now, last: now, count: 0, refused };
         let look = self.all.entry(who.clone()).or_insert(new);
-        self.by_time.remove(&(look.last, who.clone()));
+        self.by_time.remove(look.last, who);
         *look = Look { last: now, count: look.count + 1, refused, ..*look };
-        self.by_time.insert((now, who.clone()));
+        self.by_time.add(now, who);
         if self.all.len() <= LOOKS_MAX {
             return None;
         }
-        let gone = self.crowding()?;
+        let gone = self.by_time.crowding()?.clone();
         self.dropped += 1;
         self.forget(&gone);
         Some(gone)
@@ -53,9 +49,7 @@ impl Looks {
 
     /// Whose time is over is forgotten.
     pub(crate) fn expire(&mut self, now: Timestamp) -> Vec<Address> {
-        let is_over = |(last, _): &&(Timestamp, Address)| last.after(WINDOW) <= now;
-        let over = self.by_time.iter().take_while(is_over).map(|(_, who)| who.clone());
-        let over: Vec<Address> = over.collect();
+        let over: Vec<Address> = self.by_time.over(now).cloned().collect();
         over.iter().for_each(|who| self.forget(who));
         over
     }
@@ -77,25 +71,15 @@ impl Looks {
 
     fn forget(&mut self, who: &Address) {
         if let Some(look) = self.all.remove(who) {
-            self.by_time.remove(&(look.last, who.clone()));
+            self.by_time.remove(look.last, who);
         }
-    }
-
-    /// The oldest of the domain that has most.
-    fn crowding(&self) -> Option<Address> {
-        let mut of: HashMap<&str, usize> = HashMap::default();
-        for (_, who) in &self.by_time {
-            *of.entry(who.domain_str()).or_default() += 1;
-        }
-        let most = of.values().copied().max()?;
-        let crowds = |who: &Address| of.get(who.domain_str()) == Some(&most);
-        self.by_time.iter().map(|(_, who)| who).find(|who| crowds(who)).cloned()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ageing::WINDOW;
 
     fn at(seconds: u64) -> Timestamp {
         Timestamp::from_millis(1_000_000_000_000 + seconds * 1000)
@@ -115,7 +99,7 @@ mod tests {
         let window = WINDOW.as_secs();
         assert!(looks.expire(at(window + 59)).is_empty());
         assert_eq!(looks.expire(at(window + 60)), [bob]);
-        assert!(looks.all.is_empty() && looks.by_time.is_empty() && looks.dropped() == 0);
+        assert!(looks.all.is_empty() && looks.by_time.len() == 0 && looks.dropped() == 0);
     }
 
     #[test]

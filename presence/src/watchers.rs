@@ -8,12 +8,12 @@ use impp_acl::ViewKey;
 use impp_protocol::hashing::{HashMap, HashSet};
 use impp_protocol::{Address, Timestamp};
 
+use crate::ageing::Ageing;
 use crate::ids::ListenerId;
-use crate::looks::WINDOW;
 use crate::watching::Watching;
 
-/// Watchers whose subscriptions have ended and of whom word is kept, for a while ([`WINDOW`]), at most: the
-/// newest.
+/// Watchers whose subscriptions have ended and of whom word is kept, for a while (`WINDOW`), at most. Where
+/// there are more the oldest goes of the domain that has most, as of those who have looked.
 const ENDED_MAX: usize = 256;
 
 /// Watchers as they were before a step; `None` where there was none.
@@ -29,7 +29,7 @@ pub(crate) struct Watchers {
     /// Active ones, by what they see.
     views: HashMap<ViewKey, HashSet<Address>>,
     /// Ended ones whom nobody listens for any more.
-    idle: BTreeSet<(Timestamp, Address)>,
+    idle: Ageing,
     waiting: usize,
     /// Of these, by the watcher's domain.
     waiting_of: HashMap<String, usize>,
@@ -125,7 +125,7 @@ impl Watchers {
         watching.listeners.retain(|other| *other != listener);
         if !before && watching.is_idle() {
             let since = watching.since;
-            self.idle.insert((since, who.clone()));
+            self.idle.add(since, who);
         }
     }
 
@@ -166,23 +166,23 @@ impl Watchers {
         self.dropped
     }
 
-    /// Forgets those of whom only word is kept when their time is over, and the oldest if they are too
-    /// many.
+    /// Forgets those of whom only word is kept when their time is over, and of the domain that has most
+    /// the oldest if they are too many.
     pub(crate) fn trim(&mut self, now: Timestamp) {
-        while let Some((since, oldest)) = self.idle.first().cloned() {
-            let is_over = since.after(WINDOW) <= now;
-            if !is_over && self.idle.len() <= ENDED_MAX {
-                return;
-            }
-            self.dropped += u64::from(!is_over);
-            self.set(&oldest, None);
+        let over: Vec<Address> = self.idle.over(now).cloned().collect();
+        over.iter().for_each(|who| self.set(who, None));
+        while self.idle.len() > ENDED_MAX
+            && let Some(who) = self.idle.crowding().cloned()
+        {
+            self.dropped += 1;
+            self.set(&who, None);
         }
     }
 
     fn place(&mut self, who: &Address, place: Place) {
         let Place { due, view, idle, waits } = place;
         self.agenda.extend(due.map(|at| (at, who.clone())));
-        self.idle.extend(idle.map(|since| (since, who.clone())));
+        idle.into_iter().for_each(|since| self.idle.add(since, who));
         if let Some(key) = view {
             self.views.entry(key).or_default().insert(who.clone());
         }
@@ -198,7 +198,7 @@ impl Watchers {
             self.agenda.remove(&(at, who.clone()));
         }
         if let Some(since) = idle {
-            self.idle.remove(&(since, who.clone()));
+            self.idle.remove(since, who);
         }
         if let Some(key) = view
             && let Some(members) = self.views.get_mut(&key)

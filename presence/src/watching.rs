@@ -15,6 +15,10 @@ use crate::presentity::{Pace, PaceLimit};
 /// How long a request waits that nobody keeps any more, and about which the owner does not decide (RFC 3857
 /// 4.7.1, giveup): longer than a long absence, so that it is found at the return.
 pub const GIVEUP_AFTER: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// However long it has waited, it is not given up so soon after it was read from the store: while the
+/// server was off its owner could not decide. Longer than a weekend, and shorter than a week, as servers
+/// that start anew each week have to give up too.
+pub const SPARED_FOR: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 
 /// What of a watcher, or of one who follows elsewhere, survives the server: its record changes when
 /// this does.
@@ -51,6 +55,8 @@ pub struct Watching {
     pub listeners: Vec<ListenerId>,
     /// How often the owner's sphere may still grant it another view; none as long as it has rested.
     pub(crate) pace: Option<Pace>,
+    /// Before that it is not given up, though it waits.
+    pub(crate) spared_until: Timestamp,
 }
 
 impl Watching {
@@ -62,21 +68,21 @@ impl Watching {
             Handling::PoliteBlock | Handling::Allow => SubscriptionState::Active,
         };
         let event = SubscriptionEvent::Subscribe;
-        let (bonds, listeners) = Default::default();
-        Some(Watching { state, event, since: now, decision, bonds, listeners, pace: None })
+        let (bonds, listeners, pace) = Default::default();
+        let (since, spared_until) = (now, now);
+        Some(Watching { state, event, since, decision, bonds, listeners, pace, spared_until })
     }
 
-    /// A watcher whom the store remembers. A request that only a session kept waits now.
-    pub fn restored(kept: &Kept, decision: Decision) -> Watching {
+    /// A watcher whom the store remembers, read now. A request that only a session kept waits from when
+    /// it is decided about again.
+    pub fn restored(kept: &Kept, decision: Decision, now: Timestamp) -> Watching {
         let mut bonds = Bonds::restored(&kept.leases, kept.by_contact);
         if let Some(until) = kept.server {
             bonds.keep(Bond::Server(until));
         }
         let Kept { state, event, since, .. } = *kept;
-        let listeners = Vec::new();
-        let mut watching = Watching { state, event, since, decision, bonds, listeners, pace: None };
-        watching.settle(since);
-        watching
+        let (listeners, pace, spared_until) = (Vec::new(), None, now.after(SPARED_FOR));
+        Watching { state, event, since, decision, bonds, listeners, pace, spared_until }
     }
 
     /// What survives of it. An active subscription that only a session keeps ends with the server;
@@ -149,7 +155,7 @@ impl Watching {
 
     fn gives_up_at(&self) -> Option<Timestamp> {
         let waits = self.state == SubscriptionState::Waiting;
-        waits.then(|| self.since.after(GIVEUP_AFTER))
+        waits.then(|| self.since.after(GIVEUP_AFTER).max(self.spared_until))
     }
 
     /// Ends a request that has waited for too long.
@@ -161,7 +167,12 @@ impl Watching {
 
     /// Whether this is decided of it, and it stands so: what is read from the store may not.
     pub(crate) fn stands_by(&self, decision: &Decision) -> bool {
-        self.decision == *decision && self.turn_by(decision).is_none()
+        self.decision == *decision && self.turn_by(decision).is_none() && !self.is_deserted()
+    }
+
+    /// Whether it asks, and what kept it has ended with the server before this one.
+    fn is_deserted(&self) -> bool {
+        self.state == SubscriptionState::Pending && self.bonds.is_empty()
     }
 
     /// How it stands by a decision, if that is otherwise than now.
@@ -201,6 +212,9 @@ impl Watching {
 
     /// Takes a new decision.
     pub(crate) fn decide(&mut self, now: Timestamp, decision: Decision) {
+        if self.is_deserted() {
+            self.settle(now);
+        }
         let next = self.turn_by(&decision);
         self.decision = decision;
         if let Some((state, event)) = next {

@@ -152,7 +152,7 @@ fn home(owner: &Address, now: Timestamp, policy: Policy, old: Option<&Presentity
         layers = old.layers().clone();
         for (address, watching) in old.watchers() {
             let Some(kept) = watching.kept() else { continue };
-            let watching = Watching::restored(&kept, watching.decision.clone());
+            let watching = Watching::restored(&kept, watching.decision.clone(), now);
             watchers.insert(address.clone(), watching);
         }
     }

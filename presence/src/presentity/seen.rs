@@ -12,8 +12,9 @@ use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, SessionId, Timestamp};
 
 use super::Presentity;
+use crate::ageing::WINDOW;
 use crate::ids::ListenerId;
-use crate::looks::{Look, Looks, WINDOW};
+use crate::looks::{Look, Looks};
 use crate::watching::Watching;
 
 /// Changes of which those who follow are told one by one; if there were more since they have looked,

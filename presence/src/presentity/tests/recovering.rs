@@ -22,7 +22,7 @@ fn kept(state: SubscriptionState, policy: &Policy, who: &Address) -> Watching {
     let (leases, server, by_contact) = (Default::default(), None, true);
     let kept = Kept { state, event, since, leases, server, by_contact };
     let alice = Address::parse("alice@a.example").unwrap();
-    Watching::restored(&kept, policy.decide(&alice, who, at(1), Sphere::Lost, Some(state)))
+    Watching::restored(&kept, policy.decide(&alice, who, at(1), Sphere::Lost, Some(state)), at(1))
 }
 
 /// Alice, whom bob follows, after a crash.

@@ -141,7 +141,7 @@ fn h5_watchers_read_from_the_store_are_decided_about_in_slices() {
         let kept = Kept { state, event, since, leases, server, by_contact };
         // As the server does: by what is decided now.
         let decision = policy.decide(&address("alice"), &who, at(1), Sphere::Lost, Some(state));
-        (who, Watching::restored(&kept, decision))
+        (who, Watching::restored(&kept, decision, at(1)))
     };
     let watchers = (0..MANY).map(kept).collect();
     let (mut alice, mut effects) = recovering_alice(policy.clone(), watchers, None);

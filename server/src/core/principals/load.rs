@@ -164,7 +164,7 @@ async fn load(
             .ok_or_else(|| damaged(owner, WATCHER, &key, "unknown state or device"))?;
         // It is made anew when the layers are there.
         let decision = policy.decide(owner, &address, around.now, Sphere::Lost, Some(kept.state));
-        watchers.insert(address, Watching::restored(&kept, decision));
+        watchers.insert(address, Watching::restored(&kept, decision, around.now));
     }
     let Circumstances { now, pace, recovering_until, .. } = around;
     let (presentity, ended) =

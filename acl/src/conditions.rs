@@ -8,7 +8,7 @@ use crate::identity::{By, Grant, Who};
 use crate::named::Sought;
 
 /// A span of time: from its first moment, until just before its last (RFC 4745 7.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Validity {
     /// The first moment inside.
     pub from: Timestamp,

@@ -3,20 +3,29 @@
 //!
 //! Whether there is that right says `delegation`.
 
+mod said;
+
 use std::fmt;
+use std::hash::Hash;
 
 use impp_protocol::Address;
+use impp_protocol::hashing::HashSet;
 
 use crate::conditions::Conditions;
-use crate::delegation::Delegate;
+use crate::decide::Purpose;
+use crate::domain::DomainPolicy;
 use crate::grants::Grants;
-use crate::identity::{Grant, Who};
+use crate::identity::Grant;
 use crate::named::Sought;
-use crate::rules::{DeliveryRule, Handling, Rule, RuleSet};
+use crate::rules::{Handling, Rule, RuleSet};
+use said::{Acts, Places};
 
 /// Something that a delegate would make of rules and may not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Widened(String);
+
+/// What somebody may want.
+const PURPOSES: [Purpose; 2] = [Purpose::Subscribe, Purpose::Fetch];
 
 /// What somebody is granted at any time, in any sphere, in or out of the contact list.
 struct Unconditional {
@@ -26,56 +35,82 @@ struct Unconditional {
 }
 
 impl RuleSet {
-    /// A delegate may put `new` in the place of these rules: each rule there is one of these, or grants
-    /// no more than the delegate is granted here without conditions, and shows nobody more of what others
-    /// grant; the rest is the same. Groups count by
-    /// who is in them, and names count for nothing.
+    /// A delegate may put `new` in the place of these rules, beneath the policy of the owner's `domain`:
+    /// each rule there is one of these, or grants no more than the delegate is granted here without
+    /// conditions, and shows nobody more of what others, or the domain's floor, grant; the rest is the
+    /// same. Groups count by who is in them, and names count for nothing.
+    ///
+    /// What it costs goes with the length of the texts: each rule is looked at a few times, none with each
+    /// of the others.
     ///
     /// # Errors
     /// [`Widened`] naming the first thing that it may not.
-    pub fn confine(&self, new: &RuleSet, delegate: &Address) -> Result<(), Widened> {
+    pub fn confine(
+        &self,
+        new: &RuleSet,
+        delegate: &Address,
+        domain: &DomainPolicy,
+    ) -> Result<(), Widened> {
         let same = "is the owner's to change";
-        if !alike(&self.delegates, &new.delegates, nameless_delegate) {
+        if !alike(self.delegates.iter().map(Acts::of), new.delegates.iter().map(Acts::of)) {
             return Err(Widened(format!("[[delegate]] {same}")));
         }
-        if !alike(&self.delivery, &new.delivery, nameless_delivery) {
+        let places = Places::of(&[self, new]);
+        let (old, now) = (places.read(self), places.read(new));
+        let delivery = self.delivery.iter().map(|rule| old.delivery(rule));
+        if !alike(delivery, new.delivery.iter().map(|rule| now.delivery(rule))) {
             return Err(Widened(format!("[[delivery]] {same}")));
         }
-        let old: Vec<Rule> = self.rules.iter().map(nameless).collect();
-        let own = self.unconditional(delegate);
-        for rule in new.rules.iter().filter(|rule| !old.contains(&nameless(rule))) {
+        let before: HashSet<_> = self.rules.iter().map(|rule| old.access(rule)).collect();
+        let own = self.unconditional(delegate, domain);
+        let beside = PURPOSES.map(|purpose| own.first_unshown(new, domain, purpose));
+        for rule in new.rules.iter().filter(|rule| !before.contains(&now.access(rule))) {
             if !own.includes(rule) {
                 let text = "is none of before, and lets others do more than you may yourself";
                 return Err(Widened(format!("the rule \"{}\" {text}", rule.id)));
             }
-            if let Some(other) = new.rules.iter().find(|other| own.opens(rule, other)) {
-                let text = format!("would show what \"{}\" grants and does not show", other.id);
+            let opened = PURPOSES.into_iter().zip(&beside).find_map(|(purpose, unshown)| {
+                unshown.as_ref().filter(|_| rule.handling_for(purpose) == Handling::Allow)
+            });
+            if let Some(other) = opened {
+                let text = format!("would show what {other} grants and does not show");
                 return Err(Widened(format!("the rule \"{}\" {text}", rule.id)));
             }
         }
         Ok(())
     }
 
-    fn unconditional(&self, who: &Address) -> Unconditional {
-        let who = Some(Sought::new(who));
+    /// The floor grants beside these rules, and a ceiling that may be above the delegate cuts what both do.
+    fn unconditional(&self, who: &Address, domain: &DomainPolicy) -> Unconditional {
+        let sought = Sought::new(who);
         let counts = |rule: &&Rule| {
             let Conditions { who: named, except, valid, spheres } = &rule.conditions;
             let always = valid.is_empty() && spheres.is_empty();
             // Whatever the contact list says.
-            let out = Grant::EVERY.iter().any(|grant| except.find(who, *grant).is_some());
-            always && named.find(who, Grant::None).is_some() && !out
+            let out = Grant::EVERY.iter().any(|grant| except.find(Some(sought), *grant).is_some());
+            always && named.find(Some(sought), Grant::None).is_some() && !out
         };
-        let (mut handling, mut fetch, mut grants) = Default::default();
-        for rule in self.rules.iter().filter(counts) {
-            (handling, fetch) = (rule.handling.max(handling), rule.fetch().max(fetch));
-            grants = Some(match grants {
-                None => rule.grants.clone(),
-                Some(grants) => rule.grants.clone().union(&grants),
-            });
+        let mut own = Unconditional {
+            handling: Handling::Block,
+            fetch: Handling::Block,
+            grants: Grants::nothing(),
+        };
+        for rule in self.rules.iter().chain(&domain.floors).filter(counts) {
+            own.handling = own.handling.max(rule.handling);
+            own.fetch = own.fetch.max(rule.fetch());
+            own.grants.unite(&rule.grants);
+        }
+        let above = domain.ceilings.iter().filter(|ceiling| ceiling.conditions.may_match(sought));
+        for ceiling in above {
+            own.handling = own.handling.beneath(ceiling.handling_for(Purpose::Subscribe));
+            own.fetch = own.fetch.beneath(ceiling.handling_for(Purpose::Fetch));
+            own.grants = own.grants.cut(&ceiling.fields);
         }
         // They show to who is allowed.
-        let shown = grants.filter(|_| handling.max(fetch) == Handling::Allow);
-        Unconditional { handling, fetch, grants: shown.unwrap_or_else(Grants::nothing) }
+        if own.handling.max(own.fetch) < Handling::Allow {
+            own.grants = Grants::nothing();
+        }
+        own
     }
 }
 
@@ -85,48 +120,32 @@ impl Unconditional {
         rule.handling <= self.handling && rule.fetch() <= self.fetch && self.has(rule)
     }
 
-    /// Whether one rule may let see what another grants beyond this: rules unite what they grant, and one
-    /// that allows shows all of it. That nobody is named by both is not looked for.
-    fn opens(&self, rule: &Rule, other: &Rule) -> bool {
-        let shows = |of: &Rule| [of.handling, of.fetch()].map(|by| by == Handling::Allow);
-        let more = shows(rule).into_iter().zip(shows(other)).any(|(one, other)| one && !other);
-        more && !self.has(other)
+    /// The first rule, in words, that grants more than this and does not show it to who wants that: one
+    /// that allows beside it would, as rules unite what they grant. That nobody is named by both is not
+    /// looked for.
+    fn first_unshown(
+        &self,
+        rules: &RuleSet,
+        domain: &DomainPolicy,
+        purpose: Purpose,
+    ) -> Option<String> {
+        let more = |rule: &&Rule| rule.handling_for(purpose) != Handling::Allow && !self.has(rule);
+        let own = rules.rules.iter().find(more).map(|rule| format!("\"{}\"", rule.id));
+        let floor = || domain.floors.iter().find(more);
+        own.or_else(|| floor().map(|rule| format!("the domain's \"{}\"", rule.id)))
     }
 
     /// Whether all that a rule grants to anybody is granted here.
     fn has(&self, rule: &Rule) -> bool {
+        looked(1);
         let by_entry = rule.by_entry.iter().flatten();
         by_entry.chain([&rule.grants]).all(|grants| self.grants.includes(grants))
     }
 }
 
 /// Whether two lists say the same, in whatever order.
-fn alike<T: PartialEq>(old: &[T], new: &[T], nameless: impl Fn(&T) -> T) -> bool {
-    let [old, new] = [old, new].map(|list| list.iter().map(&nameless).collect::<Vec<T>>());
-    old.iter().all(|one| new.contains(one)) && new.iter().all(|one| old.contains(one))
-}
-
-fn nameless(rule: &Rule) -> Rule {
-    Rule { id: String::new(), conditions: resolved(&rule.conditions), ..rule.clone() }
-}
-
-fn nameless_delivery(rule: &DeliveryRule) -> DeliveryRule {
-    DeliveryRule { id: String::new(), conditions: resolved(&rule.conditions), ..rule.clone() }
-}
-
-fn nameless_delegate(delegate: &Delegate) -> Delegate {
-    Delegate { id: String::new(), ..delegate.clone() }
-}
-
-/// The same conditions, with the members of groups in their place.
-fn resolved(conditions: &Conditions) -> Conditions {
-    let whole = |who: &Who| {
-        let members = who.groups.iter().flat_map(|group| group.members().iter().cloned());
-        let addresses = who.addresses.iter().cloned().chain(members).collect();
-        Who { addresses, groups: Vec::new(), ..who.clone() }
-    };
-    let Conditions { who, except, .. } = conditions;
-    Conditions { who: whole(who), except: whole(except), ..conditions.clone() }
+fn alike<T: Hash + Eq>(old: impl Iterator<Item = T>, new: impl Iterator<Item = T>) -> bool {
+    old.collect::<HashSet<T>>() == new.collect::<HashSet<T>>()
 }
 
 impl fmt::Display for Widened {
@@ -135,9 +154,22 @@ impl fmt::Display for Widened {
     }
 }
 
+/// So often something was looked at: a test counts it.
+fn looked(_times: usize) {
+    #[cfg(test)]
+    tests::LOOKED.set(tests::LOOKED.get() + _times);
+}
+
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+    use crate::rules::{GROUP_MEMBERS_MAX, RULES_BYTES_MAX, RULES_MAX};
+
+    thread_local! {
+        pub(super) static LOOKED: Cell<usize> = const { Cell::new(0) };
+    }
 
     const OLD: &str = r#"
 [groups]
@@ -184,7 +216,7 @@ rights = ["rules"]
     fn with(text: &str) -> Result<(), String> {
         let [old, new] = [OLD, text].map(|text| RuleSet::parse(text).unwrap());
         let help = Address::parse("help@a.example").unwrap();
-        old.confine(&new, &help).map_err(|widened| widened.to_string())
+        old.confine(&new, &help, DomainPolicy::none()).map_err(|widened| widened.to_string())
     }
 
     fn rule(handling: &str, rest: &str) -> String {
@@ -254,7 +286,7 @@ rights = ["rules"]
             RuleSet::parse(&format!("{text}\n{asks}")).unwrap()
         });
         let help = Address::parse("help@a.example").unwrap();
-        let error = old.confine(&new, &help).unwrap_err().to_string();
+        let error = old.confine(&new, &help, DomainPolicy::none()).unwrap_err().to_string();
         assert_eq!(error, "the rule \"new\" would show what \"ask\" grants and does not show");
     }
 
@@ -267,5 +299,75 @@ rights = ["rules"]
         );
         assert_eq!(edited("rights = [\"rules\"]", "rights = []"), is("delegate"));
         assert_eq!(edited("action = \"accept\"", "action = \"hold\""), is("delivery"));
+    }
+
+    /// What is wrong with alice's text if this rule is added to it, beneath this policy.
+    fn beneath(policy: &str, added: &str) -> Result<(), String> {
+        let domain = DomainPolicy::parse(policy).unwrap();
+        let [old, new] =
+            [OLD.to_owned(), format!("{OLD}\n{added}")].map(|text| RuleSet::parse(&text).unwrap());
+        let help = Address::parse("help@a.example").unwrap();
+        old.confine(&new, &help, &domain).map_err(|widened| widened.to_string())
+    }
+
+    #[test]
+    fn d_4_the_domains_policy_counts_as_it_does_for_who_watches() {
+        let note = rule("allow", "fields = [\"note\"]\ntuples = [\"id:desk\"]\n");
+        let note = note.strip_prefix(OLD).unwrap();
+        let mood = note.replace("note", "mood");
+        let floor = |who: &str, rest: &str| {
+            format!("[[floor]]\nid = \"f\"\nwho = [\"{who}\"]\nhandling = {rest}\n")
+        };
+        // A floor is one more rule: what it grants the delegate always, it may grant.
+        assert!(beneath(&floor("domain:b.example", "\"block\""), &mood).is_err());
+        let grants = "\"allow\"\nfields = [\"mood\"]\ntuples = []";
+        assert_eq!(beneath(&floor("domain:a.example", grants), &mood), Ok(()));
+        // What it grants and does not show, no rule of a delegate may show.
+        let asks = floor("eve@a.example", "\"confirm\"\nfields = [\"mood\", \"activities\"]");
+        let shows = "would show what the domain's \"f\" grants and does not show";
+        assert_eq!(beneath(&asks, note), Err(format!("the rule \"new\" {shows}")));
+        // To look once is another wish.
+        let once = "\"confirm\"\nfetch = \"allow\"\nfields = [\"activities\"]\ntuples = []";
+        assert_eq!(
+            beneath(&floor("eve@a.example", once), note),
+            Err(format!("the rule \"new\" {shows}"))
+        );
+        let looks = note.replace("\"allow\"", "\"block\"\nfetch = \"allow\"");
+        assert_eq!(beneath(&floor("eve@a.example", once), &looks), Ok(()));
+        // Who is cut by a ceiling hands on what is left.
+        let ceiling =
+            |rest: &str| format!("[[ceiling]]\nid = \"c\"\nwho = [\"domain:a.example\"]\n{rest}\n");
+        assert!(beneath(&ceiling("fields = [\"status\"]"), note).is_err());
+        assert!(beneath(&ceiling("handling = \"polite-block\""), note).is_err());
+        assert_eq!(beneath(&ceiling("fields = [\"status\", \"note\"]"), note), Ok(()));
+    }
+
+    /// Each rule of two texts as large as they may be is looked at a few times, and none with each other.
+    #[test]
+    fn d_4_what_comparing_costs_goes_with_the_texts_and_not_with_their_square() {
+        let text = |from: usize| {
+            let members =
+                (0..GROUP_MEMBERS_MAX).map(|n| format!("\"u{n}@a.b\"")).collect::<Vec<_>>();
+            let mut text = String::from("[groups]\n");
+            for group in ["f", "g"] {
+                text += &format!("{group} = [{}]\n", members.join(","));
+            }
+            let own = "who=[\"help@a.b\"]\nhandling=\"allow\"\nfields=[\"all\"]\n";
+            text += &format!("[[rule]]\nid=\"own\"\n{own}");
+            for id in 1..RULES_MAX {
+                let who = format!("\"group:f\",\"group:g\",\"w{}@a.b\"", id + from);
+                text += &format!("[[rule]]\nid=\"{id}\"\nwho=[{who}]\nhandling=\"confirm\"\n");
+            }
+            assert!(text.len() * 5 > RULES_BYTES_MAX * 3 && text.len() <= RULES_BYTES_MAX);
+            RuleSet::parse(&text).unwrap()
+        };
+        let (old, help) = (text(0), Address::parse("help@a.b").unwrap());
+        // All of them are of before, or none and no more than its author is granted.
+        for new in [text(0), text(RULES_MAX)] {
+            LOOKED.set(0);
+            assert_eq!(old.confine(&new, &help, DomainPolicy::none()), Ok(()));
+            let looked = LOOKED.get();
+            assert!((RULES_MAX..=16 * RULES_MAX).contains(&looked), "{looked}");
+        }
     }
 }

@@ -7,6 +7,7 @@
 //! to the `except` of each rule that would let this one in. Nobody else's decision changes, and
 //! undoing takes the address out of the group, leaving the owner's own exceptions alone.
 
+mod grouped;
 mod text;
 
 use impp_protocol::Address;
@@ -17,6 +18,7 @@ use crate::grants::{FieldSet, PartSet};
 use crate::identity::Grant;
 use crate::named::{Named, Sought};
 use crate::rules::{DeliveryAction, Handling, RuleSet};
+pub use grouped::{NotGrouped, with_group};
 use text::RulesText;
 
 /// Groups of those kept from seeing, from writing.
@@ -181,16 +183,8 @@ impl Change {
         who: &Address,
         entries: &Entries<'_>,
     ) -> Result<String, RulesError> {
-        let rules = RuleSet::parse(text)?;
-        let mut edited = RulesText::open(text, section)?;
-        for group in groups {
-            edited.remove_member(group, who);
-        }
-        for (index, entry) in entries(&rules).iter().enumerate() {
-            if entry.id.starts_with(DECIDED) {
-                edited.remove_from(index, "who", who);
-            }
-        }
+        let ids = entries(&RuleSet::parse(text)?).into_iter().map(|entry| entry.id);
+        let mut edited = forgotten(section, groups, text, who, ids)?;
 
         let rules = RuleSet::parse(&edited.to_text())?;
         if let Some(admit) = &self.admit {
@@ -209,6 +203,26 @@ impl Change {
         RuleSet::parse(&text)?;
         Ok(text)
     }
+}
+
+/// The text, which says rules of these ids, without earlier rulings about `who`.
+fn forgotten(
+    section: &'static str,
+    groups: [&str; 2],
+    text: &str,
+    who: &Address,
+    ids: impl Iterator<Item = impl AsRef<str>>,
+) -> Result<RulesText, RulesError> {
+    let mut edited = RulesText::open(text, section)?;
+    for group in groups {
+        edited.remove_member(group, who);
+    }
+    for (index, id) in ids.enumerate() {
+        if id.as_ref().starts_with(DECIDED) {
+            edited.remove_from(index, "who", who);
+        }
+    }
+    Ok(edited)
 }
 
 impl Admit {

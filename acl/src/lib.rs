@@ -38,7 +38,9 @@ pub use defaults::default_rules;
 pub use delegation::{Beyond, Delegate, Mandate, Needs, Right};
 pub use delivery::{DeliveryDecision, DeliveryQuestion, decide_delivery, decide_delivery_unsure};
 pub use domain::DomainPolicy;
-pub use edit::{DeliveryRuling, Ruling, with_decision, with_delivery_decision};
+pub use edit::{
+    DeliveryRuling, NotGrouped, Ruling, with_decision, with_delivery_decision, with_group,
+};
 pub use error::RulesError;
 pub use explain::{
     DeliveryExplanation, Explanation, RuleTrace, explain, explain_delivery,

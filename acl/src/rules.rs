@@ -214,7 +214,7 @@ impl DeliveryAction {
 }
 
 /// How many messages a sender may send in how long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rate {
     /// Messages.
     pub count: u32,

@@ -8,8 +8,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use impp_locate::{NotReachedKind, Service};
-use impp_protocol::command::{Command, Done, Hello, SUPPOSE};
-use impp_protocol::{Address, DeviceId};
+use impp_protocol::command::{Command, Done, Hello, INTO_GROUP, Publish, SUPPOSE};
+use impp_protocol::state::{self, RequestEdit};
+use impp_protocol::{Address, DeviceId, What};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -114,14 +115,22 @@ fn service_of(command: &Command) -> Service {
     what.service().unwrap_or(Service::Presence)
 }
 
-/// Refuses to ask a server what it does not know: it would end the connection.
+/// Refuses to ask a server what it does not know: it would end the connection, or take it for less.
 fn known_to(server: &Hello, command: &Command) -> Result<(), ClientError> {
-    let Command::Fetch(fetch) = command else { return Ok(()) };
-    let knows = server.features.iter().any(|feature| feature == SUPPOSE);
-    match fetch.supposes() && !knows {
-        true => Err(ClientError::Older("it cannot say what rules would do")),
-        false => Ok(()),
-    }
+    let (feature, what) = match command {
+        Command::Fetch(fetch) if fetch.supposes() => (SUPPOSE, "it cannot say what rules would do"),
+        Command::Publish(publish) if goes_into_group(publish) => {
+            (INTO_GROUP, "it cannot make somebody a member of a group")
+        }
+        _ => return Ok(()),
+    };
+    let knows = server.features.iter().any(|known| known == feature);
+    knows.then_some(()).ok_or(ClientError::Older(what))
+}
+
+fn goes_into_group(publish: &Publish) -> bool {
+    let edit = || state::decode::<RequestEdit>(publish.content.clone().unwrap_or_default());
+    publish.what == What::Requests && edit().is_ok_and(|edit| edit.group.is_some())
 }
 
 impl Client {

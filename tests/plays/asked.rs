@@ -37,7 +37,7 @@ async fn requests(alice: &mut Peer) -> Vec<(&'static str, Command)> {
     let base = alice.done(fetch(own, What::Rules)).await.number;
     let rules = publish(own, What::Rules, Some(Bytes::from_static(b"# none")));
     let from = Address::parse("dave@localhost").unwrap();
-    let allow = RequestEdit { from, decision: Decision::Allow };
+    let allow = RequestEdit::of(from, Decision::Allow);
     let status = publish(own, What::Presence, Some(layer(&open("here"))));
     let cursor = alice.log().await.pop().unwrap().cursor;
     vec![

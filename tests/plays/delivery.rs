@@ -228,7 +228,7 @@ async fn r2_3_5_held_messages_are_bounded() {
     }
     let error = bob.request(message("alice@localhost", "3")).await.unwrap_err();
     assert_eq!((error.code, error.by), (Code::Full, impp_protocol::By::Recipient));
-    let allow = RequestEdit { from: bob.address.clone(), decision: Decision::Allow };
+    let allow = RequestEdit::of(bob.address.clone(), Decision::Allow);
     alice.done(publish("alice@localhost", What::Requests, Some(state::encode(&allow)))).await;
     bob.send("alice@localhost", "3").await;
     let bodies: Vec<_> = alice.inbox().await.into_iter().map(|m| m.body).collect();
@@ -251,7 +251,7 @@ async fn e14_held_messages_come_in_their_order() {
         message.id = id;
         bob.done(message.clone()).await;
     }
-    let allow = RequestEdit { from: bob.address.clone(), decision: Decision::Allow };
+    let allow = RequestEdit::of(bob.address.clone(), Decision::Allow);
     alice.done(publish("alice@localhost", What::Requests, Some(state::encode(&allow)))).await;
     let bodies: Vec<_> = alice.inbox().await.into_iter().map(|m| m.body).collect();
     assert_eq!(bodies, texts);
@@ -266,7 +266,7 @@ async fn e14_nothing_passes_held_messages_that_are_moved() {
     let mut alice = Peer::sign_in(&server, "alice").await;
     alice.set_rules(&delivery("bob", "hold")).await;
     let mut bob = Peer::sign_in(&server, "bob").await;
-    let allow = RequestEdit { from: bob.address.clone(), decision: Decision::Allow };
+    let allow = RequestEdit::of(bob.address.clone(), Decision::Allow);
     let (half, halfway) = tokio::sync::oneshot::channel();
     let sending = tokio::spawn(async move {
         for n in 0..MESSAGES / 2 {
@@ -307,7 +307,7 @@ async fn r2_3_5_what_is_judged_while_rules_change_is_decided_about_too() {
     let sent = dave.ask(message("alice@localhost", "on its way")).await;
     // Whoever is answered this has been heard before.
     dave.done(Ping {}).await;
-    let deny = RequestEdit { from: "dave@localhost".parse().unwrap(), decision: Decision::Deny };
+    let deny = RequestEdit::of("dave@localhost".parse().unwrap(), Decision::Deny);
     let deny = publish("alice@localhost", What::Requests, Some(state::encode(&deny)));
     let decided = alice.ask(deny).await;
     // What is being taken away counts at once.
@@ -338,7 +338,7 @@ async fn r5_4_10_after_a_block_nothing_of_theirs_comes() {
     for _ in 0..3 {
         assert_eq!(bob.refused(message("alice@localhost", "after")).await, Code::Refused);
     }
-    let deny = RequestEdit { from: carol.address.clone(), decision: Decision::Deny };
+    let deny = RequestEdit::of(carol.address.clone(), Decision::Deny);
     let deny = publish("alice@localhost", What::Requests, Some(state::encode(&deny)));
     alice.done(deny).await;
     assert_eq!(carol.refused(message("alice@localhost", "after")).await, Code::Refused);

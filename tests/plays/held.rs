@@ -25,7 +25,7 @@ async fn holding(server: &Server, messages: usize) -> (Peer, Peer) {
 }
 
 async fn decide(alice: &mut Peer, decision: Decision) -> u64 {
-    let edit = RequestEdit { from: "bob@localhost".parse().unwrap(), decision };
+    let edit = RequestEdit::of("bob@localhost".parse().unwrap(), decision);
     alice.ask(publish("alice@localhost", What::Requests, Some(state::encode(&edit)))).await
 }
 

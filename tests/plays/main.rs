@@ -30,6 +30,7 @@ mod framing;
 mod framing_values;
 mod full_disk;
 mod full_quota;
+mod grouped;
 mod held;
 mod hosted;
 mod link_tls;

@@ -104,7 +104,7 @@ async fn r3_2_2_a_request_waits_for_an_owner_who_is_away() {
     let expected = ["dave@localhost", "erin@localhost"];
     assert_eq!(asking, expected.map(|from| (RequestKind::Subscribe, from.to_owned())));
     alice.show(&open("back")).await;
-    let edit = RequestEdit { from: "erin@localhost".parse().unwrap(), decision: Decision::Allow };
+    let edit = RequestEdit::of("erin@localhost".parse().unwrap(), Decision::Allow);
     let decide = publish("alice@localhost", What::Requests, Some(state::encode(&edit)));
     alice.done(decide).await;
     // Erin's subscription has lived on: it is active without having been asked for again.

@@ -33,7 +33,7 @@ pub(crate) fn strangers(names: &[&str]) -> Server {
 
 /// The owner's word on a request.
 pub(crate) async fn decide(owner: &mut Peer, from: &Address, decision: Decision) {
-    let edit = state::encode(&RequestEdit { from: from.clone(), decision });
+    let edit = state::encode(&RequestEdit::of(from.clone(), decision));
     let own = owner.address.clone();
     owner.done(publish(own.as_str(), What::Requests, Some(edit))).await;
 }

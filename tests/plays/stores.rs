@@ -155,7 +155,7 @@ async fn requests(old: &Old, alice: &mut Peer) {
         waiting.iter().filter(|entry| entry.from == erin).map(|entry| entry.kind).collect();
     kinds.sort_by_key(|kind| *kind as u8);
     assert_eq!(kinds, [RequestKind::Subscribe, RequestKind::Message]);
-    let decision = state::RequestEdit { from: erin.clone(), decision: state::Decision::Allow };
+    let decision = state::RequestEdit::of(erin.clone(), state::Decision::Allow);
     let content = Some(state::encode(&decision));
     let publish = impp_tests::peer::publish("alice@a.example", What::Requests, content);
     alice.done(publish).await;

@@ -147,7 +147,7 @@ async fn over_a_link(exists: bool) -> Vec<String> {
     asking.retain(|entry| entry.kind == state::RequestKind::Subscribe);
     let asking: Vec<_> = asking.into_iter().map(|entry| entry.from.to_string()).collect();
     course.came.note("requests", asking);
-    let edit = RequestEdit { from: course.peer.account("amy"), decision: Decision::Allow };
+    let edit = RequestEdit::of(course.peer.account("amy"), Decision::Allow);
     dora.done(publish(DORA, What::Requests, Some(state::encode(&edit)))).await;
     let let_in = course.told().await;
     assert_eq!(let_in.state, SubscriptionState::Active, "{let_in:?}");

@@ -152,3 +152,37 @@ fn a_text_with_faults_is_not_edited() {
     let error = with_decision("[[rule]]\n", &address("b@localhost"), &Ruling::Deny).unwrap_err();
     assert_eq!(error.line, 1);
 }
+
+#[test]
+fn into_a_group_of_the_owners_and_out_again() {
+    let dave = address("dave@localhost");
+    let text = with_decision(MINE, &dave, &Ruling::Deny).unwrap();
+    let text = with_group(&text, &dave, "friends").unwrap();
+    assert_eq!(handling(&text, "dave@localhost"), Handling::Allow);
+    for line in MINE.lines().filter(|line| !line.contains("ob@localhost")) {
+        assert!(text.contains(line), "{line} is gone from\n{text}");
+    }
+    // Once is enough, in whatever spelling.
+    let dana = address("dana@localhost");
+    let twice = with_group(&text, &dana, "friends").unwrap();
+    assert_eq!(twice, text);
+    let text = with_decision(&text, &dave, &Ruling::Deny).unwrap();
+    assert_eq!(handling(&text, "dave@localhost"), Handling::Block);
+    assert_eq!(handling(&text, "dana@localhost"), Handling::Allow);
+}
+
+#[test]
+fn a_group_that_is_not_there_or_lets_nobody_in_is_said() {
+    let words = |text: &str, who: &str, group: &str| {
+        with_group(text, &address(who), group).map_err(|error| error.to_string())
+    };
+    let unknown = "the rules have no group \"friend\"; they have friends";
+    assert_eq!(words(MINE, "dave@localhost", "friend"), Err(unknown.to_owned()));
+    let none = "the rules have no group \"friends\"; they have none";
+    assert_eq!(words("", "dave@localhost", "friends"), Err(none.to_owned()));
+    // Whom the rule leaves out by name, and a group that is only blocked.
+    let out = "no rule lets bob@localhost see anything as a member of \"friends\"";
+    assert_eq!(words(MINE, "bob@localhost", "friends"), Err(out.to_owned()));
+    let ex = MINE.replace("\"allow\"", "\"polite-block\"");
+    assert!(words(&ex, "dave@localhost", "friends").is_err());
+}

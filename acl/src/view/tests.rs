@@ -26,8 +26,8 @@ fn full() -> Document {
     let phone = fields(&[("device-id", "urn:x:1"), ("user-input", "idle")]);
     Document {
         person: fields(&[("mood", "happy"), ("timestamp", "2026-01-02T00:00:00Z")]),
-        tuples: document::Parts::from_iter([(id("t1"), work), (id("t2"), home)]),
-        devices: document::Parts::from_iter([(id("phone"), phone)]),
+        tuples: impp_protocol::presence::Parts::from_iter([(id("t1"), work), (id("t2"), home)]),
+        devices: impp_protocol::presence::Parts::from_iter([(id("phone"), phone)]),
     }
 }
 

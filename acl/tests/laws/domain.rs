@@ -7,12 +7,12 @@ use proptest::prelude::*;
 use super::any::{self, RuleSpec, Spec};
 
 /// Rules of users that could stand in a floor: those that ask no sphere.
-fn floor() -> impl Strategy<Value = RuleSpec> {
+pub(super) fn floor() -> impl Strategy<Value = RuleSpec> {
     any::rule().prop_map(|rule| RuleSpec { sphere: vec![], ..rule })
 }
 
 /// A ceiling cuts fields and handling; the rest of a rule is not its concern.
-fn ceiling() -> impl Strategy<Value = RuleSpec> {
+pub(super) fn ceiling() -> impl Strategy<Value = RuleSpec> {
     floor().prop_map(|rule| RuleSpec {
         handling: [0, 2, 3, 3][rule.handling],
         fetch: rule.fetch.map(|fetch| [0, 2, 3, 3][fetch]),
@@ -35,7 +35,16 @@ fn groups(spec: &Spec) -> String {
     "[groups]\n".to_owned() + &members.collect::<String>()
 }
 
-fn of<'a>(asking: &'a any::Asking, domain: &'a DomainPolicy) -> Question<'a> {
+/// A policy of these, with the groups of a user's rules; none if it would say nothing.
+pub(super) fn policy(spec: &Spec, floors: &[RuleSpec], ceilings: &[RuleSpec]) -> DomainPolicy {
+    if floors.is_empty() && ceilings.is_empty() {
+        return DomainPolicy::default();
+    }
+    let rules = text(spec, floors, "floor") + &text(spec, ceilings, "ceiling");
+    DomainPolicy::parse(&(groups(spec) + &rules)).unwrap()
+}
+
+pub(super) fn of<'a>(asking: &'a any::Asking, domain: &'a DomainPolicy) -> Question<'a> {
     Question { domain, ..asking.question() }
 }
 

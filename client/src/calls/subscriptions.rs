@@ -114,7 +114,17 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn decide(&self, from: &Address, decision: Decision) -> Result<(), ClientError> {
-        let edit = RequestEdit { from: from.clone(), decision };
+        let edit = RequestEdit::of(from.clone(), decision);
+        self.edit_own(What::Requests, &edit).await.map(drop)
+    }
+
+    /// Lets somebody in as a member of this group of the rules.
+    ///
+    /// # Errors
+    /// [`ClientError`]; not found, if the rules have no such group.
+    pub async fn allow_into(&self, from: &Address, group: &str) -> Result<(), ClientError> {
+        let edit = RequestEdit::of(from.clone(), Decision::Allow);
+        let edit = RequestEdit { group: Some(group.to_owned()), ..edit };
         self.edit_own(What::Requests, &edit).await.map(drop)
     }
 }

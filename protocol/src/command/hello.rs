@@ -21,6 +21,10 @@ pub const SHORT_PAGES: &str = "short-pages";
 /// somebody sees it: those fields are sent to no other one.
 pub const SUPPOSE: &str = "suppose";
 
+/// The feature of a server that knows decisions which make somebody a member of a group: that field is
+/// sent to no other one.
+pub const INTO_GROUP: &str = "into-group";
+
 fields! {
     /// HELLO: the first frame of each side, with request number 0.
     pub struct Hello {

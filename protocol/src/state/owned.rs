@@ -102,5 +102,14 @@ fields! {
         1 from: Address,
         /// Yes or no.
         2 decision: Decision,
+        /// With `allow`: the group of the rules that they become a member of, instead of being granted the status.
+        64 group: Option<String>,
+    }
+}
+
+impl RequestEdit {
+    /// Yes or no, and no more.
+    pub fn of(from: Address, decision: Decision) -> RequestEdit {
+        RequestEdit { from, decision, group: None }
     }
 }

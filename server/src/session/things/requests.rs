@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use impp_acl::{
-    Acting, DeliveryRuling, FieldSet, Ruling, scope, with_decision, with_delivery_decision,
+    Acting, DeliveryRuling, FieldSet, NotGrouped, RulesError, Ruling, scope, with_decision,
+    with_delivery_decision, with_group,
 };
 use impp_presence::Follows;
 use impp_protocol::command::{Done, Fetch, Publish};
@@ -17,10 +18,17 @@ use impp_protocol::{Address, Code, Error, SessionId};
 use tokio::task::JoinError;
 
 use super::lists;
-use super::rules::Rules;
+use super::rules::{Rules, unusable};
 use crate::core::answers::{Handled, Stored, after_others};
 use crate::core::clock::Clock;
 use crate::messages::{Delivery, Held};
+
+/// What is decided about who asks to see.
+enum Asked {
+    Ruled(Ruling),
+    /// They become a member of this group.
+    Grouped(String),
+}
 
 /// See the module.
 #[derive(Clone)]
@@ -111,17 +119,26 @@ impl Waiting {
             let text = format!("{} does not wait for a decision", edit.from);
             return Err(Error::new(Code::NotFound, text));
         }
-        let (asked, delivery) = match edit.decision {
+        if edit.group.is_some() && edit.decision != Decision::Allow {
+            return Err(Error::new(Code::Malformed, "group: only who is allowed becomes a member"));
+        }
+        let (ruling, delivery) = match edit.decision {
             Decision::Allow => (Ruling::Allow(FieldSet::status()), DeliveryRuling::Accept),
             Decision::Polite => (Ruling::Polite, DeliveryRuling::Drop),
             Decision::Deny => (Ruling::Deny, DeliveryRuling::Refuse),
         };
         // To its end also if who asks is gone: until then what comes from there waits, and what is on
         // its way to being held would stay behind.
+        // Into a group comes also who has only written.
+        let asked = match edit.group {
+            Some(group) => Some(Asked::Grouped(group)),
+            None => asks.then_some(Asked::Ruled(ruling)),
+        };
         let (waiting, acting, from) = (self.clone(), acting.clone(), edit.from);
-        let decided = tokio::spawn(async move {
-            waiting.decide(&acting, &from, asks.then_some(asked), delivery, held).await
-        });
+        let decided =
+            tokio::spawn(
+                async move { waiting.decide(&acting, &from, asked, delivery, held).await },
+            );
         let failed = |error: JoinError| Error::new(Code::Internal, error.to_string());
         decided.await.map_err(failed)??;
         Ok(Done::empty())
@@ -132,14 +149,14 @@ impl Waiting {
         &self,
         acting: &Acting<scope::Rules>,
         from: &Address,
-        mut asked: Option<Ruling>,
+        asked: Option<Asked>,
         delivery: DeliveryRuling,
         held: bool,
     ) -> Result<(), Error> {
         if held {
             return self.carry_out(acting, from, asked.as_ref(), delivery).await;
         }
-        self.rule(acting, from, asked.take().as_ref(), None).await?;
+        self.rule(acting, from, asked.as_ref(), None).await?;
         // Also what was judged by the rules of before just now, and is on its way: it would stay behind
         // as a request of somebody about whom is decided.
         if self.has_held(acting, from).await? {
@@ -153,13 +170,19 @@ impl Waiting {
         &self,
         acting: &Acting<scope::Rules>,
         from: &Address,
-        asked: Option<&Ruling>,
+        asked: Option<&Asked>,
         delivery: Option<DeliveryRuling>,
     ) -> Result<(), Error> {
         let edit = |text: &str| {
-            let text =
-                asked.map_or(Ok(text.to_owned()), |ruling| with_decision(text, from, ruling))?;
-            delivery.map_or(Ok(text.clone()), |ruling| with_delivery_decision(&text, from, ruling))
+            let text = match asked {
+                None => text.to_owned(),
+                Some(Asked::Ruled(ruling)) => with_decision(text, from, ruling).map_err(unfit)?,
+                Some(Asked::Grouped(group)) => with_group(text, from, group).map_err(ungrouped)?,
+            };
+            match delivery {
+                None => Ok(text),
+                Some(ruling) => with_delivery_decision(&text, from, ruling).map_err(unfit),
+            }
         };
         self.rules.edit(acting, edit).await
     }
@@ -169,7 +192,7 @@ impl Waiting {
         &self,
         acting: &Acting<scope::Rules>,
         from: &Address,
-        asked: Option<&Ruling>,
+        asked: Option<&Asked>,
         ruling: DeliveryRuling,
     ) -> Result<(), Error> {
         let (owner, principals) = (acting.owner(), &self.rules.principals);
@@ -206,6 +229,18 @@ impl Waiting {
     async fn has_held(&self, acting: &Acting<scope::Rules>, from: &Address) -> Result<bool, Error> {
         let look = self.rules.principals.look(acting.owner(), |p, _| p.held.has(from));
         look.await.stored()
+    }
+}
+
+fn unfit(error: RulesError) -> Error {
+    unusable(&error)
+}
+
+fn ungrouped(error: NotGrouped) -> Error {
+    match error {
+        NotGrouped::Unusable(error) => unusable(&error),
+        NotGrouped::Unknown { .. } => Error::new(Code::NotFound, error.to_string()),
+        NotGrouped::ShutOut { .. } => Error::new(Code::Refused, error.to_string()),
     }
 }
 

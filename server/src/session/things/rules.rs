@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use impp_acl::{Acting, By, Mandate, Outline, RuleSet, RulesError, Watcher, scope};
+use impp_acl::{Acting, By, Mandate, Needs, Outline, RuleSet, RulesError, Watcher, scope};
 use impp_presence::{Answer, Change};
 use impp_protocol::command::{Done, Fetch, Publish};
 use impp_protocol::{Code, Error};
@@ -13,7 +13,7 @@ use impp_storage::StoreError;
 use super::explain::{Supposed, outlines};
 use crate::core::accounts::Accounts;
 use crate::core::answers::{Handled, Stored};
-use crate::core::principals::{ChangeError, Principals};
+use crate::core::principals::{ChangeError, Principal, Principals};
 
 /// How often an edit by the server is tried again when the owner edits at the same time.
 const EDITS_MAX: usize = 3;
@@ -41,30 +41,50 @@ impl Rules {
             return wrong("content: not UTF-8");
         };
         let rules = parsed(&text)?;
-        match acting.by() {
+        let number = match acting.by() {
             // Who may act is the same as before.
-            By::Delegate(mandate) => self.confine(mandate, &rules, base).await?,
-            _ => self.delegates_are_here(&rules)?,
-        }
-        let number = self.replace(acting, rules, text, base).await?;
+            By::Delegate(mandate) => self.replace_for(mandate, acting, rules, text, base).await?,
+            _ => {
+                self.delegates_are_here(&rules)?;
+                self.replace(acting, rules, text, base).await?
+            }
+        };
         Ok(Done { number: Some(number), ..Done::empty() })
     }
 
-    /// A delegate grants no more than it is granted. It is judged by the rules that it is to replace: when
-    /// they are others by then, it replaces none.
-    async fn confine(&self, mandate: &Mandate, new: &RuleSet, base: u64) -> Result<(), Error> {
-        let confined = self.principals.look(mandate.owner(), |principal, _| {
-            let number = principal.presentity.policy().number;
-            if number != base {
-                return Err(not_the_newest(number));
+    /// Replaces rules for a delegate, which grants no more than it is granted. They are compared while
+    /// others may go on with the owner's things, so when it is done these have still to be the rules that
+    /// were compared.
+    async fn replace_for(
+        &self,
+        mandate: &Mandate,
+        acting: &Acting<scope::Rules>,
+        new: RuleSet,
+        text: String,
+        base: u64,
+    ) -> Result<u64, Error> {
+        let (owner, delegate) = (mandate.owner(), mandate.delegate());
+        let look = self.principals.look(owner, |principal, now| {
+            let policy = principal.presentity.policy();
+            let mandate = policy.mandate(owner, delegate, now);
+            if !mandate.is_some_and(|mandate| mandate.has(Needs::Rules)) {
+                return Err(Error::new(Code::Refused, "your right to edit these rules is over"));
             }
-            let confined = principal
-                .presentity
-                .all_rules()
-                .try_for_each(|rules| rules.confine(new, mandate.delegate()));
-            confined.map_err(|widened| Error::new(Code::Refused, widened.to_string()))
+            match policy.number == base {
+                true => Ok((policy.rules.clone(), policy.domain.clone())),
+                false => Err(not_the_newest(policy.number)),
+            }
         });
-        confined.await.stored()?
+        let (old, domain) = look.await.stored()??;
+        let confined = old.confine(&new, delegate, &domain);
+        confined.map_err(|widened| Error::new(Code::Refused, widened.to_string()))?;
+        // A right that was taken back since was taken by other rules.
+        let still = |principal: &mut Principal| {
+            let presentity = &principal.presentity;
+            let same = presentity.all_rules().all(|rules| std::ptr::eq(rules, &*old));
+            same.then_some(()).ok_or_else(|| not_the_newest(presentity.policy().number))
+        };
+        self.replace_if(acting, new, text, base, still).await
     }
 
     /// Who is of another server can prove there only who they are: they cannot act here.
@@ -119,12 +139,12 @@ impl Rules {
     pub(super) async fn edit(
         &self,
         acting: &Acting<scope::Rules>,
-        edit: impl Fn(&str) -> Result<String, RulesError>,
+        edit: impl Fn(&str) -> Result<String, Error>,
     ) -> Result<(), Error> {
         let mut last = Error::new(Code::Conflict, "the rules are being changed; try again");
         for _ in 0..EDITS_MAX {
             let (text, number) = self.of(acting).await?;
-            let text = edit(&text).map_err(|error| unusable(&error))?;
+            let text = edit(&text)?;
             match self.replace(acting, parsed(&text)?, text, number).await {
                 Ok(_) => return Ok(()),
                 Err(error) if error.code == Code::Conflict => last = error,
@@ -142,13 +162,25 @@ impl Rules {
         text: String,
         base: u64,
     ) -> Result<u64, Error> {
+        self.replace_if(acting, rules, text, base, |_| Ok(())).await
+    }
+
+    /// The same, if the owner is as it has to be then.
+    async fn replace_if(
+        &self,
+        acting: &Acting<scope::Rules>,
+        rules: RuleSet,
+        text: String,
+        base: u64,
+        fits: impl FnOnce(&mut Principal) -> Result<(), Error>,
+    ) -> Result<u64, Error> {
         let (rules, text) = (rules.into(), text.into());
-        let replaced =
-            self.principals.change(acting.owner(), Change::PutRules { rules, text, base }).await;
-        if replaced == Err(ChangeError::Conflict) {
+        let change = Change::PutRules { rules, text, base };
+        let replaced = self.principals.change_if(acting.owner(), change, fits).await;
+        if matches!(replaced, Err(ChangeError::Conflict)) {
             return Err(not_the_newest(self.of(acting).await?.1));
         }
-        match replaced.stored()? {
+        match replaced.stored()?? {
             Answer::Numbered(number) => Ok(number),
             _ => Ok(self.of(acting).await?.1),
         }

@@ -48,7 +48,7 @@ impl Device {
         let Some(waiting) = waiting else { return self.wrong("requests cannot be read") };
         let who: BTreeSet<Address> = waiting.entries.into_iter().map(|entry| entry.from).collect();
         for from in who {
-            let edit = state::encode(&RequestEdit { from, decision: Decision::Allow });
+            let edit = state::encode(&RequestEdit::of(from, Decision::Allow));
             let publish = Publish::of(self.who.clone(), What::Requests, Some(edit));
             // Somebody else may have decided, or the connection be lost: then it is decided later.
             let _ = self.call(publish).await;

@@ -27,12 +27,21 @@ enum Action {
     List,
     /// What somebody has written that is held, oldest first.
     Show(Who),
-    /// Say yes.
-    Allow(Who),
+    /// Say yes: they see the status, or what a group of yours sees.
+    Allow(Allowed),
     /// Say no without saying so: they see you offline.
     Polite(Who),
     /// Say no.
     Deny(Who),
+}
+
+#[derive(Debug, clap::Args)]
+struct Allowed {
+    #[command(flatten)]
+    who: Who,
+    /// Make them a member of this group of your rules.
+    #[arg(long, value_name = "NAME")]
+    group: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -71,7 +80,10 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
         }
         None | Some(Action::List) => return list(client, out).await,
         Some(Action::Show(who)) => return show(who, client, out).await,
-        Some(Action::Allow(who)) => (who, Decision::Allow),
+        Some(Action::Allow(Allowed { who, group: Some(group) })) => {
+            return Ok(client.allow_into(&who.address, group).await?);
+        }
+        Some(Action::Allow(Allowed { who, group: None })) => (who, Decision::Allow),
         Some(Action::Polite(who)) => (who, Decision::Polite),
         Some(Action::Deny(who)) => (who, Decision::Deny),
     };

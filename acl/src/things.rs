@@ -119,8 +119,9 @@ things! {
     Devices:       Account,     [Fetch, Publish],  None;
     Acts:          Rules,       [Fetch],           None;
     Delegations:   Rules,       [Fetch],           None;
-    // It grows: nothing of it is passed over, and nobody writes into it but by what it tells of.
-    Log:           Inbox,       [Fetch],           Some(Each);
+    // It grows: nothing of it is passed over, and nobody writes into it but by what it tells of. Its owner
+    // may take away from it.
+    Log:           Inbox,       [Fetch, Publish],  Some(Each);
     Fate:          Inbox,       [Fetch],           None;
     ReadMarks:     Inbox,       [],                None;
 }
@@ -135,7 +136,7 @@ pub const fn needs(what: What, ask: Ask) -> Option<Needs> {
         (What::Rules, Ask::Fetch | Ask::Publish) => Some(Needs::Rules),
         // Whom the owner blocks politely is for the owner alone.
         (What::Watchers, Ask::Fetch) => Some(Needs::Watchers),
-        // Custody is taken by devices of the owner's alone.
+        // Custody is taken by devices of the owner's alone, and nobody else deletes.
         (What::Log, Ask::Fetch) => Some(Needs::InboxRead),
         _ => None,
     }

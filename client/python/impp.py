@@ -472,6 +472,8 @@ class ItemKind(Number):
     FATE = 3
     DEVICE = 4
     DAMAGED = 5
+    GONE = 6
+    DELETED = 7
 
 
 class Fate(Number):
@@ -968,6 +970,14 @@ class DeviceReport(Record):
 
 
 @dataclasses.dataclass(frozen=True)
+class DeletionReport(Record):
+    """An item that its owner deleted."""
+
+    cursor: bytes = need(1, OCTETS)
+    id: Optional[bytes] = may(2, SIXTEEN)
+
+
+@dataclasses.dataclass(frozen=True)
 class Item(Record):
     """An item of the log."""
 
@@ -977,6 +987,7 @@ class Item(Record):
     message: Optional[bytes] = may(4, OCTETS)
     fate: Optional[FateReport] = may(5, maps(FateReport))
     device: Optional[DeviceReport] = may(6, maps(DeviceReport))
+    deleted: Optional[DeletionReport] = may(7, maps(DeletionReport))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -2033,6 +2044,9 @@ def say_item(item: Item) -> None:
                    cause=fate.code and label(fate.code), by=fate.by and label(fate.by))
     if item.device is not None:
         out.update(device=item.device.id.hex(), event=label(item.device.event))
+    if item.deleted is not None:
+        out.update(deleted=item.deleted.cursor.hex(),
+                   id=item.deleted.id and str(uuid.UUID(bytes=item.deleted.id)))
     say(**out)
 
 

@@ -328,7 +328,6 @@ impl Client {
 
 #[cfg(test)]
 mod tests {
-    use impp_protocol::What;
     use impp_protocol::command::{Fetch, Ping, Publish, Subscribe};
 
     use super::*;

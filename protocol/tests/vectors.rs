@@ -18,8 +18,8 @@ use impp_protocol::sasl::resume::Ticket;
 use impp_protocol::sasl::scram::{Binding, Client, Iterations, Nonce, Server, Verifier};
 use impp_protocol::sasl::{Mechanism, Password};
 use impp_protocol::state::{
-    self, Contact, ContactEdit, DeviceEvent, DeviceReport, Grant, Item, ItemKind, Page, Proof,
-    ShortPage, SubscriptionEvent, SubscriptionState, WatcherEntry, Watchers,
+    self, Contact, ContactEdit, Deletion, DeletionReport, DeviceEvent, DeviceReport, Grant, Item,
+    ItemKind, Page, Proof, ShortPage, SubscriptionEvent, SubscriptionState, WatcherEntry, Watchers,
 };
 use impp_protocol::{
     Address, Code, Command, DeviceId, Domain, Error, MessageId, Request, SessionId, Timestamp, What,
@@ -122,14 +122,9 @@ fn page() -> Page {
         from: Some(address("bob@a.example")),
         ..message()
     };
-    let item = Item {
-        kind: ItemKind::Received,
-        cursor: cursor.clone(),
-        time: Timestamp::from_millis(1_700_000_000_123),
-        message: Some(message.encode()),
-        fate: None,
-        device: None,
-    };
+    let time = Timestamp::from_millis(1_700_000_000_123);
+    let item = Item::of(ItemKind::Received, cursor.clone(), time);
+    let item = Item { message: Some(message.encode()), ..item };
     let oldest = Bytes::from_static(&[0xc0; 24]);
     Page { items: vec![item], cursor, more: false, oldest }
 }
@@ -159,6 +154,17 @@ fn page_of_device() -> Page {
         ..item
     };
     Page { items: page.items.into_iter().map(of_device).collect(), ..page }
+}
+
+/// Alice's log where she deleted bob's message, as it is told to who follows it.
+fn page_of_deletion() -> Page {
+    let page = page();
+    let id = Some(message().id);
+    let cursor = Bytes::from_static(&[0xc2; 24]);
+    let report = DeletionReport { cursor: page.cursor.clone(), id };
+    let time = Timestamp::from_millis(1_700_000_100_000);
+    let item = Item::of(ItemKind::Deleted, cursor.clone(), time);
+    Page { items: vec![Item { deleted: Some(report), ..item }], cursor, ..page }
 }
 
 fn message() -> Message {
@@ -293,6 +299,10 @@ fn vectors() -> Vec<Vector> {
     let ok_page = Done { content, ..Done::empty() };
     let content = Some(state::encode(&page_of_device()));
     let ok_page_device = Done { content, ..Done::empty() };
+    let delete = state::encode(&Deletion { cursor: page().cursor });
+    let delete = Publish::of(address("alice@a.example"), What::Log, Some(delete));
+    let content = Some(state::encode(&page_of_deletion()));
+    let ok_page_deleted = Done { content, ..Done::empty() };
     let ack = Ack { address: address("alice@a.example"), cursor: page().cursor };
     let bye = Bye {
         reason: ByeReason::Stopping,
@@ -317,6 +327,8 @@ fn vectors() -> Vec<Vector> {
         vector("fetch", "at most ten items of alice's own log, from the oldest", 8, fetch),
         vector("ok-page", "one message from bob, and no more", 8, ok_page),
         vector("ok-page-device", "a device made room for another", 8, ok_page_device),
+        vector("publish-deletion", "bob's message is to go", 12, delete),
+        vector("ok-page-deleted", "bob's message was deleted", 8, ok_page_deleted),
         vector(
             "notify-short-page",
             "the same to who follows it, with little said twice",

@@ -46,6 +46,14 @@ struct Stored {
     counts: Option<u64>,
 }
 
+impl Stored {
+    fn kept(&self) -> Kept {
+        let Item { seq, kind, time, .. } = self.item;
+        let bytes = self.item.size() as u64;
+        Kept { seq, kind, time, bytes, counts: self.counts, body: None }
+    }
+}
+
 impl MemoryStore {
     /// An empty store.
     ///
@@ -205,6 +213,12 @@ impl State {
                         gone.iter().for_each(|item| drop(items.remove(&item.seq)));
                     }
                 }
+                Write::Mark { log, item: Kept { seq, time, .. }, kind } => {
+                    let (head, body) = (Bytes::new(), None);
+                    let item = Item { seq, kind, head, body, time };
+                    let mark = Stored { item, counts: None };
+                    self.items.entry(log).or_default().insert(seq, mark);
+                }
                 Write::Purge { log } => {
                     self.items.remove(&log);
                 }
@@ -283,6 +297,10 @@ impl Facts for State {
         Ok(self.known.get(from).copied().unwrap_or_default())
     }
 
+    fn at(&mut self, log: u64, seq: u64) -> Result<Option<Kept>, Self::Error> {
+        Ok(self.items.get(&log).and_then(|items| items.get(&seq)).map(Stored::kept))
+    }
+
     fn losable(
         &mut self,
         log: u64,
@@ -290,11 +308,9 @@ impl Facts for State {
         after: u64,
         see: &mut dyn FnMut(Kept) -> bool,
     ) -> Result<(), Self::Error> {
-        for (seq, Stored { item, counts }) in self.items.get(&log).into_iter().flatten() {
-            let bytes = item.head.len() + item.body.as_ref().map_or(0, Bytes::len);
-            let kept = Kept { seq: *seq, time: item.time, bytes: bytes as u64, body: None };
-            let may_go = *seq <= custody || *seq > after && counts.is_none();
-            if may_go && !see(kept) {
+        for (seq, stored) in self.items.get(&log).into_iter().flatten() {
+            let may_go = *seq <= custody || *seq > after && stored.counts.is_none();
+            if may_go && !see(stored.kept()) {
                 break;
             }
         }

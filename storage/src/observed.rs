@@ -3,9 +3,10 @@
 //!
 //! What is made of it is left to the observer.
 
+use bytes::Bytes;
 use impp_protocol::Address;
 
-use crate::plan::{Plan, Write};
+use crate::plan::{Kept, Plan, Write};
 use crate::{Item, Op, Unit};
 
 /// Who is told what became of logs.
@@ -36,6 +37,13 @@ pub enum LogChange {
         /// As [`LogState::oldest`](crate::LogState::oldest) is from now on.
         oldest: u64,
     },
+    /// One of its items is another now, in the same place.
+    Marked {
+        /// Whose log.
+        owner: Address,
+        /// As it is read from now on.
+        item: Item,
+    },
     /// All of it is gone.
     Purged {
         /// Whose log.
@@ -63,13 +71,21 @@ impl Plan<'_> {
             let gone = items.iter().map(|item| item.seq).collect();
             Some(LogChange::Shrank { owner: (*owner).clone(), gone, oldest })
         });
+        let marked = self.writes.iter().filter_map(|write| {
+            let Write::Mark { log, item: Kept { seq, time, .. }, kind } = *write else {
+                return None;
+            };
+            let (owner, _) = self.logs.iter().find(|(_, row)| row.id == log)?;
+            let item = Item { seq, kind, head: Bytes::new(), body: None, time };
+            Some(LogChange::Marked { owner: (*owner).clone(), item })
+        });
         let purged = unit.ops.iter().filter_map(|op| match op {
             Op::Purge { owner } => Some(LogChange::Purged { owner: owner.clone() }),
             _ => None,
         });
         // What goes was there before: so it may be told behind what has come. And who is purged
         // begins anew behind all of it.
-        grew.chain(shrank).chain(purged).collect()
+        grew.chain(shrank).chain(marked).chain(purged).collect()
     }
 
     /// The first item that this adds to a log.
@@ -78,14 +94,5 @@ impl Plan<'_> {
             Write::Item { log, seq, .. } if *log == of => Some(*seq),
             _ => None,
         })
-    }
-
-    /// The items of a log that this takes away.
-    pub(crate) fn gone(&self, of: u64) -> Vec<u64> {
-        let removed = self.writes.iter().filter_map(|write| match write {
-            Write::Remove { log, items, .. } if *log == of => Some(items),
-            _ => None,
-        });
-        removed.flatten().map(|item| item.seq).collect()
     }
 }

@@ -4,6 +4,8 @@
 //! Looking the facts up and carrying the writes out is left to the back ends. As everything
 //! that can refuse a unit is looked at before anything is written, no unit ever needs undoing.
 
+mod gone;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,6 +37,8 @@ pub(crate) trait Facts {
     fn known(&mut self, from: &Address) -> Result<u64, Self::Error>;
     /// What is counted of the items of a log above `after` and up to `upto`.
     fn counted(&mut self, log: u64, after: u64, upto: u64) -> Result<Usage, Self::Error>;
+    /// An item of a log, if there is one at that place.
+    fn at(&mut self, log: u64, seq: u64) -> Result<Option<Kept>, Self::Error>;
     /// Shows the items of a log that its owner may lose, the oldest first, until `see` says no more:
     /// all in custody, then those behind `after` that are not counted. None is shown that is damaged.
     fn losable(
@@ -52,9 +56,12 @@ pub(crate) trait Facts {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kept {
     pub(crate) seq: u64,
+    pub(crate) kind: u8,
     pub(crate) time: Timestamp,
     /// Of its head and body.
     pub(crate) bytes: u64,
+    /// What it counts for until it is in custody, if it does.
+    pub(crate) counts: Option<u64>,
     /// The body that it refers to, where bodies have numbers.
     pub(crate) body: Option<u64>,
 }
@@ -111,6 +118,12 @@ pub(crate) enum Write<'u> {
         items: Vec<Kept>,
         /// The first of those that were there before this unit and stay.
         left: Option<u64>,
+    },
+    /// In the place of an item comes one of this kind, and of its time, that holds nothing.
+    Mark {
+        log: u64,
+        item: Kept,
+        kind: u8,
     },
     Purge {
         log: u64,
@@ -188,6 +201,7 @@ impl<'u, F: Facts> Planner<'u, '_, F> {
             }
             Op::Custody { owner, upto } => return self.plan_custody(index, owner, *upto),
             Op::Trim { owner, before, most } => self.plan_trim(owner, *before, *most)?,
+            Op::Erase { owner, seq, mark } => return self.plan_erase(index, owner, *seq, *mark),
             Op::Purge { owner } => self.plan_purge(owner)?,
             Op::ExpireDedup { before } => self.plan_expiry(*before)?,
         }
@@ -304,9 +318,9 @@ impl<'u, F: Facts> Planner<'u, '_, F> {
         }
         let (log, custody, after) = (row.id, row.custody, row.custody.max(row.lost));
         let (mut items, mut gone) = (Vec::new(), self.plan.gone(log));
-        let before_this = gone.len();
+        let (before_this, marked) = (gone.len(), self.plan.marked(log));
         self.facts.losable(log, custody, after, &mut |item| {
-            if gone[..before_this].contains(&item.seq) {
+            if gone[..before_this].contains(&item.seq) || marked.contains(&item.seq) {
                 return true;
             }
             let is_old = item.seq <= custody && item.time < before;
@@ -325,17 +339,6 @@ impl<'u, F: Facts> Planner<'u, '_, F> {
             let left = self.facts.first_but(log, &gone)?;
             self.plan.writes.push(Write::Remove { log, items, left });
             self.set_log(owner, row);
-        }
-        Ok(())
-    }
-
-    fn plan_purge(&mut self, owner: &'u Address) -> Result<(), F::Error> {
-        let row = self.log(owner)?;
-        if row.id != 0 {
-            self.plan.writes.push(Write::Purge { log: row.id });
-            let (id, custody, fence) = (0, row.last, row.fence);
-            let purged = LogRow { id, fence, last: row.last, custody, ..LogRow::default() };
-            self.set_log(owner, purged);
         }
         Ok(())
     }
@@ -387,6 +390,6 @@ impl<'u, F: Facts> Planner<'u, '_, F> {
                 usage.bytes += bytes;
             }
         }
-        Ok(usage)
+        Ok(usage.without(self.plan.counted_gone(log, after, upto)))
     }
 }

@@ -95,6 +95,11 @@ pub(crate) fn growth<F: Facts>(unit: &Unit, facts: &mut F) -> Result<i64, F::Err
                 };
                 growth += after - before;
             }
+            // A mark stays; the body may be another's too, who has it then.
+            Op::Erase { owner, seq, .. } => {
+                let log = facts.log(owner)?.id;
+                growth -= facts.at(log, *seq)?.map_or(0, |item| item.bytes.cast_signed());
+            }
             Op::Fits { .. }
             | Op::Custody { .. }
             | Op::Trim { .. }
@@ -152,6 +157,11 @@ mod tests {
             Ok(Usage::default())
         }
 
+        fn at(&mut self, _: u64, seq: u64) -> Result<Option<Kept>, Self::Error> {
+            let time = Timestamp::from_millis(0);
+            Ok(Some(Kept { seq, kind: 1, time, bytes: 900, counts: None, body: None }))
+        }
+
         fn known(&mut self, _: &Address) -> Result<u64, Self::Error> {
             Ok(0)
         }
@@ -206,6 +216,8 @@ mod tests {
         // Held, and then in the inbox: the record goes, its bytes become a body.
         assert!(grows(Some(500), vec![put("held", None), append(true)]) <= 0);
         assert!(grows(Some(500), vec![append(true)]) > 500);
+        let erase = Op::Erase { owner: alice(), seq: 1, mark: 9 };
+        assert!(grows(None, vec![erase, append(false)]) < 0);
         // A unit sees its own writes: what it deletes is not there a second time.
         let twice = vec![put("kept", None), put("kept", Some(200)), put("kept", Some(300))];
         assert_eq!(grows(None, twice), 200);

@@ -121,6 +121,7 @@ impl Observer for Tails {
                     table.grew(owner, before, item, self.log_bytes_max);
                 }
                 LogChange::Shrank { owner, gone, oldest } => table.shrank(&owner, &gone, oldest),
+                LogChange::Marked { owner, item } => table.marked(&owner, item),
                 LogChange::Purged { owner } => table.forget(&owner),
                 LogChange::Unsure => table.forget_all(),
             }
@@ -166,6 +167,17 @@ impl Table {
         match tail.first() {
             Some(first) => drop(self.first.insert(first, owner.clone())),
             None => drop(self.logs.remove(owner)),
+        }
+    }
+
+    fn marked(&mut self, owner: &Address, item: Item) {
+        let Some(tail) = self.logs.get_mut(owner) else { return };
+        let place = tail.items.binary_search_by_key(&item.seq, |item| item.seq);
+        if let Some(held) = place.ok().and_then(|index| tail.items.get_mut(index)) {
+            let (before, after) = (size(held), size(&item));
+            *held = item;
+            tail.bytes = tail.bytes + after - before;
+            self.bytes = self.bytes + after - before;
         }
     }
 

@@ -138,6 +138,19 @@ pub enum Op {
         /// So much may stay.
         most: Limit,
     },
+    /// Takes one item away, whatever its custody, and leaves a mark in its place: an item of this kind
+    /// and of the same time, without head and body, that does not count. Where items had to go already
+    /// ([`LogState::oldest`]) none is left. Refused where no item is, or a mark.
+    ///
+    /// [`LogState::oldest`]: crate::LogState::oldest
+    Erase {
+        /// Whose log.
+        owner: Address,
+        /// Which item.
+        seq: u64,
+        /// The mark's kind.
+        mark: u8,
+    },
     /// Takes away all items of a log, whatever their custody. Its last seq and its fence stay,
     /// so neither an old cursor nor an old writer finds its way into what comes after.
     Purge {
@@ -235,6 +248,11 @@ pub enum Rejection {
     DedupFull,
     /// An append would pass its limit.
     Full {
+        /// Which operation.
+        op: usize,
+    },
+    /// There is no such item to take away.
+    Absent {
         /// Which operation.
         op: usize,
     },

@@ -61,6 +61,7 @@ fn an_op() -> impl Strategy<Value = Op> {
         3 => (owner(), 0..12u64, 0..200u64, 0..2u64).prop_map(|(owner, items, bytes, old)| {
             Op::Trim { owner, before: at(old * 50), most: Limit { items, bytes } }
         }),
+        3 => (owner(), 1..60u64).prop_map(|(owner, seq)| erase(&owner, seq)),
         2 => (owner(), 1..12u64, 10..200u64).prop_map(|(owner, items, bytes)| {
             Op::Fits { owner, limit: Limit { items, bytes } }
         }),
@@ -172,12 +173,13 @@ fn random_units_come_to_every_answer() {
                     Rejection::Full { .. } => "full",
                     Rejection::Beyond { .. } => "beyond",
                     Rejection::Fenced { .. } => "fenced",
+                    Rejection::Absent { .. } => "absent",
                 },
             };
             *found.entry(name).or_default() += 1;
         }
     }
-    assert_eq!(found.len(), 9, "{found:?}");
+    assert_eq!(found.len(), 10, "{found:?}");
     assert!(found.values().all(|count| *count >= 5), "{found:?}");
 }
 

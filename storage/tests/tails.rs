@@ -36,6 +36,7 @@ fn an_op() -> impl Strategy<Value = Op> {
         2 => (owner.clone(), 0..200u64).prop_map(|(owner, upto)| custody(&owner, upto)),
         1 => (owner.clone(), 0..100u64).prop_map(|(owner, time)| trim(&owner, time)),
         4 => (owner.clone(), 0..8u64).prop_map(|(owner, items)| keep(&owner, items)),
+        2 => (owner.clone(), 1..200u64).prop_map(|(owner, seq)| erase(&owner, seq)),
         1 => owner.prop_map(|owner| Op::Purge { owner }),
     ]
 }

@@ -7,7 +7,8 @@ use std::net::Ipv4Addr;
 
 use bytes::{Bytes, BytesMut};
 use impp_protocol::command::{
-    Ack, Auth, Bye, ByeReason, Done, Fetch, Message, Notify, Outcome, Ping, Publish, Subscribe,
+    Ack, Auth, Bye, ByeReason, Done, Fetch, Hello, Message, Notify, Outcome, Ping, Publish,
+    Subscribe,
 };
 use impp_protocol::sasl::Password;
 use impp_protocol::sasl::resume::Ticket;
@@ -84,9 +85,22 @@ impl Peer {
     ///
     /// # Errors
     /// The server's refusal.
-    pub async fn over(mut wire: Wire, profile: &Profile, device: u8) -> Result<Peer, Error> {
+    pub async fn over(wire: Wire, profile: &Profile, device: u8) -> Result<Peer, Error> {
+        Peer::over_saying(hello(), wire, profile, device).await
+    }
+
+    /// The same, with another HELLO.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub async fn over_saying(
+        hello: Hello,
+        mut wire: Wire,
+        profile: &Profile,
+        device: u8,
+    ) -> Result<Peer, Error> {
         let binding = Binding::TlsExporter(wire.exporter());
-        let welcome = authenticate(&mut wire, profile, device, binding).await?;
+        let welcome = authenticate_saying(hello, &mut wire, profile, device, binding).await?;
         Ok(Peer {
             address: profile.address.parse().expect("an address"),
             welcome,
@@ -102,9 +116,17 @@ impl Peer {
     ///
     /// # Errors
     /// The server's refusal.
-    pub async fn resume(mut wire: Wire, of: &Held) -> Result<Peer, Error> {
+    pub async fn resume(wire: Wire, of: &Held) -> Result<Peer, Error> {
+        Peer::resume_saying(hello(), wire, of).await
+    }
+
+    /// The same, with another HELLO.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub async fn resume_saying(hello: Hello, mut wire: Wire, of: &Held) -> Result<Peer, Error> {
         let proof = of.ticket.client_proof(&wire.exporter());
-        let mut flight = bytes_of(0, hello());
+        let mut flight = bytes_of(0, hello);
         flight.extend(bytes_of(1, of.auth(proof.to_vec())));
         wire.write(&flight).await;
         wire.hello().await;
@@ -343,9 +365,19 @@ pub async fn authenticate(
     device: u8,
     binding: Binding,
 ) -> Result<Done, Error> {
+    authenticate_saying(hello(), wire, profile, device, binding).await
+}
+
+async fn authenticate_saying(
+    hello: Hello,
+    wire: &mut Wire,
+    profile: &Profile,
+    device: u8,
+    binding: Binding,
+) -> Result<Done, Error> {
     let (client, first) = scram(profile, binding);
     let mechanism = binding.mechanism().name();
-    let mut flight = bytes_of(0, hello());
+    let mut flight = bytes_of(0, hello);
     flight.extend(bytes_of(1, first_auth(profile, device, mechanism, first)));
     wire.write(&flight).await;
     wire.try_next().await?;

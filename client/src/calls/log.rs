@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use impp_protocol::What;
 use impp_protocol::command::{Ack, Fetch};
-use impp_protocol::state::Page;
+use impp_protocol::state::{Deletion, Page};
 use tokio::time::Instant;
 
 use super::content;
@@ -45,6 +45,15 @@ impl Client {
         let of = Fetch::of(self.address().clone(), What::Log);
         let fetch = Fetch { cursor, max, wait, timeout: Some(timeout), ..of };
         content(self.call_repeatable_by(fetch, deadline).await?, What::Log)
+    }
+
+    /// Deletes the item that has this cursor, for all devices of the account. One that is not there any
+    /// more is deleted.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn delete_item(&self, cursor: Bytes) -> Result<(), ClientError> {
+        self.edit_own(What::Log, &Deletion { cursor }).await.map(drop)
     }
 
     /// Tells the server that this device has everything up to a cursor.

@@ -21,6 +21,10 @@ numbers! {
         Device = 4, "device";
         /// An item that the server has and cannot read any more.
         Damaged = 5, "damaged";
+        /// The place of an item that the owner deleted.
+        Gone = 6, "gone";
+        /// The owner deleted an item.
+        Deleted = 7, "deleted";
     }
 }
 
@@ -87,6 +91,24 @@ fields! {
 }
 
 fields! {
+    /// What its owner deletes of the log: what is published of it.
+    pub struct Deletion {
+        /// The cursor of the item.
+        1 cursor: Bytes,
+    }
+}
+
+fields! {
+    /// An item that its owner deleted.
+    pub struct DeletionReport {
+        /// The cursor that it had.
+        1 cursor: Bytes,
+        /// The message that it was, or told of.
+        2 id: Option<MessageId>,
+    }
+}
+
+fields! {
     /// Where a message is: what FETCH of its fate answers.
     pub struct Whereabouts {
         /// The message.
@@ -125,6 +147,15 @@ fields! {
         5 fate: Option<FateReport>,
         /// Device: the report.
         6 device: Option<DeviceReport>,
+        /// Deleted: which item.
+        7 deleted: Option<DeletionReport>,
+    }
+}
+
+impl Item {
+    /// An item that holds nothing.
+    pub fn of(kind: ItemKind, cursor: Bytes, time: Timestamp) -> Item {
+        Item { kind, cursor, time, message: None, fate: None, device: None, deleted: None }
     }
 }
 

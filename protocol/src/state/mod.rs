@@ -12,7 +12,10 @@ mod subscription;
 pub use contacts::{CONTACT_GROUPS_MAX, Contact, ContactEdit, Contacts, Grant};
 pub use delegation::{Act, Acts, DelegatedRight, Delegation, Delegations};
 pub use explanation::{Explanation, RuleTrace};
-pub use log::{DeviceEvent, DeviceReport, Fate, FateReport, Item, ItemKind, Page, Whereabouts};
+pub use log::{
+    Deletion, DeletionReport, DeviceEvent, DeviceReport, Fate, FateReport, Item, ItemKind, Page,
+    Whereabouts,
+};
 pub use owned::{
     Decision, Device, DeviceEdit, Devices, HeldMessage, RequestEdit, RequestEntry, RequestKind,
     Requests,

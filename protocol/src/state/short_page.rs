@@ -59,14 +59,9 @@ mod tests {
 
     fn item(kind: ItemKind, cursor: &'static [u8], to: &str) -> Item {
         let message = Message::new(MessageId([7; 16]), address(to), Bytes::from_static(b"hi"));
-        Item {
-            kind,
-            cursor: Bytes::from_static(cursor),
-            time: Timestamp::from_millis(1_700_000_000_000),
-            message: Some(message.encode()),
-            fate: None,
-            device: None,
-        }
+        let time = Timestamp::from_millis(1_700_000_000_000);
+        let cursor = Bytes::from_static(cursor);
+        Item { message: Some(message.encode()), ..Item::of(kind, cursor, time) }
     }
 
     /// What is left out is what the reader knows, and comes back the same.

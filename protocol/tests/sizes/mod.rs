@@ -187,14 +187,8 @@ fn send() -> [Said; 2] {
 /// A page with that message, as its recipient is told it.
 fn page() -> Page {
     let message = Message { from: Some(address("alice")), ..message() };
-    let item = Item {
-        kind: ItemKind::Received,
-        cursor: cursor(),
-        time: now(),
-        message: Some(message.encode()),
-        fate: None,
-        device: None,
-    };
+    let item = Item::of(ItemKind::Received, cursor(), now());
+    let item = Item { message: Some(message.encode()), ..item };
     Page { items: vec![item], cursor: cursor(), more: false, oldest: cursor() }
 }
 

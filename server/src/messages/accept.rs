@@ -124,9 +124,10 @@ fn rejected(rejection: Rejection, to: &Address) -> Error {
                         not be told; try again later";
             Error::new(Code::Full, text)
         }
-        Rejection::Conflict { .. } | Rejection::Beyond { .. } | Rejection::Fenced { .. } => {
-            Error::new(Code::Internal, "the message could not be stored")
-        }
+        Rejection::Conflict { .. }
+        | Rejection::Beyond { .. }
+        | Rejection::Absent { .. }
+        | Rejection::Fenced { .. } => Error::new(Code::Internal, "the message could not be stored"),
     }
 }
 

@@ -28,8 +28,10 @@ pub(super) fn takes_back(command: &Command) -> bool {
     match command {
         Command::Ack(_) => true,
         Command::Subscribe(subscribe) => subscribe.lease == Some(Duration::ZERO),
-        // Of devices nothing can be published but that one is to go.
-        Command::Publish(publish) => publish.what == What::Devices || publish.content.is_none(),
+        // Of devices, and of the log, nothing can be published but that one is to go.
+        Command::Publish(publish) => {
+            matches!(publish.what, What::Devices | What::Log) || publish.content.is_none()
+        }
         Command::Message(_) | Command::Fetch(_) | Command::Ping(_) => false,
         not_asked!() => false,
     }

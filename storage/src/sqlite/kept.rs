@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Result};
 
 use super::digest::{self, Inserts, KEPT, SENDER, stored, text};
 use super::fault::Fault;
-use super::rows::{Rows, number};
+use super::rows::{Answer, ItemRow, Rows, number};
 use crate::plan::{Kept, LogRow, Usage};
 
 /// A row of `kept`.
@@ -107,14 +107,27 @@ impl Rows<'_> {
     /// An item as it is looked at because it may go; nothing if it is damaged, or none of this log.
     pub(crate) fn kept_item(&self, log: u64, seq: u64) -> Result<Option<Kept>> {
         match self.item(seq) {
-            Ok(item) if item.log == log => {
-                let body = item.body.map_or(Ok(0), |id| self.body_bytes(id))?;
-                let bytes = body.saturating_add(item.head.len() as u64);
-                Ok(Some(Kept { seq, time: item.time, bytes, body: item.body }))
-            }
+            Ok(item) if item.log == log => self.as_kept(seq, &item).map(Some),
             Ok(_) | Err(Fault::Damaged(_)) => Ok(None),
             Err(Fault::Sqlite(error)) => Err(error),
         }
+    }
+
+    /// The item of a log at a place; nothing if none is there.
+    pub(crate) fn kept_at(&self, log: u64, seq: u64) -> Answer<Option<Kept>> {
+        let sql = "SELECT 1 FROM item WHERE seq = ?1";
+        if !self.connection.prepare_cached(sql)?.exists([seq.cast_signed()])? {
+            return Ok(None);
+        }
+        let item = self.item(seq)?;
+        Ok(if item.log == log { Some(self.as_kept(seq, &item)?) } else { None })
+    }
+
+    fn as_kept(&self, seq: u64, item: &ItemRow) -> Result<Kept> {
+        let ItemRow { kind, time, counts, body, .. } = *item;
+        let bytes = body.map_or(Ok(0), |id| self.body_bytes(id))?;
+        let bytes = bytes.saturating_add(item.head.len() as u64);
+        Ok(Kept { seq, kind, time, bytes, counts, body })
     }
 
     /// Of a body, whatever its digest says; zero if it is missing.

@@ -85,6 +85,7 @@ impl<'w> Tables<'w> {
             Write::Remove { items, .. } => {
                 remove(self.rows, items.iter().map(|item| (item.seq, item.body)))
             }
+            Write::Mark { log, item, kind } => mark(self.rows, *log, item, *kind),
             Write::Purge { log } => {
                 kept::forget(connection, *log)?;
                 let sql = "INSERT INTO purged (log, sum) VALUES (?1, ?2)";
@@ -217,6 +218,10 @@ impl Facts for Tables<'_> {
 
     fn known(&mut self, from: &Address) -> Answer<u64> {
         Ok(self.sender(from)?.known)
+    }
+
+    fn at(&mut self, log: u64, seq: u64) -> Answer<Option<Kept>> {
+        self.rows.kept_at(log, seq)
     }
 
     /// What is damaged stays where it is, and is passed over: neither its time nor its body is known,
@@ -359,6 +364,17 @@ fn remove(rows: Rows<'_>, doomed: impl Iterator<Item = (u64, Option<u64>)>) -> R
         }
     }
     Ok(())
+}
+
+/// Puts a mark in the place of an item.
+fn mark(rows: Rows<'_>, log: u64, item: &Kept, kind: u8) -> Result<()> {
+    let sql = "UPDATE item SET log = ?2, kind = ?3, time = ?4, counts = ?5, body = ?6, head = ?7,
+               sum = ?8 WHERE seq = ?1";
+    let (kind, time) = (ValueRef::Integer(kind.into()), stored(item.time.as_millis()));
+    let (none, head) = (ValueRef::Null, ValueRef::Blob(&[]));
+    let columns = [stored(item.seq), stored(log), kind, time, none, none, head];
+    digest::write(rows.connection, &ITEM, sql, &columns)?;
+    item.body.map_or(Ok(()), |body| release(rows, body))
 }
 
 /// One item less refers to a body. A damaged one stays: how many do is not known.

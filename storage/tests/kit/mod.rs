@@ -91,6 +91,13 @@ pub(crate) fn keep(owner: &Address, items: u64) -> Op {
     Op::Trim { owner: owner.clone(), before: at(0), most }
 }
 
+/// The kind of marks.
+pub(crate) const MARK: u8 = 9;
+
+pub(crate) fn erase(owner: &Address, seq: u64) -> Op {
+    Op::Erase { owner: owner.clone(), seq, mark: MARK }
+}
+
 pub(crate) async fn submit(store: &dyn Store, ops: Vec<Op>) -> Outcome {
     store.submit(unit(ops)).await.unwrap()
 }

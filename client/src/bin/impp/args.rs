@@ -122,6 +122,7 @@ mod tests {
             "fetch bob@a.example --format pidf",
             "send bob@a.example f --format cpim --no-store",
             "inbox --max 1 --format cpim",
+            "inbox delete 019f0000-0000-7000-8000-000000000000",
             "status show",
             "status clear",
             "--for alice@a.example status set --activity meeting --lease 60",
@@ -176,6 +177,7 @@ mod tests {
             "devices remove 12",
             "inbox --since ***",
             "inbox --count 2",
+            "inbox --ack delete 019f0000-0000-7000-8000-000000000000",
             "fetch bob@a.example --timeout 0",
         ] {
             let words = ["impp"].into_iter().chain(line.split(' '));

@@ -22,6 +22,8 @@ pub(crate) enum Failure {
     Unreadable { answer: Box<Error>, hint: Option<String> },
     /// Something followed has ended by itself.
     Ended { message: String, name: &'static str },
+    /// It is not there.
+    Missing(String),
     /// Stdout takes no more.
     Output(std::io::Error),
     /// The outbox cannot be used so.
@@ -91,9 +93,11 @@ fn exit_code(failure: &Failure) -> u8 {
     match failure {
         Failure::Client(error) => client_code(error),
         Failure::Usage { .. } | Failure::Unreadable { .. } => EXIT_USAGE,
-        Failure::Ended { .. } | Failure::Outbox(_) | Failure::Output(_) | Failure::System(_) => {
-            EXIT_NO
-        }
+        Failure::Ended { .. }
+        | Failure::Missing(_)
+        | Failure::Outbox(_)
+        | Failure::Output(_)
+        | Failure::System(_) => EXIT_NO,
     }
 }
 
@@ -156,6 +160,7 @@ impl Told {
                 Told { hint: hint.clone(), ..Told::of_client(&answered) }
             }
             Failure::Ended { message, name } => local(name, message.clone(), None),
+            Failure::Missing(message) => local("not-found", message.clone(), None),
             Failure::Outbox(error) => {
                 local("outbox", error.to_string(), Some("impp outbox shows what waits".to_owned()))
             }

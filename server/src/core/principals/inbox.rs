@@ -81,6 +81,19 @@ impl InboxShares {
         self.places.give_back(from, bytes);
     }
 
+    /// The owner has deleted the one at a place; whether there is more room than before. One that is
+    /// told to be stored after this counts until it is acknowledged.
+    pub fn deleted(&mut self, seq: u64) -> bool {
+        let mut there = self.stored.range((seq, 0)..=(seq, u64::MAX));
+        let Some(key) = there.find(|(_, one)| one.dropped.is_none()).map(|(key, _)| *key) else {
+            return false;
+        };
+        if let Some(One { from, bytes, .. }) = self.stored.remove(&key) {
+            self.places.give_back(&from, bytes);
+        }
+        true
+    }
+
     /// A device has acknowledged all up to a place; whether more than any had before.
     pub fn acknowledged(&mut self, upto: u64) -> bool {
         if upto <= self.acknowledged {
@@ -112,6 +125,9 @@ mod tests {
         assert_eq!((0..20).filter(|_| take(&mut inbox)).count(), 10);
         (1..=9).for_each(|seq| inbox.stored(&bob, 5, Put::At(seq * 10)));
         assert!(!take(&mut inbox));
+        assert!(inbox.deleted(90) && take(&mut inbox) && !take(&mut inbox));
+        assert!(!inbox.deleted(90) && !inbox.deleted(95), "nothing is there");
+        inbox.stored(&bob, 5, Put::At(90));
         inbox.acknowledged(30);
         assert_eq!((0..20).filter(|_| take(&mut inbox)).count(), 3);
         // The tenth was read before it is known here that it is stored.

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use impp_protocol::state::{self, DeviceReport, FateReport, ItemKind};
-use impp_protocol::{Address, Timestamp};
+use impp_protocol::{Address, MessageId, Timestamp};
 use impp_storage::{Append, Limit, Op};
 
 use crate::core::config::Inbox;
@@ -28,6 +28,26 @@ pub fn fate_of(from: &Address, report: &FateReport) -> Op {
 pub fn device_gone(owner: &Address, report: &DeviceReport) -> Op {
     let head = state::encode(report);
     Op::Append(Append { head, with_body: false, ..append(owner, ItemKind::Device) })
+}
+
+/// The owner takes an item away: a mark is left.
+pub fn erased(owner: &Address, seq: u64) -> Op {
+    Op::Erase { owner: owner.clone(), seq, mark: ItemKind::Gone.number() as u8 }
+}
+
+/// Says in the log which item its owner has taken away, and the message that it was about.
+pub fn deleted(owner: &Address, seq: u64, id: Option<MessageId>) -> Op {
+    let mut head = seq.to_be_bytes().to_vec();
+    head.extend(id.iter().flat_map(|id| id.0));
+    let head = head.into();
+    Op::Append(Append { head, with_body: false, ..append(owner, ItemKind::Deleted) })
+}
+
+/// What [`deleted`] says.
+pub fn read_deleted(head: &[u8]) -> Option<(u64, Option<MessageId>)> {
+    let (seq, id) = head.split_first_chunk()?;
+    let id = if id.is_empty() { None } else { Some(MessageId(id.try_into().ok()?)) };
+    Some((u64::from_be_bytes(*seq), id))
 }
 
 /// Refuses the unit where [`received`] would, and writes nothing.

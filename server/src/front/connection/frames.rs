@@ -57,14 +57,7 @@ mod tests {
     fn pages_are_short_for_who_takes_them() {
         let owner: Address = "bob@a.example".parse().unwrap();
         let (cursor, oldest) = (Bytes::from_static(b"behind it"), Bytes::from_static(b"begin"));
-        let item = Item {
-            kind: ItemKind::Damaged,
-            cursor: cursor.clone(),
-            time: Timestamp::from_millis(0),
-            message: None,
-            fate: None,
-            device: None,
-        };
+        let item = Item::of(ItemKind::Damaged, cursor.clone(), Timestamp::from_millis(0));
         let page = Page { items: vec![item], cursor, more: false, oldest: oldest.clone() };
         for short_pages in [false, true] {
             let mut out = BytesMut::new();

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use impp_acl::{Acting, By, scope};
 use impp_protocol::command::{Ack, Done, Fetch, Subscribe};
-use impp_protocol::state::{self, DeviceReport, FateReport, Item, ItemKind, Page};
-use impp_protocol::{Code, Error, Timestamp};
-use impp_storage::{self as storage, Lane, Outcome, ReadLog, Store, StoreError, Tails, Unit};
+use impp_protocol::state::{self, Item, ItemKind, Page};
+use impp_protocol::{Code, Error};
+use impp_storage::{Lane, Outcome, ReadLog, Store, StoreError, Tails, Unit};
 
 use super::following::{Following, Telling};
+use super::items::{damaged_behind, item_told};
 use super::trimming::Trimming;
 use super::{Client, Things};
 use crate::core::answers::{Answer, Handled, Stored};
@@ -19,6 +20,7 @@ use crate::core::clock::Clock;
 use crate::core::principals::{Principal, Principals};
 use crate::core::records::logs;
 use crate::core::secrets::Secrets;
+use crate::core::sessions::Sessions;
 use crate::messages::Delivery;
 use crate::session::{Event, Front};
 
@@ -45,6 +47,7 @@ pub(in crate::session) struct Logs {
     pub principals: Arc<Principals>,
     pub delivery: Arc<Delivery>,
     pub(super) trimming: Arc<Trimming>,
+    pub(super) sessions: Arc<Sessions>,
 }
 
 /// The cursor that was sealed last: to seal one anew costs more than all else that an item costs here.
@@ -192,7 +195,8 @@ impl Logs {
                 }
             }
             next = seq;
-            items.extend(item_told(item, every, || self.cursor(acting, next, &mut sealed)));
+            let seal = |seq| self.cursor(acting, seq, &mut sealed);
+            items.extend(item_told(item, every, seal));
         }
         // Those behind the last one; where there is more they are among that.
         if !read.more {
@@ -214,7 +218,7 @@ impl Logs {
 
     /// The place that a cursor stands for. One of before the store was put back from a copy is of
     /// another incarnation, and none of this log for ever; nor is one behind the end of the log.
-    async fn position(
+    pub(super) async fn position(
         &self,
         acting: &Acting<scope::Inbox>,
         cursor: Option<Bytes>,
@@ -279,39 +283,7 @@ impl Following for FollowedLog {
     }
 }
 
-/// An item as it is told, if the reader knows its kind; `cursor` seals the one behind it.
-fn item_told(item: storage::Item, every: bool, cursor: impl FnOnce() -> Bytes) -> Option<Item> {
-    let kind = ItemKind::from_number(u64::from(item.kind))?;
-    if kind == ItemKind::Device && !every {
-        return None;
-    }
-    let head = item.head;
-    let fate = (kind == ItemKind::Fate).then(|| state::decode::<FateReport>(head.clone()));
-    let device = (kind == ItemKind::Device).then(|| state::decode::<DeviceReport>(head));
-    Some(Item {
-        kind,
-        cursor: cursor(),
-        time: item.time,
-        message: item.body,
-        fate: fate.and_then(Result::ok),
-        device: device.and_then(Result::ok),
-    })
-}
-
-/// One that cannot be read, behind a place. Its own place may be what is damaged, so nobody gets a
-/// cursor of that.
-fn damaged_behind(cursor: Bytes) -> Item {
-    Item {
-        kind: ItemKind::Damaged,
-        cursor,
-        time: Timestamp::from_millis(0),
-        message: None,
-        fate: None,
-        device: None,
-    }
-}
-
-fn bad_cursor() -> Error {
+pub(super) fn bad_cursor() -> Error {
     Error::new(Code::BadCursor, "the cursor is none of this log")
 }
 

@@ -6,12 +6,14 @@
 mod acts;
 mod contacts;
 mod delegations;
+mod deleting;
 mod devices;
 mod explain;
 mod fate;
 mod followed_requests;
 mod followed_watchers;
 mod following;
+mod items;
 mod layer;
 pub(super) mod lists;
 pub(super) mod log;
@@ -131,6 +133,7 @@ impl Things {
                 principals: shared,
                 delivery,
                 trimming,
+                sessions: live.sessions.clone(),
             },
             fates: Fates { outgoing, store, budgets },
         }
@@ -203,9 +206,9 @@ impl Things {
             Permit::Watchers(acting) => self.watched.publish(&acting, publish).await,
             Permit::Subscriptions(acting) => self.subscribed.publish(&acting, publish).await,
             Permit::Devices(acting) => self.devices.publish(&acting, publish).await,
+            Permit::Log(acting) => self.logs.publish(&acting, publish).await,
             Permit::Layer(_)
             | Permit::Explain(_)
-            | Permit::Log(_)
             | Permit::Fate(_)
             | Permit::Acts(_)
             | Permit::Delegations(_)

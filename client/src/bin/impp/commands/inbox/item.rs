@@ -56,6 +56,8 @@ pub(super) struct ItemJson {
     cause: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deleted: Option<String>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     device: Option<DeviceJson>,
 }
@@ -95,7 +97,7 @@ pub(super) fn json(item: &Item) -> Result<ItemJson, Failure> {
     let broken = |what: &dyn std::fmt::Display| {
         Failure::from(ClientError::Protocol(format!("item of the log: {what}")))
     };
-    let (cursor, time) = (Some(cursor(&item.cursor)), Some(item.time.to_string()));
+    let (cursor, time) = (Some(self::cursor(&item.cursor)), Some(item.time.to_string()));
     match (item.kind, &item.message, &item.fate) {
         (ItemKind::Fate, _, Some(report)) => Ok(ItemJson { cursor, since: time, ..fate(report) }),
         (ItemKind::Fate, _, None) => Err(broken(&"a fate without a report")),
@@ -107,6 +109,15 @@ pub(super) fn json(item: &Item) -> Result<ItemJson, Failure> {
         }
         (ItemKind::Damaged, ..) => {
             Ok(ItemJson { item: ItemKind::Damaged.as_str(), cursor, ..ItemJson::default() })
+        }
+        (kind @ ItemKind::Gone, ..) => {
+            Ok(ItemJson { item: kind.as_str(), cursor, since: time, ..ItemJson::default() })
+        }
+        (kind @ ItemKind::Deleted, ..) => {
+            let report = item.deleted.as_ref().ok_or_else(|| broken(&"nothing that is deleted"))?;
+            let (item, deleted) = (kind.as_str(), Some(self::cursor(&report.cursor)));
+            let id = report.id.map(|id| id.to_string()).unwrap_or_default();
+            Ok(ItemJson { item, id, cursor, since: time, deleted, ..ItemJson::default() })
         }
         (kind, Some(bytes), _) => {
             let message = Message::decode(bytes.clone()).map_err(|error| broken(&error))?;
@@ -233,6 +244,13 @@ pub(super) fn text(item: &ItemJson) -> String {
     if let Some(device) = &item.device {
         return format!("{time} {}", device_text(device));
     }
+    if item.item == ItemKind::Gone.as_str() {
+        return format!("{time} (deleted)");
+    }
+    if item.item == ItemKind::Deleted.as_str() {
+        let what = if item.id.is_empty() { "an item of the log" } else { &item.id };
+        return format!("{time} you deleted {what}");
+    }
     let who = match (&item.from, item.item) {
         (Some(from), "message") => {
             let written = item.sender.as_ref().map(|by| format!(" (sent by {by})"));
@@ -273,14 +291,9 @@ mod tests {
     }
 
     fn received(message: &Message) -> Item {
-        Item {
-            kind: ItemKind::Received,
-            cursor: Bytes::from_static(b"\xff\xfe"),
-            time: Timestamp::parse("2026-12-01T09:00:00Z").unwrap(),
-            message: Some(message.encode()),
-            fate: None,
-            device: None,
-        }
+        let time = Timestamp::parse("2026-12-01T09:00:00Z").unwrap();
+        let item = Item::of(ItemKind::Received, Bytes::from_static(b"\xff\xfe"), time);
+        Item { message: Some(message.encode()), ..item }
     }
 
     #[test]

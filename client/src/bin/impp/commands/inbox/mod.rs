@@ -1,8 +1,9 @@
 //! `impp inbox`: messages that came, once or as they come, and what became of the account's devices.
 //! Nothing is acknowledged unless asked.
 //!
-//! What an item looks like is left to `item`.
+//! What an item looks like is left to `item`, deleting one to `delete`.
 
+mod delete;
 mod item;
 
 use std::time::Duration;
@@ -21,7 +22,10 @@ use crate::report::Failure;
 use crate::stop::Stop;
 
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
     /// Go on as messages come, until Ctrl-C or --count.
     #[arg(long)]
     follow: bool,
@@ -50,6 +54,12 @@ pub(crate) struct Args {
     format: Option<Format>,
 }
 
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Delete a message from your log, for all your devices; its sender keeps what it has.
+    Delete(delete::Args),
+}
+
 /// Formats of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
@@ -76,7 +86,7 @@ impl Args {
     /// Whether it is only read what there is. Custody is taken by the owner's devices, and who waits for
     /// messages of somebody else's asks again.
     pub(crate) fn can_be_for_another(&self) -> bool {
-        !self.follow && !self.ack && !self.all && self.wait.is_none()
+        self.action.is_none() && !self.follow && !self.ack && !self.all && self.wait.is_none()
     }
 }
 
@@ -86,6 +96,9 @@ pub(crate) async fn run(
     client: &Client,
     out: &mut Output,
 ) -> Result<(), Failure> {
+    if let Some(Action::Delete(args)) = &args.action {
+        return delete::run(args, client, out).await;
+    }
     let owner = owner.unwrap_or(client.address());
     if args.format.is_some() && args.max != Some(1) {
         let hint = "--max 1, and --since CURSOR for the next one";
@@ -255,8 +268,9 @@ impl Reading {
             if entry.kind == ItemKind::Received {
                 self.count();
             }
-            // What became of a device its owner should see, whoever did it, and what is missing.
-            let told = [ItemKind::Received, ItemKind::Device, ItemKind::Damaged];
+            // What became of a device its owner should see, whoever did it, and what is missing
+            // or was deleted.
+            let told = [ItemKind::Received, ItemKind::Device, ItemKind::Damaged, ItemKind::Deleted];
             let told = if self.format.is_some() { &told[..1] } else { &told };
             if self.all || told.contains(&entry.kind) {
                 self.print_item(&entry, out)?;

@@ -589,6 +589,7 @@ class Done(Record):
     time: Optional[int] = may(12, TIME)
     next: Optional[bytes] = may(13, OCTETS)
     layer_ended: bool = may(15, FLAG, False)
+    cursor: Optional[bytes] = may(16, OCTETS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -626,6 +627,7 @@ class Subscribe(Record):
     version: Optional[bytes] = may(4, SIXTEEN)
     cursor: Optional[bytes] = may(5, OCTETS)
     expand: bool = may(6, FLAG, False)
+    at_end: bool = may(64, FLAG, False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -640,6 +642,12 @@ class Fetch(Record):
     about: Optional[str] = may(9, ADDRESS)
     delivery: bool = may(10, FLAG, False)
     id: Optional[bytes] = may(11, SIXTEEN)
+    at_end: bool = may(69, FLAG, False)
+    metadata: bool = may(70, FLAG, False)
+    item: Optional[bytes] = may(71, OCTETS)
+    backwards: bool = may(72, FLAG, False)
+    with_: Optional[str] = may(73, ADDRESS)
+    since: Optional[int] = may(74, TIME)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -988,6 +996,7 @@ class Item(Record):
     fate: Optional[FateReport] = may(5, maps(FateReport))
     device: Optional[DeviceReport] = may(6, maps(DeviceReport))
     deleted: Optional[DeletionReport] = may(7, maps(DeletionReport))
+    size: Optional[int] = may(8, INTEGER)
 
 
 @dataclasses.dataclass(frozen=True)

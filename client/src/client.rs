@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use impp_locate::{NotReachedKind, Service};
-use impp_protocol::command::{Command, Done, Hello, INTO_GROUP, Publish, SUPPOSE};
+use impp_protocol::command::{Command, Done, Hello, INTO_GROUP, Publish, SERIES, SUPPOSE};
 use impp_protocol::state::{self, RequestEdit};
 use impp_protocol::{Address, DeviceId, What};
 use tokio::sync::mpsc;
@@ -116,9 +116,11 @@ fn service_of(command: &Command) -> Service {
 }
 
 /// Refuses to ask a server what it does not know: it would end the connection, or take it for less.
-fn known_to(server: &Hello, command: &Command) -> Result<(), ClientError> {
+pub(crate) fn known_to(server: &Hello, command: &Command) -> Result<(), ClientError> {
     let (feature, what) = match command {
         Command::Fetch(fetch) if fetch.supposes() => (SUPPOSE, "it cannot say what rules would do"),
+        Command::Fetch(fetch) if fetch.is_of_series() => (SERIES, READS_ON),
+        Command::Subscribe(subscribe) if subscribe.at_end => (SERIES, READS_ON),
         Command::Publish(publish) if goes_into_group(publish) => {
             (INTO_GROUP, "it cannot make somebody a member of a group")
         }
@@ -127,6 +129,9 @@ fn known_to(server: &Hello, command: &Command) -> Result<(), ClientError> {
     let knows = server.features.iter().any(|known| known == feature);
     knows.then_some(()).ok_or(ClientError::Older(what))
 }
+
+/// What a server of before does with a log.
+const READS_ON: &str = "it reads the log from a place on, and in no other way";
 
 fn goes_into_group(publish: &Publish) -> bool {
     let edit = || state::decode::<RequestEdit>(publish.content.clone().unwrap_or_default());
@@ -361,5 +366,12 @@ mod tests {
         );
         assert!(!refused.is_transient());
         assert!(known_to(&newer, &dry_run.into()).is_ok());
+        let back = Fetch { backwards: true, ..plain.clone() };
+        let at_end = Subscribe { at_end: true, ..Subscribe::of(plain.address, What::Log) };
+        let newest = Hello { features: vec![SERIES.to_owned()], ..Hello::empty() };
+        for asked in [Command::from(back), at_end.into()] {
+            assert!(known_to(&newer, &asked).is_err());
+            assert!(known_to(&newest, &asked).is_ok());
+        }
     }
 }

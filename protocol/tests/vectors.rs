@@ -295,6 +295,7 @@ fn vectors() -> Vec<Vector> {
         ..Done::empty()
     };
     let fetch = Fetch { max: Some(10), ..Fetch::of(address("alice@a.example"), What::Log) };
+    let back = Fetch { backwards: true, with: Some(address("bob@a.example")), ..fetch.clone() };
     let content = Some(state::encode(&page()));
     let ok_page = Done { content, ..Done::empty() };
     let content = Some(state::encode(&page_of_device()));
@@ -325,6 +326,7 @@ fn vectors() -> Vec<Vector> {
         ),
         vector("ping", "are you there?", 7, Ping {}),
         vector("fetch", "at most ten items of alice's own log, from the oldest", 8, fetch),
+        vector("fetch-back", "the newest ten of what alice and bob wrote", 8, back),
         vector("ok-page", "one message from bob, and no more", 8, ok_page),
         vector("ok-page-device", "a device made room for another", 8, ok_page_device),
         vector("publish-deletion", "bob's message is to go", 12, delete),

@@ -38,8 +38,8 @@ pub use sqlite::{
     Examined, Options, READERS_MAX, RESERVE_BYTES, Restored, SqliteStore, examine, glance,
 };
 pub use store::{
-    Health, LogState, ReadLog, Record, RecordKey, SCAN_ITEMS_MAX, Salvaged, Scan, Stats, Store,
-    Table,
+    Health, LogState, ReadBack, ReadLog, Record, RecordKey, SCAN_ITEMS_MAX, Salvaged, Scan, Stats,
+    Store, Table,
 };
 pub use tails::Tails;
 pub use unit::{

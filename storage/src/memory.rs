@@ -13,8 +13,8 @@ use crate::page::Filler;
 use crate::plan::{self, Counters, Facts, Kept, LogRow, Plan, Seen, Usage, Verdict, Write};
 use crate::unit::{Dedup, Outcome, Unit, time_of};
 use crate::{
-    Health, Item, LogState, Observer, Page, Pending, ReadLog, Record, RecordKey, Salvaged, Scan,
-    Stats, Store, StoreError, Table,
+    Health, Item, LogState, Observer, Page, Pending, ReadBack, ReadLog, Record, RecordKey,
+    Salvaged, Scan, Stats, Store, StoreError, Table,
 };
 
 /// A store in memory.
@@ -144,6 +144,26 @@ impl Store for MemoryStore {
                     if !filler.take(stored.item.clone()) {
                         break;
                     }
+                }
+            }
+            let LogState { oldest, .. } = row.state(state.oldest(row.id));
+            let Filler { items, more, damaged, .. } = filler;
+            Ok(Page { items, more, damaged, oldest })
+        })
+    }
+
+    fn read_back(&self, query: ReadBack) -> Pending<Page> {
+        self.with(|state| {
+            let row = state.logs.get(&query.owner).copied().unwrap_or_default();
+            let mut filler = Filler::new(query.items_max, query.bytes_max);
+            for (_, stored) in state
+                .items
+                .get(&row.id)
+                .into_iter()
+                .flat_map(|items| items.range(..=query.upto).rev())
+            {
+                if !filler.take(stored.item.clone()) {
+                    break;
                 }
             }
             let LogState { oldest, .. } = row.state(state.oldest(row.id));

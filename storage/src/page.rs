@@ -30,7 +30,7 @@ impl Item {
 /// A run of items of one log, with the log's bounds as of the same moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// In order.
+    /// In order, or from the newest on where it was read backwards.
     pub items: Vec<Item>,
     /// Whether the log holds items behind these. Seen, not counted: numbers were given to items that
     /// are gone, so that the highest one ever given says nothing of it. A page with more behind it

@@ -39,6 +39,10 @@ pub trait Store: Send + Sync + 'static {
     /// Items of one log behind a cursor: as many as fit, at least one if there is any.
     fn read(&self, query: ReadLog) -> Pending<Page>;
 
+    /// Items of one log in front of a place, the newest first: as many as fit, at least one if there is
+    /// any. `more` says that there are older ones.
+    fn read_back(&self, query: ReadBack) -> Pending<Page>;
+
     /// The bounds and counters of one log.
     fn log_state(&self, owner: Address) -> Pending<LogState>;
 
@@ -124,6 +128,19 @@ pub struct ReadLog {
     /// At most so many items (zero is read as one).
     pub items_max: usize,
     /// Ends the page before the item that would pass this, but never before the first.
+    pub bytes_max: usize,
+}
+
+/// A read of one log, backwards.
+#[derive(Clone, Debug)]
+pub struct ReadBack {
+    /// Whose log.
+    pub owner: Address,
+    /// Only items with a seq up to this.
+    pub upto: u64,
+    /// As of [`ReadLog`].
+    pub items_max: usize,
+    /// As of [`ReadLog`].
     pub bytes_max: usize,
 }
 

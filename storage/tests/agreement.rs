@@ -95,7 +95,10 @@ async fn all(store: &dyn Store) -> impl PartialEq + std::fmt::Debug + use<> {
     for owner in owners() {
         logs.push((state(store, &owner).await, page(store, &owner, 0).await));
         let query = ReadLog { owner, after: 7, items_max: 3, bytes_max: 40 };
+        let owner = query.owner.clone();
         logs.push((state(store, &alice()).await, store.read(query).await.unwrap()));
+        let query = ReadBack { owner, upto: 40, items_max: 4, bytes_max: 60 };
+        logs.push((state(store, &alice()).await, store.read_back(query).await.unwrap()));
     }
     let (domain, table) = (alice().domain(), RECORDS);
     let range = Scan { domain, table, prefix: vec![], after: None, max: 100 };

@@ -261,7 +261,7 @@ async fn d8_g6_damaged_rules_and_contacts_close_what_hangs_on_them() {
 }
 
 /// Damages one of bob's items, by its place in his log.
-fn damage_item(server: &Server, place: usize) {
+pub(crate) fn damage_item(server: &Server, place: usize) {
     damage(
         server,
         &format!(

@@ -51,6 +51,7 @@ mod load;
 mod locate;
 mod locate_client;
 mod locate_search;
+mod log_back;
 mod log_deleted;
 mod log_level;
 mod log_lost;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use impp_protocol::What;
 use impp_protocol::command::{Ack, Fetch};
-use impp_protocol::state::{Deletion, Page};
+use impp_protocol::state::{Deletion, Item, Page};
+use impp_protocol::{Address, What};
 use tokio::time::Instant;
 
 use super::content;
@@ -45,6 +45,59 @@ impl Client {
         let of = Fetch::of(self.address().clone(), What::Log);
         let fetch = Fetch { cursor, max, wait, timeout: Some(timeout), ..of };
         content(self.call_repeatable_by(fetch, deadline).await?, What::Log)
+    }
+
+    /// The same as [`read_log`](Client::read_log) without the bodies and headers of messages: items
+    /// say how long they are.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn read_metadata(
+        &self,
+        cursor: Option<Bytes>,
+        max: Option<u64>,
+    ) -> Result<Page, ClientError> {
+        let of = Fetch::of(self.address().clone(), What::Log);
+        self.page(Fetch { cursor, max, metadata: true, ..of }).await
+    }
+
+    /// A piece of the log in front of a cursor, without one of its end, the newest item first; with
+    /// somebody, or all of it. A page may be empty with more in front of it: its cursor leads on.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn history(
+        &self,
+        with: Option<&Address>,
+        before: Option<Bytes>,
+        max: Option<u64>,
+    ) -> Result<Page, ClientError> {
+        let (with, backwards) = (with.cloned(), true);
+        let of = Fetch::of(self.address().clone(), What::Log);
+        self.page(Fetch { cursor: before, max, backwards, with, ..of }).await
+    }
+
+    /// The item of the log that has this cursor.
+    ///
+    /// # Errors
+    /// [`ClientError`]; not-found, where none is any more.
+    pub async fn log_item(&self, cursor: Bytes) -> Result<Option<Item>, ClientError> {
+        let of = Fetch::of(self.address().clone(), What::Log);
+        let page = self.page(Fetch { item: Some(cursor), ..of }).await?;
+        Ok(page.items.into_iter().next())
+    }
+
+    /// The cursor of the end of the log: what is behind it comes from now on.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn log_end(&self) -> Result<Bytes, ClientError> {
+        let of = Fetch::of(self.address().clone(), What::Log);
+        Ok(self.page(Fetch { at_end: true, ..of }).await?.cursor)
+    }
+
+    async fn page(&self, fetch: Fetch) -> Result<Page, ClientError> {
+        content(self.call_repeatable(fetch).await?, What::Log)
     }
 
     /// Deletes the item that has this cursor, for all devices of the account. One that is not there any

@@ -12,6 +12,8 @@ pub(super) struct Log {
     cursor: Option<Bytes>,
     /// Where it begins, as it was told last; what is asked for anew is told it anew.
     oldest: Option<Bytes>,
+    /// It starts where it ends now; what comes from then on is told.
+    at_end: bool,
     /// The cursor is one that came with a page: the server knew it.
     heard: bool,
 }
@@ -19,7 +21,24 @@ pub(super) struct Log {
 impl Log {
     /// From behind a cursor of the caller's, without one from the oldest item held.
     pub(super) fn behind(cursor: Option<Bytes>) -> Log {
-        Log { cursor, oldest: None, heard: false }
+        Log { cursor, ..Log::default() }
+    }
+
+    /// From its end.
+    pub(super) fn from_end() -> Log {
+        Log { at_end: true, ..Log::default() }
+    }
+
+    /// Whether the server has still to say where it begins.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.at_end
+    }
+
+    /// The server has said where it begins.
+    pub(super) fn begins(&mut self, cursor: Bytes) {
+        if self.at_end {
+            *self = Log { cursor: Some(cursor), heard: true, ..Log::default() };
+        }
     }
 
     /// Behind which it goes on.
@@ -34,7 +53,7 @@ impl Log {
         let missing = || wrong("what it leaves out was never told".to_owned());
         let page = page.whole(owner, self.oldest.take()).ok_or_else(missing)?;
         let (cursor, oldest) = (Some(page.cursor.clone()), Some(page.oldest.clone()));
-        *self = Log { cursor, oldest, heard: true };
+        *self = Log { cursor, oldest, heard: true, at_end: false };
         Ok(page)
     }
 

@@ -66,7 +66,10 @@ impl Machine {
             contacts: wanted.contacts,
             watchers: wanted.watchers.then(Watching::default),
             requests_wanted: wanted.requests.then(Waiting::default),
-            log: wanted.log.then_some(Log::behind(wanted.cursor)),
+            log: wanted.log.then(|| match wanted.at_end {
+                true => Log::from_end(),
+                false => Log::behind(wanted.cursor),
+            }),
             ack: None,
             asked: HashMap::new(),
             last_token: 0,
@@ -208,7 +211,8 @@ impl Machine {
             Asked::Own(what) => Subscribe::of(self.own.clone(), *what).into(),
             Asked::Log => {
                 let cursor = self.log.as_ref().and_then(Log::cursor);
-                Subscribe { cursor, ..Subscribe::of(self.own.clone(), What::Log) }.into()
+                let at_end = self.log.as_ref().is_some_and(Log::is_at_end);
+                Subscribe { cursor, at_end, ..Subscribe::of(self.own.clone(), What::Log) }.into()
             }
             Asked::Ack(cursor) => Ack { address: self.own.clone(), cursor: cursor.clone() }.into(),
         };
@@ -227,7 +231,12 @@ impl Machine {
                 let content = done.content.unwrap_or_default();
                 return self.handle_contacts(content, true);
             }
-            Asked::Own(_) | Asked::Log => {}
+            Asked::Own(_) => {}
+            Asked::Log => {
+                if let (Some(log), Some(cursor)) = (&mut self.log, done.cursor) {
+                    log.begins(cursor);
+                }
+            }
             Asked::Ack(cursor) => {
                 self.ack.take_if(|newest| *newest == cursor);
                 self.events.push_back(Event::Acked(cursor));

@@ -36,6 +36,8 @@ pub struct Wanted {
     pub log: bool,
     /// The log from behind this cursor; without one from the oldest item held.
     pub cursor: Option<Bytes>,
+    /// The log from its end: only what comes from now on. No cursor counts then.
+    pub at_end: bool,
 }
 
 impl Wanted {

@@ -10,7 +10,7 @@ use tokio::time::{sleep_until, timeout};
 
 use super::{Event, Machine, Wanted};
 use crate::backoff::{self, Backoff};
-use crate::client::Client;
+use crate::client::{Client, known_to};
 use crate::connection::{BYE_TIMEOUT, Connection, Incoming};
 use crate::error::ClientError;
 
@@ -150,6 +150,7 @@ async fn step(link: &mut Link, machine: &mut Machine) -> Result<Stepped, ClientE
         slot = connection.reserve(), if machine.has_request() => match slot {
             Ok(slot) => {
                 if let Some((command, token)) = machine.poll_request() {
+                    known_to(connection.hello(), &command)?;
                     slot.send(command, token);
                 }
                 Ok(Stepped::Sent)

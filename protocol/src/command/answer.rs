@@ -57,6 +57,8 @@ fields! {
         14 group: Option<u64>,
         /// AUTH, with `resumed`: the layer that this session published has ended meanwhile.
         15 layer_ended: bool,
+        /// SUBSCRIBE with `at_end`: where it starts.
+        16 cursor: Option<Bytes>,
     }
 }
 
@@ -79,6 +81,7 @@ impl Done {
             next: None,
             group: None,
             layer_ended: false,
+            cursor: None,
         }
     }
 }

@@ -29,6 +29,8 @@ fields! {
         6 expand: bool,
         /// Links: who asks, of the domain that the sender has proven.
         7 watcher: Option<Address>,
+        /// Series: start behind the newest item there is, instead of a cursor.
+        64 at_end: bool,
     }
 }
 
@@ -70,6 +72,18 @@ fields! {
         67 view: bool,
         /// Explain: with `view`, as who looks once sees it, not as who follows.
         68 once: bool,
+        /// Series: start behind the newest item there is, instead of a cursor.
+        69 at_end: bool,
+        /// Series: of messages neither body nor headers; items say how long the body is.
+        70 metadata: bool,
+        /// Series: only the item that has this cursor.
+        71 item: Option<Bytes>,
+        /// Series: from the cursor back, the newest first; without a cursor from the end.
+        72 backwards: bool,
+        /// Log, with `backwards`: messages and fates from and to this one alone.
+        73 with: Option<Address>,
+        /// Series, with `backwards`: nothing that the server took before.
+        74 since: Option<Timestamp>,
     }
 }
 
@@ -105,8 +119,16 @@ fields! {
 impl Subscribe {
     /// Follows a thing as long as the session lives, from nothing held.
     pub fn of(address: Address, what: What) -> Subscribe {
-        let (lease, version, cursor) = (None, None, None);
-        Subscribe { address, what, lease, version, cursor, expand: false, watcher: None }
+        Subscribe {
+            address,
+            what,
+            lease: None,
+            version: None,
+            cursor: None,
+            expand: false,
+            watcher: None,
+            at_end: false,
+        }
     }
 }
 
@@ -116,6 +138,12 @@ impl Fetch {
     pub fn supposes(&self) -> bool {
         let supposed = self.rules.is_some() || self.at.is_some() || self.sphere.is_some();
         supposed || self.view || self.once
+    }
+
+    /// Whether it has a field that only a server of the feature [`SERIES`](super::SERIES) knows.
+    pub fn is_of_series(&self) -> bool {
+        let alone = self.item.is_some() || self.with.is_some() || self.since.is_some();
+        alone || self.at_end || self.metadata || self.backwards
     }
 
     /// Reads a thing from its beginning, nothing held.
@@ -138,6 +166,12 @@ impl Fetch {
             sphere: None,
             view: false,
             once: false,
+            at_end: false,
+            metadata: false,
+            item: None,
+            backwards: false,
+            with: None,
+            since: None,
         }
     }
 }
@@ -170,7 +204,8 @@ mod tests {
     /// A reader that passed one of these over would answer another question.
     #[test]
     fn what_changes_the_question_must_be_understood() {
-        for name in ["rules", "at", "sphere", "view", "once"] {
+        let of_series = ["at_end", "metadata", "item", "backwards", "with", "since"];
+        for name in ["rules", "at", "sphere", "view", "once"].into_iter().chain(of_series) {
             let field = Fetch::FIELDS.iter().find(|field| field.name == name).unwrap();
             assert!(field.number >= CRITICAL_FROM, "{name}");
         }
@@ -184,6 +219,17 @@ mod tests {
             Fetch { once: true, ..plain.clone() },
         ] {
             assert!(supposing.supposes(), "{supposing:?}");
+        }
+        assert!(!plain.is_of_series());
+        for reading in [
+            Fetch { at_end: true, ..plain.clone() },
+            Fetch { metadata: true, ..plain.clone() },
+            Fetch { item: Some(Bytes::new()), ..plain.clone() },
+            Fetch { backwards: true, ..plain.clone() },
+            Fetch { with: Some(plain.address.clone()), ..plain.clone() },
+            Fetch { since: Some(Timestamp::from_millis(0)), ..plain.clone() },
+        ] {
+            assert!(reading.is_of_series() && !reading.supposes(), "{reading:?}");
         }
     }
 

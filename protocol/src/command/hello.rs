@@ -24,6 +24,12 @@ pub const SUPPOSE: &str = "suppose";
 /// The feature of a server that knows decisions which make somebody a member of a group: that field is
 /// sent to no other one.
 pub const INTO_GROUP: &str = "into-group";
+/// The feature of a server that reads a log from its end, backwards, without bodies, or one item of it:
+/// those fields of SUBSCRIBE and FETCH are sent to no other one.
+pub const SERIES: &str = "series";
+
+/// The features that a server names.
+pub const FEATURES_OF_SERVER: [&str; 3] = [SUPPOSE, INTO_GROUP, SERIES];
 
 fields! {
     /// HELLO: the first frame of each side, with request number 0.

@@ -17,7 +17,10 @@ pub use answer::{Done, Outcome};
 pub use auth::{Auth, Challenge, DEVICE_NAME_BYTES_MAX};
 pub use change::Publish;
 pub use follow::{Fetch, Notify, Subscribe};
-pub use hello::{EVERY_ITEM, Hello, INTO_GROUP, PROTOCOL_VERSION, SHORT_PAGES, SUPPOSE};
+pub use hello::{
+    EVERY_ITEM, FEATURES_OF_SERVER, Hello, INTO_GROUP, PROTOCOL_VERSION, SERIES, SHORT_PAGES,
+    SUPPOSE,
+};
 pub use liveness::{Bye, ByeReason, Ping};
 pub use message::{
     Ack, BODY_BYTES_MAX, HEADERS_MAX, Header, LABEL_BYTES_MAX, MESSAGE_BYTES_MAX, Message, Written,

@@ -149,13 +149,24 @@ fields! {
         6 device: Option<DeviceReport>,
         /// Deleted: which item.
         7 deleted: Option<DeletionReport>,
+        /// Received and sent, where the body is left out: its octets.
+        8 size: Option<u64>,
     }
 }
 
 impl Item {
     /// An item that holds nothing.
     pub fn of(kind: ItemKind, cursor: Bytes, time: Timestamp) -> Item {
-        Item { kind, cursor, time, message: None, fate: None, device: None, deleted: None }
+        Item {
+            kind,
+            cursor,
+            time,
+            message: None,
+            fate: None,
+            device: None,
+            deleted: None,
+            size: None,
+        }
     }
 }
 

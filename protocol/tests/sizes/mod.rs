@@ -72,7 +72,7 @@ fn hellos() -> [Said; 2] {
         ..Hello::empty()
     };
     let server = Hello {
-        features: vec![SUPPOSE.to_owned(), INTO_GROUP.to_owned()],
+        features: FEATURES_OF_SERVER.map(str::to_owned).to_vec(),
         time: Some(now()),
         domains: vec![Domain::parse("ab.example").unwrap()],
         ..hello::of_server()

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use impp_protocol::{Address, Domain};
 use impp_storage::{
-    Dedup, Health, Lane, LogState, MemoryStore, Observer, Outcome, Page, Pending, Promise, ReadLog,
-    Record, RecordKey, Salvaged, Scan, Stats, Store, StoreError, Table, Unit,
+    Dedup, Health, Lane, LogState, MemoryStore, Observer, Outcome, Page, Pending, Promise,
+    ReadBack, ReadLog, Record, RecordKey, Salvaged, Scan, Stats, Store, StoreError, Table, Unit,
 };
 use parking_lot::Mutex;
 
@@ -154,6 +154,10 @@ impl Store for Double {
 
     fn read(&self, query: ReadLog) -> Pending<Page> {
         self.read(|store| store.read(query))
+    }
+
+    fn read_back(&self, query: ReadBack) -> Pending<Page> {
+        self.read(|store| store.read_back(query))
     }
 
     fn log_state(&self, owner: Address) -> Pending<LogState> {

@@ -92,6 +92,8 @@ fn fetched(fetch: &Fetch) -> Cost {
         What::Delegations => work(32),
         // Rules are read as for a change of them.
         What::Explain => work(8),
+        // Many items may be looked at for few.
+        What::Log if fetch.backwards => work(8),
         // Each page of the log that it has read costs more, see `READ`.
         What::Log => work(2),
         What::Presence | What::Layer | What::Rules | What::Devices | What::Fate => work(1),

@@ -64,9 +64,10 @@ impl Session {
         }
         let following = self.serving.things.follow(&self.client, permit, subscribe).await?;
         self.client.mailbox.thing_changed(&owner, what);
+        let cursor = following.begins();
         // They are its own, so they are no more than there are kinds of them.
         self.things.insert((owner, what), following);
-        Ok(Done { state: Some(SubscriptionState::Active), ..Done::empty() })
+        Ok(Done { state: Some(SubscriptionState::Active), cursor, ..Done::empty() })
     }
 
     /// Reads a thing once.

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Session;
+use super::things::items::Reader;
 use super::things::log::{Logs, Sealed};
 use super::things::log_of;
 use crate::core::answers::{Answer, Stored};
@@ -40,14 +41,19 @@ impl Session {
             let text = format!("{WAITS_MAX} requests wait for the log, and that is the most");
             return Err(Error::new(Code::Full, text));
         }
+        if fetch.item.is_some() || fetch.backwards || fetch.with.is_some() || fetch.since.is_some()
+        {
+            return Err(Error::new(Code::Malformed, "wait: only for what comes"));
+        }
         let asked = self.serving.things.logs.asked(&acting, &fetch).await?;
         let by = Instant::now() + fetch.timeout.unwrap_or(WAIT_MAX).min(WAIT_MAX);
         let min = fetch.min.unwrap_or(1).clamp(1, asked.max);
-        let (serving, every) = (self.serving.clone(), self.client.every_item);
+        let reader = Reader { bare: fetch.metadata, ..Reader::whole(self.client.every_item) };
+        let serving = self.serving.clone();
         let (grown, hurry) = (self.grown.clone(), self.hurry.clone().notified_owned());
         Ok(Answer::Later(Box::pin(async move {
             let logs = &serving.things.logs;
-            let there = has_come(logs, &acting, (asked.after, min), every, &grown);
+            let there = has_come(logs, &acting, (asked.after, min), reader, &grown);
             let waited = tokio::select! {
                 biased;
                 there = there => there,
@@ -55,7 +61,7 @@ impl Session {
                 () = hurry => Ok(()),
             };
             Answer::said(match waited.stored() {
-                Ok(()) => logs.answer(&acting, asked, every).await,
+                Ok(()) => logs.answer(&acting, asked, reader).await,
                 Err(error) => Err(error),
             })
         })))
@@ -67,7 +73,7 @@ async fn has_come(
     logs: &Logs,
     acting: &Acting<scope::Inbox>,
     (mut after, mut missing): (u64, u64),
-    every: bool,
+    reader: Reader,
     grown: &Notify,
 ) -> Result<(), StoreError> {
     let oldest = &mut Sealed::default();
@@ -75,7 +81,7 @@ async fn has_come(
         // Heard from here on, so what comes while it is read is not missed.
         let mut grows = pin!(grown.notified());
         grows.as_mut().enable();
-        let (page, next) = logs.page(acting, after, missing, every, oldest).await?;
+        let (page, next) = logs.page(acting, after, missing, reader, oldest).await?;
         missing = missing.saturating_sub(news(&page.items));
         if missing == 0 || page.more {
             return Ok(());

@@ -11,7 +11,8 @@ use fastrand::Rng;
 use impp_protocol::Address;
 use impp_storage::{
     Dedup, Health, Lack, Lane, LogState, MemoryStore, Observer, Op, Outcome, Page, Payer, Pending,
-    Promise, ReadLog, Record, RecordKey, Salvaged, Scan, Stats, Store, StoreError, Table, Unit,
+    Promise, ReadBack, ReadLog, Record, RecordKey, Salvaged, Scan, Stats, Store, StoreError, Table,
+    Unit,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -331,6 +332,10 @@ impl Store for Mounted {
     }
     fn read(&self, query: ReadLog) -> Pending<Page> {
         self.later(|kept| kept.read(query))
+    }
+
+    fn read_back(&self, query: ReadBack) -> Pending<Page> {
+        self.later(|kept| kept.read_back(query))
     }
 
     fn log_state(&self, owner: Address) -> Pending<LogState> {

@@ -22,7 +22,7 @@
 //! | `summing.rs` | digests, in slices, for rows of older stores |
 //! | `scrub.rs` | the slow look at everything |
 //! | `examine.rs` | a look at everything, at rest |
-//! | `readers.rs` | the reading threads |
+//! | `readers.rs`, `pages_of.rs` | the reading threads; pages of logs, either way |
 //! | `place.rs`, `witness.rs` | whether it is a copy that was put back |
 //! | `room.rs` | the reserve for a full disk |
 //! | `fault.rs`, `told.rs` | what an error means; what was found damaged |
@@ -36,6 +36,7 @@ mod jobs;
 mod kept;
 mod known;
 mod pages;
+mod pages_of;
 mod place;
 mod readers;
 mod recent;
@@ -77,8 +78,8 @@ use self::writer::Writer;
 use crate::pending::Promise;
 use crate::unit::{Outcome, UNIT_BYTES_MAX, Unit};
 use crate::{
-    Dedup, Health, Lack, LogState, Observer, Page, Pending, ReadLog, Record, RecordKey, Salvaged,
-    Scan, Stats, Store, StoreError, Table,
+    Dedup, Health, Lack, LogState, Observer, Page, Pending, ReadBack, ReadLog, Record, RecordKey,
+    Salvaged, Scan, Stats, Store, StoreError, Table,
 };
 
 /// How a store on disk is opened.
@@ -200,6 +201,10 @@ impl Store for SqliteStore {
 
     fn read(&self, query: ReadLog) -> Pending<Page> {
         self.ask(|promise| Query::Read(query, promise))
+    }
+
+    fn read_back(&self, query: ReadBack) -> Pending<Page> {
+        self.ask(|promise| Query::ReadBack(query, promise))
     }
 
     fn log_state(&self, owner: Address) -> Pending<LogState> {

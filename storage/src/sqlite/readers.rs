@@ -7,21 +7,20 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use bytes::Bytes;
 use impp_protocol::{Address, Domain};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use super::fault::{Fault, open_error};
 use super::home::Home;
-use super::rows::{Answer, ItemRow, Rows, number, oldest};
+use super::pages_of::{read, read_back};
+use super::rows::{Answer, Rows, oldest};
 use super::salvage::salvage;
 use super::schema::connect;
 use super::shared::Shared;
-use crate::page::Filler;
 use crate::pending::Promise;
 use crate::{
-    Dedup, Item, LogState, Page, ReadLog, Record, RecordKey, Salvaged, Scan, StoreError, Table,
+    Dedup, LogState, Page, ReadBack, ReadLog, Record, RecordKey, Salvaged, Scan, StoreError, Table,
 };
 
 /// Most reader threads.
@@ -33,6 +32,7 @@ pub(crate) enum Query {
     Scan(Scan, Promise<Vec<(Vec<u8>, Record)>>),
     Salvage(Domain, Table, Promise<Salvaged>),
     Read(ReadLog, Promise<Page>),
+    ReadBack(ReadBack, Promise<Page>),
     LogState(Address, Promise<LogState>),
     Accepted(Dedup, Promise<Option<[u8; 32]>>),
     /// Reads a slice of all there is.
@@ -114,6 +114,10 @@ fn run(mut connection: Connection, queries: &Mutex<Receiver<Query>>, shared: &Sh
             Ok(Query::Read(query, promise)) => {
                 promise.keep(answer(at_once(&mut connection, shared, |rows| read(rows, &query))));
             }
+            Ok(Query::ReadBack(query, promise)) => {
+                let read = |rows: Rows<'_>| read_back(rows, &query);
+                promise.keep(answer(at_once(&mut connection, shared, read)));
+            }
             Ok(Query::LogState(owner, promise)) => {
                 promise.keep(answer(at_once(&mut connection, shared, |rows| {
                     let (row, _) = rows.log(&owner)?;
@@ -147,58 +151,6 @@ fn answer<T>(answer: Answer<T>) -> Result<T, StoreError> {
         _ => fault.into(),
     })
 }
-
-fn read(rows: Rows<'_>, query: &ReadLog) -> Answer<Page> {
-    let (log, _) = rows.log(&query.owner)?;
-    let mut filler = Filler::new(query.items_max, query.bytes_max);
-    let mut statement = rows.connection.prepare_cached(READ_SEQS)?;
-    let after = i64::try_from(query.after).unwrap_or(i64::MAX);
-    let mut seqs = statement.query([log.id.cast_signed(), after])?;
-    // The last item of the page, and the highest that the index has led to.
-    let (mut last, mut highest) = (query.after, query.after);
-    while let Some(row) = seqs.next()? {
-        let seq = number(row, 0)?;
-        match item(rows, log.id, seq) {
-            // Entries of the index that were changed lead to items of others, or to one twice.
-            Ok(None) => filler.pass_over(seq, misled(seq)),
-            Ok(Some(_)) if seq <= last => filler.pass_over(seq, misled(seq)),
-            Ok(Some(item)) => {
-                if !filler.take(item) {
-                    break;
-                }
-                last = seq;
-            }
-            Err(Fault::Damaged(what)) => filler.pass_over(seq, what),
-            Err(error) => return Err(error),
-        }
-        highest = highest.max(seq);
-    }
-    // The last one is there as long as it is not in custody and not lost, whatever the index says.
-    if !filler.more && highest < log.last && log.custody.max(log.lost) < log.last {
-        filler.pass_over(log.last, misled(log.last));
-    }
-    let LogState { oldest, .. } = log.state(oldest(rows.connection, log.id)?);
-    let Filler { items, more, damaged, .. } = filler;
-    damaged.iter().for_each(|damaged| rows.told.tell(&damaged.what));
-    Ok(Page { items, more, damaged, oldest })
-}
-
-/// An item of a log with its body; nothing if it is of another log.
-fn item(rows: Rows<'_>, log: u64, seq: u64) -> Answer<Option<Item>> {
-    let ItemRow { log: of, kind, time, body, head, .. } = rows.item(seq)?;
-    let body = match body {
-        Some(id) => Some(rows.body(id, |_, data| Ok(Bytes::copy_from_slice(data)))?),
-        None => None,
-    };
-    Ok((of == log).then_some(Item { seq, kind, head, body, time }))
-}
-
-fn misled(seq: u64) -> String {
-    format!("item {seq}: the index of items is wrong about it")
-}
-
-/// The items of a log behind a cursor, as its index says.
-pub(crate) const READ_SEQS: &str = "SELECT seq FROM item WHERE log = ?1 AND seq > ?2 ORDER BY seq";
 
 /// Reads waiting for a thread.
 const QUERIES_QUEUED_MAX: usize = 4096;

@@ -9,8 +9,8 @@ use clap::{Parser, Subcommand};
 use impp_client::protocol::Address;
 
 use crate::commands::{
-    contacts, delegations, devices, fate, fetch, inbox, login, outbox, requests, rules, send,
-    status, subscriptions, watch, watchers,
+    contacts, delegations, devices, fate, fetch, history, inbox, login, outbox, requests, rules,
+    send, status, subscriptions, watch, watchers,
 };
 
 /// IMPP/1 client: presence and messages from the command line.
@@ -82,6 +82,8 @@ pub(crate) enum Command {
     Fate(fate::Args),
     /// Messages that came.
     Inbox(inbox::Args),
+    /// What you and somebody wrote to each other.
+    History(history::Args),
     /// Your contact list.
     Contacts(contacts::Args),
     /// Who may see what, and who may write to you.
@@ -122,6 +124,8 @@ mod tests {
             "fetch bob@a.example --format pidf",
             "send bob@a.example f --format cpim --no-store",
             "inbox --max 1 --format cpim",
+            "inbox --follow --from-now",
+            "history bob@a.example --max 5 --before abc",
             "inbox delete 019f0000-0000-7000-8000-000000000000",
             "status show",
             "status clear",

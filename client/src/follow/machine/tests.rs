@@ -287,3 +287,25 @@ fn a_cursor_that_was_never_good_is_an_error() {
     let incoming = Incoming::Answer { token, answer: Err(error) };
     assert!(machine.handle(Instant::now(), incoming).is_err());
 }
+
+/// Who joins at the end misses nothing of what comes then, also if the connection goes before any of it
+/// has; and as long as no server has said where the end is, it is the end when there is a connection.
+#[test]
+fn who_joins_at_the_end_goes_on_from_there() {
+    let mut machine = machine(Wanted { log: true, at_end: true, ..Wanted::default() });
+    for _ in 0..2 {
+        machine.handle_connected();
+        let asked = requests(&mut machine);
+        let (subscribe, _) = subscribe_of(&asked);
+        assert_eq!((subscribe.at_end, subscribe.cursor.clone()), (true, None));
+    }
+    machine.handle_connected();
+    let asked = requests(&mut machine);
+    let cursor = Some(Bytes::from_static(b"end"));
+    let done = Done { cursor: cursor.clone(), ..Done::empty() };
+    answer(&mut machine, subscribe_of(&asked).1, Ok(done));
+    machine.handle_connected();
+    let asked = requests(&mut machine);
+    let (subscribe, _) = subscribe_of(&asked);
+    assert_eq!((subscribe.at_end, subscribe.cursor.clone()), (false, cursor));
+}

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use futures_util::FutureExt;
 use impp_protocol::command::{
-    Auth, BODY_BYTES_MAX, Bye, ByeReason, Done, EVERY_ITEM, Hello, INTO_GROUP, PROTOCOL_VERSION,
-    SHORT_PAGES, SUPPOSE,
+    Auth, BODY_BYTES_MAX, Bye, ByeReason, Done, EVERY_ITEM, FEATURES_OF_SERVER, Hello,
+    PROTOCOL_VERSION, SHORT_PAGES,
 };
 use impp_protocol::frame::FRAME_BYTES_MAX;
 use impp_protocol::sasl::scram::{NONCE_RANDOM_BYTES, Nonce};
@@ -96,7 +96,7 @@ impl Connection {
         };
         let (limits, times) = (&config.limits, &config.times);
         let answer = Hello {
-            features: vec![SUPPOSE.to_owned(), INTO_GROUP.to_owned()],
+            features: FEATURES_OF_SERVER.map(str::to_owned).to_vec(),
             agent: Some(concat!("imppd/", env!("CARGO_PKG_VERSION")).to_owned()),
             time: Some(self.entrance.clock.wall()),
             domains: self.proof().into_iter().map(|proof| proof.domain).collect(),

@@ -7,6 +7,7 @@
 
 use std::pin::Pin;
 
+use bytes::Bytes;
 use impp_protocol::Error;
 
 use super::{Client, Things};
@@ -21,6 +22,11 @@ pub(in crate::session) type Leaving<'a> = Pin<Box<dyn Future<Output = ()> + Send
 
 /// A thing as it is followed: what its client was told last.
 pub(in crate::session) trait Following: Send + Sync {
+    /// The place from which it is told, where the client does not know that.
+    fn begins(&self) -> Option<Bytes> {
+        None
+    }
+
     /// Tells what has come, as long as there is room; the first time, what there is.
     fn tell<'a>(
         &'a mut self,

@@ -1,35 +1,102 @@
 //! Items of a log as they are told, from what the store has of them.
 
 use bytes::Bytes;
-use impp_protocol::Timestamp;
+use impp_protocol::command::Message;
 use impp_protocol::state::{self, DeletionReport, DeviceReport, FateReport, Item, ItemKind};
+use impp_protocol::{Address, Timestamp};
 use impp_storage as storage;
 
 use crate::core::records::logs::read_deleted;
 
-/// An item as it is told, if the reader knows its kind; `seal` makes the cursor of a place.
+/// Bytes of items in one page, at most, unless the first alone is larger.
+pub(super) const PAGE_BYTES_MAX: usize = 48 * 1024;
+/// Bytes that are read for a page of which bodies are left out.
+pub(super) const BARE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Who is told items, and how.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::session) struct Reader {
+    /// It knows items of every kind, or is an older client.
+    pub every: bool,
+    /// Only what came: it may read the inbox, and not what its owner has sent, nor what became of that or
+    /// of devices.
+    pub received: bool,
+    /// Without the bodies of messages.
+    pub bare: bool,
+}
+
+impl Reader {
+    /// The owner, told all of an item.
+    pub(in crate::session) fn whole(every: bool) -> Reader {
+        Reader { every, received: false, bare: false }
+    }
+
+    /// How much is read for a page.
+    pub(super) fn read_bytes_max(self) -> usize {
+        if self.bare { BARE_BYTES_MAX } else { PAGE_BYTES_MAX }
+    }
+
+    fn is_told(self, kind: ItemKind) -> bool {
+        match kind {
+            ItemKind::Received => true,
+            ItemKind::Sent | ItemKind::Fate => !self.received,
+            ItemKind::Device | ItemKind::Damaged | ItemKind::Gone | ItemKind::Deleted => self.every,
+        }
+    }
+}
+
+/// An item as it is told, if the reader is told such; `seal` makes the cursor of a place.
 pub(super) fn item_told(
     item: storage::Item,
-    every: bool,
+    reader: Reader,
     mut seal: impl FnMut(u64) -> Bytes,
 ) -> Option<Item> {
     let storage::Item { seq, kind, head, body, time } = item;
     let kind = ItemKind::from_number(u64::from(kind))?;
-    if !every && !matches!(kind, ItemKind::Received | ItemKind::Sent | ItemKind::Fate) {
+    if !reader.is_told(kind) {
         return None;
     }
+    let (message, size) = if reader.bare { without_body(body) } else { (body, None) };
     let fate = (kind == ItemKind::Fate).then(|| state::decode::<FateReport>(head.clone()));
     let device = (kind == ItemKind::Device).then(|| state::decode::<DeviceReport>(head.clone()));
     let deleted = if kind == ItemKind::Deleted { read_deleted(&head) } else { None };
     // Before its own: who seals keeps the last one.
     let deleted = deleted.map(|(seq, id)| DeletionReport { cursor: seal(seq), id });
     Some(Item {
-        message: body,
+        message,
+        size,
         fate: fate.and_then(Result::ok),
         device: device.and_then(Result::ok),
         deleted,
         ..Item::of(kind, seal(seq), time)
     })
+}
+
+/// What is said of a message without its body and headers, and how long the body is. Of octets that
+/// are no message nothing is said.
+fn without_body(message: Option<Bytes>) -> (Option<Bytes>, Option<u64>) {
+    let Some(Ok(message)) = message.map(Message::decode) else { return (None, None) };
+    let size = message.body.len() as u64;
+    let bare = Message { body: Bytes::new(), headers: Vec::new(), ..message };
+    (Some(bare.encode()), Some(size))
+}
+
+/// Whether an item is about somebody: a message from or to them, or the fate of one to them.
+pub(super) fn is_about(item: &storage::Item, whom: &Address) -> bool {
+    let message = || item.body.clone().and_then(|body| Message::decode(body).ok());
+    match ItemKind::from_number(u64::from(item.kind)) {
+        Some(ItemKind::Received) => {
+            message().and_then(|message| message.from).as_ref() == Some(whom)
+        }
+        Some(ItemKind::Sent) => message().is_some_and(|message| message.to == *whom),
+        Some(ItemKind::Fate) => {
+            let report = state::decode::<FateReport>(item.head.clone());
+            report.is_ok_and(|report| report.to == *whom)
+        }
+        Some(ItemKind::Device | ItemKind::Damaged | ItemKind::Gone | ItemKind::Deleted) | None => {
+            false
+        }
+    }
 }
 
 /// One that cannot be read, behind a place. Its own place may be what is damaged, so nobody gets a

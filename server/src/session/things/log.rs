@@ -12,7 +12,7 @@ use impp_protocol::{Code, Error};
 use impp_storage::{Lane, Outcome, ReadLog, Store, StoreError, Tails, Unit};
 
 use super::following::{Following, Telling};
-use super::items::{damaged_behind, item_told};
+use super::items::{Reader, damaged_behind, item_told};
 use super::trimming::Trimming;
 use super::{Client, Things};
 use crate::core::answers::{Answer, Handled, Stored};
@@ -25,9 +25,7 @@ use crate::messages::Delivery;
 use crate::session::{Event, Front};
 
 /// Items in one page, at most.
-const PAGE_ITEMS_MAX: u64 = 256;
-/// Bytes of items in one page, at most, unless the first alone is larger.
-const PAGE_BYTES_MAX: usize = 48 * 1024;
+pub(super) const PAGE_ITEMS_MAX: u64 = 256;
 
 /// What a FETCH asks of a log.
 #[derive(Clone, Copy, Debug)]
@@ -65,43 +63,38 @@ impl Sealed {
 }
 
 impl Logs {
-    /// Reads one page, with items of every kind or those that an older client knows.
+    /// Reads what is asked for: a page from a place on or back, or one item.
     pub(super) async fn fetch(
         &self,
         acting: &Acting<scope::Inbox>,
         every: bool,
         fetch: Fetch,
     ) -> Handled {
-        let asked = self.asked(acting, &fetch).await?;
-        if let By::Delegate(_) = acting.by() {
-            return self.received(acting, asked).await;
+        let received = matches!(acting.by(), By::Delegate(_));
+        let reader = Reader { every: every && !received, received, bare: fetch.metadata };
+        if let Some(cursor) = fetch.item {
+            return self.one(acting, reader, cursor).await;
         }
-        self.answer(acting, asked, every).await
-    }
-
-    /// A page for who may read the inbox: of the log what came, and not what its owner has sent, nor what
-    /// became of that or of devices.
-    async fn received(
-        &self,
-        acting: &Acting<scope::Inbox>,
-        Asked { after, max }: Asked,
-    ) -> Handled {
-        let oldest = &mut Sealed::default();
-        let (mut page, _) = self.page(acting, after, max, false, oldest).await.stored()?;
-        page.items.retain(|item| item.kind == ItemKind::Received);
-        Ok(Done { content: Some(state::encode(&page)), ..Done::empty() })
+        if fetch.backwards {
+            return self.back(acting, reader, fetch).await;
+        }
+        if fetch.with.is_some() || fetch.since.is_some() {
+            return Err(Error::new(Code::Malformed, "with, since: only backwards"));
+        }
+        let asked = self.asked(acting, &fetch).await?;
+        self.answer(acting, asked, reader).await
     }
 
     /// From where on is read, and how much.
     ///
     /// # Errors
-    /// bad-cursor.
+    /// bad-cursor; malformed, if two places are named.
     pub(in crate::session) async fn asked(
         &self,
         acting: &Acting<scope::Inbox>,
         fetch: &Fetch,
     ) -> Result<Asked, Error> {
-        let after = self.position(acting, fetch.cursor.clone()).await?;
+        let after = self.start(acting, fetch.cursor.clone(), fetch.at_end).await?;
         Ok(Asked { after, max: fetch.max.unwrap_or(PAGE_ITEMS_MAX).clamp(1, PAGE_ITEMS_MAX) })
     }
 
@@ -110,25 +103,27 @@ impl Logs {
         &self,
         acting: &Acting<scope::Inbox>,
         Asked { after, max }: Asked,
-        every: bool,
+        reader: Reader,
     ) -> Handled {
         let oldest = &mut Sealed::default();
-        let (page, _) = self.page(acting, after, max, every, oldest).await.stored()?;
+        let (page, _) = self.page(acting, after, max, reader, oldest).await.stored()?;
         Ok(Done { content: Some(state::encode(&page)), ..Done::empty() })
     }
 
-    /// Follows it from a cursor.
+    /// Follows it from a cursor, or from its end.
     ///
     /// # Errors
-    /// bad-cursor.
+    /// bad-cursor; malformed, if two places are named.
     pub(super) async fn follow(
         &self,
         acting: &Acting<scope::Inbox>,
         subscribe: Subscribe,
     ) -> Result<FollowedLog, Error> {
-        let after = self.position(acting, subscribe.cursor).await?;
+        let at_end = subscribe.at_end;
+        let after = self.start(acting, subscribe.cursor, at_end).await?;
+        let begins = at_end.then(|| self.cursor(acting, after, &mut Sealed::default()));
         let (acting, oldest) = (acting.clone(), Sealed::default());
-        Ok(FollowedLog { acting, after, damaged: 0, oldest, told: None })
+        Ok(FollowedLog { acting, after, begins, damaged: 0, oldest, told: None })
     }
 
     /// Takes custody for the device that asks.
@@ -172,18 +167,18 @@ impl Logs {
         acting: &Acting<scope::Inbox>,
         after: u64,
         max: u64,
-        every: bool,
+        reader: Reader,
         oldest: &mut Sealed,
     ) -> Result<(Page, u64), StoreError> {
         let query = ReadLog {
             owner: acting.owner().clone(),
             after,
             items_max: max as usize,
-            bytes_max: PAGE_BYTES_MAX,
+            bytes_max: reader.read_bytes_max(),
         };
         let read = self.tails.read(&*self.store, query).await?;
         let mut damaged: Vec<u64> = read.damaged.iter().map(|damaged| damaged.seq).collect();
-        damaged.retain(|seq| every && *seq > after);
+        damaged.retain(|seq| reader.every && *seq > after);
         damaged.sort_unstable_by(|a, b| b.cmp(a));
         let (mut items, mut next, mut sealed) = (Vec::new(), after, Sealed::default());
         for item in read.items {
@@ -196,7 +191,7 @@ impl Logs {
             }
             next = seq;
             let seal = |seq| self.cursor(acting, seq, &mut sealed);
-            items.extend(item_told(item, every, seal));
+            items.extend(item_told(item, reader, seal));
         }
         // Those behind the last one; where there is more they are among that.
         if !read.more {
@@ -212,8 +207,27 @@ impl Logs {
         Ok((page, next))
     }
 
-    fn cursor(&self, acting: &Acting<scope::Inbox>, seq: u64, sealed: &mut Sealed) -> Bytes {
+    pub(super) fn cursor(
+        &self,
+        acting: &Acting<scope::Inbox>,
+        seq: u64,
+        sealed: &mut Sealed,
+    ) -> Bytes {
         sealed.of(seq, || self.secrets.seal_cursor(acting.owner(), self.store.incarnation(), seq))
+    }
+
+    /// The place behind which is read.
+    async fn start(
+        &self,
+        acting: &Acting<scope::Inbox>,
+        cursor: Option<Bytes>,
+        at_end: bool,
+    ) -> Result<u64, Error> {
+        match (cursor, at_end) {
+            (Some(_), true) => Err(Error::new(Code::Malformed, "at_end: a cursor is named too")),
+            (None, true) => Ok(self.store.log_state(acting.owner().clone()).await.stored()?.last),
+            (cursor, false) => self.position(acting, cursor).await,
+        }
     }
 
     /// The place that a cursor stands for. One of before the store was put back from a copy is of
@@ -236,6 +250,8 @@ pub(super) struct FollowedLog {
     acting: Acting<scope::Inbox>,
     /// The position behind which the next page starts.
     after: u64,
+    /// The cursor of where it began, if that was the end of the log.
+    begins: Option<Bytes>,
     /// How many items behind it were told to be damaged already.
     damaged: usize,
     /// The cursor of where the log begins, as it was sealed last.
@@ -245,6 +261,10 @@ pub(super) struct FollowedLog {
 }
 
 impl Following for FollowedLog {
+    fn begins(&self) -> Option<Bytes> {
+        self.begins.clone()
+    }
+
     /// Tells pages of it.
     fn tell<'a>(
         &'a mut self,
@@ -254,9 +274,9 @@ impl Following for FollowedLog {
     ) -> Telling<'a> {
         Box::pin(async move {
             while front.has_room() {
-                let (after, every) = (self.after, client.every_item);
-                let page =
-                    things.logs.page(&self.acting, after, PAGE_ITEMS_MAX, every, &mut self.oldest);
+                let (acting, after, oldest) = (&self.acting, self.after, &mut self.oldest);
+                let reader = Reader::whole(client.every_item);
+                let page = things.logs.page(acting, after, PAGE_ITEMS_MAX, reader, oldest);
                 let (mut page, next) = page.await.stored()?;
                 let more = page.more;
                 let is_damaged = |item: &&Item| item.kind == ItemKind::Damaged;

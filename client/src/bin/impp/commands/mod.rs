@@ -10,6 +10,7 @@ pub(crate) mod fate;
 pub(crate) mod fetch;
 mod followed;
 pub(crate) mod from_file;
+pub(crate) mod history;
 pub(crate) mod inbox;
 pub(crate) mod login;
 pub(crate) mod outbox;
@@ -72,6 +73,7 @@ pub(crate) async fn run(
         Command::Outbox(args) => outbox::run(args, client, outbox, out).await,
         Command::Fate(args) => fate::run(args, client, out).await,
         Command::Inbox(args) => inbox::run(args, owner, client, out).await,
+        Command::History(args) => history::run(args, client, out).await,
         Command::Contacts(args) => contacts::run(args, client, out).await,
         Command::Rules(args) => rules::run(args, owner, client, out).await,
         Command::Devices(args) => devices::run(args, client, out).await,

@@ -26,7 +26,7 @@ struct DeletedJson {
 pub(super) async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
     let (mut cursor, mut found) = (None, Vec::new());
     loop {
-        let page = client.read_log(cursor, Some(PAGE_ITEMS_MAX)).await?;
+        let page = client.read_metadata(cursor, Some(PAGE_ITEMS_MAX)).await?;
         let about = page.items.iter().filter(|item| is_about(item, args.id));
         found.extend(about.map(|item| item.cursor.clone()));
         if !page.more {

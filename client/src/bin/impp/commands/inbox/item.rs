@@ -12,7 +12,7 @@ use crate::output::{printable, quoted};
 use crate::report::Failure;
 
 #[derive(Debug, Default, Serialize)]
-pub(super) struct ItemJson {
+pub(in crate::commands) struct ItemJson {
     item: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<String>,
@@ -93,7 +93,7 @@ struct HeaderJson {
 const TYPE_DEFAULT: &str = "text/plain";
 
 /// An item of the log.
-pub(super) fn json(item: &Item) -> Result<ItemJson, Failure> {
+pub(in crate::commands) fn json(item: &Item) -> Result<ItemJson, Failure> {
     let broken = |what: &dyn std::fmt::Display| {
         Failure::from(ClientError::Protocol(format!("item of the log: {what}")))
     };
@@ -141,12 +141,12 @@ pub(super) fn volatile(message: &Message) -> ItemJson {
 }
 
 /// The text of a cursor.
-pub(super) fn cursor(cursor: &Bytes) -> String {
+pub(in crate::commands) fn cursor(cursor: &Bytes) -> String {
     URL_SAFE_NO_PAD.encode(cursor)
 }
 
 /// Reads the text of a cursor.
-pub(super) fn parse_cursor(text: &str) -> Result<Bytes, &'static str> {
+pub(in crate::commands) fn parse_cursor(text: &str) -> Result<Bytes, &'static str> {
     let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| "not a cursor that inbox printed")?;
     Ok(bytes.into())
 }
@@ -225,7 +225,7 @@ fn is_text(content_type: &str) -> bool {
 }
 
 /// `2026-12-01T09:00:00Z bob@localhost: hello`.
-pub(super) fn text(item: &ItemJson) -> String {
+pub(in crate::commands) fn text(item: &ItemJson) -> String {
     let time = item.received.as_ref().or(item.since.as_ref()).or(item.created.as_ref());
     let time = time.map(String::as_str).unwrap_or_default();
     if item.item == ItemKind::Damaged.as_str() {

@@ -4,7 +4,7 @@
 //! What an item looks like is left to `item`, deleting one to `delete`.
 
 mod delete;
-mod item;
+pub(super) mod item;
 
 use std::time::Duration;
 
@@ -38,6 +38,9 @@ pub(crate) struct Args {
     /// Start behind this cursor; without it at the oldest item held.
     #[arg(long, value_name = "CURSOR", value_parser = item::parse_cursor)]
     since: Option<Bytes>,
+    /// With --follow: only what comes from now on.
+    #[arg(long, requires = "follow", conflicts_with = "since")]
+    from_now: bool,
     /// If there is nothing to print, wait so many seconds for something.
     #[arg(long, value_name = "SECONDS", conflicts_with = "follow",
           value_parser = clap::value_parser!(u32).range(1..))]
@@ -171,7 +174,7 @@ async fn follow(
 ) -> Result<(), Failure> {
     let mut stop = Stop::new()?;
     let cursor = reading.cursor.clone();
-    let wanted = Wanted { log: true, cursor, ..Wanted::default() };
+    let wanted = Wanted { log: true, cursor, at_end: args.from_now, ..Wanted::default() };
     let mut follower = tokio::select! {
         follower = client.follow(wanted) => follower?,
         () = stop.wait() => return Ok(()),

@@ -1,0 +1,61 @@
+//! `impp history`: what was written with somebody, the last of it, in the order in which it was written.
+
+use bytes::Bytes;
+use impp_client::Client;
+use impp_client::protocol::Address;
+use impp_client::protocol::state::{Item, ItemKind};
+use serde::Serialize;
+
+use super::inbox::item;
+use crate::output::Output;
+use crate::report::Failure;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// With whom: user@domain.
+    #[arg(value_name = "ADDRESS")]
+    with: Address,
+    /// At most so many messages, the newest.
+    #[arg(long, value_name = "N", default_value_t = 20,
+          value_parser = clap::value_parser!(u64).range(1..=MESSAGES_MAX))]
+    max: u64,
+    /// Only what was before this cursor: the one that the last call printed.
+    #[arg(long, value_name = "CURSOR", value_parser = item::parse_cursor)]
+    before: Option<Bytes>,
+}
+
+/// Most messages that are printed at once: all of them are held until the oldest is there.
+const MESSAGES_MAX: u64 = 10_000;
+
+#[derive(Serialize)]
+struct EndJson {
+    item: &'static str,
+    before: String,
+    more: bool,
+}
+
+pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
+    let (mut before, mut found) = (args.before.clone(), Vec::<Item>::new());
+    let more = loop {
+        let left = args.max - found.len() as u64;
+        let page = client.history(Some(&args.with), before.take(), Some(left)).await?;
+        let is_message = |kind| matches!(kind, ItemKind::Received | ItemKind::Sent);
+        found.extend(page.items.into_iter().filter(|item| is_message(item.kind)));
+        before = Some(page.cursor);
+        if !page.more || found.len() as u64 >= args.max {
+            break page.more;
+        }
+    };
+    for message in found.iter().rev() {
+        match item::json(message) {
+            Ok(json) => out.item(&json, item::text)?,
+            // It keeps nobody from the others.
+            Err(_) => out.note("a message that this program cannot read was left out"),
+        }
+    }
+    let before = before.as_ref().map(item::cursor).unwrap_or_default();
+    out.item(&EndJson { item: "end", before, more }, |end| match end.more {
+        true => format!("(more: --before {})", end.before),
+        false => String::new(),
+    })
+}

@@ -1,0 +1,167 @@
+//! Reading a log from a place back, of all or of one conversation; and one item by its cursor.
+//!
+//! The work of one request is bounded: a page may be empty with more behind it, and is read on from its
+//! cursor.
+
+use bytes::Bytes;
+use impp_acl::{Acting, scope};
+use impp_protocol::command::{Done, Fetch};
+use impp_protocol::state::{self, Item, Page};
+use impp_protocol::{Address, Code, Error, Timestamp};
+use impp_storage::{self as storage, ReadBack};
+
+use super::items::{BARE_BYTES_MAX, PAGE_BYTES_MAX, Reader, damaged_behind, is_about, item_told};
+use super::log::{Logs, PAGE_ITEMS_MAX, Sealed};
+use crate::core::answers::{Handled, Stored};
+
+/// Items of the log that one request looks at.
+const LOOKED_ITEMS_MAX: usize = 1024;
+
+/// What is looked for, and what was found.
+struct Looking {
+    reader: Reader,
+    with: Option<Address>,
+    since: Option<Timestamp>,
+    /// So many are told at most.
+    max: usize,
+    found: Vec<Item>,
+    /// Their messages, in bytes.
+    told_bytes: usize,
+    /// What may still be looked at.
+    items_left: usize,
+    bytes_left: usize,
+    /// The place from which it goes on: what is behind it was looked at.
+    upto: u64,
+    /// There is nothing more that is looked for.
+    is_done: bool,
+}
+
+impl Logs {
+    /// The item that has a cursor.
+    pub(super) async fn one(
+        &self,
+        acting: &Acting<scope::Inbox>,
+        reader: Reader,
+        cursor: Bytes,
+    ) -> Handled {
+        let seq = self.position(acting, Some(cursor.clone())).await?;
+        let query =
+            ReadBack { owner: acting.owner().clone(), upto: seq, items_max: 1, bytes_max: 0 };
+        let read = self.store.read_back(query).await.stored()?;
+        let is_damaged = read.damaged.iter().any(|damaged| damaged.seq == seq);
+        let seal = |seq| self.cursor(acting, seq, &mut Sealed::default());
+        let found = read.items.into_iter().find(|item| item.seq == seq);
+        let found = found.and_then(|item| item_told(item, reader, seal));
+        let item = match found {
+            None if is_damaged && reader.every => damaged_behind(seal(seq.saturating_sub(1))),
+            None => return Err(Error::new(Code::NotFound, "no item has this cursor any more")),
+            Some(item) => item,
+        };
+        let oldest = seal(read.oldest.saturating_sub(1));
+        answer(&Page { items: vec![item], cursor, more: false, oldest })
+    }
+
+    /// What is in front of a place, the newest first.
+    pub(super) async fn back(
+        &self,
+        acting: &Acting<scope::Inbox>,
+        reader: Reader,
+        fetch: Fetch,
+    ) -> Handled {
+        if fetch.at_end || fetch.wait {
+            return Err(Error::new(Code::Malformed, "backwards: neither at_end nor wait"));
+        }
+        let upto = match fetch.cursor {
+            Some(cursor) => self.position(acting, Some(cursor)).await?,
+            None => self.store.log_state(acting.owner().clone()).await.stored()?.last,
+        };
+        let max = fetch.max.unwrap_or(PAGE_ITEMS_MAX).clamp(1, PAGE_ITEMS_MAX) as usize;
+        let mut looking = Looking {
+            reader,
+            with: fetch.with,
+            since: fetch.since,
+            max,
+            found: Vec::new(),
+            told_bytes: 0,
+            items_left: LOOKED_ITEMS_MAX,
+            bytes_left: BARE_BYTES_MAX,
+            upto,
+            is_done: false,
+        };
+        let mut seal = |seq| self.cursor(acting, seq, &mut Sealed::default());
+        let oldest = loop {
+            let query = looking.query(acting.owner());
+            let read = self.store.read_back(query).await.stored()?;
+            let oldest = read.oldest;
+            if looking.take(read, &mut seal) {
+                break oldest;
+            }
+        };
+        let more = !looking.is_done;
+        let (cursor, oldest) = (seal(looking.upto), seal(oldest.saturating_sub(1)));
+        answer(&Page { items: looking.found, cursor, more, oldest })
+    }
+}
+
+impl Looking {
+    /// As much as may still be looked at; without a choice, no more than is told.
+    fn query(&self, owner: &Address) -> ReadBack {
+        let all = self.with.is_none() && !self.reader.bare;
+        let bytes_max = if all { PAGE_BYTES_MAX } else { self.bytes_left };
+        let items_max = if all { self.max - self.found.len() } else { PAGE_ITEMS_MAX as usize };
+        let items_max = items_max.min(self.items_left);
+        ReadBack { owner: owner.clone(), upto: self.upto, items_max, bytes_max }
+    }
+
+    /// Looks at what was read; whether that is enough for one answer.
+    fn take(&mut self, read: storage::Page, seal: &mut impl FnMut(u64) -> Bytes) -> bool {
+        let (before, more) = (self.upto, read.more);
+        let items = read.items.into_iter().map(|item| (item.seq, Some(item)));
+        let damaged = read.damaged.into_iter().map(|damaged| (damaged.seq, None));
+        let mut looked: Vec<(u64, Option<storage::Item>)> = items.chain(damaged).collect();
+        looked.retain(|(seq, _)| *seq <= before);
+        // What the index names twice is served once: what can be read comes first.
+        looked.sort_by(|(a, one), (b, other)| b.cmp(a).then(one.is_none().cmp(&other.is_none())));
+        looked.dedup_by_key(|(seq, _)| *seq);
+        for (seq, item) in looked {
+            if self.found.len() >= self.max || !self.look(item, seal) {
+                return true;
+            }
+            self.upto = seq.saturating_sub(1);
+        }
+        self.is_done = !more || self.upto == before;
+        self.is_done || self.found.len() >= self.max || self.items_left == 0 || self.bytes_left == 0
+    }
+
+    /// Looks at one; no, if there is no room for it, or nothing more that is looked for.
+    fn look(&mut self, item: Option<storage::Item>, seal: &mut impl FnMut(u64) -> Bytes) -> bool {
+        self.items_left = self.items_left.saturating_sub(1);
+        let Some(item) = item else {
+            if self.reader.every {
+                // Nothing of it is known: also whose it was.
+                self.found.push(damaged_behind(seal(self.upto)));
+            }
+            return true;
+        };
+        self.bytes_left = self.bytes_left.saturating_sub(item.size());
+        if self.since.is_some_and(|since| item.time < since) {
+            self.is_done = true;
+            return false;
+        }
+        if self.with.as_ref().is_some_and(|with| !is_about(&item, with)) {
+            return true;
+        }
+        let Some(told) = item_told(item, self.reader, seal) else { return true };
+        let bytes = told.message.as_ref().map_or(0, Bytes::len);
+        if !self.found.is_empty() && self.told_bytes + bytes > PAGE_BYTES_MAX {
+            return false;
+        }
+        self.told_bytes += bytes;
+        self.found.push(told);
+        true
+    }
+}
+
+fn answer(page: &Page) -> Handled {
+    Ok(Done { content: Some(state::encode(page)), ..Done::empty() })
+}

@@ -126,9 +126,10 @@ impl Store for MemoryStore {
         })
     }
 
-    fn salvage(&self, domain: Domain, table: Table) -> Pending<Salvaged> {
+    fn salvage(&self, domain: Domain, table: Table, prefix: Vec<u8>) -> Pending<Salvaged> {
         self.with(|state| {
             let records = state.records.get(&(domain, table)).into_iter().flatten();
+            let records = records.filter(|(key, _)| key.starts_with(&prefix));
             let records = records.map(|(key, record)| (key.clone(), record.clone())).collect();
             Ok(Salvaged { records, ..Salvaged::default() })
         })

@@ -32,9 +32,10 @@ pub trait Store: Send + Sync + 'static {
     /// Records of one domain and table, in the order of their keys, with their whole keys.
     fn scan(&self, range: Scan) -> Pending<Vec<(Vec<u8>, Record)>>;
 
-    /// All records of one domain and table that can be read, for a start, where a
-    /// [`scan`](Store::scan) has answered that something among them is damaged. It reads very much.
-    fn salvage(&self, domain: Domain, table: Table) -> Pending<Salvaged>;
+    /// All records of one domain and table whose keys begin so that can be read, where a
+    /// [`scan`](Store::scan) has answered that something among them is damaged. It reads very much where
+    /// keys are damaged, or all are asked for.
+    fn salvage(&self, domain: Domain, table: Table, prefix: Vec<u8>) -> Pending<Salvaged>;
 
     /// Items of one log behind a cursor: as many as fit, at least one if there is any.
     fn read(&self, query: ReadLog) -> Pending<Page>;
@@ -107,7 +108,7 @@ pub struct Scan {
     pub max: usize,
 }
 
-/// What can be read of one domain and table.
+/// What can be read of a range of records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Salvaged {
     /// With their whole keys, in the order of these.

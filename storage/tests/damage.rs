@@ -433,7 +433,7 @@ async fn g6_after_an_unclean_end_damaged_pages_keep_the_store_closed() {
 #[tokio::test]
 async fn d8_g6_the_others_of_a_kind_are_salvaged() {
     async fn salvaged(store: &SqliteStore, table: Table) -> (Vec<String>, Vec<String>, bool) {
-        let found = store.salvage(alice().domain(), table).await.unwrap();
+        let found = store.salvage(alice().domain(), table, Vec::new()).await.unwrap();
         let text = |key: &[u8]| String::from_utf8_lossy(key).into_owned();
         let records = found.records.iter().map(|(key, record)| {
             assert_eq!(record.value, format!("value of {}", text(key)));
@@ -447,6 +447,13 @@ async fn d8_g6_the_others_of_a_kind_are_salvaged() {
         changed("UPDATE record SET value = x'00' WHERE key = CAST('k1' AS BLOB)").await;
     let expected = (names(&["k0", "k2"]), names(&["k1"]), false);
     assert_eq!(salvaged(&store, RECORDS).await, expected);
+    // Of a range no more is read than that, where no key is damaged.
+    for (prefix, left, lost) in [("k0", 1, 0), ("k1", 0, 1), ("k", 2, 1), ("l", 0, 0)] {
+        let prefix = prefix.as_bytes().to_vec();
+        let found = store.salvage(alice().domain(), RECORDS, prefix.clone()).await.unwrap();
+        assert_eq!((found.records.len(), found.damaged.len()), (left, lost), "{prefix:?}");
+        assert!(found.records.iter().all(|(key, _)| key.starts_with(&prefix)) && !found.unsure);
+    }
     for (from, to) in [("k0", "z0"), ("k1", "z1"), ("k1", "a1"), ("k2", "a2")] {
         // What is damaged does not lead astray on the way to what comes behind it.
         let (_dir, store) = overwritten(
@@ -456,6 +463,8 @@ async fn d8_g6_the_others_of_a_kind_are_salvaged() {
         .await;
         let left: Vec<String> = all.iter().filter(|name| *name != from).cloned().collect();
         assert_eq!(salvaged(&store, RECORDS).await, (left, vec![], true), "{from} {to}");
+        let found = store.salvage(alice().domain(), RECORDS, b"k".to_vec()).await.unwrap();
+        assert_eq!((found.records.len(), found.unsure), (2, true), "{from} {to}");
     }
     // The domain or the kind of one was changed: it ends no walk, and is missed nowhere.
     for (from, to) in

@@ -20,6 +20,8 @@ pub(crate) struct Double {
     refused: AtomicU64,
     /// So many scans of a table are refused.
     busy: Mutex<Option<(Table, u32)>>,
+    /// Of these records no value can be read.
+    damaged: Mutex<Vec<(Table, Vec<u8>)>>,
     /// What is read comes a little later.
     slow: AtomicBool,
     /// Answers that are kept back, while they are.
@@ -40,8 +42,8 @@ impl Double {
     pub(crate) fn new() -> Arc<Double> {
         let store = MemoryStore::new().unwrap();
         let refuses: Mutex<Refuses> = Mutex::new(Box::new(|_| None));
-        let (refused, busy, slow, kept_back, reads, came) = Default::default();
-        Arc::new(Double { store, refuses, refused, busy, slow, kept_back, reads, came })
+        let (refused, busy, damaged, slow, kept_back, reads, came) = Default::default();
+        Arc::new(Double { store, refuses, refused, busy, damaged, slow, kept_back, reads, came })
     }
 
     /// From now on these are not done, but answered so.
@@ -60,6 +62,11 @@ impl Double {
     /// So many times it is too busy to scan that table.
     pub(crate) fn be_busy(&self, table: Table, times: u32) {
         *self.busy.lock() = Some((table, times));
+    }
+
+    /// From now on this record cannot be read.
+    pub(crate) fn damage(&self, key: RecordKey) {
+        self.damaged.lock().push((key.table, key.key));
     }
 
     /// From now on what is read comes a little later.
@@ -145,11 +152,28 @@ impl Store for Double {
             *times -= 1;
             return Pending::ready(Err(StoreError::Busy));
         }
+        let is_of = |(table, key): &(Table, Vec<u8>)| {
+            *table == range.table && key.starts_with(&range.prefix)
+        };
+        if self.damaged.lock().iter().any(is_of) {
+            return Pending::ready(Err(StoreError::Damaged { what: "a record".to_owned() }));
+        }
         self.read(|store| store.scan(range))
     }
 
-    fn salvage(&self, domain: Domain, table: Table) -> Pending<Salvaged> {
-        self.read(|store| store.salvage(domain, table))
+    fn salvage(&self, domain: Domain, table: Table, prefix: Vec<u8>) -> Pending<Salvaged> {
+        let damaged = self.damaged.lock().clone();
+        self.read(|store| {
+            let found = futures_util::FutureExt::now_or_never(store.salvage(domain, table, prefix));
+            Pending::ready(found.unwrap_or(Err(StoreError::Stopped)).map(|mut found| {
+                let is_well =
+                    |(key, _): &(Vec<u8>, Record)| !damaged.contains(&(table, key.clone()));
+                let (well, rest) = found.records.into_iter().partition(is_well);
+                found.records = well;
+                found.damaged.extend(rest.into_iter().map(|(key, _)| key));
+                found
+            }))
+        })
     }
 
     fn read(&self, query: ReadLog) -> Pending<Page> {

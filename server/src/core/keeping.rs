@@ -251,7 +251,8 @@ pub async fn scan_of(
     }
 }
 
-/// The same where some may be damaged: those that can be read, and the keys of those that cannot.
+/// All records of one kind of an owner where some may be damaged: those that can be read, and the keys of
+/// those that cannot.
 ///
 /// # Errors
 /// [`StoreError`], but not that some are damaged.
@@ -260,14 +261,22 @@ pub async fn salvage(
     owner: &Address,
     table: Table,
 ) -> Result<Salvaged, StoreError> {
-    let records = match scan(store, owner, table).await {
+    salvage_of(store, owner, table, &[""]).await
+}
+
+/// The same of those whose keys go on like this.
+///
+/// # Errors
+/// [`StoreError`], but not that some are damaged.
+pub async fn salvage_of(
+    store: &dyn Store,
+    owner: &Address,
+    table: Table,
+    rest: &[&str],
+) -> Result<Salvaged, StoreError> {
+    let records = match scan_of(store, owner, table, rest).await {
         Err(StoreError::Damaged { .. }) => {
-            let Salvaged { mut records, mut damaged, unsure } =
-                store.salvage(owner.domain(), table).await?;
-            let prefix = records::prefix(owner, &[""]);
-            records.retain(|(key, _)| key.starts_with(&prefix));
-            damaged.retain(|key| key.starts_with(&prefix));
-            return Ok(Salvaged { records, damaged, unsure });
+            return store.salvage(owner.domain(), table, records::prefix(owner, rest)).await;
         }
         records => records?,
     };
@@ -285,7 +294,9 @@ pub async fn all(store: &dyn Store, domain: &Domain, table: Table) -> Result<Sal
         let (prefix, max) = (Vec::new(), PAGE);
         let range = Scan { domain: domain.clone(), table, prefix, after, max };
         let part = match store.scan(range).await {
-            Err(StoreError::Damaged { .. }) => return store.salvage(domain.clone(), table).await,
+            Err(StoreError::Damaged { .. }) => {
+                return store.salvage(domain.clone(), table, Vec::new()).await;
+            }
             part => part?,
         };
         let end = part.len() < PAGE;
@@ -311,7 +322,9 @@ pub async fn each(
         let (domain, prefix, max) = (domain.clone(), Vec::new(), PAGE);
         let range = Scan { domain: domain.clone(), table, prefix, after, max };
         let (part, end) = match store.scan(range).await {
-            Err(StoreError::Damaged { .. }) => (store.salvage(domain, table).await?.records, true),
+            Err(StoreError::Damaged { .. }) => {
+                (store.salvage(domain, table, Vec::new()).await?.records, true)
+            }
             part => part.map(|part| {
                 let end = part.len() < PAGE;
                 (part, end)

@@ -12,7 +12,7 @@ use impp_acl::DeliveryAction;
 use impp_federation::backoff::Backoff;
 use impp_protocol::command::Message;
 use impp_protocol::{Address, Code, Domain, Error, MessageId, Timestamp, What};
-use impp_storage::{Expect, Lane, Op, Outcome, Payer, Record, Rejection, Unit};
+use impp_storage::{Expect, Lane, Op, Outcome, Payer, Record, Rejection, Salvaged, Unit};
 
 use super::Delivery;
 use super::deliver::judged;
@@ -66,16 +66,19 @@ impl Delivery {
         }
     }
 
-    /// What is held for an owner, in the order in which it came.
+    /// What is held for an owner and can be read, in the order in which it came. What cannot be, the store
+    /// has named and counted.
     ///
     /// # Errors
     /// The store's trouble.
     pub async fn held(&self, owner: &Address) -> Result<Vec<Held>, Error> {
-        self.held_under(owner, &[""]).await
+        Ok(self.held_under(owner, &[""]).await?.0)
     }
 
-    async fn held_under(&self, owner: &Address, rest: &[&str]) -> Result<Vec<Held>, Error> {
-        let records = keeping::scan_of(&*self.store, owner, HELD, rest).await.stored()?;
+    /// The same of those whose keys go on like this, and whether that is all there is.
+    async fn held_under(&self, owner: &Address, rest: &[&str]) -> Result<(Vec<Held>, bool), Error> {
+        let salvaged = keeping::salvage_of(&*self.store, owner, HELD, rest).await.stored()?;
+        let Salvaged { records, damaged, unsure } = salvaged;
         let read = |(key, record): (Vec<u8>, Record)| {
             let (from, since) = {
                 let mut parts = records::parts(&key).skip(1);
@@ -88,13 +91,13 @@ impl Delivery {
         let mut held: Vec<Held> = records.into_iter().filter_map(read).collect();
         // Their keys do not keep it.
         held.sort_by_key(|held| held.record.version);
-        Ok(held)
+        Ok((held, damaged.is_empty() && !unsure))
     }
 
     /// Does by the rules with what is held of a sender, from the oldest, until there is no more of it;
     /// whether that is so. If it fails, or more and more comes, the rest stays held, and what comes behind
     /// it too; it goes on with [`Delivery::go_on`]: when the owner has made room, with the next decision,
-    /// or when the server is started.
+    /// or when the server is started. What cannot be read stays where it is, and nothing waits behind it.
     ///
     /// # Errors
     /// What kept the rest from being moved.
@@ -104,15 +107,24 @@ impl Delivery {
         from: &Address,
         mut moving: Moving,
     ) -> Result<bool, Error> {
+        // How many were counted before all of them were there.
+        let mut counted = None;
         for _ in 0..LOOKS_MAX {
             let mut action = None;
-            for held in self.held_under(owner, &[from.as_str(), ""]).await? {
+            let (held, is_all) = self.held_under(owner, &[from.as_str(), ""]).await?;
+            let none_is_left = held.is_empty() && !is_all;
+            for held in held {
                 action = Some(self.release(owner, held).await?);
                 if action == Some(DeliveryAction::Hold) {
                     break;
                 }
             }
             let moved = self.principals.look(owner, |principal, _| {
+                let count = Some(principal.held.count(from));
+                if none_is_left && count == counted {
+                    principal.held.lost(from);
+                }
+                counted = count;
                 let last = match action {
                     // It was decided otherwise since.
                     Some(DeliveryAction::Hold) => principal.held.given_up(from, moving),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use impp_protocol::Address;
+use impp_protocol::{Address, Domain};
 use impp_storage::{
     Dedup, Health, Lack, Lane, LogState, MemoryStore, Observer, Op, Outcome, Page, Payer, Pending,
     Promise, ReadBack, ReadLog, Record, RecordKey, Salvaged, Scan, Stats, Store, StoreError, Table,
@@ -327,9 +327,10 @@ impl Store for Mounted {
         self.later(|kept| kept.scan(range))
     }
 
-    fn salvage(&self, domain: impp_protocol::Domain, table: Table) -> Pending<Salvaged> {
-        self.later(move |kept| kept.salvage(domain, table))
+    fn salvage(&self, domain: Domain, table: Table, prefix: Vec<u8>) -> Pending<Salvaged> {
+        self.later(move |kept| kept.salvage(domain, table, prefix))
     }
+
     fn read(&self, query: ReadLog) -> Pending<Page> {
         self.later(|kept| kept.read(query))
     }
@@ -381,7 +382,7 @@ mod tests {
     use super::*;
 
     fn unit(name: &str) -> (RecordKey, Unit) {
-        let (domain, table) = (impp_protocol::Domain::parse("a.example").unwrap(), Table(1));
+        let (domain, table) = (Domain::parse("a.example").unwrap(), Table(1));
         let key = RecordKey { domain, table, key: name.as_bytes().to_vec() };
         let value = Some(name.as_bytes().to_vec().into());
         let put = Op::Put { key: key.clone(), expect: Expect::Any, value };

@@ -195,8 +195,8 @@ impl Store for SqliteStore {
         }
     }
 
-    fn salvage(&self, domain: Domain, table: Table) -> Pending<Salvaged> {
-        self.ask(|promise| Query::Salvage(domain, table, promise))
+    fn salvage(&self, domain: Domain, table: Table, prefix: Vec<u8>) -> Pending<Salvaged> {
+        self.ask(|promise| Query::Salvage((domain, table, prefix), promise))
     }
 
     fn read(&self, query: ReadLog) -> Pending<Page> {

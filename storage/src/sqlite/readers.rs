@@ -30,7 +30,7 @@ pub const READERS_MAX: usize = 16;
 pub(crate) enum Query {
     Get(RecordKey, Promise<Option<Record>>),
     Scan(Scan, Promise<Vec<(Vec<u8>, Record)>>),
-    Salvage(Domain, Table, Promise<Salvaged>),
+    Salvage((Domain, Table, Vec<u8>), Promise<Salvaged>),
     Read(ReadLog, Promise<Page>),
     ReadBack(ReadBack, Promise<Page>),
     LogState(Address, Promise<LogState>),
@@ -104,8 +104,8 @@ fn run(mut connection: Connection, queries: &Mutex<Receiver<Query>>, shared: &Sh
         match next {
             Ok(Query::Get(key, promise)) => promise.keep(answer(rows.record(&key))),
             Ok(Query::Scan(range, promise)) => promise.keep(answer(rows.scan(&range))),
-            Ok(Query::Salvage(domain, table, promise)) => {
-                promise.keep(answer(salvage(rows, &domain, table)));
+            Ok(Query::Salvage((domain, table, prefix), promise)) => {
+                promise.keep(answer(salvage(rows, &domain, table, prefix)));
             }
             Ok(Query::Accepted(key, promise)) => {
                 let seen = rows.seen(&key).map(|seen| seen.map(|seen| seen.digest));

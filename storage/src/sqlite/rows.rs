@@ -152,6 +152,23 @@ impl Rows<'_> {
 
     /// Records in the order of their keys, with their whole keys.
     pub(crate) fn scan(&self, range: &Scan) -> Answer<Vec<(Vec<u8>, Record)>> {
+        let mut found = Vec::new();
+        self.along(range, |key, verdict, row| {
+            let name = || named(range.domain.as_str(), range.table.0, key);
+            self.hold(verdict).map_err(self.naming(name))?;
+            found.push((key.to_vec(), record(row)?));
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Hands over the records of a range with what is to be thought of each, but for its key, which is
+    /// right.
+    pub(crate) fn along(
+        &self,
+        range: &Scan,
+        mut take: impl FnMut(&[u8], Verdict, &Row<'_>) -> Answer<()>,
+    ) -> Answer<()> {
         let name = |key: &[u8]| named(range.domain.as_str(), range.table.0, key);
         let among = self.naming(|| format!("{} and on", name(&range.prefix)));
         let from = match &range.after {
@@ -163,11 +180,10 @@ impl Rows<'_> {
         self.hold_key(&RECORD, before, params![domain, kind, from], None).map_err(&among)?;
         let mut statement = self.connection.prepare_cached(SCAN_RECORDS)?;
         let mut rows = statement.query(params![domain, kind, from])?;
-        let mut found: Vec<(Vec<u8>, Record)> = Vec::new();
-        while found.len() < range.max {
+        let (mut last, mut count) = (from.clone(), 0);
+        while count < range.max {
             let Some(row) = rows.next().map_err(|error| among(error.into()))? else {
                 // What ends the walk may belong into it.
-                let last = found.last().map_or(from, |(key, _)| key);
                 let place = params![domain, kind, last];
                 self.hold_key(&RECORD, behind, place, None).map_err(&among)?;
                 break;
@@ -181,11 +197,13 @@ impl Rows<'_> {
                 break;
             }
             if range.after.as_ref().is_none_or(|after| key > after.as_slice()) {
-                self.hold(verdict).map_err(self.naming(|| name(key)))?;
-                found.push((key.to_vec(), record(row)?));
+                take(key, verdict, row)?;
+                last.clear();
+                last.extend_from_slice(key);
+                count += 1;
             }
         }
-        Ok(found)
+        Ok(())
     }
 
     /// The row under a whole key, or nothing where none can have been: with `sought`, a damaged row

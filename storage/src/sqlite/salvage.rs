@@ -1,8 +1,8 @@
 //! All records of one kind that can be read, where some cannot be.
 //!
-//! A search goes astray at a key that was changed where it stands, so the table is walked from its one
-//! end, and where a page ends that, from the other. Good rows on either side of a changed key tell
-//! whether it can be one of those that are wanted.
+//! Where only values are damaged they are read where they stand. A search goes astray at a key that was
+//! changed where it stands, so then the table is walked from its one end, and where a page ends that, from
+//! the other. Good rows on either side of a changed key tell whether it can be one of those that are wanted.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -12,12 +12,22 @@ use impp_protocol::Domain;
 use super::digest::{RECORD, Verdict};
 use super::fault::Fault;
 use super::rows::{Answer, Rows, named, record};
-use crate::{Record, Salvaged, Table};
+use crate::{Record, Salvaged, Scan, Table};
 
 /// The records of a kind by their keys; nothing for one that is damaged.
 type Found = BTreeMap<Vec<u8>, Option<Record>>;
 
-pub(crate) fn salvage(rows: Rows<'_>, domain: &Domain, table: Table) -> Answer<Salvaged> {
+pub(crate) fn salvage(
+    rows: Rows<'_>,
+    domain: &Domain,
+    table: Table,
+    prefix: Vec<u8>,
+) -> Answer<Salvaged> {
+    // All of a kind is looked for by a start, which believes nothing.
+    let near = (!prefix.is_empty()).then(|| where_they_stand(rows, domain, table, &prefix));
+    if let Some(salvaged) = near.transpose()?.flatten() {
+        return Ok(salvaged);
+    }
     let (mut found, mut unsure) = (Found::new(), false);
     for down in [false, true] {
         let walked = walk(rows, (domain, table), down, &mut found, &mut unsure);
@@ -31,13 +41,45 @@ pub(crate) fn salvage(rows: Rows<'_>, domain: &Domain, table: Table) -> Answer<S
         }
     }
     let (mut records, mut damaged) = (Vec::new(), Vec::new());
-    for (key, record) in found {
+    for (key, record) in found.into_iter().filter(|(key, _)| key.starts_with(&prefix)) {
         match record {
             Some(record) => records.push((key, record)),
             None => damaged.push(key),
         }
     }
     Ok(Salvaged { records, damaged, unsure })
+}
+
+/// Those of a range in which no key is damaged; nothing if one is.
+fn where_they_stand(
+    rows: Rows<'_>,
+    domain: &Domain,
+    table: Table,
+    prefix: &[u8],
+) -> Answer<Option<Salvaged>> {
+    let (prefix, after, max) = (prefix.to_vec(), None, usize::MAX);
+    let (range, mut salvaged) =
+        (Scan { domain: domain.clone(), table, prefix, after, max }, Salvaged::default());
+    let walked = rows.along(&range, |key, verdict, row| {
+        if rows.may_use(verdict) {
+            salvaged.records.push((key.to_vec(), record(row)?));
+        } else {
+            damaged(rows, domain, table, key);
+            salvaged.damaged.push(key.to_vec());
+        }
+        Ok(())
+    });
+    match walked.map_err(|fault| fault.of(|| "records".into())) {
+        Ok(()) => Ok(Some(salvaged)),
+        Err(Fault::Damaged(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Notes one that is.
+fn damaged(rows: Rows<'_>, domain: &Domain, table: Table, key: &[u8]) {
+    let name = named(domain.as_str(), table.0, key);
+    rows.told.tell(&format!("{name}: it does not fit its digest"));
 }
 
 fn walk(
@@ -73,8 +115,7 @@ fn walk(
             if rows.may_use(verdict) {
                 found.insert(key.to_vec(), Some(record(row)?));
             } else {
-                let name = named(domain.as_str(), table.0, key);
-                rows.told.tell(&format!("{name}: it does not fit its digest"));
+                damaged(rows, domain, table, key);
                 found.insert(key.to_vec(), None);
             }
         }

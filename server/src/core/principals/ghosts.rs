@@ -158,7 +158,7 @@ impl Principals {
     /// Of messages that nobody will read, as they were for an address without an account, nothing stays;
     /// nor that this domain waits there.
     async fn unhold(&self, address: &Address, of: Option<&Domain>) -> Result<(), StoreError> {
-        let held = keeping::scan(&*self.ground.store, address, HELD).await?;
+        let held = keeping::salvage(&*self.ground.store, address, HELD).await?.records;
         let mut ops = Vec::new();
         for (key, record) in held {
             let from = records::parts(&key).nth(1).map(Address::parse_canonical);

@@ -42,9 +42,19 @@ impl HeldMessages {
         self.places.give_back(from, 0);
     }
 
+    /// How many of a sender are held, or on the way to it.
+    pub fn count(&self, from: &Address) -> u64 {
+        self.places.of(from).items
+    }
+
+    /// None of a sender's are there that can be read.
+    pub fn lost(&mut self, from: &Address) {
+        (0..self.count(from)).for_each(|_| self.one_less(from));
+    }
+
     /// Whether anything of a sender is held, or on the way to it.
     pub fn has(&self, from: &Address) -> bool {
-        self.places.of(from).items > 0
+        self.count(from) > 0
     }
 
     /// Whether what comes from a sender has to wait behind what is being moved.

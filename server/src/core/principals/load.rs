@@ -174,7 +174,8 @@ async fn load(
 
 async fn load_held(store: &dyn Store, owner: &Address) -> Result<HeldMessages, StoreError> {
     let mut held = HeldMessages::default();
-    for (key, _) in scan(store, owner, HELD).await? {
+    // One that cannot be read is never moved, so nothing waits behind it.
+    for (key, _) in salvage(store, owner, HELD).await?.records {
         let from = records::parts(&key).nth(1).unwrap_or_default();
         let from = Address::parse_canonical(from)
             .map_err(|error| damaged(owner, HELD, &key, &error.to_string()))?;

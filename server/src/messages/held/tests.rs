@@ -160,3 +160,29 @@ async fn what_a_move_did_not_wait_for_is_moved_later() {
     tokio::time::sleep(BACKOFF.max * 2).await;
     assert_eq!(left(&store).await, (3, 0));
 }
+
+/// Whether it was damaged before anybody looked, or counted as held until it was.
+#[tokio::test(start_paused = true)]
+async fn g6_a_damaged_message_that_is_held_keeps_none_of_the_others() {
+    for is_counted in [false, true] {
+        let (server, store) = decided(0).await;
+        let (alice, bob) = (address("alice@a.example"), address("bob@a.example"));
+        let principals = &server.rooms.principals;
+        let damaged = MessageId::new(Timestamp::from_millis(1), [1; 10]);
+        if is_counted {
+            principals.look(&alice, |_, _| ()).await.unwrap();
+        }
+        store.damage(place::held(&alice, &bob, damaged).key());
+        server.rooms.delivery.go_on(&alice).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let held = keeping::salvage(&*store, &alice, HELD).await.unwrap();
+        assert_eq!((held.records.len(), held.damaged.len()), (0, 1), "{is_counted}");
+        let inbox = store.log_state(alice.clone()).await.unwrap().unacked_items;
+        let noted = keeping::scan(&*store, &alice, DECIDED).await.unwrap().len();
+        assert_eq!((inbox, noted), (1, 0), "{is_counted}");
+        let waits = principals.look(&alice, |principal, _| {
+            principal.held.is_moving(&bob) || principal.held.has(&bob)
+        });
+        assert!(!waits.await.unwrap(), "{is_counted}: what comes later waits behind it");
+    }
+}

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use impp_protocol::hashing::HashMap;
 
-use crate::plan::Usage;
+use crate::plan::{Usage, Write};
 
 /// See the module. By the id of the log, which a purge makes another.
 #[derive(Debug, Default)]
@@ -23,9 +23,21 @@ struct Behind {
 }
 
 impl Fresh {
-    /// An item was written, behind which nothing is yet; `before` is the one in front of it, and `bytes`
-    /// what it counts for, if it does.
-    pub(super) fn written(&mut self, log: u64, before: u64, seq: u64, bytes: Option<u64>) {
+    /// Something was written.
+    pub(super) fn wrote(&mut self, write: &Write<'_>) {
+        match write {
+            Write::Item { log, before, seq, counts, .. } => {
+                self.came(*log, *before, *seq, *counts);
+            }
+            // Whatever went: what is left is for the disk to say.
+            Write::Remove { log, .. } | Write::Purge { log } => drop(self.0.remove(log)),
+            Write::Record { .. } => {}
+        }
+    }
+
+    /// An item, behind which nothing is yet; `before` is the one in front of it, and `bytes` what it counts
+    /// for, if it does.
+    fn came(&mut self, log: u64, before: u64, seq: u64, bytes: Option<u64>) {
         let known = || Behind { place: before, items: VecDeque::new() };
         let behind = self.0.entry(log).or_insert_with(known);
         if let Some(bytes) = bytes {
@@ -79,10 +91,10 @@ mod tests {
     #[test]
     fn what_was_written_is_counted_without_a_look_at_it() {
         let mut fresh = Fresh::default();
-        fresh.written(1, 4, 10, Some(100));
-        fresh.written(1, 10, 11, None);
-        fresh.written(2, 0, 12, Some(7));
-        fresh.written(1, 11, 13, Some(50));
+        fresh.came(1, 4, 10, Some(100));
+        fresh.came(1, 10, 11, None);
+        fresh.came(2, 0, 12, Some(7));
+        fresh.came(1, 11, 13, Some(50));
         assert_eq!(fresh.counted(1, 4, 13), Some(usage(2, 150)));
         assert_eq!(fresh.counted(1, 4, 12), Some(usage(1, 100)));
         assert_eq!(fresh.counted(1, 10, 20), Some(usage(1, 50)));
@@ -93,9 +105,22 @@ mod tests {
     }
 
     #[test]
+    fn of_a_log_from_which_something_went_nothing_is_known_until_more_comes() {
+        let mut fresh = Fresh::default();
+        fresh.came(1, 4, 10, Some(100));
+        fresh.came(2, 4, 11, Some(100));
+        fresh.wrote(&Write::Remove { log: 1, items: Vec::new(), left: None });
+        assert_eq!(fresh.counted(1, 4, 10), None);
+        assert_eq!(fresh.counted(2, 4, 11), Some(usage(1, 100)));
+        fresh.came(1, 10, 12, Some(7));
+        assert_eq!(fresh.counted(1, 4, 12), None);
+        assert_eq!(fresh.counted(1, 10, 12), Some(usage(1, 7)));
+    }
+
+    #[test]
     fn what_is_in_custody_is_forgotten_and_the_rest_is_known() {
         let mut fresh = Fresh::default();
-        (1..=9).for_each(|seq| fresh.written(1, seq - 1, seq, Some(10)));
+        (1..=9).for_each(|seq| fresh.came(1, seq - 1, seq, Some(10)));
         fresh.in_custody(1, 6);
         assert_eq!(fresh.0[&1].items.len(), 3);
         assert_eq!(fresh.counted(1, 6, 9), Some(usage(3, 30)));
@@ -106,7 +131,7 @@ mod tests {
     fn of_one_log_the_oldest_are_forgotten_first() {
         let mut fresh = Fresh::default();
         let most = ITEMS_MAX as u64;
-        (1..=most + 2).for_each(|seq| fresh.written(1, seq - 1, seq, Some(1)));
+        (1..=most + 2).for_each(|seq| fresh.came(1, seq - 1, seq, Some(1)));
         assert_eq!(fresh.counted(1, 1, most + 2), None);
         assert_eq!(fresh.counted(1, 2, most + 2), Some(usage(most, most)));
     }

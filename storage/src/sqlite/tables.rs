@@ -45,6 +45,7 @@ impl<'w> Tables<'w> {
         }
         for write in &plan.writes {
             self.write(unit.time, write)?;
+            self.logs.fresh.wrote(write);
         }
         self.logs.changes.extend(plan.changes(unit));
         for (owner, row) in plan.logs {
@@ -65,7 +66,7 @@ impl<'w> Tables<'w> {
     fn write(&mut self, time: Timestamp, write: &Write<'_>) -> Result<()> {
         let connection = self.rows.connection;
         match write {
-            Write::Item { log, before, seq, append, body, counts } => {
+            Write::Item { log, seq, append, body, counts, .. } => {
                 let sql = "INSERT INTO item (seq, log, kind, time, counts, body, head, sum)
                            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
                 let columns = [
@@ -77,9 +78,7 @@ impl<'w> Tables<'w> {
                     body.map_or(ValueRef::Null, stored),
                     ValueRef::Blob(&append.head),
                 ];
-                self.inserts.write(&ITEM, sql, &columns)?;
-                self.logs.fresh.written(*log, *before, *seq, *counts);
-                Ok(())
+                self.inserts.write(&ITEM, sql, &columns)
             }
             Write::Record { key, version, value } => self.put(key, *version, *value),
             Write::Remove { items, .. } => {

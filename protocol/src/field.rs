@@ -18,7 +18,7 @@ use crate::varint;
 pub use fault::{Fault, FieldError};
 pub use later::Later;
 pub use reader::Reader;
-pub use writer::Writer;
+pub use writer::{Slot, Writer};
 
 /// Field numbers from here on must be understood; lower unknown ones are skipped.
 pub const CRITICAL_FROM: u64 = 64;
@@ -45,8 +45,8 @@ pub(crate) fn sized(input: &[u8]) -> IResult<&[u8], &[u8], Fault> {
 
 /// A type that one field's value can have. It has exactly one encoding.
 pub trait Value: Sized {
-    /// The value as the wire carries it.
-    fn to_raw(&self) -> Raw;
+    /// Writes the value as the wire carries it.
+    fn fill(&self, slot: Slot<'_>);
 
     /// Reads it back.
     ///
@@ -96,10 +96,7 @@ pub trait Field: Sized {
 
 impl<T: Value> Field for T {
     fn write(&self, number: u64, writer: &mut Writer) {
-        match self.to_raw() {
-            Raw::Int(int) => writer.int(number, int),
-            Raw::Bytes(bytes) => writer.bytes(number, &bytes),
-        }
+        self.fill(Slot::field(number, writer));
     }
 
     fn read(raw: Option<Raw>) -> Result<T, Fault> {
@@ -124,13 +121,9 @@ impl<T: Octets> Field for Vec<T> {
         if self.is_empty() {
             return;
         }
-        let mut items = Writer::default();
-        for item in self {
-            if let Raw::Bytes(bytes) = item.to_raw() {
-                items.sized(&bytes);
-            }
-        }
-        writer.bytes(number, &items.out);
+        let items =
+            |writer: &mut Writer| self.iter().for_each(|item| item.fill(Slot::item(writer)));
+        Slot::field(number, writer).map(items);
     }
 
     fn read(raw: Option<Raw>) -> Result<Vec<T>, Fault> {

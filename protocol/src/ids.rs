@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use uuid::{Builder, Uuid, Variant};
 
-use crate::field::{Fault, Octets, Raw, Value};
+use crate::field::{Fault, Octets, Raw, Slot, Value};
 use crate::time::Timestamp;
 
 /// A message's id, as its sender made it: a UUIDv7, if the sender keeps to the protocol. It is
@@ -118,8 +118,8 @@ macro_rules! octets {
         }
 
         impl Value for $name {
-            fn to_raw(&self) -> Raw {
-                self.0.to_raw()
+            fn fill(&self, slot: Slot<'_>) {
+                self.0.fill(slot);
             }
 
             fn from_raw(raw: Raw) -> Result<$name, Fault> {

@@ -73,10 +73,8 @@ macro_rules! fields {
         }
 
         impl $crate::field::Value for $name {
-            fn to_raw(&self) -> $crate::field::Raw {
-                let mut writer = $crate::field::Writer::default();
-                $crate::schema::Map::put(self, &mut writer);
-                $crate::field::Raw::Bytes(writer.into_bytes())
+            fn fill(&self, slot: $crate::field::Slot<'_>) {
+                slot.map(|writer| $crate::schema::Map::put(self, writer));
             }
 
             fn from_raw(raw: $crate::field::Raw) -> Result<$name, $crate::field::Fault> {
@@ -160,8 +158,8 @@ macro_rules! numbers {
         }
 
         impl $crate::field::Value for $name {
-            fn to_raw(&self) -> $crate::field::Raw {
-                $crate::field::Raw::Int(self.number())
+            fn fill(&self, slot: $crate::field::Slot<'_>) {
+                slot.int(self.number());
             }
 
             fn from_raw(raw: $crate::field::Raw) -> Result<$name, $crate::field::Fault> {

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Fault, INTEGER_MAX, Raw, Value};
+use super::{Fault, INTEGER_MAX, Raw, Slot, Value};
 use crate::address::{Address, Domain};
 use crate::time::Timestamp;
 
 /// Up to [`INTEGER_MAX`].
 impl Value for u64 {
-    fn to_raw(&self) -> Raw {
-        Raw::Int(*self)
+    fn fill(&self, slot: Slot<'_>) {
+        slot.int(*self);
     }
 
     fn from_raw(raw: Raw) -> Result<u64, Fault> {
@@ -26,8 +26,8 @@ impl Value for u64 {
 }
 
 impl Value for Bytes {
-    fn to_raw(&self) -> Raw {
-        Raw::Bytes(self.clone())
+    fn fill(&self, slot: Slot<'_>) {
+        slot.octets(self);
     }
 
     fn from_raw(raw: Raw) -> Result<Bytes, Fault> {
@@ -40,8 +40,8 @@ impl Value for Bytes {
 
 /// Sixteen octets: ids, versions.
 impl Value for [u8; 16] {
-    fn to_raw(&self) -> Raw {
-        Raw::Bytes(Bytes::copy_from_slice(self))
+    fn fill(&self, slot: Slot<'_>) {
+        slot.octets(self);
     }
 
     fn from_raw(raw: Raw) -> Result<[u8; 16], Fault> {
@@ -51,8 +51,8 @@ impl Value for [u8; 16] {
 
 /// UTF-8 without control characters other than line feed and tab.
 impl Value for String {
-    fn to_raw(&self) -> Raw {
-        Raw::Bytes(Bytes::copy_from_slice(self.as_bytes()))
+    fn fill(&self, slot: Slot<'_>) {
+        slot.octets(self.as_bytes());
     }
 
     fn from_raw(raw: Raw) -> Result<String, Fault> {
@@ -66,8 +66,8 @@ impl Value for String {
 }
 
 impl Value for Address {
-    fn to_raw(&self) -> Raw {
-        Raw::Bytes(Bytes::copy_from_slice(self.as_str().as_bytes()))
+    fn fill(&self, slot: Slot<'_>) {
+        slot.octets(self.as_str().as_bytes());
     }
 
     fn from_raw(raw: Raw) -> Result<Address, Fault> {
@@ -76,8 +76,8 @@ impl Value for Address {
 }
 
 impl Value for Domain {
-    fn to_raw(&self) -> Raw {
-        Raw::Bytes(Bytes::copy_from_slice(self.as_str().as_bytes()))
+    fn fill(&self, slot: Slot<'_>) {
+        slot.octets(self.as_str().as_bytes());
     }
 
     fn from_raw(raw: Raw) -> Result<Domain, Fault> {
@@ -89,8 +89,8 @@ impl Value for Domain {
 
 /// Milliseconds since the epoch.
 impl Value for Timestamp {
-    fn to_raw(&self) -> Raw {
-        Raw::Int(self.as_millis())
+    fn fill(&self, slot: Slot<'_>) {
+        slot.int(self.as_millis());
     }
 
     fn from_raw(raw: Raw) -> Result<Timestamp, Fault> {
@@ -102,8 +102,8 @@ impl Value for Timestamp {
 
 /// Whole seconds, fewer than 2³².
 impl Value for Duration {
-    fn to_raw(&self) -> Raw {
-        Raw::Int(self.as_secs())
+    fn fill(&self, slot: Slot<'_>) {
+        slot.int(self.as_secs());
     }
 
     fn from_raw(raw: Raw) -> Result<Duration, Fault> {

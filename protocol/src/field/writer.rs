@@ -47,20 +47,96 @@ impl Writer {
     }
 
     pub(crate) fn int(&mut self, number: u64, value: u64) {
-        varint::put(number << 1, &mut self.out);
-        varint::put(value, &mut self.out);
+        Slot::field(number, self).int(value);
     }
 
     pub(crate) fn bytes(&mut self, number: u64, value: &[u8]) {
-        varint::put(number << 1 | 1, &mut self.out);
-        self.sized(value);
+        Slot::field(number, self).octets(value);
     }
 
-    pub(crate) fn sized(&mut self, value: &[u8]) {
-        varint::put(value.len() as u64, &mut self.out);
-        self.out.put_slice(value);
+    /// Has something written behind its length.
+    fn sized(&mut self, inside: impl FnOnce(&mut Writer)) {
+        // Nearly all that is inside something takes a byte or two to count: what was written moves where
+        // it is one more, and is copied from nowhere else.
+        let start = self.out.len();
+        self.out.put_u8(0);
+        inside(self);
+        let length = self.out.len() - start - 1;
+        let more = varint::length(length as u64) - 1;
+        if more > 0 {
+            self.out.put_bytes(0, more);
+            self.out.copy_within(start + 1..start + 1 + length, start + 1 + more);
+        }
+        varint::put(length as u64, &mut &mut self.out[start..]);
+    }
+}
+
+/// Where one value is written: under the number of its field, or behind the others of its list. What a
+/// list holds has shape 1.
+#[derive(Debug)]
+pub struct Slot<'w> {
+    number: Option<u64>,
+    writer: &'w mut Writer,
+}
+
+impl<'w> Slot<'w> {
+    pub(super) fn field(number: u64, writer: &'w mut Writer) -> Slot<'w> {
+        Slot { number: Some(number), writer }
+    }
+
+    pub(super) fn item(writer: &'w mut Writer) -> Slot<'w> {
+        Slot { number: None, writer }
+    }
+
+    /// A value of shape 0.
+    pub fn int(self, value: u64) {
+        if let Some(number) = self.number {
+            varint::put(number << 1, &mut self.writer.out);
+        }
+        varint::put(value, &mut self.writer.out);
+    }
+
+    /// A value of shape 1.
+    pub fn octets(self, value: &[u8]) {
+        let out = self.shaped();
+        varint::put(value.len() as u64, &mut out.out);
+        out.out.put_slice(value);
+    }
+
+    /// A value of shape 1 that is fields of its own.
+    pub fn map(self, fields: impl FnOnce(&mut Writer)) {
+        self.shaped().sized(fields);
+    }
+
+    fn shaped(self) -> &'w mut Writer {
+        if let Some(number) = self.number {
+            varint::put(number << 1 | 1, &mut self.writer.out);
+        }
+        self.writer
     }
 }
 
 /// Up to here, copying what was written costs less than keeping what is behind it.
 const COPIED_BYTES_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is inside has its length in front of it in as few bytes as that takes, whatever stands before.
+    #[test]
+    fn what_is_inside_stands_behind_its_length() {
+        for length in [0, 1, 127, 128, 300, 16_383, 16_384, 70_000] {
+            let octets = vec![7; length];
+            let mut writer = Writer::default();
+            writer.int(1, 5);
+            Slot::field(2, &mut writer).map(|writer| writer.fields(&octets));
+            writer.int(3, 6);
+            let mut plain = Writer::default();
+            plain.int(1, 5);
+            plain.bytes(2, &octets);
+            plain.int(3, 6);
+            assert!(writer.into_bytes() == plain.into_bytes(), "{length}");
+        }
+    }
+}

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::document::{Document, FIELDS_MAX, Fields, PartId, Parts, TUPLES_MAX, canonical_value};
 use super::name::FieldName;
-use crate::field::{Fault, FieldError, Octets, Raw, Reader, Value, Writer};
+use crate::field::{Fault, FieldError, Octets, Raw, Reader, Slot, Value, Writer};
 use crate::schema::{Map, fields};
 
 /// What a watcher holds: a digest of exactly the content it was shown (RFC 2779 5.1.4). Equal
@@ -40,8 +40,8 @@ impl fmt::Debug for Version {
 }
 
 impl Value for Version {
-    fn to_raw(&self) -> Raw {
-        self.0.to_raw()
+    fn fill(&self, slot: Slot<'_>) {
+        self.0.fill(slot);
     }
 
     fn from_raw(raw: Raw) -> Result<Version, Fault> {
@@ -50,8 +50,8 @@ impl Value for Version {
 }
 
 impl Value for FieldName {
-    fn to_raw(&self) -> Raw {
-        Raw::Bytes(Bytes::copy_from_slice(self.as_str().as_bytes()))
+    fn fill(&self, slot: Slot<'_>) {
+        slot.octets(self.as_str().as_bytes());
     }
 
     fn from_raw(raw: Raw) -> Result<FieldName, Fault> {
@@ -62,8 +62,8 @@ impl Value for FieldName {
 impl Octets for FieldName {}
 
 impl Value for PartId {
-    fn to_raw(&self) -> Raw {
-        Raw::Bytes(Bytes::copy_from_slice(self.as_str().as_bytes()))
+    fn fill(&self, slot: Slot<'_>) {
+        slot.octets(self.as_str().as_bytes());
     }
 
     fn from_raw(raw: Raw) -> Result<PartId, Fault> {

@@ -2,14 +2,15 @@
 
 use bytes::Bytes;
 use impp_protocol::command::Done;
-use impp_protocol::field::{Raw, Value};
+use impp_protocol::schema::Map;
+use impp_protocol::state;
 
 /// Bytes of entries in one answer, at most.
 const PART_BYTES_MAX: usize = 56 * 1024;
 
 /// The entries behind the cursor `after` that fit one answer; `key` is what a cursor names, by
 /// which the entries are sorted.
-pub(in crate::session) fn part<T: Value>(
+pub(in crate::session) fn part<T: Map>(
     entries: Vec<T>,
     after: Option<&Bytes>,
     key: impl Fn(&T) -> Bytes,
@@ -18,9 +19,7 @@ pub(in crate::session) fn part<T: Value>(
         entries.into_iter().filter(|entry| after.is_none_or(|after| key(entry) > *after));
     let (mut part, mut bytes) = (Vec::new(), 0);
     for entry in behind.by_ref() {
-        if let Raw::Bytes(encoded) = entry.to_raw() {
-            bytes += encoded.len() + 3;
-        }
+        bytes += state::encode(&entry).len() + 3;
         if bytes > PART_BYTES_MAX
             && let Some(last) = part.last()
         {

@@ -1,11 +1,14 @@
 //! What is answered to whoever asks, a client or another domain: now or later, done or not.
 
+use std::future::Future;
 use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use impp_protocol::command::Done;
 use impp_protocol::{Address, By, Code, Command, Error};
 use impp_storage::StoreError;
+use tokio::runtime::Handle;
 
 use crate::core::principals::ChangeError;
 
@@ -14,8 +17,38 @@ const NOTHING: &str = "nothing was stored, and what stood before stands";
 /// What is said where some of it may be.
 const PARTLY: &str = "a part of what was asked may be stored";
 
-/// An answer that waits for the store.
-pub type Later = Pin<Box<dyn Future<Output = Command> + Send>>;
+/// An answer that waits for the store, or for another domain. Whoever asked looks after it; if they go, what
+/// has to be done all the same is done by a task of its own.
+pub struct Later {
+    /// Until it has come to its end.
+    work: Option<Pin<Box<dyn Future<Output = Command> + Send>>>,
+    /// Whether it comes to its end also where nobody waits for it.
+    certain: bool,
+}
+
+impl Future for Later {
+    type Output = Command;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Command> {
+        let Some(work) = &mut self.work else { return Poll::Pending };
+        let said = work.as_mut().poll(context);
+        if said.is_ready() {
+            self.work = None;
+        }
+        said
+    }
+}
+
+impl Drop for Later {
+    fn drop(&mut self) {
+        // Where there is no runtime any more nothing goes on.
+        if let (Some(work), true, Ok(runtime)) =
+            (self.work.take(), self.certain, Handle::try_current())
+        {
+            runtime.spawn(work);
+        }
+    }
+}
 
 /// The answer to a request, now or when the store has it.
 #[expect(clippy::large_enum_variant, reason = "each lives for one match")]
@@ -50,14 +83,16 @@ impl Answer {
         }
     }
 
-    /// What a task comes to say, which does its work also if nobody waits for the answer.
-    pub fn of_task(task: tokio::task::JoinHandle<Handled>) -> Answer {
-        Answer::Later(Box::pin(async move {
-            match task.await {
-                Ok(handled) => Answer::said(handled),
-                Err(error) => Error::new(Code::Internal, error.to_string()).into(),
-            }
-        }))
+    /// What is said later, if anybody still waits for it.
+    pub fn later(said: impl Future<Output = Command> + Send + 'static) -> Answer {
+        Answer::Later(Later { work: Some(Box::pin(said)), certain: false })
+    }
+
+    /// What is said when something is done, which is done also if nobody waits for the answer any more. It
+    /// takes no task as long as somebody does.
+    pub fn when_done(work: impl Future<Output = Handled> + Send + 'static) -> Answer {
+        let work = Box::pin(async move { Answer::said(work.await) });
+        Answer::Later(Later { work: Some(work), certain: true })
     }
 }
 
@@ -123,5 +158,62 @@ impl<T> Stored<T> for Result<T, ChangeError> {
             ChangeError::Store(error) => storage_error(&error),
             ChangeError::Conflict => Error::new(Code::Conflict, error.to_string()),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// Something that is done when the store answers.
+    fn begun(
+        answer: impl FnOnce(Pin<Box<dyn Future<Output = Handled> + Send>>) -> Answer,
+    ) -> (oneshot::Sender<()>, Later, oneshot::Receiver<()>) {
+        let (stored, waits) = oneshot::channel();
+        let (done, told) = oneshot::channel();
+        let answer = answer(Box::pin(async move {
+            let _ = waits.await;
+            let _ = done.send(());
+            Ok(Done::empty())
+        }));
+        let Answer::Later(later) = answer else { panic!("it waits") };
+        (stored, later, told)
+    }
+
+    /// What has to be seen to when the disk has it is seen to, whether whoever asked has looked after it
+    /// already or not.
+    #[tokio::test]
+    async fn what_was_begun_comes_to_its_end_though_nobody_waits() {
+        for is_looked_at in [false, true] {
+            let (stored, mut later, told) = begun(Answer::when_done);
+            if is_looked_at {
+                assert!(futures_util::poll!(&mut later).is_pending());
+            }
+            drop(later);
+            stored.send(()).unwrap();
+            told.await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_is_answered() {
+        let (stored, later, told) = begun(Answer::when_done);
+        stored.send(()).unwrap();
+        assert!(matches!(later.await, Command::Ok(_)));
+        told.await.unwrap();
+    }
+
+    /// What was only to be said is not said to nobody.
+    #[tokio::test]
+    async fn what_is_only_said_ends_with_whoever_waits() {
+        let later = |work: Pin<Box<dyn Future<Output = Handled> + Send>>| {
+            Answer::later(async move { Answer::said(work.await) })
+        };
+        let (stored, later, told) = begun(later);
+        drop(later);
+        drop(stored);
+        assert!(told.await.is_err());
     }
 }

@@ -327,8 +327,8 @@ impl Sessions {
 
     /// Says to an account's sessions that a thing of its own that is not presence has changed.
     pub fn thing_changed(&self, owner: &Address, what: What) {
-        for mailbox in self.of(owner) {
-            mailbox.thing_changed(owner, what);
+        if let Some(sessions) = self.by_account.get(owner) {
+            sessions.iter().for_each(|mailbox| mailbox.thing_changed(owner, what));
         }
     }
 

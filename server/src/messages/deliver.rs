@@ -125,15 +125,15 @@ impl Delivery {
                 let (writers, to) = (writers(&message), message.to.clone());
                 let (pending, delivery) = (self.store.submit(unit), self.clone());
                 // Whoever has new items is told, also if the sender is gone by then.
-                let answered = tokio::spawn(async move {
+                Ok(Answer::when_done(async move {
                     let outcome = pending.await;
                     delivery.count(&outcome, &to, action, &from, (bytes, size)).await;
                     drop(entered);
-                    delivery.answer(outcome, &writers, &to, now)
-                });
-                Ok(Answer::of_task(answered))
+                    delivery.answer(outcome, &writers, (&to, action), now)
+                }))
             }
-            Err(error) => refused(&*self.store, dedup, now, error).await,
+            // Seldom, so that what is taken has no room for it.
+            Err(error) => Box::pin(refused(&*self.store, dedup, now, error)).await,
         }
     }
 
@@ -239,14 +239,16 @@ impl Delivery {
         &self,
         outcome: Result<storage::Outcome, StoreError>,
         writers: &[Address],
-        to: &Address,
+        (to, action): (&Address, DeliveryAction),
         now: Timestamp,
     ) -> Handled {
         answered(outcome, to, now, || {
             self.metrics.messages.inc();
-            self.sessions.thing_changed(to, What::Log);
-            // It may be held.
-            self.sessions.thing_changed(to, What::Requests);
+            match action {
+                DeliveryAction::Accept => self.sessions.thing_changed(to, What::Log),
+                DeliveryAction::Hold => self.sessions.thing_changed(to, What::Requests),
+                DeliveryAction::Drop | DeliveryAction::Refuse => {}
+            }
             writers.iter().for_each(|writer| self.sessions.thing_changed(writer, What::Log));
             Outcome::Delivered
         })

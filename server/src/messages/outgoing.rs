@@ -128,12 +128,11 @@ impl Outgoing {
         let unit = self.unit(wall, put, &writers, dedup, body.clone());
         let (pending, outgoing) = (self.store.submit(unit), self.clone());
         // It goes on its way also if the sender is gone by then.
-        let answered = tokio::spawn(async move {
+        Ok(Answer::when_done(async move {
             let outcome = outgoing.stored(pending, &waiting, ticket, &from, body).await;
             drop(entered);
             outgoing.answer(outcome, &writers, &message.to, wall)
-        });
-        Ok(Answer::of_task(answered))
+        }))
     }
 
     /// What the store does of a message that its sender has queued, in that sender's lane.

@@ -120,7 +120,7 @@ impl Session {
         self.own.insert(presentity.clone());
         let (reach, mailbox) = (self.serving.rooms.reach.clone(), self.client.mailbox.clone());
         let (watcher, hurry) = (self.address().clone(), self.hurry.clone().notified_owned());
-        Answer::Later(Box::pin(async move {
+        Answer::later(async move {
             let answered = tokio::select! {
                 // In one order, so that a world is the same each time.
                 biased;
@@ -149,7 +149,7 @@ impl Session {
             let _ = waits.set(told);
             mailbox.presentity_dirty(&presentity);
             command
-        }))
+        })
     }
 
     /// Looks once at presence.
@@ -162,7 +162,7 @@ impl Session {
             Looked::Later(asked) => {
                 let hurry = self.hurry.clone().notified_owned();
                 let remote = fetch.address.domain();
-                Answer::Later(Box::pin(async move {
+                Answer::later(async move {
                     let answer = tokio::select! {
                         biased;
                         answer = tokio::time::timeout(ANSWER_MAX, asked) => answer.ok(),
@@ -173,7 +173,7 @@ impl Session {
                         Err(Error::new(Code::Unreachable, text))
                     };
                     Answer::said(answer.unwrap_or_else(late))
-                }))
+                })
             }
         }
     }

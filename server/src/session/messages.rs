@@ -28,14 +28,15 @@ impl Session {
         match message.from.take().filter(|from| *from != writer) {
             None => message.from = Some(writer.clone()),
             Some(owner) => {
-                let acting = self.serving.things.delegations.sending(&writer, &owner).await?;
+                let sending = self.serving.things.delegations.sending(&writer, &owner);
+                let acting = Box::pin(sending).await?;
                 let owner = acting.as_ref().map_or(owner, |acting| acting.owner().clone());
                 (message.from, message.sender) = (Some(owner), Some(writer.clone()));
                 if acting.is_none() {
                     let error = Error::new(Code::Refused, format!("from: you are {writer}"));
                     let (message, delivery) = (Written::new(message), &self.serving.rooms.delivery);
                     // What was taken while they might is answered so.
-                    return delivery.not_taken(&message, &writer, error).await;
+                    return Box::pin(delivery.not_taken(&message, &writer, error)).await;
                 }
             }
         }
@@ -45,7 +46,7 @@ impl Session {
         }
         let Rooms { routes, outgoing, delivery, .. } = &self.serving.rooms;
         if routes.is_remote(message.from.as_ref().unwrap_or(&writer), &message.to) {
-            return outgoing.accept(message, writer).await;
+            return Box::pin(outgoing.accept(message, writer)).await;
         }
         delivery.deliver(message, writer, Bearer::Session).await
     }

@@ -252,11 +252,14 @@ impl Session {
         if let Err(error) = self.afford(&command) {
             return Answer::Now(error.into());
         }
+        // Each message has room for all that is not boxed.
         let handled = match command {
             Command::Message(message) => return self.message(message).await,
-            Command::Publish(publish) => self.serving.things.publish(&self.client, publish).await,
-            Command::Subscribe(subscribe) => return self.subscribe(subscribe).await,
-            Command::Fetch(fetch) => return self.fetch(fetch).await,
+            Command::Publish(publish) => {
+                Box::pin(self.serving.things.publish(&self.client, publish)).await
+            }
+            Command::Subscribe(subscribe) => return Box::pin(self.subscribe(subscribe)).await,
+            Command::Fetch(fetch) => return Box::pin(self.fetch(fetch)).await,
             Command::Ack(ack) => return self.ack(&ack),
             // Its clock may have been set since its HELLO.
             Command::Ping(_) => Ok(Done { time: Some(self.serving.clock.wall()), ..Done::empty() }),

@@ -286,3 +286,16 @@ async fn r2_3_4_nobody_is_read_for_a_stranger() {
         assert_eq!(looked(), before, "{owner}");
     }
 }
+
+fn size<F: Future>(_: impl FnOnce(&'static mut Session, Command) -> F) -> usize {
+    size_of::<F>()
+}
+
+/// What a message needs while it waits is all that a request has room for at once: what others need is
+/// theirs alone.
+#[test]
+fn a_request_takes_the_room_of_a_message() {
+    assert!(size(Session::handle) <= REQUEST_BYTES_MAX, "{}", size(Session::handle));
+}
+
+const REQUEST_BYTES_MAX: usize = 4096;

@@ -51,7 +51,7 @@ impl Session {
         let reader = Reader { bare: fetch.metadata, ..Reader::whole(self.client.every_item) };
         let serving = self.serving.clone();
         let (grown, hurry) = (self.grown.clone(), self.hurry.clone().notified_owned());
-        Ok(Answer::Later(Box::pin(async move {
+        Ok(Answer::later(async move {
             let logs = &serving.things.logs;
             let there = has_come(logs, &acting, (asked.after, min), reader, &grown);
             let waited = tokio::select! {
@@ -64,7 +64,7 @@ impl Session {
                 Ok(()) => logs.answer(&acting, asked, reader).await,
                 Err(error) => Err(error),
             })
-        })))
+        }))
     }
 }
 

@@ -298,7 +298,9 @@ impl<T: 'static> Driver<T> {
     }
 
     /// Writes what there is and closes, as far as the peer lets it.
-    pub async fn finish(self) {
+    pub async fn finish(mut self) {
+        // What goes on without the connection does so from now on.
+        self.forget();
         let Driver { pipe, .. } = self;
         pipe.finish().await;
     }

@@ -90,14 +90,29 @@ impl Connection {
     /// Does all that was asked, to the last of what waits behind.
     pub(super) async fn come_to_rest(&mut self) {
         loop {
-            if let Phase::Asked(asked) = &mut self.phase {
-                let answered = asked.await;
-                self.answered(answered);
-            }
+            self.end_of_asked().await;
             match self.behind.pop_front() {
                 Some(heard) if !matches!(self.phase, Phase::Ending) => self.take(heard).await,
                 _ => return,
             }
         }
+    }
+
+    /// Does what the session is at to its end. It may wait for a request in flight, as a repeat does for the
+    /// first one: so these are looked after as well.
+    async fn end_of_asked(&mut self) {
+        let Phase::Asked(asked) = &mut self.phase else { return };
+        let mut ended = Vec::new();
+        let answered = loop {
+            tokio::select! {
+                biased;
+                answered = &mut *asked => break answered,
+                Some(end) = self.driver.outcome() => ended.push(end),
+            }
+        };
+        for (number, command) in ended {
+            self.answer(number, command);
+        }
+        self.answered(answered);
     }
 }

@@ -145,7 +145,7 @@ impl Logs {
         let (principals, trimming) = (self.principals.clone(), self.trimming.clone());
         let delivery = self.delivery.clone();
         // What the inbox has room for again counts, also if the client is gone by then.
-        let taken = tokio::spawn(async move {
+        Ok(Answer::when_done(async move {
             if let Outcome::Rejected(_) = pending.await.stored()? {
                 return Err(bad_cursor());
             }
@@ -156,8 +156,7 @@ impl Logs {
                 delivery.go_on(&owner).await;
             }
             Ok(Done::empty())
-        });
-        Ok(Answer::of_task(taken))
+        }))
     }
 
     /// What is behind a place, and where the next page starts. From page to page `oldest` is mostly the

@@ -30,7 +30,9 @@ impl Fresh {
                 self.came(*log, *before, *seq, *counts);
             }
             // Whatever went: what is left is for the disk to say.
-            Write::Remove { log, .. } | Write::Purge { log } => drop(self.0.remove(log)),
+            Write::Remove { log, .. } | Write::Mark { log, .. } | Write::Purge { log } => {
+                drop(self.0.remove(log))
+            }
             Write::Record { .. } => {}
         }
     }

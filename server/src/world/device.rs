@@ -60,6 +60,8 @@ pub(super) enum Order {
     Peek(Address),
     /// Let in whoever waits.
     Allow,
+    /// Delete one of the messages that it was told, if there is any.
+    Delete,
     /// Acknowledge what was read.
     Acknowledge,
     /// Say what is left to do, and read everything once.
@@ -107,6 +109,8 @@ enum Asked {
     Peek(Address, u64),
     Log,
     Acknowledge,
+    /// The item of a cursor, and the message in it.
+    Delete(Bytes, MessageId),
     Other,
 }
 
@@ -132,6 +136,7 @@ pub(super) struct Device {
     items: Vec<Item>,
     cursor: Option<Bytes>,
     ack_due: bool,
+    deletes: Vec<(Bytes, MessageId)>,
     ticket: Option<Ticket>,
     lost: Option<Instant>,
     next_try: Instant,
@@ -189,6 +194,7 @@ impl Device {
             items: Vec::new(),
             cursor: None,
             ack_due: false,
+            deletes: Vec::new(),
             ticket: None,
             lost: None,
             next_try: Instant::now(),
@@ -291,6 +297,7 @@ impl Device {
             }
             Order::Send(index) => self.outbox.push(index),
             Order::Acknowledge => self.ack_due = true,
+            Order::Delete => self.choose_to_delete(),
             Order::Allow => self.allow().await,
             Order::Peek(who) => {
                 let asked = Asked::Peek(who.clone(), self.net.millis());

@@ -63,6 +63,8 @@ pub(super) struct Facts {
     pub messages: Vec<Sent>,
     /// Rules in the order in which they were asked for.
     pub rulings: BTreeMap<Address, Vec<Ruling>>,
+    /// Messages that somebody has asked to delete from their log, and whether that was answered.
+    pub deletions: BTreeMap<(Address, MessageId), bool>,
     said: BTreeMap<String, Said>,
     suspicions: Vec<Suspicion>,
     /// When rules of somebody's were last asked for, or refused.
@@ -79,6 +81,16 @@ impl Facts {
     /// It must not have happened.
     pub(super) fn wrong(&mut self, what: String) {
         self.violations.push(what);
+    }
+
+    /// A message is about to be deleted.
+    pub(super) fn deletes(&mut self, owner: &Address, id: MessageId) {
+        self.deletions.entry((owner.clone(), id)).or_default();
+    }
+
+    /// It is gone.
+    pub(super) fn deleted(&mut self, owner: &Address, id: MessageId) {
+        self.deletions.insert((owner.clone(), id), true);
     }
 
     /// A server has answered what was asked at the first of these times by these readings of its

@@ -212,7 +212,8 @@ impl World {
             }
             54..62 => self.rule(person, true),
             62..64 => self.order(device, Order::Allow),
-            64..66 => self.order(device, Order::Acknowledge),
+            64 => self.order(device, Order::Acknowledge),
+            65 => self.order(device, Order::Delete),
             66..72 => {
                 let who = self.people[person].clone();
                 self.order(device, Order::Peek(who));

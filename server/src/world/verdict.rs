@@ -31,12 +31,36 @@ pub(super) fn judge(world: &World, found: &Found) {
             let (told, log) = (told.len(), log.len());
             facts.wrong(format!("{} was told {told} items of a log of {log}", device.name));
         }
+        if let Some(wrong) = untold(look) {
+            facts.wrong(format!("{} {wrong}", device.name));
+        }
         logs.insert(device.who.clone(), &look.log);
         presence(&mut facts, found, &device.who, &device.name, look);
     }
     if logs.len() == world.people.len() {
         messages(&mut facts, &logs);
     }
+}
+
+/// What was deleted is gone in the log, and whoever was told of the item was told that it is gone.
+fn untold(look: &Look) -> Option<String> {
+    let gone = look.log.iter().filter(|item| item.kind == ItemKind::Gone);
+    for gone in gone {
+        let was_told = look.items.iter().find(|item| item.cursor == gone.cursor)?;
+        let reports = look.items.iter().filter_map(|item| item.deleted.as_ref());
+        let is_reported = reports.into_iter().any(|report| report.cursor == gone.cursor);
+        if was_told.kind != ItemKind::Gone && !is_reported {
+            return Some("was not told that an item of its log is gone".to_owned());
+        }
+    }
+    let reports = look.log.iter().filter_map(|item| item.deleted.as_ref());
+    let is_gone = |cursor: &Bytes| {
+        look.log.iter().any(|item| item.cursor == *cursor && item.kind == ItemKind::Gone)
+    };
+    reports
+        .into_iter()
+        .any(|report| !is_gone(&report.cursor))
+        .then(|| "finds an item in its log that is said to be gone".to_owned())
 }
 
 /// Everybody sees what the rules grant, told and asked alike.
@@ -111,7 +135,10 @@ fn messages(facts: &mut Facts, logs: &BTreeMap<Address, &[Item]>) {
             Some(Err(_)) => {}
             Some(Ok(Outcome::Sent)) => wrong.push(format!("{what} was not stored")),
             Some(Ok(_)) => {
+                let deletion = facts.deletions.get(&(sent.to.clone(), sent.id));
                 let came = match fates[..] {
+                    _ if deletion == Some(&true) && received > 0 => false,
+                    [Fate::Delivered] if deletion.is_some() => received <= 1,
                     [Fate::Delivered] => received == 1,
                     [Fate::Failed | Fate::Expired] => received == 0,
                     [Fate::Unknown] => received <= 1,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use impp_protocol::command::{Ack, Fetch, Message, Publish, Subscribe};
 use impp_protocol::presence::{Document, Patch};
+use impp_protocol::state::{self, Deletion, ItemKind};
 use impp_protocol::{Command, Request, What};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
@@ -51,6 +52,7 @@ impl Device {
         self.ask_rules().await;
         self.ask_follows().await;
         self.ask_log().await;
+        self.ask_deletes().await;
         for index in self.outbox.clone() {
             if !self.is_out(|asked| matches!(asked, Asked::Message(other) if *other == index)) {
                 let sent = self.facts.lock().messages[index].clone();
@@ -127,6 +129,28 @@ impl Device {
             }
             let follow = Subscribe { version, ..Subscribe::of(who.clone(), What::Presence) };
             self.request(follow, Asked::Follow(who)).await;
+        }
+    }
+
+    /// Makes up its mind which message is to go.
+    pub(super) fn choose_to_delete(&mut self) {
+        let received = self.items.iter().filter(|item| item.kind == ItemKind::Received);
+        let messages = received.filter_map(|item| {
+            let message = Message::decode(item.message.clone()?).ok()?;
+            Some((item.cursor.clone(), message.id))
+        });
+        self.deletes.extend(self.dice.choice(messages.collect::<Vec<_>>()));
+    }
+
+    async fn ask_deletes(&mut self) {
+        for (cursor, id) in self.deletes.clone() {
+            let out = |asked: &Asked| matches!(asked, Asked::Delete(other, _) if *other == cursor);
+            if !self.is_out(out) {
+                self.facts.lock().deletes(&self.who, id);
+                let deletion = state::encode(&Deletion { cursor: cursor.clone() });
+                let publish = Publish::of(self.who.clone(), What::Log, Some(deletion));
+                self.request(publish, Asked::Delete(cursor, id)).await;
+            }
         }
     }
 

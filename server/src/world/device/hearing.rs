@@ -75,6 +75,10 @@ impl Device {
                 }
             }
             Asked::Acknowledge => self.ack_due = false,
+            Asked::Delete(cursor, id) => {
+                self.deletes.retain(|(other, _)| *other != cursor);
+                self.facts.lock().deleted(&self.who, id);
+            }
             Asked::Other => {}
         }
     }

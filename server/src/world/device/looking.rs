@@ -84,6 +84,7 @@ impl Device {
         };
         if_so(self.online != self.session.is_some(), "is not signed in");
         if_so(!self.outbox.is_empty(), "has messages that were not answered");
+        if_so(!self.deletes.is_empty(), "has messages to delete");
         if_so(self.rules_due.is_some(), "has rules that were not answered");
         if_so(self.online && self.layer_due, "has a layer that was not answered");
         if_so(self.session.as_ref().is_some_and(|session| !session.log), "follows no log");

@@ -9,6 +9,7 @@ mod sending;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use impp_protocol::command::Message;
@@ -24,6 +25,10 @@ pub const OUTBOX_ITEMS_MAX: usize = 1000;
 const FILE_BYTES_MAX: u64 = 128 * 1024;
 /// How the files of messages end.
 const EXTENSION: &str = "message";
+/// How the files begin that are written before they have a message's name.
+const UNNAMED: &str = "new-";
+/// After so long nobody is still writing such a file: who was has been killed.
+const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 /// What stands for the id of a message that was not tried.
 const NO_ID: MessageId = MessageId([0; 16]);
 
@@ -159,9 +164,25 @@ impl Outbox {
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let file = options.open(self.folder.join("lock")).map_err(fail)?;
         match file.try_lock() {
-            Ok(()) => Ok(Locked { outbox: self, _file: file }),
+            Ok(()) => {
+                self.sweep(SystemTime::now());
+                Ok(Locked { outbox: self, _file: file })
+            }
             Err(TryLockError::WouldBlock) => Err(OutboxError::Locked),
             Err(TryLockError::Error(error)) => Err(fail(error)),
+        }
+    }
+
+    /// Takes away what programs that were killed have left half written. What cannot be is tried the next
+    /// time.
+    fn sweep(&self, now: SystemTime) {
+        for file in fs::read_dir(&self.folder).into_iter().flatten().filter_map(Result::ok) {
+            let unnamed = file.file_name().to_string_lossy().starts_with(UNNAMED);
+            let written = || file.metadata().and_then(|metadata| metadata.modified()).ok();
+            let age = |written| now.duration_since(written).unwrap_or_default();
+            if unnamed && written().is_some_and(|written| age(written) > ABANDONED_AFTER) {
+                drop(fs::remove_file(file.path()));
+            }
         }
     }
 
@@ -215,7 +236,7 @@ impl Outbox {
     /// A file with that in it that has no name of a message yet.
     fn written(&self, kept: &Kept) -> Result<PathBuf, OutboxError> {
         let random = u128::from_be_bytes(self.random()?);
-        let path = self.folder.join(format!("new-{random:032x}"));
+        let path = self.folder.join(format!("{UNNAMED}{random:032x}"));
         let written = write_private(&path, &kept.encode());
         if written.is_err() {
             drop(fs::remove_file(&path));
@@ -375,6 +396,13 @@ mod tests {
         fs::write(outbox.folder.join("new-1"), b"half").unwrap();
         fs::write(outbox.path(2), b"\x03\x7fx").unwrap();
         assert_eq!(bodies(&outbox), [Ok("one".to_owned()), Err(()), Ok("three".to_owned())]);
+        // It goes when nobody can be writing it any more, and nothing else does.
+        let half = || outbox.folder.join("new-1").exists();
+        drop(outbox.lock().unwrap());
+        assert!(half());
+        outbox.sweep(SystemTime::now() + 2 * ABANDONED_AFTER);
+        assert!(!half());
+        assert_eq!(bodies(&outbox).len(), 3);
     }
 
     /// One program at a time changes what waits; what it says stays.

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use impp_client::{Client, Event, Follower, Wanted};
-use tokio::time::Instant;
+use impp_client::{Client, ClientError, Event, Follower, Wanted};
+use tokio::time::{Instant, timeout_at};
 
 use crate::output::Output;
 use crate::report::Failure;
@@ -40,13 +40,16 @@ pub(super) struct Until {
     pub seconds: Option<u32>,
 }
 
-/// Follows something, and has each event of it printed; `tell` says whether it counts.
+/// How long the end waits for the answer to the last ACK.
+const LAST_ACK_WAIT: Duration = Duration::from_secs(5);
+
+/// Follows something, and has each event of it printed; `tell` says how many lines of it count.
 pub(super) async fn follow(
     until: Until,
     wanted: Wanted,
     client: &Client,
     out: &mut Output,
-    tell: impl Fn(&Event, &Follower<'_>, &mut Output) -> Result<bool, Failure>,
+    mut tell: impl FnMut(Event, &mut Follower<'_>, &mut Output) -> Result<u64, Failure>,
 ) -> Result<(), Failure> {
     let mut stop = Stop::new()?;
     let end = until.seconds.map(|seconds| Duration::from_secs(u64::from(seconds)));
@@ -67,22 +70,40 @@ pub(super) async fn follow(
             Err(error) => break Err(error.into()),
             Ok(Event::Lost { error, wait }) => {
                 out.note(&format!("{error}; trying again in {:.1} s", wait.as_secs_f32()));
-                Ok(false)
+                Ok(0)
             }
             Ok(Event::Back) => {
                 out.note("connected again");
-                Ok(false)
+                Ok(0)
             }
-            Ok(event) => tell(&event, &follower, out).and_then(|told| out.flush().map(|()| told)),
+            Ok(event) => {
+                tell(event, &mut follower, out).and_then(|told| out.flush().map(|()| told))
+            }
         };
         match told {
             Err(failure) => break Err(failure),
-            Ok(told) => left = left.map(|left| left - u64::from(told)),
+            Ok(told) => left = left.map(|left| left.saturating_sub(told)),
         }
         if left == Some(0) {
             break Ok(());
         }
     };
+    let outcome = match outcome {
+        Ok(()) => last_ack(&mut follower).await,
+        Err(failure) => Err(failure),
+    };
     follower.end().await;
     outcome
+}
+
+/// Waits until the server knows what was acknowledged; what comes meanwhile stays in the log.
+async fn last_ack(follower: &mut Follower<'_>) -> Result<(), Failure> {
+    let deadline = Instant::now() + LAST_ACK_WAIT;
+    while follower.is_acking() {
+        match timeout_at(deadline, follower.next()).await {
+            Ok(event) => drop(event?),
+            Err(_) => return Err(ClientError::Timeout(LAST_ACK_WAIT).into()),
+        }
+    }
+    Ok(())
 }

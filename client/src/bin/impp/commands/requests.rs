@@ -111,18 +111,18 @@ async fn show(who: &Who, client: &Client, out: &mut Output) -> Result<(), Failur
 }
 
 /// Prints what is new; says whether there was anything.
-fn tell(event: &Event, _: &Follower<'_>, out: &mut Output) -> Result<bool, Failure> {
+fn tell(event: Event, _: &mut Follower<'_>, out: &mut Output) -> Result<u64, Failure> {
     match event {
-        Event::Request(RequestNews::Asks(entry)) => out.item(&json(entry), line)?,
+        Event::Request(RequestNews::Asks(entry)) => out.item(&json(&entry), line)?,
         Event::Request(RequestNews::Settled(kind, from)) => {
             let item = SettledJson { settled: kind.as_str(), from: from.to_string() };
             out.item(&item, |item| {
                 format!("{} does not wait any more ({})", item.from, item.settled)
             })?;
         }
-        _ => return Ok(false),
+        _ => return Ok(0),
     }
-    Ok(true)
+    Ok(1)
 }
 
 fn line(item: &RequestJson) -> String {

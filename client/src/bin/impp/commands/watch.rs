@@ -52,23 +52,23 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
     follow(until, wanted, client, out, tell).await
 }
 
-/// Prints an event; says whether it counts. It is a failure if nothing is followed after it.
-fn tell(event: &Event, follower: &Follower<'_>, out: &mut Output) -> Result<bool, Failure> {
-    if let Event::PutOff { presentity, error, wait } = event {
+/// Prints an event; says how much it counts. It is a failure if nothing is followed after it.
+fn tell(event: Event, follower: &mut Follower<'_>, out: &mut Output) -> Result<u64, Failure> {
+    if let Event::PutOff { presentity, error, wait } = &event {
         let wait = wait.as_secs_f32();
         let error = printable(&error.to_string());
         out.note(&format!("{presentity}: {error}; asking again in {wait:.0} s"));
     }
-    if let Some(item) = json(event) {
-        out.item(&item, |_| text(event))?;
+    if let Some(item) = json(&event) {
+        out.item(&item, |_| text(&event))?;
         // Also where nothing follows it but a failure.
         out.flush()?;
     }
     match event {
         Event::Ended { presentity, cause } if !follower.is_following() => {
-            Err(ended(presentity, cause))
+            Err(ended(&presentity, &cause))
         }
-        event => Ok(matches!(event, Event::Notify { .. })),
+        event => Ok(matches!(event, Event::Notify { .. }).into()),
     }
 }
 

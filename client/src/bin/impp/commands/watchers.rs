@@ -100,16 +100,16 @@ async fn of(who: &Address, client: &Client, out: &mut Output) -> Result<(), Fail
 }
 
 /// Prints what is new; says whether there was anything.
-fn tell(event: &Event, _: &Follower<'_>, out: &mut Output) -> Result<bool, Failure> {
+fn tell(event: Event, _: &mut Follower<'_>, out: &mut Output) -> Result<u64, Failure> {
     match event {
-        Event::Watcher(WatcherNews::Stands(entry)) => out.item(&json(entry), line)?,
+        Event::Watcher(WatcherNews::Stands(entry)) => out.item(&json(&entry), line)?,
         Event::Watcher(WatcherNews::Gone(who)) => {
             let item = GoneJson { gone: who.to_string() };
             out.item(&item, |item| format!("{} is not listed any more", item.gone))?;
         }
-        _ => return Ok(false),
+        _ => return Ok(0),
     }
-    Ok(true)
+    Ok(1)
 }
 
 fn line(item: &WatcherJson) -> String {

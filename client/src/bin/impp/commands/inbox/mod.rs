@@ -15,8 +15,9 @@ use impp_client::protocol::state::{Item, ItemKind, Page};
 use impp_client::{Client, Event, Follower, Wanted};
 use impp_convert::cpim;
 use serde::Serialize;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
+use super::followed::{self, Until};
 use crate::output::{Output, quoted};
 use crate::report::Failure;
 use crate::stop::Stop;
@@ -72,8 +73,6 @@ enum Format {
 
 /// Most items asked for at once.
 const PAGE_ITEMS_MAX: u64 = 200;
-/// How long the end waits for the answer to the last ACK.
-const LAST_ACK_WAIT: Duration = Duration::from_secs(5);
 
 #[derive(Serialize)]
 struct EndJson {
@@ -172,46 +171,29 @@ async fn follow(
     reading: &mut Reading,
     out: &mut Output,
 ) -> Result<(), Failure> {
-    let mut stop = Stop::new()?;
     let cursor = reading.cursor.clone();
     let wanted = Wanted { log: true, cursor, at_end: args.from_now, ..Wanted::default() };
-    let mut follower = tokio::select! {
-        follower = client.follow(wanted) => follower?,
-        () = stop.wait() => return Ok(()),
+    let until = Until { count: reading.left, seconds: None };
+    let tell = |event, follower: &mut Follower<'_>, out: &mut Output| {
+        tell(event, args.ack, reading, follower, out)
     };
-    let outcome = loop {
-        let event = tokio::select! {
-            biased;
-            () = stop.wait() => break Ok(()),
-            event = follower.next() => event,
-        };
-        let handled = match event {
-            Ok(event) => handle(event, args.ack, reading, &mut follower, out),
-            Err(error) => Err(error.into()),
-        };
-        if handled.is_err() || reading.is_enough() {
-            break handled;
-        }
-    };
-    let outcome = match outcome {
-        Ok(()) => last_ack(&mut follower).await,
-        Err(failure) => Err(failure),
-    };
-    follower.end().await;
-    outcome
+    followed::follow(until, wanted, client, out, tell).await
 }
 
-fn handle(
+/// Prints what has come; says how many messages it was.
+fn tell(
     event: Event,
     ack: bool,
     reading: &mut Reading,
     follower: &mut Follower<'_>,
     out: &mut Output,
-) -> Result<(), Failure> {
+) -> Result<u64, Failure> {
+    let before = reading.left;
     match event {
         Event::Page(page) => {
             let newest = reading.print(page, out)?;
             out.flush()?;
+            // Only what is out is there to be read.
             if let (true, Some(cursor)) = (ack, newest) {
                 follower.ack(cursor);
             }
@@ -219,31 +201,15 @@ fn handle(
         Event::Message(message) => {
             reading.count();
             out.item(&item::volatile(&message), item::text)?;
-            out.flush()?;
-        }
-        Event::Lost { error, wait } => {
-            out.note(&format!("{error}; trying again in {:.1} s", wait.as_secs_f32()));
         }
         Event::Anew => {
             reading.cursor = None;
             out.note("the server's store was put back from a copy: again from the oldest message");
         }
-        Event::Back => out.note("connected again"),
         _ => {}
     }
-    Ok(())
-}
-
-/// Waits until the server knows what was acknowledged; what comes meanwhile stays in the log.
-async fn last_ack(follower: &mut Follower<'_>) -> Result<(), Failure> {
-    let deadline = Instant::now() + LAST_ACK_WAIT;
-    while follower.is_acking() {
-        match timeout_at(deadline, follower.next()).await {
-            Ok(event) => drop(event?),
-            Err(_) => return Err(impp_client::ClientError::Timeout(LAST_ACK_WAIT).into()),
-        }
-    }
-    Ok(())
+    let left = |left: Option<u64>| left.unwrap_or_default();
+    Ok(left(before) - left(reading.left))
 }
 
 /// How far the log was read, and how much more is to be.

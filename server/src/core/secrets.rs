@@ -3,9 +3,9 @@
 //! Storing them is left to the host; they never leave the process otherwise.
 
 use std::fmt;
+use std::sync::Arc;
 
-use aes_gcm_siv::aead::{Aead, KeyInit, Payload};
-use aes_gcm_siv::{Aes256GcmSiv, Nonce};
+use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
@@ -24,8 +24,8 @@ pub struct Secrets {
     pub decoy: [u8; 32],
     /// Seals cursors.
     cursor: [u8; 32],
-    /// Made of it once: that costs as much as to seal.
-    cipher: Aes256GcmSiv,
+    /// Made of it once: that costs as much as to seal. Of 32 bytes one is always made.
+    cipher: Option<Arc<LessSafeKey>>,
 }
 
 /// How [`Secrets`] are stored.
@@ -74,21 +74,27 @@ impl Secrets {
     /// The cursor behind item `seq` of `owner`'s log: opaque, the same each time, worthless in
     /// any other log or store.
     pub fn seal_cursor(&self, owner: &Address, store: [u8; 16], seq: u64) -> Bytes {
-        let payload = Payload { msg: &seq.to_be_bytes(), aad: &associated(owner, store) };
+        let mut sealed = seq.to_be_bytes().to_vec();
         // One nonce for all: the cipher is resistant to that, and equal positions are to give
         // equal cursors. Encrypting eight bytes does not fail.
-        self.cipher.encrypt(&Nonce::default(), payload).unwrap_or_default().into()
+        let is_sealed = self.cipher.as_ref().is_some_and(|cipher| {
+            let aad = Aad::from(associated(owner, store));
+            cipher.seal_in_place_append_tag(nonce(), aad, &mut sealed).is_ok()
+        });
+        if is_sealed { sealed.into() } else { Bytes::new() }
     }
 
     /// The position that a cursor of this owner and store stands for.
     pub fn open_cursor(&self, owner: &Address, store: [u8; 16], cursor: &[u8]) -> Option<u64> {
-        let payload = Payload { msg: cursor, aad: &associated(owner, store) };
-        let opened = self.cipher.decrypt(&Nonce::default(), payload).ok()?;
-        Some(u64::from_be_bytes(opened.try_into().ok()?))
+        let (mut sealed, aad) = (cursor.to_vec(), Aad::from(associated(owner, store)));
+        let opened = self.cipher.as_ref()?.open_in_place(nonce(), aad, &mut sealed).ok()?;
+        Some(u64::from_be_bytes((&*opened).try_into().ok()?))
     }
 
     fn of(decoy: [u8; 32], cursor: [u8; 32]) -> Secrets {
-        Secrets { decoy, cursor, cipher: Aes256GcmSiv::new(&cursor.into()) }
+        let key = UnboundKey::new(&AES_256_GCM_SIV, &cursor);
+        let cipher = key.ok().map(|key| Arc::new(LessSafeKey::new(key)));
+        Secrets { decoy, cursor, cipher }
     }
 }
 
@@ -98,6 +104,10 @@ impl fmt::Debug for Secrets {
     }
 }
 
+fn nonce() -> Nonce {
+    Nonce::assume_unique_for_key([0; NONCE_LEN])
+}
+
 fn associated(owner: &Address, store: [u8; 16]) -> Vec<u8> {
     [&store[..], owner.as_str().as_bytes()].concat()
 }
@@ -105,6 +115,16 @@ fn associated(owner: &Address, store: [u8; 16]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Clients keep cursors for years: whatever seals them, they are AES-256-GCM-SIV (RFC 8452) with a
+    /// nonce of zeros. This one is by another implementation.
+    #[test]
+    fn cursors_stay_what_they_are() {
+        let secrets = Secrets::of([0; 32], [2; 32]);
+        let cursor = "2f07de4182bd49838345487850afb4fd1493d8cd642b85e4";
+        let sealed = secrets.seal_cursor(&"alice@a.example".parse().unwrap(), [1; 16], 7);
+        assert_eq!(format!("{sealed:x}"), cursor);
+    }
 
     #[test]
     fn e5_a_forged_or_foreign_cursor_opens_nothing() {

@@ -10,6 +10,7 @@ use impp_protocol::{Address, Command, What};
 use impp_tests::peer::{Peer, fetch, message, publish, subscribe};
 use impp_tests::presence::{layer, open};
 use impp_tests::trace::Trace;
+use impp_tests::wire::Dial;
 use impp_tests::{Server, eventually};
 
 /// What dave sends waits for a decision.
@@ -95,6 +96,26 @@ async fn what_waits_behind_a_request_is_done_although_the_client_has_gone() {
     eventually("the last to be done", async || {
         let contacts = alice.done(fetch("alice@localhost", What::Contacts)).await.content?;
         contacts.windows(15).any(|part| part == b"three@localhost").then_some(())
+    })
+    .await;
+}
+
+/// A repeat waits for the first one, and the connection that has both lets the session go all the same when
+/// it is closed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeat_keeps_no_session_of_who_has_gone() {
+    let server = Server::quickstart();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let Some(hangs) = Trace::hung_disk(&server) else { return };
+    let said: Command = message("bob@localhost", "once").into();
+    alice.flight([said.clone(), said]).await;
+    eventually("the first to wait", async || Trace::holds(&server)).await;
+    let held = alice.held();
+    alice.cut();
+    drop(hangs);
+    eventually("the session to be let go", async || {
+        let wire = Dial::to(&server).connect().await.ok()?;
+        Peer::resume(wire, &held).await.ok()
     })
     .await;
 }

@@ -169,7 +169,11 @@ impl Decision {
     }
 
     fn add(&mut self, rule: &Rule, question: &Question<'_>) {
-        self.handling = self.handling.max(rule.handling_for(question.purpose));
+        let handling = rule.handling_for(question.purpose);
+        // About somebody without a name nobody can be asked.
+        let unnamed = *question.watcher == Watcher::Anonymous && handling == Handling::Confirm;
+        let handling = if unnamed { Handling::Block } else { handling };
+        self.handling = self.handling.max(handling);
         self.grants.unite(rule.grants_for(question));
     }
 

@@ -25,6 +25,14 @@ pub enum Watcher {
 }
 
 impl Watcher {
+    /// Who is known by this address: [`Address::anonymous`] is nobody's.
+    pub fn of(address: &Address) -> Watcher {
+        match address.is_anonymous() {
+            true => Watcher::Anonymous,
+            false => Watcher::Principal(address.clone()),
+        }
+    }
+
     /// Who it is, to be looked for in rules; nobody who is not proven.
     pub(crate) fn sought(&self) -> Option<Sought<'_>> {
         match self {

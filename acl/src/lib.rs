@@ -9,6 +9,7 @@
 //! comes out of a [`Decision`] and from nowhere else.
 
 mod conditions;
+mod confided;
 mod confined;
 mod content;
 mod decide;

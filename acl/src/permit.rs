@@ -6,9 +6,10 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use impp_protocol::Address;
+use impp_protocol::{Address, What};
 
 use crate::delegation::{Mandate, Needs};
+use crate::things::Ask;
 
 /// The permission to act on things of one owner, within one [`scope`].
 ///
@@ -67,6 +68,8 @@ pub enum By {
     Oneself,
     /// Somebody whom the owner's rules let, with all that they let them do.
     Delegate(Arc<Mandate>),
+    /// Somebody who has proven no name.
+    Anonymous,
     /// The operator of the server.
     Administrator,
     /// The server itself, where its own limits ask for it.
@@ -93,6 +96,9 @@ pub mod scope {
     /// What goes out in the owner's name.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Sending;
+    /// What the owner shows, as whoever looks or follows sees it.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Sight;
     /// The account: its devices.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Account;
@@ -111,6 +117,16 @@ impl Acting<scope::Sending> {
     /// Somebody whom the owner's rules let send in the owner's name; nothing without the right for it.
     pub fn sending(mandate: &Arc<Mandate>) -> Option<Acting<scope::Sending>> {
         Acting::delegate(mandate, Needs::SendAs)
+    }
+}
+
+impl Acting<scope::Sight> {
+    /// Somebody who has proven no name: they may look at presence and follow it, and nothing else. What
+    /// they see of it, its owner's rules say.
+    pub fn anonymous(owner: &Address, what: What, ask: Ask) -> Option<Acting<scope::Sight>> {
+        let may = matches!((what, ask), (What::Presence, Ask::Fetch | Ask::Follow));
+        let (owner, by) = (owner.clone(), By::Anonymous);
+        may.then_some(Acting { owner, by, over: PhantomData })
     }
 }
 

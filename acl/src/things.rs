@@ -131,9 +131,10 @@ pub const fn needs(what: What, ask: Ask) -> Option<Needs> {
     match (what, ask) {
         // Of layers it is the delegate's own.
         (What::Presence, Ask::Publish) | (What::Layer, Ask::Fetch) => Some(Needs::Publish),
-        // What rules look at beside their text, contacts and the sphere, is no part of the right: so no
-        // explanations.
-        (What::Rules, Ask::Fetch | Ask::Publish) => Some(Needs::Rules),
+        // What is explained to a delegate is less than to the owner: see `confided`.
+        (What::Rules, Ask::Fetch | Ask::Publish) | (What::Explain, Ask::Fetch) => {
+            Some(Needs::Rules)
+        }
         // Whom the owner blocks politely is for the owner alone.
         (What::Watchers, Ask::Fetch) => Some(Needs::Watchers),
         // Custody is taken by devices of the owner's alone, and nobody else deletes.

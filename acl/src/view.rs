@@ -20,8 +20,8 @@ const DEVICE_ALWAYS: [&str; 2] = ["device-id", "timestamp"];
 
 /// A document as one watcher may see it: the permission to send it.
 ///
-/// Nothing makes one but [`Decision::view`] and [`ViewKey::apply`], and for presentities of other
-/// domains [`View::decided_at_home`], so presence cannot be sent to anybody without a decision that
+/// Nothing makes one but [`Decision::view`] and [`ViewKey::apply`], of two of these [`View::within`], and
+/// for presentities of other domains [`View::decided_at_home`], so presence cannot be sent to anybody without a decision that
 /// allows it. By hand it is neither made nor changed:
 ///
 /// ```compile_fail
@@ -69,6 +69,11 @@ impl View {
     /// these watchers see, and this is for them and for nobody else. It never makes a view of a
     /// document whose owner is a principal of this server.
     pub fn decided_at_home(document: Document) -> View {
+        View { document }
+    }
+
+    /// A part of what may be shown: nothing in it is otherwise.
+    pub(crate) fn less(document: Document) -> View {
         View { document }
     }
 

@@ -1050,6 +1050,7 @@ class WatcherEntry(Record):
     polite: bool = may(7, FLAG, False)
     looks: Optional[int] = may(8, INTEGER)
     looked: Optional[int] = may(9, TIME)
+    sessions: Optional[int] = may(10, INTEGER)
 
 
 @dataclasses.dataclass(frozen=True)

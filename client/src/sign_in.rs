@@ -72,11 +72,7 @@ pub(crate) async fn sign_in<S: AsyncRead + AsyncWrite + Unpin>(
         number += 1;
     }
     let (scram, first) = first_message(identity, exporter)?;
-    let mechanism = match scram {
-        Some(_) => Mechanism::ScramSha256Plus,
-        None => Mechanism::External,
-    };
-    flight.push((number, first_auth(mechanism, first, identity)));
+    flight.push((number, first_auth(first, identity)));
     wire.write(&flight).await?;
     let Some(scram) = scram else {
         return match wire.answer(number).await? {
@@ -134,12 +130,18 @@ fn resumption(ticket: &Ticket, identity: &Identity, exporter: &Exporter) -> Comm
 }
 
 /// The AUTH with which a mechanism begins.
-fn first_auth(mechanism: Mechanism, first: Bytes, identity: &Identity) -> Command {
+fn first_auth(first: Bytes, identity: &Identity) -> Command {
+    let mechanism = match identity.credentials {
+        Credentials::Password(_) => Mechanism::ScramSha256Plus,
+        Credentials::Certificate { .. } => Mechanism::External,
+        Credentials::Nothing => Mechanism::Anonymous,
+    };
+    let named = mechanism != Mechanism::Anonymous;
     let auth = Auth {
         mechanism: Some(mechanism.name().to_owned()),
         data: Some(first),
-        device: Some(identity.device),
-        device_name: identity.device_name.clone(),
+        device: Some(identity.device).filter(|_| named),
+        device_name: identity.device_name.clone().filter(|_| named),
         resume: None,
     };
     auth.into()
@@ -161,10 +163,15 @@ fn first_message(
     identity: &Identity,
     exporter: Exporter,
 ) -> Result<(Option<scram::Client>, Bytes), ClientError> {
-    let Credentials::Password(password) = &identity.credentials else {
+    let password = match &identity.credentials {
+        Credentials::Password(password) => password,
         // EXTERNAL: the certificate may name several addresses, and must name this one.
-        let address = Bytes::copy_from_slice(identity.address.as_str().as_bytes());
-        return Ok((None, address));
+        Credentials::Certificate { .. } => {
+            let address = Bytes::copy_from_slice(identity.address.as_str().as_bytes());
+            return Ok((None, address));
+        }
+        // No word of who it is.
+        Credentials::Nothing => return Ok((None, Bytes::new())),
     };
     let password =
         Password::prepare(password).map_err(|error| ProfileError::new(error.to_string()))?;

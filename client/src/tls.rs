@@ -34,7 +34,7 @@ impl Tls {
             .map_err(wrong)?
             .with_root_certificates(roots(profile.trust.as_deref())?);
         let mut config = match &profile.credentials {
-            Credentials::Password(_) => builder.with_no_client_auth(),
+            Credentials::Password(_) | Credentials::Nothing => builder.with_no_client_auth(),
             Credentials::Certificate { certificate, key } => builder
                 .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
                 .map_err(wrong)?,

@@ -68,6 +68,11 @@ impl Bonds {
         self.0.is_empty()
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Adds or renews one.
     pub fn keep(&mut self, bond: Bond) {
         self.0.retain(|other| other.keeper() != bond.keeper());

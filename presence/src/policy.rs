@@ -82,7 +82,7 @@ impl Policy {
         sphere: Sphere<'_>,
         stands: Option<SubscriptionState>,
     ) -> Decision {
-        let watcher = Watcher::Principal(watcher.clone());
+        let watcher = Watcher::of(watcher);
         self.decide_for(owner, &watcher, Purpose::Subscribe, now, sphere, stands)
     }
 

@@ -5,7 +5,7 @@
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use percent_encoding::percent_decode_str;
 use precis_core::profile::Profile;
@@ -100,7 +100,21 @@ pub struct Address {
     at: u16,
 }
 
+/// Stands for whoever has no name (RFC 3323, 4.1.1.3). `invalid` is no domain that anybody has (RFC 2606).
+static ANONYMOUS: LazyLock<Address> =
+    LazyLock::new(|| Address { text: "anonymous@anonymous.invalid".into(), at: 9 });
+
 impl Address {
+    /// What stands for all who have proven no name, where an address is expected. It is nobody's.
+    pub fn anonymous() -> &'static Address {
+        &ANONYMOUS
+    }
+
+    /// Whether it is that.
+    pub fn is_anonymous(&self) -> bool {
+        self == Address::anonymous()
+    }
+
     /// Reads `user@domain`, or a `pres:` or `im:` URI of it.
     ///
     /// # Errors

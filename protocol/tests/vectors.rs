@@ -247,6 +247,7 @@ fn of_watchers() -> [Vector; 2] {
         polite: false,
         looks: None,
         looked: None,
+        sessions: None,
     };
     let carol = WatcherEntry {
         watcher: address("carol@b.example"),

@@ -234,13 +234,61 @@ fn d_4_the_command_does_it_for_somebody_else_and_tells_of_it() {
     let acts = alice.run(&["delegations", "acts"]);
     let by_inbox = acts.objects.iter().find(|act| act["right"] == "inbox-read");
     assert_eq!(by_inbox.expect("an act")["delegate"], CAL);
-    for wrong in [
-        "inbox --follow",
-        "inbox --ack",
-        "rules explain bob@localhost",
-        "watchers remove bob@localhost",
-    ] {
+    for wrong in
+        ["inbox --follow", "inbox --ack", "rules test rules.toml", "watchers remove bob@localhost"]
+    {
         let words: Vec<&str> = ["--for", ALICE].into_iter().chain(wrong.split(' ')).collect();
         assert_eq!(cal.run(&words).code, 2, "{wrong}");
     }
+}
+
+/// Who may edit rules is told what they make of somebody: which fields by name, and what these say as far as
+/// it sees that itself; by no rules that it may not set, and not whom they know.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d_4_what_rules_say_is_told_to_a_delegate_as_far_as_it_sees_it_itself() {
+    let server = strangers(&["bob", "cal", "eve"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let text = |more: &str, rights: &str| {
+        let own = rule("cal", "allow", "fields = [\"note\"]\ntuples = []");
+        format!(
+            "{}{own}{more}[[rule]]\nid = \"friends\"\nwho = [\"contacts\"]\nhandling = \"allow\"\n\
+             [[delegate]]\nid = \"c\"\nwho = [\"{CAL}\"]\nrights = [{rights}]\n",
+            rule("bob", "allow", ALL)
+        )
+    };
+    alice.set_rules(&text("", "\"rules\"")).await;
+    alice.show(&document(&[("mood", "sad"), ("note", "here")], &[])).await;
+    let _bob = Watcher::sign_in(&server, "bob", ALICE).await;
+    let [cal, eve] = ["cal", "eve"].map(|name| Impp::of(&server, name));
+    let run = |who: &Impp, words: &[&str]| who.run(&[&["--for", ALICE], words].concat());
+    let seen = run(&cal, &["rules", "view-as", "bob@localhost"]).one();
+    assert_eq!(seen["document"]["person"], serde_json::json!({ "note": "here" }), "{seen}");
+    assert_eq!(seen["names"], serde_json::json!(["mood"]), "{seen}");
+    let told = run(&cal, &["rules", "explain", "bob@localhost"]).one();
+    assert_eq!((&told["decision"], &told["fields"][0]), (&"allow".into(), &"all".into()));
+    assert!(!told.to_string().contains("friends"), "{told}");
+    // Neither the values nor the reasons are for who has no right to the rules.
+    for words in [["rules", "view-as", "bob@localhost"], ["rules", "explain", "bob@localhost"]] {
+        assert_eq!(run(&eve, &words).code, 1);
+    }
+    let file = server.data().join("rules.toml");
+    let path = file.to_str().unwrap();
+    let tries = |text: String| {
+        std::fs::write(&file, text).unwrap();
+        run(&cal, &["rules", "set", path, "--dry-run"])
+    };
+    let note = rule("eve", "allow", "fields = [\"note\"]\ntuples = []");
+    assert_eq!(tries(text(&note, "\"rules\"")).code, 2, "it sees nobody who watches");
+    alice.set_rules(&text("", "\"rules\", \"watchers\"")).await;
+    let nothing = tries(text(&note, "\"rules\", \"watchers\""));
+    assert_eq!((nothing.code, nothing.objects.len()), (0, 0), "{nothing:?}");
+    let less = text(&note, "\"rules\", \"watchers\"").replace(&rule("bob", "allow", ALL), "");
+    let changed = tries(less);
+    assert_eq!(changed.code, 0, "{changed:?}");
+    assert!(changed.objects.iter().all(|item| item["watcher"] == "bob@localhost"), "{changed:?}");
+    assert_eq!(changed.objects[0]["after"], "block", "{changed:?}");
+    // What it may not set it may not try.
+    let more = rule("eve", "allow", ALL);
+    let refused = tries(text(&more, "\"rules\", \"watchers\""));
+    assert!(refused.code == 1 && refused.stderr.contains("more than you may"), "{refused:?}");
 }

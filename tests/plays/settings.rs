@@ -18,7 +18,7 @@ use impp_tests::wire::{Dial, bytes_of};
 use impp_tests::{Peer, Server, Wire, eventually};
 
 use crate::devices::{unused_for, visit};
-use crate::{quotas, settings_links as links, shares, strangers};
+use crate::{nameless, quotas, settings_links as links, shares, strangers};
 
 /// Rules by which everybody sees all.
 pub(crate) const OPEN_PRESENCE: &str =
@@ -93,6 +93,8 @@ bounds! {
         leases_max = 1 => shares::one_lease_more;
         known_ids_max = 3 => quotas::one_id_more;
         pending_max = 1 => one_waiting_more;
+        anonymous_max = 2 => nameless::one_more;
+        anonymous_per_address_max = 2 => nameless::one_more_of_an_address;
     }
     times {
         idle_seconds = 1 => silence;
@@ -156,6 +158,7 @@ const NO_BOUNDS: &[(&str, &str)] = &[
     ("domain.redirect", "where, not how much"),
     ("domain.redirect_users", "who, not how many"),
     ("domain.policy", "a file: d8_ in domain_policy"),
+    ("domain.anonymous", "whether: nameless"),
     ("domain.scram_iterations", "the work of clients: c1_c2_the_salt_of_a_name in sign_in"),
     ("tls.client_ca", "a file"),
     ("federation.enabled", "whether"),

@@ -112,6 +112,34 @@ impl Peer {
         })
     }
 
+    /// Comes in without a name on a connection that is there. Its address is nobody's.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub async fn nameless(mut wire: Wire) -> Result<Peer, Error> {
+        let (device, device_name, resume) = (None, None, None);
+        let (mechanism, data) = (Some("ANONYMOUS".to_owned()), Some(Bytes::from_static(b"trace")));
+        let auth = Auth { mechanism, data, device, device_name, resume };
+        let mut flight = bytes_of(0, hello());
+        flight.extend(bytes_of(1, auth));
+        wire.write(&flight).await;
+        wire.try_next().await?;
+        let welcome = match wire.try_next().await?.command {
+            Command::Ok(done) => done,
+            Command::Error(error) => return Err(error),
+            other => panic!("expected the answer to AUTH, got {other:?}"),
+        };
+        Ok(Peer {
+            address: Address::anonymous().clone(),
+            welcome,
+            device: DeviceId::NIL,
+            wire,
+            next: 3,
+            unsolicited: VecDeque::new(),
+            answers: HashMap::new(),
+        })
+    }
+
     /// Takes up a session again by the ticket of its sign-in, on a connection that is there.
     ///
     /// # Errors

@@ -48,6 +48,11 @@ fn handling(spec: &Spec, asking: &Asking) -> usize {
         Purpose::Fetch => rule.fetch.unwrap_or(rule.handling),
     };
     let matching = spec.rules.iter().filter(|rule| matches(spec, rule, asking));
+    // Nobody is asked about somebody without a name.
+    let of = |rule: &RuleSpec| match (of(rule), &asking.watcher) {
+        (1, Watcher::Anonymous) => 0,
+        (handling, _) => handling,
+    };
     if is_owner(asking) { 3 } else { matching.map(of).max().unwrap_or(0) }
 }
 

@@ -28,10 +28,13 @@ pub struct Supposed {
     pub at: Option<Timestamp>,
     /// Another sphere; empty for none.
     pub sphere: Option<String>,
+    /// The rules are somebody else's, who lets one edit them.
+    pub owner: Option<Address>,
 }
 
 impl Supposed {
-    fn of(&self, owner: &Address, about: &Address) -> Fetch {
+    fn of(&self, own: &Address, about: &Address) -> Fetch {
+        let owner = self.owner.as_ref().unwrap_or(own);
         Fetch {
             about: Some(about.clone()),
             rules: self.rules.as_ref().map(|rules| Bytes::copy_from_slice(rules.as_bytes())),
@@ -76,7 +79,7 @@ impl Client {
     }
 
     /// One's own presence as somebody sees it who follows, or looks once; `terminated` where they
-    /// would be refused.
+    /// would be refused. Of another's presence what one sees oneself, and the names of the other fields.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -85,9 +88,11 @@ impl Client {
         about: &Address,
         once: bool,
         supposed: &Supposed,
-    ) -> Result<Fetched, ClientError> {
+    ) -> Result<(Fetched, Vec<String>), ClientError> {
         let fetch = Fetch { view: true, once, ..supposed.of(self.address(), about) };
-        seen(self.call_repeatable(fetch).await?)
+        let mut done = self.call_repeatable(fetch).await?;
+        let names = std::mem::take(&mut done.names);
+        Ok((seen(done)?, names))
     }
 }
 

@@ -52,6 +52,8 @@ pub enum Credentials {
         /// Its private key.
         key: PathBuf,
     },
+    /// Nothing: one proves no name (ANONYMOUS), and may look at presence and follow it alone.
+    Nothing,
 }
 
 impl fmt::Debug for Credentials {
@@ -59,6 +61,7 @@ impl fmt::Debug for Credentials {
         f.write_str(match self {
             Credentials::Password(_) => "Password(..)",
             Credentials::Certificate { .. } => "Certificate(..)",
+            Credentials::Nothing => "Nothing",
         })
     }
 }
@@ -121,7 +124,21 @@ impl Profile {
         let profile = Profile::parse(&text, path)?;
         match profile.credentials {
             Credentials::Password(_) => refuse_readable(path, &data).map(|()| profile),
-            Credentials::Certificate { .. } => Ok(profile),
+            Credentials::Certificate { .. } | Credentials::Nothing => Ok(profile),
+        }
+    }
+
+    /// The same machine without a name, at the domain of this presentity: what the profile says of the way
+    /// to its own domain does not lead to another.
+    #[must_use]
+    pub fn without_name(&self, presentity: &Address) -> Profile {
+        let same = self.address.domain_str() == presentity.domain_str();
+        Profile {
+            address: presentity.clone(),
+            server: self.server.clone().filter(|_| same),
+            credentials: Credentials::Nothing,
+            device: None,
+            ..self.clone()
         }
     }
 

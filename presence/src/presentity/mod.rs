@@ -263,16 +263,20 @@ impl Presentity {
         Fetched::Shown(version, (held != Some(version)).then(|| content.snapshot()))
     }
 
-    /// What would be seen of what is shown now, were it decided so: for its owner to know.
-    pub fn seen_by(&self, decision: &Decision) -> Fetched {
-        match decision.view(self.shown_document()) {
-            Some(view) => {
-                let content = view.content();
-                Fetched::Shown(content.version(), Some(content.snapshot()))
-            }
-            None if decision.handling() == Handling::Confirm => Fetched::Pending,
-            None => Fetched::Refused,
-        }
+    /// What would be seen of what is shown now, were it decided so: for its owner to know. For a delegate,
+    /// about whom it is decided as `own` says, what of it that sees too, and the names of the rest.
+    pub fn seen_by(&self, decision: &Decision, own: Option<&Decision>) -> (Fetched, Vec<String>) {
+        let full = self.shown_document();
+        let (view, names) = match decision.view(full) {
+            Some(view) => match own {
+                Some(own) => view.within(own.view(full).as_ref()),
+                None => (view, Vec::new()),
+            },
+            None if decision.handling() == Handling::Confirm => return (Fetched::Pending, vec![]),
+            None => return (Fetched::Refused, vec![]),
+        };
+        let content = view.content();
+        (Fetched::Shown(content.version(), Some(content.snapshot())), names)
     }
 
     /// What becomes of a message for the owner, and how many such ones its sender may send; as for

@@ -38,6 +38,8 @@ pub struct Seen {
     pub hidden: bool,
     /// What they have looked once.
     pub look: Option<Look>,
+    /// How many they are, if it is those without a name.
+    pub sessions: Option<usize>,
 }
 
 /// What has changed since somebody has looked.
@@ -195,7 +197,8 @@ impl Presentity {
             let (state, event, since) = (watching.state, watching.event, watching.since);
             let polite = is_polite(watching);
             let hidden = watching.decision.handling() == Handling::PoliteBlock;
-            return Some(Seen { who: who.clone(), state, event, since, polite, hidden, look });
+            let (who, sessions) = (who.clone(), sessions(who, watching));
+            return Some(Seen { who, state, event, since, polite, hidden, look, sessions });
         }
         let look = look?;
         let event = match look.refused {
@@ -205,13 +208,22 @@ impl Presentity {
         let (who, state) = (who.clone(), SubscriptionState::Terminated);
         let (since, look) = (look.first, Some(look));
         // They may have been shown somebody who is offline.
-        Some(Seen { who, state, event, since, polite: false, hidden: true, look })
+        Some(Seen { who, state, event, since, polite: false, hidden: true, look, sessions: None })
     }
 }
 
 /// What the owner sees of a watcher.
-pub(super) fn seen(watching: &Watching) -> (SubscriptionState, SubscriptionEvent, Timestamp, bool) {
-    (watching.state, watching.event, watching.since, is_polite(watching))
+pub(super) fn seen(
+    who: &Address,
+    watching: &Watching,
+) -> (SubscriptionState, SubscriptionEvent, Timestamp, bool, Option<usize>) {
+    let Watching { state, event, since, .. } = *watching;
+    (state, event, since, is_polite(watching), sessions(who, watching))
+}
+
+/// How many they are who follow without a name: they stand alike, as sessions of one.
+fn sessions(who: &Address, watching: &Watching) -> Option<usize> {
+    (who.is_anonymous() && watching.is_active()).then(|| watching.bonds.len())
 }
 
 fn is_polite(watching: &Watching) -> bool {

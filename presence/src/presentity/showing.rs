@@ -73,6 +73,7 @@ impl Presentity {
                 // in what it has to say to others.
                 effects.wake.extend(old.into_iter().flat_map(|old| &old.listeners));
             }
+            let seen = |watching| seen(who, watching);
             if old.map(seen) != new.map(seen) {
                 changed.push(who);
             }

@@ -59,6 +59,8 @@ fields! {
         15 layer_ended: bool,
         /// SUBSCRIBE with `at_end`: where it starts.
         16 cursor: Option<Bytes>,
+        /// Explain with `view`, to a delegate: the fields that are seen beside `content`, by name.
+        17 names: Vec<String>,
     }
 }
 
@@ -82,6 +84,7 @@ impl Done {
             group: None,
             layer_ended: false,
             cursor: None,
+            names: Vec::new(),
         }
     }
 }

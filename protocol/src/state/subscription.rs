@@ -100,6 +100,8 @@ fields! {
         8 looks: Option<u64>,
         /// When they did last.
         9 looked: Option<Timestamp>,
+        /// How many they are: those who have proven no name are one entry, under `anonymous@anonymous.invalid`.
+        10 sessions: Option<u64>,
     }
 }
 

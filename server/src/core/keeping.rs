@@ -123,7 +123,8 @@ pub fn payer<S>(acting: &Acting<S>) -> Payer {
     match acting.by() {
         By::Oneself => Payer::Account(acting.owner().clone()),
         By::Delegate(mandate) => Payer::Account(mandate.delegate().clone()),
-        By::Administrator | By::System => Payer::Operator,
+        // Who has no name changes nothing.
+        By::Anonymous | By::Administrator | By::System => Payer::Operator,
     }
 }
 

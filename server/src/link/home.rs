@@ -182,7 +182,7 @@ impl Home {
             return Err(Error::new(Code::Unsupported, text).by(By::Home));
         }
         let watcher = fetch.watcher.unwrap_or_else(|| address.clone());
-        let asker = Watcher::Principal(watcher.clone());
+        let asker = Watcher::of(&watcher);
         self.admits(link, &address)?;
         let seen =
             self.look(&address, |presentity, now| presentity.fetch(now, &asker, fetch.version));

@@ -333,7 +333,7 @@ pub(super) fn judged(
     from: Option<&Address>,
     writer: &Address,
 ) -> (DeliveryAction, Option<Rate>) {
-    let of = |who: &Address| principal.presentity.delivery(now, &Watcher::Principal(who.clone()));
+    let of = |who: &Address| principal.presentity.delivery(now, &Watcher::of(who));
     let own = of(writer);
     let Some(other) = from.filter(|from| *from != writer).map(of) else { return own };
     match own.0.cmp(&other.0) {

@@ -206,7 +206,7 @@ impl Home for Here {
         async move {
             let looked = async {
                 self.admits(watcher, presentity)?;
-                let asker = Watcher::Principal(watcher.clone());
+                let asker = Watcher::of(watcher);
                 let found =
                     self.look(presentity, |presentity, now| presentity.fetch(now, &asker, held));
                 let found = found.await?;

@@ -322,7 +322,11 @@ impl Session {
 
 /// What a client holds that was told a state and a version; nothing unless it may be shown
 /// something.
-fn held(state: SubscriptionState, version: Option<Version>, claimed: Option<Version>) -> Held {
+pub(super) fn held(
+    state: SubscriptionState,
+    version: Option<Version>,
+    claimed: Option<Version>,
+) -> Held {
     match (state, claimed) {
         (SubscriptionState::Active | SubscriptionState::Stale, Some(held)) => {
             // The answer says that this is what it would be sent.
@@ -332,7 +336,11 @@ fn held(state: SubscriptionState, version: Option<Version>, claimed: Option<Vers
     }
 }
 
-fn stands(state: SubscriptionState, lease: Option<Duration>, version: Option<Version>) -> Done {
+pub(super) fn stands(
+    state: SubscriptionState,
+    lease: Option<Duration>,
+    version: Option<Version>,
+) -> Done {
     let lease = match state {
         SubscriptionState::Terminated => Some(Duration::ZERO),
         _ => lease,

@@ -17,6 +17,7 @@ mod telling;
 #[cfg(test)]
 mod tests;
 mod things;
+mod visitor;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +50,7 @@ pub use events::{Event, Front};
 pub use live::Live;
 use things::Following;
 pub use things::{Client, Rules, Things};
+pub use visitor::{Visitor, Visits};
 
 /// The rooms that sessions stand on, beside the ground.
 #[derive(Clone)]
@@ -89,6 +91,8 @@ pub struct Serving {
     pub timers: Arc<Timers>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Who is here without a name.
+    pub visits: Arc<Visits>,
 }
 
 impl Serving {
@@ -98,7 +102,8 @@ impl Serving {
         let devices = Arc::new(devices);
         let things = Things::new(ground, &rooms, devices.clone());
         let Ground { settings, clock, chance, timers, metrics, .. } = ground.clone();
-        Serving { things, devices, rooms, settings, clock, chance, timers, metrics }
+        let visits = Arc::default();
+        Serving { things, devices, rooms, settings, clock, chance, timers, metrics, visits }
     }
 }
 

@@ -162,13 +162,13 @@ impl SignIn {
         let Some(name) = auth.mechanism else {
             return Err(Error::new(Code::Malformed, "mechanism: missing"));
         };
-        let device = Device::named(auth.device, auth.device_name)?;
         let proof = judge.proof;
         let mechanism = offered(proof).into_iter().find(|mechanism| mechanism.name() == name);
         let Some(mechanism) = mechanism else {
             return Err(Error::new(Code::NotOffered, format!("mechanism {name:?} is not offered")));
         };
         self.mechanism = Some(mechanism);
+        let device = Device::named(auth.device, auth.device_name)?;
         let data = auth.data.unwrap_or_default();
         if mechanism == Mechanism::External {
             let account = external(&data, judge.accounts, proof)?;

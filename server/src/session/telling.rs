@@ -104,23 +104,14 @@ impl Session {
         let (watcher, session) = (&self.client.account.address, self.client.mailbox.id);
         let Followed { held, state, ended, .. } = followed;
         let pull = Pull { watcher, session, held, state };
-        let Some(told) = self.serving.rooms.reach.pull(presentity, pull).await? else {
+        let Some(news) = self.serving.rooms.reach.pull(presentity, pull).await? else {
             return Ok(());
         };
         self.serving.metrics.notifications.inc();
-        let Told { state, event, content } = told;
+        let state = news.state;
         // An end that is told again came for the reason of then.
-        let event = ended.filter(|_| state == SubscriptionState::Terminated).or(event);
-        let mut notify = Notify::of(presentity.clone(), What::Presence, state);
-        notify.event = event;
-        let held = match (&content, state) {
-            (Some(content), _) => Held::Sent(content.version()),
-            (None, SubscriptionState::Active | SubscriptionState::Stale) => followed.held,
-            (None, _) => Held::Nothing,
-        };
-        if let Some(content) = content {
-            disclose(&mut notify, &content);
-        }
+        let event = ended.filter(|_| state == SubscriptionState::Terminated).or(news.event);
+        let (notify, held) = told(presentity, Told { event, ..news }, followed.held);
         front.tell(Event::State(notify));
         if state == SubscriptionState::Terminated {
             self.told_end(presentity, event);
@@ -135,4 +126,20 @@ impl Session {
         let acting = log_of(&self.client, &ack.address);
         acting.and_then(|acting| self.serving.things.logs.ack(&acting, ack)).into()
     }
+}
+
+/// What is told of presence to a client that holds this, and what it holds then.
+pub(super) fn told(presentity: &Address, news: Told, held: Held) -> (Notify, Held) {
+    let Told { state, event, content } = news;
+    let mut notify = Notify::of(presentity.clone(), What::Presence, state);
+    notify.event = event;
+    let held = match (&content, state) {
+        (Some(content), _) => Held::Sent(content.version()),
+        (None, SubscriptionState::Active | SubscriptionState::Stale) => held,
+        (None, _) => Held::Nothing,
+    };
+    if let Some(content) = content {
+        disclose(&mut notify, &content);
+    }
+    (notify, held)
 }

@@ -95,6 +95,17 @@ pub(crate) enum Command {
     Delegations(delegations::Args),
 }
 
+impl Command {
+    /// Whose presence is asked for without a name, if it is.
+    pub(crate) fn nameless(&self) -> Option<&Address> {
+        match self {
+            Command::Fetch(args) if args.anonymous => Some(&args.who.address),
+            Command::Watch(args) if args.anonymous => args.addresses.first(),
+            _ => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use impp_client::outbox::Outbox;
+use impp_client::protocol::Address;
 use impp_client::{Client, ClientError, Options, Profile, profile};
 
 use args::{Args, Command, Global};
@@ -47,19 +48,25 @@ async fn run(args: &Args) -> Result<(), Failure> {
         return out.flush();
     }
     commands::goes_for(args.owner.as_ref(), &args.command)?;
-    let (client, outbox) = client(&args.global)?;
+    let (client, outbox) = client(&args.global, args.command.nameless())?;
     let owner = args.owner.as_ref();
     let done = commands::run(&args.command, owner, &client, &outbox, &mut out).await;
     client.close().await;
     done.and_then(|()| out.flush())
 }
 
-/// The client of the profile in use, with the device that is kept in it, and the outbox beside it.
-fn client(global: &Global) -> Result<(Client, Outbox), Failure> {
+/// The client of the profile in use, with the device that is kept in it, and the outbox beside it. It proves
+/// no name if that is only to be asked about somebody.
+fn client(global: &Global, nameless: Option<&Address>) -> Result<(Client, Outbox), Failure> {
     let path = profile::locate(global.profile.as_deref(), |name| std::env::var_os(name));
     let path = path.map_err(ClientError::Profile)?;
     let mut profile = Profile::load(&path).map_err(ClientError::Profile)?;
-    profile::ensure_device(&mut profile, &path).map_err(ClientError::Profile)?;
+    match nameless {
+        Some(presentity) => profile = profile.without_name(presentity),
+        None => {
+            profile::ensure_device(&mut profile, &path).map_err(ClientError::Profile)?;
+        }
+    }
     Ok((Client::new(&profile, options(global))?, Outbox::beside(&path)))
 }
 

@@ -83,6 +83,7 @@ mod tests {
             polite: false,
             looks: None,
             looked: None,
+            sessions: None,
         }
     }
 

@@ -61,7 +61,9 @@ pub fn default_document(set: &[(&str, &str, String)]) -> String {
                 "# Where those users are who are not here.\n# redirect = \"people.example.com\"\n\
                  # redirect_users = [\"erin\", \"frank\"]\n\
                  # The policy that stands above its users' rules: docs/rules.md.\n\
-                 # policy = \"policy.toml\"\n",
+                 # policy = \"policy.toml\"\n\
+                 # Whether those come in who prove no name: docs/operating.md.\n\
+                 # anonymous = true\n",
             );
         }
         if name == "federation" {

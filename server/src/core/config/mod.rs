@@ -8,6 +8,7 @@ mod error;
 mod federation;
 pub mod level;
 mod policy;
+mod ranges;
 mod redirect;
 mod setting;
 
@@ -18,8 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use impp_acl::DomainPolicy;
-use impp_protocol::Domain;
 use impp_protocol::sasl::scram::Iterations;
+use impp_protocol::{Address, Domain};
 use serde::Deserialize;
 
 pub use document::default_document;
@@ -117,6 +118,10 @@ section! {
         known_ids_max: u64 = 1_000_000, reloads true;
         /// Watchers that wait for one owner's decision; as many held messages.
         pending_max: u64 = 200, reloads true;
+        /// Connections of those who have proven no name, where a domain lets them in (`anonymous`).
+        anonymous_max: u64 = 1024, reloads true;
+        /// The same, from one IPv4 address or IPv6 /64.
+        anonymous_per_address_max: u64 = 8, reloads true;
     }
 }
 
@@ -198,6 +203,10 @@ pub struct Hosted {
     /// What that file says.
     #[serde(skip)]
     pub laid_down: Arc<DomainPolicy>,
+    /// Whether those come in who prove no name (SASL ANONYMOUS): they see of its users what the rules
+    /// of these show them.
+    #[serde(default)]
+    pub anonymous: bool,
     /// How often passwords are hashed (SCRAM), the same for all its names. The client does the work.
     #[serde(default = "error::iterations_default", deserialize_with = "error::iterations")]
     pub scram_iterations: Iterations,
@@ -309,6 +318,11 @@ impl Config {
         hosted.map_or_else(error::iterations_default, |hosted| hosted.scram_iterations)
     }
 
+    /// Whether a domain lets in who has proven no name.
+    pub fn lets_in_nameless(&self, domain: &Domain) -> bool {
+        self.domain.iter().any(|hosted| hosted.name == *domain && hosted.anonymous)
+    }
+
     /// Puts back everything that needs a restart to what it is in the running server, and names
     /// what would have changed: `[federation] dns`.
     pub fn keep_fixed(&mut self, running: &Config) -> Vec<String> {
@@ -336,8 +350,7 @@ impl Config {
         self.hosting()?;
         self.serving()?;
         self.locating()?;
-        let all = [self.ranges(), self.kept_ranges(), self.link_ranges()];
-        for (section, name, value, min, max) in all.into_iter().flatten() {
+        for (section, name, value, min, max) in self.numbers() {
             if !(min..=max).contains(&value) {
                 let message = format!("{name} = {value} must be from {min} to {max}");
                 return Err(SettingError { section: (section, 0), name, message });
@@ -353,6 +366,10 @@ impl Config {
             let (name, place) = (&hosted.name, ("domain", index));
             if self.domain[..index].iter().any(|other| other.name == *name) {
                 return wrong(place, "name", format!("domain \"{name}\" stands twice"));
+            }
+            if name.as_str() == Address::anonymous().domain_str() {
+                let text = format!("domain \"{name}\" stands for those who have no name");
+                return wrong(place, "name", text);
             }
             if let Some((key, text)) = hosted.redirect_fault(self.federation.tell_unknown) {
                 return wrong(place, key, text);
@@ -388,90 +405,7 @@ impl Config {
         }
         Ok(())
     }
-
-    /// What numbers may be.
-    fn ranges(&self) -> Vec<Range> {
-        let (times, limits) = (&self.times, &self.limits);
-        vec![
-            ("limits", "unsigned_max", limits.unsigned_max, 1, 1_000_000),
-            ("limits", "unsigned_per_address_max", limits.unsigned_per_address_max, 1, 1_000_000),
-            ("limits", "unsigned_per_network_max", limits.unsigned_per_network_max, 1, 1_000_000),
-            ("limits", "handshakes_per_second", limits.handshakes_per_second, 1, 1_000_000),
-            ("limits", "failed_sign_in_wait_seconds", limits.failed_sign_in_wait_seconds, 0, 512),
-            ("limits", "sign_in_seconds", limits.sign_in_seconds, 1, DAY),
-            ("limits", "frame_seconds", limits.frame_seconds, 1, DAY),
-            ("limits", "stall_seconds", limits.stall_seconds, 1, DAY),
-            ("limits", "push_buffer_bytes", limits.push_buffer_bytes, 4096, 1 << 30),
-            ("limits", "requests_in_flight_max", limits.requests_in_flight_max, 1, 65_536),
-            ("limits", "requests_per_second", limits.requests_per_second, 1, 1_000_000),
-            ("limits", "requests_burst", limits.requests_burst, 1, 1_000_000),
-            ("limits", "work_per_second", limits.work_per_second, 1, 1_000_000_000),
-            ("limits", "work_burst", limits.work_burst, 1, 1_000_000_000),
-            ("limits", "stored_bytes_per_second", limits.stored_bytes_per_second, 1, 1 << 40),
-            ("limits", "stored_bytes_burst", limits.stored_bytes_burst, 1, 1 << 40),
-            ("limits", "devices_max", limits.devices_max, 1, 64),
-            ("limits", "sessions_max", limits.sessions_max, 1, 1_000_000),
-            ("times", "idle_seconds", times.idle_seconds, 1, DAY),
-            ("times", "resume_window_seconds", times.resume_window_seconds, 0, 30 * DAY),
-            ("times", "grace_seconds", times.grace_seconds, 0, 30 * DAY),
-            ("times", "lease_min_seconds", times.lease_min_seconds, 1, times.lease_max_seconds),
-            ("times", "lease_max_seconds", times.lease_max_seconds, 1, 365 * DAY),
-            ("times", "pace_burst", times.pace_burst, 1, 1_000_000),
-            ("times", "pace_milliseconds", times.pace_milliseconds, 1, 1000 * DAY),
-            ("times", "recovery_seconds", times.recovery_seconds, 0, DAY),
-            ("times", "stop_retry_seconds", times.stop_retry_seconds, 0, DAY),
-            ("times", "device_lease_days", times.device_lease_days, 1, 36_500),
-        ]
-    }
-
-    fn kept_ranges(&self) -> Vec<Range> {
-        let inbox = &self.inbox;
-        vec![
-            ("inbox", "retention_days", inbox.retention_days, 0, 36_500),
-            ("inbox", "kept_items_max", inbox.kept_items_max, 16, 1 << 40),
-            ("inbox", "kept_bytes_max", inbox.kept_bytes_max, 65_536, 1 << 50),
-            ("limits", "known_ids_max", self.limits.known_ids_max, 1, 1 << 40),
-        ]
-    }
-
-    fn link_ranges(&self) -> Vec<Range> {
-        let (times, links) = (&self.times, &self.federation);
-        let per_minute = links.unproven_connects_per_minute;
-        let shown = (links.presence_bytes_per_second, links.presence_bytes_burst);
-        let named = (links.new_addresses_per_second, links.new_addresses_burst);
-        vec![
-            ("federation", "dial_seconds", links.dial_seconds, 1, 600),
-            ("federation", "retry_min_milliseconds", links.retry_min_milliseconds, 1, DAY),
-            ("federation", "retry_max_seconds", links.retry_max_seconds, 1, DAY),
-            ("federation", "unproven_connects_per_minute", per_minute, 1, 1000),
-            // With the age that an id may have when it comes in, less than a repeat is known for.
-            ("federation", "queue_seconds", links.queue_seconds, 1, 47 * 3600),
-            ("federation", "queue_items_max", links.queue_items_max, 1, 10_000_000),
-            ("federation", "requests_in_flight_max", links.requests_in_flight_max, 1, 4096),
-            ("federation", "answer_seconds", links.answer_seconds, 1, DAY),
-            ("federation", "frames_per_second", links.frames_per_second, 1, 10_000_000),
-            ("federation", "frames_burst", links.frames_burst, 1, 10_000_000),
-            ("federation", "messages_per_second", links.messages_per_second, 1, 10_000_000),
-            ("federation", "messages_burst", links.messages_burst, 1, 10_000_000),
-            ("federation", "stored_bytes_per_second", links.stored_bytes_per_second, 1, 1 << 40),
-            ("federation", "stored_bytes_burst", links.stored_bytes_burst, 1, 1 << 40),
-            ("federation", "presence_bytes_per_second", shown.0, 1, 1 << 40),
-            ("federation", "presence_bytes_burst", shown.1, 1, 1 << 40),
-            ("federation", "new_addresses_per_second", named.0, 1, 10_000_000),
-            ("federation", "new_addresses_burst", named.1, 1, 10_000_000),
-            ("federation", "domains_max", links.domains_max, 1, 1_000_000),
-            ("federation", "lease_seconds", links.lease_seconds, 1, times.lease_max_seconds),
-            ("federation", "stale_seconds", links.stale_seconds, 0, DAY),
-            ("federation", "idle_seconds", links.idle_seconds, 1, DAY),
-            ("federation", "close_seconds", links.close_seconds, 1, 365 * DAY),
-        ]
-    }
 }
-
-/// Section and name of a number, what it is, and the least and the most that it may be.
-type Range = (&'static str, &'static str, u64, u64, u64);
-
-const DAY: u64 = 86_400;
 
 /// Whether these are addresses that one process can listen on together.
 fn listening(texts: &[String]) -> Result<(), String> {

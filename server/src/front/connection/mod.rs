@@ -6,6 +6,7 @@
 mod asked;
 mod frames;
 mod signing_in;
+mod visiting;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -20,8 +21,8 @@ use tokio::time::Instant;
 use super::Entrance;
 use crate::core::config::seconds;
 use crate::core::signal::Signal;
-use crate::session::Session;
 use crate::session::sign_in::SignIn;
+use crate::session::{Session, Visitor};
 use crate::wire::admission::Place;
 use crate::wire::driver::{Driver, Excess, Heard, Next, Terms};
 use crate::wire::liveness::{Overdue, Patience};
@@ -39,6 +40,8 @@ enum Phase {
     SigningIn(Box<SignIn>),
     /// The client asks and is told.
     SignedIn(Box<Session>),
+    /// So does one who has proven no name.
+    Visiting(Box<Visitor>),
     /// The session is at a request that waits for something; the others wait behind it.
     Asked(Asked),
     /// Nothing more is read.
@@ -157,13 +160,14 @@ impl Connection {
 
     /// The session outlives the connection, unless the client has ended it.
     async fn lose(&mut self, longer: Duration) {
-        if let Phase::SignedIn(session) = std::mem::replace(&mut self.phase, Phase::Ending) {
-            if self.finished {
-                session.end().await;
-            } else {
+        match std::mem::replace(&mut self.phase, Phase::Ending) {
+            Phase::SignedIn(session) if self.finished => session.end().await,
+            Phase::SignedIn(session) => {
                 let grace = seconds(self.entrance.settings.load().times.grace_seconds) + longer;
                 session.park(grace).await;
             }
+            Phase::Visiting(visitor) => visitor.end().await,
+            _ => {}
         }
     }
 
@@ -174,6 +178,10 @@ impl Connection {
         match (phase, early) {
             (Phase::SignedIn(session), _) => {
                 let mailbox = session.client.mailbox.clone();
+                Stirred::By(driver.next(&mailbox.signal, &terms, None).await)
+            }
+            (Phase::Visiting(visitor), _) => {
+                let mailbox = visitor.mailbox.clone();
                 Stirred::By(driver.next(&mailbox.signal, &terms, None).await)
             }
             (Phase::Asked(asked), _) => tokio::select! {
@@ -211,7 +219,8 @@ impl Connection {
     fn terms(&self) -> Terms {
         let config = self.entrance.settings.load();
         let limits = &config.limits;
-        let signed_in = matches!(self.phase, Phase::SignedIn(_) | Phase::Asked(_));
+        let signed_in =
+            matches!(self.phase, Phase::SignedIn(_) | Phase::Visiting(_) | Phase::Asked(_));
         // Behind a breach nothing is read any more.
         let is_broken = matches!(self.behind.back(), Some(Heard::Breach(..)));
         let most = if is_broken { 0 } else { limits.requests_in_flight_max };
@@ -255,7 +264,9 @@ impl Connection {
         use Kind::{Ack, Fetch, Message, Publish, Subscribe};
         let is_request = matches!(kind, Publish | Subscribe | Fetch | Message | Ack) && number != 0;
         match self.phase {
-            Phase::SignedIn(_) if is_request => self.answer(number, error.into()),
+            Phase::SignedIn(_) | Phase::Visiting(_) if is_request => {
+                self.answer(number, error.into());
+            }
             _ => self.break_off(number, error),
         }
     }
@@ -286,6 +297,13 @@ impl Connection {
                 self.phase = Phase::SignedIn(session);
             }
             (Phase::SignedIn(session), command) => self.ask(session, number, command),
+            (Phase::Visiting(visitor), Command::Ok(_)) if self.unanswered == Some(number) => {
+                self.unanswered = None;
+                self.phase = Phase::Visiting(visitor);
+            }
+            (Phase::Visiting(visitor), command) => {
+                self.ask_nameless(visitor, number, command).await;
+            }
             (Phase::Ending, _) => {}
             (early, command) => {
                 self.phase = early;
@@ -297,10 +315,14 @@ impl Connection {
     /// Tells the client what is new, as long as there is room.
     async fn tell(&mut self) {
         let room = self.output_bytes_max();
-        let Phase::SignedIn(session) = &mut self.phase else { return };
         let short_pages = self.short_pages;
         let mut frames = Frames { out: self.driver.output(), room, short_pages };
-        if let Some(bye) = session.tell(&mut frames).await {
+        let bye = match &mut self.phase {
+            Phase::SignedIn(session) => session.tell(&mut frames).await,
+            Phase::Visiting(visitor) => Box::pin(visitor.tell(&mut frames)).await,
+            _ => return,
+        };
+        if let Some(bye) = bye {
             self.finished |= matches!(bye.reason, ByeReason::Revoked);
             let longer = bye.retry_after.unwrap_or_default();
             self.answer(0, bye.into());
@@ -332,6 +354,7 @@ impl Connection {
         let grace = seconds(self.entrance.settings.load().times.grace_seconds);
         match std::mem::replace(&mut self.phase, Phase::Ending) {
             Phase::SignedIn(session) => drop(tokio::spawn(session.park(grace))),
+            Phase::Visiting(visitor) => drop(tokio::spawn(visitor.end())),
             // What it has begun is done to its end, though nobody waits for the answer.
             Phase::Asked(asked) => {
                 tokio::spawn(async move { asked.await.session.park(grace).await });

@@ -10,6 +10,7 @@ use impp_protocol::command::{
     PROTOCOL_VERSION, SHORT_PAGES,
 };
 use impp_protocol::frame::FRAME_BYTES_MAX;
+use impp_protocol::sasl::Mechanism;
 use impp_protocol::sasl::scram::{NONCE_RANDOM_BYTES, Nonce};
 use impp_protocol::{Code, Error, Kind, Request};
 use tokio::time::Instant;
@@ -91,7 +92,10 @@ impl Connection {
         (self.every_item, self.short_pages) = (names(EVERY_ITEM), names(SHORT_PAGES));
         let config = self.entrance.settings.load();
         let mechanisms = match self.proof() {
-            Some(proof) => offered(&proof),
+            Some(proof) => {
+                let nameless = self.lets_in_nameless(&proof).then_some(Mechanism::Anonymous);
+                offered(&proof).into_iter().chain(nameless).collect()
+            }
             None => Vec::new(),
         };
         let (limits, times) = (&config.limits, &config.times);
@@ -137,6 +141,9 @@ impl Connection {
         }
         if auth.resume.is_some() {
             return self.resume(number, &auth, &proof).await;
+        }
+        if self.asks_nameless(&auth, &proof) {
+            return self.visit(number, proof);
         }
         let (entrance, every) = (self.entrance.clone(), self.every_item);
         let mut progress = judged(&entrance, self.peer, &mut sign_in, auth, &proof, random).await;
@@ -190,7 +197,7 @@ impl Connection {
     }
 
     /// The client may try again, but not for ever.
-    fn not_signed_in(&mut self, number: u64, error: Error) {
+    pub(super) fn not_signed_in(&mut self, number: u64, error: Error) {
         if self.has_failed_for_good() {
             return self.break_off(number, error);
         }

@@ -37,7 +37,7 @@ pub(super) async fn answer(
 ) -> Result<Response, StoreError> {
     let who = watcher.to_string();
     let acting = Acting::administrator(owner);
-    let outlines = rules.outlines(&acting, &Watcher::Principal(watcher)).await?;
+    let outlines = rules.outlines(&acting, &Watcher::of(&watcher)).await?;
     let told = |(purpose, outline): (&str, Outline)| Explained {
         owner: owner.to_string(),
         watcher: who.clone(),

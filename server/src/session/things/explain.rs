@@ -56,9 +56,21 @@ impl Supposed {
         })
     }
 
-    /// Answers it, for a presentity of this owner.
-    pub(super) fn answer(self, owner: &Address, of: &Presentity, now: Timestamp) -> Handled {
-        let mut asked = Asked::now(owner, of, Watcher::Principal(self.about.clone()), now);
+    /// The rules that it supposes.
+    pub(super) fn rules(&self) -> Option<&RuleSet> {
+        self.rules.as_deref()
+    }
+
+    /// Answers it, for a presentity of this owner; to a delegate, if it is one who asks.
+    pub(super) fn answer(
+        self,
+        owner: &Address,
+        delegate: Option<&Address>,
+        of: &Presentity,
+        now: Timestamp,
+    ) -> Handled {
+        let own = delegate.map(|who| Asked::now(owner, of, Watcher::of(who), now));
+        let mut asked = Asked::now(owner, of, Watcher::of(&self.about), now);
         if let Some(rules) = self.rules {
             asked.policy.rules = rules;
         }
@@ -69,11 +81,11 @@ impl Supposed {
             asked.now = at.shifted(-asked.policy.ahead);
         }
         if let Some(purpose) = self.view {
-            return asked.view(purpose);
+            return asked.view(purpose, own.as_ref());
         }
         let explanation = match self.delivery {
-            true => asked.delivery(self.about),
-            false => asked.access(self.about),
+            true => asked.delivery(self.about, own.is_some()),
+            false => asked.access(self.about, own.is_some()),
         };
         Ok(Done { content: Some(state::encode(&explanation)), ..Done::empty() })
     }
@@ -120,13 +132,15 @@ impl<'a> Asked<'a> {
         self.policy.decide_for(self.owner, &self.watcher, purpose, self.now, self.sphere, stands)
     }
 
-    /// What they see. Who is refused is told so; the owner is told that they would be.
-    fn view(&self, purpose: Purpose) -> Handled {
-        match self.of.seen_by(&self.decide(purpose)) {
-            Fetched::Refused => {
+    /// What they see. Who is refused is told so; the owner is told that they would be. A delegate, of whom
+    /// `own` asks, is told what of it that sees as things are.
+    fn view(&self, purpose: Purpose, own: Option<&Asked<'_>>) -> Handled {
+        let own = own.map(|own| own.decide(purpose));
+        match self.of.seen_by(&self.decide(purpose), own.as_ref()) {
+            (Fetched::Refused, _) => {
                 Ok(Done { state: Some(SubscriptionState::Terminated), ..Done::empty() })
             }
-            seen => notify::fetched(self.owner, seen),
+            (seen, names) => Ok(Done { names, ..notify::fetched(self.owner, seen)? }),
         }
     }
 
@@ -147,8 +161,11 @@ impl<'a> Asked<'a> {
     }
 
     /// Following and looking once may be handled apart: each by the decision that serves.
-    fn access(self, watcher: Address) -> Explanation {
-        let (follow, once) = (self.seen(Purpose::Subscribe), self.seen(Purpose::Fetch));
+    fn access(self, watcher: Address, confided: bool) -> Explanation {
+        let [follow, once] = [Purpose::Subscribe, Purpose::Fetch].map(|purpose| {
+            let told = self.seen(purpose);
+            if confided { told.confided(&self.policy.rules) } else { told }
+        });
         Explanation {
             owner: self.owner.clone(),
             decision: follow.decision.handling().to_string(),
@@ -179,8 +196,9 @@ impl<'a> Asked<'a> {
         }
     }
 
-    fn delivery(self, watcher: Address) -> Explanation {
+    fn delivery(self, watcher: Address, confided: bool) -> Explanation {
         let told = self.written();
+        let told = if confided { told.confided(&self.policy.rules) } else { told };
         Explanation {
             owner: self.owner.clone(),
             decision: told.decision.action().to_string(),

@@ -4,10 +4,12 @@
 
 use std::sync::Arc;
 
-use impp_acl::{Acting, By, Mandate, Needs, Outline, RuleSet, RulesError, Watcher, scope};
+use impp_acl::{
+    Acting, By, DomainPolicy, Mandate, Needs, Outline, RuleSet, RulesError, Watcher, scope,
+};
 use impp_presence::{Answer, Change};
 use impp_protocol::command::{Done, Fetch, Publish};
-use impp_protocol::{Code, Error};
+use impp_protocol::{Address, Code, Error};
 use impp_storage::StoreError;
 
 use super::explain::{Supposed, outlines};
@@ -64,20 +66,8 @@ impl Rules {
         base: u64,
     ) -> Result<u64, Error> {
         let (owner, delegate) = (mandate.owner(), mandate.delegate());
-        let look = self.principals.look(owner, |principal, now| {
-            let policy = principal.presentity.policy();
-            let mandate = policy.mandate(owner, delegate, now);
-            if !mandate.is_some_and(|mandate| mandate.has(Needs::Rules)) {
-                return Err(Error::new(Code::Refused, "your right to edit these rules is over"));
-            }
-            match policy.number == base {
-                true => Ok((policy.rules.clone(), policy.domain.clone())),
-                false => Err(not_the_newest(policy.number)),
-            }
-        });
-        let (old, domain) = look.await.stored()??;
-        let confined = old.confine(&new, delegate, &domain);
-        confined.map_err(|widened| Error::new(Code::Refused, widened.to_string()))?;
+        let (old, domain) = self.grounds(owner, delegate, Some(base)).await?;
+        confined(&old, &new, delegate, &domain)?;
         // A right that was taken back since was taken by other rules.
         let still = |principal: &mut Principal| {
             let presentity = &principal.presentity;
@@ -85,6 +75,28 @@ impl Rules {
             same.then_some(()).ok_or_else(|| not_the_newest(presentity.policy().number))
         };
         self.replace_if(acting, new, text, base, still).await
+    }
+
+    /// The rules and the domain's policy by which a delegate is judged, if its right to edit them still is,
+    /// and if they are of that version.
+    async fn grounds(
+        &self,
+        owner: &Address,
+        delegate: &Address,
+        base: Option<u64>,
+    ) -> Result<(Arc<RuleSet>, Arc<DomainPolicy>), Error> {
+        let look = self.principals.look(owner, |principal, now| {
+            let policy = principal.presentity.policy();
+            let mandate = policy.mandate(owner, delegate, now);
+            if !mandate.is_some_and(|mandate| mandate.has(Needs::Rules)) {
+                return Err(Error::new(Code::Refused, "your right to edit these rules is over"));
+            }
+            match base.is_none_or(|base| policy.number == base) {
+                true => Ok((policy.rules.clone(), policy.domain.clone())),
+                false => Err(not_the_newest(policy.number)),
+            }
+        });
+        look.await.stored()?
     }
 
     /// Who is of another server can prove there only who they are: they cannot act here.
@@ -103,9 +115,18 @@ impl Rules {
 
     pub(super) async fn explain(&self, acting: &Acting<scope::Rules>, fetch: Fetch) -> Handled {
         let (supposed, owner) = (Supposed::of(fetch)?, acting.owner());
-        let look = self
-            .principals
-            .look(owner, |principal, now| supposed.answer(owner, &principal.presentity, now));
+        let delegate = match acting.by() {
+            By::Delegate(mandate) => Some(mandate.delegate()),
+            _ => None,
+        };
+        // What a delegate may not set it may not try either: it would tell what these rules look at.
+        if let (Some(delegate), Some(rules)) = (delegate, supposed.rules()) {
+            let (old, domain) = self.grounds(owner, delegate, None).await?;
+            confined(&old, rules, delegate, &domain)?;
+        }
+        let look = self.principals.look(owner, |principal, now| {
+            supposed.answer(owner, delegate, &principal.presentity, now)
+        });
         look.await.stored()?
     }
 
@@ -185,6 +206,17 @@ impl Rules {
             _ => Ok(self.of(acting).await?.1),
         }
     }
+}
+
+/// A delegate grants no more than it is granted.
+fn confined(
+    old: &RuleSet,
+    new: &RuleSet,
+    delegate: &Address,
+    domain: &DomainPolicy,
+) -> Result<(), Error> {
+    let confined = old.confine(new, delegate, domain);
+    confined.map_err(|widened| Error::new(Code::Refused, widened.to_string()))
 }
 
 fn not_the_newest(newest: u64) -> Error {

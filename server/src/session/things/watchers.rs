@@ -151,7 +151,7 @@ impl Watched {
     }
 
     fn entry(&self, seen: Seen) -> WatcherEntry {
-        let Seen { who, state, event, since, polite, look, .. } = seen;
+        let Seen { who, state, event, since, polite, look, sessions, .. } = seen;
         WatcherEntry {
             state,
             event,
@@ -159,26 +159,29 @@ impl Watched {
             polite,
             looks: look.map(|look| look.count),
             looked: look.map(|look| self.clock.told(look.last)),
+            sessions: sessions.map(|sessions| sessions as u64),
             ..self.named(who)
         }
     }
 
-    /// Somebody, and how they have proven who they are: nobody asks who has not.
+    /// Somebody, and how they have proven who they are, if they have.
     fn named(&self, watcher: Address) -> WatcherEntry {
         let by = match self.accounts.is_local(&watcher) {
-            true => Proof::SignIn,
-            false => Proof::Domain,
+            _ if watcher.is_anonymous() => None,
+            true => Some(Proof::SignIn),
+            false => Some(Proof::Domain),
         };
         WatcherEntry {
             watcher,
             state: SubscriptionState::Terminated,
             event: SubscriptionEvent::Timeout,
             since: None,
-            proven: true,
-            by: Some(by),
+            proven: by.is_some(),
+            by,
             polite: false,
             looks: None,
             looked: None,
+            sessions: None,
         }
     }
 

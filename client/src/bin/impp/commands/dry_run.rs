@@ -26,17 +26,26 @@ struct ChangeJson {
     loses: Vec<String>,
 }
 
-/// Asks about all who follow now, and all in the contact list.
+/// Asks about all who follow now, and all in the contact list. That one is its owner's alone, and who follows
+/// somebody else is for who may see that.
 pub(super) async fn run(
     file: &Path,
     rules: String,
+    owner: Option<&Address>,
     client: &Client,
     out: &mut Output,
 ) -> Result<(), Failure> {
-    let watchers = patiently(|| client.watchers()).await?.into_iter().map(|entry| entry.watcher);
-    let contacts = patiently(|| client.contacts()).await?.into_iter().map(|entry| entry.address);
-    let all: BTreeSet<Address> = watchers.chain(contacts).collect();
-    let (now, then) = (Supposed::default(), Supposed { rules: Some(rules), ..Supposed::default() });
+    let now = Supposed { owner: owner.cloned(), ..Supposed::default() };
+    let then = Supposed { rules: Some(rules), ..now.clone() };
+    let all = match owner {
+        None => {
+            let watchers = patiently(|| client.watchers()).await?;
+            let contacts = patiently(|| client.contacts()).await?;
+            let watchers = watchers.into_iter().map(|entry| entry.watcher);
+            watchers.chain(contacts.into_iter().map(|entry| entry.address)).collect()
+        }
+        Some(owner) => watchers_of(owner, client).await?,
+    };
     // A file with a fault is refused though nobody is there to be asked about.
     let own = explained(client, client.address(), ExplainKind::Access, &then).await;
     own.map_err(|error| rules::located(error, file))?;
@@ -57,6 +66,24 @@ pub(super) async fn run(
     }
     Ok(())
 }
+
+/// Who follows somebody else, for who may see that. How many of them something is otherwise for would tell
+/// the same, one by one, to who may try rules.
+async fn watchers_of(owner: &Address, client: &Client) -> Result<BTreeSet<Address>, Failure> {
+    let held = patiently(|| client.delegations()).await?;
+    let own = held.iter().filter(|one| one.owner == *owner && one.delegate == *client.address());
+    if !own.flat_map(|one| &one.rights).any(|held| held.right == WATCHERS) {
+        let message = format!("for whom of {owner}'s watchers it changes: you may not see them");
+        let hint =
+            format!("{owner} can give you the right \"{WATCHERS}\"; `rules explain` tells of one");
+        return Err(Failure::usage_hint(message, hint));
+    }
+    let watchers = patiently(|| client.watchers_for(owner)).await?;
+    Ok(watchers.into_iter().map(|entry| entry.watcher).collect())
+}
+
+/// The right to see who watches.
+const WATCHERS: &str = "watchers";
 
 /// What becomes of somebody who follows, looks once, or writes.
 async fn rulings(

@@ -104,7 +104,8 @@ impl Test {
         let who = expected.who.parse::<Address>();
         let who =
             who.map_err(|wrong| self.unreadable(&format!("who: \"{}\": {wrong}", expected.who)))?;
-        let supposed = Supposed { rules, at, sphere: expected.sphere.clone() };
+        let sphere = expected.sphere.clone();
+        let supposed = Supposed { rules, at, sphere, owner: None };
         let told = explained(client, &who, ExplainKind::Access, &supposed).await;
         let told = told.map_err(|error| match &self.rules {
             Some(file) => rules::located(error, file),

@@ -13,7 +13,10 @@ use crate::report::Failure;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    who: Who,
+    pub(crate) who: Who,
+    /// Prove no name: you see what they show to everybody.
+    #[arg(long)]
+    pub(crate) anonymous: bool,
     /// Print the document in this format of others.
     #[arg(long)]
     format: Option<Format>,

@@ -44,7 +44,7 @@ pub(crate) fn goes_for(owner: Option<&Address>, command: &Command) -> Result<(),
     if can {
         return Ok(());
     }
-    let text = "`status`, `send`, `rules show`, `rules set FILE`, `watchers` and `inbox` can";
+    let text = "`status`, `send`, `rules` but for `test`, `watchers` and `inbox` can";
     let message = format!("--for {owner}: that cannot be for somebody else; {text}");
     Err(Failure::usage_hint(message, format!("impp --for {owner} status set --help")))
 }
@@ -87,4 +87,22 @@ pub(crate) struct Who {
     /// Whom: user@domain.
     #[arg(value_name = "ADDRESS")]
     pub address: Address,
+}
+
+/// One who watches, on the command line.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Watcher {
+    /// Whom: user@domain, or `anonymous` for those who prove no name.
+    #[arg(value_name = "ADDRESS", value_parser = watcher)]
+    pub address: Address,
+}
+
+/// The word for those who prove no name.
+pub(crate) const ANONYMOUS: &str = "anonymous";
+
+fn watcher(text: &str) -> Result<Address, String> {
+    match text {
+        ANONYMOUS => Ok(Address::anonymous().clone()),
+        text => Address::parse(text).map_err(|error| error.to_string()),
+    }
 }

@@ -9,7 +9,7 @@ use impp_client::{Client, ClientError, ExplainKind};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Who, dry_run, expected, supposed};
+use super::{Watcher, dry_run, expected, supposed};
 use crate::output::{Output, printable};
 use crate::report::Failure;
 
@@ -43,7 +43,7 @@ pub(crate) struct Set {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Explain {
     #[command(flatten)]
-    who: Who,
+    who: Watcher,
     /// Whether they may write to you, instead of what they see.
     #[arg(long)]
     delivery: bool,
@@ -87,13 +87,9 @@ struct RuleJson {
 }
 
 impl Args {
-    /// Whether the text is read or replaced, and nothing asked about it.
+    /// Whether it is known to be for others too: `test` asks one thing after the other, for an owner.
     pub(crate) fn can_be_for_another(&self) -> bool {
-        match self {
-            Args::Show => true,
-            Args::Set(set) => !set.dry_run,
-            Args::Explain(_) | Args::ViewAs(_) | Args::Test(_) => false,
-        }
+        !matches!(self, Args::Test(_))
     }
 }
 
@@ -103,7 +99,8 @@ pub(crate) async fn run(
     client: &Client,
     out: &mut Output,
 ) -> Result<(), Failure> {
-    let owner = owner.unwrap_or(client.address());
+    let another = owner;
+    let owner = another.unwrap_or(client.address());
     match args {
         Args::Show => {
             let (rules, version) = client.rules_for(owner).await?;
@@ -112,7 +109,7 @@ pub(crate) async fn run(
         Args::Set(set) => {
             let rules = read(&set.file)?;
             if set.dry_run {
-                return dry_run::run(&set.file, rules, client, out).await;
+                return dry_run::run(&set.file, rules, another, client, out).await;
             }
             let base = match set.base {
                 Some(base) => base,
@@ -129,11 +126,11 @@ pub(crate) async fn run(
                 true => ExplainKind::Delivery,
                 false => ExplainKind::Access,
             };
-            let (who, supposed) = (&explain.who.address, explain.supposed.read()?);
+            let (who, supposed) = (&explain.who.address, explain.supposed.read(another)?);
             let explanation = client.explain(who, kind, &supposed).await;
             out.item(&json(explanation.map_err(|error| explain.supposed.located(error))?), text)
         }
-        Args::ViewAs(view) => view.run(client, out).await,
+        Args::ViewAs(view) => view.run(another, client, out).await,
         Args::Test(test) => test.run(client, out).await,
     }
 }

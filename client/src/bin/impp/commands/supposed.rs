@@ -11,9 +11,9 @@ use impp_client::protocol::{Address, Code, Timestamp};
 use impp_client::{Client, ClientError, ExplainKind, Supposed};
 use serde::Serialize;
 
-use super::{Who, rules};
+use super::{Watcher, rules};
 use crate::document::{self, DocumentJson};
-use crate::output::Output;
+use crate::output::{Output, printable};
 use crate::report::Failure;
 
 /// What a question supposes.
@@ -35,9 +35,11 @@ pub(super) fn time(text: &str) -> Result<Timestamp, String> {
 }
 
 impl Suppose {
-    pub(super) fn read(&self) -> Result<Supposed, Failure> {
+    /// What is supposed of this owner's rules, if they are another's.
+    pub(super) fn read(&self, owner: Option<&Address>) -> Result<Supposed, Failure> {
         let rules = self.rules.as_deref().map(rules::read).transpose()?;
-        Ok(Supposed { rules, at: self.at, sphere: self.sphere.clone() })
+        let (at, sphere, owner) = (self.at, self.sphere.clone(), owner.cloned());
+        Ok(Supposed { rules, at, sphere, owner })
     }
 
     /// An error of the server's, which may be about the file.
@@ -52,7 +54,7 @@ impl Suppose {
 #[derive(Debug, clap::Args)]
 pub(crate) struct ViewAs {
     #[command(flatten)]
-    who: Who,
+    who: Watcher,
     /// As who looks once sees it, not as who follows.
     #[arg(long)]
     once: bool,
@@ -68,27 +70,41 @@ struct ViewJson {
     version: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     document: Option<DocumentJson>,
+    /// Fields that they see and you do not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    names: Vec<String>,
 }
 
 impl ViewAs {
-    pub(super) async fn run(&self, client: &Client, out: &mut Output) -> Result<(), Failure> {
-        let supposed = self.suppose.read()?;
+    pub(super) async fn run(
+        &self,
+        owner: Option<&Address>,
+        client: &Client,
+        out: &mut Output,
+    ) -> Result<(), Failure> {
+        let supposed = self.suppose.read(owner)?;
         let seen = client.view_as(&self.who.address, self.once, &supposed).await;
-        let seen = seen.map_err(|error| self.suppose.located(error))?;
+        let (seen, names) = seen.map_err(|error| self.suppose.located(error))?;
         let (version, document) = seen.content.unzip();
         let item = ViewJson {
             watcher: self.who.address.to_string(),
             state: seen.state.as_str(),
             version: version.map(|version| version.to_string()),
             document: document.as_ref().map(DocumentJson::of),
+            names,
         };
         out.item(&item, |item| match (&document, seen.state) {
             (Some(document), _) => {
-                let line = document::line(document);
-                format!("to {} you are {line}\n{}", item.watcher, document::lines(document))
+                let (line, lines) = (document::line(document), document::lines(document));
+                let hidden = match item.names.is_empty() {
+                    true => String::new(),
+                    false => format!("\nand, which you do not see: {}", item.names.join(", ")),
+                };
+                let who = owner.map_or("you are".to_owned(), |owner| format!("{owner} is"));
+                format!("to {} {who} {line}\n{lines}{}", item.watcher, printable(&hidden))
             }
             (None, SubscriptionState::Pending) => {
-                format!("{} waits for your decision, and sees nothing", item.watcher)
+                format!("{} waits for a decision, and sees nothing", item.watcher)
             }
             (None, _) => format!("{} is refused", item.watcher),
         })

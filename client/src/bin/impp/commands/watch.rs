@@ -15,7 +15,10 @@ use crate::report::Failure;
 pub(crate) struct Args {
     /// Whom; without any all contacts that you follow.
     #[arg(value_name = "ADDRESS")]
-    addresses: Vec<Address>,
+    pub(crate) addresses: Vec<Address>,
+    /// Prove no name: you see what they show to everybody. All are of one domain.
+    #[arg(long, requires = "addresses")]
+    pub(crate) anonymous: bool,
     /// Stop after so many notifications.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,

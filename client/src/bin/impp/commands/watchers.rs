@@ -7,8 +7,8 @@ use impp_client::protocol::state::WatcherEntry;
 use impp_client::{Client, Event, Follower, Wanted};
 use serde::Serialize;
 
-use super::Who;
 use super::followed::{Following, follow};
+use super::{Watcher, Who};
 use crate::output::Output;
 use crate::report::Failure;
 
@@ -25,7 +25,7 @@ enum Action {
     /// How you stand as a watcher of somebody; if they let you see that, how many others watch them.
     Of(Who),
     /// End somebody's subscriptions. They may ask again: rules decide about that.
-    Remove(Who),
+    Remove(Watcher),
 }
 
 #[derive(Serialize)]
@@ -44,6 +44,8 @@ struct WatcherJson {
     looks: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     looked: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sessions: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -104,7 +106,7 @@ fn tell(event: Event, _: &mut Follower<'_>, out: &mut Output) -> Result<u64, Fai
     match event {
         Event::Watcher(WatcherNews::Stands(entry)) => out.item(&json(&entry), line)?,
         Event::Watcher(WatcherNews::Gone(who)) => {
-            let item = GoneJson { gone: who.to_string() };
+            let item = GoneJson { gone: name(who) };
             out.item(&item, |item| format!("{} is not listed any more", item.gone))?;
         }
         _ => return Ok(0),
@@ -120,12 +122,21 @@ fn line(item: &WatcherJson) -> String {
         (Some(looks), Some(looked)) => format!(", looked {looks} times, last {looked}"),
         _ => String::new(),
     };
-    format!("{}  {} ({}){since}{polite}{doubt}{looks}", item.watcher, item.state, item.event)
+    let many = item.sessions.map_or(String::new(), |sessions| format!(", {sessions} of them"));
+    format!("{}  {} ({}){since}{polite}{doubt}{many}{looks}", item.watcher, item.state, item.event)
+}
+
+/// Whoever has proven no name has none.
+fn name(who: &Address) -> String {
+    match who.is_anonymous() {
+        true => super::ANONYMOUS.to_owned(),
+        false => who.to_string(),
+    }
 }
 
 fn json(entry: &WatcherEntry) -> WatcherJson {
     WatcherJson {
-        watcher: entry.watcher.to_string(),
+        watcher: name(&entry.watcher),
         state: entry.state.as_str(),
         event: entry.event.as_str(),
         since: entry.since.map(|since| since.to_string()),
@@ -134,5 +145,6 @@ fn json(entry: &WatcherEntry) -> WatcherJson {
         polite: entry.polite,
         looks: entry.looks,
         looked: entry.looked.map(|looked| looked.to_string()),
+        sessions: entry.sessions,
     }
 }

@@ -7,6 +7,7 @@ use impp_protocol::frame::Frame;
 use impp_protocol::presence::{Document, Version};
 use impp_protocol::state::{self, Decision, SubscriptionEdit};
 use impp_protocol::{Address, Command, Kind, What};
+use impp_tests::Domains;
 use impp_tests::peer::{Peer, fetch, publish, subscribe};
 use impp_tests::presence::{Watcher, document, layer, open, person};
 
@@ -86,8 +87,15 @@ fn of_the_owners(owner: &str, own: &Address) -> Vec<Command> {
     ]
 }
 
-/// Everything that the watcher can ask about an owner, in one order.
+/// Asks all that the watcher can ask about an owner, in one order.
 async fn pry(watcher: &mut Peer, owner: &str, out: &mut Vec<Frame>) {
+    for command in all_of(owner, &watcher.address.clone()) {
+        asked(watcher, owner, command, out).await;
+    }
+}
+
+/// Everything that a watcher of this address can ask about an owner.
+fn all_of(owner: &str, own: &Address) -> Vec<Command> {
     let lease = |seconds| {
         let lease = Some(std::time::Duration::from_secs(seconds));
         Subscribe { lease, ..subscribe(owner, What::Presence) }
@@ -96,7 +104,6 @@ async fn pry(watcher: &mut Peer, owner: &str, out: &mut Vec<Frame>) {
     let known = Fetch { version, ..fetch(owner, What::Presence) };
     let stranger = Fetch { version: Some(Version([9; 16])), ..known.clone() };
     let cancel = SubscriptionEdit { cancel: owner.parse().unwrap() };
-    let own = watcher.address.clone();
     let commands: Vec<Command> = vec![
         fetch(owner, What::Presence).into(),
         subscribe(owner, What::Presence).into(),
@@ -115,9 +122,7 @@ async fn pry(watcher: &mut Peer, owner: &str, out: &mut Vec<Frame>) {
         fetch(owner, What::Watchers).into(),
         fetch(owner, What::Rules).into(),
     ];
-    for command in commands.into_iter().chain(of_the_owners(owner, &own)) {
-        asked(watcher, owner, command, out).await;
-    }
+    commands.into_iter().chain(of_the_owners(owner, own)).collect()
 }
 
 /// To who is politely blocked the owner looks really offline: answers, states, contents, versions
@@ -172,6 +177,79 @@ async fn d9_r5_1_15_a_polite_block_cannot_be_told_from_offline() {
         assert_eq!(pair.0, pair.1, "frame {index}: offline left, politely blocked right");
     }
     assert_eq!(offline.len(), polite.len());
+}
+
+/// Tells dave's server, behind all of before, that it is so late; and reads until it has said so. What it
+/// says of the clock is left out.
+async fn tick(clock: &mut Peer, late: &str, dave: &mut Peer, owner: &str, out: &mut Vec<Frame>) {
+    clock.show(&open(late)).await;
+    loop {
+        frames(dave, owner, out, 1).await;
+        let has = |words: &[u8]| {
+            let last = &out.last().unwrap().fields;
+            last.windows(words.len()).any(|window| window == words)
+        };
+        let (of_clock, is_late) = (has(b"clock@a.example"), has(late.as_bytes()));
+        if of_clock {
+            out.pop();
+        }
+        if is_late {
+            return;
+        }
+    }
+}
+
+/// The same for one whose home is another domain: what is answered, and what is told, in their order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d9_r5_1_15_over_a_link_a_polite_block_cannot_be_told_from_offline() {
+    let domains = Domains::two().await;
+    let (home, away) = (&domains["a.example"], &domains["b.example"]);
+    ["olive", "peter", "clock"].iter().for_each(|name| home.add(name));
+    away.add("dave");
+    let says = |handling: &str| {
+        format!(
+            "[[rule]]\nid = \"d\"\nwho = [\"dave@b.example\"]\nhandling = \"{handling}\"\n{ALL}\n"
+        )
+    };
+    let mut olive = Peer::sign_in(home, "olive").await;
+    let mut peter = Peer::sign_in(home, "peter").await;
+    let mut clock = Peer::sign_in(home, "clock").await;
+    olive.set_rules(&says("allow")).await;
+    clock.set_rules(&says("allow")).await;
+    peter.set_rules(&says("polite-block")).await;
+    peter.show(&open("not for dave")).await;
+    let mut seen = Vec::new();
+    for owner in ["olive@a.example", "peter@a.example"] {
+        let (mut dave, mut out) = (Peer::sign_in(away, "dave").await, Vec::new());
+        dave.follow("clock@a.example").await;
+        tick(&mut clock, &format!("first, {owner}"), &mut dave, "nobody", &mut out).await;
+        out.clear();
+        let commands = all_of(owner, &dave.address.clone());
+        for (n, command) in commands.into_iter().enumerate() {
+            asked(&mut dave, owner, command, &mut out).await;
+            // He lives on meanwhile, and edits what has nothing to do with dave.
+            match n % 4 {
+                0 => drop(peter.show(&open(&format!("change {n}"))).await),
+                1 => peter.set_rules(&(says("polite-block") + &"# edited\n".repeat(n))).await,
+                2 => peter.hide().await,
+                _ => drop(peter.show_for(&open("back"), 3600).await.unwrap()),
+            }
+            let late = format!("{n} by {}", &owner[..5]);
+            tick(&mut clock, &late, &mut dave, owner, &mut out).await;
+        }
+        dave.leave().await;
+        let (told, answers): (Vec<Frame>, Vec<Frame>) =
+            out.into_iter().partition(|frame| frame.request == 0);
+        seen.push((answers, told));
+    }
+    let (offline, polite) = (&seen[0], &seen[1]);
+    for (one, other) in [(&offline.0, &polite.0), (&offline.1, &polite.1)] {
+        for (index, pair) in one.iter().zip(other).enumerate() {
+            assert_eq!(pair.0, pair.1, "frame {index}: offline left, politely blocked right");
+        }
+        assert_eq!(one.len(), other.len());
+    }
+    assert!(!offline.1.is_empty() && offline.0.len() > 20);
 }
 
 /// A version that a watcher made from a guess of what is hidden is answered like any other that is

@@ -520,6 +520,10 @@ mod tests {
                 "imppd.toml:5: iteration count 1000, expected 4096 to 1000000",
             ),
             (
+                "[[domain]]\nname = \"anonymous.invalid\"\ncertificate = \"c\"\nkey = \"k\"",
+                "imppd.toml:2: domain \"anonymous.invalid\" stands for those who have no name",
+            ),
+            (
                 "[[domain]]\nname = \"b.example\"\ncertificate = \"c\"\nkey = \"k\"\n\
                  redirect = \"B.example\"",
                 "imppd.toml:5: redirect of \"b.example\" leads to itself",

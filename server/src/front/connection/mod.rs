@@ -302,7 +302,7 @@ impl Connection {
                 self.phase = Phase::Visiting(visitor);
             }
             (Phase::Visiting(visitor), command) => {
-                self.ask_nameless(visitor, number, command).await;
+                Box::pin(self.ask_nameless(visitor, number, command)).await;
             }
             (Phase::Ending, _) => {}
             (early, command) => {

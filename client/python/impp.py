@@ -6,10 +6,9 @@ OpenSSL with TLS 1.3 behind it. From the top: the codec (sections 3 to 6), prese
 signing in (7), one connection (`Session`), what outlives connections (`Client`), the command line.
 
 What the standard library cannot do, this client does not: it has no exporter of TLS, so it signs in
-by SCRAM-SHA-256 without channel binding, and instead of resuming a session it signs in anew, with
-the versions and the cursor that it holds; it asks no DNS server for SRV records, so without
-`server` in the profile it connects to the domain itself; and of addresses and domains that are not
-ASCII it checks less than section 5 asks for.
+by SCRAM-SHA-256 without channel binding, and resumes its session by the server's end point; it asks
+no DNS server for SRV records, so without `server` in the profile it connects to the domain itself;
+and of addresses and domains that are not ASCII it checks less than section 5 asks for.
 """
 
 from __future__ import annotations
@@ -514,6 +513,14 @@ class Grant(Number):
     ALL = 3
 
 
+class Binding(Number):
+    """What binds a ticket to its connection."""
+
+    EXPORTER = 1
+    SERVER_END_POINT = 2
+    NONE = 3
+
+
 class Reason(Number):
     """Why a connection ends."""
 
@@ -562,6 +569,8 @@ class Auth(Record):
     device: Optional[bytes] = may(3, SIXTEEN)
     device_name: Optional[str] = may(4, TEXT)
     resume: Optional[bytes] = may(5, SIXTEEN)
+    binding: Optional[Binding] = may(6, numbers(Binding))
+    versions_follow: bool = may(7, FLAG, False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -618,6 +627,14 @@ class Publish(Record):
 
 
 @dataclasses.dataclass(frozen=True)
+class HeldVersion(Record):
+    """What is held of one presentity."""
+
+    address: str = need(1, ADDRESS)
+    version: bytes = need(2, SIXTEEN)
+
+
+@dataclasses.dataclass(frozen=True)
 class Subscribe(Record):
     """Follow a state or a series."""
 
@@ -627,6 +644,8 @@ class Subscribe(Record):
     version: Optional[bytes] = may(4, SIXTEEN)
     cursor: Optional[bytes] = may(5, OCTETS)
     expand: bool = may(6, FLAG, False)
+    versions: Tuple[HeldVersion, ...] = may(10, lists(maps(HeldVersion)), ())
+    snapshots: bool = may(11, FLAG, False)
     at_end: bool = may(64, FLAG, False)
 
 
@@ -702,6 +721,8 @@ class Ack(Record):
 @dataclasses.dataclass(frozen=True)
 class Ping(Record):
     """Are you there?"""
+
+    answered: Optional[int] = may(1, INTEGER)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -1019,6 +1040,35 @@ class Page(Record):
 
 
 @dataclasses.dataclass(frozen=True)
+class ShortPage(Record):
+    """A page as it is told: without what its reader knows."""
+
+    items: Tuple[bytes, ...] = may(1, lists(OCTETS), ())
+    cursor: Optional[bytes] = may(2, OCTETS)
+    more: bool = may(3, FLAG, False)
+    oldest: Optional[bytes] = may(4, OCTETS)
+
+    def whole(self, owner: str, oldest: Optional[bytes]) -> Page:
+        """The page that it stands for: of that owner's log, behind a page with this `oldest`."""
+        items = tuple(self._whole(item, owner) for item in self.items)
+        cursor = self.cursor
+        if cursor is None and items:
+            cursor = OCTETS.read(get_fields(items[-1]).get(2))
+        oldest = self.oldest if self.oldest is not None else oldest
+        if cursor is None or oldest is None:
+            raise Malformed("a short page that nothing can be left out of")
+        return Page(cursor, oldest, items, self.more)
+
+    @staticmethod
+    def _whole(item: bytes, owner: str) -> bytes:
+        fields = get_fields(item)
+        message = fields.get(4)
+        if isinstance(message, bytes):
+            fields[4] = put_fields({2: owner.encode(), **get_fields(message)})
+        return put_fields(fields)
+
+
+@dataclasses.dataclass(frozen=True)
 class Contact(Record):
     """An entry of the contact list."""
 
@@ -1178,6 +1228,25 @@ class Scram:
             raise Distrusted("the server has not proven that it knows the account")
 
 
+class Ticket(NamedTuple):
+    """What resumes a session, bound by the server's end point."""
+
+    session: bytes
+    secret: bytes
+
+    @staticmethod
+    def read(resume: Optional[bytes]) -> Optional[Ticket]:
+        """The ticket that an OK brings."""
+        if resume is None or len(resume) != 48:
+            return None
+        return Ticket(resume[:16], resume[16:])
+
+    def proof(self, side: str, certificate: bytes) -> bytes:
+        """What `client` or `server` proves that it holds it by, to a server with this certificate."""
+        words = f"impp/1 resume {side}, server end point".encode()
+        return hmac.digest(self.secret, words + hashlib.sha256(certificate).digest(), "sha256")
+
+
 # --- One connection -----------------------------------------------------------------------------
 
 
@@ -1220,6 +1289,10 @@ class Wire:
         if self._tls.selected_alpn_protocol() != ALPN:
             self.close()
             raise Distrusted(f"the server does not speak {ALPN}")
+
+    def certificate(self) -> bytes:
+        """What the server has proven itself by."""
+        return self._tls.getpeercert(binary_form=True) or b""
 
     def send(self, number: int, command: Record) -> None:
         """Writes a frame whole, or the connection is lost."""
@@ -1280,9 +1353,13 @@ Told = Union[Notify, Message]
 
 class Session:
     """A connection, signed in. Requests are asked one at a time; what comes unasked meanwhile waits
-    for `next`, and where it is too much is dropped, which `dropped` says."""
+    for `next`, and where it is too much is dropped, which `dropped` says.
 
-    def __init__(self, account: Account, timeout: float) -> None:
+    `ticket` goes on with a session of before, if that is still there, which `resumed` says; of its
+    layer `layer_ended`. Afterwards `ticket` is the one for the next connection."""
+
+    def __init__(self, account: Account, timeout: float,
+                 ticket: Optional[Ticket] = None) -> None:
         self._wire = Wire(account, timeout)
         self._timeout = timeout
         self._number = 0
@@ -1292,9 +1369,12 @@ class Session:
         self._hello: Optional[Hello] = None
         self._skew = 0
         self.account = account
-        self.dropped = False
+        self.dropped = self.resumed = self.layer_ended = False
+        self.ticket = ticket
         try:
-            self._sign_in()
+            self._wire.send(0, Hello(1, features=("every-item", "short-pages"), agent=AGENT))
+            if not self._resume():
+                self._sign_in()
         except BaseException:
             self._wire.close()
             raise
@@ -1302,15 +1382,36 @@ class Session:
     def _sign_in(self) -> None:
         account = self.account
         scram = Scram(account.address, account.password)
-        self._wire.send(0, Hello(1, features=("every-item",), agent=AGENT))
         challenge = self.call(Auth(scram.mechanism, scram.first, account.device,
-                                   account.device_name))
+                                   account.device_name, binding=Binding.SERVER_END_POINT))
         if not isinstance(challenge, Challenge):
             raise Distrusted("OK where a challenge has to be")
         done = self.ok(Auth(data=scram.proof(challenge.data)))
         scram.verify(done.data)
-        if done.address != account.address:
-            raise Distrusted(f"signed in as {done.address}, not as {account.address}")
+        self._signed_in(done)
+
+    def _resume(self) -> bool:
+        if self.ticket is None:
+            return False
+        certificate = self._wire.certificate()
+        proof = self.ticket.proof("client", certificate)
+        try:
+            done = self.ok(Auth(data=proof, device=self.account.device, resume=self.ticket.session,
+                                binding=Binding.SERVER_END_POINT))
+        except Refused as error:
+            if error.error.code is not Code.EXPIRED:
+                raise
+            return False
+        if not hmac.compare_digest(done.data or b"", self.ticket.proof("server", certificate)):
+            raise Distrusted("the server has not proven that it knows the session")
+        self.resumed, self.layer_ended = True, done.layer_ended
+        self._signed_in(done)
+        return True
+
+    def _signed_in(self, done: Done) -> None:
+        if done.address != self.account.address:
+            raise Distrusted(f"signed in as {done.address}, not as {self.account.address}")
+        self.ticket = Ticket.read(done.resume)
 
     @property
     def idle(self) -> float:
@@ -1536,8 +1637,8 @@ Happening = Union[Presence, Ended, LogPage, Volatile]
 class Client:
     """What its person wants, over as many connections as that takes.
 
-    On every connection, the first one too, it does what section 13 lists: signs in, follows anew
-    with the versions held, reads its log on from its cursor, publishes again. What was sent without
+    On every connection, the first one too, it does what section 13 lists: goes on with its session or
+    signs in, follows anew with the versions held, reads its log on from its cursor, publishes again. What was sent without
     an answer is sent again under its id by whoever waits for it in `send`.
 
     `patience` is how many seconds may pass without any connection before `ConnectionLost` is
@@ -1549,6 +1650,7 @@ class Client:
         self.account = account
         self._timeout, self._patience = timeout, patience
         self._session: Optional[Session] = None
+        self._ticket: Optional[Ticket] = None
         self._failures = 0
         self._connections = 0
         self._happened: Deque[Happening] = collections.deque()
@@ -1558,6 +1660,7 @@ class Client:
         self._expands = False
         self._follows_log = False
         self._cursor: Optional[bytes] = None
+        self._oldest: Optional[bytes] = None
         self._layer: Optional[Layer] = None
 
     # Connections
@@ -1572,7 +1675,8 @@ class Client:
         until = None if self._patience is None else time.monotonic() + self._patience
         while self._session is None:
             try:
-                self._session = Session(self.account, self._timeout)
+                self._session = Session(self.account, self._timeout, self._ticket)
+                self._ticket = self._session.ticket
                 self._connections += 1
                 self._say_again(self._session)
                 self._failures = 0
@@ -1608,7 +1712,7 @@ class Client:
         """Ends the session in order."""
         if self._session is not None:
             self._session.bye()
-            self._session = None
+            self._session = self._ticket = None
 
     def ok(self, command: Record) -> Done:
         """Asks what may be asked twice: over a new connection if one is lost meanwhile."""
@@ -1627,7 +1731,8 @@ class Client:
             self._ask(session, presentity, anew=False)
         if self._follows_log:
             self._read_on(session)
-        if self._layer is not None:
+        stands = session.resumed and not session.layer_ended
+        if self._layer is not None and not (stands and self._layer.is_said):
             self._layer.publish(session, again=self._connections > 1)
 
     # Presence of others
@@ -1734,6 +1839,7 @@ class Client:
         self.session()
 
     def _read_on(self, session: Session) -> None:
+        self._oldest = None
         session.ok(Subscribe(self.account.address, Thing.LOG, cursor=self._cursor))
 
     def acknowledge(self, cursor: bytes) -> None:
@@ -1809,8 +1915,8 @@ class Client:
             self._happened.append(Volatile(told))
         elif told is not None and told.what is Thing.LOG and self._follows_log:
             if told.snapshot is not None:
-                page = Page.decode(told.snapshot)
-                self._cursor = page.cursor
+                page = ShortPage.decode(told.snapshot).whole(told.address, self._oldest)
+                self._cursor, self._oldest = page.cursor, page.oldest
                 self._happened.append(LogPage(page))
         elif told is not None and told.what is Thing.PRESENCE:
             self._take(session, told)
@@ -1833,17 +1939,23 @@ class Layer:
 
     def __init__(self, owner: str, wanted: Document) -> None:
         self.owner, self.wanted = owner, wanted
+        self.is_said = False
         self._before: Optional[Document] = None
         self._said: List[Document] = []
 
     def publish(self, session: Session, again: bool) -> None:
         """Publishes it; `again`, after a connection was lost, by the list of section 9."""
+        self.is_said = False
         if self._before is None:
             self._before = self._own(session)
         self._said = [*self._said[-1:], self.wanted]
-        if not again:
+        if again:
+            self._publish_again(session)
+        else:
             self._put(session, self.wanted, None)
-            return
+        self.is_said = True
+
+    def _publish_again(self, session: Session) -> None:
         layer = self._fetch(session, Thing.LAYER)
         if layer is None:
             try:

@@ -3,6 +3,8 @@
 `python3 -m unittest discover client/python`, from the repository's root or anywhere else.
 """
 
+import dataclasses
+import json
 import re
 import unittest
 from pathlib import Path
@@ -65,6 +67,18 @@ class Vectors(unittest.TestCase):
         device = impp.Page.decode(frame(accepted["ok-page-device"]).command.content)
         self.assertEqual([item.kind for item in device.known()], [impp.ItemKind.DEVICE])
 
+    def test_a_short_page_stands_for_a_whole_one(self) -> None:
+        accepted = dict(vectors("accepted.txt"))
+        whole = impp.Page.decode(frame(accepted["ok-page"]).command.content)
+        told = frame(accepted["notify-short-page"]).command
+        short = impp.ShortPage.decode(told.snapshot)
+        self.assertEqual(short.encode(), told.snapshot)
+        self.assertLess(len(told.snapshot), len(whole.encode()))
+        self.assertEqual(short.whole(told.address, whole.oldest), whole)
+        self.assertEqual(impp.ShortPage.decode(whole.encode()).whole(told.address, None), whole)
+        with self.assertRaises(impp.Malformed):
+            short.whole(told.address, None)
+
     def test_items_of_kinds_unknown_here_are_passed_over(self) -> None:
         item = impp.put_fields({1: 60, 2: b"c", 3: 0})
         page = impp.Page(b"c", b"o", (item,))
@@ -82,6 +96,26 @@ class Vectors(unittest.TestCase):
         self.assertEqual(impp.Ping.decode(impp.put_fields({63: b"later"})), impp.Ping())
         with self.assertRaises(impp.Malformed):
             impp.Ping.decode(impp.put_fields({64: b"later"}))
+
+
+class Tables(unittest.TestCase):
+    """The tables that the server is made from are those that are written here."""
+
+    KINDS = dict(zip(
+        ("HELLO", "AUTH", "CHALLENGE", "OK", "ERROR", "PUBLISH", "SUBSCRIBE", "FETCH", "NOTIFY",
+         "MESSAGE", "ACK", "PING", "BYE"), impp.COMMANDS))
+    MAPS = {"held version": impp.HeldVersion, "short page": impp.ShortPage, "page": impp.Page,
+            "item": impp.Item, "contact": impp.Contact, "contacts": impp.Contacts,
+            "explanation": impp.Explanation, "watcher entry": impp.WatcherEntry}
+
+    def test_fields_have_the_numbers_and_names_of_the_tables(self) -> None:
+        tables = json.loads((ROOT / "protocol/vectors/tables.json").read_text(encoding="utf-8"))
+        for name, record in {**self.KINDS, **self.MAPS}.items():
+            with self.subTest(name):
+                rows = {row["number"]: row["field"] for row in tables[name]}
+                ours = {field.metadata["number"]: field.name.rstrip("_")
+                        for field in dataclasses.fields(record)}
+                self.assertEqual(ours, {number: rows[number] for number in ours})
 
 
 class Documents(unittest.TestCase):
@@ -176,6 +210,17 @@ class SignIn(unittest.TestCase):
             scram.verify(final.encode())
             with self.assertRaises(impp.Distrusted):
                 scram.verify(b"v=" + b"A" * 43 + b"=")
+
+    def test_a_ticket_is_proven_by_the_servers_end_point(self) -> None:
+        accepted = dict(vectors("accepted.txt"))
+        asked = frame(accepted["auth-resume-by-end-point"]).command
+        done = frame(accepted["ok-resumed-by-end-point"]).command
+        ticket = impp.Ticket(asked.resume, b"\x33" * 32)
+        self.assertEqual(asked.binding, impp.Binding.SERVER_END_POINT)
+        self.assertEqual(asked.data, ticket.proof("client", b"certificate"))
+        self.assertEqual(done.data, ticket.proof("server", b"certificate"))
+        self.assertEqual(impp.Ticket.read(done.resume), impp.Ticket(asked.resume, b"\x44" * 32))
+        self.assertIsNone(impp.Ticket.read(b"short"))
 
     def test_a_challenge_that_is_none_of_ours_ends_it(self) -> None:
         salt = "s=AAECAwQFBgcICQoLDA0ODw=="

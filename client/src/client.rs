@@ -10,7 +10,7 @@ use std::time::Duration;
 use impp_locate::{NotReachedKind, Service};
 use impp_protocol::command::{Command, Done, Hello, INTO_GROUP, Publish, SERIES, SUPPOSE};
 use impp_protocol::state::{self, RequestEdit};
-use impp_protocol::{Address, DeviceId, What};
+use impp_protocol::{Address, Code, DeviceId, What};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -115,6 +115,11 @@ fn service_of(command: &Command) -> Service {
     what.service().unwrap_or(Service::Presence)
 }
 
+/// Whether nothing is known of what was asked under this number, or of the message of this id.
+fn is_forgotten(error: &ClientError) -> bool {
+    matches!(error, ClientError::Answered(error) if error.code == Code::OutOfWindow)
+}
+
 /// Refuses to ask a server what it does not know: it would end the connection, or take it for less.
 pub(crate) fn known_to(server: &Hello, command: &Command) -> Result<(), ClientError> {
     let (feature, what) = match command {
@@ -201,32 +206,61 @@ impl Client {
         let connected = self.state().connected(service);
         match connected {
             Some(connection) => Ok(connection),
-            None => self.open(service).await.map(|(connection, _)| connection),
+            None => self.open(service, false).await.map(|(connection, _)| connection),
         }
     }
 
-    /// A new connection in place of the one there may be, with what comes over it unasked.
+    /// A new connection in place of the one there may be, with what comes over it unasked. With
+    /// `versions_follow` presence comes when a SUBSCRIBE of the contacts has said what is held of it.
     ///
     /// # Errors
     /// [`ClientError`] saying why there is none.
     pub async fn connect_anew(
         &self,
         service: Service,
+        versions_follow: bool,
     ) -> Result<(Connection, mpsc::Receiver<Incoming>), ClientError> {
         let _opening = self.opening(service).lock().await;
-        self.open(service).await
+        self.open(service, versions_follow).await
     }
 
-    /// Asks once: for what must not be done twice.
+    /// Asks for what must not be done twice: once, and after a loss again only on the session on which it
+    /// was asked, which knows whether it was done.
     ///
     /// # Errors
     /// [`ClientError`]; after a lost connection or a timeout nobody knows whether it was done.
     pub async fn call(&self, command: impl Into<Command>) -> Result<Done, ClientError> {
         let command = command.into();
         let service = service_of(&command);
-        let asked = async { self.connect_for(service).await?.call(command).await };
         let limit = self.options.timeout;
+        let asked = self.ask_on_one_session(service, command);
         timeout(limit, asked).await.unwrap_or(Err(ClientError::Timeout(limit)))
+    }
+
+    async fn ask_on_one_session(
+        &self,
+        service: Service,
+        command: Command,
+    ) -> Result<Done, ClientError> {
+        let (mut backoff, mut asked) = (Backoff::default(), None);
+        let mut connection = self.connect_for(service).await?;
+        loop {
+            let lost = match connection.call_as(command.clone(), &mut asked).await {
+                Err(error) if error.is_lost() && asked.is_some() => error,
+                answer => return answer,
+            };
+            connection = loop {
+                sleep(backoff.next(lost.retry_after(), backoff::random())).await;
+                match self.connect_for(service).await {
+                    Ok(connection) => break connection,
+                    Err(error) if error.is_transient() => {}
+                    Err(_) => return Err(lost),
+                }
+            };
+            if !asked.as_ref().is_some_and(|asked| asked.may_be_asked_on(&connection)) {
+                return Err(lost);
+            }
+        }
     }
 
     /// Asks until there is an answer or the time is over: for what may be repeated. A connection
@@ -247,19 +281,24 @@ impl Client {
         let command = command.into();
         let service = service_of(&command);
         let mut was_connected = self.state().lane(service).connection.is_some();
-        let (mut backoff, mut last) = (Backoff::default(), None);
+        let (mut backoff, mut last, mut asked) = (Backoff::default(), None, None);
         loop {
             let once = async {
                 let connection = self.connect_for(service).await?;
                 was_connected = true;
                 known_to(connection.hello(), &command)?;
-                connection.call(command.clone()).await
+                connection.call_as(command.clone(), &mut asked).await
             };
             let error = match timeout_at(deadline, once).await {
                 Ok(Ok(done)) => return Ok(done),
                 Ok(Err(error)) => error,
                 Err(_) => return Err(last.unwrap_or(ClientError::Timeout(self.options.timeout))),
             };
+            // What was answered to a repeat is not kept any more. This may be done twice.
+            if last.is_some() && is_forgotten(&error) && asked.take().is_some() {
+                last = None;
+                continue;
+            }
             let answered = matches!(error, ClientError::Answered(_));
             if answered || !was_connected || !error.is_transient() {
                 return Err(error);
@@ -286,12 +325,13 @@ impl Client {
     async fn open(
         &self,
         service: Service,
+        versions_follow: bool,
     ) -> Result<(Connection, mpsc::Receiver<Incoming>), ClientError> {
         let limit = self.options.timeout;
         let kept = {
             let mut state = self.state();
             drop(state.take(service));
-            state.lane(service).kept.clone()
+            Kept { versions_follow, ..state.lane(service).kept.clone() }
         };
         let opening = async {
             let by = Instant::now() + limit * LOCATE_TENTHS / 10;
@@ -348,7 +388,7 @@ mod tests {
             let publish = Publish::of(own.clone(), what, None);
             assert_eq!(service_of(&publish.into()), service, "{what}");
         }
-        assert_eq!(service_of(&Ping {}.into()), Service::Presence);
+        assert_eq!(service_of(&Ping::empty().into()), Service::Presence);
     }
 
     #[test]

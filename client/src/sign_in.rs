@@ -2,11 +2,13 @@
 //!
 //! Dialling is left to `tls`, everything after sign-in to `connection`.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use impp_protocol::command::{
-    Auth, Command, Done, EVERY_ITEM, Hello, PROTOCOL_VERSION, Request, SHORT_PAGES,
+    Auth, Command, Done, EVERY_ITEM, Hello, PROTOCOL_VERSION, REPEATS, Request, SHORT_PAGES,
 };
 use impp_protocol::frame::{self, FRAME_BYTES_MAX};
 use impp_protocol::sasl::resume::Ticket;
@@ -34,8 +36,12 @@ pub(crate) struct Identity {
 pub(crate) struct Kept {
     /// Spares the password's hashing.
     pub(crate) keys: Option<SaltedKeys>,
-    /// Resumes the session, once.
+    /// Resumes the session; the same again as long as no answer brings the next.
     pub(crate) ticket: Option<Ticket>,
+    /// Whether the client will say what it holds of presence before it is told any.
+    pub(crate) versions_follow: bool,
+    /// The number of the last request of the session, over all its connections.
+    pub(crate) numbers: Arc<AtomicU64>,
 }
 
 /// What signing in brought.
@@ -64,10 +70,12 @@ pub(crate) async fn sign_in<S: AsyncRead + AsyncWrite + Unpin>(
     let mut flight = vec![(0, client_hello(identity).into())];
     let mut number = 1;
     if let Some(ticket) = kept.ticket {
-        flight.push((number, resumption(&ticket, identity, &exporter)));
+        flight.push((number, resumption(&ticket, identity, &exporter, kept.versions_follow)));
         wire.write(&std::mem::take(&mut flight)).await?;
         if let Some(done) = resumed(wire.answer(number).await, &ticket, &exporter)? {
-            return wire.finish(identity, done, kept.keys, number);
+            let mut signed_in = wire.finish(identity, done, kept.keys, number)?;
+            signed_in.kept.numbers = kept.numbers;
+            return Ok(signed_in);
         }
         number += 1;
     }
@@ -118,13 +126,18 @@ fn resumed(
 }
 
 /// The AUTH that resumes a session.
-fn resumption(ticket: &Ticket, identity: &Identity, exporter: &Exporter) -> Command {
+fn resumption(
+    ticket: &Ticket,
+    identity: &Identity,
+    exporter: &Exporter,
+    versions_follow: bool,
+) -> Command {
     let auth = Auth {
-        mechanism: None,
         data: Some(ticket.client_proof(exporter).to_vec().into()),
         device: Some(identity.device),
-        device_name: None,
         resume: Some(ticket.session()),
+        versions_follow,
+        ..Auth::empty()
     };
     auth.into()
 }
@@ -142,19 +155,18 @@ fn first_auth(first: Bytes, identity: &Identity) -> Command {
         data: Some(first),
         device: Some(identity.device).filter(|_| named),
         device_name: identity.device_name.clone().filter(|_| named),
-        resume: None,
+        ..Auth::empty()
     };
     auth.into()
 }
 
 /// The AUTH that answers a challenge.
 fn second_auth(proof: Bytes) -> Command {
-    let (mechanism, device, device_name, resume) = (None, None, None, None);
-    Auth { mechanism, data: Some(proof), device, device_name, resume }.into()
+    Auth { data: Some(proof), ..Auth::empty() }.into()
 }
 
 fn client_hello(identity: &Identity) -> Hello {
-    let features = [EVERY_ITEM, SHORT_PAGES].map(str::to_owned).to_vec();
+    let features = [EVERY_ITEM, SHORT_PAGES, REPEATS].map(str::to_owned).to_vec();
     Hello { features, agent: Some(identity.agent.clone()), ..Hello::empty() }
 }
 
@@ -286,7 +298,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<'_, S> {
             return Err(ClientError::Protocol("no HELLO before the answer to AUTH".to_owned()));
         };
         let ticket = done.resume.as_deref().and_then(Ticket::decode);
-        let kept = Kept { keys, ticket };
+        let kept = Kept { keys, ticket, ..Kept::default() };
         Ok(SignedIn { hello, hello_at, done, kept, last_request, rest: self.input })
     }
 }

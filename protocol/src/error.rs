@@ -28,11 +28,12 @@ numbers! {
         Refused = 8, "refused";
         /// There is no such address, thing or item here.
         NotFound = 9, "not-found";
-        /// The version named is not the newest one, or the id was used for other content.
+        /// The version named is not the newest one, or the id or number was used for other content.
         Conflict = 10, "conflict";
         /// Too late: its time has passed.
         Expired = 11, "expired";
-        /// The message's id is too old or too far ahead; it was definitely not accepted.
+        /// The message's id is too old or too far ahead; it was definitely not accepted. Of a repeat by its
+        /// number: what was answered is not kept any more.
         OutOfWindow = 12, "out-of-window";
         /// A lease shorter than the least one granted; `minimum` names that.
         TooShort = 13, "too-short";

@@ -1,4 +1,5 @@
-//! The tables and examples of `docs/protocol.md`, made from the types that read and write them.
+//! The tables and examples of `docs/protocol.md` and of `docs/protocol-links.md`, made from the types that
+//! read and write them; and whether what refers to a section finds it.
 //!
 //! `UPDATE=1 cargo test -p impp-protocol --test specification` writes them anew. The prose around
 //! them is written by hand.
@@ -59,6 +60,7 @@ fn words(kind: &str) -> String {
         "SubscriptionState" => "subscription state",
         "SubscriptionEvent" => "subscription event",
         "ByeReason" => "BYE reason",
+        "Binding" => "binding",
         "Grant" => "grant",
         "ItemKind" => "item kind",
         "Fate" => "fate",
@@ -70,6 +72,7 @@ fn words(kind: &str) -> String {
         "Part" => "map part",
         "WirePart" => "map part change",
         "Header" => "map header",
+        "HeldVersion" => "map held version",
         "Contact" => "map contact",
         "RuleTrace" => "map rule trace",
         "FateReport" => "map fate report",
@@ -242,7 +245,9 @@ fn tables() -> BTreeMap<String, String> {
     add("outcomes", numbers(command::Outcome::ALL));
     add("subscription states", numbers(SubscriptionState::ALL));
     add("subscription events", numbers(SubscriptionEvent::ALL));
+    add("held version", fields(command::HeldVersion::FIELDS));
     add("BYE reasons", numbers(command::ByeReason::ALL));
+    add("bindings", numbers(sasl::resume::Binding::ALL));
     add("grants", numbers(Grant::ALL));
     add("item kinds", numbers(ItemKind::ALL));
     add("fates", numbers(Fate::ALL));
@@ -327,8 +332,21 @@ fn sign_in() -> String {
     block + "```\n"
 }
 
-fn path() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/protocol.md")
+/// The files of the specification.
+const FILES: [&str; 2] = ["protocol.md", "protocol-links.md"];
+
+fn path(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(file)
+}
+
+fn text(file: &str) -> String {
+    std::fs::read_to_string(path(file)).unwrap()
+}
+
+/// What refers to this heading.
+fn anchor(heading: &str) -> String {
+    let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-');
+    heading.trim().to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-")
 }
 
 const END: &str = "<!-- end -->";
@@ -353,22 +371,83 @@ fn rendered(text: &str, blocks: &BTreeMap<String, String>) -> (String, Vec<Strin
 fn d_6_6_tables_and_examples_of_the_specification_are_those_of_the_types() {
     let (tables, examples) = (tables(), examples());
     let blocks: BTreeMap<_, _> = tables.clone().into_iter().chain(examples).collect();
-    let text = std::fs::read_to_string(path()).unwrap();
-    let (rendered, names) = rendered(&text, &blocks);
+    let mut names = Vec::new();
+    for file in FILES {
+        let text = text(file);
+        let (rendered, found) = rendered(&text, &blocks);
+        names.extend(found);
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(path(file), &rendered).unwrap();
+        } else {
+            assert!(text == rendered, "docs/{file} differs from the types; see this file");
+        }
+    }
     for name in tables.keys() {
         let count = names.iter().filter(|found| *found == name).count();
-        assert_eq!(count, 1, "{name} stands {count} times in docs/protocol.md");
+        assert_eq!(count, 1, "{name} stands {count} times in the specification");
     }
+}
+
+/// A table as JSON: an object for each row, by the words at its head.
+fn json(table: &str) -> String {
+    let cells = |line: &str| -> Vec<String> {
+        let line = line.trim_start_matches("| ").trim_end_matches(" |").replace("\\|", "\u{0}");
+        line.split(" | ").map(|cell| cell.trim_matches('`').replace('\u{0}', "|")).collect()
+    };
+    let text = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+    let mut lines = table.lines().filter(|line| line.starts_with('|'));
+    let head = lines.next().map(cells).unwrap_or_default();
+    let row = |line: &str| {
+        let pairs = head.iter().zip(cells(line)).map(|(name, cell)| match name.as_str() {
+            "no." => format!("\"number\": {cell}"),
+            name => format!("{}: {}", text(name), text(&cell)),
+        });
+        format!("    {{{}}}", pairs.collect::<Vec<_>>().join(", "))
+    };
+    let rows: Vec<String> = lines.skip(1).map(row).collect();
+    if rows.is_empty() { "[]".to_owned() } else { format!("[\n{}\n  ]", rows.join(",\n")) }
+}
+
+#[test]
+fn d_6_3_the_tables_are_there_for_programs_too() {
+    let tables = tables();
+    let tables = tables.iter().map(|(name, table)| {
+        format!("  \"{}\": {}", name.trim_start_matches("table: "), json(table))
+    });
+    let text = format!("{{\n{}\n}}\n", tables.collect::<Vec<_>>().join(",\n"));
+    let path = path("../protocol/vectors/tables.json");
     if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(path(), &rendered).unwrap();
-    } else {
-        assert!(text == rendered, "docs/protocol.md differs from the types; see this file");
+        std::fs::write(&path, &text).unwrap();
+    }
+    let file = std::fs::read_to_string(&path).unwrap();
+    assert!(file == text, "{} differs from the types; see this file", path.display());
+}
+
+#[test]
+fn d_6_6_what_refers_to_a_section_finds_it() {
+    let headings = FILES.map(|file| {
+        let text = text(file);
+        let headings = text.lines().filter(|line| line.starts_with('#'));
+        headings.map(|line| anchor(line.trim_start_matches('#'))).collect::<Vec<_>>()
+    });
+    for (at, file) in FILES.iter().enumerate() {
+        let text = text(file);
+        for reference in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let Some((place, section)) = reference.split_once('#') else { continue };
+            let place = match place {
+                "" => Some(at),
+                place => FILES.iter().position(|file| *file == place),
+            };
+            let Some(place) = place else { continue };
+            let found = headings[place].iter().any(|heading| heading == section);
+            assert!(found, "docs/{file} refers to {reference}, and there is no such section");
+        }
     }
 }
 
 #[test]
 fn d_6_6_every_kind_has_a_section() {
-    let text = std::fs::read_to_string(path()).unwrap();
+    let text = text(FILES[0]);
     for (_, _, name, _, _) in Kind::ALL {
         let heading = |line: &str| line.starts_with('#') && line.contains(name);
         assert!(text.lines().any(heading), "{name} has no section in docs/protocol.md");

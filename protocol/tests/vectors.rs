@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use impp_protocol::command::*;
 use impp_protocol::frame::{self, FRAME_BYTES_MAX};
 use impp_protocol::presence::{Document, FieldName, Fields, PartId, Patch, Version};
-use impp_protocol::sasl::resume::Ticket;
+use impp_protocol::sasl::resume::{Binding as TicketBinding, Bound, Ticket, end_point};
 use impp_protocol::sasl::scram::{Binding, Client, Iterations, Nonce, Server, Verifier};
 use impp_protocol::sasl::{Mechanism, Password};
 use impp_protocol::state::{
@@ -65,18 +65,12 @@ fn sign_in() -> Vec<Vector> {
         data: Some(first.into()),
         device: Some(DeviceId([0x11; 16])),
         device_name: Some("laptop".to_owned()),
-        resume: None,
+        ..Auth::empty()
     };
     let challenge = Challenge { data: challenge.into() };
     let session = SessionId([0x22; 16]);
     let (old, new) = (Ticket::new(session, [0x33; 32]), Ticket::new(session, [0x44; 32]));
-    let second = Auth {
-        mechanism: None,
-        data: Some(proof.into()),
-        device: None,
-        device_name: None,
-        resume: None,
-    };
+    let second = Auth { data: Some(proof.into()), ..Auth::empty() };
     let signed_in = Done {
         data: Some(Bytes::copy_from_slice(proven.server_final())),
         address: Some(alice),
@@ -85,11 +79,22 @@ fn sign_in() -> Vec<Vector> {
         ..Done::empty()
     };
     let resume = Auth {
-        mechanism: None,
         data: Some(Bytes::copy_from_slice(&old.client_proof(&exporter))),
         device: Some(DeviceId([0x11; 16])),
-        device_name: None,
         resume: Some(old.session()),
+        ..Auth::empty()
+    };
+    let shown = Bound::EndPoint(end_point(b"certificate"));
+    let resume_by_end_point = Auth {
+        data: Some(Bytes::copy_from_slice(&old.client_proof(&shown))),
+        binding: Some(TicketBinding::EndPoint),
+        ..resume.clone()
+    };
+    let resumed_by_end_point = Done {
+        data: Some(Bytes::copy_from_slice(&old.server_proof(&shown))),
+        resume: Some(new.encode().into()),
+        resumed: true,
+        ..signed_in.clone()
     };
     let resumed = Done {
         data: Some(Bytes::copy_from_slice(&old.server_proof(&exporter))),
@@ -106,12 +111,32 @@ fn sign_in() -> Vec<Vector> {
         vector("auth-resume", "later she resumes the session (the same exporter)", 1, resume),
         vector("ok-resumed", "it goes on; the next ticket", 1, resumed),
         vector(
+            "auth-resume-by-end-point",
+            "another client resumes it, by the end point of a server whose certificate is the 11 \
+             octets \"certificate\"",
+            1,
+            resume_by_end_point,
+        ),
+        vector(
+            "ok-resumed-by-end-point",
+            "it goes on; the server knows the ticket too",
+            1,
+            resumed_by_end_point,
+        ),
+        vector(
             "ok-resumed-late",
             "it goes on, but her layer has ended: she publishes it again",
             1,
             late,
         ),
     ]
+}
+
+/// A SUBSCRIBE of the contacts that says what is held.
+fn holding() -> Subscribe {
+    let held = HeldVersion { address: address("bob@a.example"), version: Version([0x55; 16]) };
+    let subscribe = Subscribe::of(address("alice@a.example"), What::Contacts);
+    Subscribe { expand: true, versions: vec![held], ..subscribe }
 }
 
 /// Alice's log with one message from Bob in it.
@@ -325,7 +350,13 @@ fn vectors() -> Vec<Vector> {
             6,
             Error::new(Code::NotFound, "dave@a.example does not exist"),
         ),
-        vector("ping", "are you there?", 7, Ping {}),
+        vector(
+            "ping-answered",
+            "alice has the answers to her requests up to 40",
+            41,
+            Ping { answered: Some(40) },
+        ),
+        vector("ping", "are you there?", 7, Ping::empty()),
         vector("fetch", "at most ten items of alice's own log, from the oldest", 8, fetch),
         vector("fetch-back", "the newest ten of what alice and bob wrote", 8, back),
         vector("ok-page", "one message from bob, and no more", 8, ok_page),
@@ -337,6 +368,12 @@ fn vectors() -> Vec<Vector> {
             "the same to who follows it, with little said twice",
             0,
             short_page(),
+        ),
+        vector(
+            "subscribe-versions",
+            "alice follows her contacts, and holds something of bob's",
+            8,
+            holding(),
         ),
         vector("ack", "this device has it", 9, ack),
         vector("publish-contact", "bob is followed and may see the status", 10, publish_contact()),

@@ -70,7 +70,7 @@ async fn who_waits_for_the_disk_is_told_that_the_server_is_there() {
         eventually(&format!("{name} to wait"), async || Trace::holds(&server)).await;
         let behind = alice.ask(fetch("alice@localhost", What::Contacts)).await;
         for _ in 0..3 {
-            alice.done(Ping {}).await;
+            alice.done(Ping::empty()).await;
         }
         drop(hangs);
         alice.answer(asked).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));

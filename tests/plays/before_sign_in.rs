@@ -68,12 +68,15 @@ async fn b1_silent_connections_are_bounded_and_harm_nobody() {
     let before = server.resident_bytes();
     let silent = crowd(&server, 2100).await;
     eventually("52 of 2,100 to be closed", async || (closed(&silent) >= 52).then_some(())).await;
-    alice.done(Ping {}).await;
+    alice.done(Ping::empty()).await;
     assert_eq!(closed(&silent), 52);
     assert_eq!(server.metrics().get("impp_crowded_total"), 52.0);
     let used = server.resident_bytes().saturating_sub(before);
     assert!(used < UNSIGNED_BYTES_MAX, "{used} bytes");
-    Peer::sign_in_from(&server, "bob", Ipv4Addr::new(127, 0, 99, 1)).await.done(Ping {}).await;
+    Peer::sign_in_from(&server, "bob", Ipv4Addr::new(127, 0, 99, 1))
+        .await
+        .done(Ping::empty())
+        .await;
     eventually("one to make way", async || (closed(&silent) == 53).then_some(())).await;
     alice.send("bob@localhost", "in the crowd").await;
 }
@@ -154,7 +157,7 @@ async fn b5_a_client_hello_in_small_pieces_harms_nobody() {
         let _ = stream.write_all(&[22, 3, 1, 0, 1, byte]).await;
     }
     drop(stream);
-    Peer::sign_in(&server, "alice").await.done(Ping {}).await;
+    Peer::sign_in(&server, "alice").await.done(Ping::empty()).await;
     assert!(!server.stderr().contains("panicked"), "{}", server.stderr());
 }
 
@@ -185,7 +188,7 @@ async fn b6_what_is_no_tls_gets_an_alert_and_is_closed() {
     let mut stream = Dial::to(&server).tcp().await.unwrap();
     stream.write_all(texts[0]).await.unwrap();
     assert_eq!(until_closed(&mut stream).await.first(), Some(&21), "no alert for plain HTTP");
-    Peer::sign_in(&server, "alice").await.done(Ping {}).await;
+    Peer::sign_in(&server, "alice").await.done(Ping::empty()).await;
     let log = server.stderr();
     let complaints = log.lines().filter(|line| line.contains("no TLS connection")).count();
     assert_eq!(complaints, 1, "{log}");
@@ -350,12 +353,15 @@ async fn b9_the_33rd_from_one_address_is_refused() {
     let mut refused = here.tcp().await.unwrap();
     assert_eq!(until_closed(&mut refused).await, [21, 3, 3, 0, 2, 2, 80], "internal error");
     assert!(here.connect().await.is_err());
-    Peer::sign_in_from(&server, "alice", Ipv4Addr::new(127, 0, 7, 2)).await.done(Ping {}).await;
+    Peer::sign_in_from(&server, "alice", Ipv4Addr::new(127, 0, 7, 2))
+        .await
+        .done(Ping::empty())
+        .await;
     // Who signs in makes room.
     let wire = waiting.pop().unwrap();
     let mut bob = Peer::over(wire, &server.profile("bob"), 1).await.unwrap();
     here.connect().await.unwrap();
-    bob.done(Ping {}).await;
+    bob.done(Ping::empty()).await;
 }
 
 /// Clients and servers come to one port and are told apart by the protocol's name: without it,

@@ -170,7 +170,7 @@ async fn h1_only_who_makes_no_progress_is_closed() {
         read.take(slow.unsolicited().await);
     }
     assert!(read.messages.iter().copied().eq(0..MESSAGES), "not each once and in order");
-    slow.done(Ping {}).await;
+    slow.done(Ping::empty()).await;
     assert_eq!(server.metrics().get("impp_connections"), connections - 1.0);
     drop(stopped);
     let mut back = Peer::sign_in_on(&server, "carol", 2).await;
@@ -216,7 +216,7 @@ async fn who_answers_pings_lives() {
             other => panic!("{other:?}"),
         }
     }
-    alice.done(Ping {}).await;
+    alice.done(Ping::empty()).await;
     assert_eq!(
         server.metrics().get("impp_sign_ins_total{mechanism=\"SCRAM-SHA-256-PLUS\",result=\"ok\"}"),
         1.0

@@ -188,7 +188,7 @@ async fn g12_i8_a_clock_that_was_wrong_at_the_start_is_followed() {
         assert_eq!(alice.done(early.clone()).await.outcome, Some(Outcome::Delivered));
         clock.step(&server, 0).await;
         // Who is told by HELLO what the time was asks for it again.
-        let told = alice.done(Ping {}).await.time.unwrap();
+        let told = alice.done(Ping::empty()).await.time.unwrap();
         let now = MessageId::new(told, *id_at(0).0.last_chunk().unwrap());
         let message = Message { id: now, ..to_bob(0) };
         assert_eq!(alice.done(message).await.outcome, Some(Outcome::Delivered));

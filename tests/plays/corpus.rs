@@ -25,7 +25,7 @@ pub(crate) fn requests() -> Vec<Vec<u8>> {
         fetch("alice@localhost", What::Log).into(),
         Ack { address: "alice@localhost".parse().unwrap(), cursor: Bytes::from_static(b"x") }
             .into(),
-        Ping {}.into(),
+        Ping::empty().into(),
     ];
     commands.map(|command| bytes_of(9, command).to_vec()).into()
 }

@@ -306,7 +306,7 @@ async fn r2_3_5_what_is_judged_while_rules_change_is_decided_about_too() {
     let Some(disk) = Trace::hung_disk(&server) else { return };
     let sent = dave.ask(message("alice@localhost", "on its way")).await;
     // Whoever is answered this has been heard before.
-    dave.done(Ping {}).await;
+    dave.done(Ping::empty()).await;
     let deny = RequestEdit::of("dave@localhost".parse().unwrap(), Decision::Deny);
     let deny = publish("alice@localhost", What::Requests, Some(state::encode(&deny)));
     let decided = alice.ask(deny).await;

@@ -84,7 +84,7 @@ async fn a14_layers_too_large_together_are_refused() {
         publish.lease = lease;
         assert_eq!(second.refused(publish).await, Code::TooLarge);
     }
-    second.done(Ping {}).await;
+    second.done(Ping::empty()).await;
     let seen = bob.done(fetch("alice@localhost", What::Presence)).await;
     assert_eq!(Document::decode(seen.content.unwrap()).unwrap().person.len(), 7);
 }

@@ -41,11 +41,11 @@ async fn a1_a_split_at_any_offset_changes_nothing() {
     let mut alice = Peer::sign_in(&server, "alice").await;
     let rules = alice.done(fetch("alice@localhost", What::Rules)).await;
     let length =
-        bytes_of(3, fetch("alice@localhost", What::Rules)).len() + bytes_of(3, Ping {}).len();
+        bytes_of(3, fetch("alice@localhost", What::Rules)).len() + bytes_of(3, Ping::empty()).len();
     for offset in 1..length {
         // Numbers of one byte, so that the length stays.
         let first = bytes_of(100, fetch("alice@localhost", What::Rules));
-        let bytes = [&first[..], &bytes_of(101, Ping {})].concat();
+        let bytes = [&first[..], &bytes_of(101, Ping::empty())].concat();
         alice.wire().write(&bytes[..offset]).await;
         alice.wire().write(&bytes[offset..]).await;
         assert_eq!(alice.answer(100).await.as_ref(), Ok(&rules), "cut at {offset}");
@@ -103,7 +103,7 @@ async fn a4_a_flood_of_small_frames_meets_the_rate_limit() {
     let mut bob = Peer::sign_in(&server, "bob").await;
     let mut alice = Peer::sign_in(&server, "alice").await;
     // Half of it is enough, unless the server takes a second for a thousand.
-    let flood: Vec<u8> = (10..20_000).flat_map(|number| bytes_of(number, Ping {})).collect();
+    let flood: Vec<u8> = (10..20_000).flat_map(|number| bytes_of(number, Ping::empty())).collect();
     let (mut answered, mut limited) = (0, 0);
     for flight in flood.chunks(4096) {
         if alice.wire().try_write(flight).await.is_err() {
@@ -123,7 +123,7 @@ async fn a4_a_flood_of_small_frames_meets_the_rate_limit() {
         }
     }
     assert!(limited > 0, "{answered} answered, {limited} limited");
-    bob.done(Ping {}).await;
+    bob.done(Ping::empty()).await;
 }
 
 /// A connection that ends inside a frame, wherever and however, has no effect and harms nobody.
@@ -191,7 +191,7 @@ async fn a6_bit_flips_get_an_error_or_an_answer() {
 
 /// Whether the server still answers here; else it must have said ERROR and BYE.
 async fn alive(peer: &mut Peer) -> bool {
-    let ping = peer.ask(Ping {}).await;
+    let ping = peer.ask(Ping::empty()).await;
     if peer.try_answer(ping).await.is_some() {
         return true;
     }
@@ -215,7 +215,7 @@ async fn a7_an_unknown_kind_gets_an_error_and_the_connection_lives() {
         alice.wire().write(&raw_frame(kind, number, b"\x03\x01x")).await;
         assert_eq!(alice.answer(number).await.unwrap_err().code, Code::Unsupported, "{kind}");
     }
-    alice.done(Ping {}).await;
+    alice.done(Ping::empty()).await;
 }
 
 /// An unknown field is skipped if its number is below 64, and refused from there on.
@@ -281,7 +281,7 @@ async fn a9_a_first_frame_out_of_order_is_refused() {
         subscribe("alice@localhost", What::Presence).into(),
         fetch("alice@localhost", What::Presence).into(),
         fetch("alice@localhost", What::Log).into(),
-        Ping {}.into(),
+        Ping::empty().into(),
     ];
     for command in commands.into_iter().chain(servers_frames()) {
         let mut wire = Wire::dial(&server).await;
@@ -328,10 +328,10 @@ async fn h2_a_stream_without_a_pause_is_not_slow() {
     let server = Server::with().set("limits.frame_seconds", 4).start();
     let mut alice = Peer::sign_in(&server, "alice").await;
     // Each write brings the end of one frame and the first byte of the next.
-    let mut bytes = bytes_of(10, Ping {}).to_vec();
+    let mut bytes = bytes_of(10, Ping::empty()).to_vec();
     for number in 10..70 {
-        bytes.extend(bytes_of(number + 1, Ping {}));
-        let next = bytes_of(number + 1, Ping {}).len() - 1;
+        bytes.extend(bytes_of(number + 1, Ping::empty()));
+        let next = bytes_of(number + 1, Ping::empty()).len() - 1;
         let rest = bytes.split_off(bytes.len() - next);
         alice.wire().write(&bytes).await;
         bytes = rest;

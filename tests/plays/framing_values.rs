@@ -38,7 +38,7 @@ async fn ends(server: &Server, kind: u8, fields: &[u8]) -> Ending {
 async fn unfit(alice: &mut Peer, kind: u8, fields: &[u8]) {
     // Not a number that the peer uses itself.
     let (bad, behind) = (1 << 40, (1 << 40) + 1);
-    let frames = [raw_frame(kind, bad, fields), bytes_of(behind, Ping {})].concat();
+    let frames = [raw_frame(kind, bad, fields), bytes_of(behind, Ping::empty())].concat();
     alice.wire().write(&frames).await;
     let error = alice.answer(bad).await.unwrap_err();
     assert_eq!(error.code, Code::Malformed, "{error:?}");
@@ -154,7 +154,7 @@ async fn a11_nesting_and_counts_are_bounded() {
         let code = alice.refused(publish).await;
         assert!(matches!(code, Code::TooLarge | Code::Malformed), "{code:?}");
     }
-    alice.done(Ping {}).await;
+    alice.done(Ping::empty()).await;
     nothing_for_bob(&server).await;
 }
 
@@ -251,7 +251,7 @@ async fn a14_numbers_at_their_edges() {
     let server = Server::quickstart();
     let mut alice = Peer::sign_in(&server, "alice").await;
     for number in [1, 127, 128, u64::from(u32::MAX), INTEGER_MAX - 1, INTEGER_MAX] {
-        alice.wire().send(number, Ping {}).await;
+        alice.wire().send(number, Ping::empty()).await;
         assert!(alice.answer(number).await.is_ok(), "{number}");
     }
     let lease = |seconds| Subscribe {
@@ -309,7 +309,7 @@ async fn a7_an_unknown_thing_gets_an_error_and_the_connection_lives() {
             assert!(error.text.unwrap().contains("\"what\" (2)"));
         }
     }
-    alice.done(Ping {}).await;
+    alice.done(Ping::empty()).await;
 }
 
 /// Numbers beyond their edges are no numbers.

@@ -60,7 +60,7 @@ async fn r5_2_4_nobody_else_can_tell_how_somebody_is() {
     let end = Notify { watchers, ..of(SubscriptionState::Terminated) };
     link.wire().send(0, end).await;
     // Whether that ends the link or not: it has been looked at when this is answered.
-    link.ask(impp_protocol::command::Ping {}).await;
+    link.ask(impp_protocol::command::Ping::empty()).await;
     link.wire().some(1).await;
     bob.show(&open("still true")).await;
     assert_ne!(before, alice.held.version());

@@ -54,7 +54,7 @@ async fn a9_a_link_is_opened_by_a_whole_hello_and_nothing_else() {
         bytes_of(1, message.clone()),
         bytes_of(1, hello()),
         bytes_of(0, Done::empty()),
-        bytes_of(1, impp_protocol::command::Ping {}),
+        bytes_of(1, impp_protocol::command::Ping::empty()),
         raw_frame(200, 0, b""),
     ] {
         assert_eq!(evil.call_saying(server, &early).await.code(), Code::Malformed, "{early:?}");
@@ -177,7 +177,7 @@ async fn a7_a8_kinds_of_no_use_are_answered_and_what_cannot_be_read_ends_the_lin
     assert_eq!(link.answer(7).await.unwrap_err().code, Code::Unsupported);
     link.wire().send(8, evil.hello.clone()).await;
     assert_eq!(link.answer(8).await.unwrap_err().code, Code::WrongState);
-    assert_eq!(link.request(impp_protocol::command::Ping {}).await, Ok(Done::empty()));
+    assert_eq!(link.request(impp_protocol::command::Ping::empty()).await, Ok(Done::empty()));
     let mut too_large = raw_frame(10, 1, b"").to_vec();
     too_large[..3].copy_from_slice(&[0xff; 3]);
     for (frame, code) in [
@@ -253,7 +253,7 @@ async fn f9_a_notification_that_nobody_asked_for() {
         notify.watchers = vec![alice.address.clone()];
         link.wire().send(0, notify).await;
         // Whether that ends the link or not: it has been looked at when this is answered.
-        link.ask(impp_protocol::command::Ping {}).await;
+        link.ask(impp_protocol::command::Ping::empty()).await;
         link.wire().some(1).await;
     }
     assert_eq!(alice.so_far().await, []);
@@ -272,7 +272,7 @@ async fn r2_2_6_a_fetch_that_is_never_answered_is_answered_here() {
     let error = alice.answer(number).await.expect_err("nobody has answered");
     assert_eq!(error.code, Code::Unreachable);
     // The link is there as before.
-    assert!(link.request(impp_protocol::command::Ping {}).await.is_ok());
+    assert!(link.request(impp_protocol::command::Ping::empty()).await.is_ok());
 }
 
 /// What the other side says in words is passed on as far as a line goes, and does not fill logs.

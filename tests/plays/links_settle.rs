@@ -180,7 +180,7 @@ async fn f13_links_of_one_domain_are_bounded() {
     for (n, mut wire) in (4..).zip(connected) {
         wire.send(0, hello(n)).await;
         let said = wire.hello().await;
-        wire.send(1, Ping {}).await;
+        wire.send(1, Ping::empty()).await;
         match wire.next().await.command {
             Command::Ok(_) => open.push(Link::open(wire, said)),
             Command::Error(error) => {

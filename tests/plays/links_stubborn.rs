@@ -309,7 +309,7 @@ async fn f13_floods_take_no_more_than_their_link() {
             let address = "mallory@evil.example".parse().unwrap();
             bytes_of(0, Notify::of(address, What::Presence, SubscriptionState::Active))
         },
-        &|number| bytes_of(number, Ping {}),
+        &|number| bytes_of(number, Ping::empty()),
         &|number| bytes_of(number, evil.message("mallory", "nobody@a.example", "flood")),
         &|number| raw_frame(200, number, &[0; 1024]),
         &|number| {

@@ -99,7 +99,9 @@ async fn e12_who_resumes_is_told_that_it_is_gone() {
     alice.send("bob@localhost", "one").await;
     let log = other.log().await;
     other.done(delete("bob@localhost", &log[0].cursor)).await;
-    let mut bob = Peer::resume_saying(every(), Wire::dial(&server).await, &held).await.unwrap();
+    let mut bob = Peer::resume_by(Wire::dial(&server).await, &held, |hello, _| *hello = every())
+        .await
+        .unwrap();
     bob.done(subscribe("bob@localhost", What::Log)).await;
     assert_eq!(kinds(&told(&mut bob).await.items), [Gone, Deleted]);
 }

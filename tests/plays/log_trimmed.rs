@@ -25,7 +25,7 @@ async fn a_log_whose_items_have_all_gone_has_no_more_and_can_be_followed() {
         assert_eq!((page.items.len(), page.more), (0, false));
     }
     bob.done(subscribe("bob@localhost", What::Log)).await;
-    bob.done(Ping {}).await;
+    bob.done(Ping::empty()).await;
     alice.send("bob@localhost", "three").await;
     let told = bob.notify().await;
     let page: Page = state::decode(told.snapshot.unwrap()).unwrap();

@@ -45,7 +45,7 @@ async fn a_reader_waits_for_what_comes_and_holds_up_nobody() {
     assert_eq!((texts(&first), first.more), (vec!["one".into()], false));
 
     let waiting = bob.ask(waits(Some(&first.cursor), 1, LONG)).await;
-    bob.done(Ping {}).await;
+    bob.done(Ping::empty()).await;
     // Other requests about the same log are answered meanwhile.
     assert_eq!(bob.log().await.len(), 1);
     alice.send("bob@localhost", "two").await;
@@ -64,7 +64,7 @@ async fn so_many_are_waited_for_and_fewer_come_when_time_is_over() {
     let mut bob = Peer::sign_in(&server, "bob").await;
     let waiting = bob.ask(waits(None, 3, LONG)).await;
     for text in ["one", "two", "three"] {
-        bob.done(Ping {}).await;
+        bob.done(Ping::empty()).await;
         alice.send("bob@localhost", text).await;
     }
     // All three came in one page: it was not answered at the first.
@@ -88,7 +88,7 @@ async fn few_may_wait_and_they_end_with_the_connection() {
             bob.ask(waits(None, 1, LONG)).await;
         }
         assert_eq!(bob.refused(waits(None, 1, LONG)).await, Code::Full, "round {round}");
-        bob.done(Ping {}).await;
+        bob.done(Ping::empty()).await;
         let held = bob.held();
         bob.cut();
         // The same session on a new connection, which may have to wait until the old one has ended.
@@ -114,7 +114,7 @@ async fn a_stop_does_not_wait_for_those_who_wait() {
     let mut server = Server::quickstart();
     let mut bob = Peer::sign_in(&server, "bob").await;
     let number = bob.ask(waits(None, 1, LONG)).await;
-    bob.done(Ping {}).await;
+    bob.done(Ping::empty()).await;
     let stopping = tokio::task::spawn_blocking(move || server.stop());
     // With what there is, as when time is over; or with the end of the connection.
     if let Some(answer) = bob.try_answer(number).await {

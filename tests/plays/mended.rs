@@ -90,7 +90,7 @@ async fn e1_the_recipient_is_told_though_the_sender_is_gone() {
         alice.cut_with(n % 2 == 0);
     }
     // Some may never have been read; what was stored was also told.
-    bob.done(Ping {}).await;
+    bob.done(Ping::empty()).await;
     let mut last = Peer::sign_in(&server, "alice").await;
     last.send("bob@localhost", "last").await;
     let stored = bob.inbox().await.len();
@@ -138,7 +138,7 @@ async fn i1_a_setting_out_of_range_is_refused() {
         assert!(words.contains(name.split_once('.').unwrap().1), "{words}");
         std::fs::write(server.config(), good).unwrap();
     }
-    Peer::sign_in(&server, "alice").await.done(Ping {}).await;
+    Peer::sign_in(&server, "alice").await.done(Ping::empty()).await;
 }
 
 fn profile(server: &Server, name: &str) -> String {
@@ -175,7 +175,7 @@ async fn r5_1_15_a_crash_gives_no_polite_block_away() {
     end.lease = Some(std::time::Duration::ZERO);
     alice.done(end).await;
     // The fence: answered after whatever there was to tell.
-    bob.done(Ping {}).await;
+    bob.done(Ping::empty()).await;
     assert_eq!(bob.try_unsolicited(), None);
     // Whoever may see is told as soon as there is something to see.
     let mut carol = Peer::sign_in(&server, "carol").await;

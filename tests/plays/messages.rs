@@ -206,7 +206,7 @@ async fn e11_an_answer_to_nothing_does_nothing() {
         alice.wire().send(number, Done::empty()).await;
         assert_eq!(alice.answer(number).await.unwrap_err().code, Code::WrongState);
     }
-    alice.done(Ping {}).await;
+    alice.done(Ping::empty()).await;
 }
 
 /// A message names its sender and its recipient, or it is none.
@@ -394,7 +394,7 @@ async fn r5_4_2_a_message_whose_answer_was_lost_is_delivered_once() {
         alice.ask(message.clone()).await;
         if n % 3 == 0 {
             // The message is with the server, its answer perhaps under way.
-            alice.ask(Ping {}).await;
+            alice.ask(Ping::empty()).await;
         }
         alice.cut_with(n % 2 == 0);
         let mut alice = Peer::sign_in_on(&server, "alice", 2).await;

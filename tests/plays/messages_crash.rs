@@ -240,7 +240,7 @@ async fn g8_a_full_disk_is_told_before_ok_and_heals() {
     assert_eq!(alice.refused(refused.clone()).await, Code::Storage);
     let inbox: Vec<_> = bob.inbox().await.iter().map(|m| m.body.to_vec()).collect();
     assert!(inbox.iter().eq(sent.iter().map(|text| text.as_bytes())), "{} items", inbox.len());
-    alice.done(Ping {}).await;
+    alice.done(Ping::empty()).await;
     Peer::sign_in(&server, "carol").await.done(fetch("carol@localhost", What::Log)).await;
     std::fs::remove_file(filler).unwrap();
     sent.push(String::from_utf8(refused.body.to_vec()).unwrap());

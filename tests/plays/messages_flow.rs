@@ -172,7 +172,7 @@ async fn h1_a_slow_reader_is_bounded_and_loses_nothing() {
             before = server.resident_bytes();
         }
     }
-    carol.done(Ping {}).await;
+    carol.done(Ping::empty()).await;
     let growth = server.resident_bytes().saturating_sub(before);
     assert!(growth < GROWTH_BYTES_MAX, "{growth} bytes for 20 MB that nobody reads");
     let mut received = Vec::new();
@@ -199,7 +199,7 @@ async fn h1_a_reader_without_progress_is_cut_and_returns() {
         alice.send("bob@localhost", &format!("{n} {filler}")).await;
     }
     eventually("the connection that stalls to be cut", async || {
-        alice.done(Ping {}).await;
+        alice.done(Ping::empty()).await;
         (server.metrics().get("impp_connections") == 1.0).then_some(())
     })
     .await;

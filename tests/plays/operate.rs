@@ -185,7 +185,7 @@ async fn i2_a_certificate_is_renewed_under_way() {
     assert_eq!(reload(&server).0, Some(0));
     // The harness trusts what is in ca.pem now, which is the other server's authority.
     Peer::sign_in(&server, "bob").await.leave().await;
-    old.done(Ping {}).await;
+    old.done(Ping::empty()).await;
 }
 
 /// SIGTERM with 1,000 clients: each is told when to come back, nothing acknowledged is lost, and
@@ -246,7 +246,7 @@ async fn h3_a_restart_shows_nobody_as_closed_who_may_return() {
     let done = bob.done(again).await;
     assert_eq!(done.state, Some(SubscriptionState::Active));
     // The fence: an answer that came after whatever there was to tell.
-    bob.done(Ping {}).await;
+    bob.done(Ping::empty()).await;
     assert!(bob.try_unsolicited().is_none(), "shown as closed while alice may return");
     let mut alice = Peer::sign_in(&server, "alice").await;
     alice.done(publish("alice@localhost", What::Presence, content)).await;

@@ -119,7 +119,7 @@ async fn e1_a_connection_that_is_cut_anywhere_loses_and_doubles_nothing() {
 const CUTS: u64 = 16;
 
 /// A profile of alice's whose way to the server is that cable.
-fn through(server: &Server, cable: &Cable) -> PathBuf {
+pub(crate) fn through(server: &Server, cable: &Cable) -> PathBuf {
     let own = server.profile_path("alice");
     let text = std::fs::read_to_string(&own).unwrap();
     let direct = server.address().to_string();

@@ -243,6 +243,28 @@ async fn d_5_1_1_e2_messages_go_both_ways_between_two_clients() {
     assert_eq!(alice.run(&["send", "nobody@localhost", "x"]).0, 1);
 }
 
+/// A connection that is cut costs no sign-in: the session is taken up by the server's certificate, and the
+/// log goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn d_5_4_7_2_d_6_3_a_client_without_an_exporter_resumes() {
+    if !is_there() {
+        return;
+    }
+    let server = Server::quickstart();
+    let cable = Cable::to(server.address(), Ipv4Addr::LOCALHOST).await;
+    let (bob, carol) = (Python::through(&cable, &server, "bob"), Impp::of(&server, "carol"));
+    let reads = bob.start(&["inbox", "--follow"]);
+    carol.run(&["send", BOB, "before"]).one();
+    assert_eq!(reads.next()["body"], "before");
+    cable.pull();
+    cable.plug();
+    carol.run(&["send", BOB, "after"]).one();
+    assert_eq!(reads.next()["body"], "after");
+    let resumed = server.metrics().get("impp_sign_ins_total{mechanism=\"resume\",result=\"ok\"}");
+    assert_eq!(resumed, 1.0);
+    reads.stop().await;
+}
+
 /// Over cuts and a server that is killed, messages of both clients come once each, also to a reader
 /// who was away himself.
 #[tokio::test(flavor = "multi_thread")]

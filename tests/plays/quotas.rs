@@ -104,9 +104,9 @@ async fn who_writes_little_has_its_turn_before_all_that_waits() {
         let much = (0..MUCH).map(|_| large("bob@localhost", 60_000).into());
         let much = alice.flight(much).await;
         // Who is answered this has had all before taken over to the disk.
-        alice.done(Ping {}).await;
+        alice.done(Ping::empty()).await;
         let little = carol.ask(message("bob@localhost", "little")).await;
-        carol.done(Ping {}).await;
+        carol.done(Ping::empty()).await;
         database.execute_batch("ROLLBACK").unwrap();
         let mut all = vec![carol.answer(little).await];
         for number in much {

@@ -1,5 +1,5 @@
 //! A session outlives its connection: it is resumed without the password, by its ticket, on the
-//! same device, once.
+//! same device, until a newer one is used.
 
 use bytes::BytesMut;
 use impp_protocol::command::{Auth, Bye, ByeReason, Command, Done, Ping};
@@ -81,7 +81,7 @@ async fn d_5_5_3_a_session_moves_from_a_connection_that_still_stands() {
     assert!(done.resumed);
     let ending = alice.ending().await;
     assert_eq!(ending.bye.map(|bye| bye.reason), Some(ByeReason::Replaced));
-    wire.send(2, Ping {}).await;
+    wire.send(2, Ping::empty()).await;
     loop {
         match wire.next().await.command {
             Command::Ok(_) => break,
@@ -104,17 +104,27 @@ async fn a_session_stays_after_a_goodbye_that_is_none() {
     try_resume(&server, |_| (), &ticket).await.expect("resumed");
 }
 
-/// A ticket resumes once; the next one came with the answer.
+/// A ticket is good until one that came for it is used: an answer may be lost. The others that came for
+/// it die with it.
 #[tokio::test]
-async fn c9_a_ticket_is_good_once() {
+async fn c9_e4_a_ticket_dies_when_its_successor_is_used() {
     let server = Server::quickstart();
     let (alice, ticket) = following(&server).await;
     alice.cut();
-    let (wire, done) = try_resume(&server, |_| (), &ticket).await.expect("resumed");
+    let mut successors = Vec::new();
+    for _ in 0..2 {
+        // As far as the client knows, the answer was lost.
+        let (wire, done) = try_resume(&server, |_| (), &ticket).await.expect("resumed");
+        wire.cut(false);
+        successors.push(ticket_of(&done));
+    }
+    let (wire, done) = try_resume(&server, |_| (), &successors[1]).await.expect("resumed");
     wire.cut(false);
-    let again = try_resume(&server, |_| (), &ticket).await.expect_err("used");
-    assert_eq!(again.code, Code::Expired);
-    try_resume(&server, |_| (), &ticket_of(&done)).await.expect("the new one");
+    for dead in [&ticket, &successors[0]] {
+        let error = try_resume(&server, |_| (), dead).await.expect_err("dead");
+        assert_eq!(error.code, Code::Expired);
+    }
+    try_resume(&server, |_| (), &ticket_of(&done)).await.expect("the newest one");
 }
 
 /// Whoever has the id but not the secret, or another device, gets the answer of a session that is

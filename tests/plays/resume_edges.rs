@@ -1,12 +1,16 @@
 //! Resuming at its edges: what was missed, who comes together, what is over. The rule is in
 //! `resume`: faults C9, C11, E2.
 
-use impp_protocol::command::Ping;
+use std::net::Ipv4Addr;
+
+use impp_protocol::command::{ByeReason, Ping, Request};
 use impp_protocol::sasl::resume::Ticket;
 use impp_protocol::{Code, Command, DeviceId, What};
 use impp_tests::Server;
+use impp_tests::cable::Cable;
+use impp_tests::dice::Dice;
 use impp_tests::peer::{Held, Peer, message, publish, subscribe};
-use impp_tests::wire::{Wire, hello};
+use impp_tests::wire::{Dial, Wire, hello};
 
 use crate::corpus;
 
@@ -53,9 +57,10 @@ async fn r3_2_3_a_resumed_session_gets_what_it_missed() {
     assert!(notify.patch.unwrap().windows(8).any(|bytes| bytes == b"one more"));
 }
 
-/// Of many who come at once with one ticket, one gets the session.
+/// Of many who come at once with one ticket, one has the session in the end; from the others it was
+/// taken again, if they had it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn c9_a_ticket_is_good_for_one_of_many() {
+async fn c9_of_many_with_one_ticket_one_has_the_session_in_the_end() {
     let server = Server::quickstart();
     let alice = Peer::sign_in(&server, "alice").await;
     let held = alice.held();
@@ -76,10 +81,72 @@ async fn c9_a_ticket_is_good_for_one_of_many() {
             Err(error) => assert_eq!(error.code, Code::Expired),
         }
     }
-    assert_eq!(resumed.len(), 1, "sessions for one ticket");
-    resumed.pop().unwrap().done(Ping {}).await;
+    let mut having = 0;
+    for peer in resumed {
+        let (number, mut wire) = peer.into_wire();
+        wire.send(number, Ping::empty()).await;
+        having += loop {
+            match wire.frame().await.map(|frame| Request::decode(frame).unwrap().command) {
+                Some(Command::Ok(_)) => break 1,
+                Some(Command::Bye(bye)) => {
+                    assert_eq!(bye.reason, ByeReason::Replaced);
+                    break 0;
+                }
+                Some(_) => {}
+                None => break 0,
+            }
+        };
+    }
+    assert_eq!(having, 1, "connections that have the session");
     assert_eq!(server.metrics().get("impp_sessions"), 1.0);
 }
+
+/// A resumption that is cut anywhere, with its answer lost or without, costs no session: the ticket that
+/// the client holds is good again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn e4_a_resumption_that_is_cut_anywhere_is_made_again() {
+    let server = Server::quickstart();
+    let cable = Cable::to(server.address(), Ipv4Addr::LOCALHOST).await;
+    let dial = Dial::new(cable.address(), &server.trust());
+    let carried = || cable.bytes().0 + cable.bytes().1;
+    let alice = Peer::sign_in(&server, "alice").await;
+    let mut held = alice.held();
+    alice.cut();
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    let (mut dice, mut whole) = (Dice::new(4), 0);
+    for n in 0..CUTS {
+        let before = carried();
+        if whole > 0 {
+            cable.cut_after(dice.roll(whole) as u64);
+        }
+        let resumed = match dial.connect().await {
+            Ok(wire) => Peer::resume(wire, &held).await.map_err(|error| error.code),
+            Err(_) => Err(Code::Unreachable),
+        };
+        cable.plug();
+        match resumed {
+            Ok(mut alice) => {
+                held = alice.held();
+                if whole == 0 {
+                    whole = (carried() - before) as usize;
+                    alice.done(subscribe("alice@localhost", What::Log)).await;
+                    held = alice.held();
+                }
+                alice.cut();
+            }
+            Err(code) => assert_eq!(code, Code::Unreachable, "at cut {n}"),
+        }
+        bob.send("alice@localhost", &n.to_string()).await;
+    }
+    let mut alice = resume(&server, &held).await.unwrap();
+    let texts = alice.inbox().await.into_iter().map(|message| message.body);
+    let texts: Vec<_> = texts.map(|body| String::from_utf8(body.to_vec()).unwrap()).collect();
+    assert_eq!(texts, (0..CUTS).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert_eq!(server.metrics().get("impp_sessions"), 2.0, "alice's and bob's");
+}
+
+/// Places at which a resumption is cut.
+const CUTS: usize = 100;
 
 /// Proofs that are forged, cut or stretched resume nothing, and break nothing.
 #[tokio::test]
@@ -101,7 +168,7 @@ async fn c9_a_forged_proof_resumes_nothing() {
             other => panic!("{length}: {other:?}"),
         }
     }
-    resume(&server, &held).await.unwrap().done(Ping {}).await;
+    resume(&server, &held).await.unwrap().done(Ping::empty()).await;
 }
 
 /// A session is its account's and its device's: with another's, with no ticket, with a proof made
@@ -137,7 +204,7 @@ async fn c11_a_session_cannot_be_stolen() {
     let proof = of_alice.ticket.client_proof(&wire.exporter());
     wire.send(1, of_alice.auth(proof.to_vec())).await;
     assert_eq!(wire.ending().await.code(), Code::WrongState);
-    alice.done(Ping {}).await;
+    alice.done(Ping::empty()).await;
 }
 
 /// A session does not outlive its window, nor a BYE of its client, nor the server's process.
@@ -161,7 +228,7 @@ async fn c9_a_session_that_is_over_cannot_be_resumed() {
     server.kill9();
     server.restart();
     assert_eq!(resume(&server, &held).await.unwrap_err(), Code::Expired);
-    Peer::sign_in(&server, "alice").await.done(Ping {}).await;
+    Peer::sign_in(&server, "alice").await.done(Ping::empty()).await;
 }
 
 /// A message whose answer was lost with the connection is asked for again on the resumed session,

@@ -46,7 +46,7 @@ async fn asked(peer: &mut Peer, owner: &str, command: Command, out: &mut Vec<Fra
 /// Takes all frames up to the answers to two PINGs.
 async fn rest(peer: &mut Peer, owner: &str, out: &mut Vec<Frame>) {
     for _ in 0..2 {
-        let ping = peer.ask(Ping {}).await;
+        let ping = peer.ask(Ping::empty()).await;
         loop {
             frames(peer, owner, out, 1).await;
             let last = out.last().unwrap();

@@ -266,7 +266,7 @@ async fn who_reads_nothing(setting: Setting) {
     alice.ask(subscribe("alice@localhost", What::Log)).await;
     let cut = async || (server.metrics().get("impp_connections") == 1.0).then_some(());
     eventually("the connection that stalls to be cut", cut).await;
-    bob.done(Ping {}).await;
+    bob.done(Ping::empty()).await;
 }
 
 async fn what_is_prepared(setting: Setting) {
@@ -344,7 +344,7 @@ async fn too_many_requests(server: &Server) {
     let mut alice = Peer::sign_in(server, "alice").await;
     let mut done = 0;
     while start.elapsed() < Duration::from_millis(1500) {
-        for number in alice.flight((0..40).map(|_| Ping {}.into())).await {
+        for number in alice.flight((0..40).map(|_| Ping::empty().into())).await {
             match alice.answer(number).await {
                 Ok(_) => done += 1,
                 Err(error) => assert_eq!(error.code, Code::RateLimited),

@@ -165,7 +165,7 @@ pub(crate) async fn frames(setting: Setting) {
     let (domains, evil) = with(setting, &others).await;
     let mut link = evil.call(here(&domains)).await;
     let start = Instant::now();
-    link.write((1..=FRAMES).map(|number| bytes_of(number, Ping {}))).await;
+    link.write((1..=FRAMES).map(|number| bytes_of(number, Ping::empty()))).await;
     for number in 1..=FRAMES {
         link.answer(number).await.unwrap();
     }
@@ -216,7 +216,7 @@ pub(crate) async fn bytes_shown(setting: Setting) {
         Notify { snapshot: Some(vec![0; 20_000].into()), ..notify }
     };
     link.write((0..NOTIFICATIONS).map(|_| bytes_of(0, shown()))).await;
-    link.write([bytes_of(1, Ping {})]).await;
+    link.write([bytes_of(1, Ping::empty())]).await;
     link.answer(1).await.unwrap();
     let took = start.elapsed();
     assert!(took > Duration::from_secs(NOTIFICATIONS as u64 - 2), "{took:?}");

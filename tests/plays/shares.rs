@@ -33,7 +33,7 @@ async fn e13_h10_an_account_has_one_budget_whatever_its_connections() {
     let (mut done, mut longest) = (0, Duration::ZERO);
     for device in 1..=4 {
         let mut alice = Peer::sign_in_on(&server, "alice", device).await;
-        for number in alice.flight((0..40).map(|_| Ping {}.into())).await {
+        for number in alice.flight((0..40).map(|_| Ping::empty().into())).await {
             match alice.answer(number).await {
                 Ok(_) => done += 1,
                 Err(error) => longest = longest.max(told_to_wait(&error)),
@@ -43,7 +43,7 @@ async fn e13_h10_an_account_has_one_budget_whatever_its_connections() {
     let at_most = BURST + start.elapsed().as_secs() as usize + 1;
     assert!((BURST..=at_most).contains(&done), "{done} of four connections, {at_most} may be");
     assert!((1..=2).contains(&longest.as_secs()), "{longest:?}");
-    bob.done(Ping {}).await;
+    bob.done(Ping::empty()).await;
 }
 
 /// What costs the server more costs the account more: all that is held is not read as often as a
@@ -94,7 +94,7 @@ async fn e13_an_account_stores_so_many_bytes_whatever_becomes_of_them() {
             }
         }
         // Nothing of this is stored.
-        alice.done(Ping {}).await;
+        alice.done(Ping::empty()).await;
     }
     assert_eq!(done, 10, "each is a little more than a tenth, and the last one owes the rest");
     carol.send("bob@localhost", "another account").await;
@@ -124,7 +124,7 @@ async fn too_much_work(server: &Server) {
     let mut alice = Peer::sign_in(server, "alice").await;
     let mut done = 0;
     for _ in 0..30 {
-        match alice.request(Ping {}).await {
+        match alice.request(Ping::empty()).await {
             Ok(_) => done += 1,
             Err(error) => drop(told_to_wait(&error)),
         }
@@ -151,7 +151,7 @@ async fn too_many_bytes(server: &Server) {
         let error = alice.request(message).await.unwrap_err();
         assert!(told_to_wait(&error) > Duration::from_secs(60));
     }
-    alice.done(Ping {}).await;
+    alice.done(Ping::empty()).await;
 }
 
 /// What a sender was answered, one after the other.

@@ -128,7 +128,7 @@ async fn c1_check_counts_passwords_that_are_kept_otherwise() {
     server.user_ok(&["passwd", "bob@localhost"]);
     assert_eq!(odd(&server), Some((all - 1).to_string()));
     // They get in as before.
-    Peer::sign_in(&server, "alice").await.done(Ping {}).await;
+    Peer::sign_in(&server, "alice").await.done(Ping::empty()).await;
 }
 
 /// Who proves to be alice may not ask to act as bob.
@@ -313,7 +313,7 @@ async fn revoked(act: &[&str]) -> (Server, Profile) {
         assert_eq!(ending.others, vec![], "{act:?}");
     }
     assert_eq!(bob.inbox().await, vec![]);
-    bob.done(Ping {}).await;
+    bob.done(Ping::empty()).await;
     eventually("the sessions to be gone", async || {
         (server.metrics().get("impp_sessions") == 1.0).then_some(())
     })

@@ -22,7 +22,7 @@ async fn g13_a_second_process_on_the_store_is_refused() {
         assert!(stderr.contains(&server.pid().to_string()), "{stderr}");
         assert!(stderr.starts_with("error: "), "{stderr}");
     }
-    alice.done(Ping {}).await;
+    alice.done(Ping::empty()).await;
     assert_eq!(server.user(&["list"]).status.code(), Some(0));
 }
 
@@ -69,7 +69,7 @@ async fn g14_a_store_that_is_not_ours_is_refused_and_untouched() {
     }
     std::fs::write(&database, &good).unwrap();
     server.restart();
-    Peer::sign_in(&server, "alice").await.done(Ping {}).await;
+    Peer::sign_in(&server, "alice").await.done(Ping::empty()).await;
 }
 
 /// Quickstart on what quickstart has made changes nothing, and says what it always says.

@@ -36,7 +36,7 @@ async fn b1_silent_connections_of_many_addresses_keep_nobody_out() {
         peers.push(Peer::sign_in_from(&server, name, Ipv4Addr::new(127, 0, 88, 1 + n)).await);
     }
     for peer in &mut peers {
-        peer.done(Ping {}).await;
+        peer.done(Ping::empty()).await;
     }
     assert!(closed(&silent) >= 512, "{} made way", closed(&silent));
     early.write(&begins(&server, 1)).await;
@@ -61,11 +61,11 @@ async fn b1_c7_a_sign_in_is_not_begun_anew_for_ever() {
     for wire in &mut wires {
         // The server closes long before it has taken all.
         let _ = wire.try_write(&flood).await;
-        alice.done(Ping {}).await;
+        alice.done(Ping::empty()).await;
     }
     let gone = async || (server.metrics().get("impp_connections") == 1.0).then_some(());
     eventually("all of them to be closed", gone).await;
-    alice.done(Ping {}).await;
+    alice.done(Ping::empty()).await;
     // What is answered to one who listens.
     let mut wire = Wire::dial(&server).await;
     wire.write(&bytes_of(0, hello())).await;
@@ -128,7 +128,7 @@ async fn c1_c7_guesses_wait_and_the_owner_does_not() {
     for n in 0..5 {
         guesses(&server, "alice", 5 + n).await;
         let wire = from(n).connect().await.unwrap();
-        Peer::over(wire, &server.profile("alice"), 1).await.unwrap().done(Ping {}).await;
+        Peer::over(wire, &server.profile("alice"), 1).await.unwrap().done(Ping::empty()).await;
     }
     // On a new one, too, once it is.
     let new = async || {
@@ -136,7 +136,7 @@ async fn c1_c7_guesses_wait_and_the_owner_does_not() {
         let entered = Peer::over(wire, &server.profile("alice"), 9).await;
         entered.inspect_err(|error| assert_eq!(error.code, Code::RateLimited)).ok()
     };
-    eventually("a new device to sign in", new).await.done(Ping {}).await;
+    eventually("a new device to sign in", new).await.done(Ping::empty()).await;
 }
 
 /// Guesses from one address wait, whomever they are of; others in its network do not.
@@ -158,10 +158,13 @@ async fn c7_guesses_of_many_names_from_one_address_wait() {
     let wire = here.connect().await.unwrap();
     let refused = Peer::over(wire, &server.profile("alice"), 1).await.unwrap_err();
     assert_eq!(refused.code, Code::RateLimited);
-    Peer::sign_in_from(&server, "alice", Ipv4Addr::new(127, 0, 66, 2)).await.done(Ping {}).await;
+    Peer::sign_in_from(&server, "alice", Ipv4Addr::new(127, 0, 66, 2))
+        .await
+        .done(Ping::empty())
+        .await;
     // By now it is a known device, and she does not pay for her neighbours.
     let wire = here.connect().await.unwrap();
-    Peer::over(wire, &server.profile("alice"), 1).await.unwrap().done(Ping {}).await;
+    Peer::over(wire, &server.profile("alice"), 1).await.unwrap().done(Ping::empty()).await;
 }
 
 /// Who guesses and waits as told is told to wait longer and longer, up to the setting.
@@ -205,7 +208,7 @@ async fn b9_a_proxy_that_is_listed_says_where_a_connection_comes_from() {
     }
     assert!(of(1).connect().await.is_err(), "the 33rd of one source");
     let wire = of(2).connect().await.unwrap();
-    Peer::over(wire, &server.profile("alice"), 1).await.unwrap().done(Ping {}).await;
+    Peer::over(wire, &server.profile("alice"), 1).await.unwrap().done(Ping::empty()).await;
     // The proxy's own looks, as many as it likes to have at once within its own share.
     proxy.clone().before(&proxied(None)).connect().await.unwrap();
     // Without a header, with one that is too long, or with one from where none is believed.
@@ -214,7 +217,7 @@ async fn b9_a_proxy_that_is_listed_says_where_a_connection_comes_from() {
     assert!(proxy.clone().before(&long).connect().await.is_err());
     let forged = Dial::to(&server).before(&proxied(Some([192, 0, 2, 3])));
     assert!(forged.connect().await.is_err());
-    Peer::sign_in(&server, "bob").await.done(Ping {}).await;
+    Peer::sign_in(&server, "bob").await.done(Ping::empty()).await;
 }
 
 /// Handshakes without an end, from ten addresses at once: no more are begun than the setting says, who
@@ -246,8 +249,8 @@ async fn b4_a_flood_of_handshakes_is_capped_and_harms_nobody() {
     let (all, took) = (done.load(Ordering::Relaxed), start.elapsed().as_secs() + 1);
     // What a second is allowed, once at the start and then each second; and those of the play itself.
     assert!(all <= PER_SECOND * (took + 1) + 3, "{all} handshakes in {took} s");
-    bob.done(Ping {}).await;
-    alice.done(Ping {}).await;
+    bob.done(Ping::empty()).await;
+    alice.done(Ping::empty()).await;
     over.store(true, Ordering::Relaxed);
     for one in flood {
         one.await.unwrap();
@@ -289,11 +292,11 @@ async fn b12_key_updates_without_end_end_the_connection() {
             updates += 1;
             assert!(updates < 100_000, "{updates} are taken");
             if updates % 100 == 0 {
-                alice.done(Ping {}).await;
+                alice.done(Ping::empty()).await;
             }
         }
     }
-    alice.done(Ping {}).await;
+    alice.done(Ping::empty()).await;
 }
 
 /// One more than may come from one /48 is closed, though its address has places left.
@@ -328,13 +331,16 @@ pub(crate) async fn handshakes(setting: Setting) {
     for stream in &mut waiting {
         stream.write_all(&hello).await.unwrap();
     }
-    alice.done(Ping {}).await;
-    Peer::sign_in_from(&server, "bob", Ipv4Addr::new(127, 0, 88, 1)).await.done(Ping {}).await;
+    alice.done(Ping::empty()).await;
+    Peer::sign_in_from(&server, "bob", Ipv4Addr::new(127, 0, 88, 1))
+        .await
+        .done(Ping::empty())
+        .await;
     // Of the crowd, whose handshake was begun has been sent the server's part of it.
     let begun = waiting.iter().filter(|stream| stream.try_read(&mut [0; 1]).is_ok()).count();
     assert!(begun < CROWD / 2, "{begun} of {CROWD} were served before");
     assert!(!waiting.iter().any(is_closed), "who waits for its turn was turned away");
-    alice.done(Ping {}).await;
+    alice.done(Ping::empty()).await;
 }
 
 /// A stop waits for nobody who is on its way: a connection that says nothing, one that begins a

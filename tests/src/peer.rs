@@ -143,25 +143,33 @@ impl Peer {
     /// Takes up a session again by the ticket of its sign-in, on a connection that is there.
     ///
     /// # Errors
-    /// The server's refusal.
+    /// The server's refusal; unreachable, if the connection ends before its answer.
     pub async fn resume(wire: Wire, of: &Held) -> Result<Peer, Error> {
-        Peer::resume_saying(hello(), wire, of).await
+        Peer::resume_by(wire, of, |_, _| ()).await
     }
 
-    /// The same, with another HELLO.
+    /// The same with something more in the HELLO and the AUTH.
     ///
     /// # Errors
-    /// The server's refusal.
-    pub async fn resume_saying(hello: Hello, mut wire: Wire, of: &Held) -> Result<Peer, Error> {
+    /// As of [`Peer::resume`].
+    pub async fn resume_by(
+        mut wire: Wire,
+        of: &Held,
+        change: impl FnOnce(&mut Hello, &mut Auth),
+    ) -> Result<Peer, Error> {
         let proof = of.ticket.client_proof(&wire.exporter());
+        let (mut hello, mut auth) = (hello(), of.auth(proof.to_vec()));
+        change(&mut hello, &mut auth);
         let mut flight = bytes_of(0, hello);
-        flight.extend(bytes_of(1, of.auth(proof.to_vec())));
+        flight.extend(bytes_of(1, auth));
         wire.write(&flight).await;
-        wire.hello().await;
-        let welcome = match wire.next().await {
-            Request { number: 1, command: Command::Ok(done) } => done,
-            Request { number: 1, command: Command::Error(error) } => return Err(error),
-            other => panic!("expected the answer to AUTH, got {other:?}"),
+        let welcome = loop {
+            match wire.try_next().await? {
+                Request { number: 0, command: Command::Hello(_) } => {}
+                Request { number: 1, command: Command::Ok(done) } => break done,
+                Request { number: 1, command: Command::Error(error) } => return Err(error),
+                other => panic!("expected the answer to AUTH, got {other:?}"),
+            }
         };
         let proof = welcome.data.clone().expect("the server's proof");
         assert!(of.ticket.is_proven_by_server(&wire.exporter(), &proof));
@@ -272,7 +280,7 @@ impl Peer {
     /// What has come unasked so far. A PING's answer marks how far that is: whatever the server
     /// had written before it is there.
     pub async fn so_far(&mut self) -> Vec<Command> {
-        self.done(Ping {}).await;
+        self.done(Ping::empty()).await;
         self.unsolicited.drain(..).collect()
     }
 
@@ -442,7 +450,7 @@ pub fn first_auth(profile: &Profile, device: u8, mechanism: &str, data: Vec<u8>)
         data: Some(data.into()),
         device: Some(device_id(profile, device)),
         device_name: Some(format!("device {device}")),
-        resume: None,
+        ..Auth::empty()
     }
 }
 
@@ -455,8 +463,7 @@ fn device_id(profile: &Profile, device: u8) -> DeviceId {
 
 /// An AUTH after the first.
 pub fn next_auth(data: Vec<u8>) -> Auth {
-    let data = Some(data.into());
-    Auth { mechanism: None, data, device: None, device_name: None, resume: None }
+    Auth { data: Some(data.into()), ..Auth::empty() }
 }
 
 /// A text message under a new id.

@@ -68,7 +68,7 @@ impl Bystander {
     pub(crate) async fn watch(&mut self, span: Duration) -> Seen {
         let Bystander { pings, messages, friend } = self;
         let (pings, messages) = tokio::join!(
-            pings.run(span, PING_INTERVAL, || Ping {}.into()),
+            pings.run(span, PING_INTERVAL, || Ping::empty().into()),
             messages.run(span, MESSAGE_INTERVAL, || message(friend, "as always").into()),
         );
         Seen { pings, messages }

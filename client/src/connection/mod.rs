@@ -9,11 +9,15 @@ mod reader;
 mod tests;
 mod writer;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use impp_protocol::command::{Bye, ByeReason, Command, Done, Hello, Message, Notify, Ping};
-use impp_protocol::{Error, Timestamp};
+use impp_protocol::command::{
+    Bye, ByeReason, Command, Done, Hello, Message, Notify, Ping, REPEATS,
+};
+use impp_protocol::sasl::resume::Ticket;
+use impp_protocol::{Error, SessionId, Timestamp};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
@@ -95,7 +99,8 @@ impl Connection {
         let (outgoing, orders) = mpsc::channel(OUTGOING_REQUESTS_MAX);
         let (incoming, receiver) = mpsc::channel(INCOMING_ITEMS_MAX);
         let pending = Arc::new(Pending::default());
-        tokio::spawn(writer::run(write_half, orders, pending.clone(), last_request));
+        kept.numbers.fetch_max(last_request, Ordering::Relaxed);
+        tokio::spawn(writer::run(write_half, orders, pending.clone(), kept.numbers.clone()));
         let reader = reader::Reader {
             pending: pending.clone(),
             orders: outgoing.downgrade(),
@@ -133,6 +138,33 @@ impl Connection {
         }
     }
 
+    /// The same for what may be asked again: on a connection of the session on which it was asked before it
+    /// has the number of then, so that it is done once.
+    pub(crate) async fn call_as(
+        &self,
+        command: Command,
+        asked: &mut Option<AskedOn>,
+    ) -> Result<Done, ClientError> {
+        let Some(session) = self.session() else { return self.call(command).await };
+        let as_before = asked.take().filter(|asked| asked.session == session);
+        let asked = asked.insert(as_before.unwrap_or_else(|| AskedOn::new(session)));
+        let (reply, answer) = oneshot::channel();
+        let Slot { order, unanswered } = self.reserve().await?;
+        let reply = Reply::Call(reply, unanswered);
+        order.send(Order::AskAs(Box::new(command), reply, asked.number.clone()));
+        match answer.await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.ended().unwrap_or_else(dropped)),
+        }
+    }
+
+    /// The session whose repeats the server knows by their numbers, if it does.
+    pub(crate) fn session(&self) -> Option<SessionId> {
+        let repeats = self.shared.hello.features.iter().any(|feature| feature == REPEATS);
+        let ticket = self.shared.signed_in.resume.as_deref().and_then(Ticket::decode)?;
+        repeats.then(|| ticket.session())
+    }
+
     /// Room for one request whose answer comes as [`Incoming::Answer`], in order with all else.
     ///
     /// # Errors
@@ -163,7 +195,7 @@ impl Connection {
 
     /// Asks the server for its time: its clock may have been set since it was last told.
     pub(crate) async fn ask_time(&self) -> Result<(), ClientError> {
-        if let Some(time) = self.call(Ping {}).await?.time {
+        if let Some(time) = self.call(Ping::empty()).await?.time {
             let mut known = self.shared.time.lock().unwrap_or_else(PoisonError::into_inner);
             *known = Some((time, Instant::now()));
         }
@@ -190,6 +222,24 @@ impl Connection {
             }
         };
         drop(tokio::time::timeout(BYE_TIMEOUT, finish).await);
+    }
+}
+
+/// A request that was asked on a session: under which number, once it is on its way.
+#[derive(Debug)]
+pub(crate) struct AskedOn {
+    session: SessionId,
+    number: Arc<AtomicU64>,
+}
+
+impl AskedOn {
+    fn new(session: SessionId) -> AskedOn {
+        AskedOn { session, number: Arc::default() }
+    }
+
+    /// Whether the server may have had it, and if so knows a repeat of it on this connection.
+    pub(crate) fn may_be_asked_on(&self, connection: &Connection) -> bool {
+        connection.session() == Some(self.session)
     }
 }
 

@@ -44,6 +44,12 @@ impl Pending {
         }
     }
 
+    /// Up to which number, before this one, all have been answered.
+    pub(super) fn answered_before(&self, number: u64) -> Option<u64> {
+        let open = self.lock().replies.keys().min().copied();
+        open.unwrap_or(number).min(number).checked_sub(1).filter(|answered| *answered > 0)
+    }
+
     /// Takes out where an answer goes. A call is answered here; for others the
     /// answer comes back, to be handed on. An answer that nobody asked for is the server's fault.
     pub(super) fn answer(

@@ -49,7 +49,7 @@ impl Reader {
     ) -> Result<(), ClientError> {
         let mut read = timeout(self.idle, stream.read_buf(input)).await;
         if read.is_err() {
-            self.order(Order::Ask(Box::new(Ping {}.into()), Reply::Nobody)).await?;
+            self.order(Order::Ask(Box::new(Ping::empty().into()), Reply::Nobody)).await?;
             read = timeout(self.idle / 2, stream.read_buf(input)).await;
         }
         match read {

@@ -49,18 +49,60 @@ impl Peer {
 }
 
 fn connected(requests_max: u64) -> (Connection, mpsc::Receiver<Incoming>, Peer) {
-    let (near, far) = tokio::io::duplex(1 << 16);
     let hello = Hello { idle: Some(IDLE), requests_max: Some(requests_max), ..Hello::empty() };
-    let signed_in = SignedIn {
-        hello,
-        hello_at: Instant::now(),
-        done: Done::empty(),
-        kept: Default::default(),
-        last_request: 2,
-        rest: BytesMut::new(),
-    };
+    connected_to(hello, Done::empty(), Kept::default())
+}
+
+fn connected_to(
+    hello: Hello,
+    done: Done,
+    kept: Kept,
+) -> (Connection, mpsc::Receiver<Incoming>, Peer) {
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let (hello_at, rest) = (Instant::now(), BytesMut::new());
+    let signed_in = SignedIn { hello, hello_at, done, kept, last_request: 2, rest };
     let (connection, incoming, _) = Connection::start(near, signed_in);
     (connection, incoming, Peer { stream: far, input: BytesMut::new() })
+}
+
+/// What was asked on a session and not answered has its number on the next connection of that; in another
+/// session it is a request like any other. A PING says what has been answered.
+#[tokio::test]
+async fn e2_a_repeat_has_its_number_where_the_session_goes_on() {
+    let of = |session: u8, kept: Kept| {
+        let ticket = Ticket::new(SessionId([session; 16]), [0; 32]).encode().into();
+        let hello = Hello { features: vec![REPEATS.to_owned()], ..Hello::empty() };
+        connected_to(hello, Done { resume: Some(ticket), ..Done::empty() }, kept)
+    };
+    let (kept, mut asked) = (Kept::default(), None);
+    let mut numbers = Vec::new();
+    for session in [1, 1, 2] {
+        let kept = if session == 1 { kept.clone() } else { Kept::default() };
+        let (connection, _incoming, mut peer) = of(session, kept);
+        let server = async {
+            numbers.push(peer.read().await.unwrap().number);
+            drop(peer);
+        };
+        let (answer, ()) =
+            tokio::join!(connection.call_as(fetch("bob").into(), &mut asked), server);
+        assert!(answer.unwrap_err().is_lost());
+    }
+    assert_eq!(numbers, [3, 3, 3]);
+    // What is asked next on the first session goes on behind it.
+    let (connection, _incoming, mut peer) = of(1, kept);
+    let server = async {
+        let Request { number, .. } = peer.read().await.unwrap();
+        peer.write(number, numbered(1)).await;
+        let asked = peer.read().await.unwrap();
+        let ping = Ping { answered: Some(number) };
+        assert_eq!((number, asked.command), (4, ping.into()));
+        peer.write(asked.number, Done::empty()).await;
+    };
+    let asks = async {
+        connection.call(fetch("bob")).await.unwrap();
+        connection.ask_time().await.unwrap();
+    };
+    tokio::join!(asks, server);
 }
 
 fn fetch(local: &str) -> Fetch {
@@ -141,7 +183,7 @@ async fn no_more_requests_wait_than_the_server_takes() {
 #[tokio::test]
 async fn a_ping_is_answered_under_its_number() {
     let (_connection, _incoming, mut peer) = connected(64);
-    peer.write(9, Ping {}).await;
+    peer.write(9, Ping::empty()).await;
     let pong = peer.read().await.unwrap();
     assert!(pong.number == 9 && matches!(pong.command, Command::Ok(_)));
 }

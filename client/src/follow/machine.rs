@@ -99,6 +99,11 @@ impl Machine {
         }
     }
 
+    /// Whether the first thing that is asked says what is held of presence.
+    pub fn says_versions(&self) -> bool {
+        self.contacts
+    }
+
     /// Something came over the connection.
     ///
     /// # Errors
@@ -206,7 +211,9 @@ impl Machine {
                 Subscribe { version, ..Subscribe::of(address.clone(), What::Presence) }.into()
             }
             Asked::Contacts => {
-                Subscribe { expand: true, ..Subscribe::of(self.own.clone(), What::Contacts) }.into()
+                let versions = self.versions();
+                let subscribe = Subscribe::of(self.own.clone(), What::Contacts);
+                Subscribe { expand: true, versions, ..subscribe }.into()
             }
             Asked::Own(what) => Subscribe::of(self.own.clone(), *what).into(),
             Asked::Log => {

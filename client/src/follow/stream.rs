@@ -38,8 +38,8 @@ impl Client {
     /// [`ClientError`] saying why there is no connection.
     pub async fn follow(&self, wanted: Wanted) -> Result<Follower<'_>, ClientError> {
         let service = wanted.service();
-        let link = self.connect_anew(service).await?;
         let mut machine = Machine::new(self.address().clone(), wanted);
+        let link = self.connect_anew(service, machine.says_versions()).await?;
         machine.handle_connected();
         Ok(Follower {
             client: self,
@@ -70,7 +70,8 @@ impl Follower<'_> {
                 },
                 None => {
                     sleep_until(self.retry_at.into()).await;
-                    match self.client.connect_anew(self.service).await {
+                    match self.client.connect_anew(self.service, self.machine.says_versions()).await
+                    {
                         Ok(link) => self.link = Some(link),
                         Err(error) => return self.handle_failure(error),
                     }

@@ -212,10 +212,13 @@ impl Cache {
         let content = &self.kept(id)?.content;
         let version = match held {
             Held::Nothing => return Some(content.snapshot()),
-            Held::Claimed(version) | Held::Sent(version) => version,
+            Held::Claimed(version) | Held::Sent(version) | Held::Whole(version) => version,
         };
         if version == content.version() {
             return None;
+        }
+        if matches!(held, Held::Whole(_)) {
+            return Some(content.snapshot());
         }
         let group = self.groups.get(&id?)?;
         if let Some(patch) = group.patches.get(&version)
@@ -229,7 +232,7 @@ impl Cache {
                 let mut all = all.chain(&self.former).map(|kept| &kept.content);
                 all.find(|base| base.version() == version)
             }
-            Held::Claimed(_) | Held::Nothing => {
+            Held::Claimed(_) | Held::Nothing | Held::Whole(_) => {
                 let mut own = group.recent.iter().map(|kept| &kept.content);
                 own.find(|base| base.version() == version)
             }

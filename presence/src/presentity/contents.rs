@@ -32,6 +32,18 @@ pub enum Held {
     Claimed(Version),
     /// What its session was sent, of whichever view.
     Sent(Version),
+    /// The same, of one who takes no patches.
+    Whole(Version),
+}
+
+impl Held {
+    /// The same of one who takes no patches. What is only claimed is told whole.
+    pub fn whole(self) -> Held {
+        match self {
+            Held::Sent(version) | Held::Whole(version) => Held::Whole(version),
+            Held::Claimed(_) | Held::Nothing => Held::Nothing,
+        }
+    }
 }
 
 /// The contents of one presentity's views.
@@ -252,7 +264,7 @@ impl Contents {
         let content = self.view(key, document).clone();
         let version = match held {
             Held::Nothing => return Some(content.snapshot()),
-            Held::Claimed(version) | Held::Sent(version) => version,
+            Held::Claimed(version) | Held::Sent(version) | Held::Whole(version) => version,
         };
         if version == content.version() {
             return None;
@@ -281,6 +293,7 @@ impl Contents {
         match held {
             Held::Sent(_) => own.chain(self.recent.values()).find_map(find),
             Held::Claimed(_) | Held::Nothing => self.recent.get(key).and_then(find),
+            Held::Whole(_) => None,
         }
     }
 

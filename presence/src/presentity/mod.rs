@@ -221,7 +221,7 @@ impl Presentity {
             self.unlisten(watcher, session.into());
         }
         if let Some(key) = key
-            && (matches!(held, Held::Sent(_)) || !self.is_withheld(now, &key))
+            && (matches!(held, Held::Sent(_) | Held::Whole(_)) || !self.is_withheld(now, &key))
         {
             let held = match held {
                 Held::Claimed(version) if !self.may_hold(watcher, &key, version) => Held::Nothing,

@@ -31,7 +31,7 @@ fields! {
         1 data: Option<Bytes>,
         /// AUTH: who you are.
         2 address: Option<Address>,
-        /// AUTH: the ticket that resumes this session, once: its id (16 octets) and a secret (32).
+        /// AUTH: the ticket that resumes this session: its id (16 octets) and a secret (32).
         3 resume: Option<Bytes>,
         /// AUTH: how many seconds after the loss of its connection the session can be resumed.
         4 window: Option<Duration>,

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::ids::{DeviceId, SessionId};
+use crate::sasl::resume::Binding;
 use crate::schema::fields;
 
 /// Longest name of a device in bytes.
@@ -23,6 +24,21 @@ fields! {
         /// The id of the session to resume, instead of a mechanism; `data` proves that the client
         /// holds its ticket.
         5 resume: Option<SessionId>,
+        /// What binds tickets to their connection: the one that is to come, to resume this one. Absent
+        /// for `exporter`; in the first step, or the only one.
+        6 binding: Option<Binding>,
+        /// With `resume`: no presence is told before a SUBSCRIBE of the contacts says by `versions` what the
+        /// client holds, or two seconds are over.
+        7 versions_follow: bool,
+    }
+}
+
+impl Auth {
+    /// An AUTH that says nothing.
+    pub fn empty() -> Auth {
+        let (mechanism, data, device) = Default::default();
+        let (device_name, resume, binding, versions_follow) = Default::default();
+        Auth { mechanism, data, device, device_name, resume, binding, versions_follow }
     }
 }
 

@@ -29,8 +29,23 @@ fields! {
         6 expand: bool,
         /// Links: who asks, of the domain that the sender has proven.
         7 watcher: Option<Address>,
+        /// Contacts: what the caller holds of presence that the session follows, and of whom it is to
+        /// follow by `expand`. Whose version is not there is told whole.
+        10 versions: Vec<HeldVersion>,
+        /// Presence, contacts: no patches; what changes comes whole.
+        11 snapshots: bool,
         /// Series: start behind the newest item there is, instead of a cursor.
         64 at_end: bool,
+    }
+}
+
+fields! {
+    /// What somebody holds of one presentity.
+    pub struct HeldVersion {
+        /// Whose presence.
+        1 address: Address,
+        /// The version of the content held.
+        2 version: Version,
     }
 }
 
@@ -119,15 +134,19 @@ fields! {
 impl Subscribe {
     /// Follows a thing as long as the session lives, from nothing held.
     pub fn of(address: Address, what: What) -> Subscribe {
+        let (lease, version, cursor, expand) = Default::default();
+        let (watcher, versions, snapshots, at_end) = Default::default();
         Subscribe {
             address,
             what,
-            lease: None,
-            version: None,
-            cursor: None,
-            expand: false,
-            watcher: None,
-            at_end: false,
+            lease,
+            version,
+            cursor,
+            expand,
+            watcher,
+            versions,
+            snapshots,
+            at_end,
         }
     }
 }

@@ -17,6 +17,10 @@ pub const EVERY_ITEM: &str = "every-item";
 /// [`ShortPage`](crate::state::ShortPage).
 pub const SHORT_PAGES: &str = "short-pages";
 
+/// The feature of a client whose requests' numbers belong to its session and rise, over all connections
+/// of it; and of a server that answers a repeat of one by what it has answered before.
+pub const REPEATS: &str = "repeats";
+
 /// The feature of a server that knows what a FETCH of explain may suppose, and shows a document as
 /// somebody sees it: those fields are sent to no other one.
 pub const SUPPOSE: &str = "suppose";
@@ -29,7 +33,7 @@ pub const INTO_GROUP: &str = "into-group";
 pub const SERIES: &str = "series";
 
 /// The features that a server names.
-pub const FEATURES_OF_SERVER: [&str; 3] = [SUPPOSE, INTO_GROUP, SERIES];
+pub const FEATURES_OF_SERVER: [&str; 4] = [SUPPOSE, INTO_GROUP, SERIES, REPEATS];
 
 fields! {
     /// HELLO: the first frame of each side, with request number 0.

@@ -6,7 +6,18 @@ use crate::schema::{fields, numbers};
 
 fields! {
     /// PING: answered by OK.
-    pub struct Ping {}
+    pub struct Ping {
+        /// From a client that has named `repeats`: it has the answers to all its requests up to this
+        /// number.
+        1 answered: Option<u64>,
+    }
+}
+
+impl Ping {
+    /// A PING that says nothing.
+    pub fn empty() -> Ping {
+        Ping { answered: None }
+    }
 }
 
 numbers! {

@@ -67,7 +67,7 @@ fn cursor() -> Bytes {
 
 fn hellos() -> [Said; 2] {
     let client = Hello {
-        features: [EVERY_ITEM, SHORT_PAGES].map(str::to_owned).to_vec(),
+        features: [EVERY_ITEM, SHORT_PAGES, REPEATS].map(str::to_owned).to_vec(),
         agent: Some("client/1.0".to_owned()),
         ..Hello::empty()
     };
@@ -90,8 +90,7 @@ fn sign_in() -> Vec<Said> {
         mechanism: mechanism.map(str::to_owned),
         data: Some(data.into()),
         device: mechanism.map(|_| DeviceId([1; 16])),
-        device_name: None,
-        resume: None,
+        ..Auth::empty()
     };
     let done = Done {
         data: Some(format!("v={}", "v".repeat(44)).into()),
@@ -115,11 +114,10 @@ fn resume() -> Vec<Said> {
     let (session, exporter) = (SessionId([2; 16]), [4; 32]);
     let ticket = Ticket::new(session, [3; 32]);
     let auth = Auth {
-        mechanism: None,
         data: Some(Bytes::copy_from_slice(&ticket.client_proof(&exporter))),
         device: Some(DeviceId([1; 16])),
-        device_name: None,
         resume: Some(session),
+        ..Auth::empty()
     };
     let done = Done {
         data: Some(Bytes::copy_from_slice(&ticket.server_proof(&exporter))),
@@ -225,7 +223,7 @@ pub(crate) fn table() -> String {
         ("NOTIFY of the log with that message", delivered().into()),
         ("FETCH of the log with that message", read().into()),
         ("ACK", acknowledge().into()),
-        ("PING", vec![Client(3, Ping {}.into()), Server(3, ping.into())]),
+        ("PING", vec![Client(3, Ping::empty().into()), Server(3, ping.into())]),
     ];
     let mut table = String::from(
         "| what | octets from the client | from the server | round trips |\n|---|---|---|---|\n",

@@ -5,6 +5,7 @@
 //! | `ground` | what there is one of, and rooms are made from |
 //! | `principals/` | presentities of the hosted domains: loading, changing, waking |
 //! | `listeners`, `sessions`, `signal` | who is woken; sessions as others see them; waking a task |
+//! | `tickets` | what resumes a session |
 //! | `standing`, `rates`, `timers` | how many watchers other domains have here; what senders may send; what is due |
 //! | `budget`, `budgets` | what one may still ask for and store; that of each account |
 //! | `accounts`, `routes`, `secrets` | who can sign in; where addresses lead; keys |
@@ -44,6 +45,7 @@ pub mod signal;
 pub mod standing;
 pub mod steps;
 pub mod stopping;
+pub mod tickets;
 pub mod timers;
 pub mod tls;
 

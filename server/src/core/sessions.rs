@@ -7,12 +7,13 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::core::DashMap;
 use crate::core::listeners::{Again, Listener, Listeners};
 use crate::core::signal::Signal;
+use crate::core::tickets::{Issued, Tickets};
 use bytes::Bytes;
 use impp_protocol::command::{Bye, ByeReason};
 use impp_protocol::hashing::HashSet;
@@ -43,7 +44,7 @@ pub struct Mailbox {
     /// What the session follows, for those who list it.
     follows: Mutex<BTreeSet<Address>>,
     /// What resumes the session.
-    ticket: Mutex<Ticket>,
+    tickets: Mutex<Tickets>,
     /// Wakes whoever waits to take the session over.
     moved: Notify,
     /// When the use of its device was last stored, milliseconds since 1970.
@@ -82,7 +83,7 @@ impl News {
 
 impl Mailbox {
     /// An empty mailbox.
-    pub fn new(id: SessionId, account: Address, device: DeviceId, ticket: Ticket) -> Mailbox {
+    pub fn new(id: SessionId, account: Address, device: DeviceId, ticket: Issued) -> Mailbox {
         Mailbox {
             id,
             account,
@@ -91,7 +92,7 @@ impl Mailbox {
             news: Mutex::default(),
             again: Again::default(),
             follows: Mutex::default(),
-            ticket: Mutex::new(ticket),
+            tickets: Mutex::new(Tickets::new(ticket)),
             moved: Notify::new(),
             seen: AtomicU64::new(0),
             revoked: AtomicBool::new(false),
@@ -170,6 +171,15 @@ impl Mailbox {
         self.again.later(self, presentity, |mailbox| &mailbox.again);
     }
 
+    /// Wakes the connection after a while.
+    pub fn wake_later(self: &Arc<Mailbox>, after: Duration) {
+        let mailbox = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            mailbox.signal.raise();
+        });
+    }
+
     /// Says after a while that a thing may have changed.
     pub fn thing_changed_later(self: &Arc<Mailbox>, owner: Address, what: What, after: Duration) {
         let mailbox = self.clone();
@@ -236,20 +246,26 @@ impl Mailbox {
         self.moved.notified()
     }
 
-    /// What resumes the session now.
-    pub fn ticket(&self) -> Ticket {
-        self.ticket.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The ticket that was handed out last.
+    pub fn newest_ticket(&self) -> Ticket {
+        self.tickets().newest().clone()
     }
 
-    /// Replaces the ticket if it is still `old`; whether it was.
-    pub fn renew(&self, old: &Ticket, new: Ticket) -> bool {
-        let mut ticket = self.ticket.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = *ticket == *old;
-        if current {
-            *ticket = new;
-            self.let_go();
-        }
-        current
+    /// The one that resumes the session and of which this holds.
+    pub fn ticket(&self, holds: impl Fn(&Issued) -> bool) -> Option<Ticket> {
+        self.tickets().find(holds).cloned()
+    }
+
+    /// Uses a ticket, for which `fresh` is handed out; whether it was good. Whoever waits with one that has
+    /// died by that is woken.
+    pub fn use_ticket(&self, ticket: &Ticket, fresh: Issued) -> bool {
+        let was_good = self.tickets().take(ticket, fresh);
+        self.let_go();
+        was_good
+    }
+
+    fn tickets(&self) -> MutexGuard<'_, Tickets> {
+        self.tickets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes what there is but the goodbye.

@@ -7,6 +7,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use impp_protocol::Domain;
+use impp_protocol::sasl::resume::EndPoint;
 use impp_trust::HandshakeError;
 use rustls::ServerConfig;
 use rustls::server::{Acceptor, ClientHello};
@@ -162,15 +164,15 @@ async fn serve(entrance: Arc<Entrance>, stream: TcpStream, peer: IpAddr, place: 
     let Some(shaken) = place.lost().run_until_cancelled(shaking).await else {
         return entrance.made_way(peer);
     };
-    let Some(Some(stream)) = shaken else { return };
+    let Some(Some((stream, end_point))) = shaken else { return };
     place.past_handshake();
     match stream.get_ref().1.alpn_protocol() {
         Some(impp_protocol::ALPN_CLIENT) => {
-            let pipe = Pipe::new(channel(stream), deadline);
+            let pipe = Pipe::new(channel(stream, end_point), deadline);
             entrance.let_in(pipe, peer, place, deadline);
         }
         Some(impp_protocol::ALPN_LINK) => {
-            let pipe = Pipe::new(channel(stream), deadline);
+            let pipe = Pipe::new(channel(stream, None), deadline);
             let accepted = entrance.peers.accept(pipe, peer, place, deadline, &entrance.complaints);
             Box::pin(accepted).await;
         }
@@ -182,17 +184,21 @@ async fn serve(entrance: Arc<Entrance>, stream: TcpStream, peer: IpAddr, place: 
     }
 }
 
-/// TLS with whoever connects, if it comes about in time.
+/// TLS with whoever connects, if it comes about in time, and the end point that it was shown.
 async fn shake(
     entrance: &Entrance,
     stream: TcpStream,
     peer: IpAddr,
     deadline: Instant,
-) -> Option<TlsStream<Gate>> {
+) -> Option<(TlsStream<Gate>, Option<EndPoint>)> {
     let tls = entrance.settings.load_full().tls.clone()?;
-    let shaking = handshake(entrance, tls, Gate::new(stream), peer);
+    let shaking = handshake(entrance, tls.clone(), Gate::new(stream), peer);
     let (error, socket) = match tokio::time::timeout_at(deadline, shaking).await.ok()? {
-        Ok(stream) => return Some(stream),
+        Ok(stream) => {
+            let called = stream.get_ref().1.server_name().and_then(|name| Domain::parse(name).ok());
+            let end_point = called.and_then(|called| tls.end_points.get(&called).copied());
+            return Some((stream, end_point));
+        }
         Err(failed) => failed,
     };
     if let Some(mut socket) = socket {

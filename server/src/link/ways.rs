@@ -124,7 +124,7 @@ impl Calls<'_> {
             Err(_) => return Err(failed("no TLS within the time".to_owned())),
         };
         self.proven(address);
-        let greeted = self.call.greet(Pipe::new(channel(stream), by)).await;
+        let greeted = self.call.greet(Pipe::new(channel(stream, None), by)).await;
         greeted.map_err(|error| match error.code {
             Code::Untrusted => AttemptError::Untrusted(error.to_string()),
             _ => failed(error.to_string()),

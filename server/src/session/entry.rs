@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use impp_protocol::command::{Auth, Bye, ByeReason, Done};
-use impp_protocol::sasl::resume::Ticket;
+use impp_protocol::sasl::resume::{Binding, Ticket};
 use impp_protocol::{Code, Error, SessionId};
 
 use super::sign_in::{Device, Proof};
@@ -14,6 +14,7 @@ use crate::core::accounts::{Account, Accounts};
 use crate::core::answers::Stored;
 use crate::core::config::seconds;
 use crate::core::sessions::Mailbox;
+use crate::core::tickets::Issued;
 
 /// How long the old connection of a session may take to let go of it.
 const HANDOVER: Duration = Duration::from_secs(2);
@@ -32,7 +33,7 @@ pub async fn enter(
     let Serving { devices, rooms: Rooms { live, .. }, settings, metrics, .. } = &**serving;
     let seen = devices.enter(&account, device.id, device.name).await?;
     let id = SessionId(drawn(serving)?);
-    let ticket = Ticket::new(id, drawn(serving)?);
+    let ticket = issue(serving, id, device.binding)?;
     let mailbox = Arc::new(Mailbox::new(id, account.address.clone(), device.id, ticket));
     mailbox.seen_at(seen);
     let client = Client { mailbox, account: account.clone(), every_item };
@@ -59,7 +60,8 @@ pub async fn enter(
 /// Takes up a session again, without password and without a look at the store.
 ///
 /// # Errors
-/// expired, alike for a session that is gone and a ticket that is not its own.
+/// expired, alike for a session that is gone and a ticket that is not its own, or bound more strongly;
+/// refused, for a binding that the connection has not.
 pub async fn resume(
     serving: &Serving,
     accounts: &Accounts,
@@ -67,7 +69,8 @@ pub async fn resume(
     proof: &Proof,
     every_item: bool,
 ) -> Result<(Session, Done), Error> {
-    let exporter = &proof.exporter;
+    let binding = auth.binding.unwrap_or(Binding::Exporter);
+    let bound = &proof.bound(binding)?;
     let gone = || Error::new(Code::Expired, "the session is gone; sign in anew");
     let (Some(id), Some(device), Some(shown)) = (auth.resume, auth.device, &auth.data) else {
         return Err(Error::new(Code::Malformed, "resume: needs the device and data"));
@@ -80,15 +83,15 @@ pub async fn resume(
         .get(id)
         .filter(|mailbox| mailbox.device == device && proof.covers(&mailbox.account));
     let mailbox = mailbox.ok_or_else(gone)?;
-    let ticket = mailbox.ticket();
-    if !ticket.is_proven_by_client(exporter, shown) {
-        return Err(gone());
-    }
-    let fresh = Ticket::new(id, drawn(serving)?);
+    let proven = |issued: &Issued| {
+        issued.is_taken_by(binding) && issued.ticket.is_proven_by_client(bound, shown)
+    };
+    let ticket = mailbox.ticket(proven).ok_or_else(gone)?;
+    let fresh = issue(serving, id, binding)?;
     let grace = seconds(serving.settings.load().times.grace_seconds);
     let mut session = take_over(&serving.rooms.live, &mailbox, &ticket).await.ok_or_else(gone)?;
-    // Of two that come with one ticket, the first has it.
-    if !mailbox.renew(&ticket, fresh) {
+    // Somebody may have come with its successor meanwhile.
+    if !mailbox.use_ticket(&ticket, fresh.clone()) {
         session.park(grace).await;
         return Err(gone());
     }
@@ -104,8 +107,11 @@ pub async fn resume(
         }
     };
     session.client.every_item = every_item;
-    let data = Some(ticket.server_proof(exporter).to_vec().into());
-    let done = Done { data, resumed: true, layer_ended, ..session.welcome() };
+    if auth.versions_follow {
+        session.await_versions();
+    }
+    let data = Some(ticket.server_proof(bound).to_vec().into());
+    let done = Done { data, resumed: true, layer_ended, ..session.welcome(&fresh.ticket) };
     Ok((session, done))
 }
 
@@ -118,10 +124,8 @@ async fn take_over(live: &Live, mailbox: &Mailbox, ticket: &Ticket) -> Option<Se
                 return Some(session);
             }
             live.sessions.get(mailbox.id)?;
-            // Who came first with this ticket is not sent away again.
-            if mailbox.ticket() != *ticket {
-                return None;
-            }
+            // Whoever has come with its successor is not sent away by it.
+            mailbox.ticket(|good| good.ticket == *ticket)?;
             mailbox.end(Bye::new(ByeReason::Replaced, "the session goes on on another connection"));
             moved.await;
         }
@@ -133,15 +137,20 @@ async fn take_over(live: &Live, mailbox: &Mailbox, ticket: &Ticket) -> Option<Se
 }
 
 impl Session {
-    /// What the client is told of its session.
-    pub fn welcome(&self) -> Done {
+    /// What the client is told of its session, and the ticket that resumes it.
+    pub fn welcome(&self, ticket: &Ticket) -> Done {
         Done {
             address: Some(self.address().clone()),
-            resume: Some(self.client.mailbox.ticket().encode().into()),
+            resume: Some(ticket.encode().into()),
             window: Some(seconds(self.serving.settings.load().times.resume_window_seconds)),
             ..Done::empty()
         }
     }
+}
+
+fn issue(serving: &Serving, session: SessionId, binding: Binding) -> Result<Issued, Error> {
+    let ticket = Ticket::new(session, drawn(serving)?);
+    Ok(Issued { ticket, binding })
 }
 
 fn drawn<const N: usize>(serving: &Serving) -> Result<[u8; N], Error> {

@@ -16,8 +16,9 @@ use impp_protocol::state::{self, Contact, Contacts, SubscriptionEvent, Subscript
 use impp_protocol::{Address, Code, Error, Service, What};
 use tokio::sync::oneshot;
 
+use super::claims::claims;
 use super::things::presence::granted;
-use super::things::{contacts_of, lists, offered, permit, takes, takes_not};
+use super::things::{contacts_of, lists, offered, permit, takes};
 use super::{Followed, Session};
 use crate::core::answers::{Answer, Handled};
 use crate::core::listeners::Listener;
@@ -46,7 +47,8 @@ impl Session {
                 Ok(answer) => return answer,
                 Err(error) => Err(error),
             },
-            What::Contacts => self.expand(subscribe).await,
+            What::Contacts if subscribe.expand => self.expand(subscribe).await,
+            What::Contacts => self.hold(subscribe),
             _ => self.follow_thing(subscribe).await,
         };
         Answer::now(handled)
@@ -83,6 +85,7 @@ impl Session {
         offered(&self.client.account, Service::Presence)?;
         let (presentity, claimed) = (subscribe.address, subscribe.version);
         self.needs_room(&presentity)?;
+        let snapshots = subscribe.snapshots;
         let lease = subscribe.lease;
         let lease =
             lease.map(|asked| granted(asked, &self.serving.settings.load().times)).transpose()?;
@@ -97,6 +100,10 @@ impl Session {
         let follow = Follow { watcher, bond, listener, wait: true };
         let Follows { state, version, answered } =
             self.serving.rooms.reach.follow(&presentity, follow).await?;
+        match snapshots {
+            true => self.whole.insert(presentity.clone()),
+            false => self.whole.remove(&presentity),
+        };
         let Some(answered) = answered else {
             let held = held(state, version, claimed);
             self.now_follows(&presentity, Followed::answered(held, state));
@@ -226,9 +233,6 @@ impl Session {
 
     /// Follows the presence of all contacts, as long as the session lives.
     async fn expand(&mut self, subscribe: Subscribe) -> Handled {
-        if !subscribe.expand {
-            return Err(takes_not(What::Contacts, Ask::Follow));
-        }
         let acting = contacts_of(&self.client, &subscribe.address)?;
         offered(&self.client.account, Service::Presence)?;
         if subscribe.lease == Some(Duration::ZERO) {
@@ -238,14 +242,16 @@ impl Session {
             }
             return Ok(ended());
         }
-        self.expanded = true;
+        (self.expanded, self.whole_list) = (true, subscribe.snapshots);
+        let mut claims = claims(subscribe.versions);
         let contacts = self.serving.things.contacts.entries(&acting).await?;
         let left = std::mem::take(&mut self.by_contact);
         let (mut entries, mut steps) = (Vec::new(), Steps::default());
         for mut contact in contacts.into_iter().filter(|contact| contact.follow) {
             steps.taken().await;
-            // Whoever asks anew holds nothing, and gets all.
-            self.followed.remove(&contact.address);
+            // Whoever asks anew holds what it says that it holds.
+            let followed = Followed::claimed(claims.remove(&contact.address));
+            self.followed.insert(contact.address.clone(), followed);
             contact.subscription = self.follow_contact(&contact.address).await;
             match contact.subscription {
                 None => self.lost.insert(contact.address.clone()),
@@ -259,6 +265,7 @@ impl Session {
         }
         let key = |contact: &Contact| lists::by_address(&contact.address);
         let (entries, next) = lists::part(entries, None, key);
+        self.claim(claims);
         Ok(lists::answer(state::encode(&Contacts { entries }), next))
     }
 
@@ -272,12 +279,13 @@ impl Session {
         let follow =
             Follow { watcher, bond, listener: Some(self.client.mailbox.id.into()), wait: false };
         let Ok(follows) = self.serving.rooms.reach.follow(presentity, follow).await else {
-            self.own.remove(presentity);
+            self.unfollowed(presentity);
             return None;
         };
         let state = follows.state;
         let held = self.followed.get(presentity).map_or(Held::Nothing, |followed| followed.held);
-        let held = if state == SubscriptionState::Unknown { Held::Nothing } else { held };
+        let shows = matches!(state, SubscriptionState::Active | SubscriptionState::Stale);
+        let held = if shows { held } else { Held::Nothing };
         self.now_follows(presentity, Followed::answered(held, state));
         Some(state)
     }

@@ -3,6 +3,7 @@
 //! What it asks of things is in `things`, where presence is in `reach`. A session tells events and no
 //! bytes: what form they have on a wire is left to whoever carries them.
 
+mod claims;
 mod costs;
 mod delegated;
 pub mod devices;
@@ -12,6 +13,7 @@ mod follow;
 pub mod guesses;
 mod live;
 mod messages;
+mod repeats;
 pub mod sign_in;
 mod telling;
 #[cfg(test)]
@@ -21,7 +23,7 @@ mod visitor;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use impp_presence::{Change, Held, Keeper};
@@ -29,6 +31,7 @@ use impp_protocol::command::{Done, Fetch, Subscribe};
 use impp_protocol::hashing::HashMap;
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Code, Command, Error, What};
+use tokio::time::Instant;
 
 use crate::core::answers::Answer;
 use crate::core::budgets::Budgets;
@@ -120,10 +123,17 @@ pub struct Session {
     by_contact: BTreeSet<Address>,
     /// Whom the client has asked to follow by a SUBSCRIBE for them alone.
     own: BTreeSet<Address>,
+    /// Of whom it takes no patches, by a SUBSCRIBE for them alone; or of all in the list.
+    whole: BTreeSet<Address>,
+    whole_list: bool,
     /// Of those in the list, whose following has ended, and not by the client's word.
     lost: BTreeSet<Address>,
     /// Other things that are followed, as their files keep them.
     things: BTreeMap<(Address, What), Box<dyn Following>>,
+    /// Until when the client is to say what it holds of presence; it is told none before.
+    awaits: Option<Instant>,
+    /// What was answered, if the client's numbers belong to the session.
+    answers: Option<Arc<Mutex<repeats::Answers>>>,
     /// Tells requests that wait for a thing that it may have changed.
     grown: waiting::Grown,
     /// Says to answers that wait for other domains that the connection ends.
@@ -172,9 +182,9 @@ impl Followed {
 impl Session {
     /// A new session.
     pub fn new(client: Client, serving: Arc<Serving>) -> Session {
-        let (followed, by_contact, own, lost) = Default::default();
+        let (followed, by_contact, own, whole, lost) = Default::default();
         let hurry = Arc::default();
-        let (expanded, things, ended, grown) = Default::default();
+        let (expanded, things, ended, awaits, answers, grown) = Default::default();
         Session {
             client,
             serving,
@@ -183,8 +193,12 @@ impl Session {
             expanded,
             by_contact,
             own,
+            whole,
+            whole_list: false,
             lost,
             things,
+            awaits,
+            answers,
             grown,
             hurry,
         }
@@ -215,10 +229,7 @@ impl Session {
         for (presentity, ended) in older.into_iter().chain(newer) {
             self.followed.insert(presentity, Followed { ended, ..Followed::default() });
         }
-        for presentity in self.followed.keys() {
-            self.client.mailbox.presentity_dirty(presentity);
-        }
-        self.client.mailbox.contacts_changed();
+        self.look_at_all();
         self.serving.devices.note_use_soon(&self.client.mailbox);
         let id = self.client.mailbox.id;
         self.serving.timers.set(Due::Session(id), None);
@@ -361,6 +372,7 @@ impl Session {
     fn unfollowed(&mut self, presentity: &Address) {
         self.followed.remove(presentity);
         self.own.remove(presentity);
+        self.whole.remove(presentity);
         self.client.mailbox.unfollowed(presentity);
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use impp_protocol::command::{Auth, Challenge, DEVICE_NAME_BYTES_MAX};
+use impp_protocol::sasl::resume::{Binding, Bound, EndPoint};
 use impp_protocol::sasl::scram::{Challenged, Exporter, Iterations, Nonce, Server, Verifier};
 use impp_protocol::sasl::{AuthError, Mechanism, asks_for, external_authzid};
 use impp_protocol::{Address, Code, DeviceId, Domain, Error, Timestamp};
@@ -22,6 +23,10 @@ use crate::core::records::AccountState;
 pub struct Proof {
     /// The exporter that a sign-in is bound to.
     pub exporter: Exporter,
+    /// The end point that the server has proven itself by.
+    pub end_point: Option<EndPoint>,
+    /// Whether who comes this way may have tickets that nothing binds.
+    pub takes_unbound: bool,
     /// The domain that the client asked TLS for; its accounts alone can sign in here.
     pub domain: Domain,
     /// Addresses in the client's certificate, if one was presented and is trusted.
@@ -32,6 +37,20 @@ impl Proof {
     /// Whether an address is in the domain that the connection is for.
     pub fn covers(&self, address: &Address) -> bool {
         address.domain_str() == self.domain.as_str()
+    }
+
+    /// What this connection brings for a kind of binding.
+    ///
+    /// # Errors
+    /// refused, if it has none.
+    pub fn bound(&self, binding: Binding) -> Result<Bound, Error> {
+        let bound = match binding {
+            Binding::Exporter => Some(Bound::Exporter(self.exporter)),
+            Binding::EndPoint => self.end_point.map(Bound::EndPoint),
+            Binding::Unbound => self.takes_unbound.then_some(Bound::Nothing),
+        };
+        let refused = || Error::new(Code::Refused, format!("binding {binding} is not taken here"));
+        bound.ok_or_else(refused)
     }
 }
 
@@ -103,22 +122,27 @@ pub struct Device {
     pub id: DeviceId,
     /// What it calls itself.
     pub name: Option<String>,
+    /// What its tickets are to be bound by.
+    pub binding: Binding,
 }
 
 impl Device {
     /// # Errors
-    /// malformed, if it is none; too-large.
-    fn named(id: Option<DeviceId>, name: Option<String>) -> Result<Device, Error> {
+    /// malformed, if it is none; too-large; refused, if its tickets cannot be bound so.
+    fn named(auth: &Auth, proof: &Proof) -> Result<Device, Error> {
         let wrong = |text: &str| Err(Error::new(Code::Malformed, text));
-        let Some(id) = id else { return wrong("device: missing") };
+        let Some(id) = auth.device else { return wrong("device: missing") };
         if id == DeviceId::NIL {
             return wrong("device: draw 16 random octets; all zero is none");
         }
+        let name = auth.device_name.clone();
         if name.as_ref().is_some_and(|name| name.len() > DEVICE_NAME_BYTES_MAX) {
             let text = format!("device_name: at most {DEVICE_NAME_BYTES_MAX} bytes are taken");
             return Err(Error::new(Code::TooLarge, text));
         }
-        Ok(Device { id, name })
+        let binding = auth.binding.unwrap_or(Binding::Exporter);
+        proof.bound(binding)?;
+        Ok(Device { id, name, binding })
     }
 }
 
@@ -159,11 +183,12 @@ impl SignIn {
     }
 
     fn begin(&mut self, auth: Auth, judge: Judge<'_>, nonce: &Nonce) -> Result<Progress, Error> {
-        let Some(name) = auth.mechanism else {
+        let Some(name) = &auth.mechanism else {
             return Err(Error::new(Code::Malformed, "mechanism: missing"));
         };
         let proof = judge.proof;
-        let mechanism = offered(proof).into_iter().find(|mechanism| mechanism.name() == name);
+        let device = Device::named(&auth, proof)?;
+        let mechanism = offered(proof).into_iter().find(|mechanism| mechanism.name() == *name);
         let Some(mechanism) = mechanism else {
             return Err(Error::new(Code::NotOffered, format!("mechanism {name:?} is not offered")));
         };

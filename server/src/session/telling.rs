@@ -31,7 +31,12 @@ impl Session {
         if !front.has_room() {
             return None;
         }
-        let news = self.client.mailbox.take();
+        let awaits_versions = self.awaits_versions();
+        let mut news = self.client.mailbox.take();
+        if awaits_versions {
+            // All that is followed is looked at then.
+            (news.dirty, news.contacts) = Default::default();
+        }
         let mut volatile = news.volatile.into_iter();
         for message in volatile.by_ref() {
             front.tell(Event::Message(message));
@@ -88,19 +93,7 @@ impl Session {
         presentity: &Address,
         front: &mut dyn Front,
     ) -> Result<(), Error> {
-        let Some(mut followed) = self.followed.get(presentity).cloned() else { return Ok(()) };
-        match followed.waits.as_ref().map(|waits| waits.get()) {
-            None => {}
-            Some(None) => return Ok(()),
-            Some(Some(None)) => {
-                self.unfollowed(presentity);
-                return Ok(());
-            }
-            Some(Some(Some((held, state)))) => {
-                followed = Followed::answered(*held, *state);
-                self.followed.insert(presentity.clone(), followed.clone());
-            }
-        }
+        let Some(followed) = self.to_tell(presentity) else { return Ok(()) };
         let (watcher, session) = (&self.client.account.address, self.client.mailbox.id);
         let Followed { held, state, ended, .. } = followed;
         let pull = Pull { watcher, session, held, state };
@@ -119,6 +112,28 @@ impl Session {
             self.followed.insert(presentity.clone(), Followed::answered(held, state));
         }
         Ok(())
+    }
+
+    /// What it follows of somebody, if it may be told now, and what it holds as it takes news of that.
+    fn to_tell(&mut self, presentity: &Address) -> Option<Followed> {
+        let mut followed = self.followed.get(presentity).cloned()?;
+        match followed.waits.as_ref().map(|waits| waits.get()) {
+            None => {}
+            Some(None) => return None,
+            Some(Some(None)) => {
+                self.unfollowed(presentity);
+                return None;
+            }
+            Some(Some(Some((held, state)))) => {
+                followed = Followed::answered(*held, *state);
+                self.followed.insert(presentity.clone(), followed.clone());
+            }
+        }
+        let by_list = self.whole_list && self.by_contact.contains(presentity);
+        if by_list || self.whole.contains(presentity) {
+            followed.held = followed.held.whole();
+        }
+        Some(followed)
     }
 
     /// Takes custody for this device.

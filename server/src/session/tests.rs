@@ -8,6 +8,7 @@ use impp_acl::{Ask, thing};
 use impp_presence::{Change, Contact};
 use impp_protocol::command::{Done, Fetch, Message, Notify, Publish, Subscribe};
 use impp_protocol::presence::{Document, FieldName, Patch};
+use impp_protocol::sasl::resume::Binding;
 use impp_protocol::state::{
     self, Grant, ItemKind, SubscriptionEvent, SubscriptionState, WatcherEdit,
 };
@@ -70,7 +71,8 @@ pub(super) async fn populate(server: &Server) {
 
 pub(super) async fn sign_in(server: &Server, name: &str) -> Session {
     let account = server.ground.accounts.get(&address(name)).unwrap();
-    let device = Device { id: DeviceId([name.len() as u8; 16]), name: None };
+    let device =
+        Device { id: DeviceId([name.len() as u8; 16]), name: None, binding: Binding::Exporter };
     enter(&server.entrance.serving, &server.ground.accounts, account, device, true).await.unwrap()
 }
 

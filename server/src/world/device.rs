@@ -250,7 +250,7 @@ impl Device {
             self.lose("nothing was heard");
         } else if session.heard + IDLE <= now && !session.pinged {
             session.pinged = true;
-            self.request(Ping {}, Asked::Other).await;
+            self.request(Ping::empty(), Asked::Other).await;
         }
     }
 

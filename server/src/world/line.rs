@@ -231,6 +231,10 @@ impl Channel for End {
         Some(self.proof.exporter)
     }
 
+    fn end_point(&self) -> Option<[u8; 32]> {
+        None
+    }
+
     fn addresses(&self) -> Vec<Address> {
         self.proof.addresses.clone()
     }

@@ -4,13 +4,18 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use impp_protocol::Address;
-use impp_protocol::command::Notify;
+use impp_protocol::command::{HeldVersion, Notify};
 use impp_protocol::state::{self, Contact, Contacts, SubscriptionState};
 
 use super::{Asked, Machine};
 use crate::error::ClientError;
 use crate::follow::held::keeps;
 use crate::follow::{EndCause, Event, Held, Unfit};
+
+/// Most bytes of what is said to be held, in one request,
+const VERSIONS_BYTES_MAX: usize = 56 * 1024;
+/// and what a version takes there beside its address.
+const VERSION_BYTES: usize = 24;
 
 /// One whose presence is followed.
 #[derive(Default)]
@@ -23,6 +28,21 @@ pub(super) struct Person {
 }
 
 impl Machine {
+    /// What is held of whom, as much of it as surely fits a frame; of the others all is told.
+    pub(super) fn versions(&self) -> Vec<HeldVersion> {
+        let held = self.people.iter().filter(|(_, person)| !person.syncing);
+        let held = held.filter_map(|(address, person)| {
+            let version = person.held.version()?;
+            Some(HeldVersion { address: address.clone(), version })
+        });
+        let mut left = VERSIONS_BYTES_MAX;
+        let fits = |held: &HeldVersion| {
+            left = left.saturating_sub(held.address.as_str().len() + VERSION_BYTES);
+            left > 0
+        };
+        held.take_while(fits).collect()
+    }
+
     /// A subscription was taken; on a new connection it may stand otherwise than before.
     pub(super) fn handle_subscribed(&mut self, address: Address, state: SubscriptionState) {
         let Some(person) = self.people.get_mut(&address) else { return };

@@ -1,5 +1,6 @@
 //! Tests of the machine that follows presence.
 
+use impp_protocol::command::HeldVersion;
 use impp_protocol::presence::Version;
 use impp_protocol::state::{self, Contact, Contacts, Page, SubscriptionEvent};
 
@@ -172,6 +173,20 @@ fn a_passing_trouble_is_waited_out_a_refusal_ends() {
     let token = subscribe_of(&requests(&mut machine)).1;
     answer(&mut machine, token, Err(Error::new(Code::Refused, "no")));
     assert_eq!(events(&mut machine), ["put off bob@a.example rate-limited 2", "ended refused"]);
+}
+
+#[test]
+fn what_is_held_of_contacts_is_said_on_a_new_connection() {
+    let mut machine = machine(Wanted { contacts: true, ..Wanted::default() });
+    let asked = requests(&mut machine);
+    assert_eq!(subscribe_of(&asked).0.versions, vec![]);
+    take(&mut machine, snapshot(&document("here")));
+    let version = machine.people[&address("bob@a.example")].held.version().unwrap();
+    machine.handle_connected();
+    assert!(machine.says_versions());
+    let asked = requests(&mut machine);
+    let held = HeldVersion { address: address("bob@a.example"), version };
+    assert_eq!(subscribe_of(&asked).0.versions, vec![held]);
 }
 
 #[test]

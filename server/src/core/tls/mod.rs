@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use impp_protocol::Domain;
+use impp_protocol::sasl::resume::{EndPoint, end_point};
 use impp_trust::{Trust, files};
 use rustls::server::ResolvesServerCertUsingSni;
 use rustls::sign::CertifiedKey;
@@ -25,6 +26,8 @@ const NO_ROOTS: &str = "no other domain can be proven: the system has no CA cert
 pub struct Configurations {
     /// For clients of all hosted domains.
     pub clients: Arc<ServerConfig>,
+    /// What each hosted domain is proven to them by.
+    pub end_points: BTreeMap<Domain, EndPoint>,
     /// For servers of other domains that connect; `None` if no hosted domain has links.
     pub links: Option<Arc<ServerConfig>>,
     /// For connecting to servers of other domains, by the hosted domain that they are shown: one
@@ -44,7 +47,12 @@ impl Configurations {
         for hosted in &config.domain {
             keys.push((hosted, files::certified(&hosted.certificate, &hosted.key)?));
         }
+        let shown = keys.iter().filter_map(|(hosted, key)| {
+            let leaf = key.cert.first()?;
+            Some((hosted.name.clone(), end_point(leaf)))
+        });
         let mut made = Configurations {
+            end_points: shown.collect(),
             clients: for_clients(config, &keys)?,
             links: None,
             dial: BTreeMap::new(),

@@ -7,7 +7,7 @@
 use std::pin::Pin;
 
 use futures_util::FutureExt;
-use impp_protocol::command::{Done, Ping};
+use impp_protocol::command::Done;
 use impp_protocol::{Code, Command, Error, Request};
 
 use super::{Connection, Phase};
@@ -34,7 +34,7 @@ impl Connection {
             return self.break_off(number, Error::new(Code::Malformed, text));
         }
         let mut asked: Asked = Box::pin(async move {
-            let answer = session.handle(command).await;
+            let answer = session.ask(number, command).await;
             Answered { session, number, answer }
         });
         match (&mut asked).now_or_never() {
@@ -70,9 +70,7 @@ impl Connection {
                 return Some(heard);
             }
             match heard {
-                Heard::Request(Request { number, command: Command::Ping(Ping {}) })
-                    if number != 0 =>
-                {
+                Heard::Request(Request { number, command: Command::Ping(_) }) if number != 0 => {
                     let time = Some(self.entrance.clock.wall());
                     self.answer(number, Done { time, ..Done::empty() }.into());
                 }

@@ -80,6 +80,8 @@ pub struct Connection {
     every_item: bool,
     /// And pages of the log without what it knows.
     short_pages: bool,
+    /// And that the numbers of its requests belong to its session.
+    repeats: bool,
     /// What was heard while the session was at a request, in its order.
     behind: VecDeque<Heard>,
 }
@@ -107,6 +109,7 @@ impl Connection {
             finished: false,
             every_item: false,
             short_pages: false,
+            repeats: false,
             behind: VecDeque::new(),
             entrance,
         }
@@ -370,7 +373,7 @@ impl Connection {
             Overdue::Ping => {
                 self.pings += 1;
                 self.unanswered = Some(self.pings);
-                return self.answer(self.pings, Ping {}.into());
+                return self.answer(self.pings, Ping::empty().into());
             }
             Overdue::Nothing if self.is_late() => "signing in took too long",
             Overdue::Nothing => return,

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use futures_util::FutureExt;
 use impp_protocol::command::{
     Auth, BODY_BYTES_MAX, Bye, ByeReason, Done, EVERY_ITEM, FEATURES_OF_SERVER, Hello,
-    PROTOCOL_VERSION, SHORT_PAGES,
+    PROTOCOL_VERSION, REPEATS, SHORT_PAGES,
 };
 use impp_protocol::frame::FRAME_BYTES_MAX;
 use impp_protocol::sasl::Mechanism;
@@ -90,6 +90,7 @@ impl Connection {
         }
         let names = |feature: &str| hello.features.iter().any(|named| named == feature);
         (self.every_item, self.short_pages) = (names(EVERY_ITEM), names(SHORT_PAGES));
+        self.repeats = names(REPEATS);
         let config = self.entrance.settings.load();
         let mechanisms = match self.proof() {
             Some(proof) => {
@@ -152,7 +153,8 @@ impl Connection {
             match entry::enter(serving, accounts, account, device, every).await {
                 Ok(session) => {
                     self.count_sign_in(&sign_in, true);
-                    let done = Done { data: data.map(Into::into), ..session.welcome() };
+                    let ticket = session.client.mailbox.newest_ticket();
+                    let done = Done { data: data.map(Into::into), ..session.welcome(&ticket) };
                     self.answer(number, done.into());
                     self.signed_in(session);
                     return;
@@ -187,7 +189,8 @@ impl Connection {
         }
     }
 
-    fn signed_in(&mut self, session: Session) {
+    fn signed_in(&mut self, mut session: Session) {
+        session.keep_answers(self.repeats);
         // Only those who were there when the stop began have been told of it.
         if self.entrance.stopping.begun.is_cancelled() {
             session.client.mailbox.end(self.stopping());
@@ -221,7 +224,8 @@ impl Connection {
     pub(super) fn proof(&self) -> Option<Proof> {
         let proven = self.driver.pipe().proven();
         let (exporter, domain) = (proven.exporter()?, proven.called()?);
-        Some(Proof { exporter, domain, certificate: proven.addresses() })
+        let (end_point, certificate) = (proven.end_point(), proven.addresses());
+        Some(Proof { exporter, end_point, takes_unbound: false, domain, certificate })
     }
 }
 

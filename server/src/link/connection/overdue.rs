@@ -52,7 +52,7 @@ impl Open {
         } else {
             match overdue {
                 Overdue::End(text) => self.give_up(text),
-                Overdue::Ping => self.ask(Ping {}.into(), Asked::Ping),
+                Overdue::Ping => self.ask(Ping::empty().into(), Asked::Ping),
                 Overdue::Nothing if passed(self.spoke, links.close_seconds) => self.idle_close(),
                 Overdue::Nothing => {}
             }

@@ -14,7 +14,7 @@ use impp_presence::{Change, Groups, LinkId};
 use impp_protocol::command::{Done, Fetch, Notify, Publish, Subscribe};
 use impp_protocol::frame::{FRAME_BYTES_MAX, take};
 use impp_protocol::presence::{Document, FieldName, PartId, Patch, Version};
-use impp_protocol::sasl::resume::Ticket;
+use impp_protocol::sasl::resume::{Binding, Ticket};
 use impp_protocol::state::{
     self, Contact, ContactEdit, Contacts, Grant, SubscriptionEdit, SubscriptionEvent,
     SubscriptionState, Subscriptions,
@@ -27,6 +27,7 @@ use crate::core::answers::{Answer, Later};
 use crate::core::config::Config;
 use crate::core::records::Services;
 use crate::core::sessions::Mailbox;
+use crate::core::tickets::Issued;
 use crate::life::Server;
 use crate::link::home::{AllGroups, Home};
 use crate::link::mailbox::LinkMailbox;
@@ -72,7 +73,7 @@ async fn add(server: &Server, text: &str) {
 fn session(server: &Server, text: &str, number: u8) -> Session {
     let account = server.ground.accounts.get(&address(text)).unwrap();
     let id = SessionId([number; 16]);
-    let ticket = Ticket::new(id, [0; 32]);
+    let ticket = Issued { ticket: Ticket::new(id, [0; 32]), binding: Binding::Exporter };
     let mailbox = Arc::new(Mailbox::new(id, address(text), DeviceId([number; 16]), ticket));
     assert!(server.rooms.live.sessions.enter(&mailbox, 10));
     Session::new(Client { mailbox, account, every_item: true }, server.entrance.serving.clone())

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use impp_protocol::sasl::resume::Binding;
 use impp_protocol::state::ItemKind;
 use impp_storage::{MemoryStore, Options, ReadLog, SqliteStore, Store};
 
@@ -46,7 +47,11 @@ async fn start_on(store: Arc<dyn Store>, max: usize) -> Server {
 
 async fn session(server: &Server, device: u8) -> Result<Session, Error> {
     let account = server.ground.accounts.get(&alice()).unwrap();
-    let device = Device { id: DeviceId([device; 16]), name: Some(format!("device {device}")) };
+    let device = Device {
+        id: DeviceId([device; 16]),
+        name: Some(format!("device {device}")),
+        binding: Binding::Exporter,
+    };
     sign_in(&server.entrance.serving, &server.ground.accounts, account, device, true).await
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use impp_protocol::command::{Auth, Message, Written};
+use impp_protocol::sasl::resume::Bound;
 use impp_protocol::sasl::scram::{Exporter, Iterations, Nonce};
 use impp_protocol::{Address, Command, DeviceId, Domain, MessageId};
 use impp_storage::{MemoryStore, Scan};
@@ -20,7 +21,8 @@ const EXPORTER: Exporter = [7; 32];
 /// What a connection for a domain proves without a certificate.
 fn proof(domain: &str) -> Proof {
     let domain = Domain::parse(domain).unwrap();
-    Proof { exporter: EXPORTER, domain, certificate: Vec::new() }
+    let (end_point, takes_unbound) = (Some([8; 32]), false);
+    Proof { exporter: EXPORTER, end_point, takes_unbound, domain, certificate: Vec::new() }
 }
 
 fn address(text: &str) -> Address {
@@ -66,17 +68,16 @@ async fn change(server: &Server, account: &str, state: AccountState) {
 }
 
 fn device() -> Device {
-    Device { id: DeviceId([1; 16]), name: None }
+    Device { id: DeviceId([1; 16]), name: None, binding: Binding::Exporter }
 }
 
 /// What resumes a session now.
 fn resuming(mailbox: &Mailbox) -> Auth {
     Auth {
-        mechanism: None,
-        data: Some(mailbox.ticket().client_proof(&EXPORTER).to_vec().into()),
+        data: Some(mailbox.newest_ticket().client_proof(&EXPORTER).to_vec().into()),
         device: Some(device().id),
-        device_name: None,
         resume: Some(mailbox.id),
+        ..Auth::empty()
     }
 }
 
@@ -134,32 +135,90 @@ async fn c12_a_ticket_is_for_the_domain_that_is_called() {
     assert!(resume(&here).await.is_ok());
 }
 
-/// Of two that come with one ticket while the session still has a connection, one has it, and the
-/// other does not take it away again.
+/// What a connection does until its session goes on on another one.
+async fn until_replaced(session: Session) {
+    let mailbox = session.client.mailbox.clone();
+    let bye = std::future::poll_fn(|context| match mailbox.signal.poll(context) {
+        true => mailbox.take_bye().map_or(std::task::Poll::Pending, std::task::Poll::Ready),
+        false => std::task::Poll::Pending,
+    })
+    .await;
+    assert_eq!(bye.reason, ByeReason::Replaced);
+    session.park(Duration::from_secs(600)).await;
+}
+
+/// Of two that come with one ticket while the session still has a connection, each has it in its turn: the
+/// answer to the one before may have been lost. Who then comes with a successor has it alone.
 #[tokio::test]
-async fn c9_of_two_with_one_ticket_one_has_the_session_and_keeps_it() {
+async fn c9_of_two_with_one_ticket_the_later_has_the_session_until_a_successor_is_used() {
     let server = start().await;
     let session = alice(&server).await;
     let mailbox = session.client.mailbox.clone();
     let auth = resuming(&mailbox);
-    let connection = async {
-        std::future::poll_fn(|context| match mailbox.signal.poll(context) {
-            true => std::task::Poll::Ready(()),
-            false => std::task::Poll::Pending,
-        })
-        .await;
-        assert_eq!(mailbox.take_bye().map(|bye| bye.reason), Some(ByeReason::Replaced));
-        session.park(Duration::from_secs(600)).await;
-    };
     let begun = tokio::time::Instant::now();
-    let here = proof("a.example");
-    let resume = || resume(&server.entrance.serving, &server.ground.accounts, &auth, &here, true);
-    let (one, other, ()) = tokio::join!(resume(), resume(), connection);
-    let (had, refused) = if one.is_ok() { (one, other) } else { (other, one) };
-    assert!(had.is_ok(), "{:?}", had.err());
-    assert_eq!(refused.unwrap_err().code, Code::Expired);
+    let here = &proof("a.example");
+    let (serving, accounts) = (&server.entrance.serving, &server.ground.accounts);
+    let resume = async |auth: Auth| resume(serving, accounts, &auth, here, true).await;
+    let came = std::sync::Mutex::new(false);
+    let come = async || {
+        let (session, done) = resume(auth.clone()).await.unwrap();
+        if !std::mem::replace(&mut *came.lock().unwrap(), true) {
+            until_replaced(session).await;
+            return None;
+        }
+        Some((session, done))
+    };
+    let (one, other, ()) = tokio::join!(come(), come(), until_replaced(session));
+    assert!(one.is_some() != other.is_some(), "one has it in the end");
+    let (session, done) = one.or(other).unwrap();
+    let successor = Ticket::decode(&done.resume.unwrap()).unwrap();
+    session.park(Duration::from_secs(600)).await;
+    let proven = successor.client_proof(&EXPORTER).to_vec();
+    let (session, _) = resume(Auth { data: Some(proven.into()), ..auth.clone() }).await.unwrap();
+    assert_eq!(resume(auth.clone()).await.unwrap_err().code, Code::Expired);
     assert_eq!(mailbox.take_bye(), None);
+    drop(session);
     assert!(begun.elapsed() < HANDOVER);
+}
+
+/// A ticket is proven by what binds it, or by what binds more strongly; what is weaker does not resume,
+/// with the right proof neither. What a front does not take, it refuses.
+#[tokio::test]
+async fn c6_a_ticket_is_never_taken_under_a_weaker_binding() {
+    let bounds = [Bound::Exporter(EXPORTER), Bound::EndPoint([8; 32]), Bound::Nothing];
+    let server = start().await;
+    let (serving, accounts) = (&server.entrance.serving, &server.ground.accounts);
+    let open = Proof { takes_unbound: true, ..proof("a.example") };
+    for binding in Binding::EVERY {
+        for (by, bound) in Binding::EVERY.iter().zip(&bounds) {
+            let account = accounts.get(&address("alice@a.example")).unwrap();
+            let device = Device { binding: *binding, ..device() };
+            let session = enter(serving, accounts, account, device, true).await.unwrap();
+            let mailbox = session.client.mailbox.clone();
+            let proven = mailbox.newest_ticket().client_proof(bound);
+            session.park(Duration::from_secs(600)).await;
+            let auth = Auth {
+                data: Some(proven.to_vec().into()),
+                binding: Some(*by),
+                ..resuming(&mailbox)
+            };
+            let here = proof("a.example");
+            if *by == Binding::Unbound {
+                let refused = resume(serving, accounts, &auth, &here, true).await.unwrap_err();
+                assert_eq!(refused.code, Code::Refused);
+            }
+            match resume(serving, accounts, &auth, &open, true).await {
+                Ok((session, _)) => {
+                    assert!(by <= binding, "{by} for {binding}");
+                    session.end().await;
+                }
+                Err(error) => {
+                    assert_eq!(error.code, Code::Expired);
+                    assert!(by > binding, "{by} for {binding}");
+                }
+            }
+        }
+    }
 }
 
 /// What an account asked to be sent before it was removed, and what comes to be stored after, goes
@@ -200,16 +259,14 @@ async fn c12_a_certificate_is_for_the_domain_that_is_called() {
     let server = start().await;
     let sign_in = |named: &[&str], asked: &str| {
         let proof = Proof {
-            exporter: EXPORTER,
-            domain: Domain::parse("a.example").unwrap(),
             certificate: named.iter().map(|text| address(text)).collect(),
+            ..proof("a.example")
         };
         let auth = Auth {
             mechanism: Some("EXTERNAL".to_owned()),
             data: Some(asked.to_owned().into()),
             device: Some(DeviceId([1; 16])),
-            device_name: None,
-            resume: None,
+            ..Auth::empty()
         };
         let judge = Judge {
             accounts: &server.ground.accounts,

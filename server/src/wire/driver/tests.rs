@@ -23,6 +23,10 @@ impl Channel for Plain {
         None
     }
 
+    fn end_point(&self) -> Option<[u8; 32]> {
+        None
+    }
+
     fn addresses(&self) -> Vec<Address> {
         Vec::new()
     }
@@ -79,7 +83,7 @@ async fn who_asks_much_at_once_is_served_in_turns() {
     let (mut peer, ours) = tokio::io::duplex(1024 * 1024);
     let mut asked = BytesMut::new();
     for number in 1..=ASKED as u64 {
-        Request { number, command: Ping {}.into() }.put(&mut asked).unwrap();
+        Request { number, command: Ping::empty().into() }.put(&mut asked).unwrap();
     }
     peer.write_all(&asked).await.unwrap();
     peer.shutdown().await.unwrap();

@@ -61,15 +61,15 @@ impl Device {
             ..Hello::empty()
         };
         self.say(0, hello).await;
-        let ticket = self.ticket.take().filter(|_| self.dice.u8(..) < 200);
+        // An answer that does not come leaves it good.
+        let ticket = self.ticket.clone().filter(|_| self.dice.u8(..) < 200);
         if let Some(ticket) = ticket {
             let proof = ticket.client_proof(&exporter).to_vec();
             let auth = Auth {
-                mechanism: None,
                 data: Some(proof.into()),
                 device: Some(self.id),
-                device_name: None,
                 resume: Some(ticket.session()),
+                ..Auth::empty()
             };
             self.say(1, auth).await;
             if let Command::Ok(done) = self.answer(1).await? {
@@ -81,13 +81,8 @@ impl Device {
                 return Some(true);
             }
         }
-        let auth = Auth {
-            mechanism: Some("EXTERNAL".to_owned()),
-            data: None,
-            device: Some(self.id),
-            device_name: None,
-            resume: None,
-        };
+        let auth =
+            Auth { mechanism: Some("EXTERNAL".to_owned()), device: Some(self.id), ..Auth::empty() };
         self.say(2, auth).await;
         match self.answer(2).await? {
             Command::Ok(done) => {

@@ -57,12 +57,11 @@ impl View {
             ("devices", &mut document.devices, &own.devices),
         ];
         for (kind, parts, own) in kinds {
-            parts.retain(|id: &PartId, fields| {
-                let same = own.get(id);
+            for (id, fields) in parts.iter_mut() {
                 let of = format!("{kind}:{id}:");
-                keep(fields, same.unwrap_or(&Fields::new()), &of, &mut names);
-                same.is_some()
-            });
+                keep(fields, own.get(id).unwrap_or(&Fields::default()), &of, &mut names);
+            }
+            parts.retain(|id: &PartId, _| own.contains_key(id));
         }
         (View::less(document), names)
     }

@@ -144,7 +144,7 @@ async fn until_answered(peer: &mut Peer, number: u64, out: &mut Vec<u8>) {
 /// All that comes by a request, and until nothing of before is left.
 async fn asked(peer: &mut Peer, command: Command) -> Vec<u8> {
     let mut out = Vec::new();
-    for command in [command, Ping {}.into(), Ping {}.into()] {
+    for command in [command, Ping::empty().into(), Ping::empty().into()] {
         let number = peer.ask(command).await;
         until_answered(peer, number, &mut out).await;
     }
@@ -180,7 +180,7 @@ impl Watcher {
             let lacks: Vec<_> = may.difference(&found).collect();
             assert!(tries < 600, "{path}: {} is not told {lacks:?}", self.class.name);
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            self.ask(Ping {}).await;
+            self.ask(Ping::empty()).await;
         }
         self.bytes.clear();
     }
@@ -283,7 +283,7 @@ async fn d1_d9_no_path_tells_more_than_is_granted() {
     for command in [subscribe(ALICE, What::Presence).into(), fetch(ALICE, What::Presence).into()] {
         let mut seen = asked(&mut nameless, command).await;
         for _ in 0..100 {
-            seen.extend(asked(&mut nameless, Ping {}.into()).await);
+            seen.extend(asked(&mut nameless, Ping::empty().into()).await);
         }
         assert_eq!(found(&seen, 1), granted(&NAMELESS));
     }
@@ -297,7 +297,7 @@ async fn d1_d9_no_path_tells_more_than_is_granted() {
         let (held, wire) = (watcher.held.clone(), Wire::dial(here).await);
         let resumed = Peer::resume(wire, &held).await.expect("a session");
         std::mem::replace(&mut watcher.peer, resumed).cut();
-        watcher.ask(Ping {}).await;
+        watcher.ask(Ping::empty()).await;
         watcher.check("resume", 2).await;
     }
     // To her herself, and to who may ask in her name, lists and reasons say no values.

@@ -117,9 +117,8 @@ impl Peer {
     /// # Errors
     /// The server's refusal.
     pub async fn nameless(mut wire: Wire) -> Result<Peer, Error> {
-        let (device, device_name, resume) = (None, None, None);
         let (mechanism, data) = (Some("ANONYMOUS".to_owned()), Some(Bytes::from_static(b"trace")));
-        let auth = Auth { mechanism, data, device, device_name, resume };
+        let auth = Auth { mechanism, data, ..Auth::empty() };
         let mut flight = bytes_of(0, hello());
         flight.extend(bytes_of(1, auth));
         wire.write(&flight).await;

@@ -283,7 +283,8 @@ impl World {
         let held = match client.held {
             Held::Sent(held) | Held::Claimed(held) if version == Some(held) => Held::Sent(held),
             Held::Sent(held) | Held::Claimed(held) => Held::Claimed(held),
-            Held::Nothing => Held::Nothing,
+            // Nobody here takes snapshots alone.
+            Held::Nothing | Held::Whole(_) => Held::Nothing,
         };
         // Whoever is told so drops what it holds.
         let seen = matches!(state, SubscriptionState::Active | SubscriptionState::Stale);

@@ -26,6 +26,21 @@ pub struct Later {
     certain: bool,
 }
 
+impl Later {
+    /// The same, of which a note is taken when it is there: also where nobody waits for it, if it comes then.
+    #[must_use]
+    pub fn noted(mut self, note: impl FnOnce(&Command) + Send + 'static) -> Later {
+        let (work, certain) = (self.work.take(), self.certain);
+        let Some(work) = work else { return Later { work, certain } };
+        let noted = async move {
+            let said = work.await;
+            note(&said);
+            said
+        };
+        Later { work: Some(Box::pin(noted)), certain }
+    }
+}
+
 impl Future for Later {
     type Output = Command;
 

@@ -135,11 +135,9 @@ impl Session {
                 lock(&answers).answered(number, &answer);
                 Answer::Now(answer)
             }
-            Answer::Later(later) => Answer::Later(Box::pin(async move {
-                let answer = later.await;
-                lock(&answers).answered(number, &answer);
-                answer
-            })),
+            Answer::Later(later) => {
+                Answer::Later(later.noted(move |answer| lock(&answers).answered(number, answer)))
+            }
         }
     }
 }

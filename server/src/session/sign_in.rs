@@ -187,13 +187,12 @@ impl SignIn {
             return Err(Error::new(Code::Malformed, "mechanism: missing"));
         };
         let proof = judge.proof;
-        let device = Device::named(&auth, proof)?;
         let mechanism = offered(proof).into_iter().find(|mechanism| mechanism.name() == *name);
         let Some(mechanism) = mechanism else {
             return Err(Error::new(Code::NotOffered, format!("mechanism {name:?} is not offered")));
         };
         self.mechanism = Some(mechanism);
-        let device = Device::named(auth.device, auth.device_name)?;
+        let device = Device::named(&auth, proof)?;
         let data = auth.data.unwrap_or_default();
         if mechanism == Mechanism::External {
             let account = external(&data, judge.accounts, proof)?;

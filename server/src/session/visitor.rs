@@ -96,7 +96,7 @@ impl Visitor {
         let (id, key) = ids;
         let id = SessionId(id);
         // Nobody is told it.
-        let ticket = Ticket::new(id, key);
+        let ticket = Issued { ticket: Ticket::new(id, key), binding: Binding::Exporter };
         let own = Address::anonymous().clone();
         let mailbox = Arc::new(Mailbox::new(id, own, DeviceId::NIL, ticket));
         let max = usize::try_from(limits.anonymous_max).unwrap_or(usize::MAX);

@@ -119,7 +119,7 @@ fn settled(world: &mut World) {
             assert_eq!(client.state, state, "{who}");
             let holds = match client.held {
                 Held::Sent(version) | Held::Claimed(version) => Some(version),
-                Held::Nothing => None,
+                Held::Nothing | Held::Whole(_) => None,
             };
             assert_eq!(holds, own, "{who}");
         }

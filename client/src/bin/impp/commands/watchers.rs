@@ -106,7 +106,7 @@ fn tell(event: Event, _: &mut Follower<'_>, out: &mut Output) -> Result<u64, Fai
     match event {
         Event::Watcher(WatcherNews::Stands(entry)) => out.item(&json(&entry), line)?,
         Event::Watcher(WatcherNews::Gone(who)) => {
-            let item = GoneJson { gone: name(who) };
+            let item = GoneJson { gone: name(&who) };
             out.item(&item, |item| format!("{} is not listed any more", item.gone))?;
         }
         _ => return Ok(0),

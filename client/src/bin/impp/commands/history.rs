@@ -39,19 +39,15 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
     let more = loop {
         let left = args.max - found.len() as u64;
         let page = client.history(Some(&args.with), before.take(), Some(left)).await?;
-        let is_message = |kind| matches!(kind, ItemKind::Received | ItemKind::Sent);
-        found.extend(page.items.into_iter().filter(|item| is_message(item.kind)));
+        let kinds = [ItemKind::Received, ItemKind::Sent, ItemKind::Damaged];
+        found.extend(page.items.into_iter().filter(|item| kinds.contains(&item.kind)));
         before = Some(page.cursor);
         if !page.more || found.len() as u64 >= args.max {
             break page.more;
         }
     };
     for message in found.iter().rev() {
-        match item::json(message) {
-            Ok(json) => out.item(&json, item::text)?,
-            // It keeps nobody from the others.
-            Err(_) => out.note("a message that this program cannot read was left out"),
-        }
+        out.item(&item::json(message), item::text)?;
     }
     let before = before.as_ref().map(item::cursor).unwrap_or_default();
     out.item(&EndJson { item: "end", before, more }, |end| match end.more {

@@ -3,13 +3,11 @@
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
-use impp_client::ClientError;
 use impp_client::protocol::command::Message;
 use impp_client::protocol::state::{DeviceReport, FateReport, Item, ItemKind};
 use serde::Serialize;
 
 use crate::output::{printable, quoted};
-use crate::report::Failure;
 
 #[derive(Debug, Default, Serialize)]
 pub(in crate::commands) struct ItemJson {
@@ -89,50 +87,40 @@ struct HeaderJson {
     value: String,
 }
 
+/// What an item is called that is not as this program knows such.
+const UNREADABLE: &str = "unreadable";
 /// The type of a body that names none.
 const TYPE_DEFAULT: &str = "text/plain";
 
-/// An item of the log.
-pub(in crate::commands) fn json(item: &Item) -> Result<ItemJson, Failure> {
-    let broken = |what: &dyn std::fmt::Display| {
-        Failure::from(ClientError::Protocol(format!("item of the log: {what}")))
-    };
+/// An item of the log. One that this program cannot read keeps nobody from the next.
+pub(in crate::commands) fn json(item: &Item) -> ItemJson {
     let (cursor, time) = (Some(self::cursor(&item.cursor)), Some(item.time.to_string()));
-    match (item.kind, &item.message, &item.fate) {
-        (ItemKind::Fate, _, Some(report)) => Ok(ItemJson { cursor, since: time, ..fate(report) }),
-        (ItemKind::Fate, _, None) => Err(broken(&"a fate without a report")),
-        (ItemKind::Device, ..) => {
-            let report =
-                item.device.as_ref().ok_or_else(|| broken(&"a device without a report"))?;
-            let (item, device) = (ItemKind::Device.as_str(), Some(device(report)));
-            Ok(ItemJson { item, cursor, since: time, device, ..ItemJson::default() })
+    let read = match item.kind {
+        ItemKind::Received | ItemKind::Sent => {
+            message(item).map(|message| ItemJson { received: time, ..of_message(&message) })
         }
-        (ItemKind::Damaged, ..) => {
-            Ok(ItemJson { item: ItemKind::Damaged.as_str(), cursor, ..ItemJson::default() })
-        }
-        (kind @ ItemKind::Gone, ..) => {
-            Ok(ItemJson { item: kind.as_str(), cursor, since: time, ..ItemJson::default() })
-        }
-        (kind @ ItemKind::Deleted, ..) => {
-            let report = item.deleted.as_ref().ok_or_else(|| broken(&"nothing that is deleted"))?;
-            let (item, deleted) = (kind.as_str(), Some(self::cursor(&report.cursor)));
+        ItemKind::Fate => item.fate.as_ref().map(|report| ItemJson { since: time, ..fate(report) }),
+        ItemKind::Device => item.device.as_ref().map(|report| {
+            let device = Some(device(report));
+            ItemJson { since: time, device, ..ItemJson::default() }
+        }),
+        ItemKind::Deleted => item.deleted.as_ref().map(|report| {
             let id = report.id.map(|id| id.to_string()).unwrap_or_default();
-            Ok(ItemJson { item, id, cursor, since: time, deleted, ..ItemJson::default() })
-        }
-        (kind, Some(bytes), _) => {
-            let message = Message::decode(bytes.clone()).map_err(|error| broken(&error))?;
-            let item = kind.as_str();
-            Ok(ItemJson { item, cursor, received: time, ..of_message(&message) })
-        }
-        (_, None, _) => Err(broken(&"no message in it")),
+            let deleted = Some(self::cursor(&report.cursor));
+            ItemJson { since: time, id, deleted, ..ItemJson::default() }
+        }),
+        ItemKind::Gone => Some(ItemJson { since: time, ..ItemJson::default() }),
+        ItemKind::Damaged => Some(ItemJson::default()),
+    };
+    match read {
+        Some(json) => ItemJson { item: item.kind.as_str(), cursor, ..json },
+        None => ItemJson { item: UNREADABLE, cursor, ..ItemJson::default() },
     }
 }
 
 /// The message of an item, if there is one in it.
-pub(super) fn message(item: &Item) -> Result<Option<Message>, Failure> {
-    let message = item.message.clone().map(Message::decode).transpose();
-    let broken = |error| ClientError::Protocol(format!("item of the log: {error}"));
-    Ok(message.map_err(broken)?)
+pub(super) fn message(item: &Item) -> Option<Message> {
+    Message::decode(item.message.clone()?).ok()
 }
 
 /// A message that is in no log.
@@ -224,14 +212,31 @@ fn is_text(content_type: &str) -> bool {
     content_type.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("text/"))
 }
 
+/// What is said of an item in which nothing is, or nothing that can be shown.
+fn without_message(item: &ItemJson, time: &str) -> Option<String> {
+    let is = |kind: ItemKind| item.item == kind.as_str();
+    if is(ItemKind::Damaged) {
+        let words = "an item is damaged in the server's store and cannot be shown; its operator can \
+                     tell more";
+        return Some(words.to_owned());
+    }
+    if item.item == UNREADABLE {
+        let words = "an item cannot be read by this program; a newer one may be able to";
+        return Some(words.to_owned());
+    }
+    if is(ItemKind::Gone) {
+        return Some(format!("{time} (deleted)"));
+    }
+    let what = if item.id.is_empty() { "an item of the log" } else { &item.id };
+    is(ItemKind::Deleted).then(|| format!("{time} you deleted {what}"))
+}
+
 /// `2026-12-01T09:00:00Z bob@localhost: hello`.
 pub(in crate::commands) fn text(item: &ItemJson) -> String {
     let time = item.received.as_ref().or(item.since.as_ref()).or(item.created.as_ref());
     let time = time.map(String::as_str).unwrap_or_default();
-    if item.item == ItemKind::Damaged.as_str() {
-        return "an item is damaged in the server's store and cannot be shown; its operator can tell \
-                more"
-            .to_owned();
+    if let Some(words) = without_message(item, time) {
+        return words;
     }
     if let Some(fate) = item.fate {
         let cause = match (item.cause, &item.address) {
@@ -243,13 +248,6 @@ pub(in crate::commands) fn text(item: &ItemJson) -> String {
     }
     if let Some(device) = &item.device {
         return format!("{time} {}", device_text(device));
-    }
-    if item.item == ItemKind::Gone.as_str() {
-        return format!("{time} (deleted)");
-    }
-    if item.item == ItemKind::Deleted.as_str() {
-        let what = if item.id.is_empty() { "an item of the log" } else { &item.id };
-        return format!("{time} you deleted {what}");
     }
     let who = match (&item.from, item.item) {
         (Some(from), "message") => {
@@ -298,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_message_is_as_in_the_contract() {
-        let item = json(&received(&message(None, b"hello"))).unwrap();
+        let item = json(&received(&message(None, b"hello")));
         assert_eq!(
             serde_json::to_string(&item).unwrap(),
             "{\"item\":\"message\",\"cursor\":\"__4\",\
@@ -312,10 +310,10 @@ mod tests {
     #[test]
     fn a_body_that_is_no_text_is_base64() {
         for (content_type, body) in [("image/png", &b"ab"[..]), ("text/plain", b"a\xff")] {
-            let item = json(&received(&message(Some(content_type), body))).unwrap();
+            let item = json(&received(&message(Some(content_type), body)));
             assert!(item.body.is_none() && item.body_base64.is_some(), "{content_type}");
         }
-        let item = json(&received(&message(Some("TEXT/html; charset=utf-8"), b"<p>"))).unwrap();
+        let item = json(&received(&message(Some("TEXT/html; charset=utf-8"), b"<p>")));
         assert_eq!(item.body.as_deref(), Some("<p>"));
     }
 
@@ -338,10 +336,10 @@ mod tests {
             fate: Some(report),
             ..received(&message(None, b""))
         };
-        let line = serde_json::to_string(&json(&item(report.clone())).unwrap()).unwrap();
+        let line = serde_json::to_string(&json(&item(report.clone()))).unwrap();
         assert!(line.contains(r#""item":"fate""#) && line.contains(r#""cause":"refused""#));
         let address = Some("bob@c.example".parse().unwrap());
-        let moved = json(&item(FateReport { code: Some(Code::Moved), address, ..report })).unwrap();
+        let moved = json(&item(FateReport { code: Some(Code::Moved), address, ..report }));
         assert_eq!(moved.address.as_deref(), Some("bob@c.example"));
         assert!(text(&moved).ends_with("failed (moved, said to be bob@c.example now)"));
     }
@@ -350,7 +348,6 @@ mod tests {
     fn a_message_that_was_redirected_says_so() {
         let named = Some("alice@people.a.example".parse().unwrap());
         let item = json(&received(&Message { redirected_from: named, ..message(None, b"hi") }));
-        let item = item.unwrap();
         assert_eq!(item.redirected_from.as_deref(), Some("alice@people.a.example"));
         let line = "2026-12-01T09:00:00Z bob@a.example (to alice@people.a.example, redirected): hi";
         assert_eq!(text(&item), line);
@@ -368,7 +365,7 @@ mod tests {
         };
         let (kind, bobs) = (ItemKind::Device, message(None, b""));
         let item = Item { kind, message: None, device: Some(report), ..received(&bobs) };
-        let item = json(&item).unwrap();
+        let item = json(&item);
         let (one, two) = ("01".repeat(16), "02".repeat(16));
         assert_eq!(
             serde_json::to_string(&item).unwrap(),
@@ -383,6 +380,20 @@ mod tests {
              for device {two}"
         );
         assert_eq!(text(&item), words);
+    }
+
+    /// E9: a message of which this program knows too little keeps nobody from the next one.
+    #[test]
+    fn e9_what_cannot_be_read_is_told_as_such() {
+        let odd = Some(Bytes::from_static(b"\xff"));
+        let item = Item { message: odd, ..received(&message(None, b"")) };
+        let without = Item { message: None, kind: ItemKind::Fate, ..item.clone() };
+        for item in [item, without] {
+            let json = json(&item);
+            let line = "{\"item\":\"unreadable\",\"cursor\":\"__4\"}";
+            assert_eq!(serde_json::to_string(&json).unwrap(), line);
+            assert!(text(&json).contains("cannot be read"));
+        }
     }
 
     #[test]

@@ -256,12 +256,9 @@ impl Reading {
     }
 
     fn print_item(&self, entry: &Item, out: &mut Output) -> Result<(), Failure> {
-        let mut json = item::json(entry)?;
-        let message = match self.format {
-            Some(Format::Cpim) => item::message(entry)?,
-            None => None,
-        };
-        if let Some(message) = message {
+        let mut json = item::json(entry);
+        let format = self.format.map(|Format::Cpim| item::message(entry));
+        if let Some(Some(message)) = format {
             let (cpim, lost) = cpim::from_message(&message);
             let octets = cpim.write();
             for name in lost {

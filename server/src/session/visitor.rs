@@ -12,7 +12,7 @@ use impp_acl::{Acting, Ask, scope};
 use impp_presence::{Bond, Held, Keeper};
 use impp_protocol::command::{Bye, ByeReason, Done, Fetch, Subscribe};
 use impp_protocol::hashing::HashMap;
-use impp_protocol::sasl::resume::Ticket;
+use impp_protocol::sasl::resume::{Binding, Ticket};
 use impp_protocol::state::SubscriptionState;
 use impp_protocol::{Address, Code, Command, DeviceId, Domain, Error, SessionId, What};
 use parking_lot::Mutex;
@@ -23,6 +23,7 @@ use super::{Event, Front, Serving};
 use crate::core::answers::{Answer, Handled, refused};
 use crate::core::listeners::Listener;
 use crate::core::sessions::Mailbox;
+use crate::core::tickets::Issued;
 use crate::reach::{Follow, Follows, Looked, Pull, Release};
 use crate::wire::admission::source_of;
 

@@ -6,6 +6,7 @@ use impp_protocol::{Address, Timestamp};
 
 use crate::conditions::{Asked, Outcome};
 use crate::identity::{Grant, Watcher};
+use crate::marks::Marks;
 use crate::matched::Matched;
 use crate::rules::{DeliveryAction, DeliveryRule, Rate, RuleSet};
 
@@ -29,6 +30,7 @@ pub struct DeliveryQuestion<'a> {
 pub struct DeliveryDecision {
     action: DeliveryAction,
     rate: Option<Rate>,
+    marks: Marks,
     matched: Matched,
     by_owner: bool,
     until: Option<Timestamp>,
@@ -43,6 +45,11 @@ impl DeliveryDecision {
     /// How many such messages the sender may send; no limit from the rules if `None`.
     pub fn rate(&self) -> Option<Rate> {
         self.rate
+    }
+
+    /// What the sender may be told of its messages; nothing but of what is accepted.
+    pub fn marks(&self) -> Marks {
+        self.marks
     }
 
     /// The matching rules, by their place in [`RuleSet::delivery`].
@@ -71,6 +78,7 @@ pub fn decide_delivery(rules: &RuleSet, question: &DeliveryQuestion<'_>) -> Deli
     let mut decision = DeliveryDecision {
         action: DeliveryAction::Refuse,
         rate: None,
+        marks: Marks::NONE,
         matched: Matched::default(),
         by_owner: false,
         until: None,
@@ -86,6 +94,7 @@ pub fn decide_delivery(rules: &RuleSet, question: &DeliveryQuestion<'_>) -> Deli
         let outcome = rule.conditions.test(asked);
         if matches!(outcome, Outcome::Matched(_)) {
             said = Some(larger(said, rule));
+            decision.marks = decision.marks.or(rule.marks);
             decision.matched.add(index);
         }
         if matches!(outcome, Outcome::Excepted(_))
@@ -101,6 +110,9 @@ pub fn decide_delivery(rules: &RuleSet, question: &DeliveryQuestion<'_>) -> Deli
     }
     if let Some((action, rate)) = said {
         (decision.action, decision.rate) = (action, rate);
+    }
+    if decision.action != DeliveryAction::Accept {
+        decision.marks = Marks::NONE;
     }
     if decision.action == DeliveryAction::Drop {
         decision.rate = excepting.and_then(|(_, rate)| rate);
@@ -179,6 +191,23 @@ mod tests {
         assert_eq!(ask(&text, "").action(), DeliveryAction::Drop);
         assert_eq!(ask("", "bob@localhost").action(), DeliveryAction::Refuse);
         assert_eq!(ask("", "alice@localhost").action(), DeliveryAction::Accept);
+    }
+
+    /// Marks are granted by rules, as all is: by each that matches, and where the message comes in.
+    #[test]
+    fn marks_are_what_the_matching_rules_grant_of_what_is_accepted() {
+        let words = |text: &str, who: &str| ask(text, who).marks().words().collect::<Vec<_>>();
+        let one = rule(1, "anyone", "accept", "marks = [\"received\"]");
+        let other = rule(2, "bob@localhost", "accept", "marks = [\"typing\", \"read\"]");
+        let both = one.clone() + &other;
+        assert_eq!(words(&both, "bob@localhost"), ["received", "read", "typing"]);
+        assert_eq!(words(&both, "carol@localhost"), ["received"]);
+        // The owner is told nothing of itself, and by default nobody is told anything.
+        assert_eq!(words(&both, "alice@localhost"), [""; 0]);
+        assert_eq!(words(&rule(1, "anyone", "accept", ""), "bob@localhost"), [""; 0]);
+        let error = |more: &str| RuleSet::parse(&rule(1, "anyone", "hold", more)).unwrap_err();
+        assert!(error("marks = [\"read\"]").to_string().contains("lets nothing into the inbox"));
+        assert!(error("marks = [\"seen\"]").to_string().contains("unknown mark"));
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub struct RuleTrace {
     pub matched: bool,
     /// Why, or why not.
     pub why: String,
-    /// What it adds: fields and selectors of tuples, or a rate.
+    /// What it adds: fields and selectors of tuples, or a rate and marks.
     pub grants: Vec<String>,
     /// Whether it is the domain's, and not the owner's.
     pub by_domain: bool,
@@ -147,6 +147,7 @@ fn delivery_explained(
         if let Outcome::Matched(_) = outcome {
             why = format!("{}: {why}", rule.action);
             grants.extend(rule.rate.map(|rate| rate.to_string()));
+            grants.extend(rule.marks.words().map(|word| format!("mark:{word}")));
         }
         RuleTrace { id: rule.id.clone(), matched, why, grants, by_domain: false }
     };

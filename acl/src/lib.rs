@@ -22,6 +22,7 @@ mod error;
 mod explain;
 mod grants;
 mod identity;
+mod marks;
 mod matched;
 mod named;
 mod outline;
@@ -49,6 +50,7 @@ pub use explain::{
 };
 pub use grants::{Depth, FieldSet, Grants, PartSet, Parts, Selected, Selector};
 pub use identity::{Grant, Group, Watcher, Who};
+pub use marks::Marks;
 pub use matched::Matched;
 pub use named::Named;
 pub use outline::Outline;

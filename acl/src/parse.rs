@@ -17,6 +17,7 @@ use crate::delegation::Delegate;
 use crate::error::{RulesError, did_you_mean, one_of};
 use crate::grants::{Depth, FieldSet, Grants, PartSet, Parts};
 use crate::identity::{Group, Who};
+use crate::marks::Marks;
 use crate::named::Named;
 use crate::rules::{
     DeliveryAction, DeliveryRule, FIELDS_MAX, GROUP_MEMBERS_MAX, GROUPS_MAX, Handling,
@@ -30,7 +31,8 @@ const RULE_KEYS: &[&str] = &[
     "id", "who", "except", "handling", "fields", "tuples", "persons", "devices", "valid", "sphere",
     "fetch",
 ];
-const DELIVERY_KEYS: &[&str] = &["id", "who", "except", "action", "rate", "valid", "sphere"];
+const DELIVERY_KEYS: &[&str] =
+    &["id", "who", "except", "action", "rate", "marks", "valid", "sphere"];
 const DELEGATE_KEYS: &[&str] = &["id", "who", "rights", "until"];
 
 type Groups = BTreeMap<Arc<str>, Named>;
@@ -181,7 +183,28 @@ impl<'a> Sections<'a> {
             }
             Some(text) => Some(words::rate(self.reader, &text)?),
         };
-        Ok(DeliveryRule { id, conditions: self.conditions(table)?, action, rate })
+        let marks = self.marks(table, action)?;
+        Ok(DeliveryRule { id, conditions: self.conditions(table)?, action, rate, marks })
+    }
+
+    /// Which marks a sender may be told: of what is not let into the inbox there are none.
+    fn marks(&self, table: &dyn TableLike, action: DeliveryAction) -> Result<Marks, RulesError> {
+        let Some(item) = table.get("marks") else { return Ok(Marks::NONE) };
+        let mut marks = Marks::NONE;
+        for text in self.reader.texts(item, "marks", Marks::EVERY.len())? {
+            let Some((_, one)) = Marks::EVERY.into_iter().find(|(word, _)| *word == text.value)
+            else {
+                let message = format!("unknown mark \"{}\"", text.value);
+                let hint = one_of(Marks::EVERY.map(|(word, _)| word));
+                return Err(self.reader.error(text.span, message).hinting(Some(hint)));
+            };
+            marks = marks.or(one);
+        }
+        if marks.any() && action != DeliveryAction::Accept {
+            let message = format!("marks with \"{action}\", which lets nothing into the inbox");
+            return Err(self.reader.error(item.span(), message));
+        }
+        Ok(marks)
     }
 
     fn delegate(&self, table: &dyn TableLike, id: String) -> Result<Delegate, RulesError> {

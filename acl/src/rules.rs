@@ -12,6 +12,7 @@ use crate::conditions::Conditions;
 use crate::delegation::Delegate;
 use crate::error::RulesError;
 use crate::grants::{FieldSet, Grants, PartSet};
+use crate::marks::Marks;
 use crate::named::Named;
 use crate::parse;
 
@@ -67,6 +68,11 @@ impl RuleSet {
     /// The delivery rules, in the order of the text, which means nothing.
     pub fn delivery(&self) -> &[DeliveryRule] {
         &self.delivery
+    }
+
+    /// Whether any delivery rule lets a sender be told a mark.
+    pub fn grants_marks(&self) -> bool {
+        self.delivery.iter().any(|rule| rule.marks.any())
     }
 
     /// The delegates, in the order of the text, which means nothing; what one may do says
@@ -254,6 +260,7 @@ pub struct DeliveryRule {
     pub(crate) conditions: Conditions,
     pub(crate) action: DeliveryAction,
     pub(crate) rate: Option<Rate>,
+    pub(crate) marks: Marks,
 }
 
 impl DeliveryRule {
@@ -275,6 +282,11 @@ impl DeliveryRule {
     /// How many of them; no limit if not said.
     pub fn rate(&self) -> Option<Rate> {
         self.rate
+    }
+
+    /// Which marks their senders may be told.
+    pub fn marks(&self) -> Marks {
+        self.marks
     }
 }
 

@@ -123,7 +123,8 @@ things! {
     // may take away from it.
     Log:           Inbox,       [Fetch, Publish],  Some(Each);
     Fate:          Inbox,       [Fetch],           None;
-    ReadMarks:     Inbox,       [],                None;
+    Typing:        Inbox,       [Publish],         Some(Each);
+    ReadMarks:     Inbox,       [Fetch, Publish],  Some(Seldom);
 }
 
 /// The right by which a delegate may ask this of a thing, if any does. All else is the owner's alone.

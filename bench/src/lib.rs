@@ -20,7 +20,9 @@ pub mod usage;
 use std::time::Duration;
 
 use impp_acl::RuleSet;
-use impp_presence::{Bond, Change, Contact, Keeper, Layers, Lease, PaceLimit, Policy, Presentity};
+use impp_presence::{
+    Amendment, Bond, Change, Contact, Keeper, Layers, Lease, PaceLimit, Policy, Presentity,
+};
 use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::{Document, FieldName, PartId, Patch};
 use impp_protocol::state::Grant;
@@ -162,7 +164,7 @@ impl World {
                 let grant = if self.turn.is_multiple_of(2) { Grant::Status } else { Grant::All };
                 let (name, groups) = (Some(format!("name {}", self.turn)), vec![]);
                 let contact = Contact { name, groups, follow: false, grant };
-                Some(Change::PutContact(watcher(FRIENDS)?, Some(contact)))
+                Some(Change::Amend(Amendment::put(watcher(FRIENDS)?, contact)))
             }
             Operation::PutRules => self.put_rules(&format!("\n# {}", self.turn)),
             Operation::FirstSlice => return self.put_other_rules().map(Step::Begin),

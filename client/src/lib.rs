@@ -20,7 +20,7 @@ mod published;
 mod sign_in;
 mod tls;
 
-pub use calls::{ExplainKind, Fetched, Outgoing, Sent, Supposed, local_time};
+pub use calls::{ExplainKind, Fetched, Outgoing, Sent, Supposed, contact_change, local_time};
 pub use client::{Client, Options};
 pub use connection::{Connection, Incoming};
 pub use error::{ClientError, Refusal};

@@ -12,6 +12,7 @@
 //! | `watching.rs`, `watchers.rs` | one watcher; all of a presentity, and when which is due |
 //! | `looks.rs` | who has looked once, and was no watcher |
 //! | `policy.rs` | an owner's rules and contacts, as decisions look at them |
+//! | `contact_list.rs` | what changes of a contact list come to, whichever device makes them |
 //! | `presentity/` | a presentity: what is shown, and what is on its way to the disk |
 //! | `ghosts.rs` | which addresses that do not exist are kept, so that nobody can tell them from others |
 //! | `places.rs` | places that others take: a share for each |
@@ -23,6 +24,7 @@ pub mod places;
 
 mod ageing;
 mod bonds;
+mod contact_list;
 mod ids;
 mod looks;
 mod policy;
@@ -32,6 +34,7 @@ mod watching;
 
 pub use ageing::WINDOW;
 pub use bonds::{Bond, Bonds, Keeper};
+pub use contact_list::{Amended, Amendment, Amends, Fields, History, Labels, REMOVED_MAX, Trace};
 pub use ids::{LinkId, ListenerId};
 pub use looks::{LOOKS_MAX, Look};
 pub use policy::{Contact, Policy, Sphere};

@@ -12,6 +12,8 @@ use impp_acl::{
 use impp_protocol::state::{Grant, SubscriptionState};
 use impp_protocol::{Address, Timestamp};
 
+use crate::contact_list::{Amended, Amendment, History};
+
 /// An entry of a contact list, beside its address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contact {
@@ -54,6 +56,8 @@ pub struct Policy {
     pub number: u64,
     /// The contact list.
     pub contacts: Arc<BTreeMap<Address, Contact>>,
+    /// What has become of that list.
+    pub history: Arc<History>,
     /// What the owner's domain lays down above the rules.
     pub domain: Arc<DomainPolicy>,
     /// How many milliseconds the clock on the wall, by which rules name times, is ahead of the time by
@@ -64,8 +68,9 @@ pub struct Policy {
 impl Policy {
     /// Rules without contacts, as a new account has them.
     pub fn new(rules: impl Into<Arc<RuleSet>>, text: impl Into<Arc<str>>, number: u64) -> Policy {
-        let (contacts, domain) = (Arc::default(), DomainPolicy::none().clone());
-        Policy { rules: rules.into(), text: text.into(), number, contacts, domain, ahead: 0 }
+        let (rules, text, domain) = (rules.into(), text.into(), DomainPolicy::none().clone());
+        let (contacts, history) = Default::default();
+        Policy { rules, text, number, contacts, history, domain, ahead: 0 }
     }
 
     /// The time, as rules name it.
@@ -147,19 +152,24 @@ impl Policy {
         }
     }
 
-    /// Puts an entry into the contact list, or takes it out.
-    pub(crate) fn set_contact(&mut self, address: &Address, entry: Option<Contact>) {
-        let contacts = Arc::make_mut(&mut self.contacts);
-        match entry {
-            Some(entry) => drop(contacts.insert(address.clone(), entry)),
-            None => drop(contacts.remove(address)),
+    /// Amends the contact list.
+    pub(crate) fn amend(&mut self, at: (Timestamp, u64), amendment: &Amendment) -> Amended {
+        let before = self.clone();
+        let (contacts, history) =
+            (Arc::make_mut(&mut self.contacts), Arc::make_mut(&mut self.history));
+        let amended = history.amend(contacts, at, amendment);
+        if before.history.number() == self.history.number() {
+            // Nothing has changed, and nothing is judged anew by it.
+            *self = before;
         }
+        amended
     }
 
     /// Whether both decide alike for the same reasons: clones of one that nobody has changed.
     pub(crate) fn is_same(&self, other: &Policy) -> bool {
         Arc::ptr_eq(&self.rules, &other.rules)
             && Arc::ptr_eq(&self.contacts, &other.contacts)
+            && Arc::ptr_eq(&self.history, &other.history)
             && Arc::ptr_eq(&self.domain, &other.domain)
     }
 }

@@ -16,7 +16,7 @@ numbers! {
         Contacts = 5, "contacts";
         /// State: the caller's devices.
         Devices = 6, "devices";
-        /// State: how far each conversation was read. Reserved.
+        /// State: how far each conversation of the caller's was read.
         ReadMarks = 7, "read-marks";
         /// State: subscriptions and messages that wait for the caller's decision.
         Requests = 9, "requests";
@@ -28,6 +28,8 @@ numbers! {
         Acts = 12, "acts";
         /// State: who may act for the caller, and for whom the caller may.
         Delegations = 13, "delegations";
+        /// State: who writes to the caller just now, and to whom the caller does.
+        Typing = 14, "typing";
         /// Read once: what the caller's rules say about somebody, and why.
         Explain = 16, "explain";
         /// Read once: the fate of a message that the caller sent, or where it waits.

@@ -62,6 +62,8 @@ fn words(kind: &str) -> String {
         "ByeReason" => "BYE reason",
         "Binding" => "binding",
         "Grant" => "grant",
+        "Following" => "following",
+        "ContactChange" => "map contact change",
         "ItemKind" => "item kind",
         "Fate" => "fate",
         "DeviceEvent" => "device event",
@@ -82,6 +84,8 @@ fn words(kind: &str) -> String {
         "Device" => "map device",
         "RequestEntry" => "map request entry",
         "HeldMessage" => "map held message",
+        "ReadMark" => "map read mark",
+        "MarkKind" => "mark",
         "Subscription" => "map subscription",
         "WatcherEntry" => "map watcher entry",
         "Delegation" => "map delegation",
@@ -206,6 +210,7 @@ fn tables() -> BTreeMap<String, String> {
         ("contact", Contact::FIELDS),
         ("contacts", Contacts::FIELDS),
         ("contact edit", ContactEdit::FIELDS),
+        ("contact change", ContactChange::FIELDS),
         ("explanation", Explanation::FIELDS),
         ("rule trace", RuleTrace::FIELDS),
         ("page", Page::FIELDS),
@@ -230,6 +235,12 @@ fn tables() -> BTreeMap<String, String> {
         ("watcher entry", WatcherEntry::FIELDS),
         ("watcher count", WatcherCount::FIELDS),
         ("watcher edit", WatcherEdit::FIELDS),
+        ("read marks", ReadMarks::FIELDS),
+        ("read mark", ReadMark::FIELDS),
+        ("read mark edit", ReadMarkEdit::FIELDS),
+        ("mark report", MarkReport::FIELDS),
+        ("typing edit", TypingEdit::FIELDS),
+        ("typing notice", Typing::FIELDS),
         ("delegations", Delegations::FIELDS),
         ("delegation", Delegation::FIELDS),
         ("delegated right", DelegatedRight::FIELDS),
@@ -249,6 +260,8 @@ fn tables() -> BTreeMap<String, String> {
     add("BYE reasons", numbers(command::ByeReason::ALL));
     add("bindings", numbers(sasl::resume::Binding::ALL));
     add("grants", numbers(Grant::ALL));
+    add("following", numbers(Following::ALL));
+    add("marks", numbers(MarkKind::ALL));
     add("item kinds", numbers(ItemKind::ALL));
     add("fates", numbers(Fate::ALL));
     add("device events", numbers(DeviceEvent::ALL));

@@ -304,7 +304,7 @@ fn publish_contact() -> Publish {
         grant: Grant::Status,
         subscription: None,
     };
-    let edit = ContactEdit { set: Some(contact), remove: None };
+    let edit = ContactEdit::set(contact);
     Publish {
         what: What::Contacts,
         content: Some(state::encode(&edit)),

@@ -28,7 +28,7 @@ fn contact(address: &str) -> Command {
         grant: Grant::Status,
         subscription: None,
     };
-    let edit = state::encode(&ContactEdit { set: Some(contact), remove: None });
+    let edit = state::encode(&ContactEdit::set(contact));
     publish("alice@localhost", What::Contacts, Some(edit)).into()
 }
 

@@ -186,7 +186,7 @@ async fn d8_g6_a_damaged_follower_is_alone_in_not_following() {
         grant: Grant::None,
         subscription: None,
     };
-    let edit = ContactEdit { set: Some(contact), remove: None };
+    let edit = ContactEdit::set(contact);
     for name in ["alice", "bob"] {
         Peer::sign_in(&server, name).await.edit_contacts(&edit).await;
     }

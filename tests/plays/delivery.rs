@@ -163,7 +163,7 @@ async fn r2_3_5_senders_are_named_in_many_ways() {
         grant: state::Grant::Status,
         subscription: None,
     };
-    alice.edit_contacts(&state::ContactEdit { set: Some(contact), remove: None }).await;
+    alice.edit_contacts(&state::ContactEdit::set(contact)).await;
     let cases = [
         ("", [false, false]),
         ("who = [\"domain:localhost\"]", [true, true]),

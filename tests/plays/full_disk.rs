@@ -132,8 +132,8 @@ async fn g8_on_a_full_disk_each_way_to_take_back_works() {
     let mut entry = contacts(&mut alice).await.swap_remove(0);
     let address = entry.address.clone();
     (entry.grant, entry.follow, entry.subscription) = (Grant::None, false, None);
-    alice.edit_contacts(&ContactEdit { set: Some(entry), remove: None }).await;
-    alice.edit_contacts(&ContactEdit { set: None, remove: Some(address) }).await;
+    alice.edit_contacts(&ContactEdit::set(entry)).await;
+    alice.edit_contacts(&ContactEdit::remove(address)).await;
     disk.fill();
     // The operator.
     server.user_ok(&["disable", "bob@localhost"]);

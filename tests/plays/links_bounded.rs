@@ -238,7 +238,7 @@ async fn f12_one_account_has_its_share_of_the_domains_whatever_it_needs_them_for
         grant: Grant::Status,
         subscription: None,
     };
-    let contacts = encode(&ContactEdit { set: Some(contact), remove: None });
+    let contacts = encode(&ContactEdit::set(contact));
     let refused: [Command; 5] = [
         subscribe(&to[2], What::Presence).into(),
         fetch(&to[2], What::Presence).into(),

@@ -141,7 +141,7 @@ async fn r5_2_2_at_the_end_of_the_lease_nothing_is_known_any_more() {
 async fn r5_2_2_a_pending_request_survives_restarts_of_both_sides() {
     let mut domains = Domains::two().await;
     let mut alice = Peer::sign_in(&domains["a.example"], "alice").await;
-    alice.edit_contacts(&ContactEdit { set: Some(contact(BOB)), remove: None }).await;
+    alice.edit_contacts(&ContactEdit::set(contact(BOB))).await;
     eventually("a pending subscription", async || {
         let mut all = alice.subscriptions().await;
         all.retain(|one| one.presentity.as_str() == BOB);
@@ -278,7 +278,7 @@ async fn r2_2_6_the_contact_list_follows_across_domains_and_waits_for_none() {
     bob.show(&open("in the list")).await;
     let mut alice = Peer::sign_in(&domains["a.example"], "alice").await;
     for address in [BOB, "x@down.example", "x@nowhere.example"] {
-        alice.edit_contacts(&ContactEdit { set: Some(contact(address)), remove: None }).await;
+        alice.edit_contacts(&ContactEdit::set(contact(address))).await;
     }
     let all = Subscribe { expand: true, ..subscribe("alice@a.example", What::Contacts) };
     alice.done(all).await;

@@ -204,7 +204,7 @@ async fn r5_1_2_an_entry_that_is_set_anew_is_followed_anew() {
         grant: Grant::None,
         subscription: None,
     };
-    let set = ContactEdit { set: Some(contact), remove: None };
+    let set = ContactEdit::set(contact);
     alice.edit_contacts(&set).await;
     assert_eq!(alice.notify().await.state, SubscriptionState::Terminated);
     pat.set_rules(ANYONE).await;

@@ -288,7 +288,7 @@ async fn e1_every_acknowledged_change_is_on_disk() {
     let kept = alice.done(fetch("alice@localhost", What::Rules)).await.content;
     assert_eq!(kept.as_deref(), Some(rules.as_bytes()));
 
-    let remove = ContactEdit { set: None, remove: Some("carol@localhost".parse().unwrap()) };
+    let remove = ContactEdit::remove("carol@localhost".parse().unwrap());
     alice.edit_contacts(&remove).await;
     server.kill9();
     server.restart();

@@ -365,12 +365,12 @@ async fn one_subscription_follows_the_contact_list() {
     dave.show(&open("not yet")).await;
     assert_eq!(alice.fence().await, vec![]);
     let contact = state::Contact { address: dave.address.clone(), ..followed[0].clone() };
-    let set = ContactEdit { set: Some(contact), remove: None };
+    let set = ContactEdit::set(contact);
     alice.edit_contacts(&set).await;
     let notify = alice.notify().await;
     assert_eq!(notify.address, dave.address);
     assert_eq!(Document::decode(notify.snapshot.unwrap()).unwrap(), open("not yet"));
-    alice.edit_contacts(&ContactEdit { set: None, remove: Some(dave.address.clone()) }).await;
+    alice.edit_contacts(&ContactEdit::remove(dave.address.clone())).await;
     alice.fence().await;
     dave.show(&open("no more")).await;
     let later = alice.fence().await;
@@ -394,7 +394,7 @@ async fn a_contact_that_is_removed_ends_what_the_list_alone_has_kept() {
     alice.fence().await;
     for name in ["bob@localhost", "carol@localhost"] {
         let remove = Some(name.parse().unwrap());
-        alice.edit_contacts(&ContactEdit { set: None, remove }).await;
+        alice.edit_contacts(&ContactEdit { set: None, remove, change: None }).await;
     }
     let ended = alice.fenced().await;
     let whose: Vec<_> = ended.iter().map(|end| (end.address.as_str(), end.state)).collect();

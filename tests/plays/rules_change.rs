@@ -194,7 +194,7 @@ async fn r5_1_6_r5_1_8_nobody_follows_or_cancels_for_another() {
         grant: state::Grant::All,
         subscription: None,
     };
-    let add = state::encode(&state::ContactEdit { set: Some(contact), remove: None });
+    let add = state::encode(&state::ContactEdit::set(contact));
     let cancel = state::encode(&SubscriptionEdit { cancel: "alice@localhost".parse().unwrap() });
     let remove = state::encode(&WatcherEdit { remove: bob.peer.address.clone() });
     for (whose, what, edit) in [

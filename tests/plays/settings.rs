@@ -389,7 +389,7 @@ async fn one_contact_more(setting: Setting) {
         let address = address.parse().unwrap();
         let (name, groups, grant) = (None, vec!["a".to_owned()], Grant::Status);
         let contact = Contact { address, name, groups, follow: false, grant, subscription: None };
-        let edit = ContactEdit { set: Some(contact), remove: None };
+        let edit = ContactEdit::set(contact);
         let content = Some(state::encode(&edit));
         let publish = impp_tests::peer::publish("alice@localhost", What::Contacts, content);
         alice.request(publish).await.map_err(|error| error.code)

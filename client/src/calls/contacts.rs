@@ -1,9 +1,10 @@
 //! The contact list.
 
-use impp_protocol::state::{Contact, ContactEdit, Contacts};
+use impp_protocol::command::{Fetch, Publish};
+use impp_protocol::state::{self, Contact, ContactChange, ContactEdit, Contacts, Following};
 use impp_protocol::{Address, What};
 
-use super::List;
+use super::{LIST_PARTS_MAX, List, content};
 use crate::client::Client;
 use crate::error::ClientError;
 
@@ -24,12 +25,49 @@ impl Client {
         self.fetch_list::<Contacts>(What::Contacts).await
     }
 
+    /// The same, and the number of the list, on which changes can be made.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn contacts_numbered(&self) -> Result<(Vec<Contact>, Option<u64>), ClientError> {
+        let (mut all, mut cursor, mut number) = (Vec::new(), None, None);
+        for _ in 0..LIST_PARTS_MAX {
+            let own = Fetch::of(self.address().clone(), What::Contacts);
+            let done = self.call_repeatable(Fetch { cursor, ..own }).await?;
+            cursor = done.next.clone();
+            // What was changed after the first part was read is changed since then.
+            number = number.or(done.number);
+            all.extend(content::<Contacts>(done, What::Contacts)?.entries);
+            if cursor.is_none() {
+                return Ok((all, number));
+            }
+        }
+        Err(ClientError::Protocol("contacts: a list without an end".to_owned()))
+    }
+
+    /// Changes fields of an entry, each for itself; `base` is the number of the list that the change was made
+    /// on. Whether it was made: if the entry was removed since then, nothing is changed.
+    ///
+    /// # Errors
+    /// [`ClientError`]; conflict, if it may grant what was taken back since, or `base` is too old.
+    pub async fn change_contact(
+        &self,
+        change: ContactChange,
+        base: u64,
+    ) -> Result<bool, ClientError> {
+        let content = Some(state::encode(&ContactEdit::change(change)));
+        let publish = Publish::of(self.address().clone(), What::Contacts, content);
+        // Done twice it comes to the same.
+        let done = self.call_repeatable(Publish { base: Some(base), ..publish }).await?;
+        Ok(!done.dropped)
+    }
+
     /// Adds or replaces an entry.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn set_contact(&self, contact: Contact) -> Result<(), ClientError> {
-        let edit = ContactEdit { set: Some(contact), remove: None };
+        let edit = ContactEdit::set(contact);
         self.edit_own(What::Contacts, &edit).await.map(drop)
     }
 
@@ -38,7 +76,27 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn remove_contact(&self, address: &Address) -> Result<(), ClientError> {
-        let edit = ContactEdit { set: None, remove: Some(address.clone()) };
+        let edit = ContactEdit::remove(address.clone());
         self.edit_own(What::Contacts, &edit).await.map(drop)
+    }
+}
+
+/// What makes an entry, or none, this one: the fields in which they differ. Whether it is followed is said
+/// again, for where following has ended.
+pub fn contact_change(before: Option<&Contact>, after: &Contact) -> ContactChange {
+    let less = |of: &[String], than: &[String]| {
+        of.iter().filter(|group| !than.contains(group)).cloned().collect::<Vec<_>>()
+    };
+    let groups = before.map_or(&[][..], |before| &before.groups);
+    let is_other_name = before.is_none_or(|before| before.name != after.name);
+    let is_other_grant = before.is_none_or(|before| before.grant != after.grant);
+    ContactChange {
+        address: after.address.clone(),
+        name: is_other_name.then(|| after.name.clone().unwrap_or_default()),
+        more_groups: less(&after.groups, groups),
+        less_groups: less(groups, &after.groups),
+        follow: Some(if after.follow { Following::Yes } else { Following::No }),
+        grant: is_other_grant.then_some(after.grant),
+        add: true,
     }
 }

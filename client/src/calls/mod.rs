@@ -6,6 +6,7 @@ mod contacts;
 mod delegations;
 mod devices;
 mod log;
+mod marks;
 mod message;
 mod presence;
 mod rules;
@@ -16,6 +17,7 @@ use impp_protocol::command::{Done, Fetch, Publish};
 use impp_protocol::schema::Map;
 use impp_protocol::{Address, What, state};
 
+pub use contacts::contact_change;
 pub(crate) use message::new_id;
 pub use message::{Outgoing, Sent, local_time};
 pub use presence::Fetched;

@@ -2,6 +2,7 @@
 //!
 //! What becomes of whose presence is followed is in `people`.
 
+mod marks;
 mod people;
 mod requests;
 mod watchers;
@@ -18,6 +19,7 @@ use super::log::Log;
 use super::{EndCause, Event, Wanted};
 use crate::connection::Incoming;
 use crate::error::ClientError;
+use marks::Marked;
 use people::Person;
 pub use requests::RequestNews;
 use requests::Waiting;
@@ -35,6 +37,8 @@ pub struct Machine {
     contacts: bool,
     watchers: Option<Watching>,
     requests_wanted: Option<Waiting>,
+    marks: Option<Marked>,
+    typing: bool,
     log: Option<Log>,
     /// The newest cursor acknowledged of which the server may not know.
     ack: Option<Bytes>,
@@ -66,6 +70,8 @@ impl Machine {
             contacts: wanted.contacts,
             watchers: wanted.watchers.then(Watching::default),
             requests_wanted: wanted.requests.then(Waiting::default),
+            typing: wanted.typing,
+            marks: wanted.read_marks.then(Marked::default),
             log: wanted.log.then(|| match wanted.at_end {
                 true => Log::from_end(),
                 false => Log::behind(wanted.cursor),
@@ -115,6 +121,8 @@ impl Machine {
                 What::Log => self.handle_page(notify),
                 What::Watchers => self.handle_watchers(notify),
                 What::Requests => self.handle_requests(notify),
+                What::ReadMarks => self.handle_marks(notify),
+                What::Typing => self.handle_typing(notify),
                 What::Contacts => match notify.snapshot {
                     Some(content) if self.contacts => self.handle_contacts(content, false),
                     _ => Ok(()),
@@ -200,7 +208,10 @@ impl Machine {
     /// Which other states of the caller's are followed.
     fn own_states(&self) -> Vec<What> {
         let watchers = self.watchers.as_ref().map(|_| What::Watchers);
-        watchers.into_iter().chain(self.requests_wanted.as_ref().map(|_| What::Requests)).collect()
+        let requests = self.requests_wanted.as_ref().map(|_| What::Requests);
+        let marks = self.marks.as_ref().map(|_| What::ReadMarks);
+        let typing = self.typing.then_some(What::Typing);
+        [watchers, requests, marks, typing].into_iter().flatten().collect()
     }
 
     fn ask(&mut self, asked: Asked) {

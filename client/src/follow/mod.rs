@@ -11,7 +11,7 @@ use bytes::Bytes;
 use impp_locate::Service;
 use impp_protocol::command::Message;
 use impp_protocol::presence::{Document, Version};
-use impp_protocol::state::{Page, SubscriptionEvent, SubscriptionState};
+use impp_protocol::state::{Page, ReadMark, SubscriptionEvent, SubscriptionState, Typing};
 use impp_protocol::{Address, Error};
 
 pub use held::{Change, ChangeKind, Held, Unfit};
@@ -32,6 +32,10 @@ pub struct Wanted {
     pub requests: bool,
     /// Who watches the caller.
     pub watchers: bool,
+    /// How far the caller's conversations were read, on whichever device.
+    pub read_marks: bool,
+    /// Who writes to the caller just now.
+    pub typing: bool,
     /// The log.
     pub log: bool,
     /// The log from behind this cursor; without one from the oldest item held.
@@ -43,7 +47,7 @@ pub struct Wanted {
 impl Wanted {
     /// The service that it is asked of.
     pub(crate) fn service(&self) -> Service {
-        let log_alone = self.log
+        let log_alone = (self.log || self.read_marks || self.typing)
             && !self.contacts
             && !self.watchers
             && !self.requests
@@ -86,6 +90,10 @@ pub enum Event {
     Request(RequestNews),
     /// Who watches the caller, otherwise than before.
     Watcher(WatcherNews),
+    /// A conversation was read further, on whichever device.
+    ReadMark(Box<ReadMark>),
+    /// Somebody writes just now, for so long as it says.
+    Typing(Typing),
     /// The next part of the log.
     Page(Page),
     /// The log is not the one that was read so far: the server's store was put back from a copy. It

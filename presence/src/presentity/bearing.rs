@@ -26,9 +26,7 @@ impl Change {
         match self {
             Change::Publish { .. } | Change::Follow { .. } => false,
             Change::ByDelegate(_, saying) => !matches!(saying, Saying::Says { .. }),
-            Change::PutContact(who, Some(entry)) => {
-                contacts.get(who).is_some_and(|before| entry.takes_from(before))
-            }
+            Change::Amend(amendment) => amendment.takes_from(contacts),
             Change::Unpublish(_)
             | Change::Rebind(..)
             | Change::EndSession(_)
@@ -37,7 +35,6 @@ impl Change {
             | Change::Close(_)
             | Change::Release { .. }
             | Change::End(..)
-            | Change::PutContact(_, None)
             | Change::PutRules { .. } => true,
         }
     }

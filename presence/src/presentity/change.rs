@@ -14,9 +14,10 @@ use super::layers::{Layers, Lease};
 use super::mandated::Saying;
 use super::pace::PaceLimit;
 use crate::bonds::{Bond, Keeper};
+use crate::contact_list::{Amended, Amendment};
 use crate::ids::ListenerId;
 use crate::places::{Amount, Asker};
-use crate::policy::{Contact, Policy, Sphere};
+use crate::policy::{Policy, Sphere};
 use crate::watchers::Watchers;
 use crate::watching::Watching;
 
@@ -78,8 +79,8 @@ pub enum Change {
     /// All subscriptions of a watcher end: the owner does it (RFC 2779 5.1.16), or the watcher
     /// itself from elsewhere.
     End(Address, SubscriptionEvent),
-    /// The owner's contact list has this entry now, or none.
-    PutContact(Address, Option<Contact>),
+    /// The owner changes the contact list.
+    Amend(Amendment),
     /// The owner has other rules.
     PutRules {
         /// These.
@@ -106,6 +107,8 @@ pub enum Answer {
     Ended(bool),
     /// It is made: the rules have this version.
     Numbered(u64),
+    /// What the change of the contact list has come to.
+    Amended(Amended),
 }
 
 /// The answer to one who asks to follow.
@@ -179,10 +182,12 @@ impl State {
                 self.watchers.trim(now);
                 return Answer::Ended(true);
             }
-            Change::PutContact(address, entry) => {
-                self.policy.set_contact(address, entry.clone());
+            Change::Amend(amendment) => {
+                let amended = self.policy.amend((now, order), amendment);
                 // An entry is about nobody else.
-                self.decide(now, address);
+                self.decide(now, &amendment.address);
+                self.watchers.trim(now);
+                return Answer::Amended(amended);
             }
             Change::PutRules { rules, text, .. } => self.put_rules(now, rules, text),
         }

@@ -38,7 +38,9 @@ mod tests;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use impp_acl::{Decision, DeliveryAction, Disclosed, Handling, Purpose, Rate, ViewKey, Watcher};
+use impp_acl::{
+    Decision, DeliveryAction, Disclosed, Handling, Marks, Purpose, Rate, ViewKey, Watcher,
+};
 use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::{Document, Version};
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
@@ -168,7 +170,8 @@ impl Presentity {
         pace_limit: PaceLimit,
         recovering_until: Option<Timestamp>,
     ) -> (Presentity, Effects) {
-        let (document, asked_ever) = (layers.compose(), layers.last_order());
+        let (document, asked_ever) =
+            (layers.compose(), layers.last_order().max(policy.history.number()));
         let watchers = Watchers::restored(watchers);
         // What a device has published since the crash outlives a stop.
         let lost = recovering_until.is_some() && !layers.has_returned();
@@ -291,6 +294,20 @@ impl Presentity {
             if b.0 < a.0 { b } else { a }
         };
         decisions.reduce(less).unwrap_or((DeliveryAction::Refuse, None))
+    }
+
+    /// Which marks somebody may be told: what delivery rules grant, and nothing to who may not see the owner's
+    /// presence; as for [`Presentity::delivery`].
+    pub fn marks(&self, now: Timestamp, who: &Address) -> Marks {
+        let (owner, sender) = (&self.newest.owner, Watcher::Principal(who.clone()));
+        let granted = self.grounds().map(|(policy, sphere)| {
+            let seen = policy.decide(owner, who, now, sphere, None).handling();
+            match seen == Handling::Allow {
+                true => policy.decide_delivery(owner, &sender, now, sphere).marks(),
+                false => Marks::NONE,
+            }
+        });
+        granted.reduce(Marks::and).unwrap_or(Marks::NONE)
     }
 
     /// The version that a watcher's view has now, if it has one and that may be told.

@@ -9,6 +9,7 @@ use impp_protocol::{Address, DeviceId};
 
 use super::change::State;
 use super::layers::{Layers, Saved};
+use crate::contact_list::Trace;
 use crate::policy::{Contact, Policy};
 use crate::watchers::Former;
 use crate::watching::{Kept, Watching};
@@ -22,6 +23,10 @@ pub enum Write {
     Layer(DeviceId, Option<Saved>),
     /// An entry of the owner's contact list.
     Contact(Address, Option<Contact>),
+    /// What has become of an entry, whether it is there or not.
+    Trace(Address, Option<Trace>),
+    /// What was removed from the contact list before that number is not known any more.
+    Floor(u64),
     /// The owner's rules, if their version is still this.
     Rules(Arc<str>, u64),
 }
@@ -32,6 +37,8 @@ pub(super) enum Key {
     Watcher(Address),
     Layer(DeviceId),
     Contact(Address),
+    Trace(Address),
+    Floor,
     Rules,
 }
 
@@ -41,6 +48,8 @@ impl Write {
             Write::Watcher(who, _) => Key::Watcher(who.clone()),
             Write::Layer(device, _) => Key::Layer(*device),
             Write::Contact(who, _) => Key::Contact(who.clone()),
+            Write::Trace(who, _) => Key::Trace(who.clone()),
+            Write::Floor(_) => Key::Floor,
             Write::Rules(..) => Key::Rules,
         }
     }
@@ -87,6 +96,15 @@ impl Before {
             let gone = contacts.keys().filter(|who| !now.contains_key(*who));
             keys.extend(gone.cloned().map(Key::Contact));
         }
+        if let Some(Policy { history, .. }) = &self.policy
+            && !Arc::ptr_eq(history, &since.policy.history)
+        {
+            let now = &since.policy.history;
+            let all = now.addresses().chain(history.addresses());
+            let changed = all.filter(|who| history.trace(who) != now.trace(who));
+            keys.extend(changed.cloned().map(Key::Trace));
+            keys.extend((history.floor() != now.floor()).then_some(Key::Floor));
+        }
         keys
     }
 
@@ -103,6 +121,10 @@ impl Before {
             (Key::Contact(who), Some(policy), _) => {
                 Write::Contact(who.clone(), policy.contacts.get(who).cloned())
             }
+            (Key::Trace(who), Some(policy), _) => {
+                Write::Trace(who.clone(), policy.history.trace(who))
+            }
+            (Key::Floor, Some(policy), _) => Write::Floor(policy.history.floor()),
             _ => since.write(key),
         }
     }
@@ -132,6 +154,8 @@ impl State {
             Key::Contact(who) => {
                 Write::Contact(who.clone(), self.policy.contacts.get(who).cloned())
             }
+            Key::Trace(who) => Write::Trace(who.clone(), self.policy.history.trace(who)),
+            Key::Floor => Write::Floor(self.policy.history.floor()),
             Key::Rules => Write::Rules(self.policy.text.clone(), self.policy.number),
         }
     }

@@ -61,6 +61,8 @@ fields! {
         16 cursor: Option<Bytes>,
         /// Explain with `view`, to a delegate: the fields that are seen beside `content`, by name.
         17 names: Vec<String>,
+        /// PUBLISH of contacts: the entry was removed since the version named; nothing was changed.
+        20 dropped: bool,
     }
 }
 
@@ -85,6 +87,7 @@ impl Done {
             layer_ended: false,
             cursor: None,
             names: Vec::new(),
+            dropped: false,
         }
     }
 }

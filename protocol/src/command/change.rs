@@ -22,7 +22,7 @@ fields! {
         4 lease: Option<Duration>,
         /// Presence: the layer is emptied before the patch is applied.
         5 replace: bool,
-        /// States that never merge: the version that the change starts from.
+        /// Rules, contacts: the version that the change starts from.
         6 base: Option<u64>,
     }
 }

@@ -31,8 +31,11 @@ pub const INTO_GROUP: &str = "into-group";
 /// The feature of a server that reads a log from its end, backwards, without bodies, or one item of it:
 /// those fields of SUBSCRIBE and FETCH are sent to no other one.
 pub const SERIES: &str = "series";
+/// The feature of a server that takes marks over a link: what its users' messages have come to with their
+/// recipients, where these let that be told. No other one is sent any.
+pub const MARKS: &str = "marks";
 
-/// The features that a server names.
+/// The features that a server names to clients.
 pub const FEATURES_OF_SERVER: [&str; 4] = [SUPPOSE, INTO_GROUP, SERIES, REPEATS];
 
 fields! {

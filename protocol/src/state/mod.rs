@@ -5,16 +5,22 @@ mod contacts;
 mod delegation;
 mod explanation;
 mod log;
+mod marks;
 mod owned;
 mod short_page;
 mod subscription;
 
-pub use contacts::{CONTACT_GROUPS_MAX, Contact, ContactEdit, Contacts, Grant};
+pub use contacts::{
+    CONTACT_GROUPS_MAX, Contact, ContactChange, ContactEdit, Contacts, Following, Grant,
+};
 pub use delegation::{Act, Acts, DelegatedRight, Delegation, Delegations};
 pub use explanation::{Explanation, RuleTrace};
 pub use log::{
     Deletion, DeletionReport, DeviceEvent, DeviceReport, Fate, FateReport, Item, ItemKind, Page,
     Whereabouts,
+};
+pub use marks::{
+    MarkKind, MarkReport, ReadMark, ReadMarkEdit, ReadMarks, TYPING, Typing, TypingEdit,
 };
 pub use owned::{
     Decision, Device, DeviceEdit, Devices, HeldMessage, RequestEdit, RequestEntry, RequestKind,

@@ -14,7 +14,7 @@ use impp_storage::{
 };
 
 use crate::core::records::{
-    self, ContactRecord, FOLLOWED, LayerRecord, WatcherRecord,
+    self, ContactRecord, FOLLOWED, LayerRecord, TraceRecord, WatcherRecord,
     place::{self, Mark},
 };
 
@@ -183,6 +183,11 @@ pub fn operations(
                 let record = entry.as_ref().map(ContactRecord::from);
                 ops.push(place::contact(owner, &contact).set(record.as_ref()));
             }
+            Write::Trace(contact, trace) => {
+                let record = trace.as_ref().map(TraceRecord::from);
+                ops.push(place::trace(owner, &contact).set(record.as_ref()));
+            }
+            Write::Floor(floor) => ops.push(place::floor(owner).set(Some(&floor))),
             Write::Rules(text, base) => {
                 let expect = if base == 0 { Expect::Absent } else { Expect::Version(base) };
                 let text = text.as_bytes().to_vec().into();

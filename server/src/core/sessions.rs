@@ -5,7 +5,7 @@
 //! (`Listener`) are one for both; what word is left for is not, and neither has a use for what the other
 //! keeps: a session its device, ticket and volatile messages, a link who hears over it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,6 +22,8 @@ use impp_protocol::{Address, DeviceId, SessionId, Timestamp, What};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
+/// Who write at once to one session; of further ones nothing is told.
+const TYPING_MAX: usize = 64;
 /// Messages with `volatile` that wait for one session; further ones are dropped.
 pub const VOLATILE_MAX: usize = 64;
 /// Their bytes.
@@ -69,6 +71,8 @@ pub struct News {
     pub volatile: VecDeque<Bytes>,
     /// It has to end, and why.
     pub bye: Option<Bye>,
+    /// Who writes just now, and until when that holds; nothing is kept if the session does not follow it.
+    pub typing: Option<BTreeMap<Address, Timestamp>>,
     /// It has no connection: what is not stored is not kept for it.
     absent: bool,
 }
@@ -150,6 +154,31 @@ impl Mailbox {
         });
     }
 
+    /// Says that somebody writes just now, until then, if the session follows that: to as many as are told at
+    /// once.
+    pub fn types(&self, from: &Address, until: Timestamp) {
+        self.tell(|news| {
+            let absent = news.absent;
+            let Some(typing) = news.typing.as_mut().filter(|_| !absent) else { return };
+            if typing.len() < TYPING_MAX || typing.contains_key(from) {
+                typing.insert(from.clone(), until);
+                news.may_differ(&self.account, What::Typing);
+            }
+        });
+    }
+
+    /// The session follows who writes, or does not any more.
+    pub fn follow_typing(&self, follows: bool) {
+        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        news.typing = follows.then(BTreeMap::new);
+    }
+
+    /// Takes who writes.
+    pub fn take_typing(&self) -> BTreeMap<Address, Timestamp> {
+        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        news.typing.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// Puts back what could not be written yet, before what came meanwhile.
     pub fn volatile_again(&self, rest: impl DoubleEndedIterator<Item = Bytes>) {
         let mut rest = rest.rev().peekable();
@@ -164,6 +193,7 @@ impl Mailbox {
         let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
         news.absent = absent;
         news.volatile.clear();
+        news.typing.iter_mut().for_each(BTreeMap::clear);
     }
 
     /// Says after a while that a presentity may have changed.
@@ -271,8 +301,8 @@ impl Mailbox {
     /// Takes what there is but the goodbye.
     pub fn take(&self) -> News {
         let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
-        let bye = news.bye.take();
-        std::mem::replace(&mut *news, News { bye, ..News::default() })
+        let (bye, typing) = (news.bye.take(), news.typing.take());
+        std::mem::replace(&mut *news, News { bye, typing, ..News::default() })
     }
 
     fn tell(&self, change: impl FnOnce(&mut News)) {

@@ -27,7 +27,7 @@ use crate::front::Entrance;
 use crate::front::control::Administration;
 use crate::front::http::Looked;
 use crate::link::{self, Dialler, Home, LinkMailbox, Located, OpenLinks, Openings, Peers, Ways};
-use crate::messages::{Delivery, Fates, Linked, Outgoing, Queues};
+use crate::messages::{Delivery, Fates, Linked, Marks, Outgoing, Queues};
 use crate::reach::{Beyond, Mirrors, Reach};
 use crate::session::{self, Live, Rooms};
 
@@ -93,6 +93,7 @@ struct Beside {
     routes: Arc<Routes>,
     principals: Arc<Principals>,
     sessions: Arc<Sessions>,
+    marks: Arc<Marks>,
     mirrors: Arc<Mirrors>,
     links: Arc<DashMap<LinkId, Arc<LinkMailbox>>>,
     stopping: Arc<Stopping>,
@@ -133,10 +134,12 @@ impl Server {
         let principals = Arc::new(Principals::new(ground.clone(), recovery));
         principals.recall_ghosts().await?;
         principals.recall_delegates().await?;
+        let sessions = Arc::new(Sessions::new(ground.listeners.clone()));
         let beside = Beside {
             routes: Arc::new(Routes::new(ground.settings.clone(), ground.accounts.clone())),
+            marks: Arc::new(Marks::new(&ground, principals.clone(), sessions.clone())),
             principals,
-            sessions: Arc::new(Sessions::new(ground.listeners.clone())),
+            sessions,
             mirrors: Arc::new(Mirrors::load(ground.clone(), &shares).await?),
             links: Arc::default(),
             stopping: Arc::default(),
@@ -153,14 +156,16 @@ impl Server {
         shares: Shares,
     ) -> Server {
         let (delivery, outgoing, peers) = carrying(&ground, &beside, boot, ways, shares);
-        let Beside { routes, principals, sessions, mirrors, links, stopping } = beside;
+        let Beside { routes, principals, sessions, marks, mirrors, links, stopping } = beside;
         let beyond: Arc<dyn Beyond> = peers.clone();
         mirrors.reach_beyond(Arc::downgrade(&beyond));
+        marks.reach_beyond(Arc::downgrade(&beyond));
         let reach = Reach::new(routes.clone(), principals.clone(), mirrors.clone());
         let (reach, live) = (Arc::new(reach), Arc::new(Live::new(sessions)));
         let secrets = Arc::new(secrets);
         let budgets = Arc::new(Budgets::new(ground.settings.clone(), ground.clock.clone()));
-        let rooms = Rooms { routes, principals, reach, live, delivery, outgoing, secrets, budgets };
+        let rooms =
+            Rooms { routes, principals, reach, live, delivery, outgoing, marks, secrets, budgets };
         let serving = Arc::new(session::Serving::new(&ground, rooms.clone()));
         let administration = administration(&ground, &rooms, &serving);
         let Ground { settings, clock, chance, metrics, accounts, .. } = ground.clone();
@@ -205,7 +210,7 @@ fn carrying(
     ways: Arc<dyn Ways>,
     shares: Shares,
 ) -> (Arc<Delivery>, Arc<Outgoing>, Arc<Peers>) {
-    let Beside { routes, principals, sessions, mirrors, links, stopping } = beside;
+    let Beside { routes, principals, sessions, marks, mirrors, links, stopping } = beside;
     let (routes, principals) = (|| routes.clone(), || principals.clone());
     let delivery = Delivery::new(ground, routes(), principals(), sessions.clone());
     let (delivery, linked) = (Arc::new(delivery), Arc::new(Linked::new(ground)));
@@ -216,7 +221,7 @@ fn carrying(
     let open = OpenLinks::new(ground, links.clone(), linked.clone(), stopping.clone());
     let peers = Peers::new(shares, queues.clone(), dialler, |peers| {
         let Ground { clock, chance, settings, metrics, .. } = ground.clone();
-        let (delivery, mirrors) = (delivery.clone(), mirrors.clone());
+        let (delivery, marks, mirrors) = (delivery.clone(), marks.clone(), mirrors.clone());
         let fates = Fates::new(ground, routes(), sessions.clone(), delivery.clone(), peers);
         let fates = Arc::new(fates);
         let (budgets, names) = Default::default();
@@ -229,6 +234,7 @@ fn carrying(
             home,
             delivery,
             fates,
+            marks,
             mirrors,
             budgets,
             names,

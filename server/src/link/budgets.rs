@@ -20,6 +20,8 @@ const SENDER_PART: u64 = 4;
 const WATCHER_BYTES: u64 = 128;
 /// A link is not read for so long at most: less than the other side waits for answers.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// What a mark weighs on the disk.
+const MARK_BYTES: u64 = 512;
 
 /// A pair of domains: ours, and the other.
 type Pair = (Domain, Domain);
@@ -47,6 +49,31 @@ impl DomainBudgets {
         (message, from): (&Message, &Address),
     ) -> Result<(), Duration> {
         let stored = if message.volatile { 0 } else { ROWS_BYTES + message.body.len() as u64 };
+        self.take(now, link, links, from, stored)
+    }
+
+    /// The same of a mark that one of the other side's users lets somebody here be told.
+    ///
+    /// # Errors
+    /// How long it has to wait.
+    pub(super) fn mark(
+        &self,
+        now: Timestamp,
+        link: &LinkMailbox,
+        links: &Federation,
+        from: &Address,
+    ) -> Result<(), Duration> {
+        self.take(now, link, links, from, MARK_BYTES)
+    }
+
+    fn take(
+        &self,
+        now: Timestamp,
+        link: &LinkMailbox,
+        links: &Federation,
+        from: &Address,
+        stored: u64,
+    ) -> Result<(), Duration> {
         let terms = Terms {
             work: Flow { per_second: links.messages_per_second, burst: links.messages_burst },
             stored: Flow {

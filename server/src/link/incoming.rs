@@ -3,13 +3,14 @@
 //! It has proven its domain, and speaks for that alone.
 
 use impp_federation::queue::follow;
-use impp_protocol::command::{Message, Written};
+use impp_protocol::command::{Done, Message, Publish, Written};
 use impp_protocol::field::Later;
+use impp_protocol::state::{self, MarkReport, Typing};
 use impp_protocol::{Address, By, Code, Error};
 
 use super::LinkMailbox;
 use super::connection::Serving;
-use crate::core::answers::Answer;
+use crate::core::answers::{Answer, Stored};
 use crate::messages::Bearer;
 
 /// Why a frame is not served.
@@ -63,6 +64,58 @@ pub(super) async fn message(
         return Err(request(Error::new(Code::RateLimited, text).retry_after(wait)));
     }
     serving.delivery.deliver(message, writer, Bearer::Link).await.map_err(request)
+}
+
+/// Takes a mark: what one of the other side's users lets one of ours be told. It is answered alike whatever
+/// becomes of it.
+pub(super) fn mark(
+    serving: &Serving,
+    link: &LinkMailbox,
+    publish: Publish,
+) -> Result<Answer, Refused> {
+    let request = |error: Error| Refused::Request(error);
+    let report: MarkReport = state::decode(publish.content.unwrap_or_default())
+        .map_err(|error| request(Error::new(Code::Malformed, format!("content: {error}"))))?;
+    marks_of(serving, link, &report.from, &publish.address)?;
+    let (marks, owner) = (serving.marks.clone(), publish.address);
+    Ok(Answer::of_task(tokio::spawn(async move {
+        marks.told_over_link(&owner, &report).await.stored()?;
+        Ok(Done::empty())
+    })))
+}
+
+/// Takes word that one of the other side's users writes to one of ours; answered as [`mark`].
+pub(super) fn typing(
+    serving: &Serving,
+    link: &LinkMailbox,
+    publish: Publish,
+) -> Result<Answer, Refused> {
+    let typing: Typing = state::decode(publish.content.unwrap_or_default()).map_err(|error| {
+        Refused::Request(Error::new(Code::Malformed, format!("content: {error}")))
+    })?;
+    marks_of(serving, link, &typing.from, &publish.address)?;
+    let (marks, to) = (serving.marks.clone(), publish.address);
+    Ok(Answer::of_task(tokio::spawn(async move {
+        marks.typed_to(&typing.from, &to, typing.lasts).await.stored()?;
+        Ok(Done::empty())
+    })))
+}
+
+/// Whether one of the other side's users may let one of ours be told something now.
+fn marks_of(
+    serving: &Serving,
+    link: &LinkMailbox,
+    from: &Address,
+    to: &Address,
+) -> Result<(), Refused> {
+    speaks_for(link, from)?;
+    concerns_us(link, to).map_err(Refused::Request)?;
+    asks_for(serving, link, to).map_err(Refused::Request)?;
+    let (now, config) = (serving.clock.now(), serving.settings.load_full());
+    serving.budgets.mark(now, link, &config.federation, from).map_err(|wait| {
+        let text = "too many marks from you or your domain; slow down";
+        Refused::Request(Error::new(Code::RateLimited, text).retry_after(wait))
+    })
 }
 
 /// The other side must have proven the domain of whom it speaks for.

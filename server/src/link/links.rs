@@ -262,7 +262,8 @@ impl Inner {
 /// The service that a request belongs to.
 pub(super) fn service_of(command: &Command) -> Service {
     match command {
-        Command::Message(_) => Service::Messages,
+        // Of an inbox: marks.
+        Command::Message(_) | Command::Publish(_) => Service::Messages,
         _ => Service::Presence,
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use impp_federation::settle::Identity;
 use impp_locate::Service;
-use impp_protocol::command::{BODY_BYTES_MAX, Bye, ByeReason, Hello, PROTOCOL_VERSION};
+use impp_protocol::command::{BODY_BYTES_MAX, Bye, ByeReason, Hello, MARKS, PROTOCOL_VERSION};
 use impp_protocol::frame::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNSIGNED};
 use impp_protocol::{Code, Command, Domain, Error, Request};
 use impp_trust::HandshakeError;
@@ -41,6 +41,8 @@ pub struct Opened {
     pub services: Services,
     /// Requests that it takes before they are answered.
     pub requests_max: u64,
+    /// It takes marks.
+    pub marks: bool,
 }
 
 impl Services {
@@ -136,7 +138,7 @@ impl Openings {
         let config = self.settings.load();
         let links = &config.federation;
         Hello {
-            features: links.services.clone(),
+            features: links.services.iter().cloned().chain([MARKS.to_owned()]).collect(),
             agent: Some(concat!("imppd/", env!("CARGO_PKG_VERSION")).to_owned()),
             time: Some(self.clock.wall()),
             domains: vec![local.clone()],
@@ -169,6 +171,7 @@ impl Openings {
         Ok(Opened {
             identity: Identity { instance, boot },
             services: Services::from_names(&hello.features),
+            marks: hello.features.iter().any(|name| name == MARKS),
             // What the other side would take beyond that is of no use.
             requests_max: hello.requests_max.unwrap_or(1).clamp(1, in_flight_max.max(1)),
         })

@@ -7,6 +7,7 @@
 //! | `held` | what waits for its recipient's decision |
 //! | `going_on` | who is at what is left of an owner's decisions |
 //! | `items` | what messages leave in logs |
+//! | `marks` | how far conversations were read |
 //! | `outgoing` | messages to other domains: into the queue, and back into it at the start |
 //! | `waiting` | what waits for one other domain, and all of these |
 //! | `queued` | what waits, as it is on the disk |
@@ -22,6 +23,7 @@ mod fates;
 mod going_on;
 mod held;
 mod linked;
+mod marks;
 mod outgoing;
 mod queued;
 mod under_way;
@@ -32,5 +34,6 @@ pub use deliver::{Bearer, Delivery};
 pub use fates::Fates;
 pub use held::Held;
 pub use linked::Linked;
+pub use marks::{CONVERSATIONS_BESIDE, Conversation, Marks, Seen};
 pub use outgoing::{Carriers, Outgoing};
 pub use waiting::{Carrier, Queues, SENDER_PART, Waiting, backoff};

@@ -55,16 +55,19 @@ fn published(publish: &Publish, sessions: impl FnOnce() -> u64) -> Cost {
     let bytes = publish.content.as_ref().map_or(0, |content| content.len());
     match publish.what {
         What::Presence if publish.lease.is_none() => work(2),
+        What::Typing => work(1),
         What::Presence => stores(2, 1, bytes),
         // Each session that follows the list looks at all of it again.
-        What::Contacts => stores(4 + 2 * sessions(), 3, bytes),
+        What::Contacts => stores(4 + 2 * sessions(), 4, bytes),
         // All watchers are judged anew.
         What::Rules => stores(8, 1, bytes),
         What::Requests => stores(16, 1, bytes),
+        // Of a new conversation all others are looked at.
+        What::ReadMarks => stores(4, 1, bytes),
         What::Watchers | What::Subscriptions | What::Devices => stores(2, 1, bytes),
         // Nobody publishes these; it is refused.
         What::Layer | What::Explain | What::Acts | What::Delegations => stores(2, 1, bytes),
-        What::Log | What::Fate | What::ReadMarks => stores(2, 1, bytes),
+        What::Log | What::Fate => stores(2, 1, bytes),
     }
 }
 
@@ -72,7 +75,7 @@ fn subscribed(subscribe: &Subscribe) -> Cost {
     match subscribe.what {
         What::Contacts => work(32),
         // All are read.
-        What::Watchers => work(8),
+        What::Watchers | What::ReadMarks => work(8),
         What::Requests => work(16),
         // It is stored from both sides.
         What::Presence if subscribe.lease.is_some() => stores(1, 2, 0),
@@ -87,7 +90,9 @@ fn fetched(fetch: &Fetch) -> Cost {
     match fetch.what {
         // Held messages are read whole.
         What::Requests => work(16),
-        What::Watchers | What::Subscriptions | What::Contacts | What::Acts => work(8),
+        What::Watchers | What::Subscriptions | What::Contacts | What::Acts | What::ReadMarks => {
+            work(8)
+        }
         // Each owner for whom one may act is looked at.
         What::Delegations => work(32),
         // Rules are read as for a change of them.

@@ -244,6 +244,7 @@ impl Session {
         }
         (self.expanded, self.whole_list) = (true, subscribe.snapshots);
         let mut claims = claims(subscribe.versions);
+        let number = Some(self.serving.things.contacts.number(&acting).await?);
         let contacts = self.serving.things.contacts.entries(&acting).await?;
         let left = std::mem::take(&mut self.by_contact);
         let (mut entries, mut steps) = (Vec::new(), Steps::default());
@@ -266,7 +267,8 @@ impl Session {
         let key = |contact: &Contact| lists::by_address(&contact.address);
         let (entries, next) = lists::part(entries, None, key);
         self.claim(claims);
-        Ok(lists::answer(state::encode(&Contacts { entries }), next))
+        let answer = lists::answer(state::encode(&Contacts { entries }), next);
+        Ok(Done { number, ..answer })
     }
 
     /// Follows one contact; `None` if it refuses or does not exist.

@@ -46,7 +46,7 @@ use crate::core::routes::Routes;
 use crate::core::secrets::Secrets;
 use crate::core::settings::Settings;
 use crate::core::timers::{Due, Timers};
-use crate::messages::{Delivery, Outgoing};
+use crate::messages::{Delivery, Marks, Outgoing};
 use crate::reach::{Reach, Release};
 pub use devices::Devices;
 pub use events::{Event, Front};
@@ -70,6 +70,8 @@ pub struct Rooms {
     pub delivery: Arc<Delivery>,
     /// Messages to other domains.
     pub outgoing: Arc<Outgoing>,
+    /// How far conversations were read.
+    pub marks: Arc<Marks>,
     /// Keys.
     pub secrets: Arc<Secrets>,
     /// What accounts may still ask for.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use impp_acl::{Ask, thing};
-use impp_presence::{Change, Contact};
+use impp_presence::{Amendment, Change, Contact};
 use impp_protocol::command::{Done, Fetch, Message, Notify, Publish, Subscribe};
 use impp_protocol::presence::{Document, FieldName, Patch};
 use impp_protocol::sasl::resume::Binding;
@@ -146,7 +146,7 @@ async fn a_long_list_is_looked_at_in_turns() {
     for n in 0..CONTACTS {
         let (name, groups, follow, grant) = (None, Vec::new(), true, Grant::Status);
         let entry = Contact { name, groups, follow, grant };
-        let put = Change::PutContact(address(&format!("nobody{n}")), Some(entry));
+        let put = Change::Amend(Amendment::put(address(&format!("nobody{n}")), entry));
         server.rooms.principals.change(&address("alice"), put).await.unwrap();
     }
     let turns = Arc::new(AtomicUsize::new(0));

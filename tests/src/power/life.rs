@@ -289,5 +289,5 @@ fn called(n: usize) -> ContactEdit {
         grant: Grant::All,
         subscription: None,
     };
-    ContactEdit { set: Some(contact), remove: None }
+    ContactEdit::set(contact)
 }

@@ -149,7 +149,7 @@ pub(super) async fn contacts(arena: Arc<Arena>) -> Vec<Task> {
             grant: Grant::None,
             subscription: None,
         };
-        let edit = state::encode(&ContactEdit { set: Some(set), remove: None });
+        let edit = state::encode(&ContactEdit::set(set));
         publish(&arena.account("mallory"), What::Contacts, Some(edit)).into()
     };
     tasks.extend(sessions(&arena, "mallory", 8, 32, make).await);

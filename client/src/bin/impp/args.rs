@@ -9,8 +9,8 @@ use clap::{Parser, Subcommand};
 use impp_client::protocol::Address;
 
 use crate::commands::{
-    contacts, delegations, devices, fate, fetch, history, inbox, login, outbox, requests, rules,
-    send, status, subscriptions, watch, watchers,
+    contacts, delegations, devices, fate, fetch, history, inbox, login, outbox, read, requests,
+    rules, send, status, subscriptions, watch, watchers,
 };
 
 /// IMPP/1 client: presence and messages from the command line.
@@ -84,6 +84,8 @@ pub(crate) enum Command {
     Inbox(inbox::Args),
     /// What you and somebody wrote to each other.
     History(history::Args),
+    /// How far your conversations were read, on any of your devices; or that one was.
+    Read(read::Args),
     /// Your contact list.
     Contacts(contacts::Args),
     /// Who may see what, and who may write to you.
@@ -161,6 +163,9 @@ mod tests {
             "send bob@a.example - --type text/plain --expires 5 --no-store --thread t",
             "send bob@a.example x --id 01890a5d-ac96-774b-bcce-b302099a8057",
             "inbox --follow --ack --max 3 --since abc --count 2 --all",
+            "read",
+            "read bob@a.example",
+            "read bob@a.example 019f0000-0000-7000-8000-000000000000",
             "contacts list",
             "contacts add bob@a.example --name B --group g --group h --grant all --no-follow",
             "contacts remove bob@a.example",

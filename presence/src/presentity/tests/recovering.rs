@@ -6,7 +6,7 @@ use impp_protocol::state::{Grant, SubscriptionEvent, SubscriptionState};
 use impp_protocol::{DeviceId, SessionId};
 use proptest::prelude::*;
 
-use super::staged::{ALLOW, watcher};
+use super::staged::{ALLOW, amend, watcher};
 use super::{LINK, SESSION, at, bob, follow, policy, recovering_alice};
 use crate::bonds::Bond;
 use crate::policy::{Contact, Sphere};
@@ -248,7 +248,7 @@ fn any_change() -> impl Strategy<Value = Change> {
     });
     let contact = (0..3_u8, prop::option::of(Just(Grant::All))).prop_map(|(who, grant)| {
         let entry = grant.map(|grant| Contact { name: None, groups: vec![], follow: false, grant });
-        Change::PutContact(watcher(who), entry)
+        amend(who, entry)
     });
     let gone = Just(Change::EndSession(SessionId([9; 16])));
     prop_oneof![2 => follow, 1 => contact, 1 => any_rules().prop_map(|text| put(&text)), 1 => gone]

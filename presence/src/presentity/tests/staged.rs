@@ -11,6 +11,7 @@ use proptest::prelude::*;
 
 use super::{SESSION, alice, at, bob, follow, policy, recovering_alice, says};
 use crate::bonds::{Bond, Keeper};
+use crate::contact_list::Amendment;
 use crate::policy::Contact;
 use crate::presentity::*;
 
@@ -176,6 +177,8 @@ fn name(write: &Write) -> String {
         Write::Watcher(who, _) => format!("watcher {who}"),
         Write::Layer(device, _) => format!("layer {}", device.0[0]),
         Write::Contact(who, _) => format!("contact {who}"),
+        Write::Trace(who, _) => format!("trace {who}"),
+        Write::Floor(_) => "floor".to_owned(),
         Write::Rules(..) => "rules".to_owned(),
     }
 }
@@ -194,7 +197,10 @@ impl Disk {
         for write in writes {
             let is_gone = matches!(
                 write,
-                Write::Watcher(_, None) | Write::Layer(_, None) | Write::Contact(_, None)
+                Write::Watcher(_, None)
+                    | Write::Layer(_, None)
+                    | Write::Contact(_, None)
+                    | Write::Trace(_, None)
             );
             match is_gone {
                 true => self.records.remove(&name(&write)),
@@ -214,7 +220,16 @@ fn kept(alice: &Presentity) -> BTreeMap<String, Write> {
     });
     let contacts = alice.policy().contacts.iter();
     let contacts = contacts.map(|(who, c)| Write::Contact(who.clone(), Some(c.clone())));
-    watchers.chain(layers).chain(contacts).map(|write| (name(&write), write)).collect()
+    let history = &alice.policy().history;
+    let traces = (0..3)
+        .map(watcher)
+        .filter_map(|who| history.trace(&who).map(|trace| Write::Trace(who, Some(trace))));
+    watchers
+        .chain(layers)
+        .chain(contacts)
+        .chain(traces)
+        .map(|write| (name(&write), write))
+        .collect()
 }
 
 /// What is seen of a presentity, but for the rules' number, and since when watchers stand as they do:
@@ -229,6 +244,14 @@ fn shown(alice: &Presentity) -> String {
 
 pub(super) fn watcher(index: u8) -> Address {
     Address::parse(&format!("w{index}@b.example")).unwrap()
+}
+
+/// Somebody's entry of the contact list is this, or there is none.
+pub(super) fn amend(who: u8, entry: Option<Contact>) -> Change {
+    Change::Amend(match entry {
+        Some(entry) => Amendment::put(watcher(who), entry),
+        None => Amendment::remove(watcher(who)),
+    })
 }
 
 fn any_change() -> impl Strategy<Value = Change> {
@@ -272,7 +295,7 @@ fn any_change() -> impl Strategy<Value = Change> {
     let grant = prop_oneof![Just(None), Just(Some(Grant::None)), Just(Some(Grant::All))];
     let contact = (0..3_u8, grant).prop_map(|(who, grant)| {
         let entry = grant.map(|grant| Contact { name: None, groups: vec![], follow: false, grant });
-        Change::PutContact(watcher(who), entry)
+        amend(who, entry)
     });
     let handling =
         prop_oneof![Just(ALLOW), Just(SOME), Just("handling = \"confirm\""), Just(BLOCK)];

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use dashmap::mapref::entry::Entry;
 use impp_acl::{DomainPolicy, Pace, thing};
 use impp_presence::places::Asker;
-use impp_presence::{Effects, Layers, PaceLimit, Policy, Presentity, Sphere, Watching};
+use impp_presence::{Effects, History, Layers, PaceLimit, Policy, Presentity, Sphere, Watching};
 use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::Document;
 use impp_protocol::{Address, Timestamp, What};
@@ -22,7 +22,8 @@ use crate::core::config::Times;
 use crate::core::ground::Ground;
 use crate::core::keeping::{salvage, scan};
 use crate::core::records::{
-    self, CONTACT, ContactRecord, DECIDED, HELD, LAYER, LayerRecord, RULES, WATCHER, WatcherRecord,
+    self, CONTACT, ContactRecord, DECIDED, HELD, LAYER, LayerRecord, RULES, TRACE, TraceRecord,
+    WATCHER, WatcherRecord, place::FLOOR,
 };
 
 impl Principals {
@@ -209,7 +210,21 @@ async fn load_policy(
         let record: ContactRecord = parsed(owner, CONTACT, &key, &record)?;
         contacts.insert(address, record.into());
     }
-    Ok(Policy { contacts: Arc::new(contacts), ..Policy::new(read.rules, read.text, number) })
+    let (contacts, history) = (Arc::new(contacts), Arc::new(load_history(store, owner).await?));
+    Ok(Policy { contacts, history, ..Policy::new(read.rules, read.text, number) })
+}
+
+async fn load_history(store: &dyn Store, owner: &Address) -> Result<History, StoreError> {
+    let (mut traces, mut floor) = (BTreeMap::new(), 0);
+    for (key, record) in scan(store, owner, TRACE).await? {
+        if records::last_part(&key) == Some(FLOOR) {
+            floor = parsed(owner, TRACE, &key, &record)?;
+            continue;
+        }
+        let trace: TraceRecord = parsed(owner, TRACE, &key, &record)?;
+        traces.insert(other_of(owner, TRACE, &key)?, trace.into());
+    }
+    Ok(History::restored(traces, floor))
 }
 
 async fn load_layers(

@@ -391,7 +391,11 @@ impl Principals {
 fn watchers_of(writes: &[Write]) -> Vec<Address> {
     let watcher = |write: &Write| match write {
         Write::Watcher(watcher, _) => Some(watcher.clone()),
-        Write::Layer(..) | Write::Contact(..) | Write::Rules(..) => None,
+        Write::Layer(..)
+        | Write::Contact(..)
+        | Write::Trace(..)
+        | Write::Floor(_)
+        | Write::Rules(..) => None,
     };
     writes.iter().filter_map(watcher).collect()
 }

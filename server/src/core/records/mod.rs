@@ -4,15 +4,20 @@
 //! Here are the values. Where each is kept, and all operations on records, are in `place.rs`; those on logs
 //! in `logs.rs`.
 
+mod contacts;
 pub mod logs;
+mod marks;
 pub mod place;
+
+pub use contacts::{ContactRecord, TraceRecord};
+pub use marks::{ReadMarkRecord, SaidRecord, SeenRecord, Told};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use impp_presence::{Contact, Kept};
+use impp_presence::Kept;
 use impp_protocol::sasl::scram::{Iterations, Key, Verifier};
-use impp_protocol::state::{Grant, SubscriptionEvent, SubscriptionState};
+use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, DeviceId, Timestamp};
 use impp_storage::Table;
 use serde::de::DeserializeOwned;
@@ -59,9 +64,17 @@ pub const DECIDED: Table = Table(14);
 /// What delegates did for an owner, by user part, hour, delegate and right.
 pub const ACTS: Table = Table(15);
 
+/// How far conversations of an owner were read, by user part and the other of each.
+pub const READ_MARK: Table = Table(16);
+
+/// What has become of entries of contact lists, whether they are there or not, by user part and contact;
+/// and by user part and [`place::FLOOR`] what is not known any more.
+pub const TRACE: Table = Table(17);
+
 /// All tables in which an account has records of its own, by its user part and more.
-pub const OF_ACCOUNT: &[Table] =
-    &[CONTACT, DEVICE, LAYER, WATCHER, HELD, FOLLOWED, QUEUED, ROOM, DECIDED, ACTS];
+pub const OF_ACCOUNT: &[Table] = &[
+    CONTACT, DEVICE, LAYER, WATCHER, HELD, FOLLOWED, QUEUED, ROOM, DECIDED, ACTS, READ_MARK, TRACE,
+];
 
 /// A key of what belongs to `owner`, alone or with `rest` of one thing of it; with an empty last part,
 /// what the keys of all such things begin with.
@@ -171,35 +184,6 @@ impl VerifierRecord {
             stored_key: key("stored_key", &self.stored_key)?,
             server_key: key("server_key", &self.server_key)?,
         })
-    }
-}
-
-/// An entry of a contact list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ContactRecord {
-    /// What its owner calls them.
-    pub name: Option<String>,
-    /// Groups of the owner's.
-    pub groups: Vec<String>,
-    /// Whether the owner follows them.
-    pub follow: bool,
-    /// What they may see.
-    #[serde(with = "grant")]
-    pub grant: Grant,
-}
-
-impl From<&Contact> for ContactRecord {
-    fn from(contact: &Contact) -> ContactRecord {
-        let Contact { name, groups, follow, grant } = contact.clone();
-        ContactRecord { name, groups, follow, grant }
-    }
-}
-
-impl From<ContactRecord> for Contact {
-    fn from(record: ContactRecord) -> Contact {
-        let ContactRecord { name, groups, follow, grant } = record;
-        Contact { name, groups, follow, grant }
     }
 }
 
@@ -349,24 +333,4 @@ pub struct ClockRecord {
     pub trusted: i64,
     /// Steady time, since 1970.
     pub seen: u64,
-}
-
-/// Grants by their names.
-mod grant {
-    use impp_protocol::state::Grant;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(
-        grant: &Grant,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(grant.as_str())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Grant, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        Grant::from_name(&name).ok_or_else(|| serde::de::Error::custom("no such grant"))
-    }
 }

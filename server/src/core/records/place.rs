@@ -14,7 +14,8 @@ use serde::Serialize;
 use super::{
     ACCOUNT, ACTS, AccountRecord, ActRecord, CONTACT, ClockRecord, ContactRecord, DECIDED, DEVICE,
     DeviceRecord, FOLLOWED, GHOST, HELD, LAYER, LINKED, LayerRecord, LinkedRecord, META, QUEUED,
-    QueuedRecord, ROOM, RULES, RoomRecord, WATCHER, WatcherRecord, prefix, to_bytes,
+    QueuedRecord, READ_MARK, ROOM, RULES, ReadMarkRecord, RoomRecord, TRACE, TraceRecord, WATCHER,
+    WatcherRecord, prefix, to_bytes,
 };
 use crate::core::secrets::SecretsRecord;
 
@@ -28,6 +29,9 @@ pub struct Place<T> {
 /// A value that is stored as it is: the text of rules, a held message.
 #[derive(Debug)]
 pub struct Raw;
+
+/// In the place of an address, which it is none: where all of these are about.
+pub const FLOOR: &str = "floor";
 
 /// The value of a record whose key says all.
 #[derive(Debug, Serialize)]
@@ -95,6 +99,16 @@ pub fn rules(owner: &Address) -> Place<Raw> {
 /// An entry of a contact list.
 pub fn contact(owner: &Address, contact: &Address) -> Place<ContactRecord> {
     Place::of(CONTACT, owner, &[contact.as_str()])
+}
+
+/// What has become of an entry of a contact list.
+pub fn trace(owner: &Address, contact: &Address) -> Place<TraceRecord> {
+    Place::of(TRACE, owner, &[contact.as_str()])
+}
+
+/// What was removed from a contact list before that number is not known any more.
+pub fn floor(owner: &Address) -> Place<u64> {
+    Place::of(TRACE, owner, &[FLOOR])
 }
 
 /// A device of an account.
@@ -165,6 +179,11 @@ pub fn ghost_alone(address: &Address) -> Place<String> {
 /// What a delegate did for an owner within an hour.
 pub fn act(owner: &Address, of: u64, delegate: &Address, needs: Needs) -> Place<ActRecord> {
     Place::of(ACTS, owner, &[&hour(of), delegate.as_str(), needs.as_str()])
+}
+
+/// How far a conversation was read.
+pub fn read_mark(owner: &Address, with: &Address) -> Place<ReadMarkRecord> {
+    Place::of(READ_MARK, owner, &[with.as_str()])
 }
 
 /// An hour since 1970 in a key: in their order.

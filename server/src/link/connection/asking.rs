@@ -106,6 +106,11 @@ impl Open {
     pub(super) fn send_ask(&mut self) -> bool {
         let next = self.peer.next_ask(self.link.opened.services);
         let Some(Ask { command, answer, .. }) = next else { return false };
+        if matches!(command, Command::Publish(_)) && !self.link.opened.marks {
+            let text = format!("{} takes no marks", self.link.mailbox.remote);
+            let _ = answer.send(Err(Error::new(Code::Unsupported, text)));
+            return true;
+        }
         self.ask(command, Asked::For(answer));
         true
     }

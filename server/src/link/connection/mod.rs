@@ -33,7 +33,7 @@ use crate::core::clock::Clock;
 use crate::core::config::seconds;
 use crate::core::metrics::Metrics;
 use crate::core::settings::Settings;
-use crate::messages::{Delivery, Fates, backoff};
+use crate::messages::{Delivery, Fates, Marks, backoff};
 use crate::reach::Mirrors;
 use crate::wire::driver::{Driver, Excess, Heard, Next, Terms};
 use crate::wire::liveness::Patience;
@@ -77,6 +77,8 @@ pub struct Serving {
     pub delivery: Arc<Delivery>,
     /// What becomes of messages from here.
     pub fates: Arc<Fates>,
+    /// What recipients here let senders be told, and they ours.
+    pub marks: Arc<Marks>,
     /// What is followed there.
     pub mirrors: Arc<Mirrors>,
     /// What each other domain may have stored and show.
@@ -255,6 +257,14 @@ impl Open {
             Command::Message(message) => {
                 let (serving, mailbox) = (&self.serving, &self.link.mailbox);
                 let taken = incoming::message(serving, mailbox, message).await;
+                self.answer(number, taken);
+            }
+            Command::Publish(publish) if publish.what == What::Typing => {
+                let taken = incoming::typing(&self.serving, &self.link.mailbox, publish);
+                self.answer(number, taken);
+            }
+            Command::Publish(publish) if publish.what == What::ReadMarks => {
+                let taken = incoming::mark(&self.serving, &self.link.mailbox, publish);
                 self.answer(number, taken);
             }
             Command::Subscribe(subscribe) => self.subscribe(number, subscribe).await,

@@ -410,7 +410,7 @@ async fn contacts_of_other_domains_are_followed_and_remembered() {
         grant: Grant::Status,
         subscription: None,
     };
-    let edit = state::encode(&ContactEdit { set: Some(contact), remove: None });
+    let edit = state::encode(&ContactEdit::set(contact));
     let edit = Publish::of(address("bob@b.example"), What::Contacts, Some(edit));
     done(bob.handle(edit.into()).await);
     let expand =

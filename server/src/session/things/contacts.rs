@@ -3,16 +3,19 @@
 use std::sync::Arc;
 
 use impp_acl::{Acting, scope};
-use impp_presence::{Bond, Change, Contact as Entry, Keeper};
+use impp_presence::{
+    Amended, Amendment, Amends, Answer, Bond, Change, Contact as Entry, Fields, Keeper, Labels,
+};
 use impp_protocol::command::{Done, Fetch, LABEL_BYTES_MAX, Publish};
 use impp_protocol::state::{
-    self, CONTACT_GROUPS_MAX, Contact, ContactEdit, Contacts, SubscriptionState,
+    self, CONTACT_GROUPS_MAX, Contact, ContactChange, ContactEdit, Contacts, Following,
+    SubscriptionState,
 };
 use impp_protocol::{Address, Code, Error, Service};
 
 use super::{Client, lists, offered};
 use crate::core::answers::{Handled, Stored, after_others};
-use crate::core::principals::{Principal, Principals};
+use crate::core::principals::Principals;
 use crate::core::sessions::Sessions;
 use crate::core::settings::Settings;
 use crate::core::steps::Steps;
@@ -29,10 +32,13 @@ pub(in crate::session) struct ContactList {
 
 impl ContactList {
     pub(super) async fn fetch(&self, acting: &Acting<scope::Contacts>, fetch: Fetch) -> Handled {
+        // First: what is changed meanwhile is changed since this number.
+        let number = self.number(acting).await?;
         let entries = self.entries(acting).await?;
         let key = |contact: &Contact| lists::by_address(&contact.address);
         let (entries, next) = lists::part(entries, fetch.cursor.as_ref(), key);
-        Ok(lists::answer(state::encode(&Contacts { entries }), next))
+        let part = lists::answer(state::encode(&Contacts { entries }), next);
+        Ok(Done { number: Some(number), ..part })
     }
 
     pub(super) async fn publish(
@@ -43,11 +49,27 @@ impl ContactList {
     ) -> Handled {
         let edit: ContactEdit = state::decode(publish.content.unwrap_or_default())
             .map_err(|error| Error::new(Code::Malformed, format!("content: {error}")))?;
-        match (edit.set, edit.remove) {
-            (Some(contact), None) => self.set(acting, client, contact).await,
-            (None, Some(address)) => self.remove(acting, &address).await,
-            _ => Err(Error::new(Code::Malformed, "content: expected set or remove, and only one")),
-        }
+        let (address, amends) = match (edit.set, edit.remove, edit.change) {
+            (Some(contact), None, None) => self.replacing(contact)?,
+            (None, Some(address), None) => (address, Amends::Remove),
+            (None, None, Some(change)) => self.changing(change)?,
+            _ => {
+                let text = "content: expected one of set, remove and change";
+                return Err(Error::new(Code::Malformed, text));
+            }
+        };
+        self.amend(acting, client, Amendment { address, base: publish.base, amends }).await
+    }
+
+    /// The number of the list as it is now.
+    pub(in crate::session) async fn number(
+        &self,
+        acting: &Acting<scope::Contacts>,
+    ) -> Result<u64, Error> {
+        let look = self
+            .principals
+            .look(acting.owner(), |principal, _| principal.presentity.policy().history.number());
+        look.await.stored()
     }
 
     /// The contact list, and how each subscription stands.
@@ -72,70 +94,96 @@ impl ContactList {
         Ok(entries)
     }
 
-    async fn set(
+    /// An entry takes the place of whatever there was.
+    fn replacing(&self, contact: Contact) -> Result<(Address, Amends), Error> {
+        let Contact { address, name, groups, follow, grant, .. } = contact;
+        fits(name.iter().chain(&groups), &groups)?;
+        let add = Some(self.settings.load().limits.contacts_max as usize);
+        let (name, groups) = (Some(name), Labels::Are(groups));
+        let (follow, grant) = (Some(follow), Some(grant));
+        Ok((address, Amends::Set(Fields { add, name, groups, follow, grant })))
+    }
+
+    /// Fields of an entry are set, each for itself.
+    fn changing(&self, change: ContactChange) -> Result<(Address, Amends), Error> {
+        let ContactChange { address, name, more_groups: more, less_groups: less, .. } = change;
+        fits(name.iter().chain(&more).chain(&less), &more)?;
+        let most = self.settings.load().limits.contacts_max as usize;
+        let groups = match more.is_empty() && less.is_empty() {
+            true => Labels::Kept,
+            false => Labels::Some { more, less },
+        };
+        let fields = Fields {
+            add: change.add.then_some(most),
+            name: name.map(|name| (!name.is_empty()).then_some(name)),
+            groups,
+            follow: change.follow.map(|follow| follow == Following::Yes),
+            grant: change.grant,
+        };
+        Ok((address, Amends::Set(fields)))
+    }
+
+    async fn amend(
         &self,
         acting: &Acting<scope::Contacts>,
         client: &Client,
-        contact: Contact,
+        amendment: Amendment,
     ) -> Handled {
-        check(&contact)?;
-        let limit = self.settings.load().limits.contacts_max as usize;
-        let owner = acting.owner().clone();
-        if contact.address == owner {
+        let (owner, address) = (acting.owner().clone(), amendment.address.clone());
+        if address == owner {
             return Err(Error::new(Code::Refused, "you are no contact of your own"));
         }
+        let follow = match &amendment.amends {
+            Amends::Remove => Some(false),
+            Amends::Set(fields) => fields.follow,
+        };
         let mut _place = None;
-        if contact.follow {
+        if follow == Some(true) {
             offered(&client.account, Service::Presence)?;
             // Said before the entry is there, which stays whatever becomes of the following.
-            _place = self.reach.admit(&owner, &contact.address)?;
+            _place = self.reach.admit(&owner, &address)?;
         }
-        let (address, follow) = (contact.address, contact.follow);
-        let (name, mut groups, grant) = (contact.name, contact.groups, contact.grant);
-        groups.sort();
-        groups.dedup();
-        let entry = Entry { name, groups, follow, grant };
-        let put = Change::PutContact(address.clone(), Some(entry));
-        let fits = |principal: &mut Principal| {
-            let contacts = &principal.presentity.policy().contacts;
-            match contacts.len() < limit || contacts.contains_key(&address) {
-                true => Ok(()),
-                false => {
-                    let text = format!("the contact list holds {limit} entries");
-                    Err(Error::new(Code::Full, text))
-                }
-            }
+        let changed = self.principals.change(&owner, Change::Amend(amendment)).await.stored()?;
+        let number = match changed {
+            Answer::Amended(amended) => self.amended(amended, &address)?,
+            _ => return Err(Error::new(Code::Internal, "a contact list was not amended")),
         };
-        self.principals.change_if(&owner, put, fits).await.stored()??;
-        let state = if follow {
-            // A refusal ends the subscription, not the entry.
-            let (watcher, bond) = (owner.clone(), Bond::Contact);
-            let follow = Follow { watcher, bond, listener: None, wait: false };
-            let follows = self.reach.follow(&address, follow).await;
-            follows.map_or(SubscriptionState::Terminated, |follows| follows.state)
-        } else {
-            self.let_go(acting, &address).await?;
-            SubscriptionState::Terminated
+        let Some(number) = number else { return Ok(Done { dropped: true, ..Done::empty() }) };
+        let state = match follow {
+            Some(true) => {
+                // A refusal ends the subscription, not the entry.
+                let (watcher, bond) = (owner.clone(), Bond::Contact);
+                let follow = Follow { watcher, bond, listener: None, wait: false };
+                let follows = self.reach.follow(&address, follow).await;
+                Some(follows.map_or(SubscriptionState::Terminated, |follows| follows.state))
+            }
+            Some(false) => {
+                self.let_go(acting, &address).await?;
+                None
+            }
+            None => None,
         };
         self.changed(acting);
-        Ok(Done { state: follow.then_some(state), ..Done::empty() })
+        Ok(Done { state, number: Some(number), ..Done::empty() })
     }
 
-    async fn remove(&self, acting: &Acting<scope::Contacts>, address: &Address) -> Handled {
-        let known = |principal: &mut Principal| match principal
-            .presentity
-            .policy()
-            .contacts
-            .contains_key(address)
-        {
-            true => Ok(()),
-            false => Err(Error::new(Code::NotFound, format!("{address} is no contact"))),
-        };
-        let take = Change::PutContact(address.clone(), None);
-        self.principals.change_if(acting.owner(), take, known).await.stored()??;
-        self.let_go(acting, address).await?;
-        self.changed(acting);
-        Ok(Done::empty())
+    /// The list's number after an amendment; none if that was dropped.
+    fn amended(&self, amended: Amended, address: &Address) -> Result<Option<u64>, Error> {
+        let error = |code, text: String| Err(Error::new(code, text));
+        match amended {
+            Amended::Done(number) => Ok(Some(number)),
+            Amended::Dropped => Ok(None),
+            Amended::Conflict => {
+                let text = "the contact list was changed since; read it and make the change again";
+                error(Code::Conflict, text.to_owned())
+            }
+            Amended::Missing => error(Code::NotFound, format!("{address} is no contact")),
+            Amended::Full => {
+                let limit = self.settings.load().limits.contacts_max;
+                error(Code::Full, format!("the contact list holds {limit} entries"))
+            }
+            Amended::Crowded => error(Code::TooLarge, too_long()),
+        }
     }
 
     /// The contact list does not keep a subscription any more.
@@ -157,19 +205,20 @@ impl ContactList {
     }
 }
 
-fn check(contact: &Contact) -> Result<(), Error> {
-    let long = |text: &String| text.len() > LABEL_BYTES_MAX;
-    if contact.name.as_ref().is_some_and(long)
-        || contact.groups.iter().any(long)
-        || contact.groups.len() > CONTACT_GROUPS_MAX
-    {
-        let text = format!(
-            "a name or group has at most {LABEL_BYTES_MAX} bytes, an entry {CONTACT_GROUPS_MAX} groups"
-        );
-        return Err(Error::new(Code::TooLarge, text));
+/// Names and groups that are said, and the groups among them that an entry comes into.
+fn fits<'a>(mut said: impl Iterator<Item = &'a String>, groups: &[String]) -> Result<(), Error> {
+    let is_long = |text: &String| text.len() > LABEL_BYTES_MAX;
+    if said.any(is_long) || groups.len() > CONTACT_GROUPS_MAX {
+        return Err(Error::new(Code::TooLarge, too_long()));
     }
-    if contact.groups.iter().any(String::is_empty) {
+    if groups.iter().any(String::is_empty) {
         return Err(Error::new(Code::Malformed, "groups: one of them has no name"));
     }
     Ok(())
+}
+
+fn too_long() -> String {
+    format!(
+        "a name or group has at most {LABEL_BYTES_MAX} bytes, an entry {CONTACT_GROUPS_MAX} groups"
+    )
 }

@@ -21,7 +21,7 @@ use crate::core::principals::{Principal, Principals};
 use crate::core::records::logs;
 use crate::core::secrets::Secrets;
 use crate::core::sessions::Sessions;
-use crate::messages::Delivery;
+use crate::messages::{Delivery, Marks};
 use crate::session::{Event, Front};
 
 /// Items in one page, at most.
@@ -44,6 +44,7 @@ pub(in crate::session) struct Logs {
     pub clock: Clock,
     pub principals: Arc<Principals>,
     pub delivery: Arc<Delivery>,
+    pub marks: Arc<Marks>,
     pub(super) trimming: Arc<Trimming>,
     pub(super) sessions: Arc<Sessions>,
 }
@@ -140,13 +141,18 @@ impl Logs {
         let upto = opened.ok_or_else(bad_cursor)?;
         let custody = logs::acknowledged(&owner, upto);
         let ops = vec![custody, self.trimming.at_once(&owner)];
-        let unit = Unit::of(self.clock.trusted(), ops);
-        let pending = self.store.submit(unit.in_lane(Lane::Account(owner.clone())));
+        let unit = Unit::of(self.clock.trusted(), ops).in_lane(Lane::Account(owner.clone()));
         let (principals, trimming) = (self.principals.clone(), self.trimming.clone());
-        let delivery = self.delivery.clone();
+        let (delivery, store, marks) =
+            (self.delivery.clone(), self.store.clone(), self.marks.clone());
         // What the inbox has room for again counts, also if the client is gone by then.
         Ok(Answer::when_done(async move {
-            if let Outcome::Rejected(_) = pending.await.stored()? {
+            // Nearly nobody lets others be told what is received.
+            let before = match marks.grants_any(&owner).await.unwrap_or(false) {
+                true => store.log_state(owner.clone()).await.ok().map(|state| state.custody),
+                false => None,
+            };
+            if let Outcome::Rejected(_) = store.submit(unit).await.stored()? {
                 return Err(bad_cursor());
             }
             trimming.soon(&owner, upto);
@@ -154,6 +160,13 @@ impl Logs {
             if principals.look(&owner, counted).await.stored()? {
                 // There may be room again, for which what is decided has waited.
                 delivery.go_on(&owner).await;
+            }
+            if let Some(before) = before.filter(|before| *before < upto) {
+                tokio::spawn(async move {
+                    if let Err(error) = marks.received(&owner, before, upto).await {
+                        tracing::warn!(%error, "what was received could not be told");
+                    }
+                });
             }
             Ok(Done::empty())
         }))

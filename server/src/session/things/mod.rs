@@ -19,11 +19,13 @@ pub(super) mod lists;
 pub(super) mod log;
 mod looking_back;
 pub(super) mod presence;
+mod read_marks;
 mod requests;
 mod rules;
 mod seldom;
 mod subscriptions;
 mod trimming;
+mod typing;
 mod watchers;
 
 use std::sync::Arc;
@@ -51,10 +53,12 @@ pub(super) use following::Following;
 use layer::OwnLayer;
 pub(super) use log::Logs;
 use presence::Presence;
+use read_marks::{FollowedReadMarks, OwnMarks};
 use requests::Waiting;
 pub use rules::Rules;
 use subscriptions::Subscribed;
 use trimming::Trimming;
+use typing::FollowedTyping;
 use watchers::Watched;
 
 /// The client that asks, where what is asked depends on its device or session.
@@ -82,6 +86,7 @@ pub struct Things {
     devices: OwnDevices,
     pub(super) logs: Logs,
     fates: Fates,
+    read_marks: OwnMarks,
     delegated: Delegated,
     acts: ForOwner,
 }
@@ -90,7 +95,7 @@ impl Things {
     /// Of what these rooms have.
     pub fn new(ground: &Ground, rooms: &Rooms, devices: Arc<Devices>) -> Things {
         let Ground { store, tails, clock, settings, accounts, .. } = ground.clone();
-        let Rooms { principals, reach, live, delivery, outgoing, secrets, budgets, .. } =
+        let Rooms { principals, reach, live, delivery, outgoing, marks, secrets, budgets, .. } =
             rooms.clone();
         let trimming = Trimming::new(store.clone(), settings.clone(), clock.clone());
         let (shared, trimming) = (principals.clone(), Arc::new(trimming));
@@ -98,6 +103,12 @@ impl Things {
         let sessions = live.sessions.clone();
         let delegations =
             Delegations { principals: principals.clone(), accounts: accounts.clone() };
+        let read_marks = OwnMarks {
+            marks: marks.clone(),
+            store: store.clone(),
+            secrets: secrets.clone(),
+            clock: clock.clone(),
+        };
         let delegated = Delegated { principals: principals.clone(), accounts: accounts.clone() };
         Things {
             delegations,
@@ -133,10 +144,12 @@ impl Things {
                 clock,
                 principals: shared,
                 delivery,
+                marks,
                 trimming,
                 sessions: live.sessions.clone(),
             },
             fates: Fates { outgoing, store, budgets },
+            read_marks,
         }
     }
 
@@ -190,8 +203,9 @@ impl Things {
             Permit::Fate(acting) => self.fates.fetch(&acting, fetch).await,
             Permit::Acts(acting) => self.acts.fetch(&acting, fetch).await,
             Permit::Delegations(acting) => self.delegated.fetch(&acting, fetch).await,
+            Permit::ReadMarks(acting) => self.read_marks.fetch(&acting, fetch).await,
             // That of whomever, so the session has looked (`session/follow.rs`).
-            Permit::Presence(_) | Permit::ReadMarks(_) => Err(takes_not(fetch.what, Ask::Fetch)),
+            Permit::Presence(_) | Permit::Typing(_) => Err(takes_not(fetch.what, Ask::Fetch)),
         }
     }
 
@@ -208,12 +222,13 @@ impl Things {
             Permit::Subscriptions(acting) => self.subscribed.publish(&acting, publish).await,
             Permit::Devices(acting) => self.devices.publish(&acting, publish).await,
             Permit::Log(acting) => self.logs.publish(&acting, publish).await,
+            Permit::ReadMarks(acting) => self.read_marks.publish(&acting, publish).await,
+            Permit::Typing(acting) => self.read_marks.types(&acting, publish).await,
             Permit::Layer(_)
             | Permit::Explain(_)
             | Permit::Fate(_)
             | Permit::Acts(_)
-            | Permit::Delegations(_)
-            | Permit::ReadMarks(_) => Err(takes_not(publish.what, Ask::Publish)),
+            | Permit::Delegations(_) => Err(takes_not(publish.what, Ask::Publish)),
         }
     }
 
@@ -231,6 +246,8 @@ impl Things {
                 self.requests.follow(&acting, client.mailbox.id).await?;
                 Ok(Box::new(FollowedRequests::new(acting)))
             }
+            Permit::ReadMarks(acting) => Ok(Box::new(FollowedReadMarks::new(acting))),
+            Permit::Typing(acting) => Ok(Box::new(FollowedTyping::new(acting, client))),
             // Presence is followed by the session, of one or of a whole list (`session/follow.rs`).
             Permit::Presence(_)
             | Permit::Layer(_)
@@ -241,8 +258,7 @@ impl Things {
             | Permit::Devices(_)
             | Permit::Fate(_)
             | Permit::Acts(_)
-            | Permit::Delegations(_)
-            | Permit::ReadMarks(_) => Err(takes_not(subscribe.what, Ask::Follow)),
+            | Permit::Delegations(_) => Err(takes_not(subscribe.what, Ask::Follow)),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! `impp contacts`: the contact list, entries added, changed and removed.
 
 use clap::{Subcommand, ValueEnum};
-use impp_client::Client;
 use impp_client::protocol::state::{Contact, Grant};
+use impp_client::{Client, contact_change};
 use serde::Serialize;
 
 use super::Who;
@@ -71,10 +71,21 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
             Ok(())
         }
         Some(Action::Add(add)) => {
-            let old = find(client, add).await?;
-            let contact = entry(add, old);
-            client.set_contact(contact.clone()).await?;
-            let now = find(client, add).await?.unwrap_or(contact);
+            let (old, number) = find(client, add).await?;
+            let contact = entry(add, old.clone());
+            match number {
+                Some(number) => {
+                    let change = contact_change(old.as_ref(), &contact);
+                    if !client.change_contact(change, number).await? {
+                        let who = &contact.address;
+                        out.note(&format!("{who} was removed by another device; nothing changed"));
+                        return Ok(());
+                    }
+                }
+                // A server of before knows whole entries alone.
+                None => client.set_contact(contact.clone()).await?,
+            }
+            let now = find(client, add).await?.0.unwrap_or(contact);
             out.note(&consequence(&now));
             out.item(&json(&now), text)
         }
@@ -82,9 +93,11 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
     }
 }
 
-async fn find(client: &Client, add: &Add) -> Result<Option<Contact>, Failure> {
-    let contacts = client.contacts().await?;
-    Ok(contacts.into_iter().find(|contact| contact.address == add.who.address))
+/// The entry as it is, and the number of the list in which it is so.
+async fn find(client: &Client, add: &Add) -> Result<(Option<Contact>, Option<u64>), Failure> {
+    let (contacts, number) = client.contacts_numbered().await?;
+    let entry = contacts.into_iter().find(|contact| contact.address == add.who.address);
+    Ok((entry, number))
 }
 
 /// The entry as it shall be: what was said, else what it was, else the default.

@@ -14,6 +14,7 @@ pub(crate) mod history;
 pub(crate) mod inbox;
 pub(crate) mod login;
 pub(crate) mod outbox;
+pub(crate) mod read;
 pub(crate) mod requests;
 pub(crate) mod rules;
 pub(crate) mod send;
@@ -74,6 +75,7 @@ pub(crate) async fn run(
         Command::Fate(args) => fate::run(args, client, out).await,
         Command::Inbox(args) => inbox::run(args, owner, client, out).await,
         Command::History(args) => history::run(args, client, out).await,
+        Command::Read(args) => read::run(args, client, out).await,
         Command::Contacts(args) => contacts::run(args, client, out).await,
         Command::Rules(args) => rules::run(args, owner, client, out).await,
         Command::Devices(args) => devices::run(args, client, out).await,

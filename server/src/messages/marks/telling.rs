@@ -1,0 +1,190 @@
+//! Who is told how far it was read, or taken custody of, what they wrote: whom the reader's rules let, at the
+//! moment when it is said. A mark that cannot be told then comes with the next: that says as much.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+
+use impp_acl::Marks as Granted;
+use impp_protocol::command::{Message, Publish};
+use impp_protocol::state::{self, ItemKind, MarkKind, MarkReport};
+use impp_protocol::{Address, MessageId, What};
+use impp_storage::{Dedup, Lane, ReadLog, StoreError};
+
+use super::{Marks, Said, Seen};
+use crate::core::principals::Principal;
+use crate::core::records::{self, ReadMarkRecord, place};
+
+/// Items that are read at once where custody was taken of them, and so often at most: what a device has
+/// acknowledged at once beyond that is told with what it acknowledges next.
+const ITEMS_AT_ONCE: usize = 256;
+const PAGES_MAX: usize = 16;
+/// Their bytes.
+const BYTES_AT_ONCE: usize = 256 * 1024;
+/// Senders of what was acknowledged at once of whom the last ones are told.
+const SENDERS_MAX: usize = 64;
+
+impl Marks {
+    /// What an owner says of a conversation; the other is told, if that may be.
+    pub(super) async fn say(
+        self: &Arc<Self>,
+        owner: &Address,
+        with: &Address,
+        kind: MarkKind,
+        seen: Seen,
+    ) -> Result<(), StoreError> {
+        let is_told = has(self.granted(owner, with).await?, kind);
+        if kind == MarkKind::Received && !is_told {
+            return Ok(());
+        }
+        let share = Lane::Account(owner.clone());
+        let merged = self.merge(owner, with, Said::Own(kind, seen, is_told), &share).await?;
+        if let Some(merged) = merged.filter(|_| is_told) {
+            let (marks, with) = (self.clone(), with.clone());
+            let report = report(owner, kind, seen.id, &merged);
+            // Nobody waits for that.
+            tokio::spawn(async move { marks.tell(&with, report).await });
+        }
+        Ok(())
+    }
+
+    /// Devices of an owner have taken custody of what stands in the log behind a place, up to another.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn received(
+        self: &Arc<Self>,
+        owner: &Address,
+        after: u64,
+        upto: u64,
+    ) -> Result<(), StoreError> {
+        let mut last = BTreeMap::new();
+        let (mut place, items_max, bytes_max) = (after, ITEMS_AT_ONCE, BYTES_AT_ONCE);
+        for _ in 0..PAGES_MAX {
+            let query = ReadLog { owner: owner.clone(), after: place, items_max, bytes_max };
+            let page = self.tails.read(&*self.store, query).await?;
+            let received = ItemKind::Received.number();
+            for item in page.items.iter().filter(|item| u64::from(item.kind) == received) {
+                let message = item.body.clone().and_then(|body| Message::decode(body).ok());
+                let Some(message) = message.filter(|_| item.seq <= upto) else { continue };
+                let seen = Seen { seq: item.seq, id: message.id, time: item.time };
+                last.extend(message.from.map(|from| (from, seen)));
+            }
+            match page.items.last() {
+                Some(item) if page.more && item.seq < upto => place = item.seq,
+                _ => break,
+            }
+        }
+        let mut last: Vec<(Address, Seen)> = last.into_iter().collect();
+        last.sort_by_key(|(_, seen)| std::cmp::Reverse(seen.seq));
+        for (from, seen) in last.into_iter().take(SENDERS_MAX) {
+            self.say(owner, &from, MarkKind::Received, seen).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether an owner's rules let anybody be told anything.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn grants_any(&self, owner: &Address) -> Result<bool, StoreError> {
+        let rules =
+            |principal: &mut Principal, _| principal.presentity.policy().rules.grants_marks();
+        self.principals.look(owner, rules).await
+    }
+
+    /// What somebody may be told by an owner's rules now.
+    pub(super) async fn granted(
+        &self,
+        owner: &Address,
+        with: &Address,
+    ) -> Result<Granted, StoreError> {
+        let may = |principal: &mut Principal, now| principal.presentity.marks(now, with);
+        self.principals.look(owner, may).await
+    }
+
+    /// Tells it to whom it is for, here or in another domain.
+    async fn tell(&self, to: &Address, report: MarkReport) {
+        let told = if self.accounts.is_local(to) {
+            match self.accounts.get(to).is_some_and(|account| account.services.im) {
+                true => self.take(to, &report, Lane::Account(report.from.clone())).await,
+                false => Ok(()),
+            }
+        } else {
+            let content = Some(state::encode(&report));
+            self.ask_beyond(&report.from, Publish::of(to.clone(), What::ReadMarks, content));
+            Ok(())
+        };
+        if let Err(error) = told {
+            tracing::warn!(%error, "a mark could not be told");
+        }
+    }
+
+    /// Asks another domain once, for somebody here; what it answers is for nobody.
+    pub(super) fn ask_beyond(&self, of: &Address, publish: Publish) {
+        let Some(beyond) = self.beyond.get().and_then(Weak::upgrade) else { return };
+        let (of, remote) = (of.clone(), publish.address.domain());
+        tokio::spawn(async move {
+            let told = match beyond.claim(&of, &remote) {
+                Ok(claim) => beyond.ask(claim, publish.into()).await.map(drop),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = told {
+                tracing::debug!(%error, "a mark was not taken over a link");
+            }
+        });
+    }
+
+    /// A mark has come over a link, from whom it says. It is taken of a conversation that is known, or of
+    /// a message that was sent lately.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn told_over_link(
+        &self,
+        owner: &Address,
+        report: &MarkReport,
+    ) -> Result<(), StoreError> {
+        if self.accounts.get(owner).is_none_or(|account| !account.services.im) {
+            return Ok(());
+        }
+        let known = place::read_mark(owner, &report.from).key();
+        let is_known = self.store.get(known).await?.is_some();
+        if !is_known && !self.was_sent(owner, report).await? {
+            return Ok(());
+        }
+        self.take(owner, report, Lane::Domain(report.from.domain())).await
+    }
+
+    async fn take(
+        &self,
+        owner: &Address,
+        report: &MarkReport,
+        share: Lane,
+    ) -> Result<(), StoreError> {
+        let said = Said::Theirs(report.kind, report.id, report.number);
+        self.merge(owner, &report.from, said, &share).await.map(drop)
+    }
+
+    async fn was_sent(&self, owner: &Address, report: &MarkReport) -> Result<bool, StoreError> {
+        let (from, to) = (owner.clone(), report.from.clone());
+        let sent = Dedup { id: report.id.0, from, to, digest: [0; 32] };
+        Ok(self.store.accepted(sent).await?.is_some())
+    }
+}
+
+/// What the other is told of what an owner has said.
+fn report(owner: &Address, kind: MarkKind, id: MessageId, known: &ReadMarkRecord) -> MarkReport {
+    let records::Told { received, read } = known.told;
+    let number = match kind {
+        MarkKind::Received => received,
+        MarkKind::Read => read,
+    };
+    MarkReport { from: owner.clone(), kind, id, number }
+}
+
+fn has(granted: Granted, kind: MarkKind) -> bool {
+    match kind {
+        MarkKind::Received => granted.received,
+        MarkKind::Read => granted.read,
+    }
+}

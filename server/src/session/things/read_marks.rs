@@ -1,0 +1,140 @@
+//! How far an owner has read each conversation: told by one device to the others.
+//!
+//! Merging and storing it is left to `messages/marks.rs`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use impp_acl::{Acting, scope};
+use impp_protocol::command::{Done, Fetch, Notify, Publish};
+use impp_protocol::state::{self, ReadMark, ReadMarkEdit, ReadMarks, SubscriptionState};
+use impp_protocol::{Address, Code, Error, What};
+use impp_storage::Store;
+
+use super::following::{Following, Telling};
+use super::seldom::Seldom;
+use super::{Client, Things, lists};
+use crate::core::answers::{Handled, Stored};
+use crate::core::clock::Clock;
+use crate::core::secrets::Secrets;
+use crate::messages::{Conversation, Marks};
+use crate::session::{Event, Front};
+
+/// See the module.
+pub(super) struct OwnMarks {
+    pub marks: Arc<Marks>,
+    pub store: Arc<dyn Store>,
+    pub secrets: Arc<Secrets>,
+    pub clock: Clock,
+}
+
+impl OwnMarks {
+    pub(super) async fn fetch(&self, acting: &Acting<scope::Inbox>, fetch: Fetch) -> Handled {
+        let owner = acting.owner();
+        let all = self.marks.all(owner).await.stored()?;
+        let entries = all.into_iter().map(|conversation| self.told(owner, conversation)).collect();
+        let (entries, next) = lists::part(entries, fetch.cursor.as_ref(), by_address);
+        Ok(lists::answer(state::encode(&ReadMarks { entries }), next))
+    }
+
+    pub(super) async fn publish(&self, acting: &Acting<scope::Inbox>, publish: Publish) -> Handled {
+        let edit: ReadMarkEdit = state::decode(publish.content.unwrap_or_default())
+            .map_err(|error| Error::new(Code::Malformed, format!("content: {error}")))?;
+        let (owner, with) = (acting.owner(), &edit.address);
+        let seq = self.secrets.open_cursor(owner, self.store.incarnation(), &edit.cursor);
+        let seen = match seq {
+            Some(seq) => self.marks.seen(owner, with, seq).await.stored()?,
+            None => None,
+        };
+        let seen = seen.ok_or_else(|| {
+            let text = format!("the cursor is behind no message from {with} in this log");
+            Error::new(Code::BadCursor, text)
+        })?;
+        self.marks.read(owner, with, seen).await.stored()?;
+        Ok(Done::empty())
+    }
+
+    fn told(&self, owner: &Address, conversation: Conversation) -> ReadMark {
+        let Conversation { with: address, read, they_received, they_read, .. } = conversation;
+        let seal = |seq| self.secrets.seal_cursor(owner, self.store.incarnation(), seq);
+        ReadMark {
+            address,
+            cursor: read.map(|read| seal(read.seq)),
+            id: read.map(|read| read.id),
+            time: read.map(|read| read.time),
+            received: they_received,
+            read: they_read,
+        }
+    }
+}
+
+/// Read marks as a session follows them.
+pub(super) struct FollowedReadMarks {
+    acting: Acting<scope::Inbox>,
+    /// What was told, if anything was: of each conversation the version.
+    told: Option<BTreeMap<Address, u64>>,
+    seldom: Seldom,
+}
+
+impl FollowedReadMarks {
+    /// Of which nothing was told yet.
+    pub(super) fn new(acting: Acting<scope::Inbox>) -> FollowedReadMarks {
+        FollowedReadMarks { acting, told: None, seldom: Seldom::of(What::ReadMarks) }
+    }
+}
+
+impl Following for FollowedReadMarks {
+    fn tell<'a>(
+        &'a mut self,
+        things: &'a Things,
+        client: &'a Client,
+        front: &'a mut dyn Front,
+    ) -> Telling<'a> {
+        Box::pin(async move {
+            let (own, owner) = (&things.read_marks, self.acting.owner());
+            if !front.has_room() {
+                return Ok(false);
+            }
+            if self.told.is_some() && !self.seldom.may(&own.clock, client) {
+                return Ok(true);
+            }
+            let mut all = own.marks.all(owner).await.stored()?;
+            // To look costs as much as to tell.
+            self.seldom.told(own.clock.now());
+            let mut is_first = self.told.is_none();
+            let now = all.iter().map(|one| (one.with.clone(), one.version)).collect();
+            let told = self.told.replace(now).unwrap_or_default();
+            all.retain(|one| told.get(&one.with) != Some(&one.version));
+            if all.is_empty() && !is_first {
+                return Ok(true);
+            }
+            let entries: Vec<ReadMark> = all.into_iter().map(|one| own.told(owner, one)).collect();
+            let mut after = None;
+            loop {
+                let (part, next) = lists::part(entries.clone(), after.as_ref(), by_address);
+                let content = Some(state::encode(&ReadMarks { entries: part }));
+                let mut notify =
+                    Notify::of(owner.clone(), What::ReadMarks, SubscriptionState::Active);
+                match std::mem::take(&mut is_first) {
+                    true => notify.snapshot = content,
+                    false => notify.patch = content,
+                }
+                front.tell(Event::State(notify));
+                after = next;
+                if after.is_none() {
+                    return Ok(true);
+                }
+            }
+        })
+    }
+
+    fn again(&mut self) -> bool {
+        self.told = None;
+        true
+    }
+}
+
+fn by_address(mark: &ReadMark) -> Bytes {
+    lists::by_address(&mark.address)
+}

@@ -47,7 +47,7 @@ impl What {
             What::Presence | What::Layer | What::Watchers | What::Subscriptions => {
                 Some(Service::Presence)
             }
-            What::Log | What::Fate | What::ReadMarks => Some(Service::Messages),
+            What::Log | What::Fate | What::ReadMarks | What::Typing => Some(Service::Messages),
             What::Rules | What::Contacts | What::Devices | What::Requests => None,
             What::Acts | What::Delegations | What::Explain => None,
         }

@@ -78,10 +78,10 @@ pub(super) fn mark(
         .map_err(|error| request(Error::new(Code::Malformed, format!("content: {error}"))))?;
     marks_of(serving, link, &report.from, &publish.address)?;
     let (marks, owner) = (serving.marks.clone(), publish.address);
-    Ok(Answer::of_task(tokio::spawn(async move {
+    Ok(Answer::when_done(async move {
         marks.told_over_link(&owner, &report).await.stored()?;
         Ok(Done::empty())
-    })))
+    }))
 }
 
 /// Takes word that one of the other side's users writes to one of ours; answered as [`mark`].
@@ -95,10 +95,10 @@ pub(super) fn typing(
     })?;
     marks_of(serving, link, &typing.from, &publish.address)?;
     let (marks, to) = (serving.marks.clone(), publish.address);
-    Ok(Answer::of_task(tokio::spawn(async move {
+    Ok(Answer::when_done(async move {
         marks.typed_to(&typing.from, &to, typing.lasts).await.stored()?;
         Ok(Done::empty())
-    })))
+    }))
 }
 
 /// Whether one of the other side's users may let one of ours be told something now.

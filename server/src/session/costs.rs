@@ -64,10 +64,10 @@ fn published(publish: &Publish, sessions: impl FnOnce() -> u64) -> Cost {
         What::Requests => stores(16, 1, bytes),
         // Of a new conversation all others are looked at.
         What::ReadMarks => stores(4, 1, bytes),
-        What::Watchers | What::Subscriptions | What::Devices => stores(2, 1, bytes),
+        What::Watchers | What::Subscriptions | What::Devices | What::Log => stores(2, 1, bytes),
         // Nobody publishes these; it is refused.
         What::Layer | What::Explain | What::Acts | What::Delegations => stores(2, 1, bytes),
-        What::Log | What::Fate => stores(2, 1, bytes),
+        What::Fate => stores(2, 1, bytes),
     }
 }
 
@@ -79,10 +79,10 @@ fn subscribed(subscribe: &Subscribe) -> Cost {
         What::Requests => work(16),
         // It is stored from both sides.
         What::Presence if subscribe.lease.is_some() => stores(1, 2, 0),
-        What::Presence | What::Log => work(1),
+        What::Presence | What::Log | What::Typing => work(1),
         // Nobody follows these; it is refused.
         What::Layer | What::Subscriptions | What::Rules | What::Explain | What::Devices => work(1),
-        What::Acts | What::Delegations | What::Fate | What::ReadMarks => work(1),
+        What::Acts | What::Delegations | What::Fate => work(1),
     }
 }
 
@@ -102,8 +102,8 @@ fn fetched(fetch: &Fetch) -> Cost {
         // Each page of the log that it has read costs more, see `READ`.
         What::Log => work(2),
         What::Presence | What::Layer | What::Rules | What::Devices | What::Fate => work(1),
-        // Nobody reads them; it is refused.
-        What::ReadMarks => work(1),
+        // Nobody reads it; it is refused.
+        What::Typing => work(1),
     }
 }
 

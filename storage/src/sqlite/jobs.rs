@@ -191,6 +191,50 @@ mod tests {
         assert!(group.contains(&Some(lane(2))));
     }
 
+    /// As many of one lane as the queue takes of it, each of which takes that share; behind them one of
+    /// another owner's, whatever it is: it is not held up for longer than one turn of each lane.
+    #[test]
+    fn a_lane_that_is_full_holds_up_nobody_in_another_for_more_than_a_turn() {
+        let domain = |name: &str| Lane::Domain(impp_protocol::Domain::parse(name).unwrap());
+        let (hostile, asks) = (lane(1), domain("evil.example"));
+        let others: [(&str, Lane, Option<Lane>); 6] = [
+            ("a message", lane(2), None),
+            ("the barrier before what is held is looked at again", lane(2), Some(lane(3))),
+            ("the same of another domain's", domain("b.example"), Some(lane(3))),
+            ("what is released, or forgotten of a decision", lane(3), None),
+            ("what is cleared of who is given up", lane(4), Some(domain("b.example"))),
+            ("what a home says of a follower", lane(5), Some(domain("c.example"))),
+        ];
+        for fills in [(hostile.clone(), None), (asks.clone(), None), (hostile, Some(asks))] {
+            let (jobs, queue) = channel();
+            let (mut queue, shared) = (Queue::new(queue), Shared::new(true));
+            let push = |(lane, share): (Lane, Option<Lane>), time| {
+                let unit = Unit::of(Timestamp::from_millis(time), Vec::new());
+                let unit = Unit { lane: Some(lane), share, ..unit };
+                let fits = shared.enter(unit.takes_of(), 100);
+                if fits {
+                    let promise = Pending::promise().0;
+                    jobs.send(Job::Unit(Waiting { unit, bytes: 100, promise })).unwrap();
+                }
+                fits
+            };
+            let full = (0..).take_while(|_| push(fills.clone(), 0)).count();
+            assert!(full > 1000, "{full}");
+            for (n, (what, lane, share)) in others.iter().enumerate() {
+                let time = n as u64 + 1;
+                assert!(push((lane.clone(), share.clone()), time), "{what} finds no room");
+            }
+            // Of these six two are behind another of their own lane.
+            let turns = 2 * (1 + others.len());
+            let first = queue.gather(&shared).into_iter().take(turns);
+            let came: Vec<u64> = first.map(|one| one.unit.time.as_millis()).collect();
+            for (n, (what, ..)) in others.iter().enumerate() {
+                let time = n as u64 + 1;
+                assert!(came.contains(&time), "{what} is held up by {fills:?}: {came:?}");
+            }
+        }
+    }
+
     /// What has no lane passes nobody: then all that is in front of it goes at once.
     #[test]
     fn who_writes_much_holds_up_nobody_behind_what_has_no_lane() {

@@ -24,7 +24,7 @@ fn message(n: u64, tail: u64) -> Unit {
     let name = format!("{n} {tail}");
     let ops = vec![append(&alice(), &name), copy(&bob(), &name)];
     // As those of a pair have one lane, and what is cleared has none.
-    let lane = (n % 2 == 0).then(|| Lane::Account(bob()));
+    let lane = n.is_multiple_of(2).then(|| Lane::Account(bob()));
     let body = Some(Bytes::from_static(b"hello"));
     Unit { dedup: Some(dedup(sent_at(n), tail, 7)), body, lane, ..unit(ops) }
 }

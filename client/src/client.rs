@@ -242,11 +242,14 @@ impl Client {
         service: Service,
         command: Command,
     ) -> Result<Done, ClientError> {
-        let (mut backoff, mut asked) = (Backoff::default(), None);
+        let (mut backoff, mut asked, mut before) = (Backoff::default(), None, None);
         let mut connection = self.connect_for(service).await?;
+        known_to(connection.hello(), &command)?;
         loop {
             let lost = match connection.call_as(command.clone(), &mut asked).await {
                 Err(error) if error.is_lost() && asked.is_some() => error,
+                // What was answered is not kept any more: nobody knows whether it was done.
+                Err(error) if is_forgotten(&error) => return Err(before.unwrap_or(error)),
                 answer => return answer,
             };
             connection = loop {
@@ -260,6 +263,7 @@ impl Client {
             if !asked.as_ref().is_some_and(|asked| asked.may_be_asked_on(&connection)) {
                 return Err(lost);
             }
+            before = Some(lost);
         }
     }
 

@@ -320,8 +320,12 @@ impl<'u, F: Facts> Planner<'u, '_, F> {
         let (mut items, mut gone) = (Vec::new(), self.plan.gone(log));
         let (before_this, marked) = (gone.len(), self.plan.marked(log));
         self.facts.losable(log, custody, after, &mut |item| {
-            if gone[..before_this].contains(&item.seq) || marked.contains(&item.seq) {
+            if gone[..before_this].contains(&item.seq) {
                 return true;
+            }
+            if marked.contains(&item.seq) {
+                // What goes beyond custody goes in order: behind a mark of this unit nothing does.
+                return item.seq <= custody;
             }
             let is_old = item.seq <= custody && item.time < before;
             if items.len() == TRIM_ITEMS_MAX || !is_old && row.losable.is_within(most) {

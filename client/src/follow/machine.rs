@@ -124,7 +124,7 @@ impl Machine {
                 What::ReadMarks => self.handle_marks(notify),
                 What::Typing => self.handle_typing(notify),
                 What::Contacts => match notify.snapshot {
-                    Some(content) if self.contacts => self.handle_contacts(content, false),
+                    Some(content) if self.contacts => self.handle_contacts(content, false, true),
                     _ => Ok(()),
                 },
                 _ => Ok(()),
@@ -247,7 +247,7 @@ impl Machine {
             }
             Asked::Contacts => {
                 let content = done.content.unwrap_or_default();
-                return self.handle_contacts(content, true);
+                return self.handle_contacts(content, true, done.next.is_none());
             }
             Asked::Own(_) => {}
             Asked::Log => {

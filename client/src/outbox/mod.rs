@@ -134,7 +134,9 @@ impl Outbox {
             }
         };
         drop(fs::remove_file(&beside));
-        if let Err(error) = linked.and_then(|()| self.sync()) {
+        // Where it was not linked, what has this number is another's.
+        linked.map_err(fail)?;
+        if let Err(error) = self.sync() {
             // It may not be there, so it must not be.
             drop(fs::remove_file(self.path(number)));
             return Err(fail(error));

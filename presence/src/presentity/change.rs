@@ -173,15 +173,7 @@ impl State {
             Change::Release { watcher, keepers, listener } => {
                 self.release(now, watcher, keepers, *listener);
             }
-            Change::End(watcher, event) => {
-                let is_live = |w: &Watching| w.state != SubscriptionState::Terminated;
-                if !self.watchers.get(watcher).is_some_and(is_live) {
-                    return Answer::Ended(false);
-                }
-                self.terminate(now, watcher, *event);
-                self.watchers.trim(now);
-                return Answer::Ended(true);
-            }
+            Change::End(watcher, event) => return self.end_watching(now, watcher, *event),
             Change::Amend(amendment) => {
                 let amended = self.policy.amend((now, order), amendment);
                 // An entry is about nobody else.
@@ -193,6 +185,21 @@ impl State {
         }
         self.watchers.trim(now);
         Answer::Done
+    }
+
+    fn end_watching(
+        &mut self,
+        now: Timestamp,
+        watcher: &Address,
+        event: SubscriptionEvent,
+    ) -> Answer {
+        let is_live = |w: &Watching| w.state != SubscriptionState::Terminated;
+        if !self.watchers.get(watcher).is_some_and(is_live) {
+            return Answer::Ended(false);
+        }
+        self.terminate(now, watcher, event);
+        self.watchers.trim(now);
+        Answer::Ended(true)
     }
 
     fn put_rules(&mut self, now: Timestamp, rules: &Arc<RuleSet>, text: &Arc<str>) {

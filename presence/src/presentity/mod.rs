@@ -38,9 +38,7 @@ mod tests;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use impp_acl::{
-    Decision, DeliveryAction, Disclosed, Handling, Marks, Purpose, Rate, ViewKey, Watcher,
-};
+use impp_acl::{Decision, DeliveryAction, Disclosed, Handling, Purpose, Rate, ViewKey, Watcher};
 use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::{Document, Version};
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
@@ -298,16 +296,16 @@ impl Presentity {
 
     /// Which marks somebody may be told: what delivery rules grant, and nothing to who may not see the owner's
     /// presence; as for [`Presentity::delivery`].
-    pub fn marks(&self, now: Timestamp, who: &Address) -> Marks {
+    pub fn marks(&self, now: Timestamp, who: &Address) -> impp_acl::Marks {
         let (owner, sender) = (&self.newest.owner, Watcher::Principal(who.clone()));
         let granted = self.grounds().map(|(policy, sphere)| {
             let seen = policy.decide(owner, who, now, sphere, None).handling();
             match seen == Handling::Allow {
                 true => policy.decide_delivery(owner, &sender, now, sphere).marks(),
-                false => Marks::NONE,
+                false => impp_acl::Marks::NONE,
             }
         });
-        granted.reduce(Marks::and).unwrap_or(Marks::NONE)
+        granted.reduce(impp_acl::Marks::and).unwrap_or(impp_acl::Marks::NONE)
     }
 
     /// The version that a watcher's view has now, if it has one and that may be told.

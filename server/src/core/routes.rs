@@ -93,6 +93,10 @@ impl Routes {
     /// Whether somebody may not be told this of an address: that it does not exist, or lacks a service,
     /// is for its own domain to know. Another that is hosted here is another all the same.
     pub fn is_hidden(&self, asker: &Address, address: &Address, error: &Error) -> bool {
+        // Who has proven no name learns of no address, nor where it has moved.
+        if asker.is_anonymous() {
+            return matches!(error.code, Code::NotFound | Code::NotOffered | Code::Moved);
+        }
         asker.domain_str() != address.domain_str()
             && matches!(error.code, Code::NotFound | Code::NotOffered)
             && !self.settings.load().federation.tell_unknown

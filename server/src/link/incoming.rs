@@ -96,7 +96,7 @@ pub(super) fn typing(
     marks_of(serving, link, &typing.from, &publish.address)?;
     let (marks, to) = (serving.marks.clone(), publish.address);
     Ok(Answer::when_done(async move {
-        marks.typed_to(&typing.from, &to, typing.lasts).await.stored()?;
+        marks.typed_to(&typing.from, &to, typing.lasts).await;
         Ok(Done::empty())
     }))
 }

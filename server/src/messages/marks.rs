@@ -15,12 +15,13 @@ use impp_protocol::{Address, MessageId, Timestamp, What};
 use impp_storage::{Expect, Lane, Op, Outcome, ReadLog, Record, Store, StoreError, Tails, Unit};
 
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use typing::Paces;
 
 use crate::core::accounts::Accounts;
 use crate::core::clock::Clock;
 use crate::core::ground::Ground;
-use crate::core::keeping::scan;
+use crate::core::keeping::salvage;
 use crate::core::principals::Principals;
 use crate::core::records::place::{self, Raw};
 use crate::core::records::{self, READ_MARK, ReadMarkRecord, SaidRecord, SeenRecord};
@@ -30,6 +31,9 @@ use crate::reach::Beyond;
 
 /// Conversations of which a mark is kept, beside as many as a contact list may hold.
 pub const CONVERSATIONS_BESIDE: u64 = 256;
+/// Marks, and words that somebody writes, that are on their way to other domains at once; further ones are
+/// not sent.
+const ASKING_MAX: usize = 256;
 /// What is forgotten at once: with the mark itself it fits a unit.
 const FORGOTTEN_AT_ONCE: usize = 64;
 
@@ -43,6 +47,8 @@ pub struct Marks {
     accounts: Arc<Accounts>,
     sessions: Arc<Sessions>,
     beyond: OnceLock<Weak<dyn Beyond>>,
+    /// Places for what is just told to other domains.
+    asking: Arc<Semaphore>,
     /// Who has said lately that they write to whom.
     typed: Mutex<Paces>,
 }
@@ -87,7 +93,19 @@ impl Marks {
     pub fn new(ground: &Ground, principals: Arc<Principals>, sessions: Arc<Sessions>) -> Marks {
         let Ground { store, tails, clock, settings, accounts, .. } = ground.clone();
         let (beyond, typed) = (OnceLock::new(), Mutex::default());
-        Marks { store, tails, clock, settings, principals, accounts, sessions, beyond, typed }
+        let asking = Arc::new(Semaphore::new(ASKING_MAX));
+        Marks {
+            store,
+            tails,
+            clock,
+            settings,
+            principals,
+            accounts,
+            sessions,
+            beyond,
+            asking,
+            typed,
+        }
     }
 
     /// The links, which are made later.
@@ -144,7 +162,12 @@ impl Marks {
         share: &Lane,
     ) -> Result<Option<ReadMarkRecord>, StoreError> {
         loop {
-            let before = self.store.get(place::read_mark(owner, with).key()).await?;
+            let (before, damaged) = match self.store.get(place::read_mark(owner, with).key()).await
+            {
+                // What cannot be read is said anew.
+                Err(StoreError::Damaged { .. }) => (None, true),
+                before => (before?, false),
+            };
             let known = before.as_ref().and_then(|record| records::from_bytes(&record.value).ok());
             let now = self.clock.wall();
             let Some(merged) = merged(known.unwrap_or_default(), said, now) else {
@@ -155,7 +178,7 @@ impl Marks {
                 Some(_) => Vec::new(),
                 None => self.making_room(owner).await?,
             };
-            let expect = version.unwrap_or(Expect::Absent);
+            let expect = version.unwrap_or(if damaged { Expect::Any } else { Expect::Absent });
             ops.push(place::read_mark(owner, with).put_if(expect, &merged));
             let unit = Unit::of(now, ops).in_lane(Lane::Account(owner.clone()));
             // Who causes it pays for it.
@@ -174,7 +197,7 @@ impl Marks {
     /// # Errors
     /// [`StoreError`].
     pub async fn all(&self, owner: &Address) -> Result<Vec<Conversation>, StoreError> {
-        let rows = scan(&*self.store, owner, READ_MARK).await?;
+        let rows = salvage(&*self.store, owner, READ_MARK).await?.records;
         Ok(rows.into_iter().filter_map(|(key, record)| conversation(&key, &record)).collect())
     }
 
@@ -182,7 +205,7 @@ impl Marks {
     /// all those that only the others have told of.
     async fn making_room(&self, owner: &Address) -> Result<Vec<Op>, StoreError> {
         let most = self.settings.load().limits.contacts_max + CONVERSATIONS_BESIDE;
-        let mut rows = scan(&*self.store, owner, READ_MARK).await?;
+        let mut rows = salvage(&*self.store, owner, READ_MARK).await?.records;
         let over = (rows.len() + 1).saturating_sub(most as usize).min(FORGOTTEN_AT_ONCE);
         rows.sort_by_cached_key(|(_, record)| furthest(record));
         let domain = owner.domain();
@@ -210,8 +233,8 @@ fn merged(known: ReadMarkRecord, said: Said, now: Timestamp) -> Option<ReadMarkR
             }
             *place = Some(seen.record());
             if is_told {
-                // The first one is higher than any of a record that was forgotten.
-                *told = if *told == 0 { now.as_millis() } else { *told + 1 };
+                // It is higher than any of a record that was forgotten, or of a store that was put back.
+                *told = now.as_millis().max(*told + 1);
             }
         }
         Said::Theirs(kind, id, number) => {

@@ -61,7 +61,7 @@ pub async fn enter(
 ///
 /// # Errors
 /// expired, alike for a session that is gone and a ticket that is not its own, or bound more strongly;
-/// refused, for a binding that the connection has not.
+/// refused, for a binding that the connection has not; busy, if the old connection does not let go of it.
 pub async fn resume(
     serving: &Serving,
     accounts: &Accounts,
@@ -89,7 +89,15 @@ pub async fn resume(
     let ticket = mailbox.ticket(proven).ok_or_else(gone)?;
     let fresh = issue(serving, id, binding)?;
     let grace = seconds(serving.settings.load().times.grace_seconds);
-    let mut session = take_over(&serving.rooms.live, &mailbox, &ticket).await.ok_or_else(gone)?;
+    let taken = take_over(&serving.rooms.live, &mailbox, &ticket);
+    // The old connection may be at something that takes longer: the session is there all the same.
+    let taken = tokio::time::timeout(HANDOVER, taken).await.map_err(|_| {
+        let text = "the session's old connection is at something; come again";
+        Error::new(Code::Busy, text).retry_after(Duration::from_secs(1))
+    })?;
+    let mut session = taken.ok_or_else(gone)?;
+    // A goodbye that nobody took is not for the new connection.
+    mailbox.stay();
     // Somebody may have come with its successor meanwhile.
     if !mailbox.use_ticket(&ticket, fresh.clone()) {
         session.park(grace).await;
@@ -117,23 +125,17 @@ pub async fn resume(
 
 /// Takes the session from where it waits; one that still has a connection is taken from that.
 async fn take_over(live: &Live, mailbox: &Mailbox, ticket: &Ticket) -> Option<Session> {
-    let waiting = async {
-        loop {
-            let moved = mailbox.moved();
-            if let Some(session) = live.take(mailbox.id) {
-                return Some(session);
-            }
-            live.sessions.get(mailbox.id)?;
-            // Whoever has come with its successor is not sent away by it.
-            mailbox.ticket(|good| good.ticket == *ticket)?;
-            mailbox.end(Bye::new(ByeReason::Replaced, "the session goes on on another connection"));
-            moved.await;
+    loop {
+        let moved = mailbox.moved();
+        if let Some(session) = live.take(mailbox.id) {
+            return Some(session);
         }
-    };
-    let session = tokio::time::timeout(HANDOVER, waiting).await.ok()??;
-    // A goodbye that nobody took is not for the new connection.
-    mailbox.stay();
-    Some(session)
+        live.sessions.get(mailbox.id)?;
+        // Whoever has come with its successor is not sent away by it.
+        mailbox.ticket(|good| good.ticket == *ticket)?;
+        mailbox.end(Bye::new(ByeReason::Replaced, "the session goes on on another connection"));
+        moved.await;
+    }
 }
 
 impl Session {

@@ -12,6 +12,7 @@ use impp_protocol::presence::Version;
 use impp_protocol::{Code, Command, Error, Request};
 
 use super::Session;
+use super::things::presence::no_longer;
 use crate::core::answers::Answer;
 
 /// Bytes of answers that are kept for one session, with [`ENTRY_BYTES`] for each: the oldest go.
@@ -65,8 +66,11 @@ impl Answers {
         }
     }
 
-    /// This was answered. What is forgotten already stays so.
+    /// This was answered. What is forgotten already stays so; what passes by itself is asked anew.
     fn answered(&mut self, number: u64, answer: &Command) {
+        if matches!(answer, Command::Error(error) if error.retry_after.is_some()) {
+            return;
+        }
         let Some(known) = self.known.remove(&number) else { return };
         self.bytes -= known.bytes;
         let bytes = ENTRY_BYTES + encoded(answer).len();
@@ -106,6 +110,10 @@ impl Session {
 
     /// Does what the client asks under a number, or says again what came of it.
     pub async fn ask(&mut self, number: u64, command: Command) -> Answer {
+        // Its goodbye may be on its way.
+        if self.client.mailbox.is_revoked() {
+            return Answer::now(Err(no_longer()));
+        }
         let Some(answers) = self.answers.clone() else { return self.handle(command).await };
         match &command {
             Command::Publish(_) | Command::Message(_) | Command::Ack(_) => {}

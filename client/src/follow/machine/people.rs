@@ -69,19 +69,21 @@ impl Machine {
     }
 
     /// The contact list as it is now: who is new in it is followed, who is not any more is not.
-    /// What a new connection has answered says how each subscription stands there.
+    /// What a new connection has answered says how each subscription stands there. Of a list too long for
+    /// one answer it says nothing of the rest.
     pub(super) fn handle_contacts(
         &mut self,
         content: Bytes,
         answered: bool,
+        whole: bool,
     ) -> Result<(), ClientError> {
         let contacts: Contacts = state::decode(content)
             .map_err(|error| ClientError::Protocol(format!("contact list: {error}")))?;
         let followed = |contact: Contact| contact.follow.then_some(contact);
         let followed: Vec<Contact> = contacts.entries.into_iter().filter_map(followed).collect();
         let names: BTreeSet<&Address> = followed.iter().map(|contact| &contact.address).collect();
-        let gone: Vec<Address> =
-            self.people.keys().filter(|address| !names.contains(address)).cloned().collect();
+        let is_gone = |address: &&Address| whole && !names.contains(address);
+        let gone: Vec<Address> = self.people.keys().filter(is_gone).cloned().collect();
         for presentity in gone {
             self.people.remove(&presentity);
             self.events.push_back(Event::Ended { presentity, cause: EndCause::Event(None) });

@@ -250,7 +250,7 @@ fn d6_h4_rules_and_contacts_that_are_changed_with_it_do_not_pass_the_pace_by() {
     let contact = |n: usize| {
         let (name, grant) = (Some(n.to_string()), impp_protocol::state::Grant::None);
         let entry = crate::policy::Contact { name, groups: Vec::new(), follow: false, grant };
-        Change::PutContact(other.clone(), Some(entry))
+        Change::Amend(crate::contact_list::Amendment::put(other.clone(), entry))
     };
     for edit in [&rules as &dyn Fn(usize) -> Change, &contact] {
         let mut alice = paced("\"all\"");

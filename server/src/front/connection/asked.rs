@@ -25,6 +25,13 @@ pub(super) struct Answered {
     answer: Answer,
 }
 
+impl Answered {
+    /// The session, where nobody waits for the answer any more.
+    pub(super) fn into_session(self) -> Box<Session> {
+        self.session
+    }
+}
+
 impl Connection {
     /// Does what the client asks as far as that takes no waiting; the rest when it is due.
     pub(super) fn ask(&mut self, mut session: Box<Session>, number: u64, command: Command) {

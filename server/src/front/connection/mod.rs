@@ -130,7 +130,11 @@ impl Connection {
                         self.answer(number, command);
                     }
                 }
-                Stirred::Answered(answered) => self.answered(answered),
+                Stirred::Answered(answered) => {
+                    self.answered(answered);
+                    // Before what waits behind: there may be more of that without end.
+                    self.tell().await;
+                }
                 Stirred::By(Next::Overdue(overdue)) => self.overdue(overdue),
                 Stirred::Stop => self.stop(),
                 Stirred::MadeWay => return self.make_way(),
@@ -163,6 +167,8 @@ impl Connection {
 
     /// The session outlives the connection, unless the client has ended it.
     async fn lose(&mut self, longer: Duration) {
+        // What is still to be done of what was asked goes on by itself.
+        self.driver.forget();
         match std::mem::replace(&mut self.phase, Phase::Ending) {
             Phase::SignedIn(session) if self.finished => session.end().await,
             Phase::SignedIn(session) => {
@@ -360,7 +366,7 @@ impl Connection {
             Phase::Visiting(visitor) => drop(tokio::spawn(visitor.end())),
             // What it has begun is done to its end, though nobody waits for the answer.
             Phase::Asked(asked) => {
-                tokio::spawn(async move { asked.await.session.park(grace).await });
+                tokio::spawn(async move { asked.await.into_session().park(grace).await });
             }
             _ => {}
         }

@@ -8,19 +8,19 @@ use impp_acl::Marks as Granted;
 use impp_protocol::command::{Message, Publish};
 use impp_protocol::state::{self, ItemKind, MarkKind, MarkReport};
 use impp_protocol::{Address, MessageId, What};
-use impp_storage::{Dedup, Lane, ReadLog, StoreError};
+use impp_storage::{Dedup, Lane, ReadBack, StoreError};
 
 use super::{Marks, Said, Seen};
 use crate::core::principals::Principal;
 use crate::core::records::{self, ReadMarkRecord, place};
 
-/// Items that are read at once where custody was taken of them, and so often at most: what a device has
-/// acknowledged at once beyond that is told with what it acknowledges next.
+/// Items that are read at once where custody is taken of them, the newest first, and so often at most: whose
+/// messages are all older than these is told when they write again.
 const ITEMS_AT_ONCE: usize = 256;
-const PAGES_MAX: usize = 16;
+const PAGES_MAX: usize = 4;
 /// Their bytes.
 const BYTES_AT_ONCE: usize = 256 * 1024;
-/// Senders of what was acknowledged at once of whom the last ones are told.
+/// Senders of what is acknowledged at once who are told.
 const SENDERS_MAX: usize = 64;
 
 impl Marks {
@@ -47,46 +47,64 @@ impl Marks {
         Ok(())
     }
 
-    /// Devices of an owner have taken custody of what stands in the log behind a place, up to another.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn received(
-        self: &Arc<Self>,
+    /// What a device of an owner's is about to take custody of, up to a place: the last from each sender, if the
+    /// owner's rules let anybody be told so. Of very much at once it is the newest; and nothing, where it
+    /// cannot be read now.
+    pub async fn received(&self, owner: &Address, upto: u64) -> Vec<(Address, Seen)> {
+        // Nearly nobody lets others be told what is received.
+        if !self.grants_any(owner).await.unwrap_or(false) {
+            return Vec::new();
+        }
+        let found = self.last_of(owner, upto).await;
+        found.unwrap_or_else(|error| {
+            tracing::warn!(%error, "what was received cannot be told");
+            Vec::new()
+        })
+    }
+
+    async fn last_of(
+        &self,
         owner: &Address,
-        after: u64,
         upto: u64,
-    ) -> Result<(), StoreError> {
-        let mut last = BTreeMap::new();
-        let (mut place, items_max, bytes_max) = (after, ITEMS_AT_ONCE, BYTES_AT_ONCE);
+    ) -> Result<Vec<(Address, Seen)>, StoreError> {
+        let custody = self.store.log_state(owner.clone()).await?.custody;
+        let (mut last, mut place) = (BTreeMap::new(), upto);
         for _ in 0..PAGES_MAX {
-            let query = ReadLog { owner: owner.clone(), after: place, items_max, bytes_max };
-            let page = self.tails.read(&*self.store, query).await?;
+            if place <= custody || last.len() >= SENDERS_MAX {
+                break;
+            }
+            let (items_max, bytes_max) = (ITEMS_AT_ONCE, BYTES_AT_ONCE);
+            let query = ReadBack { owner: owner.clone(), upto: place, items_max, bytes_max };
+            let page = self.store.read_back(query).await?;
             let received = ItemKind::Received.number();
             for item in page.items.iter().filter(|item| u64::from(item.kind) == received) {
                 let message = item.body.clone().and_then(|body| Message::decode(body).ok());
-                let Some(message) = message.filter(|_| item.seq <= upto) else { continue };
+                let Some(message) = message.filter(|_| item.seq > custody) else { continue };
                 let seen = Seen { seq: item.seq, id: message.id, time: item.time };
-                last.extend(message.from.map(|from| (from, seen)));
+                if let Some(from) = message.from {
+                    // The newest comes first.
+                    last.entry(from).or_insert(seen);
+                }
             }
-            match page.items.last() {
-                Some(item) if page.more && item.seq < upto => place = item.seq,
+            match page.items.iter().map(|item| item.seq).min() {
+                Some(oldest) if page.more => place = oldest.saturating_sub(1),
                 _ => break,
             }
         }
-        let mut last: Vec<(Address, Seen)> = last.into_iter().collect();
-        last.sort_by_key(|(_, seen)| std::cmp::Reverse(seen.seq));
-        for (from, seen) in last.into_iter().take(SENDERS_MAX) {
-            self.say(owner, &from, MarkKind::Received, seen).await?;
+        Ok(last.into_iter().take(SENDERS_MAX).collect())
+    }
+
+    /// That is in custody: whoever may be told so is.
+    pub async fn say_received(self: &Arc<Self>, owner: &Address, received: Vec<(Address, Seen)>) {
+        for (from, seen) in received {
+            if let Err(error) = self.say(owner, &from, MarkKind::Received, seen).await {
+                tracing::warn!(%error, "what was received could not be told");
+            }
         }
-        Ok(())
     }
 
     /// Whether an owner's rules let anybody be told anything.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn grants_any(&self, owner: &Address) -> Result<bool, StoreError> {
+    async fn grants_any(&self, owner: &Address) -> Result<bool, StoreError> {
         let rules =
             |principal: &mut Principal, _| principal.presentity.policy().rules.grants_marks();
         self.principals.look(owner, rules).await
@@ -122,8 +140,11 @@ impl Marks {
     /// Asks another domain once, for somebody here; what it answers is for nobody.
     pub(super) fn ask_beyond(&self, of: &Address, publish: Publish) {
         let Some(beyond) = self.beyond.get().and_then(Weak::upgrade) else { return };
+        // Of more than that nothing is said: they leave others room on the link.
+        let Ok(place) = self.asking.clone().try_acquire_owned() else { return };
         let (of, remote) = (of.clone(), publish.address.domain());
         tokio::spawn(async move {
+            let _place = place;
             let told = match beyond.claim(&of, &remote) {
                 Ok(claim) => beyond.ask(claim, publish.into()).await.map(drop),
                 Err(error) => Err(error),

@@ -6,7 +6,7 @@ use impp_acl::{Acting, scope};
 use impp_protocol::command::{Done, Message, Publish};
 use impp_protocol::state::{self, Deletion, FateReport, ItemKind};
 use impp_protocol::{Address, Code, Error, MessageId, What};
-use impp_storage::{Item, Lane, Outcome, Payer, ReadLog, StoreError, Unit};
+use impp_storage::{Item, Lane, Outcome, Payer, ReadLog, Rejection, StoreError, Unit};
 
 use super::log::{Logs, bad_cursor};
 use crate::core::answers::{Handled, Stored, storage_error};
@@ -56,9 +56,14 @@ impl Logs {
         // The others are told, and what there is room for again counts, also if the client is gone
         // by then.
         let deleted = tokio::spawn(async move {
-            if let Outcome::Rejected(_) = pending.await.stored()? {
+            match pending.await.stored()? {
+                Outcome::Committed { .. } => {}
                 // Another device was first.
-                return Ok(Done::empty());
+                Outcome::Rejected(Rejection::Absent { .. }) => return Ok(Done::empty()),
+                other => {
+                    let text = format!("the item is still there: {other:?}");
+                    return Err(Error::new(Code::Internal, text));
+                }
             }
             sessions.thing_changed(&owner, What::Log);
             let counted = |principal: &mut Principal, _| principal.inbox.deleted(seq);

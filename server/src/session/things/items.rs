@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use impp_protocol::command::Message;
+use impp_protocol::field::Later;
 use impp_protocol::state::{self, DeletionReport, DeviceReport, FateReport, Item, ItemKind};
 use impp_protocol::{Address, Timestamp};
 use impp_storage as storage;
@@ -72,12 +73,34 @@ pub(super) fn item_told(
     })
 }
 
-/// What is said of a message without its body and headers, and how long the body is. Of octets that
+/// What a page has room for, of items of which it is not known before how much is told of them.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    told: usize,
+}
+
+impl Room {
+    /// Whether there is room for one more, which is in it then: for the first one always.
+    pub(super) fn takes(&mut self, item: &Item) -> bool {
+        let told = self.told + state::encode(item).len() + ITEM_BYTES_BESIDE;
+        let fits = self.told == 0 || told <= PAGE_BYTES_MAX;
+        if fits {
+            self.told = told;
+        }
+        fits
+    }
+}
+
+/// How long an item is, beside it.
+const ITEM_BYTES_BESIDE: usize = 3;
+
+/// What is said of a message without its body, its headers and what is not known of it, and how long the body is. Of octets that
 /// are no message nothing is said.
 fn without_body(message: Option<Bytes>) -> (Option<Bytes>, Option<u64>) {
     let Some(Ok(message)) = message.map(Message::decode) else { return (None, None) };
     let size = message.body.len() as u64;
-    let bare = Message { body: Bytes::new(), headers: Vec::new(), ..message };
+    let (later, later_stamps) = (Later::default(), Later::default());
+    let bare = Message { body: Bytes::new(), headers: Vec::new(), later, later_stamps, ..message };
     (Some(bare.encode()), Some(size))
 }
 

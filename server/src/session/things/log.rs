@@ -12,7 +12,7 @@ use impp_protocol::{Code, Error};
 use impp_storage::{Lane, Outcome, ReadLog, Store, StoreError, Tails, Unit};
 
 use super::following::{Following, Telling};
-use super::items::{Reader, damaged_behind, item_told};
+use super::items::{Reader, Room, damaged_behind, item_told};
 use super::trimming::Trimming;
 use super::{Client, Things};
 use crate::core::answers::{Answer, Handled, Stored};
@@ -147,11 +147,8 @@ impl Logs {
             (self.delivery.clone(), self.store.clone(), self.marks.clone());
         // What the inbox has room for again counts, also if the client is gone by then.
         Ok(Answer::when_done(async move {
-            // Nearly nobody lets others be told what is received.
-            let before = match marks.grants_any(&owner).await.unwrap_or(false) {
-                true => store.log_state(owner.clone()).await.ok().map(|state| state.custody),
-                false => None,
-            };
+            // Looked at before: what is in custody may go at once.
+            let received = marks.received(&owner, upto).await;
             if let Outcome::Rejected(_) = store.submit(unit).await.stored()? {
                 return Err(bad_cursor());
             }
@@ -161,12 +158,8 @@ impl Logs {
                 // There may be room again, for which what is decided has waited.
                 delivery.go_on(&owner).await;
             }
-            if let Some(before) = before.filter(|before| *before < upto) {
-                tokio::spawn(async move {
-                    if let Err(error) = marks.received(&owner, before, upto).await {
-                        tracing::warn!(%error, "what was received could not be told");
-                    }
-                });
+            if !received.is_empty() {
+                tokio::spawn(async move { marks.say_received(&owner, received).await });
             }
             Ok(Done::empty())
         }))
@@ -193,6 +186,7 @@ impl Logs {
         damaged.retain(|seq| reader.every && *seq > after);
         damaged.sort_unstable_by(|a, b| b.cmp(a));
         let (mut items, mut next, mut sealed) = (Vec::new(), after, Sealed::default());
+        let (mut room, mut more) = (Room::default(), read.more);
         for item in read.items {
             let seq = item.seq;
             while let Some(before) = damaged.pop_if(|damaged| *damaged <= seq) {
@@ -201,19 +195,25 @@ impl Logs {
                     items.push(damaged_behind(self.cursor(acting, next, &mut sealed)));
                 }
             }
-            next = seq;
             let seal = |seq| self.cursor(acting, seq, &mut sealed);
-            items.extend(item_told(item, reader, seal));
+            let told = item_told(item, reader, seal);
+            // Without bodies more was read than a page may hold.
+            if reader.bare && !told.as_ref().is_none_or(|told| room.takes(told)) {
+                more = true;
+                break;
+            }
+            next = seq;
+            items.extend(told);
         }
         // Those behind the last one; where there is more they are among that.
-        if !read.more {
+        if !more {
             let mut behind = || damaged_behind(self.cursor(acting, next, &mut sealed));
             items.extend(damaged.iter().map(|_| behind()));
         }
         let page = Page {
             items,
             cursor: self.cursor(acting, next, &mut sealed),
-            more: read.more,
+            more,
             oldest: self.cursor(acting, read.oldest.saturating_sub(1), oldest),
         };
         Ok((page, next))

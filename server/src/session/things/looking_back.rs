@@ -10,10 +10,14 @@ use impp_protocol::state::{self, Item, Page};
 use impp_protocol::{Address, Code, Error, Timestamp};
 use impp_storage::{self as storage, ReadBack};
 
-use super::items::{BARE_BYTES_MAX, PAGE_BYTES_MAX, Reader, damaged_behind, is_about, item_told};
+use super::items::{
+    BARE_BYTES_MAX, PAGE_BYTES_MAX, Reader, Room, damaged_behind, is_about, item_told,
+};
 use super::log::{Logs, PAGE_ITEMS_MAX, Sealed};
 use crate::core::answers::{Handled, Stored};
 
+/// Items that are read at once, at least.
+const READ_ITEMS_MIN: usize = 64;
 /// Items of the log that one request looks at.
 const LOOKED_ITEMS_MAX: usize = 1024;
 
@@ -25,8 +29,7 @@ struct Looking {
     /// So many are told at most.
     max: usize,
     found: Vec<Item>,
-    /// Their messages, in bytes.
-    told_bytes: usize,
+    room: Room,
     /// What may still be looked at.
     items_left: usize,
     bytes_left: usize,
@@ -82,7 +85,7 @@ impl Logs {
             since: fetch.since,
             max,
             found: Vec::new(),
-            told_bytes: 0,
+            room: Room::default(),
             items_left: LOOKED_ITEMS_MAX,
             bytes_left: BARE_BYTES_MAX,
             upto,
@@ -108,7 +111,9 @@ impl Looking {
     fn query(&self, owner: &Address) -> ReadBack {
         let all = self.with.is_none() && !self.reader.bare;
         let bytes_max = if all { PAGE_BYTES_MAX } else { self.bytes_left };
-        let items_max = if all { self.max - self.found.len() } else { PAGE_ITEMS_MAX as usize };
+        // Of these some may not be for who reads.
+        let room = (self.max - self.found.len()).max(READ_ITEMS_MIN);
+        let items_max = if all { room } else { PAGE_ITEMS_MAX as usize };
         let items_max = items_max.min(self.items_left);
         ReadBack { owner: owner.clone(), upto: self.upto, items_max, bytes_max }
     }
@@ -152,13 +157,11 @@ impl Looking {
             return true;
         }
         let Some(told) = item_told(item, self.reader, seal) else { return true };
-        let bytes = told.message.as_ref().map_or(0, Bytes::len);
-        if !self.found.is_empty() && self.told_bytes + bytes > PAGE_BYTES_MAX {
-            return false;
+        let fits = self.room.takes(&told);
+        if fits {
+            self.found.push(told);
         }
-        self.told_bytes += bytes;
-        self.found.push(told);
-        true
+        fits
     }
 }
 

@@ -160,7 +160,8 @@ impl Presence {
     }
 }
 
-fn no_longer() -> Error {
+/// Who asks has been sent away.
+pub(in crate::session) fn no_longer() -> Error {
     Error::new(Code::Refused, "the account was changed; sign in again")
 }
 

@@ -78,8 +78,8 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
                     let change = contact_change(old.as_ref(), &contact);
                     if !client.change_contact(change, number).await? {
                         let who = &contact.address;
-                        out.note(&format!("{who} was removed by another device; nothing changed"));
-                        return Ok(());
+                        let text = format!("{who} was removed by another device; nothing changed");
+                        return Err(Failure::Missing(text));
                     }
                 }
                 // A server of before knows whole entries alone.

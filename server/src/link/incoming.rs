@@ -6,7 +6,7 @@ use impp_federation::queue::follow;
 use impp_protocol::command::{Done, Message, Publish, Written};
 use impp_protocol::field::Later;
 use impp_protocol::state::{self, MarkReport, Typing};
-use impp_protocol::{Address, By, Code, Error};
+use impp_protocol::{Address, By, Code, Error, What};
 
 use super::LinkMailbox;
 use super::connection::Serving;
@@ -66,13 +66,25 @@ pub(super) async fn message(
     serving.delivery.deliver(message, writer, Bearer::Link).await.map_err(request)
 }
 
-/// Takes a mark: what one of the other side's users lets one of ours be told. It is answered alike whatever
-/// becomes of it.
-pub(super) fn mark(
+/// Takes what one of the other side's users lets one of ours be told.
+pub(super) fn told(
     serving: &Serving,
     link: &LinkMailbox,
     publish: Publish,
 ) -> Result<Answer, Refused> {
+    match publish.what {
+        What::Typing => typing(serving, link, publish),
+        What::ReadMarks => mark(serving, link, publish),
+        what => {
+            let text = format!("PUBLISH of {what} is not for links");
+            Err(Refused::Request(Error::new(Code::WrongState, text)))
+        }
+    }
+}
+
+/// Takes a mark: what one of the other side's users lets one of ours be told. It is answered alike whatever
+/// becomes of it.
+fn mark(serving: &Serving, link: &LinkMailbox, publish: Publish) -> Result<Answer, Refused> {
     let request = |error: Error| Refused::Request(error);
     let report: MarkReport = state::decode(publish.content.unwrap_or_default())
         .map_err(|error| request(Error::new(Code::Malformed, format!("content: {error}"))))?;
@@ -85,11 +97,7 @@ pub(super) fn mark(
 }
 
 /// Takes word that one of the other side's users writes to one of ours; answered as [`mark`].
-pub(super) fn typing(
-    serving: &Serving,
-    link: &LinkMailbox,
-    publish: Publish,
-) -> Result<Answer, Refused> {
+fn typing(serving: &Serving, link: &LinkMailbox, publish: Publish) -> Result<Answer, Refused> {
     let typing: Typing = state::decode(publish.content.unwrap_or_default()).map_err(|error| {
         Refused::Request(Error::new(Code::Malformed, format!("content: {error}")))
     })?;

@@ -130,8 +130,7 @@ pub struct Principals {
 impl Principals {
     /// None is loaded yet.
     pub fn new(ground: Ground, recovery: Recovery) -> Principals {
-        let (entries, surroundings, first_rules) = Default::default();
-        let (loading, ghosts, named) = Default::default();
+        let (entries, surroundings, first_rules, loading, ghosts, named) = Default::default();
         Principals {
             ground,
             recovery,

@@ -259,12 +259,8 @@ impl Open {
                 let taken = incoming::message(serving, mailbox, message).await;
                 self.answer(number, taken);
             }
-            Command::Publish(publish) if publish.what == What::Typing => {
-                let taken = incoming::typing(&self.serving, &self.link.mailbox, publish);
-                self.answer(number, taken);
-            }
-            Command::Publish(publish) if publish.what == What::ReadMarks => {
-                let taken = incoming::mark(&self.serving, &self.link.mailbox, publish);
+            Command::Publish(publish) => {
+                let taken = incoming::told(&self.serving, &self.link.mailbox, publish);
                 self.answer(number, taken);
             }
             Command::Subscribe(subscribe) => self.subscribe(number, subscribe).await,

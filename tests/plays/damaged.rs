@@ -98,7 +98,7 @@ async fn d8_g6_c13_a_damaged_account_is_closed_alone() {
         server.stop();
         damage(&server);
         server.restart();
-        assert!(server.stderr().contains("bob@localhost"), "{what}: {}", server.stderr());
+        server.until_logged("bob@localhost", 1).await;
         bob_alone_is_closed(&server, what).await;
         let mut alice = Peer::sign_in(&server, "alice").await;
         let nobody = fetch("nobody@localhost", What::Presence);
@@ -163,7 +163,7 @@ async fn e9_g6_a_damaged_message_in_the_queue_keeps_none_of_the_others() {
     // Each has been tried for long enough.
     server.set("federation.queue_seconds", 1);
     server.restart();
-    assert!(server.stderr().contains("record 10 of a.example (alice"), "{}", server.stderr());
+    server.until_logged("record 10 of a.example (alice", 1).await;
     assert_eq!(server.metrics().get("impp_store_damaged"), 1.0);
     let mut alice = Peer::sign_in(&server, "alice").await;
     for id in well {
@@ -193,7 +193,7 @@ async fn d8_g6_a_damaged_follower_is_alone_in_not_following() {
     server.stop();
     damage_record(&server, FOLLOWED, "alice");
     server.restart();
-    assert!(server.stderr().contains("record 9 of a.example (alice"), "{}", server.stderr());
+    server.until_logged("record 9 of a.example (alice", 1).await;
     let followed = Peer::sign_in(&server, "bob").await.subscriptions().await;
     assert!(followed.iter().any(|entry| entry.presentity.as_str() == "x@far.example"));
 }
@@ -256,7 +256,7 @@ async fn d8_g6_damaged_rules_and_contacts_close_what_hangs_on_them() {
         }
         assert_eq!(bob.send("carol@localhost", "x").await, Outcome::Delivered);
         let name = format!("record {kind} of localhost (alice");
-        assert!(server.stderr().contains(&name), "{}", server.stderr());
+        server.until_logged(&name, 1).await;
     }
 }
 

@@ -70,7 +70,7 @@ impl View {
 /// Keeps those that are the same there, and names the others.
 fn keep(fields: &mut Fields, own: &Fields, of: &str, names: &mut Vec<String>) {
     fields.retain(|name, value| {
-        let same = own.get(name) == Some(&*value);
+        let same = own.get(name) == Some(value);
         if !same {
             names.push(format!("{of}{name}"));
         }

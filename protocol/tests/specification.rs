@@ -192,15 +192,9 @@ fn limits() -> String {
     table
 }
 
-fn tables() -> BTreeMap<String, String> {
-    let mut tables = BTreeMap::new();
-    let mut add = |name: &str, table: String| {
-        assert!(tables.insert(format!("table: {name}"), table).is_none(), "{name} twice");
-    };
-    for (_, _, name, _, specs) in Kind::ALL {
-        add(name, fields(specs));
-    }
-    for (name, specs) in [
+/// Maps that stand in commands and contents, by the names of their tables.
+fn maps() -> Vec<(&'static str, &'static [FieldSpec])> {
+    vec![
         ("header", Header::FIELDS),
         ("document", WireDocument::FIELDS),
         ("part", Part::FIELDS),
@@ -246,7 +240,18 @@ fn tables() -> BTreeMap<String, String> {
         ("delegated right", DelegatedRight::FIELDS),
         ("acts", Acts::FIELDS),
         ("act", Act::FIELDS),
-    ] {
+    ]
+}
+
+fn tables() -> BTreeMap<String, String> {
+    let mut tables = BTreeMap::new();
+    let mut add = |name: &str, table: String| {
+        assert!(tables.insert(format!("table: {name}"), table).is_none(), "{name} twice");
+    };
+    for (_, _, name, _, specs) in Kind::ALL {
+        add(name, fields(specs));
+    }
+    for (name, specs) in maps() {
         add(name, fields(specs));
     }
     add("kinds", kinds());

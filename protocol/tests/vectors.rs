@@ -78,8 +78,25 @@ fn sign_in() -> Vec<Vector> {
         window: Some(Duration::from_secs(300)),
         ..Done::empty()
     };
+    let later = resumptions((&old, &new), &exporter, &signed_in);
+    let mut vectors = vec![
+        vector("auth", "alice begins to sign in from a device", 1, auth),
+        vector("challenge", "the server's salt, iteration count and nonce", 1, challenge),
+        vector("auth-proof", "alice proves that she knows the password", 2, second),
+        vector("ok-signed-in", "alice is signed in, and the server proven", 2, signed_in),
+    ];
+    vectors.extend(later);
+    vectors
+}
+
+/// How the session that was signed in is resumed by the first of two tickets, which brings the second.
+fn resumptions(
+    (old, new): (&Ticket, &Ticket),
+    exporter: &[u8; 32],
+    signed_in: &Done,
+) -> Vec<Vector> {
     let resume = Auth {
-        data: Some(Bytes::copy_from_slice(&old.client_proof(&exporter))),
+        data: Some(Bytes::copy_from_slice(&old.client_proof(exporter))),
         device: Some(DeviceId([0x11; 16])),
         resume: Some(old.session()),
         ..Auth::empty()
@@ -97,17 +114,13 @@ fn sign_in() -> Vec<Vector> {
         ..signed_in.clone()
     };
     let resumed = Done {
-        data: Some(Bytes::copy_from_slice(&old.server_proof(&exporter))),
+        data: Some(Bytes::copy_from_slice(&old.server_proof(exporter))),
         resume: Some(new.encode().into()),
         resumed: true,
         ..signed_in.clone()
     };
     let late = Done { layer_ended: true, ..resumed.clone() };
     vec![
-        vector("auth", "alice begins to sign in from a device", 1, auth),
-        vector("challenge", "the server's salt, iteration count and nonce", 1, challenge),
-        vector("auth-proof", "alice proves that she knows the password", 2, second),
-        vector("ok-signed-in", "alice is signed in, and the server proven", 2, signed_in),
         vector("auth-resume", "later she resumes the session (the same exporter)", 1, resume),
         vector("ok-resumed", "it goes on; the next ticket", 1, resumed),
         vector(

@@ -40,6 +40,7 @@ struct Known {
 
 /// What is known of a number.
 #[derive(Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "each lives for one match")]
 enum Seen {
     /// It is to be done.
     New,

@@ -93,7 +93,7 @@ impl Session {
         presentity: &Address,
         front: &mut dyn Front,
     ) -> Result<(), Error> {
-        let Some(followed) = self.to_tell(presentity) else { return Ok(()) };
+        let Some(followed) = self.take_followed(presentity) else { return Ok(()) };
         let (watcher, session) = (&self.client.account.address, self.client.mailbox.id);
         let Followed { held, state, ended, .. } = followed;
         let pull = Pull { watcher, session, held, state };
@@ -115,7 +115,7 @@ impl Session {
     }
 
     /// What it follows of somebody, if it may be told now, and what it holds as it takes news of that.
-    fn to_tell(&mut self, presentity: &Address) -> Option<Followed> {
+    fn take_followed(&mut self, presentity: &Address) -> Option<Followed> {
         let mut followed = self.followed.get(presentity).cloned()?;
         match followed.waits.as_ref().map(|waits| waits.get()) {
             None => {}

@@ -57,7 +57,7 @@ mod tests {
         };
         let all = |mark: &ReadMark| ReadMarks { entries: vec![mark.clone()] };
         let (mut marked, first, second) = (Marked::default(), mark(b"1"), mark(b"2"));
-        assert_eq!(marked.take(all(&first)), [first.clone()]);
+        assert_eq!(marked.take(all(&first)), std::slice::from_ref(&first));
         assert_eq!(marked.take(all(&first)), []);
         assert_eq!(marked.take(all(&second)), [second]);
     }

@@ -71,7 +71,6 @@ pub async fn resume(
 ) -> Result<(Session, Done), Error> {
     let binding = auth.binding.unwrap_or(Binding::Exporter);
     let bound = &proof.bound(binding)?;
-    let gone = || Error::new(Code::Expired, "the session is gone; sign in anew");
     let (Some(id), Some(device), Some(shown)) = (auth.resume, auth.device, &auth.data) else {
         return Err(Error::new(Code::Malformed, "resume: needs the device and data"));
     };
@@ -81,23 +80,15 @@ pub async fn resume(
         .live
         .sessions
         .get(id)
-        .filter(|mailbox| mailbox.device == device && proof.covers(&mailbox.account));
-    let mailbox = mailbox.ok_or_else(gone)?;
+        .filter(|mailbox| mailbox.device == device && proof.covers(&mailbox.account))
+        .ok_or_else(gone)?;
     let proven = |issued: &Issued| {
         issued.is_taken_by(binding) && issued.ticket.is_proven_by_client(bound, shown)
     };
     let ticket = mailbox.ticket(proven).ok_or_else(gone)?;
     let fresh = issue(serving, id, binding)?;
     let grace = seconds(serving.settings.load().times.grace_seconds);
-    let taken = take_over(&serving.rooms.live, &mailbox, &ticket);
-    // The old connection may be at something that takes longer: the session is there all the same.
-    let taken = tokio::time::timeout(HANDOVER, taken).await.map_err(|_| {
-        let text = "the session's old connection is at something; come again";
-        Error::new(Code::Busy, text).retry_after(Duration::from_secs(1))
-    })?;
-    let mut session = taken.ok_or_else(gone)?;
-    // A goodbye that nobody took is not for the new connection.
-    mailbox.stay();
+    let mut session = take_over(&serving.rooms.live, &mailbox, &ticket).await?;
     // Somebody may have come with its successor meanwhile.
     if !mailbox.use_ticket(&ticket, fresh.clone()) {
         session.park(grace).await;
@@ -123,19 +114,36 @@ pub async fn resume(
     Ok((session, done))
 }
 
-/// Takes the session from where it waits; one that still has a connection is taken from that.
-async fn take_over(live: &Live, mailbox: &Mailbox, ticket: &Ticket) -> Option<Session> {
-    loop {
-        let moved = mailbox.moved();
-        if let Some(session) = live.take(mailbox.id) {
-            return Some(session);
+fn gone() -> Error {
+    Error::new(Code::Expired, "the session is gone; sign in anew")
+}
+
+/// Takes the session from where it waits; one that still has a connection is taken from that, if it lets go of
+/// it in time.
+async fn take_over(live: &Live, mailbox: &Mailbox, ticket: &Ticket) -> Result<Session, Error> {
+    let waiting = async {
+        loop {
+            let moved = mailbox.moved();
+            if let Some(session) = live.take(mailbox.id) {
+                return Some(session);
+            }
+            live.sessions.get(mailbox.id)?;
+            // Whoever has come with its successor is not sent away by it.
+            mailbox.ticket(|good| good.ticket == *ticket)?;
+            mailbox.end(Bye::new(ByeReason::Replaced, "the session goes on on another connection"));
+            moved.await;
         }
-        live.sessions.get(mailbox.id)?;
-        // Whoever has come with its successor is not sent away by it.
-        mailbox.ticket(|good| good.ticket == *ticket)?;
-        mailbox.end(Bye::new(ByeReason::Replaced, "the session goes on on another connection"));
-        moved.await;
-    }
+    };
+    // The old connection may be at something that takes longer: the session is there all the same.
+    let busy = || {
+        let text = "the session's old connection is at something; come again";
+        Error::new(Code::Busy, text).retry_after(Duration::from_secs(1))
+    };
+    let taken = tokio::time::timeout(HANDOVER, waiting).await.map_err(|_| busy())?;
+    let session = taken.ok_or_else(gone)?;
+    // A goodbye that nobody took is not for the new connection.
+    mailbox.stay();
+    Ok(session)
 }
 
 impl Session {

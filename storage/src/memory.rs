@@ -234,11 +234,9 @@ impl State {
                         gone.iter().for_each(|item| drop(items.remove(&item.seq)));
                     }
                 }
-                Write::Mark { log, item: Kept { seq, time, .. }, kind } => {
-                    let (head, body) = (Bytes::new(), None);
-                    let item = Item { seq, kind, head, body, time };
-                    let mark = Stored { item, counts: None };
-                    self.items.entry(log).or_default().insert(seq, mark);
+                Write::Mark { log, item, kind } => {
+                    let mark = Stored { item: item.mark(kind), counts: None };
+                    self.items.entry(log).or_default().insert(item.seq, mark);
                 }
                 Write::Purge { log } => {
                     self.items.remove(&log);

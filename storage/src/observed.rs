@@ -3,10 +3,9 @@
 //!
 //! What is made of it is left to the observer.
 
-use bytes::Bytes;
 use impp_protocol::Address;
 
-use crate::plan::{Kept, Plan, Write};
+use crate::plan::{Plan, Write};
 use crate::{Item, Op, Unit};
 
 /// Who is told what became of logs.
@@ -72,17 +71,11 @@ impl Plan<'_> {
             Some(LogChange::Shrank { owner: (*owner).clone(), gone, oldest })
         });
         let marked = self.writes.iter().filter_map(|write| {
-            let Write::Mark { log, item: Kept { seq, time, .. }, kind } = *write else {
-                return None;
-            };
-            let (owner, _) = self.logs.iter().find(|(_, row)| row.id == log)?;
-            let item = Item { seq, kind, head: Bytes::new(), body: None, time };
-            Some(LogChange::Marked { owner: (*owner).clone(), item })
+            let Write::Mark { log, item, kind } = write else { return None };
+            let (owner, _) = self.logs.iter().find(|(_, row)| row.id == *log)?;
+            Some(LogChange::Marked { owner: (*owner).clone(), item: item.mark(*kind) })
         });
-        let purged = unit.ops.iter().filter_map(|op| match op {
-            Op::Purge { owner } => Some(LogChange::Purged { owner: owner.clone() }),
-            _ => None,
-        });
+        let purged = purged(unit);
         // What goes was there before: so it may be told behind what has come. And who is purged
         // begins anew behind all of it.
         grew.chain(shrank).chain(marked).chain(purged).collect()
@@ -95,4 +88,12 @@ impl Plan<'_> {
             _ => None,
         })
     }
+}
+
+/// Whose logs go whole.
+fn purged(unit: &Unit) -> impl Iterator<Item = LogChange> {
+    unit.ops.iter().filter_map(|op| match op {
+        Op::Purge { owner } => Some(LogChange::Purged { owner: owner.clone() }),
+        _ => None,
+    })
 }

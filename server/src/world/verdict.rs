@@ -136,15 +136,7 @@ fn messages(facts: &mut Facts, logs: &BTreeMap<Address, &[Item]>) {
             Some(Ok(Outcome::Sent)) => wrong.push(format!("{what} was not stored")),
             Some(Ok(_)) => {
                 let deletion = facts.deletions.get(&(sent.to.clone(), sent.id));
-                let came = match fates[..] {
-                    _ if deletion == Some(&true) && received > 0 => false,
-                    [Fate::Delivered] if deletion.is_some() => received <= 1,
-                    [Fate::Delivered] => received == 1,
-                    [Fate::Failed | Fate::Expired] => received == 0,
-                    [Fate::Unknown] => received <= 1,
-                    _ => false,
-                };
-                if !came || copies != 1 {
+                if !has_come(deletion.copied(), &fates, received) || copies != 1 {
                     wrong.push(format!(
                         "{what} was accepted: received {received}, copies {copies}, fates {fates:?}"
                     ));
@@ -155,6 +147,18 @@ fn messages(facts: &mut Facts, logs: &BTreeMap<Address, &[Item]>) {
     order(facts, logs, &mut wrong);
     for what in wrong {
         facts.wrong(what);
+    }
+}
+
+/// Whether what was accepted is there as often as its fate says, and as its recipient has left it there.
+fn has_come(deletion: Option<bool>, fates: &[Fate], received: usize) -> bool {
+    match fates {
+        _ if deletion == Some(true) && received > 0 => false,
+        [Fate::Delivered] if deletion.is_some() => received <= 1,
+        [Fate::Delivered] => received == 1,
+        [Fate::Failed | Fate::Expired] => received == 0,
+        [Fate::Unknown] => received <= 1,
+        _ => false,
     }
 }
 

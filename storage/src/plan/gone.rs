@@ -1,8 +1,10 @@
 //! What an owner takes away: one item, or all of a log; and what a unit has taken away so far.
 
+use bytes::Bytes;
 use impp_protocol::Address;
 
 use super::{Facts, Kept, LogRow, Plan, Planner, Usage, Write};
+use crate::Item;
 use crate::unit::Rejection;
 
 impl<'u, F: Facts> Planner<'u, '_, F> {
@@ -50,6 +52,13 @@ impl<'u, F: Facts> Planner<'u, '_, F> {
             self.set_log(owner, purged);
         }
         Ok(())
+    }
+}
+
+impl Kept {
+    /// What comes in its place: it holds nothing.
+    pub(crate) fn mark(&self, kind: u8) -> Item {
+        Item { seq: self.seq, kind, head: Bytes::new(), body: None, time: self.time }
     }
 }
 

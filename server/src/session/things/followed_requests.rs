@@ -5,15 +5,13 @@
 
 use impp_acl::{Acting, scope};
 use impp_protocol::What;
-use impp_protocol::command::Notify;
 use impp_protocol::presence::Version;
-use impp_protocol::state::{self, Requests, SubscriptionState};
+use impp_protocol::state::{self, Requests};
 
-use super::following::{Following, Leaving, Telling};
-use super::requests::by_sender;
+use super::following::{Following, Leaving, Telling, told};
 use super::seldom::Seldom;
 use super::{Client, Things, lists};
-use crate::session::{Event, Front};
+use crate::session::Front;
 
 /// See the module.
 pub(super) struct FollowedRequests {
@@ -38,7 +36,7 @@ impl Following for FollowedRequests {
         front: &'a mut dyn Front,
     ) -> Telling<'a> {
         Box::pin(async move {
-            let (waiting, mut after) = (&things.requests, None);
+            let waiting = &things.requests;
             if !front.has_room() {
                 return Ok(false);
             }
@@ -48,28 +46,20 @@ impl Following for FollowedRequests {
             let entries = waiting.entries(&self.acting).await?;
             // To look costs as much as to tell.
             self.seldom.told(waiting.clock.now());
-            let all = Requests { entries: entries.clone(), more: false, messages: Vec::new() };
+            let all = Requests { entries, more: false, messages: Vec::new() };
             let version = Some(Version::of(&state::encode(&all)));
             if self.told == version {
                 return Ok(true);
             }
             self.told = version;
-            loop {
-                let (part, next) = lists::part(entries.clone(), after.as_ref(), by_sender);
-                let part = Requests { entries: part, more: next.is_some(), ..all.clone() };
-                let owner = self.acting.owner().clone();
-                let mut notify = Notify::of(owner, What::Requests, SubscriptionState::Active);
-                let content = Some(state::encode(&part));
-                match after {
-                    None => notify.snapshot = content,
-                    Some(_) => notify.patch = content,
-                }
-                front.tell(Event::State(notify));
-                after = next;
-                if after.is_none() {
-                    return Ok(true);
-                }
+            let parts = lists::in_parts(all.entries);
+            let last = parts.len() - 1;
+            for (index, entries) in parts.into_iter().enumerate() {
+                let part = Requests { entries, more: index < last, messages: Vec::new() };
+                let (owner, content) = (self.acting.owner(), state::encode(&part));
+                front.tell(told(owner, What::Requests, index == 0, content));
             }
+            Ok(true)
         })
     }
 

@@ -5,14 +5,12 @@
 
 use bytes::Bytes;
 use impp_acl::{Acting, scope};
-use impp_protocol::command::Notify;
-use impp_protocol::state::{self, SubscriptionState, Watchers};
-use impp_protocol::{Address, What};
+use impp_protocol::{What, state};
 
-use super::following::{Following, Leaving, Telling};
+use super::following::{Following, Leaving, Telling, told};
 use super::seldom::Seldom;
 use super::{Client, Things};
-use crate::session::{Event, Front};
+use crate::session::Front;
 
 /// See the module.
 pub(super) struct FollowedWatchers {
@@ -49,7 +47,12 @@ impl Following for FollowedWatchers {
                     let (mut watchers, next) = watched.part(&self.acting, after.as_ref()).await?;
                     watchers.more = next.is_some();
                     self.telling = next.map(Some);
-                    front.tell(told(owner, after.is_none(), &watchers));
+                    front.tell(told(
+                        owner,
+                        What::Watchers,
+                        after.is_none(),
+                        state::encode(&watchers),
+                    ));
                     continue;
                 }
                 if self.after.is_some() && !self.seldom.may(&watched.clock, client) {
@@ -70,7 +73,7 @@ impl Following for FollowedWatchers {
                         if news.more {
                             self.seldom.goes_on();
                         }
-                        front.tell(told(owner, false, &news));
+                        front.tell(told(owner, What::Watchers, false, state::encode(&news)));
                     }
                 }
             }
@@ -85,17 +88,6 @@ impl Following for FollowedWatchers {
     fn leave<'a>(&'a self, things: &'a Things, client: &'a Client) -> Leaving<'a> {
         Box::pin(things.watched.unfollow(&self.acting, client.mailbox.id))
     }
-}
-
-/// All of them, or a part that goes on with the one before or changes what was told.
-fn told(owner: &Address, is_first: bool, watchers: &Watchers) -> Event {
-    let mut notify = Notify::of(owner.clone(), What::Watchers, SubscriptionState::Active);
-    let content = Some(state::encode(watchers));
-    match is_first {
-        true => notify.snapshot = content,
-        false => notify.patch = content,
-    }
-    Event::State(notify)
 }
 
 #[cfg(test)]

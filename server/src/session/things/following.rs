@@ -8,10 +8,12 @@
 use std::pin::Pin;
 
 use bytes::Bytes;
-use impp_protocol::Error;
+use impp_protocol::command::Notify;
+use impp_protocol::state::SubscriptionState;
+use impp_protocol::{Address, Error, What};
 
 use super::{Client, Things};
-use crate::session::Front;
+use crate::session::{Event, Front};
 
 /// Whether all was told that there is. An error is looked at again after a while.
 pub(in crate::session) type Telling<'a> =
@@ -19,6 +21,16 @@ pub(in crate::session) type Telling<'a> =
 
 /// What was kept of it elsewhere is let go of.
 pub(in crate::session) type Leaving<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// A state as its owner's session is told it: all of it, or what goes on with or changes what was told.
+pub(super) fn told(owner: &Address, what: What, is_first: bool, content: Bytes) -> Event {
+    let mut notify = Notify::of(owner.clone(), what, SubscriptionState::Active);
+    match is_first {
+        true => notify.snapshot = Some(content),
+        false => notify.patch = Some(content),
+    }
+    Event::State(notify)
+}
 
 /// A thing as it is followed: what its client was told last.
 pub(in crate::session) trait Following: Send + Sync {

@@ -31,6 +31,22 @@ pub(in crate::session) fn part<T: Map>(
     (part, None)
 }
 
+/// The same list in all its parts, in their order; one of them, if there is nothing in it.
+pub(super) fn in_parts<T: Map>(entries: Vec<T>) -> Vec<Vec<T>> {
+    let (mut parts, mut part, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for entry in entries {
+        let own = state::encode(&entry).len() + 3;
+        if bytes + own > PART_BYTES_MAX && !part.is_empty() {
+            parts.push(std::mem::take(&mut part));
+            bytes = 0;
+        }
+        bytes += own;
+        part.push(entry);
+    }
+    parts.push(part);
+    parts
+}
+
 /// The answer that carries a list, or part of it.
 pub(in crate::session) fn answer(content: Bytes, next: Option<Bytes>) -> Done {
     Done { content: Some(content), next, ..Done::empty() }

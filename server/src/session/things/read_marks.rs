@@ -7,19 +7,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use impp_acl::{Acting, scope};
-use impp_protocol::command::{Done, Fetch, Notify, Publish};
-use impp_protocol::state::{self, ReadMark, ReadMarkEdit, ReadMarks, SubscriptionState};
+use impp_protocol::command::{Done, Fetch, Publish};
+use impp_protocol::state::{self, ReadMark, ReadMarkEdit, ReadMarks};
 use impp_protocol::{Address, Code, Error, What};
 use impp_storage::Store;
 
-use super::following::{Following, Telling};
+use super::following::{Following, Telling, told};
 use super::seldom::Seldom;
 use super::{Client, Things, lists};
 use crate::core::answers::{Handled, Stored};
 use crate::core::clock::Clock;
 use crate::core::secrets::Secrets;
 use crate::messages::{Conversation, Marks};
-use crate::session::{Event, Front};
+use crate::session::Front;
 
 /// See the module.
 pub(super) struct OwnMarks {
@@ -102,30 +102,19 @@ impl Following for FollowedReadMarks {
             let mut all = own.marks.all(owner).await.stored()?;
             // To look costs as much as to tell.
             self.seldom.told(own.clock.now());
-            let mut is_first = self.told.is_none();
+            let is_first = self.told.is_none();
             let now = all.iter().map(|one| (one.with.clone(), one.version)).collect();
-            let told = self.told.replace(now).unwrap_or_default();
-            all.retain(|one| told.get(&one.with) != Some(&one.version));
+            let before = self.told.replace(now).unwrap_or_default();
+            all.retain(|one| before.get(&one.with) != Some(&one.version));
             if all.is_empty() && !is_first {
                 return Ok(true);
             }
-            let entries: Vec<ReadMark> = all.into_iter().map(|one| own.told(owner, one)).collect();
-            let mut after = None;
-            loop {
-                let (part, next) = lists::part(entries.clone(), after.as_ref(), by_address);
-                let content = Some(state::encode(&ReadMarks { entries: part }));
-                let mut notify =
-                    Notify::of(owner.clone(), What::ReadMarks, SubscriptionState::Active);
-                match std::mem::take(&mut is_first) {
-                    true => notify.snapshot = content,
-                    false => notify.patch = content,
-                }
-                front.tell(Event::State(notify));
-                after = next;
-                if after.is_none() {
-                    return Ok(true);
-                }
+            let entries = all.into_iter().map(|one| own.told(owner, one)).collect();
+            for (index, entries) in lists::in_parts(entries).into_iter().enumerate() {
+                let content = state::encode(&ReadMarks { entries });
+                front.tell(told(owner, What::ReadMarks, is_first && index == 0, content));
             }
+            Ok(true)
         })
     }
 

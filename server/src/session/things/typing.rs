@@ -4,15 +4,15 @@
 //! Who may be told is left to `messages/marks`.
 
 use impp_acl::{Acting, scope};
-use impp_protocol::command::{Done, Notify, Publish};
-use impp_protocol::state::{self, SubscriptionState, Typing, TypingEdit};
+use impp_protocol::command::{Done, Publish};
+use impp_protocol::state::{self, Typing, TypingEdit};
 use impp_protocol::{Code, Error, What};
 
-use super::following::{Following, Leaving, Telling};
+use super::following::{Following, Leaving, Telling, told};
 use super::read_marks::OwnMarks;
 use super::{Client, Things};
 use crate::core::answers::{Handled, Stored};
-use crate::session::{Event, Front};
+use crate::session::Front;
 
 impl OwnMarks {
     /// The owner writes to somebody. It is answered alike whether or not they are told.
@@ -52,12 +52,10 @@ impl Following for FollowedTyping {
                 if lasts.is_zero() || !front.has_room() {
                     continue;
                 }
-                let owner = self.acting.owner().clone();
-                let mut notify = Notify::of(owner, What::Typing, SubscriptionState::Active);
                 // Whole seconds are told: of the last part of one, one.
                 let lasts = std::time::Duration::from_secs(lasts.as_millis().div_ceil(1000) as u64);
-                notify.snapshot = Some(state::encode(&Typing { from, lasts }));
-                front.tell(Event::State(notify));
+                let content = state::encode(&Typing { from, lasts });
+                front.tell(told(self.acting.owner(), What::Typing, true, content));
             }
             Ok(true)
         })

@@ -184,9 +184,14 @@ impl Facts {
     pub(super) fn rules(&mut self, owner: &Address, index: usize, now: u64, place: Place) -> bool {
         self.touched.insert(owner.clone(), now);
         let rulings = self.rulings.entry(owner.clone()).or_default();
-        let first = rulings[index].asked.is_none();
-        if first {
-            (rulings[index].asked, rulings[index].place) = (Some(now), Some(place));
+        let ruling = &mut rulings[index];
+        let first = ruling.asked.is_none();
+        ruling.asked.get_or_insert(now);
+        // If they come to hold, it is by what was asked for last: what was asked before it may have been
+        // lost on its way, or failed unseen.
+        ruling.place = Some(place);
+        if !first {
+            self.suspicions.retain(|other| other.owner != *owner || other.over != index);
         }
         first
     }

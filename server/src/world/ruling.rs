@@ -56,7 +56,7 @@ pub(super) struct Ruling {
     pub asked: Option<u64>,
     /// When it was answered that they hold.
     pub acked: Option<u64>,
-    /// Where they were asked for, the first time.
+    /// Where they were asked for, the last time.
     pub place: Option<Place>,
     /// Somebody was shown what these rules alone, which were not answered yet, let them see.
     pub relied_on: bool,

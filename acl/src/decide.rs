@@ -40,7 +40,8 @@ pub struct Question<'a> {
     pub domain: &'a DomainPolicy,
 }
 
-/// What becomes of a question, and which rules made it so.
+/// What becomes of a question. Which rules made it so is reckoned anew where somebody asks
+/// ([`crate::explain`]): every watcher has one of these.
 ///
 /// Rules alone make it:
 ///
@@ -52,11 +53,20 @@ pub struct Question<'a> {
 pub struct Decision {
     pub(crate) handling: Handling,
     pub(crate) grants: Grants,
-    matched: Matched,
-    floors: Matched,
-    ceilings: Matched,
-    by_owner: bool,
     until: Option<Timestamp>,
+}
+
+/// Which rules made a decision, each by its place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reasons {
+    /// Of [`RuleSet::rules`], those that match.
+    pub matched: Matched,
+    /// Of the domain's floor.
+    pub floors: Matched,
+    /// Of the domain's ceiling.
+    pub ceilings: Matched,
+    /// No rule was asked, because the owner looks at itself.
+    pub by_owner: bool,
 }
 
 impl Decision {
@@ -68,26 +78,6 @@ impl Decision {
     /// What matching rules grant together. It shows only if the handling is allow.
     pub fn grants(&self) -> &Grants {
         &self.grants
-    }
-
-    /// The matching rules, by their place in [`RuleSet::rules`].
-    pub fn matched(&self) -> Matched {
-        self.matched
-    }
-
-    /// The rules of the domain's floor that match, by their place.
-    pub(crate) fn floors(&self) -> Matched {
-        self.floors
-    }
-
-    /// The parts of the domain's ceiling that match, by their place.
-    pub(crate) fn ceilings(&self) -> Matched {
-        self.ceilings
-    }
-
-    /// Whether no rule was asked because the owner looks at itself.
-    pub fn by_owner(&self) -> bool {
-        self.by_owner
     }
 
     /// The next moment at which time alone may change the decision.
@@ -121,40 +111,40 @@ impl Decision {
 /// (RFC 4745 10.2), so a fetch shows what a subscription would. The domain's floor is rules beside
 /// the owner's; its ceiling cuts what all of them have made. The owner sees everything.
 pub fn decide(rules: &RuleSet, question: &Question<'_>) -> Decision {
-    united(rules, question).beneath_ceiling(question)
+    reasoned(rules, question).0
+}
+
+/// Decides, and keeps which rules did it.
+pub(crate) fn reasoned(rules: &RuleSet, question: &Question<'_>) -> (Decision, Reasons) {
+    let (decision, mut reasons) = united(rules, question);
+    (decision.beneath_ceiling(question, &mut reasons), reasons)
 }
 
 /// What the owner's rules and the floor make together.
-fn united(rules: &RuleSet, question: &Question<'_>) -> Decision {
-    let mut decision = Decision {
-        handling: Handling::Block,
-        grants: Grants::nothing(),
-        matched: Matched::default(),
-        floors: Matched::default(),
-        ceilings: Matched::default(),
-        by_owner: false,
-        until: None,
-    };
+fn united(rules: &RuleSet, question: &Question<'_>) -> (Decision, Reasons) {
+    let mut decision =
+        Decision { handling: Handling::Block, grants: Grants::nothing(), until: None };
+    let mut reasons = Reasons::default();
     if matches!(question.watcher, Watcher::Principal(address) if address == question.owner) {
         decision.handling = Handling::Allow;
         decision.grants = Grants::everything();
-        decision.by_owner = true;
-        return decision;
+        reasons.by_owner = true;
+        return (decision, reasons);
     }
     let asked = question.asked();
     for (index, rule) in rules.rules.iter().enumerate() {
         if decision.matches(&rule.conditions, asked) {
             decision.add(rule, question);
-            decision.matched.add(index);
+            reasons.matched.add(index);
         }
     }
     for (index, rule) in question.domain.floors.iter().enumerate() {
         if decision.matches(&rule.conditions, asked) {
             decision.add(rule, question);
-            decision.floors.add(index);
+            reasons.floors.add(index);
         }
     }
-    decision
+    (decision, reasons)
 }
 
 impl Decision {
@@ -177,9 +167,9 @@ impl Decision {
         self.grants.unite(rule.grants_for(question));
     }
 
-    fn beneath_ceiling(mut self, question: &Question<'_>) -> Decision {
+    fn beneath_ceiling(mut self, question: &Question<'_>, reasons: &mut Reasons) -> Decision {
         let ceilings = &question.domain.ceilings;
-        if self.by_owner || ceilings.is_empty() {
+        if reasons.by_owner || ceilings.is_empty() {
             return self;
         }
         let asked = question.asked();
@@ -187,7 +177,7 @@ impl Decision {
             if self.matches(&ceiling.conditions, asked) {
                 self.handling = self.handling.beneath(ceiling.handling_for(question.purpose));
                 self.grants = self.grants.cut(&ceiling.fields);
-                self.ceilings.add(index);
+                reasons.ceilings.add(index);
             }
         }
         self
@@ -200,18 +190,19 @@ impl Decision {
 /// Rules only grant, so where no rule of a sphere adds anything, the decision is that of every sphere.
 pub fn decide_unsure(rules: &RuleSet, question: &Question<'_>) -> (Decision, bool) {
     let question = &Question { sphere: None, ..*question };
-    let united = united(rules, question);
-    let decision = united.clone().beneath_ceiling(question);
-    let adds = |rule: &Rule| {
+    let (united, mut reasons) = united(rules, question);
+    let decision = united.clone().beneath_ceiling(question, &mut reasons);
+    let by_owner = reasons.by_owner;
+    let mut adds = |rule: &Rule| {
         let mut with = united.clone();
         with.add(rule, question);
-        let with = with.beneath_ceiling(question);
+        let with = with.beneath_ceiling(question, &mut reasons);
         let shows = || !decision.grants.includes(&with.grants);
         with.handling > decision.handling || (with.handling == Handling::Allow && shows())
     };
     let asked = question.asked();
     let mut more = rules.rules.iter().filter(|rule| rule.conditions.hang_on_sphere(asked));
-    let hangs = !decision.by_owner && more.any(adds);
+    let hangs = !by_owner && more.any(|rule| adds(rule));
     (decision, hangs)
 }
 
@@ -280,6 +271,11 @@ mod tests {
     "#;
 
     fn ask(watcher: &str, purpose: Purpose, now: &str, contact: Grant) -> Decision {
+        why(watcher, purpose, now, contact).0
+    }
+
+    /// The same, and the rules that match.
+    fn why(watcher: &str, purpose: Purpose, now: &str, contact: Grant) -> (Decision, Matched) {
         let watcher = Address::parse(watcher).map_or(Watcher::Anonymous, Watcher::Principal);
         let question = Question {
             owner: &Address::parse("alice@localhost").unwrap(),
@@ -290,7 +286,8 @@ mod tests {
             contact,
             domain: DomainPolicy::none(),
         };
-        decide(&RuleSet::parse(RULES).unwrap(), &question)
+        let (decision, reasons) = reasoned(&RuleSet::parse(RULES).unwrap(), &question);
+        (decision, reasons.matched)
     }
 
     const JUNE: &str = "2026-06-01T00:00:00Z";
@@ -298,16 +295,13 @@ mod tests {
 
     #[test]
     fn the_largest_handling_wins_and_grants_unite() {
-        let bob = ask("bob@localhost", Purpose::Subscribe, JUNE, Grant::None);
-        assert_eq!((bob.handling(), bob.matched()), (Handling::Allow, Matched::from_iter([0, 2])));
+        let (bob, matched) = why("bob@localhost", Purpose::Subscribe, JUNE, Grant::None);
+        assert_eq!((bob.handling(), matched), (Handling::Allow, Matched::from_iter([0, 2])));
         assert_eq!(bob.grants().words(), ["note", "class:work"]);
         let contact = ask("bob@localhost", Purpose::Subscribe, JUNE, Grant::Status);
         assert_eq!(contact.grants().words(), ["note", "status"]);
-        let carol = ask("carol@localhost", Purpose::Subscribe, JUNE, Grant::None);
-        assert_eq!(
-            (carol.handling(), carol.matched()),
-            (Handling::Confirm, Matched::from_iter([2]))
-        );
+        let (carol, matched) = why("carol@localhost", Purpose::Subscribe, JUNE, Grant::None);
+        assert_eq!((carol.handling(), matched), (Handling::Confirm, Matched::from_iter([2])));
     }
 
     #[test]
@@ -319,8 +313,8 @@ mod tests {
 
     #[test]
     fn what_no_rule_grants_is_blocked() {
-        let nobody = ask("", Purpose::Fetch, JUNE, Grant::None);
-        assert_eq!((nobody.handling(), nobody.matched()), (Handling::Block, Matched::default()));
+        let (nobody, matched) = why("", Purpose::Fetch, JUNE, Grant::None);
+        assert_eq!((nobody.handling(), matched), (Handling::Block, Matched::default()));
         assert_eq!(nobody.grants(), &Grants::nothing());
     }
 
@@ -346,8 +340,8 @@ mod tests {
 
     #[test]
     fn the_owner_sees_everything_of_its_own() {
-        let own = ask("alice@localhost", Purpose::Fetch, JUNE, Grant::None);
-        assert!(own.by_owner());
+        let (own, matched) = why("alice@localhost", Purpose::Fetch, JUNE, Grant::None);
+        assert_eq!(matched, Matched::default());
         assert_eq!((own.handling(), own.grants()), (Handling::Allow, &Grants::everything()));
     }
 }

@@ -6,7 +6,7 @@
 use impp_protocol::Timestamp;
 
 use crate::conditions::{Asked, Conditions, Outcome};
-use crate::decide::{Decision, Question, decide};
+use crate::decide::{Decision, Question, Reasons, reasoned};
 use crate::delivery::{
     DeliveryDecision, DeliveryQuestion, decide_delivery, decide_delivery_unsure,
 };
@@ -52,7 +52,8 @@ pub struct RuleTrace {
 
 /// Decides, and says why.
 pub fn explain(rules: &RuleSet, question: &Question<'_>) -> Explanation {
-    explained(rules, question, decide(rules, question), None)
+    let (decision, reasons) = reasoned(rules, question);
+    explained(rules, question, (decision, &reasons), None)
 }
 
 /// Says why it was so decided where the owner's sphere is not known, until then at the latest.
@@ -62,18 +63,19 @@ pub fn explain_unsure(
     decision: Decision,
     until: Timestamp,
 ) -> Explanation {
-    explained(rules, &Question { sphere: None, ..*question }, decision, Some(until))
+    let question = &Question { sphere: None, ..*question };
+    explained(rules, question, (decision, &reasoned(rules, question).1), Some(until))
 }
 
 fn explained(
     rules: &RuleSet,
     question: &Question<'_>,
-    decision: Decision,
+    (decision, reasons): (Decision, &Reasons),
     lost: Option<Timestamp>,
 ) -> Explanation {
     let asked = question.asked();
     let trace = |(index, rule): (usize, &crate::Rule)| {
-        let matched = decision.matched().has(index);
+        let matched = reasons.matched.has(index);
         let outcome = rule.conditions.test(asked);
         let handling = rule.handling_for(question.purpose);
         let mut why = reason(&rule.conditions, asked, outcome, lost);
@@ -88,21 +90,21 @@ fn explained(
         }
         RuleTrace { id: rule.id.clone(), matched, why, grants, by_domain: false }
     };
-    let mut traces = if decision.by_owner() { vec![] } else { trace_all(&rules.rules, trace) };
-    traces.extend(by_domain(question, &decision));
+    let mut traces = if reasons.by_owner { vec![] } else { trace_all(&rules.rules, trace) };
+    traces.extend(by_domain(question, reasons));
     let (fields, parts) = (visible(&decision), selecting(&decision));
     Explanation { fields, parts, rules: traces, decision }
 }
 
 /// What of the domain's policy has a part in the decision; the rest is not the owner's concern.
-fn by_domain(question: &Question<'_>, decision: &Decision) -> Vec<RuleTrace> {
+fn by_domain(question: &Question<'_>, reasons: &Reasons) -> Vec<RuleTrace> {
     let asked = question.asked();
     let trace = |id: &str, conditions: &Conditions, what: String, grants| {
         let why = reason(conditions, asked, conditions.test(asked), None);
         let why = format!("by the domain, {what}: {why}");
         RuleTrace { id: id.to_owned(), matched: true, why, grants, by_domain: true }
     };
-    let (floors, ceilings) = (decision.floors(), decision.ceilings());
+    let Reasons { floors, ceilings, .. } = reasons;
     let floors = floors.iter().filter_map(|index| question.domain.floors.get(index));
     let floors = floors.map(|rule| {
         let what = rule.handling_for(question.purpose).to_string();

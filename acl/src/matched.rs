@@ -1,5 +1,5 @@
-//! Which rules of a text matched, by their places: a decision is kept for every watcher, so they take a
-//! bit each, and no room elsewhere.
+//! Which rules of a text matched, by their places: whoever decides may count them, so they take a bit
+//! each, and no room elsewhere.
 //!
 //! What they are called is told where it is explained.
 

@@ -124,7 +124,7 @@ impl Parts {
             }
             Part::ReadAddress => Address::parse("someone.else@people.example").ok()?.as_str().len(),
             Part::Decide => {
-                decide(&self.rules, &question(&self.owner, &self.watcher)).matched().len()
+                decide(&self.rules, &question(&self.owner, &self.watcher)).handling() as usize
             }
             Part::View => self.decision.view(&self.document)?.document().person.len(),
             Part::EncodeView => self.document.encode().len(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use impp_protocol::{DeviceId, SessionId, Timestamp};
+use smallvec::SmallVec;
 
 /// What keeps a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,9 +53,10 @@ impl Bond {
     }
 }
 
-/// All that keeps one subscription; none if it is over, or waits for its owner.
+/// All that keeps one subscription; none if it is over, or waits for its owner. Most have one, which has
+/// its room here: there are very many of these.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Bonds(Vec<Bond>);
+pub struct Bonds(SmallVec<[Bond; 1]>);
 
 impl Bonds {
     /// What a device's leases and a contact list keep, as they were stored.
@@ -76,8 +78,6 @@ impl Bonds {
     /// Adds or renews one.
     pub fn keep(&mut self, bond: Bond) {
         self.0.retain(|other| other.keeper() != bond.keeper());
-        // Most have one, and there are very many of these.
-        self.0.reserve_exact(1);
         self.0.push(bond);
     }
 
@@ -140,10 +140,10 @@ mod tests {
         let mut bonds = Bonds::default();
         let session = |name| Bond::Session(SessionId([name; 16]));
         bonds.keep(session(1));
-        assert_eq!(bonds.0.capacity(), 1);
+        assert!(!bonds.0.spilled());
         bonds.keep(Bond::Contact);
         bonds.keep(Bond::Contact);
-        assert_eq!((bonds.0.len(), bonds.0.capacity()), (2, 2));
-        assert!(size_of::<Bond>() <= 32);
+        assert_eq!(bonds.0.len(), 2);
+        assert!(size_of::<Bonds>() <= 40);
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use impp_acl::{Decision, Handling};
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{DeviceId, Timestamp};
+use smallvec::{SmallVec, smallvec};
 
 use crate::bonds::{Bond, Bonds, Keeper};
 use crate::ids::ListenerId;
@@ -52,9 +53,10 @@ pub struct Watching {
     /// What keeps them; none if only word of them is kept.
     pub bonds: Bonds,
     /// Sessions that get notifications; of a watcher of another domain, the link.
-    pub listeners: Vec<ListenerId>,
-    /// How often the owner's sphere may still grant it another view; none as long as it has rested.
-    pub(crate) pace: Option<Pace>,
+    pub listeners: SmallVec<[ListenerId; 1]>,
+    /// How often the owner's sphere may still grant it another view; none as long as it has rested, as
+    /// nearly all have.
+    pub(crate) pace: Option<Box<Pace>>,
     /// Before that it is not given up, though it waits.
     pub(crate) spared_until: Timestamp,
 }
@@ -81,7 +83,7 @@ impl Watching {
             bonds.keep(Bond::Server(until));
         }
         let Kept { state, event, since, .. } = *kept;
-        let (listeners, pace, spared_until) = (Vec::new(), None, now.after(SPARED_FOR));
+        let (listeners, pace, spared_until) = (SmallVec::new(), None, now.after(SPARED_FOR));
         Watching { state, event, since, decision, bonds, listeners, pace, spared_until }
     }
 
@@ -105,13 +107,12 @@ impl Watching {
 
     /// Makes this link the only listener: a watcher of another domain has one, the newest.
     pub(crate) fn listen_only(&mut self, link: ListenerId) {
-        self.listeners = vec![link];
+        self.listeners = smallvec![link];
     }
 
     /// Adds a session that gets notifications.
     pub(crate) fn listen(&mut self, session: ListenerId) {
         if !self.listeners.contains(&session) {
-            self.listeners.reserve_exact(1);
             self.listeners.push(session);
         }
     }
@@ -199,15 +200,14 @@ impl Watching {
 
     /// When a sphere may grant it another view, if not now.
     pub(crate) fn waits_until(&self, now: Timestamp, limit: PaceLimit) -> Option<Timestamp> {
-        self.pace.and_then(|mut pace| pace.waits_until(now, limit))
+        self.pace.as_deref().copied().and_then(|mut pace| pace.waits_until(now, limit))
     }
 
     /// A sphere grants it another view.
     pub(crate) fn spend(&mut self, now: Timestamp, limit: PaceLimit) {
-        let mut pace = self.pace.unwrap_or_else(|| Pace::rested(now, limit));
+        let pace = self.pace.get_or_insert_with(|| Box::new(Pace::rested(now, limit)));
         pace.waits_until(now, limit);
         pace.spend();
-        self.pace = Some(pace);
     }
 
     /// Takes a new decision.

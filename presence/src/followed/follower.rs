@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Timestamp};
+use smallvec::SmallVec;
 
 use super::Terms;
 use super::cache::GroupId;
@@ -46,7 +47,7 @@ pub struct Follower {
     /// What keeps them; nothing if they have ended and the home has still to hear of it.
     pub bonds: Bonds,
     /// Sessions that get notifications.
-    pub listeners: Vec<ListenerId>,
+    pub listeners: SmallVec<[ListenerId; 1]>,
     pub(super) group: Option<GroupId>,
     pub(super) upstream: Upstream,
     /// Until when the home keeps the subscription, as far as is known.
@@ -92,7 +93,7 @@ impl Follower {
             event: SubscriptionEvent::Subscribe,
             since: now,
             bonds: Bonds::default(),
-            listeners: Vec::new(),
+            listeners: SmallVec::new(),
             group: None,
             upstream: Upstream::Due(now),
             standing: None,

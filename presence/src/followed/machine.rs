@@ -264,7 +264,7 @@ impl Mirror {
         for watcher in due.map(|(watcher, _)| watcher.clone()).collect::<Vec<_>>() {
             let before = self.kept(&watcher);
             let Some(follower) = self.followers.get_mut(&watcher) else { continue };
-            let wake: Vec<ListenerId> = follower.listeners.clone();
+            let wake = follower.listeners.clone();
             if follower.bonds.expire(now) && !follower.is_kept() {
                 self.end(now, &watcher, SubscriptionEvent::Timeout, &mut effects);
             }

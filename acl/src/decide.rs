@@ -193,7 +193,7 @@ pub fn decide_unsure(rules: &RuleSet, question: &Question<'_>) -> (Decision, boo
     let (united, mut reasons) = united(rules, question);
     let decision = united.clone().beneath_ceiling(question, &mut reasons);
     let by_owner = reasons.by_owner;
-    let mut adds = |rule: &Rule| {
+    let adds = |rule: &Rule| {
         let mut with = united.clone();
         with.add(rule, question);
         let with = with.beneath_ceiling(question, &mut reasons);
@@ -202,7 +202,7 @@ pub fn decide_unsure(rules: &RuleSet, question: &Question<'_>) -> (Decision, boo
     };
     let asked = question.asked();
     let mut more = rules.rules.iter().filter(|rule| rule.conditions.hang_on_sphere(asked));
-    let hangs = !by_owner && more.any(|rule| adds(rule));
+    let hangs = !by_owner && more.any(adds);
     (decision, hangs)
 }
 

@@ -115,7 +115,8 @@ impl Address {
         self == Address::anonymous()
     }
 
-    /// Reads `user@domain`, or a `pres:` or `im:` URI of it.
+    /// Reads `user@domain`, or a `pres:` or `im:` URI of it. Headers of the URI (RFC 3859 and 3860, 3.1)
+    /// are no part of the address, and are passed over.
     ///
     /// # Errors
     /// [`AddressError`] naming what is wrong.
@@ -125,7 +126,8 @@ impl Address {
         }
         match text.split_once(':') {
             Some((scheme, rest)) if is_own_scheme(scheme) => {
-                let plain = percent_decode_str(rest).decode_utf8();
+                let to = rest.split_once('?').map_or(rest, |(to, _headers)| to);
+                let plain = percent_decode_str(to).decode_utf8();
                 Address::parse_plain(&plain.map_err(|_| AddressError::BadUser)?)
             }
             _ => Address::parse_plain(text),
@@ -321,6 +323,7 @@ mod tests {
             "pres:alice@example.com",
             "IM:alice@example.com",
             "im:%61lice@example.com",
+            "im:alice@example.com?subject=tea",
             "ａｌｉｃｅ@example.com",
             "alice@ｅｘａｍｐｌｅ.com",
             "alice@example。com",

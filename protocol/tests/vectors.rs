@@ -413,7 +413,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     (
         "upper-case-address",
         "SUBSCRIBE to Alice@a.example",
-        "00001307 04 03 0f 416c69636540612e6578616d706c65 04 01",
+        "00001407 04 03 0f 416c69636540612e6578616d706c65 04 01",
     ),
     ("empty-body", "a frame without a request number", "0000000c"),
 ];

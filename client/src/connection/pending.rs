@@ -51,25 +51,21 @@ impl Pending {
     }
 
     /// Takes out where an answer goes. A call is answered here; for others the
-    /// answer comes back, to be handed on. An answer that nobody asked for is the server's fault.
-    pub(super) fn answer(
-        &self,
-        number: u64,
-        answer: Result<Done, Error>,
-    ) -> Result<Option<Incoming>, ClientError> {
-        match self.lock().replies.remove(&number) {
-            Some(Reply::Call(caller, room)) => {
+    /// answer comes back, to be handed on. What nobody asked for is passed over (docs/protocol.md,
+    /// section 6).
+    pub(super) fn answer(&self, number: u64, answer: Result<Done, Error>) -> Option<Incoming> {
+        match self.lock().replies.remove(&number)? {
+            Reply::Call(caller, room) => {
                 drop(room);
                 // The caller may have stopped waiting: its timeout, not an error.
                 drop(caller.send(answer.map_err(ClientError::Answered)));
-                Ok(None)
+                None
             }
-            Some(Reply::Incoming(token, room)) => {
+            Reply::Incoming(token, room) => {
                 drop(room);
-                Ok(Some(Incoming::Answer { token, answer }))
+                Some(Incoming::Answer { token, answer })
             }
-            Some(Reply::Nobody) => Ok(None),
-            None => Err(ClientError::Protocol(format!("an answer to request {number}, unasked"))),
+            Reply::Nobody => None,
         }
     }
 

@@ -132,6 +132,30 @@ async fn g12_the_servers_time_is_what_it_last_said() {
     }
 }
 
+/// Section 6: what answers nothing that is open, and a request that no feature has brought, are passed over.
+#[tokio::test]
+async fn what_was_not_asked_for_ends_nothing() {
+    let (connection, _incoming, mut peer) = connected(64);
+    let server = async {
+        let asked = peer.read().await.unwrap();
+        peer.write(0, Done::empty()).await;
+        peer.write(asked.number + 90, numbered(1)).await;
+        peer.write(asked.number + 91, Error::new(Code::Refused, "no")).await;
+        peer.write(7, fetch("bob")).await;
+        peer.write(asked.number, numbered(2)).await;
+        // It was answered already.
+        peer.write(asked.number, numbered(3)).await;
+        let asked = peer.read().await.unwrap();
+        peer.write(asked.number, numbered(4)).await;
+    };
+    let asks = async {
+        let first = connection.call(fetch("bob")).await.unwrap().number;
+        (first, connection.call(fetch("dan")).await.unwrap().number)
+    };
+    let (answers, ()) = tokio::join!(asks, server);
+    assert_eq!(answers, (Some(2), Some(4)));
+}
+
 #[tokio::test]
 async fn answers_in_any_order_find_who_asked() {
     let (connection, _incoming, mut peer) = connected(64);

@@ -175,6 +175,8 @@ pub(super) mod samples {
 
 #[cfg(test)]
 mod tests {
+    use impp_protocol::presence::FieldName;
+
     use super::samples::{document, notify, patch, snapshot};
     use super::*;
 
@@ -192,6 +194,19 @@ mod tests {
         assert_eq!(names(change), ["note"]);
         assert_eq!(held.document(), Some(&new));
         assert_eq!(held.version(), Some(Version::of(&new.encode())));
+    }
+
+    /// Section 8, reading: a name that came later, and a form that grew, are held as they are.
+    #[test]
+    fn what_is_registered_tomorrow_is_held_today() {
+        let (old, mut new) = (document("here"), document("here"));
+        new.person.insert(FieldName::heard("weather").unwrap(), "rain".into());
+        new.person.insert(FieldName::parse("status").unwrap(), "open since noon".into());
+        let mut held = Held::default();
+        held.handle(&snapshot(&old)).unwrap();
+        assert_eq!(names(held.handle(&patch(&old, &new)).unwrap()), ["status", "weather"]);
+        assert_eq!(held.document(), Some(&new));
+        assert!(held.handle(&snapshot(&new)).is_ok());
     }
 
     #[test]

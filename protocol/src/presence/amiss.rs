@@ -1,11 +1,13 @@
-//! Which presence field of a patch is wrong, in words for who has published it.
+//! Which presence field of a patch may not be published, in words for who has.
 //!
-//! Reading patches, and refusing them, is left to `patch`: this is asked only of what was refused.
+//! Reading patches is left to `patch`, which takes more: what others have published, where names and
+//! forms may be known that are not known here.
 
 use bytes::Bytes;
 
-use super::document::canonical_value;
+use super::document::{Fields, canonical_value};
 use super::name::{FIELD_NAME_BYTES_MAX, FieldName};
+use super::patch::{PartPatch, Patch};
 use crate::field::Reader;
 use crate::schema::{Map, fields};
 
@@ -50,12 +52,39 @@ pub fn field_amiss(patch: Bytes) -> Option<String> {
     })
 }
 
+impl Patch {
+    /// The first presence field that may not be published, and why.
+    pub fn amiss(&self) -> Option<String> {
+        let changes = self.tuples.values().chain(self.devices.values());
+        let of_parts = changes.filter_map(|part| match part {
+            PartPatch::Change(change) => Some(change),
+            PartPatch::Remove => None,
+        });
+        let mut all = std::iter::once(&self.person).chain(of_parts);
+        all.find_map(|change| of_fields(&change.set))
+    }
+}
+
+fn of_fields(fields: &Fields) -> Option<String> {
+    fields.iter().find_map(|(name, value)| {
+        let why = if name.may_be_published() { of_value(name, Some(value)) } else { unknown() };
+        why.map(|why| format!("presence field {:?}: {why}", name.as_str()))
+    })
+}
+
 fn why(pair: &LoosePair) -> Option<String> {
-    let Some(name) = FieldName::parse(&pair.name) else {
-        return Some("no such name is registered, and one of your own has a dot".to_owned());
-    };
-    let value = std::str::from_utf8(&pair.value).ok();
-    match value.and_then(|value| canonical_value(&name, value)) {
+    match FieldName::parse(&pair.name) {
+        Some(name) => of_value(&name, std::str::from_utf8(&pair.value).ok()),
+        None => unknown(),
+    }
+}
+
+fn unknown() -> Option<String> {
+    Some("no such name is registered, and one of your own has a dot".to_owned())
+}
+
+fn of_value(name: &FieldName, value: Option<&str>) -> Option<String> {
+    match value.and_then(|value| canonical_value(name, value)) {
         Some(canonical) if value == Some(&*canonical) => None,
         Some(canonical) => Some(format!("its canonical form is {canonical:?}")),
         None => Some("its value is none that the field may have".to_owned()),
@@ -78,7 +107,13 @@ mod tests {
 
     #[test]
     fn the_field_that_is_wrong_is_named() {
-        let said = |name, value| field_amiss(set(name, value)).unwrap_or_default();
+        let said = |name: &str, value: &str| {
+            let said = field_amiss(set(name, value)).unwrap_or_default();
+            if let Ok(patch) = Patch::decode(set(name, value)) {
+                assert_eq!(patch.amiss().unwrap_or_default(), said);
+            }
+            said
+        };
         assert_eq!(said("note", "fine"), "");
         assert_eq!(said("org.example.seat", "12"), "");
         for (name, value, words) in [

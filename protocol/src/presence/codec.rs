@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::document::{Document, FIELDS_MAX, Fields, PartId, Parts, TUPLES_MAX, canonical_value};
+use super::document::{Document, FIELDS_MAX, Fields, PartId, Parts, TUPLES_MAX, may_be_shown};
 use super::name::FieldName;
 use crate::field::{Fault, FieldError, Octets, Raw, Reader, Slot, Value, Writer};
 use crate::schema::{Map, fields};
@@ -55,7 +55,7 @@ impl Value for FieldName {
     }
 
     fn from_raw(raw: Raw) -> Result<FieldName, Fault> {
-        FieldName::parse(&String::from_raw(raw)?).ok_or(Fault::Value)
+        FieldName::heard(&String::from_raw(raw)?).ok_or(Fault::Value)
     }
 }
 
@@ -114,13 +114,13 @@ pub(super) fn pairs(fields: &Fields) -> Vec<Pair> {
     fields.iter().map(pair).collect()
 }
 
-/// Reads a set of fields: names rise, values are canonical.
+/// Reads a set of fields: names rise, values hold nothing that is refused. Whether they have the form of
+/// their names is for where they are published to say: a form may grow.
 pub(super) fn fields_of(pairs: Vec<Pair>) -> Result<Fields, Fault> {
     let mut fields = Fields::default();
     for Pair { name, value } in pairs {
-        let canonical = canonical_value(&name, &value).ok_or(Fault::Value)?;
-        if *canonical != *value {
-            return Err(Fault::NotCanonical);
+        if !may_be_shown(&value) {
+            return Err(Fault::Value);
         }
         if fields.last().is_some_and(|(last, _)| *last >= name) {
             return Err(Fault::Order);
@@ -128,7 +128,7 @@ pub(super) fn fields_of(pairs: Vec<Pair>) -> Result<Fields, Fault> {
         if fields.len() == FIELDS_MAX {
             return Err(Fault::TooLong);
         }
-        fields.insert(name, canonical);
+        fields.insert(name, value.into());
     }
     Ok(fields)
 }
@@ -208,8 +208,8 @@ mod tests {
         for wrong in [["note", "note"], ["status", "note"]] {
             assert_eq!(fields_of(wrong.map(pair).to_vec()), Err(Fault::Order));
         }
-        let value = " x  x".to_owned();
         let name = FieldName::parse("mood").unwrap();
-        assert_eq!(fields_of(vec![Pair { name, value }]), Err(Fault::NotCanonical));
+        let value = "\u{202e}evil".to_owned();
+        assert_eq!(fields_of(vec![Pair { name, value }]), Err(Fault::Value));
     }
 }

@@ -103,7 +103,7 @@ impl Document {
 
 /// A value in its canonical form, if it is one that the field takes.
 pub fn canonical_value(name: &FieldName, value: &str) -> Option<Arc<str>> {
-    if value.is_empty() || value.len() > VALUE_BYTES_MAX || value.chars().any(is_refused) {
+    if !may_be_shown(value) {
         return None;
     }
     match name.field_type() {
@@ -119,6 +119,11 @@ pub fn canonical_value(name: &FieldName, value: &str) -> Option<Arc<str>> {
         FieldType::Time => Timestamp::parse(value).map(|time| time.to_string().into()),
         FieldType::Integer => value.parse::<i32>().ok().map(|number| number.to_string().into()),
     }
+}
+
+/// Whether a value, of whatever field, is neither empty nor too long nor holds what is refused.
+pub(super) fn may_be_shown(value: &str) -> bool {
+    !value.is_empty() && value.len() <= VALUE_BYTES_MAX && !value.chars().any(is_refused)
 }
 
 /// Control characters other than line feed and tab, and the bidirectional overrides, never pass

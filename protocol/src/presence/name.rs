@@ -56,17 +56,27 @@ pub const REGISTRY: &[(&str, FieldType, &str)] = &[
 ];
 
 impl FieldName {
-    /// Reads a name: one of [`REGISTRY`], or lower-case labels with at least one dot between them.
+    /// Reads a name as it may be published: one of [`REGISTRY`], or lower-case labels with at least one
+    /// dot between them.
     pub fn parse(text: &str) -> Option<FieldName> {
-        let registered = REGISTRY.binary_search_by_key(&text, |entry| entry.0).is_ok();
+        FieldName::heard(text).filter(FieldName::may_be_published)
+    }
+
+    /// Reads a name that somebody has published elsewhere, where more may be registered by now: lower-case
+    /// labels, with dots between them or none.
+    pub fn heard(text: &str) -> Option<FieldName> {
         let label_ok = |label: &str| {
             !label.is_empty()
                 && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         };
-        let extension = text.len() <= FIELD_NAME_BYTES_MAX
-            && text.contains('.')
-            && text.split('.').all(label_ok);
-        (registered || extension).then(|| FieldName(text.into()))
+        let fits = text.len() <= FIELD_NAME_BYTES_MAX && text.split('.').all(label_ok);
+        fits.then(|| FieldName(text.into()))
+    }
+
+    /// Whether it is registered, or somebody's own.
+    pub fn may_be_published(&self) -> bool {
+        self.0.contains('.')
+            || REGISTRY.binary_search_by_key(&self.as_str(), |entry| entry.0).is_ok()
     }
 
     /// The name as text.
@@ -114,6 +124,15 @@ mod tests {
         assert!(FieldName::parse("org.example.seat").is_some());
         for bad in ["", "seat", "Status", "org..seat", ".org", "org.Example", "a b.c"] {
             assert!(FieldName::parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    /// What is registered tomorrow is read today.
+    #[test]
+    fn a_name_that_is_heard_need_not_be_known() {
+        assert!(FieldName::heard("weather").is_some_and(|name| !name.may_be_published()));
+        for bad in ["", "Status", "org..seat", ".org", "a b.c", &"x".repeat(65)] {
+            assert!(FieldName::heard(bad).is_none(), "{bad}");
         }
     }
 }

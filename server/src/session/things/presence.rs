@@ -176,10 +176,12 @@ fn unleased() -> Error {
 
 fn patch_of(content: Option<Bytes>) -> Result<Patch, Error> {
     let Some(content) = content else { return Ok(Patch::default()) };
-    Patch::decode(content.clone()).map_err(|error| match field_amiss(content) {
+    let patch = Patch::decode(content.clone()).map_err(|error| match field_amiss(content) {
         Some(field) => malformed(field),
         None => malformed(error),
-    })
+    })?;
+    // What others publish elsewhere is read as it comes; what is published here is of this registry.
+    patch.amiss().map_or(Ok(patch), |field| Err(malformed(field)))
 }
 
 fn conflict() -> Error {

@@ -50,7 +50,7 @@ impl Stored {
     fn kept(&self) -> Kept {
         let Item { seq, kind, time, .. } = self.item;
         let bytes = self.item.size() as u64;
-        Kept { seq, kind, time, bytes, counts: self.counts, body: None }
+        Kept { seq, kind, time, bytes, shared: 0, counts: self.counts, body: None }
     }
 }
 

@@ -58,8 +58,9 @@ pub(crate) struct Kept {
     pub(crate) seq: u64,
     pub(crate) kind: u8,
     pub(crate) time: Timestamp,
-    /// Of its head and body.
+    /// Of its head and body; and of these, what stays for others who refer to the body.
     pub(crate) bytes: u64,
+    pub(crate) shared: u64,
     /// What it counts for until it is in custody, if it does.
     pub(crate) counts: Option<u64>,
     /// The body that it refers to, where bodies have numbers.

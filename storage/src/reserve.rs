@@ -9,7 +9,7 @@ use bytes::Bytes;
 use impp_protocol::Address;
 
 use crate::RecordKey;
-use crate::plan::Facts;
+use crate::plan::{Facts, Kept};
 use crate::unit::{Op, Unit};
 
 /// Whose part of the reserve a unit may use when the disk is full. Whoever makes a unit says so, as
@@ -95,10 +95,11 @@ pub(crate) fn growth<F: Facts>(unit: &Unit, facts: &mut F) -> Result<i64, F::Err
                 };
                 growth += after - before;
             }
-            // A mark stays; the body may be another's too, who has it then.
+            // A mark stays; and so does a body that is another's too.
             Op::Erase { owner, seq, .. } => {
                 let log = facts.log(owner)?.id;
-                growth -= facts.at(log, *seq)?.map_or(0, |item| item.bytes.cast_signed());
+                let freed = |item: Kept| item.bytes.saturating_sub(item.shared).cast_signed();
+                growth -= facts.at(log, *seq)?.map_or(0, freed);
             }
             Op::Fits { .. }
             | Op::Custody { .. }
@@ -126,7 +127,7 @@ mod tests {
     use impp_protocol::Timestamp;
 
     use super::*;
-    use crate::plan::{Kept, LogRow, Seen, Usage};
+    use crate::plan::{LogRow, Seen, Usage};
     use crate::unit::{Append, Dedup, Expect};
     use crate::{Op, Table};
 
@@ -159,7 +160,9 @@ mod tests {
 
         fn at(&mut self, _: u64, seq: u64) -> Result<Option<Kept>, Self::Error> {
             let time = Timestamp::from_millis(0);
-            Ok(Some(Kept { seq, kind: 1, time, bytes: 900, counts: None, body: None }))
+            // That of 2 has a body that is another's too.
+            let shared = if seq == 2 { 880 } else { 0 };
+            Ok(Some(Kept { seq, kind: 1, time, bytes: 900, shared, counts: None, body: None }))
         }
 
         fn known(&mut self, _: &Address) -> Result<u64, Self::Error> {
@@ -216,8 +219,10 @@ mod tests {
         // Held, and then in the inbox: the record goes, its bytes become a body.
         assert!(grows(Some(500), vec![put("held", None), append(true)]) <= 0);
         assert!(grows(Some(500), vec![append(true)]) > 500);
-        let erase = Op::Erase { owner: alice(), seq: 1, mark: 9 };
-        assert!(grows(None, vec![erase, append(false)]) < 0);
+        let erase = |seq| Op::Erase { owner: alice(), seq, mark: 9 };
+        assert!(grows(None, vec![erase(1), append(false)]) < 0);
+        assert!(grows(None, vec![erase(2)]) < 0);
+        assert!(grows(None, vec![erase(2), append(false)]) > 0, "the body stays with the other");
         // A unit sees its own writes: what it deletes is not there a second time.
         let twice = vec![put("kept", None), put("kept", Some(200)), put("kept", Some(300))];
         assert_eq!(grows(None, twice), 200);

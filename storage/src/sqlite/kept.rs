@@ -125,17 +125,19 @@ impl Rows<'_> {
 
     fn as_kept(&self, seq: u64, item: &ItemRow) -> Result<Kept> {
         let ItemRow { kind, time, counts, body, .. } = *item;
-        let bytes = body.map_or(Ok(0), |id| self.body_bytes(id))?;
-        let bytes = bytes.saturating_add(item.head.len() as u64);
-        Ok(Kept { seq, kind, time, bytes, counts, body })
+        let (refs, of_body) = body.map_or(Ok((0, 0)), |id| self.body_bytes(id))?;
+        let bytes = of_body.saturating_add(item.head.len() as u64);
+        let shared = if refs > 1 { of_body } else { 0 };
+        Ok(Kept { seq, kind, time, bytes, shared, counts, body })
     }
 
-    /// Of a body, whatever its digest says; zero if it is missing.
-    fn body_bytes(&self, id: u64) -> Result<u64> {
+    /// How many refer to a body, and its bytes, whatever its digest says; zero if it is missing.
+    fn body_bytes(&self, id: u64) -> Result<(u64, u64)> {
         let mut statement =
-            self.connection.prepare_cached("SELECT length(data) FROM body WHERE id = ?1")?;
-        let bytes = statement.query_row([id.cast_signed()], |row| number(row, 0)).optional()?;
-        Ok(bytes.unwrap_or_default())
+            self.connection.prepare_cached("SELECT refs, length(data) FROM body WHERE id = ?1")?;
+        let found =
+            statement.query_row([id.cast_signed()], |row| Ok((number(row, 0)?, number(row, 1)?)));
+        Ok(found.optional()?.unwrap_or_default())
     }
 
     /// How many ids of a sender are known.

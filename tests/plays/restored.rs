@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use impp_protocol::command::{Ack, Command, Fetch, Outcome, Subscribe};
+use impp_protocol::command::{Ack, Command, Fetch, Outcome, Publish, Subscribe};
+use impp_protocol::state::{self, ContactChange, ContactEdit, Grant};
 use impp_protocol::{Code, What};
 use impp_tests::dice::Dice;
-use impp_tests::peer::{fetch, message, subscribe};
+use impp_tests::peer::{fetch, message, publish, subscribe};
 use impp_tests::running::Running;
 use impp_tests::server::refused_start;
 use impp_tests::{Peer, Server};
@@ -140,6 +141,42 @@ async fn g15_after_a_database_is_put_into_an_empty_folder_clients_begin_anew() {
         std::fs::copy(copy.join("store.sqlite"), store.join("store.sqlite")).unwrap();
     })
     .await;
+}
+
+/// What devices know of a contact list that was lost is not taken for what comes instead: its numbers are
+/// given to nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn g15_numbers_of_a_contact_list_are_not_given_twice() {
+    let bob = || ContactChange { add: true, ..ContactChange::of("bob@localhost".parse().unwrap()) };
+    let named = |name: &str| ContactChange { name: Some(name.to_owned()), ..bob() };
+    let grants = |grant| ContactChange { grant: Some(grant), ..bob() };
+    let mut server = Server::quickstart();
+    let mut phone = Peer::sign_in_on(&server, "alice", 1).await;
+    phone.edit_contacts(&ContactEdit::change(grants(Grant::Status))).await;
+    server.stop();
+    let copied = server.data().join("copy");
+    copy(&store(&server), &copied);
+    server.restart();
+    let mut phone = Peer::sign_in_on(&server, "alice", 1).await;
+    for name in ["one", "two", "three"] {
+        phone.edit_contacts(&ContactEdit::change(named(name))).await;
+    }
+    let known = phone.done(fetch("alice@localhost", What::Contacts)).await.number.unwrap();
+    server.stop();
+    copy(&copied, &store(&server));
+    server.restart();
+    let mut phone = Peer::sign_in_on(&server, "alice", 1).await;
+    // Others than before; one takes back what was granted.
+    phone.edit_contacts(&ContactEdit::change(named("first"))).await;
+    phone.edit_contacts(&ContactEdit::change(grants(Grant::None))).await;
+    phone.edit_contacts(&ContactEdit::change(named("third"))).await;
+    let now = phone.done(fetch("alice@localhost", What::Contacts)).await.number.unwrap();
+    assert!(now > known, "{now} after {known}");
+    // The laptop has not heard of it. What it knows is of before.
+    let mut laptop = Peer::sign_in_on(&server, "alice", 2).await;
+    let content = Some(state::encode(&ContactEdit::change(grants(Grant::All))));
+    let edit = Publish { base: Some(known), ..publish("alice@localhost", What::Contacts, content) };
+    assert_eq!(laptop.refused(edit).await, Code::Conflict);
 }
 
 /// A start that finds a copy and then fails has said so: the next one may not find it any more.

@@ -137,7 +137,7 @@ pub struct Presentity {
     staged: VecDeque<Staged>,
     /// How many changes were ever staged.
     staged_ever: u64,
-    /// How many changes were asked for, or the order of a layer that is higher.
+    /// The order of the change that was asked for last, or of a layer that is higher.
     asked_ever: u64,
     /// What is shown; views of it are made as they are needed.
     shown: Arc<Document>,

@@ -54,8 +54,7 @@ impl Presentity {
     /// Stages a change, or shows it at once if nothing of it is to be stored, or if it is true already.
     /// What the effects say is to be stored as one unit, after all that was to be before.
     pub fn stage(&mut self, now: Timestamp, change: Change) -> (Staging, Effects) {
-        self.asked_ever += 1;
-        let order = self.asked_ever;
+        let order = self.next_order(now);
         if change.is_at_once() {
             self.overtake(&change);
             let (answer, effects) =
@@ -93,6 +92,13 @@ impl Presentity {
             Staged { id, order, now, change, answer, before, wrote, repeats, committed, number };
         self.staged.push_back(staged);
         (Staging::Staged(id), Effects { writes, ..effects })
+    }
+
+    /// The place of a change among all that are asked for: above all that a store has given of which this is
+    /// a copy. A contact list gets its number by it, and devices know those of before.
+    fn next_order(&mut self, now: Timestamp) -> u64 {
+        self.asked_ever = (self.asked_ever + 1).max(now.as_millis());
+        self.asked_ever
     }
 
     /// A change is shown before what is staged; see [`Change::overtaken_by`].

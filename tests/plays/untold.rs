@@ -89,6 +89,25 @@ impl Course {
         notify
     }
 
+    /// Writes until no more of it is held.
+    async fn fill(&mut self, who: &str) {
+        while !self.came.last().contains("Full") {
+            self.write(who, id_at(0)).await;
+        }
+    }
+
+    /// The same as soon as there is room again.
+    async fn fill_anew(&mut self, who: &str) {
+        let fits = async {
+            while self.link.request(self.peer.message(who, DORA, "hello")).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        impp_tests::wait::within("room for what is held", fits).await;
+        self.write(who, id_at(0)).await;
+        self.fill(who).await;
+    }
+
     async fn call_again(&mut self) {
         self.link = self.peer.call(&self.domains["b.example"]).await;
     }
@@ -220,7 +239,8 @@ async fn d6_f14_to_a_domain_hosted_beside_it_nobody_is_an_account_that_never_sig
     assert_eq!(known, unknown);
 }
 
-/// A removal is told to who followed, and no more of it to who asks later.
+/// A removal is no more to who waited than that it was given up, which comes to those who wait for nobody
+/// too; and nothing of it is told to who asks later.
 #[tokio::test(flavor = "multi_thread")]
 async fn d6_who_was_removed_is_nobody_to_who_asks_later() {
     let mut course = Course::begin(|_, start| start).await;
@@ -228,7 +248,7 @@ async fn d6_who_was_removed_is_nobody_to_who_asks_later() {
     course.follow("amy", 600).await;
     course.domains["b.example"].user_ok(&["remove", DORA]);
     let gone = course.told().await;
-    assert_eq!(gone.event, Some(SubscriptionEvent::Noresource), "{gone:?}");
+    assert_eq!(gone.event, Some(SubscriptionEvent::Giveup), "{gone:?}");
     course.follow("ben", 600).await;
     let pending = course.came.last().to_owned();
     course.follow("amy", 600).await;
@@ -236,11 +256,25 @@ async fn d6_who_was_removed_is_nobody_to_who_asks_later() {
     assert!(pending.contains("Pending"), "{pending}");
 }
 
+/// What was taken of amy's is there for dora to decide about, whatever others were told.
+async fn all_is_there(course: &Course, count: u64) {
+    let amy = course.peer.account("amy");
+    let mut dora = Peer::sign_in(&course.domains["b.example"], "dora").await;
+    let held = dora.requests().await.entries;
+    let held = held.iter().find(|entry| entry.kind == state::RequestKind::Message).unwrap();
+    assert_eq!((&held.from, held.count), (&amy, Some(count)));
+    let edit = RequestEdit::of(amy, Decision::Allow);
+    dora.done(publish(DORA, What::Requests, Some(state::encode(&edit)))).await;
+    assert_eq!(dora.inbox().await.len() as u64, count);
+}
+
 /// At so many addresses a domain may wait for an owner: where it asks for very many more the oldest are
-/// given up, which is told alike whether they exist.
+/// given up, which is told alike whether they exist; and what was held there has no place any more.
 async fn crowded_out(exists: bool) -> Vec<String> {
     /// One more than `GHOSTS_PER_DOMAIN_MAX`, with dora's.
     const MANY: usize = 4096;
+    /// A quarter of `limits.pending_max`.
+    const HELD_OF_ONE: u64 = 50;
     let mut course = Course::begin(|_, start| start).await;
     if exists {
         course.domains["b.example"].add("dora");
@@ -253,6 +287,8 @@ async fn crowded_out(exists: bool) -> Vec<String> {
     course.call_again().await;
     course.follow("amy", 600).await;
     course.follow("ben", 600).await;
+    // A share of what is held is full.
+    course.fill("amy").await;
     let (watcher, lease) = (Some(course.peer.account("amy")), Some(Duration::from_secs(600)));
     let mut wait = Vec::new();
     for index in 0..MANY {
@@ -289,7 +325,17 @@ async fn crowded_out(exists: bool) -> Vec<String> {
     })
     .await;
     assert!(!crate::removal::records_of(server, "g8").is_empty(), "others stay");
+    // That share is free again, and full again, also after a crash.
+    course.fill_anew("amy").await;
+    course.domains["b.example"].kill9();
+    course.domains["b.example"].restart();
+    course.call_again().await;
+    course.write("amy", id_at(0)).await;
+    assert!(course.came.last().contains("Full"), "{}", course.came.last());
     course.follow("amy", 600).await;
+    if exists {
+        all_is_there(&course, 2 * HELD_OF_ONE).await;
+    }
     let answers = course.came.0.into_iter().filter(|line| !line.starts_with("NOTIFY"));
     answers.chain(told).collect()
 }

@@ -308,16 +308,7 @@ impl State {
         self.document = self.layers.compose();
     }
 
-    fn close(&mut self, now: Timestamp, event: SubscriptionEvent) {
-        let all: Vec<Address> = self.watchers.iter().map(|(who, _)| who.clone()).collect();
-        for who in all {
-            self.terminate(now, &who, event);
-        }
-        self.layers = Layers::default();
-        self.recompose();
-    }
-
-    fn terminate(&mut self, now: Timestamp, who: &Address, event: SubscriptionEvent) {
+    pub(super) fn terminate(&mut self, now: Timestamp, who: &Address, event: SubscriptionEvent) {
         self.watchers.edit(who, |watching| {
             if let Some(watching) = watching {
                 watching.terminate(now, event);

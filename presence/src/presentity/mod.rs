@@ -11,7 +11,7 @@
 //! | `staging.rs`, `step.rs` | staged, committed, shown: how a change comes to be seen |
 //! | `showing.rs` | whom it wakes, at which pace; what time makes due |
 //! | `seen.rs` | who watches, as the owner sees it |
-//! | `recovering.rs` | what a crash has lost |
+//! | `recovering.rs`, `closing.rs` | what a crash has lost; the end |
 //! | `behind.rs`, `held.rs` | very many watchers decided about, when they are read or anew, in slices; who is held back meanwhile |
 //! | `mandated.rs` | what delegates say, as far and as long as they may |
 //! | `layers.rs`, `contents.rs`, `pace.rs` | what is published; what views show; how often |
@@ -21,6 +21,7 @@ mod across;
 mod bearing;
 mod behind;
 mod change;
+mod closing;
 mod contents;
 mod groups;
 mod held;

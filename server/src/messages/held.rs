@@ -12,14 +12,16 @@ use impp_acl::DeliveryAction;
 use impp_federation::backoff::Backoff;
 use impp_protocol::command::Message;
 use impp_protocol::{Address, Code, Domain, Error, MessageId, Timestamp, What};
-use impp_storage::{Expect, Lane, Op, Outcome, Payer, Record, Rejection, Salvaged, Unit};
+use impp_storage::{
+    Expect, Lane, Op, Outcome, Payer, Record, Rejection, Salvaged, StoreError, Unit,
+};
 
 use super::Delivery;
 use super::deliver::judged;
 use super::going_on::Turn;
 use crate::core::answers::Stored;
 use crate::core::keeping;
-use crate::core::principals::Moving;
+use crate::core::principals::{Moving, Principal};
 use crate::core::records::place::{self, Place, Raw};
 use crate::core::records::{self, DECIDED, HELD};
 
@@ -60,10 +62,7 @@ pub struct Held {
 impl Delivery {
     /// A message that was counted as held is not any more.
     pub(super) async fn one_less_held(&self, owner: &Address, from: &Address) {
-        let counted = self.principals.look(owner, |principal, _| principal.held.one_less(from));
-        if let Err(error) = counted.await {
-            tracing::error!(%error, "held messages could not be counted");
-        }
+        counted(self.principals.look(owner, |principal, _| principal.held.one_less(from)).await);
     }
 
     /// What is held for an owner and can be read, in the order in which it came. What cannot be, the store
@@ -275,7 +274,9 @@ impl Delivery {
                 Err(Error::new(Code::Full, text))
             }
             Outcome::Committed { .. } => {
-                self.one_less_held(owner, &held.from).await;
+                let version = held.record.version;
+                let gone = |principal: &mut Principal, _| principal.held.gone(&held.from, version);
+                counted(self.principals.look(owner, gone).await);
                 self.sessions.thing_changed(owner, What::Log);
                 self.sessions.thing_changed(owner, What::Requests);
                 Ok(action)
@@ -290,6 +291,13 @@ impl Delivery {
         let payer = Payer::Account(owner.clone());
         let ops = vec![place::decided(owner, from).delete()];
         Unit::of(self.clock.now(), ops).paid_by(payer).in_lane(Lane::Account(owner.clone()))
+    }
+}
+
+/// If they could not be.
+fn counted(counted: Result<(), StoreError>) {
+    if let Err(error) = counted {
+        tracing::error!(%error, "held messages could not be counted");
     }
 }
 

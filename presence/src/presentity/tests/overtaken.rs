@@ -174,3 +174,32 @@ fn who_is_not_held_back_any_more_looks_again() {
     assert!(matches!(alice.fetch(at(5), &sees, None), Fetched::Shown(..)));
     assert_eq!(alice.watcher(&bob()).unwrap().event, SubscriptionEvent::Subscribe);
 }
+
+/// Whoever waits elsewhere was never told that there is an owner, and is told nothing else by the end of it;
+/// who was let in, or could know, is told that alice is gone.
+#[test]
+fn d6_who_waits_elsewhere_is_given_up_by_a_removal() {
+    let carol: Address = "carol@a.example".parse().unwrap();
+    for (handling, told) in [
+        ("handling = \"confirm\"", SubscriptionEvent::Giveup),
+        (ALLOW, SubscriptionEvent::Noresource),
+    ] {
+        let text = format!(
+            "[[rule]]\nid = \"b\"\nwho = [\"bob@b.example\", \"carol@a.example\"]\n{handling}\n"
+        );
+        let mut alice = alice(Policy::new(RuleSet::parse(&text).unwrap(), text, 0));
+        alice.make(at(1), follow(Bond::Session(SESSION), SESSION));
+        let (bond, listener) = (Bond::Session(SESSION), Some(SESSION.into()));
+        let watcher = carol.clone();
+        alice.make(at(1), Change::Follow { watcher, bond, listener, pending_max: 10 });
+        alice.make(at(2), Change::Close(SubscriptionEvent::Noresource));
+        for (who, event) in [(bob(), told), (carol.clone(), SubscriptionEvent::Noresource)] {
+            let held = Some(SubscriptionState::Pending);
+            let Pulled::Told(told) = alice.pull(at(3), &who, SESSION, Held::Nothing, held) else {
+                panic!("{who} is told nothing")
+            };
+            assert_eq!(told.state, SubscriptionState::Terminated);
+            assert_eq!(told.event, Some(event), "{who}");
+        }
+    }
+}

@@ -7,6 +7,7 @@
 //! [`Ghosts`] stay in memory; where one goes from it, its domain's requests are given up, and nothing of
 //! one without an account stays on the disk. As that is told, it is the same for accounts.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use impp_presence::Change;
@@ -17,7 +18,7 @@ use impp_storage::{Lane, Op, Payer, StoreError};
 
 use super::{HeldMessages, Principals};
 use crate::core::keeping::{self, Bill, Commits};
-use crate::core::records::place::{self, Raw};
+use crate::core::records::place::{self, Place, Raw};
 use crate::core::records::{self, GHOST, HELD};
 
 impl Principals {
@@ -42,7 +43,7 @@ impl Principals {
         for (_, address, asked_by) in found {
             if self.ground.accounts.get(&address).is_some() {
                 // A crash may have come between the account and the end of this.
-                self.unhold(&address, None).await?;
+                self.unhold(&address).await?;
             }
             let gone = {
                 let mut ghosts = self.ghosts.lock();
@@ -100,7 +101,7 @@ impl Principals {
         if let Some(entry) = self.entries.get(owner) {
             entry.value().lock().held = HeldMessages::default();
         }
-        self.unhold(owner, None).await
+        self.unhold(owner).await
     }
 
     /// How many principals were asked for so far.
@@ -121,7 +122,7 @@ impl Principals {
             for watcher in self.waiting(address, asked_by).await? {
                 if self.ghosts.lock().waits(address, asked_by) {
                     // Asked for again: the rest waits on.
-                    return Ok(());
+                    break;
                 }
                 let end = Change::End(watcher, SubscriptionEvent::Giveup);
                 // What of it is stored is found at the next start.
@@ -133,8 +134,8 @@ impl Principals {
         if !self.stays(address) {
             self.forget(address);
         }
-        if *noted && !self.ghosts.lock().waits(address, asked_by) {
-            self.unhold(address, Some(asked_by)).await?;
+        if *noted {
+            self.unplace(address, asked_by).await?;
         }
         Ok(())
     }
@@ -155,34 +156,152 @@ impl Principals {
         look.await
     }
 
-    /// Of messages that nobody will read, as they were for an address without an account, nothing stays;
-    /// nor that this domain waits there.
-    async fn unhold(&self, address: &Address, of: Option<&Domain>) -> Result<(), StoreError> {
-        let held = keeping::salvage(&*self.ground.store, address, HELD).await?.records;
-        let mut ops = Vec::new();
-        for (key, record) in held {
-            let from = records::parts(&key).nth(1).map(Address::parse_canonical);
-            let Some(Ok(from)) = from else { continue };
-            let is_of = of.is_none_or(|domain| domain.as_str() == from.domain_str());
-            if record.value.is_empty() && is_of {
-                ops.push(place::found::<Raw>(&address.domain(), HELD, key).delete());
-                let entry = self.entries.get(address).map(|entry| entry.value().clone());
-                if let Some(entry) = entry.filter(|_| of.is_some()) {
-                    entry.lock().held.one_less(&from);
-                }
-            }
-        }
-        if ops.is_empty() && of.is_none() {
+    /// Of messages that nobody will read, as they were for an address without an account, nothing stays.
+    async fn unhold(&self, address: &Address) -> Result<(), StoreError> {
+        let held = self.held_at(address).await?;
+        let nobodys = held.into_iter().filter(|one| one.is_empty);
+        let mut ops: Vec<Op> = nobodys.map(|one| one.place(address).delete()).collect();
+        if ops.is_empty() {
             return Ok(());
         }
-        ops.extend(of.map(|domain| place::ghost(address, domain).delete()));
+        ops.push(place::ghost_alone(address).delete());
+        let (store, now) = (&*self.ground.store, self.ground.clock.now());
+        let bill = Bill { payer: Payer::Operator, share: None };
+        Commits::submit(store, now, ops, &bill, Some(address)).done().await
+    }
+
+    /// What is held of a domain that is given up has no place any more. For an owner it stays, set aside;
+    /// without one it goes. The same is read of both, and as much stored.
+    async fn unplace(self: &Arc<Self>, address: &Address, of: &Domain) -> Result<(), StoreError> {
+        let held = self.held_at(address).await?;
+        let mut ops = match self.ground.accounts.get(address) {
+            Some(_) => self.set_aside(address, of, &held).await?,
+            None => {
+                let own = held.iter().filter(|one| one.is_empty && one.is_of(of));
+                self.without(address, own)
+            }
+        };
+        // Asked for again it has its place.
+        if !self.ghosts.lock().waits(address, of) {
+            ops.push(place::ghost(address, of).delete());
+        }
         ops.push(place::ghost_alone(address).delete());
         let (store, now) = (&*self.ground.store, self.ground.clock.now());
         // In the lane of its watchers' records. What was held was written in that of who wrote, but it was
         // read, so it is there; what is just on its way stays until the next start, as after a crash. The
         // domain that has asked has its share of the queue taken.
-        let share = of.cloned().map(Lane::Domain);
+        let share = Some(Lane::Domain(of.clone()));
         let bill = Bill { payer: Payer::Operator, share };
         Commits::submit(store, now, ops, &bill, Some(address)).done().await
+    }
+
+    /// What a domain has among what is held, as it was read, has no place from now on. Of what is set aside
+    /// there is as much at most as may be held.
+    async fn set_aside(
+        self: &Arc<Self>,
+        address: &Address,
+        of: &Domain,
+        held: &[HeldOne],
+    ) -> Result<Vec<Op>, StoreError> {
+        let own = || held.iter().filter(|one| one.is_of(of));
+        let Some(upto) = own().map(|one| one.version).max() else { return Ok(Vec::new()) };
+        let most = self.ground.settings.load().limits.pending_max;
+        let look = self.look(address, |principal, _| {
+            let messages = &mut principal.held;
+            messages.set_aside(of, upto, own().map(|one| (&one.from, one.version)));
+            let aside = held.iter().filter(|one| messages.is_aside(&one.from, one.version));
+            let gone = too_many(aside.collect(), usize::try_from(most).unwrap_or(usize::MAX));
+            (gone, messages.take_spent(held.iter().map(|one| (&one.from, one.version))))
+        });
+        let (gone, spent) = look.await?;
+        if !gone.is_empty() {
+            let count = gone.len();
+            tracing::warn!(%address, count, "messages that were held and given up made room for others");
+        }
+        let mut ops = self.without(address, gone.into_iter());
+        ops.extend(spent.iter().map(|domain| place::aside(address, domain).delete()));
+        ops.push(place::aside(address, of).set(Some(&upto)));
+        Ok(ops)
+    }
+
+    /// These are held no more.
+    fn without<'a>(&self, address: &Address, gone: impl Iterator<Item = &'a HeldOne>) -> Vec<Op> {
+        let entry = self.entries.get(address).map(|entry| entry.value().clone());
+        let go = gone.map(|one| {
+            if let Some(entry) = &entry {
+                entry.lock().held.gone(&one.from, one.version);
+            }
+            one.place(address).delete()
+        });
+        go.collect()
+    }
+
+    /// What is held there, the oldest first.
+    async fn held_at(&self, address: &Address) -> Result<Vec<HeldOne>, StoreError> {
+        let records = keeping::salvage(&*self.ground.store, address, HELD).await?.records;
+        let held = records.into_iter().filter_map(|(key, record)| {
+            let from = Address::parse_canonical(records::parts(&key).nth(1)?).ok()?;
+            let (version, is_empty) = (record.version, record.value.is_empty());
+            Some(HeldOne { key, from, version, is_empty })
+        });
+        let mut held: Vec<HeldOne> = held.collect();
+        held.sort_by_key(|one| one.version);
+        Ok(held)
+    }
+}
+
+/// A message that is held, without what it says.
+#[derive(Debug)]
+struct HeldOne {
+    key: Vec<u8>,
+    from: Address,
+    version: u64,
+    is_empty: bool,
+}
+
+impl HeldOne {
+    fn is_of(&self, domain: &Domain) -> bool {
+        self.from.domain_str() == domain.as_str()
+    }
+
+    fn place(&self, owner: &Address) -> Place<Raw> {
+        place::found(&owner.domain(), HELD, self.key.clone())
+    }
+}
+
+/// Those of these, the oldest first, that are too many: each time the oldest of the domain that has most.
+fn too_many(mut all: Vec<&HeldOne>, most: usize) -> Vec<&HeldOne> {
+    let mut gone = Vec::new();
+    while all.len() > most {
+        let mut domains: BTreeMap<&str, usize> = BTreeMap::new();
+        all.iter().for_each(|one| *domains.entry(one.from.domain_str()).or_default() += 1);
+        let worst = domains.into_iter().max_by_key(|(_, count)| *count).map(|(domain, _)| domain);
+        let Some(oldest) = all.iter().position(|one| Some(one.from.domain_str()) == worst) else {
+            break;
+        };
+        gone.push(all.remove(oldest));
+    }
+    gone
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f14_what_is_set_aside_is_bounded_and_who_has_most_of_it_loses_its_oldest() {
+        let one = |version: u64, from: &str| {
+            let from = Address::parse(from).unwrap();
+            HeldOne { key: Vec::new(), from, version, is_empty: false }
+        };
+        let all: Vec<HeldOne> = (1..=6)
+            .map(|version| one(version, "m@evil.example"))
+            .chain([one(7, "a@b.example"), one(8, "b@b.example")])
+            .collect();
+        let versions = |most| -> Vec<u64> {
+            too_many(all.iter().collect(), most).iter().map(|one| one.version).collect()
+        };
+        assert!(versions(8).is_empty());
+        assert_eq!(versions(4), [1, 2, 3, 4]);
     }
 }

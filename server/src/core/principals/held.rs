@@ -7,17 +7,28 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use impp_presence::places::{Amount, Asker, Places};
-use impp_protocol::Address;
 use impp_protocol::hashing::HashMap;
+use impp_protocol::{Address, Domain};
 
 /// See the module. Those on the way to being held count too.
 #[derive(Debug, Default)]
 pub struct HeldMessages {
     places: Places,
+    aside: Aside,
     /// About whom decisions are just carried out: each has a share in it.
     moving: HashMap<Address, Arc<()>>,
     /// About whom the store has a decision that is not carried out, whether somebody is at it or not.
     decided: BTreeSet<Address>,
+}
+
+/// What is held still and has no place any more, as its domain was given up: the owner may decide about it
+/// as before, and to its senders it is as if nothing were held.
+#[derive(Debug, Default)]
+struct Aside {
+    /// Up to which version of its record what is held of a domain is.
+    upto: HashMap<String, u64>,
+    /// Of each sender.
+    of: HashMap<Address, u64>,
 }
 
 /// What is held of a sender is being moved, as long as this lives: however its task ends, nothing waits
@@ -32,24 +43,79 @@ impl HeldMessages {
         self.places.take(from, 0, Amount::items(max))
     }
 
-    /// One more that is held already.
-    pub(super) fn add(&mut self, from: Asker<'_>) {
-        self.places.put(from, 0);
+    /// One more that is held already, by the version of its record.
+    pub(super) fn add(&mut self, from: Asker<'_>, version: u64) {
+        if self.is_aside(from.who, version) {
+            *self.aside.of.entry(from.who.clone()).or_default() += 1;
+        } else {
+            self.places.put(from, 0);
+        }
     }
 
-    /// One less.
+    /// One less that was on its way.
     pub fn one_less(&mut self, from: &Address) {
         self.places.give_back(from, 0);
     }
 
+    /// One less of which there was this version of a record.
+    pub fn gone(&mut self, from: &Address, version: u64) {
+        let is_aside = self.is_aside(from, version);
+        match self.aside.of.get_mut(from).filter(|_| is_aside) {
+            None => self.one_less(from),
+            Some(1) => drop(self.aside.of.remove(from)),
+            Some(count) => *count -= 1,
+        }
+    }
+
+    /// What a domain has up to this version, as it was read, is held without a place from now on. Of whom
+    /// it is just moved it goes soon.
+    pub(super) fn set_aside<'a>(
+        &mut self,
+        domain: &Domain,
+        upto: u64,
+        read: impl Iterator<Item = (&'a Address, u64)>,
+    ) {
+        for (from, version) in read {
+            let had_place = self.places.of(from).items > 0 && !self.is_aside(from, version);
+            if had_place && !self.is_moving(from) {
+                self.one_less(from);
+                *self.aside.of.entry(from.clone()).or_default() += 1;
+            }
+        }
+        self.aside_before(domain, upto);
+    }
+
+    /// The same before anything of it is read.
+    pub(super) fn aside_before(&mut self, domain: &Domain, upto: u64) {
+        let before = self.aside.upto.entry(domain.as_str().to_owned()).or_default();
+        *before = upto.max(*before);
+    }
+
+    /// Domains of which all that had no place is gone, by what there is: nothing is to be known of them.
+    pub(super) fn take_spent<'a>(
+        &mut self,
+        all: impl Iterator<Item = (&'a Address, u64)> + Clone,
+    ) -> Vec<Domain> {
+        let spent = self.aside.upto.extract_if(|domain, upto| {
+            !all.clone().any(|(from, version)| from.domain_str() == domain && version <= *upto)
+        });
+        spent.filter_map(|(domain, _)| Domain::parse(&domain).ok()).collect()
+    }
+
+    /// Whether one has no place.
+    pub(super) fn is_aside(&self, from: &Address, version: u64) -> bool {
+        version <= self.aside.upto(from)
+    }
+
     /// How many of a sender are held, or on the way to it.
     pub fn count(&self, from: &Address) -> u64 {
-        self.places.of(from).items
+        self.places.of(from).items + self.aside.of.get(from).copied().unwrap_or_default()
     }
 
     /// None of a sender's are there that can be read.
     pub fn lost(&mut self, from: &Address) {
-        (0..self.count(from)).for_each(|_| self.one_less(from));
+        (0..self.places.of(from).items).for_each(|_| self.one_less(from));
+        self.aside.of.remove(from);
     }
 
     /// Whether anything of a sender is held, or on the way to it.
@@ -108,6 +174,12 @@ impl HeldMessages {
     }
 }
 
+impl Aside {
+    fn upto(&self, from: &Address) -> u64 {
+        self.upto.get(from.domain_str()).copied().unwrap_or_default()
+    }
+}
+
 /// Whether a decision has its share in it.
 fn is_shared(moving: &Arc<()>) -> bool {
     Arc::strong_count(moving) > 1
@@ -132,6 +204,34 @@ mod tests {
         assert!(!held.moved(&bob, moving).unwrap());
         assert!(!held.is_moving(&bob) && !held.has(&bob));
         assert!(held.places.is_empty() && held.moving.is_empty());
+    }
+
+    #[test]
+    fn what_is_set_aside_has_no_place_and_is_decided_about_like_the_rest() {
+        let (mut held, bob) = (HeldMessages::default(), Address::parse("bob@b.example").unwrap());
+        let owner = Address::parse("o@a.example").unwrap();
+        let asker = Asker::of(&owner, &bob, false);
+        assert!(held.hold(asker, 2) && held.hold(asker, 2) && !held.hold(asker, 2));
+        let read = [(&bob, 7), (&bob, 9)];
+        // Twice is as once; what came meanwhile has a place.
+        for _ in 0..2 {
+            held.set_aside(&bob.domain(), 9, read.into_iter());
+            assert!(held.places.of(&bob).items <= 1 && held.has(&bob));
+            held.hold(asker, 1);
+        }
+        assert_eq!((held.count(&bob), held.places.of(&bob).items), (3, 1));
+        let moving = held.begin_moving(&bob);
+        [9, 7].into_iter().for_each(|version| held.gone(&bob, version));
+        let moving = held.moved(&bob, moving).unwrap_err();
+        held.gone(&bob, 12);
+        assert!(held.moved(&bob, moving).is_ok() && !held.has(&bob) && held.places.is_empty());
+        assert!(held.take_spent([(&bob, 9)].into_iter()).is_empty());
+        assert_eq!(held.take_spent([(&bob, 12)].into_iter()), [bob.domain()]);
+        // As it is read after a restart.
+        let mut held = HeldMessages::default();
+        held.aside_before(&bob.domain(), 9);
+        [7, 9, 12].into_iter().for_each(|version| held.add(asker, version));
+        assert_eq!((held.count(&bob), held.places.of(&bob).items), (3, 1));
     }
 
     #[test]

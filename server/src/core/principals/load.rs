@@ -12,7 +12,7 @@ use impp_presence::places::Asker;
 use impp_presence::{Effects, History, Layers, PaceLimit, Policy, Presentity, Sphere, Watching};
 use impp_protocol::hashing::HashMap;
 use impp_protocol::presence::Document;
-use impp_protocol::{Address, Timestamp, What};
+use impp_protocol::{Address, Domain, Timestamp, What};
 use impp_storage::{Record, Salvaged, Store, StoreError, Table};
 use parking_lot::Mutex;
 
@@ -22,8 +22,8 @@ use crate::core::config::Times;
 use crate::core::ground::Ground;
 use crate::core::keeping::{salvage, scan};
 use crate::core::records::{
-    self, CONTACT, ContactRecord, DECIDED, HELD, LAYER, LayerRecord, RULES, TRACE, TraceRecord,
-    WATCHER, WatcherRecord, place::FLOOR,
+    self, ASIDE, CONTACT, ContactRecord, DECIDED, HELD, LAYER, LayerRecord, RULES, TRACE,
+    TraceRecord, WATCHER, WatcherRecord, place::FLOOR,
 };
 
 impl Principals {
@@ -175,12 +175,19 @@ async fn load(
 
 async fn load_held(store: &dyn Store, owner: &Address) -> Result<HeldMessages, StoreError> {
     let mut held = HeldMessages::default();
+    // One that cannot be read sets nothing aside.
+    for (key, record) in salvage(store, owner, ASIDE).await?.records {
+        let domain = records::last_part(&key).and_then(|text| Domain::parse(text).ok());
+        if let (Some(domain), Ok(upto)) = (domain, records::from_bytes(&record.value)) {
+            held.aside_before(&domain, upto);
+        }
+    }
     // One that cannot be read is never moved, so nothing waits behind it.
-    for (key, _) in salvage(store, owner, HELD).await?.records {
+    for (key, record) in salvage(store, owner, HELD).await?.records {
         let from = records::parts(&key).nth(1).unwrap_or_default();
         let from = Address::parse_canonical(from)
             .map_err(|error| damaged(owner, HELD, &key, &error.to_string()))?;
-        held.add(Asker::of(owner, &from, false));
+        held.add(Asker::of(owner, &from, false), record.version);
     }
     // Who they are is in the keys.
     let Salvaged { records, damaged, .. } = salvage(store, owner, DECIDED).await?;

@@ -71,9 +71,14 @@ pub const READ_MARK: Table = Table(16);
 /// and by user part and [`place::FLOOR`] what is not known any more.
 pub const TRACE: Table = Table(17);
 
+/// Up to which version of their records messages of other domains are held without a place, by user part
+/// and domain: that domain was given up there.
+pub const ASIDE: Table = Table(18);
+
 /// All tables in which an account has records of its own, by its user part and more.
 pub const OF_ACCOUNT: &[Table] = &[
     CONTACT, DEVICE, LAYER, WATCHER, HELD, FOLLOWED, QUEUED, ROOM, DECIDED, ACTS, READ_MARK, TRACE,
+    ASIDE,
 ];
 
 /// A key of what belongs to `owner`, alone or with `rest` of one thing of it; with an empty last part,

@@ -12,10 +12,10 @@ use impp_storage::{Expect, Op, RecordKey, StoreError, Table};
 use serde::Serialize;
 
 use super::{
-    ACCOUNT, ACTS, AccountRecord, ActRecord, CONTACT, ClockRecord, ContactRecord, DECIDED, DEVICE,
-    DeviceRecord, FOLLOWED, GHOST, HELD, LAYER, LINKED, LayerRecord, LinkedRecord, META, QUEUED,
-    QueuedRecord, READ_MARK, ROOM, RULES, ReadMarkRecord, RoomRecord, TRACE, TraceRecord, WATCHER,
-    WatcherRecord, prefix, to_bytes,
+    ACCOUNT, ACTS, ASIDE, AccountRecord, ActRecord, CONTACT, ClockRecord, ContactRecord, DECIDED,
+    DEVICE, DeviceRecord, FOLLOWED, GHOST, HELD, LAYER, LINKED, LayerRecord, LinkedRecord, META,
+    QUEUED, QueuedRecord, READ_MARK, ROOM, RULES, ReadMarkRecord, RoomRecord, TRACE, TraceRecord,
+    WATCHER, WatcherRecord, prefix, to_bytes,
 };
 use crate::core::secrets::SecretsRecord;
 
@@ -144,6 +144,11 @@ pub fn held(owner: &Address, from: &Address, id: MessageId) -> Place<Raw> {
 /// That a decision about a sender is stored, by which not all that is held of it has been moved yet.
 pub fn decided(owner: &Address, from: &Address) -> Place<Mark> {
     Place::of(DECIDED, owner, &[from.as_str()])
+}
+
+/// Up to which version what is held of a domain has no place.
+pub fn aside(owner: &Address, of: &Domain) -> Place<u64> {
+    Place::of(ASIDE, owner, &[of.as_str()])
 }
 
 /// A message that waits for another domain.

@@ -5,11 +5,12 @@ use std::net::Ipv4Addr;
 
 use impp_protocol::command::{Ping, Publish, REPEATS};
 use impp_protocol::{Code, What};
-use impp_tests::Server;
 use impp_tests::cable::Cable;
 use impp_tests::impp::Impp;
-use impp_tests::peer::{Held, Peer, fetch, publish};
+use impp_tests::peer::{Held, Peer, fetch, message, publish};
+use impp_tests::trace::Trace;
 use impp_tests::wire::Wire;
+use impp_tests::{Server, eventually};
 
 use crate::outbox::through;
 
@@ -72,6 +73,24 @@ async fn e2_a_number_is_of_one_request_and_its_answer_kept_until_it_has_come() {
     alice.wire().send(number, fetch(ALICE, What::Rules)).await;
     let read = alice.answer(number).await.unwrap();
     assert_eq!(read.number, first.number);
+}
+
+/// What is asked again while it is under way is done once, and both are answered alike; a PING that is
+/// answered meanwhile, and says that the client has all answers, changes nothing of that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn e2_what_is_asked_again_while_it_is_under_way_is_answered_with_it() {
+    let server = Server::quickstart();
+    let mut alice = alice(&server).await;
+    let Some(hangs) = Trace::hung_disk(&server) else { return };
+    let said = message("bob@localhost", "once");
+    let number = alice.ask(said.clone()).await;
+    eventually("it to wait", async || Trace::holds(&server)).await;
+    alice.done(Ping { answered: Some(number) }).await;
+    alice.wire().send(number, said).await;
+    alice.done(Ping::empty()).await;
+    drop(hangs);
+    let first = alice.answer(number).await.unwrap();
+    assert_eq!(alice.answer(number).await.unwrap(), first);
 }
 
 /// `impp` asks again on the session that goes on: an edit whose connection is cut anywhere behind the

@@ -51,6 +51,7 @@ use crate::reach::{Reach, Release};
 pub use devices::Devices;
 pub use events::{Event, Front};
 pub use live::Live;
+pub use repeats::Kept;
 use things::Following;
 pub use things::{Client, Rules, Things};
 pub use visitor::{Visitor, Visits};
@@ -226,7 +227,8 @@ impl Session {
         // So is the end of what has ended: whoever looks, and does not listen any more, is told so.
         let Ended { newer, older } = std::mem::take(&mut self.ended);
         for followed in self.followed.values_mut() {
-            *followed = Followed::default();
+            // Why it has ended, if a return that failed was to tell that.
+            *followed = Followed { ended: followed.ended, ..Followed::default() };
         }
         for (presentity, ended) in older.into_iter().chain(newer) {
             self.followed.insert(presentity, Followed { ended, ..Followed::default() });

@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use impp_protocol::command::Ping;
 use impp_protocol::presence::Version;
 use impp_protocol::{Code, Command, Error, Request};
+use tokio::sync::watch;
 
 use super::Session;
 use super::things::presence::no_longer;
@@ -33,17 +35,34 @@ pub(super) struct Answers {
 struct Known {
     /// Of what was asked.
     digest: Version,
-    /// Nothing while it is still to come; if it never does, it is asked as if for the first time.
-    answer: Option<Command>,
+    said: Said,
     bytes: usize,
 }
 
+/// What was answered.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "most are answers")]
+enum Said {
+    /// It is still to come, and is heard by this. If nobody is left who tells it, it never comes: it is asked
+    /// as if for the first time.
+    ToCome(Hears),
+    /// This.
+    This(Command),
+}
+
+type Hears = watch::Receiver<Option<Command>>;
+
+/// Tells the answer to whoever has asked again meanwhile.
+type Tells = watch::Sender<Option<Command>>;
+
 /// What is known of a number.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "each lives for one match")]
 enum Seen {
     /// It is to be done.
-    New,
+    New(Tells),
+    /// It is just done, and what it comes to is heard by this.
+    UnderWay(Hears),
     /// It was done, and this was answered.
     Before(Command),
     /// Another request had this number.
@@ -52,35 +71,54 @@ enum Seen {
     Forgotten,
 }
 
+impl Known {
+    fn is_under_way(&self) -> bool {
+        // Nothing is told but the answer, and who has told it is gone then.
+        matches!(&self.said, Said::ToCome(hears) if hears.has_changed().is_ok())
+    }
+}
+
 impl Answers {
     /// Somebody asks under a number.
     fn begin(&mut self, number: u64, digest: Version) -> Seen {
-        match self.known.get(&number) {
+        match self.known.get_mut(&number) {
             Some(known) if known.digest != digest => Seen::Other,
-            Some(Known { answer: Some(answer), .. }) => Seen::Before(answer.clone()),
-            Some(Known { answer: None, .. }) => Seen::New,
+            Some(Known { said: Said::This(answer), .. }) => Seen::Before(answer.clone()),
+            Some(known) => match &mut known.said {
+                Said::ToCome(hears) if hears.has_changed().is_ok() => Seen::UnderWay(hears.clone()),
+                said => {
+                    let (tells, hears) = watch::channel(None);
+                    *said = Said::ToCome(hears);
+                    Seen::New(tells)
+                }
+            },
             None if number <= self.floor => Seen::Forgotten,
             None => {
-                self.keep(number, Known { digest, answer: None, bytes: ENTRY_BYTES });
-                Seen::New
+                let (tells, hears) = watch::channel(None);
+                self.keep(number, Known { digest, said: Said::ToCome(hears), bytes: ENTRY_BYTES });
+                Seen::New(tells)
             }
         }
     }
 
-    /// This was answered. What is forgotten already stays so; what passes by itself is asked anew.
+    /// This was answered. What is forgotten already stays so; what was refused was not done, and is asked
+    /// anew.
     fn answered(&mut self, number: u64, answer: &Command) {
-        if matches!(answer, Command::Error(error) if error.retry_after.is_some()) {
-            return;
-        }
         let Some(known) = self.known.remove(&number) else { return };
         self.bytes -= known.bytes;
+        if matches!(answer, Command::Error(_)) {
+            return;
+        }
         let bytes = ENTRY_BYTES + encoded(answer).len();
-        let answer = Some(answer.clone());
-        self.keep(number, Known { answer, bytes, ..known });
+        let said = Said::This(answer.clone());
+        self.keep(number, Known { said, bytes, ..known });
     }
 
-    /// The client has all answers up to a number.
+    /// The client has all answers up to a number. What is under way was not answered whatever it says, nor
+    /// what comes behind that.
     fn forget(&mut self, number: u64) {
+        let under_way = self.known.iter().find(|(_, known)| known.is_under_way());
+        let number = under_way.map_or(number, |(first, _)| number.min(first.saturating_sub(1)));
         let later = self.known.split_off(&number.saturating_add(1));
         self.known = later;
         self.bytes = self.known.values().map(|known| known.bytes).sum();
@@ -99,7 +137,23 @@ impl Answers {
     }
 }
 
+/// The answers of a session that is at a request.
+#[derive(Debug)]
+pub struct Kept(Option<Arc<Mutex<Answers>>>);
+
+impl Kept {
+    /// The client says that it has all up to a number.
+    pub fn have_come(&self, up_to: u64) {
+        self.0.iter().for_each(|answers| lock(answers).forget(up_to));
+    }
+}
+
 impl Session {
+    /// Its answers, to be looked after while it is at a request.
+    pub fn kept_answers(&self) -> Kept {
+        Kept(self.answers.clone())
+    }
+
     /// Whether the client's numbers belong to the session, as its HELLO has said.
     pub fn keep_answers(&mut self, numbered: bool) {
         if !numbered {
@@ -127,8 +181,10 @@ impl Session {
         }
         let digest = Version::of(&encoded(&command));
         let seen = lock(&answers).begin(number, digest);
-        match seen {
-            Seen::New => {}
+        let tells = match seen {
+            Seen::New(tells) => tells,
+            // It costs nothing, as one of what is done: the first one has paid.
+            Seen::UnderWay(hears) => return Answer::later(heard(hears)),
             Seen::Before(answer) => return Answer::Now(answer),
             Seen::Other => {
                 let text = format!("request {number} was another one; numbers are not used again");
@@ -138,17 +194,31 @@ impl Session {
                 let text = format!("what was answered to request {number} is not kept any more");
                 return Answer::Now(Error::new(Code::OutOfWindow, text).into());
             }
-        }
+        };
+        let note = move |answer: &Command| {
+            // One receiver is that of the table.
+            if tells.receiver_count() > 1 {
+                tells.send_replace(Some(answer.clone()));
+            }
+            lock(&answers).answered(number, answer);
+        };
         match self.handle(command).await {
             Answer::Now(answer) => {
-                lock(&answers).answered(number, &answer);
+                note(&answer);
                 Answer::Now(answer)
             }
-            Answer::Later(later) => {
-                Answer::Later(later.noted(move |answer| lock(&answers).answered(number, answer)))
-            }
+            Answer::Later(later) => Answer::Later(later.noted(note)),
         }
     }
+}
+
+/// What a request that is under way comes to.
+async fn heard(mut hears: Hears) -> Command {
+    let said = hears.wait_for(Option::is_some).await.ok().and_then(|said| said.clone());
+    said.unwrap_or_else(|| {
+        let text = "the request was given up with its connection; ask again";
+        Error::new(Code::Busy, text).retry_after(Duration::from_secs(1)).into()
+    })
 }
 
 /// As it is compared and counted. What does not fit a frame came in one all the same, and is none.
@@ -177,28 +247,59 @@ mod tests {
         Version([of; 16])
     }
 
-    #[test]
-    fn e2_a_repeat_is_answered_as_before_and_nothing_else_has_its_number() {
+    fn is_new(seen: Seen) -> Option<Tells> {
+        match seen {
+            Seen::New(tells) => Some(tells),
+            _ => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn e2_a_repeat_is_answered_as_before_and_nothing_else_has_its_number() {
         let mut answers = Answers::default();
-        assert_eq!(answers.begin(5, digest(1)), Seen::New);
-        // Its connection was lost before it was answered.
-        assert_eq!(answers.begin(5, digest(1)), Seen::New);
+        let tells = is_new(answers.begin(5, digest(1))).unwrap();
+        // It is under way: whoever asks again hears what it comes to, and it is not done twice.
+        let Seen::UnderWay(hears) = answers.begin(5, digest(1)) else { panic!("it is done twice") };
+        assert!(matches!(answers.begin(5, digest(2)), Seen::Other));
+        tells.send_replace(Some(done(7)));
         answers.answered(5, &done(7));
-        assert_eq!(answers.begin(5, digest(1)), Seen::Before(done(7)));
-        assert_eq!(answers.begin(5, digest(2)), Seen::Other);
-        assert_eq!(answers.begin(4, digest(2)), Seen::New);
+        drop(tells);
+        assert_eq!(heard(hears).await, done(7));
+        assert!(matches!(answers.begin(5, digest(1)), Seen::Before(answer) if answer == done(7)));
+        assert!(matches!(answers.begin(5, digest(2)), Seen::Other));
+        assert!(is_new(answers.begin(4, digest(2))).is_some());
+    }
+
+    #[tokio::test]
+    async fn what_is_never_answered_is_asked_anew() {
+        let mut answers = Answers::default();
+        let tells = is_new(answers.begin(5, digest(1))).unwrap();
+        let Seen::UnderWay(hears) = answers.begin(5, digest(1)) else { panic!("it is done twice") };
+        drop(tells);
+        let Command::Error(error) = heard(hears).await else { panic!("it was never answered") };
+        assert!(error.code == Code::Busy && error.retry_after.is_some());
+        assert!(is_new(answers.begin(5, digest(1))).is_some());
+        // What passes by itself is not kept.
+        answers.answered(5, &error.into());
+        assert!(is_new(answers.begin(5, digest(1))).is_some());
     }
 
     #[test]
     fn what_the_client_has_is_not_kept() {
         let mut answers = Answers::default();
         for number in 1..=3 {
-            answers.begin(number, digest(1));
+            drop(answers.begin(number, digest(1)));
             answers.answered(number, &done(number));
         }
         answers.forget(2);
-        assert_eq!(answers.begin(2, digest(1)), Seen::Forgotten);
-        assert_eq!(answers.begin(3, digest(1)), Seen::Before(done(3)));
+        assert!(matches!(answers.begin(2, digest(1)), Seen::Forgotten));
+        assert!(matches!(answers.begin(3, digest(1)), Seen::Before(answer) if answer == done(3)));
+        // What is under way it cannot have, nor what comes behind.
+        let tells = is_new(answers.begin(4, digest(1)));
+        answers.forget(u64::MAX);
+        assert!(matches!(answers.begin(4, digest(1)), Seen::UnderWay(_)));
+        assert!(is_new(answers.begin(5, digest(1))).is_some());
+        drop(tells);
         answers.forget(u64::MAX);
         assert_eq!((answers.bytes, answers.known.len()), (0, 0));
         // What was still out when it was forgotten is not kept either.
@@ -211,21 +312,23 @@ mod tests {
         let mut answers = Answers::default();
         let mut kept = Vec::new();
         for number in 1..=100 {
-            answers.begin(number, digest(1));
+            drop(answers.begin(number, digest(1)));
             answers.answered(number, &done(number));
             assert!(answers.bytes <= KEPT_BYTES_MAX, "{}", answers.bytes);
         }
         for number in 1..=100 {
             match answers.begin(number, digest(1)) {
                 Seen::Before(answer) => kept.push(answer),
-                seen => assert_eq!((seen, kept.len()), (Seen::Forgotten, 0)),
+                Seen::Forgotten => assert_eq!(kept.len(), 0),
+                seen => panic!("{seen:?}"),
             }
         }
         assert!(kept.len() >= 20, "{}", kept.len());
         // One that is larger than all that may be kept is not, and takes the others with it.
-        answers.begin(101, digest(1));
+        drop(answers.begin(101, digest(1)));
         let text = "x".repeat(KEPT_BYTES_MAX);
         answers.answered(101, &Error::new(Code::Internal, text).into());
-        assert_eq!((answers.bytes, answers.begin(101, digest(1))), (0, Seen::Forgotten));
+        assert_eq!(answers.bytes, 0);
+        assert!(matches!(answers.begin(101, digest(1)), Seen::Forgotten));
     }
 }

@@ -5,6 +5,7 @@
 //! not a PING, which asks whether somebody is there.
 
 use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
 use impp_protocol::command::Done;
@@ -12,11 +13,23 @@ use impp_protocol::{Code, Command, Error, Request};
 
 use super::{Connection, Phase};
 use crate::core::answers::Answer;
-use crate::session::Session;
+use crate::session::{Kept, Session};
 use crate::wire::driver::Heard;
 
 /// A session at its request.
-pub(super) type Asked = Pin<Box<dyn Future<Output = Answered> + Send>>;
+pub(super) struct Asked {
+    work: Pin<Box<dyn Future<Output = Answered> + Send>>,
+    /// What was answered before: that it has come may be said meanwhile.
+    kept: Kept,
+}
+
+impl Future for Asked {
+    type Output = Answered;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answered> {
+        self.work.as_mut().poll(context)
+    }
+}
 
 /// What it has come to.
 pub(super) struct Answered {
@@ -40,10 +53,12 @@ impl Connection {
             let text = format!("{}: a request has a number from 1", command.kind());
             return self.break_off(number, Error::new(Code::Malformed, text));
         }
-        let mut asked: Asked = Box::pin(async move {
+        let kept = session.kept_answers();
+        let work = Box::pin(async move {
             let answer = session.ask(number, command).await;
             Answered { session, number, answer }
         });
+        let mut asked = Asked { work, kept };
         match (&mut asked).now_or_never() {
             Some(answered) => self.answered(answered),
             None => self.phase = Phase::Asked(asked),
@@ -77,7 +92,10 @@ impl Connection {
                 return Some(heard);
             }
             match heard {
-                Heard::Request(Request { number, command: Command::Ping(_) }) if number != 0 => {
+                Heard::Request(Request { number, command: Command::Ping(ping) }) if number != 0 => {
+                    if let (Phase::Asked(asked), Some(up_to)) = (&self.phase, ping.answered) {
+                        asked.kept.have_come(up_to);
+                    }
                     let time = Some(self.entrance.clock.wall());
                     self.answer(number, Done { time, ..Done::empty() }.into());
                 }

@@ -18,6 +18,7 @@ use impp_protocol::sasl::resume::Ticket;
 use impp_tests::Server;
 use impp_tests::peer::{first_auth, next_auth};
 use impp_tests::server::Profile;
+use impp_tests::times::compared;
 use impp_tests::wire::{Wire, hello};
 
 /// Tries of each kind.
@@ -26,8 +27,6 @@ const TRIES: usize = 10_000;
 const PER_CONNECTION: usize = 3;
 /// Comparisons that are timed as one.
 const BATCH: usize = 50;
-/// Of the slowest, so many in a hundred are left out the second time: what else the machine did.
-const CROPPED: usize = 10;
 
 #[tokio::main]
 async fn main() {
@@ -105,24 +104,5 @@ fn compare_proofs() {
 }
 
 fn report(what: &str, one: &[f64], other: &[f64]) {
-    let cropped = |times: &[f64]| {
-        let mut times = times.to_vec();
-        times.sort_by(f64::total_cmp);
-        times.truncate(times.len() * (100 - CROPPED) / 100);
-        times
-    };
-    let (all, most) = (welch(one, other), welch(&cropped(one), &cropped(other)));
-    println!("{what}: t = {all:.2}, {most:.2} without the slowest {CROPPED} % ({})", one.len());
-}
-
-/// Welch's t.
-fn welch(one: &[f64], other: &[f64]) -> f64 {
-    let moments = |times: &[f64]| {
-        let n = times.len() as f64;
-        let mean = times.iter().sum::<f64>() / n;
-        let variance = times.iter().map(|time| (time - mean).powi(2)).sum::<f64>() / (n - 1.0);
-        (mean, variance / n)
-    };
-    let ((a, va), (b, vb)) = (moments(one), moments(other));
-    (a - b) / (va + vb).sqrt()
+    println!("{what}: {}", compared(one, other));
 }

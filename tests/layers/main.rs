@@ -143,3 +143,17 @@ fn the_daemon_makes_no_certificates_and_serves_no_dns() {
         }
     }
 }
+
+/// A task that panics leaves no half server: the process ends with it, and is started again. One that hangs
+/// as a whole is ended by the watchdog.
+#[test]
+fn h9_who_panics_or_hangs_ends_the_process_which_is_started_again() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    assert_eq!(manifest["profile"]["release"]["panic"].as_str(), Some("abort"));
+    let unit = std::fs::read_to_string(folder.join("deploy/imppd.service")).unwrap();
+    for line in ["Restart=always", "WatchdogSec=30"] {
+        assert!(unit.lines().any(|of_unit| of_unit == line), "{line}");
+    }
+}

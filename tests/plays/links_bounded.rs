@@ -1,17 +1,22 @@
 //! What one account, or whoever writes a domain's records, can have this server do to others: how
 //! many domains' places it takes, and how many connections somebody else gets.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use impp_protocol::command::{ByeReason, Message, Subscribe};
+use impp_protocol::command::{ByeReason, Fetch, Message, Subscribe};
 use impp_protocol::state::{Contact, ContactEdit, Fate, Grant, encode};
 use impp_protocol::{Code, Command, What};
 use impp_tests::impp::Impp;
 use impp_tests::peer::{fetch, message, publish, subscribe};
+use impp_tests::presence::open;
+use impp_tests::server::Start;
 use impp_tests::{BadPeer, Domains, Peer, eventually};
 use tokio::net::TcpListener;
+
+use crate::settings::OPEN_PRESENCE;
 
 /// Somebody who has nothing to do with this: takes every connection, on whatever loopback address,
 /// says nothing and closes it.
@@ -375,4 +380,47 @@ async fn f12_a_place_that_others_go_on_needing_is_theirs() {
     assert_eq!(alice.refused(message(&to[3], "waits")).await, Code::Full);
     bob.queue(&to[3], "waits").await;
     assert_eq!(bob.refused(message(&to[1], "waits")).await, Code::Full);
+}
+
+/// On a link that is not read presence goes first: of what has changed meanwhile the newest is told, once.
+/// Of the messages each comes, and once.
+#[tokio::test(flavor = "multi_thread")]
+async fn f13_where_a_link_is_crowded_presence_is_shed_and_no_message_is_lost() {
+    const CHANGES: usize = 800;
+    const MESSAGES: usize = 40;
+    let generous = |_: &str, start: Start| start.no_rates().set("limits.stall_seconds", 3600);
+    let domains = Domains::with(&["a.example"], generous).await;
+    let evil = BadPeer::among(&domains, "evil.example").await;
+    let mut alice = Peer::sign_in(&domains["a.example"], "alice").await;
+    alice.set_rules(OPEN_PRESENCE).await;
+    let mut link = evil.call(&domains["a.example"]).await;
+    let (watcher, lease) = (Some(evil.account("w")), Some(Duration::from_secs(3600)));
+    let follow = Subscribe { watcher, lease, ..subscribe("alice@a.example", What::Presence) };
+    link.request(follow).await.unwrap();
+    // Nothing is read on the link from here on.
+    let mut sent = BTreeSet::new();
+    for n in 0..CHANGES {
+        alice.show(&open(&format!("{n} {}", "x".repeat(4000)))).await;
+        if n % (CHANGES / MESSAGES) == 0 {
+            sent.insert(alice.queue("w@evil.example", &n.to_string()).await);
+        }
+    }
+    let fetch =
+        Fetch { watcher: Some(evil.account("w")), ..fetch("alice@a.example", What::Presence) };
+    let asked = link.ask(fetch).await;
+    let (mut told, mut newest, mut come) = (0, None, BTreeSet::new());
+    let newest_is = link.answer(asked).await.unwrap().version;
+    while come.len() < MESSAGES || newest != newest_is {
+        let request = link.try_asked().await.expect("all of it before the end of the link");
+        match request.command {
+            Command::Notify(notify) => (told, newest) = (told + 1, notify.version),
+            Command::Message(message) => {
+                assert!(come.insert(message.id), "each comes once");
+                link.take(request.number).await;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(come, sent);
+    assert!(told < CHANGES / 2, "told of {told} changes: nothing was shed");
 }

@@ -426,3 +426,21 @@ async fn a13_no_account_is_made_that_is_taken_for_another() {
     }
     server.user_ok(&["add", "ilgim@localhost"]);
 }
+
+/// The service manager hears of a server that lives, again and again: one that hangs it starts anew, as
+/// `deploy/imppd.service` says.
+#[tokio::test]
+async fn h9_the_watchdog_hears_of_a_server_as_long_as_it_lives() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = tokio::net::UnixDatagram::bind(&path).unwrap();
+    let told = format!("NOTIFY_SOCKET={}", path.display());
+    let under = ["env", "WATCHDOG_USEC=1000000", &told].map(std::ffi::OsString::from);
+    let _server = Server::with().under(under.to_vec()).start();
+    let (mut words, mut lives) = ([0; 256], 0);
+    while lives < 3 {
+        let told = impp_tests::wait::within("a word of it", socket.recv(&mut words)).await;
+        let told = String::from_utf8_lossy(&words[..told.unwrap()]).into_owned();
+        lives += told.lines().filter(|line| *line == "WATCHDOG=1").count();
+    }
+}

@@ -22,6 +22,7 @@ pub mod proxy;
 pub mod records;
 pub mod running;
 pub mod server;
+pub mod times;
 pub mod trace;
 pub mod wait;
 pub mod wire;

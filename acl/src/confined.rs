@@ -270,6 +270,18 @@ rights = ["rules"]
         ] {
             assert_eq!(with(&rule(handling, rest)).is_ok(), fits, "{handling} {rest}");
         }
+        // Who waits itself is granted nothing that it could hand on.
+        let note = rule("confirm", "fields = [\"note\"]\ntuples = [\"id:desk\"]\n");
+        let waits = |text: &str| {
+            let text = text.replace(
+                "\"allow\"\nfields = [\"status\", \"note\"]",
+                "\"confirm\"\nfields = [\"note\"]",
+            );
+            RuleSet::parse(&text).unwrap()
+        };
+        let help = Address::parse("help@a.example").unwrap();
+        let confined = waits(OLD).confine(&waits(&note), &help, DomainPolicy::none());
+        assert!(confined.unwrap_err().to_string().contains("may yourself"));
         // To contacts what their entries grant may be all.
         let contacts =
             rule("allow", desk).replace("who = [\"eve@a.example\"]", "who = [\"contacts\"]");
@@ -298,7 +310,12 @@ rights = ["rules"]
             is("delegate")
         );
         assert_eq!(edited("rights = [\"rules\"]", "rights = []"), is("delegate"));
-        assert_eq!(edited("action = \"accept\"", "action = \"hold\""), is("delivery"));
+        for other in ["hold\"", "accept\"\nrate = \"9/h\"", "accept\"\nmarks = [\"read\"]"] {
+            let other = format!("action = \"{other}");
+            assert_eq!(edited("action = \"accept\"", &other), is("delivery"), "{other}");
+        }
+        let until = "rights = [\"rules\"]\nuntil = \"2030-01-01T00:00:00Z\"";
+        assert_eq!(edited("rights = [\"rules\"]", until), is("delegate"));
     }
 
     /// What is wrong with alice's text if this rule is added to it, beneath this policy.

@@ -3,7 +3,7 @@
 //! When something is to be told, and telling it, is left to the server.
 
 /// Kinds of marks: those that a rule grants, or that somebody may be told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Marks {
     /// Up to where a device of the recipient's has taken custody of their messages.
     pub received: bool,

@@ -12,6 +12,7 @@ use crate::conditions::{Conditions, Validity};
 use crate::delegation::{Delegate, Right};
 use crate::grants::Grants;
 use crate::identity::Who;
+use crate::marks::Marks;
 use crate::named::Named;
 use crate::rules::{DeliveryAction, DeliveryRule, Handling, Rate, Rule, RuleSet};
 
@@ -31,6 +32,7 @@ pub(super) struct Delivery<'a> {
     conditions: Meant<'a>,
     action: DeliveryAction,
     rate: Option<Rate>,
+    marks: Marks,
 }
 
 /// What is said of a delegate.
@@ -105,6 +107,7 @@ impl<'a> Places<'a> {
 
 impl<'a> Reading<'a> {
     pub(super) fn access(&self, rule: &'a Rule) -> Access<'a> {
+        // What `fields`, `tuples` and `plain` put in words is in the grants.
         let Rule { conditions, handling, grants, by_entry, .. } = rule;
         let (handling, fetch) = (*handling, rule.fetch());
         let conditions = self.meant(conditions);
@@ -112,8 +115,10 @@ impl<'a> Reading<'a> {
     }
 
     pub(super) fn delivery(&self, rule: &'a DeliveryRule) -> Delivery<'a> {
-        let conditions = self.meant(&rule.conditions);
-        Delivery { conditions, action: rule.action, rate: rule.rate }
+        // Each part is named, so that a new one is compared too.
+        let DeliveryRule { id: _, conditions, action, rate, marks } = rule;
+        let conditions = self.meant(conditions);
+        Delivery { conditions, action: *action, rate: *rate, marks: *marks }
     }
 
     fn meant(&self, conditions: &'a Conditions) -> Meant<'a> {
@@ -141,6 +146,7 @@ impl<'a> Reading<'a> {
 
 impl<'a> Acts<'a> {
     pub(super) fn of(delegate: &'a Delegate) -> Acts<'a> {
-        Acts { who: &delegate.who, rights: &delegate.rights, until: delegate.until }
+        let Delegate { id: _, who, rights, until } = delegate;
+        Acts { who, rights, until: *until }
     }
 }

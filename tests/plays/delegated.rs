@@ -7,7 +7,7 @@ use bytes::Bytes;
 use impp_protocol::command::{Ack, Fetch, Outcome, Publish};
 use impp_protocol::presence::Document;
 use impp_protocol::state::{self, Act, Acts, Delegation, Delegations, ItemKind, Page, Watchers};
-use impp_protocol::{Address, Code, What};
+use impp_protocol::{Address, Code, Timestamp, What};
 use impp_tests::fates::OPEN_INBOX;
 use impp_tests::impp::Impp;
 use impp_tests::peer::{Peer, fetch, publish};
@@ -84,6 +84,61 @@ async fn r2_3_6_a_delegate_reads_the_inbox_and_takes_no_custody_until_that_is_ta
     alice.set_rules(&lets("\"watchers\"")).await;
     assert_eq!(cal.refused(behind).await, Code::Refused);
     assert_eq!(cal.refused(fetch(ALICE, What::Log)).await, Code::Refused);
+}
+
+/// Pages of alice's log as a delegate asks for them in all ways, to the octet.
+async fn pages(cal: &mut Peer, since: Timestamp) -> Vec<Bytes> {
+    let log = || fetch(ALICE, What::Log);
+    let back = || Fetch { backwards: true, ..log() };
+    let with = Some("bob@localhost".parse().unwrap());
+    let asks = [
+        log(),
+        Fetch { max: Some(1), ..log() },
+        Fetch { at_end: true, ..log() },
+        Fetch { metadata: true, ..log() },
+        back(),
+        Fetch { max: Some(1), ..back() },
+        Fetch { since: Some(since), ..back() },
+        Fetch { with, max: Some(1), ..back() },
+    ];
+    let mut pages = Vec::new();
+    for ask in asks {
+        pages.push(cal.done(ask).await.content.expect("a page"));
+    }
+    pages
+}
+
+/// No place of an inbox, no page and no end of one, tells a delegate how much its owner sends, or when: each is
+/// the same before and after, and what came is told one by one with nothing between.
+#[tokio::test]
+async fn r2_3_6_an_inbox_tells_a_delegate_nothing_of_what_its_owner_sends() {
+    let server = strangers(&["bob", "cal"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.set_rules(&lets("\"inbox-read\"")).await;
+    let mut bob = Peer::open_inbox(&server, "bob").await;
+    let mut cal = Peer::sign_in(&server, "cal").await;
+    let begin = alice.log().await.last().map_or(Timestamp::from_millis(0), |item| item.time);
+    for text in ["one", "two"] {
+        assert_eq!(alice.send("bob@localhost", "mine").await, Outcome::Delivered);
+        assert_eq!(bob.send(ALICE, text).await, Outcome::Delivered);
+        let since = alice.log().await.last().unwrap().time.after(Duration::from_millis(1));
+        for since in [since, begin] {
+            let before = pages(&mut cal, since).await;
+            assert_eq!(alice.send("bob@localhost", "mine").await, Outcome::Delivered);
+            assert!(pages(&mut cal, since).await == before, "{text}, {since}");
+        }
+    }
+    for backwards in [false, true] {
+        let ask = Fetch { max: Some(1), backwards, ..fetch(ALICE, What::Log) };
+        let first: Page = state::decode(cal.done(ask.clone()).await.content.unwrap()).unwrap();
+        let ask = Fetch { cursor: Some(first.cursor), ..ask };
+        let other: Page = state::decode(cal.done(ask).await.content.unwrap()).unwrap();
+        assert_eq!([first.items.len(), other.items.len()], [1, 1]);
+        assert_eq!([first.more, other.more], [true, false]);
+        assert!(first.items[0].message != other.items[0].message);
+    }
+    // Its owner reads all of it.
+    assert_eq!(alice.log().await.len(), 14);
 }
 
 /// Who may see watchers sees them, and ends none.

@@ -37,11 +37,15 @@ impl Reader {
         if self.bare { BARE_BYTES_MAX } else { PAGE_BYTES_MAX }
     }
 
-    fn is_told(self, kind: ItemKind) -> bool {
-        match kind {
-            ItemKind::Received => true,
-            ItemKind::Sent | ItemKind::Fate => !self.received,
-            ItemKind::Device | ItemKind::Damaged | ItemKind::Gone | ItemKind::Deleted => self.every,
+    /// Whether items of a kind, by its number, are told at all.
+    pub(super) fn is_told(self, kind: u8) -> bool {
+        match ItemKind::from_number(u64::from(kind)) {
+            Some(ItemKind::Received) => true,
+            Some(ItemKind::Sent | ItemKind::Fate) => !self.received,
+            Some(ItemKind::Device | ItemKind::Damaged | ItemKind::Gone | ItemKind::Deleted) => {
+                self.every
+            }
+            None => false,
         }
     }
 }
@@ -53,10 +57,10 @@ pub(super) fn item_told(
     mut seal: impl FnMut(u64) -> Bytes,
 ) -> Option<Item> {
     let storage::Item { seq, kind, head, body, time } = item;
-    let kind = ItemKind::from_number(u64::from(kind))?;
     if !reader.is_told(kind) {
         return None;
     }
+    let kind = ItemKind::from_number(u64::from(kind))?;
     let (message, size) = if reader.bare { without_body(body) } else { (body, None) };
     let fate = (kind == ItemKind::Fate).then(|| state::decode::<FateReport>(head.clone()));
     let device = (kind == ItemKind::Device).then(|| state::decode::<DeviceReport>(head.clone()));

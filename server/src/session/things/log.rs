@@ -83,7 +83,10 @@ impl Logs {
             return Err(Error::new(Code::Malformed, "with, since: only backwards"));
         }
         let asked = self.asked(acting, &fetch).await?;
-        self.answer(acting, asked, reader).await
+        match received {
+            true => self.came(acting, asked, reader).await,
+            false => self.answer(acting, asked, reader).await,
+        }
     }
 
     /// From where on is read, and how much.
@@ -237,8 +240,16 @@ impl Logs {
     ) -> Result<u64, Error> {
         match (cursor, at_end) {
             (Some(_), true) => Err(Error::new(Code::Malformed, "at_end: a cursor is named too")),
-            (None, true) => Ok(self.store.log_state(acting.owner().clone()).await.stored()?.last),
+            (None, true) => self.end(acting).await,
             (cursor, false) => self.position(acting, cursor).await,
+        }
+    }
+
+    /// The place behind the newest item that is told to who asks.
+    pub(super) async fn end(&self, acting: &Acting<scope::Inbox>) -> Result<u64, Error> {
+        match acting.by() {
+            By::Delegate(_) => self.end_of_what_came(acting).await.stored(),
+            _ => Ok(self.store.log_state(acting.owner().clone()).await.stored()?.last),
         }
     }
 

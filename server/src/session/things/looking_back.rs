@@ -60,7 +60,7 @@ impl Logs {
             None => return Err(Error::new(Code::NotFound, "no item has this cursor any more")),
             Some(item) => item,
         };
-        let oldest = seal(read.oldest.saturating_sub(1));
+        let oldest = oldest(reader, &cursor, || seal(read.oldest.saturating_sub(1)));
         answer(&Page { items: vec![item], cursor, more: false, oldest })
     }
 
@@ -76,7 +76,7 @@ impl Logs {
         }
         let upto = match fetch.cursor {
             Some(cursor) => self.position(acting, Some(cursor)).await?,
-            None => self.store.log_state(acting.owner().clone()).await.stored()?.last,
+            None => self.end(acting).await?,
         };
         let max = fetch.max.unwrap_or(PAGE_ITEMS_MAX).clamp(1, PAGE_ITEMS_MAX) as usize;
         let mut looking = Looking {
@@ -101,7 +101,8 @@ impl Logs {
             }
         };
         let more = !looking.is_done;
-        let (cursor, oldest) = (seal(looking.upto), seal(oldest.saturating_sub(1)));
+        let cursor = seal(looking.upto);
+        let oldest = self::oldest(reader, &cursor, || seal(oldest.saturating_sub(1)));
         answer(&Page { items: looking.found, cursor, more, oldest })
     }
 }
@@ -129,13 +130,31 @@ impl Looking {
         looked.sort_by(|(a, one), (b, other)| b.cmp(a).then(one.is_none().cmp(&other.is_none())));
         looked.dedup_by_key(|(seq, _)| *seq);
         for (seq, item) in looked {
-            if self.found.len() >= self.max || !self.look(item, seal) {
+            if self.reader.received {
+                // The place in front of a page is that of the next one told: what is between is not.
+                if item.as_ref().is_some_and(|item| self.is_wanted(item)) {
+                    self.upto = seq;
+                }
+            } else if self.found.len() >= self.max {
+                return true;
+            }
+            if !self.look(item, seal) {
                 return true;
             }
             self.upto = seq.saturating_sub(1);
         }
         self.is_done = !more || self.upto == before;
-        self.is_done || self.found.len() >= self.max || self.items_left == 0 || self.bytes_left == 0
+        if self.is_done && self.reader.received {
+            self.upto = 0;
+        }
+        let is_full = self.found.len() >= self.max && !self.reader.received;
+        self.is_done || is_full || self.items_left == 0 || self.bytes_left == 0
+    }
+
+    /// Whether an item is one of those that are looked for, however old.
+    fn is_wanted(&self, item: &storage::Item) -> bool {
+        let with = self.with.as_ref();
+        self.reader.is_told(item.kind) && with.is_none_or(|with| is_about(item, with))
     }
 
     /// Looks at one; no, if there is no room for it, or nothing more that is looked for.
@@ -149,12 +168,18 @@ impl Looking {
             return true;
         };
         self.bytes_left = self.bytes_left.saturating_sub(item.size());
+        if self.reader.received && !self.is_wanted(&item) {
+            return true;
+        }
         if self.since.is_some_and(|since| item.time < since) {
             self.is_done = true;
             return false;
         }
         if self.with.as_ref().is_some_and(|with| !is_about(&item, with)) {
             return true;
+        }
+        if self.found.len() >= self.max {
+            return false;
         }
         let Some(told) = item_told(item, self.reader, seal) else { return true };
         let fits = self.room.takes(&told);
@@ -163,6 +188,11 @@ impl Looking {
         }
         fits
     }
+}
+
+/// Behind which place nothing has gone: to who is told of what came alone, nothing is said of that.
+fn oldest(reader: Reader, cursor: &Bytes, sealed: impl FnOnce() -> Bytes) -> Bytes {
+    if reader.received { cursor.clone() } else { sealed() }
 }
 
 fn answer(page: &Page) -> Handled {

@@ -4,6 +4,7 @@
 //! What may be asked of a thing, and what a permit to it is over, says the table in `acl/src/things.rs`.
 
 mod acts;
+mod came;
 mod contacts;
 mod delegations;
 mod deleting;

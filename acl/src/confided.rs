@@ -84,7 +84,10 @@ mod tests {
     use impp_protocol::{Address, Timestamp};
 
     use super::*;
-    use crate::{DomainPolicy, Grant, Purpose, Question, Watcher, decide, explain};
+    use crate::{
+        DeliveryQuestion, DomainPolicy, Grant, Purpose, Question, Watcher, decide, explain,
+        explain_delivery,
+    };
 
     const RULES: &str = r#"
 [[rule]]
@@ -181,5 +184,26 @@ sphere = ["hideout"]
         assert_eq!((told.decision, told.fields), (whole.decision, whole.fields));
         let words = format!("{:?}", told.rules);
         assert!(!words.contains("hideout") && !words.contains("contact"), "{words}");
+    }
+
+    #[test]
+    fn d_4_nor_is_what_delivery_rules_look_at() {
+        let of = |id: &str, rest: &str| {
+            format!("[[delivery]]\nid = \"{id}\"\naction = \"accept\"\n{rest}\n")
+        };
+        let rules = of("named", "who = [\"bob@a.example\"]")
+            + &of("contacts", "who = [\"contacts\"]")
+            + &of("but contacts", "who = [\"anyone\"]\nexcept = [\"contacts\"]")
+            + &of("at home", "who = [\"anyone\"]\nsphere = [\"hideout\"]");
+        let rules = RuleSet::parse(&rules).unwrap();
+        let question = DeliveryQuestion {
+            owner: &address("alice"),
+            sender: &Watcher::Principal(address("bob")),
+            now: Timestamp::from_millis(0),
+            sphere: Some("hideout"),
+            contact: Grant::All,
+        };
+        let told = explain_delivery(&rules, &question).confided(&rules).rules;
+        assert_eq!(told.iter().map(|rule| &*rule.id).collect::<Vec<_>>(), ["named"]);
     }
 }

@@ -325,6 +325,12 @@ mod tests {
         assert_eq!(at(ADVENT).handling(), Handling::PoliteBlock);
         assert_eq!(at(ADVENT).until(), Timestamp::parse("2026-12-24T00:00:00Z"));
         assert_eq!(at("2027-01-01T00:00:00Z").until(), None);
+        // By another clock, and to be looked at sooner for another reason.
+        let ends = Timestamp::parse("2026-12-24T00:00:00Z").unwrap();
+        assert_eq!(at(ADVENT).by_clock_ahead(-7).until(), Some(ends.shifted(-7)));
+        let [sooner, later] = [-1, 1].map(|millis| ends.shifted(millis));
+        assert_eq!(at(ADVENT).until_at_most(sooner).until(), Some(sooner));
+        assert_eq!(at(ADVENT).until_at_most(later).until(), Some(ends));
     }
 
     #[test]
@@ -343,5 +349,18 @@ mod tests {
         let (own, matched) = why("alice@localhost", Purpose::Fetch, JUNE, Grant::None);
         assert_eq!(matched, Matched::default());
         assert_eq!((own.handling(), own.grants()), (Handling::Allow, &Grants::everything()));
+        // Beneath a ceiling too.
+        let ceiling = "[[ceiling]]\nid = \"c\"\nwho = [\"anyone\"]\nhandling = \"block\"";
+        let owner = Address::parse("alice@localhost").unwrap();
+        let beneath = Question {
+            owner: &owner,
+            watcher: &Watcher::Principal(owner.clone()),
+            purpose: Purpose::Fetch,
+            now: Timestamp::from_millis(0),
+            sphere: None,
+            contact: Grant::None,
+            domain: &DomainPolicy::parse(ceiling).unwrap(),
+        };
+        assert_eq!(decide(&RuleSet::parse(RULES).unwrap(), &beneath), own);
     }
 }

@@ -277,4 +277,13 @@ until = "2026-12-05T18:00:00Z"
         );
         assert_eq!(mandate("eve@a.example", "2026-12-01T00:00:00Z"), None);
     }
+
+    /// Acts are kept, and told, by these words.
+    #[test]
+    fn each_kind_of_right_has_its_word() {
+        let words = ["publish", "rules", "watchers", "inbox-read", "send-as"];
+        assert_eq!(Needs::EVERY.map(Needs::as_str), words);
+        assert_eq!(words.map(|word| Needs::from_name(word).unwrap()), Needs::EVERY);
+        assert_eq!(Needs::from_name("publish:note"), None);
+    }
 }

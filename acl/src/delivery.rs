@@ -245,5 +245,9 @@ mod tests {
         assert_eq!(of(&all, "carol@localhost"), (DeliveryAction::Accept, minute(9)));
         assert_eq!(of(&(drop.clone() + &held), "bob@localhost").1, minute(1));
         assert_eq!(of(&drop, "bob@localhost"), (DeliveryAction::Drop, None));
+        // A rule that lets nobody in now has no rate for anybody.
+        let over = "\nvalid = [\"2020-01-01T00:00:00Z/2020-01-02T00:00:00Z\"]";
+        let over = rule(5, "anyone", "accept", &(rest.to_owned() + over));
+        assert_eq!(of(&(drop + &over), "bob@localhost").1, None);
     }
 }

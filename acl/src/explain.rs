@@ -360,4 +360,41 @@ mod tests {
         assert!(own.rules.is_empty());
         assert_eq!(own.fields, ["all"]);
     }
+
+    #[test]
+    fn a_floor_that_matches_is_told_as_the_domains() {
+        let [owner, bob] = ["alice", "bob"].map(|n| Address::parse(&format!("{n}@localhost")));
+        let domain = "[[floor]]\nid = \"f\"\nwho = [\"bob@localhost\"]\nhandling = \"allow\"\n\
+                      fields = [\"note\"]\n[[floor]]\nid = \"g\"\nwho = [\"eve@localhost\"]\n\
+                      handling = \"allow\"\n";
+        let question = Question {
+            owner: &owner.unwrap(),
+            watcher: &Watcher::Principal(bob.unwrap()),
+            purpose: Purpose::Subscribe,
+            now: Timestamp::from_millis(0),
+            sphere: None,
+            contact: Grant::None,
+            domain: &crate::DomainPolicy::parse(domain).unwrap(),
+        };
+        let told = explain(&RuleSet::parse("").unwrap(), &question).rules;
+        let told: Vec<_> = told.iter().map(|rule| (&*rule.id, &*rule.why)).collect();
+        assert_eq!(told, [("f", "by the domain, allow: it names bob@localhost")]);
+    }
+
+    #[test]
+    fn a_lost_sphere_is_none_to_messages_whatever_is_named() {
+        let [owner, bob] = ["alice", "bob"].map(|n| Address::parse(&format!("{n}@localhost")));
+        let question = DeliveryQuestion {
+            owner: &owner.unwrap(),
+            sender: &Watcher::Principal(bob.unwrap()),
+            now: Timestamp::from_millis(0),
+            sphere: Some("home"),
+            contact: Grant::None,
+        };
+        let rules = "[[delivery]]\nid = \"h\"\nwho = [\"anyone\"]\nsphere = [\"home\"]\naction = \"accept\"";
+        let rules = RuleSet::parse(rules).unwrap();
+        let told = explain_delivery_unsure(&rules, &question, Timestamp::from_millis(60_000));
+        assert_eq!(told.decision.action(), crate::DeliveryAction::Hold);
+        assert!(told.rules[0].why.contains("lost") && !told.rules[0].matched, "{told:?}");
+    }
 }

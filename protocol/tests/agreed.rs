@@ -29,7 +29,7 @@ fn each<'a>(vectors: &'a Value, list: &str) -> &'a [Value] {
 }
 
 fn text<'a>(entry: &'a Value, name: &str) -> &'a str {
-    entry[name].as_str().unwrap_or_else(|| panic!("{name} of {entry}"))
+    entry[name].as_str().expect(name)
 }
 
 fn hex(entry: &Value, name: &str) -> Bytes {

@@ -270,6 +270,20 @@ mod tests {
         assert!(is_new(answers.begin(4, digest(2))).is_some());
     }
 
+    /// What was refused was not done: it is asked anew, and so heard when that is otherwise by now.
+    #[test]
+    fn what_was_refused_is_asked_anew() {
+        let mut answers = Answers::default();
+        for _ in 0..2 {
+            assert!(is_new(answers.begin(5, digest(1))).is_some());
+            answers.answered(5, &Error::new(Code::NotFound, "nobody").into());
+        }
+        assert_eq!((answers.bytes, answers.known.len()), (0, 0));
+        assert!(is_new(answers.begin(5, digest(2))).is_some());
+        answers.answered(5, &done(7));
+        assert!(matches!(answers.begin(5, digest(2)), Seen::Before(_)));
+    }
+
     #[tokio::test]
     async fn what_is_never_answered_is_asked_anew() {
         let mut answers = Answers::default();

@@ -31,7 +31,7 @@ mod unit;
 pub use error::{Lack, StoreError};
 pub use memory::MemoryStore;
 pub use observed::{LogChange, Observer};
-pub use page::{DAMAGED_MAX, Damaged, Item, Page};
+pub use page::{About, DAMAGED_MAX, Damaged, Item, Page};
 pub use pending::{Pending, Promise};
 pub use reserve::Payer;
 pub use sqlite::{

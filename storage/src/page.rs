@@ -3,7 +3,7 @@
 //! Finding the items is left to the back ends.
 
 use bytes::Bytes;
-use impp_protocol::Timestamp;
+use impp_protocol::{Address, Timestamp};
 
 /// One item of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,10 @@ impl Item {
         self.head.len() + self.body.as_ref().map_or(0, Bytes::len)
     }
 }
+
+/// Whom an item is about, if anybody. It is stored by the index of conversations: where this says otherwise
+/// than an earlier program did, a migration has to empty that.
+pub type About = fn(&Item) -> Option<Address>;
 
 /// A run of items of one log, with the log's bounds as of the same moment.
 #[derive(Clone, Debug, PartialEq, Eq)]

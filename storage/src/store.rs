@@ -41,7 +41,8 @@ pub trait Store: Send + Sync + 'static {
     fn read(&self, query: ReadLog) -> Pending<Page>;
 
     /// Items of one log in front of a place, the newest first: as many as fit, at least one if there is
-    /// any. `more` says that there are older ones.
+    /// any. `more` says that there are older ones. With one person these are all that are about them,
+    /// and among them may be others: who asks looks at each.
     fn read_back(&self, query: ReadBack) -> Pending<Page>;
 
     /// The bounds and counters of one log.
@@ -139,6 +140,8 @@ pub struct ReadBack {
     pub owner: Address,
     /// Only items with a seq up to this.
     pub upto: u64,
+    /// Items that are about nobody or others may be left out.
+    pub with: Option<Address>,
     /// As of [`ReadLog`].
     pub items_max: usize,
     /// As of [`ReadLog`].

@@ -86,7 +86,7 @@ fn a_unit() -> impl Strategy<Value = Unit> {
 }
 
 fn a_step() -> impl Strategy<Value = Step> {
-    prop_oneof![40 => a_unit().prop_map(Step::Submit), 1 => Just(Step::Reopen)]
+    prop_oneof![40 => a_unit().prop_map(Step::Submit), 2 => Just(Step::Reopen)]
 }
 
 /// Everything that the trait lets one see.
@@ -97,18 +97,39 @@ async fn all(store: &dyn Store) -> impl PartialEq + std::fmt::Debug + use<> {
         let query = ReadLog { owner, after: 7, items_max: 3, bytes_max: 40 };
         let owner = query.owner.clone();
         logs.push((state(store, &alice()).await, store.read(query).await.unwrap()));
-        let query = ReadBack { owner, upto: 40, items_max: 4, bytes_max: 60 };
+        let query = ReadBack { owner, upto: 40, with: None, items_max: 4, bytes_max: 60 };
         logs.push((state(store, &alice()).await, store.read_back(query).await.unwrap()));
+    }
+    let mut talks = Vec::new();
+    for owner in owners() {
+        for n in 1..4 {
+            talks.push(talk(store, &owner, whom(n)).await);
+        }
     }
     let (domain, table) = (alice().domain(), RECORDS);
     let range = Scan { domain, table, prefix: vec![], after: None, max: 100 };
-    (logs, store.scan(range).await.unwrap())
+    (logs, talks, store.scan(range).await.unwrap())
+}
+
+/// What is about somebody, the newest first.
+async fn talk(store: &dyn Store, owner: &Address, whom: Address) -> Vec<Item> {
+    let (mut found, mut upto) = (Vec::new(), u64::MAX);
+    loop {
+        let (owner, with) = (owner.clone(), Some(whom.clone()));
+        let query = ReadBack { owner, upto, with, items_max: 3, bytes_max: 60 };
+        let page = store.read_back(query).await.unwrap();
+        upto = page.items.last().map_or(0, |item| item.seq - 1);
+        found.extend(page.items.into_iter().filter(|item| about(item).as_ref() == Some(&whom)));
+        if !page.more {
+            return found;
+        }
+    }
 }
 
 async fn agree(steps: Vec<Step>) -> Result<(), TestCaseError> {
     let dir = tempfile::tempdir().unwrap();
     let memory = memory();
-    let mut disk = open(dir.path());
+    let mut disk = open_listing(dir.path());
     let mut answers = Vec::new();
     for step in steps {
         match step {
@@ -124,7 +145,7 @@ async fn agree(steps: Vec<Step>) -> Result<(), TestCaseError> {
             }
             Step::Reopen => {
                 drop(disk);
-                disk = open(dir.path());
+                disk = open_listing(dir.path());
             }
         }
     }
@@ -134,6 +155,7 @@ async fn agree(steps: Vec<Step>) -> Result<(), TestCaseError> {
     prop_assert_eq!(all(&disk).await, all(&*memory).await);
     drop(disk);
     prop_assert_eq!(odd_counts(dir.path()), 0);
+    prop_assert_eq!(examine(dir.path(), Some(about)).unwrap().damaged, Vec::<String>::new());
     Ok(())
 }
 

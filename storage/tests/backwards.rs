@@ -8,7 +8,7 @@ use impp_storage::*;
 use kit::*;
 
 async fn back(store: &dyn Store, upto: u64, items_max: usize, bytes_max: usize) -> Page {
-    let query = ReadBack { owner: alice(), upto, items_max, bytes_max };
+    let query = ReadBack { owner: alice(), upto, with: None, items_max, bytes_max };
     store.read_back(query).await.unwrap()
 }
 
@@ -46,8 +46,13 @@ async fn a_log_is_the_same_backwards() {
         let one = back(&*store, place, 5, 0).await;
         assert_eq!((seqs(&one), one.more), (vec![place], true));
         assert_eq!(seqs(&back(&*store, forwards.items[0].seq - 1, 5, 9000).await), []);
-        let nobody =
-            ReadBack { owner: address("x@a.example"), upto: 99, items_max: 1, bytes_max: 1 };
+        let nobody = ReadBack {
+            owner: address("x@a.example"),
+            upto: 99,
+            with: None,
+            items_max: 1,
+            bytes_max: 1,
+        };
         assert_eq!(store.read_back(nobody).await.unwrap().items, []);
     }
 }

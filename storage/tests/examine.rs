@@ -38,7 +38,7 @@ async fn changed(sql: &[&str]) -> Vec<String> {
     }
     drop(connection);
     let before = fs::read(dir.path().join("store.sqlite")).unwrap();
-    let examined = examine(dir.path()).unwrap();
+    let examined = examine(dir.path(), None).unwrap();
     assert!(fs::read(dir.path().join("store.sqlite")).unwrap() == before, "a look changes nothing");
     let damaged = sql.iter().any(|sql| sql.contains("UPDATE place"));
     assert_eq!(examined.restored, damaged.then_some(Restored::Damaged));
@@ -49,11 +49,11 @@ async fn changed(sql: &[&str]) -> Vec<String> {
 async fn a_store_that_is_well_has_no_findings() {
     let dir = tempfile::tempdir().unwrap();
     made(dir.path()).await;
-    let examined = examine(dir.path()).unwrap();
+    let examined = examine(dir.path(), None).unwrap();
     let Examined { damaged, bytes, restored } = &examined;
     assert!(damaged.is_empty() && *bytes > 1000 && restored.is_none(), "{examined:?}");
     // Again, and it opens after it.
-    assert_eq!(examine(dir.path()).unwrap(), examined);
+    assert_eq!(examine(dir.path(), None).unwrap(), examined);
     assert_eq!(open(dir.path()).restored(), None);
 }
 
@@ -99,7 +99,7 @@ async fn g6_pages_that_do_not_fit_together_are_named() {
     let mut bytes = fs::read(&path).unwrap();
     bytes[(root as usize - 1) * 4096 + 4] -= 1;
     fs::write(&path, bytes).unwrap();
-    let damaged = examine(dir.path()).unwrap().damaged;
+    let damaged = examine(dir.path(), None).unwrap().damaged;
     assert!(!damaged.is_empty());
     assert!(damaged.iter().all(|what| what.starts_with("store.sqlite: ")), "{damaged:?}");
 }
@@ -109,13 +109,13 @@ async fn g6_pages_that_do_not_fit_together_are_named() {
 async fn what_cannot_be_looked_at_is_said() {
     let dir = tempfile::tempdir().unwrap();
     let none = dir.path().join("none");
-    assert!(matches!(examine(&none), Err(StoreError::Io { .. })) && !none.exists());
-    assert!(matches!(examine(dir.path()), Err(StoreError::Io { .. })));
+    assert!(matches!(examine(&none, None), Err(StoreError::Io { .. })) && !none.exists());
+    assert!(matches!(examine(dir.path(), None), Err(StoreError::Io { .. })));
     assert!(!dir.path().join("store.sqlite").exists());
     let store = open(dir.path());
-    assert!(matches!(examine(dir.path()), Err(StoreError::Locked { .. })));
+    assert!(matches!(examine(dir.path(), None), Err(StoreError::Locked { .. })));
     drop(store);
-    assert_eq!(examine(dir.path()).unwrap().damaged, [""; 0]);
+    assert_eq!(examine(dir.path(), None).unwrap().damaged, [""; 0]);
 }
 
 /// G14: the pages of a store that has no digests yet are looked at, and those of one that has a log.
@@ -127,7 +127,7 @@ async fn g14_stores_of_earlier_formats_are_looked_at() {
         let database = dir.path().join("store.sqlite");
         fs::copy(from.join("store/store.sqlite"), &database).unwrap();
         let before = fs::read(&database).unwrap();
-        let Examined { damaged, bytes, restored } = examine(dir.path()).unwrap();
+        let Examined { damaged, bytes, restored } = examine(dir.path(), None).unwrap();
         assert!(damaged.is_empty() && (bytes > 0) == rows && restored.is_none(), "{damaged:?}");
         assert!(fs::read(&database).unwrap() == before, "{version}");
     }
@@ -142,7 +142,7 @@ async fn g6_what_is_in_the_log_is_looked_at() {
     for name in ["store.sqlite", "store.sqlite-wal", "witness"] {
         fs::copy(dir.path().join(name), killed.path().join(name)).unwrap();
     }
-    let examined = examine(killed.path()).unwrap();
+    let examined = examine(killed.path(), None).unwrap();
     assert_eq!((examined.damaged, examined.restored), (vec![], Some(Restored::Moved)));
     assert!(examined.bytes > 0);
     let opened = open(killed.path());

@@ -194,7 +194,7 @@ fn g14_foreign_and_newer_files_are_left_alone() {
         let connection = Connection::open(path).unwrap();
         connection.execute_batch("PRAGMA user_version = 99").unwrap();
     };
-    let known = |_: &Path| StoreError::Newer { found: 99, known: 4 };
+    let known = |_: &Path| StoreError::Newer { found: 99, known: 5 };
     refused("newer", &newer, &known);
 }
 
@@ -210,7 +210,7 @@ fn g14_a_newer_format_in_the_log_is_seen() {
     }
     let before = fs::read(database(copy.path())).unwrap();
     let got = SqliteStore::open(copy.path(), small()).err();
-    assert_eq!(got, Some(StoreError::Newer { found: 77, known: 4 }));
+    assert_eq!(got, Some(StoreError::Newer { found: 77, known: 5 }));
     assert!(fs::read(database(copy.path())).unwrap() == before);
     assert!(copy.path().join("store.sqlite-wal").exists());
 }

@@ -122,8 +122,8 @@ async fn a_log_is_read_backwards_from_its_end_and_from_a_cursor() {
     }
 }
 
-/// With one person: what they wrote and were written, and what became of that. However long the log is
-/// between, each request does bounded work, and reading on comes to the end.
+/// With one person: what they wrote and were written, and what became of that, however long the log is
+/// between. An index leads there but for what came last, so that it takes two requests at most.
 #[tokio::test]
 async fn a_conversation_is_read_from_among_all_others() {
     let server = Server::with().no_rates().accounts(["alice", "bob", "carol"]).start();
@@ -142,9 +142,13 @@ async fn a_conversation_is_read_from_among_all_others() {
     bob.send("carol@localhost", "to carol").await;
     let with = Fetch { with: Some(carol.address.clone()), ..back() };
     let first = page(&mut bob, with.clone()).await;
-    assert_eq!((said(&first.items), first.more), (vec!["fate".into(), "to carol".into()], true));
-    let second = page(&mut bob, Fetch { cursor: Some(first.cursor), ..with.clone() }).await;
-    assert_eq!((said(&second.items), second.more), (vec!["from carol".into()], false));
+    let mut items = first.items;
+    if first.more {
+        let second = page(&mut bob, Fetch { cursor: Some(first.cursor), ..with.clone() }).await;
+        assert!(!second.more);
+        items.extend(second.items);
+    }
+    assert_eq!(said(&items), ["fate", "to carol", "from carol"]);
     assert_eq!(said(&all(&mut bob, with).await), ["fate", "to carol", "from carol"]);
     let nobody = Fetch { with: Some("x@localhost".parse().unwrap()), ..back() };
     assert_eq!(all(&mut bob, nobody).await, []);
@@ -238,9 +242,14 @@ async fn e9_g6_a_damaged_item_is_in_no_readers_way() {
     let with = Some("alice@localhost".parse().unwrap());
     for max in [1, 256] {
         let max = Some(max);
-        for read in [Fetch { max, ..back() }, Fetch { max, with: with.clone(), ..back() }] {
-            assert_eq!(said(&all(&mut bob, read).await), ["2", "damaged", "0"], "{max:?}");
-        }
+        let read = all(&mut bob, Fetch { max, ..back() }).await;
+        assert_eq!(said(&read), ["2", "damaged", "0"], "{max:?}");
+        // As forwards, the cursor is that of the item before it.
+        assert_eq!(read[1].cursor, log_before[0].cursor, "{max:?}");
+        // Whose it was is not known: it may come with whomever one asks for.
+        let mut read = all(&mut bob, Fetch { max, with: with.clone(), ..back() }).await;
+        read.retain(|item| item.kind != ItemKind::Damaged);
+        assert_eq!(said(&read), ["2", "0"], "{max:?}");
     }
     let bare = page(&mut bob, Fetch { metadata: true, ..log() }).await;
     let kinds: Vec<ItemKind> = bare.items.iter().map(|item| item.kind).collect();

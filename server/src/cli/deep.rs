@@ -5,6 +5,7 @@ use std::path::Path;
 use impp_storage::{StoreError, examine};
 
 use super::check::{Finding, finding, fine};
+use crate::core::records::logs::about;
 
 const STORE: &str = "store";
 /// What is more is counted.
@@ -12,7 +13,7 @@ const NAMED_MAX: usize = 200;
 
 /// One finding for each thing that is damaged, or one that nothing is.
 pub(super) fn look(store: &Path) -> Vec<Finding> {
-    let examined = match examine(store) {
+    let examined = match examine(store, Some(about)) {
         Ok(examined) => examined,
         Err(error) => return vec![not_looked_at(&error)],
     };

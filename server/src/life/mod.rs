@@ -31,7 +31,7 @@ use tokio::net::lookup_host;
 
 use crate::core::config::{Config, ConfigError, seconds};
 use crate::core::ground::Ground;
-use crate::core::records::place;
+use crate::core::records::{logs, place};
 use crate::core::settings::Snapshot;
 use crate::core::tls::Configurations;
 use crate::front::control;
@@ -87,7 +87,8 @@ impl Server {
     pub async fn open(config: Config) -> Result<Server, RunError> {
         let path = config.server.store.clone();
         // Opening reads and checks files; nothing else runs yet.
-        let store = SqliteStore::open(&path, Options::default())?;
+        let options = Options { about: Some(logs::about), ..Options::default() };
+        let store = SqliteStore::open(&path, options)?;
         Ok(Server::load(config, Arc::new(store)).await?)
     }
 

@@ -50,7 +50,7 @@ pub(super) fn address(name: &str) -> Address {
     Address::parse(&format!("{name}@a.example")).unwrap()
 }
 
-async fn start() -> Server {
+pub(super) async fn start() -> Server {
     let text = "[[domain]]\nname = \"a.example\"\ncertificate = \"c\"\nkey = \"k\"\n";
     let config = Config::parse(text, Path::new("imppd.toml")).unwrap();
     let server = Server::load(config, Arc::new(MemoryStore::new().unwrap())).await.unwrap();
@@ -70,9 +70,12 @@ pub(super) async fn populate(server: &Server) {
 }
 
 pub(super) async fn sign_in(server: &Server, name: &str) -> Session {
+    sign_in_on(server, name, name.len() as u8).await
+}
+
+pub(super) async fn sign_in_on(server: &Server, name: &str, device: u8) -> Session {
     let account = server.ground.accounts.get(&address(name)).unwrap();
-    let device =
-        Device { id: DeviceId([name.len() as u8; 16]), name: None, binding: Binding::Exporter };
+    let device = Device { id: DeviceId([device; 16]), name: None, binding: Binding::Exporter };
     enter(&server.entrance.serving, &server.ground.accounts, account, device, true).await.unwrap()
 }
 

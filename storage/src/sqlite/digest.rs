@@ -119,11 +119,19 @@ pub(crate) const KEPT: Layout = Layout {
 pub(crate) const SENDER: Layout =
     Layout { name: "sender", columns: &["address", "known"], keys: 1, beside: NONE, seed: 10 };
 
-/// All but [`META`] and [`PLACE`], of which each is one row that is read when the store is opened.
-pub(crate) const LAYOUTS: [&Layout; 8] =
-    [&RECORD, &LOG, &PURGED, &ITEM, &BODY, &DEDUP, &KEPT, &SENDER];
+pub(crate) const TALK: Layout =
+    Layout { name: "talk", columns: &["log", "other", "seq"], keys: 3, beside: NONE, seed: 11 };
+pub(crate) const LISTED: Layout =
+    Layout { name: "listed", columns: &["one", "upto"], keys: 1, beside: NONE, seed: 12 };
+
+/// All but [`META`], [`PLACE`] and [`LISTED`], of which each is one row that is read when the store is
+/// opened.
+pub(crate) const LAYOUTS: [&Layout; 9] =
+    [&RECORD, &LOG, &PURGED, &ITEM, &BODY, &DEDUP, &KEPT, &SENDER, &TALK];
 /// Those of before logs and senders were counted.
 pub(crate) const UNCOUNTED: &[&Layout] = LAYOUTS.split_at(6).0;
+/// Those of before there was an index of conversations.
+pub(crate) const UNLISTED: &[&Layout] = LAYOUTS.split_at(8).0;
 
 impl Layout {
     /// The digest of a row.

@@ -9,14 +9,15 @@ use rusqlite::Connection;
 
 use super::fault::{Fault, open_error};
 use super::home::{Found, Home, at};
+use super::migrations::{SUMS_SINCE, TALK_SINCE, WITNESS_SINCE};
 use super::pages::check_quickly;
 use super::place::{Restored, Verdict, judge};
 use super::rows::{self, Rows, number};
-use super::schema::{self, SUMS_SINCE, WITNESS_SINCE};
+use super::schema;
 use super::scrub::Scrub;
 use super::told::Told;
 use super::{wal, witness};
-use crate::StoreError;
+use crate::{About, StoreError};
 
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,12 +30,13 @@ pub struct Examined {
     pub restored: Option<Restored>,
 }
 
-/// Looks at everything in a store that no process has open.
+/// Looks at everything in a store that no process has open; with `about`, whether all items are found
+/// with whom they are about.
 ///
 /// # Errors
 /// [`StoreError`], where it could not be looked at. Damage by which a store does not open is an error
 /// too, if there is nothing to go on from.
-pub fn examine(dir: &Path) -> Result<Examined, StoreError> {
+pub fn examine(dir: &Path, about: Option<About>) -> Result<Examined, StoreError> {
     // A look makes no folder, nor a store in one.
     std::fs::metadata(dir).map_err(at(dir))?;
     let home = Home::take(dir)?;
@@ -48,7 +50,8 @@ pub fn examine(dir: &Path) -> Result<Examined, StoreError> {
     let told = Told::default();
     let mut examined = Examined::default();
     if version >= SUMS_SINCE {
-        examined.bytes = rows(&connection, version, &told)?;
+        let about = about.filter(|_| version >= TALK_SINCE);
+        examined.bytes = rows(&connection, version, &told, about)?;
         bodies(&connection, &told).or_else(|fault| note(&told, fault.of(|| "bodies".into())))?;
     }
     if version >= WITNESS_SINCE {
@@ -80,12 +83,17 @@ pub fn glance(dir: &Path) -> Result<bool, StoreError> {
 }
 
 /// Holds all rows against their digests, up and down their keys; how many bytes they were.
-fn rows(connection: &Connection, version: u32, told: &Told) -> Result<u64, StoreError> {
+fn rows(
+    connection: &Connection,
+    version: u32,
+    told: &Told,
+    about: Option<About>,
+) -> Result<u64, StoreError> {
     let summed = match rows::meta(connection) {
         Ok(meta) => meta.summed,
         Err(fault) => note(told, fault)?,
     };
-    let rows = Rows { connection, summed, told };
+    let rows = Rows { connection, summed, told, about };
     let (mut scrub, mut bytes) = (Scrub::of_version(version), 0);
     while scrub.rounds() < BOTH_WAYS {
         bytes += scrub.slice(rows).map_err(open_error)?;

@@ -162,7 +162,7 @@ mod tests {
     /// The lanes of what goes into the first commit.
     fn first(waiting: &[(Option<u8>, usize)]) -> Vec<Option<Lane>> {
         let (jobs, queue) = channel();
-        let (mut queue, shared) = (Queue::new(queue), Shared::new(true));
+        let (mut queue, shared) = (Queue::new(queue), Shared::new(true, None));
         ask(&jobs, &shared, waiting);
         queue.gather(&shared).into_iter().map(|waiting| waiting.unit.lane).collect()
     }
@@ -207,7 +207,7 @@ mod tests {
         ];
         for fills in [(hostile.clone(), None), (asks.clone(), None), (hostile, Some(asks))] {
             let (jobs, queue) = channel();
-            let (mut queue, shared) = (Queue::new(queue), Shared::new(true));
+            let (mut queue, shared) = (Queue::new(queue), Shared::new(true, None));
             let push = |(lane, share): (Lane, Option<Lane>), time| {
                 let unit = Unit::of(Timestamp::from_millis(time), Vec::new());
                 let unit = Unit { lane: Some(lane), share, ..unit };
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn what_comes_gathers_under_load_only() {
         let (jobs, queue) = channel();
-        let (mut queue, shared) = (Queue::new(queue), Shared::new(true));
+        let (mut queue, shared) = (Queue::new(queue), Shared::new(true, None));
         let mut rest_behind = |waiting: &[(Option<u8>, usize)]| {
             ask(&jobs, &shared, waiting);
             queue.gather(&shared);

@@ -115,7 +115,7 @@ mod tests {
         let mut connection = rusqlite::Connection::open_in_memory().unwrap();
         bring_up(&mut connection);
         let (told, mut logs) = (Told::default(), Logs::default());
-        let rows = Rows { connection: &connection, summed: true, told: &told };
+        let rows = Rows { connection: &connection, summed: true, told: &told, about: None };
         assert!(is_taken(rows, &mut logs, false));
         assert!(is_taken(rows, &mut logs, true));
         assert!(!is_taken(rows, &mut logs, true));

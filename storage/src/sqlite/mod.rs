@@ -5,12 +5,12 @@
 //! | file | holds |
 //! |---|---|
 //! | `home.rs` | the directory: modes, lock, what is ours in it |
-//! | `schema.rs` | tables, migrations, connections |
+//! | `migrations.rs`, `schema.rs` | tables, and how they came to be; opening, connections |
 //! | `wal.rs` | the log, before SQLite reads it |
 //! | `pages.rs` | SQLite's own checks |
 //! | `jobs.rs`, `turns.rs` | what waits for the writer; whose turn it is |
 //! | `writer.rs` | group commit, and what follows from each error |
-//! | `tables.rs` | what the writer writes |
+//! | `tables.rs`, `removal.rs` | what the writer writes, and takes away |
 //! | `rows.rs` | rows as they are read, each held against its digest |
 //! | `known.rs` | what the writer need not read |
 //! | `recent.rs` | the newest records of de-duplication, in memory |
@@ -18,6 +18,7 @@
 //! | `kept.rs` | what is counted of logs and senders |
 //! | `salvage.rs` | those of a kind that can be read, where some cannot |
 //! | `digest.rs` | the digests |
+//! | `talk.rs` | which items are about whom |
 //! | `sweep.rs` | removal, in slices, of what is no longer seen |
 //! | `summing.rs` | digests, in slices, for rows of older stores |
 //! | `scrub.rs` | the slow look at everything |
@@ -35,11 +36,13 @@ mod home;
 mod jobs;
 mod kept;
 mod known;
+mod migrations;
 mod pages;
 mod pages_of;
 mod place;
 mod readers;
 mod recent;
+mod removal;
 mod room;
 mod rows;
 mod salvage;
@@ -49,6 +52,7 @@ mod shared;
 mod summing;
 mod sweep;
 mod tables;
+mod talk;
 mod told;
 mod turns;
 mod wal;
@@ -78,8 +82,8 @@ use self::writer::Writer;
 use crate::pending::Promise;
 use crate::unit::{Outcome, UNIT_BYTES_MAX, Unit};
 use crate::{
-    Dedup, Health, Lack, LogState, Observer, Page, Pending, ReadBack, ReadLog, Record, RecordKey,
-    Salvaged, Scan, Stats, Store, StoreError, Table,
+    About, Dedup, Health, Lack, LogState, Observer, Page, Pending, ReadBack, ReadLog, Record,
+    RecordKey, Salvaged, Scan, Stats, Store, StoreError, Table,
 };
 
 /// How a store on disk is opened.
@@ -92,11 +96,14 @@ pub struct Options {
     /// Reads the whole database while opening, and refuses it if any of it is damaged. It takes
     /// about a second for each gigabyte.
     pub verify: bool,
+    /// Tells whom an item is about. With it an index is kept by which [`ReadBack`] finds what is about
+    /// one person; without it that is sought among all items.
+    pub about: Option<About>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { readers: 2, reserve_bytes: RESERVE_BYTES, verify: false }
+        Options { readers: 2, reserve_bytes: RESERVE_BYTES, verify: false, about: None }
     }
 }
 
@@ -132,7 +139,7 @@ impl SqliteStore {
             Ok((meta, witness, restored))
         })?;
         let incarnation = meta.incarnation;
-        let shared = Arc::new(Shared::new(meta.summed));
+        let shared = Arc::new(Shared::new(meta.summed, options.about));
         let readers = Readers::start(&home, options.readers, &shared)?;
         let queries = readers.queries();
         let held = Held { home, connection, witness, room };

@@ -15,7 +15,7 @@ use super::kept::Count;
 use super::place::Place;
 use super::told::Told;
 use crate::plan::{Counters, LogRow, Seen, Usage};
-use crate::{Dedup, Record, RecordKey, Scan};
+use crate::{About, Dedup, Record, RecordKey, Scan};
 
 /// What is read, or why not.
 pub(crate) type Answer<T> = std::result::Result<T, Fault>;
@@ -29,6 +29,8 @@ pub(crate) struct Rows<'c> {
     pub(crate) summed: bool,
     /// Where damage is noted.
     pub(crate) told: &'c Told,
+    /// Tells whom an item is about; without it the index of conversations is left as it is.
+    pub(crate) about: Option<About>,
 }
 
 /// The one row of `meta`.

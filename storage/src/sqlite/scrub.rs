@@ -6,12 +6,12 @@
 use std::time::Duration;
 
 use rusqlite::types::{Value, ValueRef};
-use rusqlite::{OptionalExtension, Result, Row, params_from_iter};
+use rusqlite::{Result, Row, params_from_iter};
 
-use super::digest::{LAYOUTS, Layout, UNCOUNTED};
+use super::digest::{LAYOUTS, Layout, UNCOUNTED, UNLISTED};
 use super::fault::Fault;
+use super::migrations::{COUNTS_SINCE, TALK_SINCE};
 use super::rows::{Rows, named};
-use super::schema::COUNTS_SINCE;
 
 /// How far it has come.
 #[derive(Debug)]
@@ -34,7 +34,11 @@ impl Default for Scrub {
 impl Scrub {
     /// Of a store of an earlier format, as far as it has such tables.
     pub(crate) fn of_version(version: u32) -> Scrub {
-        let layouts = if version < COUNTS_SINCE { UNCOUNTED } else { &LAYOUTS };
+        let layouts = match version {
+            version if version < COUNTS_SINCE => UNCOUNTED,
+            version if version < TALK_SINCE => UNLISTED,
+            _ => &LAYOUTS,
+        };
         Scrub { layouts, ..Scrub::default() }
     }
 
@@ -88,20 +92,26 @@ impl Scrub {
     }
 }
 
-/// Holds a row against its digest, and an item against the index too.
+/// Holds a row against its digest, and an item against the indexes too.
 fn look(rows: Rows<'_>, layout: &Layout, row: &Row<'_>) -> Result<()> {
     if !rows.may_use(layout.check(row, 0)?) {
         rows.told.tell(&format!("{}: it does not fit its digest", name(layout, row)?));
     } else if layout.name == "item" {
-        let place: [i64; 2] = [row.get(1)?, row.get(0)?];
-        let sql = "SELECT 1 FROM item INDEXED BY item_by_log WHERE log = ?1 AND seq = ?2";
-        let mut statement = rows.connection.prepare_cached(sql)?;
-        if statement.query_row(place, |_| Ok(())).optional()?.is_none() {
-            let what = format!("item {}: the index of items is wrong about it", place[1]);
-            rows.told.tell(&what);
+        let [log, seq] = [row.get(1)?, row.get(0)?];
+        if !is_in_log(rows, log, seq)? {
+            rows.told.tell(&format!("item {seq}: the index of items is wrong about it"));
         }
+        rows.look_for_talk(log.cast_unsigned(), seq.cast_unsigned())?;
+    } else if layout.name == "talk" && !is_in_log(rows, row.get(0)?, row.get(2)?)? {
+        rows.told.tell(&format!("{}: it leads to no item", name(layout, row)?));
     }
     Ok(())
+}
+
+/// Whether the index of items has one.
+fn is_in_log(rows: Rows<'_>, log: i64, seq: i64) -> Result<bool> {
+    let sql = "SELECT 1 FROM item INDEXED BY item_by_log WHERE log = ?1 AND seq = ?2";
+    rows.connection.prepare_cached(sql)?.exists([log, seq])
 }
 
 /// What a row is called, as its readers call it.
@@ -120,6 +130,7 @@ fn name(layout: &Layout, row: &Row<'_>) -> Result<String> {
         }
         ("log", ..) => format!("log of {}@{}", text(1)?, text(0)?),
         ("dedup", ..) => format!("de-duplication {}", text(0)?),
+        ("talk", ..) => format!("talk of log {}, item {}", text(0)?, text(2)?),
         _ => format!("{} {}", layout.name, text(0)?),
     })
 }

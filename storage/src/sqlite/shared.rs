@@ -12,7 +12,7 @@ use super::rows::Rows;
 use super::scrub::Scrub;
 use super::told::Told;
 use crate::unit::Lane;
-use crate::{Health, LogChange, Observer, Stats};
+use crate::{About, Health, LogChange, Observer, Stats};
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -25,6 +25,7 @@ pub(crate) struct Shared {
     /// Whether every row has a digest.
     summed: AtomicBool,
     told: Told,
+    about: Option<About>,
     scrub: Mutex<Scrub>,
     /// A slice of the scrub is asked for, or done.
     scrubbing: AtomicBool,
@@ -32,7 +33,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(summed: bool) -> Shared {
+    pub(crate) fn new(summed: bool, about: Option<About>) -> Shared {
         Shared {
             health: Mutex::new(Health::Ok),
             queued: Mutex::default(),
@@ -42,6 +43,7 @@ impl Shared {
             groups: AtomicU64::new(0),
             summed: AtomicBool::new(summed),
             told: Told::default(),
+            about,
             scrub: Mutex::default(),
             scrubbing: AtomicBool::new(false),
             scrubbed_bytes: AtomicU64::new(0),
@@ -51,7 +53,7 @@ impl Shared {
     /// What a connection sees, if it takes its view only after this.
     pub(crate) fn rows<'c>(&'c self, connection: &'c Connection) -> Rows<'c> {
         let summed = self.summed.load(Ordering::Acquire);
-        Rows { connection, summed, told: &self.told }
+        Rows { connection, summed, told: &self.told, about: self.about }
     }
 
     /// Whether a slice of the scrub may be asked for; then it counts as asked.

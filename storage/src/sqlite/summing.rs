@@ -145,7 +145,7 @@ mod tests {
     fn g14_work_that_is_broken_off_is_done_by_the_next() {
         let (mut connection, told) = (older(), Told::default());
         bring_up(&mut connection);
-        let rows = Rows { connection: &connection, summed: false, told: &told };
+        let rows = Rows { connection: &connection, summed: false, told: &told, about: None };
         for slices in 0..3 {
             let mut summing = Summing::default();
             (0..slices).for_each(|_| assert!(summing.slice(rows).unwrap()));

@@ -10,8 +10,8 @@ use impp_protocol::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Result};
 
 use super::digest::{PURGED, Verdict};
+use super::removal::remove_items;
 use super::rows::Rows;
-use super::tables::remove_items;
 use crate::unit::{Op, time_of};
 
 /// Removes one slice; answers whether there may be more.

@@ -33,12 +33,14 @@ use super::scrub::SCRUB_INTERVAL;
 use super::shared::Shared;
 use super::summing::Summing;
 use super::sweep;
-use super::tables::{Tables, write_meta, write_place};
+use super::tables::{Tables, write_place};
 use super::witness::Beholder;
 use crate::plan::{Verdict, decide};
 use crate::reserve::Payer;
 use crate::unit::Outcome;
 use crate::{Health, Lack, LogChange, StoreError};
+
+use self::idle::Listing;
 
 /// Everything that the thread owns. Fields are dropped in this order: the lock goes last.
 pub(crate) struct Writer {
@@ -53,6 +55,7 @@ pub(crate) struct Writer {
     sweeping: bool,
     /// What is left to do until every row has a digest, if anything is.
     summing: Option<Summing>,
+    listing: Listing,
     /// When a slice was last asked of the scrub.
     scrubbed: Instant,
     /// Length of the write-ahead log after the last commit.
@@ -75,6 +78,7 @@ impl Writer {
         let due = sweep::is_due(&connection, meta.counters.dedup_floor);
         let sweeping = due.map_err(open_error)?;
         let summing = (!meta.summed).then(Summing::default);
+        let listing = Listing::open(shared.rows(&connection))?;
         let wal_frames = Arc::new(AtomicU64::new(0));
         let frames = Arc::clone(&wal_frames);
         // In place of SQLite's own automatic checkpoint, which keeps its errors to itself.
@@ -97,6 +101,7 @@ impl Writer {
             logs: Logs::default(),
             sweeping,
             summing,
+            listing,
             scrubbed: Instant::now(),
             wal_frames,
             failed: None,
@@ -144,7 +149,7 @@ impl Writer {
             }
             let patience = if self.failed.is_some() {
                 None
-            } else if self.sweeping || self.may_sum() {
+            } else if self.has_idle_work() {
                 Some(Duration::ZERO)
             } else {
                 Some(if self.room.is_tight() { LOOK_INTERVAL } else { SCRUB_INTERVAL })
@@ -153,9 +158,7 @@ impl Writer {
                 Ok(()) => return true,
                 Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) if self.failed.is_some() => {}
-                Err(TryRecvError::Empty) if self.sweeping => self.sweep_slice(),
-                Err(TryRecvError::Empty) if self.may_sum() => self.sum_slice(),
-                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Empty) => self.work_idle(),
             }
         }
     }
@@ -256,43 +259,6 @@ impl Writer {
             self.shared.count_sync();
         }
         Ok(answers)
-    }
-
-    fn sweep_slice(&mut self) {
-        let floor = self.meta.counters.dedup_floor;
-        // After a failure, once more only when there is something new to sweep, or after a restart.
-        self.sweeping = self.transact(|rows| sweep::sweep(rows, floor)) == Some(true);
-        self.logs.forget_senders();
-    }
-
-    /// Whether there are rows without digests, and room for them: what is kept for a full disk is for
-    /// those who take back.
-    fn may_sum(&self) -> bool {
-        self.summing.is_some() && !self.room.is_tight()
-    }
-
-    /// Gives digests to rows of an older store, and notes when all have one.
-    fn sum_slice(&mut self) {
-        let Some(mut summing) = self.summing.take() else { return };
-        let mut meta = self.meta.clone();
-        let done = self.transact(|rows| {
-            let more = summing.slice(rows)?;
-            meta.summed = !more && summing.is_whole();
-            write_meta(rows.connection, &meta)?;
-            Ok(more)
-        });
-        match done {
-            Some(true) => self.summing = Some(summing),
-            Some(false) if meta.summed => {
-                self.meta = meta;
-                self.shared.set_summed();
-                tracing::info!("every row of the store has a digest now");
-            }
-            // Once more after a restart.
-            Some(false) => {}
-            // From the start, when there is room: what the slice did was taken back.
-            None => self.summing = Some(Summing::default()),
-        }
     }
 
     /// A transaction of the writer's own; what `work` answers, if it did not fail.
@@ -396,5 +362,6 @@ impl Writer {
     }
 }
 
+mod idle;
 #[cfg(test)]
 mod tests;

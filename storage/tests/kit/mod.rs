@@ -136,6 +136,24 @@ pub(crate) fn open(dir: &Path) -> SqliteStore {
     SqliteStore::open(dir, small()).unwrap()
 }
 
+/// The same with an index of conversations.
+pub(crate) fn open_listing(dir: &Path) -> SqliteStore {
+    SqliteStore::open(dir, Options { about: Some(about), ..small() }).unwrap()
+}
+
+/// Whom an item is about, by the first octet of its head.
+pub(crate) fn about(item: &Item) -> Option<Address> {
+    match item.head.first()? % 4 {
+        0 => None,
+        n => Some(whom(n)),
+    }
+}
+
+/// One of those whom items are about.
+pub(crate) fn whom(n: u8) -> Address {
+    address(&format!("u{n}@a.example"))
+}
+
 /// As by default, with a reserve that is made quickly.
 pub(crate) fn small() -> Options {
     Options { reserve_bytes: 64 * 1024, ..Options::default() }

@@ -65,7 +65,7 @@ struct Found {
 /// What is not as it has to be.
 pub fn check(store: &Path, facts: &[Fact], moment: Moment) -> Result<(), Fault> {
     // Without a reserve: sixteen megabytes for each image would take longer than all the rest.
-    let options = Options { readers: 1, reserve_bytes: 0, verify: true };
+    let options = Options { readers: 1, reserve_bytes: 0, verify: true, about: None };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let store = SqliteStore::open(store, options)?;
     // The image lies elsewhere than the store did, and that alone may be told of it: no cut looks as

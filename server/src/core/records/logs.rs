@@ -2,9 +2,10 @@
 //! is taken away.
 
 use bytes::Bytes;
+use impp_protocol::command::Message;
 use impp_protocol::state::{self, DeviceReport, FateReport, ItemKind};
 use impp_protocol::{Address, MessageId, Timestamp};
-use impp_storage::{Append, Limit, Op};
+use impp_storage::{Append, Item, Limit, Op};
 
 use crate::core::config::Inbox;
 
@@ -48,6 +49,18 @@ pub fn read_deleted(head: &[u8]) -> Option<(u64, Option<MessageId>)> {
     let (seq, id) = head.split_first_chunk()?;
     let id = if id.is_empty() { None } else { Some(MessageId(id.try_into().ok()?)) };
     Some((u64::from_be_bytes(*seq), id))
+}
+
+/// Whom an item is about: who wrote a message that came, to whom one went, and its fate. The store
+/// keeps an index of that.
+pub fn about(item: &Item) -> Option<Address> {
+    let message = || item.body.clone().and_then(|body| Message::decode(body).ok());
+    match ItemKind::from_number(u64::from(item.kind))? {
+        ItemKind::Received => message()?.from,
+        ItemKind::Sent => Some(message()?.to),
+        ItemKind::Fate => Some(state::decode::<FateReport>(item.head.clone()).ok()?.to),
+        ItemKind::Device | ItemKind::Damaged | ItemKind::Gone | ItemKind::Deleted => None,
+    }
 }
 
 /// Refuses the unit where [`received`] would, and writes nothing.

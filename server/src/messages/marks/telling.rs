@@ -73,8 +73,8 @@ impl Marks {
             if place <= custody || last.len() >= SENDERS_MAX {
                 break;
             }
-            let (items_max, bytes_max) = (ITEMS_AT_ONCE, BYTES_AT_ONCE);
-            let query = ReadBack { owner: owner.clone(), upto: place, items_max, bytes_max };
+            let (with, items_max, bytes_max) = (None, ITEMS_AT_ONCE, BYTES_AT_ONCE);
+            let query = ReadBack { owner: owner.clone(), upto: place, with, items_max, bytes_max };
             let page = self.store.read_back(query).await?;
             let received = ItemKind::Received.number();
             for item in page.items.iter().filter(|item| u64::from(item.kind) == received) {

@@ -1,10 +1,10 @@
 //! Items of a log as they are told, from what the store has of them.
 
 use bytes::Bytes;
+use impp_protocol::Timestamp;
 use impp_protocol::command::Message;
 use impp_protocol::field::Later;
 use impp_protocol::state::{self, DeletionReport, DeviceReport, FateReport, Item, ItemKind};
-use impp_protocol::{Address, Timestamp};
 use impp_storage as storage;
 
 use crate::core::records::logs::read_deleted;
@@ -106,24 +106,6 @@ fn without_body(message: Option<Bytes>) -> (Option<Bytes>, Option<u64>) {
     let (later, later_stamps) = (Later::default(), Later::default());
     let bare = Message { body: Bytes::new(), headers: Vec::new(), later, later_stamps, ..message };
     (Some(bare.encode()), Some(size))
-}
-
-/// Whether an item is about somebody: a message from or to them, or the fate of one to them.
-pub(super) fn is_about(item: &storage::Item, whom: &Address) -> bool {
-    let message = || item.body.clone().and_then(|body| Message::decode(body).ok());
-    match ItemKind::from_number(u64::from(item.kind)) {
-        Some(ItemKind::Received) => {
-            message().and_then(|message| message.from).as_ref() == Some(whom)
-        }
-        Some(ItemKind::Sent) => message().is_some_and(|message| message.to == *whom),
-        Some(ItemKind::Fate) => {
-            let report = state::decode::<FateReport>(item.head.clone());
-            report.is_ok_and(|report| report.to == *whom)
-        }
-        Some(ItemKind::Device | ItemKind::Damaged | ItemKind::Gone | ItemKind::Deleted) | None => {
-            false
-        }
-    }
 }
 
 /// One that cannot be read, behind a place. Its own place may be what is damaged, so nobody gets a

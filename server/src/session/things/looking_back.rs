@@ -10,11 +10,10 @@ use impp_protocol::state::{self, Item, Page};
 use impp_protocol::{Address, Code, Error, Timestamp};
 use impp_storage::{self as storage, ReadBack};
 
-use super::items::{
-    BARE_BYTES_MAX, PAGE_BYTES_MAX, Reader, Room, damaged_behind, is_about, item_told,
-};
+use super::items::{BARE_BYTES_MAX, PAGE_BYTES_MAX, Reader, Room, damaged_behind, item_told};
 use super::log::{Logs, PAGE_ITEMS_MAX, Sealed};
 use crate::core::answers::{Handled, Stored};
+use crate::core::records::logs::about;
 
 /// Items that are read at once, at least.
 const READ_ITEMS_MIN: usize = 64;
@@ -48,8 +47,8 @@ impl Logs {
         cursor: Bytes,
     ) -> Handled {
         let seq = self.position(acting, Some(cursor.clone())).await?;
-        let query =
-            ReadBack { owner: acting.owner().clone(), upto: seq, items_max: 1, bytes_max: 0 };
+        let (owner, with) = (acting.owner().clone(), None);
+        let query = ReadBack { owner, upto: seq, with, items_max: 1, bytes_max: 0 };
         let read = self.store.read_back(query).await.stored()?;
         let is_damaged = read.damaged.iter().any(|damaged| damaged.seq == seq);
         let seal = |seq| self.cursor(acting, seq, &mut Sealed::default());
@@ -112,11 +111,11 @@ impl Looking {
     fn query(&self, owner: &Address) -> ReadBack {
         let all = self.with.is_none() && !self.reader.bare;
         let bytes_max = if all { PAGE_BYTES_MAX } else { self.bytes_left };
-        // Of these some may not be for who reads.
+        // Of these some may not be for who reads, or about others.
         let room = (self.max - self.found.len()).max(READ_ITEMS_MIN);
-        let items_max = if all { room } else { PAGE_ITEMS_MAX as usize };
-        let items_max = items_max.min(self.items_left);
-        ReadBack { owner: owner.clone(), upto: self.upto, items_max, bytes_max }
+        let items_max = room.min(self.items_left);
+        let (owner, with) = (owner.clone(), self.with.clone());
+        ReadBack { owner, upto: self.upto, with, items_max, bytes_max }
     }
 
     /// Looks at what was read; whether that is enough for one answer.
@@ -129,7 +128,15 @@ impl Looking {
         // What the index names twice is served once: what can be read comes first.
         looked.sort_by(|(a, one), (b, other)| b.cmp(a).then(one.is_none().cmp(&other.is_none())));
         looked.dedup_by_key(|(seq, _)| *seq);
-        for (seq, item) in looked {
+        // Of one that cannot be read the cursor is that of the item before it, as forwards.
+        let (mut before_it, mut older) =
+            (looked.last().map_or(0, |(seq, _)| seq.saturating_sub(1)), Vec::new());
+        for (seq, item) in looked.into_iter().rev() {
+            let place = if item.is_some() { seq } else { before_it };
+            before_it = place;
+            older.push((seq, place, item));
+        }
+        for (seq, place, item) in older.into_iter().rev() {
             if self.reader.received {
                 // The place in front of a page is that of the next one told: what is between is not.
                 if item.as_ref().is_some_and(|item| self.is_wanted(item)) {
@@ -138,7 +145,7 @@ impl Looking {
             } else if self.found.len() >= self.max {
                 return true;
             }
-            if !self.look(item, seal) {
+            if !self.look(item, place, seal) {
                 return true;
             }
             self.upto = seq.saturating_sub(1);
@@ -153,17 +160,21 @@ impl Looking {
 
     /// Whether an item is one of those that are looked for, however old.
     fn is_wanted(&self, item: &storage::Item) -> bool {
-        let with = self.with.as_ref();
-        self.reader.is_told(item.kind) && with.is_none_or(|with| is_about(item, with))
+        self.reader.is_told(item.kind) && (self.with.is_none() || about(item) == self.with)
     }
 
     /// Looks at one; no, if there is no room for it, or nothing more that is looked for.
-    fn look(&mut self, item: Option<storage::Item>, seal: &mut impl FnMut(u64) -> Bytes) -> bool {
+    fn look(
+        &mut self,
+        item: Option<storage::Item>,
+        place: u64,
+        seal: &mut impl FnMut(u64) -> Bytes,
+    ) -> bool {
         self.items_left = self.items_left.saturating_sub(1);
         let Some(item) = item else {
             if self.reader.every {
                 // Nothing of it is known: also whose it was.
-                self.found.push(damaged_behind(seal(self.upto)));
+                self.found.push(damaged_behind(seal(place)));
             }
             return true;
         };
@@ -175,7 +186,7 @@ impl Looking {
             self.is_done = true;
             return false;
         }
-        if self.with.as_ref().is_some_and(|with| !is_about(&item, with)) {
+        if self.with.is_some() && about(&item) != self.with {
             return true;
         }
         if self.found.len() >= self.max {
@@ -198,3 +209,6 @@ fn oldest(reader: Reader, cursor: &Bytes, sealed: impl FnOnce() -> Bytes) -> Byt
 fn answer(page: &Page) -> Handled {
     Ok(Done { content: Some(state::encode(page)), ..Done::empty() })
 }
+
+#[cfg(test)]
+mod tests;

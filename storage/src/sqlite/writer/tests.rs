@@ -22,7 +22,7 @@ fn writer(dir: &Path) -> (Writer, Arc<AtomicBool>) {
     connection.commit_hook(Some(move || failing.load(Ordering::SeqCst))).unwrap();
     let mut meta = rows::meta(&connection).unwrap();
     let (witness, _) = witness::behold(&home, &connection, &mut meta).unwrap();
-    let shared = Arc::new(Shared::new(meta.summed));
+    let shared = Arc::new(Shared::new(meta.summed, None));
     let readers = Readers::start(&home, 1, &shared).unwrap();
     let held = Held { home, connection, witness, room };
     (Writer::open(held, meta, readers, shared).unwrap(), fails)

@@ -1,0 +1,103 @@
+//! What the writer does when nothing waits: it sweeps, gives digests to rows of older stores, and puts
+//! items into the index of conversations, a slice at a time.
+
+use super::Writer;
+use crate::StoreError;
+use crate::sqlite::rows::Rows;
+use crate::sqlite::summing::Summing;
+use crate::sqlite::sweep;
+use crate::sqlite::tables::write_meta;
+use crate::sqlite::talk::{self, UNLISTED_MAX};
+
+/// How far the index of conversations has come.
+pub(super) struct Listing {
+    /// Up to which item all are in it.
+    upto: u64,
+    /// It has not come to the end since it was found behind.
+    behind: bool,
+    /// Whether anybody can tell whom items are about, and they can be read.
+    can: bool,
+}
+
+impl Listing {
+    /// What a start finds: whatever is not in it yet comes in.
+    pub(super) fn open(rows: Rows<'_>) -> Result<Listing, StoreError> {
+        Ok(Listing { upto: rows.listed()?, behind: true, can: rows.about.is_some() })
+    }
+}
+
+impl Writer {
+    pub(super) fn has_idle_work(&self) -> bool {
+        self.sweeping || self.may_sum() || self.may_list()
+    }
+
+    /// One slice of it, if there is any.
+    pub(super) fn work_idle(&mut self) {
+        if self.sweeping {
+            self.sweep_slice();
+        } else if self.may_sum() {
+            self.sum_slice();
+        } else if self.may_list() {
+            self.list_slice();
+        }
+    }
+
+    fn sweep_slice(&mut self) {
+        let floor = self.meta.counters.dedup_floor;
+        // After a failure, once more only when there is something new to sweep, or after a restart.
+        self.sweeping = self.transact(|rows| sweep::sweep(rows, floor)) == Some(true);
+        self.logs.forget_senders();
+    }
+
+    /// Whether there are rows without digests, and room for them: what is kept for a full disk is for
+    /// those who take back.
+    fn may_sum(&self) -> bool {
+        self.summing.is_some() && !self.room.is_tight()
+    }
+
+    /// Gives digests to rows of an older store, and notes when all have one.
+    fn sum_slice(&mut self) {
+        let Some(mut summing) = self.summing.take() else { return };
+        let mut meta = self.meta.clone();
+        let done = self.transact(|rows| {
+            let more = summing.slice(rows)?;
+            meta.summed = !more && summing.is_whole();
+            write_meta(rows.connection, &meta)?;
+            Ok(more)
+        });
+        match done {
+            Some(true) => self.summing = Some(summing),
+            Some(false) if meta.summed => {
+                self.meta = meta;
+                self.shared.set_summed();
+                tracing::info!("every row of the store has a digest now");
+            }
+            // Once more after a restart.
+            Some(false) => {}
+            // From the start, when there is room: what the slice did was taken back.
+            None => self.summing = Some(Summing::default()),
+        }
+    }
+
+    /// Whether enough is behind the index, and room for that.
+    fn may_list(&self) -> bool {
+        let Listing { upto, behind, can } = self.listing;
+        let last = self.meta.counters.seq;
+        let is_due = last - upto.min(last) >= if behind { 1 } else { UNLISTED_MAX };
+        can && is_due && !self.room.is_tight()
+    }
+
+    fn list_slice(&mut self) {
+        let (upto, last) = (self.listing.upto, self.meta.counters.seq);
+        match self.transact(|rows| talk::slice(rows, upto, last)) {
+            Some(Some(upto)) => {
+                self.listing.upto = upto;
+                self.listing.behind = upto < last;
+            }
+            // Once more after a restart.
+            Some(None) => self.listing.can = false,
+            // What the slice did was taken back.
+            None => {}
+        }
+    }
+}

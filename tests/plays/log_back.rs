@@ -315,4 +315,11 @@ async fn the_client_shows_a_conversation() {
     assert_eq!(bodies, ["one"]);
     let nobody = bob.run(&["history", "x@localhost"]);
     assert_eq!((nobody.code, nobody.objects.len()), (0, 1));
+    // How much of it was not read yet.
+    let unread = || shown(&[]).1["unread"].as_u64();
+    assert_eq!(unread(), Some(2));
+    bob.run(&["read", "alice@localhost"]).one();
+    assert_eq!(unread(), Some(0));
+    alice.run(&["send", BOB, "four"]).one();
+    assert_eq!(unread(), Some(1));
 }

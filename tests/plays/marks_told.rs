@@ -2,14 +2,14 @@
 //! nothing where not, here and in another domain.
 
 use bytes::Bytes;
-use impp_protocol::command::{Hello, Publish};
+use impp_protocol::command::{Hello, Message, Publish};
 use impp_protocol::state::{
     self, Item, ItemKind, MarkKind, MarkReport, ReadMark, ReadMarkEdit, ReadMarks, TYPING, Typing,
     TypingEdit,
 };
 use impp_protocol::{Code, Command, MessageId, What};
 use impp_tests::badpeer::BadPeer;
-use impp_tests::peer::{Peer, fetch, publish, subscribe};
+use impp_tests::peer::{Peer, fetch, message, publish, subscribe};
 use impp_tests::{Domains, eventually};
 
 use crate::rules::{ALL, strangers};
@@ -46,13 +46,13 @@ async fn received(peer: &mut Peer) -> Vec<Item> {
 
 fn id(item: &Item) -> MessageId {
     let message = item.message.clone().expect("a message");
-    impp_protocol::command::Message::decode(message).unwrap().id
+    Message::decode(message).unwrap().id
 }
 
 /// Says that the conversation with whom an item is from was read up to it.
 async fn reads(peer: &mut Peer, item: &Item) {
     let message = item.message.clone().expect("a message");
-    let from = impp_protocol::command::Message::decode(message).unwrap().from.expect("a sender");
+    let from = Message::decode(message).unwrap().from.expect("a sender");
     let edit = ReadMarkEdit { address: from, cursor: item.cursor.clone() };
     let own = peer.address.clone();
     peer.done(publish(own.as_str(), What::ReadMarks, Some(state::encode(&edit)))).await;
@@ -97,6 +97,23 @@ async fn a_sender_is_told_what_the_recipient_lets_it_be_told() {
     bob.ack_all().await;
     let four = received(&mut bob).await.pop().expect("an item");
     told(&mut alice, BOB, (Some(id(&four)), Some(id(two)))).await;
+}
+
+/// Of what a delegate wrote in somebody's name that one is told, and not the delegate.
+#[tokio::test]
+async fn d_4_of_what_a_delegate_wrote_its_owner_is_told() {
+    let server = strangers(&["bob", "cal"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    let mut cal = Peer::sign_in(&server, "cal").await;
+    let lets = "[[delegate]]\nid = \"s\"\nwho = [\"cal@localhost\"]\nrights = [\"send-as\"]\n";
+    alice.set_rules(&(seen() + lets)).await;
+    bob.set_rules(&(seen() + &marking("\"received\", \"read\""))).await;
+    cal.done(Message { from: Some(ALICE.parse().unwrap()), ..message(BOB, "for alice") }).await;
+    let item = received(&mut bob).await.remove(0);
+    reads(&mut bob, &item).await;
+    told(&mut alice, BOB, (None, Some(id(&item)))).await;
+    assert_eq!(marks(&mut cal).await, []);
 }
 
 /// Who may not be told, or may not see whether the recipient is there, reads what one reads whose messages

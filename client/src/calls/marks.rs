@@ -1,11 +1,11 @@
 //! How far the conversations of the account were read, told to its other devices.
 
 use bytes::Bytes;
-use impp_protocol::command::Message;
+use impp_protocol::command::{Fetch, Message};
 use impp_protocol::state::{Item, ItemKind, ReadMark, ReadMarkEdit, ReadMarks, TypingEdit};
 use impp_protocol::{Address, MessageId, What};
 
-use super::List;
+use super::{List, content};
 use crate::client::Client;
 use crate::error::ClientError;
 
@@ -24,6 +24,18 @@ impl Client {
     /// [`ClientError`].
     pub async fn read_marks(&self) -> Result<Vec<ReadMark>, ClientError> {
         self.fetch_list::<ReadMarks>(What::ReadMarks).await
+    }
+
+    /// How far one conversation was read, and how much of it was not: a server of before that was
+    /// counted answers without `unread`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn read_mark(&self, with: &Address) -> Result<Option<ReadMark>, ClientError> {
+        let of = Fetch::of(self.address().clone(), What::ReadMarks);
+        let fetch = Fetch { about: Some(with.clone()), ..of };
+        let marks: ReadMarks = content(self.call_repeatable(fetch).await?, What::ReadMarks)?;
+        Ok(marks.entries.into_iter().find(|mark| mark.address == *with))
     }
 
     /// A conversation was read up to a message: that behind which the cursor is. If another device has

@@ -69,7 +69,7 @@ fields! {
         7 min: Option<u64>,
         /// Series: with `wait`, at most so many seconds, and no more than 300, as if absent.
         8 timeout: Option<Duration>,
-        /// Explain, requests: about whom.
+        /// Explain, requests, read marks: about whom.
         9 about: Option<Address>,
         /// Explain: the delivery rules instead of the access rules.
         10 delivery: bool,

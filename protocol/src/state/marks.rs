@@ -24,6 +24,10 @@ fields! {
         5 received: Option<MessageId>,
         /// The last of the owner's messages that they have read, as far as they let that be told.
         6 read: Option<MessageId>,
+        /// FETCH with `about`: how many messages from them are behind `cursor`, as far as was counted.
+        7 unread: Option<u64>,
+        /// FETCH with `about`: there may be more than `unread`.
+        8 more: bool,
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod telling;
 mod typing;
+mod unread;
 
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -17,6 +18,7 @@ use impp_storage::{Expect, Lane, Op, Outcome, ReadLog, Record, Store, StoreError
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use typing::Paces;
+pub use unread::Unread;
 
 use crate::core::accounts::Accounts;
 use crate::core::clock::Clock;
@@ -86,6 +88,13 @@ pub struct Conversation {
     pub they_read: Option<MessageId>,
     /// The version of the record: another one after each change.
     pub version: u64,
+}
+
+impl Conversation {
+    /// One of which nothing is known.
+    pub fn unread(with: Address) -> Conversation {
+        Conversation { with, read: None, they_received: None, they_read: None, version: 0 }
+    }
 }
 
 impl Marks {
@@ -199,6 +208,20 @@ impl Marks {
     pub async fn all(&self, owner: &Address) -> Result<Vec<Conversation>, StoreError> {
         let rows = salvage(&*self.store, owner, READ_MARK).await?.records;
         Ok(rows.into_iter().filter_map(|(key, record)| conversation(&key, &record)).collect())
+    }
+
+    /// One conversation of an owner; where nothing is known of it, or it cannot be read, nothing was read.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn with(&self, owner: &Address, with: &Address) -> Result<Conversation, StoreError> {
+        let key = place::read_mark(owner, with).key();
+        let found = match self.store.get(key.clone()).await {
+            Err(StoreError::Damaged { .. }) => None,
+            found => found?,
+        };
+        let found = found.and_then(|record| conversation(&key.key, &record));
+        Ok(found.unwrap_or_else(|| Conversation::unread(with.clone())))
     }
 
     /// The operations that forget the marks furthest back in the log, so that there is room for one; before

@@ -34,6 +34,6 @@ pub use deliver::{Bearer, Delivery};
 pub use fates::Fates;
 pub use held::Held;
 pub use linked::Linked;
-pub use marks::{CONVERSATIONS_BESIDE, Conversation, Marks, Seen};
+pub use marks::{CONVERSATIONS_BESIDE, Conversation, Marks, Seen, Unread};
 pub use outgoing::{Carriers, Outgoing};
 pub use waiting::{Carrier, Queues, SENDER_PART, Waiting, backoff};

@@ -90,6 +90,7 @@ fn fetched(fetch: &Fetch) -> Cost {
     match fetch.what {
         // Held messages are read whole.
         What::Requests => work(16),
+        // For one conversation as much is looked at as backwards in a log, below.
         What::Watchers | What::Subscriptions | What::Contacts | What::Acts | What::ReadMarks => {
             work(8)
         }

@@ -53,7 +53,9 @@ mod tests {
         let mark = |cursor: &'static [u8]| {
             let address = Address::parse("bob@a.example").unwrap();
             let (id, time, received, read) = Default::default();
-            ReadMark { address, cursor: Some(cursor.into()), id, time, received, read }
+            let (unread, more) = (None, false);
+            let cursor = Some(cursor.into());
+            ReadMark { address, cursor, id, time, received, read, unread, more }
         };
         let all = |mark: &ReadMark| ReadMarks { entries: vec![mark.clone()] };
         let (mut marked, first, second) = (Marked::default(), mark(b"1"), mark(b"2"));

@@ -18,7 +18,7 @@ use super::{Client, Things, lists};
 use crate::core::answers::{Handled, Stored};
 use crate::core::clock::Clock;
 use crate::core::secrets::Secrets;
-use crate::messages::{Conversation, Marks};
+use crate::messages::{Conversation, Marks, Unread};
 use crate::session::Front;
 
 /// See the module.
@@ -32,10 +32,23 @@ pub(super) struct OwnMarks {
 impl OwnMarks {
     pub(super) async fn fetch(&self, acting: &Acting<scope::Inbox>, fetch: Fetch) -> Handled {
         let owner = acting.owner();
+        if let Some(about) = &fetch.about {
+            return self.fetch_about(owner, about).await;
+        }
         let all = self.marks.all(owner).await.stored()?;
         let entries = all.into_iter().map(|conversation| self.told(owner, conversation)).collect();
         let (entries, next) = lists::part(entries, fetch.cursor.as_ref(), by_address);
         Ok(lists::answer(state::encode(&ReadMarks { entries }), next))
+    }
+
+    /// How far one conversation was read, whether or not anything was, and how much was not.
+    async fn fetch_about(&self, owner: &Address, about: &Address) -> Handled {
+        let conversation = self.marks.with(owner, about).await.stored()?;
+        let after = conversation.read.map_or(0, |read| read.seq);
+        let Unread { messages, more } = self.marks.unread(owner, about, after).await.stored()?;
+        let told = self.told(owner, conversation);
+        let entries = vec![ReadMark { unread: Some(messages), more, ..told }];
+        Ok(lists::answer(state::encode(&ReadMarks { entries }), None))
     }
 
     pub(super) async fn publish(&self, acting: &Acting<scope::Inbox>, publish: Publish) -> Handled {
@@ -65,6 +78,8 @@ impl OwnMarks {
             time: read.map(|read| read.time),
             received: they_received,
             read: they_read,
+            unread: None,
+            more: false,
         }
     }
 }
@@ -103,9 +118,13 @@ impl Following for FollowedReadMarks {
             // To look costs as much as to tell.
             self.seldom.told(own.clock.now());
             let is_first = self.told.is_none();
-            let now = all.iter().map(|one| (one.with.clone(), one.version)).collect();
-            let before = self.told.replace(now).unwrap_or_default();
+            let now: BTreeMap<Address, u64> =
+                all.iter().map(|one| (one.with.clone(), one.version)).collect();
+            let mut before = self.told.replace(now.clone()).unwrap_or_default();
             all.retain(|one| before.get(&one.with) != Some(&one.version));
+            // What was forgotten for want of room is told as what it is now: nothing was read of it.
+            before.retain(|with, _| !now.contains_key(with));
+            all.extend(before.into_keys().map(Conversation::unread));
             if all.is_empty() && !is_first {
                 return Ok(true);
             }
@@ -127,3 +146,6 @@ impl Following for FollowedReadMarks {
 fn by_address(mark: &ReadMark) -> Bytes {
     lists::by_address(&mark.address)
 }
+
+#[cfg(test)]
+mod tests;

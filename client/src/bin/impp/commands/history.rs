@@ -32,6 +32,11 @@ struct EndJson {
     item: &'static str,
     before: String,
     more: bool,
+    /// Messages from them that were not read, as far as the server counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unread: Option<u64>,
+    /// There may be more of these.
+    unread_more: bool,
 }
 
 pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
@@ -50,8 +55,16 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
         out.item(&item::json(message), item::text)?;
     }
     let before = before.as_ref().map(item::cursor).unwrap_or_default();
-    out.item(&EndJson { item: "end", before, more }, |end| match end.more {
-        true => format!("(more: --before {})", end.before),
-        false => String::new(),
-    })
+    let mark = client.read_mark(&args.with).await?;
+    let (unread, unread_more) = mark.map_or((None, false), |mark| (mark.unread, mark.more));
+    out.item(&EndJson { item: "end", before, more, unread, unread_more }, text)
+}
+
+fn text(end: &EndJson) -> String {
+    let more = end.more.then(|| format!("(more: --before {})", end.before));
+    let unread = end.unread.filter(|unread| *unread > 0).map(|unread| match end.unread_more {
+        true => format!("({unread} or more not read)"),
+        false => format!("({unread} not read)"),
+    });
+    more.into_iter().chain(unread).collect::<Vec<_>>().join("\n")
 }

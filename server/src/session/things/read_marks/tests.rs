@@ -1,0 +1,68 @@
+//! In virtual time: what is told of marks that were forgotten.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use impp_protocol::command::Subscribe;
+use impp_protocol::state::{self, ReadMark, ReadMarks};
+use impp_protocol::{Address, Command, Timestamp, What};
+use impp_storage::MemoryStore;
+
+use crate::core::clock::Clock;
+use crate::core::config::Config;
+use crate::life::{Server, Surroundings};
+use crate::messages::{CONVERSATIONS_BESIDE, Seen};
+use crate::session::tests::{address, ask, events, populate, sign_in};
+use crate::session::things::seldom::PACE;
+use crate::session::{Event, Session};
+
+async fn start() -> Server {
+    let text = "[limits]\ncontacts_max = 2\n\
+                [[domain]]\nname = \"a.example\"\ncertificate = \"c\"\nkey = \"k\"\n";
+    let config = Config::parse(text, Path::new("imppd.toml")).unwrap();
+    let clock = Clock::started_at(Timestamp::from_millis(1_800_000_000_000));
+    let surroundings = Surroundings { clock, ..Surroundings::real() };
+    let store = Arc::new(MemoryStore::new().unwrap());
+    let server = Server::load_in(surroundings, config, store).await.unwrap();
+    populate(&server).await;
+    server
+}
+
+async fn told(session: &mut Session) -> Vec<ReadMark> {
+    let read = |event| match event {
+        Event::State(notify) if notify.what == What::ReadMarks => {
+            let content = notify.snapshot.or(notify.patch).unwrap_or_default();
+            state::decode::<ReadMarks>(content).unwrap().entries
+        }
+        other => panic!("{other:?}"),
+    };
+    events(session, 10).await.into_iter().flat_map(read).collect()
+}
+
+async fn read(server: &Server, with: &Address, seq: u64) {
+    let id = "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap();
+    let seen = Seen { seq, id, time: Timestamp::from_millis(1) };
+    server.rooms.marks.read(&address("alice"), with, seen).await.unwrap();
+}
+
+/// Where there is no room for another mark, all devices know which conversation counts as unread again.
+#[tokio::test(start_paused = true)]
+async fn a_mark_that_is_forgotten_is_told_to_who_follows() {
+    let server = start().await;
+    let mut alice = sign_in(&server, "alice").await;
+    let most = CONVERSATIONS_BESIDE + 2;
+    for n in 0..most {
+        read(&server, &address(&format!("u{n}")), n + 1).await;
+    }
+    let follow = Subscribe::of(address("alice"), What::ReadMarks);
+    assert!(matches!(ask(&mut alice, follow).await, Command::Ok(_)));
+    assert_eq!(told(&mut alice).await.len() as u64, most);
+    read(&server, &address("newcomer"), 5_000).await;
+    tokio::time::sleep(PACE + Duration::from_secs(1)).await;
+    let news = told(&mut alice).await;
+    let news: Vec<_> = news.iter().map(|mark| (mark.address.as_str(), mark.id.is_some())).collect();
+    assert_eq!(news, [("newcomer@a.example", true), ("u0@a.example", false)]);
+    tokio::time::sleep(PACE * 2).await;
+    assert_eq!(told(&mut alice).await, []);
+}

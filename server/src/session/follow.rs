@@ -231,15 +231,27 @@ impl Session {
         Ok(true)
     }
 
+    /// All these are followed no more because of the contact list. Where that fails, those that are left
+    /// count as followed because of it: who asks again has them let go.
+    async fn unlist_all(&mut self, mut gone: Vec<Address>) -> Result<(), Error> {
+        while let Some(presentity) = gone.pop() {
+            if let Err(error) = self.unlist(&presentity).await {
+                self.by_contact.extend(gone);
+                self.by_contact.insert(presentity);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     /// Follows the presence of all contacts, as long as the session lives.
     async fn expand(&mut self, subscribe: Subscribe) -> Handled {
         let acting = contacts_of(&self.client, &subscribe.address)?;
         offered(&self.client.account, Service::Presence)?;
         if subscribe.lease == Some(Duration::ZERO) {
             self.expanded = false;
-            for presentity in std::mem::take(&mut self.by_contact) {
-                self.unlist(&presentity).await?;
-            }
+            let all = std::mem::take(&mut self.by_contact);
+            self.unlist_all(all.into_iter().collect()).await?;
             return Ok(ended());
         }
         (self.expanded, self.whole_list) = (true, subscribe.snapshots);
@@ -261,9 +273,8 @@ impl Session {
             self.by_contact.insert(contact.address.clone());
             entries.push(contact);
         }
-        for presentity in left.difference(&self.by_contact.clone()) {
-            self.unlist(presentity).await?;
-        }
+        let gone = left.difference(&self.by_contact).cloned().collect();
+        self.unlist_all(gone).await?;
         let key = |contact: &Contact| lists::by_address(&contact.address);
         let (entries, next) = lists::part(entries, None, key);
         self.claim(claims);
@@ -316,16 +327,21 @@ impl Session {
                 ended.push((presentity.clone(), SubscriptionEvent::Rejected));
             }
         }
+        let mut kept = wanted.clone();
         for presentity in self.by_contact.clone().difference(&wanted) {
             match self.unlist(presentity).await {
                 Ok(false) => continue,
                 Ok(true) => {}
-                Err(error) => tracing::warn!(%error, "a removed contact is still followed"),
+                Err(error) => {
+                    // It is let go with the next change of the list, or with the session.
+                    tracing::warn!(%error, "a removed contact is still followed");
+                    kept.insert(presentity.clone());
+                }
             }
             ended.push((presentity.clone(), SubscriptionEvent::Timeout));
         }
         self.lost.retain(|presentity| wanted.contains(presentity));
-        self.by_contact = wanted;
+        self.by_contact = kept;
         ended
     }
 }

@@ -133,9 +133,9 @@ impl ContactList {
         if address == owner {
             return Err(Error::new(Code::Refused, "you are no contact of your own"));
         }
-        let follow = match &amendment.amends {
-            Amends::Remove => Some(false),
-            Amends::Set(fields) => fields.follow,
+        let (removes, follow) = match &amendment.amends {
+            Amends::Remove => (true, Some(false)),
+            Amends::Set(fields) => (false, fields.follow),
         };
         let mut _place = None;
         if follow == Some(true) {
@@ -145,26 +145,61 @@ impl ContactList {
         }
         let changed = self.principals.change(&owner, Change::Amend(amendment)).await.stored()?;
         let number = match changed {
+            Answer::Amended(Amended::Missing) if removes => {
+                // Removed before; that may have been broken off before the following had ended.
+                self.settle(&owner, &address).await?;
+                self.amended(Amended::Missing, &address)?
+            }
             Answer::Amended(amended) => self.amended(amended, &address)?,
             _ => return Err(Error::new(Code::Internal, "a contact list was not amended")),
         };
         let Some(number) = number else { return Ok(Done { dropped: true, ..Done::empty() }) };
-        let state = match follow {
-            Some(true) => {
-                // A refusal ends the subscription, not the entry.
-                let (watcher, bond) = (owner.clone(), Bond::Contact);
-                let follow = Follow { watcher, bond, listener: None, wait: false };
-                let follows = self.reach.follow(&address, follow).await;
-                Some(follows.map_or(SubscriptionState::Terminated, |follows| follows.state))
-            }
-            Some(false) => {
-                self.let_go(acting, &address).await?;
-                None
-            }
-            None => None,
+        let settled = match follow {
+            Some(_) => self.settle(&owner, &address).await,
+            None => Ok(None),
         };
+        // The entry is changed, whatever became of the following.
         self.changed(acting);
-        Ok(Done { state, number: Some(number), ..Done::empty() })
+        Ok(Done { state: settled?, number: Some(number), ..Done::empty() })
+    }
+
+    /// What the contact list keeps of a subscription becomes as the list says in the end: an edit of another
+    /// device may come while this one's follows or lets go. Each turn but the first is that of an edit which
+    /// was stored meanwhile.
+    async fn settle(
+        &self,
+        owner: &Address,
+        address: &Address,
+    ) -> Result<Option<SubscriptionState>, Error> {
+        let mut wanted = self.wants(owner, address).await?;
+        loop {
+            let state = match wanted {
+                true => {
+                    // A refusal ends the subscription, not the entry.
+                    let (watcher, bond) = (owner.clone(), Bond::Contact);
+                    let follow = Follow { watcher, bond, listener: None, wait: false };
+                    let follows = self.reach.follow(address, follow).await;
+                    Some(follows.map_or(SubscriptionState::Terminated, |follows| follows.state))
+                }
+                false => {
+                    self.let_go(owner, address).await?;
+                    None
+                }
+            };
+            let before = std::mem::replace(&mut wanted, self.wants(owner, address).await?);
+            if wanted == before {
+                return Ok(state);
+            }
+        }
+    }
+
+    /// Whether the list says now that somebody is followed.
+    async fn wants(&self, owner: &Address, address: &Address) -> Result<bool, Error> {
+        let look = self.principals.look(owner, |principal, _| {
+            let contacts = &principal.presentity.policy().contacts;
+            contacts.get(address).is_some_and(|entry| entry.follow)
+        });
+        look.await.stored().map_err(after_others)
     }
 
     /// The list's number after an amendment; none if that was dropped.
@@ -187,12 +222,8 @@ impl ContactList {
     }
 
     /// The contact list does not keep a subscription any more.
-    async fn let_go(
-        &self,
-        acting: &Acting<scope::Contacts>,
-        presentity: &Address,
-    ) -> Result<(), Error> {
-        let (watcher, keepers) = (acting.owner().clone(), vec![Keeper::Contact]);
+    async fn let_go(&self, owner: &Address, presentity: &Address) -> Result<(), Error> {
+        let (watcher, keepers) = (owner.clone(), vec![Keeper::Contact]);
         let release = Release { watcher, keepers, listener: None };
         // The entry is changed already.
         self.reach.release(presentity, release).await.map_err(after_others)
@@ -222,3 +253,6 @@ fn too_long() -> String {
         "a name or group has at most {LABEL_BYTES_MAX} bytes, an entry {CONTACT_GROUPS_MAX} groups"
     )
 }
+
+#[cfg(test)]
+mod tests;

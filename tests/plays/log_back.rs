@@ -8,6 +8,7 @@ use impp_protocol::{Code, What};
 use impp_tests::fates::OPEN_INBOX;
 use impp_tests::impp::Impp;
 use impp_tests::peer::{Peer, fetch, message, subscribe};
+use impp_tests::running::Running;
 use impp_tests::wire::hello;
 use impp_tests::{Server, Wire};
 
@@ -322,4 +323,23 @@ async fn the_client_shows_a_conversation() {
     assert_eq!(unread(), Some(0));
     alice.run(&["send", BOB, "four"]).one();
     assert_eq!(unread(), Some(1));
+}
+
+/// `impp inbox --follow --from-now` says at once where it begins: from there on nothing is missed, also if
+/// nothing came.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_from_now_on_has_a_cursor_though_nothing_came() {
+    let server = Server::quickstart();
+    let (alice, bob) = (Impp::of(&server, "alice"), Impp::of(&server, "bob"));
+    alice.run(&["send", BOB, "before"]).one();
+    let mut follow = Running::start(&server, "bob", &["inbox", "--follow", "--from-now"]);
+    let begins = follow.object();
+    assert_eq!(begins["item"], "begins");
+    let (code, rest) = follow.interrupt_and_rest();
+    assert_eq!((code, rest.len(), &rest[0]["item"]), (Some(0), 1, &"end".into()));
+    assert_eq!(rest[0]["cursor"], begins["cursor"]);
+    alice.run(&["send", BOB, "after"]).one();
+    let since = bob.run(&["inbox", "--since", begins["cursor"].as_str().unwrap()]);
+    let bodies: Vec<_> = since.objects.iter().filter_map(|item| item["body"].as_str()).collect();
+    assert_eq!(bodies, ["after"]);
 }

@@ -185,3 +185,33 @@ async fn the_client_deletes_a_message_by_its_id() {
     let message = |item: &serde_json::Value| item["item"] == "message" || item["item"] == "sent";
     assert!(!alice.run(&["inbox", "--all"]).objects.iter().any(message));
 }
+
+/// E12: all that one person has sent goes, however much it is, and nothing of others or of one's own.
+#[tokio::test(flavor = "multi_thread")]
+async fn e12_the_command_line_deletes_what_one_person_sent() {
+    let server = Server::with().no_rates().accounts(["alice", "bob", "carol"]).start();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let mut peer = Peer::sign_in(&server, "bob").await;
+    let mut carol = Peer::sign_in(&server, "carol").await;
+    peer.set_rules(OPEN_INBOX).await;
+    alice.set_rules(OPEN_INBOX).await;
+    for _ in 0..3 {
+        let flight = (0..90).map(|_| message("bob@localhost", "noise").into());
+        for number in alice.flight(flight).await {
+            alice.answer(number).await.unwrap();
+        }
+        carol.send("bob@localhost", "keep").await;
+    }
+    peer.send("alice@localhost", "my own").await;
+    let bob = Impp::of(&server, "bob");
+    let ran = bob.run(&["inbox", "delete", "--from", "alice@localhost"]).one();
+    let (from, complete) = (ran["from"].as_str(), ran["complete"].as_bool());
+    assert_eq!((from, ran["deleted"].as_u64()), (Some("alice@localhost"), Some(270)));
+    assert_eq!(complete, Some(true));
+    let all = bob.run(&["inbox", "--all"]);
+    let bodies: Vec<_> = all.objects.iter().filter_map(|item| item["body"].as_str()).collect();
+    assert_eq!(bodies, ["keep", "keep", "keep", "my own"]);
+    let again = bob.run(&["inbox", "delete", "--from", "alice@localhost"]);
+    assert_eq!((again.code, again.stderr.contains("not-found")), (1, true), "{again:?}");
+    assert_eq!(bob.run(&["inbox", "delete"]).code, 2);
+}

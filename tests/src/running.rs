@@ -87,6 +87,14 @@ impl Running {
         self.ended().0
     }
 
+    /// Ctrl-C, and waits until it has ended: its exit code, and what it still prints.
+    pub fn interrupt_and_rest(mut self) -> (Option<i32>, Vec<Value>) {
+        kill_process(Pid::from_raw(self.child.id() as i32).unwrap(), Signal::INT).unwrap();
+        let code = self.exit_code();
+        // Its stdout is closed now.
+        (code, self.objects.iter().map(|line| serde_json::from_str(&line).unwrap()).collect())
+    }
+
     /// Waits until it has ended by itself: its exit code, and its last word.
     pub fn ended(mut self) -> (Option<i32>, Option<Value>) {
         let code = self.exit_code();

@@ -77,6 +77,21 @@ impl Client {
         self.page(Fetch { cursor: before, max, backwards, with, ..of }).await
     }
 
+    /// The same without the bodies and headers of messages.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn history_metadata(
+        &self,
+        with: Option<&Address>,
+        before: Option<Bytes>,
+        max: Option<u64>,
+    ) -> Result<Page, ClientError> {
+        let (with, backwards, metadata) = (with.cloned(), true, true);
+        let of = Fetch::of(self.address().clone(), What::Log);
+        self.page(Fetch { cursor: before, max, backwards, with, metadata, ..of }).await
+    }
+
     /// The item of the log that has this cursor.
     ///
     /// # Errors

@@ -251,7 +251,10 @@ impl Machine {
             }
             Asked::Own(_) => {}
             Asked::Log => {
-                if let (Some(log), Some(cursor)) = (&mut self.log, done.cursor) {
+                if let (Some(log), Some(cursor)) = (&mut self.log, done.cursor)
+                    && log.is_at_end()
+                {
+                    self.events.push_back(Event::Begins(cursor.clone()));
                     log.begins(cursor);
                 }
             }

@@ -94,6 +94,9 @@ pub enum Event {
     ReadMark(Box<ReadMark>),
     /// Somebody writes just now, for so long as it says.
     Typing(Typing),
+    /// The log is followed from its end on, which is behind this cursor; once, and before anything else of
+    /// it.
+    Begins(Bytes),
     /// The next part of the log.
     Page(Page),
     /// The log is not the one that was read so far: the server's store was put back from a copy. It

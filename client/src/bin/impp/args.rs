@@ -140,6 +140,7 @@ mod tests {
             "inbox --follow --from-now",
             "history bob@a.example --max 5 --before abc",
             "inbox delete 019f0000-0000-7000-8000-000000000000",
+            "inbox delete --from bob@a.example",
             "status show",
             "status clear",
             "--for alice@a.example status set --activity meeting --lease 60",

@@ -60,7 +60,8 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Delete a message from your log, for all your devices; its sender keeps what it has.
+    /// Delete a message from your log, or all that one person has sent, for all your devices; its sender
+    /// keeps what it has.
     Delete(delete::Args),
 }
 
@@ -73,6 +74,12 @@ enum Format {
 
 /// Most items asked for at once.
 const PAGE_ITEMS_MAX: u64 = 200;
+
+#[derive(Serialize)]
+struct BeginsJson {
+    item: &'static str,
+    cursor: String,
+}
 
 #[derive(Serialize)]
 struct EndJson {
@@ -201,6 +208,12 @@ fn tell(
         Event::Message(message) => {
             reading.count();
             out.item(&item::volatile(&message), item::text)?;
+        }
+        Event::Begins(cursor) => {
+            // Where who comes again goes on, also if nothing comes, and this is killed.
+            let begins = BeginsJson { item: "begins", cursor: item::cursor(&cursor) };
+            out.item(&begins, |_| String::new())?;
+            reading.cursor = Some(cursor);
         }
         Event::Anew => {
             reading.cursor = None;

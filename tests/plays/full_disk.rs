@@ -52,7 +52,7 @@ pub(crate) async fn fill(disk: &SmallDisk, by: &mut Peer) {
 }
 
 /// Takes for the filler all that the server gives up of its reserve for anybody but the operator.
-async fn exhaust(disk: &SmallDisk, by: &mut Peer) {
+pub(crate) async fn exhaust(disk: &SmallDisk, by: &mut Peer) {
     for step in 0..STEPS_MAX {
         if try_rules(by, &format!("#{step}{}", "x".repeat(8000))).await.is_err() {
             return;

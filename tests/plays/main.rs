@@ -30,6 +30,7 @@ mod found_again;
 mod framing;
 mod framing_values;
 mod full_disk;
+mod full_disk_many;
 mod full_quota;
 mod grouped;
 mod held;

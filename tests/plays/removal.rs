@@ -22,7 +22,7 @@ const ACCOUNT: u8 = 1;
 
 /// The store of a server that runs, to be read.
 fn store_of(server: &Server) -> Connection {
-    let path = server.data().join("store/store.sqlite");
+    let path = server.store().join("store.sqlite");
     Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap()
 }
 

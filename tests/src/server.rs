@@ -187,6 +187,14 @@ impl Server {
         self.folder.path()
     }
 
+    /// The folder of its store, as its configuration says.
+    pub fn store(&self) -> PathBuf {
+        let text = std::fs::read_to_string(self.config()).unwrap();
+        let config: toml::Table = text.parse().unwrap();
+        let store = config.get("server").and_then(|server| server.get("store"));
+        self.data().join(store.and_then(toml::Value::as_str).unwrap_or("store"))
+    }
+
     /// Its configuration file.
     pub fn config(&self) -> PathBuf {
         self.data().join("imppd.toml")

@@ -63,8 +63,9 @@ impl Commits {
         owner: Option<&Address>,
     ) -> Commits {
         let mut commits = Vec::new();
+        let most = if bill.payer == Payer::Operator { OPERATORS_OPS_MAX } else { UNIT_OPS_MAX };
         while !ops.is_empty() {
-            let rest = ops.split_off(ops.len().min(UNIT_OPS_MAX));
+            let rest = ops.split_off(ops.len().min(most));
             let lane = owner.cloned().map(Lane::Account);
             let Bill { payer, share } = bill.clone();
             let unit = Unit { lane, share, ..Unit::of(now, ops).paid_by(payer) };
@@ -344,5 +345,8 @@ pub async fn each(
     }
 }
 
+/// Most operations of a unit that the operator pays for: each may be about another page, and on a full disk
+/// all that one unit changes has to fit into the operator's part of the reserve.
+pub const OPERATORS_OPS_MAX: usize = 64;
 /// Records of a domain that are read at once; some are as large as a message.
 const PAGE: usize = 256;

@@ -42,6 +42,8 @@ pub(crate) struct Room {
 /// For whose sake the reserve is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sake {
+    /// Nobody's: nothing is given up. What does not fit together is done one by one.
+    Nobody,
     /// Anybody's.
     Anybody,
     /// The operator's, or the server's own.
@@ -89,18 +91,45 @@ impl Room {
         self.tight
     }
 
+    /// What accounts have used of the reserve, while the disk is full.
+    pub(crate) fn ledger_if_tight(&self) -> Option<Ledger> {
+        self.tight.then(|| self.ledger.clone())
+    }
+
     /// What the disk lacks, while it is full.
     pub(crate) fn lack(&self) -> Lack {
         self.lack
     }
 
+    /// Whether nothing is left but the operator's part, and the write-ahead log has no more room than
+    /// that: then it keeps what it has.
+    pub(crate) fn keeps_log(&self) -> bool {
+        let part = self.reserve_bytes / PARTS;
+        let log = fs::metadata(self.dir.join("store.sqlite-wal"));
+        self.kept_bytes <= part && log.is_ok_and(|log| log.len() <= part)
+    }
+
     /// What the disk lacks for so many bytes in a file of their own, if anything.
     fn lack_for(&self, bytes: u64) -> Option<Lack> {
-        let path = self.dir.join("probe");
-        let tried = private().open(&path).and_then(|mut file| write(&mut file, bytes));
-        let lack = tried.err().and_then(|error| lack(&path, &error));
+        let tried = self.try_file(|file| write(file, bytes));
+        tried.err().and_then(|error| lack(&self.dir.join(PROBE), &error))
+    }
+
+    fn try_file(&self, with: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+        let path = self.dir.join(PROBE);
+        let tried = private().open(&path).and_then(|mut file| with(&mut file));
         let _ = fs::remove_file(&path);
-        lack
+        tried
+    }
+
+    /// An error of SQLite in words, and what the system says to a file that is made for this: SQLite knows
+    /// that something failed, and not what. Nothing is synced for it: after a sync that failed none is to
+    /// succeed.
+    pub(crate) fn in_words(&self, error: &rusqlite::Error) -> String {
+        match self.try_file(|file| file.write_all(&[0])) {
+            Err(cause) => format!("{error}: {cause}"),
+            Ok(()) => error.to_string(),
+        }
     }
 
     /// What the disk lacks, if anything, as a file finds that is made for this.
@@ -113,6 +142,9 @@ impl Room {
         (self.tight, self.lack) = (true, lack);
         self.looked = Instant::now();
         if sake == Sake::Room && std::mem::replace(&mut self.lent, true) {
+            return false;
+        }
+        if sake == Sake::Nobody {
             return false;
         }
         let part = self.reserve_bytes / PARTS;
@@ -210,7 +242,9 @@ fn free_bytes(dir: &Path) -> u64 {
 pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// The same where a quota is used up: whether it is, is seen by writing.
 const QUOTA_INTERVAL: Duration = Duration::from_secs(10);
-/// What is written to see what lacks.
+/// The file that is made to see what lacks.
+const PROBE: &str = "probe";
+/// What is written to it.
 const PROBE_BYTES: u64 = 64 * 1024;
 /// Room beside the reserve that must be free before appends are taken again, with a quarter of
 /// the reserve: without it, full and not full would alternate.

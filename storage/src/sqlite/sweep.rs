@@ -14,10 +14,26 @@ use super::removal::remove_items;
 use super::rows::Rows;
 use crate::unit::{Op, time_of};
 
+/// How much is removed in one slice.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slice {
+    /// Items of purged logs.
+    items: usize,
+    /// De-duplication records, about.
+    dedup: i64,
+}
+
+impl Slice {
+    /// Where there is room.
+    pub(crate) const LARGE: Slice = Slice { items: 256, dedup: 1024 };
+    /// On a full disk: what writing it needs is little, and it makes room.
+    pub(crate) const SMALL: Slice = Slice { items: 16, dedup: 64 };
+}
+
 /// Removes one slice; answers whether there may be more.
-pub(crate) fn sweep(rows: Rows<'_>, dedup_floor: Timestamp) -> Result<bool> {
-    let items = sweep_purged(rows)?;
-    let dedup = sweep_dedup(rows, dedup_floor)?;
+pub(crate) fn sweep(rows: Rows<'_>, dedup_floor: Timestamp, most: Slice) -> Result<bool> {
+    let items = sweep_purged(rows, most.items)?;
+    let dedup = sweep_dedup(rows, dedup_floor, most.dedup)?;
     Ok(items || dedup)
 }
 
@@ -36,7 +52,7 @@ pub(crate) fn is_due(connection: &Connection, dedup_floor: Timestamp) -> Result<
         .query_row([first_id(dedup_floor)], |row| row.get(0))
 }
 
-fn sweep_purged(rows: Rows<'_>) -> Result<bool> {
+fn sweep_purged(rows: Rows<'_>, most: usize) -> Result<bool> {
     let log: Option<(i64, Verdict)> = rows
         .connection
         .prepare_cached("SELECT log, sum FROM purged LIMIT 1")?
@@ -44,7 +60,7 @@ fn sweep_purged(rows: Rows<'_>) -> Result<bool> {
         .optional()?;
     let Some((log, verdict)) = log else { return Ok(false) };
     let more = if rows.may_use(verdict) {
-        remove_items(rows, log.cast_unsigned(), SWEEP_ITEMS_MAX)?
+        remove_items(rows, log.cast_unsigned(), most)?
     } else {
         // It may name a log that nobody has purged.
         rows.told.tell(&format!("purged {log}: it does not fit its digest"));
@@ -56,12 +72,12 @@ fn sweep_purged(rows: Rows<'_>) -> Result<bool> {
     Ok(true)
 }
 
-fn sweep_dedup(rows: Rows<'_>, floor: Timestamp) -> Result<bool> {
+fn sweep_dedup(rows: Rows<'_>, floor: Timestamp, most: i64) -> Result<bool> {
     let floor = first_id(floor);
     let slice_end: Option<[u8; 16]> = rows
         .connection
         .prepare_cached("SELECT id FROM dedup WHERE id < ?1 ORDER BY id LIMIT 1 OFFSET ?2")?
-        .query_row((floor, SWEEP_DEDUP_MAX), |row| row.get(0))
+        .query_row((floor, most), |row| row.get(0))
         .optional()?;
     let mut senders: BTreeMap<String, u64> = BTreeMap::new();
     {
@@ -98,8 +114,3 @@ pub(crate) fn newest(connection: &Connection, before: Timestamp) -> Result<Optio
 fn first_id(time: Timestamp) -> [u8; 16] {
     (u128::from(time.as_millis()) << 80).to_be_bytes()
 }
-
-/// Items of purged logs removed in one slice.
-const SWEEP_ITEMS_MAX: usize = 256;
-/// De-duplication records removed in one slice, about.
-const SWEEP_DEDUP_MAX: i64 = 1024;

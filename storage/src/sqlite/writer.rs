@@ -11,7 +11,10 @@
 //! After a failed sync nobody knows what the disk holds, and a second sync that succeeds tells
 //! nothing about the first: so there is no retry, and a restart finds out.
 //!
-//! What a unit does is left to `plan.rs`, the SQL to `tables.rs`.
+//! How a group is done is in `groups.rs`; what a unit does is left to `plan.rs`, the SQL to `tables.rs`.
+
+mod groups;
+mod idle;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,24 +24,20 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use super::fault::{Fault, Trouble, classify, open_error};
+use super::fault::{Trouble, classify, open_error};
 use super::home::Home;
-use super::jobs::{Held, Job, Queue, Waiting};
+use super::jobs::{Held, Job, Queue};
 use super::known::Logs;
 use super::readers::Readers;
-use super::room::{LOOK_INTERVAL, Room, Sake, has_room};
+use super::room::{LOOK_INTERVAL, Room, Sake};
 use super::rows::{Meta, Rows};
 use super::schema::{checkpoint, vacuum};
 use super::scrub::SCRUB_INTERVAL;
 use super::shared::Shared;
 use super::summing::Summing;
-use super::sweep;
-use super::tables::{Tables, write_place};
+use super::tables::write_place;
 use super::witness::Beholder;
-use crate::plan::{Verdict, decide};
-use crate::reserve::Payer;
-use crate::unit::Outcome;
-use crate::{Health, Lack, LogChange, StoreError};
+use crate::{Health, Lack, StoreError};
 
 use self::idle::Listing;
 
@@ -64,8 +63,6 @@ pub(crate) struct Writer {
     failed: Option<String>,
     home: Home,
 }
-
-type Answers = Vec<Result<Outcome, StoreError>>;
 
 impl Writer {
     pub(crate) fn open(
@@ -142,8 +139,11 @@ impl Writer {
             if self.room.is_look_due(now) && self.failed.is_none() {
                 self.make_room();
             }
-            self.witness.tell(self.meta.counters.written(), now);
-            if now.duration_since(self.scrubbed) >= SCRUB_INTERVAL {
+            if self.failed.is_none() {
+                self.witness.tell(self.meta.counters.written(), now);
+            }
+            // What failed is not read again and again: each time it would be told.
+            if self.failed.is_none() && now.duration_since(self.scrubbed) >= SCRUB_INTERVAL {
                 self.scrubbed = now;
                 self.readers.scrub(&self.shared);
             }
@@ -161,104 +161,6 @@ impl Writer {
                 Err(TryRecvError::Empty) => self.work_idle(),
             }
         }
-    }
-
-    /// Decides, commits and answers one group.
-    fn settle(&mut self, group: Vec<Waiting>) {
-        let answers = self.answers(&group);
-        // Whoever is answered finds it there.
-        self.shared.tell(self.logs.take_changes());
-        self.shared.count_group(group.len());
-        for (waiting, answer) in group.into_iter().zip(answers) {
-            waiting.promise.keep(answer);
-        }
-        self.logs.bound();
-        // After the answers: they need not wait for it.
-        if self.failed.is_none() {
-            self.checkpoint_if_due();
-        }
-    }
-
-    fn answers(&mut self, group: &[Waiting]) -> Answers {
-        if let Some(reason) = &self.failed {
-            return vec![Err(StoreError::Failed { reason: reason.clone() }); group.len()];
-        }
-        let is_operators = |waiting: &Waiting| waiting.unit.payer == Payer::Operator;
-        let mut sake = Sake::Anybody;
-        let answer = loop {
-            let error = match self.attempt(group, sake) {
-                Ok(answers) => return answers,
-                Err(error) => error,
-            };
-            match self.handle(&error, sake) {
-                (Trouble::Full(_), true) => {}
-                // The others have no part in what is given up for the operator.
-                (Trouble::Full(_), false)
-                    if sake == Sake::Anybody && group.iter().any(is_operators) =>
-                {
-                    sake = Sake::Operator;
-                }
-                (Trouble::Full(lack), false) => break StoreError::NoSpace(lack),
-                (Trouble::Busy, _) => break StoreError::Busy,
-                (Trouble::FullLate | Trouble::Fatal, _) => {
-                    // It may be there, and nobody is told what it has made of logs.
-                    self.shared.tell(vec![LogChange::Unsure]);
-                    break StoreError::Failed { reason: error.to_string() };
-                }
-            }
-        };
-        vec![Err(answer); group.len()]
-    }
-
-    /// One transaction over the group, or what of it is done for this sake. On an error nothing of it
-    /// is done.
-    fn attempt(&mut self, group: &[Waiting], sake: Sake) -> rusqlite::Result<Answers> {
-        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let mut answers = Vec::with_capacity(group.len());
-        let (mut counters, mut sweeping, mut wrote) = (self.meta.counters, self.sweeping, false);
-        let mut ledger = self.room.is_tight().then(|| self.room.ledger.clone());
-        let rows = self.shared.rows(&self.connection);
-        let mut tables = Tables::of(rows, &mut self.logs);
-        for Waiting { unit, .. } in group {
-            let verdict = match decide(unit, counters, &mut tables) {
-                Ok(verdict) => verdict,
-                Err(Fault::Sqlite(error)) => return Err(error),
-                // Of what this unit asks about: nothing of it was written, the others go on.
-                Err(Fault::Damaged(what)) => {
-                    answers.push(Err(StoreError::Damaged { what }));
-                    continue;
-                }
-            };
-            answers.push(match verdict {
-                Verdict::Answer(outcome) => Ok(outcome),
-                Verdict::Commit(_) if !has_room(unit, sake, &mut ledger, &mut tables)? => {
-                    Err(StoreError::NoSpace(self.room.lack()))
-                }
-                Verdict::Commit(plan) => {
-                    counters = plan.counters;
-                    wrote = true;
-                    sweeping |= unit.ops.iter().any(sweep::follows);
-                    Ok(tables.carry_out(unit, plan)?)
-                }
-            });
-        }
-        if wrote {
-            tables.finish_group(&Meta { counters, ..self.meta.clone() })?;
-            if sweeping {
-                sweeping = sweep::sweep(rows, counters.dedup_floor)?;
-                tables.logs.forget_senders();
-            }
-        }
-        self.connection.prepare_cached("COMMIT")?.execute([])?;
-        // What was swept, and how far, is true only now.
-        (self.meta.counters, self.sweeping) = (counters, sweeping);
-        if let Some(ledger) = ledger {
-            self.room.ledger = ledger;
-        }
-        if wrote {
-            self.shared.count_sync();
-        }
-        Ok(answers)
     }
 
     /// A transaction of the writer's own; what `work` answers, if it did not fail.
@@ -302,10 +204,15 @@ impl Writer {
             self.handle(&error, Sake::Room);
         }
         if self.failed.is_none() {
-            self.checkpoint("TRUNCATE", Sake::Room);
+            // Where the operator's part alone is left, the log's own room is not given to who fills the
+            // disk: each of the operator's acts would need another piece of that part.
+            let mode = if self.room.keeps_log() { "PASSIVE" } else { "TRUNCATE" };
+            self.checkpoint(mode, Sake::Room);
         }
         if self.failed.is_none() && self.room.look(Instant::now()) {
             tracing::info!("there is room on the store's disk again");
+            // It may have found none.
+            self.sweeping = true;
             self.shared.set_health(Health::Ok);
         }
     }
@@ -333,8 +240,9 @@ impl Writer {
             }
             Trouble::Busy => tracing::warn!(%error, "another process holds the database"),
             Trouble::Fatal => {
-                let reason = error.to_string();
-                tracing::error!(reason, "the store failed; nothing is written until a restart");
+                let reason = self.room.in_words(error);
+                let dir = self.home.dir().display();
+                tracing::error!(%dir, reason, "the store failed; nothing is written until a restart");
                 self.shared.set_health(Health::Failed(reason.clone()));
                 self.failed = Some(reason);
             }
@@ -362,6 +270,5 @@ impl Writer {
     }
 }
 
-mod idle;
 #[cfg(test)]
 mod tests;

@@ -8,10 +8,10 @@ use impp_presence::Change;
 use impp_protocol::command::ByeReason;
 use impp_protocol::state::SubscriptionEvent;
 use impp_protocol::{Address, Error, Timestamp};
-use impp_storage::{Op, Payer, Record, Salvaged, StoreError, UNIT_OPS_MAX, Unit};
+use impp_storage::{Op, Payer, Record, Salvaged, StoreError, Unit};
 
 use super::Administration;
-use crate::core::accounts::AccountError;
+use crate::core::accounts::{AccountError, Accounts};
 use crate::core::answers::Stored;
 use crate::core::keeping;
 use crate::core::principals::ChangeError;
@@ -95,8 +95,12 @@ async fn finish(server: &Administration, address: &Address) -> Result<Vec<String
                 address.domain()
             ));
         }
-        let of_table = |key| place::found::<Raw>(&address.domain(), *table, key).delete();
-        ops.extend(keys(found).map(of_table));
+        for key in keys(found) {
+            if *table == WATCHER {
+                ops.extend(other_end(&server.accounts, address, &key));
+            }
+            ops.push(place::found::<Raw>(&address.domain(), *table, key).delete());
+        }
     }
     submit(server, ops).await?;
     let ended = place::meta::removing(Some(address))?.delete();
@@ -195,20 +199,22 @@ async fn in_the_way(
     };
     let go = found.records.into_iter().filter(|(_, record)| all || !is_well(record));
     for key in go.map(|(key, _)| key).chain(found.damaged) {
-        let watcher = records::last_part(&key).map(Address::parse_canonical);
-        if let Some(Ok(watcher)) = watcher
-            && server.accounts.is_local(&watcher)
-        {
-            ops.push(place::followed(&watcher, address).delete());
-        }
+        ops.extend(other_end(&server.accounts, address, &key));
         ops.push(place::found::<Raw>(&domain, WATCHER, key).delete());
     }
     Ok(ops)
 }
 
-/// Whatever they are, the operator pays.
+/// The end of the record of whom a watcher of this server follows, by the key of that of the watcher. It may
+/// have been told of its end already, and that not have been stored.
+fn other_end(accounts: &Accounts, address: &Address, key: &[u8]) -> Option<Op> {
+    let watcher = Address::parse_canonical(records::last_part(key)?).ok()?;
+    accounts.is_local(&watcher).then(|| place::followed(&watcher, address).delete())
+}
+
+/// Whatever they are, the operator pays; in steps that are small enough for what is kept for that.
 async fn submit(server: &Administration, ops: Vec<Op>) -> Result<(), StoreError> {
-    for chunk in ops.chunks(UNIT_OPS_MAX) {
+    for chunk in ops.chunks(keeping::OPERATORS_OPS_MAX) {
         let unit = Unit::of(server.clock.now(), chunk.to_vec()).paid_by(Payer::Operator);
         server.store.submit(unit).await?;
     }

@@ -3,9 +3,10 @@
 
 use super::Writer;
 use crate::StoreError;
+use crate::sqlite::room::Sake;
 use crate::sqlite::rows::Rows;
 use crate::sqlite::summing::Summing;
-use crate::sqlite::sweep;
+use crate::sqlite::sweep::{self, Slice};
 use crate::sqlite::tables::write_meta;
 use crate::sqlite::talk::{self, UNLISTED_MAX};
 
@@ -43,9 +44,16 @@ impl Writer {
     }
 
     fn sweep_slice(&mut self) {
-        let floor = self.meta.counters.dedup_floor;
-        // After a failure, once more only when there is something new to sweep, or after a restart.
-        self.sweeping = self.transact(|rows| sweep::sweep(rows, floor)) == Some(true);
+        let (floor, is_tight) = (self.meta.counters.dedup_floor, self.room.is_tight());
+        let most = if is_tight { Slice::SMALL } else { Slice::LARGE };
+        if is_tight {
+            // In the room that the log has already.
+            self.checkpoint("PASSIVE", Sake::Room);
+        }
+        // After a failure, once more only when there is something new to sweep, or room again, or after a
+        // restart.
+        self.sweeping = self.failed.is_none()
+            && self.transact(|rows| sweep::sweep(rows, floor, most)) == Some(true);
         self.logs.forget_senders();
     }
 

@@ -8,6 +8,7 @@ use impp_protocol::{Address, Timestamp};
 
 use super::*;
 use crate::pending::Pending;
+use crate::sqlite::jobs::Waiting;
 use crate::sqlite::{rows, schema, witness};
 use crate::unit::{Append, Dedup, Op, Unit};
 use crate::{RESERVE_BYTES, Tails};

@@ -80,6 +80,7 @@ mod quotas;
 mod read_marks;
 mod recovering;
 mod redirects;
+mod remounted;
 mod removal;
 mod repeats;
 mod restored;

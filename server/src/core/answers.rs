@@ -152,6 +152,44 @@ pub fn after_others(error: Error) -> Error {
     Error { text, ..error }
 }
 
+/// Lets whoever goes on without something stored say so in the log.
+pub trait Unstored {
+    /// Says what could not be stored; quietly where nothing can be, as the store has told that once.
+    fn unstored(&self, what: &'static str);
+}
+
+impl Unstored for StoreError {
+    fn unstored(&self, what: &'static str) {
+        match self {
+            StoreError::NoSpace(_) | StoreError::Failed { .. } | StoreError::Stopped => {
+                tracing::debug!(error = %self, what, "could not be stored");
+            }
+            _ => tracing::warn!(error = %self, what, "could not be stored"),
+        }
+    }
+}
+
+impl Unstored for ChangeError {
+    fn unstored(&self, what: &'static str) {
+        match self {
+            ChangeError::Store(error) => error.unstored(what),
+            ChangeError::Conflict => tracing::warn!(error = %self, what, "could not be stored"),
+        }
+    }
+}
+
+impl Unstored for Error {
+    fn unstored(&self, what: &'static str) {
+        match self.code {
+            // What is damaged was told too, once.
+            Code::Storage | Code::Stopping => {
+                tracing::debug!(error = %self, what, "could not be stored");
+            }
+            _ => tracing::warn!(error = %self, what, "could not be stored"),
+        }
+    }
+}
+
 /// Lets handlers use `?` on the store's answers.
 pub trait Stored<T> {
     /// The error as the client gets it.

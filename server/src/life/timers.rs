@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use crate::core::answers::Unstored;
 use crate::core::clock::Clock;
 use crate::core::principals::Principals;
 use crate::core::timers::{Due, Timers};
@@ -55,7 +56,7 @@ impl Housekeeping {
             }
             Due::Mirror(key) => {
                 if let Err(error) = self.mirrors.expire(&key).await {
-                    tracing::error!(%error, "the end of a subscription could not be stored");
+                    error.unstored("the end of a subscription");
                 }
             }
             Due::Session(id) => {

@@ -19,7 +19,7 @@ use impp_storage::{
 use super::Delivery;
 use super::deliver::judged;
 use super::going_on::Turn;
-use crate::core::answers::Stored;
+use crate::core::answers::{Stored, Unstored};
 use crate::core::keeping;
 use crate::core::principals::{Moving, Principal};
 use crate::core::records::place::{self, Place, Raw};
@@ -137,7 +137,7 @@ impl Delivery {
                 Ok(Some(forgotten)) => {
                     // What stays noted is found to be done at the next start.
                     if let Err(error) = forgotten.await {
-                        tracing::warn!(%error, "that held messages are moved could not be stored");
+                        error.unstored("that held messages are moved");
                     }
                     return Ok(true);
                 }

@@ -20,7 +20,7 @@ use super::claims::claims;
 use super::things::presence::granted;
 use super::things::{contacts_of, lists, offered, permit, takes};
 use super::{Followed, Session};
-use crate::core::answers::{Answer, Handled};
+use crate::core::answers::{Answer, Handled, Unstored};
 use crate::core::listeners::Listener;
 use crate::core::steps::Steps;
 use crate::reach::{Follow, Follows, Looked, Release};
@@ -149,7 +149,7 @@ impl Session {
                 let (keepers, listener) = (Vec::new(), Some(mailbox.id.into()));
                 let left = reach.release(&presentity, Release { watcher, keepers, listener });
                 if let Err(error) = left.await {
-                    tracing::warn!(%error, "the end of a subscription could not be stored");
+                    error.unstored("the end of a subscription");
                 }
             }
             // From now on there may be NOTIFY; the answer is written before.

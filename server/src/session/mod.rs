@@ -33,7 +33,7 @@ use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Code, Command, Error, What};
 use tokio::time::Instant;
 
-use crate::core::answers::Answer;
+use crate::core::answers::{Answer, Unstored};
 use crate::core::budgets::Budgets;
 use crate::core::chance::Chance;
 use crate::core::clock::Clock;
@@ -341,11 +341,11 @@ impl Session {
             let release = Release { watcher, keepers: keepers.clone(), listener };
             let left = self.serving.rooms.reach.release(presentity, release).await;
             if let Err(error) = left {
-                tracing::warn!(%error, "the end of a subscription could not be stored");
+                error.unstored("the end of a subscription");
             }
         }
         if let Err(error) = self.change(Change::EndSession(id)).await {
-            tracing::warn!(%error, "the end of a session could not be stored");
+            error.unstored("the end of a session");
         }
     }
 

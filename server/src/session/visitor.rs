@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use super::follow::{ended, held, stands};
 use super::telling::told;
 use super::{Event, Front, Serving};
-use crate::core::answers::{Answer, Handled, refused};
+use crate::core::answers::{Answer, Handled, Unstored, refused};
 use crate::core::listeners::Listener;
 use crate::core::sessions::Mailbox;
 use crate::core::tickets::Issued;
@@ -238,7 +238,7 @@ impl Visitor {
         self.serving.metrics.sessions.dec();
         for (presentity, _) in std::mem::take(&mut self.followed) {
             if let Err(error) = self.release(&presentity).await {
-                tracing::warn!(%error, "the end of a subscription could not be stored");
+                error.unstored("the end of a subscription");
             }
         }
     }

@@ -147,6 +147,12 @@ impl Home {
         self.sync()
     }
 
+    /// Makes the database durable, whoever has written it.
+    pub(crate) fn sync_database(&self) -> Result<(), StoreError> {
+        let path = self.database();
+        File::open(&path).and_then(|file| file.sync_all()).map_err(at(&path))
+    }
+
     /// Makes the directory's entries durable.
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
         sync_dir(&self.dir)

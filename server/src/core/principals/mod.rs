@@ -32,6 +32,7 @@ use tokio::sync::oneshot;
 
 use crate::core::DashMap;
 use crate::core::accounts::AccountError;
+use crate::core::answers::Unstored;
 use crate::core::ground::Ground;
 use crate::core::keeping::{Bill, Committed};
 use crate::core::rates::Rates;
@@ -363,10 +364,9 @@ impl Principals {
             let bill = Bill { payer: Payer::Account(owner.clone()), share: None };
             let commits = self.submit(owner, writes, &bill, now);
             tokio::spawn(async move {
-                if let Err(error) = commits.done().await {
-                    // It is true all the same, and judged anew when it is loaded.
-                    tracing::error!(%error, "how watchers and leases stand could not be stored");
-                }
+                // It is true all the same, and judged anew when it is loaded.
+                let stored = commits.done().await;
+                let _ = stored.inspect_err(|error| error.unstored("how watchers and leases stand"));
             });
         }
         self.ground.metrics.view_encodes.inc_by(principal.presentity.take_encodes());

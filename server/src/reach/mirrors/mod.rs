@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 use super::elsewhere::from_home;
 use super::{Beyond, Follow, Follows, Pull};
 use crate::core::DashMap;
-use crate::core::answers::storage_error;
+use crate::core::answers::{Unstored, storage_error};
 use crate::core::config::{Config, seconds};
 use crate::core::ground::Ground;
 use crate::core::keeping::{Bill, Commits};
@@ -290,7 +290,7 @@ impl Mirrors {
         let Some(commit) = commit else { return };
         tokio::spawn(async move {
             if let Err(error) = commit.done().await {
-                tracing::warn!(%error, "how a subscription stands could not be stored");
+                error.unstored("how a subscription stands");
             }
         });
     }

@@ -7,6 +7,7 @@ use impp_presence::Keeper;
 use impp_protocol::{Address, DeviceId};
 
 use super::Devices;
+use crate::core::answers::Unstored;
 use crate::core::keeping;
 use crate::reach::Release;
 
@@ -23,7 +24,7 @@ impl Devices {
         async move {
             // It is not shown all the same.
             if let Err(error) = principals.part_delegate(&owner, Some(device)).await {
-                tracing::warn!(%error, "the end of what a device says of others could not be stored");
+                error.unstored("the end of what a device says of others");
             }
             let followed = match keeping::followed(&*store, &owner).await {
                 Ok(followed) => followed,

@@ -22,7 +22,7 @@ use impp_protocol::{Address, Code, DeviceId, Error, Timestamp, What};
 use impp_storage::{Expect, Lane, Op, Outcome, Salvaged, Store, StoreError, Unit};
 
 use crate::core::accounts::{Account, Accounts};
-use crate::core::answers::Stored;
+use crate::core::answers::{Stored, Unstored};
 use crate::core::clock::Clock;
 use crate::core::config::seconds;
 use crate::core::ground::Ground;
@@ -308,7 +308,7 @@ impl Devices {
         let withdrawn = self.principals.change(owner, Change::Part(device));
         // The device is gone all the same, and its layer is not shown.
         if let Err(error) = withdrawn.await {
-            tracing::warn!(%error, "the end of a layer could not be stored");
+            error.unstored("the end of a layer");
         }
         self.live.sessions.thing_changed(owner, What::Log);
         let release = self.release(owner.clone(), device);

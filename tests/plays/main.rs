@@ -12,6 +12,7 @@ mod contacts_merged;
 mod control;
 mod corpus;
 mod damaged;
+mod damaged_kinds;
 mod damaged_operator;
 mod delegated;
 mod delegated_sending;

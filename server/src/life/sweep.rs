@@ -42,7 +42,11 @@ pub(super) async fn run(store: Arc<dyn Store>, clock: Clock, outgoing: Arc<Outgo
 async fn once(store: &dyn Store, now: Timestamp, passed: Duration) -> Result<(), StoreError> {
     let Ok(place) = place::meta::swept() else { return Ok(()) };
     let wanted = now.before(DEDUP_KEPT);
-    let known = store.get(place.key()).await?;
+    let known = match store.get(place.key()).await {
+        // Then it is as if this were the first start: else nothing were cleared ever again.
+        Err(StoreError::Damaged { .. }) => None,
+        known => known?,
+    };
     let known: Option<u64> = known.and_then(|record| records::from_bytes(&record.value).ok());
     let known = known.map(|millis| Timestamp::from_millis(millis).after(passed * CATCHING_UP));
     let before = known.map_or(wanted, |highest| highest.min(wanted));

@@ -191,7 +191,7 @@ async fn accounts(old: &Old) {
 
 /// Everything that an earlier program has stored is there, before and after another start.
 #[tokio::test(flavor = "multi_thread")]
-async fn g14_g15_a_store_of_each_earlier_format_opens_with_all_that_is_in_it() {
+async fn g14_g15_i5_a_store_of_each_earlier_format_opens_with_all_that_is_in_it() {
     for store in stores() {
         let mut old = Old::start(&store);
         // First, before anybody has looked at alice.
@@ -218,7 +218,7 @@ async fn g14_g15_a_store_of_each_earlier_format_opens_with_all_that_is_in_it() {
 
 /// The store of a later program is refused with both formats named, and is not touched.
 #[test]
-fn g14_an_older_program_refuses_a_newer_store_in_words() {
+fn g14_i5_an_older_program_refuses_a_newer_store_in_words() {
     for store in stores() {
         let server = stopped_on(&store);
         let database = server.data().join("store/store.sqlite");

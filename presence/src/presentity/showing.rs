@@ -1,5 +1,5 @@
 //! What has changed is shown: whom to wake, and when. A presentity is shown changing at its pace; at
-//! once where a change decides who may see.
+//! once where something has ended whatever the store says.
 
 use std::sync::Arc;
 
@@ -28,9 +28,7 @@ impl Presentity {
     ) -> bool {
         let come = self.show_watchers(before, effects);
         // What waits for the pace is not lost with the wait.
-        let owed = at_once && self.contents.next_owed().is_some();
-        let mut decided = before.policy.is_some() || owed;
-        decided |= before.layers.is_some() && !come.is_empty();
+        let mut hurries = at_once && self.contents.next_owed().is_some();
         let rules = |policy: &Policy| Arc::clone(&policy.rules);
         let ruled = before.policy.as_ref();
         let mut moved = ruled.is_some_and(|old| !Arc::ptr_eq(&old.rules, &rules(self.policy())));
@@ -39,12 +37,15 @@ impl Presentity {
         if let Some((_, old)) = &before.layers {
             self.shown = Arc::clone(self.shown_document());
             moved |= sphere(old) != sphere(&self.shown);
-            decided |= at_once || before.lost.is_some();
+            hurries |= at_once || before.lost.is_some();
         }
         if moved {
             self.fall_behind();
         }
-        if decided {
+        // Other grounds hurry nothing, and spend nothing: what they take is gone with the decision, and
+        // whoever comes to a view that is behind is shown what is so now (below). Else an edit with each
+        // change would pass the pace by.
+        if hurries {
             self.renew(now, None, moved, effects);
         } else if before.layers.is_some() {
             self.renew(now, Some(self.newest.pace_limit), moved, effects);

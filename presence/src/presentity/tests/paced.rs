@@ -234,3 +234,66 @@ fn h4_who_comes_to_a_view_has_nobody_else_told_sooner() {
     assert!(alice.expire(due).wake.contains(&SESSION.into()));
     assert_eq!(alice.contents.next_owed(), None);
 }
+
+/// Not by an edit of rules or contacts that changes nothing for whoever watches, made each time.
+#[test]
+fn d6_h4_rules_and_contacts_that_are_changed_with_it_do_not_pass_the_pace_by() {
+    let other: Address = "carol@c.example".parse().unwrap();
+    let rules = |n: usize| {
+        let text = format!(
+            "# {n}\n[[rule]]\nid = \"b\"\nwho = [\"bob@b.example\"]\nhandling = \"allow\"\n\
+             fields = [\"all\"]\n"
+        );
+        let rules = RuleSet::parse(&text).unwrap().into();
+        Change::PutRules { rules, text: text.into(), base: 0 }
+    };
+    let contact = |n: usize| {
+        let (name, grant) = (Some(n.to_string()), impp_protocol::state::Grant::None);
+        let entry = crate::policy::Contact { name, groups: Vec::new(), follow: false, grant };
+        Change::Amend(crate::contact_list::Amendment::put(other.clone(), entry))
+    };
+    for edit in [&rules as &dyn Fn(usize) -> Change, &contact] {
+        let mut alice = paced("\"all\"");
+        let shown = |alice: &mut Presentity| alice.version_for(at(2), &bob());
+        let (mut last, mut seen) = (shown(&mut alice), 0);
+        for n in 0..60 {
+            wakes(&mut alice, 2, says("sphere", ["work", "home"][n % 2]));
+            wakes(&mut alice, 2, edit(n));
+            while alice.next_deadline().is_some_and(|due| due <= at(2)) {
+                alice.expire(at(2));
+            }
+            let now = shown(&mut alice);
+            seen += u32::from(now != last);
+            last = now;
+        }
+        assert_eq!(seen, 1);
+        let due = alice.contents.next_owed().unwrap();
+        assert!(alice.expire(due).wake.contains(&SESSION.into()), "the last is never dropped");
+    }
+}
+
+/// What rules take away is gone with the change, however much waits for the pace; and whoever they let in
+/// to a view that is behind sees what is so now.
+#[test]
+fn d6_h4_what_rules_take_away_goes_at_once_though_the_view_waits_for_its_pace() {
+    let mut alice = paced("\"note\", \"mood\"");
+    wakes(&mut alice, 2, says("note", "one"));
+    wakes(&mut alice, 3, says("mood", "private"));
+    assert!(alice.contents.next_owed().is_some(), "bob is told later");
+    let less = "[[rule]]\nid = \"b\"\nwho = [\"bob@b.example\"]\nhandling = \"allow\"\n\
+                fields = [\"status\"]\n";
+    let put = Change::PutRules {
+        rules: RuleSet::parse(less).unwrap().into(),
+        text: less.into(),
+        base: 0,
+    };
+    assert!(wakes(&mut alice, 3, put));
+    let Pulled::Told(told) =
+        alice.pull(at(3), &bob(), SESSION, Held::Nothing, Some(SubscriptionState::Active))
+    else {
+        panic!("bob is told")
+    };
+    let bytes = told.content.unwrap().bytes().clone();
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(!text.contains("private") && !text.contains("one"), "{text}");
+}

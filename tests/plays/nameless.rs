@@ -2,14 +2,14 @@
 //! rules show to everybody, and nothing else is theirs.
 
 use std::net::Ipv4Addr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use impp_protocol::command::{Ack, Fetch, Subscribe};
+use impp_protocol::command::{Ack, Fetch, Ping, Subscribe};
 use impp_protocol::presence::Document;
 use impp_protocol::state::{
     self, Proof, SubscriptionEvent, SubscriptionState, WatcherEdit, WatcherEntry,
 };
-use impp_protocol::{Address, Code, Command, What};
+use impp_protocol::{Address, Code, Command, Error, What};
 use impp_tests::impp::Impp;
 use impp_tests::peer::{fetch, message, publish, subscribe};
 use impp_tests::presence::{Watcher, document, layer, open};
@@ -242,4 +242,77 @@ pub(crate) async fn one_more(setting: Setting) {
 /// So many come from one address.
 pub(crate) async fn one_more_of_an_address(setting: Setting) {
     one_more_from(setting, |_| Ipv4Addr::new(127, 0, 78, 1), Code::RateLimited).await;
+}
+
+/// For how long, as it is told to who asks too much.
+fn told_to_wait(error: &Error) -> Duration {
+    let is_about_the_address = error.text.as_ref().is_some_and(|text| text.contains("address"));
+    assert!(error.code == Code::RateLimited && is_about_the_address, "{error:?}");
+    error.retry_after.expect("how long")
+}
+
+/// Somebody without a name, from an address.
+async fn come(server: &Server, last: u8) -> Peer {
+    let from = Ipv4Addr::new(127, 0, 79, last);
+    let wire = Dial::to(server).from(from).connect().await.expect("a connection");
+    Peer::nameless(wire).await.expect("a place")
+}
+
+/// What all from one address ask for and are told counts together, whichever of their connections it is;
+/// from elsewhere there is something left.
+async fn too_many_requests(start: Start) {
+    let server = start.start();
+    lets_in(&server, true);
+    let (begun, mut done) = (Instant::now(), 0);
+    for _ in 0..3 {
+        let mut peer = come(&server, 1).await;
+        for _ in 0..10 {
+            match peer.request(Ping::empty()).await {
+                Ok(_) => done += 1,
+                Err(error) => drop(told_to_wait(&error)),
+            }
+        }
+        peer.leave().await;
+    }
+    let at_most = 10 + begun.elapsed().as_secs() + 1;
+    assert!((10..=at_most).contains(&done), "{done} done, {at_most} may be");
+    come(&server, 2).await.done(Ping::empty()).await;
+}
+
+pub(crate) async fn requests_soon_after(setting: Setting) {
+    let start = setting.on(Server::with()).set("limits.anonymous_requests_burst", 10);
+    too_many_requests(start).await;
+}
+
+pub(crate) async fn requests_at_once(setting: Setting) {
+    let start = setting.on(Server::with()).set("limits.anonymous_requests_per_second", 1);
+    too_many_requests(start).await;
+}
+
+async fn too_many_bytes(start: Start) {
+    let server = start.start();
+    lets_in(&server, true);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.set_rules(&rules("allow")).await;
+    alice.show(&document(&[("note", &"x".repeat(2000))], &[])).await;
+    let (mut one, mut other) = (come(&server, 1).await, come(&server, 1).await);
+    // The last one has room for a beginning, and owes the rest.
+    for _ in 0..3 {
+        assert_eq!(one.look(ALICE).await.person.len(), 1);
+    }
+    for peer in [&mut one, &mut other] {
+        let error = peer.request(fetch(ALICE, What::Presence)).await.unwrap_err();
+        assert!(told_to_wait(&error) > Duration::from_secs(60), "{error:?}");
+    }
+    assert_eq!(come(&server, 2).await.look(ALICE).await.person.len(), 1);
+}
+
+pub(crate) async fn bytes_soon_after(setting: Setting) {
+    let start = setting.on(Server::with()).set("limits.anonymous_bytes_burst", 5000);
+    too_many_bytes(start).await;
+}
+
+pub(crate) async fn bytes_at_once(setting: Setting) {
+    let start = setting.on(Server::with()).set("limits.anonymous_bytes_per_second", 1);
+    too_many_bytes(start).await;
 }

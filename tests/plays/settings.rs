@@ -95,6 +95,10 @@ bounds! {
         pending_max = 1 => one_waiting_more;
         anonymous_max = 2 => nameless::one_more;
         anonymous_per_address_max = 2 => nameless::one_more_of_an_address;
+        anonymous_requests_per_second = 1 => nameless::requests_soon_after;
+        anonymous_requests_burst = 10 => nameless::requests_at_once;
+        anonymous_bytes_per_second = 1 => nameless::bytes_soon_after;
+        anonymous_bytes_burst = 5000 => nameless::bytes_at_once;
     }
     times {
         idle_seconds = 1 => silence;

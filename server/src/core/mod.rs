@@ -8,6 +8,7 @@
 //! | `tickets` | what resumes a session |
 //! | `standing`, `rates`, `timers` | how many watchers other domains have here; what senders may send; what is due |
 //! | `budget`, `budgets` | what one may still ask for and store; that of each account |
+//! | `seats` | how much of something one may have going on at once |
 //! | `accounts`, `routes`, `secrets` | who can sign in; where addresses lead; keys |
 //! | `records`, `keeping` | what is stored; storing |
 //! | `config/`, `tls/`, `settings` | the configuration file; TLS and what certificates name; both, as they are in force |
@@ -38,6 +39,7 @@ pub mod principals;
 pub mod rates;
 pub mod records;
 pub mod routes;
+pub mod seats;
 pub mod secrets;
 pub mod sessions;
 pub mod settings;

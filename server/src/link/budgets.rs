@@ -21,7 +21,7 @@ const WATCHER_BYTES: u64 = 128;
 /// A link is not read for so long at most: less than the other side waits for answers.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// What a mark weighs on the disk.
-const MARK_BYTES: u64 = 512;
+pub(super) const MARK_BYTES: u64 = 512;
 
 /// A pair of domains: ours, and the other.
 type Pair = (Domain, Domain);
@@ -52,7 +52,8 @@ impl DomainBudgets {
         self.take(now, link, links, from, stored)
     }
 
-    /// The same of a mark that one of the other side's users lets somebody here be told.
+    /// The same of a mark, or of another word, that one of the other side's users lets somebody here be told,
+    /// and of which so many bytes are stored.
     ///
     /// # Errors
     /// How long it has to wait.
@@ -61,9 +62,9 @@ impl DomainBudgets {
         now: Timestamp,
         link: &LinkMailbox,
         links: &Federation,
-        from: &Address,
+        (from, stored): (&Address, u64),
     ) -> Result<(), Duration> {
-        self.take(now, link, links, from, MARK_BYTES)
+        self.take(now, link, links, from, stored)
     }
 
     fn take(
@@ -155,5 +156,29 @@ mod tests {
         assert_eq!(taken("mallory@b.example", 4), 8);
         assert_eq!(taken("erin@b.example", 4), 20);
         assert_eq!(taken("bob@b.example", 4), 4);
+    }
+
+    /// F13: word that somebody writes is counted, and costs no room of which it takes none.
+    #[test]
+    fn f13_what_is_not_stored_costs_nothing_of_what_may_be() {
+        let (local, remote) = (Domain::parse("a.example"), Domain::parse("b.example"));
+        let link = LinkMailbox::new(LinkId([1; 16]), local.unwrap(), remote.unwrap());
+        let links = Federation {
+            messages_burst: 4000,
+            stored_bytes_per_second: 1,
+            stored_bytes_burst: 10 * MARK_BYTES,
+            ..Federation::default()
+        };
+        let (budgets, now) = (DomainBudgets::default(), Timestamp::from_millis(1_000_000));
+        let bob = address("bob@b.example");
+        let taken = |stored| {
+            let take = |_: &_| budgets.mark(now, &link, &links, (&bob, stored)).is_ok();
+            (0..2000).filter(take).count()
+        };
+        let (words, marks) = (taken(0), taken(MARK_BYTES));
+        assert_eq!((words, marks), (1000, 0), "a quarter of the domain's is one user's");
+        let dana = address("dana@b.example");
+        let mark = |_: &_| budgets.mark(now, &link, &links, (&dana, MARK_BYTES)).is_ok();
+        assert_eq!((0..100).filter(mark).count(), 10);
     }
 }

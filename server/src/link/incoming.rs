@@ -9,6 +9,7 @@ use impp_protocol::state::{self, MarkReport, Typing};
 use impp_protocol::{Address, By, Code, Error, What};
 
 use super::LinkMailbox;
+use super::budgets::MARK_BYTES;
 use super::connection::Serving;
 use crate::core::answers::{Answer, Stored};
 use crate::messages::Bearer;
@@ -88,7 +89,7 @@ fn mark(serving: &Serving, link: &LinkMailbox, publish: Publish) -> Result<Answe
     let request = |error: Error| Refused::Request(error);
     let report: MarkReport = state::decode(publish.content.unwrap_or_default())
         .map_err(|error| request(Error::new(Code::Malformed, format!("content: {error}"))))?;
-    marks_of(serving, link, &report.from, &publish.address)?;
+    marks_of(serving, link, &report.from, &publish.address, MARK_BYTES)?;
     let (marks, owner) = (serving.marks.clone(), publish.address);
     Ok(Answer::when_done(async move {
         marks.told_over_link(&owner, &report).await.stored()?;
@@ -101,10 +102,11 @@ fn typing(serving: &Serving, link: &LinkMailbox, publish: Publish) -> Result<Ans
     let typing: Typing = state::decode(publish.content.unwrap_or_default()).map_err(|error| {
         Refused::Request(Error::new(Code::Malformed, format!("content: {error}")))
     })?;
-    marks_of(serving, link, &typing.from, &publish.address)?;
+    // Nothing of it is stored.
+    marks_of(serving, link, &typing.from, &publish.address, 0)?;
     let (marks, to) = (serving.marks.clone(), publish.address);
     Ok(Answer::when_done(async move {
-        marks.typed_to(&typing.from, &to, typing.lasts).await;
+        marks.typed_beyond(&typing.from, &to, typing.lasts).await;
         Ok(Done::empty())
     }))
 }
@@ -115,12 +117,13 @@ fn marks_of(
     link: &LinkMailbox,
     from: &Address,
     to: &Address,
+    stored: u64,
 ) -> Result<(), Refused> {
     speaks_for(link, from)?;
     concerns_us(link, to).map_err(Refused::Request)?;
     asks_for(serving, link, to).map_err(Refused::Request)?;
     let (now, config) = (serving.clock.now(), serving.settings.load_full());
-    serving.budgets.mark(now, link, &config.federation, from).map_err(|wait| {
+    serving.budgets.mark(now, link, &config.federation, (from, stored)).map_err(|wait| {
         let text = "too many marks from you or your domain; slow down";
         Refused::Request(Error::new(Code::RateLimited, text).retry_after(wait))
     })

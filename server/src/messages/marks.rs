@@ -16,7 +16,6 @@ use impp_protocol::{Address, MessageId, Timestamp, What};
 use impp_storage::{Expect, Lane, Op, Outcome, ReadLog, Record, Store, StoreError, Tails, Unit};
 
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
 use typing::Paces;
 pub use unread::Unread;
 
@@ -27,15 +26,16 @@ use crate::core::keeping::salvage;
 use crate::core::principals::Principals;
 use crate::core::records::place::{self, Raw};
 use crate::core::records::{self, READ_MARK, ReadMarkRecord, SaidRecord, SeenRecord};
+use crate::core::seats::{Seating, Seats};
 use crate::core::sessions::Sessions;
 use crate::core::settings::Settings;
 use crate::reach::Beyond;
 
 /// Conversations of which a mark is kept, beside as many as a contact list may hold.
 pub const CONVERSATIONS_BESIDE: u64 = 256;
-/// Marks, and words that somebody writes, that are on their way to other domains at once; further ones are
-/// not sent.
-const ASKING_MAX: usize = 256;
+/// Marks, and words that somebody writes, that are on their way to other domains at once: of one user here, and
+/// of all together. Further ones are not sent.
+const ASKING: Seating = Seating { one: 16, all: 256 };
 /// What is forgotten at once: with the mark itself it fits a unit.
 const FORGOTTEN_AT_ONCE: usize = 64;
 
@@ -49,10 +49,12 @@ pub struct Marks {
     accounts: Arc<Accounts>,
     sessions: Arc<Sessions>,
     beyond: OnceLock<Weak<dyn Beyond>>,
-    /// Places for what is just told to other domains.
-    asking: Arc<Semaphore>,
-    /// Who has said lately that they write to whom.
+    /// Seats for what users here just tell other domains.
+    asking: Arc<Seats<Address>>,
+    /// Who here has said lately that they write to whom,
     typed: Mutex<Paces>,
+    /// and who elsewhere to whom here.
+    typed_beyond: Mutex<Paces>,
 }
 
 /// What is said of how far a conversation was read.
@@ -101,8 +103,8 @@ impl Marks {
     /// Of the logs in this store.
     pub fn new(ground: &Ground, principals: Arc<Principals>, sessions: Arc<Sessions>) -> Marks {
         let Ground { store, tails, clock, settings, accounts, .. } = ground.clone();
-        let (beyond, typed) = (OnceLock::new(), Mutex::default());
-        let asking = Arc::new(Semaphore::new(ASKING_MAX));
+        let (beyond, asking) = (OnceLock::new(), Arc::default());
+        let (typed, typed_beyond) = (Mutex::default(), Mutex::default());
         Marks {
             store,
             tails,
@@ -114,6 +116,7 @@ impl Marks {
             beyond,
             asking,
             typed,
+            typed_beyond,
         }
     }
 

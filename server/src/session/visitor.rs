@@ -15,13 +15,16 @@ use impp_protocol::hashing::HashMap;
 use impp_protocol::sasl::resume::{Binding, Ticket};
 use impp_protocol::state::SubscriptionState;
 use impp_protocol::{Address, Code, Command, DeviceId, Domain, Error, SessionId, What};
-use parking_lot::Mutex;
 
 use super::follow::{ended, held, stands};
 use super::telling::told;
-use super::{Event, Front, Serving};
+use super::{Event, Front, Serving, costs};
 use crate::core::answers::{Answer, Handled, Unstored, refused};
+use crate::core::budget::{Cost, Flow, Lacks, Terms};
+use crate::core::budgets::BudgetsOf;
+use crate::core::config::Limits;
 use crate::core::listeners::Listener;
+use crate::core::seats::{Seat, Seating, Seats};
 use crate::core::sessions::Mailbox;
 use crate::core::tickets::Issued;
 use crate::reach::{Follow, Follows, Looked, Pull, Release};
@@ -38,42 +41,14 @@ pub struct Visitor {
     domain: Domain,
     /// What the client was told of those whom it follows.
     followed: HashMap<Address, (Held, Option<SubscriptionState>)>,
-    _place: Visit,
+    place: Seat<IpAddr>,
 }
 
-/// How many of them there are from each address, or IPv6 /64.
+/// What they take from each address, or IPv6 /64: places, and requests and bytes of all that are from there.
 #[derive(Debug, Default)]
-pub struct Visits(Mutex<HashMap<IpAddr, u64>>);
-
-/// A place among them, given back when dropped.
-#[derive(Debug)]
-struct Visit {
-    visits: Arc<Visits>,
-    source: IpAddr,
-}
-
-impl Visits {
-    fn enter(self: &Arc<Visits>, from: IpAddr, max: u64) -> Option<Visit> {
-        let source = source_of(from);
-        let mut visits = self.0.lock();
-        let count = visits.get(&source).copied().unwrap_or_default();
-        (count < max).then(|| {
-            visits.insert(source, count + 1);
-            Visit { visits: self.clone(), source }
-        })
-    }
-}
-
-impl Drop for Visit {
-    fn drop(&mut self) {
-        let mut visits = self.visits.0.lock();
-        if let Some(count) = visits.get_mut(&self.source) {
-            *count -= 1;
-            if *count == 0 {
-                visits.remove(&self.source);
-            }
-        }
-    }
+pub struct Visits {
+    places: Arc<Seats<IpAddr>>,
+    budgets: BudgetsOf<IpAddr>,
 }
 
 impl Visitor {
@@ -89,7 +64,9 @@ impl Visitor {
     ) -> Result<Visitor, Error> {
         let settings = serving.settings.load();
         let limits = &settings.limits;
-        let place = serving.visits.enter(from, limits.anonymous_per_address_max);
+        let one = usize::try_from(limits.anonymous_per_address_max).unwrap_or(usize::MAX);
+        let there_are = Seating { one, all: usize::MAX };
+        let place = serving.visits.places.take(source_of(from), there_are);
         let Some(place) = place else {
             let text = "too many without a name come from this address";
             return Err(Error::new(Code::RateLimited, text));
@@ -106,20 +83,54 @@ impl Visitor {
         }
         serving.metrics.sessions.inc();
         let (serving, followed) = (serving.clone(), HashMap::default());
-        Ok(Visitor { mailbox, serving, domain, followed, _place: place })
+        Ok(Visitor { mailbox, serving, domain, followed, place })
     }
 
-    /// Does what the client asks.
+    /// Does what the client asks, if all who come from there have not asked for too much.
     pub async fn handle(&mut self, command: Command) -> Command {
-        let handled = match command {
+        let handled = match self.afford(&command) {
+            Ok(()) => self.done(command).await,
+            Err(much) => Err(much),
+        };
+        if let Ok(Done { content: Some(content), .. }) = &handled {
+            self.owes(content.len());
+        }
+        Answer::said(handled)
+    }
+
+    /// Takes a request from the budget of where it comes from: of the bytes that are told for it the first,
+    /// as it is not known before how many they are.
+    fn afford(&self, command: &Command) -> Result<(), Error> {
+        let (now, cost) = (self.serving.clock.now(), Cost { work: 1, stored: 1 });
+        let (of, terms) = (self.place.of(), terms(&self.serving.settings.load().limits));
+        let budgets = &self.serving.visits.budgets;
+        if costs::takes_back(command) {
+            budgets.owe(now, of, terms, cost);
+            return Ok(());
+        }
+        budgets.take(now, of, terms, cost).map_err(|lacks| {
+            let (Lacks::Work(wait) | Lacks::Stored(wait)) = lacks;
+            let text = "too much is asked without a name from your address; slow down";
+            Error::new(Code::RateLimited, text).retry_after(wait)
+        })
+    }
+
+    /// So many bytes were told: who comes next from there pays for them.
+    fn owes(&self, bytes: usize) {
+        let (now, cost) = (self.serving.clock.now(), Cost { work: 0, stored: bytes as u64 });
+        let terms = terms(&self.serving.settings.load().limits);
+        self.serving.visits.budgets.owe(now, self.place.of(), terms, cost);
+    }
+
+    async fn done(&mut self, command: Command) -> Handled {
+        match command {
             Command::Ping(_) => Ok(Done { time: Some(self.serving.clock.wall()), ..Done::empty() }),
             Command::Fetch(fetch) if fetch.watcher.is_none() => self.fetch(fetch).await,
             Command::Subscribe(subscribe) if subscribe.watcher.is_none() => {
                 self.subscribe(subscribe).await
             }
             other => Err(nameless(&other.kind().to_string())),
-        };
-        Answer::said(handled)
+        }
     }
 
     async fn fetch(&mut self, fetch: Fetch) -> Handled {
@@ -224,6 +235,7 @@ impl Visitor {
         self.serving.metrics.notifications.inc();
         let state = news.state;
         let (notify, held) = told(presentity, news, held);
+        self.owes(notify.snapshot.iter().chain(&notify.patch).map(|bytes| bytes.len()).sum());
         front.tell(Event::State(notify));
         match state {
             SubscriptionState::Terminated => drop(self.followed.remove(presentity)),
@@ -241,6 +253,20 @@ impl Visitor {
                 error.unstored("the end of a subscription");
             }
         }
+    }
+}
+
+/// What all from one address may ask for and be told.
+fn terms(limits: &Limits) -> Terms {
+    Terms {
+        work: Flow {
+            per_second: limits.anonymous_requests_per_second,
+            burst: limits.anonymous_requests_burst,
+        },
+        stored: Flow {
+            per_second: limits.anonymous_bytes_per_second,
+            burst: limits.anonymous_bytes_burst,
+        },
     }
 }
 

@@ -122,6 +122,14 @@ section! {
         anonymous_max: u64 = 1024, reloads true;
         /// The same, from one IPv4 address or IPv6 /64.
         anonymous_per_address_max: u64 = 8, reloads true;
+        /// Requests a second of all of them that come from there,
+        anonymous_requests_per_second: u64 = 10, reloads true;
+        /// and at once after a rest.
+        anonymous_requests_burst: u64 = 200, reloads true;
+        /// Bytes of presence a second that all who come from there are told, on average,
+        anonymous_bytes_per_second: u64 = 64 * 1024, reloads true;
+        /// and at once after a rest. Who is told more by what it follows may ask less.
+        anonymous_bytes_burst: u64 = 1024 * 1024, reloads true;
     }
 }
 

@@ -10,7 +10,9 @@ const DAY: u64 = 86_400;
 impl Config {
     /// What each may be.
     pub(super) fn numbers(&self) -> impl Iterator<Item = Range> {
-        [self.ranges(), self.kept_ranges(), self.link_ranges()].into_iter().flatten()
+        [self.ranges(), self.nameless_ranges(), self.kept_ranges(), self.link_ranges()]
+            .into_iter()
+            .flatten()
     }
 
     fn ranges(&self) -> Vec<Range> {
@@ -34,8 +36,6 @@ impl Config {
             ("limits", "stored_bytes_burst", limits.stored_bytes_burst, 1, 1 << 40),
             ("limits", "devices_max", limits.devices_max, 1, 64),
             ("limits", "sessions_max", limits.sessions_max, 1, 1_000_000),
-            ("limits", "anonymous_max", limits.anonymous_max, 1, 1_000_000),
-            ("limits", "anonymous_per_address_max", limits.anonymous_per_address_max, 1, 1_000_000),
             ("times", "idle_seconds", times.idle_seconds, 1, DAY),
             ("times", "resume_window_seconds", times.resume_window_seconds, 0, 30 * DAY),
             ("times", "grace_seconds", times.grace_seconds, 0, 30 * DAY),
@@ -46,6 +46,22 @@ impl Config {
             ("times", "recovery_seconds", times.recovery_seconds, 0, DAY),
             ("times", "stop_retry_seconds", times.stop_retry_seconds, 0, DAY),
             ("times", "device_lease_days", times.device_lease_days, 1, 36_500),
+        ]
+    }
+
+    fn nameless_ranges(&self) -> Vec<Range> {
+        let limits = &self.limits;
+        let (requests, bytes) = (
+            (limits.anonymous_requests_per_second, limits.anonymous_requests_burst),
+            (limits.anonymous_bytes_per_second, limits.anonymous_bytes_burst),
+        );
+        vec![
+            ("limits", "anonymous_max", limits.anonymous_max, 1, 1_000_000),
+            ("limits", "anonymous_per_address_max", limits.anonymous_per_address_max, 1, 1_000_000),
+            ("limits", "anonymous_requests_per_second", requests.0, 1, 1_000_000),
+            ("limits", "anonymous_requests_burst", requests.1, 1, 1_000_000),
+            ("limits", "anonymous_bytes_per_second", bytes.0, 1, 1 << 40),
+            ("limits", "anonymous_bytes_burst", bytes.1, 1, 1 << 40),
         ]
     }
 

@@ -10,7 +10,7 @@ use impp_protocol::state::{self, ItemKind, MarkKind, MarkReport};
 use impp_protocol::{Address, MessageId, What};
 use impp_storage::{Dedup, Lane, ReadBack, StoreError};
 
-use super::{Marks, Said, Seen};
+use super::{ASKING, Marks, Said, Seen};
 use crate::core::principals::Principal;
 use crate::core::records::{self, ReadMarkRecord, place};
 
@@ -140,11 +140,11 @@ impl Marks {
     /// Asks another domain once, for somebody here; what it answers is for nobody.
     pub(super) fn ask_beyond(&self, of: &Address, publish: Publish) {
         let Some(beyond) = self.beyond.get().and_then(Weak::upgrade) else { return };
-        // Of more than that nothing is said: they leave others room on the link.
-        let Ok(place) = self.asking.clone().try_acquire_owned() else { return };
+        // Of more than that nothing is said: they leave others room on the link, and one leaves others seats.
+        let Some(seat) = self.asking.take(of.clone(), ASKING) else { return };
         let (of, remote) = (of.clone(), publish.address.domain());
         tokio::spawn(async move {
-            let _place = place;
+            let _seat = seat;
             let told = match beyond.claim(&of, &remote) {
                 Ok(claim) => beyond.ask(claim, publish.into()).await.map(drop),
                 Err(error) => Err(error),

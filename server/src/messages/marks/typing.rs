@@ -12,27 +12,32 @@ use impp_storage::StoreError;
 use super::Marks;
 use crate::core::principals::Principal;
 
-/// Between two that one is told of another.
+/// Between two that one is told of another, from whichever device or link they come.
 const PACE: Duration = Duration::from_secs(2);
-/// Pairs of which one has told the other within that time: of further ones nothing is told.
-const PAIRS_MAX: usize = 4_096;
+/// Whom one tells within that time: further ones are told nothing.
+const TOLD_BY_ONE_MAX: usize = 16;
+/// Who has told anybody within that time: of further ones nothing is told.
+const WRITERS_MAX: usize = 4_096;
 
 /// When who may tell whom again.
 #[derive(Debug, Default)]
-pub(super) struct Paces(HashMap<(Address, Address), Timestamp>);
+pub(super) struct Paces(HashMap<Address, Vec<(Address, Timestamp)>>);
 
 impl Paces {
     /// Whether one may tell another now, and then not for a while.
     fn may(&mut self, now: Timestamp, from: &Address, to: &Address) -> bool {
-        let pair = (from.clone(), to.clone());
-        if self.0.len() >= PAIRS_MAX {
-            self.0.retain(|_, rests| *rests > now);
+        if self.0.len() >= WRITERS_MAX {
+            self.0.retain(|_, told| told.iter().any(|(_, rests)| *rests > now));
         }
-        let rests = self.0.get(&pair).is_some_and(|rests| *rests > now);
-        if rests || (self.0.len() >= PAIRS_MAX && !self.0.contains_key(&pair)) {
+        if self.0.len() >= WRITERS_MAX && !self.0.contains_key(from) {
             return false;
         }
-        self.0.insert(pair, now.after(PACE));
+        let told = self.0.entry(from.clone()).or_default();
+        told.retain(|(_, rests)| *rests > now);
+        if told.len() >= TOLD_BY_ONE_MAX || told.iter().any(|(who, _)| who == to) {
+            return false;
+        }
+        told.push((to.clone(), now.after(PACE)));
         true
     }
 }
@@ -59,9 +64,17 @@ impl Marks {
         Ok(())
     }
 
+    /// Somebody of another domain writes to one of ours. It is told no oftener than of somebody here: their
+    /// server need not keep the pace.
+    pub async fn typed_beyond(&self, from: &Address, to: &Address, lasts: Duration) {
+        if self.typed_beyond.lock().may(self.clock.now(), from, to) {
+            self.typed_to(from, to, lasts).await;
+        }
+    }
+
     /// Somebody writes to one of ours, if that one takes messages from there. Whatever comes of it is nothing to
     /// whoever says so.
-    pub async fn typed_to(&self, from: &Address, to: &Address, lasts: Duration) {
+    async fn typed_to(&self, from: &Address, to: &Address, lasts: Duration) {
         let sessions = self.sessions.of(to);
         if sessions.is_empty() {
             return;
@@ -80,17 +93,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn d_4_one_tells_another_once_in_a_while_and_pairs_are_bounded() {
+    fn d_4_one_tells_another_once_in_a_while_and_few_at_once() {
         let who = |n: usize| Address::parse(&format!("u{n}@a.example")).unwrap();
         let at = |seconds: u64| Timestamp::from_millis(seconds * 1000);
         let mut paces = Paces::default();
         assert!(paces.may(at(1), &who(0), &who(1)));
         assert!(!paces.may(at(2), &who(0), &who(1)));
         assert!(paces.may(at(2), &who(1), &who(0)) && paces.may(at(3), &who(0), &who(1)));
-        for n in 0..PAIRS_MAX {
-            paces.may(at(10), &who(n), &who(n + 1));
+        // One who tells very many leaves others their places.
+        let told = (0..1000).filter(|n| paces.may(at(10), &who(0), &who(*n))).count();
+        assert_eq!(told, TOLD_BY_ONE_MAX);
+        assert!(paces.may(at(10), &who(1), &who(0)) && !paces.may(at(11), &who(0), &who(999)));
+        assert!(paces.may(at(12), &who(0), &who(999)) && paces.0[&who(0)].len() == 1);
+        for n in 0..WRITERS_MAX {
+            paces.may(at(20), &who(n), &who(n + 1));
         }
-        assert!(!paces.may(at(11), &who(0), &who(9)));
-        assert!(paces.may(at(12), &who(0), &who(9)) && paces.0.len() <= PAIRS_MAX);
+        assert!(!paces.may(at(21), &who(WRITERS_MAX), &who(9)));
+        assert!(paces.may(at(22), &who(WRITERS_MAX), &who(9)) && paces.0.len() == 1);
     }
 }

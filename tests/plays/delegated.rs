@@ -289,9 +289,7 @@ fn d_4_the_command_does_it_for_somebody_else_and_tells_of_it() {
     let acts = alice.run(&["delegations", "acts"]);
     let by_inbox = acts.objects.iter().find(|act| act["right"] == "inbox-read");
     assert_eq!(by_inbox.expect("an act")["delegate"], CAL);
-    for wrong in
-        ["inbox --follow", "inbox --ack", "rules test rules.toml", "watchers remove bob@localhost"]
-    {
+    for wrong in ["inbox --follow", "inbox --ack", "watchers remove bob@localhost"] {
         let words: Vec<&str> = ["--for", ALICE].into_iter().chain(wrong.split(' ')).collect();
         assert_eq!(cal.run(&words).code, 2, "{wrong}");
     }
@@ -301,7 +299,7 @@ fn d_4_the_command_does_it_for_somebody_else_and_tells_of_it() {
 /// it sees that itself; by no rules that it may not set, and not whom they know.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn d_4_what_rules_say_is_told_to_a_delegate_as_far_as_it_sees_it_itself() {
-    let server = strangers(&["bob", "cal", "eve"]);
+    let server = strangers(&["bob", "cal", "dan", "eve"]);
     let mut alice = Peer::sign_in(&server, "alice").await;
     let text = |more: &str, rights: &str| {
         let own = rule("cal", "allow", "fields = [\"note\"]\ntuples = []");
@@ -333,7 +331,26 @@ async fn d_4_what_rules_say_is_told_to_a_delegate_as_far_as_it_sees_it_itself() 
         run(&cal, &["rules", "set", path, "--dry-run"])
     };
     let note = rule("eve", "allow", "fields = [\"note\"]\ntuples = []");
-    assert_eq!(tries(text(&note, "\"rules\"")).code, 2, "it sees nobody who watches");
+    // Who may see nobody who watches is told of those whom the rules name, and tells nobody else apart.
+    let lists = Impp::of(&server, "alice").run(&["contacts", "add", "dan@localhost"]);
+    assert_eq!(lists.code, 0, "{lists:?}");
+    let _dan = Watcher::sign_in(&server, "dan", ALICE).await;
+    let friends = "[[rule]]\nid = \"friends\"\nwho = [\"contacts\"]\nhandling = \"allow\"\n";
+    let named = tries(text(&note, "\"rules\"").replace(friends, ""));
+    assert_eq!(named.code, 0, "{named:?}");
+    let told = |item: &serde_json::Value| item["watcher"].as_str().unwrap().to_owned();
+    let whom: std::collections::BTreeSet<String> = named.objects.iter().map(told).collect();
+    assert_eq!(whom.into_iter().collect::<Vec<_>>(), ["eve@localhost"], "{named:?}");
+    assert_eq!(named.objects[0]["gains"], serde_json::json!(["note"]), "{named:?}");
+    // What it expects of them it may try.
+    let expects = server.data().join("expect.toml");
+    let expected = |word: &str| {
+        let who = format!("[[expect]]\nwho = \"bob@localhost\"\n{word} = [\"mood\"]\n");
+        std::fs::write(&expects, who).unwrap();
+        run(&cal, &["rules", "test", expects.to_str().unwrap(), "--rules", path])
+    };
+    assert_eq!(expected("fields").one()["ok"], true);
+    assert_eq!(expected("not_fields").code, 1);
     alice.set_rules(&text("", "\"rules\", \"watchers\"")).await;
     let nothing = tries(text(&note, "\"rules\", \"watchers\""));
     assert_eq!((nothing.code, nothing.objects.len()), (0, 0), "{nothing:?}");

@@ -99,7 +99,9 @@ async fn r2_3_4_a_stranger_is_refused_alike_whatever_there_is() {
         for owner in [ALICE, "bob@localhost", "nobody@localhost", "x@b.example"] {
             let publish = Publish { address: owner.parse().unwrap(), ..for_alice(&busy()) };
             let error = refusal(&mut peer, publish).await;
-            let text = format!("you are {own}, and that is {owner}'s own");
+            let text = format!(
+                "you are {own}, and that is {owner}'s own; for whom you may act, your delegations say"
+            );
             assert_eq!((error.code, error.text.as_deref()), (Code::Refused, Some(&*text)));
             for what in [What::Layer, What::Rules, What::Devices, What::Contacts, What::Log] {
                 let error = peer.request(fetch(owner, what)).await.expect_err("a refusal");

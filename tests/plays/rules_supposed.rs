@@ -150,6 +150,13 @@ async fn r5_2_3_what_rules_would_do_is_told_before_they_are_set() {
         let ran = own.run(args);
         assert!(ran.code == 2 && ran.stderr.contains("bad.toml"), "{args:?}: {ran:?}");
     }
+    // What would not be taken is not tried either.
+    let far = "[[delegate]]\nid = \"c\"\nwho = [\"cal@b.example\"]\nrights = [\"watchers\"]\n";
+    let far = file(&server, "far.toml", far);
+    for args in [&["rules", "set", &far, "--dry-run"][..], &["rules", "set", &far]] {
+        let ran = own.run(args);
+        assert!(ran.code == 2 && ran.stderr.contains("not of this server"), "{args:?}: {ran:?}");
+    }
 }
 
 /// What is granted of parts alone, and what becomes of messages alone, makes a difference too.

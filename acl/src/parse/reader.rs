@@ -121,7 +121,8 @@ impl Reader<'_> {
             let words = ["contacts", "authenticated", "anyone", "anonymous"];
             let message = format!("bad address \"{}\": {why}", text.value);
             let error = self.error(text.span.clone(), message);
-            error.hinting(did_you_mean(text.value, words).or_else(|| wildcard_hint(text.value)))
+            let hint = did_you_mean(text.value, words).or_else(|| wildcard_hint(text.value));
+            error.hinting(hint.or_else(|| domain_hint(text.value)))
         })
     }
 
@@ -143,6 +144,12 @@ impl Reader<'_> {
         );
         Err(self.error(text.span.clone(), message))
     }
+}
+
+/// Who writes a domain means its people.
+fn domain_hint(text: &str) -> Option<String> {
+    let is_domain = text.contains('.') && Domain::parse(text).is_ok();
+    is_domain.then(|| format!("everybody of that domain is \"domain:{text}\""))
 }
 
 fn wildcard_hint(text: &str) -> Option<String> {

@@ -177,6 +177,7 @@ fn bad_values_are_refused_in_words() {
     assert_eq!(hint("who = [\"anyon\"]"), "did you mean \"anyone\"?");
     assert_eq!(hint("who = \"anyone\""), "who = [\"anyone\"]");
     assert!(hint("who = [\"*\"]").starts_with("there are no patterns"));
+    assert_eq!(hint("who = [\"a.example\"]"), "everybody of that domain is \"domain:a.example\"");
 }
 
 #[test]

@@ -147,6 +147,7 @@ mod tests {
             "--for alice@a.example status set open --tuple desk",
             "--for alice@a.example status clear",
             "--for alice@a.example rules set f --base 3",
+            "--for alice@a.example rules test f --rules g",
             "--for alice@a.example inbox --max 3",
             "--for alice@a.example send bob@a.example hello",
             "delegations",

@@ -281,7 +281,10 @@ pub(super) fn permit(
 ) -> Result<Permit, Error> {
     let thing = thing(what);
     let permit = Permit::oneself(&client.account.address, owner, what).map_err(|not| {
-        let text = format!("you are {}, and that is {}'s own", not.who, not.owner);
+        let text = format!(
+            "you are {}, and that is {}'s own; for whom you may act, your delegations say",
+            not.who, not.owner
+        );
         Error::new(Code::Refused, text)
     })?;
     thing.service.map_or(Ok(()), |service| offered(&client.account, service))?;

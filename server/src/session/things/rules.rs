@@ -119,10 +119,15 @@ impl Rules {
             By::Delegate(mandate) => Some(mandate.delegate()),
             _ => None,
         };
-        // What a delegate may not set it may not try either: it would tell what these rules look at.
-        if let (Some(delegate), Some(rules)) = (delegate, supposed.rules()) {
-            let (old, domain) = self.grounds(owner, delegate, None).await?;
-            confined(&old, rules, delegate, &domain)?;
+        match (delegate, supposed.rules()) {
+            // What a delegate may not set it may not try either: it would tell what these rules look at.
+            (Some(delegate), Some(rules)) => {
+                let (old, domain) = self.grounds(owner, delegate, None).await?;
+                confined(&old, rules, delegate, &domain)?;
+            }
+            // Nor does an owner try what would not be taken.
+            (None, Some(rules)) => self.delegates_are_here(rules)?,
+            (_, None) => {}
         }
         let look = self.principals.look(owner, |principal, now| {
             supposed.answer(owner, delegate, &principal.presentity, now)

@@ -24,10 +24,12 @@ struct ChangeJson {
     /// Fields, and what selects parts of the document.
     gains: Vec<String>,
     loses: Vec<String>,
+    /// Fields that are seen then.
+    sees: Vec<String>,
 }
 
-/// Asks about all who follow now, and all in the contact list. That one is its owner's alone, and who follows
-/// somebody else is for who may see that.
+/// Asks about all who follow now, and all in the contact list. That one is its owner's alone; of somebody
+/// else's rules it is about those who follow, for who may see that, and else about those whom the rules name.
 pub(super) async fn run(
     file: &Path,
     rules: String,
@@ -36,15 +38,16 @@ pub(super) async fn run(
     out: &mut Output,
 ) -> Result<(), Failure> {
     let now = Supposed { owner: owner.cloned(), ..Supposed::default() };
-    let then = Supposed { rules: Some(rules), ..now.clone() };
-    let all = match owner {
+    let then = Supposed { rules: Some(rules.clone()), ..now.clone() };
+    let (all, who_they_are) = match owner {
         None => {
             let watchers = patiently(|| client.watchers()).await?;
             let contacts = patiently(|| client.contacts()).await?;
             let watchers = watchers.into_iter().map(|entry| entry.watcher);
-            watchers.chain(contacts.into_iter().map(|entry| entry.address)).collect()
+            let all = watchers.chain(contacts.into_iter().map(|entry| entry.address));
+            (all.collect(), "who follow or are contacts")
         }
-        Some(owner) => watchers_of(owner, client).await?,
+        Some(owner) => others(owner, &rules, client).await?,
     };
     // A file with a fault is refused though nobody is there to be asked about.
     let own = explained(client, client.address(), ExplainKind::Access, &then).await;
@@ -61,25 +64,42 @@ pub(super) async fn run(
         }
     }
     if changed == 0 {
-        let text = "nothing changes now, to see or to write, for the {} who follow or are contacts";
-        out.note(&text.replace("{}", &all.len().to_string()));
+        let count = all.len();
+        out.note(&format!(
+            "nothing changes now, to see or to write, for the {count} {who_they_are}"
+        ));
     }
     Ok(())
 }
 
-/// Who follows somebody else, for who may see that. How many of them something is otherwise for would tell
-/// the same, one by one, to who may try rules.
-async fn watchers_of(owner: &Address, client: &Client) -> Result<BTreeSet<Address>, Failure> {
+/// About whom it is of somebody else's rules, and in words who they are. Who may not see who follows is told
+/// of those alone whom the rules name, which it reads. How many others there are for whom something is
+/// otherwise would tell who follows, one by one, to who may try rules.
+async fn others(
+    owner: &Address,
+    rules: &str,
+    client: &Client,
+) -> Result<(BTreeSet<Address>, &'static str), Failure> {
     let held = patiently(|| client.delegations()).await?;
     let own = held.iter().filter(|one| one.owner == *owner && one.delegate == *client.address());
-    if !own.flat_map(|one| &one.rights).any(|held| held.right == WATCHERS) {
-        let message = format!("for whom of {owner}'s watchers it changes: you may not see them");
-        let hint =
-            format!("{owner} can give you the right \"{WATCHERS}\"; `rules explain` tells of one");
-        return Err(Failure::usage_hint(message, hint));
+    if own.flat_map(|one| &one.rights).any(|held| held.right == WATCHERS) {
+        let watchers = patiently(|| client.watchers_for(owner)).await?;
+        return Ok((watchers.into_iter().map(|entry| entry.watcher).collect(), "who follow"));
     }
-    let watchers = patiently(|| client.watchers_for(owner)).await?;
-    Ok(watchers.into_iter().map(|entry| entry.watcher).collect())
+    let before = patiently(|| client.rules_for(owner)).await?.0;
+    Ok((&named(&before) | &named(rules), "whom the rules name; of who follows you may not be told"))
+}
+
+/// Those whom rules name, as far as these can be read: what is wrong with them the server says.
+fn named(rules: &str) -> BTreeSet<Address> {
+    let table: toml::Table = rules.parse().unwrap_or_default();
+    let groups = table.get("groups").and_then(toml::Value::as_table).into_iter().flatten();
+    let kinds = ["rule", "delivery", "delegate"].into_iter().filter_map(|kind| table.get(kind));
+    let rules = kinds.filter_map(toml::Value::as_array).flatten();
+    let words = rules.flat_map(|rule| [rule.get("who"), rule.get("except")]).flatten();
+    let lists = groups.map(|(_, members)| members).chain(words);
+    let words = lists.filter_map(toml::Value::as_array).flatten().filter_map(toml::Value::as_str);
+    words.filter_map(|word| Address::parse(word).ok()).collect()
 }
 
 /// The right to see who watches.
@@ -108,6 +128,7 @@ impl ChangeJson {
             purpose: before.purpose,
             gains: more(&after, &before),
             loses: more(&before, &after),
+            sees: after.fields.iter().cloned().collect(),
             before: before.decision,
             after: after.decision,
         })
@@ -122,7 +143,12 @@ impl ChangeJson {
             true => self.after.clone(),
             false => format!("{} becomes {}", self.before, self.after),
         };
-        printable(&format!("{} ({}): {decision}{gains}{loses}", self.watcher, self.purpose))
+        // Who sees all no more may see much.
+        let rest = match self.loses.iter().any(|word| word == "all") && !self.sees.is_empty() {
+            true => format!(", and sees {}", self.sees.join(", ")),
+            false => String::new(),
+        };
+        printable(&format!("{} ({}): {decision}{gains}{loses}{rest}", self.watcher, self.purpose))
     }
 }
 
@@ -220,13 +246,24 @@ mod tests {
     }
 
     #[test]
+    fn whom_rules_name_is_whoever_stands_in_their_lists() {
+        let rules = "[groups]\nf = [\"b@a.example\"]\n[[rule]]\nid = \"x@a.example\"\n\
+                     who = [\"domain:a.example\", \"anyone\", \"c@a.example\"]\n\
+                     tuples = [\"uri:sip:t@a.example\"]\n\
+                     [[delivery]]\nwho = [\"anyone\"]\nexcept = [\"d@a.example\"]\n";
+        let all: Vec<String> = named(rules).iter().map(Address::to_string).collect();
+        assert_eq!(all, ["b@a.example", "c@a.example", "d@a.example"]);
+        assert!(named("[[rule").is_empty());
+    }
+
+    #[test]
     fn fields_that_are_among_others_are_not_lost() {
         let parts: &[&str] = &["tuples:all"];
         let one =
             |before: &[&str], after: &[&str]| seen((before, parts), (after, parts))[0].clone();
         let text = |marks: &str| Some(format!("bob@a.example (subscribe): allow {marks}"));
         assert_eq!(one(&["note"], &["all"]), text("+all"));
-        assert_eq!(one(&["all"], &["note"]), text("-all"));
+        assert_eq!(one(&["all"], &["note"]), text("-all, and sees note"));
         assert_eq!(one(&["user-input:bare"], &["user-input"]), text("+user-input"));
         assert_eq!(one(&["note"], &["mood"]), text("+mood -note"));
         assert_eq!(one(&["note"], &["note"]), None);

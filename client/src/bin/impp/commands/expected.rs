@@ -4,8 +4,8 @@
 
 use std::path::PathBuf;
 
-use impp_client::protocol::Address;
 use impp_client::protocol::presence::FieldName;
+use impp_client::protocol::{Address, Timestamp};
 use impp_client::{Client, ExplainKind, Supposed};
 use serde::{Deserialize, Serialize};
 
@@ -65,7 +65,12 @@ struct TestedJson {
 }
 
 impl Test {
-    pub(super) async fn run(&self, client: &Client, out: &mut Output) -> Result<(), Failure> {
+    pub(super) async fn run(
+        &self,
+        owner: Option<&Address>,
+        client: &Client,
+        out: &mut Output,
+    ) -> Result<(), Failure> {
         let Expectations { expect } = toml::from_str(&rules::read(&self.file)?)
             .map_err(|error| self.unreadable(error.to_string().trim()))?;
         // Before anything is asked: what cannot fail would pass for ever.
@@ -77,7 +82,8 @@ impl Test {
                 self.unreadable(&format!("[[expect]] {number}, of {}: {wrong}", expected.who))
             })?;
         }
-        let tried = self.rules.as_deref().map(rules::read).transpose()?;
+        let rules = self.rules.as_deref().map(rules::read).transpose()?;
+        let tried = Supposed { rules, owner: owner.cloned(), ..Supposed::default() };
         let mut failed = 0;
         for expected in &expect {
             let item = self.try_one(expected, tried.clone(), client).await?;
@@ -96,16 +102,13 @@ impl Test {
     async fn try_one(
         &self,
         expected: &Expect,
-        rules: Option<String>,
+        tried: Supposed,
         client: &Client,
     ) -> Result<TestedJson, Failure> {
-        let at = expected.at.as_deref().map(time).transpose();
-        let at = at.map_err(|wrong| self.unreadable(&format!("at: {wrong}")))?;
-        let who = expected.who.parse::<Address>();
-        let who =
-            who.map_err(|wrong| self.unreadable(&format!("who: \"{}\": {wrong}", expected.who)))?;
+        let unusable = |wrong: String| self.unreadable(&wrong);
+        let (who, at) = expected.whom_and_when().map_err(unusable)?;
         let sphere = expected.sphere.clone();
-        let supposed = Supposed { rules, at, sphere, owner: None };
+        let supposed = Supposed { at, sphere, ..tried };
         let told = explained(client, &who, ExplainKind::Access, &supposed).await;
         let told = told.map_err(|error| match &self.rules {
             Some(file) => rules::located(error, file),
@@ -130,8 +133,16 @@ impl Test {
 }
 
 impl Expect {
+    /// About whom it is, and when.
+    fn whom_and_when(&self) -> Result<(Address, Option<Timestamp>), String> {
+        let who = self.who.parse().map_err(|wrong| format!("who: \"{}\": {wrong}", self.who))?;
+        let at = self.at.as_deref().map(time).transpose();
+        Ok((who, at.map_err(|wrong| format!("at: {wrong}"))?))
+    }
+
     /// Whether it can fail.
     fn usable(&self) -> Result<(), String> {
+        self.whom_and_when()?;
         if self.handling.is_none() && self.fields.is_empty() && self.not_fields.is_empty() {
             return Err("expects nothing: no handling, no fields, no not_fields".to_owned());
         }
@@ -203,6 +214,12 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn whom_it_is_about_is_an_address() {
+        let nobody: Expect = toml::from_str("who = \"bob\"\nhandling = \"allow\"").unwrap();
+        assert!(nobody.usable().unwrap_err().starts_with("who: \"bob\": no domain"));
+    }
+
     fn expect(text: &str) -> Expect {
         toml::from_str(&format!("who = \"bob@a.example\"\n{text}")).unwrap()
     }
@@ -219,6 +236,7 @@ mod tests {
         }
         for (text, words) in [
             ("", "expects nothing"),
+            ("at = \"tomorrow\"\nhandling = \"allow\"", "at: expected RFC 3339"),
             ("at = \"2026-12-06T00:00:00Z\"\nsphere = \"work\"", "expects nothing"),
             ("handling = \"alow\"", "unknown handling \"alow\", one of: block, confirm,"),
             ("not_fields = [\"mooood\"]", "unknown field \"mooood\", did you mean \"mood\"?"),

@@ -36,8 +36,7 @@ use crate::report::Failure;
 pub(crate) fn goes_for(owner: Option<&Address>, command: &Command) -> Result<(), Failure> {
     let Some(owner) = owner else { return Ok(()) };
     let can = match command {
-        Command::Status(_) | Command::Send(_) => true,
-        Command::Rules(args) => args.can_be_for_another(),
+        Command::Status(_) | Command::Send(_) | Command::Rules(_) => true,
         Command::Watchers(args) => args.can_be_for_another(),
         Command::Inbox(args) => args.can_be_for_another(),
         _ => false,
@@ -45,7 +44,7 @@ pub(crate) fn goes_for(owner: Option<&Address>, command: &Command) -> Result<(),
     if can {
         return Ok(());
     }
-    let text = "`status`, `send`, `rules` but for `test`, `watchers` and `inbox` can";
+    let text = "`status`, `send`, `rules`, `watchers` and `inbox` can";
     let message = format!("--for {owner}: that cannot be for somebody else; {text}");
     Err(Failure::usage_hint(message, format!("impp --for {owner} status set --help")))
 }

@@ -86,13 +86,6 @@ struct RuleJson {
     grants: Vec<String>,
 }
 
-impl Args {
-    /// Whether it is known to be for others too: `test` asks one thing after the other, for an owner.
-    pub(crate) fn can_be_for_another(&self) -> bool {
-        !matches!(self, Args::Test(_))
-    }
-}
-
 pub(crate) async fn run(
     args: &Args,
     owner: Option<&Address>,
@@ -131,7 +124,7 @@ pub(crate) async fn run(
             out.item(&json(explanation.map_err(|error| explain.supposed.located(error))?), text)
         }
         Args::ViewAs(view) => view.run(another, client, out).await,
-        Args::Test(test) => test.run(client, out).await,
+        Args::Test(test) => test.run(another, client, out).await,
     }
 }
 

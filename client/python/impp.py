@@ -2,8 +2,16 @@
 """A client of IMPP/1 in one file: presence and messages, with the standard library alone.
 
 Written from docs/protocol.md; the sections named below are that text's. It needs Python 3.9, and
-OpenSSL with TLS 1.3 behind it. From the top: the codec (sections 3 to 6), presence documents (8),
-signing in (7), one connection (`Session`), what outlives connections (`Client`), the command line.
+OpenSSL with TLS 1.3 behind it. From the top: the codec and the tables (sections 3 to 6, 11, 12),
+presence documents (8), signing in (7), one connection (`Session`), what outlives connections
+(`Client`), what outlives the program (`Place`, `Outbox`), the command line. What came later than
+this text is passed over by its section 19: `Foreign`, `Unknown`.
+
+    client = impp.Client(impp.account_of(Path("alice.toml")))
+    client.send(impp.Message(impp.NO_ID, "bob@a.example", b"Lunch?"))
+    client.follow(["bob@a.example"])
+    while True:
+        print(client.next(60))
 
 What the standard library cannot do, this client does not: it has no exporter of TLS, so it signs in
 by SCRAM-SHA-256 without channel binding, and resumes its session by the server's end point; it asks
@@ -16,9 +24,11 @@ from __future__ import annotations
 import argparse
 import base64
 import collections
+import contextlib
 import dataclasses
 import datetime
 import enum
+import functools
 import hashlib
 import hmac
 import json
@@ -46,6 +56,7 @@ AGENT = "impp.py/1"
 FRAME_BYTES_MAX = 65_536
 EVENTS_MAX = 4_096          # What came unasked and was not looked at yet, of one connection;
 EVENTS_BYTES_MAX = 8 << 20  # beyond either it is dropped, and asked for again.
+OUTBOX_MAX = 1_000
 SEEN_MAX = 1_000            # Ids of messages read lately, for when a cursor is worth nothing.
 ANSWER_SECONDS_MAX = 30.0
 BACKOFF_SECONDS_MAX = 30.0
@@ -82,6 +93,10 @@ class Refused(Exception):
         text = f": {error.text}" if error.text else ""
         super().__init__(f"{label(error.code)} (by the {label(error.by)}){text}")
         self.error = error
+
+
+class NotLetIn(Refused):
+    """The ERROR was to the sign-in, or to what each connection asks for: nothing else was asked."""
 
 
 # --- Section 3 and 4: varints, frames, fields ---------------------------------------------------
@@ -158,21 +173,22 @@ T = TypeVar("T")
 R = TypeVar("R", bound="Record")
 
 
+def same(value: T) -> T:
+    """What needs no change."""
+    return value
+
+
 @dataclasses.dataclass(frozen=True)
 class Kind(Generic[T]):
-    """A type of values: its shape, and how a value is written and read."""
+    """A type of values: its shape, how a value is written and read, and how it is shown as JSON."""
 
     shape: int
     write: Callable[[T], Raw]
     read: Callable[[Any], T]
+    show: Callable[[T], Any] = same
 
 
-def same(value: T) -> T:
-    """What needs no change between here and the wire."""
-    return value
-
-
-def at_most(most: int) -> Kind[int]:
+def at_most(most: int, show: Callable[[int], Any] = same) -> Kind[int]:
     """Integers from 0 to `most`."""
 
     def check(value: int) -> int:
@@ -180,7 +196,7 @@ def at_most(most: int) -> Kind[int]:
             raise Malformed(f"{value} is more than {most}")
         return value
 
-    return Kind(0, check, check)
+    return Kind(0, check, check, show)
 
 
 def check_flag(value: int) -> bool:
@@ -261,12 +277,12 @@ def numbers(of: Type[N]) -> Kind[N]:
         except ValueError as error:
             raise Foreign(f"{of.__name__} has no number {value}") from error
 
-    return Kind(0, int, read)
+    return Kind(0, int, read, label)
 
 
 def maps(of: Type[R]) -> Kind[R]:
     """Maps with these fields."""
-    return Kind(1, lambda value: value.encode(), of.decode)
+    return Kind(1, lambda value: value.encode(), of.decode, lambda value: value.to_json())
 
 
 def lists(of: Kind[T], most: int = 4_096) -> Kind[Tuple[T, ...]]:
@@ -292,15 +308,32 @@ def lists(of: Kind[T], most: int = 4_096) -> Kind[Tuple[T, ...]]:
             raise Malformed(f"a list of {count}")
         return tuple(values)
 
-    return Kind(1, write, read)
+    return Kind(1, write, read, lambda values: [of.show(value) for value in values])
+
+
+def rfc3339(millis: int) -> str:
+    """A time as scripts read it."""
+    when = datetime.datetime.fromtimestamp(millis / 1000, datetime.timezone.utc)
+    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def hex_of(octets: bytes) -> str:
+    """Octets as scripts read them."""
+    return octets.hex()
+
+
+def uuid_of(octets: bytes) -> str:
+    """The id of a message as scripts read it."""
+    return str(uuid.UUID(bytes=octets))
 
 
 INTEGER = at_most((1 << 53) - 1)
 SECONDS = at_most((1 << 32) - 1)
-TIME = at_most(253_402_207_200_000)
+TIME = at_most(253_402_207_200_000, rfc3339)
 FLAG: Kind[bool] = Kind(0, int, check_flag)
-OCTETS: Kind[bytes] = Kind(1, same, same)
-SIXTEEN: Kind[bytes] = Kind(1, check_sixteen, check_sixteen)
+OCTETS: Kind[bytes] = Kind(1, same, same, hex_of)
+SIXTEEN: Kind[bytes] = Kind(1, check_sixteen, check_sixteen, hex_of)
+MESSAGE_ID: Kind[bytes] = Kind(1, check_sixteen, check_sixteen, uuid_of)
 TEXT = texts(check_text)
 ADDRESS = texts(check_address)
 DOMAIN = texts(check_domain)
@@ -315,8 +348,11 @@ def need(number: int, kind: Kind[Any]) -> Any:
 
 
 def may(number: int, kind: Kind[Any], absent: Any = None) -> Any:
-    """A field that may be left out, and then is `absent`."""
-    return dataclasses.field(default=absent, metadata={"number": number, "kind": kind})
+    """A field that may be left out, and then is `absent`: None, False, () or a new `dict`."""
+    metadata = {"number": number, "kind": kind}
+    if absent is dict:
+        return dataclasses.field(default_factory=dict, metadata=metadata)
+    return dataclasses.field(default=absent, metadata=metadata)
 
 
 class Record:
@@ -324,13 +360,19 @@ class Record:
 
     def encode(self) -> bytes:
         """Its fields, encoded."""
-        fields: Dict[int, Raw] = {}
+        return put_fields({field.metadata["number"]: field.metadata["kind"].write(value)
+                           for field, value in self._said()})
+
+    def to_json(self) -> Dict[str, Any]:
+        """Its fields by their names, as scripts read them."""
+        return {field.name.rstrip("_"): field.metadata["kind"].show(value)
+                for field, value in self._said()}
+
+    def _said(self) -> Iterator[Tuple[dataclasses.Field[Any], Any]]:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
-            is_absent = field.default is not dataclasses.MISSING and value == field.default
-            if not is_absent:
-                fields[field.metadata["number"]] = field.metadata["kind"].write(value)
-        return put_fields(fields)
+            if not (value is None or value is False or value == () or value == {}):
+                yield field, value
 
     @classmethod
     def decode(cls: Type[R], data: bytes) -> R:
@@ -348,7 +390,7 @@ class Record:
                     values[field.name] = kind.read(found)
                 except Malformed as error:
                     raise type(error)(f"{where}: {error}") from error
-            elif field.default is dataclasses.MISSING:
+            elif field.default is dataclasses.MISSING and field.default_factory is not dict:
                 raise Malformed(f"{where}: missing")
         critical = [number for number in raw if number >= 64]
         if critical:
@@ -356,183 +398,53 @@ class Record:
         return cls(**values)
 
 
-class Number(enum.IntEnum):
-    """A number of a table, whose name people and scripts read in small letters."""
+# --- Tables of numbers: from 1 on as they stand here, where nothing else is said ----------------
+
+N = TypeVar("N", bound=enum.IntEnum)
 
 
-N = TypeVar("N", bound=Number)
-
-
-def label(number: Number) -> str:
+def label(number: enum.IntEnum) -> str:
     """The number's name as the tables write it."""
     return number.name.lower().replace("_", "-")
 
 
-class Thing(Number):
-    """What a request is about."""
-
-    PRESENCE = 1
-    WATCHERS = 2
-    RULES = 3
-    CONTACTS = 5
-    DEVICES = 6
-    READ_MARKS = 7
-    REQUESTS = 9
-    SUBSCRIPTIONS = 10
-    LAYER = 11
-    EXPLAIN = 16
-    FATE = 17
-    LOG = 32
-
-
-class State(Number):
-    """How a subscription stands."""
-
-    PENDING = 1
-    ACTIVE = 2
-    WAITING = 3
-    TERMINATED = 4
-    STALE = 5
-    UNKNOWN = 6
-
-
-class Event(Number):
-    """Why a subscription stands so."""
-
-    SUBSCRIBE = 1
-    APPROVED = 2
-    DEACTIVATED = 3
-    PROBATION = 4
-    REJECTED = 5
-    TIMEOUT = 6
-    GIVEUP = 7
-    NORESOURCE = 8
+# Section 6: what a request is about.
+Thing = enum.IntEnum("Thing", {
+    "PRESENCE": 1, "WATCHERS": 2, "RULES": 3, "CONTACTS": 5, "DEVICES": 6, "READ_MARKS": 7,
+    "REQUESTS": 9, "SUBSCRIPTIONS": 10, "LAYER": 11, "ACTS": 12, "DELEGATIONS": 13, "TYPING": 14,
+    "EXPLAIN": 16, "FATE": 17, "LOG": 32})
+# Section 7: what binds a ticket to its connection.
+Binding = enum.IntEnum("Binding", "EXPORTER SERVER_END_POINT NONE")
+# Section 10: how a subscription stands, and why.
+State = enum.IntEnum("State", "PENDING ACTIVE WAITING TERMINATED STALE UNKNOWN")
+Event = enum.IntEnum(
+    "Event", "SUBSCRIBE APPROVED DEACTIVATED PROBATION REJECTED TIMEOUT GIVEUP NORESOURCE")
+# Section 11: what became of a MESSAGE, what an item of the log is, and how a message ended.
+Outcome = enum.IntEnum("Outcome", "DELIVERED DUPLICATE QUEUED SENT")
+ItemKind = enum.IntEnum("ItemKind", "MESSAGE SENT FATE DEVICE DAMAGED GONE DELETED")
+Fate = enum.IntEnum("Fate", "DELIVERED FAILED EXPIRED UNKNOWN")
+DeviceEvent = enum.IntEnum("DeviceEvent", "REMOVED MADE_ROOM")
+# Section 12: what a contact may see, whether it is followed; what somebody asks for, and what is
+# said to that; how a watcher has proven who it is.
+Grant = enum.IntEnum("Grant", "NONE STATUS ALL")
+Following = enum.IntEnum("Following", "YES NO")
+RequestKind = enum.IntEnum("RequestKind", "SUBSCRIBE MESSAGE")
+Decision = enum.IntEnum("Decision", "ALLOW POLITE DENY")
+Proof = enum.IntEnum("Proof", "SIGN_IN DOMAIN")
+# Section 13: why a connection ends.
+Reason = enum.IntEnum(
+    "Reason", "DONE PROTOCOL STOPPING TIMEOUT REVOKED REPLACED BUSY IDLE REDUNDANT")
+# Section 14: what went wrong, and who says so.
+Code = enum.IntEnum(
+    "Code", "MALFORMED TOO_LARGE UNSUPPORTED NOT_OFFERED WRONG_STATE NOT_SIGNED_IN AUTH_FAILED "
+    "REFUSED NOT_FOUND CONFLICT EXPIRED OUT_OF_WINDOW TOO_SHORT BAD_CURSOR BAD_VERSION FULL "
+    "RATE_LIMITED BUSY STOPPING STORAGE MOVED UNKNOWN_DOMAIN UNREACHABLE UNTRUSTED LOOP INTERNAL")
+Sayer = enum.IntEnum("Sayer", "SERVER HOME RECIPIENT")
+PASSING = frozenset((Code.FULL, Code.RATE_LIMITED, Code.BUSY, Code.STOPPING, Code.STORAGE,
+                     Code.UNREACHABLE, Code.INTERNAL))
 
 
-class Code(Number):
-    """What went wrong."""
-
-    MALFORMED = 1
-    TOO_LARGE = 2
-    UNSUPPORTED = 3
-    NOT_OFFERED = 4
-    WRONG_STATE = 5
-    NOT_SIGNED_IN = 6
-    AUTH_FAILED = 7
-    REFUSED = 8
-    NOT_FOUND = 9
-    CONFLICT = 10
-    EXPIRED = 11
-    OUT_OF_WINDOW = 12
-    TOO_SHORT = 13
-    BAD_CURSOR = 14
-    BAD_VERSION = 15
-    FULL = 16
-    RATE_LIMITED = 17
-    BUSY = 18
-    STOPPING = 19
-    STORAGE = 20
-    MOVED = 21
-    UNKNOWN_DOMAIN = 22
-    UNREACHABLE = 23
-    UNTRUSTED = 24
-    LOOP = 25
-    INTERNAL = 26
-
-    @property
-    def passes(self) -> bool:
-        """Whether the same request may succeed later."""
-        return self in (Code.FULL, Code.RATE_LIMITED, Code.BUSY, Code.STOPPING, Code.STORAGE,
-                        Code.UNREACHABLE, Code.INTERNAL)
-
-
-class Sayer(Number):
-    """Who says so."""
-
-    SERVER = 1
-    HOME = 2
-    RECIPIENT = 3
-
-
-class Outcome(Number):
-    """What became of a MESSAGE."""
-
-    DELIVERED = 1
-    DUPLICATE = 2
-    QUEUED = 3
-    SENT = 4
-
-
-class ItemKind(Number):
-    """What an item of the log is."""
-
-    MESSAGE = 1
-    SENT = 2
-    FATE = 3
-    DEVICE = 4
-    DAMAGED = 5
-    GONE = 6
-    DELETED = 7
-
-
-class Fate(Number):
-    """How a message ended."""
-
-    DELIVERED = 1
-    FAILED = 2
-    EXPIRED = 3
-    UNKNOWN = 4
-
-
-class DeviceEvent(Number):
-    """Why a device is none any more."""
-
-    REMOVED = 1
-    MADE_ROOM = 2
-
-
-class RequestKind(Number):
-    """What somebody asks for."""
-
-    SUBSCRIBE = 1
-    MESSAGE = 2
-
-
-class Proof(Number):
-    """How a watcher has proven who it is."""
-
-    SIGN_IN = 1
-    DOMAIN = 2
-
-
-class Grant(Number):
-    """What a contact may see."""
-
-    NONE = 1
-    STATUS = 2
-    ALL = 3
-
-
-class Binding(Number):
-    """What binds a ticket to its connection."""
-
-    EXPORTER = 1
-    SERVER_END_POINT = 2
-    NONE = 3
-
-
-class Reason(Number):
-    """Why a connection ends."""
-
-    DONE = 1
-    PROTOCOL = 2
-    STOPPING = 3
-    TIMEOUT = 4
-    REVOKED = 5
-    REPLACED = 6
-    BUSY = 7
-    IDLE = 8
-    REDUNDANT = 9
+# --- Section 6: the commands -------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -599,6 +511,7 @@ class Done(Record):
     next: Optional[bytes] = may(13, OCTETS)
     layer_ended: bool = may(15, FLAG, False)
     cursor: Optional[bytes] = may(16, OCTETS)
+    dropped: bool = may(20, FLAG, False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -612,6 +525,11 @@ class Error(Record):
     minimum: Optional[int] = may(5, SECONDS)
     version: Optional[int] = may(6, INTEGER)
     address: Optional[str] = may(7, ADDRESS)
+
+    @property
+    def passes(self) -> bool:
+        """Whether the same request may succeed later."""
+        return self.code in PASSING
 
 
 @dataclasses.dataclass(frozen=True)
@@ -660,7 +578,7 @@ class Fetch(Record):
     max: Optional[int] = may(5, INTEGER)
     about: Optional[str] = may(9, ADDRESS)
     delivery: bool = may(10, FLAG, False)
-    id: Optional[bytes] = may(11, SIXTEEN)
+    id: Optional[bytes] = may(11, MESSAGE_ID)
     at_end: bool = may(69, FLAG, False)
     metadata: bool = may(70, FLAG, False)
     item: Optional[bytes] = may(71, OCTETS)
@@ -695,7 +613,7 @@ class Header(Record):
 class Message(Record):
     """Append to an inbox."""
 
-    id: bytes = need(1, SIXTEEN)
+    id: bytes = need(1, MESSAGE_ID)
     to: str = need(2, ADDRESS)
     body: bytes = need(5, OCTETS)
     from_: Optional[str] = may(3, ADDRESS)
@@ -823,6 +741,28 @@ def check_value(name: str, value: str) -> str:
 
 
 NAME, PART_ID = texts(check_name), texts(check_part)
+UNSET = lists(NAME, 64)
+
+
+def rising(names: Sequence[str]) -> None:
+    """Names that stand once each and in order."""
+    if any(before >= after for before, after in zip(names, names[1:])):
+        raise Malformed("names that do not rise")
+
+
+def by_key(kind: Kind[Tuple[R, ...]], make: Callable[[str, T], R],
+           take: Callable[[R], Tuple[str, T]]) -> Kind[Dict[str, T]]:
+    """What is known by keys, which rise in the list that it is encoded as."""
+
+    def write(values: Dict[str, T]) -> Raw:
+        return kind.write(tuple(make(key, values[key]) for key in sorted(values)))
+
+    def read(data: bytes) -> Dict[str, T]:
+        pairs = [take(record) for record in kind.read(data)]
+        rising([key for key, _ in pairs])
+        return dict(pairs)
+
+    return Kind(1, write, read)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -832,22 +772,22 @@ class Pair(Record):
     name: str = need(1, NAME)
     value: str = need(2, TEXT)
 
+    def __post_init__(self) -> None:
+        check_value(self.name, self.value)
+
+
+FIELDS = by_key(lists(maps(Pair), 64), Pair, lambda pair: (pair.name, pair.value))
+
 
 @dataclasses.dataclass(frozen=True)
 class Part(Record):
     """A tuple or a device."""
 
     id: str = need(1, PART_ID)
-    fields: Tuple[Pair, ...] = may(2, lists(maps(Pair), 64), ())
+    fields: Fields = may(2, FIELDS, dict)
 
 
-@dataclasses.dataclass(frozen=True)
-class DocumentRecord(Record):
-    """The encoding of a document."""
-
-    person: Tuple[Pair, ...] = may(1, lists(maps(Pair), 64), ())
-    tuples: Tuple[Part, ...] = may(2, lists(maps(Part), 16), ())
-    devices: Tuple[Part, ...] = may(3, lists(maps(Part), 16), ())
+PARTS = by_key(lists(maps(Part), 16), Part, lambda part: (part.id, part.fields))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -855,75 +795,41 @@ class PartChange(Record):
     """The change of a tuple or device."""
 
     id: str = need(1, PART_ID)
-    set: Tuple[Pair, ...] = may(2, lists(maps(Pair), 64), ())
-    unset: Tuple[str, ...] = may(3, lists(NAME, 64), ())
+    set: Fields = may(2, FIELDS, dict)
+    unset: Tuple[str, ...] = may(3, UNSET, ())
     remove: bool = may(4, FLAG, False)
+
+
+CHANGES: Kind[Dict[str, PartChange]] = by_key(
+    lists(maps(PartChange), 32), lambda _, change: change, lambda change: (change.id, change))
 
 
 @dataclasses.dataclass(frozen=True)
 class Patch(Record):
     """What makes one document out of another."""
 
-    set: Tuple[Pair, ...] = may(1, lists(maps(Pair), 64), ())
-    unset: Tuple[str, ...] = may(2, lists(NAME, 64), ())
-    tuples: Tuple[PartChange, ...] = may(3, lists(maps(PartChange), 32), ())
-    devices: Tuple[PartChange, ...] = may(4, lists(maps(PartChange), 32), ())
+    set: Fields = may(1, FIELDS, dict)
+    unset: Tuple[str, ...] = may(2, UNSET, ())
+    tuples: Dict[str, PartChange] = may(3, CHANGES, dict)
+    devices: Dict[str, PartChange] = may(4, CHANGES, dict)
 
 
-def rising(names: Sequence[str]) -> None:
-    """Names that stand once each and in order."""
-    if any(before >= after for before, after in zip(names, names[1:])):
-        raise Malformed("names that do not rise")
-
-
-def to_pairs(fields: Fields) -> Tuple[Pair, ...]:
-    """Fields as they are encoded."""
-    return tuple(Pair(name, check_value(name, fields[name])) for name in sorted(fields))
-
-
-def from_pairs(pairs: Sequence[Pair]) -> Fields:
-    """Encoded fields by their names."""
-    rising([pair.name for pair in pairs])
-    return {pair.name: check_value(pair.name, pair.value) for pair in pairs}
-
-
-def changed(fields: Fields, unset: Sequence[str], pairs: Sequence[Pair]) -> Fields:
+def changed(fields: Fields, unset: Sequence[str], to: Fields) -> Fields:
     """Fields after a patch of them."""
     rising(unset)
-    after = {name: value for name, value in fields.items() if name not in unset}
-    after.update(from_pairs(pairs))
+    after = {**{name: value for name, value in fields.items() if name not in unset}, **to}
     if len(after) > 64:
         raise Malformed("more than 64 fields")
     return after
 
 
-@dataclasses.dataclass
-class Document:
+@dataclasses.dataclass(frozen=True)
+class Document(Record):
     """What somebody shows of themselves."""
 
-    person: Fields = dataclasses.field(default_factory=dict)
-    tuples: Dict[str, Fields] = dataclasses.field(default_factory=dict)
-    devices: Dict[str, Fields] = dataclasses.field(default_factory=dict)
-
-    def encode(self) -> bytes:
-        """Its one encoding."""
-
-        def parts(of: Dict[str, Fields]) -> Tuple[Part, ...]:
-            return tuple(Part(name, to_pairs(of[name])) for name in sorted(of))
-
-        record = DocumentRecord(to_pairs(self.person), parts(self.tuples), parts(self.devices))
-        return record.encode()
-
-    @staticmethod
-    def decode(data: bytes) -> Document:
-        """The document of an encoding."""
-
-        def parts(of: Tuple[Part, ...]) -> Dict[str, Fields]:
-            rising([part.id for part in of])
-            return {part.id: from_pairs(part.fields) for part in of}
-
-        record = DocumentRecord.decode(data)
-        return Document(from_pairs(record.person), parts(record.tuples), parts(record.devices))
+    person: Fields = may(1, FIELDS, dict)
+    tuples: Dict[str, Fields] = may(2, PARTS, dict)
+    devices: Dict[str, Fields] = may(3, PARTS, dict)
 
     def version(self) -> bytes:
         """The digest of its encoding."""
@@ -932,15 +838,13 @@ class Document:
     def applied(self, patch: Patch) -> Document:
         """What a patch makes of it."""
 
-        def parts(of: Dict[str, Fields], changes: Tuple[PartChange, ...]) -> Dict[str, Fields]:
-            rising([change.id for change in changes])
+        def parts(of: Dict[str, Fields], changes: Dict[str, PartChange]) -> Dict[str, Fields]:
             after = dict(of)
-            for change in changes:
+            for part, change in changes.items():
                 if change.remove:
-                    after.pop(change.id, None)
+                    after.pop(part, None)
                 else:
-                    before = after.get(change.id, {})
-                    after[change.id] = changed(before, change.unset, change.set)
+                    after[part] = changed(after.get(part, {}), change.unset, change.set)
             if len(after) > 16:
                 raise Malformed("more than 16 tuples or devices")
             return after
@@ -951,10 +855,10 @@ class Document:
     def as_patch(self) -> Patch:
         """What makes it out of an empty document."""
 
-        def parts(of: Dict[str, Fields]) -> Tuple[PartChange, ...]:
-            return tuple(PartChange(name, to_pairs(of[name])) for name in sorted(of))
+        def changes(parts: Dict[str, Fields]) -> Dict[str, PartChange]:
+            return {part: PartChange(part, fields) for part, fields in parts.items()}
 
-        return Patch(to_pairs(self.person), (), parts(self.tuples), parts(self.devices))
+        return Patch(self.person, (), changes(self.tuples), changes(self.devices))
 
     def to_json(self) -> Dict[str, Any]:
         """The document as scripts read it."""
@@ -977,7 +881,7 @@ def digest(encoding: bytes) -> bytes:
 class FateReport(Record):
     """How a message ended."""
 
-    id: bytes = need(1, SIXTEEN)
+    id: bytes = need(1, MESSAGE_ID)
     to: str = need(2, ADDRESS)
     fate: Fate = need(3, numbers(Fate))
     code: Optional[Code] = may(4, numbers(Code))
@@ -1003,7 +907,7 @@ class DeletionReport(Record):
     """An item that its owner deleted."""
 
     cursor: bytes = need(1, OCTETS)
-    id: Optional[bytes] = may(2, SIXTEEN)
+    id: Optional[bytes] = may(2, MESSAGE_ID)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -1019,6 +923,13 @@ class Item(Record):
     deleted: Optional[DeletionReport] = may(7, maps(DeletionReport))
     size: Optional[int] = may(8, INTEGER)
 
+    def read(self) -> Optional[Message]:
+        """The message of it, if there is one and it can be read."""
+        try:
+            return None if self.message is None else Message.decode(self.message)
+        except Malformed:
+            return None
+
 
 @dataclasses.dataclass(frozen=True)
 class Page(Record):
@@ -1030,13 +941,15 @@ class Page(Record):
     more: bool = may(3, FLAG, False)
 
     def known(self) -> Iterator[Item]:
-        """Its items, without those of kinds, or about events, that are not known here."""
+        """Its items, but for those that have to do with what came later (section 19). What cannot
+        be read keeps nobody from the next: it stands there as damaged."""
         for item in self.items:
-            raw = get_fields(item)
-            device = raw.get(6)
-            events = get_fields(device).get(3) if isinstance(device, bytes) else 1
-            if raw.get(1) in list(ItemKind) and events in list(DeviceEvent):
+            try:
                 yield Item.decode(item)
+            except Foreign:
+                pass
+            except Malformed:
+                yield Item(ItemKind.DAMAGED, OCTETS.read(get_fields(item).get(2, self.cursor)), 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -1088,6 +1001,27 @@ class Contacts(Record):
 
 
 @dataclasses.dataclass(frozen=True)
+class ContactChange(Record):
+    """Fields of an entry to change: the others stay as they are."""
+
+    address: str = need(1, ADDRESS)
+    name: Optional[str] = may(2, TEXT)
+    more_groups: Tuple[str, ...] = may(3, lists(TEXT, 16), ())
+    less_groups: Tuple[str, ...] = may(4, lists(TEXT, 16), ())
+    follow: Optional[Following] = may(5, numbers(Following))
+    grant: Optional[Grant] = may(6, numbers(Grant))
+    add: bool = may(7, FLAG, False)
+
+
+@dataclasses.dataclass(frozen=True)
+class ContactEdit(Record):
+    """An edit of the contact list: one of these. (`set`, of a whole entry, is not made here.)"""
+
+    remove: Optional[str] = may(2, ADDRESS)
+    change: Optional[ContactChange] = may(3, maps(ContactChange))
+
+
+@dataclasses.dataclass(frozen=True)
 class WatcherEntry(Record):
     """Somebody who watches a presence, or has looked at it."""
 
@@ -1104,14 +1038,6 @@ class WatcherEntry(Record):
 
 
 @dataclasses.dataclass(frozen=True)
-class WatcherCount(Record):
-    """How many watchers stand alike."""
-
-    state: State = need(1, numbers(State))
-    count: int = need(2, INTEGER)
-
-
-@dataclasses.dataclass(frozen=True)
 class Watchers(Record):
     """Those who watch a presence, or a part of them; or what has changed of them."""
 
@@ -1119,7 +1045,6 @@ class Watchers(Record):
     gone: Tuple[str, ...] = may(2, lists(ADDRESS), ())
     more: bool = may(3, FLAG, False)
     dropped: Optional[int] = may(4, INTEGER)
-    counts: Tuple[WatcherCount, ...] = may(5, lists(maps(WatcherCount)), ())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -1133,20 +1058,101 @@ class RequestEntry(Record):
 
 
 @dataclasses.dataclass(frozen=True)
-class HeldMessage(Record):
-    """A message that is held; `message` is the fields of its MESSAGE."""
-
-    since: int = need(1, TIME)
-    message: bytes = need(2, OCTETS)
-
-
-@dataclasses.dataclass(frozen=True)
 class Requests(Record):
     """All that waits for a decision, or a part of it."""
 
     entries: Tuple[RequestEntry, ...] = may(1, lists(maps(RequestEntry)), ())
     more: bool = may(2, FLAG, False)
-    messages: Tuple[HeldMessage, ...] = may(3, lists(maps(HeldMessage)), ())
+
+
+@dataclasses.dataclass(frozen=True)
+class RequestEdit(Record):
+    """A decision about somebody who waits for one."""
+
+    from_: str = need(1, ADDRESS)
+    decision: Decision = need(2, numbers(Decision))
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadMark(Record):
+    """How far a conversation was read, here and by the other."""
+
+    address: str = need(1, ADDRESS)
+    cursor: Optional[bytes] = may(2, OCTETS)
+    id: Optional[bytes] = may(3, MESSAGE_ID)
+    time: Optional[int] = may(4, TIME)
+    received: Optional[bytes] = may(5, MESSAGE_ID)
+    read: Optional[bytes] = may(6, MESSAGE_ID)
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadMarks(Record):
+    """How far conversations were read, or what has changed of that."""
+
+    entries: Tuple[ReadMark, ...] = may(1, lists(maps(ReadMark)), ())
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadMarkEdit(Record):
+    """A conversation was read up to a message."""
+
+    address: str = need(1, ADDRESS)
+    cursor: bytes = need(2, OCTETS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Deletion(Record):
+    """An item of the log is to go."""
+
+    cursor: bytes = need(1, OCTETS)
+
+
+@dataclasses.dataclass(frozen=True)
+class TypingEdit(Record):
+    """Its owner writes to somebody just now."""
+
+    to: str = need(1, ADDRESS)
+
+
+@dataclasses.dataclass(frozen=True)
+class TypingNotice(Record):
+    """Somebody writes just now."""
+
+    from_: str = need(1, ADDRESS)
+    lasts: int = need(2, SECONDS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Act(Record):
+    """What a delegate did."""
+
+    delegate: str = need(1, ADDRESS)
+    right: str = need(2, TEXT)
+    count: int = need(3, INTEGER)
+    first: int = need(4, TIME)
+    last: int = need(5, TIME)
+
+
+@dataclasses.dataclass(frozen=True)
+class Acts(Record):
+    """What delegates did, the oldest first, or a part of it."""
+
+    entries: Tuple[Act, ...] = may(1, lists(maps(Act)), ())
+
+
+@dataclasses.dataclass(frozen=True)
+class Whereabouts(Record):
+    """Where a message that was sent is, or how it ended."""
+
+    id: bytes = need(1, MESSAGE_ID)
+    to: str = need(2, ADDRESS)
+    since: int = need(4, TIME)
+    fate: Optional[Fate] = may(3, numbers(Fate))
+    code: Optional[Code] = may(5, numbers(Code))
+    by: Optional[Sayer] = may(6, numbers(Sayer))
+    text: Optional[str] = may(7, TEXT)
+    next_try: Optional[int] = may(8, TIME)
+    address: Optional[str] = may(9, ADDRESS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -1168,6 +1174,15 @@ class Explanation(Record):
     decision: str = need(3, TEXT)
     fields: Tuple[str, ...] = may(4, lists(TEXT), ())
     rules: Tuple[RuleTrace, ...] = may(5, lists(maps(RuleTrace)), ())
+
+
+# What has entries and is read in parts (section 12), and what is told while it is followed.
+LISTS: Dict[Thing, Type[Record]] = {
+    Thing.CONTACTS: Contacts, Thing.WATCHERS: Watchers, Thing.REQUESTS: Requests,
+    Thing.READ_MARKS: ReadMarks, Thing.ACTS: Acts}
+NEWS: Dict[Thing, Type[Record]] = {
+    Thing.WATCHERS: Watchers, Thing.REQUESTS: Requests, Thing.READ_MARKS: ReadMarks,
+    Thing.TYPING: TypingNotice}
 
 
 # --- Section 7: SCRAM ---------------------------------------------------------------------------
@@ -1242,7 +1257,7 @@ class Ticket(NamedTuple):
         return Ticket(resume[:16], resume[16:])
 
     def proof(self, side: str, certificate: bytes) -> bytes:
-        """What `client` or `server` proves that it holds it by, to a server with this certificate."""
+        """What `client` or `server` proves to hold it by, where the server has this certificate."""
         words = f"impp/1 resume {side}, server end point".encode()
         return hmac.digest(self.secret, words + hashlib.sha256(certificate).digest(), "sha256")
 
@@ -1358,9 +1373,9 @@ class Session:
     `ticket` goes on with a session of before, if that is still there, which `resumed` says; of its
     layer `layer_ended`. Afterwards `ticket` is the one for the next connection."""
 
-    def __init__(self, account: Account, timeout: float,
+    def __init__(self, wire: Wire, account: Account, timeout: float,
                  ticket: Optional[Ticket] = None) -> None:
-        self._wire = Wire(account, timeout)
+        self._wire = wire
         self._timeout = timeout
         self._number = 0
         self._told: Deque[Told] = collections.deque()
@@ -1418,6 +1433,10 @@ class Session:
         """After so many seconds of silence a PING is due."""
         return float(self._hello.idle or 60) if self._hello else 60.0
 
+    def offers(self, feature: str) -> bool:
+        """Whether the server's HELLO has named it."""
+        return self._hello is not None and feature in self._hello.features
+
     def server_time(self) -> int:
         """The server's time in milliseconds since 1970."""
         return int(time.time() * 1000) + self._skew
@@ -1464,9 +1483,6 @@ class Session:
             frame = self._wire.receive(max(0.0, min(until - now, due)))
             if frame is not None:
                 self._handle(frame, None)
-        return self._pop()
-
-    def _pop(self) -> Optional[Told]:
         if not self._told:
             return None
         told = self._told.popleft()
@@ -1482,7 +1498,8 @@ class Session:
                 number: Optional[int]) -> Optional[Union[Done, Challenge]]:
         """What a frame means; the answer if it is that to request `number`."""
         if isinstance(frame, Unknown):
-            return self._pass_over(frame, number)
+            self._pass_over(frame, number)
+            return None
         command = frame.command
         if isinstance(command, Bye):
             why = f"the server says: {label(command.reason)} {command.text or ''}".rstrip()
@@ -1515,7 +1532,7 @@ class Session:
         if of is Bye or (of is Error and frame.number == 0):
             raise ConnectionLost(why)
         if of in (Error, Done) and frame.number == number:
-            raise Refused(Error(Code.INTERNAL, By.SERVER, why))
+            raise Refused(Error(Code.INTERNAL, Sayer.SERVER, why))
 
     def _push(self, told: Told) -> None:
         self._told_bytes += weight(told)
@@ -1525,6 +1542,12 @@ class Session:
             self.dropped = True
         else:
             self._told.append(told)
+
+    def forget_told(self, what: Thing) -> None:
+        """What was told of a thing, and not looked at yet, is of before."""
+        self._told = collections.deque(
+            told for told in self._told if isinstance(told, Message) or told.what is not what)
+        self._told_bytes = sum(map(weight, self._told))
 
     def bye(self) -> None:
         """Ends the session: what is bound to it goes with it."""
@@ -1625,29 +1648,38 @@ class LogPage(NamedTuple):
     page: Page
 
 
+class News(NamedTuple):
+    """What its owner keeps is this now, if it is `whole`; else this of it has changed."""
+
+    what: Thing
+    content: Record
+    is_whole: bool
+
+
 class Volatile(NamedTuple):
     """A message that is not stored."""
 
     message: Message
 
 
-Happening = Union[Presence, Ended, LogPage, Volatile]
+Happening = Union[Presence, Ended, LogPage, News, Volatile]
 
 
 class Client:
     """What its person wants, over as many connections as that takes.
 
-    On every connection, the first one too, it does what section 13 lists: goes on with its session or
-    signs in, follows anew with the versions held, reads its log on from its cursor, publishes again. What was sent without
-    an answer is sent again under its id by whoever waits for it in `send`.
+    On every connection, the first one too, it does what section 13 lists: goes on with its session
+    or signs in, follows anew with the versions held, reads its log on from its cursor, publishes
+    again. A message without an answer is sent again under its id by whoever waits in `send`.
 
     `patience` is how many seconds may pass without any connection before `ConnectionLost` is
-    raised; none is for ever.
+    raised; none is for ever. What happens is held until `next` is asked for it, and no longer.
+    `connect` opens connections.
     """
 
-    def __init__(self, account: Account, timeout: float = 10,
-                 patience: Optional[float] = None) -> None:
-        self.account = account
+    def __init__(self, account: Account, timeout: float = 10, patience: Optional[float] = None,
+                 connect: Callable[[Account, float], Wire] = Wire) -> None:
+        self.account, self._connect = account, connect
         self._timeout, self._patience = timeout, patience
         self._session: Optional[Session] = None
         self._ticket: Optional[Ticket] = None
@@ -1658,12 +1690,13 @@ class Client:
         self._asked: Dict[str, None] = {}
         self._retry: Dict[str, float] = {}
         self._expands = False
+        self._news: Dict[Thing, None] = {}
         self._follows_log = False
         self._cursor: Optional[bytes] = None
         self._oldest: Optional[bytes] = None
         self._layer: Optional[Layer] = None
 
-    # Connections
+    # Connections (section 13)
 
     @property
     def connections(self) -> int:
@@ -1672,41 +1705,11 @@ class Client:
 
     def session(self) -> Session:
         """The open session, if need be a new one in which all is asked for again."""
-        until = None if self._patience is None else time.monotonic() + self._patience
-        while self._session is None:
-            try:
-                self._session = Session(self.account, self._timeout, self._ticket)
-                self._ticket = self._session.ticket
-                self._connections += 1
-                self._say_again(self._session)
-                self._failures = 0
-            except (ConnectionLost, Refused) as error:
-                self._give_back()
-                if isinstance(error, Refused) and not error.error.code.passes:
-                    raise
-                self._wait(error, until)
-        return self._session
+        return self._over_connections(same)
 
-    def _wait(self, error: Union[ConnectionLost, Refused], until: Optional[float]) -> None:
-        asked = error.error.retry_after if isinstance(error, Refused) else error.retry_after
-        if isinstance(error, ConnectionLost) and error.final:
-            raise error
-        pause = min(BACKOFF_SECONDS_MAX, 0.5 * 2 ** min(self._failures, 6))
-        self._failures += 1
-        pause = (asked or 0) + pause * random.uniform(0.5, 1)
-        if until is not None and time.monotonic() + pause > until:
-            raise error
-        time.sleep(pause)
-
-    def _give_back(self) -> None:
-        if self._session is not None:
-            self._session.close()
-            self._session = None
-
-    def _lost(self, error: ConnectionLost) -> None:
-        """The connection has ended; what follows opens another one."""
-        self._give_back()
-        self._wait(error, None)
+    def ok(self, command: Record) -> Done:
+        """Asks what may be asked twice: over a new connection if one is lost meanwhile."""
+        return self._over_connections(lambda session: session.ok(command))
 
     def close(self) -> None:
         """Ends the session in order."""
@@ -1714,44 +1717,90 @@ class Client:
             self._session.bye()
             self._session = self._ticket = None
 
-    def ok(self, command: Record) -> Done:
-        """Asks what may be asked twice: over a new connection if one is lost meanwhile."""
+    def _over_connections(self, do: Callable[[Session], T], is_patient: bool = False) -> T:
+        """Does it over as many connections as it takes; patiently, also as often as the server has
+        no room for it just now."""
         until = None if self._patience is None else time.monotonic() + self._patience
         while True:
             try:
-                return self.session().ok(command)
+                return do(self._connected())
             except ConnectionLost as error:
+                self._lost(error, until)
+            except Refused as error:
+                if not is_patient or not error.error.passes or error.error.by is not Sayer.SERVER:
+                    raise
+                self._wait(error, error.error.retry_after, until)
+
+    def _connected(self) -> Session:
+        if self._session is None:
+            try:
+                wire = self._connect(self.account, self._timeout)
+                self._session = Session(wire, self.account, self._timeout, self._ticket)
+                self._ticket = self._session.ticket
+                self._connections += 1
+                self._say_again(self._session)
+            except Refused as error:
                 self._give_back()
-                self._wait(error, until)
+                if error.error.passes:
+                    raise ConnectionLost(str(error), error.error.retry_after or 0) from error
+                raise NotLetIn(error.error) from error
+            self._failures = 0
+        return self._session
+
+    def _lost(self, error: ConnectionLost, until: Optional[float]) -> None:
+        """The connection has ended; who asks for one next opens another."""
+        self._give_back()
+        if error.final:
+            raise error
+        self._wait(error, error.retry_after, until)
+
+    def _give_back(self) -> None:
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def _wait(self, error: Exception, least: Optional[float], until: Optional[float]) -> None:
+        pause = min(BACKOFF_SECONDS_MAX, 0.5 * 2 ** min(self._failures, 6))
+        self._failures += 1
+        pause = (least or 0) + pause * random.uniform(0.5, 1)
+        if until is not None and time.monotonic() + pause > until:
+            raise error
+        time.sleep(pause)
+
+    def _also(self, ask: Callable[[Session], None]) -> None:
+        """Asks for one thing more: over a new connection, which is asked for all, that is done."""
+        if self._session is not None:
+            try:
+                ask(self._session)
+            except ConnectionLost as error:
+                self._lost(error, None)
+        self.session()
 
     def _say_again(self, session: Session) -> None:
         if self._expands:
             self._expand(session)
         for presentity in list(self._asked):
             self._ask(session, presentity, anew=False)
+        for what in self._news:
+            self._ask_news(session, what)
         if self._follows_log:
             self._read_on(session)
         stands = session.resumed and not session.layer_ended
         if self._layer is not None and not (stands and self._layer.is_said):
             self._layer.publish(session, again=self._connections > 1)
 
-    # Presence of others
+    # Presence of others (section 10)
 
     def follow(self, presentities: Iterable[str]) -> None:
         """Follows somebody's presence from now on, over all connections."""
         for presentity in presentities:
             self._asked[presentity] = None
-            self._followed.setdefault(presentity, Followed(presentity))
-            if self._session is not None:
-                self._ask(self._session, presentity, anew=False)
-        self.session()
+            self._also(functools.partial(self._ask, presentity=presentity, anew=False))
 
     def follow_contacts(self) -> None:
         """Follows the contact list from now on, whoever comes to stand in it."""
         self._expands = True
-        if self._session is not None:
-            self._expand(self._session)
-        self.session()
+        self._also(self._expand)
 
     def followed(self, presentity: str) -> Optional[Followed]:
         """What is known of somebody who is followed."""
@@ -1764,7 +1813,7 @@ class Client:
         try:
             done = session.ok(Subscribe(presentity, Thing.PRESENCE, version=version))
         except Refused as error:
-            if error.error.code.passes:
+            if error.error.passes:
                 wait = error.error.retry_after or BACKOFF_SECONDS_MAX
                 self._retry[presentity] = time.monotonic() + wait
                 return
@@ -1790,63 +1839,86 @@ class Client:
             if followed.answered(answer, asked_anew=True) is Taken.CHANGED:
                 self._happened.append(Presence(followed))
 
-    # Messages
+    # Messages and the log (section 11)
 
-    def send(self, to: str, body: bytes, message_id: Optional[bytes] = None,
-             content_type: Optional[str] = None, volatile: bool = False) -> Tuple[bytes, Done]:
-        """Sends a message: its id, and what the server says.
+    def send(self, message: Message, keep: Callable[[Message], None] = lambda _: None) -> Tuple[
+            Message, Done]:
+        """Sends a message: as it was sent, and what the server says.
 
-        Where the connection is lost, or the server has no room just now, the very same is sent
-        again under its id, so that it is delivered once. `ConnectionLost` says that nobody knows.
+        One with `NO_ID` gets its id when the server's time is known; before it may leave under
+        that, `keep` is told. Where the connection is lost, or the server has no room just now, the
+        very same is sent again under its id, so that it is delivered once. `ConnectionLost` says
+        that nobody knows.
         """
-        until = None if self._patience is None else time.monotonic() + self._patience
-        chosen, message = message_id is not None, None
-        while True:
-            try:
-                session = self.session()
-                if message is None:
-                    made = message_id or new_id(session.server_time())
-                    message = Message(made, to, body, content_type=content_type, volatile=volatile)
-                return message.id, session.ok(message)
-            except ConnectionLost as error:
-                chosen = True  # It may have been taken: the id is not changed any more.
-                self._give_back()
-                self._wait(error, until)
-            except Refused as error:
-                if error.error.code is Code.OUT_OF_WINDOW and not chosen:
-                    self.session().ask_time()
-                    chosen, message = True, None
-                elif error.error.code.passes and error.error.by is Sayer.SERVER:
-                    self._wait(error, until)
-                else:
-                    raise
+        is_free = message.id == NO_ID  # No server can have taken it: the id may be another one yet.
 
-    def read(self, cursor: Optional[bytes]) -> Iterator[Page]:
-        """The log from a cursor on, or from the oldest item, up to its end as it is now."""
+        def attempt(session: Session) -> Done:
+            nonlocal message, is_free
+            if message.id == NO_ID:
+                message = dataclasses.replace(message, id=new_id(session.server_time()))
+                keep(message)
+            try:
+                return session.ok(message)
+            except ConnectionLost:
+                is_free = False
+                raise
+            except Refused as error:
+                if error.error.code is not Code.OUT_OF_WINDOW or not is_free:
+                    raise
+            session.ask_time()
+            message, is_free = dataclasses.replace(message, id=NO_ID), False
+            return attempt(session)
+
+        done = self._over_connections(attempt, is_patient=True)
+        return message, done
+
+    def read(self, cursor: Optional[bytes] = None, **how: Any) -> Iterator[Page]:
+        """The log from a cursor on, or from the oldest item, up to its end as it is now; and from
+        the oldest item if the cursor is worth nothing any more.
+
+        `how` are more fields of FETCH: with `backwards` it goes from the end to the oldest, or to
+        `since`, or of one conversation, `with_`; with `metadata`, messages without their bodies."""
+        if how and not self.session().offers("series"):
+            raise Refused(Error(Code.UNSUPPORTED, Sayer.SERVER, "the server has no such series"))
         while True:
-            done = self.ok(Fetch(self.account.address, Thing.LOG, cursor=cursor))
+            asked = Fetch(self.account.address, Thing.LOG, cursor=cursor, **how)
+            try:
+                done = self.ok(asked)
+            except Refused as error:
+                if error.error.code is not Code.BAD_CURSOR or cursor is None:
+                    raise
+                done = self.ok(dataclasses.replace(asked, cursor=None))
             page = Page.decode(done.content or b"")
             yield page
             if not page.more:
                 return
             cursor = page.cursor
 
+    def item(self, cursor: bytes) -> Optional[Item]:
+        """The item that has this cursor."""
+        return next((item for page in self.read(item=cursor) for item in page.known()), None)
+
     def follow_log(self, cursor: Optional[bytes]) -> None:
         """Reads the log from a cursor, and on as it grows, over all connections."""
         self._follows_log, self._cursor = True, cursor
-        if self._session is not None:
-            self._read_on(self._session)
-        self.session()
+        self._also(self._read_on)
 
     def _read_on(self, session: Session) -> None:
+        asked = Subscribe(self.account.address, Thing.LOG, cursor=self._cursor)
+        try:
+            session.ok(asked)
+        except Refused as error:
+            if error.error.code is not Code.BAD_CURSOR or self._cursor is None:
+                raise
+            session.ok(dataclasses.replace(asked, cursor=None))
+        session.forget_told(Thing.LOG)  # Pages of before come behind a gap, or a second time.
         self._oldest = None
-        session.ok(Subscribe(self.account.address, Thing.LOG, cursor=self._cursor))
 
     def acknowledge(self, cursor: bytes) -> None:
         """Takes custody of the log up to a cursor."""
         self.ok(Ack(self.account.address, cursor))
 
-    # One's own presence
+    # One's own presence (section 9)
 
     def publish(self, document: Document, lease: int) -> Done:
         """Shows a document for so many seconds, whatever happens to connections."""
@@ -1860,25 +1932,51 @@ class Client:
 
     def hold(self, document: Document) -> None:
         """Shows a document as long as the session lives, and again in the next one."""
-        if self._layer is None:
-            self._layer = Layer(self.account.address, document)
-            if self._session is not None:
-                self._layer.publish(self._session, again=False)
-        else:
-            self._layer.wanted = document
-            self._layer.publish(self.session(), again=False)
-        self.session()
+        layer = self._layer = self._layer or Layer(self.account.address, document)
+        layer.wanted = document
+        self._also(lambda session: layer.publish(session, again=False))
 
-    def watchers(self) -> List[WatcherEntry]:
-        """Who watches, and who has looked lately."""
-        found: List[WatcherEntry] = []
-        cursor = None
+    # What an owner keeps (section 12)
+
+    def entries(self, what: Thing) -> Tuple[List[Any], Optional[int]]:
+        """One of `LISTS`, in all its parts; and its number, which a change names as its base."""
+        found: List[Any] = []
+        number = cursor = None
         while True:
-            done = self.ok(Fetch(self.account.address, Thing.WATCHERS, cursor=cursor))
-            found.extend(Watchers.decode(done.content or b"").entries)
-            cursor = done.next
+            done = self.ok(Fetch(self.account.address, what, cursor=cursor))
+            found.extend(getattr(LISTS[what].decode(done.content or b""), "entries"))
+            number, cursor = done.number if number is None else number, done.next
             if cursor is None:
-                return found
+                return found, number
+
+    def edit(self, what: Thing, edit: Record, base: Optional[int] = None) -> Publish:
+        """The request by which a thing is changed: with `base`, from that number of it on."""
+        return Publish(self.account.address, what, edit.encode(), base=base)
+
+    def follow_news(self, what: Thing) -> None:
+        """Follows one of `NEWS` from now on, over all connections."""
+        self._news[what] = None
+        self._also(functools.partial(self._ask_news, what=what))
+
+    def _ask_news(self, session: Session, what: Thing) -> None:
+        session.ok(Subscribe(self.account.address, what))
+
+    def unread(self) -> Dict[str, int]:
+        """How many messages of whom were not read yet, on any device."""
+        marks = {mark.address: mark.id for mark in self.entries(Thing.READ_MARKS)[0]}
+        is_read = set()
+        count: Dict[str, int] = collections.defaultdict(int)
+        for page in self.read(backwards=True, metadata=True):
+            for item in page.known():
+                message = item.read() if item.kind == ItemKind.MESSAGE else None
+                who = message.from_ if message is not None else None
+                if message is None or who is None or who in is_read:
+                    continue
+                if message.id == marks.get(who):
+                    is_read.add(who)
+                else:
+                    count[who] += 1
+        return dict(count)
 
     def explain(self, about: str, delivery: bool = False) -> Explanation:
         """What one's own rules say about somebody."""
@@ -1890,16 +1988,17 @@ class Client:
     def next(self, seconds: float) -> Optional[Happening]:
         """What happens next; none if nothing did for so long."""
         until = time.monotonic() + seconds
-        while True:
-            if self._happened:
-                return self._happened.popleft()
+        while not self._happened:
             left = until - time.monotonic()
             if left <= 0:
                 return None
             try:
                 self._look(self.session(), left)
             except ConnectionLost as error:
-                self._lost(error)
+                self._lost(error, None)
+            except Malformed as error:
+                self._lost(ConnectionLost(f"the server tells what cannot be read: {error}"), None)
+        return self._happened.popleft()
 
     def _look(self, session: Session, seconds: float) -> None:
         due = [who for who, when in self._retry.items() if when <= time.monotonic()]
@@ -1913,15 +2012,24 @@ class Client:
             self._say_again(session)
         elif isinstance(told, Message):
             self._happened.append(Volatile(told))
-        elif told is not None and told.what is Thing.LOG and self._follows_log:
-            if told.snapshot is not None:
-                page = ShortPage.decode(told.snapshot).whole(told.address, self._oldest)
-                self._cursor, self._oldest = page.cursor, page.oldest
-                self._happened.append(LogPage(page))
-        elif told is not None and told.what is Thing.PRESENCE:
+        elif told is not None:
             self._take(session, told)
 
     def _take(self, session: Session, told: Notify) -> None:
+        content = told.patch if told.snapshot is None else told.snapshot
+        if told.what is Thing.PRESENCE:
+            self._take_presence(session, told)
+        elif content is None:
+            pass
+        elif told.what is Thing.LOG and self._follows_log:
+            page = ShortPage.decode(content).whole(told.address, self._oldest)
+            self._cursor, self._oldest = page.cursor, page.oldest
+            self._happened.append(LogPage(page))
+        elif told.what in self._news:
+            is_whole = told.snapshot is not None
+            self._happened.append(News(told.what, NEWS[told.what].decode(content), is_whole))
+
+    def _take_presence(self, session: Session, told: Notify) -> None:
         followed = self._followed.get(told.address)
         if followed is None:
             if not self._expands:
@@ -1932,6 +2040,8 @@ class Client:
             self._ask(session, told.address, anew=True)
         elif taken is Taken.CHANGED:
             self._happened.append(Presence(followed))
+        if told.state is State.TERMINATED and told.address not in self._asked:
+            self._followed.pop(told.address, None)
 
 
 class Layer:
@@ -1959,7 +2069,7 @@ class Layer:
         layer = self._fetch(session, Thing.LAYER)
         if layer is None:
             try:
-                self._put(session, self._rest(self._own(session), self._before), 0)
+                self._put(session, self._rest(self._own(session), self._before or Document()), 0)
             except Refused as error:
                 if error.error.code is not Code.CONFLICT:
                     raise
@@ -1995,6 +2105,9 @@ class Layer:
         return None if done.content is None else Document.decode(done.content)
 
 
+NO_ID = bytes(16)  # Of a message that has not been tried yet.
+
+
 def new_id(millis: int) -> bytes:
     """A UUIDv7 of a time of the server's."""
     made = bytearray(millis.to_bytes(6, "big") + os.urandom(10))
@@ -2002,7 +2115,7 @@ def new_id(millis: int) -> bytes:
     return bytes(made)
 
 
-# --- The command line ---------------------------------------------------------------------------
+# --- What is kept beside a profile --------------------------------------------------------------
 
 
 class Usage(Exception):
@@ -2028,29 +2141,46 @@ def read_profile(path: Path) -> Dict[str, str]:
     return found
 
 
-def write_private(path: Path, text: str) -> None:
-    """Replaces a file that only its owner can read, whole or not at all."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+def beside(profile: Path, what: str) -> Path:
+    """Where something of this program's is kept beside a profile."""
+    return profile.with_name(f"{profile.name}.py-{what}")
+
+
+def write_private(path: Path, data: bytes, is_new: bool = False) -> None:
+    """Writes a file that only its owner can read, whole or not at all; `is_new`, over none."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix="new-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if is_new:
+            os.link(temporary, path)
+        else:
+            os.replace(temporary, path)
+        sync_folder(path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def sync_folder(path: Path) -> None:
+    """That a name was made or taken away is on the disk, where a system can say so."""
+    if os.name == "posix":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def device_of(profile: Path) -> bytes:
     """The id of this installation: drawn once, and kept beside the profile."""
-    path = profile.with_name(profile.name + ".py-device")
-    if not path.exists():
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(os.urandom(16).hex())
-        try:
-            os.link(temporary, path)  # Whoever else makes one just now: the first one counts.
-        except FileExistsError:
-            pass
-        os.unlink(temporary)
+    path = beside(profile, "device")
     try:
+        if not path.exists():
+            with contextlib.suppress(FileExistsError):  # Of two at once the first one counts.
+                write_private(path, os.urandom(16).hex().encode(), is_new=True)
         return check_sixteen(bytes.fromhex(path.read_text(encoding="utf-8").strip()))
     except (OSError, ValueError, Malformed) as error:
         raise Usage(f"{path}: {error}") from error
@@ -2067,6 +2197,135 @@ def account_of(path: Path) -> Account:
     return Account(address, profile["password"], device_of(path),
                    host.strip("[]") or address.rpartition("@")[2], int(port or PORT),
                    str(path.parent / trust) if trust else None)
+
+
+class Place:
+    """How far this installation has read the log, kept beside the profile, and the ids of what it
+    has read lately: for a server whose store was put back, which takes no cursor of before."""
+
+    def __init__(self, profile: Path) -> None:
+        self._path = beside(profile, "cursor")
+        self.cursor: Optional[bytes] = None
+        self._seen: Dict[str, None] = {}
+        if self._path.exists():
+            try:
+                kept = json.loads(self._path.read_text(encoding="utf-8"))
+                self.cursor = bytes.fromhex(kept["cursor"])
+                self._seen = dict.fromkeys(kept["seen"])
+            except (KeyError, TypeError, ValueError) as error:
+                raise Usage(f"{self._path}: {error!r}") from error
+
+    def is_new(self, item: Item) -> bool:
+        """Whether an item has not been dealt with before."""
+        return self._key(item) not in self._seen
+
+    def dealt_with(self, items: Sequence[Item], cursor: bytes) -> None:
+        """These were dealt with, and so was all before the cursor."""
+        for item in items:
+            self._seen[self._key(item)] = None
+        while len(self._seen) > SEEN_MAX:
+            del self._seen[next(iter(self._seen))]
+        self.cursor = cursor
+        kept = {"cursor": cursor.hex(), "seen": list(self._seen)}
+        write_private(self._path, json.dumps(kept).encode())
+
+    def forget_cursor(self) -> None:
+        """The cursor is worth nothing: from the oldest item on."""
+        self.cursor = None
+
+    @staticmethod
+    def _key(item: Item) -> str:
+        message = item.read()
+        if message is not None:
+            return f"{item.kind}:{message.id.hex()}:{message.from_}:{message.to}"
+        if item.fate is not None:
+            return f"{item.kind}:{item.fate.id.hex()}:{item.fate.to}"
+        return f"{item.kind}:{item.time}:{item.cursor.hex()}"
+
+
+class Outbox:
+    """What was written and not answered yet, in its order: MESSAGEs, and PUBLISHes with the base
+    that they were made on. A folder of files that only their owner reads, each a frame; one program
+    at a time sends or adds. What is sent keeps its id, so that it comes once, however often it is
+    tried."""
+
+    def __init__(self, profile: Path) -> None:
+        self._folder = beside(profile, "outbox")
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other programs out, and waits for one that is in."""
+        import fcntl  # Only here, as not all systems have it.
+
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        lock = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for half in self._folder.glob("new-*"):
+                half.unlink()  # Of a program that was killed while it wrote.
+            yield
+        finally:
+            os.close(lock)
+
+    def put(self, command: Record) -> None:
+        """Keeps one more; on the disk when it returns."""
+        with self.locked():
+            paths = self.paths()
+            if len(paths) >= OUTBOX_MAX:
+                raise Usage(f"{OUTBOX_MAX} wait in the outbox, and that is the most")
+            number = int(paths[-1].stem) + 1 if paths else 1
+            self._write(self._folder / f"{number:012}.frame", command)
+
+    def paths(self) -> List[Path]:
+        """The files of what waits, in its order."""
+        return sorted(self._folder.glob("*.frame"))
+
+    def load(self, path: Path) -> Optional[Record]:
+        """What is kept in a file; none if that cannot be read, which keeps nobody from the next."""
+        try:
+            data = path.read_bytes()
+            frame = decode_frame(data[3], data[4:])
+        except (OSError, IndexError, Malformed):
+            return None
+        return frame.command if isinstance(frame, Frame) else None
+
+    def send(self, client: Client) -> Iterator[Tuple[Record, Union[Done, Error]]]:
+        """Sends what waits: each, and what was answered. What was answered for good waits no more,
+        once that was looked at. Where a recipient has no room just now, those for others go on;
+        anything else that may pass is raised, and the rest waits."""
+        full = set()
+        with self.locked():
+            for path in self.paths():
+                command = self.load(path)
+                answer: Union[Done, Error]
+                if command is None or isinstance(command, Message) and command.to in full:
+                    continue
+                try:
+                    if isinstance(command, Message):
+                        keep = functools.partial(self._write, path)
+                        command, answer = client.send(command, keep)
+                    else:
+                        answer = client.ok(command)
+                except NotLetIn:
+                    raise
+                except Refused as error:
+                    answer = error.error
+                    if answer.passes and isinstance(command, Message) \
+                            and answer.by is not Sayer.SERVER:
+                        full.add(command.to)
+                        continue
+                    if answer.passes:
+                        raise
+                yield command, answer
+                path.unlink()
+                sync_folder(path)
+
+    @staticmethod
+    def _write(path: Path, command: Record) -> None:
+        write_private(path, Frame(0, command).encode())
+
+
+# --- The command line ---------------------------------------------------------------------------
 
 
 class Stop:
@@ -2091,52 +2350,6 @@ class Stop:
             raise KeyboardInterrupt
 
 
-class Place:
-    """How far this installation has read the log, kept beside the profile, and the ids of what it
-    has read lately: for a server whose store was put back, which takes no cursor of before."""
-
-    def __init__(self, profile: Path) -> None:
-        self._path = profile.with_name(profile.name + ".py-cursor")
-        self.cursor: Optional[bytes] = None
-        self._seen: Dict[str, None] = {}
-        if self._path.exists():
-            kept = json.loads(self._path.read_text(encoding="utf-8"))
-            self.cursor = bytes.fromhex(kept["cursor"])
-            self._seen = dict.fromkeys(kept["seen"])
-
-    def is_new(self, item: Item) -> bool:
-        """Whether an item has not been dealt with before."""
-        return self._key(item) not in self._seen
-
-    def dealt_with(self, items: Sequence[Item], cursor: bytes) -> None:
-        """These were dealt with, and so was all before the cursor."""
-        for item in items:
-            self._seen[self._key(item)] = None
-        while len(self._seen) > SEEN_MAX:
-            del self._seen[next(iter(self._seen))]
-        self.cursor = cursor
-        write_private(self._path, json.dumps({"cursor": cursor.hex(), "seen": list(self._seen)}))
-
-    def forget_cursor(self) -> None:
-        """The cursor is worth nothing: from the oldest item on."""
-        self.cursor = None
-
-    @staticmethod
-    def _key(item: Item) -> str:
-        if item.message is not None:
-            message = Message.decode(item.message)
-            return f"{item.kind}:{message.id.hex()}:{message.from_}:{message.to}"
-        if item.fate is not None:
-            return f"{item.kind}:{item.fate.id.hex()}:{item.fate.to}"
-        return f"{item.kind}:{item.time}:{item.cursor.hex()}"
-
-
-def rfc3339(millis: int) -> str:
-    """A time as scripts read it."""
-    when = datetime.datetime.fromtimestamp(millis / 1000, datetime.timezone.utc)
-    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def say(**fields: Any) -> None:
     """An object on stdout, without what is absent."""
     known = {name.rstrip("_"): value for name, value in fields.items() if value is not None}
@@ -2146,41 +2359,99 @@ def say(**fields: Any) -> None:
 def say_item(item: Item) -> None:
     """An item of the log on stdout."""
     out: Dict[str, Any] = {"item": label(item.kind), "cursor": item.cursor.hex(),
-                           "received": rfc3339(item.time)}
-    if item.message is not None:
-        message = Message.decode(item.message)
-        kind = message.content_type or "text/plain"
-        out.update(id=str(uuid.UUID(bytes=message.id)), from_=message.from_, to=message.to,
-                   type=kind, thread=message.thread, redirected_from=message.redirected_from)
-        if message.created is not None:
-            out["created"] = rfc3339(message.created)
+                           "received": rfc3339(item.time), "size": item.size}
+    message = item.read()
+    if message is not None:
+        known = message.to_json()
+        out.update(known, type=known.pop("content_type", "text/plain"))
+        del out["body"]
         try:
-            if not kind.startswith("text/"):
+            if not out["type"].startswith("text/"):
                 raise ValueError
             out["body"] = message.body.decode()
         except ValueError:
             out["body_base64"] = base64.b64encode(message.body).decode()
+    elif item.message is not None:
+        out["item"] = "unreadable"
     if item.fate is not None:
-        fate = item.fate
-        out.update(id=str(uuid.UUID(bytes=fate.id)), to=fate.to, fate=label(fate.fate),
-                   cause=fate.code and label(fate.code), by=fate.by and label(fate.by))
+        known = item.fate.to_json()
+        out.update(known, cause=known.get("code"))
     if item.device is not None:
-        out.update(device=item.device.id.hex(), event=label(item.device.event))
+        known = item.device.to_json()
+        out.update(known, device=known.pop("id"))
     if item.deleted is not None:
-        out.update(deleted=item.deleted.cursor.hex(),
-                   id=item.deleted.id and str(uuid.UUID(bytes=item.deleted.id)))
+        known = item.deleted.to_json()
+        out.update(known, deleted=item.deleted.cursor.hex(), cursor=item.cursor.hex())
     say(**out)
+
+
+def say_done(command: Record, answer: Optional[Union[Done, Error]]) -> None:
+    """What became of a message or a change on stdout; without an answer it waits."""
+    what: Dict[str, Any] = {}
+    if isinstance(command, Message):
+        what.update(to=command.to, id=uuid_of(command.id) if command.id != NO_ID else None)
+    elif isinstance(command, Publish):
+        what.update(changed=label(command.what))
+    if answer is None:
+        what.update(outcome="waiting")
+    elif isinstance(answer, Error):
+        # It had been sent before, and the server knows no more whether it came.
+        is_unknown = answer.code is Code.OUT_OF_WINDOW
+        what.update(answer.to_json(), outcome="unknown" if is_unknown else "failed")
+    else:
+        what.update(answer.to_json())
+        what.setdefault("outcome", "dropped" if answer.dropped else "done")
+    say(**what)
+
+
+def deliver(client: Client, args: argparse.Namespace, command: Union[Message, Publish]) -> int:
+    """Sends a message or makes a change: now, or behind what waits, by the outbox."""
+    if args.later:
+        outbox = Outbox(args.profile)
+        outbox.put(command)
+        try:
+            return send_outbox(client, outbox)
+        except NotLetIn:
+            raise
+        except (ConnectionLost, Refused):
+            say_done(command, None)
+            return 0
+    if isinstance(command, Message):
+        command, done = client.send(command)
+    else:
+        done = client.ok(command)
+    say_done(command, done)
+    return 1 if done.dropped else 0
+
+
+def send_outbox(client: Client, outbox: Outbox) -> int:
+    """Sends what waits, and says what becomes of each."""
+    code = 0
+    for command, answer in outbox.send(client):
+        say_done(command, answer)
+        code = max(code, int(isinstance(answer, Error) or answer.dropped))
+    return code
 
 
 def run_send(client: Client, args: argparse.Namespace, _: Stop) -> int:
     """Sends one message."""
     body = sys.stdin.buffer.read() if args.text == "-" else args.text.encode()
-    chosen = uuid.UUID(args.id).bytes if args.id else None
-    kind = None if args.type == "text/plain" else args.type
-    made, done = client.send(parse_address(args.address), body, chosen, kind, args.no_store)
-    say(id=str(uuid.UUID(bytes=made)), to=parse_address(args.address),
-        outcome=label(done.outcome) if done.outcome else None,
-        time=rfc3339(done.time) if done.time is not None else None)
+    return deliver(client, args, Message(
+        uuid.UUID(args.id).bytes if args.id else NO_ID, parse_address(args.address), body,
+        content_type=None if args.type == "text/plain" else args.type, volatile=args.no_store))
+
+
+def run_outbox(client: Client, args: argparse.Namespace, _: Stop) -> int:
+    """Sends what waits, or says what does."""
+    outbox = Outbox(args.profile)
+    if args.what == "send":
+        return send_outbox(client, outbox)
+    for path in outbox.paths():
+        command = outbox.load(path)
+        if command is None:
+            say(file=str(path), outcome="unreadable")
+        else:
+            say_done(command, None)
     return 0
 
 
@@ -2192,23 +2463,6 @@ def run_inbox(client: Client, args: argparse.Namespace, stop: Stop) -> int:
         place.forget_cursor()
     left = args.count
 
-    def page(read: Page) -> bool:
-        nonlocal left
-        dealt, cursor = [], read.cursor
-        with stop:
-            for item in read.known():
-                if left == 0:
-                    break
-                if args.all or place.is_new(item):
-                    say_item(item)
-                    left -= 1
-                dealt.append(item)
-                cursor = item.cursor if left == 0 else cursor
-            place.dealt_with(dealt, cursor)
-        if args.ack and dealt:
-            client.acknowledge(cursor)
-        return left == 0
-
     def pages() -> Iterator[Page]:
         if not args.follow:
             yield from client.read(place.cursor)
@@ -2219,21 +2473,120 @@ def run_inbox(client: Client, args: argparse.Namespace, stop: Stop) -> int:
             if isinstance(happened, LogPage):
                 yield happened.page
 
-    last: Optional[Page] = None
-    try:
-        for last in pages():
-            if page(last):
-                break
-    except Refused as error:
-        if error.error.code is not Code.BAD_CURSOR or place.cursor is None:
-            raise
-        place.forget_cursor()
-        for last in pages():
-            if page(last):
-                break
-    if last is not None and place.cursor is not None:
-        say(item="end", cursor=place.cursor.hex(), more=last.more or left == 0,
-            oldest=last.oldest.hex())
+    for page in pages():
+        dealt, cursor = [], page.cursor
+        with stop:
+            for item in page.known():
+                if args.all or place.is_new(item):
+                    say_item(item)
+                    left -= 1
+                dealt.append(item)
+                if left == 0:
+                    cursor = item.cursor
+                    break
+            place.dealt_with(dealt, cursor)
+        if args.ack and dealt:
+            client.acknowledge(cursor)
+        if left == 0 or not (page.more or args.follow):
+            more = cursor != page.cursor or page.more
+            say(item="end", cursor=cursor.hex(), more=more, oldest=page.oldest.hex())
+            break
+    return 0
+
+
+def run_history(client: Client, args: argparse.Namespace, _: Stop) -> int:
+    """What was written with somebody, the newest first."""
+    left = args.count
+    for page in client.read(backwards=True, with_=parse_address(args.address)):
+        for item in page.known():
+            if left == 0:
+                return 0
+            say_item(item)
+            left -= 1
+    return 0
+
+
+def run_delete(client: Client, args: argparse.Namespace, _: Stop) -> int:
+    """Takes an item out of the log."""
+    edit = Deletion(bytes.fromhex(args.cursor))
+    return deliver(client, args, client.edit(Thing.LOG, edit))
+
+
+def run_read(client: Client, args: argparse.Namespace, _: Stop) -> int:
+    """Says that a conversation was read, or how many messages were not."""
+    if args.address is None:
+        for who, count in sorted(client.unread().items()):
+            say(address=who, unread=count)
+        return 0
+    edit = ReadMarkEdit(parse_address(args.address), bytes.fromhex(args.cursor))
+    return deliver(client, args, client.edit(Thing.READ_MARKS, edit))
+
+
+def run_typing(client: Client, args: argparse.Namespace, _: Stop) -> int:
+    """Says to somebody that one writes just now."""
+    client.ok(client.edit(Thing.TYPING, TypingEdit(parse_address(args.address))))
+    return 0
+
+
+def thing_of(name: str) -> Thing:
+    """The thing that the tables call so."""
+    return Thing[name.upper().replace("-", "_")]
+
+
+def run_list(client: Client, args: argparse.Namespace, _: Stop) -> int:
+    """Says what stands in a list of one's own, and its number."""
+    entries, number = client.entries(thing_of(args.what))
+    for entry in entries:
+        say(**entry.to_json())
+    say(list=args.what, number=number)
+    return 0
+
+
+def run_follow(client: Client, args: argparse.Namespace, _: Stop) -> int:
+    """Says how something of one's own changes, until it is stopped."""
+    client.follow_news(thing_of(args.what))
+    left = args.count
+    while left != 0:
+        happened = client.next(3_600)
+        if isinstance(happened, News):
+            say(news=label(happened.what), whole=happened.is_whole, **happened.content.to_json())
+            left -= 1
+    return 0
+
+
+def run_contact(client: Client, args: argparse.Namespace, _: Stop) -> int:
+    """Changes an entry of the contact list, field by field, or removes it."""
+    who = parse_address(args.address)
+    base = client.entries(Thing.CONTACTS)[1] if args.base is None else args.base
+    change = ContactChange(
+        who, args.name, tuple(args.group), tuple(args.no_group),
+        Following[args.follow.upper()] if args.follow else None,
+        Grant[args.grant.upper()] if args.grant else None, add=not args.keep_out)
+    edit = ContactEdit(remove=who) if args.remove else ContactEdit(change=change)
+    return deliver(client, args, client.edit(Thing.CONTACTS, edit, base))
+
+
+def run_rules(client: Client, args: argparse.Namespace, _: Stop) -> int:
+    """Shows one's rules, or sets them, which were made from those of a number."""
+    if args.file is None:
+        done = client.ok(Fetch(client.account.address, Thing.RULES))
+        say(rules=(done.content or b"").decode(), number=done.number)
+        return 0
+    made = Publish(client.account.address, Thing.RULES, args.file.read_bytes(), base=args.base)
+    return deliver(client, args, made)
+
+
+def run_decide(client: Client, args: argparse.Namespace, _: Stop) -> int:
+    """Decides about somebody who waits for that."""
+    edit = RequestEdit(parse_address(args.address), Decision[args.decision.upper()])
+    client.ok(client.edit(Thing.REQUESTS, edit))
+    return 0
+
+
+def run_fate(client: Client, args: argparse.Namespace, _: Stop) -> int:
+    """Where a message that was sent is, or how it ended."""
+    asked = Fetch(client.account.address, Thing.FATE, id=uuid.UUID(args.id).bytes)
+    say(**Whereabouts.decode(client.ok(asked).content or b"").to_json())
     return 0
 
 
@@ -2287,11 +2640,7 @@ def run_status(client: Client, args: argparse.Namespace, _: Stop) -> int:
 
 def run_explain(client: Client, args: argparse.Namespace, _: Stop) -> int:
     """Says what one's own rules make of somebody."""
-    found = client.explain(parse_address(args.address), args.delivery)
-    rules = [{"id": rule.id, "matched": rule.matched, "why": rule.why, "grants": rule.grants}
-             for rule in found.rules]
-    say(owner=found.owner, watcher=found.watcher, decision=found.decision, fields=found.fields,
-        rules=rules)
+    say(**client.explain(parse_address(args.address), args.delivery).to_json())
     return 0
 
 
@@ -2304,33 +2653,69 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--timeout", type=float, default=10, metavar="S",
                         help="seconds to try for; what runs until it is stopped tries for ever")
     commands = parser.add_subparsers(dest="command", required=True)
-    send = commands.add_parser("send", help="send a message, once, however often it takes")
-    send.add_argument("address")
+
+    def command(run: Callable[[Client, argparse.Namespace, Stop], int], about: str,
+                *words: str, later: bool = False) -> argparse.ArgumentParser:
+        added = commands.add_parser(run.__name__[len("run_"):], help=about)
+        added.set_defaults(run=run)
+        for word in words:
+            added.add_argument(word)
+        if later:
+            added.add_argument("--later", action="store_true",
+                               help="keep it in the outbox as long as no server can be reached")
+        return added
+
+    def counted(added: argparse.ArgumentParser, of: str) -> None:
+        added.add_argument("--count", type=int, default=-1, metavar="N", help=f"end behind N {of}")
+
+    send = command(run_send, "send a message, once, however often it takes", "address", later=True)
     send.add_argument("text", help="the text; - reads standard input")
     send.add_argument("--id", help="the message's UUIDv7; to repeat one")
     send.add_argument("--type", default="text/plain", help="the media type")
     send.add_argument("--no-store", action="store_true", help="for who is connected, or nobody")
-    send.set_defaults(run=run_send)
-    inbox = commands.add_parser("inbox", help="read the log on from where it was read last")
+    outbox = command(run_outbox, "what was written and not answered yet")
+    outbox.add_argument("what", choices=("list", "send"))
+    command(run_fate, "where a message that was sent is", "id")
+    inbox = command(run_inbox, "read the log on from where it was read last")
     inbox.add_argument("--ack", action="store_true", help="take custody of what was read")
     inbox.add_argument("--follow", action="store_true", help="and of what comes")
     inbox.add_argument("--all", action="store_true", help="from the oldest item on")
-    inbox.add_argument("--count", type=int, default=-1, metavar="N", help="end behind N items")
-    inbox.set_defaults(run=run_inbox)
-    watch = commands.add_parser("watch", help="follow somebody, or all contacts")
+    counted(inbox, "items")
+    counted(command(run_history, "what was written with somebody, back", "address"), "items")
+    command(run_delete, "take an item out of the log, on all devices", "cursor", later=True)
+    read = command(run_read, "how much is unread, or that somebody was read", later=True)
+    read.add_argument("address", nargs="?")
+    read.add_argument("cursor", nargs="?", help="that of the last message of theirs that was read")
+    command(run_typing, "tell somebody that one writes to them", "address")
+    watch = command(run_watch, "follow somebody, or all contacts")
     watch.add_argument("addresses", nargs="*", metavar="address")
-    watch.add_argument("--count", type=int, default=-1, metavar="N", help="end behind N changes")
-    watch.set_defaults(run=run_watch)
-    status = commands.add_parser("status", help="one's own presence")
+    counted(watch, "changes")
+    status = command(run_status, "one's own presence")
     status.add_argument("what", choices=("open", "closed", "show", "clear"))
     status.add_argument("--note")
     status.add_argument("--lease", type=int, default=3_600, metavar="S", help="for so many seconds")
     status.add_argument("--hold", action="store_true", help="as long as this runs, instead")
-    status.set_defaults(run=run_status)
-    explain = commands.add_parser("explain", help="what one's own rules make of somebody")
-    explain.add_argument("address")
+    listed = command(run_list, "a list of one's own")
+    listed.add_argument("what", choices=[label(what) for what in LISTS])
+    news = command(run_follow, "follow something of one's own")
+    news.add_argument("what", choices=[label(what) for what in NEWS])
+    counted(news, "changes")
+    contact = command(run_contact, "change an entry of the contact list", "address", later=True)
+    contact.add_argument("--name")
+    contact.add_argument("--group", action="append", default=[], help="that it comes into")
+    contact.add_argument("--no-group", action="append", default=[], help="that it leaves")
+    contact.add_argument("--follow", choices=("yes", "no"))
+    contact.add_argument("--grant", choices=("none", "status", "all"))
+    contact.add_argument("--keep-out", action="store_true", help="who is not in it stays out of it")
+    contact.add_argument("--remove", action="store_true", help="the whole entry")
+    contact.add_argument("--base", type=int, help="the list's number that this was made on")
+    rules = command(run_rules, "who may see what, and who may write", later=True)
+    rules.add_argument("file", nargs="?", type=Path, help="those that replace them, in TOML")
+    rules.add_argument("--base", type=int, help="the number of those that it was made from")
+    decide = command(run_decide, "decide about somebody who waits for that", "address")
+    decide.add_argument("decision", choices=("allow", "polite", "deny"))
+    explain = command(run_explain, "what one's own rules make of somebody", "address")
     explain.add_argument("--delivery", action="store_true", help="the delivery rules")
-    explain.set_defaults(run=run_explain)
     return parser
 
 
@@ -2344,7 +2729,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Runs a command: 0 done, 1 answered no, 2 usage, 3 not reached, 4 sign-in failed."""
     args = arguments().parse_args(argv)
     options = vars(args)
-    runs_on = args.command == "watch" or options.get("follow") or options.get("hold")
+    runs_on = args.command in ("watch", "follow") or options.get("follow") is True \
+        or options.get("hold")
     client: Optional[Client] = None
     try:
         stop = Stop()

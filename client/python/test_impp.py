@@ -3,12 +3,17 @@
 `python3 -m unittest discover client/python`, from the repository's root or anywhere else.
 """
 
+import collections
 import dataclasses
+import fcntl
 import json
 import re
+import tempfile
+import time
 import unittest
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Any, Callable, Deque, Dict, List, Sequence, Tuple, Union
+from unittest import mock
 
 import impp
 
@@ -106,7 +111,32 @@ class Tables(unittest.TestCase):
          "MESSAGE", "ACK", "PING", "BYE"), impp.COMMANDS))
     MAPS = {"held version": impp.HeldVersion, "short page": impp.ShortPage, "page": impp.Page,
             "item": impp.Item, "contact": impp.Contact, "contacts": impp.Contacts,
-            "explanation": impp.Explanation, "watcher entry": impp.WatcherEntry}
+            "explanation": impp.Explanation, "watcher entry": impp.WatcherEntry,
+            "watchers": impp.Watchers, "contact edit": impp.ContactEdit,
+            "contact change": impp.ContactChange, "request entry": impp.RequestEntry,
+            "requests": impp.Requests, "request edit": impp.RequestEdit,
+            "read mark": impp.ReadMark, "read marks": impp.ReadMarks,
+            "read mark edit": impp.ReadMarkEdit, "typing edit": impp.TypingEdit,
+            "typing notice": impp.TypingNotice, "deletion": impp.Deletion,
+            "deletion report": impp.DeletionReport, "fate report": impp.FateReport,
+            "device report": impp.DeviceReport, "whereabouts": impp.Whereabouts,
+            "act": impp.Act, "acts": impp.Acts, "rule trace": impp.RuleTrace}
+    NUMBERS = {"things": impp.Thing, "bindings": impp.Binding,
+               "subscription states": impp.State, "subscription events": impp.Event,
+               "outcomes": impp.Outcome, "item kinds": impp.ItemKind, "fates": impp.Fate,
+               "device events": impp.DeviceEvent, "grants": impp.Grant,
+               "following": impp.Following, "request kinds": impp.RequestKind,
+               "decisions": impp.Decision, "proofs": impp.Proof, "BYE reasons": impp.Reason,
+               "errors": impp.Code, "sayers": impp.Sayer}
+
+    def test_numbers_are_those_of_the_tables(self) -> None:
+        tables = json.loads((ROOT / "protocol/vectors/tables.json").read_text(encoding="utf-8"))
+        for name, numbers in self.NUMBERS.items():
+            with self.subTest(name):
+                rows = {row["number"]: row["name"] for row in tables[name]}
+                self.assertEqual({int(ours): impp.label(ours) for ours in numbers}, rows)
+        passing = {row["number"] for row in tables["errors"] if row["repeated"] == "transient"}
+        self.assertEqual({int(code) for code in impp.PASSING} | {impp.Code.WRONG_STATE}, passing)
 
     def test_fields_have_the_numbers_and_names_of_the_tables(self) -> None:
         tables = json.loads((ROOT / "protocol/vectors/tables.json").read_text(encoding="utf-8"))
@@ -229,6 +259,238 @@ class SignIn(unittest.TestCase):
         for challenge in wrong:
             with self.subTest(challenge), self.assertRaises(impp.Distrusted):
                 impp.Scram("a@a.example", "pencil", "abc").proof(challenge.encode())
+
+
+ALICE = impp.Account("alice@a.example", "pencil", bytes(15) + b"a", "a.example")
+Answer = Union[impp.Record, impp.Unknown, Exception]
+
+
+class Server:
+    """What is at the other end, in place of `Wire`. It signs in who knows the password, and says
+    to each request what `answers` says. Of these an OK or an ERROR is the answer; an exception is
+    raised where the connection is read."""
+
+    def __init__(self, answers: Callable[[impp.Record], Sequence[Answer]]) -> None:
+        self.answers = answers
+        self.lets_in = True
+        self.asked: List[impp.Record] = []
+        self.heard = time.monotonic()
+        self._frames: Deque[Any] = collections.deque()
+
+    def __call__(self, *_: Any) -> "Server":
+        self._frames.clear()
+        return self
+
+    def send(self, number: int, command: impp.Record) -> None:
+        if isinstance(command, impp.Hello):
+            self._say(0, impp.Hello(1, features=("series",), time=1_700_000_000_000))
+        elif isinstance(command, impp.Auth) and command.mechanism:
+            nonce = command.data.decode().rpartition("r=")[2]
+            challenge = f"r={nonce}+,s=AAECAwQFBgcICQoLDA0ODw==,i=4096".encode()
+            self._scram = impp.Scram(ALICE.address, ALICE.password, nonce)
+            self._scram.proof(challenge)
+            self._say(number, impp.Challenge(challenge))
+        elif isinstance(command, impp.Auth) and not self.lets_in:
+            self._say(number, impp.Error(impp.Code.AUTH_FAILED, impp.Sayer.SERVER))
+        elif isinstance(command, impp.Auth):
+            self._say(number, impp.Done(data=self._scram._expected, address=ALICE.address))
+        elif not isinstance(command, impp.Bye):
+            self.asked.append(command)
+            for said in self.answers(command):
+                is_answer = isinstance(said, (impp.Done, impp.Error))
+                self._say(number if is_answer else 0, said)
+
+    def _say(self, number: int, said: Answer) -> None:
+        known = isinstance(said, impp.Record)
+        self._frames.append(impp.Frame(number, said) if known else said)
+
+    def receive(self, _: float) -> Any:
+        said = self._frames.popleft() if self._frames else None
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    def close(self) -> None:
+        pass
+
+
+def client_of(answers: Callable[[impp.Record], Sequence[Answer]]) -> Tuple[impp.Client, Server]:
+    """A client of such a server, which tries once."""
+    server = Server(answers)
+    return impp.Client(ALICE, patience=0, connect=server), server
+
+
+def told(*cursors: bytes) -> List[impp.Notify]:
+    """News of the log, a page for each cursor."""
+    pages = [impp.Page(cursor, b"oldest").encode() for cursor in cursors]
+    return [impp.Notify(ALICE.address, impp.Thing.LOG, impp.State.ACTIVE, snapshot=page)
+            for page in pages]
+
+
+def item_of(body: bytes, from_: str, cursor: bytes) -> bytes:
+    """An item of the log."""
+    message = impp.Message(body.ljust(16), ALICE.address, body, from_=from_)
+    return impp.Item(impp.ItemKind.MESSAGE, cursor, 0, message.encode()).encode()
+
+
+class Later(unittest.TestCase):
+    """What came after this program, or cannot be read, is passed over, and the next is read."""
+
+    def test_an_answer_that_came_later_is_an_internal_error(self) -> None:
+        newer = impp.Unknown(1 + 2, 5, "Code has no number 99")
+        client, _ = client_of(lambda _: [newer])
+        with self.assertRaises(impp.Refused) as refused:
+            client.session().ok(impp.Ping())
+        self.assertIs(refused.exception.error.code, impp.Code.INTERNAL)
+        self.assertIn("no number 99", str(refused.exception))
+
+    def test_an_item_that_cannot_be_read_keeps_nobody_from_the_next(self) -> None:
+        fate = impp.put_fields({1: bytes(16), 2: b"bob@a.example", 3: 2, 4: 99})
+        later = impp.put_fields({1: 3, 2: b"1", 3: 0, 5: fate})
+        torn = impp.put_fields({1: 1, 2: b"2"})
+        garbled = impp.put_fields({1: 1, 2: b"3", 3: 0, 4: b"no fields"})
+        whole = item_of(b"hello", "bob@a.example", b"4")
+        items = list(impp.Page(b"4", b"0", (later, torn, garbled, whole)).known())
+        self.assertEqual([item.cursor for item in items], [b"2", b"3", b"4"])
+        self.assertIs(items[0].kind, impp.ItemKind.DAMAGED)
+        self.assertIsNone(items[1].read())
+        self.assertEqual(items[2].read().body, b"hello")
+
+
+class Connections(unittest.TestCase):
+    """What a client holds, what it forgets, and where it begins again."""
+
+    def test_pages_of_before_are_passed_over(self) -> None:
+        again = [*told(b"old"), impp.Done(), *told(b"1", b"2")]
+
+        def answers(asked: impp.Record) -> Sequence[Answer]:
+            if isinstance(asked, impp.Ping):
+                return [*told(b"1", b"2", b"3", b"4"), impp.Done()]
+            return again if len(server.asked) > 1 else [impp.Done()]
+
+        client, server = client_of(answers)
+        client.follow_log(None)
+        with mock.patch.object(impp, "EVENTS_MAX", 2):
+            client.ok(impp.Ping())
+            pages = [client.next(1).page.cursor for _ in range(2)]
+        self.assertEqual(pages, [b"1", b"2"])
+
+    def test_who_is_followed_no_more_is_forgotten(self) -> None:
+        bob = impp.Contact("bob@a.example", impp.Grant.ALL, follow=True,
+                           subscription=impp.State.ACTIVE)
+        ended = impp.Notify(bob.address, impp.Thing.PRESENCE, impp.State.TERMINATED,
+                            event=impp.Event.TIMEOUT)
+        contacts = impp.Contacts((bob,)).encode()
+        client, _ = client_of(lambda _: [impp.Done(content=contacts), ended])
+        client.follow_contacts()
+        states = [client.next(1).followed.state for _ in range(2)]
+        self.assertIs(states[-1], impp.State.TERMINATED)
+        self.assertIsNone(client.followed(bob.address))
+
+    def test_a_cursor_that_is_worth_nothing_begins_at_the_oldest(self) -> None:
+        page = impp.Page(b"1", b"0", (item_of(b"hello", "bob@a.example", b"1"),))
+
+        def answers(asked: impp.Record) -> Sequence[Answer]:
+            if asked.cursor is not None:
+                return [impp.Error(impp.Code.BAD_CURSOR, impp.Sayer.SERVER)]
+            is_fetch = isinstance(asked, impp.Fetch)
+            return [impp.Done(content=page.encode() if is_fetch else None), *told(b"1")[is_fetch:]]
+
+        client, _ = client_of(answers)
+        self.assertEqual(list(client.read(b"of another store")), [page])
+        client.follow_log(b"of another store")
+        self.assertEqual(client.next(1).page.cursor, b"1")
+
+    def test_what_is_told_of_ones_own_is_read_and_what_came_later_is_not(self) -> None:
+        marks = impp.ReadMarks((impp.ReadMark("bob@a.example", b"1"),))
+        news = impp.Notify(ALICE.address, impp.Thing.READ_MARKS, impp.State.ACTIVE,
+                           patch=marks.encode())
+        later = impp.Unknown(0, 9, "Thing has no number 99")
+        client, _ = client_of(lambda _: [impp.Done(), later, news])
+        client.follow_news(impp.Thing.READ_MARKS)
+        self.assertEqual(client.next(1), impp.News(impp.Thing.READ_MARKS, marks, False))
+
+    def test_what_is_behind_the_mark_is_unread(self) -> None:
+        bob, carol = "bob@a.example", "carol@a.example"
+        items = [item_of(b"4", carol, b"4"), item_of(b"3", bob, b"3"), item_of(b"2", bob, b"2"),
+                 item_of(b"1", bob, b"1")]
+        pages = {None: impp.Page(b"back", b"0", tuple(items[:2]), True),
+                 b"back": impp.Page(b"end", b"0", tuple(items[2:]))}
+        marks = impp.ReadMarks((impp.ReadMark(bob, b"2", b"2".ljust(16)),))
+
+        def answers(asked: impp.Record) -> Sequence[Answer]:
+            if asked.what is impp.Thing.READ_MARKS:
+                return [impp.Done(content=marks.encode())]
+            self.assertTrue(asked.backwards and asked.metadata)
+            return [impp.Done(content=pages[asked.cursor].encode())]
+
+        client, _ = client_of(answers)
+        self.assertEqual(client.unread(), {bob: 1, carol: 1})
+
+
+class Outboxes(unittest.TestCase):
+    """What waits in an outbox keeps its order, and its ids once it was tried."""
+
+    def setUp(self) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self._folder.cleanup)
+        self.outbox = impp.Outbox(Path(self._folder.name) / "alice.toml")
+        self.folder = Path(self._folder.name) / "alice.toml.py-outbox"
+        self.first = impp.Message(impp.NO_ID, "bob@a.example", b"first")
+        self.edit = impp.Publish(ALICE.address, impp.Thing.CONTACTS,
+                                 impp.ContactEdit(remove="bob@a.example").encode(), base=7)
+
+    def test_a_message_that_may_have_left_keeps_its_id(self) -> None:
+        self.outbox.put(self.first)
+        self.outbox.put(self.edit)
+        lost = impp.ConnectionLost("cut")
+        client, server = client_of(lambda _: [lost])
+        with self.assertRaises(impp.ConnectionLost):
+            list(self.outbox.send(client))
+        tried = server.asked[0]
+        self.assertNotEqual(tried.id, impp.NO_ID)
+        client, server = client_of(lambda _: [impp.Done()])
+        sent = [command for command, _ in self.outbox.send(client)]
+        self.assertEqual((sent, server.asked), ([tried, self.edit], [tried, self.edit]))
+        self.assertEqual(self.outbox.paths(), [])
+
+    def test_who_has_no_room_holds_up_nobody_else(self) -> None:
+        other = dataclasses.replace(self.first, to="carol@a.example")
+        for message in (self.first, self.first, other):
+            self.outbox.put(message)
+        full = impp.Error(impp.Code.FULL, impp.Sayer.RECIPIENT)
+
+        def answers(asked: impp.Record) -> Sequence[Answer]:
+            return [full if asked.to == "bob@a.example" else impp.Done()]
+
+        client, server = client_of(answers)
+        sent = [command.to for command, _ in self.outbox.send(client)]
+        self.assertEqual((sent, len(server.asked)), (["carol@a.example"], 2))
+        self.assertEqual(len(self.outbox.paths()), 2)
+
+    def test_what_is_refused_waits_no_more_and_what_cannot_be_read_stays(self) -> None:
+        self.outbox.put(self.first)
+        (self.folder / "000000000000.frame").write_bytes(b"torn")
+        refused = impp.Error(impp.Code.NOT_FOUND, impp.Sayer.SERVER)
+        client, _ = client_of(lambda _: [refused])
+        self.assertEqual([answer for _, answer in self.outbox.send(client)], [refused])
+        self.assertEqual([path.name for path in self.outbox.paths()], ["000000000000.frame"])
+
+    def test_who_is_not_let_in_has_sent_nothing(self) -> None:
+        self.outbox.put(self.first)
+        client, server = client_of(lambda _: [impp.Done()])
+        server.lets_in = False
+        with self.assertRaises(impp.NotLetIn):
+            list(self.outbox.send(client))
+        self.assertEqual(self.outbox.load(self.outbox.paths()[0]), self.first)
+
+    def test_it_is_its_owners_alone_and_one_programs_at_a_time(self) -> None:
+        self.outbox.put(self.first)
+        modes = {path.stat().st_mode & 0o777 for path in self.folder.iterdir()}
+        self.assertEqual((self.folder.stat().st_mode & 0o777, modes), (0o700, {0o600}))
+        with self.outbox.locked(), (self.folder / "lock").open() as lock:
+            with self.assertRaises(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ async fn e1_a_connection_that_is_cut_anywhere_loses_and_doubles_nothing() {
     let server = Server::quickstart();
     let bob = Impp::of(&server, "bob");
     let cable = Cable::to(server.address(), Ipv4Addr::LOCALHOST).await;
-    let alice = Impp::with_profile(&through(&server, &cable));
+    let alice = Impp::with_profile(&through(&server, "alice", &cable));
     let send =
         |text: &str| alice.run(&["send", "bob@localhost", text, "--later", "--timeout", "1"]);
     let carried = || cable.bytes().0 + cable.bytes().1;
@@ -118,13 +118,13 @@ async fn e1_a_connection_that_is_cut_anywhere_loses_and_doubles_nothing() {
 /// Places at which the connection is cut.
 const CUTS: u64 = 16;
 
-/// A profile of alice's whose way to the server is that cable.
-pub(crate) fn through(server: &Server, cable: &Cable) -> PathBuf {
-    let own = server.profile_path("alice");
+/// A profile of an account whose way to the server is that cable.
+pub(crate) fn through(server: &Server, name: &str, cable: &Cable) -> PathBuf {
+    let own = server.profile_path(name);
     let text = std::fs::read_to_string(&own).unwrap();
     let direct = server.address().to_string();
     assert!(text.contains(&direct), "{text}");
-    let path = own.with_file_name("through.toml");
+    let path = own.with_file_name(format!("{name}-by-{}.toml", cable.address().port()));
     // The permissions of a profile go with its copy.
     std::fs::copy(&own, &path).unwrap();
     std::fs::write(&path, text.replace(&direct, &cable.address().to_string())).unwrap();

@@ -11,17 +11,18 @@ use std::sync::mpsc::{Receiver, channel};
 use impp_tests::Server;
 use impp_tests::cable::Cable;
 use impp_tests::impp::Impp;
-use impp_tests::server::Profile;
 use impp_tests::wait::{DEADLINE, eventually, skipped};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+
+use crate::outbox::through;
 
 const ALICE: &str = "alice@localhost";
 const BOB: &str = "bob@localhost";
 
 /// `impp.py` as one account.
-struct Python {
-    profile: PathBuf,
+pub(crate) struct Python {
+    pub(crate) profile: PathBuf,
 }
 
 /// One that runs on. Killed when dropped.
@@ -31,7 +32,7 @@ struct Running {
 }
 
 /// Whether there is a Python that can run it; if not, that is said.
-fn is_there() -> bool {
+pub(crate) fn is_there() -> bool {
     let new_enough = "import ssl, sys; sys.exit(sys.version_info < (3, 9) or not ssl.HAS_TLSv1_3)";
     let ran = Command::new("python3").args(["-c", new_enough]).stderr(Stdio::null()).status();
     let there = ran.is_ok_and(|status| status.success());
@@ -56,20 +57,6 @@ impl Python {
         Python { profile: server.profile_path(name) }
     }
 
-    /// As an account, through a cable.
-    fn through(cable: &Cable, server: &Server, name: &str) -> Python {
-        let Profile { address, password } = server.profile(name);
-        let profile = server.data().join(format!("profiles/{name}-by-cable.toml"));
-        let (place, trust) = (cable.address(), server.trust());
-        let text = format!(
-            "address = \"{address}\"\nserver = \"{place}\"\npassword = \"{password}\"\n\
-             trust = \"{}\"\n",
-            trust.display()
-        );
-        std::fs::write(&profile, text).unwrap();
-        Python { profile }
-    }
-
     fn command(&self, args: &[&str]) -> Command {
         let mut command = python();
         command.arg(folder().join("impp.py")).arg("--profile").arg(&self.profile);
@@ -79,7 +66,7 @@ impl Python {
     }
 
     /// Runs it to its end: its exit code and its objects.
-    fn run(&self, args: &[&str]) -> (i32, Vec<Value>) {
+    pub(crate) fn run(&self, args: &[&str]) -> (i32, Vec<Value>) {
         let output = self.command(args).output().unwrap();
         let lines = String::from_utf8(output.stdout).unwrap();
         let objects = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -243,6 +230,49 @@ async fn d_5_1_1_e2_messages_go_both_ways_between_two_clients() {
     assert_eq!(alice.run(&["send", "nobody@localhost", "x"]).0, 1);
 }
 
+/// What an owner keeps is one to both clients: how far was read, what was deleted, contacts field by field,
+/// and what has met another change.
+#[tokio::test]
+async fn d_6_3_what_an_owner_keeps_is_changed_by_either_client() {
+    if !is_there() {
+        return;
+    }
+    let server = Server::quickstart();
+    let (script, laptop) = (Python::of(&server, "bob"), Impp::of(&server, "bob"));
+    for text in ["one", "two", "three"] {
+        Impp::of(&server, "alice").run(&["send", BOB, text]).one();
+    }
+    let inbox = script.inbox(&[]);
+    let of = |n: usize, name: &str| inbox[n][name].as_str().unwrap().to_owned();
+    assert_eq!(script.one(&["read"])["unread"], 3);
+    let news = script.start(&["follow", "read-marks"]);
+    assert_eq!(news.next()["whole"], true);
+    laptop.run(&["read", ALICE, &of(1, "id")]).one();
+    let told = news.next();
+    assert_eq!((&told["whole"], &told["entries"][0]["id"]), (&false.into(), &inbox[1]["id"]));
+    news.stop().await;
+    assert_eq!(script.one(&["read"])["unread"], 1);
+    script.one(&["read", ALICE, &of(0, "cursor")]);
+    assert_eq!(script.one(&["read"])["unread"], 1, "it is unread again");
+    // What is deleted is gone to the other, and from what was written with somebody.
+    assert_eq!(script.one(&["delete", &of(1, "cursor")])["outcome"], "done");
+    assert_eq!(laptop.run(&["inbox", "delete", &of(1, "id")]).code, 1);
+    assert_eq!(bodies(&script.run(&["history", ALICE]).1, "message"), ["three", "one"]);
+    // A name passes by a grant; a grant does not pass by another one, and nobody comes back unasked.
+    let number = script.run(&["list", "contacts"]).1.pop().unwrap()["number"].to_string();
+    let change = |what: &[&str]| {
+        script.run(&[&["contact", ALICE, "--base", number.as_str()], what].concat())
+    };
+    laptop.run(&["contacts", "add", ALICE, "--grant", "none"]).one();
+    assert_eq!(change(&["--grant", "all"]).0, 1);
+    assert_eq!(change(&["--name", "Al"]).0, 0);
+    let contacts = laptop.run(&["contacts"]).objects;
+    assert_eq!((&contacts[0]["name"], &contacts[0]["grants"]), (&"Al".into(), &"none".into()));
+    assert_eq!(laptop.run(&["contacts", "remove", ALICE]).code, 0);
+    let (code, said) = change(&["--group", "friends"]);
+    assert_eq!((code, &said[0]["outcome"]), (1, &"dropped".into()));
+}
+
 /// A connection that is cut costs no sign-in: the session is taken up by the server's certificate, and the
 /// log goes on.
 #[tokio::test(flavor = "multi_thread")]
@@ -252,7 +282,8 @@ async fn d_5_4_7_2_d_6_3_a_client_without_an_exporter_resumes() {
     }
     let server = Server::quickstart();
     let cable = Cable::to(server.address(), Ipv4Addr::LOCALHOST).await;
-    let (bob, carol) = (Python::through(&cable, &server, "bob"), Impp::of(&server, "carol"));
+    let (bob, carol) =
+        (Python { profile: through(&server, "bob", &cable) }, Impp::of(&server, "carol"));
     let reads = bob.start(&["inbox", "--follow"]);
     carol.run(&["send", BOB, "before"]).one();
     assert_eq!(reads.next()["body"], "before");
@@ -274,8 +305,8 @@ async fn g2_e2_messages_of_two_clients_over_cuts_and_a_crash() {
     }
     let mut server = Server::with().no_rates().start();
     let cable = Cable::to(server.address(), Ipv4Addr::LOCALHOST).await;
-    let bob = Python::through(&cable, &server, "bob");
-    let alice = Python::through(&cable, &server, "alice");
+    let bob = Python { profile: through(&server, "bob", &cable) };
+    let alice = Python { profile: through(&server, "alice", &cable) };
     let carol = Impp::of(&server, "carol");
     let reads = bob.start(&["inbox", "--follow", "--ack"]);
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
@@ -319,6 +350,39 @@ fn seen_all(count: &mut impl FnMut(&Value), reads: &Running, last: &str) -> bool
     count(&line);
     line["body"] == last
 }
+
+/// What was written goes once and in its order, wherever a connection is cut between the message and its
+/// answer, by whichever run of the program.
+#[tokio::test(flavor = "multi_thread")]
+async fn e1_e2_what_waits_in_the_second_clients_outbox_comes_once() {
+    if !is_there() {
+        return;
+    }
+    let server = Server::with().no_rates().start();
+    let cable = Cable::to(server.address(), Ipv4Addr::LOCALHOST).await;
+    let alice = Python { profile: through(&server, "alice", &cable) };
+    let carried = || cable.bytes().0 + cable.bytes().1;
+    let mut texts = vec!["first".to_owned(), "whole".to_owned()];
+    assert_eq!(alice.one(&["send", BOB, "first", "--later"])["outcome"], "delivered");
+    let before = carried();
+    assert_eq!(alice.one(&["send", BOB, "whole", "--later"])["outcome"], "delivered");
+    let whole = carried() - before;
+    for cut in (whole - LAST_BYTES..whole).step_by(20) {
+        cable.cut_after(cut);
+        let text = format!("cut after {cut}");
+        // It gives up before it tries a second time.
+        assert_eq!(alice.run(&["--timeout", "0.2", "send", BOB, &text, "--later"]).0, 0);
+        texts.push(text);
+        cable.plug();
+        assert_eq!(alice.run(&["outbox", "send"]).0, 0);
+        assert_eq!(alice.run(&["outbox", "list"]), (0, vec![]));
+    }
+    let inbox = Impp::of(&server, "bob").run(&["inbox"]).objects;
+    assert_eq!(bodies(&inbox, "message"), texts);
+}
+
+/// Of a connection, with a message and its answer in them, and the end of the sign-in.
+const LAST_BYTES: u64 = 300;
 
 /// What a client holds, and what it follows, it says and follows again after a crash of the server;
 /// a watcher who named what he had is told it no second time.

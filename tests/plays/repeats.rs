@@ -99,7 +99,7 @@ async fn e2_what_is_asked_again_while_it_is_under_way_is_answered_with_it() {
 async fn e2_e4_an_edit_by_impp_is_done_once_wherever_it_is_cut() {
     let server = Server::quickstart();
     let cable = Cable::to(server.address(), Ipv4Addr::LOCALHOST).await;
-    let alice = Impp::with_profile(&through(&server, &cable));
+    let alice = Impp::with_profile(&through(&server, "alice", &cable));
     let file = server.data().join("edit.toml");
     let text = |n: u64| {
         format!("[[rule]]\nid = \"r{n}\"\nwho = [\"bob@localhost\"]\nhandling = \"block\"\n")

@@ -35,6 +35,7 @@ use super::schema::{checkpoint, vacuum};
 use super::scrub::SCRUB_INTERVAL;
 use super::shared::Shared;
 use super::summing::Summing;
+use super::sweep;
 use super::tables::write_place;
 use super::witness::Beholder;
 use crate::{Health, Lack, StoreError};

@@ -106,6 +106,7 @@ impl Logs {
             let query = ReadBack {
                 owner: owner.clone(),
                 upto,
+                with: None,
                 items_max: left.items.min(PAGE_ITEMS_MAX) as usize,
                 bytes_max: PAGE_BYTES_MAX,
             };

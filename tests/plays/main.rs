@@ -109,3 +109,4 @@ mod unstored;
 mod untold;
 mod volatile;
 mod watchers_seen;
+mod week;

@@ -2518,6 +2518,8 @@ def run_read(client: Client, args: argparse.Namespace, _: Stop) -> int:
         for who, count in sorted(client.unread().items()):
             say(address=who, unread=count)
         return 0
+    if args.cursor is None:
+        raise Usage("up to which message? its cursor, as inbox says it")
     edit = ReadMarkEdit(parse_address(args.address), bytes.fromhex(args.cursor))
     return deliver(client, args, client.edit(Thing.READ_MARKS, edit))
 
@@ -2556,8 +2558,9 @@ def run_follow(client: Client, args: argparse.Namespace, _: Stop) -> int:
 
 def run_contact(client: Client, args: argparse.Namespace, _: Stop) -> int:
     """Changes an entry of the contact list, field by field, or removes it."""
-    who = parse_address(args.address)
-    base = client.entries(Thing.CONTACTS)[1] if args.base is None else args.base
+    who, base = parse_address(args.address), args.base
+    if base is None and not args.later:
+        base = client.entries(Thing.CONTACTS)[1]
     change = ContactChange(
         who, args.name, tuple(args.group), tuple(args.no_group),
         Following[args.follow.upper()] if args.follow else None,
@@ -2568,12 +2571,16 @@ def run_contact(client: Client, args: argparse.Namespace, _: Stop) -> int:
 
 def run_rules(client: Client, args: argparse.Namespace, _: Stop) -> int:
     """Shows one's rules, or sets them, which were made from those of a number."""
+    owner, base = client.account.address, args.base
     if args.file is None:
-        done = client.ok(Fetch(client.account.address, Thing.RULES))
+        done = client.ok(Fetch(owner, Thing.RULES))
         say(rules=(done.content or b"").decode(), number=done.number)
         return 0
-    made = Publish(client.account.address, Thing.RULES, args.file.read_bytes(), base=args.base)
-    return deliver(client, args, made)
+    if base is None and args.later:
+        raise Usage("rules that wait for a server need --base")
+    if base is None:
+        base = client.ok(Fetch(owner, Thing.RULES)).number
+    return deliver(client, args, Publish(owner, Thing.RULES, args.file.read_bytes(), base=base))
 
 
 def run_decide(client: Client, args: argparse.Namespace, _: Stop) -> int:
@@ -2708,7 +2715,7 @@ def arguments() -> argparse.ArgumentParser:
     contact.add_argument("--grant", choices=("none", "status", "all"))
     contact.add_argument("--keep-out", action="store_true", help="who is not in it stays out of it")
     contact.add_argument("--remove", action="store_true", help="the whole entry")
-    contact.add_argument("--base", type=int, help="the list's number that this was made on")
+    contact.add_argument("--base", type=int, help="the list's number that it was made on")
     rules = command(run_rules, "who may see what, and who may write", later=True)
     rules.add_argument("file", nargs="?", type=Path, help="those that replace them, in TOML")
     rules.add_argument("--base", type=int, help="the number of those that it was made from")

@@ -273,6 +273,35 @@ async fn d_6_3_what_an_owner_keeps_is_changed_by_either_client() {
     assert_eq!((code, &said[0]["outcome"]), (1, &"dropped".into()));
 }
 
+/// What others let one be told reaches a script too: that they write just now, and what they have received.
+#[tokio::test]
+async fn d_6_3_who_writes_and_what_was_received_is_told_to_the_second_client() {
+    if !is_there() {
+        return;
+    }
+    let server = Server::quickstart();
+    let (alice, bob) = (Python::of(&server, "alice"), Python::of(&server, "bob"));
+    let rules = server.data().join("marks.toml");
+    let marks = "[[rule]]\nid = \"contacts\"\nwho = [\"contacts\"]\nhandling = \"allow\"\n\
+                 [[delivery]]\nid = \"all\"\nwho = [\"anyone\"]\naction = \"accept\"\n\
+                 marks = [\"typing\", \"received\"]\n";
+    std::fs::write(&rules, marks).unwrap();
+    assert_eq!(bob.one(&["rules", rules.to_str().unwrap()])["outcome"], "done");
+    let typing = alice.start(&["follow", "typing", "--count", "1"]);
+    let told = async || {
+        assert_eq!(bob.run(&["typing", ALICE]).0, 0);
+        typing.lines.try_recv().ok()
+    };
+    assert_eq!(eventually("who writes", told).await["from"], BOB);
+    let sent = alice.one(&["send", BOB, "hello"]);
+    assert_eq!(bob.inbox(&["--ack"]).len(), 1);
+    let told = async || {
+        let marks = alice.run(&["list", "read-marks"]).1;
+        marks.into_iter().find(|mark| mark["received"] == sent["id"])
+    };
+    assert_eq!(eventually("what was received", told).await["address"], BOB);
+}
+
 /// A connection that is cut costs no sign-in: the session is taken up by the server's certificate, and the
 /// log goes on.
 #[tokio::test(flavor = "multi_thread")]

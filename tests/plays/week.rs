@@ -1,6 +1,7 @@
 //! A week of one person with three devices: two laptops with `impp`, and a script with `impp.py`. Each is
 //! offline at odd hours, cut while it reads or sends, and writes, reads, marks, deletes and edits meanwhile,
 //! on what it knew when it was last connected; the server is killed now and then. Hours pass by order.
+//! `IMPP_WEEK` draws another week.
 
 mod device;
 
@@ -159,7 +160,8 @@ async fn e1_e2_e4_g2_a_week_of_three_devices_ends_with_the_same_everywhere() {
         Device::laptop(&server).await,
         Device::script(&server).await,
     ];
-    let (mut dice, mut acknowledged) = (Dice::new(7), Acknowledged::default());
+    let week = std::env::var("IMPP_WEEK").map_or(7, |week| week.parse().unwrap());
+    let (mut dice, mut acknowledged) = (Dice::new(week), Acknowledged::default());
     for now in 0..HOURS {
         hour(now, &mut dice, &mut server, &mut devices, &mut acknowledged);
     }

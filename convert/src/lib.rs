@@ -20,6 +20,6 @@ const PLAIN: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'+');
 
 /// The URI of an address's inbox, `im:user@domain` (RFC 3860), or presentity, `pres:` (RFC 3859).
-fn uri(scheme: &str, address: &Address) -> String {
+pub fn uri(scheme: &str, address: &Address) -> String {
     format!("{scheme}:{}@{}", utf8_percent_encode(address.local(), PLAIN), address.domain_str())
 }

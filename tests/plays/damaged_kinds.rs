@@ -111,6 +111,7 @@ const KINDS: &[Kind] = &[
         SEEN,
     ),
     added(("TRACE", 17), "alice\0floor", "1", SEEN),
+    added(("ASIDE", 18), "alice\0far.example", "1", &[]),
 ];
 
 /// What is the server's own.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod asked;
+mod backed_up;
 mod before_sign_in;
 mod bounded;
 mod checked;

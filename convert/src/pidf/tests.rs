@@ -180,6 +180,27 @@ fn any_document() -> impl Strategy<Value = Document> {
     })
 }
 
+/// A form that this registry does not have may come from elsewhere: it is a field of our own, and no XML.
+#[test]
+fn a_form_that_is_not_known_makes_no_element() {
+    let mut document = Document::default();
+    let mut tuple = Fields::default();
+    let evil = "open</basic></status></tuple><tuple id=\"x\"><status><basic>open";
+    for (name, value) in
+        [("contact", "im:eve@evil.example"), ("priority", "1\" x=\"2"), ("status", evil)]
+    {
+        tuple.insert(FieldName::parse(name).unwrap(), value.into());
+    }
+    tuple.insert(FieldName::heard("weather").unwrap(), "rain".into());
+    document.tuples.insert(PartId::parse("t").unwrap(), tuple);
+    let written = write(&owner(), &document).xml;
+    assert_eq!(written.matches("<tuple").count(), 1, "{written}");
+    assert!(!written.contains("<basic>") && !written.contains("priority=\""), "{written}");
+    let read = read(written.as_bytes()).unwrap();
+    assert_eq!(read.document.tuples.len(), 1);
+    assert_eq!(read.lost.len(), 3, "{:?}", read.lost);
+}
+
 proptest! {
     #[test]
     fn r3_1_1_what_we_write_is_read_as_what_it_was(mut document in any_document()) {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use impp_protocol::Address;
-use impp_protocol::presence::{Document, Fields, UserInput};
+use impp_protocol::presence::{Document, FieldName, Fields, UserInput, canonical_value};
 use quick_xml::escape::escape;
 
 use super::{
@@ -64,7 +64,8 @@ fn part(out: &mut String, lost: &mut Vec<String>, kind: Part, id: &str, fields: 
     };
     let _ = writeln!(out, "  <{name} id=\"{}\">", escape(id));
     if kind == Part::Tuple {
-        let basic = fields.get("status").map(|status| format!("<basic>{status}</basic>"));
+        let status = fields.get("status").filter(|status| has_form("status", status));
+        let basic = status.map(|status| format!("<basic>{}</basic>", escape(&**status)));
         let _ = writeln!(out, "    <status>{}</status>", basic.unwrap_or_default());
     }
     let (mut own, mut last) = (String::new(), Last::default());
@@ -73,10 +74,12 @@ fn part(out: &mut String, lost: &mut Vec<String>, kind: Part, id: &str, fields: 
             lost.push(format!("{field} of {id}: it has a character that XML does not have"));
             continue;
         }
-        if last.takes(kind, prefix, field.as_str(), value, fields) {
+        // A form that grew elsewhere has no element here.
+        let is_known = has_form(field.as_str(), value);
+        if is_known && last.takes(kind, prefix, field.as_str(), value, fields) {
             continue;
         }
-        match element(field.as_str(), value) {
+        match element(field.as_str(), value).filter(|_| is_known) {
             Some(written) => drop(writeln!(out, "    {written}")),
             None => {
                 let value = escape(&**value);
@@ -89,6 +92,12 @@ fn part(out: &mut String, lost: &mut Vec<String>, kind: Part, id: &str, fields: 
         out.push_str(&text);
     }
     let _ = writeln!(out, "  </{name}>");
+}
+
+/// Whether a value has the form that the field has here: others may have published more.
+fn has_form(field: &str, value: &str) -> bool {
+    let name = FieldName::parse(field);
+    name.and_then(|name| canonical_value(&name, value)).as_deref() == Some(value)
 }
 
 /// What stands behind all other elements of a part.
@@ -110,8 +119,8 @@ impl Last {
             ("status", Part::Tuple) => {}
             ("priority", Part::Tuple) if all.get("contact").is_some_and(|c| is_contact(c)) => {}
             ("contact", Part::Tuple) if is_contact(value) => {
-                let priority = all.get("priority");
-                let priority = priority.map(|value| format!(" priority=\"{value}\""));
+                let priority = all.get("priority").filter(|value| has_form("priority", value));
+                let priority = priority.map(|value| format!(" priority=\"{}\"", escape(&**value)));
                 let priority = priority.unwrap_or_default();
                 self.contact = format!("    <contact{priority}>{text}</contact>\n");
             }

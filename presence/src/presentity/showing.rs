@@ -1,5 +1,5 @@
 //! What has changed is shown: whom to wake, and when. A presentity is shown changing at its pace; at
-//! once where something has ended whatever the store says.
+//! once where a change decides who may see.
 
 use std::sync::Arc;
 
@@ -28,7 +28,9 @@ impl Presentity {
     ) -> bool {
         let come = self.show_watchers(before, effects);
         // What waits for the pace is not lost with the wait.
-        let mut hurries = at_once && self.contents.next_owed().is_some();
+        let owed = at_once && self.contents.next_owed().is_some();
+        let mut decided = before.policy.is_some() || owed;
+        decided |= before.layers.is_some() && !come.is_empty();
         let rules = |policy: &Policy| Arc::clone(&policy.rules);
         let ruled = before.policy.as_ref();
         let mut moved = ruled.is_some_and(|old| !Arc::ptr_eq(&old.rules, &rules(self.policy())));
@@ -37,15 +39,12 @@ impl Presentity {
         if let Some((_, old)) = &before.layers {
             self.shown = Arc::clone(self.shown_document());
             moved |= sphere(old) != sphere(&self.shown);
-            hurries |= at_once || before.lost.is_some();
+            decided |= at_once || before.lost.is_some();
         }
         if moved {
             self.fall_behind();
         }
-        // Other grounds hurry nothing, and spend nothing: what they take is gone with the decision, and
-        // whoever comes to a view that is behind is shown what is so now (below). Else an edit with each
-        // change would pass the pace by.
-        if hurries {
+        if decided {
             self.renew(now, None, moved, effects);
         } else if before.layers.is_some() {
             self.renew(now, Some(self.newest.pace_limit), moved, effects);

@@ -3,6 +3,8 @@
 //! Reading patches is left to `patch`, which takes more: what others have published, where names and
 //! forms may be known that are not known here.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::document::{Fields, canonical_value};
@@ -61,7 +63,7 @@ impl Patch {
             PartPatch::Remove => None,
         });
         let mut all = std::iter::once(&self.person).chain(of_parts);
-        all.find_map(|change| of_fields(&change.set))
+        all.find_map(|change| of_fields(&change.set).or_else(|| of_names(&change.unset)))
     }
 }
 
@@ -70,6 +72,12 @@ fn of_fields(fields: &Fields) -> Option<String> {
         let why = if name.may_be_published() { of_value(name, Some(value)) } else { unknown() };
         why.map(|why| format!("presence field {:?}: {why}", name.as_str()))
     })
+}
+
+/// Of names alone.
+fn of_names(names: &BTreeSet<FieldName>) -> Option<String> {
+    let name = names.iter().find(|name| !name.may_be_published())?;
+    unknown().map(|why| format!("presence field {:?}: {why}", name.as_str()))
 }
 
 fn why(pair: &LoosePair) -> Option<String> {
@@ -126,5 +134,8 @@ mod tests {
             assert!(said.contains(&format!("{name:?}")) && said.contains(words), "{said}");
         }
         assert!(said(&"x".repeat(10_000), "y").len() < 200);
+        let mut patch = Patch::default();
+        patch.person.unset.insert(FieldName::heard("weather").unwrap());
+        assert!(patch.amiss().is_some_and(|said| said.contains("\"weather\"")));
     }
 }

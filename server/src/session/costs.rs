@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use impp_protocol::command::{Fetch, Publish, Subscribe};
-use impp_protocol::{Command, What};
+use impp_protocol::{Address, Command, What};
 
 use crate::core::budget::Cost;
 
@@ -37,15 +37,15 @@ pub(super) fn takes_back(command: &Command) -> bool {
     }
 }
 
-/// What a request costs an account that has so many sessions.
-pub(super) fn of(command: &Command, sessions: impl FnOnce() -> u64) -> Cost {
+/// What a request costs the account that asks, which has so many sessions.
+pub(super) fn of(command: &Command, who: &Address, sessions: impl FnOnce() -> u64) -> Cost {
     match command {
         // In an inbox or on its way, the copy and the fate in its sender's log, the record of its id.
         Command::Message(message) if !message.volatile => stores(1, 4, message.body.len()),
         Command::Message(_) => work(1),
         Command::Publish(publish) => published(publish, sessions),
         Command::Subscribe(subscribe) => subscribed(subscribe),
-        Command::Fetch(fetch) => fetched(fetch),
+        Command::Fetch(fetch) => fetched(fetch, who),
         Command::Ack(_) | Command::Ping(_) => work(1),
         not_asked!() => work(1),
     }
@@ -86,7 +86,7 @@ fn subscribed(subscribe: &Subscribe) -> Cost {
     }
 }
 
-fn fetched(fetch: &Fetch) -> Cost {
+fn fetched(fetch: &Fetch, who: &Address) -> Cost {
     match fetch.what {
         // Held messages are read whole.
         What::Requests => work(16),
@@ -98,8 +98,8 @@ fn fetched(fetch: &Fetch) -> Cost {
         What::Delegations => work(32),
         // Rules are read as for a change of them.
         What::Explain => work(8),
-        // Many items may be looked at for few.
-        What::Log if fetch.backwards => work(8),
+        // Many items may be looked at for few, as for a delegate always.
+        What::Log if fetch.backwards || fetch.address != *who => work(8),
         // Each page of the log that it has read costs more, see `READ`.
         What::Log => work(2),
         What::Presence | What::Layer | What::Rules | What::Devices | What::Fate => work(1),
@@ -125,13 +125,24 @@ mod tests {
 
     #[test]
     fn what_many_sessions_follow_costs_with_them() {
-        let address = impp_protocol::Address::parse("alice@a.example").unwrap();
+        let address = Address::parse("alice@a.example").unwrap();
+        let of = |command: &Command, sessions: u64| of(command, &address, || sessions);
         let edit = |what| {
             let content = Some(bytes::Bytes::from_static(b"edit"));
             Command::Publish(Publish { content, ..Publish::of(address.clone(), what, None) })
         };
-        assert_eq!(of(&edit(What::Contacts), || 50).work, 104);
-        assert_eq!(of(&edit(What::Rules), || 50), of(&edit(What::Rules), || 1));
-        assert!(of(&edit(What::Rules), || 1).stored > ROW_BYTES);
+        assert_eq!(of(&edit(What::Contacts), 50).work, 104);
+        assert_eq!(of(&edit(What::Rules), 50), of(&edit(What::Rules), 1));
+        assert!(of(&edit(What::Rules), 1).stored > ROW_BYTES);
+    }
+
+    #[test]
+    fn a_delegate_pays_for_what_is_looked_at_between() {
+        let [alice, bob] = ["alice@a.example", "bob@a.example"].map(|a| Address::parse(a).unwrap());
+        let forwards = Fetch::of(alice.clone(), What::Log);
+        let backwards = Command::Fetch(Fetch { backwards: true, ..forwards.clone() });
+        let forwards = Command::Fetch(forwards);
+        assert_eq!(of(&forwards, &alice, || 1).work, 2);
+        assert_eq!(of(&forwards, &bob, || 1), of(&backwards, &alice, || 1));
     }
 }

@@ -232,12 +232,13 @@ impl Session {
     }
 
     /// All these are followed no more because of the contact list. Where that fails, those that are left
-    /// count as followed because of it: who asks again has them let go.
+    /// count as followed because of it: who asks again has them let go, or followed again.
     async fn unlist_all(&mut self, mut gone: Vec<Address>) -> Result<(), Error> {
         while let Some(presentity) = gone.pop() {
             if let Err(error) = self.unlist(&presentity).await {
                 self.by_contact.extend(gone);
-                self.by_contact.insert(presentity);
+                self.by_contact.insert(presentity.clone());
+                self.lost.insert(presentity);
                 return Err(error);
             }
         }
@@ -329,6 +330,8 @@ impl Session {
         }
         let mut kept = wanted.clone();
         for presentity in self.by_contact.clone().difference(&wanted) {
+            // Its end was told already.
+            let has_ended = self.lost.contains(presentity);
             match self.unlist(presentity).await {
                 Ok(false) => continue,
                 Ok(true) => {}
@@ -338,9 +341,13 @@ impl Session {
                     kept.insert(presentity.clone());
                 }
             }
-            ended.push((presentity.clone(), SubscriptionEvent::Timeout));
+            if !has_ended {
+                ended.push((presentity.clone(), SubscriptionEvent::Timeout));
+            }
         }
         self.lost.retain(|presentity| wanted.contains(presentity));
+        // Who sets such a contact anew has it followed again.
+        self.lost.extend(kept.difference(&wanted).cloned());
         self.by_contact = kept;
         ended
     }

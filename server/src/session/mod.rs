@@ -294,7 +294,8 @@ impl Session {
     /// Takes what a request costs from its account's budget, whichever of its connections asks.
     fn afford(&self, command: &Command) -> Result<(), Error> {
         let Rooms { live, budgets, .. } = &self.serving.rooms;
-        let cost = costs::of(command, || live.sessions.of(self.address()).len() as u64);
+        let sessions = || live.sessions.of(self.address()).len() as u64;
+        let cost = costs::of(command, self.address(), sessions);
         match costs::takes_back(command) {
             true => budgets.owe(self.address(), cost),
             false => budgets.take(self.address(), cost)?,

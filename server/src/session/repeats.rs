@@ -76,22 +76,26 @@ impl Known {
         // Nothing is told but the answer, and who has told it is gone then.
         matches!(&self.said, Said::ToCome(hears) if hears.has_changed().is_ok())
     }
+
+    /// Nobody is left who answers it.
+    fn is_given_up(&self) -> bool {
+        matches!(&self.said, Said::ToCome(hears) if hears.has_changed().is_err())
+    }
 }
 
 impl Answers {
     /// Somebody asks under a number.
     fn begin(&mut self, number: u64, digest: Version) -> Seen {
         match self.known.get_mut(&number) {
+            // It was given up, whatever it was.
+            Some(known) if known.is_given_up() => {
+                let (tells, hears) = watch::channel(None);
+                (known.digest, known.said) = (digest, Said::ToCome(hears));
+                Seen::New(tells)
+            }
             Some(known) if known.digest != digest => Seen::Other,
             Some(Known { said: Said::This(answer), .. }) => Seen::Before(answer.clone()),
-            Some(known) => match &mut known.said {
-                Said::ToCome(hears) if hears.has_changed().is_ok() => Seen::UnderWay(hears.clone()),
-                said => {
-                    let (tells, hears) = watch::channel(None);
-                    *said = Said::ToCome(hears);
-                    Seen::New(tells)
-                }
-            },
+            Some(Known { said: Said::ToCome(hears), .. }) => Seen::UnderWay(hears.clone()),
             None if number <= self.floor => Seen::Forgotten,
             None => {
                 let (tells, hears) = watch::channel(None);
@@ -196,11 +200,13 @@ impl Session {
             }
         };
         let note = move |answer: &Command| {
+            // Under one lock, so that nobody begins to wait between.
+            let mut answers = lock(&answers);
             // One receiver is that of the table.
             if tells.receiver_count() > 1 {
                 tells.send_replace(Some(answer.clone()));
             }
-            lock(&answers).answered(number, answer);
+            answers.answered(number, answer);
         };
         match self.handle(command).await {
             Answer::Now(answer) => {
@@ -296,6 +302,12 @@ mod tests {
         // What passes by itself is not kept.
         answers.answered(5, &error.into());
         assert!(is_new(answers.begin(5, digest(1))).is_some());
+        // It was never done: another one may have its number, and has it then.
+        let tells = is_new(answers.begin(5, digest(2))).unwrap();
+        assert!(matches!(answers.begin(5, digest(1)), Seen::Other));
+        answers.answered(5, &done(7));
+        drop(tells);
+        assert!(matches!(answers.begin(5, digest(2)), Seen::Before(answer) if answer == done(7)));
     }
 
     #[test]
@@ -340,8 +352,8 @@ mod tests {
         assert!(kept.len() >= 20, "{}", kept.len());
         // One that is larger than all that may be kept is not, and takes the others with it.
         drop(answers.begin(101, digest(1)));
-        let text = "x".repeat(KEPT_BYTES_MAX);
-        answers.answered(101, &Error::new(Code::Internal, text).into());
+        let content = Some("x".repeat(KEPT_BYTES_MAX).into());
+        answers.answered(101, &Done { content, ..Done::empty() }.into());
         assert_eq!(answers.bytes, 0);
         assert!(matches!(answers.begin(101, digest(1)), Seen::Forgotten));
     }

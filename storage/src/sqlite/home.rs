@@ -53,7 +53,8 @@ impl Home {
         Ok(home)
     }
 
-    /// Looks at the database's header without SQLite, so that nothing foreign is ever written to.
+    /// Looks at the database's header without SQLite, so that nothing foreign is ever written to; before
+    /// any connection is open, as [`Home::sync_database`].
     pub(crate) fn look(&self) -> Result<Found, StoreError> {
         let path = self.database();
         let foreign = || StoreError::Foreign { path: path.clone() };
@@ -147,7 +148,9 @@ impl Home {
         self.sync()
     }
 
-    /// Makes the database durable, whoever has written it.
+    /// Makes the database durable, whoever has written it. Only for when no connection of this process
+    /// is open: a handle that is closed takes with it all locks of the process on its file, and
+    /// another process that comes and goes would then take itself for the last, and the log away.
     pub(crate) fn sync_database(&self) -> Result<(), StoreError> {
         let path = self.database();
         File::open(&path).and_then(|file| file.sync_all()).map_err(at(&path))

@@ -131,7 +131,7 @@ impl SqliteStore {
         home.look()?;
         let mut room = Room::open(home.dir(), options.reserve_bytes)?;
         let connection = with_room(&mut room, || schema::open(&home, options.verify))?;
-        secure(&home, &connection, &mut room)?;
+        secure(&connection, &mut room)?;
         home.sync()?;
         let (meta, witness, restored) = with_room(&mut room, || {
             let mut meta = rows::meta(&connection)?;
@@ -255,18 +255,15 @@ impl Drop for SqliteStore {
     }
 }
 
-/// Brings the database, and what the write-ahead log holds, onto the disk before anybody sees it: a file
-/// that was copied there may be in the system's cache alone, and a process that was
+/// Brings what the write-ahead log holds onto the disk before anybody sees it: a process that was
 /// killed before its sync, or whose sync failed, leaves commits there that only the system's
-/// cache holds. Answering a repeat of one of them as done would promise too much.
+/// cache holds. Answering a repeat of one of them as done would promise too much. The database itself
+/// was synced before it was opened.
 ///
 /// Then commits once, while there is room: this shows that the store can be written, and makes
 /// the log's memory-mapped index take its blocks. One that finds none later is a signal.
-fn secure(home: &Home, connection: &Connection, room: &mut Room) -> Result<(), StoreError> {
-    with_room(room, || {
-        home.sync_database()?;
-        schema::checkpoint(connection, "TRUNCATE").map_err(open_error)
-    })?;
+fn secure(connection: &Connection, room: &mut Room) -> Result<(), StoreError> {
+    with_room(room, || schema::checkpoint(connection, "TRUNCATE").map_err(open_error))?;
     schema::touch(connection).map_err(open_error)
 }
 

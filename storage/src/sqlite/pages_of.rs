@@ -45,16 +45,25 @@ pub(crate) fn read(rows: Rows<'_>, query: &ReadLog) -> Answer<Page> {
 }
 
 /// Reads a page in front of a place, the newest first. With one person it goes along all items as far as
-/// the index of conversations does not come, and then along that.
+/// the index of conversations does not come, and then along that; where that is damaged, along all.
 pub(crate) fn read_back(rows: Rows<'_>, query: &ReadBack) -> Answer<Page> {
     let (log, _) = rows.log(&query.owner)?;
     let listed = if query.with.is_some() { rows.listed()? } else { 0 };
+    match page_back(rows, query, &log, listed) {
+        // It was told.
+        Err(Fault::Damaged(_)) if listed > 0 => page_back(rows, query, &log, 0),
+        page => page,
+    }
+}
+
+/// Such a page, where what is up to `listed` is in the index of conversations.
+fn page_back(rows: Rows<'_>, query: &ReadBack, log: &LogRow, listed: u64) -> Answer<Page> {
     let filler = Filler::new(query.items_max, query.bytes_max);
     let mut back = Back { rows, log: log.id, filler, last: None, highest: 0 };
     let [id, upto] = [log.id, query.upto.min(i64::MAX.cast_unsigned())].map(u64::cast_signed);
     let has_room = back.walk(READ_SEQS_BACK, &[id, upto], |row| {
         let seq = number(row, 0)?;
-        Ok((seq > listed).then_some(Ok(seq)))
+        Ok((seq > listed).then_some(seq))
     })?;
     // As forwards.
     let asks_for_last = query.upto >= log.last && back.highest < log.last && log.last > listed;
@@ -66,18 +75,22 @@ pub(crate) fn read_back(rows: Rows<'_>, query: &ReadBack) -> Answer<Page> {
     {
         let place = [id, number_of(with).cast_signed(), upto.min(listed.cast_signed())];
         if has_room {
-            back.walk(READ_TALK_BACK, &place, |row| {
+            let walked = back.walk(READ_TALK_BACK, &place, |row| {
                 let seq = number(row, 2)?;
-                let is_right = TALK.check(row, 0)? == Verdict::Right;
-                let odd = || format!("talk of log {id}, item {seq}: it does not fit its digest");
-                Ok(Some(if is_right { Ok(seq) } else { Err((seq, odd())) }))
-            })?;
+                if TALK.check(row, 0)? != Verdict::Right {
+                    // The item itself is held against its own, and says whose it is.
+                    let what = format!("talk of log {id}, item {seq}: it does not fit its digest");
+                    rows.told.tell_of_talk(&what);
+                }
+                Ok(Some(seq))
+            });
+            walked.map_err(rows.naming(|| format!("talk of log {id}")))?;
         } else {
             // Of what is in the index nothing was looked at.
             back.filler.more = true;
         }
     }
-    page(rows, &log, back.filler)
+    page(rows, log, back.filler)
 }
 
 /// A page that is filled backwards.
@@ -90,33 +103,21 @@ struct Back<'r> {
     highest: u64,
 }
 
-/// Where a row of an index leads to, or why nowhere; nothing where the walk is to end.
-type Leads = Option<Result<u64, (u64, String)>>;
-
 impl Back<'_> {
-    /// Goes along an index; no, if the page is full.
+    /// Goes along an index, as far as it is told where a row leads to; no, if the page is full.
     fn walk(
         &mut self,
         sql: &str,
         place: &[i64],
-        of: impl Fn(&Row<'_>) -> Answer<Leads>,
+        of: impl Fn(&Row<'_>) -> Answer<Option<u64>>,
     ) -> Answer<bool> {
         let mut statement = self.rows.connection.prepare_cached(sql)?;
         let mut rows = statement.query(params_from_iter(place))?;
         while let Some(row) = rows.next()? {
-            let seq = match of(row)? {
-                None => break,
-                Some(Ok(seq)) => {
-                    if !self.look(seq)? {
-                        return Ok(false);
-                    }
-                    seq
-                }
-                Some(Err((seq, what))) => {
-                    self.filler.pass_over(seq, what);
-                    seq
-                }
-            };
+            let Some(seq) = of(row)? else { break };
+            if !self.look(seq)? {
+                return Ok(false);
+            }
             self.last = Some(self.last.unwrap_or(seq).min(seq));
             self.highest = self.highest.max(seq);
             // Who reads on begins in front of these.

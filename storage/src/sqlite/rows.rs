@@ -281,7 +281,7 @@ impl Rows<'_> {
     }
 
     /// Says what was read, of damage, and notes it.
-    fn naming(&self, what: impl Fn() -> String) -> impl Fn(Fault) -> Fault {
+    pub(super) fn naming(&self, what: impl Fn() -> String) -> impl Fn(Fault) -> Fault {
         move |fault| {
             let fault = fault.of(&what);
             if let Fault::Damaged(what) = &fault {
@@ -293,7 +293,7 @@ impl Rows<'_> {
 }
 
 /// Whether a row may be used.
-fn hold(verdict: Verdict, summed: bool) -> Answer<()> {
+pub(super) fn hold(verdict: Verdict, summed: bool) -> Answer<()> {
     match verdict {
         Verdict::Right => Ok(()),
         Verdict::Unsummed if !summed => Ok(()),

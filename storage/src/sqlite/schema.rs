@@ -27,8 +27,10 @@ pub(crate) const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
 
 /// Opens the database for the writer: made, migrated and looked over.
 pub(crate) fn open(home: &Home, verify: bool) -> Result<Connection, StoreError> {
-    if home.look()? == Found::Nothing {
-        make(home)?;
+    match home.look()? {
+        Found::Nothing => make(home)?,
+        // A file that was copied there may be in the system's cache alone.
+        Found::Store => home.sync_database()?,
     }
     let cut_off = home.was_cut_off();
     wal::look(&home.wal())?;

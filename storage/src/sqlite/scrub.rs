@@ -71,13 +71,18 @@ impl Scrub {
     }
 
     fn walk(&mut self, rows: Rows<'_>, layout: &Layout, down: bool, bytes: &mut u64) -> Result<()> {
-        let mut statement =
-            rows.connection.prepare_cached(&layout.walk(self.after.is_some(), down))?;
+        // All of it as of one moment.
+        let view = rows.connection.unchecked_transaction()?;
+        let listed = match rows.about {
+            Some(_) if layout.name == "item" => rows.listed()?,
+            _ => 0,
+        };
+        let mut statement = view.prepare_cached(&layout.walk(self.after.is_some(), down))?;
         let after = self.after.take().unwrap_or_default();
         let mut found = statement.query(params_from_iter(after))?;
         let mut looked = 0;
         while let Some(row) = found.next()? {
-            look(rows, layout, row)?;
+            *bytes += look(rows, layout, row, listed)?;
             looked += 1;
             for column in 0..layout.columns.len() {
                 *bytes += size(row.get_ref(column)?);
@@ -92,20 +97,23 @@ impl Scrub {
     }
 }
 
-/// Holds a row against its digest, and an item against the indexes too.
-fn look(rows: Rows<'_>, layout: &Layout, row: &Row<'_>) -> Result<()> {
+/// Holds a row against its digest, and an item against the indexes too; answers what it has read beside
+/// the row.
+fn look(rows: Rows<'_>, layout: &Layout, row: &Row<'_>, listed: u64) -> Result<u64> {
+    let is_talk = layout.name == "talk";
     if !rows.may_use(layout.check(row, 0)?) {
-        rows.told.tell(&format!("{}: it does not fit its digest", name(layout, row)?));
+        let what = format!("{}: it does not fit its digest", name(layout, row)?);
+        if is_talk { rows.told.tell_of_talk(&what) } else { rows.told.tell(&what) }
     } else if layout.name == "item" {
         let [log, seq] = [row.get(1)?, row.get(0)?];
         if !is_in_log(rows, log, seq)? {
             rows.told.tell(&format!("item {seq}: the index of items is wrong about it"));
         }
-        rows.look_for_talk(log.cast_unsigned(), seq.cast_unsigned())?;
-    } else if layout.name == "talk" && !is_in_log(rows, row.get(0)?, row.get(2)?)? {
-        rows.told.tell(&format!("{}: it leads to no item", name(layout, row)?));
+        return rows.look_for_talk(log.cast_unsigned(), seq.cast_unsigned(), listed);
+    } else if is_talk && !is_in_log(rows, row.get(0)?, row.get(2)?)? {
+        rows.told.tell_of_talk(&format!("{}: it leads to no item", name(layout, row)?));
     }
-    Ok(())
+    Ok(0)
 }
 
 /// Whether the index of items has one.

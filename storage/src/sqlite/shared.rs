@@ -75,6 +75,11 @@ impl Shared {
         self.scrubbing.store(false, Ordering::Relaxed);
     }
 
+    /// Whether the index of conversations was found wrong.
+    pub(crate) fn is_talk_wrong(&self) -> bool {
+        self.told.is_talk_wrong()
+    }
+
     /// The commit after which every row has a digest is done.
     pub(crate) fn set_summed(&self) {
         self.summed.store(true, Ordering::Release);

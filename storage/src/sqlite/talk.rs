@@ -13,7 +13,8 @@ use twox_hash::XxHash3_64;
 
 use super::digest::{self, Inserts, LISTED, TALK, stored};
 use super::fault::Fault;
-use super::rows::{Answer, Rows, number};
+use super::rows::{Answer, Rows, hold, number};
+use crate::About;
 
 /// What stands for somebody in the index. It is stored, and never changes.
 pub(crate) fn number_of(whom: &Address) -> u64 {
@@ -21,17 +22,28 @@ pub(crate) fn number_of(whom: &Address) -> u64 {
 }
 
 /// Puts a slice of the items into the index that are behind `upto`, within a transaction. Answers up to
-/// where all are in it now, at most `last`; nothing if the items cannot be read.
+/// where all are in it now, at most `last`; nothing, and nothing is changed, if the items cannot be read
+/// or the index is damaged, which is told.
 pub(crate) fn slice(rows: Rows<'_>, upto: u64, last: u64) -> Result<Option<u64>> {
     let Some(about) = rows.about else { return Ok(Some(last)) };
-    let seqs = match behind(rows, upto).map_err(|error| Fault::from(error).of(|| "item".into())) {
-        Ok(seqs) => seqs,
-        Err(Fault::Sqlite(error)) => return Err(error),
+    match put(rows, about, upto, last).map_err(|fault| fault.of(|| "talk".into())) {
+        Ok(reached) => Ok(Some(reached)),
         Err(Fault::Damaged(what)) => {
             rows.told.tell(&what);
-            return Ok(None);
+            // Half of a change may be there: the transaction is taken back, and ends as an empty one.
+            rows.connection.execute_batch("ROLLBACK; BEGIN IMMEDIATE")?;
+            Ok(None)
         }
-    };
+        Err(Fault::Sqlite(error)) => Err(error),
+    }
+}
+
+fn put(rows: Rows<'_>, about: About, upto: u64, last: u64) -> Answer<u64> {
+    if upto == 0 {
+        // What is made anew begins empty.
+        rows.connection.prepare_cached("DELETE FROM talk")?.execute([])?;
+    }
+    let seqs = behind(rows, upto).map_err(|error| Fault::from(error).of(|| "item".into()))?;
     let (mut bytes, mut reached) = (0, last);
     let mut inserts = Inserts::of(rows.connection);
     for (looked, seq) in (1..).zip(seqs) {
@@ -45,7 +57,7 @@ pub(crate) fn slice(rows: Rows<'_>, upto: u64, last: u64) -> Result<Option<u64>>
             }
             // Whom it is about is not known.
             Err(Fault::Damaged(_)) => {}
-            Err(Fault::Sqlite(error)) => return Err(error),
+            Err(error) => return Err(error),
         }
         if looked == SLICE_ITEMS_MAX || bytes >= SLICE_BYTES_MAX {
             reached = seq;
@@ -55,7 +67,7 @@ pub(crate) fn slice(rows: Rows<'_>, upto: u64, last: u64) -> Result<Option<u64>>
     let sql = "INSERT INTO listed (one, upto, sum) VALUES (?1, ?2, ?3)
                ON CONFLICT DO UPDATE SET upto = ?2, sum = ?3";
     digest::write(rows.connection, &LISTED, sql, &[stored(1), stored(reached)])?;
-    Ok(Some(reached))
+    Ok(reached)
 }
 
 /// The first items behind a place, whosever they are.
@@ -70,20 +82,29 @@ fn behind(rows: Rows<'_>, upto: u64) -> Result<Vec<u64>> {
 impl Rows<'_> {
     /// Up to which item all are in the index. Where that is damaged none counts as being in it, until
     /// they are put there anew after a start.
-    pub(crate) fn listed(&self) -> Answer<u64> {
-        let mut statement =
-            self.connection.prepare_cached("SELECT one, upto, sum FROM listed WHERE one = 1")?;
-        let mut rows = statement.query([])?;
-        let Some(row) = rows.next()? else { return Ok(0) };
-        if LISTED.check(row, 0)? != digest::Verdict::Right {
-            self.told.tell("listed: it does not fit its digest");
-            return Ok(0);
+    pub(crate) fn listed(&self) -> Result<u64> {
+        let found = || -> Answer<u64> {
+            let sql = "SELECT one, upto, sum FROM listed WHERE one = 1";
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let mut rows = statement.query([])?;
+            let Some(row) = rows.next()? else { return Ok(0) };
+            // It was never without one.
+            hold(LISTED.check(row, 0)?, true)?;
+            Ok(number(row, 1)?)
+        };
+        match found().map_err(self.naming(|| "listed".into())) {
+            Ok(upto) => Ok(upto),
+            Err(Fault::Damaged(_)) => Ok(0),
+            Err(Fault::Sqlite(error)) => Err(error),
         }
-        Ok(number(row, 1)?)
     }
 
     /// Takes an item that goes out of the index, before it goes.
     pub(super) fn unlist(&self, log: u64, seq: u64) -> Result<()> {
+        // Most are acknowledged, and go, before they are in it. Where it cannot be told they may be.
+        if self.listed().is_ok_and(|upto| upto > 0 && seq > upto) {
+            return Ok(());
+        }
         let whom = match self.about {
             Some(about) => match self.whole(seq) {
                 Ok((_, item)) => Some(about(&item)),
@@ -109,28 +130,30 @@ impl Rows<'_> {
         Ok(())
     }
 
-    /// Tells if an item is not in the index that should be.
-    pub(super) fn look_for_talk(&self, log: u64, seq: u64) -> Result<()> {
-        let Some(about) = self.about else { return Ok(()) };
-        let found = || -> Answer<bool> {
-            if seq > self.listed()? {
-                return Ok(true);
-            }
-            let Some(whom) = about(&self.whole(seq)?.1) else { return Ok(true) };
+    /// Tells if an item is not in the index that should be, where all up to `listed` are in it; answers
+    /// how many bytes it has read.
+    pub(super) fn look_for_talk(&self, log: u64, seq: u64, listed: u64) -> Result<u64> {
+        let Some(about) = self.about.filter(|_| seq <= listed) else { return Ok(0) };
+        let mut bytes = 0;
+        let mut found = || -> Answer<bool> {
+            let (_, item) = self.whole(seq)?;
+            bytes = item.size() as u64;
+            let Some(whom) = about(&item) else { return Ok(true) };
             let sql = "SELECT 1 FROM talk WHERE log = ?1 AND other = ?2 AND seq = ?3";
             let place = [log, number_of(&whom), seq].map(u64::cast_signed);
             Ok(self.connection.prepare_cached(sql)?.exists(place)?)
         };
         match found() {
+            Ok(true) => {}
             Ok(false) => {
                 let what = format!("item {seq}: the index of conversations is wrong about it");
-                self.told.tell(&what);
-                Ok(())
+                self.told.tell_of_talk(&what);
             }
             // What is damaged was told.
-            Ok(true) | Err(Fault::Damaged(_)) => Ok(()),
-            Err(Fault::Sqlite(error)) => Err(error),
+            Err(Fault::Damaged(_)) => {}
+            Err(Fault::Sqlite(error)) => return Err(error),
         }
+        Ok(bytes)
     }
 }
 

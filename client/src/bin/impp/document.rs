@@ -47,11 +47,16 @@ pub(crate) fn line(document: &Document) -> String {
     let mut statuses: Vec<&str> = statuses.map(|status| &**status).collect();
     // Somebody is open if any of their tuples is.
     statuses.sort_unstable_by_key(|status| *status != "open");
-    let status = statuses.first().copied().unwrap_or("of unknown status");
+    // What else others may say comes as a text does: it begins no line of its own.
+    let status = match statuses.first().copied() {
+        Some(known @ ("open" | "closed")) => known.to_owned(),
+        Some(other) => format!("{other:?}"),
+        None => "of unknown status".to_owned(),
+    };
     let notes = document.tuples.values().filter_map(|tuple| tuple.get("note"));
     match document.person.get("note").or_else(|| notes.into_iter().next()) {
         Some(note) => format!("{status}: {note:?}"),
-        None => status.to_owned(),
+        None => status,
     }
 }
 

@@ -74,6 +74,17 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().map(show).collect()
 }
 
+/// The same of what stands within a line of ours: it begins none of its own.
+pub(crate) fn in_line(text: &str) -> String {
+    printable(text).replace('\n', "\\n").replace('\t', "\\t")
+}
+
+/// The same of a text of several lines, below a line of ours: each stands in from the left, so that none
+/// passes for one of ours.
+pub(crate) fn indented(text: &str) -> String {
+    printable(text).replace('\n', "\n    ")
+}
+
 /// A name that somebody gave to a thing, in quotes and within its line, whatever is in it: it cannot
 /// pass for words of ours.
 pub(crate) fn quoted(name: &str) -> String {
@@ -88,6 +99,8 @@ mod tests {
     fn nobody_elses_text_moves_the_cursor() {
         assert_eq!(printable("a\u{1b}[2Jb\r\n\tc\u{9b}"), "a\\u{1b}[2Jb\\r\n\tc\\u{9b}");
         assert_eq!(printable("x\u{202e}y ü"), "x\\u{202e}y ü");
+        assert_eq!(in_line("x)\nbob\t\u{1b}"), "x)\\nbob\\t\\u{1b}");
+        assert_eq!(indented("a\nb"), "a\n    b");
     }
 
     #[test]

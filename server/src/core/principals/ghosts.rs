@@ -208,12 +208,12 @@ impl Principals {
         let most = self.ground.settings.load().limits.pending_max;
         let look = self.look(address, |principal, _| {
             let messages = &mut principal.held;
-            messages.set_aside(of, upto, own().map(|one| (&one.from, one.version)));
+            let upto = messages.set_aside(of, upto, own().map(|one| (&one.from, one.version)));
             let aside = held.iter().filter(|one| messages.is_aside(&one.from, one.version));
             let gone = too_many(aside.collect(), usize::try_from(most).unwrap_or(usize::MAX));
-            (gone, messages.take_spent(held.iter().map(|one| (&one.from, one.version))))
+            (gone, messages.take_spent(held.iter().map(|one| (&one.from, one.version))), upto)
         });
-        let (gone, spent) = look.await?;
+        let (gone, spent, upto) = look.await?;
         if !gone.is_empty() {
             let count = gone.len();
             tracing::warn!(%address, count, "messages that were held and given up made room for others");

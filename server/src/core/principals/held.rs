@@ -74,7 +74,7 @@ impl HeldMessages {
         domain: &Domain,
         upto: u64,
         read: impl Iterator<Item = (&'a Address, u64)>,
-    ) {
+    ) -> u64 {
         for (from, version) in read {
             let had_place = self.places.of(from).items > 0 && !self.is_aside(from, version);
             if had_place && !self.is_moving(from) {
@@ -82,13 +82,14 @@ impl HeldMessages {
                 *self.aside.of.entry(from.clone()).or_default() += 1;
             }
         }
-        self.aside_before(domain, upto);
+        self.aside_before(domain, upto)
     }
 
     /// The same before anything of it is read.
-    pub(super) fn aside_before(&mut self, domain: &Domain, upto: u64) {
+    pub(super) fn aside_before(&mut self, domain: &Domain, upto: u64) -> u64 {
         let before = self.aside.upto.entry(domain.as_str().to_owned()).or_default();
         *before = upto.max(*before);
+        *before
     }
 
     /// Domains of which all that had no place is gone, by what there is: nothing is to be known of them.
@@ -96,8 +97,13 @@ impl HeldMessages {
         &mut self,
         all: impl Iterator<Item = (&'a Address, u64)> + Clone,
     ) -> Vec<Domain> {
-        let spent = self.aside.upto.extract_if(|domain, upto| {
-            !all.clone().any(|(from, version)| from.domain_str() == domain && version <= *upto)
+        let Aside { of, upto } = &mut self.aside;
+        let spent = upto.extract_if(|domain, upto| {
+            // What was read may be older than what is counted.
+            !of.keys().any(|from| from.domain_str() == domain)
+                && !all
+                    .clone()
+                    .any(|(from, version)| from.domain_str() == domain && version <= *upto)
         });
         spent.filter_map(|(domain, _)| Domain::parse(&domain).ok()).collect()
     }

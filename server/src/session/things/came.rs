@@ -36,6 +36,11 @@ impl Left {
         self.items = self.items.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(item.size());
     }
+
+    /// So many could not be read.
+    fn pass_over(&mut self, damaged: usize) {
+        self.items = self.items.saturating_sub(damaged as u64);
+    }
 }
 
 impl Logs {
@@ -92,8 +97,8 @@ impl Logs {
         Ok(Page { items, oldest: cursor.clone(), cursor, more })
     }
 
-    /// The place of the newest that came. Where that is far back, it is one in front of the end that stays
-    /// the same for a while.
+    /// The place of the newest that came. Where that is far back, it is one behind which nothing came, and that
+    /// stays the same for a while.
     pub(super) async fn end_of_what_came(
         &self,
         acting: &Acting<scope::Inbox>,
@@ -116,11 +121,46 @@ impl Logs {
                 return Ok(newest);
             }
             read.items.iter().for_each(|item| left.look(item));
-            match read.items.iter().map(|item| item.seq).min() {
-                Some(oldest) if read.more => upto = oldest.saturating_sub(1),
+            left.pass_over(read.damaged.len());
+            let seqs = read.items.iter().map(|item| item.seq);
+            match seqs.chain(read.damaged.iter().map(|damaged| damaged.seq)).min() {
+                Some(oldest) if read.more => upto = oldest.min(upto).saturating_sub(1),
                 _ => return Ok(0),
             }
         }
-        Ok(last.saturating_sub(LOOKED_ITEMS_MAX) / LOOKED_ITEMS_MAX * LOOKED_ITEMS_MAX)
+        Ok(roundest(upto, last))
+    }
+}
+
+/// The roundest number behind one place and not behind another, in twos: while both move on, it stays for
+/// long. The first place, if there is none.
+fn roundest(after: u64, upto: u64) -> u64 {
+    if after >= upto {
+        return upto;
+    }
+    let digit = (after ^ upto).ilog2();
+    upto >> digit << digit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_roundest_place_is_one_of_those_between_and_seldom_another() {
+        let ends = (0..200).chain([1 << 20, (1 << 40) - 1, u64::MAX - 199]);
+        for after in ends {
+            for upto in after..=after.saturating_add(199) {
+                let place = roundest(after, upto);
+                let between = (after + u64::from(after < upto))..=upto;
+                assert!(between.contains(&place), "{after}, {upto}: {place}");
+                let most = between.map(u64::trailing_zeros).max();
+                assert_eq!(Some(place.trailing_zeros()), most, "{after}, {upto}: {place}");
+            }
+        }
+        let places = (1..100_000).map(|n| roundest(n, n + LOOKED_ITEMS_MAX));
+        let mut places: Vec<u64> = places.collect();
+        places.dedup();
+        assert!(places.is_sorted() && places.len() <= 200, "{}", places.len());
     }
 }

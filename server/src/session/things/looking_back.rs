@@ -34,6 +34,8 @@ struct Looking {
     bytes_left: usize,
     /// The place from which it goes on: what is behind it was looked at.
     upto: u64,
+    /// The place in front of the last one that was found.
+    before_found: Option<u64>,
     /// There is nothing more that is looked for.
     is_done: bool,
 }
@@ -88,6 +90,7 @@ impl Logs {
             items_left: LOOKED_ITEMS_MAX,
             bytes_left: BARE_BYTES_MAX,
             upto,
+            before_found: None,
             is_done: false,
         };
         let mut seal = |seq| self.cursor(acting, seq, &mut Sealed::default());
@@ -121,22 +124,7 @@ impl Looking {
     /// Looks at what was read; whether that is enough for one answer.
     fn take(&mut self, read: storage::Page, seal: &mut impl FnMut(u64) -> Bytes) -> bool {
         let (before, more) = (self.upto, read.more);
-        let items = read.items.into_iter().map(|item| (item.seq, Some(item)));
-        let damaged = read.damaged.into_iter().map(|damaged| (damaged.seq, None));
-        let mut looked: Vec<(u64, Option<storage::Item>)> = items.chain(damaged).collect();
-        looked.retain(|(seq, _)| *seq <= before);
-        // What the index names twice is served once: what can be read comes first.
-        looked.sort_by(|(a, one), (b, other)| b.cmp(a).then(one.is_none().cmp(&other.is_none())));
-        looked.dedup_by_key(|(seq, _)| *seq);
-        // Of one that cannot be read the cursor is that of the item before it, as forwards.
-        let (mut before_it, mut older) =
-            (looked.last().map_or(0, |(seq, _)| seq.saturating_sub(1)), Vec::new());
-        for (seq, item) in looked.into_iter().rev() {
-            let place = if item.is_some() { seq } else { before_it };
-            before_it = place;
-            older.push((seq, place, item));
-        }
-        for (seq, place, item) in older.into_iter().rev() {
+        for (seq, place, item) in newest_first(read, before) {
             if self.reader.received {
                 // The place in front of a page is that of the next one told: what is between is not.
                 if item.as_ref().is_some_and(|item| self.is_wanted(item)) {
@@ -145,17 +133,26 @@ impl Looking {
             } else if self.found.len() >= self.max {
                 return true;
             }
+            let found = self.found.len();
             if !self.look(item, place, seal) {
                 return true;
             }
             self.upto = seq.saturating_sub(1);
+            if self.found.len() > found {
+                self.before_found = Some(self.upto);
+            }
         }
         self.is_done = !more || self.upto == before;
         if self.is_done && self.reader.received {
             self.upto = 0;
         }
+        let is_spent = self.items_left == 0 || self.bytes_left == 0;
+        if is_spent && !self.is_done && self.reader.received {
+            // Who was told something finds the rest in front of that, as forwards.
+            self.upto = self.before_found.unwrap_or(self.upto);
+        }
         let is_full = self.found.len() >= self.max && !self.reader.received;
-        self.is_done || is_full || self.items_left == 0 || self.bytes_left == 0
+        self.is_done || is_full || is_spent
     }
 
     /// Whether an item is one of those that are looked for, however old.
@@ -199,6 +196,30 @@ impl Looking {
         }
         fits
     }
+}
+
+/// What was read up to a place, the newest first, each with the place of its cursor; of what cannot be read
+/// that is all.
+fn newest_first(
+    read: storage::Page,
+    upto: u64,
+) -> impl Iterator<Item = (u64, u64, Option<storage::Item>)> {
+    let items = read.items.into_iter().map(|item| (item.seq, Some(item)));
+    let damaged = read.damaged.into_iter().map(|damaged| (damaged.seq, None));
+    let mut looked: Vec<(u64, Option<storage::Item>)> = items.chain(damaged).collect();
+    looked.retain(|(seq, _)| *seq <= upto);
+    // What the index names twice is served once: what can be read comes first.
+    looked.sort_by(|(a, one), (b, other)| b.cmp(a).then(one.is_none().cmp(&other.is_none())));
+    looked.dedup_by_key(|(seq, _)| *seq);
+    // Of one that cannot be read the cursor is that of the item before it, as forwards.
+    let (mut before_it, mut older) =
+        (looked.last().map_or(0, |(seq, _)| seq.saturating_sub(1)), Vec::new());
+    for (seq, item) in looked.into_iter().rev() {
+        let place = if item.is_some() { seq } else { before_it };
+        before_it = place;
+        older.push((seq, place, item));
+    }
+    older.into_iter().rev()
 }
 
 /// Behind which place nothing has gone: to who is told of what came alone, nothing is said of that.

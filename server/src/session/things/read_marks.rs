@@ -87,15 +87,18 @@ impl OwnMarks {
 /// Read marks as a session follows them.
 pub(super) struct FollowedReadMarks {
     acting: Acting<scope::Inbox>,
-    /// What was told, if anything was: of each conversation the version.
-    told: Option<BTreeMap<Address, u64>>,
+    /// What was told: of each conversation the version.
+    told: BTreeMap<Address, u64>,
+    /// All is to be told: nothing was yet, or it may not have arrived.
+    anew: bool,
     seldom: Seldom,
 }
 
 impl FollowedReadMarks {
     /// Of which nothing was told yet.
     pub(super) fn new(acting: Acting<scope::Inbox>) -> FollowedReadMarks {
-        FollowedReadMarks { acting, told: None, seldom: Seldom::of(What::ReadMarks) }
+        let (told, seldom) = (BTreeMap::new(), Seldom::of(What::ReadMarks));
+        FollowedReadMarks { acting, told, anew: true, seldom }
     }
 }
 
@@ -111,17 +114,17 @@ impl Following for FollowedReadMarks {
             if !front.has_room() {
                 return Ok(false);
             }
-            if self.told.is_some() && !self.seldom.may(&own.clock, client) {
+            if !self.anew && !self.seldom.may(&own.clock, client) {
                 return Ok(true);
             }
             let mut all = own.marks.all(owner).await.stored()?;
             // To look costs as much as to tell.
             self.seldom.told(own.clock.now());
-            let is_first = self.told.is_none();
+            let is_first = std::mem::take(&mut self.anew);
             let now: BTreeMap<Address, u64> =
                 all.iter().map(|one| (one.with.clone(), one.version)).collect();
-            let mut before = self.told.replace(now.clone()).unwrap_or_default();
-            all.retain(|one| before.get(&one.with) != Some(&one.version));
+            let mut before = std::mem::replace(&mut self.told, now.clone());
+            all.retain(|one| is_first || before.get(&one.with) != Some(&one.version));
             // What was forgotten for want of room is told as what it is now: nothing was read of it.
             before.retain(|with, _| !now.contains_key(with));
             all.extend(before.into_keys().map(Conversation::unread));
@@ -138,7 +141,7 @@ impl Following for FollowedReadMarks {
     }
 
     fn again(&mut self) -> bool {
-        self.told = None;
+        self.anew = true;
         true
     }
 }

@@ -21,8 +21,6 @@ impl Writer {
     /// Decides, commits and answers one group.
     pub(super) fn settle(&mut self, group: Vec<Waiting>) {
         let answers = self.answers(&group);
-        // Whoever is answered finds it there.
-        self.shared.tell(self.logs.take_changes());
         self.shared.count_group(group.len());
         for (waiting, answer) in group.into_iter().zip(answers) {
             waiting.promise.keep(answer);
@@ -50,7 +48,9 @@ impl Writer {
         let is_operators = waiting.unit.payer == Payer::Operator;
         let sake = if is_operators { Sake::Operator } else { Sake::Anybody };
         if self.failed.is_none() {
-            self.checkpoint("PASSIVE", sake);
+            // Of the reserve no more than for any look for room: whether the unit may be done at all is
+            // not known yet.
+            self.checkpoint("PASSIVE", Sake::Room);
         }
         let mut answers = self.attempts(std::slice::from_ref(waiting), sake)?;
         answers.pop().unwrap_or(Err(StoreError::Stopped))
@@ -63,7 +63,11 @@ impl Writer {
                 return Err(StoreError::Failed { reason: reason.clone() });
             }
             let error = match self.attempt(group, sake) {
-                Ok(answers) => return Ok(answers),
+                // Whoever is answered finds it there; and what comes next may fail, and forget it.
+                Ok(answers) => {
+                    self.shared.tell(self.logs.take_changes());
+                    return Ok(answers);
+                }
                 Err(error) => error,
             };
             match self.handle(&error, sake) {

@@ -3,6 +3,7 @@
 
 use super::Writer;
 use crate::StoreError;
+use crate::sqlite::fault::open_error;
 use crate::sqlite::room::Sake;
 use crate::sqlite::rows::Rows;
 use crate::sqlite::summing::Summing;
@@ -18,17 +19,23 @@ pub(super) struct Listing {
     behind: bool,
     /// Whether anybody can tell whom items are about, and they can be read.
     can: bool,
+    /// It was found wrong since the start, and begun anew; that is done once.
+    anew: bool,
 }
 
 impl Listing {
     /// What a start finds: whatever is not in it yet comes in.
     pub(super) fn open(rows: Rows<'_>) -> Result<Listing, StoreError> {
-        Ok(Listing { upto: rows.listed()?, behind: true, can: rows.about.is_some() })
+        let upto = rows.listed().map_err(open_error)?;
+        Ok(Listing { upto, behind: true, can: rows.about.is_some(), anew: false })
     }
 }
 
 impl Writer {
-    pub(super) fn has_idle_work(&self) -> bool {
+    pub(super) fn has_idle_work(&mut self) -> bool {
+        if !self.listing.anew && self.shared.is_talk_wrong() {
+            (self.listing.upto, self.listing.behind, self.listing.anew) = (0, true, true);
+        }
         self.sweeping || self.may_sum() || self.may_list()
     }
 
@@ -89,7 +96,7 @@ impl Writer {
 
     /// Whether enough is behind the index, and room for that.
     fn may_list(&self) -> bool {
-        let Listing { upto, behind, can } = self.listing;
+        let Listing { upto, behind, can, .. } = self.listing;
         let last = self.meta.counters.seq;
         let is_due = last - upto.min(last) >= if behind { 1 } else { UNLISTED_MAX };
         can && is_due && !self.room.is_tight()

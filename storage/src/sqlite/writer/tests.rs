@@ -8,6 +8,7 @@ use impp_protocol::{Address, Timestamp};
 
 use super::*;
 use crate::pending::Pending;
+use crate::reserve::Payer;
 use crate::sqlite::jobs::Waiting;
 use crate::sqlite::{rows, schema, witness};
 use crate::unit::{Append, Dedup, Op, Unit};
@@ -42,10 +43,12 @@ fn unit(ops: Vec<Op>) -> Unit {
 }
 
 fn append() -> Unit {
+    unit(vec![appends(false)])
+}
+
+fn appends(with_body: bool) -> Op {
     let (owner, head) = (alice(), Bytes::from_static(b"x"));
-    let append =
-        Append { owner, fence: 0, kind: 1, head, with_body: false, counted: true, limit: None };
-    unit(vec![Op::Append(append)])
+    Op::Append(Append { owner, fence: 0, kind: 1, head, with_body, counted: true, limit: None })
 }
 
 /// Has these done as one group; whether all of them were.
@@ -98,4 +101,24 @@ async fn after_a_commit_of_which_nothing_is_known_logs_are_read_from_the_store()
     fails.store(true, Ordering::SeqCst);
     assert!(!are_done(&mut writer, vec![append()]).await);
     assert_eq!(tails.bytes(), 0);
+}
+
+/// Where a group is done one by one, what one of its units has made of logs is told though the next one
+/// fails.
+#[tokio::test]
+async fn what_is_done_of_a_group_is_told_though_the_rest_has_no_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut writer, _) = writer(dir.path());
+    let tails = Arc::new(Tails::default());
+    writer.shared.set_observer(tails.clone());
+    let count = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
+    let pages = writer.connection.pragma_query_value(None, "page_count", count).unwrap();
+    let most = format!("PRAGMA max_page_count = {}", pages + 8);
+    writer.connection.query_row(&most, [], count).unwrap();
+    let small = Unit { payer: Payer::Operator, ..append() };
+    let body = Some(vec![7; 256 * 1024].into());
+    let large = Unit { body, ops: vec![appends(true)], ..small.clone() };
+    assert!(!are_done(&mut writer, vec![small, large]).await);
+    assert_eq!(writer.meta.counters.seq, 1, "the small one is done");
+    assert!(tails.bytes() > 0, "nobody was told");
 }

@@ -6,7 +6,7 @@ use impp_client::{Client, contact_change};
 use serde::Serialize;
 
 use super::Who;
-use crate::output::{Output, printable};
+use crate::output::{Output, in_line};
 use crate::report::Failure;
 
 #[derive(Debug, clap::Args)]
@@ -154,10 +154,10 @@ fn json(contact: &Contact) -> ContactJson {
 fn text(item: &ContactJson) -> String {
     let mut line = item.address.clone();
     if let Some(name) = &item.name {
-        line.push_str(&format!(" ({})", printable(name)));
+        line.push_str(&format!(" ({})", in_line(name)));
     }
     if !item.groups.is_empty() {
-        line.push_str(&format!("  in {}", printable(&item.groups.join(", "))));
+        line.push_str(&format!("  in {}", in_line(&item.groups.join(", "))));
     }
     line.push_str(&format!("  sees {}", item.grants));
     match (item.follow, item.subscription) {

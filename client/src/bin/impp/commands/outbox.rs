@@ -9,7 +9,7 @@ use impp_client::{Client, ClientError, local_time};
 use serde::Serialize;
 
 use super::send::SentJson;
-use crate::output::{Output, printable};
+use crate::output::{Output, in_line};
 use crate::report::Failure;
 
 #[derive(Debug, clap::Args)]
@@ -159,8 +159,8 @@ impl WaitingJson {
 
     pub(super) fn line(&self) -> String {
         let to = self.to.as_ref().map(|to| format!(" to {to}")).unwrap_or_default();
-        let body = self.body.as_ref().map(|body| format!("  {}", printable(body)));
-        let cause = self.cause.as_ref().map(|cause| format!(" ({})", printable(cause)));
+        let body = self.body.as_ref().map(|body| format!("  {}", in_line(body)));
+        let cause = self.cause.as_ref().map(|cause| format!(" ({})", in_line(cause)));
         let (body, cause) = (body.unwrap_or_default(), cause.unwrap_or_default());
         format!("{}  {}{to}{cause}{body}", self.number, self.outcome)
     }

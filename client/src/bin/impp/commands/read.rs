@@ -57,6 +57,8 @@ pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Resul
     out.item(&ReadJson { with: with.to_string(), id: id.map(|id| id.to_string()) }, |read| {
         match &read.id {
             Some(id) => format!("read up to {id}"),
+            // It may be read already, or be gone.
+            None if args.id.is_some() => "not among what was not read".to_owned(),
             None => "nothing there that was not read".to_owned(),
         }
     })

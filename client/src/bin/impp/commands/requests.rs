@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::Who;
 use super::followed::{Following, follow};
-use crate::output::{Output, printable};
+use crate::output::{Output, in_line, indented};
 use crate::report::Failure;
 
 #[derive(Debug, clap::Args)]
@@ -101,10 +101,10 @@ async fn show(who: &Who, client: &Client, out: &mut Output) -> Result<(), Failur
     for held in client.requests_of(&who.address).await?.messages {
         out.item(&held_json(&who.address.to_string(), held)?, |item| {
             let body = match (&item.body, item.octets) {
-                (Some(body), _) => printable(body),
+                (Some(body), _) => indented(body),
                 (None, octets) => format!("{} octets", octets.unwrap_or_default()),
             };
-            format!("{}  {}\n{body}", item.since, item.content_type)
+            format!("{}  {}\n    {body}", item.since, in_line(&item.content_type))
         })?;
     }
     Ok(())

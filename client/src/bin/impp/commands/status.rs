@@ -202,7 +202,7 @@ fn layer(set: &Set, own: &Address, device: DeviceId) -> Result<Document, Failure
     let id = format!("d{}", &device.to_string()[..8]);
     let id = PartId::parse(&id).ok_or_else(|| Failure::usage("bad device id"))?;
     let mut document = Document::default();
-    put(&mut document, Some(&id), "contact", &format!("im:{own}"))?;
+    put(&mut document, Some(&id), "contact", &impp_convert::uri("im", own))?;
     say(set, &mut document, Some(&id))?;
     Ok(document)
 }

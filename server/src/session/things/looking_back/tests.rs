@@ -1,10 +1,10 @@
 //! What one request looks at, over a store that has no index of conversations.
 
 use bytes::Bytes;
-use impp_protocol::command::{Fetch, Message};
+use impp_protocol::command::{Fetch, Message, Publish};
 use impp_protocol::state::{self, Page, ReadMark, ReadMarks};
 use impp_protocol::{Address, Command, MessageId, What};
-use impp_storage::{Limit, Unit};
+use impp_storage::{Limit, Op, Unit};
 
 use crate::core::records::logs;
 use crate::life::Server;
@@ -12,13 +12,22 @@ use crate::session::Session;
 use crate::session::tests::{address, ask, sign_in, start};
 
 /// So many messages from somebody come into bob's log.
-async fn comes(server: &Server, from: Address, mut messages: usize) {
+async fn comes(server: &Server, from: Address, messages: usize) {
+    is_stored(server, from, messages, logs::received(&address("bob"), Limit::NONE)).await;
+}
+
+/// Bob sends so many messages.
+async fn goes(server: &Server, messages: usize) {
+    is_stored(server, address("bob"), messages, logs::copy_sent(&address("bob"))).await;
+}
+
+async fn is_stored(server: &Server, from: Address, mut messages: usize, op: Op) {
     let now = server.ground.clock.now();
     let id = MessageId::new(now, [7; 10]);
     let message = Message { from: Some(from), ..Message::new(id, address("bob"), "hi".into()) };
     while messages > 0 {
         let some = messages.min(200);
-        let ops = vec![logs::received(&address("bob"), Limit::NONE); some];
+        let ops = vec![op.clone(); some];
         let unit = Unit { body: Some(message.clone().encode()), ..Unit::of(now, ops) };
         server.ground.store.submit(unit).await.unwrap();
         messages -= some;
@@ -59,6 +68,78 @@ async fn a_request_looks_at_so_much_and_no_more() {
         cursor = Some(page.cursor);
     }
     assert_eq!(found, [0, 1]);
+}
+
+/// Alice, who may read what came to bob.
+async fn delegate(server: &Server) -> Session {
+    let mut bob = sign_in(server, "bob").await;
+    let rules =
+        "[[delegate]]\nid = \"a\"\nwho = [\"alice@a.example\"]\nrights = [\"inbox-read\"]\n";
+    let rules = Publish::of(address("bob"), What::Rules, Some(rules.into()));
+    let set = ask(&mut bob, Publish { base: Some(0), ..rules }).await;
+    assert!(matches!(set, Command::Ok(_)), "{set:?}");
+    sign_in(server, "alice").await
+}
+
+/// A page of bob's log as alice is told it, for whom that is a delegate's.
+async fn page(alice: &mut Session, fetch: Fetch) -> Page {
+    state::decode(content(alice, fetch).await).unwrap()
+}
+
+/// Where very much was sent since anything came, the end is behind all that came and in front of what comes,
+/// stays mostly where it is, and nothing is told twice or passed over from there.
+#[tokio::test]
+async fn the_end_of_what_came_is_a_place_behind_it_however_much_was_sent() {
+    let server = start().await;
+    let mut alice = delegate(&server).await;
+    comes(&server, address("alice"), 10).await;
+    goes(&server, 1_030).await;
+    let log = || Fetch::of(address("bob"), What::Log);
+    let at_end = || Fetch { at_end: true, ..log() };
+    let back = || Fetch { backwards: true, ..log() };
+    let end = page(&mut alice, at_end()).await;
+    assert_eq!((end.items.len(), end.more), (0, false));
+    let found = page(&mut alice, Fetch { cursor: Some(end.cursor.clone()), ..back() }).await;
+    // So much is looked at, and then what came is found.
+    let mut found = vec![found];
+    while let Some(last) = found.last().filter(|page| page.more) {
+        let cursor = Some(last.cursor.clone());
+        found.push(page(&mut alice, Fetch { cursor, ..back() }).await);
+    }
+    assert_eq!(found.iter().map(|page| page.items.len()).sum::<usize>(), 10);
+    let mut ends = vec![end.cursor];
+    for _ in 0..20 {
+        goes(&server, 1).await;
+        ends.push(page(&mut alice, at_end()).await.cursor);
+    }
+    ends.dedup();
+    assert!(ends.len() <= 2, "{}", ends.len());
+    comes(&server, address("alice"), 1).await;
+    for end in ends {
+        let page = page(&mut alice, Fetch { cursor: Some(end), ..log() }).await;
+        assert_eq!((page.items.len(), page.more), (1, false));
+    }
+}
+
+/// Where a page backwards ends for what it has looked at, its place is that in front of the last one told.
+#[tokio::test]
+async fn a_place_in_front_is_of_what_was_told_also_where_much_lies_between() {
+    let server = start().await;
+    let mut alice = delegate(&server).await;
+    comes(&server, address("alice"), 1).await;
+    goes(&server, 1_100).await;
+    comes(&server, address("alice"), 2).await;
+    let mut found = Vec::new();
+    let mut ask = Fetch { backwards: true, ..Fetch::of(address("bob"), What::Log) };
+    loop {
+        let page = page(&mut alice, ask.clone()).await;
+        found.push(page.items.len());
+        if !page.more {
+            break;
+        }
+        ask.cursor = Some(page.cursor);
+    }
+    assert_eq!(found, [2, 0, 1]);
 }
 
 /// What was not read of a conversation is counted, as far as anybody wants to know.

@@ -7,7 +7,7 @@ use impp_client::protocol::command::Message;
 use impp_client::protocol::state::{DeviceReport, FateReport, Item, ItemKind};
 use serde::Serialize;
 
-use crate::output::{printable, quoted};
+use crate::output::{in_line, indented, quoted};
 
 #[derive(Debug, Default, Serialize)]
 pub(in crate::commands) struct ItemJson {
@@ -260,10 +260,10 @@ pub(in crate::commands) fn text(item: &ItemJson) -> String {
         _ => format!("to {}", item.to),
     };
     let body = match (&item.body, &item.content_type) {
-        (Some(body), _) => printable(body).replace('\n', "\n    "),
+        (Some(body), _) => indented(body),
         (None, content_type) => {
             let bytes = item.body_base64.as_ref().map_or(0, |text| text.len() / 4 * 3);
-            format!("({}, about {bytes} bytes)", printable(content_type.as_deref().unwrap_or("?")))
+            format!("({}, about {bytes} bytes)", in_line(content_type.as_deref().unwrap_or("?")))
         }
     };
     format!("{time} {who}: {}", body.trim_end())

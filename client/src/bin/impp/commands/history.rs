@@ -20,7 +20,7 @@ pub(crate) struct Args {
           value_parser = clap::value_parser!(u64).range(1..=MESSAGES_MAX))]
     max: u64,
     /// Only what was before this cursor: the one that the last call printed.
-    #[arg(long, value_name = "CURSOR", value_parser = item::parse_cursor)]
+    #[arg(long, value_name = "CURSOR", allow_hyphen_values = true, value_parser = item::parse_cursor)]
     before: Option<Bytes>,
 }
 

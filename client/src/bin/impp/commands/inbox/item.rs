@@ -402,4 +402,17 @@ mod tests {
         assert_eq!(parse_cursor(&cursor(&bytes)), Ok(bytes));
         assert!(parse_cursor("a=b").is_err());
     }
+
+    /// One of 64 begins as an option does.
+    #[test]
+    fn a_cursor_may_begin_with_a_hyphen() {
+        use clap::Parser;
+        for words in [
+            ["inbox", "--since", "-qgQ"].as_slice(),
+            &["history", "bob@localhost", "--before", "-qgQ"],
+        ] {
+            let words = ["impp"].iter().chain(words);
+            assert!(crate::args::Args::try_parse_from(words).is_ok());
+        }
+    }
 }

@@ -37,7 +37,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max: Option<u64>,
     /// Start behind this cursor; without it at the oldest item held.
-    #[arg(long, value_name = "CURSOR", value_parser = item::parse_cursor)]
+    #[arg(long, value_name = "CURSOR", allow_hyphen_values = true, value_parser = item::parse_cursor)]
     since: Option<Bytes>,
     /// With --follow: only what comes from now on.
     #[arg(long, requires = "follow", conflicts_with = "since")]

@@ -47,10 +47,9 @@ impl Writer {
     fn alone(&mut self, waiting: &Waiting) -> Result<Outcome, StoreError> {
         let is_operators = waiting.unit.payer == Payer::Operator;
         let sake = if is_operators { Sake::Operator } else { Sake::Anybody };
+        // With less than is given up for its own sake the log may not be begun anew, and then it does not fit.
         if self.failed.is_none() {
-            // Of the reserve no more than for any look for room: whether the unit may be done at all is
-            // not known yet.
-            self.checkpoint("PASSIVE", Sake::Room);
+            self.checkpoint("PASSIVE", sake);
         }
         let mut answers = self.attempts(std::slice::from_ref(waiting), sake)?;
         answers.pop().unwrap_or(Err(StoreError::Stopped))

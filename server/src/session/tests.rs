@@ -12,7 +12,7 @@ use impp_protocol::sasl::resume::Binding;
 use impp_protocol::state::{
     self, Grant, ItemKind, SubscriptionEvent, SubscriptionState, WatcherEdit,
 };
-use impp_protocol::{Address, Code, Command, DeviceId, Error, MessageId, What};
+use impp_protocol::{Address, Code, Command, DeviceId, Error, MessageId, Timestamp, What};
 use impp_storage::MemoryStore;
 
 use super::entry::enter;
@@ -20,9 +20,10 @@ use super::sign_in::Device;
 use super::{Event, Front, Session};
 use crate::core::accounts::tests::verifier;
 use crate::core::answers::Answer;
+use crate::core::clock::Clock;
 use crate::core::config::Config;
 use crate::core::records::Services;
-use crate::life::Server;
+use crate::life::{Server, Surroundings};
 
 /// Whoever is told, with room for so many events.
 struct Ears {
@@ -58,8 +59,22 @@ pub(super) async fn start() -> Server {
     server
 }
 
+/// The same with these lines of limits, by a clock that stands at one time and goes as the runtime's does.
+pub(super) async fn start_by_clock(limits: &str) -> Server {
+    let text = format!(
+        "[limits]\n{limits}\n[[domain]]\nname = \"a.example\"\ncertificate = \"c\"\nkey = \"k\"\n"
+    );
+    let config = Config::parse(&text, Path::new("imppd.toml")).unwrap();
+    let clock = Clock::started_at(Timestamp::from_millis(1_800_000_000_000));
+    let surroundings = Surroundings { clock, ..Surroundings::real() };
+    let store = Arc::new(MemoryStore::new().unwrap());
+    let server = Server::load_in(surroundings, config, store).await.unwrap();
+    populate(&server).await;
+    server
+}
+
 /// Alice and bob have all services, carol has no messages.
-pub(super) async fn populate(server: &Server) {
+async fn populate(server: &Server) {
     for (name, im) in [("alice", true), ("bob", true), ("carol", false)] {
         let verifier = verifier();
         let (services, now) = (Services { pres: true, im }, server.ground.clock.now());

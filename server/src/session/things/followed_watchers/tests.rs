@@ -1,31 +1,14 @@
 //! In virtual time: what is told when.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use impp_protocol::command::{Fetch, Publish, Subscribe};
 use impp_protocol::state::{self, SubscriptionState, Watchers};
-use impp_protocol::{Command, Timestamp, What};
-use impp_storage::MemoryStore;
+use impp_protocol::{Command, What};
 
-use crate::core::clock::Clock;
-use crate::core::config::Config;
-use crate::life::{Server, Surroundings};
-use crate::session::tests::{address, ask, events, populate, sign_in};
+use crate::session::tests::{address, ask, events, sign_in, start_by_clock};
 use crate::session::things::seldom::PACE;
 use crate::session::{Event, Session};
-
-async fn start() -> Server {
-    let text = "[[domain]]\nname = \"a.example\"\ncertificate = \"c\"\nkey = \"k\"\n";
-    let config = Config::parse(text, Path::new("imppd.toml")).unwrap();
-    let clock = Clock::started_at(Timestamp::from_millis(1_800_000_000_000));
-    let surroundings = Surroundings { clock, ..Surroundings::real() };
-    let store = Arc::new(MemoryStore::new().unwrap());
-    let server = Server::load_in(surroundings, config, store).await.unwrap();
-    populate(&server).await;
-    server
-}
 
 /// What is told of watchers, and whether it is all of them.
 async fn told(session: &mut Session) -> Vec<(bool, Watchers)> {
@@ -48,7 +31,7 @@ async fn done(session: &mut Session, command: impl Into<Command>) {
 /// who follows has left of it costs nobody anything.
 #[tokio::test(start_paused = true)]
 async fn r5_1_11_changes_of_watchers_come_at_their_pace_and_the_newest() {
-    let server = start().await;
+    let server = start_by_clock("").await;
     let (mut alice, mut bob) = (sign_in(&server, "alice").await, sign_in(&server, "bob").await);
     let rules = "[[rule]]\nid = \"b\"\nwho = [\"bob@a.example\"]\nhandling = \"allow\"\n\
                  fields = [\"all\"]\n";
@@ -91,7 +74,7 @@ async fn r5_1_11_changes_of_watchers_come_at_their_pace_and_the_newest() {
 /// Who returns is told all of them anew: what was told last may not have arrived.
 #[tokio::test(start_paused = true)]
 async fn r5_1_11_who_returns_is_told_all_watchers_anew() {
-    let server = start().await;
+    let server = start_by_clock("").await;
     let (mut alice, mut bob) = (sign_in(&server, "alice").await, sign_in(&server, "bob").await);
     done(&mut alice, Subscribe::of(address("alice"), What::Watchers)).await;
     assert_eq!(told(&mut alice).await.len(), 1);
@@ -107,7 +90,7 @@ async fn r5_1_11_who_returns_is_told_all_watchers_anew() {
 /// What wakes the session for what was told before it returned comes too early, and is not all.
 #[tokio::test(start_paused = true)]
 async fn r5_1_11_what_changes_soon_after_a_return_is_told() {
-    let server = start().await;
+    let server = start_by_clock("").await;
     let (mut alice, mut bob) = (sign_in(&server, "alice").await, sign_in(&server, "bob").await);
     done(&mut alice, Subscribe::of(address("alice"), What::Watchers)).await;
     assert_eq!(told(&mut alice).await.len(), 1);

@@ -1,33 +1,16 @@
 //! In virtual time: what is told of marks that were forgotten.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use impp_protocol::command::Subscribe;
 use impp_protocol::state::{self, ReadMark, ReadMarks};
 use impp_protocol::{Address, Command, Timestamp, What};
-use impp_storage::MemoryStore;
 
-use crate::core::clock::Clock;
-use crate::core::config::Config;
-use crate::life::{Server, Surroundings};
+use crate::life::Server;
 use crate::messages::{CONVERSATIONS_BESIDE, Seen};
-use crate::session::tests::{address, ask, events, populate, sign_in};
+use crate::session::tests::{address, ask, events, sign_in, start_by_clock};
 use crate::session::things::seldom::PACE;
 use crate::session::{Event, Session};
-
-async fn start() -> Server {
-    let text = "[limits]\ncontacts_max = 2\n\
-                [[domain]]\nname = \"a.example\"\ncertificate = \"c\"\nkey = \"k\"\n";
-    let config = Config::parse(text, Path::new("imppd.toml")).unwrap();
-    let clock = Clock::started_at(Timestamp::from_millis(1_800_000_000_000));
-    let surroundings = Surroundings { clock, ..Surroundings::real() };
-    let store = Arc::new(MemoryStore::new().unwrap());
-    let server = Server::load_in(surroundings, config, store).await.unwrap();
-    populate(&server).await;
-    server
-}
 
 async fn told(session: &mut Session) -> Vec<ReadMark> {
     let read = |event| match event {
@@ -49,7 +32,7 @@ async fn read(server: &Server, with: &Address, seq: u64) {
 /// Where there is no room for another mark, all devices know which conversation counts as unread again.
 #[tokio::test(start_paused = true)]
 async fn a_mark_that_is_forgotten_is_told_to_who_follows() {
-    let server = start().await;
+    let server = start_by_clock("contacts_max = 2").await;
     let mut alice = sign_in(&server, "alice").await;
     let most = CONVERSATIONS_BESIDE + 2;
     for n in 0..most {

@@ -124,8 +124,8 @@ pub fn payer<S>(acting: &Acting<S>) -> Payer {
     match acting.by() {
         By::Oneself => Payer::Account(acting.owner().clone()),
         By::Delegate(mandate) => Payer::Account(mandate.delegate().clone()),
-        // Who has no name changes nothing.
-        By::Anonymous | By::Administrator | By::System => Payer::Operator,
+        // Who has no name, or comes from another domain, changes nothing by a permit.
+        By::Anonymous | By::Elsewhere(_) | By::Administrator => Payer::Operator,
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use impp_acl::Watcher;
+use impp_acl::{Acting, Watcher, scope};
 use impp_presence::{Fetched, GroupTold, Groups, Joined, Presentity, PulledGroups};
 use impp_protocol::command::{Done, Fetch, Notify, Subscribe};
 use impp_protocol::hashing::HashMap;
@@ -30,6 +30,7 @@ use crate::core::records::place;
 use crate::core::routes::Routes;
 use crate::core::settings::Settings;
 use crate::core::standing;
+use asked::may_be_asked;
 
 /// Room that one look at a presentity gets, however little there is: each looks at all watchers.
 const PULL_BYTES_MIN: usize = 16 * 1024;
@@ -54,29 +55,27 @@ enum Standing {
     Ended,
 }
 
-/// Whether the other side may ask this: `watcher` is of its own domain, and `address` of ours. If
+/// The permit for what the other side asks: `watcher` is of its own domain, and `address` of ours. If
 /// not, it has broken the rules of the link.
 ///
 /// # Errors
 /// refused.
-pub fn check(
+fn permit(
     link: &LinkMailbox,
     watcher: Option<&Address>,
     address: &Address,
-) -> Result<(), Error> {
-    let own =
-        |domain: &impp_protocol::Domain, address: &Address| domain.as_str() == address.domain_str();
-    let text = match watcher {
-        None => "watcher: missing; it says for whom this is".to_owned(),
-        Some(watcher) if !own(&link.remote, watcher) => {
-            format!("{watcher} is not of {}, the domain that you have proven", link.remote)
-        }
-        Some(_) if !own(&link.local, address) => {
-            format!("{address} is not of {}, the domain that you have called", link.local)
-        }
-        Some(_) => return Ok(()),
-    };
-    Err(Error::new(Code::Refused, text).by(By::Home))
+) -> Result<Acting<scope::Sight>, Error> {
+    let refused = |text: String| Error::new(Code::Refused, text).by(By::Home);
+    let missing = || refused("watcher: missing; it says for whom this is".to_owned());
+    let watcher = watcher.ok_or_else(missing)?;
+    let acting = Acting::elsewhere(&link.remote, watcher, address).ok_or_else(|| {
+        refused(format!("{watcher} is not of {}, the domain that you have proven", link.remote))
+    })?;
+    if address.domain_str() != link.local.as_str() {
+        let text = format!("{address} is not of {}, the domain that you have called", link.local);
+        return Err(refused(text));
+    }
+    Ok(acting)
 }
 
 /// See the module.
@@ -129,9 +128,9 @@ impl Home {
     /// Does what SUBSCRIBE asks for a watcher of the other domain. What is durable is so when this
     /// returns; the link's task then lets [`Home::answer`] make the answer.
     pub async fn subscribe(&self, link: &LinkMailbox, subscribe: Subscribe) -> Taken {
-        let result = match &subscribe.watcher {
-            Some(watcher) => self.follow(link, &subscribe, watcher).await,
-            None => check(link, None, &subscribe.address).map(|()| Standing::Ended),
+        let result = match may_be_asked(link, &subscribe) {
+            Ok(acting) => self.follow(link, &acting, subscribe.lease).await,
+            Err(error) => Err(error),
         };
         taken(subscribe, result)
     }
@@ -175,23 +174,22 @@ impl Home {
     /// # Errors
     /// What the other side is answered.
     pub async fn fetch(&self, link: &LinkMailbox, fetch: Fetch) -> Result<Done, Error> {
-        let address = fetch.address.clone();
-        check(link, fetch.watcher.as_ref(), &address)?;
+        let acting = permit(link, fetch.watcher.as_ref(), &fetch.address)?;
         if fetch.what != What::Presence {
             let text = format!("{} is not for other domains", fetch.what);
             return Err(Error::new(Code::Unsupported, text).by(By::Home));
         }
-        let watcher = fetch.watcher.unwrap_or_else(|| address.clone());
-        let asker = Watcher::of(&watcher);
-        self.admits(link, &address)?;
+        let (address, watcher) = (acting.owner(), acting.watcher());
+        let asker = Watcher::of(watcher);
+        self.admits(link, address)?;
         let seen =
-            self.look(&address, |presentity, now| presentity.fetch(now, &asker, fetch.version));
+            self.look(address, |presentity, now| presentity.fetch(now, &asker, fetch.version));
         let seen = seen.await.map_err(|error| storage_error(&error).by_home())?;
         if matches!(seen, Fetched::Pending) {
-            self.principals.waits_at(&address, &link.remote);
+            self.principals.waits_at(address, &link.remote);
         }
-        self.principals.looked(&address, &watcher, matches!(seen, Fetched::Refused)).await;
-        fetched(&address, seen).map_err(|error| error.by_home())
+        self.principals.looked(address, watcher, matches!(seen, Fetched::Refused)).await;
+        fetched(address, seen).map_err(|error| error.by_home())
     }
 
     /// Appends NOTIFY frames about what may have changed, as long as `out` has less than `room` bytes;

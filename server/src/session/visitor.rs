@@ -159,7 +159,7 @@ impl Visitor {
             let text = format!("you follow {VISITED_MAX} presentities, and that is the most");
             return Err(Error::new(Code::Full, text));
         }
-        let (watcher, bond) = (Address::anonymous().clone(), Bond::Session(self.mailbox.id));
+        let (watcher, bond) = (acting.watcher().clone(), Bond::Session(self.mailbox.id));
         let listener = Some(self.mailbox.id.into());
         let follow = Follow { watcher, bond, listener, wait: false };
         let Follows { state, version, .. } =

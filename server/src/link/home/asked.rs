@@ -5,13 +5,14 @@
 
 use std::time::Duration;
 
+use impp_acl::{Acting, scope};
 use impp_presence::{Answer, Asked, Bond, Change, Keeper, Presentity};
 use impp_protocol::command::Subscribe;
 use impp_protocol::{Address, By, Code, Error, Timestamp, What};
 use impp_storage::StoreError;
 
 use super::super::mailbox::LinkMailbox;
-use super::{Home, Standing, check};
+use super::{Home, Standing, permit};
 use crate::core::answers::{Stored, crowded, refused};
 use crate::core::config::seconds;
 use crate::core::principals::Principal;
@@ -21,16 +22,14 @@ impl Home {
     pub(super) async fn follow(
         &self,
         link: &LinkMailbox,
-        subscribe: &Subscribe,
-        watcher: &Address,
+        acting: &Acting<scope::Sight>,
+        lease: Option<Duration>,
     ) -> Result<Standing, Error> {
-        let presentity = &subscribe.address;
-        may_be_asked(link, subscribe)?;
-        let lease = self.granted(subscribe.lease);
-        self.admits(link, presentity)?;
+        let lease = self.granted(lease);
+        self.admits(link, acting.owner())?;
         match lease.is_zero() {
-            true => self.release(link, presentity, watcher).await,
-            false => self.stand(link, presentity, watcher, lease).await,
+            true => self.release(link, acting).await,
+            false => self.stand(link, acting, lease).await,
         }
     }
 
@@ -44,8 +43,7 @@ impl Home {
         link: &LinkMailbox,
         subscribe: &Subscribe,
     ) -> Result<(), Error> {
-        may_be_asked(link, subscribe)?;
-        self.may_tell(&subscribe.address)
+        self.may_tell(may_be_asked(link, subscribe)?.owner())
     }
 
     /// How long a watcher follows that asks for so long.
@@ -58,10 +56,10 @@ impl Home {
     async fn release(
         &self,
         link: &LinkMailbox,
-        presentity: &Address,
-        watcher: &Address,
+        acting: &Acting<scope::Sight>,
     ) -> Result<Standing, Error> {
-        let (watcher, keepers) = (watcher.clone(), vec![Keeper::Server]);
+        let presentity = acting.owner();
+        let (watcher, keepers) = (acting.watcher().clone(), vec![Keeper::Server]);
         let release = Change::Release { watcher, keepers, listener: Some(link.id.into()) };
         self.principals.change(presentity, release).await.stored()?;
         Ok(Standing::Ended)
@@ -70,10 +68,10 @@ impl Home {
     async fn stand(
         &self,
         link: &LinkMailbox,
-        presentity: &Address,
-        watcher: &Address,
+        acting: &Acting<scope::Sight>,
         lease: Duration,
     ) -> Result<Standing, Error> {
+        let (presentity, watcher) = (acting.owner(), acting.watcher());
         let config = self.settings.load_full();
         let most = config.federation.subscriptions_max as usize;
         let pending_max = config.limits.pending_max as usize;
@@ -84,8 +82,7 @@ impl Home {
                 || self.standing.count(&link.local, &link.remote) < most;
             stays.then_some(()).ok_or(())
         };
-        let (asker, listener) = (watcher.clone(), Some(link.id.into()));
-        let watcher = asker.clone();
+        let (watcher, listener) = (watcher.clone(), Some(link.id.into()));
         let follow = Change::Follow { watcher, bond, listener, pending_max };
         let asked = self.principals.change_if(presentity, follow, has_room).await;
         if !matches!(asked, Ok(Ok(Answer::Asked(Asked::Stands(_))))) {
@@ -99,7 +96,7 @@ impl Home {
             Ok(Answer::Asked(Asked::Stands(_))) => Ok(Standing::Follows(lease)),
             Ok(Answer::Asked(Asked::Crowded)) => Err(crowded()),
             Ok(_) => {
-                self.principals.looked(presentity, &asker, true).await;
+                self.principals.looked(presentity, acting.watcher(), true).await;
                 Err(refused(presentity))
             }
         }
@@ -150,12 +147,15 @@ impl Home {
     }
 }
 
-/// Whether a watcher of the other side may ask so at all.
-fn may_be_asked(link: &LinkMailbox, subscribe: &Subscribe) -> Result<(), Error> {
-    check(link, subscribe.watcher.as_ref(), &subscribe.address)?;
+/// The permit for a SUBSCRIBE of the other side, if its watcher may ask so at all.
+pub(super) fn may_be_asked(
+    link: &LinkMailbox,
+    subscribe: &Subscribe,
+) -> Result<Acting<scope::Sight>, Error> {
+    let acting = permit(link, subscribe.watcher.as_ref(), &subscribe.address)?;
     if subscribe.what != What::Presence || subscribe.expand {
         let text = format!("{} cannot be followed from other domains", subscribe.what);
         return Err(Error::new(Code::Unsupported, text));
     }
-    Ok(())
+    Ok(acting)
 }

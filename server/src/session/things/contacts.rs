@@ -13,7 +13,9 @@ use impp_protocol::state::{
 };
 use impp_protocol::{Address, Code, Error, Service};
 
-use super::{Client, lists, offered};
+use super::presence::no_longer;
+use super::{lists, offered};
+use crate::core::accounts::Accounts;
 use crate::core::answers::{Handled, Stored, after_others};
 use crate::core::principals::Principals;
 use crate::core::sessions::Sessions;
@@ -25,6 +27,7 @@ use crate::reach::{Follow, Reach, Release};
 #[derive(Debug)]
 pub(in crate::session) struct ContactList {
     pub principals: Arc<Principals>,
+    pub accounts: Arc<Accounts>,
     pub reach: Arc<Reach>,
     pub sessions: Arc<Sessions>,
     pub settings: Arc<Settings>,
@@ -44,7 +47,6 @@ impl ContactList {
     pub(super) async fn publish(
         &self,
         acting: &Acting<scope::Contacts>,
-        client: &Client,
         publish: Publish,
     ) -> Handled {
         let edit: ContactEdit = state::decode(publish.content.unwrap_or_default())
@@ -58,7 +60,7 @@ impl ContactList {
                 return Err(Error::new(Code::Malformed, text));
             }
         };
-        self.amend(acting, client, Amendment { address, base: publish.base, amends }).await
+        self.amend(acting, Amendment { address, base: publish.base, amends }).await
     }
 
     /// The number of the list as it is now.
@@ -123,12 +125,7 @@ impl ContactList {
         Ok((address, Amends::Set(fields)))
     }
 
-    async fn amend(
-        &self,
-        acting: &Acting<scope::Contacts>,
-        client: &Client,
-        amendment: Amendment,
-    ) -> Handled {
+    async fn amend(&self, acting: &Acting<scope::Contacts>, amendment: Amendment) -> Handled {
         let (owner, address) = (acting.owner().clone(), amendment.address.clone());
         if address == owner {
             return Err(Error::new(Code::Refused, "you are no contact of your own"));
@@ -139,7 +136,8 @@ impl ContactList {
         };
         let mut _place = None;
         if follow == Some(true) {
-            offered(&client.account, Service::Presence)?;
+            let account = self.accounts.get(&owner).ok_or_else(no_longer)?;
+            offered(&account, Service::Presence)?;
             // Said before the entry is there, which stays whatever becomes of the following.
             _place = self.reach.admit(&owner, &address)?;
         }

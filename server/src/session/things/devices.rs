@@ -5,9 +5,8 @@ use std::sync::Arc;
 use impp_acl::{Acting, scope};
 use impp_protocol::command::{Done, Publish};
 use impp_protocol::state::{self, Device, DeviceEdit};
-use impp_protocol::{Code, Error};
+use impp_protocol::{Code, DeviceId, Error};
 
-use super::Client;
 use crate::core::answers::{Handled, Stored};
 use crate::session::devices::Devices;
 
@@ -18,12 +17,13 @@ pub(super) struct OwnDevices {
 }
 
 impl OwnDevices {
-    pub(super) async fn fetch(&self, acting: &Acting<scope::Account>, client: &Client) -> Handled {
+    /// The devices, that of the asker marked.
+    pub(super) async fn fetch(&self, acting: &Acting<scope::Account>, asker: DeviceId) -> Handled {
         let known = self.devices.all(acting.owner()).await.stored()?;
         let entries = known.into_iter().map(|known| Device {
             id: known.id,
             last_seen: self.devices.last_seen(&known),
-            current: known.id == client.mailbox.device,
+            current: known.id == asker,
             name: known.record.name,
         });
         let content = state::encode(&state::Devices { entries: entries.collect() });

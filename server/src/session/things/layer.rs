@@ -5,9 +5,8 @@ use std::sync::Arc;
 use impp_acl::{Acting, By, scope};
 use impp_presence::{Lease, delegated};
 use impp_protocol::command::Done;
-use impp_protocol::{Code, Error};
+use impp_protocol::{Code, DeviceId, Error};
 
-use super::Client;
 use crate::core::answers::{Handled, Stored};
 use crate::core::principals::Principals;
 
@@ -18,11 +17,11 @@ pub(super) struct OwnLayer {
 }
 
 impl OwnLayer {
-    /// The layer of the client's device.
-    pub(super) async fn fetch(&self, acting: &Acting<scope::Presence>, client: &Client) -> Handled {
+    /// The layer of the asker's device.
+    pub(super) async fn fetch(&self, acting: &Acting<scope::Presence>, asker: DeviceId) -> Handled {
         let device = match acting.by() {
-            By::Delegate(mandate) => delegated(mandate.delegate(), client.mailbox.device),
-            _ => client.mailbox.device,
+            By::Delegate(mandate) => delegated(mandate.delegate(), asker),
+            _ => asker,
         };
         let layer = self.principals.look(acting.owner(), |principal, now| {
             let (document, lease) = principal.presentity.layers().of(device)?;

@@ -99,21 +99,18 @@ impl Things {
         let Rooms { principals, reach, live, delivery, outgoing, marks, secrets, budgets, .. } =
             rooms.clone();
         let trimming = Trimming::new(store.clone(), settings.clone(), clock.clone());
-        let (shared, trimming) = (principals.clone(), Arc::new(trimming));
+        let shared = principals.clone();
         let rules = Rules { principals: principals.clone(), accounts: accounts.clone() };
         let sessions = live.sessions.clone();
-        let delegations =
-            Delegations { principals: principals.clone(), accounts: accounts.clone() };
         let read_marks = OwnMarks {
             marks: marks.clone(),
             store: store.clone(),
             secrets: secrets.clone(),
             clock: clock.clone(),
         };
-        let delegated = Delegated { principals: principals.clone(), accounts: accounts.clone() };
         Things {
-            delegations,
-            delegated,
+            delegations: Delegations { principals: principals.clone(), accounts: accounts.clone() },
+            delegated: Delegated { principals: principals.clone(), accounts: accounts.clone() },
             presence: Presence {
                 principals: principals.clone(),
                 accounts: accounts.clone(),
@@ -129,6 +126,7 @@ impl Things {
             rules,
             contacts: ContactList {
                 principals: principals.clone(),
+                accounts: accounts.clone(),
                 reach: reach.clone(),
                 sessions: sessions.clone(),
                 settings: settings.clone(),
@@ -150,7 +148,7 @@ impl Things {
                 principals: shared,
                 delivery,
                 marks,
-                trimming,
+                trimming: Arc::new(trimming),
                 sessions,
             },
             fates: Fates { outgoing, store, budgets },
@@ -192,6 +190,7 @@ impl Things {
             }
             permit => permit?,
         };
+        let device = client.mailbox.device;
         match permit {
             Permit::Rules(acting) => self.rules.fetch(&acting).await,
             Permit::Contacts(acting) => self.contacts.fetch(&acting, fetch).await,
@@ -201,8 +200,8 @@ impl Things {
                 self.watched.fetch_own_entry(&acting, fetch).await
             }
             Permit::Subscriptions(acting) => self.subscribed.fetch(&acting, fetch).await,
-            Permit::Devices(acting) => self.devices.fetch(&acting, client).await,
-            Permit::Layer(acting) => self.layer.fetch(&acting, client).await,
+            Permit::Devices(acting) => self.devices.fetch(&acting, device).await,
+            Permit::Layer(acting) => self.layer.fetch(&acting, device).await,
             Permit::Explain(acting) => self.rules.explain(&acting, fetch).await,
             Permit::Log(acting) => self.logs.fetch(&acting, client.every_item, fetch).await,
             Permit::Fate(acting) => self.fates.fetch(&acting, fetch).await,
@@ -221,7 +220,7 @@ impl Things {
         match self.permit(client, owner, publish.what, Ask::Publish, back).await? {
             Permit::Presence(acting) => self.presence.publish(&acting, client, publish).await,
             Permit::Rules(acting) => self.rules.publish(&acting, publish).await,
-            Permit::Contacts(acting) => self.contacts.publish(&acting, client, publish).await,
+            Permit::Contacts(acting) => self.contacts.publish(&acting, publish).await,
             Permit::Requests(acting) => self.requests.publish(&acting, publish).await,
             Permit::Watchers(acting) => self.watched.publish(&acting, publish).await,
             Permit::Subscriptions(acting) => self.subscribed.publish(&acting, publish).await,

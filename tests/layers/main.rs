@@ -8,6 +8,7 @@
 mod permits;
 mod records;
 mod rooms;
+mod settings;
 mod sizes;
 mod sources;
 

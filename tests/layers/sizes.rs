@@ -24,6 +24,7 @@ const CRATES: &[&str] = &[
     "protocol",
     "acl",
     "presence",
+    "convert",
     "storage",
     "locate",
     "federation",
@@ -73,14 +74,15 @@ fn tokens(stream: TokenStream) -> usize {
 }
 
 /// A function of a file: where it is, its head, and its whole text.
-struct Function<'a> {
-    name: String,
+pub(crate) struct Function<'a> {
+    pub name: String,
     signature: &'a Signature,
-    whole: TokenStream,
+    pub whole: TokenStream,
     lines: usize,
 }
 
-fn functions<'a>(items: &'a [Item], within: &str, found: &mut Vec<Function<'a>>) {
+/// The functions of a file, those of its blocks and traits too.
+pub(crate) fn functions<'a>(items: &'a [Item], within: &str, found: &mut Vec<Function<'a>>) {
     let mut push = |signature: &'a Signature, within: &str, whole: TokenStream, lines: usize| {
         let name = format!("{within}{}", signature.ident);
         found.push(Function { name, signature, whole, lines });

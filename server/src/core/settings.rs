@@ -1,7 +1,7 @@
 //! The settings in force: the configuration, and the TLS made from the files that it names. Both are
 //! replaced in one step.
 //!
-//! Reading them is left to `config` and `tls`, applying a change to `running`.
+//! Reading them is left to `config` and `tls`, applying a change to `life/reload.rs`.
 
 use std::ops::Deref;
 use std::sync::Arc;

@@ -104,8 +104,7 @@ impl Server {
         let settings = &self.ground.settings;
         let config = Config::clone(&settings.load());
         let tls = Some(Arc::new(Configurations::load(&config)?));
-        reload::put_in_force(settings, Snapshot { config, tls });
-        let config = settings.load_full();
+        reload::put_in_force(settings, Snapshot { config: config.clone(), tls });
         let addresses = listeners.iter().map(|listener| listener.address).collect();
         let http = match &config.server.http {
             Some(address) => Some(

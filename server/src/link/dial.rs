@@ -116,7 +116,7 @@ impl Dialler {
         let by = Instant::now() + seconds(self.settings.load().federation.dial_seconds);
         let call = Call { local, remote, service, by, openings: &self.openings };
         let (pipe, opened) = self.ways.reach(call).await?;
-        if !opened.services.serve(service) {
+        if !opened.services.has(service) {
             let word = service.word();
             let text = format!("the server of {remote} that was found does not serve {word}");
             opening::refuse(pipe, Error::new(Code::NotOffered, text.clone())).await;

@@ -137,7 +137,7 @@ impl Inner {
 
     /// The link over which a service is asked for.
     pub(super) fn link(&self, service: Service) -> Option<&Arc<Link>> {
-        let serves = |link: &&Arc<Link>| link.opened.services.serve(service);
+        let serves = |link: &&Arc<Link>| link.opened.services.has(service);
         self.links.iter().rev().find(|link| serves(link) && !link.is_draining())
     }
 

@@ -44,7 +44,7 @@ pub use home::Home;
 pub use links::Link;
 pub use mailbox::LinkMailbox;
 pub use open::OpenLinks;
-pub use opening::{Opened, Openings, Services};
+pub use opening::{Opened, Openings};
 pub use peer::Peer;
 pub use peers::Peers;
 pub(crate) use ways::{Located, handshake};

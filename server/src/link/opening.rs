@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use impp_federation::settle::Identity;
-use impp_locate::Service;
 use impp_protocol::command::{BODY_BYTES_MAX, Bye, ByeReason, Hello, MARKS, PROTOCOL_VERSION};
 use impp_protocol::frame::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNSIGNED};
 use impp_protocol::{Code, Command, Domain, Error, Request};
@@ -18,19 +17,11 @@ use crate::core::accounts::Accounts;
 use crate::core::clock::Clock;
 use crate::core::config::seconds;
 use crate::core::ground::Ground;
+use crate::core::records::Services;
 use crate::core::routes::Routes;
 use crate::core::settings::Settings;
 use crate::core::signal::Signal;
 use crate::wire::pipe::{Event, Pipe, unreadable};
-
-/// The services that a server serves for its domain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Services {
-    /// Presence.
-    pub pres: bool,
-    /// Messages.
-    pub im: bool,
-}
 
 /// What the other end has said in its HELLO.
 #[derive(Clone, Copy, Debug)]
@@ -43,21 +34,6 @@ pub struct Opened {
     pub requests_max: u64,
     /// It takes marks.
     pub marks: bool,
-}
-
-impl Services {
-    /// Whether one of them is served.
-    pub fn serve(&self, service: Service) -> bool {
-        match service {
-            Service::Presence => self.pres,
-            Service::Messages => self.im,
-        }
-    }
-
-    fn from_names(names: &[String]) -> Services {
-        let has = |name: &str| names.iter().any(|other| other == name);
-        Services { pres: has("pres"), im: has("im") }
-    }
 }
 
 /// What this server says of itself to others, and whom it lets call.
@@ -170,7 +146,7 @@ impl Openings {
         let in_flight_max = self.settings.load().federation.requests_in_flight_max;
         Ok(Opened {
             identity: Identity { instance, boot },
-            services: Services::from_names(&hello.features),
+            services: Services::named(&hello.features),
             marks: hello.features.iter().any(|name| name == MARKS),
             // What the other side would take beyond that is of no use.
             requests_max: hello.requests_max.unwrap_or(1).clamp(1, in_flight_max.max(1)),

@@ -14,9 +14,9 @@ use impp_protocol::{Address, Code, Command, Domain, Error, Timestamp};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::Services;
 use super::links::{Ask, Inner, Link, Spare, service_of};
 use crate::core::chance::Chance;
+use crate::core::records::Services;
 use crate::messages::{Carrier, Queues, Waiting};
 use crate::reach::Mirrors;
 
@@ -178,7 +178,7 @@ impl Peer {
     /// Takes the next request that a link with these services can carry.
     pub(super) fn next_ask(&self, services: Services) -> Option<Ask> {
         let mut inner = self.inner.lock();
-        let fits = |ask: &Ask| services.serve(service_of(&ask.command));
+        let fits = |ask: &Ask| services.has(service_of(&ask.command));
         inner.asks.iter().position(fits).and_then(|at| inner.asks.remove(at))
     }
 

@@ -109,7 +109,10 @@ impl Delivery {
             Bearer::Session => Some(self.under_way.enter(&dedup).await),
             Bearer::Link | Bearer::Queue => None,
         };
-        match self.judge(&message, &from, &bearer, now).await {
+        // The same for all that becomes of it.
+        let settings = self.settings.load_full();
+        let (inbox, limits) = (&settings.inbox, &settings.limits);
+        match self.judge(&message, &from, &bearer, (inbox, limits.pending_max), now).await {
             Ok(Judged { recipient, action, .. }) if message.volatile => {
                 self.metrics.messages.inc();
                 if let Some(recipient) = recipient {
@@ -119,7 +122,8 @@ impl Delivery {
             }
             Ok(judged) => {
                 let action = judged.action;
-                let unit = self.unit(&message, dedup, &judged, &bearer, now);
+                let most = (inbox, limits.known_ids_max);
+                let unit = self.unit(&message, dedup, &judged, &bearer, most, now);
                 let bytes = message.body.len() as u64;
                 let size = unit.body.as_ref().map_or(0, Bytes::len) as u64;
                 let (writers, to) = (writers(&message), message.to.clone());
@@ -156,6 +160,7 @@ impl Delivery {
         message: &Message,
         from: &Address,
         bearer: &Bearer,
+        (inbox, held_max): (&Inbox, u64),
         now: Timestamp,
     ) -> Result<Judged, Error> {
         in_window(message.id, bearer, now)?;
@@ -167,11 +172,7 @@ impl Delivery {
             }
             recipient => Some(recipient?),
         };
-        let (held_max, all) = {
-            let settings = self.settings.load();
-            let (items, bytes) = (settings.inbox.items_max, settings.inbox.bytes_max);
-            (settings.limits.pending_max, Amount { items, bytes })
-        };
+        let all = Amount { items: inbox.items_max, bytes: inbox.bytes_max };
         let look = self.principals.look(&message.to, |principal, now| {
             admit(principal, now, message, from, (held_max, all))
         });
@@ -261,16 +262,17 @@ impl Delivery {
         dedup: Dedup,
         judged: &Judged,
         bearer: &Bearer,
+        (inbox, known_ids_max): (&Inbox, u64),
         now: Timestamp,
     ) -> Unit {
         let (from, to) = (dedup.from.clone(), &message.to);
-        let (body, settings) = (message.encoded().clone(), self.settings.load());
+        let body = message.encoded().clone();
         let mut ops = Vec::new();
         let Judged { recipient, action, limit } = judged;
         match action {
             DeliveryAction::Accept => {
                 ops.push(received(to, *limit));
-                ops.push(trimmed(to, &settings.inbox, None));
+                ops.push(trimmed(to, inbox, None));
             }
             // Where there is no account it counts, over a restart too; nobody will read it.
             DeliveryAction::Hold => {
@@ -285,10 +287,10 @@ impl Delivery {
             DeliveryAction::Refuse => {}
         }
         if *bearer == Bearer::Session {
-            ops.extend(sent(message, &from, &settings.inbox));
+            ops.extend(sent(message, &from, inbox));
         }
         // What waited in a queue was counted when it came there.
-        let dedup_max = (*bearer != Bearer::Queue).then_some(settings.limits.known_ids_max);
+        let dedup_max = (*bearer != Bearer::Queue).then_some(known_ids_max);
         // All messages of a pair in one, so that they keep their order.
         let lane = match bearer {
             Bearer::Session | Bearer::Queue => Lane::Account(from),

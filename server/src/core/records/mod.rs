@@ -18,7 +18,7 @@ use bytes::Bytes;
 use impp_presence::Kept;
 use impp_protocol::sasl::scram::{Iterations, Key, Verifier};
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
-use impp_protocol::{Address, DeviceId, Timestamp};
+use impp_protocol::{Address, DeviceId, Service, Timestamp};
 use impp_storage::Table;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -116,7 +116,7 @@ pub fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     serde_json::from_slice(bytes).map_err(|error| error.to_string())
 }
 
-/// Which services an account has (RFC 2779 2.1.1, 2.1.2).
+/// Which services an account has (RFC 2779 2.1.1, 2.1.2), or the server at the other end of a link serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Services {
@@ -124,6 +124,28 @@ pub struct Services {
     pub pres: bool,
     /// It has an instant inbox.
     pub im: bool,
+}
+
+impl Services {
+    /// Those of these words. What is the word of none is passed over: another server may have more.
+    pub fn named(words: &[String]) -> Services {
+        let has = |service: Service| words.iter().any(|word| word == service.word());
+        Services { pres: has(Service::Presence), im: has(Service::Messages) }
+    }
+
+    /// Whether this is one of them.
+    pub fn has(self, service: Service) -> bool {
+        match service {
+            Service::Presence => self.pres,
+            Service::Messages => self.im,
+        }
+    }
+
+    /// Their words.
+    pub fn words(self) -> Vec<String> {
+        let had = Service::ALL.into_iter().filter(|service| self.has(*service));
+        had.map(|service| service.word().to_owned()).collect()
+    }
 }
 
 /// Whether an account can be used.

@@ -9,7 +9,7 @@ use impp_presence::Change;
 use impp_protocol::command::ByeReason;
 use impp_protocol::sasl::Password;
 use impp_protocol::sasl::scram::Verifier;
-use impp_protocol::{Address, Timestamp};
+use impp_protocol::{Address, Service, Timestamp};
 use impp_storage::StoreError;
 use serde::{Deserialize, Serialize};
 
@@ -159,7 +159,7 @@ fn list(server: &Administration) -> Response {
         },
         address: account.address.to_string(),
         state: account.state,
-        services: names_of(account.services),
+        services: account.services.words(),
         created: account.created.to_string(),
         sessions: sessions.of(&account.address).len(),
     });
@@ -205,26 +205,15 @@ async fn disable(
     }
 }
 
-/// The names of services.
-pub(super) fn names_of(services: Services) -> Vec<String> {
-    let named = [("pres", services.pres), ("im", services.im)].into_iter();
-    named.filter(|(_, has)| *has).map(|(name, _)| name.to_owned()).collect()
-}
-
 /// The services of these names.
 ///
 /// # Errors
 /// A name that is none.
 pub fn services_of(names: &[String]) -> Result<Services, String> {
-    let mut services = Services { pres: false, im: false };
-    for name in names {
-        match name.as_str() {
-            "pres" => services.pres = true,
-            "im" => services.im = true,
-            other => return Err(format!("unknown service \"{other}\"")),
-        }
+    match names.iter().find(|name| Service::from_word(name).is_none()) {
+        Some(other) => Err(format!("unknown service \"{other}\"")),
+        None => Ok(Services::named(names)),
     }
-    Ok(services)
 }
 
 fn address_of(text: &str) -> Result<Address, Undone> {

@@ -17,7 +17,6 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::accounts::names_of;
 use super::socket::Asker;
 use super::{AGENT, Request, Response, refused, services_of};
 use crate::core::event;
@@ -73,7 +72,7 @@ fn asked(request: &Request) -> (Method, String, Option<serde_json::Result<Vec<u8
     match request {
         Request::List => (Method::GET, all(), None),
         Request::Add { address, password, services } => {
-            let services = Some(names_of(*services));
+            let services = Some(services.words());
             let add = Add { address: address.clone(), password: password.clone(), services };
             (Method::POST, all(), Some(serde_json::to_vec(&add)))
         }

@@ -68,7 +68,7 @@ impl Open {
     /// Nothing was said for long: the link is closed, unless somebody watches over it.
     pub(super) fn idle_close(&mut self) {
         let mailbox = &self.link.mailbox;
-        let watched = self.link.opened.services.serve(Service::Presence)
+        let watched = self.link.opened.services.has(Service::Presence)
             && (mailbox.watchers() > 0
                 || self.serving.mirrors.wanted(&mailbox.local, &mailbox.remote));
         if watched || !self.asked.is_empty() || !self.driver.is_quiet() {

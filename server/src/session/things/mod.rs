@@ -343,10 +343,10 @@ pub(super) fn takes_not(what: What, ask: Ask) -> Error {
 /// # Errors
 /// not-offered.
 pub(super) fn offered(account: &Account, service: Service) -> Result<(), Error> {
-    let (has, name) = match service {
-        Service::Presence => (account.services.pres, "presence"),
-        Service::Messages => (account.services.im, "messages"),
+    let name = match service {
+        Service::Presence => "presence",
+        Service::Messages => "messages",
     };
     let text = format!("this account does not have the service of {name}");
-    has.then_some(()).ok_or_else(|| Error::new(Code::NotOffered, text))
+    account.services.has(service).then_some(()).ok_or_else(|| Error::new(Code::NotOffered, text))
 }

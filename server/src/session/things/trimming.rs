@@ -12,7 +12,7 @@ use impp_storage::{Lane, Op, ReadLog, Store, StoreError, Unit};
 use parking_lot::Mutex;
 
 use crate::core::clock::Clock;
-use crate::core::config::seconds;
+use crate::core::config::{Inbox, seconds};
 use crate::core::records::logs;
 use crate::core::settings::Settings;
 
@@ -40,19 +40,16 @@ impl Trimming {
     /// What goes together with custody: what is beyond the quota, and where nothing is retained, all of
     /// it.
     pub(super) fn at_once(&self, owner: &Address) -> Op {
-        let retains = self.settings.load().inbox.retention_days > 0;
-        self.trimmed(owner, (!retains).then(|| self.old_before()))
+        let inbox = &self.settings.load().inbox;
+        let retains = inbox.retention_days > 0;
+        logs::trimmed(owner, inbox, (!retains).then(|| self.old_before(inbox)))
     }
 
     /// What came before then is old. Where nothing is retained, so is what came this very millisecond: no
     /// other cause may come to let go of it.
-    fn old_before(&self) -> Timestamp {
-        let days = self.settings.load().inbox.retention_days;
+    fn old_before(&self, inbox: &Inbox) -> Timestamp {
+        let days = inbox.retention_days;
         self.clock.trusted().before(seconds(days * 86_400)).after(Duration::from_millis(1))
-    }
-
-    fn trimmed(&self, owner: &Address, before: Option<Timestamp>) -> Op {
-        logs::trimmed(owner, &self.settings.load().inbox, before)
     }
 
     /// Custody was taken up to there: what may go goes soon.
@@ -87,14 +84,14 @@ impl Trimming {
         }
     }
 
-    /// Trims as long as the first item goes. What does not go is not asked for: that would be a commit
-    /// for nothing.
+    /// Trims as long as the first item goes, by the settings of now. What does not go is not asked for: that
+    /// would be a commit for nothing.
     async fn trim(&self, owner: &Address, upto: u64) -> Result<(), StoreError> {
-        let mut behind = None;
+        let (settings, mut behind) = (self.settings.load_full(), None);
         loop {
             let query = ReadLog { owner: owner.clone(), after: 0, items_max: 1, bytes_max: 0 };
             let first = self.store.read(query).await?.items.pop();
-            let before = self.old_before();
+            let before = self.old_before(&settings.inbox);
             let Some(first) = first.filter(|item| item.seq <= upto && item.time < before) else {
                 return Ok(());
             };
@@ -102,7 +99,8 @@ impl Trimming {
                 return Ok(());
             }
             behind = Some(first.seq);
-            let unit = Unit::of(self.clock.trusted(), vec![self.trimmed(owner, Some(before))]);
+            let trim = logs::trimmed(owner, &settings.inbox, Some(before));
+            let unit = Unit::of(self.clock.trusted(), vec![trim]);
             self.store.submit(unit.in_lane(Lane::Account(owner.clone()))).await?;
         }
     }

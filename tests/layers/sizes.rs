@@ -44,7 +44,7 @@ const LARGE_FUNCTIONS: Exceptions = &[];
 const HANDED_ABOUT: Exceptions = &[];
 
 /// Everything of these crates, by the name of the folder.
-fn all() -> Vec<(String, Source)> {
+pub(crate) fn all() -> Vec<(String, Source)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let read = |name: &&str| sources(&root.join(name).join("src"));
     let named = |source: Source| {

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bounds;
+mod doors;
 mod permits;
 mod records;
 mod rooms;

@@ -18,7 +18,7 @@ pub struct Routes {
     table: Box<dyn Locate>,
 }
 
-/// Where a presentity is.
+/// Where a presentity or an inbox is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Where {
     /// On this server.
@@ -67,7 +67,7 @@ impl Routes {
         hosted.moved(address)
     }
 
-    /// Where a presentity is, as a principal of this server asks for it.
+    /// Where a presentity or an inbox is, as a principal of this server asks for it. That is `reach`'s to ask.
     ///
     /// # Errors
     /// unknown-domain.
@@ -83,11 +83,6 @@ impl Routes {
     /// Whether an address is of a domain that is hosted here.
     pub fn is_local(&self, address: &Address) -> bool {
         self.accounts.is_local(address)
-    }
-
-    /// Whether an address is in another domain that somebody here can reach.
-    pub fn is_remote(&self, who: &Address, address: &Address) -> bool {
-        matches!(self.locate(who, address), Ok(Where::Elsewhere))
     }
 
     /// Whether somebody may not be told this of an address: that it does not exist, or lacks a service,

@@ -135,9 +135,15 @@ impl Server {
         principals.recall_ghosts().await?;
         principals.recall_delegates().await?;
         let sessions = Arc::new(Sessions::new(ground.listeners.clone()));
+        let routes = Arc::new(Routes::new(ground.settings.clone(), ground.accounts.clone()));
         let beside = Beside {
-            routes: Arc::new(Routes::new(ground.settings.clone(), ground.accounts.clone())),
-            marks: Arc::new(Marks::new(&ground, principals.clone(), sessions.clone())),
+            marks: Arc::new(Marks::new(
+                &ground,
+                routes.clone(),
+                principals.clone(),
+                sessions.clone(),
+            )),
+            routes,
             principals,
             sessions,
             mirrors: Arc::new(Mirrors::load(ground.clone(), &shares).await?),

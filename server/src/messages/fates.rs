@@ -28,6 +28,7 @@ use crate::core::records::{QueuedRecord, place};
 use crate::core::routes::Routes;
 use crate::core::sessions::Sessions;
 use crate::core::settings::Settings;
+use crate::reach::{Brought, bring};
 
 /// Fates that are stored at once.
 const ENDINGS_AT_ONCE: usize = 64;
@@ -58,6 +59,25 @@ struct Moved {
     body: Bytes,
     version: u64,
     expires: Option<Timestamp>,
+}
+
+/// The same, brought where it leads now: taken here, or nothing but that it goes on from here.
+struct Redirected<'a> {
+    delivery: &'a Arc<Delivery>,
+    message: Written,
+    from: Address,
+}
+
+impl Brought for Redirected<'_> {
+    type Outcome = Option<Result<(), Error>>;
+
+    async fn here(self) -> Self::Outcome {
+        Some(settled(self.delivery.deliver(self.message, self.from, Bearer::Queue).await).await)
+    }
+
+    async fn elsewhere(self) -> Self::Outcome {
+        None
+    }
 }
 
 /// How far the way from address to address here has led.
@@ -214,15 +234,13 @@ impl Fates {
                 let text = format!("{} was sent from address to address", ending.recipient);
                 break Cause::here(Code::Loop, text);
             }
-            if self.routes.is_remote(&ending.from, &to) {
-                return Ok(Astray::Beyond(to, hops));
-            }
             let redirected_from = stamp(&ending.recipient, &to);
             let message = Message { to: to.clone(), redirected_from, ..message.clone() };
-            let message = Written::new(message);
-            let from = ending.from.clone();
-            let delivered = self.delivery.deliver(message, from, Bearer::Queue).await;
-            match settled(delivered).await {
+            let (message, from) = (Written::new(message), ending.from.clone());
+            let redirected = Redirected { delivery: &self.delivery, message, from };
+            let brought = bring(&self.routes, &ending.from, &to, redirected).await;
+            let Some(taken) = brought else { return Ok(Astray::Beyond(to, hops)) };
+            match taken {
                 Ok(()) => return Ok(Astray::Ended(report(ending, Fate::Delivered, None))),
                 Err(Error { code: Code::Moved, address: Some(next), by, .. }) => {
                     match follow(&ending.recipient, &to, &next, by) {

@@ -26,6 +26,7 @@ use crate::core::keeping::salvage;
 use crate::core::principals::Principals;
 use crate::core::records::place::{self, Raw};
 use crate::core::records::{self, READ_MARK, ReadMarkRecord, SaidRecord, SeenRecord};
+use crate::core::routes::Routes;
 use crate::core::seats::{Seating, Seats};
 use crate::core::sessions::Sessions;
 use crate::core::settings::Settings;
@@ -47,6 +48,7 @@ pub struct Marks {
     settings: Arc<Settings>,
     principals: Arc<Principals>,
     accounts: Arc<Accounts>,
+    routes: Arc<Routes>,
     sessions: Arc<Sessions>,
     beyond: OnceLock<Weak<dyn Beyond>>,
     /// Seats for what users here just tell other domains.
@@ -101,7 +103,12 @@ impl Conversation {
 
 impl Marks {
     /// Of the logs in this store.
-    pub fn new(ground: &Ground, principals: Arc<Principals>, sessions: Arc<Sessions>) -> Marks {
+    pub fn new(
+        ground: &Ground,
+        routes: Arc<Routes>,
+        principals: Arc<Principals>,
+        sessions: Arc<Sessions>,
+    ) -> Marks {
         let Ground { store, tails, clock, settings, accounts, .. } = ground.clone();
         let (beyond, asking) = (OnceLock::new(), Arc::default());
         let (typed, typed_beyond) = (Mutex::default(), Mutex::default());
@@ -112,6 +119,7 @@ impl Marks {
             settings,
             principals,
             accounts,
+            routes,
             sessions,
             beyond,
             asking,

@@ -11,11 +11,10 @@ use impp_presence::Told;
 use impp_presence::followed::MirrorKey;
 use impp_protocol::command::{Done, Fetch};
 use impp_protocol::presence::{Document, Version};
-use impp_protocol::state::SubscriptionEvent;
 use impp_protocol::{Address, By, Code, Error, What};
 
 use super::mirrors::Mirrors;
-use super::{Follow, Follows, Home, Looked, Pull, Release, Stands};
+use super::{End, Follow, Follows, Home, Looked, Pull, Release, Stands};
 use crate::core::answers::{Handled, Stored};
 
 /// See the module.
@@ -83,15 +82,18 @@ impl Home for Elsewhere {
         .boxed()
     }
 
-    fn end<'a>(
-        &'a self,
-        presentity: &'a Address,
-        watcher: &'a Address,
-        event: SubscriptionEvent,
-    ) -> BoxFuture<'a, Result<bool, Error>> {
+    fn end<'a>(&'a self, presentity: &'a Address, ask: End) -> BoxFuture<'a, Result<bool, Error>> {
         async move {
-            let key = key(presentity, watcher);
-            self.mirrors.end_following(&key, watcher, event).await.stored()
+            let End { watcher, event, with_account } = ask;
+            let key = key(presentity, &watcher);
+            match self.mirrors.end_following(&key, &watcher, event).await.stored() {
+                // It has ended all the same, and its only record goes with those of the account.
+                Err(error) if with_account => {
+                    tracing::debug!(%watcher, %presentity, %error, "the end of following is stored later");
+                    Ok(true)
+                }
+                ended => ended,
+            }
         }
         .boxed()
     }

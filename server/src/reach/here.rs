@@ -1,5 +1,6 @@
 //! Presentities of this server, as its own principals ask for them.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
@@ -8,10 +9,10 @@ use impp_acl::Watcher;
 use impp_federation::shares::Claim;
 use impp_presence::{Answer, Asked, Change, Fetched, Presentity, Pulled, Told};
 use impp_protocol::presence::Version;
-use impp_protocol::state::SubscriptionEvent;
+use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, Code, Error, Timestamp};
 
-use super::{Follow, Follows, Home, Looked, Pull, Release, Stands};
+use super::{End, Follow, Follows, Home, Looked, Pull, Release, Stands};
 use crate::core::answers::{Stored, crowded, refused};
 use crate::core::notify::fetched;
 use crate::core::principals::{Principal, Principals};
@@ -82,6 +83,46 @@ pub fn needs_presence(routes: &Routes, presentity: &Address) -> Result<(), Error
     }
 }
 
+/// Somebody follows a presentity here, whose place it has to be and who may ask for it was seen to: that is
+/// `fits`, what it says is within. Sessions come by `Home`, links from `link/home`.
+///
+/// # Errors
+/// refused, full; the store's.
+pub async fn follow<E: Send>(
+    principals: &Arc<Principals>,
+    presentity: &Address,
+    ask: Follow,
+    pending_max: u64,
+    fits: impl FnOnce(&mut Principal) -> Result<(), E> + Send,
+) -> Result<Result<SubscriptionState, E>, Error> {
+    let Follow { watcher, bond, listener, wait: _ } = ask;
+    let (asker, pending_max) = (watcher.clone(), pending_max as usize);
+    let follow = Change::Follow { watcher, bond, listener, pending_max };
+    match principals.change_if(presentity, follow, fits).await.stored()? {
+        Err(unfit) => Ok(Err(unfit)),
+        Ok(Answer::Asked(Asked::Stands(state))) => Ok(Ok(state)),
+        Ok(Answer::Asked(Asked::Crowded)) => Err(crowded()),
+        Ok(_) => {
+            principals.looked(presentity, &asker, true).await;
+            Err(refused(presentity))
+        }
+    }
+}
+
+/// Somebody lets go of one here.
+///
+/// # Errors
+/// The store's.
+pub async fn release(
+    principals: &Arc<Principals>,
+    presentity: &Address,
+    ask: Release,
+) -> Result<(), Error> {
+    let Release { watcher, keepers, listener } = ask;
+    let release = Change::Release { watcher, keepers, listener };
+    principals.change(presentity, release).await.stored().map(drop)
+}
+
 impl Home for Here {
     fn admit(&self, watcher: &Address, presentity: &Address) -> Result<Option<Claim>, Error> {
         self.admits(watcher, presentity).map(|()| None)
@@ -93,17 +134,13 @@ impl Home for Here {
         ask: Follow,
     ) -> BoxFuture<'a, Result<Follows, Error>> {
         async move {
-            let Follow { watcher, bond, listener, wait: _ } = ask;
-            self.admits(&watcher, presentity)?;
-            let pending_max = self.principals.settings().load().limits.pending_max as usize;
-            let follow = Change::Follow { watcher: watcher.clone(), bond, listener, pending_max };
-            let state = match self.principals.change(presentity, follow).await.stored()? {
-                Answer::Asked(Asked::Stands(state)) => state,
-                Answer::Asked(Asked::Crowded) => return Err(crowded()),
-                _ => {
-                    self.principals.looked(presentity, &watcher, true).await;
-                    return Err(refused(presentity));
-                }
+            self.admits(&ask.watcher, presentity)?;
+            let pending_max = self.principals.settings().load().limits.pending_max;
+            let (watcher, fits) =
+                (ask.watcher.clone(), |_: &mut Principal| Ok::<_, Infallible>(()));
+            let state = match follow(&self.principals, presentity, ask, pending_max, fits).await? {
+                Ok(state) => state,
+                Err(never) => match never {},
             };
             let version =
                 self.look(presentity, |presentity, now| presentity.version_for(now, &watcher));
@@ -118,29 +155,27 @@ impl Home for Here {
         ask: Release,
     ) -> BoxFuture<'a, Result<(), Error>> {
         async move {
-            let Release { watcher, keepers, listener } = ask;
-            if !self.may_be(&watcher, presentity)? {
+            if !self.may_be(&ask.watcher, presentity)? {
                 return Ok(());
             }
-            let release = Change::Release { watcher, keepers, listener };
-            self.principals.change(presentity, release).await.stored().map(drop)
+            release(&self.principals, presentity, ask).await
         }
         .boxed()
     }
 
-    fn end<'a>(
-        &'a self,
-        presentity: &'a Address,
-        watcher: &'a Address,
-        event: SubscriptionEvent,
-    ) -> BoxFuture<'a, Result<bool, Error>> {
+    fn end<'a>(&'a self, presentity: &'a Address, ask: End) -> BoxFuture<'a, Result<bool, Error>> {
         async move {
-            if !self.may_be(watcher, presentity)? {
+            let End { watcher, event, with_account } = ask;
+            if !with_account && !self.may_be(&watcher, presentity)? {
                 return Ok(false);
             }
-            let end = Change::End(watcher.clone(), event);
-            let ended = self.principals.change(presentity, end).await.stored()?;
-            Ok(ended == Answer::Ended(true))
+            let end = Change::End(watcher, event);
+            let ended = match with_account {
+                // Of the reserve its owner may have used all that it may.
+                true => self.principals.change_for_operator(presentity, end).await,
+                false => self.principals.change(presentity, end).await,
+            };
+            Ok(ended.stored()? == Answer::Ended(true))
         }
         .boxed()
     }

@@ -1,11 +1,13 @@
-//! One door to a presentity, wherever it is: what is asked of it are values, and the one who asks does
-//! not see whether it is answered from here or from another domain.
+//! One door to a presentity or an inbox, wherever it is: what is asked or brought are values, and the one
+//! who asks does not see whether it is answered from here or from another domain.
 //!
-//! Links are left to `link`; what there is to ask of them is said by [`Beyond`].
+//! Links are left to `link`; what there is to ask of them is said by [`Beyond`]. They ask for what is here
+//! by the functions of [`here`].
 
 mod beyond;
 mod elsewhere;
-mod here;
+pub mod here;
+mod inboxes;
 mod mirrors;
 
 use std::sync::Arc;
@@ -25,6 +27,7 @@ pub use beyond::Beyond;
 use elsewhere::Elsewhere;
 use here::Here;
 pub use here::needs_presence;
+pub use inboxes::{Brought, bring};
 pub use mirrors::Mirrors;
 
 /// Somebody follows.
@@ -60,6 +63,18 @@ pub struct Release {
     pub keepers: Vec<Keeper>,
     /// Who is not to be told any more.
     pub listener: Option<ListenerId>,
+}
+
+/// All subscriptions of somebody end.
+#[derive(Clone, Debug)]
+pub struct End {
+    /// Whose.
+    pub watcher: Address,
+    /// Why.
+    pub event: SubscriptionEvent,
+    /// Whether they end with the account: the operator pays then, they end whatever the watcher may ask
+    /// for, and what only this side has of them goes with the account.
+    pub with_account: bool,
 }
 
 /// A session asks what there is to tell of what it follows.
@@ -130,12 +145,7 @@ trait Home: Send + Sync {
     ) -> BoxFuture<'a, Result<(), Error>>;
 
     /// All subscriptions of a watcher end; whether there were any.
-    fn end<'a>(
-        &'a self,
-        presentity: &'a Address,
-        watcher: &'a Address,
-        event: SubscriptionEvent,
-    ) -> BoxFuture<'a, Result<bool, Error>>;
+    fn end<'a>(&'a self, presentity: &'a Address, ask: End) -> BoxFuture<'a, Result<bool, Error>>;
 
     /// What there is to tell.
     fn pull<'a>(
@@ -214,14 +224,9 @@ impl Reach {
     ///
     /// # Errors
     /// The store's.
-    pub async fn end(
-        &self,
-        presentity: &Address,
-        watcher: &Address,
-        event: SubscriptionEvent,
-    ) -> Result<bool, Error> {
-        match self.home(watcher, presentity) {
-            Ok(home) => home.end(presentity, watcher, event).await,
+    pub async fn end(&self, presentity: &Address, ask: End) -> Result<bool, Error> {
+        match self.home(&ask.watcher, presentity) {
+            Ok(home) => home.end(presentity, ask).await,
             Err(_) => Ok(false),
         }
     }

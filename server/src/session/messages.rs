@@ -3,12 +3,13 @@
 //! Into an inbox here, and to another domain, is left to `messages`.
 
 use impp_protocol::command::{Message, Written};
-use impp_protocol::{Code, Error, Service};
+use impp_protocol::{Address, Code, Error, Service};
 
 use super::things::offered;
 use super::{Rooms, Session};
 use crate::core::answers::Answer;
 use crate::messages::Bearer;
+use crate::reach::{Brought, bring};
 
 impl Session {
     /// Takes a message; the answer comes when the store has it.
@@ -44,10 +45,31 @@ impl Session {
         if let Some(over) = message.over_limit() {
             return Err(Error::new(Code::TooLarge, over));
         }
-        let Rooms { routes, outgoing, delivery, .. } = &self.serving.rooms;
-        if routes.is_remote(message.from.as_ref().unwrap_or(&writer), &message.to) {
-            return Box::pin(outgoing.accept(message, writer)).await;
-        }
-        delivery.deliver(message, writer, Bearer::Session).await
+        let rooms = &self.serving.rooms;
+        let brought = {
+            let from = message.from.clone().unwrap_or_else(|| writer.clone());
+            let to = message.to.clone();
+            bring(&rooms.routes, &from, &to, Sent { rooms, message, writer })
+        };
+        brought.await
+    }
+}
+
+/// A message that a session has written.
+struct Sent<'a> {
+    rooms: &'a Rooms,
+    message: Written,
+    writer: Address,
+}
+
+impl Brought for Sent<'_> {
+    type Outcome = Result<Answer, Error>;
+
+    fn here(self) -> impl Future<Output = Self::Outcome> + Send {
+        self.rooms.delivery.deliver(self.message, self.writer, Bearer::Session)
+    }
+
+    fn elsewhere(self) -> impl Future<Output = Self::Outcome> + Send {
+        Box::pin(self.rooms.outgoing.accept(self.message, self.writer))
     }
 }

@@ -7,16 +7,16 @@
 use impp_presence::Change;
 use impp_protocol::command::ByeReason;
 use impp_protocol::state::SubscriptionEvent;
-use impp_protocol::{Address, Error, Timestamp};
+use impp_protocol::{Address, Timestamp};
 use impp_storage::{Op, Payer, Record, Salvaged, StoreError, Unit};
 
 use super::Administration;
 use crate::core::accounts::{AccountError, Accounts};
-use crate::core::answers::Stored;
 use crate::core::keeping;
 use crate::core::principals::ChangeError;
 use crate::core::records::place::{self, Raw};
 use crate::core::records::{self, CONTACT, FOLLOWED, HELD, LAYER, WATCHER, WatcherRecord, logs};
+use crate::reach::End;
 
 /// Removes an account, or what is left of one; what could not be done, in words.
 pub(super) async fn remove(
@@ -129,19 +129,10 @@ async fn unfollow(server: &Administration, address: &Address) -> Result<Vec<Op>,
             ops.push(place::watcher(&presentity, address).delete());
             continue;
         }
-        let event = SubscriptionEvent::Timeout;
-        if server.accounts.is_local(&presentity) {
-            // The operator's like the rest: of the reserve its owner may have used all that it may.
-            let end = Change::End(address.clone(), event);
-            let ended = server.principals.change_for_operator(&presentity, end).await;
-            let failed = |error: Error| {
-                let reason = error.to_string();
-                AccountError::Followed { presentity: presentity.clone(), reason }
-            };
-            ended.stored().map_err(failed)?;
-        } else if let Err(error) = server.reach.end(&presentity, address, event).await {
-            // It has ended all the same, and its only record goes with those of the account.
-            tracing::debug!(%address, %presentity, %error, "the end of following is stored later");
+        let (watcher, event) = (address.clone(), SubscriptionEvent::Timeout);
+        let end = End { watcher, event, with_account: true };
+        if let Err(error) = server.reach.end(&presentity, end).await {
+            return Err(AccountError::Followed { presentity, reason: error.to_string() });
         }
     }
     Ok(ops)

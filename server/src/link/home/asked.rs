@@ -6,16 +6,16 @@
 use std::time::Duration;
 
 use impp_acl::{Acting, scope};
-use impp_presence::{Answer, Asked, Bond, Change, Keeper, Presentity};
+use impp_presence::{Bond, Keeper, Presentity};
 use impp_protocol::command::Subscribe;
 use impp_protocol::{Address, By, Code, Error, Timestamp, What};
 use impp_storage::StoreError;
 
 use super::super::mailbox::LinkMailbox;
 use super::{Home, Standing, permit};
-use crate::core::answers::{Stored, crowded, refused};
 use crate::core::config::seconds;
 use crate::core::principals::Principal;
+use crate::reach::{Follow, Release, here};
 
 impl Home {
     /// Does what SUBSCRIBE asks: the watcher follows, or does not any more.
@@ -60,8 +60,8 @@ impl Home {
     ) -> Result<Standing, Error> {
         let presentity = acting.owner();
         let (watcher, keepers) = (acting.watcher().clone(), vec![Keeper::Server]);
-        let release = Change::Release { watcher, keepers, listener: Some(link.id.into()) };
-        self.principals.change(presentity, release).await.stored()?;
+        let release = Release { watcher, keepers, listener: Some(link.id.into()) };
+        here::release(&self.principals, presentity, release).await?;
         Ok(Standing::Ended)
     }
 
@@ -74,7 +74,6 @@ impl Home {
         let (presentity, watcher) = (acting.owner(), acting.watcher());
         let config = self.settings.load_full();
         let most = config.federation.subscriptions_max as usize;
-        let pending_max = config.limits.pending_max as usize;
         let bond = Bond::Server(self.clock.now().after(lease));
         link.takes(presentity);
         let has_room = |principal: &mut Principal| {
@@ -82,22 +81,18 @@ impl Home {
                 || self.standing.count(&link.local, &link.remote) < most;
             stays.then_some(()).ok_or(())
         };
-        let (watcher, listener) = (watcher.clone(), Some(link.id.into()));
-        let follow = Change::Follow { watcher, bond, listener, pending_max };
-        let asked = self.principals.change_if(presentity, follow, has_room).await;
-        if !matches!(asked, Ok(Ok(Answer::Asked(Asked::Stands(_))))) {
+        let (asker, listener) = (watcher.clone(), Some(link.id.into()));
+        let follow = Follow { watcher: asker, bond, listener, wait: false };
+        let pending_max = config.limits.pending_max;
+        let asked = here::follow(&self.principals, presentity, follow, pending_max, has_room).await;
+        if !matches!(asked, Ok(Ok(_))) {
             link.taken(presentity);
         }
-        match asked.stored()? {
+        match asked? {
+            Ok(_) => Ok(Standing::Follows(lease)),
             Err(()) => {
                 let text = format!("{most} watchers of one domain, and that is the most");
                 Err(Error::new(Code::Full, text))
-            }
-            Ok(Answer::Asked(Asked::Stands(_))) => Ok(Standing::Follows(lease)),
-            Ok(Answer::Asked(Asked::Crowded)) => Err(crowded()),
-            Ok(_) => {
-                self.principals.looked(presentity, acting.watcher(), true).await;
-                Err(refused(presentity))
             }
         }
     }

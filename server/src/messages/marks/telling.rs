@@ -13,6 +13,7 @@ use impp_storage::{Dedup, Lane, ReadBack, StoreError};
 use super::{ASKING, Marks, Said, Seen};
 use crate::core::principals::Principal;
 use crate::core::records::{self, ReadMarkRecord, place};
+use crate::reach::{Brought, bring};
 
 /// Items that are read at once where custody is taken of them, the newest first, and so often at most: whose
 /// messages are all older than these is told when they write again.
@@ -122,16 +123,8 @@ impl Marks {
 
     /// Tells it to whom it is for, here or in another domain.
     async fn tell(&self, to: &Address, report: MarkReport) {
-        let told = if self.accounts.is_local(to) {
-            match self.accounts.get(to).is_some_and(|account| account.services.im) {
-                true => self.take(to, &report, Lane::Account(report.from.clone())).await,
-                false => Ok(()),
-            }
-        } else {
-            let content = Some(state::encode(&report));
-            self.ask_beyond(&report.from, Publish::of(to.clone(), What::ReadMarks, content));
-            Ok(())
-        };
+        let telling = Telling { marks: self, to, report: &report };
+        let told = bring(&self.routes, &report.from, to, telling).await;
         if let Err(error) = told {
             tracing::warn!(%error, "a mark could not be told");
         }
@@ -190,6 +183,32 @@ impl Marks {
         let (from, to) = (owner.clone(), report.from.clone());
         let sent = Dedup { id: report.id.0, from, to, digest: [0; 32] };
         Ok(self.store.accepted(sent).await?.is_some())
+    }
+}
+
+/// A mark on its way to whom it is for.
+struct Telling<'a> {
+    marks: &'a Marks,
+    to: &'a Address,
+    report: &'a MarkReport,
+}
+
+impl Brought for Telling<'_> {
+    type Outcome = Result<(), StoreError>;
+
+    async fn here(self) -> Result<(), StoreError> {
+        let Telling { marks, to, report } = self;
+        match marks.accounts.get(to).is_some_and(|account| account.services.im) {
+            true => marks.take(to, report, Lane::Account(report.from.clone())).await,
+            false => Ok(()),
+        }
+    }
+
+    async fn elsewhere(self) -> Result<(), StoreError> {
+        let content = Some(state::encode(self.report));
+        let publish = Publish::of(self.to.clone(), What::ReadMarks, content);
+        self.marks.ask_beyond(&self.report.from, publish);
+        Ok(())
     }
 }
 

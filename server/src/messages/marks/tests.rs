@@ -14,6 +14,7 @@ async fn marks(settings: &str) -> Arc<Marks> {
     let server = Server::load(config, Arc::new(MemoryStore::new().unwrap())).await.unwrap();
     Arc::new(Marks::new(
         &server.ground,
+        server.rooms.routes.clone(),
         server.rooms.principals.clone(),
         server.rooms.live.sessions.clone(),
     ))

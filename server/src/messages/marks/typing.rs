@@ -11,6 +11,7 @@ use impp_storage::StoreError;
 
 use super::Marks;
 use crate::core::principals::Principal;
+use crate::reach::{Brought, bring};
 
 /// Between two that one is told of another, from whichever device or link they come.
 const PACE: Duration = Duration::from_secs(2);
@@ -42,6 +43,27 @@ impl Paces {
     }
 }
 
+/// Word that an owner writes to somebody.
+struct Types<'a> {
+    marks: &'a Marks,
+    owner: &'a Address,
+    to: &'a Address,
+}
+
+impl Brought for Types<'_> {
+    type Outcome = ();
+
+    async fn here(self) {
+        self.marks.typed_to(self.owner, self.to, TYPING).await;
+    }
+
+    async fn elsewhere(self) {
+        let content = Some(state::encode(&Typing { from: self.owner.clone(), lasts: TYPING }));
+        let publish = Publish::of(self.to.clone(), What::Typing, content);
+        self.marks.ask_beyond(self.owner, publish);
+    }
+}
+
 impl Marks {
     /// An owner writes to somebody, who is told if the owner's rules let them be.
     ///
@@ -54,13 +76,7 @@ impl Marks {
         if !self.typed.lock().may(self.clock.now(), owner, to) {
             return Ok(());
         }
-        if self.accounts.is_local(to) {
-            self.typed_to(owner, to, TYPING).await;
-            return Ok(());
-        }
-        let content = Some(state::encode(&Typing { from: owner.clone(), lasts: TYPING }));
-        let publish = Publish::of(to.clone(), What::Typing, content);
-        self.ask_beyond(owner, publish);
+        bring(&self.routes, owner, to, Types { marks: self, owner, to }).await;
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use super::lists;
 use crate::core::answers::{Handled, Stored};
 use crate::core::keeping;
 use crate::core::sessions::Sessions;
-use crate::reach::{Reach, Stands};
+use crate::reach::{End, Reach, Stands};
 
 /// See the module.
 pub(super) struct Subscribed {
@@ -50,8 +50,9 @@ impl Subscribed {
         let edit: SubscriptionEdit = state::decode(publish.content.unwrap_or_default())
             .map_err(|error| Error::new(Code::Malformed, format!("content: {error}")))?;
         let presentity = edit.cancel;
-        let event = SubscriptionEvent::Timeout;
-        let ended = self.reach.end(&presentity, acting.owner(), event).await?;
+        let (watcher, event) = (acting.owner().clone(), SubscriptionEvent::Timeout);
+        let end = End { watcher, event, with_account: false };
+        let ended = self.reach.end(&presentity, end).await?;
         if ended {
             return Ok(Done::empty());
         }

@@ -38,8 +38,8 @@ pub enum Pace {
 pub struct Thing {
     /// The service that its owner has to have, if it belongs to one.
     pub service: Option<Service>,
-    /// What may be asked of it, but to follow it.
-    asks: &'static [Ask],
+    /// What may be asked of it, and how much work that is.
+    asks: &'static [(Ask, u64)],
     /// How fast its changes are told, if it can be followed.
     pub pace: Option<Pace>,
 }
@@ -47,15 +47,17 @@ pub struct Thing {
 impl Thing {
     /// Whether this may be asked of it.
     pub fn takes(&self, ask: Ask) -> bool {
-        match ask {
-            Ask::Follow => self.pace.is_some(),
-            Ask::Fetch | Ask::Publish => self.asks.contains(&ask),
-        }
+        self.work(ask).is_some()
+    }
+
+    /// How much work it is to ask this of it, where a look at one thing is 1; nothing, if it may not be asked.
+    pub fn work(&self, ask: Ask) -> Option<u64> {
+        self.asks.iter().find(|(asked, _)| *asked == ask).map(|(_, work)| *work)
     }
 }
 
 macro_rules! things {
-    ($($thing:ident: $scope:ident, $asks:expr, $pace:expr;)*) => {
+    ($($thing:ident: $scope:ident, [$($ask:ident $work:literal),*], $pace:expr;)*) => {
         /// A permit, by the thing for which it was asked.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub enum Permit {
@@ -94,7 +96,7 @@ macro_rules! things {
                 $(What::$thing => {
                     const ROW: Thing = Thing {
                         service: What::$thing.service(),
-                        asks: &$asks,
+                        asks: &[$(($ask, $work)),*],
                         pace: $pace,
                     };
                     ROW
@@ -105,26 +107,32 @@ macro_rules! things {
 }
 
 // Presence is read and followed by watchers too, without a permit: what they see, its owner's rules say.
-// That of all contacts is followed by their list.
+// That of all contacts is followed by their list. What a request may cost more than this, by how it is
+// asked, is in `server/src/session/costs.rs`.
 things! {
-    // thing:      permit over, what may be asked, and how fast who follows it is told
-    Presence:      Presence,    [Fetch, Publish],  Some(Newest);
-    Layer:         Presence,    [Fetch],           None;
-    Watchers:      Watchers,    [Fetch, Publish],  Some(Seldom);
-    Subscriptions: Contacts,    [Fetch, Publish],  None;
-    Contacts:      Contacts,    [Fetch, Publish],  Some(Each);
-    Rules:         Rules,       [Fetch, Publish],  None;
-    Requests:      Rules,       [Fetch, Publish],  Some(Seldom);
-    Explain:       Rules,       [Fetch],           None;
-    Devices:       Account,     [Fetch, Publish],  None;
-    Acts:          Rules,       [Fetch],           None;
-    Delegations:   Rules,       [Fetch],           None;
+    // thing:      permit over; what may be asked, and how much work that is; how fast who follows is told
+    Presence:      Presence,    [Fetch 1, Publish 2, Follow 1],     Some(Newest);
+    Layer:         Presence,    [Fetch 1],                          None;
+    Watchers:      Watchers,    [Fetch 8, Publish 2, Follow 8],     Some(Seldom);
+    Subscriptions: Contacts,    [Fetch 8, Publish 2],               None;
+    Contacts:      Contacts,    [Fetch 8, Publish 4, Follow 32],    Some(Each);
+    // All watchers are judged anew.
+    Rules:         Rules,       [Fetch 1, Publish 8],               None;
+    // Held messages are read whole.
+    Requests:      Rules,       [Fetch 16, Publish 16, Follow 16],  Some(Seldom);
+    // Rules are read as for a change of them.
+    Explain:       Rules,       [Fetch 8],                          None;
+    Devices:       Account,     [Fetch 1, Publish 2],               None;
+    Acts:          Rules,       [Fetch 8],                          None;
+    // Each owner for whom one may act is looked at.
+    Delegations:   Rules,       [Fetch 32],                         None;
     // It grows: nothing of it is passed over, and nobody writes into it but by what it tells of. Its owner
     // may take away from it.
-    Log:           Inbox,       [Fetch, Publish],  Some(Each);
-    Fate:          Inbox,       [Fetch],           None;
-    Typing:        Inbox,       [Publish],         Some(Each);
-    ReadMarks:     Inbox,       [Fetch, Publish],  Some(Seldom);
+    Log:           Inbox,       [Fetch 2, Publish 2, Follow 1],     Some(Each);
+    Fate:          Inbox,       [Fetch 1],                          None;
+    Typing:        Inbox,       [Publish 1, Follow 1],              Some(Each);
+    // Of a new conversation all others are looked at.
+    ReadMarks:     Inbox,       [Fetch 8, Publish 4, Follow 8],     Some(Seldom);
 }
 
 /// The right by which a delegate may ask this of a thing, if any does. All else is the owner's alone.
@@ -153,6 +161,16 @@ mod tests {
         for what in What::EVERY.iter().copied() {
             for ask in [Ask::Fetch, Ask::Publish, Ask::Follow] {
                 assert!(needs(what, ask).is_none() || thing(what).takes(ask), "{ask:?} {what}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_followed_has_a_pace_and_all_that_may_be_asked_is_work() {
+        for thing in What::EVERY.iter().copied().map(thing) {
+            assert_eq!(thing.takes(Ask::Follow), thing.pace.is_some(), "{thing:?}");
+            for ask in [Ask::Fetch, Ask::Publish, Ask::Follow] {
+                assert!(thing.work(ask) != Some(0), "{ask:?} {thing:?}");
             }
         }
     }

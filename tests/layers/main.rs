@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod adding;
 mod bounds;
 mod doors;
 mod permits;

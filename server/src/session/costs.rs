@@ -1,7 +1,9 @@
-//! What a request costs its account: one line each. What that may spend is `core::budget`'s.
+//! What a request costs its account: the work that the table of things says (`acl/src/things.rs`), what is
+//! stored, and what it costs more by how it is asked. What that may spend is `core::budget`'s.
 
 use std::time::Duration;
 
+use impp_acl::{Ask, thing};
 use impp_protocol::command::{Fetch, Publish, Subscribe};
 use impp_protocol::{Address, Command, What};
 
@@ -53,60 +55,38 @@ pub(super) fn of(command: &Command, who: &Address, sessions: impl FnOnce() -> u6
 
 fn published(publish: &Publish, sessions: impl FnOnce() -> u64) -> Cost {
     let bytes = publish.content.as_ref().map_or(0, |content| content.len());
+    let Some(one) = thing(publish.what).work(Ask::Publish) else { return REFUSED };
     match publish.what {
-        What::Presence if publish.lease.is_none() => work(2),
-        What::Typing => work(1),
-        What::Presence => stores(2, 1, bytes),
+        // It is bound to the session, or for a moment: nothing is stored.
+        What::Presence if publish.lease.is_none() => work(one),
+        What::Typing => work(one),
         // Each session that follows the list looks at all of it again.
-        What::Contacts => stores(4 + 2 * sessions(), 4, bytes),
-        // All watchers are judged anew.
-        What::Rules => stores(8, 1, bytes),
-        What::Requests => stores(16, 1, bytes),
-        // Of a new conversation all others are looked at.
-        What::ReadMarks => stores(4, 1, bytes),
-        What::Watchers | What::Subscriptions | What::Devices | What::Log => stores(2, 1, bytes),
-        // Nobody publishes these; it is refused.
-        What::Layer | What::Explain | What::Acts | What::Delegations => stores(2, 1, bytes),
-        What::Fate => stores(2, 1, bytes),
+        What::Contacts => stores(one + 2 * sessions(), 4, bytes),
+        _ => stores(one, 1, bytes),
     }
 }
 
 fn subscribed(subscribe: &Subscribe) -> Cost {
+    let Some(one) = thing(subscribe.what).work(Ask::Follow) else { return REFUSED };
     match subscribe.what {
-        What::Contacts => work(32),
-        // All are read.
-        What::Watchers | What::ReadMarks => work(8),
-        What::Requests => work(16),
         // It is stored from both sides.
-        What::Presence if subscribe.lease.is_some() => stores(1, 2, 0),
-        What::Presence | What::Log | What::Typing => work(1),
-        // Nobody follows these; it is refused.
-        What::Layer | What::Subscriptions | What::Rules | What::Explain | What::Devices => work(1),
-        What::Acts | What::Delegations | What::Fate => work(1),
+        What::Presence if subscribe.lease.is_some() => stores(one, 2, 0),
+        _ => work(one),
     }
 }
 
 fn fetched(fetch: &Fetch, who: &Address) -> Cost {
+    let Some(one) = thing(fetch.what).work(Ask::Fetch) else { return REFUSED };
     match fetch.what {
-        // Held messages are read whole.
-        What::Requests => work(16),
-        // For one conversation as much is looked at as backwards in a log, below.
-        What::Watchers | What::Subscriptions | What::Contacts | What::Acts | What::ReadMarks => {
-            work(8)
-        }
-        // Each owner for whom one may act is looked at.
-        What::Delegations => work(32),
-        // Rules are read as for a change of them.
-        What::Explain => work(8),
-        // Many items may be looked at for few, as for a delegate always.
-        What::Log if fetch.backwards || fetch.address != *who => work(8),
-        // Each page of the log that it has read costs more, see `READ`.
-        What::Log => work(2),
-        What::Presence | What::Layer | What::Rules | What::Devices | What::Fate => work(1),
-        // Nobody reads it; it is refused.
-        What::Typing => work(1),
+        // Many items may be looked at for few, as for a delegate always. Each page of the log that it has
+        // read costs more, see `READ`.
+        What::Log if fetch.backwards || fetch.address != *who => work(4 * one),
+        _ => work(one),
     }
 }
+
+/// What nobody may ask of a thing.
+const REFUSED: Cost = Cost { work: 1, stored: 0 };
 
 /// A page of the log that was read for an answer.
 pub(super) const READ: Cost = Cost { work: 2, stored: 0 };
@@ -134,6 +114,21 @@ mod tests {
         assert_eq!(of(&edit(What::Contacts), 50).work, 104);
         assert_eq!(of(&edit(What::Rules), 50), of(&edit(What::Rules), 1));
         assert!(of(&edit(What::Rules), 1).stored > ROW_BYTES);
+        // Of what nobody publishes nothing is stored.
+        assert_eq!(of(&edit(What::Explain), 50), REFUSED);
+    }
+
+    #[test]
+    fn what_the_table_says_is_what_is_paid() {
+        let address = Address::parse("alice@a.example").unwrap();
+        for what in What::EVERY.iter().copied() {
+            let fetch: Command = Fetch::of(address.clone(), what).into();
+            let wanted = thing(what).work(Ask::Fetch).unwrap_or(REFUSED.work);
+            assert_eq!(of(&fetch, &address, || 0), work(wanted), "{what}");
+            let publish: Command = Publish::of(address.clone(), what, None).into();
+            let wanted = thing(what).work(Ask::Publish).unwrap_or(REFUSED.work);
+            assert_eq!(of(&publish, &address, || 0).work, wanted, "{what}");
+        }
     }
 
     #[test]

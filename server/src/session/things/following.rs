@@ -4,6 +4,12 @@
 //! Who may follow it says the permit; when there may be news, the mailbox; how a telling goes on that
 //! found no room, or nothing to read, the session (`telling.rs`). Presence is followed in a way of its
 //! own (`follow.rs`): it is another's, and kept beyond the connection.
+//!
+//! A thing that can be followed has such a file: what is kept of it and told (`log.rs`, say), at the pace of
+//! its row (`seldom.rs`). Who changes it says so to the sessions that may follow it
+//! (`Sessions::thing_changed`); what hangs on who watches is told by the presentity (`Follows` in
+//! `presence/src/presentity/seen.rs`, `presentity_dirty` in `core/sessions.rs`). The client follows it in
+//! `client/src/follow/machine.rs`.
 
 use std::pin::Pin;
 

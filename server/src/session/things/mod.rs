@@ -1,7 +1,9 @@
 //! What a signed-in client may read and change of an owner's things: one file a thing. Each is handed a
 //! permit, and asks neither who signed in nor whose the things are.
 //!
-//! What may be asked of a thing, and what a permit to it is over, says the table in `acl/src/things.rs`.
+//! What may be asked of a thing, how much work that is, and what a permit to it is over, says the table in
+//! `acl/src/things.rs`. A thing that is new is a row there, a file here, and its arms below, which the
+//! compiler asks for; if it can be followed, see `following.rs`.
 
 mod acts;
 mod came;

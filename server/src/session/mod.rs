@@ -19,6 +19,7 @@ mod telling;
 #[cfg(test)]
 mod tests;
 mod things;
+mod unheard;
 mod visitor;
 mod waiting;
 
@@ -54,6 +55,7 @@ pub use live::Live;
 pub use repeats::Kept;
 use things::Following;
 pub use things::{Client, Rules, Things};
+use unheard::Unheard;
 pub use visitor::{Visitor, Visits};
 
 /// The rooms that sessions stand on, beside the ground.
@@ -120,7 +122,7 @@ pub struct Session {
     serving: Arc<Serving>,
     followed: HashMap<Address, Followed>,
     /// What has ended, as the client was told; maybe on a connection that was lost just then.
-    ended: Ended,
+    ended: Unheard<Option<SubscriptionEvent>>,
     /// Whether the contact list is followed as it changes, and whom it names.
     expanded: bool,
     by_contact: BTreeSet<Address>,
@@ -152,27 +154,6 @@ struct Followed {
     waits: Option<follow::Waits>,
     /// It has ended, for this reason, and that may not have arrived.
     ended: Option<SubscriptionEvent>,
-}
-
-/// Presentities whose end was told and may not have arrived, and why they ended: since the client was
-/// last heard after a PING, and since the time before.
-#[derive(Debug, Default)]
-struct Ended {
-    newer: BTreeMap<Address, Option<SubscriptionEvent>>,
-    older: BTreeMap<Address, Option<SubscriptionEvent>>,
-}
-
-impl Ended {
-    /// The client has answered what was sent after the older ones.
-    fn heard(&mut self) {
-        self.older = std::mem::take(&mut self.newer);
-    }
-
-    /// It is followed anew.
-    fn remove(&mut self, presentity: &Address) {
-        self.newer.remove(presentity);
-        self.older.remove(presentity);
-    }
 }
 
 impl Followed {
@@ -225,12 +206,11 @@ impl Session {
         }
         self.client.mailbox.set_absent(false);
         // So is the end of what has ended: whoever looks, and does not listen any more, is told so.
-        let Ended { newer, older } = std::mem::take(&mut self.ended);
         for followed in self.followed.values_mut() {
             // Why it has ended, if a return that failed was to tell that.
             *followed = Followed { ended: followed.ended, ..Followed::default() };
         }
-        for (presentity, ended) in older.into_iter().chain(newer) {
+        for (presentity, ended) in self.ended.take() {
             self.followed.insert(presentity, Followed { ended, ..Followed::default() });
         }
         self.look_at_all();
@@ -256,6 +236,7 @@ impl Session {
     /// The client has answered a PING: it is there, and has what was sent before.
     pub fn is_there(&mut self) {
         self.ended.heard();
+        self.things.values_mut().for_each(|following| following.heard());
         self.serving.devices.note_use_soon(&self.client.mailbox);
     }
 
@@ -369,9 +350,7 @@ impl Session {
             self.lost.insert(presentity.clone());
         }
         let most = self.serving.settings.load().limits.subscriptions_max as usize;
-        if self.ended.newer.len() < most {
-            self.ended.newer.insert(presentity.clone(), event);
-        }
+        self.ended.told(presentity.clone(), event, most);
     }
 
     fn unfollowed(&mut self, presentity: &Address) {

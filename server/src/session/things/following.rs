@@ -59,6 +59,9 @@ pub(in crate::session) trait Following: Send + Sync {
         false
     }
 
+    /// The client has answered a PING, and has what was sent before.
+    fn heard(&mut self) {}
+
     /// It is followed no more.
     fn leave<'a>(&'a self, _things: &'a Things, _client: &'a Client) -> Leaving<'a> {
         Box::pin(async {})

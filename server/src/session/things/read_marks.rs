@@ -20,6 +20,7 @@ use crate::core::clock::Clock;
 use crate::core::secrets::Secrets;
 use crate::messages::{Conversation, Marks, Unread};
 use crate::session::Front;
+use crate::session::unheard::Unheard;
 
 /// See the module.
 pub(super) struct OwnMarks {
@@ -91,14 +92,17 @@ pub(super) struct FollowedReadMarks {
     told: BTreeMap<Address, u64>,
     /// All is to be told: nothing was yet, or it may not have arrived.
     anew: bool,
+    /// What was told to be forgotten.
+    forgotten: Unheard<()>,
     seldom: Seldom,
 }
 
 impl FollowedReadMarks {
     /// Of which nothing was told yet.
     pub(super) fn new(acting: Acting<scope::Inbox>) -> FollowedReadMarks {
-        let (told, seldom) = (BTreeMap::new(), Seldom::of(What::ReadMarks));
-        FollowedReadMarks { acting, told, anew: true, seldom }
+        let (told, forgotten) = Default::default();
+        let seldom = Seldom::of(What::ReadMarks);
+        FollowedReadMarks { acting, told, anew: true, forgotten, seldom }
     }
 }
 
@@ -127,7 +131,10 @@ impl Following for FollowedReadMarks {
             all.retain(|one| is_first || before.get(&one.with) != Some(&one.version));
             // What was forgotten for want of room is told as what it is now: nothing was read of it.
             before.retain(|with, _| !now.contains_key(with));
-            all.extend(before.into_keys().map(Conversation::unread));
+            for with in before.into_keys() {
+                self.forgotten.told(with.clone(), (), now.len());
+                all.push(Conversation::unread(with));
+            }
             if all.is_empty() && !is_first {
                 return Ok(true);
             }
@@ -142,7 +149,13 @@ impl Following for FollowedReadMarks {
 
     fn again(&mut self) -> bool {
         self.anew = true;
+        // As if it had not been told yet: no mark has this version.
+        self.told.extend(self.forgotten.take().map(|(with, ())| (with, 0)));
         true
+    }
+
+    fn heard(&mut self) {
+        self.forgotten.heard();
     }
 }
 

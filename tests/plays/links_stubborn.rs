@@ -85,7 +85,7 @@ async fn f11_a_message_that_is_always_refused_holds_its_own_pair_alone() {
 
 /// What cuts the link whenever it is seen is let out alone: the others get through between.
 #[tokio::test(flavor = "multi_thread")]
-async fn f11_a_message_that_cuts_every_link_holds_its_own_pair_alone() {
+async fn e9_f11_a_message_that_cuts_every_link_holds_its_own_pair_alone() {
     let (domains, evil) = one(|start| start).await;
     let server = &domains["a.example"];
     let mut alice = Peer::sign_in(server, "alice").await;

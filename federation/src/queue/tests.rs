@@ -217,6 +217,40 @@ fn f11_a_suspected_message_gets_its_turn_however_many_others_wait() {
     assert_eq!((place, order.len()), (BEFORE_SUSPECT as usize, 200));
 }
 
+/// E9: what cuts every link is set aside from the first time on: it is let out alone, ever more seldom, and has
+/// its end with its time; then what stands behind it goes. Others go meanwhile.
+#[test]
+fn e9_f11_what_cuts_every_link_has_an_end_and_is_in_nobodys_way_until_then() {
+    let (mut queue, mut cuts, mut others) = (queue(), Vec::new(), 0);
+    let a_day = A_DAY.as_secs();
+    add(&mut queue, 1, "a@a.example", "x@b.example");
+    let later = at(2 * a_day);
+    queue.reserve(Item { until: later, ..item(2, "a@a.example", "x@b.example") }).unwrap();
+    queue.ready(2, None);
+    for now in (0..=a_day).step_by(10) {
+        let other = 3 + now;
+        add(&mut queue, other, "b@a.example", "x@b.example");
+        while let Some(ticket) = send(&mut queue, at(now)) {
+            if ticket == 1 {
+                let longest = (1000 << cuts.len().min(20)).min(300_000);
+                cuts.push(now);
+                queue.cut(at(now), 1, cut_cause(), longest);
+                continue;
+            }
+            assert_eq!(ticket, other, "at {now}");
+            queue.answered(at(now), ticket, Ok(()), 0);
+            assert_eq!(ended(&mut queue), (other, Place::Ended(Fate::Delivered, None)));
+            others += 1;
+        }
+        queue.expire(at(now));
+    }
+    assert_eq!(others, a_day / 10 + 1);
+    let waits = |cuts: &[u64]| cuts[1] - cuts[0];
+    assert!(waits(&cuts) < 30 && waits(&cuts[cuts.len() - 2..]) >= 300, "{cuts:?}");
+    assert_eq!(ended(&mut queue), (1, Place::Ended(Fate::Unknown, Some(cut_cause()))));
+    assert_eq!(send(&mut queue, at(a_day + 300)), Some(2));
+}
+
 #[test]
 fn d_5_5_4_senders_take_turns_and_so_do_a_senders_recipients() {
     let mut queue = queue();

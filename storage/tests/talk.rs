@@ -195,6 +195,45 @@ async fn g5_g6_an_index_that_cannot_be_read_is_in_nobodys_way() {
     }
 }
 
+/// G6: nor in the way of who looks for damage elsewhere.
+#[tokio::test]
+async fn g6_an_index_that_cannot_be_read_hides_no_damage_of_items() {
+    let dir = tempfile::tempdir().unwrap();
+    made(dir.path()).await;
+    look(dir.path()).execute("UPDATE item SET kind = 7 WHERE seq = 9", []).unwrap();
+    spoil(dir.path(), "talk");
+    let damaged = examine(dir.path(), Some(about)).unwrap().damaged;
+    let is_told = |what: &String| what.starts_with("item 9: it does not fit");
+    assert!(damaged.iter().any(is_told), "{damaged:?}");
+}
+
+/// G5, G6: nor what goes from a log, whichever way; and what has gone is not missed after a restart.
+#[tokio::test]
+async fn g5_g6_an_index_that_cannot_be_written_is_in_nobodys_way() {
+    for tables in [&["talk"][..], &["talk", "listed"]] {
+        let dir = tempfile::tempdir().unwrap();
+        made(dir.path()).await;
+        tables.iter().for_each(|table| spoil(dir.path(), table));
+        let mut store = open_listing(dir.path());
+        let ops = vec![erase(&alice(), 6), copy(&bob(), "\u{1}")];
+        assert!(matches!(submit(&store, ops).await, Outcome::Committed { .. }));
+        submit(&store, vec![keep(&alice(), 8)]).await;
+        submit(&store, vec![Op::Purge { owner: bob() }]).await;
+        for start in 0..3 {
+            if start > 0 {
+                drop(store);
+                store = open_listing(dir.path());
+            }
+            assert_eq!(with(&store, whom(1)).await.0, [10, 7], "{tables:?}");
+            assert_eq!(with(&store, whom(3)).await, (vec![12, 9], 8, vec![]), "{tables:?}");
+            submit(&store, vec![copy(&bob(), "\u{2}")]).await;
+            assert_eq!(store.health(), Health::Ok, "{tables:?}");
+            let names = store.stats().damaged;
+            assert!((1..=4).contains(&names), "{names}");
+        }
+    }
+}
+
 /// An item that cannot be read when its turn comes keeps nobody else's out of the index.
 #[tokio::test]
 async fn e9_g6_a_damaged_item_does_not_stop_the_index() {

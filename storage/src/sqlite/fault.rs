@@ -22,6 +22,8 @@ pub(crate) enum Trouble {
     /// there: a crash before the next commit would bring it back.
     FullLate,
     Busy,
+    /// The index of conversations is damaged, and closed now: without it there is no error.
+    Index,
     Fatal,
 }
 
@@ -60,7 +62,7 @@ impl Fault {
 }
 
 /// Whether an error says that the file, or a row in it, is damaged.
-fn is_damage(error: &Error) -> bool {
+pub(crate) fn is_damage(error: &Error) -> bool {
     match error.sqlite_error_code() {
         Some(code) => matches!(code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase),
         None => matches!(

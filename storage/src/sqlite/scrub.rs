@@ -73,8 +73,8 @@ impl Scrub {
     fn walk(&mut self, rows: Rows<'_>, layout: &Layout, down: bool, bytes: &mut u64) -> Result<()> {
         // All of it as of one moment.
         let view = rows.connection.unchecked_transaction()?;
-        let listed = match rows.about {
-            Some(_) if layout.name == "item" => rows.listed()?,
+        let listed = match (layout.name, rows.about) {
+            ("item", Some(_)) | ("talk", _) => rows.listed()?,
             _ => 0,
         };
         let mut statement = view.prepare_cached(&layout.walk(self.after.is_some(), down))?;
@@ -110,10 +110,15 @@ fn look(rows: Rows<'_>, layout: &Layout, row: &Row<'_>, listed: u64) -> Result<u
             rows.told.tell(&format!("item {seq}: the index of items is wrong about it"));
         }
         return rows.look_for_talk(log.cast_unsigned(), seq.cast_unsigned(), listed);
-    } else if is_talk && !is_in_log(rows, row.get(0)?, row.get(2)?)? {
+    } else if is_talk && is_listed(row, listed)? && !is_in_log(rows, row.get(0)?, row.get(2)?)? {
         rows.told.tell_of_talk(&format!("{}: it leads to no item", name(layout, row)?));
     }
     Ok(0)
+}
+
+/// Whether a row of the index of conversations counts: while that is emptied, none does.
+fn is_listed(row: &Row<'_>, listed: u64) -> Result<bool> {
+    Ok(row.get::<_, i64>(2)?.cast_unsigned() <= listed)
 }
 
 /// Whether the index of items has one.

@@ -80,6 +80,16 @@ impl Shared {
         self.told.is_talk_wrong()
     }
 
+    /// Whether it counts for nothing.
+    pub(crate) fn is_talk_closed(&self) -> bool {
+        self.told.is_talk_closed()
+    }
+
+    /// It counts as far as it is noted.
+    pub(crate) fn open_talk(&self) {
+        self.told.open_talk();
+    }
+
     /// The commit after which every row has a digest is done.
     pub(crate) fn set_summed(&self) {
         self.summed.store(true, Ordering::Release);

@@ -4,15 +4,18 @@
 //! and whoever reads seeks among all items behind that. What goes from a log goes from it with the same
 //! commit. When there is time for a slice is left to `writer.rs`.
 //!
+//! What is made anew is emptied first, a slice at a time too; meanwhile none counts as being in it. Where it
+//! cannot even be written it is closed: it is left as it is and asked nothing, until it can be emptied.
+//!
 //! A row has a number made of the address, and not the address: two may have the same, so an
 //! item to which a row leads may be about somebody else.
 
 use impp_protocol::Address;
-use rusqlite::Result;
+use rusqlite::{Connection, OptionalExtension, Result};
 use twox_hash::XxHash3_64;
 
 use super::digest::{self, Inserts, LISTED, TALK, stored};
-use super::fault::Fault;
+use super::fault::{Fault, is_damage};
 use super::rows::{Answer, Rows, hold, number};
 use crate::About;
 
@@ -39,9 +42,10 @@ pub(crate) fn slice(rows: Rows<'_>, upto: u64, last: u64) -> Result<Option<u64>>
 }
 
 fn put(rows: Rows<'_>, about: About, upto: u64, last: u64) -> Answer<u64> {
-    if upto == 0 {
-        // What is made anew begins empty.
-        rows.connection.prepare_cached("DELETE FROM talk")?.execute([])?;
+    // What is made anew begins empty.
+    if upto == 0 && !empty(rows.connection)? {
+        note(rows, 0)?;
+        return Ok(0);
     }
     let seqs = behind(rows, upto).map_err(|error| Fault::from(error).of(|| "item".into()))?;
     let (mut bytes, mut reached) = (0, last);
@@ -64,10 +68,39 @@ fn put(rows: Rows<'_>, about: About, upto: u64, last: u64) -> Answer<u64> {
             break;
         }
     }
+    note(rows, reached)?;
+    Ok(reached)
+}
+
+/// Takes the first rows out of the index, whosever they are; whether none was there.
+fn empty(connection: &Connection) -> Result<bool> {
+    let next: Option<[i64; 3]> = connection
+        .prepare_cached(NEXT_OF_TALK)?
+        .query_row([SLICE_ITEMS_MAX], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?]))
+        .optional()?;
+    let gone = match next {
+        Some(next) => connection.prepare_cached(EMPTY_TALK)?.execute(next)?,
+        None => connection.prepare_cached("DELETE FROM talk")?.execute([])?,
+    };
+    Ok(gone == 0)
+}
+
+/// Notes up to where all items are in the index.
+fn note(rows: Rows<'_>, upto: u64) -> Result<()> {
     let sql = "INSERT INTO listed (one, upto, sum) VALUES (?1, ?2, ?3)
                ON CONFLICT DO UPDATE SET upto = ?2, sum = ?3";
-    digest::write(rows.connection, &LISTED, sql, &[stored(1), stored(reached)])?;
-    Ok(reached)
+    digest::write(rows.connection, &LISTED, sql, &[stored(1), stored(upto)])
+}
+
+/// Notes that none is in the index, within a transaction. Where that cannot be noted, it cannot be read
+/// either, which is the same.
+pub(crate) fn forget(rows: Rows<'_>) -> Result<()> {
+    match note(rows, 0) {
+        Err(error) if is_damage(&error) => {
+            rows.connection.execute_batch("ROLLBACK; BEGIN IMMEDIATE")
+        }
+        done => done,
+    }
 }
 
 /// The first items behind a place, whosever they are.
@@ -83,6 +116,17 @@ impl Rows<'_> {
     /// Up to which item all are in the index. Where that is damaged none counts as being in it, until
     /// they are put there anew after a start.
     pub(crate) fn listed(&self) -> Result<u64> {
+        match self.noted() {
+            Ok(upto) => Ok(upto),
+            Err(Fault::Damaged(_)) => Ok(0),
+            Err(Fault::Sqlite(error)) => Err(error),
+        }
+    }
+
+    fn noted(&self) -> Answer<u64> {
+        if self.told.is_talk_closed() {
+            return Ok(0);
+        }
         let found = || -> Answer<u64> {
             let sql = "SELECT one, upto, sum FROM listed WHERE one = 1";
             let mut statement = self.connection.prepare_cached(sql)?;
@@ -92,19 +136,25 @@ impl Rows<'_> {
             hold(LISTED.check(row, 0)?, true)?;
             Ok(number(row, 1)?)
         };
-        match found().map_err(self.naming(|| "listed".into())) {
-            Ok(upto) => Ok(upto),
-            Err(Fault::Damaged(_)) => Ok(0),
-            Err(Fault::Sqlite(error)) => Err(error),
-        }
+        found().map_err(self.naming(|| "listed".into()))
     }
 
-    /// Takes an item that goes out of the index, before it goes.
+    /// Takes an item that goes out of the index, before it goes. Where the index cannot be written for
+    /// damage it is closed, and that is an error still: half of a change may be there.
     pub(super) fn unlist(&self, log: u64, seq: u64) -> Result<()> {
-        // Most are acknowledged, and go, before they are in it. Where it cannot be told they may be.
-        if self.listed().is_ok_and(|upto| upto > 0 && seq > upto) {
+        // Most are acknowledged, and go, before they are in it; and what is in it does not count while it
+        // is emptied. Where it cannot be told they may be.
+        if self.noted().is_ok_and(|upto| seq > upto) {
             return Ok(());
         }
+        self.take_out(log, seq).inspect_err(|error| {
+            if is_damage(error) {
+                self.told.close_talk(&format!("the index of conversations: {error}"));
+            }
+        })
+    }
+
+    fn take_out(&self, log: u64, seq: u64) -> Result<()> {
         let whom = match self.about {
             Some(about) => match self.whole(seq) {
                 Ok((_, item)) => Some(about(&item)),
@@ -151,6 +201,10 @@ impl Rows<'_> {
             }
             // What is damaged was told.
             Err(Fault::Damaged(_)) => {}
+            // That is no reason not to look at the items behind this one.
+            Err(Fault::Sqlite(error)) if is_damage(&error) => {
+                self.told.tell_of_talk(&format!("the index of conversations: {error}"));
+            }
             Err(Fault::Sqlite(error)) => return Err(error),
         }
         Ok(bytes)
@@ -163,10 +217,56 @@ pub(crate) const READ_TALK_BACK: &str = "SELECT log, other, seq, sum FROM talk
 /// One that is there was put there by an earlier try.
 const PUT_TALK: &str = "INSERT INTO talk (log, other, seq, sum) VALUES (?1, ?2, ?3, ?4)
      ON CONFLICT DO UPDATE SET sum = ?4";
+/// The first row behind so many.
+const NEXT_OF_TALK: &str =
+    "SELECT log, other, seq FROM talk ORDER BY log, other, seq LIMIT 1 OFFSET ?1";
+const EMPTY_TALK: &str = "DELETE FROM talk WHERE (log, other, seq) < (?1, ?2, ?3)";
 const OTHER_SEED: u64 = 1;
-/// Items of one slice.
+/// Items of one slice, or rows that are taken out of the index by one.
 const SLICE_ITEMS_MAX: i64 = 1024;
 /// A slice takes no further item from here on.
 const SLICE_BYTES_MAX: usize = 512 * 1024;
 /// So many items may be behind the index before it is time for a slice.
 pub(crate) const UNLISTED_MAX: u64 = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::schema::tests::at_version;
+    use crate::sqlite::told::Told;
+
+    const ROWS: u64 = 3000;
+
+    /// However much is in it, what is made anew is emptied in slices; meanwhile nothing counts as being in
+    /// it, and nothing of before is there when it does.
+    #[test]
+    fn what_is_made_anew_is_emptied_in_slices() {
+        let (connection, told) = (at_version(5), Told::default());
+        let fill = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ?1)
+                    INSERT INTO talk SELECT n % 2, n % 7, n, n FROM n";
+        connection.execute(fill, [ROWS.cast_signed()]).unwrap();
+        let rows =
+            Rows { connection: &connection, summed: true, told: &told, about: Some(|_| None) };
+        let count = || -> u64 {
+            let sql = "SELECT count(*) FROM talk";
+            connection.query_row(sql, [], |row| number(row, 0)).unwrap()
+        };
+        for left in [ROWS - 1024, ROWS - 2048, 0] {
+            assert_eq!(slice(rows, 0, 9).unwrap(), Some(0));
+            assert_eq!((count(), rows.listed().unwrap()), (left, 0));
+        }
+        assert_eq!(slice(rows, 0, 9).unwrap(), Some(9));
+        assert_eq!(rows.listed().unwrap(), 9);
+    }
+
+    /// The first rows are found where they stand, and no others are looked at.
+    #[test]
+    fn emptying_looks_at_nothing_else() {
+        let connection = at_version(5);
+        let mut statement =
+            connection.prepare(&format!("EXPLAIN QUERY PLAN {EMPTY_TALK}")).unwrap();
+        let rows = statement.query_map([1, 1, 1], |row| row.get(3)).unwrap();
+        let steps: Vec<String> = rows.map(Result::unwrap).collect();
+        assert_eq!(steps, ["SEARCH talk USING PRIMARY KEY ((log,other,seq)<(?,?,?))"]);
+    }
+}

@@ -10,6 +10,8 @@ pub(crate) struct Told {
     names: Mutex<BTreeSet<String>>,
     /// The index of conversations is among them.
     talk: AtomicBool,
+    /// It is asked nothing.
+    talk_closed: AtomicBool,
 }
 
 impl Told {
@@ -31,6 +33,22 @@ impl Told {
     /// Whether that was told of the index of conversations.
     pub(crate) fn is_talk_wrong(&self) -> bool {
         self.talk.load(Ordering::Relaxed)
+    }
+
+    /// The same where it cannot even be written: it counts for nothing from now on.
+    pub(crate) fn close_talk(&self, what: &str) {
+        self.tell_of_talk(what);
+        self.talk_closed.store(true, Ordering::Relaxed);
+    }
+
+    /// It is empty, and begins anew.
+    pub(crate) fn open_talk(&self) {
+        self.talk_closed.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the index of conversations counts for nothing.
+    pub(crate) fn is_talk_closed(&self) -> bool {
+        self.talk_closed.load(Ordering::Relaxed)
     }
 
     /// All of them.

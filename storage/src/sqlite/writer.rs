@@ -5,8 +5,9 @@
 //!   grows is answered [`StoreError::NoSpace`], until there is room again, but for what somebody
 //!   pays for from the reserve (`reserve.rs`).
 //! - Another process holds the database: [`StoreError::Busy`]; nothing was done.
-//! - Reading, writing or syncing failed, or the database is damaged: [`StoreError::Failed`], and
-//!   nothing is ever written again. Reads go on.
+//! - The index of conversations is damaged: it is closed, and the group is decided again without it.
+//! - Reading, writing or syncing failed, or the database is damaged elsewhere: [`StoreError::Failed`],
+//!   and nothing is ever written again. Reads go on.
 //!
 //! After a failed sync nobody knows what the disk holds, and a second sync that succeeds tells
 //! nothing about the first: so there is no retry, and a restart finds out.
@@ -228,6 +229,8 @@ impl Writer {
         {
             tracing::error!(%error, "rollback failed");
             trouble = Trouble::Fatal;
+        } else if self.closes_talk() {
+            return (Trouble::Index, true);
         }
         match trouble {
             Trouble::Full(_) | Trouble::FullLate => {
@@ -240,7 +243,7 @@ impl Writer {
                 again |= self.room.run_out(lack, sake);
             }
             Trouble::Busy => tracing::warn!(%error, "another process holds the database"),
-            Trouble::Fatal => {
+            Trouble::Index | Trouble::Fatal => {
                 let reason = self.room.in_words(error);
                 let dir = self.home.dir().display();
                 tracing::error!(%dir, reason, "the store failed; nothing is written until a restart");

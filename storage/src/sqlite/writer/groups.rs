@@ -70,7 +70,7 @@ impl Writer {
                 Err(error) => error,
             };
             match self.handle(&error, sake) {
-                (Trouble::Full(_), true) => {}
+                (Trouble::Full(_), true) | (Trouble::Index, _) => {}
                 (Trouble::Full(lack), false) => return Err(StoreError::NoSpace(lack)),
                 (Trouble::Busy, _) => return Err(StoreError::Busy),
                 (Trouble::FullLate | Trouble::Fatal, _) => {

@@ -21,13 +21,15 @@ pub(super) struct Listing {
     can: bool,
     /// It was found wrong since the start, and begun anew; that is done once.
     anew: bool,
+    /// It was closed since the start.
+    closed: bool,
 }
 
 impl Listing {
     /// What a start finds: whatever is not in it yet comes in.
     pub(super) fn open(rows: Rows<'_>) -> Result<Listing, StoreError> {
         let upto = rows.listed().map_err(open_error)?;
-        Ok(Listing { upto, behind: true, can: rows.about.is_some(), anew: false })
+        Ok(Listing { upto, behind: true, can: rows.about.is_some(), anew: false, closed: false })
     }
 }
 
@@ -50,7 +52,19 @@ impl Writer {
         }
     }
 
+    /// Whether the index of conversations was found damaged just now, by whom it is not told; then that
+    /// is noted, so that nobody trusts in it after a restart either.
+    pub(super) fn closes_talk(&mut self) -> bool {
+        if self.listing.closed || !self.shared.is_talk_closed() {
+            return false;
+        }
+        self.listing.closed = true;
+        let _ = self.transact(talk::forget);
+        true
+    }
+
     fn sweep_slice(&mut self) {
+        let was_closed = self.listing.closed;
         let (floor, is_tight) = (self.meta.counters.dedup_floor, self.room.is_tight());
         let most = if is_tight { Slice::SMALL } else { Slice::LARGE };
         if is_tight {
@@ -59,8 +73,9 @@ impl Writer {
         }
         // After a failure, once more only when there is something new to sweep, or room again, or after a
         // restart.
-        self.sweeping = self.failed.is_none()
-            && self.transact(|rows| sweep::sweep(rows, floor, most)) == Some(true);
+        let more = self.transact(|rows| sweep::sweep(rows, floor, most));
+        let without_index = more.is_none() && self.listing.closed != was_closed;
+        self.sweeping = self.failed.is_none() && (more == Some(true) || without_index);
         self.logs.forget_senders();
     }
 
@@ -106,6 +121,8 @@ impl Writer {
         let (upto, last) = (self.listing.upto, self.meta.counters.seq);
         match self.transact(|rows| talk::slice(rows, upto, last)) {
             Some(Some(upto)) => {
+                // What it holds is as it is noted.
+                self.shared.open_talk();
                 self.listing.upto = upto;
                 self.listing.behind = upto < last;
             }

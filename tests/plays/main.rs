@@ -12,6 +12,7 @@ mod clock;
 mod contacts_merged;
 mod control;
 mod corpus;
+mod cut_short;
 mod damaged;
 mod damaged_kinds;
 mod damaged_operator;

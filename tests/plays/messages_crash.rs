@@ -165,15 +165,15 @@ async fn g2_a_kill_at_each_sync_loses_and_doubles_nothing() {
     none_lost_none_doubled(&server, &[("alice", sent)].into()).await;
 }
 
-/// After a sync that failed nothing is acknowledged and no sync is tried again, until a restart
-/// finds out what the disk holds.
+/// After a sync that failed, or was interrupted, nothing is acknowledged and no sync is tried again, until a
+/// restart finds out what the disk holds.
 #[tokio::test]
-async fn g7_after_a_failed_sync_nothing_is_acknowledged() {
-    for when in [1, 3] {
+async fn g7_g11_after_a_failed_sync_nothing_is_acknowledged() {
+    for (when, error) in [(1, "EIO"), (3, "EIO"), (1, "EINTR")] {
         let mut server = Server::quickstart();
         let mut alice = Peer::sign_in(&server, "alice").await;
         alice.send("bob@localhost", "before").await;
-        let inject = format!("inject=fdatasync,fsync:error=EIO:when={when}");
+        let inject = format!("inject=fdatasync,fsync:error={error}:when={when}");
         let options = ["-e", "trace=fdatasync,fsync", "-e", &inject];
         let Some(trace) = Trace::attach(&server, &options) else { return };
         let mut taken = vec!["before".to_owned()];

@@ -22,8 +22,10 @@ use impp_tests::{Peer, Server};
 /// Cuts that are looked at, and those of the long run.
 const CUTS: usize = 200;
 const CUTS_LONG: usize = 5000;
-/// Calls at which a kill is looked at: the making of the store, and some transactions.
+/// Calls at which a kill is looked at each time: the making of the store, and some transactions.
 const KILLS: usize = 400;
+/// Of the others, those of one part are looked at, which is drawn.
+const KILL_PARTS: usize = 16;
 /// Cuts after which the server itself is started.
 const STARTS: usize = 5;
 /// Room for the images of all plays that run side by side.
@@ -166,12 +168,16 @@ fn what_was_answered_is_there_after_five_thousand_power_cuts() {
     }
 }
 
-/// Killed at each of the first calls on the store's files, in the midst of it: the same.
+/// Killed at a call on the store's files, in the midst of it: the same. Each time at all of the first calls,
+/// and at a drawn part of the others.
 #[test]
 fn g1_what_was_answered_is_there_after_a_kill_at_each_call() {
     let Some(life) = life() else { return };
-    let kills: Vec<_> = (0..KILLS).map(|at| (at, Loss::Killed)).collect();
-    holds(life, &kills, seeded());
+    let mut dice = seeded();
+    let part = dice.roll(KILL_PARTS);
+    let is_looked_at = |at: &usize| *at < KILLS || at % KILL_PARTS == part;
+    let kills = (0..life.calls.len()).filter(is_looked_at).map(|at| (at, Loss::Killed));
+    holds(life, &kills.collect::<Vec<_>>(), dice);
 }
 
 /// The same for all calls.

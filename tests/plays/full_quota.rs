@@ -37,7 +37,7 @@ async fn g11_a_quota_is_told_as_that_and_heals() {
     }
     let (status, text) = server.http("/healthz");
     assert!(status == 503 && text.contains("quota"), "{text}");
-    assert!(server.stderr().contains("quota"));
+    server.until_logged("quota", 1).await;
     assert!(!server.data().join("store/probe").exists());
     drop(trace);
     eventually("the store to go on", async || alice.request(refused.clone()).await.ok()).await;

@@ -104,7 +104,8 @@ impl Visitor {
         let (now, cost) = (self.serving.clock.now(), Cost { work: 1, stored: 1 });
         let (of, terms) = (self.place.of(), terms(&self.serving.settings.load().limits));
         let budgets = &self.serving.visits.budgets;
-        if costs::takes_back(command) {
+        // Nor is a PING refused, which says that somebody is there still.
+        if costs::takes_back(command) || matches!(command, Command::Ping(_)) {
             budgets.owe(now, of, terms, cost);
             return Ok(());
         }

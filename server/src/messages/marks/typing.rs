@@ -17,29 +17,66 @@ use crate::reach::{Brought, bring};
 const PACE: Duration = Duration::from_secs(2);
 /// Whom one tells within that time: further ones are told nothing.
 const TOLD_BY_ONE_MAX: usize = 16;
-/// Who has told anybody within that time: of further ones nothing is told.
+/// Who has told anybody within that time, of all domains: of further ones nothing is told, unless another
+/// domain has more of these.
 const WRITERS_MAX: usize = 4_096;
 
-/// When who may tell whom again.
+/// When who may tell whom again, by the domain of who tells.
 #[derive(Debug, Default)]
-pub(super) struct Paces(HashMap<Address, Vec<(Address, Timestamp)>>);
+pub(super) struct Paces {
+    of: HashMap<String, Writers>,
+    /// How many there are of all domains.
+    len: usize,
+}
+
+/// Whom each one has told, and when that may be again.
+type Writers = HashMap<Address, Vec<(Address, Timestamp)>>;
 
 impl Paces {
     /// Whether one may tell another now, and then not for a while.
     fn may(&mut self, now: Timestamp, from: &Address, to: &Address) -> bool {
-        if self.0.len() >= WRITERS_MAX {
-            self.0.retain(|_, told| told.iter().any(|(_, rests)| *rests > now));
-        }
-        if self.0.len() >= WRITERS_MAX && !self.0.contains_key(from) {
+        if !self.has_place(now, from) {
             return false;
         }
-        let told = self.0.entry(from.clone()).or_default();
+        let writers = self.of.entry(from.domain_str().to_owned()).or_default();
+        let before = writers.len();
+        let told = writers.entry(from.clone()).or_default();
         told.retain(|(_, rests)| *rests > now);
-        if told.len() >= TOLD_BY_ONE_MAX || told.iter().any(|(who, _)| who == to) {
-            return false;
+        let may = told.len() < TOLD_BY_ONE_MAX && told.iter().all(|(who, _)| who != to);
+        if may {
+            told.push((to.clone(), now.after(PACE)));
         }
-        told.push((to.clone(), now.after(PACE)));
+        self.len += writers.len() - before;
+        may
+    }
+
+    /// Whether one is among those who tell, or there is room for one more of that domain.
+    fn has_place(&mut self, now: Timestamp, from: &Address) -> bool {
+        let domain = from.domain_str();
+        if self.len < WRITERS_MAX || self.of.get(domain).is_some_and(|all| all.contains_key(from)) {
+            return true;
+        }
+        self.rest(now);
+        if self.len < WRITERS_MAX {
+            return true;
+        }
+        let own = self.of.get(domain).map_or(0, HashMap::len);
+        let most = self.of.values_mut().max_by_key(|all| all.len());
+        let Some(most) = most.filter(|most| most.len() > own + 1) else { return false };
+        // Any of them may tell again a little too soon.
+        let Some(one) = most.keys().next().cloned() else { return false };
+        most.remove(&one);
+        self.len -= 1;
         true
+    }
+
+    /// Who has told nobody for a while has no place.
+    fn rest(&mut self, now: Timestamp) {
+        self.of.retain(|_, all| {
+            all.retain(|_, told| told.iter().any(|(_, rests)| *rests > now));
+            !all.is_empty()
+        });
+        self.len = self.of.values().map(HashMap::len).sum();
     }
 }
 
@@ -120,11 +157,29 @@ mod tests {
         let told = (0..1000).filter(|n| paces.may(at(10), &who(0), &who(*n))).count();
         assert_eq!(told, TOLD_BY_ONE_MAX);
         assert!(paces.may(at(10), &who(1), &who(0)) && !paces.may(at(11), &who(0), &who(999)));
-        assert!(paces.may(at(12), &who(0), &who(999)) && paces.0[&who(0)].len() == 1);
+        assert!(paces.may(at(12), &who(0), &who(999)));
+        assert_eq!(paces.of["a.example"][&who(0)].len(), 1);
         for n in 0..WRITERS_MAX {
             paces.may(at(20), &who(n), &who(n + 1));
         }
         assert!(!paces.may(at(21), &who(WRITERS_MAX), &who(9)));
-        assert!(paces.may(at(22), &who(WRITERS_MAX), &who(9)) && paces.0.len() == 1);
+        assert!(paces.may(at(22), &who(WRITERS_MAX), &who(9)) && paces.len == 1);
+    }
+
+    #[test]
+    fn f13_a_domain_with_very_many_writers_leaves_others_their_places() {
+        let at = Timestamp::from_millis(1000);
+        let who = |n: usize, of: &str| Address::parse(&format!("u{n}@{of}.example")).unwrap();
+        let (mut paces, to) = (Paces::default(), who(0, "a"));
+        let may = |paces: &mut Paces, of: &str, upto: usize| {
+            (0..upto).filter(|n| paces.may(at, &who(*n, of), &to)).count()
+        };
+        assert_eq!(may(&mut paces, "evil", 2 * WRITERS_MAX), WRITERS_MAX);
+        // As many as it has left, by and by; and whoever was told is not told again so soon.
+        assert_eq!(may(&mut paces, "b", WRITERS_MAX), WRITERS_MAX / 2);
+        assert_eq!(may(&mut paces, "c", WRITERS_MAX), WRITERS_MAX / 3);
+        assert_eq!(may(&mut paces, "c", WRITERS_MAX / 3), 0);
+        assert_eq!(paces.len, WRITERS_MAX);
+        assert_eq!(paces.of.values().map(HashMap::len).sum::<usize>(), WRITERS_MAX);
     }
 }

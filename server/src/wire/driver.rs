@@ -110,6 +110,11 @@ impl<T: 'static> Driver<T> {
         }
     }
 
+    /// It is asked whether it lives at another time than others that came with it.
+    pub fn spread(&mut self, random: u64) {
+        self.liveness.spread(random);
+    }
+
     /// The next frame that has come in whole, if one may be read now and its turn is not over: then
     /// it is heard after [`Driver::next`].
     pub fn hear(&mut self, terms: &Terms) -> Option<Heard> {

@@ -12,6 +12,9 @@ pub struct Liveness {
     /// When something was last read, and whether a PING was sent since then.
     heard: Instant,
     pinged: bool,
+    /// How much sooner the first PING is due, of 2^64 parts of its time: those who come at once are not
+    /// asked at once for ever.
+    sooner: u64,
     /// Since when a frame has begun and not ended.
     mid_frame: Option<Instant>,
     /// When something was last written, or there was nothing to write.
@@ -53,7 +56,13 @@ pub enum Overdue {
 impl Liveness {
     /// A connection that is new.
     pub fn new(now: Instant) -> Liveness {
-        Liveness { heard: now, pinged: false, mid_frame: None, progress: now }
+        Liveness { heard: now, pinged: false, sooner: 0, mid_frame: None, progress: now }
+    }
+
+    /// The first PING comes sooner than others, by a part of its time that is drawn: five eighths at most,
+    /// so that who says little is not asked at once.
+    pub fn spread(&mut self, random: u64) {
+        self.sooner = random / 8 * 5;
     }
 
     /// Something was read.
@@ -81,7 +90,7 @@ impl Liveness {
     pub fn deadline(&self, now: Instant, patience: &Patience, doing: Doing) -> Option<Instant> {
         let silent = patience.idle.map(|idle| match self.pinged {
             _ if !doing.reading => now + idle,
-            false => self.heard + idle,
+            false => self.heard + self.until_ping(idle),
             true => self.heard + idle * 3 / 2,
         });
         let stalled = doing.writing.then(|| self.progress + patience.stall);
@@ -104,12 +113,17 @@ impl Liveness {
             Some(idle) if self.pinged && now >= self.heard + idle * 3 / 2 => {
                 Overdue::End("nothing was heard for too long")
             }
-            Some(idle) if !self.pinged && now >= self.heard + idle => {
-                self.pinged = true;
+            Some(idle) if !self.pinged && now >= self.heard + self.until_ping(idle) => {
+                (self.pinged, self.sooner) = (true, 0);
                 Overdue::Ping
             }
             _ => Overdue::Nothing,
         }
+    }
+
+    fn until_ping(&self, idle: Duration) -> Duration {
+        let sooner = (idle.as_nanos() * u128::from(self.sooner)) >> 64;
+        idle.saturating_sub(Duration::from_nanos(u64::try_from(sooner).unwrap_or(u64::MAX)))
     }
 }
 
@@ -138,6 +152,32 @@ mod tests {
         liveness.heard(start + 80 * SECOND);
         let look = liveness.overdue(start + 90 * SECOND, &patience(), IDLE);
         assert_eq!(look, Overdue::Nothing);
+    }
+
+    #[test]
+    fn h6_who_came_in_one_second_is_not_asked_in_one() {
+        const SESSIONS: u64 = 10_000;
+        const LASTS: u64 = 600;
+        let start = Instant::now();
+        let mut asked = vec![0_u64; LASTS as usize];
+        for session in 0..SESSIONS {
+            let came = start + SECOND * u32::try_from(session).unwrap() / SESSIONS as u32;
+            let mut liveness = Liveness::new(came);
+            liveness.spread(session.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let (mut now, mut times) = (came, 0);
+            loop {
+                now = liveness.deadline(now, &patience(), IDLE).unwrap();
+                let Some(count) = asked.get_mut((now - start).as_secs() as usize) else { break };
+                *count += 1;
+                times += 1;
+                assert_eq!(liveness.overdue(now, &patience(), IDLE), Overdue::Ping);
+                // It answers at once.
+                liveness.heard(now);
+            }
+            assert!((9..=10).contains(&times), "asked {times} times in {LASTS} s");
+        }
+        let (most, all) = (asked.iter().max().unwrap(), asked.iter().sum::<u64>());
+        assert!(most * LASTS <= 2 * all, "{most} in one second of {all} in {LASTS}");
     }
 
     #[test]

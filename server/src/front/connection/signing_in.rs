@@ -12,7 +12,7 @@ use impp_protocol::command::{
 use impp_protocol::frame::FRAME_BYTES_MAX;
 use impp_protocol::sasl::Mechanism;
 use impp_protocol::sasl::scram::{NONCE_RANDOM_BYTES, Nonce};
-use impp_protocol::{Code, Error, Kind, Request};
+use impp_protocol::{Code, Error, Kind, Request, SessionId};
 use tokio::time::Instant;
 
 use super::{Connection, Phase};
@@ -189,13 +189,19 @@ impl Connection {
         }
     }
 
+    /// A session begins, drawn by chance as its id is.
+    pub(super) fn begins(&mut self, SessionId(id): SessionId) {
+        self.early = None;
+        self.driver.spread(u64::from_le_bytes(id.first_chunk().copied().unwrap_or_default()));
+    }
+
     fn signed_in(&mut self, mut session: Session) {
         session.keep_answers(self.repeats);
         // Only those who were there when the stop began have been told of it.
         if self.entrance.stopping.begun.is_cancelled() {
             session.client.mailbox.end(self.stopping());
         }
-        self.early = None;
+        self.begins(session.client.mailbox.id);
         self.phase = Phase::SignedIn(Box::new(session));
     }
 

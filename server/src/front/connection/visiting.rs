@@ -36,7 +36,7 @@ impl Connection {
                 if self.entrance.stopping.begun.is_cancelled() {
                     visitor.mailbox.end(self.stopping());
                 }
-                self.early = None;
+                self.begins(visitor.mailbox.id);
                 self.phase = Phase::Visiting(Box::new(visitor));
             }
             Err(error) => self.not_signed_in(number, error),

@@ -40,7 +40,7 @@ pub use looks::{LOOKS_MAX, Look};
 pub use policy::{Contact, Policy, Sphere};
 pub use presentity::{
     Answer, Asked, Change, DELEGATED_BYTES_MAX, DELEGATED_MAX, Effects, Fetched, Follows,
-    GroupTold, Groups, Held, Joined, LAYERS_MAX, Layers, Lease, News, PaceLimit, Presentity,
+    GroupTold, Groups, Held, Joined, LAYERS_MAX, Layers, Lease, News, Noted, PaceLimit, Presentity,
     Pulled, PulledGroups, Saved, Saying, Seen, Staging, Told, Write, delegated, set_version,
 };
 pub use watching::{GIVEUP_AFTER, Kept, SPARED_FOR, Watching};

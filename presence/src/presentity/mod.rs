@@ -53,7 +53,7 @@ pub use layers::{DELEGATED_BYTES_MAX, DELEGATED_MAX, LAYERS_MAX, Layers, Lease, 
 pub use mandated::Saying;
 pub(crate) use pace::Pace;
 pub use pace::PaceLimit;
-pub use seen::{Follows, News, Seen};
+pub use seen::{Follows, News, Noted, Seen};
 pub use staging::Staging;
 pub use step::Write;
 

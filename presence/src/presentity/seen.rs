@@ -60,6 +60,15 @@ pub enum News {
     },
 }
 
+/// That somebody has looked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Noted {
+    /// Whether nothing was known of them.
+    pub is_new: bool,
+    /// Who is to be woken by it.
+    pub wake: BTreeSet<ListenerId>,
+}
+
 /// What a session of the owner's follows that hangs on who watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Follows {
@@ -117,14 +126,20 @@ impl Sight {
 }
 
 impl Presentity {
-    /// Somebody has looked once, or asked to follow and was refused; who is to be woken by it.
-    pub fn looked(&mut self, now: Timestamp, who: &Address, refused: bool) -> BTreeSet<ListenerId> {
+    /// Somebody has looked once, or asked to follow and was refused.
+    pub fn looked(&mut self, now: Timestamp, who: &Address, refused: bool) -> Noted {
         if *who == self.newest.owner {
-            return BTreeSet::new();
+            return Noted::default();
         }
+        let is_new = self.sight.looks.get(who).is_none();
         let gone = self.sight.looks.note(now, who, refused);
         [Some(who), gone.as_ref()].into_iter().flatten().for_each(|who| self.sight.note(who));
-        self.sight.listeners().collect()
+        Noted { is_new, wake: self.sight.listeners().collect() }
+    }
+
+    /// Who has looked so far is nobody's to see.
+    pub fn forget_looks(&mut self) {
+        self.sight.looks = Looks::default();
     }
 
     /// Whoever watches, or has looked lately.

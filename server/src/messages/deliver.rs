@@ -166,12 +166,13 @@ impl Delivery {
         in_window(message.id, bearer, now)?;
         in_time(message, now)?;
         let recipient = match self.recipient(&message.to) {
-            Err(error) if self.routes.is_hidden(from, &message.to, &error) => {
-                self.principals.asked_from(&message.to, &from.domain());
-                None
-            }
+            Err(error) if self.routes.is_hidden(from, &message.to, &error) => None,
             recipient => Some(recipient?),
         };
+        let is_elsewhere = from.domain_str() != message.to.domain_str();
+        if is_elsewhere {
+            self.principals.asked_from(&message.to, &from.domain());
+        }
         let all = Amount { items: inbox.items_max, bytes: inbox.bytes_max };
         let look = self.principals.look(&message.to, |principal, now| {
             admit(principal, now, message, from, (held_max, all))
@@ -181,7 +182,7 @@ impl Delivery {
             let text = format!("{} does not take messages from you", message.to);
             return Err(Error::new(Code::Refused, text).by(By::Recipient));
         }
-        if action == DeliveryAction::Hold && from.domain_str() != message.to.domain_str() {
+        if action == DeliveryAction::Hold && is_elsewhere {
             self.principals.waits_at(&message.to, &from.domain());
         }
         let limit = Limit { items: most.items, bytes: most.bytes };

@@ -35,13 +35,14 @@ impl Here {
     /// # Errors
     /// That there is nobody, where it may be told; moved; storage: that is not known.
     fn admits(&self, asker: &Address, presentity: &Address) -> Result<(), Error> {
-        match needs_presence(&self.routes, presentity) {
-            Err(error) if self.routes.is_hidden(asker, presentity, &error) => {
-                self.principals.asked_from(presentity, &asker.domain());
-                Ok(())
-            }
+        let admitted = match needs_presence(&self.routes, presentity) {
+            Err(error) if self.routes.is_hidden(asker, presentity, &error) => Ok(()),
             admitted => admitted,
+        };
+        if admitted.is_ok() && asker.domain_str() != presentity.domain_str() {
+            self.principals.asked_from(presentity, &asker.domain());
         }
+        admitted
     }
 
     /// The same, where there may be nothing to do: nothing is asked for, so it takes no place.

@@ -301,7 +301,7 @@ async fn what_may_be_asked_of_a_thing_is_what_the_table_says() {
 #[tokio::test]
 async fn r2_3_4_nobody_is_read_for_a_stranger() {
     let server = start().await;
-    let (mut bob, looked) = (sign_in(&server, "bob").await, || server.rooms.principals.looked_at());
+    let (mut bob, looked) = (sign_in(&server, "bob").await, || server.rooms.principals.steps());
     for owner in ["alice", "nobody"] {
         let before = looked();
         let publish = Publish { address: address(owner), ..note("here") };

@@ -125,9 +125,12 @@ fn r5_1_11_the_owner_is_told_what_has_changed_since() {
     let (_, effects) = alice.make(at(4), leaves());
     assert!(wakes(&effects));
     let (eve, owner) = (Address::parse("eve@b.example").unwrap(), alice.newest.owner.clone());
-    assert!(alice.looked(at(5), &eve, true).contains(&OWNER.into()));
-    assert!(alice.looked(at(5), &owner, false).is_empty());
-    assert!(alice.looked(at(6), &bob(), false).contains(&OWNER.into()));
+    let noted = alice.looked(at(5), &eve, true);
+    assert!(noted.is_new && noted.wake.contains(&OWNER.into()));
+    assert!(!alice.looked(at(5), &eve, true).is_new);
+    let noted = alice.looked(at(5), &owner, false);
+    assert!(!noted.is_new && noted.wake.is_empty());
+    assert!(alice.looked(at(6), &bob(), false).is_new);
     let (entries, gone, upto) = changed(alice.news(at(6), OWNER, Some(after), 10));
     let [seen_eve, seen_bob] = &entries[..] else { panic!("{entries:?}") };
     assert_eq!((&seen_eve.who, seen_eve.event), (&eve, SubscriptionEvent::Rejected));

@@ -11,10 +11,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use impp_presence::Change;
-use impp_presence::ghosts::Gone;
+use impp_presence::ghosts::{Ghosts, Gone};
 use impp_protocol::state::SubscriptionEvent;
 use impp_protocol::{Address, Domain};
 use impp_storage::{Lane, Op, Payer, StoreError};
+use parking_lot::MutexGuard;
 
 use super::{HeldMessages, Principals};
 use crate::core::keeping::{self, Bill, Commits};
@@ -46,7 +47,7 @@ impl Principals {
                 self.unhold(&address).await?;
             }
             let gone = {
-                let mut ghosts = self.ghosts.lock();
+                let mut ghosts = self.table();
                 let gone = ghosts.ask(&address, &asked_by);
                 ghosts.note(&address, &asked_by);
                 gone
@@ -60,16 +61,19 @@ impl Principals {
     /// Another domain is about to ask for an address of ours, and may not be told whether it exists. At an
     /// account it has a place only if it comes to wait there.
     pub fn asked_from(self: &Arc<Self>, owner: &Address, domain: &Domain) {
-        // Nobody waits for the table who asks for somebody that exists.
-        if self.ground.accounts.get(owner).is_none() {
-            self.waits_at(owner, domain);
-        }
+        let is_there = self.ground.accounts.get(owner).is_some();
+        let gone = {
+            let mut ghosts = self.table();
+            // Looked for alike: that takes time too.
+            if ghosts.waits(owner, domain) || is_there { None } else { ghosts.ask(owner, domain) }
+        };
+        gone.into_iter().for_each(|gone| self.let_go(gone));
     }
 
     /// Another domain waits for an owner, or for nobody. One that is in memory may just be given up: then
     /// it has a place again, and stays.
     pub fn waits_at(self: &Arc<Self>, owner: &Address, domain: &Domain) {
-        let gone = self.ghosts.lock().ask(owner, domain);
+        let gone = self.table().ask(owner, domain);
         gone.into_iter().for_each(|gone| self.let_go(gone));
     }
 
@@ -85,7 +89,7 @@ impl Principals {
 
     /// What is stored beside something that waits: that it does, for the next run of the server.
     pub fn ghost_note(&self, owner: &Address, asked_by: &Domain) -> Option<Op> {
-        let kept = self.ghosts.lock().note(owner, asked_by);
+        let kept = self.table().note(owner, asked_by);
         kept.then(|| place::ghost(owner, asked_by).set(Some(&asked_by.to_string())))
     }
 
@@ -95,7 +99,7 @@ impl Principals {
     /// # Errors
     /// [`StoreError`]: they go at the next start.
     pub async fn born(&self, owner: &Address) -> Result<(), StoreError> {
-        if !self.ghosts.lock().contains(owner) {
+        if !self.table().contains(owner) {
             return Ok(());
         }
         if let Some(entry) = self.entries.get(owner) {
@@ -104,15 +108,23 @@ impl Principals {
         self.unhold(owner).await
     }
 
-    /// How many principals were asked for so far.
+    /// How many principals were asked for so far, and how often the table of who waits where was.
     #[cfg(test)]
-    pub fn looked_at(&self) -> u64 {
-        self.looked.load(std::sync::atomic::Ordering::Relaxed)
+    pub fn steps(&self) -> [u64; 2] {
+        self.steps.each_ref().map(|count| count.load(std::sync::atomic::Ordering::Relaxed))
+    }
+
+    /// The table; what is asked of it for who exists is asked for who does not.
+    fn table(&self) -> MutexGuard<'_, Ghosts> {
+        #[cfg(test)]
+        self.steps[1].fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.ghosts.lock()
     }
 
     /// Whether a principal stays in memory: of those who do not exist only so many do.
     pub(super) fn stays(&self, owner: &Address) -> bool {
-        self.ground.accounts.get(owner).is_some() || self.ghosts.lock().contains(owner)
+        let waits = self.table().contains(owner);
+        self.ground.accounts.get(owner).is_some() || waits
     }
 
     /// Those of the domain who wait there are told, and nothing of one without an account stays.
@@ -120,7 +132,7 @@ impl Principals {
         let Gone { address, asked_by, noted } = gone;
         if *noted {
             for watcher in self.waiting(address, asked_by).await? {
-                if self.ghosts.lock().waits(address, asked_by) {
+                if self.table().waits(address, asked_by) {
                     // Asked for again: the rest waits on.
                     break;
                 }

@@ -39,7 +39,7 @@ impl Principals {
         owner: &Address,
     ) -> Result<Arc<Mutex<Principal>>, StoreError> {
         #[cfg(test)]
-        self.looked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.steps[0].fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         if let Some(entry) = self.entries.get(owner) {
             return Ok(entry.value().clone());
         }

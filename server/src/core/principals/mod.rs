@@ -12,6 +12,7 @@ mod ghosts;
 mod held;
 mod inbox;
 mod load;
+mod looking;
 mod mandates;
 mod recovery;
 mod storing;
@@ -44,6 +45,7 @@ use first_rules::FirstRules;
 pub use held::{HeldMessages, Moving};
 pub use inbox::{InboxShares, Put};
 pub use load::pace_limit;
+use looking::LookedAt;
 use mandates::Named;
 pub use recovery::Recovery;
 use surroundings::Surroundings;
@@ -121,17 +123,20 @@ pub struct Principals {
     loading: DashMap<Address, Arc<tokio::sync::Mutex<()>>>,
     /// Those who do not exist.
     ghosts: Mutex<Ghosts>,
+    /// At whom somebody has looked once.
+    looked_at: Mutex<LookedAt>,
     /// Who acts for whom, as far as rules name them.
     named: Named,
-    /// How often one was asked for; tests compare it.
+    /// How often one was asked for, and how often who waits where; tests compare it.
     #[cfg(test)]
-    looked: std::sync::atomic::AtomicU64,
+    steps: [std::sync::atomic::AtomicU64; 2],
 }
 
 impl Principals {
     /// None is loaded yet.
     pub fn new(ground: Ground, recovery: Recovery) -> Principals {
-        let (entries, surroundings, first_rules, loading, ghosts, named) = Default::default();
+        let (entries, surroundings, first_rules, loading) = Default::default();
+        let (ghosts, looked_at, named) = Default::default();
         Principals {
             ground,
             recovery,
@@ -140,9 +145,10 @@ impl Principals {
             first_rules,
             loading,
             ghosts,
+            looked_at,
             named,
             #[cfg(test)]
-            looked: Default::default(),
+            steps: Default::default(),
         }
     }
 
@@ -262,21 +268,6 @@ impl Principals {
         match told {
             Ok((answer, commits)) => Ok(Ok(commits.done().await.map(|()| answer)?)),
             Err(told) => told.await.unwrap_or(Err(StoreError::Stopped.into())).map(Ok),
-        }
-    }
-
-    /// Somebody has looked once, or was refused: the owner's to see, if there is one. Of an address that
-    /// nobody has it is not kept, which is all that differs.
-    pub async fn looked(self: &Arc<Self>, owner: &Address, who: &Address, refused: bool) {
-        let is_there = self.ground.accounts.get(owner).is_some();
-        let noted = self.look(owner, |principal, now| {
-            if is_there {
-                let wake = principal.presentity.looked(now, who, refused);
-                self.ground.listeners.wake(owner, &wake);
-            }
-        });
-        if let Err(error) = noted.await {
-            tracing::warn!(%error, "who has looked could not be noted");
         }
     }
 

@@ -107,29 +107,27 @@ impl Home {
         Ok(())
     }
 
-    /// What may be told of an address instead of an answer.
+    /// What may be told of an address instead of an answer. All of it is looked up whoever is there, so that
+    /// it takes as long.
     fn may_tell(&self, address: &Address) -> Result<(), Error> {
         let account = self.accounts.get(address);
-        if account.as_ref().is_some_and(|account| account.services.pres) {
-            return Ok(());
-        }
-        if account.is_none() {
-            self.accounts.not_closed(address).map_err(|error| error.by(By::Home))?;
-        }
-        if account.is_none()
-            && let Some(moved) = self.routes.redirected(address)
-        {
-            let mut error =
-                Error::new(Code::Moved, format!("{address} is {moved} now")).by(By::Home);
-            error.address = Some(moved);
-            return Err(error);
-        }
-        let (code, text) = match (self.settings.load().federation.tell_unknown, account) {
-            (false, _) => return Ok(()),
-            (true, None) => (Code::NotFound, format!("{address} does not exist")),
-            (true, Some(_)) => (Code::NotOffered, format!("{address} has no presence")),
+        let closed = self.accounts.not_closed(address);
+        let moved = self.routes.redirected(address);
+        let tells = self.settings.load().federation.tell_unknown;
+        let (code, text) = match account {
+            Some(account) if account.services.pres => return Ok(()),
+            Some(_) => (Code::NotOffered, format!("{address} has no presence")),
+            None => {
+                closed.map_err(|error| error.by(By::Home))?;
+                if let Some(moved) = moved {
+                    let text = format!("{address} is {moved} now");
+                    let error = Error::new(Code::Moved, text).by(By::Home);
+                    return Err(Error { address: Some(moved), ..error });
+                }
+                (Code::NotFound, format!("{address} does not exist"))
+            }
         };
-        Err(Error::new(code, text).by(By::Home))
+        if tells { Err(Error::new(code, text).by(By::Home)) } else { Ok(()) }
     }
 
     /// Looks at a presentity.

@@ -7,9 +7,20 @@ use super::*;
 use crate::core::double::Double;
 use crate::messages::Bearer;
 
-/// What was done so far: reads, units, principals looked at.
-fn steps(server: &Server, store: &Double) -> [u64; 3] {
-    [store.reads(), store.units(), server.rooms.principals.looked_at()]
+/// What was done so far: reads, units, principals looked at, looks into the table of who waits where.
+fn steps(server: &Server, store: &Double) -> [u64; 4] {
+    let [looked, tabled] = server.rooms.principals.steps();
+    [store.reads(), store.units(), looked, tabled]
+}
+
+/// How often bob has looked, as it would be told to whom he looked at.
+async fn looks(server: &Server, whom: &str) -> Option<u64> {
+    let (bob, whom) = (address("bob@b.example"), address(whom));
+    let seen = server.rooms.principals.look(&whom, |principal, now| {
+        let seen = principal.presentity.seen(now).find(|seen| seen.who == bob);
+        seen.and_then(|seen| seen.look).map(|look| look.count)
+    });
+    seen.await.unwrap()
 }
 
 async fn counted() -> (Server, Arc<Double>) {
@@ -18,7 +29,7 @@ async fn counted() -> (Server, Arc<Double>) {
 }
 
 /// What each step of the same course takes, for one who asks over a link.
-async fn over_a_link(server: &Server, store: &Double, whom: &str) -> Vec<[u64; 3]> {
+async fn over_a_link(server: &Server, store: &Double, whom: &str) -> Vec<[u64; 4]> {
     let (link, mut groups) = (link(7), AllGroups::default());
     let (home, bob) = (home_of(server), address("bob@b.example"));
     let mut taken = vec![steps(server, store)];
@@ -57,7 +68,11 @@ async fn c1_f14_as_much_is_done_for_who_does_not_exist_as_for_who_never_comes() 
     let known = over_a_link(&server, &store, "alice@a.example").await;
     let unknown = over_a_link(&server, &store, "nobody@a.example").await;
     assert_eq!(known, unknown);
-    assert!(known.iter().all(|[_, _, looked]| *looked > 0), "{known:?}");
+    assert!(known.iter().all(|[_, _, looked, tabled]| *looked > 0 && *tabled > 0), "{known:?}");
+    // That somebody has looked is noted of nobody too: it takes time.
+    for whom in ["alice@a.example", "nobody@a.example"] {
+        assert_eq!(looks(&server, whom).await, Some(2), "{whom}");
+    }
 }
 
 #[tokio::test]

@@ -109,15 +109,16 @@ impl Delivery {
         // How many were counted before all of them were there.
         let mut counted = None;
         for _ in 0..LOOKS_MAX {
-            let mut action = None;
             let (held, is_all) = self.held_under(owner, &[from.as_str(), ""]).await?;
             let none_is_left = held.is_empty() && !is_all;
-            for held in held {
-                action = Some(self.release(owner, held).await?);
-                if action == Some(DeliveryAction::Hold) {
-                    break;
+            let action = match self.release_all(owner, held).await {
+                Ok(action) => action,
+                Err((error, versions)) => {
+                    drop(moving);
+                    self.rests(owner, from, versions).await;
+                    return Err(error);
                 }
-            }
+            };
             let moved = self.principals.look(owner, |principal, _| {
                 let count = Some(principal.held.count(from));
                 if none_is_left && count == counted {
@@ -244,6 +245,35 @@ impl Delivery {
                 self.go_on(&owner).await;
             }
         }
+    }
+
+    /// These of a sender are left: of what was set aside while they were moved nothing has a place.
+    async fn rests(&self, owner: &Address, from: &Address, versions: Vec<u64>) {
+        let left = versions.into_iter();
+        counted(self.principals.look(owner, |principal, _| principal.held.left(from, left)).await);
+    }
+
+    /// These go where the rules say, until one stays held; what was done with the last one.
+    ///
+    /// # Errors
+    /// What has kept one from being moved, and the versions of those that are left.
+    async fn release_all(
+        &self,
+        owner: &Address,
+        held: Vec<Held>,
+    ) -> Result<Option<DeliveryAction>, (Error, Vec<u64>)> {
+        let versions: Vec<u64> = held.iter().map(|held| held.record.version).collect();
+        let mut action = None;
+        for (done, held) in held.into_iter().enumerate() {
+            let released = self.release(owner, held).await;
+            action = Some(
+                released.map_err(|error| (error, versions.iter().skip(done).copied().collect()))?,
+            );
+            if action == Some(DeliveryAction::Hold) {
+                break;
+            }
+        }
+        Ok(action)
     }
 
     /// A held message goes where the rules say now; there it stays if they say that it is held.

@@ -143,13 +143,32 @@ impl Principals {
                 }
             }
         }
-        if !self.stays(address) {
+        if self.ground.accounts.get(address).is_some() {
+            return match *noted {
+                true => self.unplace_at_owner(address, asked_by).await,
+                false => Ok(()),
+            };
+        }
+        // Whoever asks anew meanwhile reads it when this is done: not what just goes.
+        let turn = self.turn_to_load(address);
+        let taken = turn.lock().await;
+        self.forget_unless_asked(address);
+        let done = match *noted {
+            true => self.unplace_at_nobody(address, asked_by).await,
+            false => Ok(()),
+        };
+        drop(taken);
+        self.end_turn_to_load(address, turn);
+        done
+    }
+
+    /// One without an account is not in memory any more, unless a domain waits there.
+    fn forget_unless_asked(&self, address: &Address) {
+        // Who asks from here on finds none, and waits for its turn to read it.
+        let gone = self.entries.remove_if(address, |_, _| !self.table().contains(address));
+        if gone.is_some() {
             self.forget(address);
         }
-        if *noted {
-            self.unplace(address, asked_by).await?;
-        }
-        Ok(())
     }
 
     /// Who of a domain waits for the owner there.
@@ -182,19 +201,81 @@ impl Principals {
         Commits::submit(store, now, ops, &bill, Some(address)).done().await
     }
 
-    /// What is held of a domain that is given up has no place any more. For an owner it stays, set aside;
-    /// without one it goes. The same is read of both, and as much stored.
-    async fn unplace(self: &Arc<Self>, address: &Address, of: &Domain) -> Result<(), StoreError> {
+    /// What is held of a domain that is given up has no place any more: without an owner it goes.
+    async fn unplace_at_nobody(&self, address: &Address, of: &Domain) -> Result<(), StoreError> {
+        let mut held = self.held_at(address).await?;
+        held.retain(|one| one.is_empty && one.is_of(of));
+        let ops = held.iter().map(|one| one.place(address).delete()).collect();
+        self.unplaced(address, of, ops).await?;
+        self.held_no_more(address, held.iter());
+        Ok(())
+    }
+
+    /// The same for an owner: it stays, set aside. The same is read, and as much stored. Of what is set
+    /// aside there is as much at most as may be held.
+    async fn unplace_at_owner(
+        self: &Arc<Self>,
+        address: &Address,
+        of: &Domain,
+    ) -> Result<(), StoreError> {
         let held = self.held_at(address).await?;
-        let mut ops = match self.ground.accounts.get(address) {
-            Some(_) => self.set_aside(address, of, &held).await?,
-            None => {
-                let own = held.iter().filter(|one| one.is_empty && one.is_of(of));
-                self.without(address, own)
-            }
+        let own = held.iter().filter(|one| one.is_of(of));
+        let Some(upto) = own.map(|one| one.version).max() else {
+            return self.unplaced(address, of, Vec::new()).await;
         };
+        let most = self.ground.settings.load().limits.pending_max;
+        let look = self.look(address, |principal, _| {
+            let messages = &principal.held;
+            let upto = upto.max(messages.aside_upto(of));
+            let is_aside = |one: &&HeldOne| {
+                messages.is_aside(&one.from, one.version) || one.is_of(of) && one.version <= upto
+            };
+            let aside = held.iter().filter(is_aside).collect();
+            let gone = too_many(aside, usize::try_from(most).unwrap_or(usize::MAX));
+            (gone, messages.spent(held.iter().map(|one| (&one.from, one.version))), upto)
+        });
+        let (gone, spent, upto) = look.await?;
+        if !gone.is_empty() {
+            let count = gone.len();
+            tracing::warn!(%address, count, "messages that were held and given up made room for others");
+        }
+        let mut ops: Vec<Op> = gone.iter().map(|one| one.place(address).delete()).collect();
+        ops.extend(spent.iter().map(|domain| place::aside(address, domain).delete()));
+        ops.push(place::aside(address, of).set(Some(&upto)));
+        self.unplaced(address, of, ops).await?;
+        self.held_no_more(address, gone.into_iter());
+        self.is_aside_now(address, of, upto, &spent).await
+    }
+
+    /// What is left of a domain up to this version has no place any more, as the store has it; of those that
+    /// are spent nothing is known.
+    async fn is_aside_now(
+        &self,
+        address: &Address,
+        of: &Domain,
+        upto: u64,
+        spent: &[Domain],
+    ) -> Result<(), StoreError> {
+        // Read again: some of it may have been moved meanwhile.
+        let left = self.held_at(address).await?;
+        if let Some(entry) = self.entries.get(address).map(|entry| entry.value().clone()) {
+            let own = left.iter().filter(|one| one.is_of(of));
+            let mut principal = entry.lock();
+            principal.held.forget_aside(spent);
+            principal.held.set_aside(of, upto, own.map(|one| (&one.from, one.version)));
+        }
+        Ok(())
+    }
+
+    /// This is stored of what is given up, and that its domain waits there no more.
+    async fn unplaced(
+        &self,
+        address: &Address,
+        of: &Domain,
+        mut ops: Vec<Op>,
+    ) -> Result<(), StoreError> {
         // Asked for again it has its place.
-        if !self.ghosts.lock().waits(address, of) {
+        if !self.table().waits(address, of) {
             ops.push(place::ghost(address, of).delete());
         }
         ops.push(place::ghost_alone(address).delete());
@@ -207,45 +288,12 @@ impl Principals {
         Commits::submit(store, now, ops, &bill, Some(address)).done().await
     }
 
-    /// What a domain has among what is held, as it was read, has no place from now on. Of what is set aside
-    /// there is as much at most as may be held.
-    async fn set_aside(
-        self: &Arc<Self>,
-        address: &Address,
-        of: &Domain,
-        held: &[HeldOne],
-    ) -> Result<Vec<Op>, StoreError> {
-        let own = || held.iter().filter(|one| one.is_of(of));
-        let Some(upto) = own().map(|one| one.version).max() else { return Ok(Vec::new()) };
-        let most = self.ground.settings.load().limits.pending_max;
-        let look = self.look(address, |principal, _| {
-            let messages = &mut principal.held;
-            let upto = messages.set_aside(of, upto, own().map(|one| (&one.from, one.version)));
-            let aside = held.iter().filter(|one| messages.is_aside(&one.from, one.version));
-            let gone = too_many(aside.collect(), usize::try_from(most).unwrap_or(usize::MAX));
-            (gone, messages.take_spent(held.iter().map(|one| (&one.from, one.version))), upto)
-        });
-        let (gone, spent, upto) = look.await?;
-        if !gone.is_empty() {
-            let count = gone.len();
-            tracing::warn!(%address, count, "messages that were held and given up made room for others");
+    /// These are held no more, as the store has it: there is room for others.
+    fn held_no_more<'a>(&self, address: &Address, gone: impl Iterator<Item = &'a HeldOne>) {
+        if let Some(entry) = self.entries.get(address).map(|entry| entry.value().clone()) {
+            let mut principal = entry.lock();
+            gone.for_each(|one| principal.held.gone(&one.from, one.version));
         }
-        let mut ops = self.without(address, gone.into_iter());
-        ops.extend(spent.iter().map(|domain| place::aside(address, domain).delete()));
-        ops.push(place::aside(address, of).set(Some(&upto)));
-        Ok(ops)
-    }
-
-    /// These are held no more.
-    fn without<'a>(&self, address: &Address, gone: impl Iterator<Item = &'a HeldOne>) -> Vec<Op> {
-        let entry = self.entries.get(address).map(|entry| entry.value().clone());
-        let go = gone.map(|one| {
-            if let Some(entry) = &entry {
-                entry.lock().held.gone(&one.from, one.version);
-            }
-            one.place(address).delete()
-        });
-        go.collect()
     }
 
     /// What is held there, the oldest first.

@@ -67,45 +67,64 @@ impl HeldMessages {
         }
     }
 
-    /// What a domain has up to this version, as it was read, is held without a place from now on. Of whom
-    /// it is just moved it goes soon.
+    /// What a domain has up to this version, as it was read, is held without a place from now on. What is
+    /// just moved goes, or is told to be left.
     pub(super) fn set_aside<'a>(
         &mut self,
         domain: &Domain,
         upto: u64,
         read: impl Iterator<Item = (&'a Address, u64)>,
-    ) -> u64 {
-        for (from, version) in read {
-            let had_place = self.places.of(from).items > 0 && !self.is_aside(from, version);
-            if had_place && !self.is_moving(from) {
-                self.one_less(from);
-                *self.aside.of.entry(from.clone()).or_default() += 1;
+    ) {
+        self.aside_before(domain, upto);
+        let mut of: HashMap<&Address, Vec<u64>> = HashMap::default();
+        read.for_each(|(from, version)| of.entry(from).or_default().push(version));
+        for (from, versions) in of {
+            if !self.moving.get(from).is_some_and(is_shared) {
+                self.left(from, versions.into_iter());
             }
         }
-        self.aside_before(domain, upto)
     }
 
-    /// The same before anything of it is read.
-    pub(super) fn aside_before(&mut self, domain: &Domain, upto: u64) -> u64 {
+    /// This is what is left of a sender, as it was read: a decision about it could not be carried out. What
+    /// was set aside meanwhile has no place from now on.
+    pub fn left(&mut self, from: &Address, versions: impl Iterator<Item = u64>) {
+        let aside = versions.filter(|version| self.is_aside(from, *version)).count() as u64;
+        while self.places.of(from).items > 0 && self.aside.count(from) < aside {
+            self.one_less(from);
+            *self.aside.of.entry(from.clone()).or_default() += 1;
+        }
+    }
+
+    /// Up to this version what is held of a domain has no place, before anything of it is read.
+    pub(super) fn aside_before(&mut self, domain: &Domain, upto: u64) {
         let before = self.aside.upto.entry(domain.as_str().to_owned()).or_default();
         *before = upto.max(*before);
-        *before
+    }
+
+    /// Up to which version that is so.
+    pub(super) fn aside_upto(&self, domain: &Domain) -> u64 {
+        self.aside.upto.get(domain.as_str()).copied().unwrap_or_default()
     }
 
     /// Domains of which all that had no place is gone, by what there is: nothing is to be known of them.
-    pub(super) fn take_spent<'a>(
-        &mut self,
+    pub(super) fn spent<'a>(
+        &self,
         all: impl Iterator<Item = (&'a Address, u64)> + Clone,
     ) -> Vec<Domain> {
-        let Aside { of, upto } = &mut self.aside;
-        let spent = upto.extract_if(|domain, upto| {
+        let Aside { of, upto } = &self.aside;
+        let spent = upto.iter().filter(|(domain, upto)| {
             // What was read may be older than what is counted.
-            !of.keys().any(|from| from.domain_str() == domain)
+            !of.keys().any(|from| from.domain_str() == *domain)
                 && !all
                     .clone()
-                    .any(|(from, version)| from.domain_str() == domain && version <= *upto)
+                    .any(|(from, version)| from.domain_str() == *domain && version <= **upto)
         });
-        spent.filter_map(|(domain, _)| Domain::parse(&domain).ok()).collect()
+        spent.filter_map(|(domain, _)| Domain::parse(domain).ok()).collect()
+    }
+
+    /// Nothing is known of these any more.
+    pub(super) fn forget_aside(&mut self, spent: &[Domain]) {
+        self.aside.upto.retain(|known, _| !spent.iter().any(|domain| domain.as_str() == known));
     }
 
     /// Whether one has no place.
@@ -115,7 +134,7 @@ impl HeldMessages {
 
     /// How many of a sender are held, or on the way to it.
     pub fn count(&self, from: &Address) -> u64 {
-        self.places.of(from).items + self.aside.of.get(from).copied().unwrap_or_default()
+        self.places.of(from).items + self.aside.count(from)
     }
 
     /// None of a sender's are there that can be read.
@@ -181,6 +200,10 @@ impl HeldMessages {
 }
 
 impl Aside {
+    fn count(&self, from: &Address) -> u64 {
+        self.of.get(from).copied().unwrap_or_default()
+    }
+
     fn upto(&self, from: &Address) -> u64 {
         self.upto.get(from.domain_str()).copied().unwrap_or_default()
     }
@@ -231,13 +254,39 @@ mod tests {
         let moving = held.moved(&bob, moving).unwrap_err();
         held.gone(&bob, 12);
         assert!(held.moved(&bob, moving).is_ok() && !held.has(&bob) && held.places.is_empty());
-        assert!(held.take_spent([(&bob, 9)].into_iter()).is_empty());
-        assert_eq!(held.take_spent([(&bob, 12)].into_iter()), [bob.domain()]);
+        assert!(held.spent([(&bob, 9)].into_iter()).is_empty());
+        assert_eq!(held.spent([(&bob, 12)].into_iter()), [bob.domain()]);
+        held.forget_aside(&[bob.domain()]);
+        assert!(held.spent([(&bob, 12)].into_iter()).is_empty());
         // As it is read after a restart.
         let mut held = HeldMessages::default();
         held.aside_before(&bob.domain(), 9);
         [7, 9, 12].into_iter().for_each(|version| held.add(asker, version));
         assert_eq!((held.count(&bob), held.places.of(&bob).items), (3, 1));
+    }
+
+    #[test]
+    fn f14_what_is_decided_and_cannot_be_moved_has_no_place_once_its_domain_is_given_up() {
+        let (mut held, bob) = (HeldMessages::default(), Address::parse("bob@b.example").unwrap());
+        let owner = Address::parse("o@a.example").unwrap();
+        let asker = Asker::of(&owner, &bob, false);
+        let read = || [(&bob, 7), (&bob, 8)].into_iter();
+        assert!(held.hold(asker, 2) && held.hold(asker, 2));
+        // Somebody is at it: the first one is moved, and then there is no room.
+        let moving = held.begin_moving(&bob);
+        held.decided(&bob);
+        held.set_aside(&bob.domain(), 8, read());
+        assert_eq!(held.places.of(&bob).items, 2);
+        held.gone(&bob, 7);
+        drop(moving);
+        held.left(&bob, [8].into_iter());
+        assert_eq!((held.count(&bob), held.places.of(&bob).items), (1, 0));
+        // Nobody is at it any more, and it is given up again with what came since.
+        assert!(held.is_moving(&bob) && held.hold(asker, 2));
+        held.set_aside(&bob.domain(), 9, [(&bob, 8), (&bob, 9)].into_iter());
+        assert_eq!((held.count(&bob), held.places.of(&bob).items), (2, 0));
+        [8, 9].into_iter().for_each(|version| held.gone(&bob, version));
+        assert!(!held.has(&bob) && held.places.is_empty());
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl Principals {
         self: &Arc<Self>,
         owner: &Address,
     ) -> Result<Arc<Mutex<Principal>>, StoreError> {
-        let one = self.loading.entry(owner.clone()).or_default().clone();
+        let one = self.turn_to_load(owner);
         let turn = one.lock().await;
         let known = self.entries.get(owner).map(|entry| entry.value().clone());
         let loaded = match known {
@@ -63,8 +63,19 @@ impl Principals {
             None => self.load_now(owner).await,
         };
         drop(turn);
-        self.loading.remove(owner);
+        self.end_turn_to_load(owner, one);
         loaded
+    }
+
+    /// Who has this reads a principal, or takes away what is stored of it, and nobody else does.
+    pub(super) fn turn_to_load(&self, owner: &Address) -> Turn {
+        self.loading.entry(owner.clone()).or_default().clone()
+    }
+
+    /// One has had it: who waits for it still has it next.
+    pub(super) fn end_turn_to_load(&self, owner: &Address, turn: Turn) {
+        drop(turn);
+        self.loading.remove_if(owner, |_, turn| Arc::strong_count(turn) == 1);
     }
 
     async fn load_now(
@@ -107,6 +118,9 @@ impl Principals {
         }
     }
 }
+
+/// Whose turn it is at a principal that is not in memory.
+pub(super) type Turn = Arc<tokio::sync::Mutex<()>>;
 
 /// Watchers that are read in one piece: nobody else waits for very many.
 const READ_AT_ONCE: usize = 256;

@@ -120,7 +120,7 @@ pub struct Principals {
     surroundings: Surroundings,
     first_rules: FirstRules,
     /// Those that are just read.
-    loading: DashMap<Address, Arc<tokio::sync::Mutex<()>>>,
+    loading: DashMap<Address, load::Turn>,
     /// Those who do not exist.
     ghosts: Mutex<Ghosts>,
     /// At whom somebody has looked once.

@@ -112,6 +112,12 @@ const KINDS: &[Kind] = &[
     ),
     added(("TRACE", 17), "alice\0floor", "1", SEEN),
     added(("ASIDE", 18), "alice\0far.example", "1", &[]),
+    added(
+        ("DROPPED", 19),
+        "alice\x000000000000000001\0dave@localhost\x0001000000000000000000000000000001",
+        "7",
+        &[],
+    ),
 ];
 
 /// What is the server's own.

@@ -25,7 +25,7 @@ use crate::core::clock::Clock;
 use crate::core::config::Inbox;
 use crate::core::ground::Ground;
 use crate::core::metrics::Metrics;
-use crate::core::principals::{Principal, Principals, Put};
+use crate::core::principals::{Dropped, Principal, Principals, Put};
 use crate::core::records::logs::{copy_sent, fate_of, fits, received, trimmed};
 use crate::core::routes::Routes;
 use crate::core::sessions::Sessions;
@@ -65,6 +65,8 @@ struct Judged {
     action: DeliveryAction,
     /// So much of the inbox may be full for this sender.
     limit: Limit,
+    /// What is known of it if it is dropped.
+    dropped: Dropped,
 }
 
 impl Delivery {
@@ -121,17 +123,16 @@ impl Delivery {
                 Ok(Answer::Now(done(now, Outcome::Sent).into()))
             }
             Ok(judged) => {
-                let action = judged.action;
+                let (action, dropped) = (judged.action, judged.dropped);
                 let most = (inbox, limits.known_ids_max);
                 let unit = self.unit(&message, dedup, &judged, &bearer, most, now);
                 let bytes = message.body.len() as u64;
-                let size = unit.body.as_ref().map_or(0, Bytes::len) as u64;
                 let (writers, to) = (writers(&message), message.to.clone());
                 let (pending, delivery) = (self.store.submit(unit), self.clone());
                 // Whoever has new items is told, also if the sender is gone by then.
                 Ok(Answer::when_done(async move {
                     let outcome = pending.await;
-                    delivery.count(&outcome, &to, action, &from, (bytes, size)).await;
+                    delivery.count(&outcome, &to, action, &from, (bytes, dropped)).await;
                     drop(entered);
                     delivery.answer(outcome, &writers, (&to, action), now)
                 }))
@@ -157,7 +158,7 @@ impl Delivery {
     /// Whether a message may come in now, to whom, and what happens to it.
     async fn judge(
         &self,
-        message: &Message,
+        message: &Written,
         from: &Address,
         bearer: &Bearer,
         (inbox, held_max): (&Inbox, u64),
@@ -175,9 +176,10 @@ impl Delivery {
         }
         let all = Amount { items: inbox.items_max, bytes: inbox.bytes_max };
         let look = self.principals.look(&message.to, |principal, now| {
-            admit(principal, now, message, from, (held_max, all))
+            let admitted = admit(principal, now, message, from, (held_max, all));
+            admitted.map(|(action, most)| (action, most, principal.inbox.next()))
         });
-        let (action, most) = look.await.stored()??;
+        let (action, most, at) = look.await.stored()??;
         if action == DeliveryAction::Refuse {
             let text = format!("{} does not take messages from you", message.to);
             return Err(Error::new(Code::Refused, text).by(By::Recipient));
@@ -189,7 +191,8 @@ impl Delivery {
         // There is no inbox that could take it.
         let nowhere = recipient.is_none() && action == DeliveryAction::Accept;
         let action = if nowhere { DeliveryAction::Drop } else { action };
-        Ok(Judged { recipient, action, limit })
+        let dropped = Dropped { id: message.id, at, size: message.encoded().len() as u64 };
+        Ok(Judged { recipient, action, limit, dropped })
     }
 
     fn recipient(&self, to: &Address) -> Result<Arc<Account>, Error> {
@@ -208,7 +211,7 @@ impl Delivery {
         to: &Address,
         action: DeliveryAction,
         from: &Address,
-        (bytes, size): (u64, u64),
+        (bytes, dropped): (u64, Dropped),
     ) {
         let seqs = match outcome {
             Ok(storage::Outcome::Committed { seqs, .. }) => Some(seqs),
@@ -224,7 +227,7 @@ impl Delivery {
                 let seq = seq.filter(|_| action == DeliveryAction::Accept);
                 self.principals.look(to, move |principal, _| match seqs {
                     Some(_) => {
-                        principal.inbox.stored(from, bytes, seq.unwrap_or(Put::Dropped(size)));
+                        principal.inbox.stored(from, bytes, seq.unwrap_or(Put::Dropped(dropped)));
                     }
                     None => principal.inbox.lost(from, bytes),
                 })
@@ -269,7 +272,7 @@ impl Delivery {
         let (from, to) = (dedup.from.clone(), &message.to);
         let body = message.encoded().clone();
         let mut ops = Vec::new();
-        let Judged { recipient, action, limit } = judged;
+        let Judged { recipient, action, limit, dropped } = judged;
         match action {
             DeliveryAction::Accept => {
                 ops.push(received(to, *limit));
@@ -283,8 +286,14 @@ impl Delivery {
                     ops.extend(self.principals.ghost_note(to, &from.domain()));
                 }
             }
-            // Refused where it would be if it were kept.
-            DeliveryAction::Drop => ops.push(fits(to, *limit)),
+            // Refused where it would be if it were kept, and counted over a restart like that. Where there
+            // is no account it counts as long as the server runs.
+            DeliveryAction::Drop => {
+                ops.push(fits(to, *limit));
+                let kept =
+                    recipient.as_ref().map(|_| dropped.place(to, &from).set(Some(&dropped.size)));
+                ops.extend(kept);
+            }
             DeliveryAction::Refuse => {}
         }
         if *bearer == Bearer::Session {

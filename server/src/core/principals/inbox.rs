@@ -2,12 +2,20 @@
 //! its share of it.
 //!
 //! How full it is altogether the store counts. Counted here is what has come since the server runs: who
-//! had the whole of a share at a restart has a new one.
+//! had the whole of a share at a restart has a new one. What was dropped the store does not count, so of
+//! that there is a record, and it is counted here after a restart too.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use impp_presence::places::{Amount, Asker, Places};
-use impp_protocol::Address;
+use impp_protocol::{Address, MessageId};
+use impp_storage::{Payer, StoreError};
+
+use super::Principals;
+use crate::core::answers::Unstored;
+use crate::core::keeping::{Bill, Commits};
+use crate::core::records::place::{self, Place};
 
 /// See the module. What a rule has dropped is counted like the rest: its sender is told that there is
 /// no room when one whose messages are kept would be.
@@ -19,6 +27,8 @@ pub struct InboxShares {
     stored: BTreeMap<(u64, u64), One>,
     /// Of these, what was dropped: the store does not count it.
     dropped: Places,
+    /// Of what was dropped and counts no more, what is to be forgotten.
+    over: Vec<(Address, Dropped)>,
     newest: u64,
     acknowledged: u64,
     told: u64,
@@ -28,9 +38,21 @@ pub struct InboxShares {
 #[derive(Debug)]
 struct One {
     from: Address,
-    bytes: u64,
-    /// Not kept, and what it would have taken.
-    dropped: Option<u64>,
+    /// What it has of its sender's share; nothing if it came before this server was started.
+    bytes: Option<u64>,
+    /// If it was not kept.
+    dropped: Option<Dropped>,
+}
+
+/// A message that was not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// Which.
+    pub id: MessageId,
+    /// Where in the log it would have come.
+    pub at: u64,
+    /// What it would have taken there.
+    pub size: u64,
 }
 
 /// What has become of one that was on its way.
@@ -38,11 +60,28 @@ struct One {
 pub enum Put {
     /// It is at this place in the log.
     At(u64),
-    /// It was dropped, and would have taken so many bytes there.
-    Dropped(u64),
+    /// It was dropped.
+    Dropped(Dropped),
+}
+
+impl Dropped {
+    /// The record of it.
+    pub fn place(&self, owner: &Address, from: &Address) -> Place<u64> {
+        place::dropped(owner, self.at, from, self.id)
+    }
 }
 
 impl InboxShares {
+    /// Those of an owner whose log has come so far, and is acknowledged so far.
+    pub(super) fn of(newest: u64, acknowledged: u64) -> InboxShares {
+        InboxShares { newest, acknowledged, ..InboxShares::default() }
+    }
+
+    /// One that was dropped before this server was started.
+    pub(super) fn restored(&mut self, from: &Address, dropped: Dropped) {
+        self.drop_one(from, None, dropped);
+    }
+
     /// One more is on its way to the disk, if its sender has room for it. Those that were dropped are
     /// in no inbox that could be full: of them there are as many again at most.
     pub fn take(&mut self, asker: Asker<'_>, bytes: u64, all: Amount) -> bool {
@@ -50,24 +89,35 @@ impl InboxShares {
         has_room && self.places.take_share(asker, bytes, all)
     }
 
+    /// Where one comes that is on its way now, or would if it were kept.
+    pub fn next(&self) -> u64 {
+        self.newest.max(self.acknowledged) + 1
+    }
+
     /// It is there, or dropped.
     pub fn stored(&mut self, from: &Address, bytes: u64, put: Put) {
-        let behind = self.newest.max(self.acknowledged) + 1;
-        let (seq, dropped) = match put {
-            Put::At(seq) => (seq, None),
-            Put::Dropped(size) => (behind, Some(size)),
+        let seq = match put {
+            Put::At(seq) => seq,
+            Put::Dropped(dropped) => return self.drop_one(from, Some(bytes), dropped),
         };
-        if dropped.is_none() {
-            self.newest = self.newest.max(seq);
-        }
+        self.newest = self.newest.max(seq);
         if seq <= self.acknowledged {
             return self.places.give_back(from, bytes);
         }
         self.told += 1;
-        if let Some(size) = dropped {
-            self.dropped.put(Asker::of(from, from, false), size);
+        let one = One { from: from.clone(), bytes: Some(bytes), dropped: None };
+        self.stored.insert((seq, self.told), one);
+    }
+
+    fn drop_one(&mut self, from: &Address, bytes: Option<u64>, dropped: Dropped) {
+        if dropped.at <= self.acknowledged {
+            self.over.push((from.clone(), dropped));
+            return bytes.into_iter().for_each(|bytes| self.places.give_back(from, bytes));
         }
-        self.stored.insert((seq, self.told), One { from: from.clone(), bytes, dropped });
+        self.told += 1;
+        self.dropped.put(Asker::of(from, from, false), dropped.size);
+        let one = One { from: from.clone(), bytes, dropped: Some(dropped) };
+        self.stored.insert((dropped.at, self.told), one);
     }
 
     /// What the inbox would hold more of a sender if none of its messages had been dropped: it is full
@@ -89,27 +139,58 @@ impl InboxShares {
             return false;
         };
         if let Some(One { from, bytes, .. }) = self.stored.remove(&key) {
-            self.places.give_back(&from, bytes);
+            bytes.into_iter().for_each(|bytes| self.places.give_back(&from, bytes));
         }
         true
     }
 
-    /// A device has acknowledged all up to a place; whether more than any had before.
-    pub fn acknowledged(&mut self, upto: u64) -> bool {
+    /// A device has acknowledged all up to a place: what was dropped and is to be forgotten, if that is
+    /// more than any had before.
+    pub fn acknowledged(&mut self, upto: u64) -> Option<Vec<(Address, Dropped)>> {
         if upto <= self.acknowledged {
-            return false;
+            return None;
         }
         self.acknowledged = upto;
         while let Some(first) = self.stored.first_entry()
             && first.key().0 <= upto
         {
             let One { from, bytes, dropped } = first.remove();
-            self.places.give_back(&from, bytes);
-            if let Some(size) = dropped {
-                self.dropped.give_back(&from, size);
+            bytes.into_iter().for_each(|bytes| self.places.give_back(&from, bytes));
+            if let Some(dropped) = dropped {
+                self.dropped.give_back(&from, dropped.size);
+                self.over.push((from, dropped));
             }
         }
-        true
+        Some(std::mem::take(&mut self.over))
+    }
+}
+
+impl Principals {
+    /// A device has acknowledged all up to a place; whether more than any had before, so that there may be
+    /// room again.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn acknowledged(
+        self: &Arc<Self>,
+        owner: &Address,
+        upto: u64,
+    ) -> Result<bool, StoreError> {
+        let over = self.look(owner, |principal, _| principal.inbox.acknowledged(upto)).await?;
+        let Some(over) = over else { return Ok(false) };
+        if !over.is_empty() {
+            let ops = over.iter().map(|(from, one)| one.place(owner, from).delete()).collect();
+            let (store, now) = (&*self.ground.store, self.ground.clock.now());
+            let bill = Bill { payer: Payer::Account(owner.clone()), share: None };
+            let commits = Commits::submit(store, now, ops, &bill, Some(owner));
+            tokio::spawn(async move {
+                // What stays is found to be over when it is read.
+                let stored = commits.done().await;
+                let _ =
+                    stored.inspect_err(|error| error.unstored("that dropped messages are over"));
+            });
+        }
+        Ok(true)
     }
 }
 
@@ -138,11 +219,32 @@ mod tests {
         // What was dropped stands where it would have come, and goes with what is acknowledged there.
         assert!(take(&mut inbox) && take(&mut inbox));
         inbox.stored(&bob, 5, Put::At(110));
-        inbox.stored(&bob, 5, Put::Dropped(7));
-        inbox.acknowledged(110);
+        let dropped = Dropped { id: MessageId([1; 16]), at: inbox.next(), size: 7 };
+        inbox.stored(&bob, 5, Put::Dropped(dropped));
+        assert_eq!(inbox.acknowledged(110), Some(vec![]));
         assert_eq!(inbox.places.of(&bob).items, 1);
         assert_eq!(inbox.dropped_of(&bob), Amount { items: 1, bytes: 7 });
-        inbox.acknowledged(120);
+        assert_eq!(inbox.acknowledged(110), None);
+        assert_eq!(inbox.acknowledged(120), Some(vec![(bob, dropped)]));
         assert!(inbox.places.is_empty() && inbox.dropped.is_empty());
+    }
+
+    #[test]
+    fn d9_e8_what_was_dropped_counts_after_a_restart_until_it_would_be_acknowledged() {
+        let bob: Address = "bob@b.example".parse().unwrap();
+        let mut inbox = InboxShares::of(20, 10);
+        assert_eq!(inbox.next(), 21);
+        let at = |at| Dropped { id: MessageId([at; 16]), at: u64::from(at), size: 7 };
+        [10, 15, 21].into_iter().for_each(|place| inbox.restored(&bob, at(place)));
+        // One is over already.
+        assert_eq!(inbox.dropped_of(&bob), Amount { items: 2, bytes: 14 });
+        assert!(inbox.places.is_empty(), "as of one whose messages are kept");
+        let over = vec![(bob.clone(), at(10)), (bob.clone(), at(15))];
+        assert_eq!(inbox.acknowledged(15), Some(over));
+        assert_eq!(inbox.dropped_of(&bob), Amount { items: 1, bytes: 7 });
+        // Told late, it is over at once, and goes with the next.
+        inbox.stored(&bob, 5, Put::Dropped(at(15)));
+        assert_eq!(inbox.acknowledged(30), Some(vec![(bob.clone(), at(15)), (bob, at(21))]));
+        assert!(inbox.dropped.is_empty() && inbox.stored.is_empty());
     }
 }

@@ -17,12 +17,12 @@ use impp_storage::{Record, Salvaged, Store, StoreError, Table};
 use parking_lot::Mutex;
 
 use super::first_rules::RulesRead;
-use super::{HeldMessages, Principal, Principals};
+use super::{Dropped, HeldMessages, InboxShares, Principal, Principals};
 use crate::core::config::Times;
 use crate::core::ground::Ground;
 use crate::core::keeping::{salvage, scan};
 use crate::core::records::{
-    self, ASIDE, CONTACT, ContactRecord, DECIDED, HELD, LAYER, LayerRecord, RULES, TRACE,
+    self, ASIDE, CONTACT, ContactRecord, DECIDED, DROPPED, HELD, LAYER, LayerRecord, RULES, TRACE,
     TraceRecord, WATCHER, WatcherRecord, place::FLOOR,
 };
 
@@ -184,7 +184,8 @@ async fn load(
     let Circumstances { now, pace, recovering_until, .. } = around;
     let (presentity, ended) =
         Presentity::restored(owner.clone(), policy, layers, watchers, now, pace, recovering_until);
-    Ok((Principal::new(presentity, load_held(store, owner).await?), ended))
+    let (held, inbox) = (load_held(store, owner).await?, load_inbox(store, owner).await?);
+    Ok((Principal::new(presentity, held, inbox), ended))
 }
 
 async fn load_held(store: &dyn Store, owner: &Address) -> Result<HeldMessages, StoreError> {
@@ -210,6 +211,27 @@ async fn load_held(store: &dyn Store, owner: &Address) -> Result<HeldMessages, S
         from.and_then(Result::ok).iter().for_each(|from| held.decided(from));
     }
     Ok(held)
+}
+
+async fn load_inbox(store: &dyn Store, owner: &Address) -> Result<InboxShares, StoreError> {
+    let mut inbox = match store.log_state(owner.clone()).await {
+        // What others see of the owner does not hang on the log.
+        Err(StoreError::Damaged { .. }) => InboxShares::default(),
+        log => log.map(|log| InboxShares::of(log.last, log.custody))?,
+    };
+    // One that cannot be read does not count.
+    for (key, record) in salvage(store, owner, DROPPED).await?.records {
+        let mut parts = records::parts(&key).skip(1);
+        let at = parts.next().and_then(|at| u64::from_str_radix(at, 16).ok());
+        let from = parts.next().and_then(|from| Address::parse_canonical(from).ok());
+        let id = parts.next().and_then(|id| id.parse().ok());
+        if let (Some(at), Some(from), Some(id)) = (at, from, id)
+            && let Ok(size) = records::from_bytes(&record.value)
+        {
+            inbox.restored(&from, Dropped { id, at, size });
+        }
+    }
+    Ok(inbox)
 }
 
 async fn load_policy(

@@ -43,7 +43,7 @@ use crate::core::timers::Due;
 use acts::ActsOfHour;
 use first_rules::FirstRules;
 pub use held::{HeldMessages, Moving};
-pub use inbox::{InboxShares, Put};
+pub use inbox::{Dropped, InboxShares, Put};
 pub use load::pace_limit;
 use looking::LookedAt;
 use mandates::Named;
@@ -105,8 +105,8 @@ impl Principal {
         Asker::of(owner, who, self.presentity.policy().contacts.contains_key(who))
     }
 
-    fn new(presentity: Presentity, held: HeldMessages) -> Principal {
-        let (rates, inbox, acts, renames, waiting, surroundings) = Default::default();
+    fn new(presentity: Presentity, held: HeldMessages, inbox: InboxShares) -> Principal {
+        let (rates, acts, renames, waiting, surroundings) = Default::default();
         Principal { presentity, rates, held, inbox, acts, renames, waiting, surroundings }
     }
 }

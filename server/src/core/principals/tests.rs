@@ -7,19 +7,21 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use impp_acl::{DomainPolicy, RuleSet};
 use impp_presence::{Answer, Bond, Change, Keeper};
+use impp_protocol::command::{Message, Written};
 use impp_protocol::state::SubscriptionState;
-use impp_protocol::{Address, DeviceId};
-use impp_storage::{Lack, Lane, StoreError, UNIT_OPS_MAX};
+use impp_protocol::{Address, Code, Command, DeviceId, MessageId};
+use impp_storage::{Lack, Lane, Store, StoreError, UNIT_OPS_MAX};
 
 use super::{ChangeError, Principal};
 use crate::core::accounts::tests::verifier;
-use crate::core::answers::Stored;
+use crate::core::answers::{Answer as Answered, Stored};
 use crate::core::config::Config;
 use crate::core::double::Double;
 use crate::core::keeping::scan;
-use crate::core::records::{self, Services, WATCHER};
+use crate::core::records::{self, DROPPED, Services, WATCHER};
 use crate::core::settings::Snapshot;
 use crate::life::Server;
+use crate::messages::Bearer;
 
 /// Longer than any machine takes.
 const LONG: Duration = Duration::from_secs(60);
@@ -36,14 +38,17 @@ fn config() -> Config {
     Config::parse(text, Path::new("imppd.toml")).unwrap()
 }
 
+async fn add_alice(server: &Server) {
+    let (verifier, services) = (verifier(), Services { pres: true, im: true });
+    let (kept, now) = (&*server.ground.store, server.ground.clock.now());
+    server.ground.accounts.add(kept, now, &alice(), services, verifier, vec![]).await.unwrap();
+}
+
 /// Alice, whom many follow by their contact lists.
 async fn watched() -> (Server, Arc<Double>) {
     let store = Double::new();
     let server = Server::load(config(), store.clone()).await.unwrap();
-    let verifier = verifier();
-    let services = Services { pres: true, im: true };
-    let (kept, now) = (&*server.ground.store, server.ground.clock.now());
-    server.ground.accounts.add(kept, now, &alice(), services, verifier, vec![]).await.unwrap();
+    add_alice(&server).await;
     assert_eq!(put(&server, "allow", 0).await, Ok(Answer::Numbered(version(&server).await)));
     for index in 0..WATCHERS {
         let watcher = Address::parse(&format!("w{index}@a.example")).unwrap();
@@ -252,4 +257,63 @@ async fn what_was_asked_by_who_is_gone_is_shown_when_the_store_has_it() {
     }
     catch_up(&server).await;
     assert_eq!(active(&server).await, 0);
+}
+
+/// What a stranger is told of a message to alice, if it is not taken.
+async fn write(server: &Server, number: u8) -> Option<Code> {
+    let bob = Address::parse("bob@b.example").unwrap();
+    let id = MessageId::new(server.ground.clock.wall(), [number; 10]);
+    let message = Message { from: Some(bob.clone()), ..Message::new(id, alice(), "hello".into()) };
+    let delivered = server.rooms.delivery.deliver(Written::new(message), bob, Bearer::Link).await;
+    let told = match delivered {
+        Ok(Answered::Later(later)) => later.await,
+        Ok(Answered::Now(told)) => told,
+        Err(error) => return Some(error.code),
+    };
+    match told {
+        Command::Ok(_) => None,
+        Command::Error(error) => Some(error.code),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn d9_e8_who_is_dropped_is_told_full_after_restarts_when_who_is_kept_is() {
+    let mut told = Vec::new();
+    for action in ["accept", "drop"] {
+        let store = Double::new();
+        let start = async || {
+            let text = "[inbox]\nitems_max = 7\n[[domain]]\nname = \"a.example\"\n\
+                        certificate = \"c\"\nkey = \"k\"\n";
+            let config = Config::parse(text, Path::new("imppd.toml")).unwrap();
+            Server::load(config, store.clone()).await.unwrap()
+        };
+        let mut server = start().await;
+        add_alice(&server).await;
+        let text = format!("[[delivery]]\nid = \"d\"\nwho = [\"anyone\"]\naction = \"{action}\"\n");
+        let (rules, text) = (RuleSet::parse(&text).unwrap().into(), text.into());
+        let put = Change::PutRules { rules, text, base: 0 };
+        server.rooms.principals.change(&alice(), put).await.unwrap();
+        let mut codes = Vec::new();
+        for number in 0..10 {
+            if number == 3 || number == 6 {
+                server = start().await;
+            }
+            codes.push(write(&server, number).await);
+        }
+        // A device takes what there is, where there is something.
+        let last = store.log_state(alice()).await.unwrap().last.max(1);
+        assert!(server.rooms.principals.acknowledged(&alice(), last).await.unwrap());
+        let dropped = async || scan(&*store, &alice(), DROPPED).await.unwrap().len();
+        let gone = async {
+            while dropped().await > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LONG, gone).await.unwrap();
+        told.push(codes);
+    }
+    assert_eq!(told[0], told[1]);
+    let full = [None; 7].into_iter().chain([Some(Code::Full); 3]);
+    assert_eq!(told[0], full.collect::<Vec<_>>());
 }

@@ -75,10 +75,14 @@ pub const TRACE: Table = Table(17);
 /// and domain: that domain was given up there.
 pub const ASIDE: Table = Table(18);
 
+/// Messages that rules have dropped, which count as those that were kept until they would have been
+/// acknowledged; by user part, place in the log in hex, sender and id. The value is how large one is.
+pub const DROPPED: Table = Table(19);
+
 /// All tables in which an account has records of its own, by its user part and more.
 pub const OF_ACCOUNT: &[Table] = &[
     CONTACT, DEVICE, LAYER, WATCHER, HELD, FOLLOWED, QUEUED, ROOM, DECIDED, ACTS, READ_MARK, TRACE,
-    ASIDE,
+    ASIDE, DROPPED,
 ];
 
 /// A key of what belongs to `owner`, alone or with `rest` of one thing of it; with an empty last part,

@@ -13,9 +13,9 @@ use serde::Serialize;
 
 use super::{
     ACCOUNT, ACTS, ASIDE, AccountRecord, ActRecord, CONTACT, ClockRecord, ContactRecord, DECIDED,
-    DEVICE, DeviceRecord, FOLLOWED, GHOST, HELD, LAYER, LINKED, LayerRecord, LinkedRecord, META,
-    QUEUED, QueuedRecord, READ_MARK, ROOM, RULES, ReadMarkRecord, RoomRecord, TRACE, TraceRecord,
-    WATCHER, WatcherRecord, prefix, to_bytes,
+    DEVICE, DROPPED, DeviceRecord, FOLLOWED, GHOST, HELD, LAYER, LINKED, LayerRecord, LinkedRecord,
+    META, QUEUED, QueuedRecord, READ_MARK, ROOM, RULES, ReadMarkRecord, RoomRecord, TRACE,
+    TraceRecord, WATCHER, WatcherRecord, prefix, to_bytes,
 };
 use crate::core::secrets::SecretsRecord;
 
@@ -149,6 +149,11 @@ pub fn decided(owner: &Address, from: &Address) -> Place<Mark> {
 /// Up to which version what is held of a domain has no place.
 pub fn aside(owner: &Address, of: &Domain) -> Place<u64> {
     Place::of(ASIDE, owner, &[of.as_str()])
+}
+
+/// A message that was dropped, which would have come to this place: how large it is.
+pub fn dropped(owner: &Address, at: u64, from: &Address, id: MessageId) -> Place<u64> {
+    Place::of(DROPPED, owner, &[&format!("{at:016x}"), from.as_str(), &format!("{id:x}")])
 }
 
 /// A message that waits for another domain.

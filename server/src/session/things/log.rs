@@ -17,7 +17,7 @@ use super::trimming::Trimming;
 use super::{Client, Things};
 use crate::core::answers::{Answer, Handled, Stored};
 use crate::core::clock::Clock;
-use crate::core::principals::{Principal, Principals};
+use crate::core::principals::Principals;
 use crate::core::records::logs;
 use crate::core::secrets::Secrets;
 use crate::core::sessions::Sessions;
@@ -156,8 +156,7 @@ impl Logs {
                 return Err(bad_cursor());
             }
             trimming.soon(&owner, upto);
-            let counted = |principal: &mut Principal, _| principal.inbox.acknowledged(upto);
-            if principals.look(&owner, counted).await.stored()? {
+            if principals.acknowledged(&owner, upto).await.stored()? {
                 // There may be room again, for which what is decided has waited.
                 delivery.go_on(&owner).await;
             }

@@ -181,7 +181,14 @@ impl Facts {
     }
 
     /// Rules are about to be asked for; whether for the first time.
-    pub(super) fn rules(&mut self, owner: &Address, index: usize, now: u64, place: Place) -> bool {
+    pub(super) fn rules(
+        &mut self,
+        owner: &Address,
+        index: usize,
+        now: u64,
+        place: Place,
+        arrives_by: Option<u64>,
+    ) -> bool {
         self.touched.insert(owner.clone(), now);
         let rulings = self.rulings.entry(owner.clone()).or_default();
         let ruling = &mut rulings[index];
@@ -189,7 +196,7 @@ impl Facts {
         ruling.asked.get_or_insert(now);
         // If they come to hold, it is by what was asked for last: what was asked before it may have been
         // lost on its way, or failed unseen.
-        ruling.place = Some(place);
+        (ruling.place, ruling.arrives_by) = (Some(place), arrives_by);
         if !first {
             self.suspicions.retain(|other| other.owner != *owner || other.over != index);
         }
@@ -215,7 +222,7 @@ impl Facts {
         let Some(rulings) = self.rulings.get_mut(owner) else { return };
         let ruling = &mut rulings[index];
         let relied_on = std::mem::take(&mut ruling.relied_on);
-        ruling.place = None;
+        (ruling.place, ruling.arrives_by) = (None, None);
         if known {
             ruling.asked = None;
         }
@@ -267,11 +274,15 @@ impl Facts {
         {
             rulings[only].relied_on = true;
         }
-        // Rules that were asked for before it, on the same connection, hold for it, or fail.
+        // Rules that were asked for before it, on the same connection, hold for it, or fail; so do those
+        // that the server has had since before it was asked for on another one.
         let before = |place: &Place| {
             said.place.as_ref().is_some_and(|said| said.0 == place.0 && said.1 > place.1)
         };
-        let staged = |ruling: &Ruling| ruling.place.as_ref().is_some_and(before);
+        let staged = |ruling: &Ruling| {
+            ruling.place.as_ref().is_some_and(before)
+                || ruling.arrives_by.is_some_and(|by| by < said.asked)
+        };
         let staged = rulings.iter().rposition(staged);
         let newest = by.last().copied();
         match (newest, staged) {

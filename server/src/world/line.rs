@@ -23,6 +23,12 @@ use crate::wire::channel::Channel;
 /// Bytes that are on their way in one direction before a writer waits.
 const WINDOW_BYTES: usize = 32 * 1024;
 
+/// How long a connection takes at most for everything, and for some of it more.
+pub(super) const LINE_MILLIS: u64 = 60;
+const MORE_MILLIS: u64 = 10;
+/// So what is written has come by then, if it comes.
+pub(super) const DELAY_MAX_MILLIS: u64 = LINE_MILLIS + MORE_MILLIS;
+
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Line {
@@ -181,7 +187,7 @@ impl AsyncWrite for End {
         let most = bytes.len().min(WINDOW_BYTES - half.bytes);
         // Now and then a piece.
         let taken = if most > 1 && dice.u8(..) < 32 { dice.usize(1..most) } else { most };
-        let due = Instant::now() + self.delay + Duration::from_millis(dice.u64(0..10));
+        let due = Instant::now() + self.delay + Duration::from_millis(dice.u64(0..MORE_MILLIS));
         let due = half.flying.back().map_or(due, |(last, _)| due.max(*last));
         half.bytes += taken;
         half.flying.push_back((due, Bytes::copy_from_slice(&bytes[..taken])));

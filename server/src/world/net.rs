@@ -11,7 +11,7 @@ use impp_protocol::{Address, Code, Domain};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
-use super::line::{End, Fate, Line, Proof};
+use super::line::{End, Fate, LINE_MILLIS, Line, Proof};
 use super::readings;
 use crate::life::Server;
 use crate::link::{Call, NotOpened, Opened, Ways};
@@ -153,7 +153,7 @@ impl Net {
         let mut lines = self.0.lines.lock();
         lines.retain(|line| line.strong_count() > 0);
         let number = dice.u32(..);
-        let delay = Duration::from_millis(dice.u64(0..60));
+        let delay = Duration::from_millis(dice.u64(0..LINE_MILLIS));
         let line = Line {
             name: format!("{name}#{number:08x}"),
             domains,

@@ -58,6 +58,9 @@ pub(super) struct Ruling {
     pub acked: Option<u64>,
     /// Where they were asked for, the last time.
     pub place: Option<Place>,
+    /// By when the server has begun with them, if they come to hold by what was asked for last; not
+    /// known if that may wait for something else that its device has asked for.
+    pub arrives_by: Option<u64>,
     /// Somebody was shown what these rules alone, which were not answered yet, let them see.
     pub relied_on: bool,
 }

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::{Asked, Device, PATIENCE};
 use crate::world::facts::Place;
+use crate::world::line::DELAY_MAX_MILLIS;
 use crate::world::readings::LEASE_WISHED_SECONDS;
 use crate::world::ruling::layer;
 
@@ -98,8 +99,10 @@ impl Device {
         };
         let (text, first) = {
             let (now, place) = (self.net.millis(), self.place());
+            let alone = !self.is_out(|_| true);
+            let arrives_by = alone.then_some(now + DELAY_MAX_MILLIS);
             let mut facts = self.facts.lock();
-            let first = facts.rules(&self.who, index, now, place);
+            let first = facts.rules(&self.who, index, now, place, arrives_by);
             (facts.rulings[&self.who][index].text(), first)
         };
         let publish = Publish::of(self.who.clone(), What::Rules, Some(text.into()));

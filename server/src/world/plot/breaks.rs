@@ -73,21 +73,24 @@ impl World {
         self.mended[house] = Some(self.soon(40));
     }
 
-    /// A disk hangs while people say things, change their rules, look and are cut off; and then it says
-    /// no, or nobody knows what it did, or all is well.
+    /// A disk hangs while people say things, change their rules, look and are cut off, most of it about
+    /// one of them; and then it says no, or nobody knows what it did, or all is well.
     pub(super) async fn hang(&mut self, house: usize) {
         self.net.note(&format!("the disk of {} hangs", self.houses[house].domain));
         self.houses[house].disk.is(Mood::Hangs);
-        let (domain, people) = (self.houses[house].domain.clone(), &self.people[house * 2..][..2]);
-        let people = people.to_vec();
+        let domain = self.houses[house].domain.clone();
         let here = |held: &Held| held.who.domain() == domain;
         let devices: Vec<usize> =
             (0..self.devices.len()).filter(|device| here(&self.devices[*device])).collect();
-        for _ in 0..self.dice.usize(2..6) {
+        let most = house * 2 + self.dice.usize(0..2);
+        for _ in 0..self.dice.usize(2..7) {
+            let other = house * 2 + self.dice.usize(0..2);
+            let person = if self.dice.u8(..) < 192 { most } else { other };
             let device = self.dice.choice(devices.iter().copied()).unwrap();
             match self.dice.u8(0..4) {
                 0 => {
                     let leased = self.dice.bool();
+                    let device = self.one_of(person);
                     self.show(device, leased);
                 }
                 1 => {
@@ -96,21 +99,41 @@ impl World {
                     self.net.cut(&name, how);
                 }
                 2 => {
-                    let person = house * 2 + self.dice.usize(0..2);
                     self.rule(person, true);
+                    // What is shown after it, elsewhere too, is not for those whom it turns away.
+                    sleep(Duration::from_millis(self.dice.u64(0..300))).await;
+                    let device = self.one_of(person);
+                    self.show(device, false);
                 }
-                _ => {
-                    let who = self.dice.choice(people.clone()).unwrap();
-                    self.order(device, Order::Peek(who));
-                }
+                _ => self.looks_or_asks_again(person),
             }
             let pause = self.dice.u64(0..600);
             sleep(Duration::from_millis(pause)).await;
         }
-        let mood = self.dice.choice([Mood::Full, Mood::Fails, Mood::Well]).unwrap();
+        let moods = [Mood::Full, Mood::Fails, Mood::Well, Mood::Well];
+        let mood = self.dice.choice(moods).unwrap();
         self.net.note(&format!("and then: {mood:?}"));
         self.houses[house].disk.is(mood);
         self.mended[house] = Some(self.soon(10));
+    }
+
+    /// A device of somebody's.
+    fn one_of(&mut self, person: usize) -> usize {
+        let who = &self.people[person];
+        let theirs = (0..self.devices.len()).filter(|device| self.devices[*device].who == *who);
+        let theirs: Vec<usize> = theirs.collect();
+        self.dice.choice(theirs).unwrap()
+    }
+
+    /// Somebody looks at a person, or asks anew to follow them, which is answered by what they show.
+    fn looks_or_asks_again(&mut self, person: usize) {
+        let who = self.people[person].clone();
+        let device = self.dice.usize(0..self.devices.len());
+        if self.devices[device].who == who || self.dice.bool() {
+            self.order(device, Order::Peek(who));
+        } else {
+            self.order(device, Order::Follow(who));
+        }
     }
 
     pub(super) fn unwell(&mut self, house: usize) {

@@ -306,8 +306,7 @@ impl Delivery {
             Bearer::Session | Bearer::Queue => Lane::Account(from),
             Bearer::Link => Lane::Domain(from.domain()),
         };
-        let (dedup, body) = (Some(dedup), Some(body));
-        Unit { dedup, body, dedup_max, ..Unit::of(now, ops).in_lane(lane) }
+        Unit { dedup: Some(dedup), body: Some(body), dedup_max, ..Unit::of(now, ops).in_lane(lane) }
     }
 
     /// A message into an inbox, as far as its quota allows; the unit's body is the message.

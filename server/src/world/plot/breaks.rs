@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{Held, World};
+use super::World;
 use crate::world::device::Order;
 use crate::world::disk::Mood;
 use crate::world::line::Fate;
@@ -78,35 +78,11 @@ impl World {
     pub(super) async fn hang(&mut self, house: usize) {
         self.net.note(&format!("the disk of {} hangs", self.houses[house].domain));
         self.houses[house].disk.is(Mood::Hangs);
-        let domain = self.houses[house].domain.clone();
-        let here = |held: &Held| held.who.domain() == domain;
-        let devices: Vec<usize> =
-            (0..self.devices.len()).filter(|device| here(&self.devices[*device])).collect();
         let most = house * 2 + self.dice.usize(0..2);
         for _ in 0..self.dice.usize(2..7) {
             let other = house * 2 + self.dice.usize(0..2);
             let person = if self.dice.u8(..) < 192 { most } else { other };
-            let device = self.dice.choice(devices.iter().copied()).unwrap();
-            match self.dice.u8(0..4) {
-                0 => {
-                    let leased = self.dice.bool();
-                    let device = self.one_of(person);
-                    self.show(device, leased);
-                }
-                1 => {
-                    let (name, how) = (self.devices[device].name.clone(), Fate::Cut);
-                    self.net.note(&format!("{name}: {how:?}"));
-                    self.net.cut(&name, how);
-                }
-                2 => {
-                    self.rule(person, true);
-                    // What is shown after it, elsewhere too, is not for those whom it turns away.
-                    sleep(Duration::from_millis(self.dice.u64(0..300))).await;
-                    let device = self.one_of(person);
-                    self.show(device, false);
-                }
-                _ => self.looks_or_asks_again(person),
-            }
+            self.while_it_hangs(person).await;
             let pause = self.dice.u64(0..600);
             sleep(Duration::from_millis(pause)).await;
         }
@@ -115,6 +91,30 @@ impl World {
         self.net.note(&format!("and then: {mood:?}"));
         self.houses[house].disk.is(mood);
         self.mended[house] = Some(self.soon(10));
+    }
+
+    /// Somebody shows something, is cut off, changes their rules, or is looked at.
+    async fn while_it_hangs(&mut self, person: usize) {
+        match self.dice.u8(0..4) {
+            0 => {
+                let (device, leased) = (self.one_of(person), self.dice.bool());
+                self.show(device, leased);
+            }
+            1 => {
+                let device = self.one_of(person);
+                let (name, how) = (self.devices[device].name.clone(), Fate::Cut);
+                self.net.note(&format!("{name}: {how:?}"));
+                self.net.cut(&name, how);
+            }
+            2 => {
+                self.rule(person, true);
+                // What is shown after it, elsewhere too, is not for those whom it turns away.
+                sleep(Duration::from_millis(self.dice.u64(0..300))).await;
+                let device = self.one_of(person);
+                self.show(device, false);
+            }
+            _ => self.looks_or_asks_again(person),
+        }
     }
 
     /// A device of somebody's.

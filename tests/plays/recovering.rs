@@ -178,6 +178,29 @@ async fn r2_3_3_explain_says_that_a_crash_has_lost_the_sphere() {
     assert!(found.rules[0].matched, "{:?}", found.rules);
 }
 
+/// Who follows stands otherwise then than who comes, which no delegate is told that may see no watchers.
+#[tokio::test]
+async fn d_4_a_lost_sphere_tells_a_delegate_nothing_of_who_watches() {
+    let (server, mut dave) = killed(brief().set("times.recovery_seconds", 3000).start()).await;
+    server.add("cal");
+    follow_again(&mut dave, &server).await;
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let asks = "[[rule]]\nid = \"ask\"\nwho = [\"authenticated\"]\nhandling = \"confirm\"\n\
+                [[delegate]]\nid = \"c\"\nwho = [\"cal@localhost\"]\nrights = [\"rules\"]\n";
+    alice.set_rules(&format!("{AT_HOME}{asks}")).await;
+    let mut cal = Peer::sign_in(&server, "cal").await;
+    let seen = async |peer: &mut Peer, who: &str| {
+        let about = Some(who.parse().unwrap());
+        let asked = fetch("alice@localhost", What::Explain);
+        peer.done(Fetch { about, view: true, ..asked }).await.state
+    };
+    let [active, pending] = [SubscriptionState::Active, SubscriptionState::Pending].map(Some);
+    assert_eq!(seen(&mut alice, "dave@localhost").await, active);
+    assert_eq!(seen(&mut alice, "erin@localhost").await, pending);
+    assert_eq!(seen(&mut cal, "dave@localhost").await, pending);
+    assert_eq!(seen(&mut cal, "erin@localhost").await, pending);
+}
+
 async fn explained(alice: &mut Peer, about: &Watcher) -> Explanation {
     let about = Some(about.peer.address.clone());
     let done = alice.done(Fetch { about, ..fetch("alice@localhost", What::Explain) }).await;

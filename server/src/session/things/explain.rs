@@ -70,7 +70,12 @@ impl Supposed {
         now: Timestamp,
     ) -> Handled {
         let own = delegate.map(|who| Asked::now(owner, of, Watcher::of(who), now));
+        if own.is_some() && self.view.is_some() && self.about == *owner {
+            let text = "view: what the owner sees is all that there is, and for nobody else";
+            return Err(Error::new(Code::Refused, text));
+        }
         let mut asked = Asked::now(owner, of, Watcher::of(&self.about), now);
+        asked.confided = own.is_some();
         if let Some(rules) = self.rules {
             asked.policy.rules = rules;
         }
@@ -84,8 +89,8 @@ impl Supposed {
             return asked.view(purpose, own.as_ref());
         }
         let explanation = match self.delivery {
-            true => asked.delivery(self.about, own.is_some()),
-            false => asked.access(self.about, own.is_some()),
+            true => asked.delivery(self.about),
+            false => asked.access(self.about),
         };
         Ok(Done { content: Some(state::encode(&explanation)), ..Done::empty() })
     }
@@ -112,6 +117,8 @@ struct Asked<'a> {
     policy: Policy,
     now: Timestamp,
     sphere: Sphere<'a>,
+    /// A delegate asks about somebody, who is told less.
+    confided: bool,
 }
 
 impl<'a> Asked<'a> {
@@ -121,13 +128,17 @@ impl<'a> Asked<'a> {
             Some(_) => Sphere::Lost,
             None => Sphere::Is(of.sphere()),
         };
-        Asked { owner, of, watcher, policy: of.policy().clone(), now, sphere }
+        let policy = of.policy().clone();
+        Asked { owner, of, watcher, policy, now, sphere, confided: false }
     }
 
     fn decide(&self, purpose: Purpose) -> Decision {
         let stands = match &self.watcher {
-            Watcher::Principal(who) => self.of.watcher(who).map(|watching| watching.state),
-            Watcher::Anonymous => None,
+            // Where the sphere is lost it makes a difference, which would tell a delegate who watches.
+            Watcher::Principal(who) if !self.confided => {
+                self.of.watcher(who).map(|watching| watching.state)
+            }
+            _ => None,
         };
         self.policy.decide_for(self.owner, &self.watcher, purpose, self.now, self.sphere, stands)
     }
@@ -161,10 +172,10 @@ impl<'a> Asked<'a> {
     }
 
     /// Following and looking once may be handled apart: each by the decision that serves.
-    fn access(self, watcher: Address, confided: bool) -> Explanation {
+    fn access(self, watcher: Address) -> Explanation {
         let [follow, once] = [Purpose::Subscribe, Purpose::Fetch].map(|purpose| {
             let told = self.seen(purpose);
-            if confided { told.confided(&self.policy.rules) } else { told }
+            if self.confided { told.confided(&self.policy.rules) } else { told }
         });
         Explanation {
             owner: self.owner.clone(),
@@ -196,9 +207,9 @@ impl<'a> Asked<'a> {
         }
     }
 
-    fn delivery(self, watcher: Address, confided: bool) -> Explanation {
+    fn delivery(self, watcher: Address) -> Explanation {
         let told = self.written();
-        let told = if confided { told.confided(&self.policy.rules) } else { told };
+        let told = if self.confided { told.confided(&self.policy.rules) } else { told };
         Explanation {
             owner: self.owner.clone(),
             decision: told.decision.action().to_string(),

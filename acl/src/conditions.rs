@@ -90,6 +90,12 @@ impl Conditions {
         anywhere.is_some_and(|asked| matches!(self.test(asked), Outcome::Matched(_)))
     }
 
+    /// What they look at that only the owner knows, if anything: contacts, or the sphere.
+    pub(crate) fn looks_beside_names(&self) -> Option<&'static str> {
+        let contacts = (self.who.contacts || self.except.contacts).then_some("contacts");
+        contacts.or((!self.spheres.is_empty()).then_some("the sphere"))
+    }
+
     /// The next moment after `now` at which a span begins or ends.
     pub(crate) fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
         self.valid.iter().flat_map(|v| [v.from, v.until]).filter(|moment| *moment > now).min()

@@ -33,8 +33,7 @@ fn confided<'a>(
     traces: Vec<RuleTrace>,
     conditions: impl Iterator<Item = &'a Conditions>,
 ) -> Vec<RuleTrace> {
-    let looks_only_at_names =
-        |of: &Conditions| of.spheres.is_empty() && !of.who.contacts && !of.except.contacts;
+    let looks_only_at_names = |of: &Conditions| of.looks_beside_names().is_none();
     let told = traces.into_iter().zip(conditions);
     told.filter(|(trace, of)| !trace.by_domain && looks_only_at_names(of))
         .map(|(trace, _)| trace)

@@ -14,11 +14,12 @@ use impp_protocol::hashing::HashSet;
 use crate::conditions::Conditions;
 use crate::decide::Purpose;
 use crate::domain::DomainPolicy;
+use crate::edit::is_decided;
 use crate::grants::Grants;
 use crate::identity::Grant;
 use crate::named::Sought;
 use crate::rules::{Handling, Rule, RuleSet};
-use said::{Acts, Places};
+use said::{Access, Acts, Delivery};
 
 /// Something that a delegate would make of rules and may not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +38,9 @@ struct Unconditional {
 impl RuleSet {
     /// A delegate may put `new` in the place of these rules, beneath the policy of the owner's `domain`:
     /// each rule there is one of these, or grants no more than the delegate is granted here without
-    /// conditions, and shows nobody more of what others, or the domain's floor, grant; the rest is the
-    /// same. Groups count by who is in them, and names count for nothing.
+    /// conditions, shows nobody more of what others, or the domain's floor, grant, and looks at nothing that
+    /// is not for the delegate to know; the rest is the same. Each group that was there is there with just
+    /// its members, as what the owner decides later goes by its name.
     ///
     /// What it costs goes with the length of the texts: each rule is looked at a few times, none with each
     /// of the others.
@@ -55,16 +57,18 @@ impl RuleSet {
         if !alike(self.delegates.iter().map(Acts::of), new.delegates.iter().map(Acts::of)) {
             return Err(Widened(format!("[[delegate]] {same}")));
         }
-        let places = Places::of(&[self, new]);
-        let (old, now) = (places.read(self), places.read(new));
-        let delivery = self.delivery.iter().map(|rule| old.delivery(rule));
-        if !alike(delivery, new.delivery.iter().map(|rule| now.delivery(rule))) {
+        self.keeps_groups(new)?;
+        if !alike(self.delivery.iter().map(Delivery::of), new.delivery.iter().map(Delivery::of)) {
             return Err(Widened(format!("[[delivery]] {same}")));
         }
-        let before: HashSet<_> = self.rules.iter().map(|rule| old.access(rule)).collect();
+        let before: HashSet<_> = self.rules.iter().map(Access::of).collect();
         let own = self.unconditional(delegate, domain);
         let beside = PURPOSES.map(|purpose| own.first_unshown(new, domain, purpose));
-        for rule in new.rules.iter().filter(|rule| !before.contains(&now.access(rule))) {
+        for rule in new.rules.iter().filter(|rule| !before.contains(&Access::of(rule))) {
+            if let Some(what) = rule.conditions.looks_beside_names() {
+                let text = format!("is none of before, and looks at {what}: only the owner's do");
+                return Err(Widened(format!("the rule \"{}\" {text}", rule.id)));
+            }
             if !own.includes(rule) {
                 let text = "is none of before, and lets others do more than you may yourself";
                 return Err(Widened(format!("the rule \"{}\" {text}", rule.id)));
@@ -78,6 +82,23 @@ impl RuleSet {
             }
         }
         Ok(())
+    }
+
+    /// Whether `new` has the groups that are here with the members that they have here, and no other that
+    /// decisions would take for theirs.
+    fn keeps_groups(&self, new: &RuleSet) -> Result<(), Widened> {
+        let changed = self.groups.iter().find(|(name, all)| new.groups.get(*name) != Some(*all));
+        if let Some((name, _)) = changed {
+            return Err(Widened(format!("the group \"{name}\" is the owner's to change")));
+        }
+        let taken =
+            new.groups.keys().find(|name| is_decided(name) && !self.groups.contains_key(*name));
+        match taken {
+            Some(name) => {
+                Err(Widened(format!("the group \"{name}\" is for the owner's decisions")))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The floor grants beside these rules, and a ceiling that may be above the delegate cuts what both do.
@@ -214,7 +235,12 @@ rights = ["rules"]
     }
 
     fn with(text: &str) -> Result<(), String> {
-        let [old, new] = [OLD, text].map(|text| RuleSet::parse(text).unwrap());
+        confined(OLD, text)
+    }
+
+    /// What is wrong with the one text in the place of the other.
+    fn confined(old: &str, new: &str) -> Result<(), String> {
+        let [old, new] = [old, new].map(|text| RuleSet::parse(text).unwrap());
         let help = Address::parse("help@a.example").unwrap();
         old.confine(&new, &help, DomainPolicy::none()).map_err(|widened| widened.to_string())
     }
@@ -229,9 +255,6 @@ rights = ["rules"]
     fn d_4_what_stays_and_what_goes_is_no_more_than_before() {
         assert_eq!(with(OLD), Ok(()));
         assert_eq!(edited("id = \"friends\"", "id = \"others\""), Ok(()));
-        // The same people, named otherwise.
-        let named = "who = [\"dan@a.example\", \"bob@a.example\"]\nhandling";
-        assert_eq!(edited("who = [\"group:friends\"]\nhandling", named), Ok(()));
         assert_eq!(
             edited(
                 "sphere = [\"work\"]",
@@ -243,20 +266,71 @@ rights = ["rules"]
     }
 
     #[test]
-    fn d_4_a_group_that_grows_is_another_rule() {
+    fn d_4_a_group_keeps_its_name_and_its_members() {
+        let friends = "friends = [\"bob@a.example\", \"dan@a.example\"]";
+        let owners = Err("the group \"friends\" is the owner's to change".to_owned());
         let grown = "friends = [\"bob@a.example\", \"dan@a.example\", \"eve@a.example\"]";
-        let error = edited("friends = [\"bob@a.example\", \"dan@a.example\"]", grown);
-        assert_eq!(error, Err("[[delivery]] is the owner's to change".to_owned()));
-        let apart =
-            OLD.replace("group:friends\"]\naction", "bob@a.example\", \"dan@a.example\"]\naction");
-        let old = "friends = [\"bob@a.example\", \"dan@a.example\"]";
-        let error = with(&apart.replace(old, grown)).unwrap_err();
-        assert!(error.starts_with("the rule \"friends\" is none of before"), "{error}");
+        for other in [grown, "friends = [\"bob@a.example\"]", "friends = []"] {
+            assert_eq!(edited(friends, other), owners, "{other}");
+        }
+        // Whom the owner denies later would be a member, and let in.
+        for name in ["decided-deny", "decided-refuse", "decided-drop-7", "mates"] {
+            assert_eq!(with(&OLD.replace("friends", name)), owners, "{name}");
+            let beside = format!("{friends}\n{name} = [\"bob@a.example\"]");
+            let fits = edited(friends, &beside);
+            assert_eq!(fits.is_ok(), name == "mates", "{fits:?}");
+        }
+        let order = "friends = [\"dan@a.example\", \"bob@a.example\"]";
+        assert_eq!(edited(friends, order), Ok(()));
+    }
+
+    #[test]
+    fn d_4_a_group_is_its_name_and_not_who_is_in_it_now() {
+        // Another group of the same members, and those written out.
+        let old = OLD.replace("[groups]", "[groups]\nacq = [\"dan@a.example\", \"bob@a.example\"]");
+        let named = "who = [\"group:friends\"]";
+        for other in ["\"group:acq\"", "\"dan@a.example\", \"bob@a.example\""] {
+            let other = format!("who = [{other}]");
+            let access = old.replacen(named, &other, 1);
+            let error = confined(&old, &access).unwrap_err();
+            assert!(error.starts_with("the rule \"friends\" is none of before"), "{error}");
+            let error = confined(&access, &old).unwrap_err();
+            assert!(error.starts_with("the rule \"friends\" is none of before"), "{error}");
+            let delivery = old.replace(&format!("{named}\naction"), &format!("{other}\naction"));
+            let error = Err("[[delivery]] is the owner's to change".to_owned());
+            assert_eq!(confined(&old, &delivery), error);
+        }
+    }
+
+    #[test]
+    fn d_4_a_new_rule_looks_at_nothing_but_names_and_time() {
+        let desk = "fields = [\"note\"]\ntuples = [\"id:desk\"]\n";
+        for (handling, more, what) in [
+            ("allow", "except = [\"contacts\"]\n", Some("contacts")),
+            ("block", "except = [\"contacts\"]\n", Some("contacts")),
+            ("allow", "sphere = [\"work\"]\n", Some("the sphere")),
+            ("polite-block", "sphere = [\"work\"]\n", Some("the sphere")),
+            ("allow", "except = [\"group:friends\"]\n", None),
+            ("allow", "valid = [\"2030-01-01T00:00:00Z/2031-01-01T00:00:00Z\"]\n", None),
+        ] {
+            let rest = if handling == "allow" { desk } else { "" };
+            let words = |what: &str| {
+                format!(
+                    "the rule \"new\" is none of before, and looks at {what}: only the owner's do"
+                )
+            };
+            let error = what.map_or(Ok(()), |what| Err(words(what)));
+            assert_eq!(with(&rule(handling, &format!("{more}{rest}"))), error, "{handling} {more}");
+        }
+        let contacts = rule("block", "").replace("\"eve@a.example\"", "\"contacts\"");
+        assert!(with(&contacts).unwrap_err().contains("looks at contacts"));
+        // One that the owner has stays.
+        let [old, new] = [&contacts, &contacts.replace("id = \"new\"", "id = \"mine\"")];
+        assert_eq!(confined(old, new), Ok(()));
     }
 
     #[test]
     fn d_4_a_new_rule_grants_what_its_author_is_granted_always() {
-        let desk = "tuples = [\"id:desk\"]\n";
         for (handling, rest, fits) in [
             ("allow", "fields = [\"note\"]\ntuples = [\"id:desk\"]\n", true),
             ("confirm", "fields = [\"status\"]\ntuples = [\"id:desk\"]\n", true),
@@ -282,10 +356,6 @@ rights = ["rules"]
         let help = Address::parse("help@a.example").unwrap();
         let confined = waits(OLD).confine(&waits(&note), &help, DomainPolicy::none());
         assert!(confined.unwrap_err().to_string().contains("may yourself"));
-        // To contacts what their entries grant may be all.
-        let contacts =
-            rule("allow", desk).replace("who = [\"eve@a.example\"]", "who = [\"contacts\"]");
-        assert!(with(&contacts).is_err());
     }
 
     #[test]

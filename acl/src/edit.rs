@@ -5,7 +5,8 @@
 //! Rules only grant, so two kinds of change are needed. Letting somebody in adds the address to a
 //! rule `decided-…`. Keeping somebody out adds the address to a group `decided-…`, and that group
 //! to the `except` of each rule that would let this one in. Nobody else's decision changes, and
-//! undoing takes the address out of the group, leaving the owner's own exceptions alone.
+//! undoing takes the address out of the group, leaving the owner's own exceptions alone. A group
+//! that some rule is about would let its members in: decisions make another one then.
 
 mod grouped;
 mod text;
@@ -29,8 +30,13 @@ const DROPPED: &str = "decided-drop";
 /// Ids of the rules that let in.
 const ALLOW: &str = "decided-allow";
 const ACCEPT: &str = "decided-accept";
-/// What all ids of rules that decisions have made begin with.
+/// What all ids of rules, and names of groups, that decisions have made begin with.
 const DECIDED: &str = "decided-";
+
+/// Whether decisions may take a group of this name for one that they have made.
+pub(crate) fn is_decided(group: &str) -> bool {
+    group.starts_with(DECIDED)
+}
 
 /// The owner's word on somebody who asks to see.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,10 +200,11 @@ impl Change {
                 None => edited.push_rule(&admit.free_id(&entries), who, &admit.lines),
             }
         }
-        if let Some(group) = self.bar {
-            edited.add_member(group, who);
+        if let Some(name) = self.bar {
+            let group = free_name(name, |group| rules.is_about_group(group));
+            edited.add_member(&group, who);
             let rules = RuleSet::parse(&edited.to_text())?;
-            bar(&mut edited, &entries(&rules), group, &members_but(&rules, group, who), who);
+            bar(&mut edited, &entries(&rules), &group, &members_but(&rules, &group, who), who);
         }
         let text = edited.to_text();
         RuleSet::parse(&text)?;
@@ -214,8 +221,8 @@ fn forgotten(
     ids: impl Iterator<Item = impl AsRef<str>>,
 ) -> Result<RulesText, RulesError> {
     let mut edited = RulesText::open(text, section)?;
-    for group in groups {
-        edited.remove_member(group, who);
+    for name in groups {
+        edited.remove_member(|group| is_numbered(name, group), who);
     }
     for (index, id) in ids.enumerate() {
         if id.as_ref().starts_with(DECIDED) {
@@ -228,24 +235,30 @@ fn forgotten(
 impl Admit {
     /// Whether a rule that decisions have made does what this one is to do, unconditionally.
     fn fits(&self, entry: &Entry, who: &Address) -> bool {
-        let id = entry.id.strip_prefix(self.id);
         let conditions = &entry.conditions;
         let watcher = Sought::new(who);
         entry.seat
-            && id.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+            && is_numbered(self.id, &entry.id)
             && conditions.valid.is_empty()
             && conditions.spheres.is_empty()
             && Grant::EVERY.iter().all(|c| conditions.except.find(Some(watcher), *c).is_none())
     }
 
     fn free_id(&self, entries: &[Entry]) -> String {
-        let taken = |id: &String| entries.iter().any(|entry| entry.id == *id);
-        let numbered = (2..).map(|number| format!("{}-{number}", self.id));
-        std::iter::once(self.id.to_owned())
-            .chain(numbered)
-            .find(|id| !taken(id))
-            .unwrap_or_default()
+        free_name(self.id, |id| entries.iter().any(|entry| entry.id == id))
     }
+}
+
+/// This name, or the first numbered one that is not taken.
+fn free_name(name: &str, taken: impl Fn(&str) -> bool) -> String {
+    let numbered = (2..).map(|number| format!("{name}-{number}"));
+    let mut all = std::iter::once(name.to_owned()).chain(numbered);
+    all.find(|name| !taken(name)).unwrap_or_default()
+}
+
+/// Whether one is that name, or a numbered one of it.
+fn is_numbered(name: &str, one: &str) -> bool {
+    one.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
 /// Makes each rule that lets `who` in too far except the group; or, where that would change what

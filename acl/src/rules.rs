@@ -70,6 +70,13 @@ impl RuleSet {
         &self.delivery
     }
 
+    /// Whether any rule is about the members of a group of this name, by its `who`.
+    pub(crate) fn is_about_group(&self, name: &str) -> bool {
+        let access = self.rules.iter().map(|rule| &rule.conditions);
+        let mut all = access.chain(self.delivery.iter().map(|rule| &rule.conditions));
+        all.any(|conditions| conditions.who.groups.iter().any(|group| &*group.name == name))
+    }
+
     /// Whether any delivery rule lets a sender be told a mark.
     pub fn grants_marks(&self) -> bool {
         self.delivery.iter().any(|rule| rule.marks.any())

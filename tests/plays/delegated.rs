@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use impp_protocol::command::{Ack, Fetch, Outcome, Publish};
 use impp_protocol::presence::Document;
-use impp_protocol::state::{self, Act, Acts, Delegation, Delegations, ItemKind, Page, Watchers};
+use impp_protocol::state::{
+    self, Act, Acts, Delegation, Delegations, ItemKind, Page, SubscriptionState, Watchers,
+};
 use impp_protocol::{Address, Code, Timestamp, What};
 use impp_tests::fates::OPEN_INBOX;
 use impp_tests::impp::Impp;
@@ -363,4 +365,69 @@ async fn d_4_what_rules_say_is_told_to_a_delegate_as_far_as_it_sees_it_itself() 
     let more = rule("eve", "allow", ALL);
     let refused = tries(text(&more, "\"rules\", \"watchers\""));
     assert!(refused.code == 1 && refused.stderr.contains("more than you may"), "{refused:?}");
+}
+
+/// By rules of its own a delegate would find out who is a contact, and in which sphere the owner is; by what
+/// the owner sees, all that is published.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d_4_a_delegate_tries_nothing_that_tells_of_contacts_or_spheres_or_of_the_whole() {
+    let server = strangers(&["bob", "cal", "eve"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let before = lets("\"rules\"") + &rule("cal", "allow", "fields = [\"note\"]\ntuples = []");
+    alice.set_rules(&before).await;
+    alice.show(&document(&[("mood", "sad"), ("note", "here")], &[])).await;
+    let cal = Impp::of(&server, "cal");
+    let run = |words: &[&str]| cal.run(&[&["--for", ALICE], words].concat());
+    let file = server.data().join("rules.toml");
+    let path = file.to_str().unwrap();
+    for (more, what) in
+        [("except = [\"contacts\"]", "contacts"), ("sphere = [\"work\"]", "the sphere")]
+    {
+        std::fs::write(&file, format!("{before}{}", rule("eve", "block", more))).unwrap();
+        let view = ["rules", "view-as", "eve@localhost", "--rules", path];
+        let set = ["rules", "set", path];
+        for words in [&view[..], &[&set[..], &["--dry-run"]].concat(), &set] {
+            let refused = run(words);
+            let said = refused.stderr.contains(&format!("looks at {what}"));
+            assert!(refused.code == 1 && said, "{words:?}: {refused:?}");
+        }
+    }
+    let all = run(&["rules", "view-as", ALICE]);
+    assert!(all.code == 1 && all.stderr.contains("for nobody else"), "{all:?}");
+    let own = run(&["rules", "view-as", CAL]).one();
+    assert_eq!(own["document"]["person"], serde_json::json!({ "note": "here" }), "{own}");
+}
+
+/// A group that a delegate has given the name of one that decisions make would let in whom its owner denies.
+#[tokio::test]
+async fn d_4_whom_the_owner_denies_no_group_of_a_delegates_lets_in() {
+    let server = strangers(&["bob", "cal", "eve"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let rules_of = |group: &str| {
+        let asks = "[[rule]]\nid = \"ask\"\nwho = [\"authenticated\"]\nhandling = \"confirm\"\n";
+        let named = format!("\"group:{group}\"");
+        let lets = lets("\"rules\"").replace("\"bob@localhost\"", &named);
+        let lets = lets.replace("\"accept\"", "\"hold\"");
+        format!("[groups]\n{group} = [\"bob@localhost\"]\n\n{lets}{asks}")
+    };
+    alice.set_rules(&rules_of("friends")).await;
+    let mut cal = Peer::sign_in(&server, "cal").await;
+    let base = cal.done(fetch(ALICE, What::Rules)).await.number.unwrap();
+    for name in ["decided-deny", "decided-refuse", "decided-polite"] {
+        let error = cal.request(rules(&rules_of(name), base)).await.expect_err("a refusal");
+        assert_eq!(error.code, Code::Refused);
+        let words = "the group \"friends\" is the owner's to change";
+        assert_eq!(error.text.as_deref(), Some(words));
+    }
+    // An owner may call it so, and it lets in nobody who is denied.
+    alice.set_rules(&rules_of("decided-refuse")).await;
+    let mut eve = Peer::sign_in(&server, "eve").await;
+    assert_eq!(eve.follow(ALICE).await.state, Some(SubscriptionState::Pending));
+    let sent = Impp::of(&server, "eve").run(&["send", ALICE, "let me in"]);
+    assert_eq!(sent.code, 0, "{sent:?}");
+    let denied = Impp::of(&server, "alice").run(&["requests", "deny", "eve@localhost"]);
+    assert_eq!(denied.code, 0, "{denied:?}");
+    assert_eq!(eve.refused(fetch(ALICE, What::Presence)).await, Code::Refused);
+    let mut bob = Peer::sign_in(&server, "bob").await;
+    bob.look(ALICE).await;
 }

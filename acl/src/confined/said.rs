@@ -1,20 +1,20 @@
-//! What rules say, apart from their names and how they put it: with the members of groups in their place,
-//! and no order. Two texts at their limits are compared by it, as a set finds one rule among hundreds; and
-//! a set of people is a bit for each whom either text names, so that what many groups come to is reckoned
-//! word by word.
+//! What rules say, whatever their order; of access rules, whatever their ids. Two texts at their limits are
+//! compared by it, as a set finds one rule among hundreds.
+//!
+//! A group is its name: who is in it is the owner's to change at any time, so that of two groups with the same
+//! members one is not the other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use impp_protocol::hashing::HashMap;
 use impp_protocol::{Address, Domain, Timestamp};
 
 use crate::conditions::{Conditions, Validity};
 use crate::delegation::{Delegate, Right};
 use crate::grants::Grants;
-use crate::identity::Who;
+use crate::identity::{Group, Who};
 use crate::marks::Marks;
 use crate::named::Named;
-use crate::rules::{DeliveryAction, DeliveryRule, Handling, Rate, Rule, RuleSet};
+use crate::rules::{DeliveryAction, DeliveryRule, Handling, Rate, Rule};
 
 /// What an access rule says.
 #[derive(PartialEq, Eq, Hash)]
@@ -26,9 +26,10 @@ pub(super) struct Access<'a> {
     by_entry: Option<&'a [Grants; 2]>,
 }
 
-/// What a delivery rule says.
+/// What a delivery rule says. Its id is part of it: by that a decision finds the rule that it adds to.
 #[derive(PartialEq, Eq, Hash)]
 pub(super) struct Delivery<'a> {
+    id: &'a str,
     conditions: Meant<'a>,
     action: DeliveryAction,
     rate: Option<Rate>,
@@ -53,7 +54,8 @@ struct Meant<'a> {
 
 #[derive(PartialEq, Eq, Hash)]
 struct Whom<'a> {
-    people: People,
+    addresses: BTreeSet<&'a Address>,
+    groups: BTreeSet<&'a str>,
     domains: &'a BTreeSet<Domain>,
     contacts: bool,
     authenticated: bool,
@@ -61,86 +63,46 @@ struct Whom<'a> {
     anyone: bool,
 }
 
-/// A bit for each, by its place.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct People(Box<[u64]>);
-
-/// The place of each whom any of the texts names.
-pub(super) struct Places<'a>(HashMap<&'a Address, usize>);
-
-/// One set of rules, read by the places of all.
-pub(super) struct Reading<'a> {
-    places: &'a Places<'a>,
-    groups: BTreeMap<&'a str, People>,
-}
-
-impl<'a> Places<'a> {
-    pub(super) fn of(all: &[&'a RuleSet]) -> Places<'a> {
-        let mut places = HashMap::default();
-        for rules in all {
-            let access = rules.rules.iter().map(|rule| &rule.conditions);
-            let conditions = access.chain(rules.delivery.iter().map(|rule| &rule.conditions));
-            let lists = conditions.flat_map(|c| [&c.who.addresses, &c.except.addresses]);
-            for address in rules.groups.values().chain(lists).flat_map(Named::iter) {
-                let next = places.len();
-                places.entry(address).or_insert(next);
-            }
-        }
-        Places(places)
-    }
-
-    fn people(&self, named: &Named) -> People {
-        let mut people = People(vec![0; self.0.len().div_ceil(64)].into());
-        for place in named.iter().filter_map(|address| self.0.get(address)) {
-            if let Some(word) = people.0.get_mut(place / 64) {
-                *word |= 1 << (place % 64);
-            }
-        }
-        people
-    }
-
-    pub(super) fn read(&'a self, rules: &'a RuleSet) -> Reading<'a> {
-        let groups = rules.groups.iter().map(|(name, named)| (&**name, self.people(named)));
-        Reading { places: self, groups: groups.collect() }
-    }
-}
-
-impl<'a> Reading<'a> {
-    pub(super) fn access(&self, rule: &'a Rule) -> Access<'a> {
+impl<'a> Access<'a> {
+    pub(super) fn of(rule: &'a Rule) -> Access<'a> {
         // What `fields`, `tuples` and `plain` put in words is in the grants.
         let Rule { conditions, handling, grants, by_entry, .. } = rule;
         let (handling, fetch) = (*handling, rule.fetch());
-        let conditions = self.meant(conditions);
+        let conditions = Meant::of(conditions);
         Access { conditions, handling, fetch, grants, by_entry: by_entry.as_ref() }
     }
+}
 
-    pub(super) fn delivery(&self, rule: &'a DeliveryRule) -> Delivery<'a> {
+impl<'a> Delivery<'a> {
+    pub(super) fn of(rule: &'a DeliveryRule) -> Delivery<'a> {
         // Each part is named, so that a new one is compared too.
-        let DeliveryRule { id: _, conditions, action, rate, marks } = rule;
-        let conditions = self.meant(conditions);
-        Delivery { conditions, action: *action, rate: *rate, marks: *marks }
+        let DeliveryRule { id, conditions, action, rate, marks } = rule;
+        let conditions = Meant::of(conditions);
+        Delivery { id, conditions, action: *action, rate: *rate, marks: *marks }
     }
+}
 
-    fn meant(&self, conditions: &'a Conditions) -> Meant<'a> {
+impl<'a> Meant<'a> {
+    fn of(conditions: &'a Conditions) -> Meant<'a> {
         let Conditions { who, except, valid, spheres } = conditions;
         Meant {
-            who: self.whom(who),
-            except: self.whom(except),
+            who: Whom::of(who),
+            except: Whom::of(except),
             valid: valid.iter().copied().collect(),
             spheres: spheres.iter().map(String::as_str).collect(),
         }
     }
+}
 
-    fn whom(&self, who: &'a Who) -> Whom<'a> {
+impl<'a> Whom<'a> {
+    fn of(who: &'a Who) -> Whom<'a> {
         super::looked(1 + who.groups.len());
         let Who { addresses, domains, groups, contacts, authenticated, anonymous, anyone } = who;
-        let mut people = self.places.people(addresses);
-        for group in groups.iter().filter_map(|group| self.groups.get(group.name())) {
-            people.0.iter_mut().zip(&group.0).for_each(|(all, more)| *all |= more);
-        }
+        let addresses = Named::iter(addresses).collect();
+        let groups = groups.iter().map(Group::name).collect();
         let (contacts, authenticated) = (*contacts, *authenticated);
         let (anonymous, anyone) = (*anonymous, *anyone);
-        Whom { people, domains, contacts, authenticated, anonymous, anyone }
+        Whom { addresses, groups, domains, contacts, authenticated, anonymous, anyone }
     }
 }
 

@@ -186,3 +186,41 @@ fn a_group_that_is_not_there_or_lets_nobody_in_is_said() {
     let ex = MINE.replace("\"allow\"", "\"polite-block\"");
     assert!(words(&ex, "dave@localhost", "friends").is_err());
 }
+
+/// Whoever is denied is in no group that lets in, whatever it is called, and out of it with the next word.
+#[test]
+fn a_decision_makes_its_own_group_where_some_rule_is_about_that_one() {
+    let eve = address("eve@localhost");
+    let text = |group: &str| {
+        let named = format!("who = [\"group:{group}\"]");
+        format!(
+            "[groups]\n{group} = [\"bob@localhost\"]\n\n\
+             [[rule]]\nid = \"in\"\n{named}\nhandling = \"allow\"\n\n\
+             [[rule]]\nid = \"ask\"\nwho = [\"authenticated\"]\nhandling = \"confirm\"\n\n\
+             [[delivery]]\nid = \"in\"\n{named}\naction = \"accept\"\n\n\
+             [[delivery]]\nid = \"ask\"\nwho = [\"authenticated\"]\naction = \"hold\"\n"
+        )
+    };
+    for group in [DENIED, POLITE, REFUSED, DROPPED] {
+        let before = text(group);
+        for (ruling, written, seen, done) in [
+            (Ruling::Deny, DeliveryRuling::Refuse, Handling::Block, DeliveryAction::Refuse),
+            (Ruling::Polite, DeliveryRuling::Drop, Handling::PoliteBlock, DeliveryAction::Drop),
+        ] {
+            let text = with_decision(&before, &eve, &ruling).unwrap();
+            assert_eq!(action(&text, "eve@localhost"), DeliveryAction::Hold, "{text}");
+            let text = with_delivery_decision(&text, &eve, written).unwrap();
+            assert_eq!(handling(&text, "eve@localhost"), seen, "{text}");
+            assert_eq!(action(&text, "eve@localhost"), done, "{text}");
+            assert_eq!(handling(&text, "bob@localhost"), Handling::Allow, "{text}");
+            assert_eq!(action(&text, "bob@localhost"), DeliveryAction::Accept, "{text}");
+            let text = with_decision(&text, &eve, &Ruling::Allow(FieldSet::All)).unwrap();
+            let text = with_delivery_decision(&text, &eve, DeliveryRuling::Accept).unwrap();
+            assert_eq!(handling(&text, "eve@localhost"), Handling::Allow, "{text}");
+            assert_eq!(action(&text, "eve@localhost"), DeliveryAction::Accept, "{text}");
+            let rules = RuleSet::parse(&text).unwrap();
+            let kept = rules.groups.values().all(|members| !members.contains(&eve));
+            assert!(kept, "an earlier word stays in {text}");
+        }
+    }
+}

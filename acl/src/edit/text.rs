@@ -27,11 +27,13 @@ impl RulesText {
         self.document.to_string()
     }
 
-    /// Takes an address out of a group, in whatever spelling it stands there.
-    pub(super) fn remove_member(&mut self, group: &str, who: &Address) {
+    /// Takes an address out of such groups, in whatever spelling it stands there.
+    pub(super) fn remove_member(&mut self, is_one: impl Fn(&str) -> bool, who: &Address) {
         let groups = self.document.get_mut("groups").and_then(Item::as_table_like_mut);
-        if let Some(array) = groups.and_then(|g| g.get_mut(group)).and_then(Item::as_array_mut) {
-            remove(array, who);
+        for (name, members) in groups.into_iter().flat_map(|groups| groups.iter_mut()) {
+            if let Some(array) = members.as_array_mut().filter(|_| is_one(name.get())) {
+                remove(array, who);
+            }
         }
     }
 

@@ -1,5 +1,6 @@
-//! G5, G6: single bits of the database flipped at places that are always the same. A read answers
-//! with what was written or with an error; what no digest can see is counted, and bounded.
+//! G5, G6: single bits of the database flipped, and pages written to another's place, at places that are
+//! always the same. A read answers with what was written or with an error; what no digest can see is
+//! counted, and bounded.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod kit;
@@ -14,6 +15,8 @@ use impp_storage::*;
 use kit::*;
 
 const FLIPS: usize = 200;
+const PAGE_BYTES: usize = 4096;
+const MISPLACED: usize = 100;
 const MESSAGES: u64 = 150;
 const ACCOUNTS: u64 = 40;
 const TABLES: [Table; 3] = [Table(1), Table(2), Table(3)];
@@ -146,6 +149,46 @@ async fn read(store: &SqliteStore, written: &Written, found: &mut Found) {
     found.records_absent += usize::from(absent > 0);
     found.items_missing += usize::from(missing > 0);
     found.repeats_unknown += usize::from(unknown > 0);
+}
+
+/// G5: a page that stands where another belongs is never served as what it is not. Of a table whose rows go by
+/// more than a number, rows whose page is not there may be told to be absent: who looks at everything
+/// finds each of these.
+#[tokio::test]
+async fn g5_a_page_in_anothers_place_is_never_served_and_always_found() {
+    let made = tempfile::tempdir().unwrap();
+    let written = make(made.path()).await;
+    let whole = fs::read(made.path().join("store.sqlite")).unwrap();
+    let mut found = Found::default();
+    let place = |page: usize| page * PAGE_BYTES..(page + 1) * PAGE_BYTES;
+    // Leaves of trees, of which many are of the same one. The first page begins with the file's header.
+    let is_leaf = |page: &usize| matches!(whole[page * PAGE_BYTES], 0x0a | 0x0d);
+    let leaves: Vec<usize> = (1..whole.len() / PAGE_BYTES).filter(is_leaf).collect();
+    let alike = |[a, b]: &[usize; 2]| {
+        a != b
+            && whole[a * PAGE_BYTES] == whole[b * PAGE_BYTES]
+            && whole[place(*a)] != whole[place(*b)]
+    };
+    let pairs = leaves.iter().flat_map(|a| leaves.iter().map(|b| [*a, *b])).filter(alike);
+    let pairs: Vec<[usize; 2]> = pairs.collect();
+    for [from, to] in pairs.iter().copied().step_by(pairs.len().div_ceil(MISPLACED)) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bytes = whole.clone();
+        bytes.copy_within(place(from), to * PAGE_BYTES);
+        fs::write(dir.path().join("store.sqlite"), &bytes).unwrap();
+        let before = (found.records_absent, found.items_missing, found.repeats_unknown);
+        match SqliteStore::open(dir.path(), small()) {
+            Ok(store) => read(&store, &written, &mut found).await,
+            Err(_) => found.refused += 1,
+        }
+        if before != (found.records_absent, found.items_missing, found.repeats_unknown) {
+            fs::write(dir.path().join("store.sqlite"), &bytes).unwrap();
+            let damaged = examine(dir.path(), None).unwrap().damaged;
+            let scrubbed = damaged.iter().any(|what| !what.starts_with("store.sqlite"));
+            assert!(scrubbed, "{from} in the place of {to}: {damaged:?}");
+        }
+    }
+    assert!(found.errors + found.refused > MISPLACED / 2, "{found:?}");
 }
 
 /// G5, G6: never another value; never absence, but where the pages are damaged so that nothing leads

@@ -292,6 +292,17 @@ pub(crate) fn text(text: &str) -> ValueRef<'_> {
     ValueRef::Text(text.as_bytes())
 }
 
+/// Whether a row begins with what was asked for. Where pages are not in their places SQLite finds another
+/// row, which is as it was written.
+pub(crate) fn begins_with(row: &Row<'_>, key: &[ValueRef<'_>]) -> Result<bool> {
+    for (column, part) in key.iter().enumerate() {
+        if row.get_ref(column)? != *part {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Rows of these tables are sought by numbers that other rows hold.
 const NONE: [&str; 2] = [""; 2];
 /// The bits of a digest that are of the key alone: a row that is found where another one is sought

@@ -9,7 +9,9 @@ use impp_protocol::{Address, Timestamp};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Params, Result, Row, params};
 
-use super::digest::{BODY, DEDUP, ITEM, LOG, Layout, META, PLACE, RECORD, Verdict, text};
+use super::digest::{
+    BODY, DEDUP, ITEM, LOG, Layout, META, PLACE, RECORD, Verdict, begins_with, stored, text,
+};
 use super::fault::Fault;
 use super::kept::Count;
 use super::place::Place;
@@ -70,7 +72,9 @@ impl Rows<'_> {
         let place = params![key.domain.as_str(), key.table.0, key.key];
         let sql = "SELECT domain, kind, key, version, value, sum FROM record
                    WHERE domain = ?1 AND kind = ?2 AND key = ?3";
-        self.keyed(&RECORD, sql, place, None, take)
+        let whole =
+            [text(key.domain.as_str()), stored(key.table.0.into()), ValueRef::Blob(&key.key)];
+        self.keyed(&RECORD, sql, place, &whole, None, take)
             .map_err(self.naming(|| named(key.domain.as_str(), key.table.0, &key.key)))
     }
 
@@ -85,7 +89,8 @@ impl Rows<'_> {
         let sql =
             "SELECT domain, local, id, fence, last, custody, unacked_items, unacked_bytes, sum
                    FROM log WHERE domain = ?1 AND local = ?2";
-        self.keyed(&LOG, sql, params![owner.domain_str(), owner.local()], None, |row| {
+        let key = [text(owner.domain_str()), text(owner.local())];
+        self.keyed(&LOG, sql, params![owner.domain_str(), owner.local()], &key, None, |row| {
             Ok(LogRow {
                 id: number(row, 2)?,
                 fence: number(row, 3)?,
@@ -106,7 +111,7 @@ impl Rows<'_> {
         // Ids rise with time: all new ones have the newest row beside them. It is in their way only
         // if it can have been theirs.
         let key = [ValueRef::Blob(&dedup.id), text(dedup.from.as_str()), text(dedup.to.as_str())];
-        self.keyed(&DEDUP, sql, place, Some(&key), |row| {
+        self.keyed(&DEDUP, sql, place, &key, Some(&key), |row| {
             let seqs = row.get_ref(4)?.as_blob()?;
             let seqs = seqs.as_chunks().0.iter().map(|seq| u64::from_be_bytes(*seq));
             Ok(Seen { digest: row.get(3)?, seqs: seqs.collect() })
@@ -190,10 +195,7 @@ impl Rows<'_> {
                 self.hold_key(&RECORD, behind, place, None).map_err(&among)?;
                 break;
             };
-            let verdict = RECORD.check(row, 0)?;
-            if verdict == Verdict::WrongKey || verdict == Verdict::Unsummed && self.summed {
-                return Err(among(odd("a key does not fit its digest")));
-            }
+            let verdict = self.walked(range, &last, row).map_err(&among)?;
             let key = row.get_ref(2)?.as_blob()?;
             if !key.starts_with(&range.prefix) {
                 break;
@@ -208,6 +210,19 @@ impl Rows<'_> {
         Ok(())
     }
 
+    /// What is to be thought of the next row of a range, but for its key, which is right.
+    fn walked(&self, range: &Scan, last: &[u8], row: &Row<'_>) -> Answer<Verdict> {
+        let verdict = RECORD.check(row, 0)?;
+        if verdict == Verdict::WrongKey || verdict == Verdict::Unsummed && self.summed {
+            return Err(odd("a key does not fit its digest"));
+        }
+        let of = [text(range.domain.as_str()), stored(range.table.0.into())];
+        if !begins_with(row, &of)? || row.get_ref(2)?.as_blob()? < last {
+            return Err(odd(MISPLACED));
+        }
+        Ok(verdict)
+    }
+
     /// The row under a whole key, or nothing where none can have been: with `sought`, a damaged row
     /// beside it counts only if it can have had that key.
     fn keyed<P: Params + Copy, T>(
@@ -215,6 +230,7 @@ impl Rows<'_> {
         layout: &Layout,
         sql: &str,
         place: P,
+        key: &[ValueRef<'_>],
         sought: Option<&[ValueRef<'_>]>,
         take: impl FnOnce(&Row<'_>) -> Result<T>,
     ) -> Answer<Option<T>> {
@@ -223,6 +239,9 @@ impl Rows<'_> {
             let mut rows = statement.query(place)?;
             if let Some(row) = rows.next()? {
                 self.hold(layout.check(row, 0)?)?;
+                if !begins_with(row, key)? {
+                    return Err(odd(MISPLACED));
+                }
                 return Ok(Some(take(row)?));
             }
         }
@@ -367,6 +386,8 @@ pub(crate) fn record(row: &Row<'_>) -> Result<Record> {
 fn odd(reason: &str) -> Fault {
     Fault::Damaged(reason.into())
 }
+
+const MISPLACED: &str = "another row stands in its place";
 
 /// Records from a place on. Where SQLite walks along a key it takes rows for what they stand among,
 /// so that one whose key was changed comes along, or ends the walk.

@@ -79,9 +79,14 @@ impl Scrub {
         };
         let mut statement = view.prepare_cached(&layout.walk(self.after.is_some(), down))?;
         let after = self.after.take().unwrap_or_default();
+        let mut last: Option<Vec<Part>> =
+            (!after.is_empty()).then(|| after.iter().map(|value| Part::of(value.into())).collect());
         let mut found = statement.query(params_from_iter(after))?;
         let mut looked = 0;
         while let Some(row) = found.next()? {
+            if rows.may_use(layout.check(row, 0)?) {
+                look_at_order(rows, layout, row, &mut last, down)?;
+            }
             *bytes += look(rows, layout, row, listed)?;
             looked += 1;
             for column in 0..layout.columns.len() {
@@ -95,6 +100,44 @@ impl Scrub {
         }
         Ok(())
     }
+}
+
+/// A column of a key, ordered as SQLite orders those of one type.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Number(i64),
+    Bytes(Vec<u8>),
+}
+
+impl Part {
+    fn of(value: ValueRef<'_>) -> Part {
+        match value {
+            ValueRef::Integer(number) => Part::Number(number),
+            ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Part::Bytes(bytes.to_vec()),
+            // No key has one.
+            ValueRef::Null | ValueRef::Real(_) => Part::Number(0),
+        }
+    }
+}
+
+/// Holds the place of a row against the last one's. The rows of a page that stands where another belongs
+/// are each as they were written.
+fn look_at_order(
+    rows: Rows<'_>,
+    layout: &Layout,
+    row: &Row<'_>,
+    last: &mut Option<Vec<Part>>,
+    down: bool,
+) -> Result<()> {
+    let key = (0..layout.keys).map(|column| row.get_ref(column).map(Part::of));
+    let key: Vec<Part> = key.collect::<Result<_>>()?;
+    let is_behind = |last: &Vec<Part>| if down { key < *last } else { key > *last };
+    if !last.as_ref().is_none_or(is_behind) {
+        let what = format!("{}: it stands where it does not belong", name(layout, row)?);
+        if layout.name == "talk" { rows.told.tell_of_talk(&what) } else { rows.told.tell(&what) }
+    }
+    *last = Some(key);
+    Ok(())
 }
 
 /// Holds a row against its digest, and an item against the indexes too; answers what it has read beside

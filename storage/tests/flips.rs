@@ -161,8 +161,12 @@ async fn g5_a_page_in_anothers_place_is_never_served_and_always_found() {
     let whole = fs::read(made.path().join("store.sqlite")).unwrap();
     let mut found = Found::default();
     let place = |page: usize| page * PAGE_BYTES..(page + 1) * PAGE_BYTES;
-    // Leaves of trees, of which many are of the same one. The first page begins with the file's header.
-    let is_leaf = |page: &usize| matches!(whole[page * PAGE_BYTES], 0x0a | 0x0d);
+    // Leaves of trees that hold rows, of which many are of the same one. The first page begins with the
+    // file's header.
+    let is_leaf = |page: &usize| {
+        let at = page * PAGE_BYTES;
+        matches!(whole[at], 0x0a | 0x0d) && whole[at + 3..][..2] != [0, 0]
+    };
     let leaves: Vec<usize> = (1..whole.len() / PAGE_BYTES).filter(is_leaf).collect();
     let alike = |[a, b]: &[usize; 2]| {
         a != b

@@ -21,7 +21,7 @@ const INTERRUPTED: &str = "openat,read,pread64,write,pwrite64,ftruncate";
 const FRAME_HEADER_BYTES: u64 = 24;
 const WRITTEN_BYTES: u64 = 1000;
 /// So long nothing is written before a play takes it that nothing waits to be.
-const QUIET: Duration = Duration::from_millis(500);
+const QUIET: Duration = Duration::from_secs(2);
 
 async fn bodies(server: &Server, name: &str) -> Vec<String> {
     let inbox = Peer::sign_in(server, name).await.inbox().await;

@@ -25,7 +25,7 @@ const CUTS_LONG: usize = 5000;
 /// Calls at which a kill is looked at each time: the making of the store, and some transactions.
 const KILLS: usize = 400;
 /// Of the others, those of one part are looked at, which is drawn.
-const KILL_PARTS: usize = 16;
+const KILL_PARTS: usize = 128;
 /// Cuts after which the server itself is started.
 const STARTS: usize = 5;
 /// Room for the images of all plays that run side by side.

@@ -105,7 +105,11 @@ impl Visitor {
         let (of, terms) = (self.place.of(), terms(&self.serving.settings.load().limits));
         let budgets = &self.serving.visits.budgets;
         // Nor is a PING refused, which says that somebody is there still.
-        if costs::takes_back(command) || matches!(command, Command::Ping(_)) {
+        if matches!(command, Command::Ping(_)) {
+            let _ = budgets.take(now, of, terms, cost);
+            return Ok(());
+        }
+        if costs::takes_back(command) {
             budgets.owe(now, of, terms, cost);
             return Ok(());
         }

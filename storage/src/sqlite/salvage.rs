@@ -98,6 +98,7 @@ fn walk(
         true => (Ordering::Greater, Ordering::Less),
     };
     let mut changed = false;
+    let mut before = None;
     while let Some(row) = all.next()? {
         let verdict = RECORD.check(row, 0)?;
         let has_key = matches!(verdict, Verdict::Right | Verdict::Wrong) || rows.may_use(verdict);
@@ -107,6 +108,13 @@ fn walk(
             continue;
         }
         let place = (row.get_ref(0)?.as_str()?.as_bytes(), row.get_ref(1)?.as_i64()?);
+        let here = (place.0.to_vec(), place.1, row.get_ref(2)?.as_blob()?.to_vec());
+        // A page in another's place is walked through twice, and what that held not at all.
+        if before.as_ref().is_some_and(|before| here.cmp(before) != end) {
+            rows.told.tell("record: one stands where it does not belong");
+            *unsure = true;
+        }
+        before = Some(here);
         let side = place.cmp(&wanted);
         *unsure |= changed && may_be_between(last, side);
         (last, changed) = (side, false);

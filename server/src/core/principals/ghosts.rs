@@ -165,7 +165,8 @@ impl Principals {
     /// One without an account is not in memory any more, unless a domain waits there.
     fn forget_unless_asked(&self, address: &Address) {
         // Who asks from here on finds none, and waits for its turn to read it.
-        let gone = self.entries.remove_if(address, |_, _| !self.table().contains(address));
+        // There may be an account by now.
+        let gone = self.entries.remove_if(address, |_, _| !self.stays(address));
         if gone.is_some() {
             self.forget(address);
         }

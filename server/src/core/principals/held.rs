@@ -124,7 +124,12 @@ impl HeldMessages {
 
     /// Nothing is known of these any more.
     pub(super) fn forget_aside(&mut self, spent: &[Domain]) {
-        self.aside.upto.retain(|known, _| !spent.iter().any(|domain| domain.as_str() == known));
+        // Something of it may have been set aside since they were found to be spent.
+        let Aside { of, upto } = &mut self.aside;
+        upto.retain(|known, _| {
+            of.keys().any(|from| from.domain_str() == known)
+                || !spent.iter().any(|domain| domain.as_str() == known)
+        });
     }
 
     /// Whether one has no place.

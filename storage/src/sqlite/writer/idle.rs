@@ -59,6 +59,8 @@ impl Writer {
             return false;
         }
         self.listing.closed = true;
+        // If it has been made anew already, it is not once more before a restart.
+        self.listing.can &= !self.listing.anew;
         let _ = self.transact(talk::forget);
         true
     }
@@ -123,6 +125,7 @@ impl Writer {
             Some(Some(upto)) => {
                 // What it holds is as it is noted.
                 self.shared.open_talk();
+                self.listing.closed = false;
                 self.listing.upto = upto;
                 self.listing.behind = upto < last;
             }

@@ -163,12 +163,12 @@ impl Presentity {
         if held_back {
             self.miss(watcher);
         }
-        let withheld = held_back || self.is_withheld(now, &key);
+        let withheld = held_back || self.is_withheld(now, watcher, &key);
         if groups.group_of(watcher).is_none() && withheld {
             groups.stand(watcher, state);
             return stands(state);
         }
-        let version = self.contents.view(&key, &self.shown).version();
+        let version = self.contents.view(&key, watcher, &self.shown).version();
         let claimed = claimed.filter(|held| self.may_hold(watcher, &key, *held));
         let group = groups.join(watcher, version, claimed);
         Joined::Stands { state, group: Some(group), owed: groups.is_owed(group.0) }
@@ -201,7 +201,7 @@ impl Presentity {
         }
     }
 
-    /// Sorts active watchers by what they see now. One who is shown nothing yet, and is not told so,
+    /// Sorts active watchers by what they see now; for each class a view that shows it, and who has that. One who is shown nothing yet, and is not told so,
     /// is told that it is active.
     fn classes(
         &mut self,
@@ -209,25 +209,27 @@ impl Presentity {
         active: Vec<Address>,
         groups: &mut Groups,
         words: &mut Vec<GroupTold>,
-    ) -> (Vec<ViewKey>, Vec<Class>, Vec<(Address, usize)>) {
+    ) -> (Vec<(ViewKey, Address)>, Vec<Class>, Vec<(Address, usize)>) {
         let (mut keys, mut classes) = (Vec::new(), Vec::new());
-        let (mut by_key, mut by_version) = (HashMap::default(), HashMap::default());
+        let (mut by_shown, mut by_version) = (HashMap::default(), HashMap::default());
         let mut of = Vec::with_capacity(active.len());
         for watcher in active {
             let Some(watching) = self.watcher(&watcher) else { continue };
             let Some(key) = watching.decision.view_key() else { continue };
             let event = watching.event;
-            let index = match by_key.get(&key) {
+            let shown = (self.contents.group_of(&key, &watcher), key);
+            let index = match by_shown.get(&shown) {
                 Some(index) => *index,
                 None => {
-                    let version = self.contents.view(&key, &self.shown).version();
+                    let key = &shown.1;
+                    let version = self.contents.view(key, &watcher, &self.shown).version();
                     let index = *by_version.entry(version).or_insert_with(|| {
                         classes.push(Class { version, withheld: false });
-                        keys.push(key.clone());
+                        keys.push((key.clone(), watcher.clone()));
                         classes.len() - 1
                     });
-                    classes[index].withheld = self.is_withheld(now, &key);
-                    by_key.insert(key, index);
+                    classes[index].withheld = self.is_withheld(now, &watcher, key);
+                    by_shown.insert(shown, index);
                     index
                 }
             };
@@ -248,14 +250,14 @@ impl Presentity {
     fn say(
         &mut self,
         step: &Step,
-        key: &ViewKey,
+        (key, who): &(ViewKey, Address),
         groups: &mut Groups,
         words: &mut Vec<GroupTold>,
         spent: &mut usize,
     ) {
         let held = groups.held(step.group);
-        let mut content = self.contents.disclose(key, &self.shown, held);
-        let version = self.contents.view(key, &self.shown).version();
+        let mut content = self.contents.disclose(key, who, &self.shown, held);
+        let version = self.contents.view(key, who, &self.shown).version();
         let mut rest = &step.joined[..];
         loop {
             let bytes = content.as_ref().map_or(0, |content| content.bytes().len());

@@ -1,5 +1,6 @@
 //! Alice, whose rules are about bob.
 
+mod alone;
 mod due;
 mod mandated;
 mod overtaken;

@@ -280,6 +280,18 @@ def numbers(of: Type[N]) -> Kind[N]:
     return Kind(0, int, read, label)
 
 
+def or_later(of: Type[N]) -> Kind[Union[N, int]]:
+    """The numbers of a table; one that came later is itself, where it is only shown."""
+
+    def read(value: int) -> Union[N, int]:
+        try:
+            return of(INTEGER.read(value))
+        except ValueError:
+            return value
+
+    return Kind(0, int, read, lambda value: label(value) if isinstance(value, of) else value)
+
+
 def maps(of: Type[R]) -> Kind[R]:
     """Maps with these fields."""
     return Kind(1, lambda value: value.encode(), of.decode, lambda value: value.to_json())
@@ -525,6 +537,7 @@ class Error(Record):
     minimum: Optional[int] = may(5, SECONDS)
     version: Optional[int] = may(6, INTEGER)
     address: Optional[str] = may(7, ADDRESS)
+    forgotten: bool = may(8, FLAG, False)
 
     @property
     def passes(self) -> bool:
@@ -986,7 +999,7 @@ class Contact(Record):
     """An entry of the contact list."""
 
     address: str = need(1, ADDRESS)
-    grant: Grant = need(5, numbers(Grant))
+    grant: Union[Grant, int] = need(5, or_later(Grant))
     name: Optional[str] = may(2, TEXT)
     groups: Tuple[str, ...] = may(3, lists(TEXT, 16), ())
     follow: bool = may(4, FLAG, False)
@@ -1030,7 +1043,7 @@ class WatcherEntry(Record):
     event: Event = need(3, numbers(Event))
     since: Optional[int] = may(4, TIME)
     proven: bool = may(5, FLAG, False)
-    by: Optional[Proof] = may(6, numbers(Proof))
+    by: Union[Proof, int, None] = may(6, or_later(Proof))
     polite: bool = may(7, FLAG, False)
     looks: Optional[int] = may(8, INTEGER)
     looked: Optional[int] = may(9, TIME)

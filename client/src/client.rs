@@ -10,7 +10,7 @@ use std::time::Duration;
 use impp_locate::{NotReachedKind, Service};
 use impp_protocol::command::{Command, Done, Hello, INTO_GROUP, Publish, SERIES, SUPPOSE};
 use impp_protocol::state::{self, RequestEdit};
-use impp_protocol::{Address, Code, DeviceId, What};
+use impp_protocol::{Address, DeviceId, What};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -115,9 +115,9 @@ fn service_of(command: &Command) -> Service {
     what.service().unwrap_or(Service::Presence)
 }
 
-/// Whether nothing is known of what was asked under this number, or of the message of this id.
+/// Whether nothing is known any more of what was asked under this number.
 fn is_forgotten(error: &ClientError) -> bool {
-    matches!(error, ClientError::Answered(error) if error.code == Code::OutOfWindow)
+    matches!(error, ClientError::Answered(error) if error.forgotten)
 }
 
 /// Refuses to ask a server what it does not know: it would end the connection, or take it for less.

@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use impp_locate::{NotReached, NotReachedKind};
-use impp_protocol::{Code, Error, command, sasl};
+use impp_protocol::{Error, command, sasl};
 
 use crate::profile::ProfileError;
 
@@ -117,7 +117,7 @@ impl ClientError {
     /// Whether the same may succeed later without anybody changing anything.
     pub fn is_transient(&self) -> bool {
         match self {
-            ClientError::Answered(error) | ClientError::SignIn(error) => is_transient(error.code),
+            ClientError::Answered(error) | ClientError::SignIn(error) => !error.code.is_permanent(),
             ClientError::Unreachable { .. }
             | ClientError::Timeout(_)
             | ClientError::NotServed { .. } => true,
@@ -143,7 +143,7 @@ impl ClientError {
     /// Whether the account's proof was not taken: trying again with the same one is useless.
     pub fn is_sign_in(&self) -> bool {
         match self {
-            ClientError::SignIn(error) => !is_transient(error.code),
+            ClientError::SignIn(error) => error.code.is_permanent(),
             ClientError::Sasl(_) => true,
             ClientError::Bye(bye) => bye.reason == command::ByeReason::Revoked,
             _ => false,
@@ -168,11 +168,6 @@ impl From<Error> for ClientError {
     fn from(error: Error) -> ClientError {
         ClientError::Answered(error)
     }
-}
-
-/// Of the transient errors, those that pass by waiting alone.
-fn is_transient(code: Code) -> bool {
-    !code.is_permanent() && !matches!(code, Code::Conflict | Code::WrongState)
 }
 
 fn bye_text(bye: &command::Bye) -> String {

@@ -18,7 +18,7 @@ numbers! {
         Unsupported = 3, "unsupported";
         /// The domain or the account does not have this service.
         NotOffered = 4, "not-offered";
-        /// Not now: the request does not belong in this state of the connection.
+        /// The request does not belong in this state of the connection.
         WrongState = 5, "wrong-state";
         /// Sign in first.
         NotSignedIn = 6, "not-signed-in";
@@ -32,8 +32,8 @@ numbers! {
         Conflict = 10, "conflict";
         /// Too late: its time has passed.
         Expired = 11, "expired";
-        /// The message's id is too old or too far ahead; it was definitely not accepted. Of a repeat by its
-        /// number: what was answered is not kept any more.
+        /// The message's id is too old or too far ahead; it was definitely not accepted. With `forgotten` the
+        /// request's number is meant.
         OutOfWindow = 12, "out-of-window";
         /// A lease shorter than the least one granted; `minimum` names that.
         TooShort = 13, "too-short";
@@ -81,13 +81,16 @@ numbers! {
 impl Code {
     /// Whether the same request will be answered the same however often it is repeated.
     pub fn is_permanent(self) -> bool {
-        !matches!(self, |Code::WrongState| Code::Full
-            | Code::RateLimited
-            | Code::Busy
-            | Code::Stopping
-            | Code::Storage
-            | Code::Unreachable
-            | Code::Internal)
+        !matches!(
+            self,
+            Code::Full
+                | Code::RateLimited
+                | Code::Busy
+                | Code::Stopping
+                | Code::Storage
+                | Code::Unreachable
+                | Code::Internal
+        )
     }
 }
 
@@ -108,6 +111,9 @@ fields! {
         6 version: Option<u64>,
         /// With moved: the new address.
         7 address: Option<Address>,
+        /// With out-of-window: nothing is kept any more of what was asked under this number; it may have been
+        /// done. Nothing is said of a message's id.
+        8 forgotten: bool,
     }
 }
 
@@ -122,7 +128,13 @@ impl Error {
             minimum: None,
             version: None,
             address: None,
+            forgotten: false,
         }
+    }
+
+    /// What is said of a request under a number of which nothing is kept: it may have been done.
+    pub fn forgotten(text: impl Into<String>) -> Error {
+        Error { forgotten: true, ..Error::new(Code::OutOfWindow, text) }
     }
 
     /// The same error, said by somebody else.

@@ -16,7 +16,7 @@ use nom::bytes::complete::take;
 use crate::address::{Address, Domain};
 use crate::varint;
 pub use fault::{Fault, FieldError};
-pub use later::Later;
+pub use later::{Later, OrLater};
 pub use reader::Reader;
 pub use writer::{Slot, Writer};
 

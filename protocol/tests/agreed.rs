@@ -13,6 +13,7 @@ use impp_protocol::presence::{Document, Patch, Version};
 use impp_protocol::sasl::Password;
 use impp_protocol::sasl::scram::{Binding, Client, Nonce};
 use impp_protocol::schema::Map;
+use impp_protocol::state::{self, Contacts, Watchers};
 use impp_protocol::{Address, Request};
 use serde_json::Value;
 
@@ -80,6 +81,19 @@ fn sign_ins() {
 #[test]
 fn documents() {
     let vectors = vectors("documents.json");
+    for entry in each(&vectors, "shown") {
+        let number = match entry.get("contacts") {
+            Some(_) => {
+                let contacts: Contacts = state::decode(hex(entry, "contacts")).unwrap();
+                contacts.entries[0].grant.to_string()
+            }
+            None => {
+                let watchers: Watchers = state::decode(hex(entry, "watchers")).unwrap();
+                watchers.entries[0].by.unwrap().to_string()
+            }
+        };
+        assert_eq!(number, entry["number"].to_string(), "{entry}");
+    }
     for entry in each(&vectors, "patches") {
         let (base, result) = (hex(entry, "base"), hex(entry, "result"));
         assert_eq!(Version::of(&base).to_string(), text(entry, "base_version"));

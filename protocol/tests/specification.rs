@@ -61,7 +61,7 @@ fn words(kind: &str) -> String {
         "SubscriptionEvent" => "subscription event",
         "ByeReason" => "BYE reason",
         "Binding" => "binding",
-        "Grant" => "grant",
+        "Grant" | "OrLater<Grant>" => "grant",
         "Following" => "following",
         "ContactChange" => "map contact change",
         "ItemKind" => "item kind",
@@ -92,7 +92,7 @@ fn words(kind: &str) -> String {
         "DelegatedRight" => "map delegated right",
         "Act" => "map act",
         "WatcherCount" => "map watcher count",
-        "Proof" => "proof",
+        "Proof" | "OrLater<Proof>" => "proof",
         other => panic!("{other} has no word in the specification"),
     };
     word.to_owned()
@@ -163,6 +163,7 @@ fn limits() -> String {
         ("items of a list", field::LIST_ITEMS_MAX),
         ("octets of the user part of an address", address::LOCAL_BYTES_MAX),
         ("octets of a domain", address::DOMAIN_BYTES_MAX),
+        ("answers of a session that are kept for repeats, at least", command::REPEATS_MAX),
         ("octets of a SASL message", sasl::MESSAGE_BYTES_MAX),
         ("octets of one side's SCRAM nonce", sasl::scram::NONCE_BYTES_MAX),
         ("octets of a password", sasl::PASSWORD_BYTES_MAX),

@@ -281,7 +281,7 @@ fn of_watchers() -> [Vector; 2] {
         event: SubscriptionEvent::Approved,
         since: Some(Timestamp::from_millis(1_700_000_000_000)),
         proven: true,
-        by: Some(Proof::SignIn),
+        by: Some(Proof::SignIn.into()),
         polite: false,
         looks: None,
         looked: None,
@@ -290,7 +290,7 @@ fn of_watchers() -> [Vector; 2] {
     let carol = WatcherEntry {
         watcher: address("carol@b.example"),
         event: SubscriptionEvent::Subscribe,
-        by: Some(Proof::Domain),
+        by: Some(Proof::Domain.into()),
         polite: true,
         looks: Some(2),
         looked: Some(Timestamp::from_millis(1_700_000_060_000)),
@@ -314,7 +314,7 @@ fn publish_contact() -> Publish {
         name: Some("Bob".to_owned()),
         groups: vec!["work".to_owned()],
         follow: true,
-        grant: Grant::Status,
+        grant: Grant::Status.into(),
         subscription: None,
     };
     let edit = ContactEdit::set(contact);
@@ -362,6 +362,12 @@ fn vectors() -> Vec<Vector> {
             "there is no such address",
             6,
             Error::new(Code::NotFound, "dave@a.example does not exist"),
+        ),
+        vector(
+            "error-forgotten",
+            "a repeat of request 7, of which nothing is kept any more: it may have been done",
+            7,
+            Error { text: None, ..Error::forgotten("") },
         ),
         vector(
             "ping-answered",

@@ -25,7 +25,7 @@ fn contact(address: &str) -> Command {
         name: None,
         groups: Vec::new(),
         follow: false,
-        grant: Grant::Status,
+        grant: Grant::Status.into(),
         subscription: None,
     };
     let edit = state::encode(&ContactEdit::set(contact));

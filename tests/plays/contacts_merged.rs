@@ -60,7 +60,7 @@ async fn devices_that_were_away_change_one_list_each_for_itself() {
     let (entries, now) = list(&mut phone).await;
     let bob = &entries[0];
     assert_eq!((bob.name.as_deref(), &bob.groups[..]), (Some("Bob"), &["home".to_owned()][..]));
-    assert_eq!((bob.follow, bob.grant, now), (true, Grant::Status, number(followed)));
+    assert_eq!((bob.follow, bob.grant, now), (true, Grant::Status.into(), number(followed)));
     // One takes back what it granted; the other, which has not heard of it, would grant more.
     let none = ContactChange { grant: Some(Grant::None), ..change() };
     let back = number(changes(&mut phone, none.clone(), first).await);
@@ -84,7 +84,7 @@ async fn devices_that_were_away_change_one_list_each_for_itself() {
     assert_eq!(code(changes(&mut phone, bare, gone).await), Code::NotFound);
     number(changes(&mut phone, all, gone).await);
     assert!(changes(&mut phone, named, back).await.expect("an answer").dropped);
-    assert_eq!(list(&mut phone).await.0[0].grant, Grant::All);
+    assert_eq!(list(&mut phone).await.0[0].grant, Grant::All.into());
 }
 
 /// Edits of whole entries, as they were before there were others, are made on the list as it is.
@@ -93,8 +93,14 @@ async fn edits_of_before_are_made_on_the_list_as_it_is() {
     let server = strangers(&["bob"]);
     let mut alice = Peer::sign_in(&server, "alice").await;
     let (address, name, groups) = (BOB.parse().unwrap(), None, vec![]);
-    let entry =
-        Contact { address, name, groups, follow: false, grant: Grant::All, subscription: None };
+    let entry = Contact {
+        address,
+        name,
+        groups,
+        follow: false,
+        grant: Grant::All.into(),
+        subscription: None,
+    };
     for edit in [
         ContactEdit::set(entry.clone()),
         ContactEdit::remove(entry.address.clone()),

@@ -183,7 +183,7 @@ async fn d8_g6_a_damaged_follower_is_alone_in_not_following() {
         name: None,
         groups: Vec::new(),
         follow: true,
-        grant: Grant::None,
+        grant: Grant::None.into(),
         subscription: None,
     };
     let edit = ContactEdit::set(contact);

@@ -160,7 +160,7 @@ async fn r2_3_5_senders_are_named_in_many_ways() {
         name: None,
         groups: vec![],
         follow: false,
-        grant: state::Grant::Status,
+        grant: state::Grant::Status.into(),
         subscription: None,
     };
     alice.edit_contacts(&state::ContactEdit::set(contact)).await;

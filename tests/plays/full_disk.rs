@@ -131,7 +131,7 @@ async fn g8_on_a_full_disk_each_way_to_take_back_works() {
     alice.hide().await;
     let mut entry = contacts(&mut alice).await.swap_remove(0);
     let address = entry.address.clone();
-    (entry.grant, entry.follow, entry.subscription) = (Grant::None, false, None);
+    (entry.grant, entry.follow, entry.subscription) = (Grant::None.into(), false, None);
     alice.edit_contacts(&ContactEdit::set(entry)).await;
     alice.edit_contacts(&ContactEdit::remove(address)).await;
     disk.fill();

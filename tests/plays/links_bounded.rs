@@ -240,7 +240,7 @@ async fn f12_one_account_has_its_share_of_the_domains_whatever_it_needs_them_for
         name: None,
         groups: Vec::new(),
         follow: true,
-        grant: Grant::Status,
+        grant: Grant::Status.into(),
         subscription: None,
     };
     let contacts = encode(&ContactEdit::set(contact));

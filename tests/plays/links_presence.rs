@@ -21,7 +21,7 @@ const BOB: &str = "bob@b.example";
 /// A contact who is followed.
 fn contact(address: &str) -> Contact {
     let (address, name, groups) = (address.parse().unwrap(), None, vec![]);
-    Contact { address, name, groups, follow: true, grant: Grant::Status, subscription: None }
+    Contact { address, name, groups, follow: true, grant: Grant::Status.into(), subscription: None }
 }
 
 /// Signs in at b as bob, who shows everybody everything.

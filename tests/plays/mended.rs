@@ -201,7 +201,7 @@ async fn r5_1_2_an_entry_that_is_set_anew_is_followed_anew() {
         name: None,
         groups: vec![],
         follow: true,
-        grant: Grant::None,
+        grant: Grant::None.into(),
         subscription: None,
     };
     let set = ContactEdit::set(contact);

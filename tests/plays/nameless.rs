@@ -172,7 +172,7 @@ async fn r5_1_3_nothing_else_is_theirs() {
     }
     assert_eq!(peer.look(ALICE).await.person.len(), 1);
     assert!(alice.inbox().await.is_empty());
-    assert_eq!(nameless(&mut alice).await.map(|entry| entry.by), Some(None::<Proof>));
+    assert_eq!(nameless(&mut alice).await.map(|entry| entry.by), Some(None));
     // Without a word of the domain nobody comes in so; who is in is shown nothing more.
     lets_in(&server, false);
     let error = Peer::nameless(Wire::dial(&server).await).await.unwrap_err();

@@ -191,7 +191,7 @@ async fn r5_1_6_r5_1_8_nobody_follows_or_cancels_for_another() {
         name: None,
         groups: vec![],
         follow: true,
-        grant: state::Grant::All,
+        grant: state::Grant::All.into(),
         subscription: None,
     };
     let add = state::encode(&state::ContactEdit::set(contact));

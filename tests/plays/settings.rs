@@ -391,7 +391,7 @@ async fn one_contact_more(setting: Setting) {
     let mut alice = Peer::sign_in(&server, "alice").await;
     let mut set = async |address: &str| {
         let address = address.parse().unwrap();
-        let (name, groups, grant) = (None, vec!["a".to_owned()], Grant::Status);
+        let (name, groups, grant) = (None, vec!["a".to_owned()], Grant::Status.into());
         let contact = Contact { address, name, groups, follow: false, grant, subscription: None };
         let edit = ContactEdit::set(contact);
         let content = Some(state::encode(&edit));

@@ -75,7 +75,7 @@ async fn r5_1_11_r5_1_12_the_owner_sees_whoever_watches_or_looks() {
     assert_eq!(stands(entry(&all, "gus")), (Terminated, Timeout, None));
     assert_eq!(all.len(), 6);
     for entry in &all {
-        assert!(entry.proven && entry.by == Some(Proof::SignIn), "{entry:?}");
+        assert!(entry.proven && entry.by == Some(Proof::SignIn.into()), "{entry:?}");
         assert_eq!(entry.polite, entry.watcher.local() == "carol", "{entry:?}");
         assert!(entry.since.is_some() && entry.looked.is_some() == entry.looks.is_some());
     }
@@ -89,7 +89,7 @@ async fn r5_1_12_of_another_domain_the_domain_is_proven() {
     let mut alice = Watcher::sign_in(&domains["a.example"], "alice", "bob@b.example").await;
     alice.until(|held| held.state == Some(SubscriptionState::Pending)).await;
     let all = bob.watchers_and_lookers().await;
-    assert_eq!(entry(&all, "alice").by, Some(Proof::Domain));
+    assert_eq!(entry(&all, "alice").by, Some(Proof::Domain.into()));
     assert_eq!(entry(&all, "alice").state, SubscriptionState::Pending);
     // How she stands she reads at her own server.
     let (_, own) = of(&mut alice.peer, "bob@b.example").await;

@@ -55,11 +55,16 @@ impl Client {
         change: ContactChange,
         base: u64,
     ) -> Result<bool, ClientError> {
-        let content = Some(state::encode(&ContactEdit::change(change)));
-        let publish = Publish::of(self.address().clone(), What::Contacts, content);
         // Done twice it comes to the same.
-        let done = self.call_repeatable(Publish { base: Some(base), ..publish }).await?;
+        let edit = self.contact_edit(&ContactEdit::change(change), Some(base));
+        let done = self.call_repeatable(edit).await?;
         Ok(!done.dropped)
+    }
+
+    /// An edit of the list with the number that it is made on, to be put into the outbox.
+    pub fn contact_edit(&self, edit: &ContactEdit, base: Option<u64>) -> Publish {
+        let content = Some(state::encode(edit));
+        Publish { base, ..Publish::of(self.address().clone(), What::Contacts, content) }
     }
 
     /// Adds or replaces an entry.
@@ -96,7 +101,8 @@ pub fn contact_change(before: Option<&Contact>, after: &Contact) -> ContactChang
         more_groups: less(&after.groups, groups),
         less_groups: less(groups, &after.groups),
         follow: Some(if after.follow { Following::Yes } else { Following::No }),
-        grant: is_other_grant.then_some(after.grant),
+        // What is not known here is left as it is.
+        grant: after.grant.known().filter(|_| is_other_grant),
         add: true,
     }
 }

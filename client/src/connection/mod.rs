@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use impp_protocol::command::{
-    Bye, ByeReason, Command, Done, Hello, Message, Notify, Ping, REPEATS,
+    Bye, ByeReason, Command, Done, Hello, Message, Notify, Ping, REPEATS, REPEATS_MAX,
 };
 use impp_protocol::sasl::resume::Ticket;
 use impp_protocol::{Error, SessionId, Timestamp};
@@ -110,7 +110,10 @@ impl Connection {
         tokio::spawn(reader.run(read_half, rest));
 
         let unanswered_max = hello.requests_max.and_then(|max| usize::try_from(max).ok());
-        let unanswered_max = unanswered_max.unwrap_or(REQUESTS_MAX).clamp(1, REQUESTS_MAX);
+        // Of more at once some might be forgotten, if the connection is lost then.
+        let repeats = hello.features.iter().any(|feature| feature == REPEATS);
+        let most = if repeats { REPEATS_MAX } else { REQUESTS_MAX };
+        let unanswered_max = unanswered_max.unwrap_or(most).clamp(1, most);
         let shared = Shared {
             time: Mutex::new(hello.time.map(|time| (time, hello_at))),
             hello,

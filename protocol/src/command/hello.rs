@@ -21,6 +21,10 @@ pub const SHORT_PAGES: &str = "short-pages";
 /// of it; and of a server that answers a repeat of one by what it has answered before.
 pub const REPEATS: &str = "repeats";
 
+/// The last so many answers of a session at least are kept for repeats: who has no more requests out at once
+/// is never told that one is forgotten.
+pub const REPEATS_MAX: usize = 32;
+
 /// The feature of a server that knows what a FETCH of explain may suppose, and shows a document as
 /// somebody sees it: those fields are sent to no other one.
 pub const SUPPOSE: &str = "suppose";

@@ -18,8 +18,8 @@ pub use auth::{Auth, Challenge, DEVICE_NAME_BYTES_MAX};
 pub use change::Publish;
 pub use follow::{Fetch, HeldVersion, Notify, Subscribe};
 pub use hello::{
-    EVERY_ITEM, FEATURES_OF_SERVER, Hello, INTO_GROUP, MARKS, PROTOCOL_VERSION, REPEATS, SERIES,
-    SHORT_PAGES, SUPPOSE,
+    EVERY_ITEM, FEATURES_OF_SERVER, Hello, INTO_GROUP, MARKS, PROTOCOL_VERSION, REPEATS,
+    REPEATS_MAX, SERIES, SHORT_PAGES, SUPPOSE,
 };
 pub use liveness::{Bye, ByeReason, Ping};
 pub use message::{

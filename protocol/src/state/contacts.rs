@@ -1,6 +1,7 @@
 //! The contact list: whom I follow, and what I grant them.
 
 use crate::address::Address;
+use crate::field::OrLater;
 use crate::schema::{fields, numbers};
 use crate::state::SubscriptionState;
 
@@ -31,7 +32,7 @@ fields! {
         /// Whether the owner wants to see their presence.
         4 follow: bool,
         /// What they may see of the owner's.
-        5 grant: Grant,
+        5 grant: OrLater<Grant>,
         /// FETCH: how the owner's subscription to them stands.
         6 subscription: Option<SubscriptionState>,
     }

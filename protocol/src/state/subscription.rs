@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::address::Address;
+use crate::field::OrLater;
 use crate::schema::{fields, numbers};
 use crate::time::Timestamp;
 
@@ -92,7 +93,7 @@ fields! {
         /// Whether they have proven who they are.
         5 proven: bool,
         /// How, if they have.
-        6 by: Option<Proof>,
+        6 by: Option<OrLater<Proof>>,
         /// The owner's rules block them politely: they see somebody who is offline.
         7 polite: bool,
         /// How often they have looked once, or were refused, since they are listed for that; absent if

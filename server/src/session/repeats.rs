@@ -3,12 +3,12 @@
 //!
 //! What the requests do is left to their handlers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use impp_protocol::command::Ping;
+use impp_protocol::command::{Ping, REPEATS_MAX};
 use impp_protocol::presence::Version;
 use impp_protocol::{Code, Command, Error, Request};
 use tokio::sync::watch;
@@ -21,11 +21,18 @@ use crate::core::answers::Answer;
 const KEPT_BYTES_MAX: usize = 2048;
 /// What one takes beside its encoding.
 const ENTRY_BYTES: usize = 48;
+/// No answer to what changes something is longer.
+const ANSWER_BYTES_MAX: usize = 16;
+const _: () = assert!(REPEATS_MAX * (ENTRY_BYTES + ANSWER_BYTES_MAX) <= KEPT_BYTES_MAX);
 
-/// The answers of one session.
+/// The answers of one session. What is still to come is bounded by the requests that a connection may have
+/// out, and takes no room from what was answered.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
     known: BTreeMap<u64, Known>,
+    /// What was answered, in the order in which that left: the client has had the first ones before the
+    /// last, whatever their numbers.
+    order: VecDeque<u64>,
     bytes: usize,
     /// Up to this number nothing is kept any more.
     floor: u64,
@@ -99,7 +106,7 @@ impl Answers {
             None if number <= self.floor => Seen::Forgotten,
             None => {
                 let (tells, hears) = watch::channel(None);
-                self.keep(number, Known { digest, said: Said::ToCome(hears), bytes: ENTRY_BYTES });
+                self.known.insert(number, Known { digest, said: Said::ToCome(hears), bytes: 0 });
                 Seen::New(tells)
             }
         }
@@ -109,7 +116,6 @@ impl Answers {
     /// anew.
     fn answered(&mut self, number: u64, answer: &Command) {
         let Some(known) = self.known.remove(&number) else { return };
-        self.bytes -= known.bytes;
         if matches!(answer, Command::Error(_)) {
             return;
         }
@@ -125,6 +131,7 @@ impl Answers {
         let number = under_way.map_or(number, |(first, _)| number.min(first.saturating_sub(1)));
         let later = self.known.split_off(&number.saturating_add(1));
         self.known = later;
+        self.order.retain(|answered| *answered > number);
         self.bytes = self.known.values().map(|known| known.bytes).sum();
         self.floor = self.floor.max(number);
     }
@@ -132,10 +139,12 @@ impl Answers {
     fn keep(&mut self, number: u64, known: Known) {
         self.bytes += known.bytes;
         self.known.insert(number, known);
+        self.order.push_back(number);
         while self.bytes > KEPT_BYTES_MAX
-            && let Some((number, oldest)) = self.known.pop_first()
+            && let Some(number) = self.order.pop_front()
         {
-            self.bytes -= oldest.bytes;
+            let oldest = self.known.remove(&number);
+            self.bytes -= oldest.map_or(0, |oldest| oldest.bytes);
             self.floor = self.floor.max(number);
         }
     }
@@ -196,7 +205,7 @@ impl Session {
             }
             Seen::Forgotten => {
                 let text = format!("what was answered to request {number} is not kept any more");
-                return Answer::Now(Error::new(Code::OutOfWindow, text).into());
+                return Answer::Now(Error::forgotten(text).into());
             }
         };
         let note = move |answer: &Command| {
@@ -241,7 +250,9 @@ fn lock(answers: &Arc<Mutex<Answers>>) -> MutexGuard<'_, Answers> {
 
 #[cfg(test)]
 mod tests {
-    use impp_protocol::command::Done;
+    use impp_protocol::Timestamp;
+    use impp_protocol::command::{Done, Outcome};
+    use impp_protocol::state::SubscriptionState;
 
     use super::*;
 
@@ -349,12 +360,47 @@ mod tests {
                 seen => panic!("{seen:?}"),
             }
         }
-        assert!(kept.len() >= 20, "{}", kept.len());
+        assert!(kept.len() >= REPEATS_MAX, "{}", kept.len());
         // One that is larger than all that may be kept is not, and takes the others with it.
         drop(answers.begin(101, digest(1)));
         let content = Some("x".repeat(KEPT_BYTES_MAX).into());
         answers.answered(101, &Done { content, ..Done::empty() }.into());
         assert_eq!(answers.bytes, 0);
         assert!(matches!(answers.begin(101, digest(1)), Seen::Forgotten));
+    }
+
+    /// Whose client has no more out at once than it may rely on gets each answer again, whichever came first:
+    /// one that took long goes no sooner for its low number, and what is still to come takes nobody's room.
+    #[test]
+    fn e2_of_as_many_as_may_be_out_none_is_forgotten() {
+        let longest = Done {
+            outcome: Some(Outcome::Delivered),
+            time: Some(Timestamp::from_millis((1 << 53) - 1)),
+            ..Done::empty()
+        };
+        let state = Some(SubscriptionState::Terminated);
+        let of_contacts = Done { state, number: Some((1 << 53) - 1), ..Done::empty() };
+        for longest in [Command::from(longest), of_contacts.into()] {
+            assert!(encoded(&longest).len() <= ANSWER_BYTES_MAX, "{longest:?}");
+            let mut answers = Answers::default();
+            // The first takes long. Of the others each has its answer before the next is asked.
+            let mut tells: Vec<_> =
+                (1..=100).map(|number| answers.begin(number, digest(1))).collect();
+            for number in 41..=100 {
+                answers.answered(number, &done(number));
+            }
+            for number in (1..=REPEATS_MAX as u64).rev() {
+                answers.answered(number, &longest);
+            }
+            assert!(answers.bytes <= KEPT_BYTES_MAX, "{}", answers.bytes);
+            for number in 1..=REPEATS_MAX as u64 {
+                let seen = answers.begin(number, digest(1));
+                assert!(matches!(seen, Seen::Before(answer) if answer == longest), "{number}");
+            }
+            // What nobody has answered yet is still to come.
+            assert!(matches!(answers.begin(33, digest(1)), Seen::UnderWay(_)));
+            assert!(matches!(answers.begin(100, digest(1)), Seen::Forgotten));
+            tells.clear();
+        }
     }
 }

@@ -286,7 +286,7 @@ fn called(n: usize) -> ContactEdit {
         name: Some(n.to_string()),
         groups: Vec::new(),
         follow: true,
-        grant: Grant::All,
+        grant: Grant::All.into(),
         subscription: None,
     };
     ContactEdit::set(contact)

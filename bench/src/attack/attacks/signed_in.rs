@@ -146,7 +146,7 @@ pub(super) async fn contacts(arena: Arc<Arena>) -> Vec<Task> {
             name: Some(format!("number {n}")),
             groups: Vec::new(),
             follow: true,
-            grant: Grant::None,
+            grant: Grant::None.into(),
             subscription: None,
         };
         let edit = state::encode(&ContactEdit::set(set));

@@ -407,7 +407,7 @@ async fn contacts_of_other_domains_are_followed_and_remembered() {
         name: None,
         groups: vec![],
         follow: true,
-        grant: Grant::Status,
+        grant: Grant::Status.into(),
         subscription: None,
     };
     let edit = state::encode(&ContactEdit::set(contact));

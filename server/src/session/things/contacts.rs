@@ -91,6 +91,7 @@ impl ContactList {
             let subscription = stands.map(|stands| stands.state);
             let Entry { name, groups, follow, grant } = entry.clone();
             let address = address.clone();
+            let grant = grant.into();
             entries.push(Contact { address, name, groups, follow, grant, subscription });
         }
         Ok(entries)
@@ -102,6 +103,10 @@ impl ContactList {
         fits(name.iter().chain(&groups), &groups)?;
         let add = Some(self.settings.load().limits.contacts_max as usize);
         let (name, groups) = (Some(name), Labels::Are(groups));
+        let Some(grant) = grant.known() else {
+            let text = format!("content: grant: there is none of number {grant}");
+            return Err(Error::new(Code::Malformed, text));
+        };
         let (follow, grant) = (Some(follow), Some(grant));
         Ok((address, Amends::Set(Fields { add, name, groups, follow, grant })))
     }

@@ -168,8 +168,8 @@ impl Watched {
     fn named(&self, watcher: Address) -> WatcherEntry {
         let by = match self.accounts.is_local(&watcher) {
             _ if watcher.is_anonymous() => None,
-            true => Some(Proof::SignIn),
-            false => Some(Proof::Domain),
+            true => Some(Proof::SignIn.into()),
+            false => Some(Proof::Domain.into()),
         };
         WatcherEntry {
             watcher,

@@ -57,7 +57,7 @@ struct ContactJson {
     name: Option<String>,
     groups: Vec<String>,
     follow: bool,
-    grants: &'static str,
+    grants: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     subscription: Option<&'static str>,
 }
@@ -107,7 +107,7 @@ fn entry(add: &Add, old: Option<Contact>) -> Contact {
         name: None,
         groups: Vec::new(),
         follow: true,
-        grant: Grant::Status,
+        grant: Grant::Status.into(),
         subscription: None,
     });
     if add.name.is_some() {
@@ -120,9 +120,9 @@ fn entry(add: &Add, old: Option<Contact>) -> Contact {
     }
     contact.grant = match add.grant {
         None => contact.grant,
-        Some(GrantArg::None) => Grant::None,
-        Some(GrantArg::Status) => Grant::Status,
-        Some(GrantArg::All) => Grant::All,
+        Some(GrantArg::None) => Grant::None.into(),
+        Some(GrantArg::Status) => Grant::Status.into(),
+        Some(GrantArg::All) => Grant::All.into(),
     };
     contact.follow = !add.no_follow;
     contact.subscription = None;
@@ -131,10 +131,11 @@ fn entry(add: &Add, old: Option<Contact>) -> Contact {
 
 /// What the entry means, in words.
 fn consequence(contact: &Contact) -> String {
-    let sees = match contact.grant {
-        Grant::None => "they will see nothing of yours by this",
-        Grant::Status => "they will see your status (--grant none if they should not)",
-        Grant::All => "they will see all that you publish",
+    let sees = match contact.grant.known() {
+        Some(Grant::None) => "they will see nothing of yours by this",
+        Some(Grant::Status) => "they will see your status (--grant none if they should not)",
+        Some(Grant::All) => "they will see all that you publish",
+        None => "what you grant them is not known to this program",
     };
     let follow = if contact.follow { "you ask to see theirs" } else { "you do not follow them" };
     format!("{} is in your contact list: {sees}; {follow}", contact.address)
@@ -146,7 +147,7 @@ fn json(contact: &Contact) -> ContactJson {
         name: contact.name.clone(),
         groups: contact.groups.clone(),
         follow: contact.follow,
-        grants: contact.grant.as_str(),
+        grants: contact.grant.to_string(),
         subscription: contact.subscription.map(|state| state.as_str()),
     }
 }
@@ -173,6 +174,7 @@ mod tests {
     use super::*;
     use crate::args::{Args as All, Command};
     use clap::Parser;
+    use impp_client::protocol::field::OrLater;
     use impp_client::protocol::state::SubscriptionState;
 
     fn add(words: &str) -> Add {
@@ -203,6 +205,17 @@ mod tests {
         let old = entry(&add("--name Bob --group home --grant all"), None);
         let new = entry(&add("--no-follow"), Some(old));
         assert_eq!(text(&json(&new)), "bob@a.example (Bob)  in home  sees all, not followed");
-        assert_eq!(entry(&add("--grant none"), Some(new)).grant, Grant::None);
+        assert_eq!(entry(&add("--grant none"), Some(new)).grant, Grant::None.into());
+    }
+
+    /// A grant that came later is shown as its number, and stays as it is where nothing else is said.
+    #[test]
+    fn what_is_granted_by_a_later_number_is_shown_and_kept() {
+        let later = entry(&add("--name Bob"), None);
+        let later = Contact { grant: OrLater::Later(9), ..later };
+        assert_eq!(text(&json(&later)), "bob@a.example (Bob)  sees 9, followed");
+        assert!(consequence(&later).contains("not known"));
+        let now = entry(&add("--name B"), Some(later.clone()));
+        assert_eq!((now.grant, contact_change(Some(&later), &now).grant), (later.grant, None));
     }
 }

@@ -37,7 +37,7 @@ struct WatcherJson {
     since: Option<String>,
     proven: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    by: Option<&'static str>,
+    by: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     polite: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -141,7 +141,7 @@ fn json(entry: &WatcherEntry) -> WatcherJson {
         event: entry.event.as_str(),
         since: entry.since.map(|since| since.to_string()),
         proven: entry.proven,
-        by: entry.by.map(|by| by.as_str()),
+        by: entry.by.map(|by| by.to_string()),
         polite: entry.polite,
         looks: entry.looks,
         looked: entry.looked.map(|looked| looked.to_string()),

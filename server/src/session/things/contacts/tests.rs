@@ -17,7 +17,7 @@ fn edit(set: Option<Contact>) -> Publish {
 }
 
 fn entry() -> Contact {
-    let (name, groups, follow, grant) = (None, Vec::new(), true, Grant::None);
+    let (name, groups, follow, grant) = (None, Vec::new(), true, Grant::None.into());
     Contact { address: address("bob"), name, groups, follow, grant, subscription: None }
 }
 

@@ -1,11 +1,16 @@
 //! Messages as a stream: its order, its cuts, and readers who do not read: faults E4, E13, E14, H1.
 
+use std::net::Ipv4Addr;
+
 use bytes::{Bytes, BytesMut};
 use impp_protocol::command::{Message, Ping, Subscribe};
 use impp_protocol::frame::{self, FRAME_BYTES_MAX};
 use impp_protocol::state::{self, Page};
 use impp_protocol::{Code, Command, Request, What};
+use impp_tests::cable::Cable;
+use impp_tests::dice::Dice;
 use impp_tests::peer::{Peer, message, subscribe};
+use impp_tests::wire::Dial;
 use impp_tests::{Server, eventually};
 
 /// The number that a message of these plays begins with.
@@ -90,6 +95,59 @@ async fn e4_a_stream_cut_anywhere_goes_on_where_it_was() {
         bob.cut_with(cuts % 2 == 0);
     }
     assert_eq!(received, (0..MESSAGES).collect::<Vec<_>>(), "after {cuts} cuts");
+}
+
+/// Over TLS, at octets that are drawn: whoever comes back with a ticket and the cursor held has no gap, nothing
+/// twice, and all in order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn e4_a_stream_over_tls_is_cut_at_two_hundred_drawn_octets() {
+    const MESSAGES: usize = 100;
+    const CUTS: usize = 200;
+    let server = Server::with().no_rates().start();
+    let cable = Cable::to(server.address(), Ipv4Addr::LOCALHOST).await;
+    let dial = Dial::new(cable.address(), &server.trust());
+    let carried = || (cable.bytes().0 + cable.bytes().1) as usize;
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    for n in 0..MESSAGES {
+        alice.send("bob@localhost", &format!("{n} text")).await;
+    }
+    let bob = Peer::sign_in(&server, "bob").await;
+    let mut held = bob.held();
+    bob.cut();
+    let (mut dice, mut whole, mut torn) = (Dice::new(41), 0, 0);
+    for cut in 0..=CUTS {
+        let (mut received, mut cursor, mut connections) = (Vec::new(), None, 0);
+        while received.len() < MESSAGES {
+            let mut bob = match Peer::resume(dial.connect().await.unwrap(), &held).await {
+                Ok(bob) => bob,
+                // What was asked on the connection before is still being done.
+                Err(error) if error.code == Code::Busy => continue,
+                Err(error) => panic!("at cut {cut}: {error}"),
+            };
+            let before = carried();
+            // The first time nothing is cut, and then every first connection is.
+            if whole > 0 && connections == 0 {
+                cable.cut_after(dice.roll(whole) as u64);
+            }
+            connections += 1;
+            bob.ask(log_from(cursor.clone())).await;
+            while received.len() < MESSAGES
+                && let Some(frame) = bob.wire().frame().await
+            {
+                if let Some((numbers, next)) = page(Request::decode(frame).unwrap().command) {
+                    received.extend(numbers);
+                    cursor = Some(next);
+                }
+            }
+            whole = whole.max(carried() - before);
+            cable.plug();
+            held = bob.held();
+            bob.cut();
+        }
+        torn += usize::from(connections > 1);
+        assert_eq!(received, (0..MESSAGES).collect::<Vec<_>>(), "at cut {cut}");
+    }
+    assert!(torn > CUTS / 2, "{torn} of {CUTS} were cut");
 }
 
 /// Messages from one to another stay in the order of their requests, however many are under way

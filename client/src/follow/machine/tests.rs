@@ -1,8 +1,11 @@
 //! Tests of the machine that follows presence.
 
+use bytes::BytesMut;
 use impp_protocol::command::HeldVersion;
+use impp_protocol::frame::{self, FRAME_BYTES_MAX};
 use impp_protocol::presence::Version;
-use impp_protocol::state::{self, Contact, Contacts, Page, SubscriptionEvent};
+use impp_protocol::state::{self, Contact, Contacts, Item, ItemKind, Page, SubscriptionEvent};
+use impp_protocol::{Request, Timestamp};
 
 use super::super::held::samples::{document, notify, patch, snapshot};
 use super::*;
@@ -196,7 +199,7 @@ fn contacts_are_expanded_and_compared_on_a_new_connection() {
         name: None,
         groups: Vec::new(),
         follow,
-        grant: state::Grant::Status,
+        grant: state::Grant::Status.into(),
         subscription: follow.then_some(SubscriptionState::Active),
     };
     let contacts = |entries: Vec<Contact>| {
@@ -226,7 +229,7 @@ fn a_contact_who_is_unknown_on_a_new_connection_is_not_shown_as_before() {
                 name: None,
                 groups: vec![],
                 follow: true,
-                grant: state::Grant::None,
+                grant: state::Grant::None.into(),
                 subscription,
             };
             let content = Some(state::encode(&Contacts { entries: vec![entry] }));
@@ -323,4 +326,57 @@ fn who_joins_at_the_end_goes_on_from_there() {
     let asked = requests(&mut machine);
     let (subscribe, _) = subscribe_of(&asked);
     assert_eq!((subscribe.at_end, subscribe.cursor.clone()), (false, cursor));
+}
+
+/// The log as a server tells it from a cursor on: each message is a page of its own.
+fn log_from(cursor: usize) -> BytesMut {
+    let mut bytes = BytesMut::new();
+    for at in cursor..MESSAGES {
+        let cursor = Bytes::from((at + 1).to_string());
+        let message = Some(Bytes::from(format!("message {at}")));
+        let item = Item::of(ItemKind::Received, cursor.clone(), Timestamp::default());
+        let items = vec![Item { message, ..item }];
+        let page = Page { items, cursor, more: at + 1 < MESSAGES, oldest: Bytes::new() };
+        let snapshot = Some(state::encode(&page));
+        let notify = Notify { what: What::Log, snapshot, ..notify(SubscriptionState::Active) };
+        Request { number: 0, command: notify.into() }.put(&mut bytes).unwrap();
+    }
+    bytes
+}
+
+/// What the machine tells of these bytes; what is less than a frame at their end is lost.
+fn hear(machine: &mut Machine, mut bytes: BytesMut, told: &mut Vec<Bytes>) {
+    while let Some(frame) = frame::take(&mut bytes, FRAME_BYTES_MAX).unwrap() {
+        let Command::Notify(notify) = Request::decode(frame).unwrap().command else {
+            panic!("another frame");
+        };
+        take(machine, notify);
+        while let Some(Event::Page(page)) = machine.poll_event() {
+            told.extend(page.items.into_iter().filter_map(|item| item.message));
+        }
+    }
+}
+
+const MESSAGES: usize = 100;
+
+/// E4: a stream of a hundred messages is cut at each of its octets, and goes on from the cursor held: no gap,
+/// nothing twice, in order.
+#[test]
+fn e4_a_stream_that_is_cut_at_any_octet_goes_on_where_it_was() {
+    let whole = log_from(0);
+    let all: Vec<Bytes> = (0..MESSAGES).map(|at| format!("message {at}").into()).collect();
+    // What follows hangs on where the machine goes on, which is at as many places as there are messages.
+    let rest: Vec<BytesMut> = (0..=MESSAGES).map(log_from).collect();
+    for cut in 0..=whole.len() {
+        let mut machine = machine(Wanted { log: true, ..Wanted::default() });
+        let mut told = Vec::new();
+        assert_eq!(subscribe_of(&requests(&mut machine)).0.cursor, None);
+        hear(&mut machine, BytesMut::from(&whole[..cut]), &mut told);
+        machine.handle_connected();
+        let asked = requests(&mut machine);
+        let cursor = subscribe_of(&asked).0.cursor.as_deref();
+        let cursor = cursor.map_or("0", |cursor| std::str::from_utf8(cursor).unwrap());
+        hear(&mut machine, rest[cursor.parse::<usize>().unwrap()].clone(), &mut told);
+        assert_eq!(told, all, "cut at octet {cut}");
+    }
 }

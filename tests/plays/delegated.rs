@@ -11,7 +11,7 @@ use impp_protocol::state::{
 };
 use impp_protocol::{Address, Code, Timestamp, What};
 use impp_tests::fates::OPEN_INBOX;
-use impp_tests::impp::Impp;
+use impp_tests::impp::{Impp, Ran};
 use impp_tests::peer::{Peer, fetch, publish};
 use impp_tests::presence::{Watcher, document, layer};
 
@@ -354,13 +354,23 @@ async fn d_4_what_rules_say_is_told_to_a_delegate_as_far_as_it_sees_it_itself() 
     assert_eq!(expected("fields").one()["ok"], true);
     assert_eq!(expected("not_fields").code, 1);
     alice.set_rules(&text("", "\"rules\", \"watchers\"")).await;
-    let nothing = tries(text(&note, "\"rules\", \"watchers\""));
-    assert_eq!((nothing.code, nothing.objects.len()), (0, 0), "{nothing:?}");
+    let of =
+        |ran: &Ran, who: &str| ran.objects.iter().filter(|item| item["watcher"] == who).count();
+    let gains = tries(text(&note, "\"rules\", \"watchers\""));
+    assert_eq!((gains.code, of(&gains, "bob@localhost")), (0, 0), "{gains:?}");
+    assert!(of(&gains, "eve@localhost") > 0, "{gains:?}");
     let less = text(&note, "\"rules\", \"watchers\"").replace(&rule("bob", "allow", ALL), "");
     let changed = tries(less);
     assert_eq!(changed.code, 0, "{changed:?}");
-    assert!(changed.objects.iter().all(|item| item["watcher"] == "bob@localhost"), "{changed:?}");
-    assert_eq!(changed.objects[0]["after"], "block", "{changed:?}");
+    let bobs = changed.objects.iter().find(|item| item["watcher"] == "bob@localhost");
+    assert_eq!(bobs.expect("what bob loses")["after"], "block", "{changed:?}");
+    // Whom a rule blocks politely is not listed to it as one who watches, and named by the rule: that this
+    // would end is told.
+    let polite = rule("eve", "polite-block", "");
+    alice.set_rules(&text(&polite, "\"rules\", \"watchers\"")).await;
+    let _eve = Watcher::sign_in(&server, "eve", ALICE).await;
+    let ended = tries(text("", "\"rules\", \"watchers\""));
+    assert!(ended.code == 0 && of(&ended, "eve@localhost") > 0, "{ended:?}");
     // What it may not set it may not try.
     let more = rule("eve", "allow", ALL);
     let refused = tries(text(&more, "\"rules\", \"watchers\""));

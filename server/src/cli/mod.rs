@@ -41,7 +41,7 @@ pub enum Command {
     /// Run the server of a configuration.
     Serve(WithConfig),
     /// Make the running server read its configuration again: all of it or, if it is wrong, none.
-    Reload(WithConfig),
+    Reload(WhichServer),
     /// About the configuration file.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -72,7 +72,7 @@ pub struct WithConfig {
 
 /// Which server a command is about.
 #[derive(Debug, clap::Args)]
-struct WhichServer {
+pub struct WhichServer {
     /// The configuration file.
     #[arg(long, value_name = "FILE", global = true, conflicts_with = "data")]
     config: Option<PathBuf>,
@@ -89,7 +89,7 @@ impl WhichServer {
             (None, Some(data)) => Ok(data.join("imppd.toml")),
             (None, None) => Err(Failure {
                 exit: 2,
-                message: "which server's accounts?".to_owned(),
+                message: "which server?".to_owned(),
                 hint: Some("--config FILE, or --data FOLDER for one made by quickstart".to_owned()),
             }),
         }
@@ -173,7 +173,7 @@ pub fn main(command: impl Future<Output = Result<(), Failure>>) -> ExitCode {
 pub async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(WithConfig { config }) => serve::run(&config).await,
-        Command::Reload(WithConfig { config }) => reload(&config).await,
+        Command::Reload(which) => reload(&which.path()?).await,
         Command::Config(ConfigCommand::Default) => {
             data!("{}", default_document(&[]).trim_end());
             Ok(())

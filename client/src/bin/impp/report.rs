@@ -214,6 +214,9 @@ fn hint(error: &ClientError) -> Option<String> {
         ClientError::SignIn(error) if error.code == Code::AuthFailed => {
             "check address and password in the profile; impp login ADDRESS makes a new one"
         }
+        ClientError::SignIn(error) if error.code == Code::NotOffered => {
+            "--anonymous works where the domain lets in who proves no name; without it you ask as who you are"
+        }
         ClientError::SignIn(error) if error.code == Code::RateLimited => {
             "somebody has tried wrong passwords; try again when the time is over"
         }

@@ -21,8 +21,14 @@ pub(crate) async fn status(
         Args::Set(set) => {
             let said = layer_for(set)?;
             let patch = Patch::between(&Document::default(), &said);
+            // It takes the place of all that was said before.
+            let before = client.layer_for(owner).await.unwrap_or_default();
             let lease = Duration::from_secs(u64::from(set.lease));
             let lease = client.publish_for(owner, &patch, lease, true).await?;
+            if before != Document::default() && before != said {
+                let before = document::lines(&before);
+                out.note(&format!("this is instead of what you said of {owner} before:\n{before}"));
+            }
             let item = PublishedJson::new(owner, lease);
             out.item(&item, |item| {
                 let lease = item.lease.map_or(String::new(), |lease| format!(" for {lease} s"));

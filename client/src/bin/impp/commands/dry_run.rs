@@ -29,7 +29,7 @@ struct ChangeJson {
 }
 
 /// Asks about all who follow now, and all in the contact list. That one is its owner's alone; of somebody
-/// else's rules it is about those who follow, for who may see that, and else about those whom the rules name.
+/// else's rules it is about those whom the rules name, and, for who may see that, those who follow.
 pub(super) async fn run(
     file: &Path,
     rules: String,
@@ -82,12 +82,15 @@ async fn others(
 ) -> Result<(BTreeSet<Address>, &'static str), Failure> {
     let held = patiently(|| client.delegations()).await?;
     let own = held.iter().filter(|one| one.owner == *owner && one.delegate == *client.address());
-    if own.flat_map(|one| &one.rights).any(|held| held.right == WATCHERS) {
-        let watchers = patiently(|| client.watchers_for(owner)).await?;
-        return Ok((watchers.into_iter().map(|entry| entry.watcher).collect(), "who follow"));
-    }
     let before = patiently(|| client.rules_for(owner)).await?.0;
-    Ok((&named(&before) | &named(rules), "whom the rules name; of who follows you may not be told"))
+    let mut all = &named(&before) | &named(rules);
+    if own.flat_map(|one| &one.rights).any(|held| held.right == WATCHERS) {
+        // Whom a rule blocks politely is listed to the owner alone: a rule names them all the same.
+        let watchers = patiently(|| client.watchers_for(owner)).await?;
+        all.extend(watchers.into_iter().map(|entry| entry.watcher));
+        return Ok((all, "who follow or whom the rules name"));
+    }
+    Ok((all, "whom the rules name; of who follows you may not be told"))
 }
 
 /// Those whom rules name, as far as these can be read: what is wrong with them the server says.

@@ -44,6 +44,17 @@ pub(crate) fn goes_for(owner: Option<&Address>, command: &Command) -> Result<(),
     if can {
         return Ok(());
     }
+    let only = match command {
+        Command::Inbox(_) => Some(("inbox", "only messages that came are read for somebody else")),
+        Command::Watchers(_) => {
+            Some(("watchers", "only who watches now is read for somebody else"))
+        }
+        _ => None,
+    };
+    if let Some((name, text)) = only {
+        let hint = format!("impp --for {owner} {name}");
+        return Err(Failure::usage_hint(format!("--for {owner}: {text}"), hint));
+    }
     let text = "`status`, `send`, `rules`, `watchers` and `inbox` can";
     let message = format!("--for {owner}: that cannot be for somebody else; {text}");
     Err(Failure::usage_hint(message, format!("impp --for {owner} status set --help")))

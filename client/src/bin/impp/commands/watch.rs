@@ -2,7 +2,7 @@
 
 use impp_client::follow::EndCause;
 use impp_client::protocol::Address;
-use impp_client::protocol::state::SubscriptionState;
+use impp_client::protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_client::{Client, ClientError, Event, Follower, Wanted};
 use serde::Serialize;
 
@@ -133,6 +133,10 @@ fn text(event: &Event) -> String {
             format!("{presentity} is {}", document::line(document))
         }
         Event::Notify { presentity, state, .. } => format!("{presentity}: {state}"),
+        // Its lease, or that its owner has removed the entry.
+        Event::Ended { presentity, cause: EndCause::Event(Some(SubscriptionEvent::Timeout)) } => {
+            format!("no longer watching {presentity}: you do not follow them any more")
+        }
         Event::Ended { presentity, cause } => {
             format!("no longer watching {presentity}: {}", cause.as_str())
         }
@@ -174,6 +178,9 @@ mod tests {
                 r#""changed":["status"]}"#
             )
         );
+        let cause = EndCause::Event(Some(SubscriptionEvent::Timeout));
+        let event = Event::Ended { presentity: presentity.clone(), cause };
+        assert!(text(&event).ends_with("you do not follow them any more"));
         let event = Event::Ended { presentity, cause: EndCause::Event(None) };
         assert_eq!(
             line(event),

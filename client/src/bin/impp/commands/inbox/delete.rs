@@ -13,6 +13,7 @@ use crate::report::Failure;
 use crate::stop::Stop;
 
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "impp inbox delete <ID>\n       impp inbox delete --from <ADDRESS>")]
 pub(super) struct Args {
     /// The message's id, as `inbox` or `send` printed it.
     #[arg(value_name = "ID", required_unless_present = "from")]

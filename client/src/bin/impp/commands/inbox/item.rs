@@ -257,7 +257,11 @@ pub(in crate::commands) fn text(item: &ItemJson) -> String {
             format!("{from}{}{}", written.unwrap_or_default(), named.unwrap_or_default())
         }
         (None, "message") => "somebody".to_owned(),
-        _ => format!("to {}", item.to),
+        // A copy of what one wrote for somebody, or they for one.
+        _ => match (&item.from, &item.sender) {
+            (Some(from), Some(by)) => format!("to {} (from {from}, sent by {by})", item.to),
+            _ => format!("to {}", item.to),
+        },
     };
     let body = match (&item.body, &item.content_type) {
         (Some(body), _) => indented(body),
@@ -342,6 +346,19 @@ mod tests {
         let moved = json(&item(FateReport { code: Some(Code::Moved), address, ..report }));
         assert_eq!(moved.address.as_deref(), Some("bob@c.example"));
         assert!(text(&moved).ends_with("failed (moved, said to be bob@c.example now)"));
+    }
+
+    /// Who reads a copy sees for whom it was written, and by whom.
+    #[test]
+    fn a_copy_that_was_sent_for_somebody_says_so() {
+        let [alice, bob] = ["alice@a.example", "bob@a.example"].map(|text| text.parse().ok());
+        let copy = |sender| {
+            let message = Message { from: alice.clone(), sender, ..message(None, b"hi") };
+            text(&json(&Item { kind: ItemKind::Sent, ..received(&message) }))
+        };
+        let words = "(from alice@a.example, sent by bob@a.example): hi";
+        assert!(copy(bob.clone()).ends_with(words), "{}", copy(bob));
+        assert!(!copy(None).contains("sent by"));
     }
 
     #[test]

@@ -327,6 +327,15 @@ fn publish_contact() -> Publish {
     }
 }
 
+fn forgotten() -> Vector {
+    vector(
+        "error-forgotten",
+        "a repeat of request 7, of which nothing is kept any more: it may have been done",
+        7,
+        Error { text: None, ..Error::forgotten("") },
+    )
+}
+
 fn vectors() -> Vec<Vector> {
     let delivered = Done {
         outcome: Some(Outcome::Delivered),
@@ -363,12 +372,7 @@ fn vectors() -> Vec<Vector> {
             6,
             Error::new(Code::NotFound, "dave@a.example does not exist"),
         ),
-        vector(
-            "error-forgotten",
-            "a repeat of request 7, of which nothing is kept any more: it may have been done",
-            7,
-            Error { text: None, ..Error::forgotten("") },
-        ),
+        forgotten(),
         vector(
             "ping-answered",
             "alice has the answers to her requests up to 40",

@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 
 use impp_protocol::command::{Ack, Fetch, Ping, Subscribe};
 use impp_protocol::presence::Document;
-use impp_protocol::state::{
-    self, Proof, SubscriptionEvent, SubscriptionState, WatcherEdit, WatcherEntry,
-};
+use impp_protocol::state::{self, SubscriptionEvent, SubscriptionState, WatcherEdit, WatcherEntry};
 use impp_protocol::{Address, Code, Command, Error, What};
 use impp_tests::impp::Impp;
 use impp_tests::peer::{fetch, message, publish, subscribe};

@@ -18,8 +18,6 @@ pub const LOCAL_BYTES_MAX: usize = 64;
 pub const DOMAIN_BYTES_MAX: usize = 253;
 /// Longest label of a domain in bytes (RFC 1035).
 const LABEL_BYTES_MAX: usize = 63;
-/// Longest canonical address in bytes.
-pub const ADDRESS_BYTES_MAX: usize = LOCAL_BYTES_MAX + 1 + DOMAIN_BYTES_MAX;
 /// Longest text that is looked at before canonicalisation; longer input is refused unread.
 pub const ADDRESS_INPUT_BYTES_MAX: usize = 1024;
 

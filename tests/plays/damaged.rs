@@ -13,7 +13,7 @@ use impp_tests::wire::Dial;
 use impp_tests::{Domains, Peer, Server, records};
 use serde_json::Value;
 
-/// Kinds, as `server/src/core/records.rs` numbers them.
+/// Kinds, as `server/src/core/records/mod.rs` numbers them.
 const ACCOUNT: u8 = 1;
 const RULES: u8 = 2;
 const CONTACT: u8 = 3;

@@ -11,7 +11,7 @@ use crate::damaged::{check_deep, damage, damage_record, no_sign_in};
 use crate::removal::{full_life, records_of};
 use crate::settings::OPEN_PRESENCE;
 
-/// Kinds, as `server/src/core/records.rs` numbers them.
+/// Kinds, as `server/src/core/records/mod.rs` numbers them.
 const ACCOUNT: u8 = 1;
 const RULES: u8 = 2;
 const DEVICE: u8 = 4;

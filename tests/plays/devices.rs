@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::settings::OPEN_PRESENCE;
 
-/// What the store's table is called in `server/src/core/records.rs`.
+/// What the store's table is called in `server/src/core/records/mod.rs`.
 const DEVICE: u8 = 4;
 
 /// Has devices, of a server that does not run, been used for the last time so many days before they

@@ -11,7 +11,7 @@ use impp_tests::{Server, eventually, records};
 use crate::full_disk::{exhaust, fill, on_small_disk};
 use crate::removal::{full_life, records_of};
 
-/// Kinds, as `server/src/core/records.rs` numbers them.
+/// Kinds, as `server/src/core/records/mod.rs` numbers them.
 const ACCOUNT: u8 = 1;
 const CONTACT: u8 = 3;
 const WATCHER: u8 = 6;

@@ -17,7 +17,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::settings::OPEN_PRESENCE;
 
-/// What the store's tables are called in `server/src/records.rs`.
+/// What the store's tables are called in `server/src/core/records/mod.rs`.
 const ACCOUNT: u8 = 1;
 const WATCHER: u8 = 6;
 const GHOST: u8 = 13;

@@ -1,4 +1,4 @@
-//! Rulings case by case; that they hold for any rules is in `tests/rulings.rs`.
+//! Rulings case by case; that they hold for any rules is in `tests/laws/rulings.rs`.
 
 use super::*;
 use crate::{

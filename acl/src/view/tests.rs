@@ -1,4 +1,4 @@
-//! The filter, case by case; its laws are in `tests/laws.rs`.
+//! The filter, case by case; its laws are in `tests/laws/main.rs`.
 
 use std::collections::BTreeSet;
 

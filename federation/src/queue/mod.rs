@@ -260,11 +260,6 @@ impl Queue {
         }
     }
 
-    /// Whether a sender has messages waiting.
-    pub fn has_sender(&self, from: &Address) -> bool {
-        self.of_sender.contains_key(from)
-    }
-
     /// The limits may change while the queue is in use; what is in it stays.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;

@@ -39,11 +39,6 @@ impl Mirror {
         requests
     }
 
-    /// The next request that the home is to be asked now.
-    pub fn next_request(&mut self, now: Timestamp, terms: Terms) -> Option<(Address, Subscribe)> {
-        self.requests(now, 1, terms).pop()
-    }
-
     /// The home has answered what it was asked for a follower.
     pub fn answered(
         &mut self,

@@ -75,6 +75,10 @@ pub enum Joined {
     },
 }
 
+/// Active watchers by what they see: for each class a view that shows it and who has that, the classes, and
+/// who is of which.
+type Classes = (Vec<(ViewKey, Address)>, Vec<Class>, Vec<(Address, usize)>);
+
 impl Presentity {
     /// What a link has to say of this presentity, about `room` bytes of it.
     pub fn pull_groups(
@@ -201,15 +205,15 @@ impl Presentity {
         }
     }
 
-    /// Sorts active watchers by what they see now; for each class a view that shows it, and who has that. One who is shown nothing yet, and is not told so,
-    /// is told that it is active.
+    /// Sorts active watchers by what they see now. One who is shown nothing yet, and is not told so, is told
+    /// that it is active.
     fn classes(
         &mut self,
         now: Timestamp,
         active: Vec<Address>,
         groups: &mut Groups,
         words: &mut Vec<GroupTold>,
-    ) -> (Vec<(ViewKey, Address)>, Vec<Class>, Vec<(Address, usize)>) {
+    ) -> Classes {
         let (mut keys, mut classes) = (Vec::new(), Vec::new());
         let (mut by_shown, mut by_version) = (HashMap::default(), HashMap::default());
         let mut of = Vec::with_capacity(active.len());

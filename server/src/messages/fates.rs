@@ -169,6 +169,8 @@ impl Fates {
             match self.put(from, ops.clone()).await {
                 Ok(_) => return true,
                 Err(StoreError::Stopped) => return false,
+                // Nothing is written any more before the next start, which ends it as this would.
+                Err(StoreError::Failed { .. }) => return false,
                 Err(error) if wait == AGAIN => {
                     tracing::error!(
                         %error,

@@ -6,10 +6,10 @@
 //! | `deliver` | into an inbox here, whoever brings it |
 //! | `held` | what waits for its recipient's decision |
 //! | `going_on` | who is at what is left of an owner's decisions |
-//! | `items` | what messages leave in logs |
 //! | `marks` | how far conversations were read |
 //! | `outgoing` | messages to other domains: into the queue, and back into it at the start |
 //! | `waiting` | what waits for one other domain, and all of these |
+//! | `under_way` | what is being taken, so that a repeat of it waits for that |
 //! | `queued` | what waits, as it is on the disk |
 //! | `linked` | until when what waits may have gone out |
 //! | `fates` | what messages to other domains have come to |

@@ -18,7 +18,7 @@ use super::life::{ACCOUNTS, Asked, Fact, Moment, note, rules};
 use crate::presence::person;
 use crate::server::DOMAIN;
 
-/// Tables of records, as `server/src/core/records.rs` numbers them.
+/// Tables of records, as `server/src/core/records/mod.rs` numbers them.
 const ACCOUNT: Table = Table(1);
 const RULES: Table = Table(2);
 const CONTACT: Table = Table(3);

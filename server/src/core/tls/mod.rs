@@ -1,7 +1,7 @@
 //! TLS configurations, 1.3 only, from the domains' certificates: for clients, for links that are
 //! accepted, for links that are dialled.
 //!
-//! Accepting is left to `net`; reading the files, and which certificates prove what, to
+//! Accepting is left to `front/listen.rs`; reading the files, and which certificates prove what, to
 //! `impp_trust`. Clients and links share nothing that could be resumed: a ticket or a certificate of
 //! the one never passes as the other.
 

@@ -120,7 +120,8 @@ impl Open {
             return false;
         }
         let Some(message) = self.peer.waiting.next_volatile() else { return false };
-        let now = self.serving.clock.now();
+        // A person has named it, by the clock on the wall.
+        let now = self.serving.clock.wall();
         if message.expires.is_none_or(|expires| expires > now) {
             let hops = Some(impp_federation::queue::HOPS_MAX);
             self.ask(Message { hops, ..message }.into(), Asked::Volatile);

@@ -75,10 +75,6 @@ pub enum Joined {
     },
 }
 
-/// Active watchers by what they see: for each class a view that shows it and who has that, the classes, and
-/// who is of which.
-type Classes = (Vec<(ViewKey, Address)>, Vec<Class>, Vec<(Address, usize)>);
-
 impl Presentity {
     /// What a link has to say of this presentity, about `room` bytes of it.
     pub fn pull_groups(
@@ -167,12 +163,12 @@ impl Presentity {
         if held_back {
             self.miss(watcher);
         }
-        let withheld = held_back || self.is_withheld(now, watcher, &key);
+        let withheld = held_back || self.is_withheld(now, &key);
         if groups.group_of(watcher).is_none() && withheld {
             groups.stand(watcher, state);
             return stands(state);
         }
-        let version = self.contents.view(&key, watcher, &self.shown).version();
+        let version = self.contents.view(&key, &self.shown).version();
         let claimed = claimed.filter(|held| self.may_hold(watcher, &key, *held));
         let group = groups.join(watcher, version, claimed);
         Joined::Stands { state, group: Some(group), owed: groups.is_owed(group.0) }
@@ -205,35 +201,33 @@ impl Presentity {
         }
     }
 
-    /// Sorts active watchers by what they see now. One who is shown nothing yet, and is not told so, is told
-    /// that it is active.
+    /// Sorts active watchers by what they see now. One who is shown nothing yet, and is not told so,
+    /// is told that it is active.
     fn classes(
         &mut self,
         now: Timestamp,
         active: Vec<Address>,
         groups: &mut Groups,
         words: &mut Vec<GroupTold>,
-    ) -> Classes {
+    ) -> (Vec<ViewKey>, Vec<Class>, Vec<(Address, usize)>) {
         let (mut keys, mut classes) = (Vec::new(), Vec::new());
-        let (mut by_shown, mut by_version) = (HashMap::default(), HashMap::default());
+        let (mut by_key, mut by_version) = (HashMap::default(), HashMap::default());
         let mut of = Vec::with_capacity(active.len());
         for watcher in active {
             let Some(watching) = self.watcher(&watcher) else { continue };
             let Some(key) = watching.decision.view_key() else { continue };
             let event = watching.event;
-            let shown = (self.contents.group_of(&key, &watcher), key);
-            let index = match by_shown.get(&shown) {
+            let index = match by_key.get(&key) {
                 Some(index) => *index,
                 None => {
-                    let key = &shown.1;
-                    let version = self.contents.view(key, &watcher, &self.shown).version();
+                    let version = self.contents.view(&key, &self.shown).version();
                     let index = *by_version.entry(version).or_insert_with(|| {
                         classes.push(Class { version, withheld: false });
-                        keys.push((key.clone(), watcher.clone()));
+                        keys.push(key.clone());
                         classes.len() - 1
                     });
-                    classes[index].withheld = self.is_withheld(now, &watcher, key);
-                    by_shown.insert(shown, index);
+                    classes[index].withheld = self.is_withheld(now, &key);
+                    by_key.insert(key, index);
                     index
                 }
             };
@@ -254,14 +248,14 @@ impl Presentity {
     fn say(
         &mut self,
         step: &Step,
-        (key, who): &(ViewKey, Address),
+        key: &ViewKey,
         groups: &mut Groups,
         words: &mut Vec<GroupTold>,
         spent: &mut usize,
     ) {
         let held = groups.held(step.group);
-        let mut content = self.contents.disclose(key, who, &self.shown, held);
-        let version = self.contents.view(key, who, &self.shown).version();
+        let mut content = self.contents.disclose(key, &self.shown, held);
+        let version = self.contents.view(key, &self.shown).version();
         let mut rest = &step.joined[..];
         loop {
             let bytes = content.as_ref().map_or(0, |content| content.bytes().len());

@@ -9,12 +9,11 @@
 use std::collections::VecDeque;
 
 use impp_acl::{Content, Disclosed, ViewKey};
+use impp_protocol::Timestamp;
 use impp_protocol::hashing::{HashMap, HashSet};
 use impp_protocol::presence::{Document, Version};
-use impp_protocol::{Address, Timestamp};
 
 use super::pace::{Pace, PaceLimit};
-use super::paced_view::{GroupId, View};
 
 /// Contents of one view from which a watcher gets a patch; from older ones a snapshot.
 const RECENT_MAX: usize = 4;
@@ -50,11 +49,26 @@ impl Held {
 /// The contents of one presentity's views.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
-    views: HashMap<ViewKey, View>,
+    views: HashMap<ViewKey, Shown>,
     recent: HashMap<ViewKey, VecDeque<Recent>>,
     patches: HashMap<(Version, Version), Disclosed>,
+    /// The pace of views that nobody has just now, as long as it has not rested: one that comes and goes
+    /// with the sphere goes on with its own.
+    resting: HashMap<ViewKey, Pace>,
     /// How often a view was filtered and encoded; taken by the metrics.
     encodes: u64,
+}
+
+/// One view. Each has a pace of its own: what it does not show neither wakes nor delays whoever has it.
+#[derive(Debug)]
+struct Shown {
+    content: Content,
+    /// None as long as it has rested.
+    pace: Option<Pace>,
+    /// It does not show the newest, and may not before then.
+    owed: Option<Timestamp>,
+    /// It was brought up to date for who has come; the others look when it is due.
+    early: bool,
 }
 
 /// What views are brought up to.
@@ -86,101 +100,97 @@ pub(super) enum Last {
 }
 
 impl Contents {
-    /// What a watcher's view shows it, made from `document` if the view is not there.
-    pub(super) fn view(&mut self, key: &ViewKey, who: &Address, document: &Document) -> &Content {
+    /// The content of a view, made from `document` if it is not there.
+    pub(super) fn view(&mut self, key: &ViewKey, document: &Document) -> &Content {
         if !self.views.contains_key(key) {
-            self.make(key, document, None);
+            let content = self.encode(key, document);
+            self.note(key, &content);
+            let pace = self.resting.remove(key);
+            self.views.insert(key.clone(), Shown { content, pace, owed: None, early: false });
         }
-        self.views[key].content(who)
+        &self.views[key].content
     }
 
-    /// In which group of its view a watcher is.
-    pub(super) fn group_of(&self, key: &ViewKey, who: &Address) -> GroupId {
-        self.views.get(key).map_or(GroupId::FIRST, |view| view.group_of(who))
-    }
-
-    /// Brings all views in `used` up to date, each group at its pace if there is one, and forgets the
-    /// others; the groups that are shown something else now.
+    /// Brings all views in `used` up to date, each at its pace if there is one, and forgets the others;
+    /// those that show something else now.
     pub(super) fn renew<'a>(
         &mut self,
         to_show: ToShow<'_>,
         used: impl Iterator<Item = &'a ViewKey>,
-    ) -> Vec<(&'a ViewKey, Vec<GroupId>)> {
+    ) -> Vec<&'a ViewKey> {
         let ToShow { now, document, limit } = to_show;
         let mut wanted = HashSet::default();
         let used: Vec<_> = used.filter(|key| wanted.insert(*key)).collect();
         let gone: Vec<_> = self.views.extract_if(|key, _| !wanted.contains(key)).collect();
-        for (key, view) in &gone {
-            let nothing = HashSet::default();
-            view.versions().into_iter().for_each(|old| self.was_shown(now, key, old, &nothing));
+        for (key, _) in &gone {
+            self.was_shown(now, key);
         }
         let mut changed = Vec::new();
         for key in used {
             // The others are there all the while: none loses what it has shown to one that comes.
-            let groups = match self.views.remove(key) {
-                Some(view) => self.bring_up(to_show, key, view, false),
+            let shows_another = match self.views.remove(key) {
+                Some(mut shown) => {
+                    let brought = self.bring_up(to_show, key, &mut shown);
+                    self.views.insert(key.clone(), shown);
+                    brought
+                }
                 None => {
-                    self.make(key, document, None);
-                    if let (Some(view), Some(limit)) = (self.views.get_mut(key), limit) {
-                        view.spend(now, limit);
-                    }
-                    vec![GroupId::FIRST]
+                    self.view(key, document);
+                    self.spend(now, key, limit);
+                    true
                 }
             };
-            if !groups.is_empty() {
-                changed.push((key, groups));
+            if shows_another {
+                changed.push(key);
             }
+        }
+        if let Some(limit) = limit {
+            self.rest(now, limit, gone);
         }
         changed
     }
 
-    /// Brings up to date which groups of a view do not show the newest and may by now; those that are
-    /// shown something else.
-    pub(super) fn pay(&mut self, to_show: ToShow<'_>, key: &ViewKey) -> Vec<GroupId> {
-        let view = self.views.remove(key);
-        view.map_or_else(Vec::new, |view| self.bring_up(to_show, key, view, true))
+    /// Nobody has these views any more.
+    fn rest(&mut self, now: Timestamp, limit: PaceLimit, gone: Vec<(ViewKey, Shown)>) {
+        self.resting.retain(|_, pace| !pace.has_rested(now, limit));
+        let paces = gone.into_iter().filter_map(|(key, shown)| Some((key, shown.pace?)));
+        let busy = paces.filter(|(_, pace)| !pace.has_rested(now, limit));
+        let room = RECENT_VIEWS_MAX.saturating_sub(self.resting.len());
+        self.resting.extend(busy.take(room));
     }
 
-    /// Somebody has come to a view, and is shown the newest at once: what was there before is not for
-    /// them. The others look when it is due. `pace` is what is left of theirs, of the view that they had
-    /// until now.
-    pub(super) fn come(
-        &mut self,
-        (now, limit): (Timestamp, PaceLimit),
-        who: &Address,
-        key: &ViewKey,
-        pace: Option<Pace>,
-        document: &Document,
-    ) {
-        let pace = pace.and_then(|pace| pace.unrested(now, limit));
-        let Some(mut view) = self.views.remove(key) else {
-            self.make(key, document, pace);
-            return;
-        };
-        view.leave(who);
-        if !view.takes(now, limit, who, pace) {
-            let content = view.newest().cloned().unwrap_or_else(|| self.encode(key, document));
-            view.begin(who, content.clone(), pace);
-            self.note(key, &content, &view.versions());
+    /// Brings one up to date that does not show the newest, at its pace if there is one; whether it shows
+    /// something else now.
+    pub(super) fn pay(&mut self, to_show: ToShow<'_>, key: &ViewKey) -> bool {
+        let owes = self.views.get(key).is_some_and(|shown| shown.owed.is_some());
+        if !owes {
+            return false;
         }
-        self.views.insert(key.clone(), view);
+        let Some(mut shown) = self.views.remove(key) else { return false };
+        let changed = self.bring_up(to_show, key, &mut shown);
+        self.views.insert(key.clone(), shown);
+        changed
     }
 
-    /// Somebody has a view no more; what is left of their pace.
-    pub(super) fn leave(&mut self, key: &ViewKey, who: &Address) -> Option<Pace> {
-        self.views.get_mut(key).and_then(|view| view.leave(who))
+    /// Somebody has come to a view that does not show the newest, and is shown that at once: what was
+    /// there before is not for them. The others look when it is due.
+    pub(super) fn come(&mut self, now: Timestamp, key: &ViewKey, document: &Document) {
+        let owed = self.views.get(key).and_then(|shown| shown.owed);
+        let changed = self.pay(ToShow { now, document, limit: None }, key);
+        if let (Some(shown), Some(_), true) = (self.views.get_mut(key), owed, changed) {
+            (shown.owed, shown.early) = (owed, true);
+        }
     }
 
-    /// Views that may show somebody now what they do not show yet.
+    /// Views that may show now what they do not show yet.
     pub(super) fn due(&self, now: Timestamp) -> Vec<ViewKey> {
-        let due =
-            self.views.iter().filter(|(_, view)| view.next_owed().is_some_and(|at| at <= now));
+        let due = self.views.iter().filter(|(_, shown)| shown.owed.is_some_and(|at| at <= now));
         due.map(|(key, _)| key.clone()).collect()
     }
 
-    /// When the next view may show somebody what it does not show yet.
+    /// When the next view may show what it does not show yet.
     pub(super) fn next_owed(&self) -> Option<Timestamp> {
-        self.views.values().filter_map(View::next_owed).min()
+        self.views.values().filter_map(|shown| shown.owed).min()
     }
 
     /// When a view has shown this last, if it has lately.
@@ -193,69 +203,65 @@ impl Contents {
     /// shown before.
     pub(super) fn grounds_change(&mut self) {
         for (key, recent) in &mut self.recent {
-            let shown = self.views.get(key).map(View::versions).unwrap_or_default();
-            let is_shown = |one: &Recent| shown.contains(&one.content.version());
+            let newest = self.views.get(key).map(|shown| shown.content.version());
+            let is_shown = |one: &Recent| Some(one.content.version()) == newest;
             recent.iter_mut().filter(|one| !is_shown(one)).for_each(|one| one.last = Last::Before);
         }
     }
 
-    /// A view has stopped to show this to somebody; what it shows still is in `shown`.
-    fn was_shown(
-        &mut self,
-        now: Timestamp,
-        key: &ViewKey,
-        version: Version,
-        shown: &HashSet<Version>,
-    ) {
-        let Some(recent) = self.recent.get_mut(key).filter(|_| !shown.contains(&version)) else {
-            return;
-        };
-        let found = recent.iter().position(|one| one.content.version() == version);
-        if let Some(one) = found.and_then(|index| recent.remove(index)) {
-            recent.push_back(Recent { last: Last::Until(now), ..one });
+    /// A view does not show any more what it has shown until now.
+    fn was_shown(&mut self, now: Timestamp, key: &ViewKey) {
+        if let Some(newest) = self.recent.get_mut(key).and_then(VecDeque::back_mut) {
+            newest.last = Last::Until(now);
         }
     }
 
-    /// A view that nobody has had until now.
-    fn make(&mut self, key: &ViewKey, document: &Document, pace: Option<Pace>) {
-        let content = self.encode(key, document);
-        let view = View::new(content.clone(), pace);
-        self.note(key, &content, &view.versions());
-        self.views.insert(key.clone(), view);
+    /// A view shows a change.
+    fn spend(&mut self, now: Timestamp, key: &ViewKey, limit: Option<PaceLimit>) {
+        if let (Some(shown), Some(limit)) = (self.views.get_mut(key), limit) {
+            shown.pace.get_or_insert_with(|| Pace::rested(now, limit)).spend();
+        }
     }
 
-    /// Brings the groups of a view up to date, or only those that are due, and puts it back; those that
-    /// are shown something else now. It is encoded once, and not before one of them may see it.
-    fn bring_up(
-        &mut self,
-        to_show: ToShow<'_>,
-        key: &ViewKey,
-        mut view: View,
-        only_due: bool,
-    ) -> Vec<GroupId> {
+    /// Whether the view shows something else now.
+    fn bring_up(&mut self, to_show: ToShow<'_>, key: &ViewKey, shown: &mut Shown) -> bool {
         let ToShow { now, document, limit } = to_show;
-        let mut newest = None;
-        let encode = || newest.get_or_insert_with(|| self.encode(key, document)).clone();
-        let changed = view.bring_up(now, limit, only_due, encode);
-        if let Some(newest) = newest.filter(|_| !changed.is_empty()) {
-            self.patches.clear();
-            let shown = view.versions();
-            changed.iter().for_each(|(_, old)| self.was_shown(now, key, *old, &shown));
-            self.note(key, &newest, &shown);
+        // It is looked at when it may be shown: until then it is not even encoded.
+        if let Some(limit) = limit {
+            let pace = shown.pace.get_or_insert_with(|| Pace::rested(now, limit));
+            shown.owed = pace.waits_until(now, limit);
+            if shown.owed.is_some() {
+                return false;
+            }
         }
-        self.views.insert(key.clone(), view);
-        changed.into_iter().map(|(group, _)| group).collect()
+        shown.owed = None;
+        let early = std::mem::take(&mut shown.early);
+        let content = self.encode(key, document);
+        let changes = content.version() != shown.content.version();
+        if !changes && !early {
+            return false;
+        }
+        if let Some(pace) = shown.pace.as_mut().filter(|_| limit.is_some()) {
+            pace.spend();
+        }
+        if !changes {
+            return true;
+        }
+        self.patches.clear();
+        self.was_shown(now, key);
+        self.note(key, &content);
+        shown.content = content;
+        true
     }
 
     /// What to send to a watcher: nothing if it holds the newest, a patch, or the snapshot.
     pub(super) fn disclose(
         &mut self,
         key: &ViewKey,
-        who: &Address,
         document: &Document,
         held: Held,
     ) -> Option<Disclosed> {
-        let content = self.view(key, who, document).clone();
+        let content = self.view(key, document).clone();
         let version = match held {
             Held::Nothing => return Some(content.snapshot()),
             Held::Claimed(version) | Held::Sent(version) | Held::Whole(version) => version,
@@ -271,12 +277,6 @@ impl Contents {
         let patch = content.since(&base);
         self.patches.insert(pair, patch.clone());
         Some(patch)
-    }
-
-    /// How many groups its views have.
-    #[cfg(test)]
-    pub(super) fn groups(&self) -> usize {
-        self.views.values().map(View::len).sum()
     }
 
     /// Takes the count of encodings since the last time.
@@ -302,9 +302,8 @@ impl Contents {
         key.apply(document).content()
     }
 
-    /// A view shows this from now on, and all that is in `shown`: so much more is kept, so that nobody
-    /// is told a snapshot because of what another is told.
-    fn note(&mut self, key: &ViewKey, content: &Content, shown: &HashSet<Version>) {
+    /// A view shows this from now on.
+    fn note(&mut self, key: &ViewKey, content: &Content) {
         if self.recent.len() >= RECENT_VIEWS_MAX && !self.recent.contains_key(key) {
             self.recent.retain(|key, _| self.views.contains_key(key));
         }
@@ -312,11 +311,8 @@ impl Contents {
             let recent = self.recent.entry(key.clone()).or_default();
             // What is shown again is what was shown last.
             recent.retain(|one| one.content.version() != content.version());
-            let is_past = |one: &Recent| !shown.contains(&one.content.version());
-            if recent.len() + 1 >= RECENT_MAX + shown.len()
-                && let Some(oldest) = recent.iter().position(is_past)
-            {
-                recent.remove(oldest);
+            if recent.len() == RECENT_MAX {
+                recent.pop_front();
             }
             recent.push_back(Recent { content: content.clone(), last: Last::Now });
         }

@@ -14,7 +14,7 @@
 //! | `recovering.rs`, `closing.rs` | what a crash has lost; the end |
 //! | `behind.rs`, `held.rs` | very many watchers decided about, when they are read or anew, in slices; who is held back meanwhile |
 //! | `mandated.rs` | what delegates say, as far and as long as they may |
-//! | `layers.rs`, `contents.rs`, `paced_view.rs`, `pace.rs` | what is published; what views show; how often |
+//! | `layers.rs`, `contents.rs`, `pace.rs` | what is published; what views show; how often |
 //! | `across.rs`, `groups.rs` | what a link says to the server of watchers elsewhere |
 
 mod across;
@@ -28,7 +28,6 @@ mod held;
 mod layers;
 mod mandated;
 mod pace;
-mod paced_view;
 mod recovering;
 mod seen;
 mod showing;
@@ -224,14 +223,13 @@ impl Presentity {
             self.unlisten(watcher, session.into());
         }
         if let Some(key) = key
-            && (matches!(held, Held::Sent(_) | Held::Whole(_))
-                || !self.is_withheld(now, watcher, &key))
+            && (matches!(held, Held::Sent(_) | Held::Whole(_)) || !self.is_withheld(now, &key))
         {
             let held = match held {
                 Held::Claimed(version) if !self.may_hold(watcher, &key, version) => Held::Nothing,
                 held => held,
             };
-            told.content = self.contents.disclose(&key, watcher, &self.shown, held);
+            told.content = self.contents.disclose(&key, &self.shown, held);
         }
         match told.event.is_some() || told.content.is_some() {
             true => Pulled::Told(told),
@@ -315,8 +313,10 @@ impl Presentity {
     pub fn version_for(&mut self, now: Timestamp, watcher: &Address) -> Option<Version> {
         let watching = self.watcher(watcher).filter(|watching| watching.is_active())?;
         let key = watching.decision.view_key()?;
-        let withheld = self.is_held_back(now, watcher) || self.is_withheld(now, watcher, &key);
-        (!withheld).then(|| self.contents.view(&key, watcher, &self.shown).version())
+        if self.is_held_back(now, watcher) || self.is_withheld(now, &key) {
+            return None;
+        }
+        Some(self.contents.view(&key, &self.shown).version())
     }
 
     /// Until when nobody knows the owner's sphere, at the latest, if a crash has lost it.
@@ -386,9 +386,9 @@ impl Presentity {
     }
 
     /// For a while after a crash whoever looks offline may only not have returned yet.
-    fn is_withheld(&mut self, now: Timestamp, who: &Address, key: &ViewKey) -> bool {
+    fn is_withheld(&mut self, now: Timestamp, key: &ViewKey) -> bool {
         self.recovering_until.is_some_and(|until| now < until)
-            && self.contents.view(key, who, &self.shown).is_offline()
+            && self.contents.view(key, &self.shown).is_offline()
     }
 }
 

@@ -1,5 +1,5 @@
 //! A pace: a few at once, then one in a while, the last never dropped. Each view of a presentity has one
-//! for what it shows (`paced_view`), each watcher one for the views that a sphere grants it (`change`).
+//! for what it shows (`contents`), each watcher one for the views that a sphere grants it (`change`).
 
 use std::time::Duration;
 
@@ -40,11 +40,10 @@ impl Pace {
         (self.tokens == 0).then(|| self.refilled.after(limit.interval))
     }
 
-    /// What is left of it, if not so much time has passed since the last changes that it is as one that has
-    /// rested.
-    pub(crate) fn unrested(mut self, now: Timestamp, limit: PaceLimit) -> Option<Pace> {
+    /// Whether so much time has passed since the last ones that it is as one that has rested.
+    pub(crate) fn has_rested(mut self, now: Timestamp, limit: PaceLimit) -> bool {
         self.waits_until(now, limit);
-        (self.tokens < limit.burst).then_some(self)
+        self.tokens >= limit.burst
     }
 
     /// One is shown.

@@ -9,21 +9,12 @@ use impp_protocol::{Address, Timestamp};
 
 use super::change::{State, sphere};
 use super::contents::ToShow;
-use super::pace::{Pace, PaceLimit};
-use super::paced_view::GroupId;
+use super::pace::PaceLimit;
 use super::seen::seen;
 use super::step::Before;
 use super::{Effects, Presentity};
 use crate::policy::Policy;
 use crate::watching::Watching;
-
-/// Somebody who has another view than before.
-struct Comes<'a> {
-    who: &'a Address,
-    key: ViewKey,
-    /// What is left of the pace at which they were shown the one before.
-    pace: Option<Pace>,
-}
 
 impl Presentity {
     /// Shows a step that is not staged any more: what there was before it is in `before`. Whether all
@@ -62,22 +53,22 @@ impl Presentity {
             self.contents.grounds_change();
         }
         // Whoever may see from now on must not be shown what was private before.
-        let paced = (now, self.newest.pace_limit);
-        for Comes { who, key, pace } in come {
-            self.contents.come(paced, who, &key, pace, &self.shown);
+        for key in come {
+            self.contents.come(now, &key, &self.shown);
         }
         moved
     }
 
-    /// Whose standing has changed is woken; those who have another view by it.
-    fn show_watchers<'a>(&mut self, before: &'a Before, effects: &mut Effects) -> Vec<Comes<'a>> {
-        let (mut moves, mut changed) = (Vec::new(), Vec::new());
+    /// Whose standing has changed is woken; the views of those who see something by it.
+    fn show_watchers(&mut self, before: &Before, effects: &mut Effects) -> Vec<ViewKey> {
+        let (mut come, mut changed) = (Vec::new(), Vec::new());
         for (who, old) in &before.watchers {
             let (old, new) = (old.as_ref(), self.watcher(who));
             let stands =
                 |w: Option<&Watching>| w.map(|w| (w.state, w.event, w.decision.view_key()));
             if stands(old) != stands(new) {
-                moves.extend(Self::moves(who, old, new));
+                let active = new.filter(|new| new.is_active());
+                come.extend(active.and_then(|new| new.decision.view_key()));
                 // Who asks to follow just now is told by the answer. Who lets go may have been held up
                 // in what it has to say to others.
                 effects.wake.extend(old.into_iter().flat_map(|old| &old.listeners));
@@ -97,25 +88,7 @@ impl Presentity {
         }
         let follow = self.see(changed.into_iter());
         effects.wake.extend(follow);
-        let mut come = Vec::new();
-        for (who, had, has) in moves {
-            let pace = had.and_then(|key| self.contents.leave(&key, who));
-            come.extend(has.map(|key| Comes { who, key, pace }));
-        }
         come
-    }
-
-    /// Which view a watcher had and which it has, if that is another.
-    fn moves<'a>(
-        who: &'a Address,
-        old: Option<&Watching>,
-        new: Option<&Watching>,
-    ) -> Option<(&'a Address, Option<ViewKey>, Option<ViewKey>)> {
-        let key = |watching: Option<&Watching>| {
-            watching.filter(|w| w.is_active()).and_then(|w| w.decision.view_key())
-        };
-        let (had, has) = (key(old), key(new));
-        (had != has).then_some((who, had, has))
     }
 
     /// Does what is due: layers and leases end, decisions change with time, a paced change goes out, a
@@ -142,10 +115,9 @@ impl Presentity {
         }
         for key in self.contents.due(now) {
             let limit = Some(self.newest.pace_limit);
-            let groups = self.contents.pay(ToShow { now, document: &self.shown, limit }, &key);
-            if !groups.is_empty() {
+            if self.contents.pay(ToShow { now, document: &self.shown, limit }, &key) {
                 self.behind.renewed = true;
-                self.wake_groups(&key, &groups, &mut effects);
+                self.wake_view(&key, &mut effects);
             }
         }
         effects
@@ -192,16 +164,16 @@ impl Presentity {
     ) {
         let keys: Vec<ViewKey> = self.views().collect();
         let to_show = ToShow { now, document: &self.shown, limit };
-        for (key, groups) in self.contents.renew(to_show, keys.iter()) {
+        for key in self.contents.renew(to_show, keys.iter()) {
             self.behind.renewed = true;
             if !all_behind {
-                self.wake_groups(key, &groups, effects);
+                self.wake_view(key, effects);
             }
         }
     }
 
-    /// Who is in these groups of a view looks.
-    fn wake_groups(&self, key: &ViewKey, groups: &[GroupId], effects: &mut Effects) {
+    /// Who has this view looks.
+    fn wake_view(&self, key: &ViewKey, effects: &mut Effects) {
         let staged = self.staged.iter().flat_map(|staged| &staged.before.watchers);
         let staged = staged.filter_map(|(who, watching)| Some((who, watching.as_ref()?)));
         let has_it = |watching: &Watching| {
@@ -211,9 +183,6 @@ impl Presentity {
         let all = self.newest.watchers.of_view(key).chain(also);
         // Who is behind would find nothing yet.
         let free = all.filter(|(who, _)| !self.behind.has(who));
-        // In their order.
-        let is_meant = |who| groups.binary_search(&self.contents.group_of(key, who)).is_ok();
-        let free = free.filter(|(who, _)| is_meant(who));
         effects.wake.extend(free.flat_map(|(_, watching)| &watching.listeners));
     }
 

@@ -1,6 +1,5 @@
 //! Alice, whose rules are about bob.
 
-mod alone;
 mod due;
 mod mandated;
 mod overtaken;

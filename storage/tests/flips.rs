@@ -151,6 +151,21 @@ async fn read(store: &SqliteStore, written: &Written, found: &mut Found) {
     found.repeats_unknown += usize::from(unknown > 0);
 }
 
+/// Whether a store of these bytes tells of anything as absent; it is as it was then.
+async fn tells_of_absence(dir: &Path, bytes: &[u8], written: &Written, found: &mut Found) -> bool {
+    fs::write(dir.join("store.sqlite"), bytes).unwrap();
+    let before = (found.records_absent, found.items_missing, found.repeats_unknown);
+    match SqliteStore::open(dir, small()) {
+        Ok(store) => read(&store, written, found).await,
+        Err(_) => found.refused += 1,
+    }
+    let tells = before != (found.records_absent, found.items_missing, found.repeats_unknown);
+    if tells {
+        fs::write(dir.join("store.sqlite"), bytes).unwrap();
+    }
+    tells
+}
+
 /// G5: a page that stands where another belongs is never served as what it is not. Of a table whose rows go by
 /// more than a number, rows whose page is not there may be told to be absent: who looks at everything
 /// finds each of these.
@@ -179,14 +194,7 @@ async fn g5_a_page_in_anothers_place_is_never_served_and_always_found() {
         let dir = tempfile::tempdir().unwrap();
         let mut bytes = whole.clone();
         bytes.copy_within(place(from), to * PAGE_BYTES);
-        fs::write(dir.path().join("store.sqlite"), &bytes).unwrap();
-        let before = (found.records_absent, found.items_missing, found.repeats_unknown);
-        match SqliteStore::open(dir.path(), small()) {
-            Ok(store) => read(&store, &written, &mut found).await,
-            Err(_) => found.refused += 1,
-        }
-        if before != (found.records_absent, found.items_missing, found.repeats_unknown) {
-            fs::write(dir.path().join("store.sqlite"), &bytes).unwrap();
+        if tells_of_absence(dir.path(), &bytes, &written, &mut found).await {
             let damaged = examine(dir.path(), None).unwrap().damaged;
             let scrubbed = damaged.iter().any(|what| !what.starts_with("store.sqlite"));
             assert!(scrubbed, "{from} in the place of {to}: {damaged:?}");
@@ -210,14 +218,7 @@ async fn g5_g6_a_flipped_bit_is_never_served() {
         let dir = tempfile::tempdir().unwrap();
         let mut bytes = whole.clone();
         bytes[place / 8] ^= 1 << (place % 8);
-        fs::write(dir.path().join("store.sqlite"), &bytes).unwrap();
-        let before = (found.records_absent, found.items_missing, found.repeats_unknown);
-        match SqliteStore::open(dir.path(), small()) {
-            Ok(store) => read(&store, &written, &mut found).await,
-            Err(_) => found.refused += 1,
-        }
-        if before != (found.records_absent, found.items_missing, found.repeats_unknown) {
-            fs::write(dir.path().join("store.sqlite"), &bytes).unwrap();
+        if tells_of_absence(dir.path(), &bytes, &written, &mut found).await {
             let verified = SqliteStore::open(dir.path(), Options { verify: true, ..small() });
             assert!(verified.is_err(), "bit {place}: {found:?}");
         }

@@ -1,7 +1,7 @@
 //! Calls on the store's files that are interrupted, do less than they were asked, or fail at some places of
 //! the disk alone. Faults G9, G11.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use impp_protocol::command::Message;
@@ -74,11 +74,7 @@ async fn g11_interrupted_calls_are_made_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn g11_a_write_that_is_cut_short_goes_on() {
     let mut server = limited();
-    let mut alice = Peer::sign_in(&server, "alice").await;
-    alice.send("bob@localhost", "before").await;
-    let log = server.store().join("store.sqlite-wal");
-    let cut = quiet(&log) + FRAME_HEADER_BYTES + WRITTEN_BYTES;
-    limit(&server, Some(cut));
+    let (mut alice, log, cut) = soon_cut(&server).await;
     // The header is the first write, and the page the second: what that has done is told late.
     let inject = "inject=pwrite64:delay_exit=600000000:when=2";
     let options = ["-e", "trace=pwrite64", "-e", inject, "-P", log.to_str().unwrap()];
@@ -99,11 +95,7 @@ async fn g11_a_write_that_is_cut_short_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn g11_a_write_that_is_cut_short_and_cannot_go_on_is_not_acknowledged() {
     let mut server = limited();
-    let mut alice = Peer::sign_in(&server, "alice").await;
-    alice.send("bob@localhost", "before").await;
-    let log = server.store().join("store.sqlite-wal");
-    let cut = quiet(&log) + FRAME_HEADER_BYTES + WRITTEN_BYTES;
-    limit(&server, Some(cut));
+    let (mut alice, log, cut) = soon_cut(&server).await;
     let refused = message("bob@localhost", "in one part");
     let error = alice.request(refused.clone()).await.unwrap_err();
     assert_eq!(error.code, Code::Storage);
@@ -115,6 +107,16 @@ async fn g11_a_write_that_is_cut_short_and_cannot_go_on_is_not_acknowledged() {
     let mut alice = Peer::sign_in(&server, "alice").await;
     alice.done(refused).await;
     assert_eq!(bodies(&server, "bob").await, ["before", "in one part"]);
+}
+
+/// One message is there, and what is written next is cut short: who sends it, the log, and how long that may be.
+async fn soon_cut(server: &Server) -> (Peer, PathBuf, u64) {
+    let mut alice = Peer::sign_in(server, "alice").await;
+    alice.send("bob@localhost", "before").await;
+    let log = server.store().join("store.sqlite-wal");
+    let cut = quiet(&log) + FRAME_HEADER_BYTES + WRITTEN_BYTES;
+    limit(server, Some(cut));
+    (alice, log, cut)
 }
 
 /// A server that is refused longer files, and not killed for it.

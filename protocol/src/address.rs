@@ -5,8 +5,9 @@
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
+use arcstr::ArcStr;
 use percent_encoding::percent_decode_str;
 use precis_core::profile::Profile;
 use precis_profiles::UsernameCaseMapped;
@@ -23,7 +24,7 @@ pub const ADDRESS_INPUT_BYTES_MAX: usize = 1024;
 
 /// A domain name in canonical form: lower-case ASCII (A-labels), no trailing dot, no IP literal.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Domain(Arc<str>);
+pub struct Domain(ArcStr);
 
 impl Borrow<str> for Domain {
     /// Its canonical text, by which it is ordered and hashed: so one is found without being made.
@@ -91,16 +92,14 @@ impl Domain {
 /// A principal's address in canonical form.
 ///
 /// Two spellings of one address are equal; the same text names the presentity (`pres:`) and the
-/// instant inbox (`im:`), RFC 3859 and RFC 3860.
+/// instant inbox (`im:`), RFC 3859 and RFC 3860. It is one pointer: most of what a server holds of who
+/// follows whom is addresses, each many times over.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Address {
-    text: Arc<str>,
-    at: u16,
-}
+pub struct Address(ArcStr);
 
 /// Stands for whoever has no name (RFC 3323, 4.1.1.3). `invalid` is no domain that anybody has (RFC 2606).
 static ANONYMOUS: LazyLock<Address> =
-    LazyLock::new(|| Address { text: "anonymous@anonymous.invalid".into(), at: 9 });
+    LazyLock::new(|| Address("anonymous@anonymous.invalid".into()));
 
 impl Address {
     /// What stands for all who have proven no name, where an address is expected. It is nobody's.
@@ -138,7 +137,7 @@ impl Address {
     /// [`AddressError`] as [`Address::parse`], and [`AddressError::NotCanonical`].
     pub fn parse_canonical(text: &str) -> Result<Address, AddressError> {
         let address = Address::parse_plain(text)?;
-        if &*address.text == text { Ok(address) } else { Err(AddressError::NotCanonical) }
+        if address.as_str() == text { Ok(address) } else { Err(AddressError::NotCanonical) }
     }
 
     /// An address made of a user part and a domain.
@@ -147,8 +146,7 @@ impl Address {
     /// [`AddressError`] if the user part is none.
     pub fn new(local: &str, domain: &Domain) -> Result<Address, AddressError> {
         let local = canonical_local(local)?;
-        let at = u16::try_from(local.len()).map_err(|_| AddressError::TooLong)?;
-        Ok(Address { text: format!("{local}@{}", domain.as_str()).into(), at })
+        Ok(Address(format!("{local}@{}", domain.as_str()).into()))
     }
 
     fn parse_plain(text: &str) -> Result<Address, AddressError> {
@@ -156,27 +154,30 @@ impl Address {
             return Err(AddressError::TooLong);
         }
         let (local, domain) = text.split_once('@').ok_or(AddressError::NoDomain)?;
-        match u16::try_from(local.len()) {
-            Ok(at) if is_canonical_local(local) && is_canonical_domain(domain) => {
-                Ok(Address { text: text.into(), at })
-            }
-            _ => Address::new(local, &Domain::parse(domain)?),
+        match is_canonical_local(local) && is_canonical_domain(domain) {
+            true => Ok(Address(text.into())),
+            false => Address::new(local, &Domain::parse(domain)?),
         }
     }
 
     /// The canonical text, `user@domain`.
     pub fn as_str(&self) -> &str {
-        &self.text
+        &self.0
     }
 
     /// The user part.
     pub fn local(&self) -> &str {
-        &self.text[..usize::from(self.at)]
+        self.parts().0
     }
 
     /// The text of the domain part.
     pub fn domain_str(&self) -> &str {
-        &self.text[usize::from(self.at) + 1..]
+        self.parts().1
+    }
+
+    /// Neither part has an `@` of its own.
+    fn parts(&self) -> (&str, &str) {
+        self.0.split_once('@').unwrap_or((&self.0, ""))
     }
 
     /// The domain part.
@@ -227,7 +228,7 @@ impl fmt::Debug for Domain {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(&self.0)
     }
 }
 
@@ -366,6 +367,13 @@ mod tests {
         );
         assert_eq!(canonical(&"a".repeat(2000)), Err(AddressError::TooLong));
         assert!(canonical(&format!("a@{}.com", "b".repeat(64))).is_err());
+    }
+
+    #[test]
+    fn an_address_is_one_pointer() {
+        assert_eq!(size_of::<Address>(), size_of::<usize>());
+        assert_eq!(size_of::<Option<Address>>(), size_of::<usize>());
+        assert_eq!(size_of::<Domain>(), size_of::<usize>());
     }
 
     #[test]

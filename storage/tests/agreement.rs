@@ -10,7 +10,6 @@ use kit::*;
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are units")]
 enum Step {
     Submit(Unit),
     Reopen,

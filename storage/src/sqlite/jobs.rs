@@ -24,7 +24,6 @@ pub(crate) struct Waiting {
 }
 
 /// What the writer is asked.
-#[expect(clippy::large_enum_variant, reason = "nearly all are units")]
 pub(crate) enum Job {
     Unit(Waiting),
     Close(Promise<()>),

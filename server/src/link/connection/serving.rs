@@ -12,6 +12,7 @@ use super::Open;
 use crate::core::answers::Answer;
 
 /// What a request of the other side's has come to.
+#[expect(clippy::large_enum_variant, reason = "each lives for one match")]
 pub(super) enum Finished {
     /// This is answered.
     Answer(Command),

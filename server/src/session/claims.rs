@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use impp_acl::Ask;
-use impp_presence::Held;
 use impp_protocol::command::{Done, HeldVersion, Subscribe};
 use impp_protocol::presence::Version;
 use impp_protocol::state::SubscriptionState;
@@ -52,7 +51,7 @@ impl Session {
     /// All that is followed of presence is looked at from now on.
     pub(super) fn look_at_all(&mut self) {
         self.awaits = None;
-        for presentity in self.followed.keys() {
+        for presentity in self.whom.followed() {
             self.client.mailbox.presentity_dirty(presentity);
         }
         self.client.mailbox.contacts_changed();
@@ -62,11 +61,10 @@ impl Session {
     /// its own request has said it, and an end stays one.
     pub(super) fn claim(&mut self, claims: Claims) {
         for (presentity, version) in claims {
-            if let Some(followed) = self.followed.get_mut(&presentity)
-                && followed.waits.is_none()
-                && followed.ended.is_none()
+            if self.whom.of(&presentity).is_some_and(|followed| followed.ended.is_none())
+                && self.whom.waits(&presentity).is_none()
             {
-                *followed = Followed::claimed(Some(version));
+                self.whom.follow(&presentity, Followed::claimed(Some(version)));
             }
         }
         self.look_at_all();
@@ -80,13 +78,5 @@ impl Session {
         contacts_of(&self.client, &subscribe.address)?;
         self.claim(claims(subscribe.versions));
         Ok(Done { state: Some(SubscriptionState::Active), ..Done::empty() })
-    }
-}
-
-impl Followed {
-    /// What is followed anew by who says that it holds this.
-    pub(super) fn claimed(version: Option<Version>) -> Followed {
-        let held = version.map_or(Held::Nothing, Held::Claimed);
-        Followed { held, ..Followed::default() }
     }
 }

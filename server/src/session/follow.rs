@@ -5,7 +5,6 @@
 //! asked for is answered later, and nobody else waits for it.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use impp_acl::Ask;
@@ -19,7 +18,8 @@ use tokio::sync::oneshot;
 use super::claims::claims;
 use super::things::presence::granted;
 use super::things::{contacts_of, lists, offered, permit, takes};
-use super::{Followed, Session};
+use super::whom::Waits;
+use super::{Followed, Mark, Session};
 use crate::core::answers::{Answer, Handled, Unstored};
 use crate::core::listeners::Listener;
 use crate::core::steps::Steps;
@@ -28,10 +28,6 @@ use crate::reach::{Follow, Follows, Looked, Release};
 /// Another domain's answer is waited for so long; then SUBSCRIBE is answered that the state is unknown,
 /// and the rest comes by NOTIFY; FETCH that the home is unreachable.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
-
-/// What was answered, once it was: what the client holds and the state it was told; nothing if it
-/// does not follow.
-pub(super) type Waits = Arc<OnceLock<Option<(Held, SubscriptionState)>>>;
 
 impl Session {
     /// Follows a thing, refreshes that, or ends it.
@@ -100,14 +96,11 @@ impl Session {
         let follow = Follow { watcher, bond, listener, wait: true };
         let Follows { state, version, answered } =
             self.serving.rooms.reach.follow(&presentity, follow).await?;
-        match snapshots {
-            true => self.whole.insert(presentity.clone()),
-            false => self.whole.remove(&presentity),
-        };
+        self.whom.mark(&presentity, Mark::Whole, snapshots);
         let Some(answered) = answered else {
             let held = held(state, version, claimed);
             self.now_follows(&presentity, Followed::answered(held, state));
-            self.own.insert(presentity);
+            self.whom.mark(&presentity, Mark::Own, true);
             return Ok(Answer::now(Ok(stands(state, lease, version))));
         };
         Ok(self.follow_later(presentity, claimed, lease, answered))
@@ -122,9 +115,9 @@ impl Session {
         answered: oneshot::Receiver<Result<(), Error>>,
     ) -> Answer {
         let waits = Waits::default();
-        let followed = Followed { waits: Some(waits.clone()), ..Followed::default() };
-        self.now_follows(&presentity, followed);
-        self.own.insert(presentity.clone());
+        self.now_follows(&presentity, Followed::default());
+        self.whom.wait(&presentity, waits.clone());
+        self.whom.mark(&presentity, Mark::Own, true);
         let (reach, mailbox) = (self.serving.rooms.reach.clone(), self.client.mailbox.clone());
         let (watcher, hurry) = (self.address().clone(), self.hurry.clone().notified_owned());
         Answer::later(async move {
@@ -188,7 +181,7 @@ impl Session {
     /// A session follows so many at most.
     pub(super) fn needs_room(&self, presentity: &Address) -> Result<(), Error> {
         let limit = self.serving.settings.load().limits.subscriptions_max as usize;
-        if self.followed.len() < limit || self.followed.contains_key(presentity) {
+        if self.whom.len() < limit || self.whom.of(presentity).is_some() {
             return Ok(());
         }
         let text = format!("you follow {limit} presentities, and that is the most");
@@ -220,7 +213,7 @@ impl Session {
     /// The session follows a presentity no more because of the contact list; whether that was all. What
     /// the client has asked for by itself stays, and so does a lease of its device.
     async fn unlist(&mut self, presentity: &Address) -> Result<bool, Error> {
-        if self.own.contains(presentity) {
+        if self.whom.is(presentity, Mark::Own) {
             return Ok(false);
         }
         self.unfollowed(presentity);
@@ -236,9 +229,10 @@ impl Session {
     async fn unlist_all(&mut self, mut gone: Vec<Address>) -> Result<(), Error> {
         while let Some(presentity) = gone.pop() {
             if let Err(error) = self.unlist(&presentity).await {
-                self.by_contact.extend(gone);
-                self.by_contact.insert(presentity.clone());
-                self.lost.insert(presentity);
+                for left in gone.iter().chain([&presentity]) {
+                    self.whom.mark(left, Mark::Listed, true);
+                }
+                self.whom.mark(&presentity, Mark::Lost, true);
                 return Err(error);
             }
         }
@@ -251,7 +245,7 @@ impl Session {
         offered(&self.client.account, Service::Presence)?;
         if subscribe.lease == Some(Duration::ZERO) {
             self.expanded = false;
-            let all = std::mem::take(&mut self.by_contact);
+            let all = self.whom.take_marked(Mark::Listed);
             self.unlist_all(all.into_iter().collect()).await?;
             return Ok(ended());
         }
@@ -259,22 +253,19 @@ impl Session {
         let mut claims = claims(subscribe.versions);
         let number = Some(self.serving.things.contacts.number(&acting).await?);
         let contacts = self.serving.things.contacts.entries(&acting).await?;
-        let left = std::mem::take(&mut self.by_contact);
+        let left = self.whom.take_marked(Mark::Listed);
         let (mut entries, mut steps) = (Vec::new(), Steps::default());
         for mut contact in contacts.into_iter().filter(|contact| contact.follow) {
             steps.taken().await;
             // Whoever asks anew holds what it says that it holds.
             let followed = Followed::claimed(claims.remove(&contact.address));
-            self.followed.insert(contact.address.clone(), followed);
+            self.whom.follow(&contact.address, followed);
             contact.subscription = self.follow_contact(&contact.address).await;
-            match contact.subscription {
-                None => self.lost.insert(contact.address.clone()),
-                Some(_) => self.lost.remove(&contact.address),
-            };
-            self.by_contact.insert(contact.address.clone());
+            self.whom.mark(&contact.address, Mark::Lost, contact.subscription.is_none());
+            self.whom.mark(&contact.address, Mark::Listed, true);
             entries.push(contact);
         }
-        let gone = left.difference(&self.by_contact).cloned().collect();
+        let gone = left.into_iter().filter(|who| !self.whom.is(who, Mark::Listed)).collect();
         self.unlist_all(gone).await?;
         let key = |contact: &Contact| lists::by_address(&contact.address);
         let (entries, next) = lists::part(entries, None, key);
@@ -297,7 +288,7 @@ impl Session {
             return None;
         };
         let state = follows.state;
-        let held = self.followed.get(presentity).map_or(Held::Nothing, |followed| followed.held);
+        let held = self.whom.of(presentity).map_or(Held::Nothing, |followed| followed.held);
         let shows = matches!(state, SubscriptionState::Active | SubscriptionState::Stale);
         let held = if shows { held } else { Held::Nothing };
         self.now_follows(presentity, Followed::answered(held, state));
@@ -315,23 +306,23 @@ impl Session {
         let (mut ended, mut wanted, mut new) = (Vec::new(), BTreeSet::new(), Vec::new());
         for contact in contacts.into_iter().filter(|contact| contact.follow) {
             let stands = contact.subscription.is_some_and(|s| s != SubscriptionState::Terminated);
-            let again = stands && self.lost.contains(&contact.address);
-            if again || !self.by_contact.contains(&contact.address) {
+            let again = stands && self.whom.is(&contact.address, Mark::Lost);
+            if again || !self.whom.is(&contact.address, Mark::Listed) {
                 new.push(contact.address.clone());
             }
             wanted.insert(contact.address);
         }
         for presentity in &new {
-            self.lost.remove(presentity);
-            if self.follow_contact(presentity).await.is_none() {
-                self.lost.insert(presentity.clone());
+            let lost = self.follow_contact(presentity).await.is_none();
+            self.whom.mark(presentity, Mark::Lost, lost);
+            if lost {
                 ended.push((presentity.clone(), SubscriptionEvent::Rejected));
             }
         }
         let mut kept = wanted.clone();
-        for presentity in self.by_contact.clone().difference(&wanted) {
+        for presentity in self.whom.marked(Mark::Listed).difference(&wanted) {
             // Its end was told already.
-            let has_ended = self.lost.contains(presentity);
+            let has_ended = self.whom.is(presentity, Mark::Lost);
             match self.unlist(presentity).await {
                 Ok(false) => continue,
                 Ok(true) => {}
@@ -345,10 +336,7 @@ impl Session {
                 ended.push((presentity.clone(), SubscriptionEvent::Timeout));
             }
         }
-        self.lost.retain(|presentity| wanted.contains(presentity));
-        // Who sets such a contact anew has it followed again.
-        self.lost.extend(kept.difference(&wanted).cloned());
-        self.by_contact = kept;
+        self.whom.list(&wanted, &kept);
         ended
     }
 }

@@ -22,15 +22,15 @@ mod things;
 mod unheard;
 mod visitor;
 mod waiting;
+mod whom;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use impp_presence::{Change, Held, Keeper};
+use impp_presence::{Change, Keeper};
 use impp_protocol::command::{Done, Fetch, Subscribe};
-use impp_protocol::hashing::HashMap;
-use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
+use impp_protocol::state::SubscriptionEvent;
 use impp_protocol::{Address, Code, Command, Error, What};
 use tokio::time::Instant;
 
@@ -57,6 +57,7 @@ use things::Following;
 pub use things::{Client, Rules, Things};
 use unheard::Unheard;
 pub use visitor::{Visitor, Visits};
+use whom::{Followed, Mark, Whom};
 
 /// The rooms that sessions stand on, beside the ground.
 #[derive(Clone)]
@@ -120,19 +121,13 @@ pub struct Session {
     /// Whose it is.
     pub client: Client,
     serving: Arc<Serving>,
-    followed: HashMap<Address, Followed>,
+    whom: Whom,
     /// What has ended, as the client was told; maybe on a connection that was lost just then.
     ended: Unheard<Option<SubscriptionEvent>>,
-    /// Whether the contact list is followed as it changes, and whom it names.
+    /// Whether the contact list is followed as it changes.
     expanded: bool,
-    by_contact: BTreeSet<Address>,
-    /// Whom the client has asked to follow by a SUBSCRIBE for them alone.
-    own: BTreeSet<Address>,
-    /// Of whom it takes no patches, by a SUBSCRIBE for them alone; or of all in the list.
-    whole: BTreeSet<Address>,
+    /// Whether it takes no patches of those in it.
     whole_list: bool,
-    /// Of those in the list, whose following has ended, and not by the client's word.
-    lost: BTreeSet<Address>,
     /// Other things that are followed, as their files keep them.
     things: BTreeMap<(Address, What), Box<dyn Following>>,
     /// Until when the client is to say what it holds of presence; it is told none before.
@@ -145,41 +140,18 @@ pub struct Session {
     hurry: Arc<tokio::sync::Notify>,
 }
 
-/// A presentity that the client follows, and what it was told of it.
-#[derive(Clone, Debug, Default)]
-struct Followed {
-    held: Held,
-    state: Option<SubscriptionState>,
-    /// The answer is still to come, from another domain: nothing is told before.
-    waits: Option<follow::Waits>,
-    /// It has ended, for this reason, and that may not have arrived.
-    ended: Option<SubscriptionEvent>,
-}
-
-impl Followed {
-    /// What was answered.
-    fn answered(held: Held, state: SubscriptionState) -> Followed {
-        Followed { held, state: Some(state), ..Followed::default() }
-    }
-}
-
 impl Session {
     /// A new session.
     pub fn new(client: Client, serving: Arc<Serving>) -> Session {
-        let (followed, by_contact, own, whole, lost) = Default::default();
-        let hurry = Arc::default();
-        let (expanded, things, ended, awaits, answers, grown) = Default::default();
+        let (whom, ended, things, awaits) = Default::default();
+        let (answers, grown, hurry) = Default::default();
         Session {
             client,
             serving,
-            followed,
+            whom,
             ended,
-            expanded,
-            by_contact,
-            own,
-            whole,
+            expanded: false,
             whole_list: false,
-            lost,
             things,
             awaits,
             answers,
@@ -206,12 +178,9 @@ impl Session {
         }
         self.client.mailbox.set_absent(false);
         // So is the end of what has ended: whoever looks, and does not listen any more, is told so.
-        for followed in self.followed.values_mut() {
-            // Why it has ended, if a return that failed was to tell that.
-            *followed = Followed { ended: followed.ended, ..Followed::default() };
-        }
+        self.whom.begin_anew();
         for (presentity, ended) in self.ended.take() {
-            self.followed.insert(presentity, Followed { ended, ..Followed::default() });
+            self.whom.follow(&presentity, Followed { ended, ..Followed::default() });
         }
         self.look_at_all();
         self.serving.devices.note_use_soon(&self.client.mailbox);
@@ -318,7 +287,7 @@ impl Session {
         self.serving.devices.note_use(&self.client.mailbox).await;
         let id = self.client.mailbox.id;
         let keepers = vec![Keeper::Session(id)];
-        for presentity in self.followed.keys() {
+        for presentity in self.whom.followed() {
             let (watcher, listener) = (self.client.account.address.clone(), Some(id.into()));
             let release = Release { watcher, keepers: keepers.clone(), listener };
             let left = self.serving.rooms.reach.release(presentity, release).await;
@@ -338,7 +307,7 @@ impl Session {
 
     fn now_follows(&mut self, presentity: &Address, followed: Followed) {
         self.ended.remove(presentity);
-        self.followed.insert(presentity.clone(), followed);
+        self.whom.follow(presentity, followed);
         self.client.mailbox.now_follows(presentity);
         self.client.mailbox.presentity_dirty(presentity);
     }
@@ -346,17 +315,15 @@ impl Session {
     /// The end of it is told. As many are remembered as can be followed.
     fn told_end(&mut self, presentity: &Address, event: Option<SubscriptionEvent>) {
         self.unfollowed(presentity);
-        if self.by_contact.contains(presentity) {
-            self.lost.insert(presentity.clone());
+        if self.whom.is(presentity, Mark::Listed) {
+            self.whom.mark(presentity, Mark::Lost, true);
         }
         let most = self.serving.settings.load().limits.subscriptions_max as usize;
         self.ended.told(presentity.clone(), event, most);
     }
 
     fn unfollowed(&mut self, presentity: &Address) {
-        self.followed.remove(presentity);
-        self.own.remove(presentity);
-        self.whole.remove(presentity);
+        self.whom.let_go(presentity);
         self.client.mailbox.unfollowed(presentity);
     }
 

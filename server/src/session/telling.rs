@@ -11,7 +11,7 @@ use impp_protocol::state::SubscriptionState;
 use impp_protocol::{Address, Error, What};
 
 use super::things::log_of;
-use super::{Event, Followed, Front, Session};
+use super::{Event, Followed, Front, Mark, Session};
 use crate::core::answers::Answer;
 use crate::core::listeners::Listener;
 use crate::core::notify::disclose;
@@ -95,7 +95,7 @@ impl Session {
     ) -> Result<(), Error> {
         let Some(followed) = self.take_followed(presentity) else { return Ok(()) };
         let (watcher, session) = (&self.client.account.address, self.client.mailbox.id);
-        let Followed { held, state, ended, .. } = followed;
+        let Followed { held, state, ended } = followed;
         let pull = Pull { watcher, session, held, state };
         let Some(news) = self.serving.rooms.reach.pull(presentity, pull).await? else {
             return Ok(());
@@ -109,15 +109,15 @@ impl Session {
         if state == SubscriptionState::Terminated {
             self.told_end(presentity, event);
         } else {
-            self.followed.insert(presentity.clone(), Followed::answered(held, state));
+            self.whom.follow(presentity, Followed::answered(held, state));
         }
         Ok(())
     }
 
     /// What it follows of somebody, if it may be told now, and what it holds as it takes news of that.
     fn take_followed(&mut self, presentity: &Address) -> Option<Followed> {
-        let mut followed = self.followed.get(presentity).cloned()?;
-        match followed.waits.as_ref().map(|waits| waits.get()) {
+        let mut followed = self.whom.of(presentity)?;
+        match self.whom.waits(presentity).map(|waits| waits.get().copied()) {
             None => {}
             Some(None) => return None,
             Some(Some(None)) => {
@@ -125,12 +125,12 @@ impl Session {
                 return None;
             }
             Some(Some(Some((held, state)))) => {
-                followed = Followed::answered(*held, *state);
-                self.followed.insert(presentity.clone(), followed.clone());
+                followed = Followed::answered(held, state);
+                self.whom.follow(presentity, followed);
             }
         }
-        let by_list = self.whole_list && self.by_contact.contains(presentity);
-        if by_list || self.whole.contains(presentity) {
+        let by_list = self.whole_list && self.whom.is(presentity, Mark::Listed);
+        if by_list || self.whom.is(presentity, Mark::Whole) {
             followed.held = followed.held.whole();
         }
         Some(followed)

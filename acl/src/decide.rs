@@ -53,7 +53,8 @@ pub struct Question<'a> {
 pub struct Decision {
     pub(crate) handling: Handling,
     pub(crate) grants: Grants,
-    until: Option<Timestamp>,
+    /// The end of all times, if there is none.
+    until: Timestamp,
 }
 
 /// Which rules made a decision, each by its place.
@@ -82,20 +83,21 @@ impl Decision {
 
     /// The next moment at which time alone may change the decision.
     pub fn until(&self) -> Option<Timestamp> {
-        self.until
+        (self.until < Timestamp::MAX).then_some(self.until)
     }
 
     /// The same decision, with its moment by a clock that is so many milliseconds ahead of the one by
     /// which it was made.
     #[must_use]
     pub fn by_clock_ahead(self, millis: i64) -> Decision {
-        Decision { until: self.until.map(|until| until.shifted(millis)), ..self }
+        let until = self.until().map(|until| until.shifted(millis));
+        Decision { until: until.unwrap_or(Timestamp::MAX), ..self }
     }
 
     /// The same, to be looked at again by then.
     #[must_use]
     pub fn until_at_most(self, at: Timestamp) -> Decision {
-        Decision { until: self.until.into_iter().chain([at]).min(), ..self }
+        Decision { until: self.until.min(at), ..self }
     }
 
     /// The same put off: it waits for its owner, or else is taken and shown nothing.
@@ -123,7 +125,7 @@ pub(crate) fn reasoned(rules: &RuleSet, question: &Question<'_>) -> (Decision, R
 /// What the owner's rules and the floor make together.
 fn united(rules: &RuleSet, question: &Question<'_>) -> (Decision, Reasons) {
     let mut decision =
-        Decision { handling: Handling::Block, grants: Grants::nothing(), until: None };
+        Decision { handling: Handling::Block, grants: Grants::nothing(), until: Timestamp::MAX };
     let mut reasons = Reasons::default();
     if matches!(question.watcher, Watcher::Principal(address) if address == question.owner) {
         decision.handling = Handling::Allow;
@@ -153,7 +155,7 @@ impl Decision {
         let outcome = conditions.test(asked);
         if matches!(outcome, Outcome::Matched(_) | Outcome::NotNow) {
             let next = conditions.next_change(asked.now);
-            self.until = self.until.into_iter().chain(next).min();
+            self.until = next.into_iter().fold(self.until, Timestamp::min);
         }
         matches!(outcome, Outcome::Matched(_))
     }

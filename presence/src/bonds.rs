@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use impp_protocol::{DeviceId, SessionId, Timestamp};
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 /// What keeps a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +63,19 @@ impl Bonds {
     pub fn restored(leases: &BTreeMap<DeviceId, Timestamp>, by_contact: bool) -> Bonds {
         let leases = leases.iter().map(|(device, until)| Bond::Lease(*device, *until));
         Bonds(leases.chain(by_contact.then_some(Bond::Contact)).collect())
+    }
+
+    /// One alone.
+    pub(crate) fn one(bond: Bond) -> Bonds {
+        Bonds(smallvec![bond])
+    }
+
+    /// The one that there is, if it is alone.
+    pub(crate) fn only(&self) -> Option<Bond> {
+        match self.0[..] {
+            [bond] => Some(bond),
+            _ => None,
+        }
     }
 
     /// Whether nobody keeps it.

@@ -11,6 +11,13 @@ pub struct LinkId(pub [u8; 16]);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListenerId([u8; 16]);
 
+impl ListenerId {
+    /// The session that it is, for who knows that it is one.
+    pub(crate) fn as_session(self) -> SessionId {
+        SessionId(self.0)
+    }
+}
+
 /// What a session follows wakes it.
 impl From<SessionId> for ListenerId {
     fn from(SessionId(session): SessionId) -> ListenerId {

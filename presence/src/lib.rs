@@ -8,7 +8,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `ids.rs` | names of devices, sessions and links |
-//! | `bonds.rs` | what keeps a subscription, at either end of it |
+//! | `bonds.rs`, `ties.rs` | what keeps a subscription, at either end of it; and who is told of it |
 //! | `watching.rs`, `watchers.rs` | one watcher; all of a presentity, and when which is due |
 //! | `looks.rs` | who has looked once, and was no watcher |
 //! | `policy.rs` | an owner's rules and contacts, as decisions look at them |
@@ -29,6 +29,7 @@ mod ids;
 mod looks;
 mod policy;
 mod presentity;
+mod ties;
 mod watchers;
 mod watching;
 

@@ -122,7 +122,7 @@ impl Watchers {
     pub(crate) fn unlisten(&mut self, who: &Address, listener: ListenerId) {
         let Some(watching) = self.all.get_mut(who) else { return };
         let before = watching.is_idle();
-        watching.listeners.retain(|other| *other != listener);
+        watching.unlisten(listener);
         if !before && watching.is_idle() {
             let since = watching.since;
             self.idle.add(since, who);

@@ -7,11 +7,12 @@ use std::time::Duration;
 use impp_acl::{Decision, Handling};
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{DeviceId, Timestamp};
-use smallvec::{SmallVec, smallvec};
+use smallvec::smallvec;
 
 use crate::bonds::{Bond, Bonds, Keeper};
 use crate::ids::ListenerId;
 use crate::presentity::{Pace, PaceLimit};
+use crate::ties::Ties;
 
 /// How long a request waits that nobody keeps any more, and about which the owner does not decide (RFC 3857
 /// 4.7.1, giveup): longer than a long absence, so that it is found at the return.
@@ -50,15 +51,19 @@ pub struct Watching {
     pub since: Timestamp,
     /// What the rules say.
     pub decision: Decision,
-    /// What keeps them; none if only word of them is kept.
-    pub bonds: Bonds,
-    /// Sessions that get notifications; of a watcher of another domain, the link.
-    pub listeners: SmallVec<[ListenerId; 1]>,
-    /// How often the owner's sphere may still grant it another view; none as long as it has rested, as
-    /// nearly all have.
-    pub(crate) pace: Option<Box<Pace>>,
+    /// What keeps them, and who is told.
+    pub(crate) ties: Ties,
+    /// None, of nearly all.
+    pub(crate) seldom: Option<Box<Seldom>>,
+}
+
+/// What few watchers have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seldom {
+    /// How often the owner's sphere may still grant it another view; none as long as it has rested.
+    pace: Option<Pace>,
     /// Before that it is not given up, though it waits.
-    pub(crate) spared_until: Timestamp,
+    spared_until: Timestamp,
 }
 
 impl Watching {
@@ -70,29 +75,33 @@ impl Watching {
             Handling::PoliteBlock | Handling::Allow => SubscriptionState::Active,
         };
         let event = SubscriptionEvent::Subscribe;
-        let (bonds, listeners, pace) = Default::default();
-        let (since, spared_until) = (now, now);
-        Some(Watching { state, event, since, decision, bonds, listeners, pace, spared_until })
+        let (ties, seldom) = Default::default();
+        Some(Watching { state, event, since: now, decision, ties, seldom })
     }
 
     /// A watcher whom the store remembers, read now. A request that only a session kept waits from when
     /// it is decided about again.
     pub fn restored(kept: &Kept, decision: Decision, now: Timestamp) -> Watching {
-        let mut bonds = Bonds::restored(&kept.leases, kept.by_contact);
-        if let Some(until) = kept.server {
-            bonds.keep(Bond::Server(until));
-        }
+        let mut ties = Ties::default();
+        ties.edit(|bonds, _| {
+            *bonds = Bonds::restored(&kept.leases, kept.by_contact);
+            kept.server.into_iter().for_each(|until| bonds.keep(Bond::Server(until)));
+        });
         let Kept { state, event, since, .. } = *kept;
-        let (listeners, pace, spared_until) = (SmallVec::new(), None, now.after(SPARED_FOR));
-        Watching { state, event, since, decision, bonds, listeners, pace, spared_until }
+        // Whoever comes to wait later waits from then on, for longer than it would be spared.
+        let waits = state == SubscriptionState::Waiting;
+        let spared_until = now.after(SPARED_FOR);
+        let seldom = waits.then(|| Box::new(Seldom { spared_until, ..Seldom::default() }));
+        Watching { state, event, since, decision, ties, seldom }
     }
 
     /// What survives of it. An active subscription that only a session keeps ends with the server;
     /// a request waits.
     pub fn kept(&self) -> Option<Kept> {
-        let leases = self.bonds.leases();
-        let server = self.bonds.of(Keeper::Server).and_then(Bond::until);
-        let by_contact = self.bonds.of(Keeper::Contact).is_some();
+        let bonds = self.bonds();
+        let leases = bonds.leases();
+        let server = bonds.of(Keeper::Server).and_then(Bond::until);
+        let by_contact = bonds.of(Keeper::Contact).is_some();
         let keep = match self.state {
             // The latter two are for watchers elsewhere to say of us.
             SubscriptionState::Terminated
@@ -105,21 +114,36 @@ impl Watching {
         keep.then_some(Kept { state, event, since, leases, server, by_contact })
     }
 
+    /// What keeps them; none if only word of them is kept.
+    pub fn bonds(&self) -> Bonds {
+        self.ties.bonds()
+    }
+
+    /// Sessions that get notifications; of a watcher of another domain, the link.
+    pub fn listeners(&self) -> &[ListenerId] {
+        self.ties.listeners()
+    }
+
     /// Makes this link the only listener: a watcher of another domain has one, the newest.
     pub(crate) fn listen_only(&mut self, link: ListenerId) {
-        self.listeners = smallvec![link];
+        self.ties.edit(|_, listeners| *listeners = smallvec![link]);
     }
 
     /// Adds a session that gets notifications.
     pub(crate) fn listen(&mut self, session: ListenerId) {
-        if !self.listeners.contains(&session) {
-            self.listeners.push(session);
+        if !self.tells(session) {
+            self.ties.edit(|_, listeners| listeners.push(session));
         }
+    }
+
+    /// It is told over this session or link no more.
+    pub(crate) fn unlisten(&mut self, listener: ListenerId) {
+        self.ties.edit(|_, listeners| listeners.retain(|other| *other != listener));
     }
 
     /// Whether this session or link is told.
     pub(crate) fn tells(&self, listener: impl Into<ListenerId>) -> bool {
-        self.listeners.contains(&listener.into())
+        self.listeners().contains(&listener.into())
     }
 
     /// Whether it waits for the owner, kept or not.
@@ -134,7 +158,7 @@ impl Watching {
 
     /// Whether it has ended, and there is nobody left to be told.
     pub(crate) fn is_idle(&self) -> bool {
-        self.state == SubscriptionState::Terminated && self.listeners.is_empty()
+        self.state == SubscriptionState::Terminated && self.listeners().is_empty()
     }
 
     /// Whether it ended because nobody kept it, and not by the owner's will.
@@ -150,13 +174,15 @@ impl Watching {
 
     /// When the next lease ends, the decision may change by time alone, or nobody waits for one any more.
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        let ends = self.bonds.next_end().into_iter();
+        let ends = self.bonds().next_end().into_iter();
         ends.chain(self.decision.until()).chain(self.gives_up_at()).min()
     }
 
     fn gives_up_at(&self) -> Option<Timestamp> {
         let waits = self.state == SubscriptionState::Waiting;
-        waits.then(|| self.since.after(GIVEUP_AFTER).max(self.spared_until))
+        let spared_until = self.seldom.as_ref().map(|seldom| seldom.spared_until);
+        let at = self.since.after(GIVEUP_AFTER);
+        waits.then(|| spared_until.into_iter().fold(at, Timestamp::max))
     }
 
     /// Ends a request that has waited for too long.
@@ -173,7 +199,7 @@ impl Watching {
 
     /// Whether it asks, and what kept it has ended with the server before this one.
     fn is_deserted(&self) -> bool {
-        self.state == SubscriptionState::Pending && self.bonds.is_empty()
+        self.state == SubscriptionState::Pending && self.bonds().is_empty()
     }
 
     /// How it stands by a decision, if that is otherwise than now.
@@ -200,12 +226,14 @@ impl Watching {
 
     /// When a sphere may grant it another view, if not now.
     pub(crate) fn waits_until(&self, now: Timestamp, limit: PaceLimit) -> Option<Timestamp> {
-        self.pace.as_deref().copied().and_then(|mut pace| pace.waits_until(now, limit))
+        let pace = self.seldom.as_ref().and_then(|seldom| seldom.pace);
+        pace.and_then(|mut pace| pace.waits_until(now, limit))
     }
 
     /// A sphere grants it another view.
     pub(crate) fn spend(&mut self, now: Timestamp, limit: PaceLimit) {
-        let pace = self.pace.get_or_insert_with(|| Box::new(Pace::rested(now, limit)));
+        let seldom = self.seldom.get_or_insert_default();
+        let pace = seldom.pace.get_or_insert_with(|| Pace::rested(now, limit));
         pace.waits_until(now, limit);
         pace.spend();
     }
@@ -225,7 +253,7 @@ impl Watching {
     /// After a bond went: nobody keeps the subscription any more, so it ends, or waits if the
     /// owner has not decided.
     pub(crate) fn settle(&mut self, now: Timestamp) {
-        if !self.bonds.is_empty() {
+        if !self.bonds().is_empty() {
             return;
         }
         match self.state {
@@ -250,7 +278,18 @@ impl Watching {
     fn turn(&mut self, now: Timestamp, state: SubscriptionState, event: SubscriptionEvent) {
         (self.state, self.event, self.since) = (state, event, now);
         if state == SubscriptionState::Terminated {
-            self.bonds.clear();
+            self.ties.edit(|bonds, _| bonds.clear());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// There is one for each who follows each presentity.
+    #[test]
+    fn a_watcher_is_small() {
+        assert!(size_of::<Watching>() <= 72, "{}", size_of::<Watching>());
     }
 }

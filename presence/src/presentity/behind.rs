@@ -134,7 +134,7 @@ impl Presentity {
     pub(super) fn wake(&mut self, all: &[Address], effects: &mut Effects) {
         for who in all {
             self.missed.remove(who);
-            let listeners = self.newest.watchers.get(who).map(|watching| &watching.listeners);
+            let listeners = self.newest.watchers.get(who).map(Watching::listeners);
             effects.wake.extend(listeners.into_iter().flatten());
         }
     }

@@ -18,6 +18,7 @@ use crate::contact_list::{Amended, Amendment};
 use crate::ids::ListenerId;
 use crate::places::{Amount, Asker};
 use crate::policy::{Policy, Sphere};
+use crate::ties::Listeners;
 use crate::watchers::Watchers;
 use crate::watching::Watching;
 
@@ -240,7 +241,7 @@ impl State {
         for who in &due {
             self.watchers.edit(who, |watching| {
                 let Some(watching) = watching else { return };
-                if watching.bonds.expire(now) {
+                if watching.ties.edit(|bonds, _| bonds.expire(now)) {
                     watching.settle(now);
                 }
                 watching.give_up(now);
@@ -340,7 +341,7 @@ impl State {
         self.watchers.edit(watcher, |entry| {
             let old = entry.take();
             // Other sessions of the same watcher go on listening: all of them stand alike.
-            let listeners = old.as_ref().map(|old| old.listeners.clone()).unwrap_or_default();
+            let listeners: Listeners = old.iter().flat_map(Watching::listeners).copied().collect();
             let live = |old: &Watching| {
                 matches!(old.state, SubscriptionState::Active | SubscriptionState::Pending)
             };
@@ -352,11 +353,11 @@ impl State {
                 None => Watching::asked(now, decision),
             };
             let Some(mut watching) = watching else { return Asked::Refused };
-            watching.listeners = listeners;
+            watching.ties.edit(|_, all| *all = listeners);
             let mut answer = Asked::Refused;
             if watching.state != SubscriptionState::Terminated {
                 answer = Asked::Stands(watching.state);
-                watching.bonds.keep(bond);
+                watching.ties.edit(|bonds, _| bonds.keep(bond));
                 match listener {
                     Some(link) if remote => watching.listen_only(link),
                     Some(session) => watching.listen(session),
@@ -380,8 +381,10 @@ impl State {
         }
         self.watchers.edit(watcher, |watching| {
             let Some(watching) = watching else { return };
-            watching.listeners.retain(|other| Some(*other) != listener);
-            let released = keepers.iter().filter(|keeper| watching.bonds.release(**keeper)).count();
+            let released = watching.ties.edit(|bonds, listeners| {
+                listeners.retain(|other| Some(*other) != listener);
+                keepers.iter().filter(|keeper| bonds.release(**keeper)).count()
+            });
             if released > 0 {
                 watching.settle(now);
             }

@@ -338,13 +338,13 @@ impl Presentity {
     /// Whether the server of a watcher's domain keeps its subscription, once all is stored: so it
     /// counts.
     pub fn is_kept_by_server(&self, who: &Address) -> bool {
-        self.newest.watchers.get(who).is_some_and(|watching| watching.bonds.is_kept_by_server())
+        self.newest.watchers.get(who).is_some_and(|watching| watching.bonds().is_kept_by_server())
     }
 
     /// Whether a lease keeps a watcher's subscription, in the same sense.
     pub fn is_kept_by_lease(&self, who: &Address) -> bool {
         let watching = self.newest.watchers.get(who);
-        watching.is_some_and(|watching| !watching.bonds.leases().is_empty())
+        watching.is_some_and(|watching| !watching.bonds().leases().is_empty())
     }
 
     /// The layers that are shown.

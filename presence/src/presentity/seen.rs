@@ -238,7 +238,7 @@ pub(super) fn seen(
 
 /// How many they are who follow without a name: they stand alike, as sessions of one.
 fn sessions(who: &Address, watching: &Watching) -> Option<usize> {
-    (who.is_anonymous() && watching.is_active()).then(|| watching.bonds.len())
+    (who.is_anonymous() && watching.is_active()).then(|| watching.bonds().len())
 }
 
 fn is_polite(watching: &Watching) -> bool {

@@ -71,7 +71,7 @@ impl Presentity {
                 come.extend(active.and_then(|new| new.decision.view_key()));
                 // Who asks to follow just now is told by the answer. Who lets go may have been held up
                 // in what it has to say to others.
-                effects.wake.extend(old.into_iter().flat_map(|old| &old.listeners));
+                effects.wake.extend(old.into_iter().flat_map(Watching::listeners));
             }
             let seen = |watching| seen(who, watching);
             if old.map(seen) != new.map(seen) {
@@ -79,10 +79,11 @@ impl Presentity {
             }
             // Another link has taken the place of one, which is to say so.
             if let (Some(old), Some(new)) = (old, new)
-                && new.bonds.is_kept_by_server()
-                && !new.listeners.is_empty()
+                && new.bonds().is_kept_by_server()
+                && !new.listeners().is_empty()
             {
-                let replaced = old.listeners.iter().filter(|other| !new.listeners.contains(other));
+                let (old, new) = (old.listeners(), new.listeners());
+                let replaced = old.iter().filter(|other| !new.contains(other));
                 effects.wake.extend(replaced);
             }
         }
@@ -110,7 +111,7 @@ impl Presentity {
         if is_over {
             // Whoever was told nothing is told now.
             self.recovering_until = None;
-            let all = self.newest.watchers.iter().flat_map(|(_, watching)| &watching.listeners);
+            let all = self.newest.watchers.iter().flat_map(|(_, watching)| watching.listeners());
             effects.wake.extend(all);
         }
         for key in self.contents.due(now) {
@@ -183,7 +184,7 @@ impl Presentity {
         let all = self.newest.watchers.of_view(key).chain(also);
         // Who is behind would find nothing yet.
         let free = all.filter(|(who, _)| !self.behind.has(who));
-        effects.wake.extend(free.flat_map(|(_, watching)| &watching.listeners));
+        effects.wake.extend(free.flat_map(|(_, watching)| watching.listeners()));
     }
 
     /// What is shown to anybody, now or with what is staged.

@@ -368,7 +368,7 @@ impl Presentity {
         for staged in &mut self.staged {
             staged.change.unlisten(listener);
             if let Some(Some(watching)) = staged.before.watchers.get_mut(who) {
-                watching.listeners.retain(|other| *other != listener);
+                watching.unlisten(listener);
             }
         }
     }

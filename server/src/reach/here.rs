@@ -225,7 +225,7 @@ impl Home for Here {
                 let version = presentity.version_for(now, watcher);
                 let watching = presentity.watcher(watcher)?;
                 let (state, event) = (watching.state, watching.event);
-                let ends_in = watching.bonds.ends_in(now);
+                let ends_in = watching.bonds().ends_in(now);
                 Some(Stands { state, event, ends_in, version, is_known: true })
             });
             stands.await

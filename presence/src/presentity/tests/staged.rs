@@ -84,11 +84,9 @@ fn g8_a_refresh_that_is_not_stored_ends_no_subscription() {
         alice.failed(at(3), id, false);
         let watching = alice.watcher(&bob()).unwrap();
         assert_eq!(watching.state, SubscriptionState::Active);
-        assert_eq!(watching.bonds.of(Keeper::Device(PHONE)), Some(stood));
-        assert_eq!(
-            (watching.bonds.leases().len(), &watching.listeners[..]),
-            (1, &[SESSION.into()][..])
-        );
+        assert_eq!(watching.bonds().of(Keeper::Device(PHONE)), Some(stood));
+        assert_eq!(watching.bonds().leases().len(), 1);
+        assert_eq!(watching.listeners(), [SESSION.into()]);
     }
 }
 
@@ -235,8 +233,9 @@ fn kept(alice: &Presentity) -> BTreeMap<String, Write> {
 /// What is seen of a presentity, but for the rules' number, and since when watchers stand as they do:
 /// what rules say of them counts when they are shown.
 fn shown(alice: &Presentity) -> String {
-    let watchers =
-        alice.watchers().map(|(who, w)| (who, Watching { since: at(0), pace: None, ..w.clone() }));
+    let watchers = alice
+        .watchers()
+        .map(|(who, w)| (who, Watching { since: at(0), seldom: None, ..w.clone() }));
     let watchers: BTreeMap<_, _> = watchers.collect();
     let layers: Vec<_> = [PHONE, LAPTOP].iter().map(|d| alice.layers().of(*d)).collect();
     format!("{watchers:?} {layers:?} {:?} {}", alice.policy().contacts, alice.policy().text)

@@ -510,7 +510,7 @@ async fn a_link_that_goes_before_it_has_answered_leaves_nothing() {
     pair.a.rooms.principals.expire(&alice).await.unwrap();
     let left = pair.a.rooms.principals.look(&alice, |principal, _| {
         let all = principal.presentity.watchers();
-        all.filter(|(_, watching)| !watching.listeners.is_empty()).count()
+        all.filter(|(_, watching)| !watching.listeners().is_empty()).count()
     });
     assert_eq!(left.await.unwrap(), 0, "they are never trimmed");
 }

@@ -145,7 +145,9 @@ impl Home for Here {
             };
             let version =
                 self.look(presentity, |presentity, now| presentity.version_for(now, &watcher));
-            Ok(Follows { state, version: version.await?, answered: None })
+            let account = self.routes.account(presentity);
+            let whom = account.map_or_else(|_| presentity.clone(), |own| own.address.clone());
+            Ok(Follows { whom, state, version: version.await?, answered: None })
         }
         .boxed()
     }

@@ -46,6 +46,8 @@ pub struct Follow {
 /// How one who has just begun to follow stands.
 #[derive(Debug)]
 pub struct Follows {
+    /// Whom, by the text that is held of them anyway: who keeps it needs none of its own.
+    pub whom: Address,
     /// How.
     pub state: SubscriptionState,
     /// The version that is shown, if any.

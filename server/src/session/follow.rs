@@ -94,7 +94,7 @@ impl Session {
         };
         let (watcher, listener) = (self.address().clone(), Some(self.client.mailbox.id.into()));
         let follow = Follow { watcher, bond, listener, wait: true };
-        let Follows { state, version, answered } =
+        let Follows { whom: presentity, state, version, answered } =
             self.serving.rooms.reach.follow(&presentity, follow).await?;
         self.whom.mark(&presentity, Mark::Whole, snapshots);
         let Some(answered) = answered else {

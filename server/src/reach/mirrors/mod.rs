@@ -127,7 +127,7 @@ impl Mirrors {
             let (state, effects) = slot.mirror.committed(now, watcher, id);
             let answered = if wait { slot.wait_for(watcher) } else { None };
             let version = slot.mirror.version_for(watcher);
-            (Follows { state, version, answered }, effects)
+            (Follows { whom: key.presentity.clone(), state, version, answered }, effects)
         });
         let (follows, stored) = shown.ok_or_else(just_ending)?;
         // Only what was let go of meanwhile is otherwise than it was staged.

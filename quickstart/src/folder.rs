@@ -52,6 +52,7 @@ pub(crate) async fn make(
         ("domain", "name", quoted(domain.as_str())),
         ("domain", "certificate", quoted("tls/cert.pem")),
         ("domain", "key", quoted("tls/key.pem")),
+        ("domain", "web", format!("[{}]", quoted(domain.as_str()))),
         // Passwords are made here, with more random bits than hashing could add.
         ("domain", "scram_iterations", ITERATIONS_MIN.to_string()),
     ];

@@ -7,7 +7,8 @@ mod dns;
 mod folder;
 mod two_domains;
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use impp_protocol::Address;
 use impp_server::cli::account::{add, befriend, profile};
@@ -71,6 +72,9 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     add_accounts(&server.administration, &config, &arguments).await?;
     let running = server.start(listeners, &path).await?;
     say(format_args!("profiles: {}", arguments.data.join("profiles").display()));
+    if let Some(web) = web(&config, &running.addresses, &arguments.data) {
+        say(format_args!("{web}"));
+    }
     let end = async {
         match arguments.while_stdin {
             true => stdin_ended().await,
@@ -78,6 +82,17 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         }
     };
     serve::until_told(running, end).await
+}
+
+/// Where whoever speaks HTTP finds it, and whom they have to trust for that.
+fn web(config: &Config, addresses: &[SocketAddr], data: &Path) -> Option<String> {
+    let name = config.domain.iter().find_map(|hosted| hosted.web.first())?;
+    let port = addresses.first()?.port();
+    let ca = data.join("tls/ca.pem");
+    Some(format!(
+        "web: https://{name}:{port}/v1/time (trust {}, or a browser warns of it)",
+        ca.display()
+    ))
 }
 
 /// Waits until stdin is closed.

@@ -13,6 +13,8 @@ use impp_tests::{DEADLINE, Server, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::domain_policy::reload;
+
 /// What all connections that have not signed in may use together.
 const UNSIGNED_BYTES_MAX: u64 = 96 * 1024 * 1024;
 /// From one address, by default.
@@ -365,10 +367,12 @@ async fn b9_the_33rd_from_one_address_is_refused() {
 }
 
 /// Clients and servers come to one port and are told apart by the protocol's name: without it,
-/// or with another, nobody gets in.
+/// or with another, nobody gets in who does not call a name of the web.
 #[tokio::test]
 async fn f15_a_connection_without_the_protocols_name_is_refused() {
     let server = Server::quickstart();
+    server.set_domain("web", None);
+    assert_eq!(reload(&server).0, Some(0));
     for names in [&[&b"h2"[..]][..], &[b"impp-s2s/1"], &[]] {
         let Ok(mut wire) = Dial::to(&server).alpn(names).connect().await else { continue };
         wire.send(0, hello()).await;

@@ -313,7 +313,7 @@ async fn i9_accounts_of_a_domain_that_was_left_out_are_told_at_the_start() {
     let mut server = Server::with().domain(DOMAIN).start();
     server.stop();
     let text = std::fs::read_to_string(server.config()).unwrap();
-    let renamed = text.replace("name = \"a.example\"", "name = \"b.example\"");
+    let renamed = text.replace("\"a.example\"", "\"b.example\"");
     let made = Authority::new("a play's").issue(&["b.example"]);
     let tls = server.data().join("tls");
     let keep = ["cert.pem", "key.pem"].map(|name| std::fs::read(tls.join(name)).unwrap());

@@ -111,4 +111,5 @@ mod unstored;
 mod untold;
 mod volatile;
 mod watchers_seen;
+mod web;
 mod week;

@@ -295,6 +295,18 @@ impl Server {
         std::fs::write(self.config(), document.to_string()).unwrap();
     }
 
+    /// Changes a setting of its domain in the configuration file, or takes it away.
+    pub fn set_domain(&self, key: &str, value: Option<toml_edit::Value>) {
+        let text = std::fs::read_to_string(self.config()).unwrap();
+        let mut document: toml_edit::DocumentMut = text.parse().unwrap();
+        let hosted = document["domain"].as_array_of_tables_mut().unwrap().get_mut(0).unwrap();
+        match value {
+            Some(value) => hosted[key] = toml_edit::value(value),
+            None => drop(hosted.remove(key)),
+        }
+        std::fs::write(self.config(), document.to_string()).unwrap();
+    }
+
     /// Says where these users are, who are not here, to the running server; or that nobody is elsewhere.
     pub fn redirect(&self, domain: Option<&str>, users: &[&str]) {
         let text = std::fs::read_to_string(self.config()).unwrap();

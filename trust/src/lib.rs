@@ -40,6 +40,9 @@ pub use names::proves;
 pub use trust::Trust;
 pub use words::{HandshakeError, Unproven};
 
+/// The application protocol of the web door (RFC 7301).
+pub const ALPN_WEB: &[u8] = b"http/1.1";
+
 /// What a dialling server uses: it presents `key`, and the other side must prove the domain that
 /// is called, which is the name given to the connection.
 ///
@@ -114,6 +117,25 @@ pub fn clients_config(
     roots: Option<RootCertStore>,
     resolver: Arc<dyn ResolvesServerCert>,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
+    accepting(roots, resolver, impp_protocol::ALPN_CLIENT)
+}
+
+/// What a server uses for whoever speaks HTTP. A certificate is asked of nobody; and as each configuration
+/// keeps for itself what can be resumed, a session of HTTP never passes as one of a client.
+///
+/// # Errors
+/// The TLS library's, if it cannot do TLS 1.3.
+pub fn web_config(
+    resolver: Arc<dyn ResolvesServerCert>,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    accepting(None, resolver, ALPN_WEB)
+}
+
+fn accepting(
+    roots: Option<RootCertStore>,
+    resolver: Arc<dyn ResolvesServerCert>,
+    protocol: &[u8],
+) -> Result<Arc<ServerConfig>, rustls::Error> {
     let provider = provider();
     let builder =
         ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(&[&TLS13])?;
@@ -128,7 +150,7 @@ pub fn clients_config(
         }
     };
     let mut config = builder.with_cert_resolver(resolver);
-    config.alpn_protocols = vec![impp_protocol::ALPN_CLIENT.to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     Ok(Arc::new(config))
 }
 

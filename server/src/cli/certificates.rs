@@ -3,6 +3,8 @@
 //!
 //! Whether the files can be used at all is found when they are loaded.
 
+use std::path::Path;
+
 use impp_protocol::Timestamp;
 use impp_trust::certificate::{Validity, proves_servers};
 use impp_trust::{Trust, Unproven, convinces, files};
@@ -20,8 +22,10 @@ pub(super) fn check(domains: &[Hosted], links: &Federation, now: Timestamp) -> V
     let trust = Trust::load(links.ca.as_deref(), links.crl.as_deref()).ok();
     let mut findings = Vec::new();
     for hosted in domains {
-        findings.extend(validity(hosted, now));
-        findings.extend(purpose(hosted));
+        for file in hosted.certificates() {
+            findings.extend(validity(hosted, file, now));
+            findings.extend(purpose(hosted, file));
+        }
         if links.enabled && hosted.name.is_global() {
             findings.extend(trust.as_ref().and_then(|trust| chain(hosted, trust, now)));
         }
@@ -29,15 +33,24 @@ pub(super) fn check(domains: &[Hosted], links: &Federation, now: Timestamp) -> V
     findings
 }
 
+/// What one of its certificates is called: its own, or that of the web, which has a file of its own.
+fn called(hosted: &Hosted, file: &Path) -> String {
+    match file == hosted.certificate {
+        true => format!("the certificate of {}", hosted.name),
+        false => format!("the certificate of the web of {}", hosted.name),
+    }
+}
+
 /// How long a domain's certificate holds; `None` if it cannot be read, which has been told.
-fn validity(hosted: &Hosted, now: Timestamp) -> Option<Finding> {
-    let validity = Validity::of(&files::first(&hosted.certificate)?)?;
+fn validity(hosted: &Hosted, file: &Path, now: Timestamp) -> Option<Finding> {
+    let validity = Validity::of(&files::first(file)?)?;
+    let called = called(hosted, file);
     if let Some(fault) = validity.fault(now) {
-        let message = format!("the certificate of {} {fault}", hosted.name);
+        let message = format!("{called} {fault}");
         let hint = if now < validity.from { CLOCK } else { RENEW };
         return Some(finding("error", AREA, message, Some(hint)));
     }
-    let message = format!("the certificate of {} holds until {}", hosted.name, validity.until);
+    let message = format!("{called} holds until {}", validity.until);
     Some(match validity.is_late(now) {
         true => finding("warn", AREA, message, Some(RENEW)),
         false => fine(AREA, message),
@@ -45,14 +58,13 @@ fn validity(hosted: &Hosted, now: Timestamp) -> Option<Finding> {
 }
 
 /// Whether a domain's certificate is for something else than servers.
-fn purpose(hosted: &Hosted) -> Option<Finding> {
-    let certificate = files::first(&hosted.certificate)?;
+fn purpose(hosted: &Hosted, file: &Path) -> Option<Finding> {
+    let certificate = files::first(file)?;
     let wrong = proves_servers(&certificate) == Some(false);
     wrong.then(|| {
         let message = format!(
-            "the certificate of {} is not for server authentication: clients and other domains \
-             will refuse it",
-            hosted.name
+            "{} is not for server authentication: clients and other domains will refuse it",
+            called(hosted, file)
         );
         let hint = "have one made with the extended key usage serverAuth, or with none";
         finding("error", AREA, message, Some(hint))
@@ -94,5 +106,7 @@ fn chain(hosted: &Hosted, trust: &Trust, now: Timestamp) -> Option<Finding> {
 }
 
 fn validity_or_use(hosted: &Hosted, now: Timestamp) -> bool {
-    purpose(hosted).is_some() || validity(hosted, now).is_some_and(|found| found.is_error())
+    let own = &hosted.certificate;
+    purpose(hosted, own).is_some()
+        || validity(hosted, own, now).is_some_and(|found| found.is_error())
 }

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use impp_protocol::Domain;
 use impp_protocol::sasl::resume::EndPoint;
-use impp_trust::HandshakeError;
-use rustls::ServerConfig;
+use impp_trust::{ALPN_WEB, HandshakeError};
 use rustls::server::{Acceptor, ClientHello};
+use rustls::{ServerConfig, ServerConnection};
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -164,40 +164,69 @@ async fn serve(entrance: Arc<Entrance>, stream: TcpStream, peer: IpAddr, place: 
     let Some(shaken) = place.lost().run_until_cancelled(shaking).await else {
         return entrance.made_way(peer);
     };
-    let Some(Some((stream, end_point))) = shaken else { return };
+    let Some(Some((stream, spoken))) = shaken else { return };
     place.past_handshake();
-    match stream.get_ref().1.alpn_protocol() {
-        Some(impp_protocol::ALPN_CLIENT) => {
+    match spoken {
+        Spoken::Clients(end_point) => {
             let pipe = Pipe::new(channel(stream, end_point), deadline);
             entrance.let_in(pipe, peer, place, deadline);
         }
-        Some(impp_protocol::ALPN_LINK) => {
+        Spoken::Links => {
             let pipe = Pipe::new(channel(stream, None), deadline);
             let accepted = entrance.peers.accept(pipe, peer, place, deadline, &entrance.complaints);
             Box::pin(accepted).await;
         }
+        Spoken::Web => entrance.let_in_by_web(channel(stream, None), peer, place, deadline),
         // Who does not say what it speaks is not spoken to.
-        _ => {
+        Spoken::Nothing => {
             let mut stream = stream;
             let _ = tokio::time::timeout_at(deadline, stream.shutdown()).await;
         }
     }
 }
 
-/// TLS with whoever connects, if it comes about in time, and the end point that it was shown.
+/// What is spoken behind a handshake.
+enum Spoken {
+    /// The protocol, with a client that was shown this end point.
+    Clients(Option<EndPoint>),
+    /// That of links.
+    Links,
+    /// HTTP.
+    Web,
+    /// The other side has named none of them.
+    Nothing,
+}
+
+impl Spoken {
+    /// As TLS has chosen it. Who calls a name of the web need not say what it speaks.
+    fn behind(session: &ServerConnection, tls: &Configurations) -> Spoken {
+        let called = session.server_name();
+        match session.alpn_protocol() {
+            Some(impp_protocol::ALPN_CLIENT) => {
+                let called = called.and_then(|name| Domain::parse(name).ok());
+                Spoken::Clients(called.and_then(|called| tls.end_points.get(&called).copied()))
+            }
+            Some(impp_protocol::ALPN_LINK) => Spoken::Links,
+            Some(ALPN_WEB) => Spoken::Web,
+            None if tls.web.as_ref().is_some_and(|web| web.is_called(called)) => Spoken::Web,
+            _ => Spoken::Nothing,
+        }
+    }
+}
+
+/// TLS with whoever connects, if it comes about in time, and what is spoken behind it.
 async fn shake(
     entrance: &Entrance,
     stream: TcpStream,
     peer: IpAddr,
     deadline: Instant,
-) -> Option<(TlsStream<Gate>, Option<EndPoint>)> {
+) -> Option<(TlsStream<Gate>, Spoken)> {
     let tls = entrance.settings.load_full().tls.clone()?;
     let shaking = handshake(entrance, tls.clone(), Gate::new(stream), peer);
     let (error, socket) = match tokio::time::timeout_at(deadline, shaking).await.ok()? {
         Ok(stream) => {
-            let called = stream.get_ref().1.server_name().and_then(|name| Domain::parse(name).ok());
-            let end_point = called.and_then(|called| tls.end_points.get(&called).copied());
-            return Some((stream, end_point));
+            let spoken = Spoken::behind(stream.get_ref().1, &tls);
+            return Some((stream, spoken));
         }
         Err(failed) => failed,
     };
@@ -234,14 +263,16 @@ async fn handshake(
     })
 }
 
-/// Links for who speaks only those, if there are any; whatever else is offered, the configuration
-/// for clients takes or refuses.
+/// Links for who speaks only those, if there are any; HTTP for who speaks that, or does not say what it
+/// speaks, and calls a name of the web. Whatever else is offered, the configuration for clients takes or
+/// refuses.
 fn choose(tls: &Configurations, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
     let offers = |name: &[u8]| hello.alpn().is_some_and(|mut offered| offered.any(|o| o == name));
-    match &tls.links {
-        Some(links) if offers(impp_protocol::ALPN_LINK) && !offers(impp_protocol::ALPN_CLIENT) => {
-            links.clone()
-        }
+    let may_be_web = || hello.alpn().is_none() || offers(ALPN_WEB);
+    match (&tls.links, &tls.web) {
+        _ if offers(impp_protocol::ALPN_CLIENT) => tls.clients.clone(),
+        (Some(links), _) if offers(impp_protocol::ALPN_LINK) => links.clone(),
+        (_, Some(web)) if may_be_web() && web.is_called(hello.server_name()) => web.config.clone(),
         _ => tls.clients.clone(),
     }
 }

@@ -1,5 +1,5 @@
 //! What speaks to the outside: `listen` accepts, `connection` serves clients in frames, `control` the
-//! operator on a socket, `http` whoever looks at numbers.
+//! operator on a socket, `web` whoever speaks HTTP on the same port, `http` whoever looks at numbers.
 //!
 //! A connection of another domain's server is handed to `link`; what clients ask, to `session`.
 
@@ -7,6 +7,7 @@ pub mod connection;
 pub mod control;
 pub mod http;
 pub mod listen;
+mod web;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::link::Peers;
 use crate::session::Serving;
 use crate::session::guesses::Guesses;
 use crate::wire::admission::{Admission, Crowded, Place};
+use crate::wire::channel::Channel;
 use crate::wire::complaints::Complaints;
 use crate::wire::pipe::Pipe;
 use crate::wire::turns::Turns;
@@ -75,6 +77,26 @@ impl Entrance {
         let metrics = self.metrics.clone();
         metrics.connections.inc();
         self.stopping.serving.spawn(connection.run().map(move |()| metrics.connections.dec()));
+    }
+
+    /// The same of somebody who speaks HTTP, as long as those may stay who have not signed in.
+    pub(crate) fn let_in_by_web(
+        self: &Arc<Self>,
+        channel: Box<dyn Channel>,
+        peer: IpAddr,
+        place: Place,
+        until: Instant,
+    ) {
+        let entrance = self.clone();
+        self.metrics.connections.inc();
+        self.stopping.serving.spawn(async move {
+            let visit =
+                web::serve(channel, entrance.clock.clone(), until, &entrance.stopping.begun);
+            if place.lost().run_until_cancelled(visit).await.is_none() {
+                entrance.made_way(peer);
+            }
+            entrance.metrics.connections.dec();
+        });
     }
 
     /// Counts a connection that was refused, and says so in the log.

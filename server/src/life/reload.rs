@@ -1,6 +1,6 @@
 //! Reading the configuration again, all or nothing, and putting one in force.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use impp_presence::LinkId;
@@ -71,12 +71,14 @@ impl Reload {
 /// Serves with these settings and certificates from now on; what will not work with them is logged.
 pub(super) fn put_in_force(settings: &Settings, next: Snapshot) -> Vec<String> {
     let now = Clock::start().wall();
-    let out_of_time = |hosted: &Hosted| {
-        let path = &hosted.certificate;
+    let out_of_time = |hosted: &Hosted, path: &Path| {
         let why = Validity::of(&files::first(path)?)?.fault(now)?;
         Some(format!("{}: the certificate of {} {why}", path.display(), hosted.name))
     };
-    let mut warnings: Vec<String> = next.domain.iter().filter_map(out_of_time).collect();
+    let of = |hosted: &Hosted| {
+        hosted.certificates().filter_map(|path| out_of_time(hosted, path)).collect::<Vec<_>>()
+    };
+    let mut warnings: Vec<String> = next.domain.iter().flat_map(of).collect();
     warnings.extend(next.tls.iter().flat_map(|tls| tls.warnings.iter().cloned()));
     for warning in &warnings {
         tracing::warn!("{warning}");

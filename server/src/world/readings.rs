@@ -34,8 +34,8 @@ pub(super) fn tls(reading: u64) -> Configurations {
     let clients = impp_trust::clients_config(None, nobody).unwrap();
     let mut clients = (*clients).clone();
     clients.alpn_protocols = vec![reading.to_be_bytes().to_vec()];
-    let (end_points, links, dial, warnings) = Default::default();
-    Configurations { clients: Arc::new(clients), end_points, links, dial, warnings }
+    let (end_points, links, dial, web, warnings) = Default::default();
+    Configurations { clients: Arc::new(clients), end_points, links, dial, web, warnings }
 }
 
 /// The reading that TLS is of.

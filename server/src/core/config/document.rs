@@ -38,33 +38,7 @@ pub fn default_document(set: &[(&str, &str, String)]) -> String {
             .unwrap_or_default();
         }
         if name == "server" {
-            out.push_str(
-                "\n# A domain that this server hosts; repeat for more. The certificate is for the \
-                 domain's\n# name (DNS SAN), whatever the machine is called. Key files must not \
-                 be readable by others.\n[[domain]]\n",
-            );
-            for (key, default) in [
-                ("name", "\"example.com\""),
-                ("certificate", "\"tls/example.com.pem\""),
-                ("key", "\"tls/example.com-key.pem\""),
-            ] {
-                let _ = writeln!(out, "{key} = {}", find("domain", key).unwrap_or(default));
-            }
-            let _ = writeln!(
-                out,
-                "# How often passwords are hashed (SCRAM). Less than this only where all of them are \
-                 made by\n# `imppd user`, and nobody chooses one. It holds from the next password \
-                 of an account.\nscram_iterations = {}",
-                find("domain", "scram_iterations").unwrap_or("100000")
-            );
-            out.push_str(
-                "# Where those users are who are not here.\n# redirect = \"people.example.com\"\n\
-                 # redirect_users = [\"erin\", \"frank\"]\n\
-                 # The policy that stands above its users' rules: docs/rules.md.\n\
-                 # policy = \"policy.toml\"\n\
-                 # Whether those come in who prove no name: docs/operating.md.\n\
-                 # anonymous = true\n",
-            );
+            domain(&mut out, find);
         }
         if name == "federation" {
             out.push_str(
@@ -75,6 +49,48 @@ pub fn default_document(set: &[(&str, &str, String)]) -> String {
         }
     }
     out
+}
+
+/// The section of a hosted domain.
+fn domain<'a>(out: &mut String, find: impl Fn(&str, &str) -> Option<&'a str>) {
+    let find = |key| find("domain", key);
+    out.push_str(
+        "\n# A domain that this server hosts; repeat for more. The certificate is for the \
+         domain's\n# name (DNS SAN), whatever the machine is called. Key files must not \
+         be readable by others.\n[[domain]]\n",
+    );
+    for (key, default) in [
+        ("name", "\"example.com\""),
+        ("certificate", "\"tls/example.com.pem\""),
+        ("key", "\"tls/example.com-key.pem\""),
+    ] {
+        let _ = writeln!(out, "{key} = {}", find(key).unwrap_or(default));
+    }
+    let _ = writeln!(
+        out,
+        "# How often passwords are hashed (SCRAM). Less than this only where all of them are \
+         made by\n# `imppd user`, and nobody chooses one. It holds from the next password \
+         of an account.\nscram_iterations = {}",
+        find("scram_iterations").unwrap_or("100000")
+    );
+    out.push_str(
+        "# Where those users are who are not here.\n# redirect = \"people.example.com\"\n\
+         # redirect_users = [\"erin\", \"frank\"]\n\
+         # The policy that stands above its users' rules: docs/rules.md.\n\
+         # policy = \"policy.toml\"\n\
+         # Whether those come in who prove no name: docs/operating.md.\n\
+         # anonymous = true\n\
+         # The names by which whoever speaks HTTP calls it: docs/http.md. The certificate of the \
+         domain\n# has to be for them too, or there is one of their own.\n",
+    );
+    let _ = match find("web") {
+        Some(names) => writeln!(out, "web = {names}"),
+        None => writeln!(out, "# web = [\"chat.example.com\"]"),
+    };
+    out.push_str(
+        "# web_certificate = \"tls/chat.example.com.pem\"\n\
+         # web_key = \"tls/chat.example.com-key.pem\"\n",
+    );
 }
 
 fn comment(out: &mut String, lines: &[&str], suffix: &str) {

@@ -11,6 +11,7 @@ mod policy;
 mod ranges;
 mod redirect;
 mod setting;
+mod web;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -215,6 +216,15 @@ pub struct Hosted {
     /// of these show them.
     #[serde(default)]
     pub anonymous: bool,
+    /// The names by which whoever speaks HTTP calls it; without any it is not spoken.
+    #[serde(default, deserialize_with = "web::names")]
+    pub web: Vec<Domain>,
+    /// The certificate chain for these names, PEM; without, the domain's own is.
+    #[serde(default)]
+    pub web_certificate: Option<PathBuf>,
+    /// Its key.
+    #[serde(default)]
+    pub web_key: Option<PathBuf>,
     /// How often passwords are hashed (SCRAM), the same for all its names. The client does the work.
     #[serde(default = "error::iterations_default", deserialize_with = "error::iterations")]
     pub scram_iterations: Iterations,
@@ -273,6 +283,7 @@ impl Config {
         for hosted in &mut config.domain {
             absolute(&mut hosted.certificate);
             absolute(&mut hosted.key);
+            hosted.web_certificate.iter_mut().chain(&mut hosted.web_key).for_each(absolute);
             hosted.policy.iter_mut().for_each(absolute);
         }
         if let Some(client_ca) = &mut config.tls.client_ca {
@@ -367,7 +378,7 @@ impl Config {
         Ok(())
     }
 
-    /// Whether each domain stands once, and leads elsewhere if it leads anywhere.
+    /// Whether each domain stands once, leads elsewhere if it leads anywhere, and is called by names of its own.
     fn hosting(&self) -> Result<(), SettingError> {
         let wrong = |section, name, message| Err(SettingError { section, name, message });
         for (index, hosted) in self.domain.iter().enumerate() {
@@ -379,7 +390,8 @@ impl Config {
                 let text = format!("domain \"{name}\" stands for those who have no name");
                 return wrong(place, "name", text);
             }
-            if let Some((key, text)) = hosted.redirect_fault(self.federation.tell_unknown) {
+            let redirect = hosted.redirect_fault(self.federation.tell_unknown);
+            if let Some((key, text)) = redirect.or_else(|| hosted.web_fault(&self.domain, index)) {
                 return wrong(place, key, text);
             }
         }

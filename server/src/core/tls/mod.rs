@@ -1,9 +1,11 @@
 //! TLS configurations, 1.3 only, from the domains' certificates: for clients, for links that are
-//! accepted, for links that are dialled.
+//! accepted, for links that are dialled, for whoever speaks HTTP.
 //!
 //! Accepting is left to `front/listen.rs`; reading the files, and which certificates prove what, to
-//! `impp_trust`. Clients and links share nothing that could be resumed: a ticket or a certificate of
-//! the one never passes as the other.
+//! `impp_trust`. Clients, links and the web share nothing that could be resumed: a ticket or a certificate
+//! of one never passes as another's.
+
+mod web;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,6 +17,8 @@ use impp_trust::{Trust, files};
 use rustls::server::ResolvesServerCertUsingSni;
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ServerConfig};
+
+pub use web::Web;
 
 use crate::core::config::{Config, ConfigError, Hosted};
 
@@ -33,6 +37,8 @@ pub struct Configurations {
     /// For connecting to servers of other domains, by the hosted domain that they are shown: one
     /// for each that has links.
     pub dial: BTreeMap<Domain, Arc<ClientConfig>>,
+    /// For whoever speaks HTTP; `None` if no hosted domain has a name for that.
+    pub web: Option<Web>,
     /// What will not work, though it keeps nothing else from working.
     pub warnings: Vec<String>,
 }
@@ -56,6 +62,7 @@ impl Configurations {
             clients: for_clients(config, &keys)?,
             links: None,
             dial: BTreeMap::new(),
+            web: Web::load(&keys)?,
             warnings: Vec::new(),
         };
         keys.retain(|(hosted, _)| config.federation.enabled && hosted.name.is_global());
@@ -84,7 +91,7 @@ impl Configurations {
             let made = impp_trust::dial_config(&trust, Arc::new(key.clone())).map_err(unusable)?;
             dial.insert(hosted.name.clone(), made);
         }
-        let resolver = Arc::new(by_name(keys)?);
+        let resolver = Arc::new(by_domain(keys)?);
         self.links = Some(impp_trust::accept_config(&trust, resolver).map_err(unusable)?);
         self.dial = dial;
         Ok(())
@@ -96,16 +103,23 @@ fn for_clients(
     keys: &[(&Hosted, CertifiedKey)],
 ) -> Result<Arc<ServerConfig>, ConfigError> {
     let roots = config.tls.client_ca.as_deref().map(files::client_roots).transpose()?;
-    impp_trust::clients_config(roots, Arc::new(by_name(keys)?)).map_err(unusable)
+    impp_trust::clients_config(roots, Arc::new(by_domain(keys)?)).map_err(unusable)
 }
 
 /// Finds the certificate of the domain that is called.
-fn by_name(keys: &[(&Hosted, CertifiedKey)]) -> Result<ResolvesServerCertUsingSni, ConfigError> {
+fn by_domain(keys: &[(&Hosted, CertifiedKey)]) -> Result<ResolvesServerCertUsingSni, ConfigError> {
+    by_name(keys.iter().map(|(hosted, key)| (&hosted.name, &*hosted.certificate, key)))
+}
+
+/// Finds the certificate for the name that is called; of each it is said in which file it is.
+fn by_name<'a>(
+    shown: impl IntoIterator<Item = (&'a Domain, &'a Path, &'a CertifiedKey)>,
+) -> Result<ResolvesServerCertUsingSni, ConfigError> {
     let mut resolver = ResolvesServerCertUsingSni::new();
-    for (hosted, key) in keys {
-        resolver.add(hosted.name.as_str(), key.clone()).map_err(|error| {
-            let message = format!("is no certificate for {}: {error}", hosted.name);
-            ConfigError::new(&hosted.certificate, None, message)
+    for (name, file, key) in shown {
+        resolver.add(name.as_str(), key.clone()).map_err(|error| {
+            let message = format!("is no certificate for {name}: {error}");
+            ConfigError::new(file, None, message)
         })?;
     }
     Ok(resolver)

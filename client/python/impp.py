@@ -4,7 +4,7 @@
 Written from docs/protocol.md; the sections named below are that text's. It needs Python 3.9, and
 OpenSSL with TLS 1.3 behind it. From the top: the codec and the tables (sections 3 to 6, 11, 12),
 presence documents (8), signing in (7), one connection (`Session`), what outlives connections
-(`Client`), what outlives the program (`Place`, `Outbox`), the command line. What came later than
+(`Client`), what outlives the program (`Place`, `Shown`, `Outbox`), the command line. What came later than
 this text is passed over by its section 19: `Foreign`, `Unknown`.
 
     client = impp.Client(impp.account_of(Path("alice.toml")))
@@ -57,6 +57,7 @@ FRAME_BYTES_MAX = 65_536
 EVENTS_MAX = 4_096          # What came unasked and was not looked at yet, of one connection;
 EVENTS_BYTES_MAX = 8 << 20  # beyond either it is dropped, and asked for again.
 OUTBOX_MAX = 1_000
+ASKED_MILLIS_MAX = 24 * 3_600_000  # What was tried is asked again so long; then it is unknown.
 SEEN_MAX = 1_000            # Ids of messages read lately, for when a cursor is worth nothing.
 ANSWER_SECONDS_MAX = 30.0
 BACKOFF_SECONDS_MAX = 30.0
@@ -1032,6 +1033,11 @@ class ContactEdit(Record):
 
     remove: Optional[str] = may(2, ADDRESS)
     change: Optional[ContactChange] = may(3, maps(ContactChange))
+
+    @property
+    def about(self) -> str:
+        """Whose entry it changes."""
+        return self.change.address if self.change else self.remove or ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -2256,14 +2262,62 @@ class Place:
         return f"{item.kind}:{item.time}:{item.cursor.hex()}"
 
 
+def contact_edit_of(command: Optional[Record]) -> Optional[ContactEdit]:
+    """The edit of the contact list that a request is, if it is one."""
+    if not isinstance(command, Publish) or command.what is not Thing.CONTACTS:
+        return None
+    return ContactEdit.decode(command.content or b"")
+
+
+class Shown:
+    """The contact list as the person of this profile knows it: its number when it was last shown
+    whole, and those of what was done to entries here since. An edit that waits is made on that, and
+    not on what is newest when it goes."""
+
+    def __init__(self, profile: Path) -> None:
+        self._path = beside(profile, "contacts")
+
+    def base(self, address: str) -> Optional[int]:
+        """The number that an edit of somebody's entry is made on; none if nothing was shown."""
+        shown = self._load()
+        return max(shown[0], shown[1].get(address, 0)) if shown else None
+
+    def whole(self, number: int) -> None:
+        """The list was shown, as it is under that number."""
+        self._keep(number, {})
+
+    def edited(self, address: str, number: int) -> None:
+        """An edit made here was done, and gave the list that number."""
+        shown = self._load()
+        if shown:
+            self._keep(shown[0], {**shown[1], address: number})
+
+    def _load(self) -> Optional[Tuple[int, Dict[str, int]]]:
+        try:
+            kept = json.loads(self._path.read_text(encoding="utf-8"))
+            return int(kept["number"]), dict(kept["own"])
+        except (OSError, KeyError, TypeError, ValueError):
+            return None  # It is to be shown again.
+
+    def _keep(self, number: int, own: Dict[str, int]) -> None:
+        newest = sorted(own.items(), key=lambda entry: entry[1])[-SEEN_MAX:]
+        kept = {"number": number, "own": dict(newest)}
+        write_private(self._path, json.dumps(kept).encode())
+
+
+class Unanswered:
+    """Nobody knows whether it was done: it was tried a day ago, and no answer came."""
+
+
 class Outbox:
     """What was written and not answered yet, in its order: MESSAGEs, and PUBLISHes with the base
     that they were made on. A folder of files that only their owner reads, each a frame; one program
     at a time sends or adds. What is sent keeps its id, so that it comes once, however often it is
-    tried."""
+    tried; a change has none, and the name of its file says since when it may have been done."""
 
     def __init__(self, profile: Path) -> None:
         self._folder = beside(profile, "outbox")
+        self._shown = Shown(profile)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -2280,14 +2334,19 @@ class Outbox:
         finally:
             os.close(lock)
 
-    def put(self, command: Record) -> None:
-        """Keeps one more; on the disk when it returns."""
+    def put(self, command: Record) -> int:
+        """Keeps one more, under a number; on the disk when it returns."""
         with self.locked():
             paths = self.paths()
             if len(paths) >= OUTBOX_MAX:
                 raise Usage(f"{OUTBOX_MAX} wait in the outbox, and that is the most")
-            number = int(paths[-1].stem) + 1 if paths else 1
+            number = self._number(paths[-1]) + 1 if paths else 1
             self._write(self._folder / f"{number:012}.frame", command)
+            return number
+
+    def holds(self, number: int) -> bool:
+        """Whether that still waits."""
+        return any(self._number(path) == number for path in self.paths())
 
     def paths(self) -> List[Path]:
         """The files of what waits, in its order."""
@@ -2302,36 +2361,99 @@ class Outbox:
             return None
         return frame.command if isinstance(frame, Frame) else None
 
-    def send(self, client: Client) -> Iterator[Tuple[Record, Union[Done, Error]]]:
+    def is_unknown(self, path: Path, command: Record, now: int) -> bool:
+        """Whether nobody knows at that time whether it was done, nor can be asked."""
+        tried = self._tried(path)
+        if isinstance(command, Message) and command.id != NO_ID:
+            tried = int.from_bytes(command.id[:6], "big")
+        return tried is not None and tried + ASKED_MILLIS_MAX <= now
+
+    def send(self, client: Client) -> Iterator[Tuple[Record, Union[Done, Error, Unanswered]]]:
         """Sends what waits: each, and what was answered. What was answered for good waits no more,
-        once that was looked at. Where a recipient has no room just now, those for others go on;
-        anything else that may pass is raised, and the rest waits."""
-        full = set()
+        once that was looked at, and so does what is unknown. Where a recipient has no room just
+        now, those for others go on; where a change has to wait, so do those behind it, and no
+        message; anything else that may pass is raised, and the rest waits."""
+        full, changes_wait = set(), False
         with self.locked():
             for path in self.paths():
                 command = self.load(path)
-                answer: Union[Done, Error]
-                if command is None or isinstance(command, Message) and command.to in full:
+                if command is None or isinstance(command, Message) and command.to in full \
+                        or isinstance(command, Publish) and changes_wait:
                     continue
-                try:
-                    if isinstance(command, Message):
+                answer: Union[Done, Error, Unanswered] = Unanswered()
+                if isinstance(command, Publish):
+                    now = client.session().server_time()
+                    if not self.is_unknown(path, command, now):
+                        path = self._trying(path, now)
+                        changed = self._change(client, path, command)
+                        changes_wait = changed is None
+                        if changed is None:
+                            continue
+                        answer = changed
+                elif isinstance(command, Message):
+                    try:
                         keep = functools.partial(self._write, path)
                         command, answer = client.send(command, keep)
-                    else:
-                        answer = client.ok(command)
-                except NotLetIn:
-                    raise
-                except Refused as error:
-                    answer = error.error
-                    if answer.passes and isinstance(command, Message) \
-                            and answer.by is not Sayer.SERVER:
-                        full.add(command.to)
-                        continue
-                    if answer.passes:
+                    except NotLetIn:
                         raise
+                    except Refused as error:
+                        answer = error.error
+                        if answer.passes and answer.by is not Sayer.SERVER:
+                            full.add(command.to)
+                            continue
+                        if answer.passes or answer.forgotten:
+                            raise
                 yield command, answer
                 path.unlink()
                 sync_folder(path)
+
+    def _change(self, client: Client, path: Path, command: Publish) -> Union[Done, Error, None]:
+        """Asks for a change: what was answered; nothing if it has to wait."""
+        edit = contact_edit_of(command)
+        try:
+            done = client.ok(command)
+        except NotLetIn:
+            raise
+        except Refused as refused:
+            error = refused.error
+            if error.code is Code.NOT_FOUND and edit and edit.remove:
+                return Done()  # It was removed before: that may have been this very edit.
+            # The contact list has no room until its owner makes some.
+            is_for_good = edit is not None and error.code is Code.FULL
+            return None if error.forgotten or error.passes and not is_for_good else error
+        if edit and done.number is not None:
+            self._follow_on(path, edit.about, done.number)
+            self._shown.edited(edit.about, done.number)
+        return done
+
+    def _follow_on(self, done: Path, about: str, number: int) -> None:
+        """Edits of an entry that were written after one were made on what that came to."""
+        for path in self.paths():
+            command = self.load(path)
+            edit = contact_edit_of(command)
+            is_behind = path.name > done.name and self._tried(path) is None
+            if is_behind and edit and edit.about == about \
+                    and isinstance(command, Publish) and (command.base or number) < number:
+                self._write(path, dataclasses.replace(command, base=number))
+
+    @staticmethod
+    def _number(path: Path) -> int:
+        return int(path.name.partition(".")[0])
+
+    @staticmethod
+    def _tried(path: Path) -> Optional[int]:
+        """Since when a change may have been done."""
+        parts = path.name.split(".")
+        return int(parts[1]) if len(parts) == 3 else None
+
+    def _trying(self, path: Path, now: int) -> Path:
+        """A change may be done from now on, if it may not already."""
+        if self._tried(path) is not None:
+            return path
+        tried = path.with_name(f"{path.stem}.{now}{path.suffix}")
+        path.rename(tried)
+        sync_folder(tried)
+        return tried
 
     @staticmethod
     def _write(path: Path, command: Record) -> None:
@@ -2398,7 +2520,7 @@ def say_item(item: Item) -> None:
     say(**out)
 
 
-def say_done(command: Record, answer: Optional[Union[Done, Error]]) -> None:
+def say_done(command: Record, answer: Union[Done, Error, Unanswered, None]) -> None:
     """What became of a message or a change on stdout; without an answer it waits."""
     what: Dict[str, Any] = {}
     if isinstance(command, Message):
@@ -2407,6 +2529,8 @@ def say_done(command: Record, answer: Optional[Union[Done, Error]]) -> None:
         what.update(changed=label(command.what))
     if answer is None:
         what.update(outcome="waiting")
+    elif isinstance(answer, Unanswered):
+        what.update(outcome="unknown")
     elif isinstance(answer, Error):
         # It had been sent before, and the server knows no more whether it came.
         is_unknown = answer.code is Code.OUT_OF_WINDOW
@@ -2421,18 +2545,25 @@ def deliver(client: Client, args: argparse.Namespace, command: Union[Message, Pu
     """Sends a message or makes a change: now, or behind what waits, by the outbox."""
     if args.later:
         outbox = Outbox(args.profile)
-        outbox.put(command)
+        number = outbox.put(command)
+        code = 0
         try:
-            return send_outbox(client, outbox)
+            code = send_outbox(client, outbox)
         except NotLetIn:
             raise
         except (ConnectionLost, Refused):
+            pass
+        if outbox.holds(number):
+            # It goes with the next `--later`, or `outbox send`.
             say_done(command, None)
-            return 0
+        return code
     if isinstance(command, Message):
         command, done = client.send(command)
     else:
         done = client.ok(command)
+        edit = contact_edit_of(command)
+        if edit and done.number is not None:
+            Shown(args.profile).edited(edit.about, done.number)
     say_done(command, done)
     return 1 if done.dropped else 0
 
@@ -2442,7 +2573,7 @@ def send_outbox(client: Client, outbox: Outbox) -> int:
     code = 0
     for command, answer in outbox.send(client):
         say_done(command, answer)
-        code = max(code, int(isinstance(answer, Error) or answer.dropped))
+        code = max(code, int(not isinstance(answer, Done) or answer.dropped))
     return code
 
 
@@ -2464,7 +2595,8 @@ def run_outbox(client: Client, args: argparse.Namespace, _: Stop) -> int:
         if command is None:
             say(file=str(path), outcome="unreadable")
         else:
-            say_done(command, None)
+            is_unknown = outbox.is_unknown(path, command, int(time.time() * 1000))
+            say_done(command, Unanswered() if is_unknown else None)
     return 0
 
 
@@ -2554,6 +2686,8 @@ def run_list(client: Client, args: argparse.Namespace, _: Stop) -> int:
     for entry in entries:
         say(**entry.to_json())
     say(list=args.what, number=number)
+    if thing_of(args.what) is Thing.CONTACTS and number is not None:
+        Shown(args.profile).whole(number)
     return 0
 
 
@@ -2572,7 +2706,13 @@ def run_follow(client: Client, args: argparse.Namespace, _: Stop) -> int:
 def run_contact(client: Client, args: argparse.Namespace, _: Stop) -> int:
     """Changes an entry of the contact list, field by field, or removes it."""
     who, base = parse_address(args.address), args.base
-    if base is None and not args.later:
+    if base is None and args.later:
+        base = Shown(args.profile).base(who)
+        if base is None and not args.remove:
+            raise Usage("--later: `list contacts` has not shown yet what this is made on")
+        if args.grant:
+            raise Usage("--later: what one grants does not wait, or needs --base")
+    elif base is None:
         base = client.entries(Thing.CONTACTS)[1]
     change = ContactChange(
         who, args.name, tuple(args.group), tuple(args.no_group),
@@ -2682,7 +2822,8 @@ def arguments() -> argparse.ArgumentParser:
             added.add_argument(word)
         if later:
             added.add_argument("--later", action="store_true",
-                               help="keep it in the outbox as long as no server can be reached")
+                               help="keep it in the outbox as long as no server can be reached; it "
+                                    "goes with the next --later, or `outbox send`")
         return added
 
     def counted(added: argparse.ArgumentParser, of: str) -> None:

@@ -494,6 +494,62 @@ class Outboxes(unittest.TestCase):
             list(self.outbox.send(client))
         self.assertEqual(self.outbox.load(self.outbox.paths()[0]), self.first)
 
+    def test_a_change_that_has_to_wait_holds_up_changes_alone(self) -> None:
+        for command in (self.edit, self.edit, self.first):
+            self.outbox.put(command)
+        for error in (impp.Error(impp.Code.BUSY, impp.Sayer.SERVER),
+                      impp.Error(impp.Code.OUT_OF_WINDOW, impp.Sayer.SERVER, forgotten=True)):
+
+            def answers(asked: impp.Record, error: impp.Error = error) -> Sequence[Answer]:
+                return [error if isinstance(asked, impp.Publish) else impp.Done()]
+
+            client, server = client_of(answers)
+            list(self.outbox.send(client))
+            self.assertEqual(len([a for a in server.asked if isinstance(a, impp.Publish)]), 1)
+            self.assertEqual(len(self.outbox.paths()), 2)
+
+    def test_what_no_time_mends_ends_and_a_repeated_removal_is_done(self) -> None:
+        add = impp.ContactEdit(change=impp.ContactChange("bob@a.example", add=True))
+        self.outbox.put(dataclasses.replace(self.edit, content=add.encode()))
+        full = impp.Error(impp.Code.FULL, impp.Sayer.SERVER)
+        client, _ = client_of(lambda _: [full])
+        self.assertEqual([answer for _, answer in self.outbox.send(client)], [full])
+        self.outbox.put(self.edit)
+        gone = impp.Error(impp.Code.NOT_FOUND, impp.Sayer.SERVER)
+        client, _ = client_of(lambda _: [gone])
+        self.assertEqual([answer for _, answer in self.outbox.send(client)], [impp.Done()])
+        self.assertEqual(self.outbox.paths(), [])
+
+    def test_a_change_that_was_tried_a_day_ago_is_unknown_and_not_sent(self) -> None:
+        self.outbox.put(self.edit)
+        client, _ = client_of(lambda _: [impp.ConnectionLost("cut")])
+        with self.assertRaises(impp.ConnectionLost):
+            list(self.outbox.send(client))
+        (path,) = self.outbox.paths()
+        tried = int(path.name.split(".")[1])
+        over = tried + impp.ASKED_MILLIS_MAX
+        self.assertFalse(self.outbox.is_unknown(path, self.edit, over - 1))
+        self.assertTrue(self.outbox.is_unknown(path, self.edit, over))
+        path.rename(path.with_name(f"{path.name[:12]}.{tried - 2 * impp.ASKED_MILLIS_MAX}.frame"))
+        client, server = client_of(lambda _: [impp.Done()])
+        (told,) = [answer for _, answer in self.outbox.send(client)]
+        self.assertIsInstance(told, impp.Unanswered)
+        self.assertEqual((server.asked, self.outbox.paths()), ([], []))
+
+    def test_an_edit_is_made_on_what_was_shown_and_done_before_it(self) -> None:
+        shown, bob = impp.Shown(Path(self._folder.name) / "alice.toml"), "bob@a.example"
+        shown.edited(bob, 5)
+        self.assertIsNone(shown.base(bob))
+        shown.whole(7)
+        add = impp.ContactEdit(change=impp.ContactChange(bob, add=True))
+        for edit in (self.edit, dataclasses.replace(self.edit, content=add.encode())):
+            self.outbox.put(edit)
+        numbers = iter((9, 10))
+        client, server = client_of(lambda _: [impp.Done(number=next(numbers))])
+        list(self.outbox.send(client))
+        self.assertEqual([asked.base for asked in server.asked], [7, 9])
+        self.assertEqual((shown.base(bob), shown.base("carol@a.example")), (10, 7))
+
     def test_it_is_its_owners_alone_and_one_programs_at_a_time(self) -> None:
         self.outbox.put(self.first)
         modes = {path.stat().st_mode & 0o777 for path in self.folder.iterdir()}

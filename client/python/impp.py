@@ -4,8 +4,8 @@
 Written from docs/protocol.md; the sections named below are that text's. It needs Python 3.9, and
 OpenSSL with TLS 1.3 behind it. From the top: the codec and the tables (sections 3 to 6, 11, 12),
 presence documents (8), signing in (7), one connection (`Session`), what outlives connections
-(`Client`), what outlives the program (`Place`, `Shown`, `Outbox`), the command line. What came later than
-this text is passed over by its section 19: `Foreign`, `Unknown`.
+(`Request`, `Client`), what outlives the program (`Place`, `Shown`, `Outbox`), the command line.
+What came later than this text is passed over by its section 19: `Foreign`, `Unknown`.
 
     client = impp.Client(impp.account_of(Path("alice.toml")))
     client.send(impp.Message(impp.NO_ID, "bob@a.example", b"Lunch?"))
@@ -53,6 +53,7 @@ from typing import (
 PORT = 2778
 ALPN = "impp/1"
 AGENT = "impp.py/1"
+FEATURES = ("every-item", "short-pages", "repeats")
 FRAME_BYTES_MAX = 65_536
 EVENTS_MAX = 4_096          # What came unasked and was not looked at yet, of one connection;
 EVENTS_BYTES_MAX = 8 << 20  # beyond either it is dropped, and asked for again.
@@ -1039,6 +1040,17 @@ class ContactEdit(Record):
         """Whose entry it changes."""
         return self.change.address if self.change else self.remove or ""
 
+    def is_so(self, entries: Mapping[str, Contact]) -> bool:
+        """Whether it would change nothing."""
+        entry, change = entries.get(self.about), self.change
+        if entry is None or change is None:
+            return entry is None and change is None
+        follows = entry.follow == (change.follow is Following.YES)
+        return (change.name in (None, entry.name or "")
+                and set(change.more_groups) <= set(entry.groups)
+                and not set(change.less_groups) & set(entry.groups)
+                and (change.follow is None or follows) and change.grant in (None, entry.grant))
+
 
 @dataclasses.dataclass(frozen=True)
 class WatcherEntry(Record):
@@ -1390,13 +1402,15 @@ class Session:
     for `next`, and where it is too much is dropped, which `dropped` says.
 
     `ticket` goes on with a session of before, if that is still there, which `resumed` says; of its
-    layer `layer_ended`. Afterwards `ticket` is the one for the next connection."""
+    layer `layer_ended`. Afterwards `ticket` is the one for the next connection. The numbers of
+    requests rise from `number` on, over all connections of a session."""
 
     def __init__(self, wire: Wire, account: Account, timeout: float,
-                 ticket: Optional[Ticket] = None) -> None:
+                 ticket: Optional[Ticket] = None, number: int = 0) -> None:
         self._wire = wire
         self._timeout = timeout
-        self._number = 0
+        self._changed: Optional[float] = None
+        self.number = number
         self._told: Deque[Told] = collections.deque()
         self._told_bytes = 0
         self._pinged: Optional[int] = None
@@ -1406,7 +1420,7 @@ class Session:
         self.dropped = self.resumed = self.layer_ended = False
         self.ticket = ticket
         try:
-            self._wire.send(0, Hello(1, features=("every-item", "short-pages"), agent=AGENT))
+            self._wire.send(0, Hello(1, features=FEATURES, agent=AGENT))
             if not self._resume():
                 self._sign_in()
         except BaseException:
@@ -1456,6 +1470,11 @@ class Session:
         """Whether the server's HELLO has named it."""
         return self._hello is not None and feature in self._hello.features
 
+    @property
+    def repeats(self) -> Optional[bytes]:
+        """The session, if its server does what is repeated in it under its number only once."""
+        return self.ticket.session if self.ticket and self.offers("repeats") else None
+
     def server_time(self) -> int:
         """The server's time in milliseconds since 1970."""
         return int(time.time() * 1000) + self._skew
@@ -1468,9 +1487,14 @@ class Session:
         if millis is not None:
             self._skew = millis - int(time.time() * 1000)
 
-    def call(self, command: Record) -> Union[Done, Challenge]:
+    def next_number(self) -> int:
+        """One that no request of the session has had."""
+        self.number += 1
+        return self.number
+
+    def call(self, command: Record, number: Optional[int] = None) -> Union[Done, Challenge]:
         """Asks, and waits for the answer. Raises `Refused` if that is an ERROR."""
-        number = self._ask(command)
+        number = self._ask(command, number)
         until = time.monotonic() + max(self._timeout, ANSWER_SECONDS_MAX)
         while time.monotonic() < until:
             frame = self._wire.receive(until - time.monotonic())
@@ -1479,9 +1503,9 @@ class Session:
                 return answer
         raise ConnectionLost("no answer in time")
 
-    def ok(self, command: Record) -> Done:
-        """Asks what is answered by OK."""
-        done = self.call(command)
+    def ok(self, command: Record, number: Optional[int] = None) -> Done:
+        """Asks what is answered by OK; under a number, where it has had one before."""
+        done = self.call(command, number)
         if not isinstance(done, Done):
             raise Distrusted("a challenge where OK has to be")
         return done
@@ -1494,9 +1518,11 @@ class Session:
             silent = now - self._wire.heard
             if silent >= 1.5 * self.idle:
                 raise ConnectionLost("the server is silent")
-            if silent >= self.idle and self._pinged is None:
-                self._pinged = self._ask(Ping())
-            due = self.idle * (1 if self._pinged is None else 1.5) - silent
+            rests = 0.0 if self._changed is None else now - self._changed
+            if max(silent, rests) >= self.idle and self._pinged is None:
+                self._ping()
+            due = self.idle - max(silent, rests) if self._pinged is None \
+                else 1.5 * self.idle - silent
             if now >= until:
                 return None
             frame = self._wire.receive(max(0.0, min(until - now, due)))
@@ -1508,10 +1534,19 @@ class Session:
         self._told_bytes -= weight(told)
         return told
 
-    def _ask(self, command: Record) -> int:
-        self._number += 1
-        self._wire.send(self._number, command)
-        return self._number
+    def _ping(self) -> None:
+        """Asks whether the server is there, and says that all answers have come: so it keeps none
+        for a session that rests."""
+        self._pinged = self._ask(Ping(self.number if self.offers("repeats") else None))
+        self._changed = None
+
+    def _ask(self, command: Record, number: Optional[int] = None) -> int:
+        if number is None:
+            number = self.next_number()
+        if isinstance(command, (Publish, Message, Ack)):
+            self._changed = time.monotonic()
+        self._wire.send(number, command)
+        return number
 
     def _handle(self, frame: Union[Frame, Unknown],
                 number: Optional[int]) -> Optional[Union[Done, Challenge]]:
@@ -1562,6 +1597,17 @@ class Session:
         else:
             self._told.append(told)
 
+    def entries(self, what: Thing) -> Tuple[List[Any], Optional[int]]:
+        """One of `LISTS`, in all its parts; and its number, which a change names as its base."""
+        found: List[Any] = []
+        number = cursor = None
+        while True:
+            done = self.ok(Fetch(self.account.address, what, cursor=cursor))
+            found.extend(getattr(LISTS[what].decode(done.content or b""), "entries"))
+            number, cursor = done.number if number is None else number, done.next
+            if cursor is None:
+                return found, number
+
     def forget_told(self, what: Thing) -> None:
         """What was told of a thing, and not looked at yet, is of before."""
         self._told = collections.deque(
@@ -1589,6 +1635,53 @@ def weight(told: Told) -> int:
 
 
 # --- What outlives connections ------------------------------------------------------------------
+
+
+class Request:
+    """What is asked until it is answered, by step 6 of section 13: as the very same, under its
+    number, as long as the session goes on in which it was asked; else of a change it is looked
+    first whether it was done. `may_be_done`: a program of before has asked it."""
+
+    def __init__(self, command: Record, may_be_done: bool = False) -> None:
+        self.command = command
+        self._may_be_done = may_be_done
+        self._session: Optional[bytes] = None
+        self._number = 0
+
+    def ask(self, session: Session) -> Done:
+        """Asks it on this connection."""
+        if self._session is not None and self._session == session.repeats:
+            try:
+                return session.ok(self.command, self._number)
+            except Refused as error:
+                if not error.error.forgotten:
+                    raise
+        done = done_before(session, self.command) if self._may_be_done else None
+        if done is not None:
+            return done
+        self._session, self._number = session.repeats, session.next_number()
+        self._may_be_done = True
+        return session.ok(self.command, self._number)
+
+
+def done_before(session: Session, asked: Record) -> Optional[Done]:
+    """OK, if all is so already as a PUBLISH asks for; it may have been this very one that made it
+    so. What comes to the same when it is done twice is asked again, without looking."""
+    if not isinstance(asked, Publish):
+        return None
+    content = asked.content or b""
+    if asked.what is Thing.RULES:
+        now = session.ok(Fetch(asked.address, Thing.RULES))
+        return Done(number=now.number) if now.content == content else None
+    if asked.what is Thing.CONTACTS:
+        entries, number = session.entries(Thing.CONTACTS)
+        is_so = ContactEdit.decode(content).is_so({entry.address: entry for entry in entries})
+        return Done(number=number) if is_so else None
+    if asked.what is Thing.REQUESTS:
+        about = RequestEdit.decode(content).from_
+        waits = any(entry.from_ == about for entry in session.entries(Thing.REQUESTS)[0])
+        return None if waits else Done()
+    return None
 
 
 class Taken(enum.Enum):
@@ -1702,6 +1795,7 @@ class Client:
         self._timeout, self._patience = timeout, patience
         self._session: Optional[Session] = None
         self._ticket: Optional[Ticket] = None
+        self._number = 0  # The highest of a request, kept with the ticket.
         self._failures = 0
         self._connections = 0
         self._happened: Deque[Happening] = collections.deque()
@@ -1726,9 +1820,9 @@ class Client:
         """The open session, if need be a new one in which all is asked for again."""
         return self._over_connections(same)
 
-    def ok(self, command: Record) -> Done:
-        """Asks what may be asked twice: over a new connection if one is lost meanwhile."""
-        return self._over_connections(lambda session: session.ok(command))
+    def ok(self, command: Record, may_be_done: bool = False) -> Done:
+        """Asks over a new connection if one is lost meanwhile, and has it done once."""
+        return self._over_connections(Request(command, may_be_done).ask)
 
     def close(self) -> None:
         """Ends the session in order."""
@@ -1737,8 +1831,8 @@ class Client:
             self._session = self._ticket = None
 
     def _over_connections(self, do: Callable[[Session], T], is_patient: bool = False) -> T:
-        """Does it over as many connections as it takes; patiently, also as often as the server has
-        no room for it just now."""
+        """Does it over as many connections as it takes; patiently, also as often as the server is
+        too busy for it just now."""
         until = None if self._patience is None else time.monotonic() + self._patience
         while True:
             try:
@@ -1746,7 +1840,8 @@ class Client:
             except ConnectionLost as error:
                 self._lost(error, until)
             except Refused as error:
-                if not is_patient or not error.error.passes or error.error.by is not Sayer.SERVER:
+                passes = error.error.passes and error.error.code is not Code.FULL
+                if not is_patient or not passes or error.error.by is not Sayer.SERVER:
                     raise
                 self._wait(error, error.error.retry_after, until)
 
@@ -1754,7 +1849,8 @@ class Client:
         if self._session is None:
             try:
                 wire = self._connect(self.account, self._timeout)
-                self._session = Session(wire, self.account, self._timeout, self._ticket)
+                self._session = Session(
+                    wire, self.account, self._timeout, self._ticket, self._number)
                 self._ticket = self._session.ticket
                 self._connections += 1
                 self._say_again(self._session)
@@ -1775,6 +1871,7 @@ class Client:
 
     def _give_back(self) -> None:
         if self._session is not None:
+            self._number = self._session.number
             self._session.close()
             self._session = None
 
@@ -1860,35 +1957,38 @@ class Client:
 
     # Messages and the log (section 11)
 
-    def send(self, message: Message, keep: Callable[[Message], None] = lambda _: None) -> Tuple[
-            Message, Done]:
+    def send(self, message: Message, keep: Callable[[Message], None] = lambda _: None,
+             is_patient: bool = True) -> Tuple[Message, Done]:
         """Sends a message: as it was sent, and what the server says.
 
         One with `NO_ID` gets its id when the server's time is known; before it may leave under
-        that, `keep` is told. Where the connection is lost, or the server has no room just now, the
-        very same is sent again under its id, so that it is delivered once. `ConnectionLost` says
-        that nobody knows.
+        that, `keep` is told. Where the connection is lost, or patiently, where the server is too
+        busy just now, the very same is sent again under its id, so that it is delivered once.
+        `ConnectionLost` says that nobody knows.
         """
         is_free = message.id == NO_ID  # No server can have taken it: the id may be another one yet.
+        request = Request(message)
 
         def attempt(session: Session) -> Done:
-            nonlocal message, is_free
+            nonlocal message, request, is_free
             if message.id == NO_ID:
                 message = dataclasses.replace(message, id=new_id(session.server_time()))
+                request = Request(message)
                 keep(message)
             try:
-                return session.ok(message)
+                return request.ask(session)
             except ConnectionLost:
                 is_free = False
                 raise
             except Refused as error:
-                if error.error.code is not Code.OUT_OF_WINDOW or not is_free:
+                said = error.error
+                if said.code is not Code.OUT_OF_WINDOW or said.forgotten or not is_free:
                     raise
             session.ask_time()
             message, is_free = dataclasses.replace(message, id=NO_ID), False
             return attempt(session)
 
-        done = self._over_connections(attempt, is_patient=True)
+        done = self._over_connections(attempt, is_patient)
         return message, done
 
     def read(self, cursor: Optional[bytes] = None, **how: Any) -> Iterator[Page]:
@@ -1958,15 +2058,8 @@ class Client:
     # What an owner keeps (section 12)
 
     def entries(self, what: Thing) -> Tuple[List[Any], Optional[int]]:
-        """One of `LISTS`, in all its parts; and its number, which a change names as its base."""
-        found: List[Any] = []
-        number = cursor = None
-        while True:
-            done = self.ok(Fetch(self.account.address, what, cursor=cursor))
-            found.extend(getattr(LISTS[what].decode(done.content or b""), "entries"))
-            number, cursor = done.number if number is None else number, done.next
-            if cursor is None:
-                return found, number
+        """One of `LISTS`, and its number, which a change names as its base."""
+        return self._over_connections(lambda session: session.entries(what))
 
     def edit(self, what: Thing, edit: Record, base: Optional[int] = None) -> Publish:
         """The request by which a thing is changed: with `base`, from that number of it on."""
@@ -2370,61 +2463,65 @@ class Outbox:
 
     def send(self, client: Client) -> Iterator[Tuple[Record, Union[Done, Error, Unanswered]]]:
         """Sends what waits: each, and what was answered. What was answered for good waits no more,
-        once that was looked at, and so does what is unknown. Where a recipient has no room just
-        now, those for others go on; where a change has to wait, so do those behind it, and no
-        message; anything else that may pass is raised, and the rest waits."""
-        full, changes_wait = set(), False
+        once that was looked at, and so does what is unknown. A message that has to wait holds up
+        those for its recipient, and a change the changes behind it. Where the server is not
+        reached, that is raised, and the rest waits."""
+        held_up, changes_wait = set(), False
         with self.locked():
             for path in self.paths():
                 command = self.load(path)
-                if command is None or isinstance(command, Message) and command.to in full \
-                        or isinstance(command, Publish) and changes_wait:
+                answer: Union[Done, Error, Unanswered, None] = Unanswered()
+                if isinstance(command, Message) and command.to not in held_up:
+                    if not self._is_over(client, path, command):
+                        command, answer = self._message(client, path, command, not held_up)
+                        held_up.update([command.to] if answer is None else [])
+                elif isinstance(command, Publish) and not changes_wait:
+                    if not self._is_over(client, path, command):
+                        path, answer = self._change(client, path, command)
+                        changes_wait = answer is None
+                else:
                     continue
-                answer: Union[Done, Error, Unanswered] = Unanswered()
-                if isinstance(command, Publish):
-                    now = client.session().server_time()
-                    if not self.is_unknown(path, command, now):
-                        path = self._trying(path, now)
-                        changed = self._change(client, path, command)
-                        changes_wait = changed is None
-                        if changed is None:
-                            continue
-                        answer = changed
-                elif isinstance(command, Message):
-                    try:
-                        keep = functools.partial(self._write, path)
-                        command, answer = client.send(command, keep)
-                    except NotLetIn:
-                        raise
-                    except Refused as error:
-                        answer = error.error
-                        if answer.passes and answer.by is not Sayer.SERVER:
-                            full.add(command.to)
-                            continue
-                        if answer.passes or answer.forgotten:
-                            raise
-                yield command, answer
-                path.unlink()
-                sync_folder(path)
+                if answer is not None:
+                    yield command, answer
+                    path.unlink()
+                    sync_folder(path)
 
-    def _change(self, client: Client, path: Path, command: Publish) -> Union[Done, Error, None]:
-        """Asks for a change: what was answered; nothing if it has to wait."""
-        edit = contact_edit_of(command)
+    def _is_over(self, client: Client, path: Path, command: Record) -> bool:
+        return self.is_unknown(path, command, client.session().server_time())
+
+    def _message(self, client: Client, path: Path, message: Message,
+                 is_patient: bool) -> Tuple[Message, Union[Done, Error, None]]:
+        """Sends a message: as it was sent, and what was answered; nothing if it has to wait. Where
+        one was waited for in vain, others are not waited for."""
         try:
-            done = client.ok(command)
+            return client.send(message, functools.partial(self._write, path), is_patient)
+        except NotLetIn:
+            raise
+        except Refused as refused:
+            if refused.error.forgotten:
+                raise
+            return message, None if refused.error.passes else refused.error
+
+    def _change(self, client: Client, path: Path,
+                command: Publish) -> Tuple[Path, Union[Done, Error, None]]:
+        """Asks for a change: its file, and what was answered; nothing if it has to wait."""
+        edit, may_be_done = contact_edit_of(command), self._tried(path) is not None
+        path = self._trying(path, client.session().server_time())
+        try:
+            done = client.ok(command, may_be_done)
         except NotLetIn:
             raise
         except Refused as refused:
             error = refused.error
             if error.code is Code.NOT_FOUND and edit and edit.remove:
-                return Done()  # It was removed before: that may have been this very edit.
-            # The contact list has no room until its owner makes some.
-            is_for_good = edit is not None and error.code is Code.FULL
-            return None if error.forgotten or error.passes and not is_for_good else error
+                return path, Done()  # It was removed before, by whomever.
+            # There is no room until its owner makes some.
+            waits = error.forgotten or error.passes and error.code is not Code.FULL
+            return path, None if waits else error
         if edit and done.number is not None:
             self._follow_on(path, edit.about, done.number)
             self._shown.edited(edit.about, done.number)
-        return done
+        return path, done
 
     def _follow_on(self, done: Path, about: str, number: int) -> None:
         """Edits of an entry that were written after one were made on what that came to."""

@@ -273,7 +273,11 @@ class Server:
     def __init__(self, answers: Callable[[impp.Record], Sequence[Answer]]) -> None:
         self.answers = answers
         self.lets_in = True
+        self.features: Tuple[str, ...] = ("series",)
+        self.resumes = True
         self.asked: List[impp.Record] = []
+        self.numbers: List[int] = []
+        self._sessions = 0
         self.heard = time.monotonic()
         self._frames: Deque[Any] = collections.deque()
 
@@ -283,7 +287,7 @@ class Server:
 
     def send(self, number: int, command: impp.Record) -> None:
         if isinstance(command, impp.Hello):
-            self._say(0, impp.Hello(1, features=("series",), time=1_700_000_000_000))
+            self._say(0, impp.Hello(1, features=self.features, time=1_700_000_000_000))
         elif isinstance(command, impp.Auth) and command.mechanism:
             nonce = command.data.decode().rpartition("r=")[2]
             challenge = f"r={nonce}+,s=AAECAwQFBgcICQoLDA0ODw==,i=4096".encode()
@@ -292,10 +296,17 @@ class Server:
             self._say(number, impp.Challenge(challenge))
         elif isinstance(command, impp.Auth) and not self.lets_in:
             self._say(number, impp.Error(impp.Code.AUTH_FAILED, impp.Sayer.SERVER))
+        elif isinstance(command, impp.Auth) and command.resume and not self.resumes:
+            self._say(number, impp.Error(impp.Code.EXPIRED, impp.Sayer.SERVER))
         elif isinstance(command, impp.Auth):
-            self._say(number, impp.Done(data=self._scram._expected, address=ALICE.address))
+            proof = impp.Ticket(b"", bytes(32)).proof("server", self.certificate())
+            self._sessions += command.resume is None
+            self._say(number, impp.Done(
+                data=proof if command.resume else self._scram._expected, address=ALICE.address,
+                resume=bytes([self._sessions]) * 16 + bytes(32), resumed=bool(command.resume)))
         elif not isinstance(command, impp.Bye):
             self.asked.append(command)
+            self.numbers.append(number)
             for said in self.answers(command):
                 is_answer = isinstance(said, (impp.Done, impp.Error))
                 self._say(number if is_answer else 0, said)
@@ -310,14 +321,18 @@ class Server:
             raise said
         return said
 
+    def certificate(self) -> bytes:
+        return b"certificate"
+
     def close(self) -> None:
         pass
 
 
-def client_of(answers: Callable[[impp.Record], Sequence[Answer]]) -> Tuple[impp.Client, Server]:
-    """A client of such a server, which tries once."""
+def client_of(answers: Callable[[impp.Record], Sequence[Answer]],
+              patience: float = 0) -> Tuple[impp.Client, Server]:
+    """A client of such a server, which tries once, or for so many seconds."""
     server = Server(answers)
-    return impp.Client(ALICE, patience=0, connect=server), server
+    return impp.Client(ALICE, patience=patience, connect=server), server
 
 
 def told(*cursors: bytes) -> List[impp.Notify]:
@@ -438,6 +453,84 @@ class Connections(unittest.TestCase):
         self.assertEqual(client.unread(), {bob: 1, carol: 1})
 
 
+class Repeats(unittest.TestCase):
+    """What was asked and not answered is done once."""
+
+    RULES = impp.Publish(ALICE.address, impp.Thing.RULES, b"new", base=7)
+
+    def setUp(self) -> None:
+        self.done: List[int] = []  # The numbers under which something was done, in its order.
+        self.is_cut = True
+        self.keeps = True
+        self.rules = impp.Done(number=7, content=b"old")
+        patch = mock.patch.object(impp.time, "sleep")
+        patch.start()
+        self.addCleanup(patch.stop)
+
+    def client(self) -> Tuple[impp.Client, Server]:
+        """One of a server that does it, and loses the first answer."""
+
+        def answers(asked: impp.Record) -> Sequence[Answer]:
+            if isinstance(asked, impp.Fetch):
+                return [self.rules]
+            number = server.numbers[-1]
+            if number in self.done and not self.keeps:
+                return [impp.Error(impp.Code.OUT_OF_WINDOW, impp.Sayer.SERVER, forgotten=True)]
+            if number not in self.done:
+                self.done.append(number)
+            cut, self.is_cut = self.is_cut, False
+            return [impp.ConnectionLost("cut") if cut else impp.Done(number=8)]
+
+        client, server = client_of(answers, 60)
+        server.features = ("repeats",)
+        return client, server
+
+    def test_it_keeps_its_number_while_its_session_goes_on(self) -> None:
+        client, server = self.client()
+        client.ok(impp.Ping())
+        self.is_cut = True
+        self.done.clear()
+        self.assertEqual(client.ok(self.RULES).number, 8)
+        self.assertEqual(server.asked[-2:], [self.RULES] * 2)
+        self.assertEqual((len(self.done), len(set(server.numbers[-2:]))), (1, 1))
+        client.ok(impp.Ping())
+        self.assertGreater(server.numbers[-1], server.numbers[-2])
+
+    def test_without_its_session_it_is_looked_for(self) -> None:
+        for shown, done in ((b"new", 1), (b"old", 2)):
+            self.setUp()
+            self.rules = impp.Done(number=8, content=shown)
+            client, server = self.client()
+            server.resumes = False
+            self.assertEqual(client.ok(self.RULES).number, 8)
+            self.assertEqual(len(self.done), done)
+
+    def test_what_the_server_has_forgotten_is_looked_for(self) -> None:
+        self.keeps = False
+        self.rules = impp.Done(number=8, content=b"new")
+        client, server = self.client()
+        self.assertEqual(client.ok(self.RULES).number, 8)
+        self.assertEqual((len(self.done), server.asked[-1]),
+                         (1, impp.Fetch(ALICE.address, impp.Thing.RULES)))
+
+    def test_a_server_that_knows_no_repeats_is_asked_under_new_numbers(self) -> None:
+        client, server = self.client()
+        server.features = ()
+        client.ok(impp.Ack(ALICE.address, b"1"))
+        self.assertEqual(len(self.done), 2)
+
+    def test_a_ping_says_what_was_answered(self) -> None:
+        self.is_cut = False
+        client, server = self.client()
+        client.ok(self.RULES)
+        with mock.patch.object(impp.Session, "idle", 0.05):
+            client.session().next(0.01)
+            server.heard = time.monotonic() + 60
+            client.session()._changed -= 1
+            client.session().next(0)
+        self.assertEqual(server.asked[-1], impp.Ping(server.numbers[-2]))
+
+
 class Outboxes(unittest.TestCase):
     """What waits in an outbox keeps its order, and its ids once it was tried."""
 
@@ -466,17 +559,40 @@ class Outboxes(unittest.TestCase):
 
     def test_who_has_no_room_holds_up_nobody_else(self) -> None:
         other = dataclasses.replace(self.first, to="carol@a.example")
-        for message in (self.first, self.first, other):
-            self.outbox.put(message)
-        full = impp.Error(impp.Code.FULL, impp.Sayer.RECIPIENT)
+        for sayer in impp.Sayer:
+            full = impp.Error(impp.Code.FULL, sayer)
+            for message in (self.first, self.first, other):
+                self.outbox.put(message)
+            client, server = client_of(
+                lambda asked, full=full: [full if asked.to == "bob@a.example" else impp.Done()], 9)
+            sent = [command.to for command, _ in self.outbox.send(client)]
+            self.assertEqual((sent, len(server.asked)), (["carol@a.example"], 2))
+            self.assertEqual(len(self.outbox.paths()), 2)
+            for path in self.outbox.paths():
+                path.unlink()
 
-        def answers(asked: impp.Record) -> Sequence[Answer]:
-            return [full if asked.to == "bob@a.example" else impp.Done()]
+    def test_a_message_of_a_day_ago_is_unknown_and_not_sent(self) -> None:
+        now = 1_700_000_000_000
+        for age in (impp.ASKED_MILLIS_MAX - 60_000, impp.ASKED_MILLIS_MAX + 60_000):
+            self.outbox.put(dataclasses.replace(self.first, id=impp.new_id(now - age)))
+        client, server = client_of(lambda _: [impp.Done()])
+        answers = [type(answer) for _, answer in self.outbox.send(client)]
+        self.assertEqual(answers, [impp.Done, impp.Unanswered])
+        self.assertEqual((len(server.asked), self.outbox.paths()), (1, []))
 
-        client, server = client_of(answers)
-        sent = [command.to for command, _ in self.outbox.send(client)]
-        self.assertEqual((sent, len(server.asked)), (["carol@a.example"], 2))
-        self.assertEqual(len(self.outbox.paths()), 2)
+    def test_what_a_program_of_before_may_have_done_is_looked_for(self) -> None:
+        raised = impp.ContactEdit(change=impp.ContactChange(
+            "bob@a.example", grant=impp.Grant.ALL, add=True))
+        edit = dataclasses.replace(self.edit, content=raised.encode())
+        self.outbox.put(edit)
+        client, _ = client_of(lambda _: [impp.ConnectionLost("cut")])
+        with self.assertRaises(impp.ConnectionLost):
+            list(self.outbox.send(client))
+        bob = impp.Contact("bob@a.example", impp.Grant.ALL)
+        listed = impp.Done(number=9, content=impp.Contacts((bob,)).encode())
+        client, server = client_of(lambda _: [listed])
+        self.assertEqual(list(self.outbox.send(client)), [(edit, impp.Done(number=9))])
+        self.assertEqual([type(asked) for asked in server.asked], [impp.Fetch])
 
     def test_what_is_refused_waits_no_more_and_what_cannot_be_read_stays(self) -> None:
         self.outbox.put(self.first)
@@ -497,16 +613,12 @@ class Outboxes(unittest.TestCase):
     def test_a_change_that_has_to_wait_holds_up_changes_alone(self) -> None:
         for command in (self.edit, self.edit, self.first):
             self.outbox.put(command)
-        for error in (impp.Error(impp.Code.BUSY, impp.Sayer.SERVER),
-                      impp.Error(impp.Code.OUT_OF_WINDOW, impp.Sayer.SERVER, forgotten=True)):
-
-            def answers(asked: impp.Record, error: impp.Error = error) -> Sequence[Answer]:
-                return [error if isinstance(asked, impp.Publish) else impp.Done()]
-
-            client, server = client_of(answers)
-            list(self.outbox.send(client))
-            self.assertEqual(len([a for a in server.asked if isinstance(a, impp.Publish)]), 1)
-            self.assertEqual(len(self.outbox.paths()), 2)
+        busy = impp.Error(impp.Code.BUSY, impp.Sayer.SERVER)
+        client, server = client_of(
+            lambda asked: [busy if isinstance(asked, impp.Publish) else impp.Done()])
+        list(self.outbox.send(client))
+        self.assertEqual([type(asked) for asked in server.asked], [impp.Publish, impp.Message])
+        self.assertEqual(len(self.outbox.paths()), 2)
 
     def test_what_no_time_mends_ends_and_a_repeated_removal_is_done(self) -> None:
         add = impp.ContactEdit(change=impp.ContactChange("bob@a.example", add=True))

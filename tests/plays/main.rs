@@ -78,6 +78,7 @@ mod presence_leases;
 mod presence_views;
 mod publishes_again;
 mod python;
+mod python_edits;
 mod quickstart_cut;
 mod quotas;
 mod read_marks;

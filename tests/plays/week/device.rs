@@ -221,6 +221,10 @@ impl Device {
             Wish::Read { with, message } => self.marks().get(with) == Some(&message.id),
             _ => false,
         };
+        // Whoever may have done it looks before it is done again.
+        let is_looked_for =
+            matches!((&self.program, &wish), (Program::Script(_), Wish::Granted { .. }));
+        assert!(!(is_so && is_looked_for), "it is so, and was said to have failed: {wish:?}");
         match &wish {
             _ if is_so => acknowledged.take(&wish),
             Wish::Granted { .. } | Wish::Ruled(_) => self.again.push(wish),

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use impp_protocol::command::{Ack, Fetch, Message, Ping, Publish, Subscribe};
 use impp_protocol::field::{INTEGER_MAX, Writer};
 use impp_protocol::presence::Patch;
+use impp_protocol::state::{self, Contact, Contacts};
 use impp_protocol::{Code, MessageId, Timestamp, What};
 use impp_tests::peer::{Peer, fetch, id_at, message, publish, subscribe};
 use impp_tests::wire::{Ending, bytes_of, raw_frame};
@@ -289,6 +290,47 @@ async fn a14_numbers_at_their_edges() {
         assert!(matches!(code, Code::Conflict | Code::BadVersion), "{code:?}");
     }
     nothing_for_bob(&server).await;
+}
+
+/// A `next` that no answer has brought is some place in a list: what is behind it comes, or nothing.
+#[tokio::test]
+async fn a14_a_list_is_read_from_any_place() {
+    let server = Server::quickstart();
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let all = contacts(&mut alice, None).await;
+    assert_eq!(all.len(), 2, "bob and carol");
+    let places: [(&[u8], usize); 7] = [
+        (b"", 0),
+        (b"\0", 0),
+        (&[b'a'; 60_000], 0),
+        (b"bob@localhost", 1),
+        (b"bob@localhost\0", 1),
+        (b"x", 2),
+        (&[255; 1_000], 2),
+    ];
+    for (cursor, before) in places {
+        let cursor = Bytes::from_static(cursor);
+        assert_eq!(contacts(&mut alice, Some(cursor.clone())).await, all[before..]);
+        for what in LISTS {
+            let part = Fetch { cursor: Some(cursor.clone()), ..fetch("alice@localhost", what) };
+            assert_eq!(alice.done(part).await.next, None, "{what:?}");
+        }
+    }
+}
+
+/// What is read in parts, beside contacts.
+const LISTS: [What; 6] = [
+    What::Requests,
+    What::Watchers,
+    What::Subscriptions,
+    What::ReadMarks,
+    What::Acts,
+    What::Delegations,
+];
+
+async fn contacts(alice: &mut Peer, cursor: Option<Bytes>) -> Vec<Contact> {
+    let part = Fetch { cursor, ..fetch("alice@localhost", What::Contacts) };
+    state::decode::<Contacts>(alice.done(part).await.content.unwrap()).unwrap().entries
 }
 
 /// A thing that came later, or never, is one that this server does not serve: the connection lives.

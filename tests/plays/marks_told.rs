@@ -2,7 +2,7 @@
 //! nothing where not, here and in another domain.
 
 use bytes::Bytes;
-use impp_protocol::command::{Hello, Message, Publish};
+use impp_protocol::command::{Fetch, Hello, Message, Publish};
 use impp_protocol::state::{
     self, Item, ItemKind, MarkKind, MarkReport, ReadMark, ReadMarkEdit, ReadMarks, TYPING, Typing,
     TypingEdit,
@@ -120,7 +120,7 @@ async fn d_4_of_what_a_delegate_wrote_its_owner_is_told() {
 /// nobody has received: to the byte, whatever the recipient does.
 #[tokio::test]
 async fn d1_who_is_not_told_cannot_tell_it_from_what_was_not_read() {
-    let names = ["bob", "carol", "dave", "eve"];
+    let names = ["bob", "carol", "dave", "eve", "frank"];
     let server = strangers(&names);
     let polite = "[[rule]]\nid = \"seen\"\nwho = [\"anyone\"]\nhandling = \"polite-block\"\n";
     let all = marking("\"received\", \"read\"");
@@ -128,7 +128,15 @@ async fn d1_who_is_not_told_cannot_tell_it_from_what_was_not_read() {
         "who = [\"anyone\"]",
         "who = [\"domain:localhost\"]\nexcept = [\"alice@localhost\"]",
     ) + "[[delivery]]\nid = \"d\"\nwho = [\"alice@localhost\"]\naction = \"drop\"\n";
-    let rules = [seen() + &marking(""), polite.to_owned() + &all, all.clone(), seen() + &dropped];
+    let held = dropped.replace("\"drop\"", "\"hold\"");
+    let marked = seen() + &all;
+    let rules = [
+        seen() + &marking(""),
+        polite.to_owned() + &all,
+        all.clone(),
+        seen() + &dropped,
+        seen() + &held,
+    ];
     let mut alice = Peer::sign_in(&server, "alice").await;
     for (name, rules) in names.iter().zip(rules) {
         let mut peer = Peer::sign_in(&server, name).await;
@@ -138,10 +146,16 @@ async fn d1_who_is_not_told_cannot_tell_it_from_what_was_not_read() {
         for item in received(&mut peer).await {
             reads(&mut peer, &item).await;
         }
+        // To look at what is held takes nothing, and is told to nobody.
+        let requests = Fetch {
+            about: Some(ALICE.parse().unwrap()),
+            ..fetch(peer.address.as_str(), What::Requests)
+        };
+        peer.done(requests).await;
     }
     // What was told comes before what is told of one who is told all.
     let mut bob = Peer::sign_in_on(&server, "bob", 2).await;
-    bob.set_rules(&(seen() + &all)).await;
+    bob.set_rules(&marked).await;
     alice.send(BOB, "hello again").await;
     bob.ack_all().await;
     let last = received(&mut bob).await.pop().expect("an item");
@@ -163,6 +177,18 @@ async fn marks_cross_links_to_servers_that_know_them() {
     told(&mut alice, "bob@b.example", (Some(id(&item)), None)).await;
     reads(&mut bob, &item).await;
     told(&mut alice, "bob@b.example", (Some(id(&item)), Some(id(&item)))).await;
+    // That one writes too, and not from whom nothing is told.
+    alice.done(subscribe("alice@a.example", What::Typing)).await;
+    types_to(&mut bob, "alice@a.example").await;
+    bob.set_rules(&(seen() + &marking("\"typing\""))).await;
+    let typing = async || {
+        types_to(&mut bob, "alice@a.example").await;
+        alice.so_far().await.pop()
+    };
+    let Command::Notify(told) = eventually("who writes", typing).await else { panic!("no notify") };
+    assert_eq!(told.what, What::Typing);
+    let typing: Typing = state::decode(told.snapshot.expect("who")).unwrap();
+    assert_eq!(typing.from.as_str(), "bob@b.example");
 }
 
 /// What comes over a link is taken from whom the other side speaks for, of conversations that there are, and the
@@ -241,7 +267,11 @@ async fn a_server_says_on_links_that_it_takes_marks() {
 
 /// Somebody writes to alice just now.
 async fn types(peer: &mut Peer) {
-    let (own, to) = (peer.address.clone(), ALICE.parse().unwrap());
+    types_to(peer, ALICE).await;
+}
+
+async fn types_to(peer: &mut Peer, to: &str) {
+    let (own, to) = (peer.address.clone(), to.parse().unwrap());
     let edit = Some(state::encode(&TypingEdit { to }));
     peer.done(publish(own.as_str(), What::Typing, edit)).await;
 }

@@ -97,3 +97,36 @@ fn news(items: &[Item]) -> u64 {
     let is_read = |item: &Item| item.kind != ItemKind::Damaged;
     items.iter().rposition(is_read).map_or(0, |last| last as u64 + 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use impp_protocol::{Command, What};
+
+    use crate::session::tests::{address, ask, sign_in, start_by_clock};
+
+    /// Whoever asks for longer than one may wait, or does not say how long, is answered when that is over.
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_longer_than_one_may() {
+        let server = start_by_clock("").await;
+        let mut alice = sign_in(&server, "alice").await;
+        let hour = Duration::from_secs(3_600);
+        for (timeout, waited) in [
+            (Some(Duration::from_secs(299)), Duration::from_secs(299)),
+            (Some(WAIT_MAX + Duration::from_secs(1)), WAIT_MAX),
+            (Some(hour), WAIT_MAX),
+            (Some(Duration::from_secs(u32::MAX.into())), WAIT_MAX),
+            (None, WAIT_MAX),
+        ] {
+            let log = Fetch::of(address("alice"), What::Log);
+            let asked = Instant::now();
+            let answer = ask(&mut alice, Fetch { wait: true, timeout, ..log }).await;
+            assert!(matches!(answer, Command::Ok(_)), "{answer:?}");
+            let took = asked.elapsed();
+            assert!(
+                took >= waited && took < waited + Duration::from_secs(1),
+                "{timeout:?}: {took:?}"
+            );
+        }
+    }
+}

@@ -153,9 +153,9 @@ def put_fields(fields: Mapping[int, Raw]) -> bytes:
 
 
 def get_fields(data: bytes) -> Dict[int, Raw]:
-    """Encoded fields by their numbers, which have to rise."""
+    """Encoded fields by their numbers, which have to rise, from 1 on."""
     fields: Dict[int, Raw] = {}
-    at, last = 0, -1
+    at, last = 0, 0
     while at < len(data):
         key, at = read_varint(data, at)
         number = key >> 1

@@ -409,6 +409,7 @@ fn vectors() -> Vec<Vector> {
 const REFUSED: &[(&str, &str, &str)] = &[
     ("repeated-field", "HELLO with two versions", "0000050100020102 01"),
     ("falling-field", "HELLO with features after agent", "00000801 00 0201 070178 0500"),
+    ("field-zero", "PING with a field 0", "0000030c070028"),
     ("long-varint", "PING whose number takes two bytes and could take one", "0000020c8700"),
     ("critical-field", "PING with an unknown field 64", "0000040c07800101"),
     ("large-number", "PING whose number is 2^53", "0000080c8080808080808010"),

@@ -98,6 +98,7 @@ mod rules_chapter;
 mod rules_polite;
 mod rules_supposed;
 mod rules_words;
+mod sample;
 mod services;
 mod settings;
 mod settings_links;

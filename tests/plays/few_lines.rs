@@ -1,19 +1,22 @@
 //! Rows that take a few lines each: what anybody would try in the first hour.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use impp_protocol::command::{Header, Message, Outcome};
+use impp_protocol::command::{Header, Message, Outcome, Subscribe};
 use impp_protocol::field::Writer;
 use impp_protocol::state::{self, Fate};
 use impp_protocol::{Code, Command, What};
 use impp_tests::fates::OPEN_INBOX;
 use impp_tests::impp::Impp;
-use impp_tests::peer::{fetch, message};
+use impp_tests::peer::{fetch, message, subscribe};
 use impp_tests::presence::{Watcher, at_once, document, open, person};
-use impp_tests::server::imppd;
+use impp_tests::server::{Start, imppd};
 use impp_tests::trace::Trace;
-use impp_tests::wire::{Dial, raw_frame};
+use impp_tests::wire::{Dial, Wire, raw_frame};
 use impp_tests::{Domains, Peer, Server};
 
+use crate::nameless::lets_in;
 use crate::settings::OPEN_PRESENCE;
 
 const ALICE: &str = "alice@localhost";
@@ -189,6 +192,54 @@ async fn r5_1_2_a_subscription_is_not_evident_to_others() {
         let who: Vec<_> = watchers.entries.iter().map(|entry| &entry.watcher).collect();
         assert_eq!(who, [&carol.peer.address]);
     }
+}
+
+/// Nor by what is told to who says what they hold: who has looked once and follows later is told the
+/// same, whether somebody else sees the same all the while or not; with a name, without one, and from
+/// another domain.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r5_1_2_what_a_claim_is_answered_tells_of_no_other_watcher() {
+    let start = |_: &str, start: Start| start.accounts(["carol", "lonely", "looked", "mallory"]);
+    let domains = Domains::with(&["a.example"], start).await;
+    let other = impp_tests::BadPeer::among(&domains, "other.example").await;
+    let server = &domains["a.example"];
+    lets_in(server, true);
+    let mut link = other.call(server).await;
+    let mut told = Vec::new();
+    for owner in ["lonely", "looked"] {
+        let mut owner = Peer::sign_in(server, owner).await;
+        let all = ["authenticated", "anonymous"].map(|who| {
+            format!("[[rule]]\nid = \"{who}\"\nwho = [\"{who}\"]\nhandling = \"allow\"\nfields = [\"all\"]\n")
+        });
+        owner.set_rules(&all.concat()).await;
+        let long = "at length ".repeat(50);
+        let said = |mood: &str| document(&[("note", &long), ("mood", mood)], &[]);
+        owner.show(&said("calm")).await;
+        let address = owner.address.to_string();
+        // Whoever else sees the same.
+        let carol = match &*address {
+            "looked@a.example" => Some(Watcher::sign_in(server, "carol", &address).await),
+            _ => None,
+        };
+        let mut named = Peer::sign_in(server, "mallory").await;
+        let seen = named.done(fetch(&address, What::Presence)).await.version;
+        assert!(seen.is_some());
+        owner.show(&said("happy")).await;
+        let claim = Subscribe { version: seen, ..subscribe(&address, What::Presence) };
+        let nameless = Peer::nameless(Wire::dial(server).await).await.unwrap();
+        for mut peer in [named, nameless] {
+            peer.done(claim.clone()).await;
+            told.push(peer.notify().await);
+        }
+        let (watcher, lease) = (Some(other.account("mallory")), Some(Duration::from_secs(60)));
+        link.request(Subscribe { watcher, lease, ..claim }).await.unwrap();
+        let request = link.try_asked().await.expect("to be told");
+        let Command::Notify(notify) = request.command else { panic!("{request:?}") };
+        told.push(notify);
+        drop(carol);
+    }
+    let told: Vec<_> = told.iter().map(|told| (&told.base, &told.patch, &told.snapshot)).collect();
+    assert_eq!(told[..3], told[3..], "nobody else left, somebody right");
 }
 
 /// The first octets of a connection say in the clear which protocol it is: whoever keeps a firewall

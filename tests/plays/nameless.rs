@@ -32,7 +32,8 @@ fn rules(handling: &str) -> String {
         + &all("named", "authenticated", "handling = \"allow\"\nfields = [\"note\", \"mood\"]")
 }
 
-fn lets_in(server: &Server, whether: bool) {
+/// Whether the first domain lets in who proves no name.
+pub fn lets_in(server: &Server, whether: bool) {
     let text = std::fs::read_to_string(server.config()).unwrap();
     let (off, on) = ("# anonymous = true", "anonymous = true");
     let text = match whether {

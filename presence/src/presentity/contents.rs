@@ -9,11 +9,12 @@
 use std::collections::VecDeque;
 
 use impp_acl::{Content, Disclosed, ViewKey};
-use impp_protocol::Timestamp;
 use impp_protocol::hashing::{HashMap, HashSet};
 use impp_protocol::presence::{Document, Version};
+use impp_protocol::{Address, Timestamp};
 
 use super::pace::{Pace, PaceLimit};
+use super::parted::Parted;
 
 /// Contents of one view from which a watcher gets a patch; from older ones a snapshot.
 const RECENT_MAX: usize = 4;
@@ -28,7 +29,8 @@ pub enum Held {
     #[default]
     Nothing,
     /// What it says it holds. It may be a guess at what it was never shown, so it is only compared
-    /// with what its own view has shown: a patch from anything else would confirm the guess.
+    /// with what it was shown itself: a patch from anything else would confirm the guess, and tell
+    /// whether others were shown it.
     Claimed(Version),
     /// What its session was sent, of whichever view.
     Sent(Version),
@@ -55,6 +57,7 @@ pub(super) struct Contents {
     /// The pace of views that nobody has just now, as long as it has not rested: one that comes and goes
     /// with the sphere goes on with its own.
     resting: HashMap<ViewKey, Pace>,
+    parted: Parted,
     /// How often a view was filtered and encoded; taken by the metrics.
     encodes: u64,
 }
@@ -199,6 +202,23 @@ impl Contents {
         Some(recent.last)
     }
 
+    /// A watcher leaves who has this view.
+    pub(super) fn part(
+        &mut self,
+        now: Timestamp,
+        who: &Address,
+        key: &ViewKey,
+        document: &Document,
+    ) {
+        let content = self.view(key, document).clone();
+        self.parted.add(now, who, &content);
+    }
+
+    /// Whether a watcher has left with this.
+    pub(super) fn has_parted(&self, who: &Address, version: Version) -> bool {
+        self.parted.has(who, version)
+    }
+
     /// It is decided by other grounds from now on: who may see this now may not have seen what it has
     /// shown before.
     pub(super) fn grounds_change(&mut self) {
@@ -292,7 +312,12 @@ impl Contents {
         };
         match held {
             Held::Sent(_) => own.chain(self.recent.values()).find_map(find),
-            Held::Claimed(_) | Held::Nothing => self.recent.get(key).and_then(find),
+            // That it may hold this was looked at before.
+            Held::Claimed(_) => {
+                let parted = || self.parted.of(version).map(|content| (**content).clone());
+                self.recent.get(key).and_then(find).or_else(parted)
+            }
+            Held::Nothing => None,
             Held::Whole(_) => None,
         }
     }

@@ -15,6 +15,7 @@
 //! | `behind.rs`, `held.rs` | very many watchers decided about, when they are read or anew, in slices; who is held back meanwhile |
 //! | `mandated.rs` | what delegates say, as far and as long as they may |
 //! | `layers.rs`, `contents.rs`, `pace.rs` | what is published; what views show; how often |
+//! | `parted.rs` | what those were shown last who have left |
 //! | `across.rs`, `groups.rs` | what a link says to the server of watchers elsewhere |
 
 mod across;
@@ -28,6 +29,7 @@ mod held;
 mod layers;
 mod mandated;
 mod pace;
+mod parted;
 mod recovering;
 mod seen;
 mod showing;
@@ -63,7 +65,7 @@ use crate::watchers::Watchers;
 use crate::watching::Watching;
 use behind::{Behind, SLICE};
 use change::State;
-use contents::{Contents, Last};
+use contents::Contents;
 use seen::Sight;
 use staging::Staged;
 
@@ -368,21 +370,6 @@ impl Presentity {
     fn shown_document(&self) -> &Arc<Document> {
         let before = self.staged.iter().find_map(|staged| staged.before.layers.as_ref());
         before.map_or(&self.newest.document, |(_, document)| document)
-    }
-
-    /// Whether a watcher may have been shown this by its view. What it says to hold may be a guess at
-    /// what its view has shown others, before it was granted.
-    fn may_hold(&self, watcher: &Address, key: &ViewKey, version: Version) -> bool {
-        match self.contents.last_shown(key, version) {
-            None | Some(Last::Now) => true,
-            Some(Last::Before) => false,
-            Some(Last::Until(then)) => {
-                let (policy, sphere) = (&self.newest.policy, self.newest.sphere());
-                let stands = Some(SubscriptionState::Active);
-                let decision = policy.decide(&self.newest.owner, watcher, then, sphere, stands);
-                decision.view_key().as_ref() == Some(key)
-            }
-        }
     }
 
     /// For a while after a crash whoever looks offline may only not have returned yet.

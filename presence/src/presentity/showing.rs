@@ -26,7 +26,7 @@ impl Presentity {
         at_once: bool,
         effects: &mut Effects,
     ) -> bool {
-        let come = self.show_watchers(before, effects);
+        let come = self.show_watchers(now, before, effects);
         // What waits for the pace is not lost with the wait.
         let owed = at_once && self.contents.next_owed().is_some();
         let mut decided = before.policy.is_some() || owed;
@@ -60,14 +60,23 @@ impl Presentity {
     }
 
     /// Whose standing has changed is woken; the views of those who see something by it.
-    fn show_watchers(&mut self, before: &Before, effects: &mut Effects) -> Vec<ViewKey> {
-        let (mut come, mut changed) = (Vec::new(), Vec::new());
+    fn show_watchers(
+        &mut self,
+        now: Timestamp,
+        before: &Before,
+        effects: &mut Effects,
+    ) -> Vec<ViewKey> {
+        let (mut come, mut gone, mut changed) = (Vec::new(), Vec::new(), Vec::new());
         for (who, old) in &before.watchers {
             let (old, new) = (old.as_ref(), self.watcher(who));
             let stands =
                 |w: Option<&Watching>| w.map(|w| (w.state, w.event, w.decision.view_key()));
             if stands(old) != stands(new) {
                 let active = new.filter(|new| new.is_active());
+                if active.is_none() && !who.is_anonymous() {
+                    let old = old.filter(|old| old.is_active());
+                    gone.extend(old.and_then(|old| Some((who, old.decision.view_key()?))));
+                }
                 come.extend(active.and_then(|new| new.decision.view_key()));
                 // Who asks to follow just now is told by the answer. Who lets go may have been held up
                 // in what it has to say to others.
@@ -86,6 +95,9 @@ impl Presentity {
                 let replaced = old.iter().filter(|other| !new.contains(other));
                 effects.wake.extend(replaced);
             }
+        }
+        for (who, key) in gone {
+            self.contents.part(now, who, &key, &self.shown);
         }
         let follow = self.see(changed.into_iter());
         effects.wake.extend(follow);

@@ -212,7 +212,6 @@ fn d6_what_was_shown_before_a_grant_is_not_confirmed() {
 /// Who comes and goes does not have the others of a view told sooner than is their pace.
 #[test]
 fn h4_who_comes_to_a_view_has_nobody_else_told_sooner() {
-    const CAROL: SessionId = SessionId([7; 16]);
     let text =
         "[[rule]]\nid = \"a\"\nwho = [\"anyone\"]\nhandling = \"allow\"\nfields = [\"all\"]\n";
     let mut alice = alice(Policy::new(RuleSet::parse(text).unwrap(), text, 0));
@@ -233,4 +232,110 @@ fn h4_who_comes_to_a_view_has_nobody_else_told_sooner() {
     let due = alice.contents.next_owed().unwrap();
     assert!(alice.expire(due).wake.contains(&SESSION.into()));
     assert_eq!(alice.contents.next_owed(), None);
+}
+
+const CAROL: SessionId = SessionId([7; 16]);
+
+/// Alice, who shows bob and carol all, and whom carol follows all the while or does not.
+fn open_alice(carol_follows: bool) -> Presentity {
+    let text =
+        "[[rule]]\nid = \"a\"\nwho = [\"anyone\"]\nhandling = \"allow\"\nfields = [\"all\"]\n";
+    let mut alice = alice(Policy::new(RuleSet::parse(text).unwrap(), text, 0));
+    alice.make(at(1), says("note", "first"));
+    if carol_follows {
+        let (watcher, listener) = ("carol@b.example".parse().unwrap(), Some(CAROL.into()));
+        let bond = Bond::Session(CAROL);
+        alice.make(at(2), Change::Follow { watcher, bond, listener, pending_max: 9 });
+    }
+    alice
+}
+
+/// As carol, if she follows, looks after each change.
+fn change(alice: &mut Presentity, seconds: u64, note: &str) {
+    alice.make(at(seconds), says("note", note));
+    alice.version_for(at(seconds), &"carol@b.example".parse().unwrap());
+}
+
+/// What bob is told who comes at that time, and says that he holds this.
+fn returns(alice: &mut Presentity, seconds: u64, held: Version) -> Disclosed {
+    alice.make(at(seconds), follow(Bond::Session(SESSION), SESSION));
+    match alice.pull(at(seconds), &bob(), SESSION, Held::Claimed(held), None) {
+        Pulled::Told(told) => told.content.unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn leaves(alice: &mut Presentity, seconds: u64) {
+    let (keepers, listener) = (vec![Keeper::Session(SESSION)], Some(SESSION.into()));
+    alice.make(at(seconds), Change::Release { watcher: bob(), keepers, listener });
+}
+
+/// What a watcher is told who says what it holds does not tell it whether another one has its view.
+#[test]
+fn r5_1_2_d6_what_a_claim_is_answered_hangs_on_nobody_else() {
+    let worlds = [false, true].map(|carol_follows| {
+        let mut told = Vec::new();
+        // Looked at once, changed, followed.
+        let mut alice = open_alice(carol_follows);
+        let watcher = Watcher::Principal(bob());
+        let Fetched::Shown(seen, _) = alice.fetch(at(3), &watcher, None) else { panic!() };
+        change(&mut alice, 4, "second");
+        told.push(returns(&mut alice, 5, seen));
+        // Followed, left, changed as often as one likes, followed again.
+        for changes in 1..7 {
+            let mut alice = open_alice(carol_follows);
+            alice.make(at(3), follow(Bond::Session(SESSION), SESSION));
+            let seen = alice.version_for(at(3), &bob()).unwrap();
+            leaves(&mut alice, 4);
+            for n in 0..changes {
+                change(&mut alice, 5 + n, &format!("change {n}"));
+            }
+            let answer = returns(&mut alice, 20, seen);
+            assert_eq!(answer.base(), Some(seen), "what is missing, after {changes}");
+            told.push(answer);
+        }
+        // And one who follows and has lost what he was told.
+        let mut alice = open_alice(carol_follows);
+        alice.make(at(3), follow(Bond::Session(SESSION), SESSION));
+        let seen = alice.version_for(at(3), &bob()).unwrap();
+        for n in 0..6 {
+            change(&mut alice, 5 + n, &format!("change {n}"));
+            told.push(returns(&mut alice, 5 + n, seen));
+        }
+        told
+    });
+    for (index, (alone, with)) in worlds[0].iter().zip(&worlds[1]).enumerate() {
+        assert_eq!(alone, with, "answer {index}: alone left, with carol right");
+    }
+}
+
+/// All who have no name are one watcher: what one of them is told who says what it holds does not tell it
+/// whether there is another.
+#[test]
+fn r5_1_2_what_is_claimed_without_a_name_tells_of_no_other() {
+    let text =
+        "[[rule]]\nid = \"a\"\nwho = [\"anonymous\"]\nhandling = \"allow\"\nfields = [\"all\"]\n";
+    let told = [false, true].map(|other_follows| {
+        let mut alice = alice(Policy::new(RuleSet::parse(text).unwrap(), text, 0));
+        alice.make(at(1), says("note", "first"));
+        let nameless = |session: SessionId| {
+            let (watcher, bond) = (Address::anonymous().clone(), Bond::Session(session));
+            Change::Follow { watcher, bond, listener: Some(session.into()), pending_max: 9 }
+        };
+        if other_follows {
+            alice.make(at(2), nameless(CAROL));
+            alice.version_for(at(2), Address::anonymous());
+        }
+        let Fetched::Shown(seen, _) = alice.fetch(at(3), &Watcher::Anonymous, None) else {
+            panic!()
+        };
+        alice.make(at(4), says("note", "second"));
+        alice.make(at(5), nameless(SESSION));
+        let held = Held::Claimed(seen);
+        match alice.pull(at(5), Address::anonymous(), SESSION, held, None) {
+            Pulled::Told(told) => told.content.unwrap(),
+            other => panic!("{other:?}"),
+        }
+    });
+    assert_eq!(told[0], told[1], "alone left, with another right");
 }

@@ -154,6 +154,29 @@ commands! {
     Bye(Bye) = 13, "BYE";
 }
 
+/// What a client that has signed in asks by a kind of frame, as far as it matters to who asks again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asks {
+    /// For a change: what was done is not done again by a repeat.
+    Change,
+    /// To be told something, now or as it changes: a repeat is answered anew.
+    Telling,
+    /// For nothing that is looked up: it opens, ends or keeps the connection, or is an answer.
+    Nothing,
+}
+
+impl Kind {
+    /// What a client that has signed in asks by it. Whoever adds a kind says so here.
+    pub fn asks(self) -> Asks {
+        match self {
+            Kind::Publish | Kind::Message | Kind::Ack => Asks::Change,
+            Kind::Subscribe | Kind::Fetch => Asks::Telling,
+            Kind::Hello | Kind::Auth | Kind::Challenge | Kind::Ping | Kind::Bye => Asks::Nothing,
+            Kind::Ok | Kind::Error | Kind::Notify => Asks::Nothing,
+        }
+    }
+}
+
 impl std::fmt::Display for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())

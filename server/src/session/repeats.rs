@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use impp_protocol::command::{Ping, REPEATS_MAX};
+use impp_protocol::command::{Asks, Ping, REPEATS_MAX};
 use impp_protocol::presence::Version;
 use impp_protocol::{Code, Command, Error, Request};
 use tokio::sync::watch;
@@ -183,14 +183,13 @@ impl Session {
             return Answer::now(Err(no_longer()));
         }
         let Some(answers) = self.answers.clone() else { return self.handle(command).await };
-        match &command {
-            Command::Publish(_) | Command::Message(_) | Command::Ack(_) => {}
-            Command::Ping(Ping { answered: Some(up_to) }) => {
-                lock(&answers).forget(*up_to);
-                return self.handle(command).await;
-            }
+        if let Command::Ping(Ping { answered: Some(up_to) }) = &command {
+            lock(&answers).forget(*up_to);
+        }
+        match command.kind().asks() {
+            Asks::Change => {}
             // What only reads, or says what is followed, is done again.
-            _ => return self.handle(command).await,
+            Asks::Telling | Asks::Nothing => return self.handle(command).await,
         }
         let digest = Version::of(&encoded(&command));
         let seen = lock(&answers).begin(number, digest);

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use impp_protocol::command::{Bye, ByeReason, Ping};
+use impp_protocol::command::{Asks, Bye, ByeReason, Ping};
 use impp_protocol::frame::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNSIGNED};
 use impp_protocol::{Code, Command, Error, Kind, Request};
 use tokio::time::Instant;
@@ -270,8 +270,7 @@ impl Connection {
     /// A request of which no more than a text is wrong: it alone is refused, and those behind it are
     /// served, if requests are served at all.
     fn unfit(&mut self, number: u64, kind: Kind, error: Error) {
-        use Kind::{Ack, Fetch, Message, Publish, Subscribe};
-        let is_request = matches!(kind, Publish | Subscribe | Fetch | Message | Ack) && number != 0;
+        let is_request = kind.asks() != Asks::Nothing && number != 0;
         match self.phase {
             Phase::SignedIn(_) | Phase::Visiting(_) if is_request => {
                 self.answer(number, error.into());

@@ -4,9 +4,31 @@
 use std::path::Path;
 
 use proc_macro2::{TokenStream, TokenTree};
+use quote::ToTokens;
 
 use crate::sizes::{Function, functions};
 use crate::sources::sources;
+
+/// What is handed to a function by who has looked at the settings.
+const HANDED: &[&str] = &["Config", "Snapshot", "Limits", "Times", "Inbox", "Federation"];
+
+/// Who in `core`, on which every request stands, looks at the settings itself, and why nobody hands them.
+const IN_CORE: &[(&str, &str)] = &[
+    ("core/budgets.rs Budgets::owe", "what it costs is taken before it is done, or after"),
+    ("core/budgets.rs Budgets::take", "what it costs is taken before it is done"),
+    (
+        "core/principals/ghosts.rs Principals::unplace_at_owner",
+        "a task of its own, asked by nobody",
+    ),
+    ("core/principals/load.rs Principals::load_now", "an owner is read as it is in force then"),
+    ("core/principals/recovery.rs Principals::recovering_until", "the time since a crash, of all"),
+    (
+        "core/principals/surroundings.rs Principals::surround",
+        "the newest is decided by from then on",
+    ),
+    ("core/routes.rs Routes::federates", "a link is begun, or is not"),
+    ("core/routes.rs Routes::new", "the start"),
+];
 
 /// How often these tokens have `settings` or `config` looked at: `settings.load()`, `settings().load_full()`.
 fn looks(tokens: TokenStream) -> usize {
@@ -49,6 +71,57 @@ fn a_function_looks_at_the_settings_once() {
     }
     assert!(all > 50, "{all}");
     assert!(twice.is_empty(), "what is asked once sees one configuration: {}", twice.join(", "));
+}
+
+/// Whether one of these words is said.
+fn says(tokens: TokenStream, words: &[&str]) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Ident(ident) => words.iter().any(|word| ident == word),
+        TokenTree::Group(group) => says(group.stream(), words),
+        _ => false,
+    })
+}
+
+#[test]
+fn who_is_handed_settings_looks_at_no_others() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../server/src");
+    let (mut handed, mut wrong) = (0, Vec::new());
+    for source in sources(&root) {
+        let path = source.path.strip_prefix(&root).unwrap().display().to_string();
+        let mut found = Vec::new();
+        functions(&source.file.items, "", &mut found);
+        for Function { name, signature, whole, .. } in found {
+            // What is to come into force is held against what is.
+            if says(signature.inputs.to_token_stream(), HANDED) && !path.starts_with("life/") {
+                handed += 1;
+                if looks(whole) > 0 {
+                    wrong.push(format!("{path} {name}"));
+                }
+            }
+        }
+    }
+    assert!(handed > 30, "{handed}");
+    assert!(wrong.is_empty(), "these are handed settings: {}", wrong.join(", "));
+}
+
+/// Whatever a session or a link asks, it asks by what is in `core`: there nobody looks for who has looked.
+#[test]
+fn what_all_stand_on_is_handed_the_settings() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../server/src");
+    let mut found_in = Vec::new();
+    for source in sources(&root) {
+        let path = source.path.strip_prefix(&root).unwrap().display().to_string();
+        if !path.starts_with("core/") || path.contains("tests") {
+            continue;
+        }
+        let mut found = Vec::new();
+        functions(&source.file.items, "", &mut found);
+        let looking = found.into_iter().filter(|function| looks(function.whole.clone()) > 0);
+        found_in.extend(looking.map(|function| format!("{path} {}", function.name)));
+    }
+    found_in.sort();
+    let listed: Vec<&str> = IN_CORE.iter().map(|(name, _)| *name).collect();
+    assert_eq!(found_in, listed, "hand it the settings that the caller has");
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn tokens(stream: TokenStream) -> usize {
 /// A function of a file: where it is, its head, and its whole text.
 pub(crate) struct Function<'a> {
     pub name: String,
-    signature: &'a Signature,
+    pub signature: &'a Signature,
     pub whole: TokenStream,
     lines: usize,
 }

@@ -9,7 +9,7 @@ use impp_protocol::state::SubscriptionEvent;
 use impp_protocol::{Address, Code, Domain, Error};
 
 use crate::core::accounts::{Account, Accounts};
-use crate::core::settings::Settings;
+use crate::core::settings::{Settings, Snapshot};
 
 /// See the module.
 pub struct Routes {
@@ -35,36 +35,30 @@ impl Routes {
         Routes { settings, accounts, table }
     }
 
-    /// The account that an address names.
+    /// The account that an address names, by the settings of who asks.
     ///
     /// # Errors
     /// unknown-domain, not-found or moved; storage, if it cannot be read.
-    pub fn account(&self, address: &Address) -> Result<Arc<Account>, Error> {
+    pub fn account(&self, address: &Address, settings: &Snapshot) -> Result<Arc<Account>, Error> {
         match self.table.locate(&address.domain()) {
-            Route::Local => self.accounts.get(address).ok_or_else(|| self.no_account(address)),
+            Route::Local => {
+                self.accounts.get(address).ok_or_else(|| self.no_account(address, settings))
+            }
             Route::Remote | Route::Unknown => Err(no_route(address)),
         }
     }
 
-    fn no_account(&self, address: &Address) -> Error {
+    fn no_account(&self, address: &Address, settings: &Snapshot) -> Error {
         if let Err(closed) = self.accounts.not_closed(address) {
             return closed;
         }
-        match self.redirected(address) {
+        match redirected(address, settings) {
             Some(moved) => {
                 let text = format!("{address} is {moved}");
                 Error { address: Some(moved), ..Error::new(Code::Moved, text) }
             }
             None => Error::new(Code::NotFound, format!("{address} does not exist")),
         }
-    }
-
-    /// Where the operator has sent who asks for an address here without an account.
-    pub fn redirected(&self, address: &Address) -> Option<Address> {
-        let config = self.settings.load();
-        let domain = address.domain();
-        let hosted = config.domain.iter().find(|hosted| hosted.name == domain)?;
-        hosted.moved(address)
     }
 
     /// Where a presentity or an inbox is, as a principal of this server asks for it. That is `reach`'s to ask.
@@ -85,18 +79,6 @@ impl Routes {
         self.accounts.is_local(address)
     }
 
-    /// Whether somebody may not be told this of an address: that it does not exist, or lacks a service,
-    /// is for its own domain to know. Another that is hosted here is another all the same.
-    pub fn is_hidden(&self, asker: &Address, address: &Address, error: &Error) -> bool {
-        // Who has proven no name learns of no address, nor where it has moved.
-        if asker.is_anonymous() {
-            return matches!(error.code, Code::NotFound | Code::NotOffered | Code::Moved);
-        }
-        asker.domain_str() != address.domain_str()
-            && matches!(error.code, Code::NotFound | Code::NotOffered)
-            && !self.settings.load().federation.tell_unknown
-    }
-
     /// What is told of a subscription that nobody knows any more, where there is no account.
     pub fn ended(&self, presentity: &Address) -> SubscriptionEvent {
         match self.accounts.was_removed(presentity) {
@@ -110,6 +92,25 @@ impl Routes {
     pub fn federates(&self, domain: &Domain) -> bool {
         self.settings.load().federation.enabled && domain.is_global()
     }
+}
+
+/// Where the operator has sent who asks for an address here without an account.
+pub fn redirected(address: &Address, settings: &Snapshot) -> Option<Address> {
+    let domain = address.domain();
+    let hosted = settings.domain.iter().find(|hosted| hosted.name == domain)?;
+    hosted.moved(address)
+}
+
+/// Whether somebody may not be told this of an address: that it does not exist, or lacks a service,
+/// is for its own domain to know. Another that is hosted here is another all the same.
+pub fn is_hidden(asker: &Address, address: &Address, error: &Error, settings: &Snapshot) -> bool {
+    // Who has proven no name learns of no address, nor where it has moved.
+    if asker.is_anonymous() {
+        return matches!(error.code, Code::NotFound | Code::NotOffered | Code::Moved);
+    }
+    asker.domain_str() != address.domain_str()
+        && matches!(error.code, Code::NotFound | Code::NotOffered)
+        && !settings.federation.tell_unknown
 }
 
 impl std::fmt::Debug for Routes {

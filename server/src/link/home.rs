@@ -299,7 +299,7 @@ impl Home {
         loop {
             // In one look, since all of them may go at any time between two.
             let pulled = self.look(presentity, |known, now| {
-                if self.routes.account(presentity).is_err() {
+                if self.accounts.get(presentity).is_none() {
                     told.extend(self.close(groups, presentity, known));
                 }
                 known.pull_groups(now, link.id, groups, room)

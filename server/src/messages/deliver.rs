@@ -27,9 +27,9 @@ use crate::core::ground::Ground;
 use crate::core::metrics::Metrics;
 use crate::core::principals::{Dropped, Principal, Principals, Put};
 use crate::core::records::logs::{copy_sent, fate_of, fits, received, trimmed};
-use crate::core::routes::Routes;
+use crate::core::routes::{Routes, is_hidden};
 use crate::core::sessions::Sessions;
-use crate::core::settings::Settings;
+use crate::core::settings::{Settings, Snapshot};
 
 /// Who brings a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,8 +113,7 @@ impl Delivery {
         };
         // The same for all that becomes of it.
         let settings = self.settings.load_full();
-        let (inbox, limits) = (&settings.inbox, &settings.limits);
-        match self.judge(&message, &from, &bearer, (inbox, limits.pending_max), now).await {
+        match self.judge(&message, &from, &bearer, &settings, now).await {
             Ok(Judged { recipient, action, .. }) if message.volatile => {
                 self.metrics.messages.inc();
                 if let Some(recipient) = recipient {
@@ -124,8 +123,7 @@ impl Delivery {
             }
             Ok(judged) => {
                 let (action, dropped) = (judged.action, judged.dropped);
-                let most = (inbox, limits.known_ids_max);
-                let unit = self.unit(&message, dedup, &judged, &bearer, most, now);
+                let unit = self.unit(&message, dedup, &judged, &bearer, &settings, now);
                 let bytes = message.body.len() as u64;
                 let (writers, to) = (writers(&message), message.to.clone());
                 let (pending, delivery) = (self.store.submit(unit), self.clone());
@@ -161,20 +159,21 @@ impl Delivery {
         message: &Written,
         from: &Address,
         bearer: &Bearer,
-        (inbox, held_max): (&Inbox, u64),
+        settings: &Snapshot,
         now: Timestamp,
     ) -> Result<Judged, Error> {
         in_window(message.id, bearer, now)?;
         in_time(message, now)?;
-        let recipient = match self.recipient(&message.to) {
-            Err(error) if self.routes.is_hidden(from, &message.to, &error) => None,
+        let recipient = match self.recipient(&message.to, settings) {
+            Err(error) if is_hidden(from, &message.to, &error, settings) => None,
             recipient => Some(recipient?),
         };
         let is_elsewhere = from.domain_str() != message.to.domain_str();
         if is_elsewhere {
             self.principals.asked_from(&message.to, &from.domain());
         }
-        let all = Amount { items: inbox.items_max, bytes: inbox.bytes_max };
+        let all = Amount { items: settings.inbox.items_max, bytes: settings.inbox.bytes_max };
+        let held_max = settings.limits.pending_max;
         let look = self.principals.look(&message.to, |principal, now| {
             let admitted = admit(principal, now, message, from, (held_max, all));
             admitted.map(|(action, most)| (action, most, principal.inbox.next()))
@@ -195,8 +194,8 @@ impl Delivery {
         Ok(Judged { recipient, action, limit, dropped })
     }
 
-    fn recipient(&self, to: &Address) -> Result<Arc<Account>, Error> {
-        let account = self.routes.account(to)?;
+    fn recipient(&self, to: &Address, settings: &Snapshot) -> Result<Arc<Account>, Error> {
+        let account = self.routes.account(to, settings)?;
         if account.services.im {
             Ok(account)
         } else {
@@ -266,10 +265,10 @@ impl Delivery {
         dedup: Dedup,
         judged: &Judged,
         bearer: &Bearer,
-        (inbox, known_ids_max): (&Inbox, u64),
+        settings: &Snapshot,
         now: Timestamp,
     ) -> Unit {
-        let (from, to) = (dedup.from.clone(), &message.to);
+        let (from, to, inbox) = (dedup.from.clone(), &message.to, &settings.inbox);
         let body = message.encoded().clone();
         let mut ops = Vec::new();
         let Judged { recipient, action, limit, dropped } = judged;
@@ -300,7 +299,7 @@ impl Delivery {
             ops.extend(sent(message, &from, inbox));
         }
         // What waited in a queue was counted when it came there.
-        let dedup_max = (*bearer != Bearer::Queue).then_some(known_ids_max);
+        let dedup_max = (*bearer != Bearer::Queue).then_some(settings.limits.known_ids_max);
         // All messages of a pair in one, so that they keep their order.
         let lane = match bearer {
             Bearer::Session | Bearer::Queue => Lane::Account(from),

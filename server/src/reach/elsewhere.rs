@@ -16,6 +16,7 @@ use impp_protocol::{Address, By, Code, Error, What};
 use super::mirrors::Mirrors;
 use super::{End, Follow, Follows, Home, Looked, Pull, Release, Stands};
 use crate::core::answers::{Handled, Stored};
+use crate::core::settings::Snapshot;
 
 /// See the module.
 #[derive(Debug)]
@@ -62,10 +63,11 @@ impl Home for Elsewhere {
         &'a self,
         presentity: &'a Address,
         ask: Follow,
+        settings: &'a Snapshot,
     ) -> BoxFuture<'a, Result<Follows, Error>> {
         async move {
             let key = key(presentity, &ask.watcher);
-            self.mirrors.follow(&key, ask).await
+            self.mirrors.follow(&key, ask, &settings.federation).await
         }
         .boxed()
     }

@@ -16,7 +16,8 @@ use super::{End, Follow, Follows, Home, Looked, Pull, Release, Stands};
 use crate::core::answers::{Stored, crowded, refused};
 use crate::core::notify::fetched;
 use crate::core::principals::{Principal, Principals};
-use crate::core::routes::Routes;
+use crate::core::routes::{Routes, is_hidden};
+use crate::core::settings::Snapshot;
 
 /// See the module.
 pub(super) struct Here {
@@ -34,9 +35,14 @@ impl Here {
     ///
     /// # Errors
     /// That there is nobody, where it may be told; moved; storage: that is not known.
-    fn admits(&self, asker: &Address, presentity: &Address) -> Result<(), Error> {
-        let admitted = match needs_presence(&self.routes, presentity) {
-            Err(error) if self.routes.is_hidden(asker, presentity, &error) => Ok(()),
+    fn admits(
+        &self,
+        asker: &Address,
+        presentity: &Address,
+        settings: &Snapshot,
+    ) -> Result<(), Error> {
+        let admitted = match needs_presence(&self.routes, presentity, settings) {
+            Err(error) if is_hidden(asker, presentity, &error, settings) => Ok(()),
             admitted => admitted,
         };
         if admitted.is_ok() && asker.domain_str() != presentity.domain_str() {
@@ -50,11 +56,17 @@ impl Here {
     /// # Errors
     /// storage.
     fn may_be(&self, asker: &Address, presentity: &Address) -> Result<bool, Error> {
-        match needs_presence(&self.routes, presentity) {
-            Err(error) if self.routes.is_hidden(asker, presentity, &error) => Ok(true),
+        let settings = self.settings();
+        match needs_presence(&self.routes, presentity, &settings) {
+            Err(error) if is_hidden(asker, presentity, &error, &settings) => Ok(true),
             Err(error) if error.code == Code::Storage => Err(error),
             admitted => Ok(admitted.is_ok()),
         }
+    }
+
+    /// What all of one question is answered by.
+    fn settings(&self) -> Arc<Snapshot> {
+        self.principals.settings().load_full()
     }
 
     async fn look<R>(
@@ -77,8 +89,8 @@ impl std::fmt::Debug for Here {
 ///
 /// # Errors
 /// unknown-domain, not-found, moved, not-offered or storage.
-pub fn needs_presence(routes: &Routes, presentity: &Address) -> Result<(), Error> {
-    match routes.account(presentity)?.services.pres {
+fn needs_presence(routes: &Routes, presentity: &Address, settings: &Snapshot) -> Result<(), Error> {
+    match routes.account(presentity, settings)?.services.pres {
         true => Ok(()),
         false => Err(Error::new(Code::NotOffered, format!("{presentity} has no presence"))),
     }
@@ -126,17 +138,18 @@ pub async fn release(
 
 impl Home for Here {
     fn admit(&self, watcher: &Address, presentity: &Address) -> Result<Option<Claim>, Error> {
-        self.admits(watcher, presentity).map(|()| None)
+        self.admits(watcher, presentity, &self.settings()).map(|()| None)
     }
 
     fn follow<'a>(
         &'a self,
         presentity: &'a Address,
         ask: Follow,
+        settings: &'a Snapshot,
     ) -> BoxFuture<'a, Result<Follows, Error>> {
         async move {
-            self.admits(&ask.watcher, presentity)?;
-            let pending_max = self.principals.settings().load().limits.pending_max;
+            self.admits(&ask.watcher, presentity, settings)?;
+            let pending_max = settings.limits.pending_max;
             let (watcher, fits) =
                 (ask.watcher.clone(), |_: &mut Principal| Ok::<_, Infallible>(()));
             let state = match follow(&self.principals, presentity, ask, pending_max, fits).await? {
@@ -189,10 +202,11 @@ impl Home for Here {
         ask: Pull<'a>,
     ) -> BoxFuture<'a, Result<Option<Told>, Error>> {
         async move {
-            let is_there = match self.routes.account(presentity) {
+            let settings = self.settings();
+            let is_there = match self.routes.account(presentity, &settings) {
                 Ok(_) => true,
                 Err(error) if error.code == Code::Storage => return Err(error),
-                Err(error) if self.routes.is_hidden(ask.watcher, presentity, &error) => false,
+                Err(error) if is_hidden(ask.watcher, presentity, &error, &settings) => false,
                 Err(_) => return Ok(Some(Told::ended(SubscriptionEvent::Noresource))),
             };
             let Pull { watcher, session, held, state } = ask;
@@ -243,7 +257,7 @@ impl Home for Here {
     ) -> BoxFuture<'a, Looked> {
         async move {
             let looked = async {
-                self.admits(watcher, presentity)?;
+                self.admits(watcher, presentity, &self.settings())?;
                 let asker = Watcher::of(watcher);
                 let found =
                     self.look(presentity, |presentity, now| presentity.fetch(now, &asker, held));

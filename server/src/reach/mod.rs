@@ -23,10 +23,10 @@ use tokio::sync::oneshot;
 
 use crate::core::principals::Principals;
 use crate::core::routes::{Routes, Where};
+use crate::core::settings::Snapshot;
 pub use beyond::Beyond;
 use elsewhere::Elsewhere;
 use here::Here;
-pub use here::needs_presence;
 pub use inboxes::{Brought, bring};
 pub use mirrors::Mirrors;
 
@@ -137,6 +137,7 @@ trait Home: Send + Sync {
         &'a self,
         presentity: &'a Address,
         ask: Follow,
+        settings: &'a Snapshot,
     ) -> BoxFuture<'a, Result<Follows, Error>>;
 
     /// Somebody lets go.
@@ -203,12 +204,18 @@ impl Reach {
         self.home(watcher, presentity)?.admit(watcher, presentity)
     }
 
-    /// Somebody follows; what is durable is so when this is done.
+    /// Somebody follows, by the settings by which it was looked at before; what is durable is so when
+    /// this is done.
     ///
     /// # Errors
     /// Why they may not.
-    pub async fn follow(&self, presentity: &Address, ask: Follow) -> Result<Follows, Error> {
-        self.home(&ask.watcher, presentity)?.follow(presentity, ask).await
+    pub async fn follow(
+        &self,
+        presentity: &Address,
+        ask: Follow,
+        settings: &Snapshot,
+    ) -> Result<Follows, Error> {
+        self.home(&ask.watcher, presentity)?.follow(presentity, ask, settings).await
     }
 
     /// Somebody lets go. There is nothing to let go of where nobody is.

@@ -21,6 +21,7 @@ use super::things::{contacts_of, lists, offered, permit, takes};
 use super::whom::Waits;
 use super::{Followed, Mark, Session};
 use crate::core::answers::{Answer, Handled, Unstored};
+use crate::core::config::Limits;
 use crate::core::listeners::Listener;
 use crate::core::steps::Steps;
 use crate::reach::{Follow, Follows, Looked, Release};
@@ -80,14 +81,15 @@ impl Session {
     async fn follow(&mut self, subscribe: Subscribe) -> Result<Answer, Error> {
         offered(&self.client.account, Service::Presence)?;
         let (presentity, claimed) = (subscribe.address, subscribe.version);
-        self.needs_room(&presentity)?;
+        // For the room here and there.
+        let config = self.serving.settings.load_full();
+        self.needs_room(&presentity, &config.limits)?;
         let snapshots = subscribe.snapshots;
         let lease = subscribe.lease;
-        let lease =
-            lease.map(|asked| granted(asked, &self.serving.settings.load().times)).transpose()?;
+        let lease = lease.map(|asked| granted(asked, &config.times)).transpose()?;
         let bond = match lease {
             Some(lease) => {
-                self.needs_lease(&presentity)?;
+                self.needs_lease(&presentity, &config.limits)?;
                 Bond::Lease(self.client.mailbox.device, self.serving.clock.now().after(lease))
             }
             None => Bond::Session(self.client.mailbox.id),
@@ -95,7 +97,7 @@ impl Session {
         let (watcher, listener) = (self.address().clone(), Some(self.client.mailbox.id.into()));
         let follow = Follow { watcher, bond, listener, wait: true };
         let Follows { whom: presentity, state, version, answered } =
-            self.serving.rooms.reach.follow(&presentity, follow).await?;
+            self.serving.rooms.reach.follow(&presentity, follow, &config).await?;
         self.whom.mark(&presentity, Mark::Whole, snapshots);
         let Some(answered) = answered else {
             let held = held(state, version, claimed);
@@ -179,8 +181,8 @@ impl Session {
     }
 
     /// A session follows so many at most.
-    pub(super) fn needs_room(&self, presentity: &Address) -> Result<(), Error> {
-        let limit = self.serving.settings.load().limits.subscriptions_max as usize;
+    fn needs_room(&self, presentity: &Address, limits: &Limits) -> Result<(), Error> {
+        let limit = limits.subscriptions_max as usize;
         if self.whom.len() < limit || self.whom.of(presentity).is_some() {
             return Ok(());
         }
@@ -189,8 +191,8 @@ impl Session {
     }
 
     /// An account follows so many by leases at most, on all its devices: they outlive its sessions.
-    fn needs_lease(&self, presentity: &Address) -> Result<(), Error> {
-        let most = self.serving.settings.load().limits.leases_max;
+    fn needs_lease(&self, presentity: &Address, limits: &Limits) -> Result<(), Error> {
+        let most = limits.leases_max;
         let standing = self.serving.rooms.principals.standing();
         if standing.may_lease(self.address(), presentity, most as usize) {
             return Ok(());
@@ -283,7 +285,8 @@ impl Session {
         let (watcher, bond) = (self.address().clone(), Bond::Session(self.client.mailbox.id));
         let follow =
             Follow { watcher, bond, listener: Some(self.client.mailbox.id.into()), wait: false };
-        let Ok(follows) = self.serving.rooms.reach.follow(presentity, follow).await else {
+        let config = self.serving.settings.load_full();
+        let Ok(follows) = self.serving.rooms.reach.follow(presentity, follow, &config).await else {
             self.unfollowed(presentity);
             return None;
         };

@@ -167,8 +167,9 @@ impl Visitor {
         let (watcher, bond) = (acting.watcher().clone(), Bond::Session(self.mailbox.id));
         let listener = Some(self.mailbox.id.into());
         let follow = Follow { watcher, bond, listener, wait: false };
+        let config = self.serving.settings.load_full();
         let Follows { state, version, .. } =
-            self.serving.rooms.reach.follow(presentity, follow).await?;
+            self.serving.rooms.reach.follow(presentity, follow, &config).await?;
         let holds = held(state, version, subscribe.version);
         self.followed.insert(presentity.clone(), (holds, Some(state)));
         self.mailbox.presentity_dirty(presentity);

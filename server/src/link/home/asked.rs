@@ -15,6 +15,7 @@ use super::super::mailbox::LinkMailbox;
 use super::{Home, Standing, permit};
 use crate::core::config::seconds;
 use crate::core::principals::Principal;
+use crate::core::routes::redirected;
 use crate::reach::{Follow, Release, here};
 
 impl Home {
@@ -112,8 +113,9 @@ impl Home {
     fn may_tell(&self, address: &Address) -> Result<(), Error> {
         let account = self.accounts.get(address);
         let closed = self.accounts.not_closed(address);
-        let moved = self.routes.redirected(address);
-        let tells = self.settings.load().federation.tell_unknown;
+        let config = self.settings.load();
+        let moved = redirected(address, &config);
+        let tells = config.federation.tell_unknown;
         let (code, text) = match account {
             Some(account) if account.services.pres => return Ok(()),
             Some(_) => (Code::NotOffered, format!("{address} has no presence")),

@@ -24,7 +24,7 @@ use super::elsewhere::from_home;
 use super::{Beyond, Follow, Follows, Pull};
 use crate::core::DashMap;
 use crate::core::answers::{Unstored, storage_error};
-use crate::core::config::{Config, seconds};
+use crate::core::config::{Config, Federation, seconds};
 use crate::core::ground::Ground;
 use crate::core::keeping::{Bill, Commits};
 use crate::core::principals::pace_limit;
@@ -86,10 +86,15 @@ impl Mirrors {
     ///
     /// # Errors
     /// full, or the store's.
-    pub async fn follow(self: &Arc<Self>, key: &MirrorKey, ask: Follow) -> Result<Follows, Error> {
+    pub async fn follow(
+        self: &Arc<Self>,
+        key: &MirrorKey,
+        ask: Follow,
+        links: &Federation,
+    ) -> Result<Follows, Error> {
         let Follow { watcher, bond, listener, wait } = ask;
         let claim = self.beyond()?.claim(&watcher, &key.presentity.domain())?;
-        let link = self.enter(key, &watcher)?;
+        let link = self.enter(key, &watcher, links)?;
         let staged = self.apply_slot(key, Some(link), |slot, now| {
             slot.claims.insert(watcher.clone(), claim);
             slot.mirror.stage(now, &watcher, bond, listener)
@@ -208,9 +213,14 @@ impl Mirrors {
     }
 
     /// Enters a mirror for one more follower; the link that there is.
-    fn enter(&self, key: &MirrorKey, watcher: &Address) -> Result<Option<LinkId>, Error> {
+    fn enter(
+        &self,
+        key: &MirrorKey,
+        watcher: &Address,
+        links: &Federation,
+    ) -> Result<Option<LinkId>, Error> {
         let known = self.look(key, |mirror| mirror.follower(watcher).is_some());
-        let most = self.ground.settings.load().federation.subscriptions_max as usize;
+        let most = links.subscriptions_max as usize;
         let mut peer = self.peers.entry(pair(key)).or_default();
         if known != Some(true) && peer.total.followers >= most {
             let text = format!("{most} are followed in that domain, and that is the most");

@@ -181,7 +181,8 @@ impl ContactList {
                     // A refusal ends the subscription, not the entry.
                     let (watcher, bond) = (owner.clone(), Bond::Contact);
                     let follow = Follow { watcher, bond, listener: None, wait: false };
-                    let follows = self.reach.follow(address, follow).await;
+                    let config = self.settings.load_full();
+                    let follows = self.reach.follow(address, follow, &config).await;
                     Some(follows.map_or(SubscriptionState::Terminated, |follows| follows.state))
                 }
                 false => {

@@ -225,7 +225,8 @@ async fn f12_a_slow_or_dead_peer_holds_up_nobody_else() {
     let settings = |start: Start| {
         let start = start.set("federation.answer_seconds", 600).set("federation.dial_seconds", 600);
         let start = start.set("federation.idle_seconds", 600).set("limits.stall_seconds", 600);
-        start.set("federation.queue_bytes_max", 12 * MIB as i64)
+        // Of which one sender has an eighth.
+        start.set("federation.queue_bytes_max", 96 * MIB as i64)
     };
     let (domains, evil) = one(settings).await;
     let good = BadPeer::among(&domains, "good.example").await.be_good();

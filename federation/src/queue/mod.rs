@@ -47,7 +47,9 @@ pub struct Limits {
     pub sender_items_max: u64,
     /// Their bytes.
     pub bytes_max: u64,
-    /// Of these, bytes that are in memory too; the others are read from the disk when it is their
+    /// Of these, bytes of one sender's messages.
+    pub sender_bytes_max: u64,
+    /// Of all bytes, those that are in memory too; the others are read from the disk when it is their
     /// turn.
     pub memory_bytes_max: u64,
     /// How long a transient refusal is waited out.
@@ -73,9 +75,9 @@ type Pair = (Address, Address);
 pub struct Queue {
     limits: Limits,
     items: HashMap<Ticket, Entry>,
-    /// Messages by their senders' names for them, and how many each sender has.
+    /// Messages by their senders' names for them.
     names: BTreeSet<(Address, MessageId, Ticket)>,
-    of_sender: HashMap<Address, u64>,
+    of_sender: HashMap<Address, Share>,
     pairs: HashMap<Pair, PairState>,
     turns: Turns,
     /// Pairs whose first message is suspected of having cut a link.
@@ -96,6 +98,13 @@ pub struct Queue {
     in_memory: u64,
     /// Why nothing can be sent to the domain, and when that is tried again.
     trouble: Option<(Cause, Option<Timestamp>)>,
+}
+
+/// What one sender has of all.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    items: u64,
+    bytes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -156,7 +165,8 @@ impl Queue {
             return Err(Full::Domain);
         }
         let own = self.of_sender.get(&item.from).copied().unwrap_or_default();
-        if own >= self.limits.sender_items_max {
+        let own_bytes = own.bytes + item.bytes;
+        if own.items >= self.limits.sender_items_max || own_bytes > self.limits.sender_bytes_max {
             return Err(Full::Sender);
         }
         self.insert(item);
@@ -200,9 +210,10 @@ impl Queue {
         let Some(item) = self.items.remove(&ticket) else { return };
         self.bytes -= item.of.bytes;
         self.names.remove(&(item.of.from.clone(), item.of.id, ticket));
-        if let Some(count) = self.of_sender.get_mut(&item.of.from) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(share) = self.of_sender.get_mut(&item.of.from) {
+            share.items -= 1;
+            share.bytes -= item.of.bytes;
+            if share.items == 0 {
                 self.of_sender.remove(&item.of.from);
             }
         }
@@ -287,7 +298,9 @@ impl Queue {
         let (ticket, entry) = (item.ticket, Entry::new(item, self.failed_tries));
         self.bytes += entry.of.bytes;
         self.names.insert((entry.of.from.clone(), entry.of.id, ticket));
-        *self.of_sender.entry(entry.of.from.clone()).or_default() += 1;
+        let share = self.of_sender.entry(entry.of.from.clone()).or_default();
+        share.items += 1;
+        share.bytes += entry.of.bytes;
         let pair = self.pairs.entry(entry.pair()).or_default();
         // Almost always the last; what is restored comes in any order.
         let at = pair.items.partition_point(|other| *other < ticket);

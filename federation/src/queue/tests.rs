@@ -22,6 +22,7 @@ fn queue() -> Queue {
         bytes_max: 100_000,
         memory_bytes_max: 1000,
         sender_items_max: 1000,
+        sender_bytes_max: 100_000,
         backoff,
     };
     Queue::new(limits)
@@ -473,6 +474,20 @@ fn one_senders_share_of_the_places_is_bounded() {
     add(&mut queue, 4, "b@a.example", "x@b.example");
     queue.remove(1);
     add(&mut queue, 5, "a@a.example", "z@b.example");
+}
+
+/// Few large messages fill a queue as well as many small ones.
+#[test]
+fn e8_one_senders_share_of_the_bytes_is_bounded() {
+    let mut queue = queue();
+    queue.set_limits(Limits { sender_bytes_max: 250, ..queue.limits });
+    add(&mut queue, 1, "a@a.example", "x@b.example");
+    add(&mut queue, 2, "a@a.example", "y@b.example");
+    assert_eq!(queue.reserve(item(3, "a@a.example", "z@b.example")), Err(Full::Sender));
+    add(&mut queue, 4, "b@a.example", "x@b.example");
+    queue.remove(1);
+    add(&mut queue, 5, "a@a.example", "z@b.example");
+    assert_eq!(queue.reserve(item(6, "a@a.example", "z@b.example")), Err(Full::Sender));
 }
 
 #[test]

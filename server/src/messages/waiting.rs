@@ -31,6 +31,8 @@ const MEMORY_BYTES_ALL: u64 = 32 * 1024 * 1024;
 pub const SENDER_PART: u64 = 8;
 /// But so many at least, as far as there are.
 const SENDER_ITEMS_MIN: u64 = 100;
+/// The same for their bytes.
+const SENDER_BYTES_MIN: u64 = 256 * 1024;
 /// Messages that are not stored and wait for a link; further ones are dropped.
 const VOLATILE_MAX: usize = 64;
 
@@ -212,10 +214,12 @@ impl Queues {
     pub fn limits(&self) -> Limits {
         let links = &self.settings.load().federation;
         let (items_max, domains) = (links.queue_items_max, self.len().max(1) as u64);
+        let bytes = links.queue_bytes_max;
         Limits {
             items_max,
             sender_items_max: (items_max / SENDER_PART).max(SENDER_ITEMS_MIN).min(items_max),
-            bytes_max: links.queue_bytes_max,
+            bytes_max: bytes,
+            sender_bytes_max: (bytes / SENDER_PART).max(SENDER_BYTES_MIN).min(bytes),
             memory_bytes_max: MEMORY_BYTES_MAX.min(MEMORY_BYTES_ALL / domains),
             backoff: backoff(links),
         }
@@ -312,6 +316,7 @@ mod tests {
             items_max: 10,
             sender_items_max: 10,
             bytes_max: 1000,
+            sender_bytes_max: 1000,
             memory_bytes_max: 1000,
             backoff,
         };

@@ -71,6 +71,7 @@ mod messages_flow;
 mod nameless;
 mod operate;
 mod outbox;
+mod outbox_edits;
 mod password_lost;
 mod power;
 mod presence;

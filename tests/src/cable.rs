@@ -39,6 +39,8 @@ struct Counts {
     connections: AtomicU64,
     /// So many more bytes are carried, and then every connection is cut.
     left: AtomicU64,
+    /// So many more bytes come back, and then none, and nobody is told.
+    heard: AtomicU64,
 }
 
 impl Cable {
@@ -47,7 +49,8 @@ impl Cable {
         let listener = TcpListener::bind((ip, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (state, seen) = watch::channel((State::Plugged, 0));
-        let counts = Arc::new(Counts { left: AtomicU64::new(u64::MAX), ..Counts::default() });
+        let [left, heard] = [u64::MAX; 2].map(AtomicU64::new);
+        let counts = Arc::new(Counts { left, heard, ..Counts::default() });
         let task = tokio::spawn(accept(listener, server, seen, counts.clone()));
         Cable { address, state, counts, task }
     }
@@ -65,6 +68,7 @@ impl Cable {
     /// Carries connections again.
     pub fn plug(&self) {
         self.counts.left.store(u64::MAX, Ordering::Release);
+        self.counts.heard.store(u64::MAX, Ordering::Release);
         self.become_now(State::Plugged);
     }
 
@@ -81,6 +85,17 @@ impl Cable {
     /// Carries so many bytes more, then cuts every connection; new ones are carried.
     pub fn cut_after(&self, bytes: u64) {
         self.counts.left.store(bytes, Ordering::Release);
+    }
+
+    /// Lets so many bytes more come back from the server, and then nothing, and tells nobody, until it is
+    /// plugged again.
+    pub fn silent_after(&self, bytes: u64) {
+        self.counts.heard.store(bytes, Ordering::Release);
+    }
+
+    /// Whether nothing comes back any more.
+    pub fn is_silent(&self) -> bool {
+        self.counts.heard.load(Ordering::Acquire) == 0
     }
 
     /// A pull is counted, so that it cuts also what does not look before the cable is back.
@@ -163,7 +178,8 @@ async fn carry(
                 }
                 let carried = counts.carry(read);
                 counts.back.fetch_add(carried as u64, Ordering::AcqRel);
-                if in_write.write_all(&other[..carried]).await.is_err() || carried < read {
+                let heard = taken(&counts.heard, carried, 0);
+                if in_write.write_all(&other[..heard]).await.is_err() || carried < read {
                     return;
                 }
             }
@@ -179,15 +195,19 @@ async fn carry(
 impl Counts {
     /// How many of so many bytes are carried. At the cut the count starts anew without a bound.
     fn carry(&self, bytes: usize) -> usize {
-        let bytes = bytes as u64;
-        let (set, get) = (Ordering::AcqRel, Ordering::Acquire);
-        let take = |left: u64| match left {
-            u64::MAX => None,
-            left => Some(left.checked_sub(bytes).unwrap_or(u64::MAX)),
-        };
-        match self.left.fetch_update(set, get, take) {
-            Ok(left) => left.min(bytes) as usize,
-            Err(_) => bytes as usize,
-        }
+        taken(&self.left, bytes, u64::MAX)
+    }
+}
+
+/// How many of so many bytes there is room for, where there is a bound; who comes to it leaves that behind.
+fn taken(room: &AtomicU64, bytes: usize, behind: u64) -> usize {
+    let wanted = bytes as u64;
+    let take = |left: u64| match left {
+        u64::MAX => None,
+        left => Some(left.checked_sub(wanted).unwrap_or(behind)),
+    };
+    match room.fetch_update(Ordering::AcqRel, Ordering::Acquire, take) {
+        Ok(left) => left.min(wanted) as usize,
+        Err(_) => bytes,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
@@ -42,19 +42,25 @@ impl Impp {
         self.run_with_input(args, b"")
     }
 
+    /// Begins it, for who wants to kill it; its words are nobody's.
+    pub fn begin(&self, args: &[&str]) -> Child {
+        let mut command = self.command(args);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(binaries::impp());
+        command.arg("--json").arg("--profile").arg(&self.profile).args(args);
+        command.env_remove("IMPP_PROFILE");
+        command
+    }
+
     /// Runs it to its end with something on stdin.
     pub fn run_with_input(&self, args: &[&str], input: &[u8]) -> Ran {
-        let mut child = Command::new(binaries::impp())
-            .arg("--json")
-            .arg("--profile")
-            .arg(&self.profile)
-            .args(args)
-            .env_remove("IMPP_PROFILE")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = self.command(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         // A program that does not read its stdin may have closed it.
         let _ = child.stdin.take().unwrap().write_all(input);
         let output = child.wait_with_output().unwrap();

@@ -46,7 +46,7 @@ impl Client {
     }
 
     /// Changes fields of an entry, each for itself; `base` is the number of the list that the change was made
-    /// on. Whether it was made: if the entry was removed since then, nothing is changed.
+    /// on. The list's number by it; none if the entry was removed since then, and nothing was changed.
     ///
     /// # Errors
     /// [`ClientError`]; conflict, if it may grant what was taken back since, or `base` is too old.
@@ -54,15 +54,15 @@ impl Client {
         &self,
         change: ContactChange,
         base: u64,
-    ) -> Result<bool, ClientError> {
+    ) -> Result<Option<u64>, ClientError> {
         // Done twice it comes to the same.
         let edit = self.contact_edit(&ContactEdit::change(change), Some(base));
         let done = self.call_repeatable(edit).await?;
-        Ok(!done.dropped)
+        Ok((!done.dropped).then(|| done.number.unwrap_or(base)))
     }
 
-    /// An edit of the list with the number that it is made on, to be put into the outbox.
-    pub fn contact_edit(&self, edit: &ContactEdit, base: Option<u64>) -> Publish {
+    /// An edit of the list with the number that it is made on.
+    pub(crate) fn contact_edit(&self, edit: &ContactEdit, base: Option<u64>) -> Publish {
         let content = Some(state::encode(edit));
         Publish { base, ..Publish::of(self.address().clone(), What::Contacts, content) }
     }
@@ -76,13 +76,13 @@ impl Client {
         self.edit_own(What::Contacts, &edit).await.map(drop)
     }
 
-    /// Removes an entry.
+    /// Removes an entry. The list's number by it.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn remove_contact(&self, address: &Address) -> Result<(), ClientError> {
+    pub async fn remove_contact(&self, address: &Address) -> Result<Option<u64>, ClientError> {
         let edit = ContactEdit::remove(address.clone());
-        self.edit_own(What::Contacts, &edit).await.map(drop)
+        self.edit_own(What::Contacts, &edit).await.map(|done| done.number)
     }
 }
 

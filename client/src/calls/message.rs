@@ -125,8 +125,13 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn server_time(&self) -> Result<Timestamp, ClientError> {
+        self.time_of(Service::Messages).await
+    }
+
+    /// The same of the server of a service.
+    pub(crate) async fn time_of(&self, service: Service) -> Result<Timestamp, ClientError> {
         let limit = self.timeout();
-        let connected = timeout(limit, self.connect_for(Service::Messages)).await;
+        let connected = timeout(limit, self.connect_for(service)).await;
         let connection = connected.unwrap_or(Err(ClientError::Timeout(limit)))?;
         Ok(connection.server_time().unwrap_or_else(local_time))
     }

@@ -1,38 +1,40 @@
-//! The outbox: messages that were written and that no server has taken yet, on the disk.
+//! The outbox: messages that were written, and edits of the contact list, that no server has taken yet, on
+//! the disk.
 //!
-//! A file for each, in the order in which they were written, in a folder beside the profile. Sending
-//! them is left to `sending`. A message gets its id at its first try and keeps it as soon as a byte of
-//! it may have left, so that however often it is tried it comes once.
+//! A file for each, in the order in which they were written, in a folder beside the profile. What is in
+//! them is `kept`'s; sending them is left to `sending`, and `editing` for edits. A message gets its id at
+//! its first try and keeps it as soon as a byte of it may have left, so that however often it is tried it
+//! comes once.
 
+mod editing;
+mod kept;
 mod sending;
+mod shown;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use impp_protocol::command::Message;
-use impp_protocol::field::{FieldError, Reader, Writer};
-use impp_protocol::{Address, Error, MessageId, Timestamp};
+use impp_protocol::{Address, Timestamp};
 
 use crate::profile::write_private;
+pub use kept::{Edit, Kept, State, Written};
 pub use sending::Verdict;
+pub use shown::Shown;
 
-/// Most messages that wait. Who writes more is told.
+/// Most that waits: messages and edits. Who writes more is told.
 pub const OUTBOX_ITEMS_MAX: usize = 1000;
 /// Most bytes of a file that is read: a message, and why it failed.
 const FILE_BYTES_MAX: u64 = 128 * 1024;
-/// How the files of messages end.
+/// How the files end, whatever waits in them: once it was messages alone.
 const EXTENSION: &str = "message";
 /// How the files begin that are written before they have a message's name.
 const UNNAMED: &str = "new-";
 /// After so long nobody is still writing such a file: who was has been killed.
 const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
-/// What stands for the id of a message that was not tried.
-const NO_ID: MessageId = MessageId([0; 16]);
 
-/// What a message of the outbox is known by for ever: numbers come again when all is sent.
+/// What a message or edit of the outbox is known by for ever: numbers come again when all is sent.
 pub type Token = [u8; 16];
 
 /// Why the outbox cannot be used.
@@ -47,18 +49,16 @@ pub enum OutboxError {
         error: io::Error,
     },
     /// [`OUTBOX_ITEMS_MAX`] wait.
-    #[error("{OUTBOX_ITEMS_MAX} messages wait in the outbox, and that is the most")]
+    #[error("{OUTBOX_ITEMS_MAX} wait in the outbox, and that is the most")]
     Full,
     /// Another program sends it.
     #[error("another program is sending the outbox")]
     Locked,
-    /// There is no such message.
-    #[error("no message {0} waits in the outbox")]
+    /// Nothing has that number.
+    #[error("nothing in the outbox has the number {0}")]
     NotFound(u64),
-    /// It was tried, and can still be asked for under its id.
-    #[error(
-        "message {0} may have been taken: sent under its id it is never doubled (impp outbox send)"
-    )]
+    /// It was tried, and what became of it can still be asked for.
+    #[error("{0} may have been taken: sent as it is, it is never done twice (impp outbox send)")]
     Asked(u64),
 }
 
@@ -68,7 +68,7 @@ pub struct Outbox {
     folder: PathBuf,
 }
 
-/// A message of the outbox.
+/// A message or edit of the outbox.
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// Its number: those written earlier have lower ones.
@@ -76,30 +76,6 @@ pub struct Entry {
     /// What is kept; in words what is wrong with a file that cannot be read. The others are none the
     /// worse.
     pub kept: Result<Kept, String>,
-}
-
-/// What is kept of a message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
-    /// What it is known by.
-    pub token: Token,
-    /// Who wrote it: nobody else sends it.
-    pub writer: Address,
-    /// As it will be sent, or was.
-    pub message: Message,
-    /// How far it has come.
-    pub state: State,
-}
-
-/// How far a message of the outbox has come.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
-    /// It was not tried, and has no id.
-    New,
-    /// It was tried under its id; a server may have it.
-    Tried,
-    /// It was answered that nobody will take it.
-    Failed(Error),
 }
 
 impl Outbox {
@@ -110,11 +86,16 @@ impl Outbox {
         Outbox { folder: folder.into() }
     }
 
-    /// Keeps a message of that account's; on the disk when it returns. Its id is not looked at.
+    /// Keeps a message or edit of that account's; on the disk when it returns. It was not tried: its id, if it
+    /// has one, is not looked at.
     ///
     /// # Errors
     /// [`OutboxError::Full`], [`OutboxError::Io`]: it is not kept then.
-    pub fn put(&self, writer: &Address, message: Message) -> Result<(u64, Token), OutboxError> {
+    pub fn put(
+        &self,
+        writer: &Address,
+        written: impl Into<Written>,
+    ) -> Result<(u64, Token), OutboxError> {
         let fail = |error| self.io(&self.folder, error);
         self.make().map_err(fail)?;
         let numbers = self.numbers()?;
@@ -122,9 +103,9 @@ impl Outbox {
             return Err(OutboxError::Full);
         }
         let (token, writer) = (self.random()?, writer.clone());
-        let message = Message { id: NO_ID, ..message };
-        let kept = Kept { token, writer, message, state: State::New };
-        let beside = self.written(&kept)?;
+        let written = written.into().untried();
+        let kept = Kept { token, writer, written, state: State::New };
+        let beside = self.written(&kept.encode())?;
         let mut number = numbers.last().map_or(1, |last| last + 1);
         // Another program may take the same number at the same time.
         let linked = loop {
@@ -235,16 +216,23 @@ impl Outbox {
         }
     }
 
-    /// A file with that in it that has no name of a message yet.
-    fn written(&self, kept: &Kept) -> Result<PathBuf, OutboxError> {
+    /// A file with that in it that has no name of its own yet.
+    fn written(&self, bytes: &[u8]) -> Result<PathBuf, OutboxError> {
         let random = u128::from_be_bytes(self.random()?);
         let path = self.folder.join(format!("{UNNAMED}{random:032x}"));
-        let written = write_private(&path, &kept.encode());
+        let written = write_private(&path, bytes);
         if written.is_err() {
             drop(fs::remove_file(&path));
         }
         written.map_err(|error| self.io(&path, error))?;
         Ok(path)
+    }
+
+    /// That is in the file of that name from now on, on the disk when it returns.
+    fn put_in_place(&self, path: &Path, bytes: &[u8]) -> Result<(), OutboxError> {
+        let beside = self.written(bytes)?;
+        let renamed = fs::rename(&beside, path).and_then(|()| self.sync());
+        renamed.map_err(|error| self.io(path, error))
     }
 
     fn path(&self, number: u64) -> PathBuf {
@@ -270,12 +258,10 @@ pub struct Locked<'a> {
 impl Locked<'_> {
     /// Keeps something else under a number.
     fn replace(&self, number: u64, kept: &Kept) -> Result<(), OutboxError> {
-        let (beside, path) = (self.outbox.written(kept)?, self.outbox.path(number));
-        let renamed = fs::rename(&beside, &path).and_then(|()| self.outbox.sync());
-        renamed.map_err(|error| self.outbox.io(&path, error))
+        self.outbox.put_in_place(&self.outbox.path(number), &kept.encode())
     }
 
-    /// Takes a message out: it was sent, or is not wanted any more.
+    /// Takes a message or edit out: it was sent, or is not wanted any more.
     ///
     /// # Errors
     /// [`OutboxError::NotFound`], [`OutboxError::Io`].
@@ -289,8 +275,8 @@ impl Locked<'_> {
         }
     }
 
-    /// Lets a message be sent as a new one: one that failed, or, at that time, of which nobody can know any
-    /// more what became of it, which may so come twice.
+    /// Lets a message or edit be sent as a new one: one that failed, or, at that time, of which nobody can know
+    /// any more what became of it, which may so come twice. An edit is made on the list as it was shown since.
     ///
     /// # Errors
     /// [`OutboxError::NotFound`], [`OutboxError::Asked`], [`OutboxError::Io`].
@@ -302,52 +288,18 @@ impl Locked<'_> {
         if kept.state == State::Tried && !kept.is_unknown(now) {
             return Err(OutboxError::Asked(number));
         }
-        let message = Message { id: NO_ID, ..kept.message };
-        self.replace(number, &Kept { message, state: State::New, ..kept })
-    }
-}
-
-/// The numbers of the fields of a file.
-const MESSAGE: u64 = 1;
-const TRIED: u64 = 2;
-const FAILED: u64 = 3;
-const TOKEN: u64 = 4;
-const WRITER: u64 = 5;
-
-impl Kept {
-    fn encode(&self) -> Bytes {
-        let mut writer = Writer::default();
-        writer.field(MESSAGE, &self.message.encode());
-        writer.field(TRIED, &(self.state == State::Tried));
-        if let State::Failed(error) = &self.state {
-            writer.field(FAILED, error);
-        }
-        writer.field(TOKEN, &self.token);
-        writer.field(WRITER, &self.writer);
-        writer.into_bytes()
-    }
-
-    fn decode(bytes: Bytes) -> Result<Kept, FieldError> {
-        let mut reader = Reader::new(bytes);
-        let message = Message::decode(reader.field(MESSAGE, "message")?)?;
-        let tried: bool = reader.field(TRIED, "tried")?;
-        let failed: Option<Error> = reader.field(FAILED, "failed")?;
-        let token = reader.field(TOKEN, "token")?;
-        let writer = reader.field(WRITER, "writer")?;
-        reader.end()?;
-        let state = match failed {
-            Some(error) => State::Failed(error),
-            None if tried => State::Tried,
-            None => State::New,
-        };
-        Ok(Kept { token, writer, message, state })
+        let shown = self.outbox.shown(&kept.writer)?;
+        let written = kept.written.untried().made_on(shown.as_ref());
+        self.replace(number, &Kept { written, state: State::New, ..kept })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use impp_protocol::Code;
+    use bytes::Bytes;
+    use impp_protocol::command::Message;
+    use impp_protocol::{Code, Error, MessageId};
 
     fn message(text: &str) -> Message {
         let to = "bob@a.example".parse().unwrap();
@@ -359,7 +311,10 @@ mod tests {
     }
 
     fn bodies(outbox: &Outbox) -> Vec<Result<String, ()>> {
-        let body = |kept: Kept| String::from_utf8(kept.message.body.to_vec()).unwrap();
+        let body = |kept: Kept| match kept.written {
+            Written::Message(message) => String::from_utf8(message.body.to_vec()).unwrap(),
+            Written::Edit(edit) => panic!("{edit:?}"),
+        };
         outbox.entries().unwrap().into_iter().map(|e| e.kept.map(body).map_err(drop)).collect()
     }
 
@@ -382,8 +337,8 @@ mod tests {
         numbers.sort_unstable();
         assert_eq!(numbers, (1..=40).collect::<Vec<u64>>());
         let entry = outbox.entries().unwrap().remove(0).kept.unwrap();
-        let new = Message { id: NO_ID, ..message("x") };
-        assert_eq!((entry.writer, entry.message, entry.state), (alice(), new, State::New));
+        let new = Written::from(message("x")).untried();
+        assert_eq!((entry.writer, entry.written, entry.state), (alice(), new, State::New));
     }
 
     /// What was half written when its program was killed is none; a file that cannot be read is named,
@@ -416,7 +371,8 @@ mod tests {
         let locked = outbox.lock().unwrap();
         assert!(matches!(outbox.lock(), Err(OutboxError::Locked)));
         for state in [State::Tried, State::Failed(Error::new(Code::Refused, "no"))] {
-            let kept = Kept { token: [1; 16], writer: alice(), message: message("one"), state };
+            let written = message("one").into();
+            let kept = Kept { token: [1; 16], writer: alice(), written, state };
             locked.replace(1, &kept).unwrap();
             assert_eq!(outbox.entries().unwrap().remove(0).kept.unwrap(), kept);
         }
@@ -424,8 +380,8 @@ mod tests {
         locked.again(1, now).unwrap();
         assert_eq!(outbox.entries().unwrap().remove(0).kept.unwrap().state, State::New);
         let made = Timestamp::from_millis(1_700_000_000_000);
-        let message = Message { id: MessageId::new(made, [1; 10]), ..message("one") };
-        let tried = Kept { token: [1; 16], writer: alice(), message, state: State::Tried };
+        let written = Message { id: MessageId::new(made, [1; 10]), ..message("one") }.into();
+        let tried = Kept { token: [1; 16], writer: alice(), written, state: State::Tried };
         locked.replace(1, &tried).unwrap();
         assert!(matches!(locked.again(1, made), Err(OutboxError::Asked(1))));
         locked.remove(1).unwrap();

@@ -1,33 +1,38 @@
-//! Sending what waits in the outbox: each in its turn, under one id, until it is answered.
+//! Sending what waits in the outbox: each in its turn, a message under one id, until it is answered. How an
+//! edit is sent is `editing`'s.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use impp_protocol::command::Message;
-use impp_protocol::{Address, Code, Error, MessageId, Timestamp};
+use impp_protocol::{Address, Code, Error, MessageId};
 use tokio::time::{Instant, sleep};
 
-use super::{Entry, Kept, Locked, Outbox, OutboxError, State, Token};
+use super::{Entry, Kept, Locked, Outbox, OutboxError, State, Token, Written};
 use crate::calls::{Sent, new_id};
 use crate::client::Client;
 use crate::error::ClientError;
 
-/// So long after it was made servers take an id, and tell a repeat.
-const ID_LIVES: Duration = Duration::from_secs(24 * 3600);
 /// So often it is looked whether another program has sent all.
 const LOOKS: Duration = Duration::from_millis(50);
 
-/// What became of a message of the outbox.
+/// What became of a message or edit of the outbox.
 #[derive(Clone, Debug)]
 pub enum Verdict {
-    /// It was taken, and waits no more.
+    /// The message was taken, and waits no more.
     Sent(Sent),
+    /// The edit was done, and waits no more.
+    Changed,
+    /// Who was to be removed is no contact, whoever has removed them: it is done, and waits no more.
+    Gone,
     /// Nobody will take it. It stays, to be sent again as it is or taken out.
     Failed(Error),
+    /// The entry was removed since the edit was made, so that nothing was changed. It stays as well.
+    Dropped,
     /// It was tried a day ago and never answered: whether it was taken is not known. It stays, and is not
     /// sent by itself.
     Unknown,
-    /// It waits for a better time, as does all for its recipient that is behind it.
+    /// It waits for a better time, as does all for its recipient that is behind it; behind an edit all edits.
     Waits(ClientError),
     /// It was written as somebody else, who has to send it.
     Another(Address),
@@ -35,17 +40,16 @@ pub enum Verdict {
     Broken(String),
 }
 
-impl Kept {
-    /// Whether nobody knows, at a server's time, whether the message was taken, nor can be asked.
-    pub fn is_unknown(&self, now: Timestamp) -> bool {
-        let end = |made: Timestamp| made.after(ID_LIVES) <= now;
-        self.state == State::Tried && self.message.id.time().is_none_or(end)
+impl Verdict {
+    /// Whether it is done, and waits no more.
+    pub fn is_done(&self) -> bool {
+        matches!(self, Verdict::Sent(_) | Verdict::Changed | Verdict::Gone)
     }
 }
 
 impl Client {
-    /// Sends what waits, in its order, and says of each what became of it; who is told that one failed says
-    /// whether it is to go. Where another program sends, it is waited for as long as a call may take.
+    /// Sends what waits, in its order, and says of each what became of it; who is told that one failed or was
+    /// dropped says whether it is to go. Where another program sends, it is waited for as long as a call may take.
     ///
     /// # Errors
     /// [`OutboxError`]: what was told before is so.
@@ -72,20 +76,19 @@ impl Client {
                         continue;
                     }
                 };
-                if matches!(kept.state, State::Failed(_)) {
+                if matches!(kept.state, State::Failed(_) | State::Dropped) {
                     continue;
                 }
-                let to = kept.message.to.clone();
-                let verdict = match held_up.cause(&to) {
+                let verdict = match held_up.cause(&kept.written) {
                     _ if kept.writer != *self.address() => Verdict::Another(kept.writer.clone()),
                     Some(cause) => Verdict::Waits(cause),
                     None => self.send_kept(&locked, number, &kept).await?,
                 };
                 if let Verdict::Waits(cause) = &verdict {
-                    held_up.note(to, cause);
+                    held_up.note(&kept.written, cause);
                 }
-                let failed = matches!(verdict, Verdict::Failed(_));
-                if told(number, Some(&kept), verdict) && failed {
+                let stays = matches!(verdict, Verdict::Failed(_) | Verdict::Dropped);
+                if told(number, Some(&kept), verdict) && stays {
                     locked.remove(number)?;
                 }
             }
@@ -108,6 +111,19 @@ impl Client {
         number: u64,
         kept: &Kept,
     ) -> Result<Verdict, OutboxError> {
+        match &kept.written {
+            Written::Message(message) => self.send_waiting(locked, number, kept, message).await,
+            Written::Edit(_) => self.send_edit(locked, number).await,
+        }
+    }
+
+    async fn send_waiting(
+        &self,
+        locked: &Locked<'_>,
+        number: u64,
+        kept: &Kept,
+        message: &Message,
+    ) -> Result<Verdict, OutboxError> {
         let now = match self.server_time().await {
             Ok(now) => now,
             Err(error) => return Ok(Verdict::Waits(error)),
@@ -121,10 +137,10 @@ impl Client {
                 Ok(id) => id,
                 Err(error) => return Ok(Verdict::Waits(error)),
             },
-            false => kept.message.id,
+            false => message.id,
         };
-        let message = Message { id, ..kept.message.clone() };
-        let as_now = |state| Kept { message: message.clone(), state, ..kept.clone() };
+        let message = Message { id, ..message.clone() };
+        let as_now = |state| Kept { written: message.clone().into(), state, ..kept.clone() };
         if is_new {
             // Before a byte of it leaves.
             locked.replace(number, &as_now(State::Tried))?;
@@ -140,6 +156,8 @@ impl Client {
             Err(other) => return Ok(Verdict::Waits(other)),
         };
         match error.code {
+            // It says nothing of the id: under that it is asked again.
+            _ if error.forgotten => Ok(Verdict::Waits(error.into())),
             // The server's clock was set: nobody has it under this id, and with another it goes.
             Code::OutOfWindow if is_new => {
                 locked.replace(number, kept)?;
@@ -160,25 +178,31 @@ fn known_by(entry: &Entry) -> Result<Token, u64> {
     entry.kept.as_ref().map(|kept| kept.token).map_err(|_| entry.number)
 }
 
-/// For whom nothing more goes now, and why: so what is for one recipient keeps its order.
+/// For what nothing more goes now, and why: so what is for one recipient keeps its order, and so do edits,
+/// which hold up no message, nor are they held up by one.
 #[derive(Default)]
 struct HeldUp {
-    all: Option<ClientError>,
+    messages: Option<ClientError>,
     these: Vec<(Address, ClientError)>,
+    edits: Option<ClientError>,
 }
 
 impl HeldUp {
-    fn note(&mut self, to: Address, cause: &ClientError) {
-        match cause {
-            ClientError::Answered(_) => self.these.push((to, cause.clone())),
+    fn note(&mut self, written: &Written, cause: &ClientError) {
+        match (written, cause) {
+            (Written::Edit(_), cause) => self.edits = Some(cause.clone()),
+            (Written::Message(message), ClientError::Answered(_)) => {
+                self.these.push((message.to.clone(), cause.clone()));
+            }
             // It is the way to the server, which is the same for all.
-            _ => self.all = Some(cause.clone()),
+            (Written::Message(_), cause) => self.messages = Some(cause.clone()),
         }
     }
 
-    fn cause(&self, to: &Address) -> Option<ClientError> {
-        let this = || self.these.iter().find(|(held, _)| held == to).map(|(_, cause)| cause);
-        self.all.as_ref().or_else(this).cloned()
+    fn cause(&self, written: &Written) -> Option<ClientError> {
+        let Written::Message(message) = written else { return self.edits.clone() };
+        let this = || self.these.iter().find(|(held, _)| *held == message.to);
+        self.messages.as_ref().or_else(|| this().map(|(_, cause)| cause)).cloned()
     }
 }
 
@@ -186,31 +210,28 @@ impl HeldUp {
 mod tests {
     use super::*;
     use bytes::Bytes;
+    use impp_protocol::state::ContactEdit;
 
-    /// What was tried is sent again as the same for a day, and after that by nobody but its writer.
-    #[test]
-    fn what_was_tried_a_day_ago_is_unknown() {
-        let made = Timestamp::parse("2026-12-01T00:00:00Z").unwrap();
-        let to: Address = "bob@a.example".parse().unwrap();
-        let message = Message::new(MessageId::new(made, [1; 10]), to, Bytes::new());
-        let writer = "alice@a.example".parse().unwrap();
-        let tried = Kept { token: [1; 16], writer, message, state: State::Tried };
-        let before = made.after(ID_LIVES - Duration::from_secs(1));
-        assert!(!tried.is_unknown(made) && !tried.is_unknown(before));
-        assert!(tried.is_unknown(made.after(ID_LIVES)));
-        let new = Kept { state: State::New, ..tried };
-        assert!(!new.is_unknown(made.after(ID_LIVES * 30)));
-    }
+    use crate::outbox::Edit;
 
-    /// Where one recipient cannot be written to, others can; where the server is not reached, nobody can.
+    /// Where one recipient cannot be written to, others can; where the server is not reached, nobody can; and
+    /// what holds up edits holds up no message, nor the other way round.
     #[test]
-    fn one_recipient_holds_up_no_other() {
-        let [bob, carol]: [Address; 2] =
-            ["bob@a.example", "carol@a.example"].map(|text| text.parse().unwrap());
+    fn one_recipient_holds_up_no_other_and_edits_no_message() {
+        let address = |text: &str| -> Address { text.parse().unwrap() };
+        let to =
+            |text| Written::from(Message::new(MessageId([0; 16]), address(text), Bytes::new()));
+        let [bob, carol] = ["bob@a.example", "carol@a.example"].map(to);
+        let edit = Edit::new(ContactEdit::remove(address("bob@a.example")), None).into();
+        let (busy, late) = (Error::new(Code::Busy, "later"), Duration::from_secs(1));
+        let (busy, late) = (ClientError::from(busy), ClientError::Timeout(late));
         let mut held_up = HeldUp::default();
-        held_up.note(bob.clone(), &Error::new(Code::Busy, "later").into());
+        held_up.note(&edit, &late);
+        assert!(held_up.cause(&edit).is_some() && held_up.cause(&bob).is_none());
+        let mut held_up = HeldUp::default();
+        held_up.note(&bob, &busy);
         assert!(held_up.cause(&bob).is_some() && held_up.cause(&carol).is_none());
-        held_up.note(bob, &ClientError::Timeout(Duration::from_secs(1)));
-        assert!(held_up.cause(&carol).is_some());
+        held_up.note(&bob, &late);
+        assert!(held_up.cause(&carol).is_some() && held_up.cause(&edit).is_none());
     }
 }

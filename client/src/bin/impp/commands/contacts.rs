@@ -1,11 +1,15 @@
-//! `impp contacts`: the contact list, entries added, changed and removed.
+//! `impp contacts`: the contact list, entries added, changed and removed. What is to wait for a server is
+//! put into the outbox by `later`.
 
 use clap::{Subcommand, ValueEnum};
-use impp_client::protocol::state::{Contact, Grant};
+use impp_client::outbox::Outbox;
+use impp_client::protocol::Address;
+use impp_client::protocol::state::{Contact, ContactChange, ContactEdit, Following, Grant};
 use impp_client::{Client, contact_change};
 use serde::Serialize;
 
 use super::Who;
+use super::later::{self, Came};
 use crate::output::{Output, in_line};
 use crate::report::Failure;
 
@@ -22,7 +26,7 @@ enum Action {
     /// Add somebody, or change their entry: what is not said stays as it was.
     Add(Add),
     /// Remove somebody; they see nothing by this list any more.
-    Remove(Who),
+    Remove(Remove),
 }
 
 #[derive(Debug, clap::Args)]
@@ -41,6 +45,21 @@ struct Add {
     /// Do not ask to see their presence.
     #[arg(long)]
     no_follow: bool,
+    /// Keep it in the outbox until the server has taken it, if it cannot be reached now: it goes with the
+    /// next `--later` or `outbox send`, made on the list as it was last shown here. It grants nobody
+    /// anything; what is granted already stays, and so do groups.
+    #[arg(long, conflicts_with = "grant")]
+    later: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Remove {
+    #[command(flatten)]
+    who: Who,
+    /// Keep it in the outbox until the server has taken it, if it cannot be reached now: it goes with the
+    /// next `--later` or `outbox send`, and may then undo what another device has added meanwhile.
+    #[arg(long)]
+    later: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -62,42 +81,150 @@ struct ContactJson {
     subscription: Option<&'static str>,
 }
 
-pub(crate) async fn run(args: &Args, client: &Client, out: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(
+    args: &Args,
+    client: &Client,
+    outbox: &Outbox,
+    out: &mut Output,
+) -> Result<(), Failure> {
     match &args.action {
-        None | Some(Action::List) => {
-            for contact in client.contacts().await? {
-                out.item(&json(&contact), text)?;
-            }
-            Ok(())
+        None | Some(Action::List) => list(client, outbox, out).await,
+        Some(Action::Add(args)) if args.later => add_later(args, client, outbox, out).await,
+        Some(Action::Add(args)) => add(args, client, outbox, out).await,
+        Some(Action::Remove(Remove { who, later })) => {
+            remove(&who.address, *later, client, outbox, out).await
         }
-        Some(Action::Add(add)) => {
-            let (old, number) = find(client, add).await?;
-            let contact = entry(add, old.clone());
-            match number {
-                Some(number) => {
-                    let change = contact_change(old.as_ref(), &contact);
-                    if !client.change_contact(change, number).await? {
-                        let who = &contact.address;
-                        let text = format!("{who} was removed by another device; nothing changed");
-                        return Err(Failure::Missing(text));
-                    }
-                }
-                // A server of before knows whole entries alone.
-                None => client.set_contact(contact.clone()).await?,
-            }
-            let now = find(client, add).await?.0.unwrap_or(contact);
+    }
+}
+
+async fn add(
+    args: &Add,
+    client: &Client,
+    outbox: &Outbox,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let (old, number) = find(client, &args.who.address).await?;
+    let contact = entry(args, old.clone());
+    match number {
+        Some(number) => {
+            let change = contact_change(old.as_ref(), &contact);
+            let Some(number) = client.change_contact(change, number).await? else {
+                return Err(later::dropped(&contact.address));
+            };
+            known(client, outbox, &contact.address, number, out);
+        }
+        // A server of before knows whole entries alone.
+        None => client.set_contact(contact.clone()).await?,
+    }
+    let now = find(client, &contact.address).await?.0.unwrap_or(contact);
+    out.note(&consequence(&now));
+    out.item(&json(&now), text)
+}
+
+async fn add_later(
+    args: &Add,
+    client: &Client,
+    outbox: &Outbox,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let edit = ContactEdit::change(change(args));
+    match later::edit(edit, client, outbox, out).await? {
+        Came::Stays => {}
+        Came::Waits => out.note(&waits(args)),
+        Came::Done => {
+            let now = find(client, &args.who.address).await?.0;
+            let now = now.ok_or_else(|| later::dropped(&args.who.address))?;
             out.note(&consequence(&now));
-            out.item(&json(&now), text)
+            out.item(&json(&now), text)?;
         }
-        Some(Action::Remove(who)) => Ok(client.remove_contact(&who.address).await?),
+    }
+    Ok(())
+}
+
+async fn remove(
+    address: &Address,
+    later: bool,
+    client: &Client,
+    outbox: &Outbox,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    if later {
+        let edit = ContactEdit::remove(address.clone());
+        if let Came::Waits = later::edit(edit, client, outbox, out).await? {
+            out.note(&format!("{WHEN}; until then {address} stays in your contact list"));
+        }
+        return Ok(());
+    }
+    if let Some(number) = client.remove_contact(address).await? {
+        known(client, outbox, address, number, out);
+    }
+    Ok(())
+}
+
+/// An edit was done, and edits that wait from now on are made on it.
+fn known(client: &Client, outbox: &Outbox, address: &Address, number: u64, out: &Output) {
+    if let Err(error) = outbox.was_edited(client.address(), address, number) {
+        // It is done all the same.
+        out.note(&format!("--later will not know of this change: {error}"));
+    }
+}
+
+/// The whole list; edits that wait are made on it from now on.
+async fn list(client: &Client, outbox: &Outbox, out: &mut Output) -> Result<(), Failure> {
+    let (contacts, number) = client.contacts_numbered().await?;
+    for contact in contacts {
+        out.item(&json(&contact), text)?;
+    }
+    out.flush()?;
+    let kept = number.map(|number| outbox.was_shown(client.address(), number));
+    if let Some(Err(error)) = kept {
+        // It was shown all the same.
+        out.note(&format!("--later will not know that the list was shown: {error}"));
+    }
+    Ok(())
+}
+
+/// When what waits goes, in words.
+const WHEN: &str = "it waits, and goes with the next --later or `impp outbox send`";
+
+/// What follows from an edit that waits, in words.
+fn waits(add: &Add) -> String {
+    let follow = match add.no_follow {
+        true => "you do not follow them",
+        false => "you ask to see their presence",
+    };
+    format!(
+        "{WHEN}; then {follow}, and they see of yours what you grant them now: nothing, if they are new"
+    )
+}
+
+/// What `add --later` says of the entry, whatever that is when it goes.
+fn change(add: &Add) -> ContactChange {
+    ContactChange {
+        name: add.name.clone(),
+        more_groups: add.groups.clone(),
+        follow: Some(if add.no_follow { Following::No } else { Following::Yes }),
+        add: true,
+        ..ContactChange::of(add.who.address.clone())
     }
 }
 
 /// The entry as it is, and the number of the list in which it is so.
-async fn find(client: &Client, add: &Add) -> Result<(Option<Contact>, Option<u64>), Failure> {
+async fn find(
+    client: &Client,
+    address: &Address,
+) -> Result<(Option<Contact>, Option<u64>), Failure> {
     let (contacts, number) = client.contacts_numbered().await?;
-    let entry = contacts.into_iter().find(|contact| contact.address == add.who.address);
+    let entry = contacts.into_iter().find(|contact| contact.address == *address);
     Ok((entry, number))
+}
+
+/// How an entry is now, in a line.
+pub(super) async fn as_it_is(client: &Client, address: &Address) -> Result<String, Failure> {
+    Ok(match find(client, address).await?.0 {
+        Some(contact) => text(&json(&contact)),
+        None => format!("{address} is not in it"),
+    })
 }
 
 /// The entry as it shall be: what was said, else what it was, else the default.

@@ -12,6 +12,7 @@ mod followed;
 pub(crate) mod from_file;
 pub(crate) mod history;
 pub(crate) mod inbox;
+mod later;
 pub(crate) mod login;
 pub(crate) mod outbox;
 pub(crate) mod read;
@@ -86,7 +87,7 @@ pub(crate) async fn run(
         Command::Inbox(args) => inbox::run(args, owner, client, out).await,
         Command::History(args) => history::run(args, client, out).await,
         Command::Read(args) => read::run(args, client, out).await,
-        Command::Contacts(args) => contacts::run(args, client, out).await,
+        Command::Contacts(args) => contacts::run(args, client, outbox, out).await,
         Command::Rules(args) => rules::run(args, owner, client, out).await,
         Command::Devices(args) => devices::run(args, client, out).await,
         Command::Delegations(args) => delegations::run(args, client, out).await,

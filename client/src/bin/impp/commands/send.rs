@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::ValueEnum;
-use impp_client::outbox::{Kept, Outbox, OutboxError, State, Token, Verdict};
+use impp_client::outbox::{Outbox, Verdict, Written};
 use impp_client::protocol::command::{BODY_BYTES_MAX, Message};
 use impp_client::protocol::{Address, MessageId};
 use impp_client::{Client, ClientError, Outgoing, Sent, local_time};
 use serde::Serialize;
 
 use super::from_file;
+use super::later::{self, Became};
 use super::outbox::WaitingJson;
 use crate::output::Output;
 use crate::report::Failure;
@@ -103,7 +104,7 @@ impl SentJson {
     }
 }
 
-/// Puts it into the outbox, and sends what waits there. That it waits on the disk is enough.
+/// Writes it down, and sends what waits.
 async fn later(
     args: &Args,
     owner: Option<&Address>,
@@ -111,49 +112,18 @@ async fn later(
     outbox: &Outbox,
     out: &mut Output,
 ) -> Result<(), Failure> {
-    let message = written(outgoing(args, owner)?)?;
-    let (number, token) = outbox.put(client.address(), message.clone())?;
-    let (mut verdict, mut others) = (None, 0);
-    let told = |_, kept: Option<&Kept>, told: Verdict| {
-        let is_own = kept.is_some_and(|kept| kept.token == token);
-        match is_own {
-            true => verdict = Some(told),
-            false => others += usize::from(!matches!(told, Verdict::Sent(_))),
+    let waits = Written::from(written(outgoing(args, owner)?)?);
+    let (number, became) = later::written(waits.clone(), client, outbox, out).await?;
+    let line = match became {
+        Became::Told(Verdict::Sent(sent)) => return SentJson::of(&sent, &args.to).print(out),
+        Became::Told(Verdict::Failed(error)) => return Err(ClientError::Answered(error).into()),
+        Became::Told(verdict) | Became::Kept(verdict) => {
+            WaitingJson::of(number, Some(&waits), &verdict)
         }
-        // Who wrote it is told now, and has it still.
-        is_own
-    };
-    let sending = client.send_outbox(outbox, told).await;
-    if others > 0 {
-        out.note(&format!("in the outbox {others} more have not been taken: impp outbox list"));
-    }
-    let line = match (verdict, sending) {
-        (Some(Verdict::Sent(sent)), _) => return SentJson::of(&sent, &args.to).print(out),
-        (Some(Verdict::Failed(error)), _) => return Err(ClientError::Answered(error).into()),
-        (Some(verdict), _) => WaitingJson::of(number, Some(&message), &verdict),
-        (None, sending) => untold(number, token, &message, sending, outbox)?,
+        Became::Taken => WaitingJson::new(number, Some(&waits), "taken", None),
+        Became::Waits(cause) => WaitingJson::new(number, Some(&waits), "waiting", cause),
     };
     out.item(&line, WaitingJson::line)
-}
-
-/// What there is of one's own message where nothing was told of it: another program has looked at it
-/// meanwhile, or this one came no further.
-fn untold(
-    number: u64,
-    token: Token,
-    message: &Message,
-    sending: Result<(), OutboxError>,
-    outbox: &Outbox,
-) -> Result<WaitingJson, Failure> {
-    let cause = sending.err().map(|error| error.to_string());
-    let mut kept = outbox.entries()?.into_iter().filter_map(|entry| entry.kept.ok());
-    Ok(match kept.find(|kept| kept.token == token).map(|kept| kept.state) {
-        None => WaitingJson::new(number, Some(message), "taken", None),
-        Some(State::Failed(error)) => {
-            WaitingJson::of(number, Some(message), &Verdict::Failed(error))
-        }
-        Some(_) => WaitingJson::new(number, Some(message), "waiting", cause),
-    })
 }
 
 /// The message as it waits, by the time of this machine.

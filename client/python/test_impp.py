@@ -641,6 +641,15 @@ class Outboxes(unittest.TestCase):
         self.assertEqual((sent, server.asked), ([tried, self.edit], [tried, self.edit]))
         self.assertEqual(self.outbox.paths(), [])
 
+    def test_a_message_of_which_nothing_is_kept_any_more_keeps_its_id(self) -> None:
+        self.outbox.put(self.first)
+        forgotten = impp.Error(impp.Code.OUT_OF_WINDOW, impp.Sayer.SERVER, forgotten=True)
+        client, server = client_of(lambda _: [forgotten])
+        with self.assertRaises(impp.Refused):
+            list(self.outbox.send(client))
+        (tried,) = server.asked
+        self.assertEqual(self.outbox.load(self.outbox.paths()[0]), tried)
+
     def test_who_has_no_room_holds_up_nobody_else(self) -> None:
         other = dataclasses.replace(self.first, to="carol@a.example")
         for sayer in impp.Sayer:

@@ -155,20 +155,45 @@ impl Client {
             Err(ClientError::Answered(error)) => error,
             Err(other) => return Ok(Verdict::Waits(other)),
         };
-        match error.code {
-            // It says nothing of the id: under that it is asked again.
-            _ if error.forgotten => Ok(Verdict::Waits(error.into())),
-            // The server's clock was set: nobody has it under this id, and with another it goes.
-            Code::OutOfWindow if is_new => {
+        Ok(match Meaning::of(&error, is_new) {
+            Meaning::Waits => Verdict::Waits(error.into()),
+            Meaning::Untaken => {
                 locked.replace(number, kept)?;
-                Ok(Verdict::Waits(error.into()))
+                Verdict::Waits(error.into())
             }
-            Code::OutOfWindow => Ok(Verdict::Unknown),
-            code if code.is_permanent() => {
+            Meaning::Unknown => Verdict::Unknown,
+            Meaning::Fails => {
                 locked.replace(number, &as_now(State::Failed(error.clone())))?;
-                Ok(Verdict::Failed(error))
+                Verdict::Failed(error)
             }
-            _ => Ok(Verdict::Waits(error.into())),
+        })
+    }
+}
+
+/// What an ERROR says of a message.
+#[derive(Debug, PartialEq, Eq)]
+enum Meaning {
+    /// It is asked again, under the same id.
+    Waits,
+    /// Nobody has it under this id, and with another it goes.
+    Untaken,
+    /// Nobody knows whether it was taken.
+    Unknown,
+    /// Nobody will take it.
+    Fails,
+}
+
+impl Meaning {
+    /// Of one that had not been tried before, or had.
+    fn of(error: &Error, is_new: bool) -> Meaning {
+        match error.code {
+            // It says nothing of the id.
+            _ if error.forgotten => Meaning::Waits,
+            // The server's clock was set.
+            Code::OutOfWindow if is_new => Meaning::Untaken,
+            Code::OutOfWindow => Meaning::Unknown,
+            code if code.is_permanent() => Meaning::Fails,
+            _ => Meaning::Waits,
         }
     }
 }
@@ -213,6 +238,19 @@ mod tests {
     use impp_protocol::state::ContactEdit;
 
     use crate::outbox::Edit;
+
+    /// Where nothing is kept any more of what was asked, the message may have been taken: it keeps its id.
+    #[test]
+    fn what_may_have_been_taken_gets_no_new_id() {
+        let out = Error::new(Code::OutOfWindow, "too old");
+        assert_eq!(Meaning::of(&out, true), Meaning::Untaken);
+        assert_eq!(Meaning::of(&out, false), Meaning::Unknown);
+        for is_new in [true, false] {
+            assert_eq!(Meaning::of(&Error::forgotten("which?"), is_new), Meaning::Waits);
+            assert_eq!(Meaning::of(&Error::new(Code::Busy, ""), is_new), Meaning::Waits);
+            assert_eq!(Meaning::of(&Error::new(Code::NotFound, ""), is_new), Meaning::Fails);
+        }
+    }
 
     /// Where one recipient cannot be written to, others can; where the server is not reached, nobody can; and
     /// what holds up edits holds up no message, nor the other way round.

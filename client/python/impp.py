@@ -1302,7 +1302,7 @@ class Account:
 
     address: str
     password: str
-    device: bytes
+    device: Optional[bytes]     # None: its sessions are of no device.
     host: str
     port: int = PORT
     trust: Optional[str] = None
@@ -1430,8 +1430,9 @@ class Session:
     def _sign_in(self) -> None:
         account = self.account
         scram = Scram(account.address, account.password)
-        challenge = self.call(Auth(scram.mechanism, scram.first, account.device,
-                                   account.device_name, binding=Binding.SERVER_END_POINT))
+        name = account.device_name if account.device else None
+        challenge = self.call(Auth(scram.mechanism, scram.first, account.device, name,
+                                   binding=Binding.SERVER_END_POINT))
         if not isinstance(challenge, Challenge):
             raise Distrusted("OK where a challenge has to be")
         done = self.ok(Auth(data=scram.proof(challenge.data)))
@@ -2298,15 +2299,15 @@ def device_of(profile: Path) -> bytes:
         raise Usage(f"{path}: {error}") from error
 
 
-def account_of(path: Path) -> Account:
-    """Whose profile it is."""
+def account_of(path: Path, has_device: bool = True) -> Account:
+    """Whose profile it is; without a device nothing is kept."""
     profile = read_profile(path)
     if "address" not in profile or "password" not in profile:
         raise Usage(f"{path}: address and password are needed")
     address = parse_address(profile["address"])
     host, _, port = profile.get("server", "").rpartition(":")
     trust = profile.get("trust")
-    return Account(address, profile["password"], device_of(path),
+    return Account(address, profile["password"], device_of(path) if has_device else None,
                    host.strip("[]") or address.rpartition("@")[2], int(port or PORT),
                    str(path.parent / trust) if trust else None)
 
@@ -2315,11 +2316,11 @@ class Place:
     """How far this installation has read the log, kept beside the profile, and the ids of what it
     has read lately: for a server whose store was put back, which takes no cursor of before."""
 
-    def __init__(self, profile: Path) -> None:
-        self._path = beside(profile, "cursor")
+    def __init__(self, profile: Path, is_kept: bool = True) -> None:
+        self._path, self._is_kept = beside(profile, "cursor"), is_kept
         self.cursor: Optional[bytes] = None
         self._seen: Dict[str, None] = {}
-        if self._path.exists():
+        if is_kept and self._path.exists():
             try:
                 kept = json.loads(self._path.read_text(encoding="utf-8"))
                 self.cursor = bytes.fromhex(kept["cursor"])
@@ -2339,7 +2340,8 @@ class Place:
             del self._seen[next(iter(self._seen))]
         self.cursor = cursor
         kept = {"cursor": cursor.hex(), "seen": list(self._seen)}
-        write_private(self._path, json.dumps(kept).encode())
+        if self._is_kept:
+            write_private(self._path, json.dumps(kept).encode())
 
     def forget_cursor(self) -> None:
         """The cursor is worth nothing: from the oldest item on."""
@@ -2699,8 +2701,11 @@ def run_outbox(client: Client, args: argparse.Namespace, _: Stop) -> int:
 
 def run_inbox(client: Client, args: argparse.Namespace, stop: Stop) -> int:
     """Reads the log on from where it was read last. What is said on stdout is kept to be read, so
-    that it is said once, but for a crash between the two."""
-    place = Place(args.profile)
+    that it is said once, but for a crash between the two. Without a device nothing is kept: it is
+    read from the cursor that is named, or from the oldest item."""
+    place = Place(args.profile, is_kept=not args.no_device)
+    if args.since is not None:
+        place.cursor = bytes.fromhex(args.since)
     if args.all:
         place.forget_cursor()
     left = args.count
@@ -2882,6 +2887,8 @@ def run_status(client: Client, args: argparse.Namespace, _: Stop) -> int:
     elif args.what == "clear":
         client.end_layer()
     else:
+        if client.account.device is None:
+            raise Usage("--no-device: it is a device that shows something")
         tuple_id = "d" + client.account.device.hex()[:8]
         person = {"note": args.note} if args.note else {}
         document = Document(person, {tuple_id: {"status": args.what}})
@@ -2907,6 +2914,8 @@ def arguments() -> argparse.ArgumentParser:
                                      "each line of output is a JSON object.")
     parser.add_argument("--profile", type=Path, required=True,
                         help="a file with address, password, server, trust")
+    parser.add_argument("--no-device", action="store_true",
+                        help="sign in as no device: nothing is kept, acknowledged or published")
     parser.add_argument("--timeout", type=float, default=10, metavar="S",
                         help="seconds to try for; what runs until it is stopped tries for ever")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -2938,6 +2947,7 @@ def arguments() -> argparse.ArgumentParser:
     inbox.add_argument("--ack", action="store_true", help="take custody of what was read")
     inbox.add_argument("--follow", action="store_true", help="and of what comes")
     inbox.add_argument("--all", action="store_true", help="from the oldest item on")
+    inbox.add_argument("--since", metavar="CURSOR", help="from behind that item on")
     counted(inbox, "items")
     counted(command(run_history, "what was written with somebody, back", "address"), "items")
     command(run_delete, "take an item out of the log, on all devices", "cursor", later=True)
@@ -2992,7 +3002,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     client: Optional[Client] = None
     try:
         stop = Stop()
-        account = account_of(args.profile)
+        account = account_of(args.profile, not args.no_device)
         client = Client(account, args.timeout, None if runs_on else args.timeout)
         code: int = args.run(client, args, stop)
         client.close()

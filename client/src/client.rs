@@ -31,6 +31,9 @@ pub struct Options {
     pub agent: String,
     /// What the owner will recognise this device by.
     pub device_name: Option<String>,
+    /// Signs in as no device: nothing is kept for it, so it can acknowledge, lease and publish nothing, and
+    /// resumes no session.
+    pub deviceless: bool,
 }
 
 impl Default for Options {
@@ -39,6 +42,7 @@ impl Default for Options {
             timeout: Duration::from_secs(10),
             agent: concat!("impp-client/", env!("CARGO_PKG_VERSION")).to_owned(),
             device_name: None,
+            deviceless: false,
         }
     }
 }
@@ -154,6 +158,7 @@ impl Client {
             address: profile.address.clone(),
             credentials: profile.credentials.clone(),
             device: profile.device.map_or_else(profile::new_device, Ok)?,
+            deviceless: options.deviceless,
             device_name: options.device_name.clone(),
             agent: options.agent.clone(),
         };

@@ -26,6 +26,8 @@ pub(crate) struct Identity {
     pub(crate) address: Address,
     pub(crate) credentials: Credentials,
     pub(crate) device: DeviceId,
+    /// It is not named: the session is to be of none.
+    pub(crate) deviceless: bool,
     pub(crate) device_name: Option<String>,
     pub(crate) agent: String,
 }
@@ -149,7 +151,7 @@ fn first_auth(first: Bytes, identity: &Identity) -> Command {
         Credentials::Certificate { .. } => Mechanism::External,
         Credentials::Nothing => Mechanism::Anonymous,
     };
-    let named = mechanism != Mechanism::Anonymous;
+    let named = mechanism != Mechanism::Anonymous && !identity.deviceless;
     let auth = Auth {
         mechanism: Some(mechanism.name().to_owned()),
         data: Some(first),

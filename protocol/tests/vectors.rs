@@ -67,6 +67,7 @@ fn sign_in() -> Vec<Vector> {
         device_name: Some("laptop".to_owned()),
         ..Auth::empty()
     };
+    let deviceless = Auth { device: None, device_name: None, ..auth.clone() };
     let challenge = Challenge { data: challenge.into() };
     let session = SessionId([0x22; 16]);
     let (old, new) = (Ticket::new(session, [0x33; 32]), Ticket::new(session, [0x44; 32]));
@@ -81,6 +82,7 @@ fn sign_in() -> Vec<Vector> {
     let later = resumptions((&old, &new), &exporter, &signed_in);
     let mut vectors = vec![
         vector("auth", "alice begins to sign in from a device", 1, auth),
+        vector("auth-without-device", "the same by a script that keeps nothing", 1, deviceless),
         vector("challenge", "the server's salt, iteration count and nonce", 1, challenge),
         vector("auth-proof", "alice proves that she knows the password", 2, second),
         vector("ok-signed-in", "alice is signed in, and the server proven", 2, signed_in),

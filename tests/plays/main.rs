@@ -20,6 +20,7 @@ mod delegated;
 mod delegated_sending;
 mod delegation;
 mod delivery;
+mod deviceless;
 mod devices;
 mod domain_policy;
 mod domain_policy_apart;

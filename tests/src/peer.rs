@@ -447,11 +447,14 @@ pub fn first_auth(profile: &Profile, device: u8, mechanism: &str, data: Vec<u8>)
     Auth {
         mechanism: Some(mechanism.to_owned()),
         data: Some(data.into()),
-        device: Some(device_id(profile, device)),
-        device_name: Some(format!("device {device}")),
+        device: (device != NO_DEVICE).then(|| device_id(profile, device)),
+        device_name: (device != NO_DEVICE).then(|| format!("device {device}")),
         ..Auth::empty()
     }
 }
+
+/// Stands for none of an account's devices: the sign-in names none.
+pub const NO_DEVICE: u8 = 0;
 
 /// Any 128 bits do, as long as they are the same each time and no other account's.
 fn device_id(profile: &Profile, device: u8) -> DeviceId {

@@ -17,7 +17,8 @@ fields! {
         1 mechanism: Option<String>,
         /// The mechanism's message.
         2 data: Option<Bytes>,
-        /// The device: 128 random bits that the client made once; only in the first step.
+        /// The device: 128 random bits that the client made once; only in the first step. Without it the
+        /// session is of no device.
         3 device: Option<DeviceId>,
         /// A name for the device that its owner will recognise.
         4 device_name: Option<String>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use impp_protocol::command::{Auth, Bye, ByeReason, Done};
 use impp_protocol::sasl::resume::{Binding, Ticket};
-use impp_protocol::{Code, Error, SessionId};
+use impp_protocol::{Code, DeviceId, Error, SessionId};
 
 use super::sign_in::{Device, Proof};
 use super::{Client, Live, Rooms, Serving, Session};
@@ -30,8 +30,12 @@ pub async fn enter(
     device: Device,
     every_item: bool,
 ) -> Result<Session, Error> {
-    let Serving { devices, rooms: Rooms { live, .. }, settings, metrics, .. } = &**serving;
-    let seen = devices.enter(&account, device.id, device.name).await?;
+    let Serving { devices, rooms: Rooms { live, .. }, settings, clock, metrics, .. } = &**serving;
+    let seen = match device.id {
+        // Nothing is kept of it.
+        DeviceId::NIL => clock.now(),
+        id => devices.enter(&account, id, device.name).await?,
+    };
     let id = SessionId(drawn(serving)?);
     let ticket = issue(serving, id, device.binding)?;
     let mailbox = Arc::new(Mailbox::new(id, account.address.clone(), device.id, ticket));
@@ -147,14 +151,14 @@ async fn take_over(live: &Live, mailbox: &Mailbox, ticket: &Ticket) -> Result<Se
 }
 
 impl Session {
-    /// What the client is told of its session, and the ticket that resumes it.
+    /// What the client is told of its session, and the ticket that resumes it, if that can be.
     pub fn welcome(&self, ticket: &Ticket) -> Done {
-        Done {
-            address: Some(self.address().clone()),
-            resume: Some(ticket.encode().into()),
-            window: Some(seconds(self.serving.settings.load().times.resume_window_seconds)),
-            ..Done::empty()
+        let done = Done { address: Some(self.address().clone()), ..Done::empty() };
+        if self.client.device().is_err() {
+            return done;
         }
+        let window = seconds(self.serving.settings.load().times.resume_window_seconds);
+        Done { resume: Some(ticket.encode().into()), window: Some(window), ..done }
     }
 }
 

@@ -90,7 +90,7 @@ impl Session {
         let bond = match lease {
             Some(lease) => {
                 self.needs_lease(&presentity, &config.limits)?;
-                Bond::Lease(self.client.mailbox.device, self.serving.clock.now().after(lease))
+                Bond::Lease(self.client.device()?, self.serving.clock.now().after(lease))
             }
             None => Bond::Session(self.client.mailbox.id),
         };
@@ -203,9 +203,10 @@ impl Session {
 
     async fn unfollow(&mut self, presentity: &Address) -> Handled {
         self.unfollowed(presentity);
-        let (id, device) = (self.client.mailbox.id, self.client.mailbox.device);
+        let id = self.client.mailbox.id;
         // What this session or its device keeps goes; what others keep, stays.
-        let keepers = vec![Keeper::Session(id), Keeper::Device(device)];
+        let of_device = self.client.device().ok().map(Keeper::Device);
+        let keepers = [Keeper::Session(id)].into_iter().chain(of_device).collect();
         let (watcher, listener) = (self.address().clone(), Some(id.into()));
         let release = Release { watcher, keepers, listener };
         self.serving.rooms.reach.release(presentity, release).await?;

@@ -254,8 +254,12 @@ impl Session {
     }
 
     /// The connection is lost: the session can be resumed for a while, and what is bound to it
-    /// stays for its grace.
+    /// stays for its grace. One without a device ends.
     pub async fn park(self, grace: Duration) {
+        if self.client.device().is_err() {
+            // Nobody can come back to it.
+            return Box::pin(self.end()).await;
+        }
         let now = self.serving.clock.now();
         let window = seconds(self.serving.settings.load().times.resume_window_seconds);
         let id = self.client.mailbox.id;

@@ -115,10 +115,10 @@ pub struct Judge<'a> {
     pub wait_max: Duration,
 }
 
-/// A device as the first AUTH names it.
+/// A device as the first AUTH names it, or that it names none.
 #[derive(Clone, Debug)]
 pub struct Device {
-    /// Its id.
+    /// Its id; that of nobody, if it is none.
     pub id: DeviceId,
     /// What it calls itself.
     pub name: Option<String>,
@@ -131,10 +131,13 @@ impl Device {
     /// malformed, if it is none; too-large; refused, if its tickets cannot be bound so.
     fn named(auth: &Auth, proof: &Proof) -> Result<Device, Error> {
         let wrong = |text: &str| Err(Error::new(Code::Malformed, text));
-        let Some(id) = auth.device else { return wrong("device: missing") };
-        if id == DeviceId::NIL {
-            return wrong("device: draw 16 random octets; all zero is none");
-        }
+        let id = match auth.device {
+            Some(DeviceId::NIL) => {
+                return wrong("device: draw 16 random octets, or leave it out; all zero is none");
+            }
+            None if auth.device_name.is_some() => return wrong("device_name: of no device"),
+            id => id.unwrap_or(DeviceId::NIL),
+        };
         let name = auth.device_name.clone();
         if name.as_ref().is_some_and(|name| name.len() > DEVICE_NAME_BYTES_MAX) {
             let text = format!("device_name: at most {DEVICE_NAME_BYTES_MAX} bytes are taken");

@@ -138,7 +138,7 @@ impl Session {
 
     /// Takes custody for this device.
     pub(super) fn ack(&self, ack: &Ack) -> Answer {
-        let acting = log_of(&self.client, &ack.address);
+        let acting = self.client.device().and_then(|_| log_of(&self.client, &ack.address));
         acting.and_then(|acting| self.serving.things.logs.ack(&acting, ack)).into()
     }
 }

@@ -41,6 +41,11 @@ pub(crate) struct Global {
     /// Without it IMPP_PROFILE names one, or it is the only one in the folder of profiles.
     #[arg(long, global = true, value_name = "FILE")]
     pub profile: Option<PathBuf>,
+    /// Sign in as no device, for scripts: the server keeps nothing of it.
+    ///
+    /// So it can acknowledge and publish nothing; --since says where the log is read from.
+    #[arg(long, global = true)]
+    pub no_device: bool,
     /// How many seconds an answer may take.
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10,
           value_parser = clap::value_parser!(u64).range(1..=TIMEOUT_SECONDS_MAX))]
@@ -138,6 +143,8 @@ mod tests {
             "send bob@a.example f --format cpim --no-store",
             "inbox --max 1 --format cpim",
             "inbox --follow --from-now",
+            "--no-device inbox --since abc",
+            "inbox --no-device --follow --from-now",
             "history bob@a.example --max 5 --before abc",
             "inbox delete 019f0000-0000-7000-8000-000000000000",
             "inbox delete --from bob@a.example",

@@ -63,6 +63,8 @@ fn client(global: &Global, nameless: Option<&Address>) -> Result<(Client, Outbox
     let mut profile = Profile::load(&path).map_err(ClientError::Profile)?;
     match nameless {
         Some(presentity) => profile = profile.without_name(presentity),
+        // Nothing is to be kept.
+        None if global.no_device => {}
         None => {
             profile::ensure_device(&mut profile, &path).map_err(ClientError::Profile)?;
         }
@@ -75,6 +77,7 @@ fn options(global: &Global) -> Options {
         timeout: global.timeout(),
         agent: concat!("impp/", env!("CARGO_PKG_VERSION")).to_owned(),
         device_name: Some(device_name()),
+        deviceless: global.no_device,
     }
 }
 

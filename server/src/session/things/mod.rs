@@ -36,7 +36,7 @@ use std::time::Duration;
 
 use impp_acl::{Acting, Ask, Permit, scope, thing};
 use impp_protocol::command::{Fetch, Publish, Subscribe};
-use impp_protocol::{Address, Code, Error, Service, What};
+use impp_protocol::{Address, Code, DeviceId, Error, Service, What};
 
 use crate::core::accounts::Account;
 use crate::core::answers::Handled;
@@ -73,6 +73,18 @@ pub struct Client {
     pub account: Arc<Account>,
     /// Whether it knows items of the log of every kind; it said so in its HELLO.
     pub every_item: bool,
+}
+
+impl Client {
+    /// The device, for what is kept by it.
+    ///
+    /// # Errors
+    /// wrong-state, if it has signed in without one.
+    pub(in crate::session) fn device(&self) -> Result<DeviceId, Error> {
+        let text = "that is kept by a device, and you have signed in without one";
+        let has_device = self.mailbox.device != DeviceId::NIL;
+        has_device.then_some(self.mailbox.device).ok_or_else(|| Error::new(Code::WrongState, text))
+    }
 }
 
 /// See the module.

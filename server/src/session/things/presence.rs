@@ -42,7 +42,7 @@ impl Presence {
         if let By::Delegate(mandate) = acting.by() {
             return self.publish_for(mandate, client, publish).await;
         }
-        let (id, device) = (client.mailbox.id, client.mailbox.device);
+        let (id, device) = (client.mailbox.id, client.device()?);
         if publish.lease == Some(Duration::ZERO) {
             let change = Change::Unpublish(device);
             self.turning(acting, client, change, false, |_| Ok(())).await?;
@@ -76,7 +76,7 @@ impl Presence {
     /// it takes back from all of its devices.
     async fn publish_for(&self, mandate: &Mandate, client: &Client, publish: Publish) -> Handled {
         let (owner, delegate) = (mandate.owner(), mandate.delegate().clone());
-        let device = client.mailbox.device;
+        let device = client.device()?;
         let id = delegated(&delegate, device);
         if publish.lease == Some(Duration::ZERO) {
             let back = Change::ByDelegate(delegate, Saying::TakesBack);

@@ -33,7 +33,7 @@ fn rules(handling: &str) -> String {
 }
 
 /// Whether the first domain lets in who proves no name.
-pub fn lets_in(server: &Server, whether: bool) {
+pub(crate) fn lets_in(server: &Server, whether: bool) {
     let text = std::fs::read_to_string(server.config()).unwrap();
     let (off, on) = ("# anonymous = true", "anonymous = true");
     let text = match whether {

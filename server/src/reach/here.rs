@@ -158,7 +158,7 @@ impl Home for Here {
             };
             let version =
                 self.look(presentity, |presentity, now| presentity.version_for(now, &watcher));
-            let account = self.routes.account(presentity);
+            let account = self.routes.account(presentity, settings);
             let whom = account.map_or_else(|_| presentity.clone(), |own| own.address.clone());
             Ok(Follows { whom, state, version: version.await?, answered: None })
         }

@@ -1,6 +1,11 @@
 //! An account of which very much is stored, on a full disk: the operator disables and removes it, in steps
 //! that are small enough for what is kept for that. Faults G8, I9.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
 use bytes::Bytes;
 use impp_storage::{Append, Op};
 use impp_tests::disk::SmallDisk;
@@ -96,4 +101,52 @@ async fn g8_i9_an_account_with_very_much_is_removed_on_the_operators_last_part()
     // Its log goes by and by, with no more room than that.
     eventually("the inbox to go", async || (left(&server, "alice").1 < MANY as i64).then_some(()))
         .await;
+}
+
+/// Readers of a store, of which one is at it at each moment: the log of writes is then never begun anew by
+/// itself.
+struct Reading {
+    ends: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Reading {
+    /// So long one looks at the store, and the next begins before it ends.
+    const LOOK: Duration = Duration::from_millis(20);
+
+    fn begin(server: &Server) -> Reading {
+        let ends = Arc::new(AtomicBool::new(false));
+        let read = |n: u32| {
+            let (ends, path) = (ends.clone(), server.store().join("store.sqlite"));
+            std::thread::spawn(move || {
+                let store = rusqlite::Connection::open(path).unwrap();
+                std::thread::sleep(Self::LOOK * n / 3);
+                while !ends.load(Ordering::Relaxed) {
+                    let look = store.unchecked_transaction().unwrap();
+                    look.query_row("SELECT count(*) FROM meta", [], |_| Ok(())).unwrap();
+                    std::thread::sleep(Self::LOOK);
+                }
+            })
+        };
+        let threads = (0..3).map(read).collect();
+        Reading { ends, threads }
+    }
+
+    fn end(self) {
+        self.ends.store(true, Ordering::Relaxed);
+        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+}
+
+/// So it does while the store is read all the time, as it is by a copy that is made of it, or by the server
+/// itself when it is busy.
+#[tokio::test]
+async fn g8_i9_an_account_with_very_much_is_removed_while_the_store_is_read() {
+    let Some((_disk, server)) = on_the_last_part().await else { return };
+    let reading = Reading::begin(&server);
+    server.user_ok(&["disable", "alice@localhost"]);
+    server.user_ok(&["remove", "alice@localhost"]);
+    reading.end();
+    assert_eq!(records_of(&server, "alice"), [ACCOUNT]);
+    assert_eq!(left(&server, "alice").0, 0, "nobody follows it");
 }

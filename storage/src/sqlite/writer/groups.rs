@@ -43,16 +43,31 @@ impl Writer {
 
     /// One unit by itself, on a log that is begun anew: so what somebody takes back needs no more room at a
     /// time than one unit does, however many it is made of. What is the operator's has a part of the
-    /// reserve in which the others have none.
+    /// reserve in which the others have none, and nothing of that is given up before the log was begun anew
+    /// in spite of who reads: beside a reader it only grows.
     fn alone(&mut self, waiting: &Waiting) -> Result<Outcome, StoreError> {
-        let is_operators = waiting.unit.payer == Payer::Operator;
-        let sake = if is_operators { Sake::Operator } else { Sake::Anybody };
-        // With less than is given up for its own sake the log may not be begun anew, and then it does not fit.
-        if self.failed.is_none() {
-            self.checkpoint("PASSIVE", sake);
+        let steps: &[(&str, Sake)] = match waiting.unit.payer {
+            Payer::Operator => &[
+                ("PASSIVE", Sake::Nobody),
+                // Waits for readers, not for longer than for another process.
+                ("RESTART", Sake::Nobody),
+                ("PASSIVE", Sake::Operator),
+            ],
+            _ => &[("PASSIVE", Sake::Anybody)],
+        };
+        let mut done = Err(StoreError::NoSpace(self.room.lack()));
+        for (mode, sake) in steps {
+            // With less than is given up for its own sake the log may not be begun anew, and then it does
+            // not fit.
+            if self.failed.is_none() {
+                self.checkpoint(mode, *sake);
+            }
+            done = self.attempts(std::slice::from_ref(waiting), *sake);
+            if !matches!(done, Err(StoreError::NoSpace(_))) {
+                break;
+            }
         }
-        let mut answers = self.attempts(std::slice::from_ref(waiting), sake)?;
-        answers.pop().unwrap_or(Err(StoreError::Stopped))
+        done?.pop().unwrap_or(Err(StoreError::Stopped))
     }
 
     /// Tries until it is done, or there is nothing more to be given up for this sake.

@@ -42,8 +42,13 @@ fn confided<'a>(
 
 impl View {
     /// What of this somebody else sees too who has that view, with the same values; and the names of the
-    /// fields that this one shows beside it. What everybody is shown who is offline is nobody's word.
-    pub fn within(self, own: Option<&View>) -> (View, Vec<String>) {
+    /// fields that this one shows beside it, of parts that it does not see and that are not `named` to it
+    /// anyway without their ids. What everybody is shown who is offline is nobody's word.
+    pub fn within(
+        self,
+        own: Option<&View>,
+        named: impl Fn(&PartId) -> bool,
+    ) -> (View, Vec<String>) {
         if *self.document() == Document::offline() {
             return (self, Vec::new());
         }
@@ -57,7 +62,11 @@ impl View {
         ];
         for (kind, parts, own) in kinds {
             for (id, fields) in parts.iter_mut() {
-                let of = format!("{kind}:{id}:");
+                // An id is a word of the owner's too.
+                let of = match own.contains_key(id) || named(id) {
+                    true => format!("{kind}:{id}:"),
+                    false => format!("{kind}:*:"),
+                };
                 keep(fields, own.get(id).unwrap_or(&Fields::default()), &of, &mut names);
             }
             parts.retain(|id: &PartId, _| own.contains_key(id));
@@ -71,7 +80,10 @@ fn keep(fields: &mut Fields, own: &Fields, of: &str, names: &mut Vec<String>) {
     fields.retain(|name, value| {
         let same = own.get(name) == Some(value);
         if !same {
-            names.push(format!("{of}{name}"));
+            let name = format!("{of}{name}");
+            if !names.contains(&name) {
+                names.push(name);
+            }
         }
         same
     });
@@ -162,15 +174,16 @@ sphere = ["hideout"]
     #[test]
     fn d_4_a_delegate_sees_the_values_that_it_sees_itself_and_names_of_the_rest() {
         let own = view(RULES, "help");
-        let (seen, names) = view(RULES, "bob").unwrap().within(own.as_ref());
+        let (seen, names) = view(RULES, "bob").unwrap().within(own.as_ref(), |_| true);
         let note = FieldName::parse("note").unwrap();
         assert_eq!(seen.document().person.keys().collect::<Vec<_>>(), [&note]);
         assert!(seen.document().tuples.is_empty());
         assert_eq!(names, ["mood", "user-input", "tuples:desk:status"]);
-        let (seen, names) = view(RULES, "bob").unwrap().within(None);
-        assert_eq!((seen.document(), names.len()), (&Document::default(), 4));
+        let (seen, names) = view(RULES, "bob").unwrap().within(None, |_| false);
+        assert_eq!(seen.document(), &Document::default());
+        assert_eq!(names, ["mood", "note", "user-input", "tuples:*:status"]);
         // Of what is hidden from all alike nothing is hidden from it.
-        let (seen, names) = view(RULES, "ex").unwrap().within(own.as_ref());
+        let (seen, names) = view(RULES, "ex").unwrap().within(own.as_ref(), |_| true);
         assert_eq!((seen.document(), names.len()), (&Document::offline(), 0));
     }
 

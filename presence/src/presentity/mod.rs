@@ -43,7 +43,7 @@ use std::sync::Arc;
 
 use impp_acl::{Decision, DeliveryAction, Disclosed, Handling, Purpose, Rate, ViewKey, Watcher};
 use impp_protocol::hashing::HashMap;
-use impp_protocol::presence::{Document, Version};
+use impp_protocol::presence::{Document, PartId, Version};
 use impp_protocol::state::{SubscriptionEvent, SubscriptionState};
 use impp_protocol::{Address, DeviceId, SessionId, Timestamp};
 
@@ -268,12 +268,17 @@ impl Presentity {
     }
 
     /// What would be seen of what is shown now, were it decided so: for its owner to know. For a delegate,
-    /// about whom it is decided as `own` says, what of it that sees too, and the names of the rest.
+    /// about whom it is decided as `own` says, what of it that sees too, and the names of the rest: an id is
+    /// told only where that sees the part, or reads it in the rules.
     pub fn seen_by(&self, decision: &Decision, own: Option<&Decision>) -> (Fetched, Vec<String>) {
         let full = self.shown_document();
         let (view, names) = match decision.view(full) {
             Some(view) => match own {
-                Some(own) => view.within(own.view(full).as_ref()),
+                Some(own) => {
+                    let text = &self.policy().text;
+                    let named = |id: &PartId| text.contains(&format!("\"id:{id}\""));
+                    view.within(own.view(full).as_ref(), named)
+                }
                 None => (view, Vec::new()),
             },
             None if decision.handling() == Handling::Confirm => return (Fetched::Pending, vec![]),

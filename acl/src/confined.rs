@@ -58,6 +58,7 @@ impl RuleSet {
             return Err(Widened(format!("[[delegate]] {same}")));
         }
         self.keeps_groups(new)?;
+        self.keeps_decisions(new)?;
         if !alike(self.delivery.iter().map(Delivery::of), new.delivery.iter().map(Delivery::of)) {
             return Err(Widened(format!("[[delivery]] {same}")));
         }
@@ -96,6 +97,21 @@ impl RuleSet {
         match taken {
             Some(name) => {
                 Err(Widened(format!("the group \"{name}\" is for the owner's decisions")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether each rule of `new` that decisions would take for theirs is one that is here: from a rule of
+    /// the owner's under such an id a decision would strike whom the owner has named there.
+    fn keeps_decisions(&self, new: &RuleSet) -> Result<(), Widened> {
+        let decided = |rule: &&Rule| is_decided(&rule.id);
+        let before = self.rules.iter().filter(decided);
+        let before: HashSet<_> = before.map(|rule| (rule.id(), Access::of(rule))).collect();
+        let mut after = new.rules.iter().filter(decided);
+        match after.find(|rule| !before.contains(&(rule.id(), Access::of(rule)))) {
+            Some(Rule { id, .. }) => {
+                Err(Widened(format!("the rule \"{id}\" is for the owner's decisions")))
             }
             None => Ok(()),
         }
@@ -370,6 +386,23 @@ rights = ["rules"]
         let help = Address::parse("help@a.example").unwrap();
         let error = old.confine(&new, &help, DomainPolicy::none()).unwrap_err().to_string();
         assert_eq!(error, "the rule \"new\" would show what \"ask\" grants and does not show");
+    }
+
+    #[test]
+    fn d_4_rules_under_the_ids_of_decisions_are_the_owners() {
+        let is = |id: &str| Err(format!("the rule \"{id}\" is for the owner's decisions"));
+        let friends = "id = \"friends\"";
+        assert_eq!(edited(friends, "id = \"decided-friends\""), is("decided-friends"));
+        assert_eq!(edited(friends, "id = \"decided-allow\""), is("decided-allow"));
+        assert_eq!(edited(friends, "id = \"decides\""), Ok(()));
+        // One of before stays, as it is, or goes.
+        let old = OLD.replace(friends, "id = \"decided-allow\"");
+        assert_eq!(confined(&old, &old), Ok(()));
+        assert_eq!(
+            confined(&old, &old.replace("decided-allow", "decided-allow-2")),
+            is("decided-allow-2")
+        );
+        assert_eq!(confined(&old, OLD), Ok(()));
     }
 
     #[test]

@@ -34,8 +34,8 @@ const ACCEPT: &str = "decided-accept";
 const DECIDED: &str = "decided-";
 
 /// Whether decisions may take a group of this name for one that they have made.
-pub(crate) fn is_decided(group: &str) -> bool {
-    group.starts_with(DECIDED)
+pub(crate) fn is_decided(name: &str) -> bool {
+    name.starts_with(DECIDED)
 }
 
 /// The owner's word on somebody who asks to see.
@@ -258,7 +258,9 @@ fn free_name(name: &str, taken: impl Fn(&str) -> bool) -> String {
 
 /// Whether one is that name, or a numbered one of it.
 fn is_numbered(name: &str, one: &str) -> bool {
-    one.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let rest = one.strip_prefix(name);
+    rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix('-').is_some_and(is_number))
 }
 
 /// Makes each rule that lets `who` in too far except the group; or, where that would change what

@@ -441,3 +441,22 @@ async fn d_4_whom_the_owner_denies_no_group_of_a_delegates_lets_in() {
     let mut bob = Peer::sign_in(&server, "bob").await;
     bob.look(ALICE).await;
 }
+
+/// A delegate leaves room in the rules for what their owner decides; where there was less, it makes it no less.
+#[tokio::test]
+async fn d_4_a_delegate_leaves_room_for_the_owners_decisions() {
+    let server = strangers(&["bob", "cal", "eve"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    let text = lets("\"rules\"");
+    let filled = |bytes: usize| format!("{text}# {}\n", "x".repeat(bytes - text.len() - 3));
+    alice.set_rules(&text).await;
+    let mut cal = Peer::sign_in(&server, "cal").await;
+    let base = cal.done(fetch(ALICE, What::Rules)).await.number.unwrap();
+    let error = cal.request(rules(&filled(45 * 1024 + 1), base)).await.expect_err("a refusal");
+    assert_eq!(error.code, Code::Refused, "{error:?}");
+    assert!(error.text.unwrap().contains("need room"));
+    cal.done(rules(&filled(45 * 1024), base)).await;
+    alice.set_rules(&filled(50 * 1024)).await;
+    let base = cal.done(fetch(ALICE, What::Rules)).await.number.unwrap();
+    cal.done(rules(&filled(50 * 1024 - 1), base)).await;
+}

@@ -126,6 +126,19 @@ fn one_rule_holds_all_who_are_allowed_the_same() {
     assert_eq!(ids[3..], ["decided-allow", "decided-allow-2"]);
 }
 
+/// A name of the owner's that begins like one of decisions is the owner's.
+#[test]
+fn a_ruling_takes_nobody_out_of_a_group_that_is_only_called_alike() {
+    let text = "[groups]\ndecided-deny-coworkers = [\"bob@localhost\"]\n\
+                decided-deny-2 = [\"bob@localhost\"]\n\n[[rule]]\nid = \"all\"\n\
+                who = [\"authenticated\"]\nexcept = [\"group:decided-deny-2\"]\nhandling = \"allow\"\n";
+    let status = Ruling::Allow(FieldSet::status());
+    let text = with_decision(text, &address("bob@localhost"), &status).unwrap();
+    assert!(text.contains("decided-deny-coworkers = [\"bob@localhost\"]"), "{text}");
+    assert!(!text.contains("decided-deny-2 = [\"bob@localhost\"]"), "{text}");
+    assert_eq!(handling(&text, "bob@localhost"), Handling::Allow);
+}
+
 #[test]
 fn lists_of_one_item_to_a_line_stay_so() {
     let list = "[[rule]]\nid = \"decided-allow\"\nwho = [\n  \"a@localhost\", # one\n  \

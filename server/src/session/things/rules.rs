@@ -5,7 +5,8 @@
 use std::sync::Arc;
 
 use impp_acl::{
-    Acting, By, DomainPolicy, Mandate, Needs, Outline, RuleSet, RulesError, Watcher, scope,
+    Acting, By, DomainPolicy, Mandate, Needs, Outline, RULES_BYTES_MAX, RuleSet, RulesError,
+    Watcher, scope,
 };
 use impp_presence::{Answer, Change};
 use impp_protocol::command::{Done, Fetch, Publish};
@@ -19,6 +20,8 @@ use crate::core::principals::{ChangeError, Principal, Principals};
 
 /// How often an edit by the server is tried again when the owner edits at the same time.
 const EDITS_MAX: usize = 3;
+/// So much a delegate fills of the text, or as much as there was: what is left is for the owner's decisions.
+const DELEGATE_BYTES_MAX: usize = RULES_BYTES_MAX / 4 * 3;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -68,9 +71,17 @@ impl Rules {
         let (owner, delegate) = (mandate.owner(), mandate.delegate());
         let (old, domain) = self.grounds(owner, delegate, Some(base)).await?;
         confined(&old, &new, delegate, &domain)?;
+        let bytes = text.len();
         // A right that was taken back since was taken by other rules.
         let still = |principal: &mut Principal| {
             let presentity = &principal.presentity;
+            if bytes > presentity.policy().text.len().max(DELEGATE_BYTES_MAX) {
+                let text = format!(
+                    "of the {RULES_BYTES_MAX} bytes of rules a delegate fills {DELEGATE_BYTES_MAX} at most: \
+                     the owner's decisions need room"
+                );
+                return Err(Error::new(Code::Refused, text));
+            }
             let same = presentity.all_rules().all(|rules| std::ptr::eq(rules, &*old));
             same.then_some(()).ok_or_else(|| not_the_newest(presentity.policy().number))
         };

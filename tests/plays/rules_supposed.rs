@@ -194,6 +194,22 @@ async fn r5_2_3_a_dry_run_tells_of_parts_and_of_messages() {
     );
 }
 
+/// A contact who does not follow is among those of whom it is told; who is neither is not.
+#[tokio::test]
+async fn r5_2_3_a_dry_run_tells_of_a_contact_who_does_not_follow() {
+    let server = strangers(&["bob", "carol"]);
+    let mut alice = Peer::sign_in(&server, "alice").await;
+    alice.set_rules(&rule("nobody", "allow", ALL)).await;
+    let own = Impp::of(&server, "alice");
+    let added = own.run(&["contacts", "add", "bob@localhost", "--no-follow", "--grant", "none"]);
+    assert_eq!(added.code, 0, "{added:?}");
+    let all = rule("nobody", "allow", ALL).replace("nobody@localhost", "authenticated");
+    let ran = own.run(&["rules", "set", &file(&server, "all.toml", &all), "--dry-run"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let told = |who: &str| ran.objects.iter().filter(|item| item["watcher"] == who).count();
+    assert_eq!((told("bob@localhost"), told("carol@localhost")), (2, 0), "{ran:?}");
+}
+
 /// What cannot fail would pass for ever: it is refused before anything is asked.
 #[tokio::test]
 async fn an_expectation_that_cannot_fail_is_refused() {

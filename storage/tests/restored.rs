@@ -138,6 +138,83 @@ fn opens_as_it_is(from: &Path) {
     assert_eq!(open(dir.path()).restored(), Some(Restored::OtherTime));
 }
 
+const LEFT: [&str; 3] = ["store.sqlite", "store.sqlite-wal", "witness"];
+
+/// What a kill in this moment leaves of an open store.
+fn killed(dir: &Path) -> tempfile::TempDir {
+    let left = tempfile::tempdir().unwrap();
+    copy(dir, left.path(), &LEFT);
+    left
+}
+
+/// A database that is older than the log beside it is not put together with it, whatever of the log
+/// is still there. One that the log goes on from is whole again.
+#[tokio::test]
+async fn g15_an_older_database_beneath_a_newer_log_is_told() {
+    let [dir, first, second] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    for copied in [&first, &second] {
+        write(&open(dir.path())).await;
+        copy(dir.path(), copied.path(), &["store.sqlite"]);
+    }
+    let store = open(dir.path());
+    let mut last = write(&store).await;
+    let all_in_log = killed(dir.path());
+    let other = rusqlite::Connection::open(dir.path().join("store.sqlite")).unwrap();
+    other.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(())).unwrap();
+    last = last.max(write(&store).await);
+    let begun_anew = killed(dir.path());
+    drop((store, other));
+
+    for (left, older, is_told) in [
+        (&all_in_log, None, false),
+        (&all_in_log, Some(&first), true),
+        (&all_in_log, Some(&second), false),
+        (&begun_anew, None, false),
+        (&begun_anew, Some(&first), true),
+        (&begun_anew, Some(&second), true),
+    ] {
+        copy(left.path(), dir.path(), &LEFT);
+        if let Some(older) = older {
+            copy(older.path(), dir.path(), &["store.sqlite"]);
+        }
+        if is_told {
+            for opened in
+                [SqliteStore::open(dir.path(), small()).map(|_| ()), glance(dir.path()).map(|_| ())]
+            {
+                let Err(StoreError::Damaged { what }) = opened else { panic!("{opened:?}") };
+                assert!(what.contains("the database beneath it is an older one"), "{what}");
+            }
+            // Without the log it is a copy as any other.
+            fs::remove_file(dir.path().join("store.sqlite-wal")).unwrap();
+            assert_eq!(open(dir.path()).restored(), Some(Restored::OtherTime));
+        } else {
+            let store = open(dir.path());
+            assert_eq!(store.restored(), None);
+            let next = write(&store).await;
+            let known = if left.path() == begun_anew.path() { last.0 } else { last.0 - 1 };
+            assert_eq!(next.0, known + 1);
+        }
+    }
+}
+
+/// A copy is opened, and what opened it is killed at once: what is left is no other one's log.
+#[tokio::test]
+async fn g2_g15_a_copy_whose_first_start_is_killed_opens() {
+    let store = copied().await;
+    let dir = store.dir.path();
+    for _ in 0..5 {
+        drop(open(dir));
+    }
+    copy(store.copy.path(), dir, &["store.sqlite"]);
+    let opened = open(dir);
+    assert_eq!(opened.restored(), Some(Restored::OtherTime));
+    let (incarnation, left) = (opened.incarnation(), killed(dir));
+    drop(opened);
+    copy(left.path(), dir, &LEFT);
+    let opened = open(dir);
+    assert_eq!((opened.restored(), opened.incarnation()), (None, incarnation));
+}
+
 /// A record of a copy goes on beyond what the original may have given it since.
 #[tokio::test]
 async fn g15_d6_no_version_of_a_record_is_given_twice() {

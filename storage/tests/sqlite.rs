@@ -260,12 +260,25 @@ async fn g5_a_damaged_log_is_said() {
         commit(&store, unit(vec![append(&alice(), head)])).await;
     }
     fs::copy(database(dir.path()), database(copy.path())).unwrap();
-    let mut log = fs::read(dir.path().join("store.sqlite-wal")).unwrap();
-    // In the second frame: behind the header and the commit that opening makes.
-    log[32 + 4120 + 24 + 1000] ^= 1;
-    fs::write(copy.path().join("store.sqlite-wal"), log).unwrap();
-    let opened = SqliteStore::open(copy.path(), small());
-    assert!(matches!(opened, Err(StoreError::Damaged { .. })), "{opened:?}");
+    let log = fs::read(dir.path().join("store.sqlite-wal")).unwrap();
+    let places = [
+        // In the second frame: behind the header and the commit that opening makes.
+        (32 + 4120 + 24 + 1000, "frame 2"),
+        // How all the rest is read, how large its pages are, and by what its frames are known.
+        (3, "its header"),
+        (10, "its header"),
+        (17, "its header"),
+    ];
+    for (at, place) in places {
+        let mut damaged = log.clone();
+        damaged[at] ^= 1;
+        fs::write(copy.path().join("store.sqlite-wal"), &damaged).unwrap();
+        let opened = SqliteStore::open(copy.path(), small());
+        let Err(StoreError::Damaged { what }) = opened else { panic!("{place}: {opened:?}") };
+        assert!(what.contains(&format!("store.sqlite-wal: {place} is damaged")), "{what}");
+        let left = fs::read(copy.path().join("store.sqlite-wal")).unwrap();
+        assert_eq!(left, damaged, "it is left as it was");
+    }
 }
 
 /// Nobody else reads the store, whatever the umask and whatever the files were before.

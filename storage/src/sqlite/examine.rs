@@ -10,13 +10,13 @@ use rusqlite::Connection;
 use super::fault::{Fault, open_error};
 use super::home::{Found, Home, at};
 use super::migrations::{SUMS_SINCE, TALK_SINCE, WITNESS_SINCE};
-use super::pages::check_quickly;
+use super::pages::{QUICK_CHECK_MAX, check_quickly};
 use super::place::{Restored, Verdict, judge};
 use super::rows::{self, Rows, number};
 use super::schema;
 use super::scrub::Scrub;
 use super::told::Told;
-use super::{wal, witness};
+use super::{beneath, witness};
 use crate::{About, StoreError};
 
 /// What was found.
@@ -44,7 +44,7 @@ pub fn examine(dir: &Path, about: Option<About>) -> Result<Examined, StoreError>
         let reason = "there is no store in it".to_owned();
         return Err(StoreError::Io { path: dir.into(), reason });
     }
-    wal::look(&home.wal())?;
+    beneath::look(&home)?;
     let connection = schema::connect(&home.database(), false)?;
     let version = schema::check_version(&connection)?;
     let told = Told::default();
@@ -75,10 +75,10 @@ pub fn glance(dir: &Path) -> Result<bool, StoreError> {
     if home.look()? == Found::Nothing {
         return Ok(false);
     }
-    wal::look(&home.wal())?;
+    beneath::look(&home)?;
     let mut connection = schema::connect(&home.database(), false)?;
     schema::check_version(&connection)?;
-    check_quickly(&mut connection)?;
+    check_quickly(&mut connection, QUICK_CHECK_MAX)?;
     Ok(true)
 }
 

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `home.rs` | the directory: modes, lock, what is ours in it |
 //! | `migrations.rs`, `schema.rs` | tables, and how they came to be; opening, connections |
-//! | `wal.rs` | the log, before SQLite reads it |
+//! | `wal.rs`, `beneath.rs` | the log, before SQLite reads it; whether it is this database's |
 //! | `pages.rs` | SQLite's own checks |
 //! | `jobs.rs`, `turns.rs` | what waits for the writer; whose turn it is |
 //! | `writer.rs` | group commit, and what follows from each error |
@@ -28,6 +28,7 @@
 //! | `room.rs` | the reserve for a full disk |
 //! | `fault.rs`, `told.rs` | what an error means; what was found damaged |
 
+mod beneath;
 mod digest;
 mod examine;
 mod fault;

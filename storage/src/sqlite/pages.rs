@@ -10,9 +10,9 @@ use super::fault::open_error;
 use crate::StoreError;
 
 /// Whether the pages of the database fit together: the tables one after the other, those first by
-/// which something is granted, for as long as a start may take. What is left the scrub comes to.
-pub(crate) fn check_quickly(connection: &mut Connection) -> Result<(), StoreError> {
-    let end = Instant::now() + QUICK_CHECK_MAX;
+/// which something is granted, for so long at most. What is left the scrub comes to.
+pub(crate) fn check_quickly(connection: &mut Connection, max: Duration) -> Result<(), StoreError> {
+    let end = Instant::now() + max;
     connection
         .progress_handler(PROGRESS_STEPS, Some(move || Instant::now() >= end))
         .map_err(open_error)?;
@@ -51,6 +51,41 @@ pub(crate) fn damaged(what: &str) -> StoreError {
 }
 
 /// How long a start looks at the database after a process that did not end in good order.
-const QUICK_CHECK_MAX: Duration = Duration::from_secs(2);
-/// Steps of SQLite between two looks at the clock.
-const PROGRESS_STEPS: i32 = 1000;
+pub(crate) const QUICK_CHECK_MAX: Duration = Duration::from_secs(2);
+/// Steps of SQLite between two looks at the clock. A check of pages counts one for each page, which a
+/// slow disk may take long for.
+const PROGRESS_STEPS: i32 = 50;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::super::schema::tests::bring_up;
+    use super::*;
+
+    const PAGE_BYTES: u64 = 4096;
+
+    /// A start waits for the check no longer than it may: what is damaged behind that is for the scrub,
+    /// however few rows the pages hold.
+    #[test]
+    fn g6_the_quick_check_ends_when_its_time_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let mut made = Connection::open(&path).unwrap();
+        bring_up(&mut made);
+        made.execute_batch(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+             INSERT INTO body SELECT i, 1, zeroblob(3000), NULL FROM n",
+        )
+        .unwrap();
+        let pages: i64 = made.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+        drop(made);
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(&[0xa5; 100], (pages.cast_unsigned() - 1) * PAGE_BYTES).unwrap();
+        let mut connection = Connection::open(&path).unwrap();
+        let hour = Duration::from_secs(3600);
+        let whole = check_quickly(&mut connection, hour);
+        assert!(matches!(whole, Err(StoreError::Damaged { .. })), "{whole:?}");
+        check_quickly(&mut connection, Duration::ZERO).unwrap();
+    }
+}

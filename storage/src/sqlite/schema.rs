@@ -8,13 +8,13 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::beneath;
 use super::fault::open_error;
 use super::home::{Found, Home};
 use super::migrations::MIGRATIONS;
-use super::pages::{check, check_quickly, damaged};
+use super::pages::{QUICK_CHECK_MAX, check, check_quickly, damaged};
 use super::rows::{self, Meta};
 use super::tables::write_meta;
-use super::wal;
 use crate::StoreError;
 use crate::memory::random_incarnation;
 use crate::plan::Counters;
@@ -33,7 +33,7 @@ pub(crate) fn open(home: &Home, verify: bool) -> Result<Connection, StoreError> 
         Found::Store => home.sync_database()?,
     }
     let cut_off = home.was_cut_off();
-    wal::look(&home.wal())?;
+    beneath::look(home)?;
     let mut connection = connect(&home.database(), true)?;
     // Until the format is known to be ours, not even a checkpoint may change the file.
     connection
@@ -45,7 +45,7 @@ pub(crate) fn open(home: &Home, verify: bool) -> Result<Connection, StoreError> 
     if verify {
         check(&connection, "integrity_check(1)")?;
     } else if cut_off {
-        check_quickly(&mut connection)?;
+        check_quickly(&mut connection, QUICK_CHECK_MAX)?;
     }
     Ok(connection)
 }

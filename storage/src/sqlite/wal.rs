@@ -3,10 +3,12 @@
 //! was cut off goes. A commit that was synced and damaged later would go so too, and all after it.
 //!
 //! They are told apart by what stands behind: no transaction begins before the sync of the one
-//! before it, so at most the last one is cut off. Format: <https://sqlite.org/fileformat2.html>, 4.
+//! before it, so at most the last one is cut off. The header is synced before them all: one that does
+//! not fit was damaged later. Format: <https://sqlite.org/fileformat2.html>, 4.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::home::word;
@@ -17,6 +19,8 @@ const FRAME_HEADER_BYTES: usize = 24;
 /// The first word of a log; its last bit says in which order the words of sums are read.
 const MAGIC: u32 = 0x377f_0682;
 const PAGE_BYTES_MAX: usize = 65_536;
+/// Of the databases that this program makes.
+const PAGE_BYTES: usize = 4096;
 
 /// A sum over all frames so far, as each frame has it.
 type Sum = [u32; 2];
@@ -55,14 +59,33 @@ pub(crate) fn look(path: &Path) -> Result<(), StoreError> {
     match read() {
         Ok(None) => Ok(()),
         Ok(Some(frame)) => {
-            let what = format!(
-                "{}: frame {frame} is damaged, and whole commits stand behind it",
-                path.display()
-            );
+            let place = match frame {
+                0 => "its header".to_owned(),
+                frame => format!("frame {frame}"),
+            };
+            let path = path.display();
+            let what = format!("{path}: {place} is damaged, and whole commits stand behind it");
             Err(StoreError::Damaged { what })
         }
         Err(error) => Err(StoreError::Failed { reason: format!("{}: {error}", path.display()) }),
     }
+}
+
+/// How many frames of the log are of this page.
+pub(crate) fn frames_of(path: &Path, wanted: u32) -> io::Result<u64> {
+    let (mut header, mut head) = ([0; HEADER_BYTES], [0; FRAME_HEADER_BYTES]);
+    let file = File::open(path)?;
+    if file.read_at(&mut header, 0)? < HEADER_BYTES {
+        return Ok(0);
+    }
+    let step = FRAME_HEADER_BYTES as u64 + u64::from(word(&header, 8));
+    let (mut frames, mut place) = (0, HEADER_BYTES as u64);
+    while file.read_at(&mut head, place)? == FRAME_HEADER_BYTES {
+        let ours = salts(&head[8..]) == salts(&header[16..]);
+        frames += u64::from(ours && word(&head, 0) == wanted);
+        place += step;
+    }
+    Ok(frames)
 }
 
 /// The number of the first frame that does not fit (from 1; 0 is the header), if a whole later
@@ -72,22 +95,18 @@ fn damaged_frame(mut file: impl Read) -> io::Result<Option<u64>> {
     if !fill(&mut file, &mut header)? {
         return Ok(None);
     }
-    let (magic, page) = (word(&header, 0), word(&header, 8) as usize);
-    // A header that says nothing was never synced, and nothing was written behind it.
-    if magic & !1 != MAGIC || page > PAGE_BYTES_MAX || !page.is_power_of_two() || page < 512 {
-        return Ok(None);
-    }
-    let big_endian = magic & 1 == 1;
-    let kept = [word(&header, 24), word(&header, 28)];
-    let fits = sum([0; 2], &header[..24], big_endian) == kept;
-    let salts = [0, 1, 2, 3, 4, 5, 6, 7].map(|at| header[16 + at]);
-    let state = if fits { State::Whole } else { State::Broken(0) };
-    let mut log = Log { big_endian, salts, before: [kept; 2], state };
+    let (page, mut logs) = match Log::whole(&header) {
+        Some((page, log)) => (page, vec![log]),
+        None => (PAGE_BYTES, Vec::new()),
+    };
     let mut frame = vec![0; FRAME_HEADER_BYTES + page];
     let mut number = 0;
     while fill(&mut file, &mut frame)? {
         number += 1;
-        if let Some(damaged) = log.take(number, &frame) {
+        if logs.is_empty() {
+            logs.extend([false, true].map(|order| Log::unheaded(&header, &frame, order)));
+        }
+        if let Some(damaged) = logs.iter_mut().find_map(|log| log.take(number, &frame)) {
             return Ok(Some(damaged));
         }
     }
@@ -95,11 +114,34 @@ fn damaged_frame(mut file: impl Read) -> io::Result<Option<u64>> {
 }
 
 impl Log {
+    /// The log that a header begins, and the size of its pages; none if that header is damaged.
+    fn whole(header: &[u8; HEADER_BYTES]) -> Option<(usize, Log)> {
+        let (magic, page) = (word(header, 0), word(header, 8) as usize);
+        if magic & !1 != MAGIC || page > PAGE_BYTES_MAX || !page.is_power_of_two() || page < 512 {
+            return None;
+        }
+        let log = Log {
+            big_endian: magic & 1 == 1,
+            salts: salts(&header[16..]),
+            before: [[word(header, 24), word(header, 28)]; 2],
+            state: State::Whole,
+        };
+        (sum([0; 2], &header[..24], log.big_endian) == log.before[0]).then_some((page, log))
+    }
+
+    /// The log behind a damaged header, of which nothing is believed: its first frame knows the salts
+    /// too, and the words are read in one order and the other.
+    fn unheaded(header: &[u8; HEADER_BYTES], first: &[u8], big_endian: bool) -> Log {
+        let kept = [word(header, 24), word(header, 28)];
+        let before = [kept, sum([0; 2], &header[..24], big_endian)];
+        Log { big_endian, salts: salts(&first[8..]), before, state: State::Behind(0, true) }
+    }
+
     /// Looks at the next frame: the first damaged one, if this one shows that it is no torn end.
     fn take(&mut self, number: u64, frame: &[u8]) -> Option<u64> {
         let (head, page) = frame.split_at(FRAME_HEADER_BYTES);
         let kept = [word(head, 16), word(head, 20)];
-        let ours = head[8..16] == self.salts;
+        let ours = salts(&head[8..]) == self.salts;
         let go_on = |before| sum(sum(before, &head[..8], self.big_endian), page, self.big_endian);
         let summed = self.before.map(go_on);
         let (fits, marked) = (ours && summed.contains(&kept), word(head, 4) != 0);
@@ -124,6 +166,11 @@ impl Log {
         }
         None
     }
+}
+
+/// The salts of a log, at the beginning of this.
+fn salts(bytes: &[u8]) -> [u8; 8] {
+    [0, 1, 2, 3, 4, 5, 6, 7].map(|at| bytes[at])
 }
 
 /// Reads the next bytes whole; `false` at the end, or in the midst of them.
@@ -218,9 +265,37 @@ mod tests {
                 assert_eq!(found(&damaged), expected, "frame {number}, octet {at}");
             }
         }
-        let mut damaged = log.clone();
-        damaged[25] ^= 1;
-        assert_eq!(found(&damaged), Some(0), "the header");
+    }
+
+    /// Whatever of the header is damaged, and however little stands behind it.
+    #[test]
+    fn g5_g6_each_bit_of_the_header_is_told() {
+        for commits in [&[][..], &[2], &[1, 3, 1, 2]] {
+            let (dir, _connection) = database(commits);
+            let log = log(&dir);
+            assert_eq!(found(&log), None);
+            for bit in 0..HEADER_BYTES * 8 {
+                let mut damaged = log.clone();
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                assert_eq!(found(&damaged), Some(0), "bit {bit}, {} commits", commits.len());
+            }
+            let mut damaged = log.clone();
+            damaged[..HEADER_BYTES].fill(0);
+            let expected = (!commits.is_empty()).then_some(0);
+            assert_eq!(found(&damaged), expected, "all of it, {} commits", commits.len());
+        }
+    }
+
+    /// Without a frame there is nothing to lose, nor where none is whole.
+    #[test]
+    fn g5_a_damaged_header_with_nothing_behind_it_is_no_damage() {
+        let (dir, _connection) = database(&[4]);
+        let mut log = log(&dir);
+        log[3] ^= 1;
+        let whole = *commits(&log).first().unwrap() as usize;
+        for length in (0..HEADER_BYTES + whole * FRAME).step_by(509) {
+            assert_eq!(found(&log[..length]), None, "{length} bytes");
+        }
     }
 
     /// A transaction was cut off, and a shorter one was written over its beginning: what is left of

@@ -17,6 +17,7 @@ use super::fault::{Fault, open_error};
 use super::home::{Home, at};
 use super::place::{Beside, Place, Restored, Verdict, Witness, judge};
 use super::rows::{self, Meta};
+use super::schema;
 use super::tables::{write_meta, write_place};
 use crate::StoreError;
 use crate::memory::random_incarnation;
@@ -74,6 +75,11 @@ pub(crate) fn behold(
         transaction.commit()
     };
     note().map_err(open_error)?;
+    // What a copy says of itself alone is far behind the witness, which is how the log of another
+    // database is told (`beneath.rs`).
+    if let Verdict::Restored(_) = verdict {
+        schema::checkpoint(connection, "PASSIVE").map_err(open_error)?;
+    }
     let told = meta.counters.written();
     // The next start does not find it so: it is said before anything else can go wrong.
     if let Some(why) = restored {

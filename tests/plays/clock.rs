@@ -220,6 +220,55 @@ async fn g12_i8_other_domains_are_heard_when_the_clock_is_put_right() {
     assert_eq!(bob.texts(1).await, ["heard"]);
 }
 
+/// A queue that wakes with a clock days ahead tries before it gives up: what it could not bring before is
+/// brought then, if it can be; by the clock of who gets it, it is not late at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn g12_a_queue_of_days_ago_is_tried_before_it_ends() {
+    let Some(clock) = WallClock::ahead(0) else { return };
+    let mut domains = Domains::with(&["a.example", "b.example"], |name, start| match name {
+        "a.example" => start.under(clock.command()),
+        _ => start,
+    })
+    .await;
+    let mut bob = Peer::open_inbox(&domains["b.example"], "bob").await;
+    domains.cable("b.example").pull();
+    let mut alice = Peer::open_inbox(&domains["a.example"], "alice").await;
+    let waits = alice.queue("bob@b.example", "waits").await;
+    domains["a.example"].kill9();
+    clock.set(3 * DAY);
+    domains.cable("b.example").plug();
+    domains["a.example"].restart();
+    let mut alice = Peer::sign_in(&domains["a.example"], "alice").await;
+    alice.until_delivered(waits).await;
+    assert_eq!(bob.texts(1).await, ["waits"]);
+}
+
+/// A message's own end is judged by the clock of its recipient's home too, and told as what it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn g12_what_is_late_by_the_clock_of_its_home_has_expired() {
+    let Some(clock) = WallClock::ahead(2 * DAY) else { return };
+    let domains = Domains::with(&["a.example", "b.example"], |name, start| match name {
+        "b.example" => start.under(clock.command()),
+        _ => start,
+    })
+    .await;
+    let mut alice = Peer::open_inbox(&domains["a.example"], "alice").await;
+    let mut bob = Peer::open_inbox(&domains["b.example"], "bob").await;
+    let within = |id: MessageId, hours: u64| {
+        let hour = 3_600_000;
+        Some(Timestamp::from_millis(id.time().unwrap().as_millis() + hours * hour))
+    };
+    for (hours, fate, code) in [(1, Fate::Expired, None), (72, Fate::Delivered, None)] {
+        let next = message("bob@b.example", &format!("for {hours} hours"));
+        let next = Message { expires: within(next.id, hours), ..next };
+        let id = next.id;
+        assert_eq!(alice.done(next).await.outcome, Some(Outcome::Queued));
+        let told = alice.fate(id).await;
+        assert_eq!((told.fate, told.code), (fate, code), "{told:?}");
+    }
+    assert_eq!(bob.texts(1).await, ["for 72 hours"]);
+}
+
 /// What rules say of times goes by the clock on the wall, also when that is set: who may see no more
 /// is withdrawn, and who may again can.
 #[tokio::test]

@@ -6,7 +6,7 @@ use impp_protocol::presence::Document;
 use impp_protocol::state::{self, Explanation, SubscriptionEvent, SubscriptionState, WatcherEntry};
 use impp_protocol::{Code, Timestamp, What};
 use impp_tests::peer::{Peer, fetch, subscribe};
-use impp_tests::presence::{Watcher, document};
+use impp_tests::presence::{Watcher, document, person};
 use impp_tests::server::Start;
 use impp_tests::{Domains, Server, eventually};
 
@@ -219,6 +219,39 @@ async fn a_stop_in_good_order_loses_no_sphere() {
     server.restart();
     let mut dave = Peer::sign_in(&server, "dave").await;
     assert_eq!(dave.look("alice@localhost").await, at_home("here"));
+}
+
+/// Nor the order in which layers were published, whichever device has the lower number and whatever
+/// kept the layer: the newest says where somebody is, and an older one lets nobody see it.
+#[tokio::test]
+async fn d3_the_newest_layer_is_the_newest_after_a_stop() {
+    // Nothing ends while the machine is slow.
+    let mut server = brief().set("times.grace_seconds", 3000).start();
+    server.add("dave");
+    let mut tablet = Peer::sign_in_on(&server, "alice", 9).await;
+    tablet
+        .set_rules(
+            "[[rule]]\nid = \"home\"\nwho = [\"bob@localhost\"]\nsphere = [\"home\"]\n\
+             handling = \"allow\"\nfields = [\"all\"]\n\n\
+             [[rule]]\nid = \"dave\"\nwho = [\"dave@localhost\"]\nhandling = \"allow\"\n\
+             fields = [\"all\"]\n",
+        )
+        .await;
+    tablet.show_for(&at_home("on the sofa"), 3600).await.unwrap();
+    let mut laptop = Peer::sign_in_on(&server, "alice", 1).await;
+    laptop.show(&document(&[("note", "at work"), ("sphere", "work")], &[])).await;
+    let mut before = None;
+    for stop in 0..3 {
+        let mut bob = Peer::sign_in(&server, "bob").await;
+        let looks = fetch("alice@localhost", What::Presence);
+        assert_eq!(bob.refused(looks).await, Code::Refused, "stop {stop}");
+        let seen = Peer::sign_in(&server, "dave").await.look("alice@localhost").await;
+        let says = |name| person(&seen, name);
+        assert_eq!((says("sphere"), says("note")), (Some("work"), Some("at work")), "stop {stop}");
+        assert_eq!(*before.get_or_insert_with(|| seen.clone()), seen, "stop {stop}");
+        server.stop();
+        server.restart();
+    }
 }
 
 /// Who watches from another domain loses nothing by a crash of the home either.

@@ -132,7 +132,23 @@ fn g3_each_transaction_begins_after_the_sync_of_the_former_one() {
     let seen = order::check(&life.store, &life.calls).unwrap();
     let by_turns = life.facts.iter().filter(|fact| fact.message().is_none()).count();
     assert!(seen.transactions > by_turns, "{seen:?} of {by_turns} at least");
-    assert!(seen.copied > 100 && seen.begun > 5, "{seen:?}");
+    assert!(seen.copied > 100 && seen.begun > 5 && seen.told > 0, "{seen:?}");
+    all_was_written(life);
+}
+
+/// What was recorded holds what comes behind an answer too: the index of conversations, and what was
+/// swept of an account that went.
+fn all_was_written(life: &Life) {
+    let (mut disk, mut dice) = (Disk::default(), seeded());
+    life.calls.iter().for_each(|call| disk.apply(&call.what));
+    let folder = folder();
+    write(life, &disk.cut(Loss::Killed, &mut dice), folder.path());
+    let database = folder.path().join(life.place(&life.store)).join("store.sqlite");
+    let store = rusqlite::Connection::open(database).unwrap();
+    let count = |sql: &str| store.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert!(count("SELECT count(*) FROM talk") > 0);
+    let swept = count("SELECT count(*) FROM item WHERE log NOT IN (SELECT id FROM log)");
+    assert_eq!((swept, count("SELECT count(*) FROM purged")), (0, 0));
 }
 
 /// Cuts with a loss by chance each: half of them at any call, half of them at a sync or next to it.

@@ -21,6 +21,8 @@ pub struct Seen {
     pub copied: usize,
     /// How often the log was begun anew, after all of it was copied.
     pub begun: usize,
+    /// How often the file beside the database was told how much is written, while a server ran.
+    pub told: usize,
 }
 
 /// What is written and not yet synced.
@@ -36,12 +38,22 @@ struct Order {
     ended: bool,
     /// Pages of the database are written and not synced.
     copying: bool,
+    /// The file beside the database, when it was made anew, and how often it was told since.
+    witness: PathBuf,
+    made: u64,
+    told: u64,
+    /// It was told more often than it may be: for the last time in this run then.
+    soon: bool,
     seen: Seen,
 }
 
+/// How often what stands beside the database may be told, in microseconds.
+const TOLD_EVERY: u64 = 1_000_000;
+
 /// Holds a record against what makes a cut harmless: a transaction begins only after the former
 /// one's sync; pages are copied only of what is synced in the log; and the log is begun anew only
-/// after the copies are synced.
+/// after the copies are synced. What stands beside the database is told of what is synced alone, and
+/// once a second at most while a server runs.
 ///
 /// # Errors
 /// The first call that is too early.
@@ -53,11 +65,15 @@ pub fn check(store: &Path, calls: &[Call]) -> Result<Seen, String> {
         unsynced: false,
         ended: false,
         copying: false,
+        witness: store.join("witness"),
+        made: 0,
+        told: 0,
+        soon: false,
         seen: Seen::default(),
     };
     for (at, call) in calls.iter().enumerate() {
         let early = |why| format!("call {at}, {:?}, comes too early: {why}", call.what);
-        order.see(&call.what).map_err(early)?;
+        order.see(&call.what).and_then(|()| order.see_beside(call)).map_err(early)?;
     }
     Ok(order.seen)
 }
@@ -91,6 +107,33 @@ impl Order {
             }
             What::Sync(path) if *path == self.database => {
                 self.copying = false;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A start makes the file anew, and an orderly end tells it for the last time, then syncs it.
+    fn see_beside(&mut self, call: &Call) -> Result<(), &'static str> {
+        match &call.what {
+            What::Rename { to, .. } if *to == self.witness => {
+                (self.made, self.told) = (call.at, 0);
+                if self.soon { Err("it was told too often before") } else { Ok(()) }
+            }
+            What::Sync(path) if *path == self.witness => {
+                self.soon = false;
+                Ok(())
+            }
+            What::Write { path, .. } if *path == self.witness => {
+                if self.ended {
+                    return Err("what it is told of is not synced");
+                }
+                if self.soon {
+                    return Err("it is told too often");
+                }
+                self.told += 1;
+                self.soon = call.at < self.made + self.told * TOLD_EVERY;
+                self.seen.told += 1;
                 Ok(())
             }
             _ => Ok(()),

@@ -253,7 +253,7 @@ pub(crate) async fn guess(mut wire: Wire, profile: &Profile, name: &str) -> impp
 /// With every file of the process in use that clients may have, who is signed in is served, and so are
 /// the administrator and the monitor; when there are files again, so are strangers.
 #[tokio::test]
-async fn b8_without_free_files_the_server_lives_on() {
+async fn b8_g11_without_free_files_the_server_lives_on() {
     let server = Server::with().set("limits.sign_in_seconds", 3600).start();
     let mut alice = Peer::sign_in(&server, "alice").await;
     alice.send("bob@localhost", "before").await;

@@ -1676,8 +1676,11 @@ def done_before(session: Session, asked: Record) -> Optional[Done]:
         return Done(number=now.number) if now.content == content else None
     if asked.what is Thing.CONTACTS:
         entries, number = session.entries(Thing.CONTACTS)
-        is_so = ContactEdit.decode(content).is_so({entry.address: entry for entry in entries})
-        return Done(number=number) if is_so else None
+        edit = ContactEdit.decode(content)
+        if not edit.is_so({entry.address: entry for entry in entries}):
+            return None
+        # By the newest number another may have added and removed them again.
+        return Done(number=None if edit.remove else number)
     if asked.what is Thing.REQUESTS:
         about = RequestEdit.decode(content).from_
         waits = any(entry.from_ == about for entry in session.entries(Thing.REQUESTS)[0])
@@ -2500,9 +2503,8 @@ class Outbox:
         except NotLetIn:
             raise
         except Refused as refused:
-            if refused.error.forgotten:
-                raise
-            return message, None if refused.error.passes else refused.error
+            error = refused.error
+            return message, None if error.forgotten or error.passes else error
 
     def _change(self, client: Client, path: Path,
                 command: Publish) -> Tuple[Path, Union[Done, Error, None]]:
@@ -2526,12 +2528,14 @@ class Outbox:
         return path, done
 
     def _follow_on(self, done: Path, about: str, number: int) -> None:
-        """Edits of an entry that were written after one were made on what that came to."""
+        """Edits of an entry that were written after one were made on what that came to; what
+        grants something stays on the list on which that was decided."""
         for path in self.paths():
             command = self.load(path)
             edit = contact_edit_of(command)
             is_behind = path.name > done.name and self._tried(path) is None
-            if is_behind and edit and edit.about == about \
+            grants = edit is not None and edit.change is not None and edit.change.grant is not None
+            if is_behind and edit and edit.about == about and not grants \
                     and isinstance(command, Publish) and (command.base or number) < number:
                 self._write(path, dataclasses.replace(command, base=number))
 
@@ -2590,6 +2594,16 @@ def say(**fields: Any) -> None:
     print(json.dumps(known, ensure_ascii=False), flush=True)
 
 
+def body_of(message: Message) -> Dict[str, str]:
+    """The body of a message as it is said: text, or what it is in Base64."""
+    try:
+        if not (message.content_type or "text/plain").startswith("text/"):
+            raise ValueError
+        return {"body": message.body.decode()}
+    except ValueError:
+        return {"body_base64": base64.b64encode(message.body).decode()}
+
+
 def say_item(item: Item) -> None:
     """An item of the log on stdout."""
     out: Dict[str, Any] = {"item": label(item.kind), "cursor": item.cursor.hex(),
@@ -2599,12 +2613,7 @@ def say_item(item: Item) -> None:
         known = message.to_json()
         out.update(known, type=known.pop("content_type", "text/plain"))
         del out["body"]
-        try:
-            if not out["type"].startswith("text/"):
-                raise ValueError
-            out["body"] = message.body.decode()
-        except ValueError:
-            out["body_base64"] = base64.b64encode(message.body).decode()
+        out.update(body_of(message))
     elif item.message is not None:
         out["item"] = "unreadable"
     if item.fate is not None:
@@ -2620,7 +2629,8 @@ def say_item(item: Item) -> None:
 
 
 def say_done(command: Record, answer: Union[Done, Error, Unanswered, None]) -> None:
-    """What became of a message or a change on stdout; without an answer it waits."""
+    """What became of a message or a change on stdout; without an answer it waits. What was wanted
+    is said of that which was not done, as it is nowhere else any more."""
     what: Dict[str, Any] = {}
     if isinstance(command, Message):
         what.update(to=command.to, id=uuid_of(command.id) if command.id != NO_ID else None)
@@ -2637,6 +2647,12 @@ def say_done(command: Record, answer: Union[Done, Error, Unanswered, None]) -> N
     else:
         what.update(answer.to_json())
         what.setdefault("outcome", "dropped" if answer.dropped else "done")
+    edit = contact_edit_of(command)
+    if edit:
+        what.update(about=edit.about)
+    if isinstance(answer, (Error, Unanswered)) or isinstance(answer, Done) and answer.dropped:
+        what.update(wanted=edit.to_json() if edit else None)
+        what.update(body_of(command) if isinstance(command, Message) else {})
     say(**what)
 
 

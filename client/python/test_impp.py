@@ -12,7 +12,7 @@ import tempfile
 import time
 import unittest
 from pathlib import Path
-from typing import Any, Callable, Deque, Dict, List, Sequence, Tuple, Union
+from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple, Union
 from unittest import mock
 
 import impp
@@ -644,11 +644,15 @@ class Outboxes(unittest.TestCase):
     def test_a_message_of_which_nothing_is_kept_any_more_keeps_its_id(self) -> None:
         self.outbox.put(self.first)
         forgotten = impp.Error(impp.Code.OUT_OF_WINDOW, impp.Sayer.SERVER, forgotten=True)
-        client, server = client_of(lambda _: [forgotten])
-        with self.assertRaises(impp.Refused):
-            list(self.outbox.send(client))
-        (tried,) = server.asked
-        self.assertEqual(self.outbox.load(self.outbox.paths()[0]), tried)
+        other = dataclasses.replace(self.first, to="carol@a.example")
+        for command in (other, self.edit):
+            self.outbox.put(command)
+        client, server = client_of(lambda asked: [
+            forgotten if getattr(asked, "to", None) == "bob@a.example" else impp.Done()], 9)
+        sent = [command for command, _ in self.outbox.send(client)]
+        self.assertEqual(sent, [server.asked[-2], self.edit])
+        (path,) = self.outbox.paths()
+        self.assertEqual(self.outbox.load(path), server.asked[0])
 
     def test_who_has_no_room_holds_up_nobody_else(self) -> None:
         other = dataclasses.replace(self.first, to="carol@a.example")
@@ -754,6 +758,55 @@ class Outboxes(unittest.TestCase):
         list(self.outbox.send(client))
         self.assertEqual([asked.base for asked in server.asked], [7, 9])
         self.assertEqual((shown.base(bob), shown.base("carol@a.example")), (10, 7))
+
+    def behind_a_removal(self) -> List[Optional[int]]:
+        """What an edit is made on that is behind a removal which was tried and is found done."""
+        self.outbox.put(self.edit)
+        change = impp.ContactEdit(change=impp.ContactChange("bob@a.example", add=True))
+        self.outbox.put(dataclasses.replace(self.edit, content=change.encode()))
+        client, _ = client_of(lambda _: [impp.ConnectionLost("cut")])
+        with self.assertRaises(impp.ConnectionLost):
+            list(self.outbox.send(client))
+        listed = impp.Done(number=11, content=impp.Contacts(()).encode())
+        client, server = client_of(
+            lambda asked: [listed if isinstance(asked, impp.Fetch) else impp.Done(number=12)], 9)
+        list(self.outbox.send(client))
+        return [asked.base for asked in server.asked if isinstance(asked, impp.Publish)]
+
+    def test_a_removal_that_is_found_done_tells_no_number(self) -> None:
+        # Another device may have added them at 10 and removed them at 11.
+        self.assertEqual(self.behind_a_removal(), [7])
+
+    def test_what_grants_stays_on_the_list_on_which_that_was_decided(self) -> None:
+        self.outbox.put(self.edit)
+        for grant in (impp.Grant.ALL, None):
+            change = impp.ContactChange("bob@a.example", grant=grant, add=True)
+            content = impp.ContactEdit(change=change).encode()
+            self.outbox.put(dataclasses.replace(self.edit, content=content))
+        numbers = iter((9, 10, 11))
+        client, server = client_of(lambda _: [impp.Done(number=next(numbers))], 9)
+        list(self.outbox.send(client))
+        self.assertEqual([asked.base for asked in server.asked], [7, 7, 10])
+
+    def test_what_was_not_done_is_said_whole(self) -> None:
+        add = impp.ContactEdit(change=impp.ContactChange("bob@a.example", "Bob", add=True))
+        edit = dataclasses.replace(self.edit, content=add.encode())
+        full = impp.Error(impp.Code.FULL, impp.Sayer.SERVER)
+        dropped = impp.Done(dropped=True)
+        for command, answer, key in ((edit, full, "wanted"), (edit, dropped, "wanted"),
+                                     (self.first, full, "body"),
+                                     (self.first, impp.Unanswered(), "body"),
+                                     (edit, impp.Done(), None), (self.first, impp.Done(), None)):
+            with mock.patch.object(impp, "say") as say:
+                impp.say_done(command, answer)
+            said = {name: value for name, value in say.call_args[1].items() if value is not None}
+            if command is edit:
+                self.assertEqual(said["about"], "bob@a.example")
+            self.assertEqual({"wanted", "body"} & set(said), {key} - {None}, (command, answer))
+            if key == "wanted":
+                self.assertEqual(said[key]["change"]["name"], "Bob")
+            elif key:
+                self.assertEqual(said[key], "first")
 
     def test_it_is_its_owners_alone_and_one_programs_at_a_time(self) -> None:
         self.outbox.put(self.first)

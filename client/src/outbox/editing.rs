@@ -8,6 +8,7 @@ use impp_protocol::command::Done;
 use impp_protocol::{Address, Code, Error};
 
 use super::{Edit, Kept, Locked, OutboxError, State, Verdict, Written};
+use crate::calls::local_time;
 use crate::client::Client;
 use crate::error::ClientError;
 
@@ -33,8 +34,11 @@ impl End {
             Ok(done) => return End::Done(done.number),
             Err(ClientError::Answered(error)) => error,
             Err(ClientError::TooLarge(text)) => Error::new(Code::TooLarge, text),
-            // There is no server that keeps a contact list, nor will there be one by waiting.
-            Err(ClientError::NotLocated(error)) if error.kind == NotReachedKind::NotOffered => {
+            // There is no server that keeps a contact list, nor will there be one by waiting. The one that it
+            // was tried at may have done it.
+            Err(ClientError::NotLocated(error))
+                if error.kind == NotReachedKind::NotOffered && edit.tried.is_none() =>
+            {
                 Error::new(Code::NotOffered, error.to_string())
             }
             Err(other) => return End::Waits(other),
@@ -65,6 +69,8 @@ impl Client {
         };
         let now = match self.time_of(Service::Presence).await {
             Ok(now) => now,
+            // It is so as well where no server says the time.
+            Err(_) if kept.is_unknown(local_time()) => return Ok(Verdict::Unknown),
             Err(error) => return locked.end(number, &kept, &edit, End::of(&edit, Err(error))),
         };
         if kept.is_unknown(now) {
@@ -102,7 +108,9 @@ impl Locked<'_> {
                 // In this order: where it is broken off, the edit is done again, and comes to the same.
                 if let (Some(address), Some(list)) = (edit.address(), list) {
                     self.follow_on(number, &kept.writer, address, list)?;
-                    self.outbox.was_edited(&kept.writer, address, list)?;
+                    // Where this is not known, what is made later is made on what was known before, and at worst
+                    // dropped, and told; to do this edit again would keep all behind it waiting.
+                    drop(self.outbox.was_edited(&kept.writer, address, list));
                 }
                 self.remove(number)?;
                 Verdict::Changed
@@ -148,6 +156,7 @@ impl Locked<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use impp_locate::NotReached;
     use impp_protocol::state::{ContactChange, ContactEdit};
 
     use crate::outbox::Outbox;
@@ -198,6 +207,14 @@ mod tests {
             (end(&change(7), forgotten()), end(&removal(7), forgotten())),
             ("waits", "waits")
         );
+        let no_server = || {
+            let (steps, text) = (Vec::new(), String::new());
+            let error = NotReached { kind: NotReachedKind::NotOffered, steps, text };
+            Err(ClientError::NotLocated(Box::new(error)))
+        };
+        assert_eq!(end(&change(7), no_server()), "failed");
+        let tried = Edit { tried: Some(impp_protocol::Timestamp::default()), ..change(7) };
+        assert_eq!(end(&tried, no_server()), "waits");
         assert_eq!(end(&change(7), Err(ClientError::TooLarge(String::new()))), "failed");
         assert_eq!(end(&change(7), Err(ClientError::Lost(String::new()))), "waits");
         assert_eq!(end(&change(7), Ok(Done { dropped: true, ..Done::empty() })), "dropped");
@@ -226,6 +243,22 @@ mod tests {
         assert_eq!(bases, [Some(9), Some(7), Some(7)]);
         assert!(locked.edit(1).is_err());
         assert_eq!(outbox.shown(&alice).unwrap().unwrap().base(&bob()), 9);
+    }
+
+    /// What an edit came to that cannot be kept as known stops nothing behind it.
+    #[test]
+    fn an_edit_that_is_done_waits_no_more_whatever_is_known_of_the_list() {
+        let folder = tempfile::tempdir().unwrap();
+        let outbox = Outbox::beside(&folder.path().join("alice.toml"));
+        let alice = address("alice@a.example");
+        outbox.put(&alice, change(7)).unwrap();
+        // It can neither be read nor be written.
+        std::fs::create_dir(folder.path().join("alice.toml.outbox/shown")).unwrap();
+        assert!(outbox.was_edited(&alice, &bob(), 9).is_err());
+        let locked = outbox.lock().unwrap();
+        let (kept, edit) = locked.edit(1).unwrap();
+        assert!(matches!(locked.end(1, &kept, &edit, End::Done(Some(9))), Ok(Verdict::Changed)));
+        assert!(outbox.entries().unwrap().is_empty());
     }
 
     /// What was dropped or refused stays until its writer says what is to become of it, and is then made on

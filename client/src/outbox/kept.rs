@@ -4,11 +4,11 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use impp_protocol::command::Message;
+use bytes::{Bytes, BytesMut};
+use impp_protocol::command::{Message, Publish, Request};
 use impp_protocol::field::{FieldError, Reader, Writer};
-use impp_protocol::state::ContactEdit;
-use impp_protocol::{Address, Error, MessageId, Timestamp};
+use impp_protocol::state::{self, ContactEdit};
+use impp_protocol::{Address, Error, MessageId, Timestamp, What};
 
 use super::{Shown, Token};
 
@@ -109,6 +109,16 @@ impl Edit {
         let ContactEdit { set, remove, change } = &self.change;
         let set = set.as_ref().map(|set| &set.address);
         set.or(remove.as_ref()).or(change.as_ref().map(|change| &change.address))
+    }
+
+    /// In words why it fits no frame, if it is too long.
+    pub fn over_limit(&self, writer: &Address) -> Option<String> {
+        let content = Some(state::encode(&self.change));
+        let asked = Publish::of(writer.clone(), What::Contacts, content);
+        // The longest numbers: those that it will go under are not known yet.
+        let command = Publish { base: Some(u64::MAX), ..asked }.into();
+        let request = Request { number: u64::MAX, command };
+        request.put(&mut BytesMut::new()).err().map(|error| error.to_string())
     }
 
     /// The same, known to its writer to be made on no older list than of that number, if it is of that entry.

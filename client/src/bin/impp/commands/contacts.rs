@@ -116,9 +116,22 @@ async fn add(
         // A server of before knows whole entries alone.
         None => client.set_contact(contact.clone()).await?,
     }
-    let now = find(client, &contact.address).await?.0.unwrap_or(contact);
-    out.note(&consequence(&now));
-    out.item(&json(&now), text)
+    match find(client, &contact.address).await {
+        Ok((now, _)) => show(&now.unwrap_or(contact), out),
+        Err(_) => show_unread(&contact.address, out),
+    }
+}
+
+/// An entry that was changed, as it is now.
+fn show(now: &Contact, out: &mut Output) -> Result<(), Failure> {
+    out.note(&consequence(now));
+    out.item(&json(now), text)
+}
+
+/// An entry was changed, which is so also where it cannot be read how it is now.
+fn show_unread(address: &Address, out: &Output) -> Result<(), Failure> {
+    out.note(&format!("{address} was changed; the contact list could not be read anew"));
+    Ok(())
 }
 
 async fn add_later(
@@ -131,12 +144,13 @@ async fn add_later(
     match later::edit(edit, client, outbox, out).await? {
         Came::Stays => {}
         Came::Waits => out.note(&waits(args)),
-        Came::Done => {
-            let now = find(client, &args.who.address).await?.0;
-            let now = now.ok_or_else(|| later::dropped(&args.who.address))?;
-            out.note(&consequence(&now));
-            out.item(&json(&now), text)?;
-        }
+        Came::Done => match find(client, &args.who.address).await {
+            Ok((now, _)) => {
+                let now = now.ok_or_else(|| later::dropped(&args.who.address))?;
+                show(&now, out)?;
+            }
+            Err(_) => show_unread(&args.who.address, out)?,
+        },
     }
     Ok(())
 }

@@ -2,12 +2,12 @@
 //! on the disk is enough.
 
 use impp_client::outbox::{Edit, Kept, Outbox, OutboxError, State, Token, Verdict, Written};
+use impp_client::protocol::Address;
 use impp_client::protocol::state::ContactEdit;
-use impp_client::protocol::{Address, Code};
 use impp_client::{Client, ClientError};
 
 use super::contacts;
-use super::outbox::WaitingJson;
+use super::outbox::{WaitingJson, in_conflict};
 use crate::output::Output;
 use crate::report::Failure;
 
@@ -32,12 +32,16 @@ pub(super) async fn written(
     out: &mut Output,
 ) -> Result<(u64, Became), Failure> {
     let (number, token) = outbox.put(client.address(), written)?;
-    let (mut verdict, mut others) = (None, 0);
-    let told = |_, kept: Option<&Kept>, told: Verdict| {
-        let is_own = kept.is_some_and(|kept| kept.token == token);
+    let (mut verdict, mut others, mut asked) = (None, 0, Vec::new());
+    let told = |at: u64, kept: Option<&Kept>, told: Verdict| {
+        // What cannot be read has no token.
+        let is_own = kept.map_or(at == number, |kept| kept.token == token);
         match is_own {
             true => verdict = Some(told),
-            false => others += usize::from(!told.is_done()),
+            false => {
+                others += usize::from(!told.is_done());
+                asked.extend(kept.and_then(|kept| in_conflict(&kept.written, &told)));
+            }
         }
         is_own
     };
@@ -45,9 +49,12 @@ pub(super) async fn written(
     if others > 0 {
         out.note(&format!("in the outbox {others} more have not been taken: impp outbox list"));
     }
+    for address in &asked {
+        show_anew(client, address, out).await;
+    }
     let became = match verdict {
         Some(verdict) => Became::Told(verdict),
-        None => untold(token, sending, outbox)?,
+        None => untold((number, token), sending, outbox)?,
     };
     Ok((number, became))
 }
@@ -55,18 +62,23 @@ pub(super) async fn written(
 /// What became of one's own where nothing was told of it: another program has looked at it meanwhile, or
 /// this one came no further.
 fn untold(
-    token: Token,
+    (number, token): (u64, Token),
     sending: Result<(), OutboxError>,
     outbox: &Outbox,
 ) -> Result<Became, Failure> {
     let cause = sending.err().map(|error| error.to_string());
-    let mut kept = outbox.entries()?.into_iter().filter_map(|entry| entry.kept.ok());
-    Ok(match kept.find(|kept| kept.token == token).map(|kept| kept.state) {
-        None => Became::Taken,
-        Some(State::Failed(error)) => Became::Kept(Verdict::Failed(error)),
-        Some(State::Dropped) => Became::Kept(Verdict::Dropped),
-        Some(_) => Became::Waits(cause),
-    })
+    for entry in outbox.entries()? {
+        return Ok(match entry.kept {
+            Err(text) if entry.number == number => Became::Kept(Verdict::Broken(text)),
+            Ok(kept) if kept.token == token => match kept.state {
+                State::Failed(error) => Became::Kept(Verdict::Failed(error)),
+                State::Dropped => Became::Kept(Verdict::Dropped),
+                _ => Became::Waits(cause),
+            },
+            _ => continue,
+        });
+    }
+    Ok(Became::Taken)
 }
 
 /// How far an edit has come.
@@ -95,24 +107,24 @@ pub(super) async fn edit(
         let hint = "impp contacts list shows it, once the server can be reached";
         return Err(Failure::usage_hint(text, hint));
     }
+    if let Some(over) = edit.over_limit(client.address()) {
+        return Err(ClientError::TooLarge(over).into());
+    }
     let waits = Written::from(Edit { base, ..edit });
     let (number, became) = written(waits.clone(), client, outbox, out).await?;
+    if let Became::Told(verdict) | Became::Kept(verdict) = &became
+        && let Some(address) = in_conflict(&waits, verdict)
+    {
+        show_anew(client, &address, out).await;
+    }
     let line = match became {
         Became::Taken | Became::Told(Verdict::Changed) => return Ok(Came::Done),
         Became::Told(Verdict::Gone) => {
             out.note(&format!("{address} is no contact"));
             return Ok(Came::Done);
         }
-        Became::Told(Verdict::Failed(error)) => {
-            if error.code == Code::Conflict {
-                show_anew(client, &address, out).await;
-            }
-            return Err(ClientError::Answered(error).into());
-        }
-        Became::Told(Verdict::Dropped) => {
-            show_anew(client, &address, out).await;
-            return Err(dropped(&address));
-        }
+        Became::Told(Verdict::Failed(error)) => return Err(ClientError::Answered(error).into()),
+        Became::Told(Verdict::Dropped) => return Err(dropped(&address)),
         Became::Told(verdict) | Became::Kept(verdict) => {
             WaitingJson::of(number, Some(&waits), &verdict)
         }
@@ -136,4 +148,33 @@ pub(super) async fn show_anew(client: &Client, address: &Address, out: &Output) 
         Err(_) => out.note("the contact list could not be read anew"),
     }
     out.note("impp contacts list shows all of it; a change that is made after that is made on it");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use impp_client::protocol::state::ContactChange;
+
+    /// What was written down and cannot be read is not taken for sent, and what fits no frame is not written.
+    #[test]
+    fn what_cannot_be_read_was_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let outbox = Outbox::beside(&folder.path().join("alice.toml"));
+        let [alice, bob]: [Address; 2] =
+            ["alice@a.example", "bob@a.example"].map(|text| text.parse().unwrap());
+        let edit = Edit::new(ContactEdit::remove(bob.clone()), Some(7));
+        assert_eq!(edit.over_limit(&alice), None);
+        let own = outbox.put(&alice, edit).unwrap();
+        let became = || untold(own, Ok(()), &outbox).unwrap();
+        assert!(matches!(became(), Became::Waits(None)));
+        let path = folder.path().join(format!("alice.toml.outbox/{:012}.message", own.0));
+        std::fs::write(&path, b"torn").unwrap();
+        assert!(matches!(became(), Became::Kept(Verdict::Broken(_))));
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(became(), Became::Taken));
+        let more_groups = vec!["g".repeat(60_000); 3];
+        let change = ContactChange { more_groups, ..ContactChange::of(bob) };
+        let long = Edit::new(ContactEdit::change(change), Some(7));
+        assert!(long.over_limit(&alice).is_some());
+    }
 }

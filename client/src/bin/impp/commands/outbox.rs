@@ -159,7 +159,7 @@ async fn send(client: &Client, outbox: &Outbox, out: &mut Output) -> Result<(), 
 }
 
 /// Whose entry an edit was to change that cannot be changed as the list is now.
-fn in_conflict(written: &Written, verdict: &Verdict) -> Option<Address> {
+pub(super) fn in_conflict(written: &Written, verdict: &Verdict) -> Option<Address> {
     let Written::Edit(edit) = written else { return None };
     let is_in_conflict = match verdict {
         Verdict::Dropped => true,

@@ -116,7 +116,7 @@ impl Who {
         if self.contacts && contact != Grant::None {
             return Some(By::Contacts);
         }
-        if let Some(domain) = self.domains.get(sought.address().domain_str()) {
+        if let Some(domain) = self.domains.get(sought.domain()) {
             return Some(By::Domain(domain.as_str()));
         }
         let by_proof = self.authenticated.then_some(By::Authenticated);

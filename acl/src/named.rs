@@ -18,16 +18,23 @@ static KEY: LazyLock<Keyed> = LazyLock::new(Keyed::default);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sought<'a> {
     address: &'a Address,
+    /// Many rules ask for it, one after the other.
+    domain: &'a str,
     hash: u64,
 }
 
 impl<'a> Sought<'a> {
     pub(crate) fn new(address: &'a Address) -> Sought<'a> {
-        Sought { address, hash: KEY.hash_one(address.as_str()) }
+        let (domain, hash) = (address.domain_str(), KEY.hash_one(address.as_str()));
+        Sought { address, domain, hash }
     }
 
     pub(crate) fn address(self) -> &'a Address {
         self.address
+    }
+
+    pub(crate) fn domain(self) -> &'a str {
+        self.domain
     }
 }
 

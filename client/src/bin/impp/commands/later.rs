@@ -98,19 +98,9 @@ pub(super) async fn edit(
     outbox: &Outbox,
     out: &mut Output,
 ) -> Result<Came, Failure> {
-    let edit = Edit::new(change, None);
+    let Some(edit) = on_what_was_shown(change, client, outbox)? else { return Ok(Came::Done) };
     let Some(address) = edit.address().cloned() else { return Ok(Came::Done) };
-    let shown = outbox.shown(client.address())?;
-    let base = shown.map(|shown| shown.base(&address));
-    if base.is_none() && edit.change.remove.is_none() {
-        let text = "--later: your contact list was not shown here yet, so nothing says what this is made on";
-        let hint = "impp contacts list shows it, once the server can be reached";
-        return Err(Failure::usage_hint(text, hint));
-    }
-    if let Some(over) = edit.over_limit(client.address()) {
-        return Err(ClientError::TooLarge(over).into());
-    }
-    let waits = Written::from(Edit { base, ..edit });
+    let waits = Written::from(edit);
     let (number, became) = written(waits.clone(), client, outbox, out).await?;
     if let Became::Told(verdict) | Became::Kept(verdict) = &became
         && let Some(address) = in_conflict(&waits, verdict)
@@ -132,6 +122,27 @@ pub(super) async fn edit(
     };
     out.item(&line, WaitingJson::line)?;
     Ok(if line.waits() { Came::Waits } else { Came::Stays })
+}
+
+/// An edit, made on the list as it was last shown here; none, if it is about nobody.
+fn on_what_was_shown(
+    change: ContactEdit,
+    client: &Client,
+    outbox: &Outbox,
+) -> Result<Option<Edit>, Failure> {
+    let edit = Edit::new(change, None);
+    let Some(address) = edit.address() else { return Ok(None) };
+    let shown = outbox.shown(client.address())?;
+    let base = shown.map(|shown| shown.base(address));
+    if base.is_none() && edit.change.remove.is_none() {
+        let text = "--later: your contact list was not shown here yet, so nothing says what this is made on";
+        let hint = "impp contacts list shows it, once the server can be reached";
+        return Err(Failure::usage_hint(text, hint));
+    }
+    match edit.over_limit(client.address()) {
+        Some(over) => Err(ClientError::TooLarge(over).into()),
+        None => Ok(Some(Edit { base, ..edit })),
+    }
 }
 
 /// The entry was removed since an edit of it was made.

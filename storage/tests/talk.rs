@@ -228,8 +228,15 @@ async fn g5_g6_an_index_that_cannot_be_written_is_in_nobodys_way() {
             assert_eq!(with(&store, whom(3)).await, (vec![12, 9], 8, vec![]), "{tables:?}");
             submit(&store, vec![copy(&bob(), "\u{2}")]).await;
             assert_eq!(store.health(), Health::Ok, "{tables:?}");
+            // Who lists in the background may come to it last.
+            let told = async {
+                while store.stats().damaged == 0 {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(60), told).await.unwrap();
             let names = store.stats().damaged;
-            assert!((1..=4).contains(&names), "{names}");
+            assert!(names <= 4, "{names}");
         }
     }
 }

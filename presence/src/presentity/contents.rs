@@ -246,13 +246,11 @@ impl Contents {
     /// Whether the view shows something else now.
     fn bring_up(&mut self, to_show: ToShow<'_>, key: &ViewKey, shown: &mut Shown) -> bool {
         let ToShow { now, document, limit } = to_show;
-        // It is looked at when it may be shown: until then it is not even encoded. But one who goes offline
-        // does so at once, as who blocks somebody politely does; to come back is paced.
-        let goes = *document == Document::offline() && !shown.content.is_offline();
+        // It is looked at when it may be shown: until then it is not even encoded.
         if let Some(limit) = limit {
             let pace = shown.pace.get_or_insert_with(|| Pace::rested(now, limit));
             shown.owed = pace.waits_until(now, limit);
-            if shown.owed.is_some() && !goes {
+            if shown.owed.is_some() {
                 return false;
             }
         }

@@ -34,8 +34,8 @@ fn h4_what_waits_for_the_pace_is_not_lost_when_a_device_without_a_layer_goes() {
         let pull = |alice: &mut Presentity, held| alice.pull(at(4), &bob(), SESSION, held, None);
         let Pulled::Told(told) = pull(&mut alice, Held::Nothing) else { panic!() };
         let held = Held::Sent(told.content.unwrap().version());
-        // It is changed, which has to wait; then a device goes that says nothing, or all ends.
-        alice.make(at(3), says(PHONE, "there", 1000));
+        // It is taken back, which has to wait; then all ends, and there is no more to end.
+        alice.make(at(3), Change::Unpublish(PHONE));
         assert!(alice.contents.next_owed().is_some());
         let (_, effects) = alice.make(at(4), end);
         let now = effects.wake.contains(&SESSION.into());

@@ -339,24 +339,3 @@ fn r5_1_2_what_is_claimed_without_a_name_tells_of_no_other() {
     });
     assert_eq!(told[0], told[1], "alone left, with another right");
 }
-
-/// Who goes offline does so at once, however often they have changed just before, as who blocks politely
-/// does; to come back takes its time.
-#[test]
-fn r5_1_15_h4_to_go_is_shown_at_once_and_to_come_back_at_a_pace() {
-    let mut alice = paced("\"note\"");
-    assert!(wakes(&mut alice, 2, says("note", "the only one")));
-    let mut told = 0;
-    for n in 0..20 {
-        let offline = wakes(&mut alice, 3, Change::Unpublish(PHONE));
-        assert_eq!(offline, n == 0, "{n}");
-        let watcher = Watcher::Principal(bob());
-        let Fetched::Shown(now, _) = alice.fetch(at(3), &watcher, None) else { panic!() };
-        assert_eq!(alice.version_for(at(3), &bob()), Some(now), "offline");
-        told += u32::from(wakes(&mut alice, 3, says("note", &n.to_string())));
-    }
-    assert_eq!(told, 0, "it comes back at its pace");
-    let due = alice.contents.next_owed().unwrap();
-    assert!(alice.expire(due).wake.contains(&SESSION.into()));
-    assert!(wakes(&mut alice, 65, Change::Unpublish(PHONE)), "at once again");
-}

@@ -264,7 +264,11 @@ async fn f11_a_full_inbox_holds_up_its_own_senders_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn d_5_5_4_a_small_flow_passes_a_huge_one_on_the_same_link() {
     const FLOOD: usize = 600;
-    let domains = Domains::two().await;
+    let domains = Domains::with(&["a.example", "b.example"], |_, start| {
+        // Of which one sender has an eighth.
+        start.set("federation.queue_bytes_max", 128 * 1024 * 1024)
+    })
+    .await;
     let mut alice = Peer::sign_in(&domains["a.example"], "alice").await;
     let mut carol = Peer::sign_in(&domains["a.example"], "carol").await;
     let mut bob = Peer::open_inbox(&domains["b.example"], "bob").await;

@@ -75,12 +75,12 @@ pub(crate) fn look(path: &Path) -> Result<(), StoreError> {
 pub(crate) fn frames_of(path: &Path, wanted: u32) -> io::Result<u64> {
     let (mut header, mut head) = ([0; HEADER_BYTES], [0; FRAME_HEADER_BYTES]);
     let file = File::open(path)?;
-    if file.read_at(&mut header, 0)? < HEADER_BYTES {
+    if !was_whole(file.read_exact_at(&mut header, 0))? {
         return Ok(0);
     }
     let step = FRAME_HEADER_BYTES as u64 + u64::from(word(&header, 8));
     let (mut frames, mut place) = (0, HEADER_BYTES as u64);
-    while file.read_at(&mut head, place)? == FRAME_HEADER_BYTES {
+    while was_whole(file.read_exact_at(&mut head, place))? {
         let ours = salts(&head[8..]) == salts(&header[16..]);
         frames += u64::from(ours && word(&head, 0) == wanted);
         place += step;
@@ -92,7 +92,7 @@ pub(crate) fn frames_of(path: &Path, wanted: u32) -> io::Result<u64> {
 /// transaction stands behind it.
 fn damaged_frame(mut file: impl Read) -> io::Result<Option<u64>> {
     let mut header = [0; HEADER_BYTES];
-    if !fill(&mut file, &mut header)? {
+    if !was_whole(file.read_exact(&mut header))? {
         return Ok(None);
     }
     let (page, mut logs) = match Log::whole(&header) {
@@ -101,7 +101,7 @@ fn damaged_frame(mut file: impl Read) -> io::Result<Option<u64>> {
     };
     let mut frame = vec![0; FRAME_HEADER_BYTES + page];
     let mut number = 0;
-    while fill(&mut file, &mut frame)? {
+    while was_whole(file.read_exact(&mut frame))? {
         number += 1;
         if logs.is_empty() {
             logs.extend([false, true].map(|order| Log::unheaded(&header, &frame, order)));
@@ -173,9 +173,9 @@ fn salts(bytes: &[u8]) -> [u8; 8] {
     [0, 1, 2, 3, 4, 5, 6, 7].map(|at| bytes[at])
 }
 
-/// Reads the next bytes whole; `false` at the end, or in the midst of them.
-fn fill(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
-    match file.read_exact(buffer) {
+/// Whether bytes were read whole; not at the end, or in the midst of them.
+fn was_whole(read: io::Result<()>) -> io::Result<bool> {
+    match read {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
         Err(error) => Err(error),

@@ -82,6 +82,8 @@ fn who_comes_back_with_the_newest_is_sent_nothing_and_with_an_older_one_a_patch(
     for publish in [false, true] {
         world.cut();
         if publish {
+            // They have followed before that.
+            world.now = world.now.after(Duration::from_secs(1));
             world.publish();
         }
         world.link_up();

@@ -81,7 +81,7 @@ fn of_things() -> Vec<Handler> {
 }
 
 /// Whether a type names one of these.
-fn names(ty: TokenStream, of: &[&str]) -> bool {
+pub(crate) fn names(ty: TokenStream, of: &[&str]) -> bool {
     ty.into_iter().any(|token| match token {
         TokenTree::Ident(ident) => of.iter().any(|name| ident == name),
         TokenTree::Group(group) => names(group.stream(), of),

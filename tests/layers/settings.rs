@@ -6,6 +6,7 @@ use std::path::Path;
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 
+use crate::permits::names;
 use crate::sizes::{Function, functions};
 use crate::sources::sources;
 
@@ -53,53 +54,43 @@ fn looks(tokens: TokenStream) -> usize {
     found
 }
 
-#[test]
-fn a_function_looks_at_the_settings_once() {
+/// Each function of the server, and the file that it stands in.
+fn each_function(mut look: impl FnMut(&str, Function)) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../server/src");
-    let (mut all, mut twice) = (0, Vec::new());
     for source in sources(&root) {
         let path = source.path.strip_prefix(&root).unwrap().display().to_string();
         let mut found = Vec::new();
         functions(&source.file.items, "", &mut found);
-        for Function { name, whole, .. } in found {
-            let looks = looks(whole);
-            all += looks;
-            if looks > 1 {
-                twice.push(format!("{path} {name}"));
-            }
-        }
+        found.into_iter().for_each(|function| look(&path, function));
     }
+}
+
+#[test]
+fn a_function_looks_at_the_settings_once() {
+    let (mut all, mut twice) = (0, Vec::new());
+    each_function(|path, Function { name, whole, .. }| {
+        let looks = looks(whole);
+        all += looks;
+        if looks > 1 {
+            twice.push(format!("{path} {name}"));
+        }
+    });
     assert!(all > 50, "{all}");
     assert!(twice.is_empty(), "what is asked once sees one configuration: {}", twice.join(", "));
 }
 
-/// Whether one of these words is said.
-fn says(tokens: TokenStream, words: &[&str]) -> bool {
-    tokens.into_iter().any(|token| match token {
-        TokenTree::Ident(ident) => words.iter().any(|word| ident == word),
-        TokenTree::Group(group) => says(group.stream(), words),
-        _ => false,
-    })
-}
-
 #[test]
 fn who_is_handed_settings_looks_at_no_others() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../server/src");
     let (mut handed, mut wrong) = (0, Vec::new());
-    for source in sources(&root) {
-        let path = source.path.strip_prefix(&root).unwrap().display().to_string();
-        let mut found = Vec::new();
-        functions(&source.file.items, "", &mut found);
-        for Function { name, signature, whole, .. } in found {
-            // What is to come into force is held against what is.
-            if says(signature.inputs.to_token_stream(), HANDED) && !path.starts_with("life/") {
-                handed += 1;
-                if looks(whole) > 0 {
-                    wrong.push(format!("{path} {name}"));
-                }
+    each_function(|path, Function { name, signature, whole, .. }| {
+        // What is to come into force is held against what is.
+        if names(signature.inputs.to_token_stream(), HANDED) && !path.starts_with("life/") {
+            handed += 1;
+            if looks(whole) > 0 {
+                wrong.push(format!("{path} {name}"));
             }
         }
-    }
+    });
     assert!(handed > 30, "{handed}");
     assert!(wrong.is_empty(), "these are handed settings: {}", wrong.join(", "));
 }
@@ -107,18 +98,12 @@ fn who_is_handed_settings_looks_at_no_others() {
 /// Whatever a session or a link asks, it asks by what is in `core`: there nobody looks for who has looked.
 #[test]
 fn what_all_stand_on_is_handed_the_settings() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../server/src");
     let mut found_in = Vec::new();
-    for source in sources(&root) {
-        let path = source.path.strip_prefix(&root).unwrap().display().to_string();
-        if !path.starts_with("core/") || path.contains("tests") {
-            continue;
+    each_function(|path, Function { name, whole, .. }| {
+        if path.starts_with("core/") && !path.contains("tests") && looks(whole) > 0 {
+            found_in.push(format!("{path} {name}"));
         }
-        let mut found = Vec::new();
-        functions(&source.file.items, "", &mut found);
-        let looking = found.into_iter().filter(|function| looks(function.whole.clone()) > 0);
-        found_in.extend(looking.map(|function| format!("{path} {}", function.name)));
-    }
+    });
     found_in.sort();
     let listed: Vec<&str> = IN_CORE.iter().map(|(name, _)| *name).collect();
     assert_eq!(found_in, listed, "hand it the settings that the caller has");

@@ -25,10 +25,10 @@ pub(crate) struct Python {
     pub(crate) profile: PathBuf,
 }
 
-/// One that runs on. Killed when dropped.
-struct Running {
-    child: Child,
-    lines: Receiver<Value>,
+/// One that runs on, and says objects, each on a line. Killed when dropped.
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    pub(crate) lines: Receiver<Value>,
 }
 
 /// Whether there is a Python that can run it; if not, that is said.
@@ -89,7 +89,13 @@ impl Python {
     }
 
     fn start(&self, args: &[&str]) -> Running {
-        let mut child = self.command(args).stdout(Stdio::piped()).spawn().unwrap();
+        Running::start(&mut self.command(args))
+    }
+}
+
+impl Running {
+    pub(crate) fn start(command: &mut Command) -> Running {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let (told, lines) = channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || {
@@ -99,10 +105,8 @@ impl Python {
         });
         Running { child, lines }
     }
-}
 
-impl Running {
-    fn next(&self) -> Value {
+    pub(crate) fn next(&self) -> Value {
         self.lines.recv_timeout(DEADLINE).expect("another line")
     }
 

@@ -1,17 +1,14 @@
 //! The minimal client of `docs/protocol.md`, as it stands there, against real servers.
 
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::{Command, Stdio};
 
 use impp_tests::Server;
 use impp_tests::domains::Domains;
 use impp_tests::peer::Peer;
-use impp_tests::wait::DEADLINE;
 use serde_json::{Value, json};
 
-use crate::python::is_there;
+use crate::python::{Running, is_there};
 
 const BOB: &str = "bob@b.example";
 /// Everybody sees everything, and may write.
@@ -44,12 +41,6 @@ struct Sample {
     folder: tempfile::TempDir,
 }
 
-/// One that runs on. Killed when dropped.
-struct Running {
-    child: Child,
-    lines: Receiver<Value>,
-}
-
 impl Sample {
     fn of_the_specification() -> Sample {
         let text = include_str!("../../docs/protocol.md");
@@ -68,24 +59,15 @@ impl Sample {
     fn start(&self, server: &Server, name: &str, words: &[&str]) -> Running {
         let profile = server.profile(name);
         let address = server.address();
-        let mut child = Command::new("python3")
+        let mut command = Command::new("python3");
+        command
             .arg(self.path())
             .args([format!("{name}@{}", server.domain()), profile.password])
             .args([address.ip().to_string(), address.port().to_string()])
             .arg(server.trust())
             .args(words)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (told, lines) = channel();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        std::thread::spawn(move || {
-            for line in stdout.lines().map_while(Result::ok) {
-                let _ = told.send(serde_json::from_str(&line).unwrap());
-            }
-        });
-        Running { child, lines }
+            .stdin(Stdio::null());
+        Running::start(&mut command)
     }
 
     /// Runs it to its end, which has to be a good one: what it said.
@@ -97,28 +79,10 @@ impl Sample {
     }
 }
 
-impl Running {
-    /// Passes over what is told before this.
-    fn until(&self, state: u64, note: &str) {
-        let wanted = json!([state, { "note": note }]);
-        loop {
-            let told = self.lines.recv_timeout(DEADLINE).expect("another line");
-            if told == wanted {
-                return;
-            }
-        }
-    }
-
-    fn next(&self) -> Value {
-        self.lines.recv_timeout(DEADLINE).expect("another line")
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Passes over what is told before this.
+fn until(running: &Running, state: u64, note: &str) {
+    let wanted = json!([state, { "note": note }]);
+    while running.next() != wanted {}
 }
 
 /// It signs in, publishes, sends and reads; it follows by patches, and through a time in which the other
@@ -141,15 +105,15 @@ async fn d_6_3_the_client_of_the_specification_does_what_it_says() {
     bob.set_rules(OPEN).await;
     sample.run(b, "bob", &["publish", "one"]);
     let follows = sample.start(a, "alice", &["follow", BOB]);
-    follows.until(2, "one");
+    until(&follows, 2, "one");
     sample.run(b, "bob", &["publish", "two"]);
-    follows.until(2, "two");
+    until(&follows, 2, "two");
     domains.cable("b.example").pull();
     assert_eq!(follows.next(), json!([5, { "note": "two" }]));
     domains.cable("b.example").plug();
     assert_eq!(follows.next(), json!([2, { "note": "two" }]));
     sample.run(b, "bob", &["publish", "three"]);
-    follows.until(2, "three");
+    until(&follows, 2, "three");
     // Sent: it is on its way, or there already.
     let outcome = sample.run(a, "alice", &["send", BOB, "Lunch?"]);
     assert!([json!([1]), json!([3])].contains(&outcome[0]), "{outcome:?}");
